@@ -1,0 +1,179 @@
+//! The command line's types. Every flag has an environment variable `STREAMGAUGE_<FLAG>`; lists are
+//! separated by newlines there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Prometheus exporter and lag-alerting sidecar for Redis and Valkey Streams.
+#[derive(Debug, Parser)]
+#[command(name = "streamgauge", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// How the program logs.
+    #[command(flatten)]
+    pub logging: Logging,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the program logs, to standard error.
+#[derive(Debug, Args)]
+pub struct Logging {
+    /// Least severe level that is logged.
+    #[arg(long, global = true, env = "STREAMGAUGE_LOG_LEVEL", default_value = "info", value_enum)]
+    pub log_level: LogLevel,
+    /// Form of the log lines.
+    #[arg(long, global = true, env = "STREAMGAUGE_LOG_FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
+}
+
+/// Least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// A person is needed.
+    Error,
+    /// Degraded, but handled.
+    Warn,
+    /// Lifecycle and changes of state.
+    Info,
+    /// Each poll.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the exporter.
+    Serve(Serve),
+    /// Validate a configuration, poll each target once and print what was found or what is wrong.
+    Check(Check),
+    /// Read a stream as a member of a consumer group, one JSON line per entry on standard output.
+    Consume(Consume),
+    /// Add entries to a stream.
+    Produce(Produce),
+    /// Everything at once on a private Redis: a producer, consumers and the exporter.
+    Demo(Demo),
+}
+
+/// `streamgauge serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// What to poll.
+    #[command(flatten)]
+    pub source: Source,
+    /// Address to serve /metrics on [default: [::]:10121].
+    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+}
+
+/// `streamgauge check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// What to poll.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// What to poll: a configuration file, or one server given by flags.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Configuration file (YAML).
+    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The server to poll, in place of a file; REDIS_URL is read where neither is given.
+    #[command(flatten)]
+    pub server: Server,
+    /// Keys or globs of the streams to poll [default: *].
+    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY_OR_GLOB", value_delimiter = '\n')]
+    pub stream: Vec<String>,
+    /// Time from one poll to the next [default: 10s].
+    #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
+    pub interval: Option<String>,
+}
+
+/// A Redis or Valkey server given by flags.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// URL of the server: redis://[user[:password]@]host[:port][/db].
+    #[arg(long, env = "STREAMGAUGE_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// ACL user, in place of one in the URL.
+    #[arg(long, env = "STREAMGAUGE_REDIS_USERNAME", value_name = "NAME")]
+    pub redis_username: Option<String>,
+    /// File that holds the password, in place of one in the URL.
+    #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
+    pub redis_password_file: Option<PathBuf>,
+}
+
+/// `streamgauge consume`.
+#[derive(Debug, Args)]
+pub struct Consume {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// Key of the stream; it is created if it is missing.
+    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
+    pub stream: String,
+    /// Consumer group; it is created if it is missing.
+    #[arg(long, env = "STREAMGAUGE_GROUP", value_name = "NAME")]
+    pub group: String,
+    /// Name of this consumer in the group [default: host name and process id].
+    #[arg(long, env = "STREAMGAUGE_CONSUMER", value_name = "NAME")]
+    pub consumer: Option<String>,
+    /// ID to start from where the group is created: 0 for all entries, $ for new ones only.
+    #[arg(long, env = "STREAMGAUGE_START_ID", value_name = "ID", default_value = "0")]
+    pub start_id: String,
+    /// Most entries that one XREADGROUP takes.
+    #[arg(long, env = "STREAMGAUGE_BATCH", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+    /// Time to spend on each entry before it is acknowledged, to simulate work.
+    #[arg(long, env = "STREAMGAUGE_WORK_TIME", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub work_time: Duration,
+}
+
+/// `streamgauge produce`.
+#[derive(Debug, Args)]
+pub struct Produce {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// Key of the stream; it is created if it is missing.
+    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
+    pub stream: String,
+    /// Entries per second; 0 is as fast as the server takes them.
+    #[arg(long, env = "STREAMGAUGE_RATE", value_name = "N", default_value_t = 10.0)]
+    pub rate: f64,
+    /// Entries to add in all, then exit [default: until it is stopped].
+    #[arg(long, env = "STREAMGAUGE_COUNT", value_name = "N")]
+    pub count: Option<u64>,
+    /// Trim the stream to about this many entries (MAXLEN ~) [default: no trimming].
+    #[arg(long, env = "STREAMGAUGE_MAXLEN", value_name = "N")]
+    pub maxlen: Option<u64>,
+    /// Size of each entry's payload in bytes.
+    #[arg(long, env = "STREAMGAUGE_PAYLOAD_BYTES", value_name = "N", default_value_t = 100)]
+    pub payload_bytes: usize,
+}
+
+/// `streamgauge demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Address to serve /metrics on.
+    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10121")]
+    pub listen: String,
+    /// Redis or Valkey server program to start [default: redis-server or valkey-server on PATH].
+    #[arg(long, env = "STREAMGAUGE_REDIS_SERVER", value_name = "PROGRAM")]
+    pub redis_server: Option<PathBuf>,
+}

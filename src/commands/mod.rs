@@ -1,0 +1,1 @@
+//! Composition roots, one per subcommand: the only code that knows all layers.

@@ -1,0 +1,134 @@
+//! The configuration: its shape, defaults, secrets and validation. Nothing here connects to anything.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::glob::Glob;
+
+/// All of it, valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `web`: the HTTP side.
+    pub web: Web,
+    /// `poll`: schedule and budgets of every target.
+    pub poll: Poll,
+    /// `targets`: the servers to poll; at least one.
+    pub targets: Vec<Target>,
+    /// `metrics`: what is exported.
+    pub metrics: Metrics,
+}
+
+/// `web`: the HTTP side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Web {
+    /// Address to listen on. `None` is the default: `[::]:10121`, or `0.0.0.0:10121` without IPv6.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `poll`: schedule and budgets, the same for every target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Poll {
+    /// From one poll to the next.
+    pub interval: Duration,
+    /// Deadline of one whole poll of one target; below the interval. Default 80 % of it.
+    pub timeout: Duration,
+    /// How long the last report of a target is served while polls fail. Default 3 intervals.
+    pub stale_after: Duration,
+    /// Least time of a full turn of SCAN.
+    pub discovery_interval: Duration,
+    /// Most keys per second that SCAN walks.
+    pub scan_keys_per_second: u32,
+    /// Entries per target and poll that may be read to count lag.
+    pub count_budget: u32,
+    /// Reply bytes per target and poll that may be spent on entry payloads.
+    pub payload_budget: u64,
+}
+
+/// One item of `targets`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The label `target`; unique. Default: host:port, with /db when it is not 0.
+    pub name: String,
+    /// Host and port of the server.
+    pub address: Address,
+    /// Database number.
+    pub db: u32,
+    /// ACL user; `None` is the default user.
+    pub username: Option<String>,
+    /// Where the password comes from; `None` is no authentication.
+    pub password: Option<Password>,
+    /// What the node must be.
+    pub role: Role,
+    /// Added to every series of this target, in order of their names; the same names on every target.
+    pub labels: BTreeMap<String, String>,
+    /// `streams`: the first item that matches a key rules it. Default: one item `*`.
+    pub streams: Vec<StreamRule>,
+    /// `limits`.
+    pub limits: Limits,
+}
+
+/// Host and port of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Host name, IPv4 or IPv6 address (without brackets).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A password, or the file that holds it. `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// From the configuration itself.
+    Text(String),
+    /// From a file, read at every connect so that it may be rotated; one trailing newline is not part of it.
+    File(PathBuf),
+}
+
+/// What a node must be, by its own HELLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `master` (default).
+    Master,
+    /// `replica`.
+    Replica,
+    /// `any`.
+    Any,
+}
+
+/// One item of `targets[].streams`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamRule {
+    /// Keys this item rules. Without glob characters: one key, reported when it is missing.
+    pub key: Glob,
+    /// Keys that it leaves out.
+    pub exclude: Vec<Glob>,
+    /// Groups that are reported. Default `*`.
+    pub include_groups: Vec<Glob>,
+    /// Groups that are left out.
+    pub exclude_groups: Vec<Glob>,
+    /// Whether consumer series are wanted. Without them no XINFO CONSUMERS is sent.
+    pub consumers: bool,
+}
+
+/// `targets[].limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams of the target.
+    pub streams: usize,
+    /// Groups of one stream.
+    pub groups_per_stream: usize,
+    /// Consumers of one group; above it no XINFO CONSUMERS is sent.
+    pub consumers_per_group: usize,
+}
+
+/// `metrics`: what is exported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Globs over metric names: those series are not exported.
+    pub exclude: Vec<Glob>,
+    /// A consumer idle longer than this, with nothing pending, has no series.
+    pub consumer_max_idle: Duration,
+}

@@ -1,0 +1,41 @@
+//! A Prometheus exporter and lag-alerting sidecar for Redis and Valkey Streams.
+//!
+//! # How the data flows
+//!
+//! One way, from Redis to the reader, once per poll and target:
+//!
+//! ```text
+//! config --> target (one task each): owns connection, memory and schedule; on each scheduled tick:
+//!
+//!    poller::read ----------> Snapshot                      I/O    facts, one round of pipelines
+//!    lag::plan(snapshot, memory, budget) -> [Question]      pure   "pending of g", "entries of k after a until b"
+//!    poller::ask(questions) -> [Answer]                     I/O    all questions of a round share pipelines
+//!    lag::derive(snapshot, answers, memory) -> Report       pure   lag, bounds, ages
+//!                      |
+//!         watch<Arc<Published>>
+//!                      |
+//!    /metrics and pages: readers only; rendered and compressed once per report, shared by all scrapes
+//! ```
+//!
+//! The pure middle knows no Redis, no clock and no HTTP: it asks [questions](snapshot::question) and is
+//! given answers, so that all of it is a function of literals. **Unknown is a value**: what cannot be known
+//! is a variant in the report and an absent series on `/metrics`, never a 0.
+//!
+//! # Rooms
+//!
+//! | room | what lives there | may use |
+//! | --- | --- | --- |
+//! | [`cli`] | the command line's types | clap |
+//! | [`commands`] | composition roots, one per subcommand | every room |
+//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob` |
+//! | [`glob`] | Redis' glob dialect, over bytes | std |
+//! | [`snapshot`] | what a node said, typed; questions and answers | std |
+//! | [`lag`] | what it means: plan, derive, marks, ages, report | `snapshot` |
+//! | [`exposition`] | the report as Prometheus text | `lag`, `snapshot` |
+//! | [`self_metrics`] | the exporter's own counters | prometheus |
+//! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `self_metrics` and its section of `config` |
+//! | [`target`] | the loop above | every room |
+//! | [`http`] | a hyper server over a bound listener | hyper, tokio |
+//! | [`workload`] | the reference consumer and the load generator | redis, tokio; no room of the monitor |
+//!
+//! `tests/architecture.rs` holds this table.
