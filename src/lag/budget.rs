@@ -1,0 +1,87 @@
+//! What one poll of one target may cost: entries that are read to count lag, and bytes of their payload.
+
+/// Most bytes that one command may be expected to return: replies wait in the server's output buffers, which
+/// count towards its memory limit.
+const MAX_REPLY_BYTES: u64 = 256 * 1024;
+/// Most entries that one command may walk: about 0.2 ms of the server's time.
+const MAX_CHUNK: u32 = 1_000;
+
+/// What is left to spend in this poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Entries that may still be read to count lag.
+    pub entries: u32,
+    /// Bytes of payload that may still be read.
+    pub payload_bytes: u64,
+}
+
+impl Budget {
+    /// Takes what one command may read of entries of `entry_bytes` each, at most `wanted` of them; `None`
+    /// if there is nothing left.
+    pub fn take_chunk(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
+        let entry_bytes = entry_bytes.max(1);
+        let fits = |bytes: u64| u32::try_from(bytes / entry_bytes).unwrap_or(u32::MAX);
+        if self.payload_bytes == 0 {
+            return None;
+        }
+        let chunk = wanted
+            .min(self.entries)
+            .min(MAX_CHUNK)
+            .min(fits(MAX_REPLY_BYTES).max(1))
+            .min(fits(self.payload_bytes).max(1));
+        if chunk == 0 {
+            return None;
+        }
+        self.entries -= chunk;
+        self.payload_bytes = self.payload_bytes.saturating_sub(u64::from(chunk) * entry_bytes);
+        Some(chunk)
+    }
+
+    /// Takes the payload of one entry that is read for its ID, not to count; whether there was any left.
+    pub fn take_one(&mut self, entry_bytes: u64) -> bool {
+        let granted = self.payload_bytes > 0;
+        self.payload_bytes = self.payload_bytes.saturating_sub(entry_bytes);
+        granted
+    }
+
+    /// Gives back entries that were taken and then not there to read.
+    pub fn give_back(&mut self, entries: u32, entry_bytes: u64) {
+        self.entries += entries;
+        self.payload_bytes += u64::from(entries) * entry_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_bounded_by_each_limit() {
+        let plenty = Budget { entries: 20_000, payload_bytes: 16 << 20 };
+        for (budget, wanted, entry_bytes, expected) in [
+            (plenty, 100_000, 100, Some(1_000)),
+            (plenty, 10, 100, Some(10)),
+            (plenty, 100_000, 100_000, Some(2)),
+            (plenty, 100_000, 1 << 20, Some(1)),
+            (plenty, 100_000, 0, Some(1_000)),
+            (Budget { entries: 7, ..plenty }, 100_000, 100, Some(7)),
+            (Budget { entries: 0, ..plenty }, 100_000, 100, None),
+            (Budget { payload_bytes: 500, ..plenty }, 100_000, 100, Some(5)),
+            (Budget { payload_bytes: 50, ..plenty }, 100_000, 100, Some(1)),
+            (Budget { payload_bytes: 0, ..plenty }, 100_000, 100, None),
+        ] {
+            let mut budget = budget;
+            assert_eq!(budget.take_chunk(wanted, entry_bytes), expected, "{wanted} of {entry_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_and_not_read_is_given_back() {
+        let mut budget = Budget { entries: 1_500, payload_bytes: 1 << 20 };
+        let before = budget;
+        assert_eq!(budget.take_chunk(u32::MAX, 100), Some(1_000));
+        assert_eq!(budget, Budget { entries: 500, payload_bytes: (1 << 20) - 100_000 });
+        budget.give_back(1_000, 100);
+        assert_eq!(budget, before);
+    }
+}

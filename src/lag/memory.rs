@@ -1,0 +1,124 @@
+//! What is remembered from poll to poll.
+
+use std::collections::HashMap;
+
+use crate::lag::marks::{Change, Extent, Marks};
+use crate::lag::walk::Walks;
+use crate::snapshot::facts::{Epoch, StreamFacts};
+use crate::snapshot::id::StreamId;
+use crate::snapshot::name::Name;
+
+/// A step back of entries-added over a new connection is held if it is at most this part of it: a replica
+/// that became the master had not received all.
+const HELD_STEP_BACK: f64 = 0.01;
+/// Or at most this many.
+const HELD_STEP_BACK_MIN: u64 = 100;
+
+/// What is remembered of the streams of one target.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub(super) streams: HashMap<Name, StreamMemory>,
+    /// Which walk goes first, so that a budget too small for all serves them in turn.
+    pub(super) turn: usize,
+}
+
+/// What is remembered of one stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamMemory {
+    extent: Option<Extent>,
+    /// Places from which the entries to the end are counted.
+    pub(super) marks: Marks,
+    /// Unfinished counts.
+    pub(super) walks: Walks,
+    /// For places where a group stands: the oldest entry above.
+    next: Vec<(StreamId, StreamId)>,
+    entries_added: Option<EntriesAdded>,
+}
+
+impl StreamMemory {
+    /// Brings what is remembered up to a new reading of the stream, and drops what does not hold for it.
+    /// `used` are the places where groups stand, sorted.
+    pub(super) fn carry(&mut self, facts: &StreamFacts, epoch: Epoch, used: &[StreamId]) {
+        let now = Extent::of(facts, epoch);
+        let change = self.extent.map_or(Change::Unknown, |before| before.until(&now));
+        self.extent = Some(now);
+        self.marks.carry(&change);
+        self.walks.carry(&change, used);
+        self.next.retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
+        if facts.length > 0 {
+            self.marks.put(facts.last_generated, 0);
+        }
+    }
+
+    /// The oldest entry above `after`, where it is remembered.
+    pub(super) fn next_entry(&self, after: StreamId) -> Option<StreamId> {
+        self.next.iter().find(|(place, _)| *place == after).map(|(_, next)| *next)
+    }
+
+    /// Remembers that `next` is the oldest entry above `after`.
+    pub(super) fn note_next_entry(&mut self, after: StreamId, next: StreamId) {
+        if self.next_entry(after).is_none() {
+            self.next.push((after, next));
+        }
+    }
+
+    /// entries-added as a counter: a small step back over a new connection is held until it is made up for.
+    pub(super) fn entries_added(&mut self, facts: &StreamFacts, epoch: Epoch) -> Option<u64> {
+        let read = facts.entries_added?;
+        let shown = match self.entries_added {
+            Some(before) if read >= before.read => before.shown.max(read),
+            Some(before) if before.epoch != epoch && is_small(before.shown - read, before.shown) => before.shown,
+            _ => read,
+        };
+        self.entries_added = Some(EntriesAdded { epoch, read, shown });
+        Some(shown)
+    }
+}
+
+/// entries-added as it was read and shown last.
+#[derive(Clone, Copy, Debug)]
+struct EntriesAdded {
+    epoch: Epoch,
+    read: u64,
+    shown: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a part of a count need not be exact")]
+fn is_small(step_back: u64, shown: u64) -> bool {
+    step_back <= HELD_STEP_BACK_MIN || step_back as f64 <= shown as f64 * HELD_STEP_BACK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn only_a_small_step_back_over_a_new_connection_is_held() {
+        let mut memory = StreamMemory::default();
+        for (epoch, read, expected) in [
+            (1, 100_000, 100_000),
+            (1, 100_500, 100_500),
+            (2, 99_900, 100_500),
+            (2, 100_100, 100_500),
+            (2, 100_600, 100_600),
+            (2, 100_590, 100_590),
+            (3, 90_000, 90_000),
+            (3, 5, 5),
+        ] {
+            let facts = StreamFacts {
+                time: Duration::ZERO,
+                length: 0,
+                first: None,
+                last: None,
+                last_generated: StreamId::MIN,
+                entries_added: Some(read),
+                max_deleted: None,
+                group_count: 0,
+                entry_bytes: 0,
+                groups: Vec::new(),
+            };
+            assert_eq!(memory.entries_added(&facts, Epoch(epoch)), Some(expected), "{read} on {epoch}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the facts mean: how far each group is behind, in entries and in seconds. Pure: no Redis, no clock.
+//!
+//! The lag of a group depends on the stream and on the group's last-delivered-id alone: it is the number of
+//! entries with an ID above it. The server's own `lag` is nil or wrong in ordinary use on every version, so
+//! it is never used. One poll goes like this:
+//!
+//! 1. [`inquiry::Inquiry::open`] sees the [`Snapshot`](crate::snapshot::facts::Snapshot), brings what is
+//!    [remembered](memory) of each stream up to it or forgets it, and [settles](settle) each group that the
+//!    facts alone settle.
+//! 2. [`inquiry::Inquiry::questions`] says what is still to be asked, within the [budget](budget);
+//!    [`inquiry::Inquiry::answer`] takes the answers. This goes on until nothing is left to ask.
+//! 3. [`inquiry::Inquiry::close`] is the [`Report`](report::Report).
+//!
+//! What is not known at the end is not known in the report: there is no default, and no 0.
+
+pub mod age;
+pub mod budget;
+mod derive;
+pub mod inquiry;
+pub mod marks;
+pub mod memory;
+mod plan;
+pub mod report;
+pub mod settle;
+pub mod walk;
