@@ -43,3 +43,4 @@
 pub mod cli;
 pub mod lag;
 pub mod snapshot;
+pub mod self_metrics;

@@ -1,0 +1,232 @@
+//! The streams of a target that are polled, and what is known of each from poll to poll.
+
+use std::collections::BTreeSet;
+
+use crate::config::{StreamRule, Target};
+use crate::poller::error::KeyError;
+use crate::poller::selection::{self, RuleIndex};
+use crate::snapshot::name::Name;
+
+/// A stream that is polled.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    /// Its key.
+    pub(super) key: Name,
+    /// The item of the configuration that rules it.
+    pub(super) rule: RuleIndex,
+    /// Whether the configuration names it, rather than a glob having found it.
+    pub(super) named: bool,
+    /// Size of the last replies, and the part of it that was entries, in bytes; `None` before the first.
+    pub(super) reply_bytes: Option<ReplyBytes>,
+    /// The poll that last reached it; 0 before the first.
+    pub(super) last_read: u64,
+    /// What was wrong with it last; logged when it changes.
+    pub(super) problem: Option<KeyError>,
+    /// The groups that were reported last, in the order of their names.
+    pub(super) groups: Vec<Name>,
+    /// Whether any limit cut its groups or consumers last; logged when it changes.
+    pub(super) left_out: LeftOut,
+}
+
+/// Size of the replies about one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReplyBytes {
+    /// All of it.
+    pub(super) total: u64,
+    /// First and last entry.
+    pub(super) payload: u64,
+}
+
+/// What the limits left out of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Groups beyond `groups_per_stream`.
+    pub(super) groups: usize,
+    /// Consumers of groups that have more than `consumers_per_group`.
+    pub(super) consumers: usize,
+}
+
+/// All of them, in the order of their keys.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    /// The streams.
+    pub(super) watched: Vec<Watched>,
+    rules: Vec<StreamRule>,
+    limit: usize,
+    /// Found in the present turn of SCAN, watched or not.
+    seen: BTreeSet<Name>,
+    /// Found in the present turn and not watched: the first of them by name, as many as could be of use.
+    candidates: BTreeSet<Name>,
+    /// Found in the present turn beyond those.
+    surplus: usize,
+    /// Streams that the limit leaves out.
+    pub(super) left_out: usize,
+}
+
+impl Catalogue {
+    /// Begins with the streams that the configuration names.
+    pub(super) fn new(target: &Target) -> Self {
+        let mut catalogue = Self {
+            watched: Vec::new(),
+            rules: target.streams.clone(),
+            limit: target.limits.streams,
+            seen: BTreeSet::new(),
+            candidates: BTreeSet::new(),
+            surplus: 0,
+            left_out: 0,
+        };
+        for key in target.streams.iter().filter_map(|rule| rule.key.literal()) {
+            catalogue.watch(Name::from(&*key), true);
+        }
+        catalogue
+    }
+
+    /// The rule that a watched stream follows.
+    pub(super) fn rule(&self, watched: &Watched) -> &StreamRule {
+        &self.rules[watched.rule.0]
+    }
+
+    /// Notes a key that SCAN found.
+    pub(super) fn found(&mut self, key: Name) {
+        if selection::rule_for(&self.rules, key.as_bytes()).is_none() {
+            return;
+        }
+        if self.position(&key).is_ok() {
+            self.seen.insert(key);
+        } else if self.candidates.insert(key) && self.candidates.len() > self.limit {
+            self.candidates.pop_last();
+            self.surplus += 1;
+        }
+    }
+
+    /// Watches what was found so far, as far as the limit allows: those already watched stay, then by name.
+    pub(super) fn admit(&mut self) {
+        let places = self.limit.saturating_sub(self.watched.len());
+        self.left_out = self.candidates.len().saturating_sub(places) + self.surplus;
+        for _ in 0..places {
+            let Some(key) = self.candidates.pop_first() else { break };
+            self.seen.insert(key.clone());
+            self.watch(key, false);
+        }
+    }
+
+    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more.
+    pub(super) fn end_turn(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        self.watched.retain(|watched| watched.named || seen.contains(&watched.key));
+        self.admit();
+        self.begin_turn();
+    }
+
+    /// Begins a new turn of SCAN, whatever became of the one before.
+    pub(super) fn begin_turn(&mut self) {
+        self.seen.clear();
+        self.candidates.clear();
+        self.surplus = 0;
+    }
+
+    /// Drops a stream that a glob had found and that is not there any more.
+    pub(super) fn forget_missing(&mut self) {
+        self.watched.retain(|watched| watched.named || watched.problem != Some(KeyError::Missing));
+    }
+
+    fn position(&self, key: &Name) -> Result<usize, usize> {
+        self.watched.binary_search_by(|watched| watched.key.cmp(key))
+    }
+
+    fn watch(&mut self, key: Name, named: bool) {
+        let Some(rule) = selection::rule_for(&self.rules, key.as_bytes()) else { return };
+        if let Err(at) = self.position(&key) {
+            self.watched.insert(
+                at,
+                Watched {
+                    key,
+                    rule,
+                    named,
+                    reply_bytes: None,
+                    last_read: 0,
+                    problem: None,
+                    groups: Vec::new(),
+                    left_out: LeftOut::default(),
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Address, Limits, Role};
+    use crate::glob::Glob;
+    use std::collections::BTreeMap;
+
+    fn rule(key: &str, exclude: &[&str]) -> StreamRule {
+        StreamRule {
+            key: Glob::new(key),
+            exclude: exclude.iter().map(|glob| Glob::new(*glob)).collect(),
+            include_groups: vec![Glob::new("*")],
+            exclude_groups: Vec::new(),
+            consumers: true,
+        }
+    }
+
+    fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
+        Catalogue::new(&Target {
+            name: "t".to_owned(),
+            address: Address { host: "h".to_owned(), port: 1 },
+            db: 0,
+            username: None,
+            password: None,
+            role: Role::Master,
+            labels: BTreeMap::new(),
+            streams: rules,
+            limits: Limits { streams: limit, groups_per_stream: 10, consumers_per_group: 10 },
+        })
+    }
+
+    fn keys(catalogue: &Catalogue) -> Vec<String> {
+        catalogue.watched.iter().map(|watched| watched.key.to_string()).collect()
+    }
+
+    fn turn(catalogue: &mut Catalogue, found: &[&str]) {
+        catalogue.begin_turn();
+        found.iter().for_each(|key| catalogue.found(Name::from(*key)));
+        catalogue.end_turn();
+    }
+
+    #[test]
+    fn named_streams_are_watched_from_the_start_and_stay() {
+        let mut catalogue = catalogue(vec![rule("b", &[]), rule("a*", &["ax*"])], 10);
+        assert_eq!(keys(&catalogue), ["b"]);
+        turn(&mut catalogue, &["a1", "ax1", "c", "a0", "a1"]);
+        assert_eq!(keys(&catalogue), ["a0", "a1", "b"]);
+        turn(&mut catalogue, &["a1"]);
+        assert_eq!(keys(&catalogue), ["a1", "b"]);
+    }
+
+    #[test]
+    fn past_the_limit_those_already_watched_stay_and_others_come_by_name() {
+        let mut catalogue = catalogue(vec![rule("*", &[])], 3);
+        turn(&mut catalogue, &["m", "z", "k", "y", "n"]);
+        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("k m n", 2));
+        turn(&mut catalogue, &["m", "z", "k", "y", "n", "a"]);
+        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("k m n", 3));
+        turn(&mut catalogue, &["m", "z", "y", "n", "a"]);
+        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("a m n", 2));
+        turn(&mut catalogue, &["z"]);
+        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("z", 0));
+    }
+
+    #[test]
+    fn what_was_found_so_far_can_be_watched_before_the_turn_is_over() {
+        let mut catalogue = catalogue(vec![rule("*", &[])], 10);
+        catalogue.begin_turn();
+        catalogue.found(Name::from("b"));
+        catalogue.admit();
+        assert_eq!(keys(&catalogue), ["b"]);
+        catalogue.found(Name::from("a"));
+        catalogue.end_turn();
+        assert_eq!(keys(&catalogue), ["a", "b"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! What can go wrong with a node, by what can be done about it.
+
+use std::io;
+
+use redis::ServerErrorKind;
+
+use crate::self_metrics::Reason;
+
+/// Why a node could not be polled.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The host name does not resolve.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The host name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("connection to {address} lost: {source}")]
+    Lost {
+        /// Host and port.
+        address: String,
+        /// What happened.
+        source: redis::RedisError,
+    },
+    /// The deadline passed.
+    #[error("{address} did not answer within the poll's timeout")]
+    Timeout {
+        /// Host and port.
+        address: String,
+    },
+    /// The password was refused, or one is needed.
+    #[error("{address} refuses the login: {detail}")]
+    Auth {
+        /// Host and port.
+        address: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The password file cannot be read.
+    #[error("password file: {0}")]
+    PasswordFile(
+        /// What the system said, with the name of the file.
+        io::Error,
+    ),
+    /// The node is not what the configuration wants it to be.
+    #[error("{address} is a {actual}, not a {wanted}")]
+    Role {
+        /// Host and port.
+        address: String,
+        /// What it is.
+        actual: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// The server answers with an error that concerns all of it.
+    #[error("{address} answers {code} {detail}")]
+    Server {
+        /// Host and port.
+        address: String,
+        /// First word of the error reply.
+        code: String,
+        /// The rest of it.
+        detail: String,
+    },
+    /// A reply that does not have the expected form.
+    #[error("{address} sent a reply that cannot be understood: {detail}")]
+    Protocol {
+        /// Host and port.
+        address: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl PollError {
+    /// The value of the label `reason`.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Resolve { .. } => Reason::Resolve,
+            Self::Connect { .. } => Reason::Connect,
+            Self::Lost { .. } => Reason::Io,
+            Self::Timeout { .. } => Reason::Timeout,
+            Self::Auth { .. } => Reason::Auth,
+            Self::PasswordFile(_) => Reason::PasswordFile,
+            Self::Role { .. } => Reason::Role,
+            Self::Server { code, .. } if code == "LOADING" => Reason::Loading,
+            Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
+            Self::Server { .. } => Reason::Server,
+            Self::Protocol { .. } => Reason::Protocol,
+        }
+    }
+
+    /// From an error of the client library on an established connection to `address`.
+    pub(super) fn from_redis(address: &str, error: redis::RedisError) -> Self {
+        let address = address.to_owned();
+        match error.kind() {
+            redis::ErrorKind::AuthenticationFailed => Self::Auth { address, detail: said(&error) },
+            redis::ErrorKind::Parse => Self::Protocol { address, detail: error.to_string() },
+            redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
+            _ if error.code().is_some_and(|code| code == "NOAUTH" || code == "WRONGPASS") => {
+                Self::Auth { address, detail: said(&error) }
+            }
+            _ if error.code().is_some() => Self::Server {
+                address,
+                code: error.code().unwrap_or_default().to_owned(),
+                detail: error.detail().unwrap_or_default().to_owned(),
+            },
+            _ => Self::Lost { address, source: error },
+        }
+    }
+
+    /// From an error reply that concerns the whole node, not one key.
+    pub(super) fn from_reply(address: &str, error: &redis::ServerError) -> Self {
+        let (address, detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
+        match error.code() {
+            "NOAUTH" | "WRONGPASS" => Self::Auth { address, detail },
+            code => Self::Server { address, code: code.to_owned(), detail },
+        }
+    }
+}
+
+/// What the server said, without what the client library wraps around it.
+fn said(error: &redis::RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (_, Some(detail)) => detail.to_owned(),
+        (..) => error.to_string(),
+    }
+}
+
+/// Why one key, or one group of it, could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyError {
+    /// No such key.
+    Missing,
+    /// No such group.
+    MissingGroup,
+    /// Another type.
+    WrongType,
+    /// The ACL refuses it.
+    Denied,
+    /// Another error reply.
+    Server,
+    /// A reply that does not have the expected form.
+    Protocol,
+}
+
+impl KeyError {
+    /// The value of the label `reason`.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Self::Missing => Reason::MissingKey,
+            Self::MissingGroup => Reason::MissingGroup,
+            Self::WrongType => Reason::WrongType,
+            Self::Denied => Reason::Denied,
+            Self::Server => Reason::Server,
+            Self::Protocol => Reason::Protocol,
+        }
+    }
+}
+
+/// Whom an error reply concerns: one key (`Ok`), or the whole node (`Err`).
+pub(super) fn concern(address: &str, error: &redis::ServerError) -> Result<KeyError, PollError> {
+    match (error.code(), error.kind()) {
+        ("WRONGTYPE", _) => Ok(KeyError::WrongType),
+        ("NOGROUP", _) => Ok(KeyError::MissingGroup),
+        (_, Some(ServerErrorKind::NoPerm)) => Ok(KeyError::Denied),
+        (_, Some(ServerErrorKind::ResponseError))
+            if error.details().is_some_and(|detail| detail.starts_with("no such key")) =>
+        {
+            Ok(KeyError::Missing)
+        }
+        (_, Some(ServerErrorKind::ResponseError | ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+            Ok(KeyError::Server)
+        }
+        _ => Err(PollError::from_reply(address, error)),
+    }
+}

@@ -1,0 +1,77 @@
+//! Many commands in few round trips, with a bound on what waits in the server's output buffers.
+
+use std::ops::Range;
+
+use futures_util::stream::{self, StreamExt};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Pipeline, Value};
+use tokio::time::{Instant, timeout_at};
+
+use crate::poller::error::PollError;
+
+/// Bytes of replies that one pipeline may be expected to return.
+const BATCH_BYTES: u64 = 256 * 1024;
+/// Pipelines on their way at once: with the size of each, what waits in the server at any time.
+const IN_FLIGHT: usize = 4;
+/// Jobs in one pipeline, so that none keeps the server from its other clients for long.
+const BATCH_JOBS: usize = 500;
+
+/// Cuts jobs, given by the size that their replies are expected to have, into pipelines.
+pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes, mut end) = (0, 0, 0);
+    for (at, size) in reply_bytes.enumerate() {
+        if at > start && (bytes + size > BATCH_BYTES || at - start == BATCH_JOBS) {
+            batches.push(start..at);
+            (start, bytes) = (at, 0);
+        }
+        bytes += size;
+        end = at + 1;
+    }
+    if end > start {
+        batches.push(start..end);
+    }
+    batches
+}
+
+/// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come.
+pub(super) async fn exchange(
+    connection: &MultiplexedConnection,
+    address: &str,
+    deadline: Instant,
+    batches: Vec<Range<usize>>,
+    pipeline: impl Fn(Range<usize>) -> Pipeline,
+    mut take: impl FnMut(Range<usize>, Vec<Value>) -> Result<(), PollError>,
+) -> Result<(), PollError> {
+    let mut replies = stream::iter(batches)
+        .map(|batch| {
+            let (pipeline, mut connection) = (pipeline(batch.clone()), connection.clone());
+            async move { (batch, connection.req_packed_commands(&pipeline, 0, pipeline.len()).await) }
+        })
+        .buffered(IN_FLIGHT);
+    loop {
+        match timeout_at(deadline, replies.next()).await {
+            Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
+            Ok(None) => return Ok(()),
+            Ok(Some((batch, reply))) => {
+                let reply = reply.map_err(|error| PollError::from_redis(address, error))?;
+                take(batch, reply)?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_cut_by_bytes_and_by_number_and_none_is_lost() {
+        let kib = 1024;
+        assert_eq!(batches([].into_iter()), []);
+        assert_eq!(batches([1].into_iter()), [0..1]);
+        assert_eq!(batches([100 * kib, 100 * kib, 100 * kib].into_iter()), [0..2, 2..3]);
+        assert_eq!(batches([9_000 * kib, 1, 9_000 * kib].into_iter()), [0..1, 1..2, 2..3]);
+        assert_eq!(batches(std::iter::repeat_n(1, 1_100)), [0..500, 500..1_000, 1_000..1_100]);
+    }
+}

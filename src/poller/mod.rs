@@ -1,0 +1,18 @@
+//! The only room of the monitor that talks to Redis: connections, discovery, reading and asking.
+//!
+//! It decides nothing about lag; it turns replies into [facts](crate::snapshot::facts) and questions into
+//! commands. It must not disturb what it watches: few round trips, bounded replies, no command without a
+//! bound, no XPENDING with IDLE (it walks the whole PEL), no scripts, and nothing that writes.
+
+mod ask;
+mod catalogue;
+mod decode;
+mod discovery;
+pub mod error;
+mod exchange;
+pub mod node;
+mod read;
+mod schedule;
+mod selection;
+mod topology;
+pub mod upstream;

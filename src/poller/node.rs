@@ -1,0 +1,190 @@
+//! One node: dialling it, logging in, and what it says it is.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use prometheus::IntCounter;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, Value, cmd, pipe};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Address, Role, Target};
+use crate::poller::decode::{self, Hello};
+use crate::poller::error::PollError;
+use crate::self_metrics::{Command, TargetMetrics};
+use crate::snapshot::facts::Epoch;
+
+/// A connection to one node. The connection closes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Host and port, as shown to people.
+    pub(super) address: Arc<str>,
+    /// Which connection this is.
+    pub(super) epoch: Epoch,
+    /// Where commands are sent.
+    pub(super) connection: MultiplexedConnection,
+    driver: JoinHandle<()>,
+}
+
+/// What a node says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `redis` or `valkey`; what HELLO calls it.
+    pub server: String,
+    /// Version of the server; a Valkey tells the version of Redis that it is compatible with.
+    pub version: String,
+    /// `master` or `replica`.
+    pub role: String,
+    /// `standalone`, `sentinel` or `cluster`.
+    pub mode: String,
+}
+
+impl Node {
+    /// Connects to `address`, logs in and selects the database.
+    pub(super) async fn connect(
+        target: &Target,
+        address: &Address,
+        epoch: Epoch,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<Self, PollError> {
+        let shown: Arc<str> = address.to_string().into();
+        let timed_out = || PollError::Timeout { address: shown.to_string() };
+        let login = login(target)?;
+        let stream = timeout_at(deadline, dial(address)).await.map_err(|_| timed_out())??;
+        let stream = CountedStream { stream, received: metrics.reply_bytes() };
+        metrics.count_commands(Command::Auth, u64::from(target.password.is_some()));
+        metrics.count_commands(Command::Select, u64::from(target.db != 0));
+        // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let (connection, driver) =
+            timeout_at(deadline, MultiplexedConnection::new_with_config(&login, stream, config))
+                .await
+                .map_err(|_| timed_out())?
+                .map_err(|error| PollError::from_redis(&shown, error))?;
+        let mut node = Self { address: shown, epoch, connection, driver: tokio::spawn(driver) };
+        timeout_at(deadline, node.decline_touch(metrics)).await.map_err(|_| timed_out())?;
+        Ok(node)
+    }
+
+    /// Asks the node what it is. `None` where the server does not tell.
+    pub(super) async fn identify(
+        &mut self,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<Option<Identity>, PollError> {
+        metrics.count_commands(Command::Hello, 1);
+        let hello = cmd("HELLO");
+        match timeout_at(deadline, self.connection.req_packed_command(&hello)).await {
+            Err(_) => Err(PollError::Timeout { address: self.address.to_string() }),
+            Ok(Ok(reply)) => {
+                let Hello { server, version, role, mode } = decode::hello(reply).map_err(|error| {
+                    PollError::Protocol { address: self.address.to_string(), detail: error.to_string() }
+                })?;
+                Ok(Some(Identity { server, version, role, mode }))
+            }
+            // Renamed, refused by an ACL, or older than 6.0.
+            Ok(Err(error)) if matches!(error.code(), Some("ERR" | "NOPERM")) => Ok(None),
+            Ok(Err(error)) => Err(PollError::from_redis(&self.address, error)),
+        }
+    }
+
+    /// Keeps polling from making every stream look recently used (from server 7.2; refused is fine).
+    async fn decline_touch(&mut self, metrics: &TargetMetrics) {
+        metrics.count_commands(Command::ClientNoTouch, 1);
+        let mut pipeline = pipe();
+        pipeline.cmd("CLIENT").arg("NO-TOUCH").arg("ON");
+        let _: Result<Vec<Value>, _> = self.connection.req_packed_commands(&pipeline, 0, 1).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Whether a node is what the configuration wants it to be.
+pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Result<(), PollError> {
+    let wanted = match wanted {
+        Role::Any => return Ok(()),
+        Role::Master => "master",
+        Role::Replica => "replica",
+    };
+    // Some servers and proxies say "slave" as INFO does.
+    let actual = if identity.role == "slave" { "replica" } else { identity.role.as_str() };
+    if actual == wanted || actual.is_empty() {
+        return Ok(());
+    }
+    Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
+}
+
+fn login(target: &Target) -> Result<RedisConnectionInfo, PollError> {
+    let mut login = RedisConnectionInfo::default().set_db(i64::from(target.db)).set_skip_set_lib_name();
+    if let Some(username) = &target.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &target.password {
+        let secret = password.read().map_err(PollError::PasswordFile)?;
+        login = login.set_password(secret.expose());
+    }
+    Ok(login)
+}
+
+async fn dial(address: &Address) -> Result<TcpStream, PollError> {
+    let resolved = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|source| PollError::Resolve { host: address.host.clone(), source })?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in resolved {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => {
+                keep_alive(&stream);
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(PollError::Connect { address: address.to_string(), source: last })
+}
+
+/// Commands are small and wait for their replies; a peer that vanished without a word is noticed between
+/// polls too. Where the system refuses either, the connection works all the same.
+fn keep_alive(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_keepalive(true);
+}
+
+/// A stream that counts what it receives.
+struct CountedStream {
+    stream: TcpStream,
+    received: IntCounter,
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.received.inc_by((buf.filled().len() - before) as u64);
+        polled
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

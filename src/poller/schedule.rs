@@ -1,0 +1,129 @@
+//! Which streams are read in this poll, where the budget for payload does not allow all of them.
+//!
+//! XINFO STREAM ships the first and the last entry with their payload, so a stream with entries of 1 MB costs
+//! 2 MB each time. Streams with small entries are read in every poll; those with large ones take turns, such
+//! that on average the budget holds.
+
+use crate::poller::catalogue::Watched;
+
+/// Entries up to this size are never held back, however many streams there are.
+const SMALL_PAYLOAD: u64 = 2 * 1024;
+
+/// The budget for payload, over time.
+#[derive(Debug)]
+pub(super) struct PayloadBudget {
+    per_poll: u64,
+    /// What may be spent now; below 0 after a stream that costs more than one poll's budget.
+    balance: i128,
+}
+
+impl PayloadBudget {
+    pub(super) fn new(per_poll: u64) -> Self {
+        Self { per_poll, balance: 0 }
+    }
+
+    /// Adds one poll's budget; what was not spent does not pile up.
+    pub(super) fn begin_poll(&mut self) {
+        let per_poll = i128::from(self.per_poll);
+        self.balance = (self.balance + per_poll).min(per_poll);
+    }
+
+    /// What is left of it for reading entries to count.
+    pub(super) fn left(&self) -> u64 {
+        u64::try_from(self.balance.max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Takes what was read.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.balance -= i128::from(bytes);
+    }
+
+    /// The streams to read in this poll, by their positions, those that waited longest first.
+    pub(super) fn select(&self, watched: &[Watched]) -> Vec<usize> {
+        let payload = |at: usize| watched[at].reply_bytes.map_or(0, |bytes| bytes.payload);
+        let mut order: Vec<usize> = (0..watched.len()).collect();
+        // Stable: within one poll, in the order of their keys.
+        order.sort_by_key(|&at| watched[at].last_read);
+        let mut balance = self.balance;
+        order.retain(|&at| {
+            let payload = payload(at);
+            if payload <= SMALL_PAYLOAD {
+                return true;
+            }
+            let affordable = balance > 0;
+            if affordable {
+                balance -= i128::from(payload);
+            }
+            affordable
+        });
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::catalogue::{LeftOut, ReplyBytes};
+    use crate::poller::selection::RuleIndex;
+    use crate::snapshot::name::Name;
+
+    fn watched(payloads: &[u64]) -> Vec<Watched> {
+        let stream = |(at, payload): (usize, &u64)| Watched {
+            key: Name::from(format!("{at:04}").as_str()),
+            rule: RuleIndex(0),
+            named: false,
+            reply_bytes: Some(ReplyBytes { total: payload + 500, payload: *payload }),
+            last_read: 0,
+            problem: None,
+            groups: Vec::new(),
+            left_out: LeftOut::default(),
+        };
+        payloads.iter().enumerate().map(stream).collect()
+    }
+
+    fn poll(budget: &mut PayloadBudget, watched: &mut [Watched], number: u64) -> (Vec<usize>, u64) {
+        budget.begin_poll();
+        let selected = budget.select(watched);
+        let mut spent = 0;
+        for &at in &selected {
+            watched[at].last_read = number;
+            spent += watched[at].reply_bytes.unwrap().payload;
+        }
+        budget.spend(spent);
+        (selected, spent)
+    }
+
+    #[test]
+    fn small_entries_are_read_in_every_poll() {
+        let mut streams = watched(&[200; 100_000]);
+        let mut budget = PayloadBudget::new(1 << 20);
+        for number in 1..4 {
+            assert_eq!(poll(&mut budget, &mut streams, number).0.len(), 100_000);
+        }
+    }
+
+    #[test]
+    fn large_entries_take_turns_within_the_budget_on_average_and_none_waits_for_ever() {
+        let mib = 1 << 20;
+        let mut streams = watched(&[2 * mib; 100]);
+        streams.extend(watched(&[100; 5]));
+        let mut budget = PayloadBudget::new(16 * mib);
+        let (mut spent, mut reads) = (0, vec![0_u32; streams.len()]);
+        for number in 1..=50 {
+            let (selected, bytes) = poll(&mut budget, &mut streams, number);
+            spent += bytes;
+            selected.iter().for_each(|&at| reads[at] += 1);
+        }
+        assert!(spent <= 50 * 16 * mib + 2 * mib, "{spent}");
+        assert!(reads[..100].iter().all(|reads| *reads == 4), "{reads:?}");
+        assert!(reads[100..].iter().all(|reads| *reads == 50), "{reads:?}");
+    }
+
+    #[test]
+    fn a_stream_that_costs_more_than_the_budget_is_read_all_the_same_and_then_waits() {
+        let mut streams = watched(&[10_000_000]);
+        let mut budget = PayloadBudget::new(1_000_000);
+        let reads = (1..=30).filter(|number| !poll(&mut budget, &mut streams, *number).0.is_empty()).count();
+        assert_eq!(reads, 3);
+    }
+}

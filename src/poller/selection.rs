@@ -1,0 +1,154 @@
+//! What the configuration selects: which item rules a key, and which groups of a stream are reported.
+
+use crate::config::{Limits, StreamRule};
+use crate::poller::catalogue::LeftOut;
+use crate::poller::decode::XinfoGroup;
+use crate::snapshot::facts::GroupFacts;
+use crate::snapshot::name::Name;
+
+/// Position of an item in `targets[].streams`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RuleIndex(pub(super) usize);
+
+/// The first item that matches a key rules it; `None` if there is none, or if it leaves the key out.
+pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
+    let at = rules.iter().position(|rule| rule.key.matches(key))?;
+    (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex(at))
+}
+
+/// The groups of a stream that are reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// Those, in the order of their names.
+    pub(super) groups: Vec<GroupFacts>,
+    /// Groups that the rule names and the stream does not have.
+    pub(super) missing: Vec<Name>,
+    /// What the limits leave out.
+    pub(super) left_out: LeftOut,
+}
+
+/// Selects from the groups that a stream has. `shown` are the names reported last, in order: past the limit
+/// they stay, and others come by name.
+pub(super) fn select(
+    rule: &StreamRule,
+    limits: &Limits,
+    wants_consumers: bool,
+    shown: &[Name],
+    mut found: Vec<XinfoGroup>,
+) -> Selection {
+    found.retain(|group| is_selected(rule, &group.name));
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut left_out = LeftOut { groups: found.len().saturating_sub(limits.groups_per_stream), consumers: 0 };
+    if left_out.groups > 0 {
+        let is_shown = |group: &XinfoGroup| position(shown, &group.name).is_some();
+        found.sort_by_key(|group| !is_shown(group));
+        found.truncate(limits.groups_per_stream);
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    }
+    let missing = missing_groups(rule, &found);
+    let groups = found
+        .into_iter()
+        .map(|group| {
+            let too_many = group.consumers > limits.consumers_per_group as u64;
+            if wants_consumers && too_many {
+                left_out.consumers += usize::try_from(group.consumers).unwrap_or(usize::MAX);
+            }
+            facts(rule, wants_consumers && !too_many, shown, group)
+        })
+        .collect();
+    Selection { groups, missing, left_out }
+}
+
+/// The groups that a rule names, where none of them is there.
+pub(super) fn named_groups(rule: &StreamRule) -> Vec<Name> {
+    missing_groups(rule, &[])
+}
+
+fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
+    let literals = rule.include_groups.iter().filter_map(|glob| glob.literal());
+    let mut missing: Vec<Name> = literals
+        .filter(|name| found.binary_search_by(|group| group.name.as_slice().cmp(name)).is_err())
+        .map(|name| Name::from(&*name))
+        .collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
+fn facts(rule: &StreamRule, wants_consumers: bool, shown: &[Name], group: XinfoGroup) -> GroupFacts {
+    let named = rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|name| *name == *group.name);
+    // The name of the last poll serves again: one allocation for as long as the group lives.
+    let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
+    GroupFacts {
+        name,
+        named,
+        consumers: group.consumers,
+        pending: group.pending,
+        last_delivered: group.last_delivered,
+        entries_read: group.entries_read,
+        wants_consumers,
+    }
+}
+
+fn position(shown: &[Name], name: &[u8]) -> Option<usize> {
+    shown.binary_search_by(|other| other.as_bytes().cmp(name)).ok()
+}
+
+fn is_selected(rule: &StreamRule, name: &[u8]) -> bool {
+    let matches = |glob: &crate::glob::Glob| glob.matches(name);
+    rule.include_groups.iter().any(matches) && !rule.exclude_groups.iter().any(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::glob::Glob;
+
+    fn rule(include: &[&str], exclude: &[&str]) -> StreamRule {
+        let globs = |patterns: &[&str]| patterns.iter().map(|pattern| Glob::new(*pattern)).collect();
+        StreamRule {
+            key: Glob::new("*"),
+            exclude: Vec::new(),
+            include_groups: globs(include),
+            exclude_groups: globs(exclude),
+            consumers: true,
+        }
+    }
+
+    fn select_names(rule: &StreamRule, limit: usize, shown: &[&str], found: &[&str]) -> (String, String, usize) {
+        let limits = Limits { streams: 1, groups_per_stream: limit, consumers_per_group: 2 };
+        let shown: Vec<Name> = shown.iter().map(|name| Name::from(*name)).collect();
+        let found = found.iter().map(|name| XinfoGroup { name: name.as_bytes().to_vec(), ..Default::default() });
+        let selection = select(rule, &limits, true, &shown, found.collect());
+        let join = |names: Vec<String>| names.join(" ");
+        (
+            join(selection.groups.iter().map(|group| group.name.to_string()).collect()),
+            join(selection.missing.iter().map(ToString::to_string).collect()),
+            selection.left_out.groups,
+        )
+    }
+
+    #[test]
+    fn groups_are_selected_by_globs_and_named_ones_are_missed() {
+        let rule = rule(&["a*", "b", "c"], &["ax"]);
+        let selected = select_names(&rule, 10, &[], &["c", "ax", "a2", "a1", "d"]);
+        assert_eq!(selected, ("a1 a2 c".to_owned(), "b".to_owned(), 0));
+    }
+
+    #[test]
+    fn past_the_limit_groups_already_shown_stay() {
+        let rule = rule(&["*"], &[]);
+        assert_eq!(select_names(&rule, 2, &[], &["c", "b", "a"]).0, "a b");
+        assert_eq!(select_names(&rule, 2, &["b", "c"], &["c", "b", "a"]), ("b c".to_owned(), String::new(), 1));
+    }
+
+    #[test]
+    fn consumers_beyond_the_limit_are_not_asked_for() {
+        let limits = Limits { streams: 1, groups_per_stream: 9, consumers_per_group: 2 };
+        let group = |name: &str, consumers| XinfoGroup { name: name.into(), consumers, ..Default::default() };
+        let found = vec![group("a", 2), group("b", 3)];
+        let selection = select(&rule(&["*"], &[]), &limits, true, &[], found);
+        let wants: Vec<_> = selection.groups.iter().map(|group| group.wants_consumers).collect();
+        assert_eq!((wants, selection.left_out.consumers), (vec![true, false], 3));
+    }
+}
