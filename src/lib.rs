@@ -41,6 +41,11 @@
 //! `tests/architecture.rs` holds this table.
 
 pub mod cli;
+
+pub mod cli;
+pub mod config;
+pub mod glob;
 pub mod lag;
-pub mod snapshot;
+pub mod poller;
 pub mod self_metrics;
+pub mod snapshot;

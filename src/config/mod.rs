@@ -1,11 +1,15 @@
 //! The configuration: its shape, defaults, secrets and validation. Nothing here connects to anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::password::Secret;
 use crate::glob::Glob;
+
+pub mod password;
 
 /// All of it, valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,19 +74,30 @@ pub struct Target {
 }
 
 /// Host and port of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     /// Host name, IPv4 or IPv6 address (without brackets).
     pub host: String,
-    /// TCP port.
+    /// TCP port; never 0.
     pub port: u16,
 }
 
-/// A password, or the file that holds it. `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
+/// `host:port`, with brackets around an IPv6 address.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A password, or the file that holds it. What it is comes from [`Password::read`] alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
     /// From the configuration itself.
-    Text(String),
+    Text(Secret),
     /// From a file, read at every connect so that it may be rotated; one trailing newline is not part of it.
     File(PathBuf),
 }

@@ -20,6 +20,7 @@ pub struct Inquiry<'a> {
     /// Questions of the first round that are asked once, whatever comes of them.
     pub(super) first_round: bool,
     pub(super) counted_entries: u64,
+    granted_payload_bytes: u64,
 }
 
 /// A stream that was read, while questions about it are open.
@@ -58,7 +59,8 @@ impl<'a> Inquiry<'a> {
                 streams.push(open_stream(index, node, reading, facts, remembered));
             }
         }
-        Self { snapshot, memory, budget, streams, first_round: true, counted_entries: 0 }
+        let granted_payload_bytes = budget.payload_bytes;
+        Self { snapshot, memory, budget, streams, first_round: true, counted_entries: 0, granted_payload_bytes }
     }
 
     /// What is still to be asked, within the budget; empty when nothing is left to ask.
@@ -75,6 +77,12 @@ impl<'a> Inquiry<'a> {
         for stream in &mut self.streams {
             stream.memory.walks.arrive(&mut stream.memory.marks);
         }
+    }
+
+    /// About how many bytes of entries were read to answer.
+    #[must_use]
+    pub fn payload_bytes_read(&self) -> u64 {
+        self.granted_payload_bytes.saturating_sub(self.budget.payload_bytes)
     }
 
     /// What was found out. `previous` is the report before: streams that were not read keep their values.

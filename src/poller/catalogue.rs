@@ -51,7 +51,8 @@ pub(super) struct LeftOut {
 pub(super) struct Catalogue {
     /// The streams.
     pub(super) watched: Vec<Watched>,
-    rules: Vec<StreamRule>,
+    /// What selects them: `Watched::rule` is a position here.
+    pub(super) rules: Vec<StreamRule>,
     limit: usize,
     /// Found in the present turn of SCAN, watched or not.
     seen: BTreeSet<Name>,
@@ -79,11 +80,6 @@ impl Catalogue {
             catalogue.watch(Name::from(&*key), true);
         }
         catalogue
-    }
-
-    /// The rule that a watched stream follows.
-    pub(super) fn rule(&self, watched: &Watched) -> &StreamRule {
-        &self.rules[watched.rule.0]
     }
 
     /// Notes a key that SCAN found.

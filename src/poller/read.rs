@@ -1,20 +1,21 @@
 //! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
-use crate::poller::decode;
+use crate::poller::decode::{self, XinfoGroup};
 use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{batches, exchange};
 use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::{Command, Reason, TargetMetrics};
 use crate::snapshot::facts::{Outcome, StreamFacts, StreamReading};
+use crate::snapshot::name::Name;
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
 const UNKNOWN_REPLY_BYTES: u64 = 16 * 1024;
@@ -47,63 +48,182 @@ pub(super) struct Read {
 
 /// Reads the streams at the positions in `due`, in that order.
 pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
-    let Reading { node, target, catalogue, metrics, has_true_consumers, poll_number, deadline } = reading;
-    let keys: Vec<_> = due.iter().map(|&at| catalogue.watched[at].key.clone()).collect();
-    let expected = due.iter().map(|&at| {
-        catalogue.watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total)
-    });
+    let Reading { node, deadline, metrics, .. } = reading;
+    let watched = &reading.catalogue.watched;
+    let keys: Vec<_> = due.iter().map(|&at| watched[at].key.clone()).collect();
+    let expected = due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
     let batches = batches(expected);
-    let mut outcomes: Vec<Option<(Outcome, Vec<_>)>> = catalogue.watched.iter().map(|_| None).collect();
+    let mut outcomes = vec![(Outcome::Deferred, Vec::new()); watched.len()];
     let mut payload_bytes = 0;
-    let pipeline = |batch: Range<usize>| {
-        let mut pipeline = Pipeline::with_capacity(1 + 2 * batch.len());
-        pipeline.cmd("TIME");
-        for key in &keys[batch.clone()] {
-            pipeline.cmd("XINFO").arg("GROUPS").arg(key.as_bytes());
-            pipeline.cmd("XINFO").arg("STREAM").arg(key.as_bytes());
-        }
-        metrics.count_commands(Command::Time, 1);
-        metrics.count_commands(Command::XinfoGroups, batch.len() as u64);
-        metrics.count_commands(Command::XinfoStream, batch.len() as u64);
-        pipeline
-    };
-    let ended = exchange(&node.connection, &node.address, deadline, batches, pipeline, |batch, replies| {
-        let mut replies = replies.into_iter();
-        let time = node_time(replies.next(), &node.address)?;
-        for at in batch {
-            let (groups, stream) = (replies.next(), replies.next());
-            let at = due[at];
-            let wants_consumers = has_true_consumers && catalogue.rule(&catalogue.watched[at]).consumers;
-            let found = facts(groups, stream, &node.address, time)?;
-            let (rule, watched) = (catalogue.rule(&catalogue.watched[at]).clone(), &mut catalogue.watched[at]);
-            watched.last_read = poll_number;
-            let select = |groups| selection::select(&rule, &target.limits, wants_consumers, &watched.groups, groups);
-            let outcome = match found {
-                Ok((facts, groups, payload)) => {
-                    payload_bytes += payload;
-                    let selection = select(groups);
-                    note_reading(watched, payload, &selection, metrics, &target.name);
-                    let facts = StreamFacts { groups: selection.groups, ..facts };
-                    (Outcome::Read(facts), selection.missing)
-                }
-                Err(error) => {
-                    note_problem(watched, Some(error), metrics, &target.name);
-                    unread(error, &rule)
-                }
-            };
-            outcomes[at] = Some(outcome);
-        }
-        Ok(())
-    })
+    let mut reading = reading;
+    let ended = exchange(
+        &node.connection,
+        &node.address,
+        deadline,
+        batches,
+        |batch| pipeline(&keys[batch], metrics),
+        |batch, replies| {
+            let mut replies = replies.into_iter();
+            let time = node_time(replies.next(), &node.address, metrics)?;
+            for &at in &due[batch] {
+                let said = facts(replies.next(), replies.next(), &node.address, time)?;
+                payload_bytes += said.as_ref().map_or(0, |said| said.payload_bytes);
+                outcomes[at] = reading.take(at, said);
+            }
+            Ok(())
+        },
+    )
     .await;
-    let streams = catalogue.watched.iter().zip(outcomes).filter_map(|(watched, outcome)| {
-        stream_reading(watched, outcome.unwrap_or((Outcome::Deferred, Vec::new())))
-    });
-    Read { streams: streams.collect(), payload_bytes, cut_off_by: ended.err() }
+    let streams = reading.catalogue.watched.iter().zip(outcomes);
+    let streams = streams.filter_map(|(watched, outcome)| stream_reading(watched, outcome)).collect();
+    Read { streams, payload_bytes, cut_off_by: ended.err() }
+}
+
+fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(1 + 2 * keys.len());
+    pipeline.cmd("TIME");
+    for key in keys {
+        pipeline.cmd("XINFO").arg("GROUPS").arg(key.as_bytes());
+        pipeline.cmd("XINFO").arg("STREAM").arg(key.as_bytes());
+    }
+    metrics.count_commands(Command::Time, 1);
+    metrics.count_commands(Command::XinfoGroups, keys.len() as u64);
+    metrics.count_commands(Command::XinfoStream, keys.len() as u64);
+    pipeline
 }
 
 /// A key that a glob had found and that is gone leaves nothing behind; one that is named is reported.
-fn stream_reading(watched: &Watched, (outcome, missing_groups): (Outcome, Vec<crate::snapshot::name::Name>)) -> Option<StreamReading> {
+fn stream_reading(watched: &Watched, (outcome, missing_groups): (Outcome, Vec<Name>)) -> Option<StreamReading> {
     let is_gone = matches!(outcome, Outcome::Missing | Outcome::WrongType) && !watched.named;
     (!is_gone).then(|| StreamReading { key: watched.key.clone(), outcome, missing_groups })
+}
+
+/// What the server said of one stream.
+struct Said {
+    facts: StreamFacts,
+    groups: Vec<XinfoGroup>,
+    payload_bytes: u64,
+}
+
+impl Reading<'_> {
+    /// Takes what was said of the stream at `at`: what it means for the snapshot, and which groups that the
+    /// configuration names are missing.
+    fn take(&mut self, at: usize, said: Result<Said, KeyError>) -> (Outcome, Vec<Name>) {
+        let Catalogue { watched, rules, .. } = &mut *self.catalogue;
+        let watched = &mut watched[at];
+        let rule = &rules[watched.rule.0];
+        watched.last_read = self.poll_number;
+        match said {
+            Ok(Said { facts, groups, payload_bytes }) => {
+                let wants_consumers = self.has_true_consumers && rule.consumers;
+                let limits = &self.target.limits;
+                let selection = selection::select(rule, limits, wants_consumers, &watched.groups, groups);
+                note_groups(watched, &selection, &self.target.name);
+                note_problem(watched, None, self.metrics, &self.target.name);
+                self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
+                let total = STREAM_BYTES + payload_bytes + GROUP_BYTES * facts.group_count;
+                watched.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
+                (Outcome::Read(StreamFacts { groups: selection.groups, ..facts }), selection.missing)
+            }
+            Err(error) => {
+                note_problem(watched, Some(error), self.metrics, &self.target.name);
+                watched.reply_bytes = Some(ReplyBytes { total: STREAM_BYTES, payload: 0 });
+                match error {
+                    KeyError::Missing => (Outcome::Missing, selection::named_groups(rule)),
+                    KeyError::WrongType => (Outcome::WrongType, Vec::new()),
+                    _ => (Outcome::Refused, Vec::new()),
+                }
+            }
+        }
+    }
+}
+
+/// The node's clock. Where TIME is refused, this machine's clock has to serve.
+fn node_time(reply: Option<Value>, address: &str, metrics: &TargetMetrics) -> Result<Duration, PollError> {
+    match reply {
+        Some(Value::ServerError(error)) => {
+            let error = concern(address, &error)?;
+            metrics.count_errors(error.reason(), 1);
+            Ok(local_time())
+        }
+        reply => decode::time(reply.unwrap_or_default()).map_err(|error| protocol(address, error)),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: stands in for the node's TIME where that is refused")]
+fn local_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The facts of one stream from its two replies.
+fn facts(
+    groups: Option<Value>,
+    stream: Option<Value>,
+    address: &str,
+    time: Duration,
+) -> Result<Result<Said, KeyError>, PollError> {
+    for reply in [&groups, &stream] {
+        if let Some(Value::ServerError(error)) = reply {
+            return concern(address, error).map(Err);
+        }
+    }
+    let (Ok(groups), Ok(stream)) = (
+        decode::xinfo_groups(groups.unwrap_or_default()),
+        decode::xinfo_stream(stream.unwrap_or_default()),
+    ) else {
+        return Ok(Err(KeyError::Protocol));
+    };
+    let facts = StreamFacts {
+        time,
+        length: stream.length,
+        first: stream.first,
+        last: stream.last,
+        last_generated: stream.last_generated,
+        entries_added: stream.entries_added,
+        max_deleted: stream.max_deleted,
+        group_count: stream.groups,
+        entry_bytes: stream.entry_bytes,
+        groups: Vec::new(),
+    };
+    Ok(Ok(Said { facts, groups, payload_bytes: stream.payload_bytes }))
+}
+
+fn protocol(address: &str, error: decode::DecodeError) -> PollError {
+    PollError::Protocol { address: address.to_owned(), detail: error.to_string() }
+}
+
+/// Remembers what is reported of a stream; logs what the limits leave out when that begins or ends.
+fn note_groups(watched: &mut Watched, selection: &Selection, target_name: &str) {
+    let (before, now) = (watched.left_out, selection.left_out);
+    if (before.groups > 0) != (now.groups > 0) || (before.consumers > 0) != (now.consumers > 0) {
+        warn!(
+            target_name,
+            stream = %watched.key,
+            groups_left_out = now.groups,
+            consumers_left_out = now.consumers,
+            "limits of the target leave out groups or consumers of this stream"
+        );
+    }
+    watched.left_out = now;
+    let is_same = watched.groups.len() == selection.groups.len()
+        && watched.groups.iter().zip(&selection.groups).all(|(shown, group)| *shown == group.name);
+    if !is_same {
+        watched.groups = selection.groups.iter().map(|group| group.name.clone()).collect();
+    }
+}
+
+/// Counts what is wrong with a stream, and logs it when it changes.
+fn note_problem(watched: &mut Watched, problem: Option<KeyError>, metrics: &TargetMetrics, target_name: &str) {
+    if let Some(error) = problem {
+        metrics.count_errors(error.reason(), 1);
+    }
+    let before = std::mem::replace(&mut watched.problem, problem);
+    match problem {
+        _ if before == problem => {}
+        None => info!(target_name, stream = %watched.key, "stream can be read again"),
+        Some(KeyError::Missing) if !watched.named => debug!(target_name, stream = %watched.key, "stream is gone"),
+        Some(error) => {
+            warn!(target_name, stream = %watched.key, reason = error.reason().as_str(), "stream cannot be read");
+        }
+    }
 }

@@ -49,8 +49,8 @@ pub enum Outcome {
     Missing,
     /// The key holds another type.
     WrongType,
-    /// The server refuses to tell (ACL).
-    Denied,
+    /// The server refuses to tell: an ACL, or another error that concerns this key.
+    Refused,
     /// It was not this stream's turn: the poll's budget or deadline did not reach it. What was read of it
     /// last still stands.
     Deferred,

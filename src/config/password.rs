@@ -1,0 +1,97 @@
+//! Passwords: text that is never shown, or files that are read at every connect. Nothing here is logged.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use crate::config::Password;
+
+/// Text that neither `Debug` nor `Display` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being shown.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it to the server.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Password {
+    /// The password as it is now. Of a file's text one trailing line end is not part of it, since editors and
+    /// `echo` add one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is not UTF-8; the error names the file, and nothing of what is in it.
+    pub fn read(&self) -> io::Result<Secret> {
+        let path = match self {
+            Self::Text(secret) => return Ok(secret.clone()),
+            Self::File(path) => path,
+        };
+        let naming_the_file = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+        };
+        let text = fs::read_to_string(path).map_err(naming_the_file)?;
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::Secret;
+    use crate::config::Password;
+
+    fn read_file_of(content: &[u8]) -> std::io::Result<Secret> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, content).unwrap();
+        Password::File(path).read()
+    }
+
+    #[test]
+    fn one_trailing_line_end_is_not_part_of_the_password() {
+        for (content, password) in [
+            ("a b", "a b"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            ("hunter2\n\n", "hunter2\n"),
+        ] {
+            assert_eq!(read_file_of(content.as_bytes()).unwrap().expose(), password);
+        }
+    }
+
+    #[test]
+    fn an_unreadable_file_is_named() {
+        let error = Password::File(PathBuf::from("/nowhere/password")).read().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot read /nowhere/password: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_text_is_an_error_that_shows_nothing_of_it() {
+        let error = read_file_of(b"hunter2\xff").unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn debug_output_holds_no_password() {
+        assert_eq!(format!("{:?}", Password::Text(Secret::new("hunter2"))), "Text([redacted])");
+    }
+}

@@ -1,0 +1,378 @@
+//! Redis' own glob dialect, over bytes: what `SCAN ... MATCH` and `KEYS` mean by a pattern. It knows nothing
+//! of the configuration's escapes; a pattern arrives here as the bytes that Redis would be sent.
+//!
+//! The dialect, as `stringmatchlen` in the servers' `util.c` has it (6.2 to 9.1 agree; `tests/glob.rs` holds
+//! this file against a real server):
+//!
+//! | pattern | matches |
+//! | --- | --- |
+//! | `*` | any bytes, also none |
+//! | `?` | one byte |
+//! | `[abc]`, `[a-z]`, `[z-a]` | one byte of these; a range may be written from either end |
+//! | `[^a]` | one byte that is none of these; `!` does not negate |
+//! | `\x` | the byte `x`, also inside a class; at the end of the pattern the backslash itself |
+//! | `[abc` | a class that is never closed ends with the pattern |
+//!
+//! Where it surprises: `[a-]` is the unclosed range from `]` to `a`, `[]` matches nothing and `[^]` any byte.
+//! The empty key is matched by `*` and by the empty pattern, but not by `**`. Bytes in a range are compared
+//! as signed, as servers on x86-64 do; servers built where C's `char` is unsigned (Linux on ARM) differ in
+//! ranges from ASCII to beyond it, such as `[a-\xff]`, and only there.
+
+use std::fmt;
+
+/// A pattern, ready to match. Patterns are equal when they are written the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Glob {
+    pattern: Vec<u8>,
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Token {
+    /// Any bytes; never twice in a row.
+    Star,
+    One(u8),
+    Class(ByteSet),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ByteSet([u128; 2]);
+
+impl Glob {
+    /// Reads a pattern. Every sequence of bytes is one.
+    pub fn new(pattern: impl Into<Vec<u8>>) -> Self {
+        let pattern = pattern.into();
+        let tokens = parse(&pattern);
+        Self { pattern, tokens }
+    }
+
+    /// The pattern as Redis is to be sent it.
+    pub fn pattern(&self) -> &[u8] {
+        &self.pattern
+    }
+
+    /// The one key that this pattern matches, where it holds no glob characters but escaped ones. `None`
+    /// where it may match several.
+    pub fn literal(&self) -> Option<Vec<u8>> {
+        let byte = |token: &Token| match token {
+            Token::One(byte) => Some(*byte),
+            Token::Star | Token::Class(_) => None,
+        };
+        self.tokens.iter().map(byte).collect()
+    }
+
+    /// Whether the whole of `name` matches. Takes time in proportion to pattern and name multiplied at
+    /// worst: a failure goes back to the latest star only, since a longer match for an earlier star leaves
+    /// less of the name for the same rest of the pattern.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        if name.is_empty() {
+            // The servers compare nothing where the name is empty; only a lone star is a shortcut there.
+            return self.pattern.is_empty() || self.pattern == b"*";
+        }
+        let (mut token, mut at) = (0, 0);
+        let mut retry = None;
+        while at < name.len() {
+            match self.tokens.get(token) {
+                Some(Token::Star) => {
+                    token += 1;
+                    retry = Some((token, at));
+                }
+                Some(one) if one.takes(name[at]) => {
+                    token += 1;
+                    at += 1;
+                }
+                _ => {
+                    let Some((after_star, from)) = retry else { return false };
+                    retry = Some((after_star, from + 1));
+                    (token, at) = (after_star, from + 1);
+                }
+            }
+        }
+        matches!(self.tokens[token..], [] | [Token::Star])
+    }
+}
+
+impl Token {
+    fn takes(&self, byte: u8) -> bool {
+        match self {
+            Self::Star => false,
+            Self::One(one) => *one == byte,
+            Self::Class(set) => set.contains(byte),
+        }
+    }
+}
+
+impl ByteSet {
+    const NONE: Self = Self([0, 0]);
+    const ALL: Self = Self([u128::MAX, u128::MAX]);
+
+    fn contains(self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 7)] >> (byte & 0x7f) & 1 == 1
+    }
+
+    fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 7)] |= 1 << (byte & 0x7f);
+    }
+
+    /// Signed: see the module's documentation.
+    fn insert_range(&mut self, start: u8, end: u8) {
+        let (start, end) = (start.cast_signed(), end.cast_signed());
+        for byte in start.min(end)..=start.max(end) {
+            self.insert(byte.cast_unsigned());
+        }
+    }
+
+    fn inverted(self) -> Self {
+        Self(self.0.map(|half| !half))
+    }
+}
+
+fn parse(mut rest: &[u8]) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    loop {
+        let token;
+        (token, rest) = match rest {
+            [] => return tokens,
+            [b'*', tail @ ..] => (Token::Star, tail),
+            [b'?', tail @ ..] => (Token::Class(ByteSet::ALL), tail),
+            [b'[', tail @ ..] => parse_class(tail),
+            [b'\\', byte, tail @ ..] | [byte, tail @ ..] => (Token::One(*byte), tail),
+        };
+        if token != Token::Star || tokens.last() != Some(&Token::Star) {
+            tokens.push(token);
+        }
+    }
+}
+
+/// Reads a class from behind its `[`. Returns it with what follows its `]`.
+fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
+    let (negated, mut rest) = match inside {
+        [b'^', tail @ ..] => (true, tail),
+        _ => (false, inside),
+    };
+    let mut set = ByteSet::NONE;
+    // The order of these arms is the servers': an escape first, then the end, then a range.
+    let after = loop {
+        rest = match rest {
+            [] => break rest,
+            [b'\\', byte, tail @ ..] => {
+                set.insert(*byte);
+                tail
+            }
+            [b']', tail @ ..] => break tail,
+            [start, b'-', end, tail @ ..] => {
+                set.insert_range(*start, *end);
+                tail
+            }
+            [byte, tail @ ..] => {
+                set.insert(*byte);
+                tail
+            }
+        };
+    };
+    (Token::Class(if negated { set.inverted() } else { set }), after)
+}
+
+/// The pattern, with bytes that are not UTF-8 as `\xHH`, and a backslash that could be read as the start of
+/// such an escape as `\x5c`: two patterns never look the same.
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.pattern.utf8_chunks() {
+            let mut rest = chunk.valid();
+            while let Some(at) = rest.find('\\') {
+                let (before, tail) = (&rest[..at], &rest[at + 1..]);
+                f.write_str(before)?;
+                f.write_str(if looks_like_an_escape(tail) { "\\x5c" } else { "\\" })?;
+                rest = tail;
+            }
+            f.write_str(rest)?;
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn looks_like_an_escape(behind_the_backslash: &str) -> bool {
+    matches!(behind_the_backslash.as_bytes(),
+        [b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
+impl fmt::Debug for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Glob({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{ProptestConfig, any, proptest};
+    use proptest::sample::select;
+    use proptest::{prop_assert, prop_assert_eq};
+
+    use super::Glob;
+
+    #[track_caller]
+    fn check(pattern: &[u8], matching: &[&[u8]], others: &[&[u8]]) {
+        let glob = Glob::new(pattern);
+        for name in matching {
+            assert!(glob.matches(name), "{glob} does not match {:?}", Glob::new(*name));
+        }
+        for name in others {
+            assert!(!glob.matches(name), "{glob} matches {:?}", Glob::new(*name));
+        }
+    }
+
+    #[test]
+    fn stars_and_question_marks() {
+        check(b"", &[b""], &[b"a"]);
+        check(b"*", &[b"", b"a", b"ab", b"*"], &[]);
+        check(b"**", &[b"a", b"ab"], &[b""]);
+        check(b"a*", &[b"a", b"ab"], &[b"", b"ba"]);
+        check(b"*a", &[b"a", b"ba", b"aa"], &[b"", b"ab"]);
+        check(b"a*b*c", &[b"abc", b"aXbXc", b"abcbc"], &[b"acb", b"ab"]);
+        check(b"?", &[b"a", b"?", b"\xff"], &[b"", b"ab"]);
+        check(b"a?*", &[b"ab", b"abc"], &[b"a"]);
+        check(b"orders:*", &[b"orders:", b"orders:eu"], &[b"order", b"Orders:eu"]);
+    }
+
+    #[test]
+    fn classes() {
+        check(b"[abc]", &[b"a", b"c"], &[b"", b"d", b"ab"]);
+        check(b"[^abc]", &[b"d", b"^", b"\xff"], &[b"", b"a", b"dd"]);
+        check(b"[!a]", &[b"!", b"a"], &[b"b"]);
+        check(b"[a^]", &[b"a", b"^"], &[b"b"]);
+        check(b"[a-c]x", &[b"ax", b"bx", b"cx"], &[b"dx", b"-x", b"Ax"]);
+        check(b"[c-a]", &[b"a", b"b", b"c"], &[b"d", b"-"]);
+        check(b"[^c-a]", &[b"d", b"-"], &[b"b"]);
+        check(b"[\\]]", &[b"]"], &[b"\\", b"\\]"]);
+        check(b"[\\a-c]", &[b"a", b"-", b"c"], &[b"b", b"\\"]);
+        check(b"*[x-z]*", &[b"aya", b"z"], &[b"abc"]);
+    }
+
+    #[test]
+    fn classes_that_are_odd() {
+        check(b"[]", &[], &[b"", b"]", b"a"]);
+        check(b"[]]", &[], &[b"]", b"a]"]);
+        check(b"[^]", &[b"a", b"]"], &[b""]);
+        check(b"[", &[], &[b"["]);
+        check(b"[^", &[b"a"], &[b"", b"ab"]);
+        check(b"x[ab", &[b"xa", b"xb"], &[b"x", b"x[ab"]);
+        check(b"[ab\\", &[b"a", b"\\"], &[b"["]);
+        check(b"[a-", &[b"a", b"-"], &[b"b"]);
+        check(b"[a-]", &[b"a", b"]", b"^"], &[b"-", b"b"]);
+        check(b"[a-\\]]", &[b"a]", b"\\]"], &[b"a", b"]"]);
+    }
+
+    #[test]
+    fn escapes() {
+        check(b"\\*", &[b"*"], &[b"a", b"\\*"]);
+        check(b"a\\", &[b"a\\"], &[b"a"]);
+        check(b"\\\\", &[b"\\"], &[b"\\\\"]);
+        check(b"\\a", &[b"a"], &[b"\\a"]);
+        check(b"\\[a]", &[b"[a]"], &[b"a"]);
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        check(b"\xff*", &[b"\xff", b"\xff\x00"], &[b"\xfe"]);
+        check("?".as_bytes(), &[], &["ü".as_bytes()]);
+        check(b"[\x80-\xff]", &[b"\x80", b"\xfe"], &[b"a"]);
+    }
+
+    #[test]
+    fn ranges_compare_signed_bytes_as_the_servers_do_on_x86() {
+        check(b"[a-\xff]", &[b"a", b"\xff", b"A"], &[b"b", b"\xfe"]);
+    }
+
+    #[test]
+    fn many_stars_take_no_exponential_time() {
+        check(&[b"a*".repeat(200), b"b".to_vec()].concat(), &[], &[&b"a".repeat(5000)]);
+    }
+
+    #[test]
+    fn a_pattern_without_glob_characters_is_a_literal() {
+        let literal = |pattern: &[u8]| Glob::new(pattern).literal();
+        assert_eq!(literal(b"orders:eu"), Some(b"orders:eu".to_vec()));
+        assert_eq!(literal(b"a\\*b\\"), Some(b"a*b\\".to_vec()));
+        assert_eq!(literal(b"\xff]"), Some(b"\xff]".to_vec()));
+        assert_eq!(literal(b""), Some(Vec::new()));
+        for several in [&b"a*"[..], b"?", b"[a]", b"["] {
+            assert_eq!(literal(several), None);
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_shown_without_ambiguity() {
+        let shown = |pattern: &[u8]| Glob::new(pattern).to_string();
+        assert_eq!(shown("grün:*".as_bytes()), "grün:*");
+        assert_eq!(shown(b"a\xffb\xfe"), "a\\xffb\\xfe");
+        assert_eq!(shown(b"a\\xFFb"), "a\\x5cxFFb");
+        assert_eq!(shown(b"\\*\\xg\\"), "\\*\\xg\\");
+        assert_eq!(format!("{:?}", Glob::new("a*")), "Glob(a*)");
+    }
+
+    /// The dialect once more, straight from its description and with no regard for speed.
+    fn naive(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern {
+            [] => name.is_empty(),
+            [b'*', rest @ ..] => naive(rest, name) || (!name.is_empty() && naive(pattern, &name[1..])),
+            _ => {
+                let Some((byte, tail)) = name.split_first() else { return false };
+                let (taken, rest) = naive_one(pattern, *byte);
+                taken && naive(rest, tail)
+            }
+        }
+    }
+
+    fn naive_one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
+        match pattern[0] {
+            b'?' => (true, &pattern[1..]),
+            b'[' => {
+                let negated = pattern.get(1) == Some(&b'^');
+                let (mut at, mut found) = (if negated { 2 } else { 1 }, false);
+                while at < pattern.len() && (pattern[at] != b']') {
+                    let left = pattern.len() - at;
+                    if pattern[at] == b'\\' && left >= 2 {
+                        found |= pattern[at + 1] == byte;
+                        at += 2;
+                    } else if left >= 3 && pattern[at + 1] == b'-' {
+                        let mut ends = [pattern[at].cast_signed(), pattern[at + 2].cast_signed()];
+                        ends.sort_unstable();
+                        found |= ends[0] <= byte.cast_signed() && byte.cast_signed() <= ends[1];
+                        at += 3;
+                    } else {
+                        found |= pattern[at] == byte;
+                        at += 1;
+                    }
+                }
+                (found != negated, &pattern[pattern.len().min(at + 1)..])
+            }
+            b'\\' if pattern.len() > 1 => (pattern[1] == byte, &pattern[2..]),
+            literal => (literal == byte, &pattern[1..]),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn matches_as_the_naive_reference_does(
+            pattern in vec(select(&b"ab-^[]\\*?\xff"[..]), 0..10),
+            name in vec(select(&b"ab-^[]\\*?\xff"[..]), 1..8),
+        ) {
+            prop_assert_eq!(Glob::new(pattern.clone()).matches(&name), naive(&pattern, &name));
+        }
+
+        #[test]
+        fn a_literal_matches_itself_alone(pattern in vec(any::<u8>(), 0..10), other in vec(any::<u8>(), 0..3)) {
+            let glob = Glob::new(pattern);
+            if let Some(literal) = glob.literal() {
+                prop_assert!(glob.matches(&literal));
+                prop_assert_eq!(glob.matches(&other), other == literal);
+            }
+        }
+    }
+}
