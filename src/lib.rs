@@ -41,11 +41,12 @@
 //! `tests/architecture.rs` holds this table.
 
 pub mod cli;
-
-pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod exposition;
 pub mod glob;
 pub mod lag;
 pub mod poller;
 pub mod self_metrics;
 pub mod snapshot;
+pub mod target;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use prometheus::IntCounter;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, IntoConnectionInfo, RedisConnectionInfo, Value, cmd, pipe};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, cmd, pipe};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
@@ -67,7 +67,7 @@ impl Node {
                 .await
                 .map_err(|_| timed_out())?
                 .map_err(|error| PollError::from_redis(&shown, error))?;
-        let mut node = Self { address: shown, epoch, connection, driver: tokio::spawn(driver) };
+        let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver: tokio::spawn(driver) };
         timeout_at(deadline, node.decline_touch(metrics)).await.map_err(|_| timed_out())?;
         Ok(node)
     }

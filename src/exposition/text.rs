@@ -1,0 +1,102 @@
+//! The text format's small parts: label values and numbers.
+
+use std::time::Duration;
+
+/// A value of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// A count, or 0 and 1 for no and yes.
+    Count(u64),
+    /// Seconds.
+    Seconds(Duration),
+}
+
+impl Number {
+    /// Yes is 1 and no is 0.
+    #[must_use]
+    pub fn from_bool(yes: bool) -> Self {
+        Self::Count(u64::from(yes))
+    }
+
+    /// Appends the number.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Count(count) => write_integer(count, out),
+            Self::Seconds(duration) => write_seconds(duration, out),
+        }
+    }
+}
+
+fn write_integer(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Seconds with up to six decimals, without trailing zeros.
+fn write_seconds(duration: Duration, out: &mut Vec<u8>) {
+    write_integer(duration.as_secs(), out);
+    let mut rest = duration.subsec_micros();
+    if rest == 0 {
+        return;
+    }
+    out.push(b'.');
+    let mut unit = 100_000;
+    while rest > 0 {
+        out.push(b'0' + u8::try_from(rest / unit).unwrap_or(0));
+        rest %= unit;
+        unit /= 10;
+    }
+}
+
+/// Appends `name="value"`, with a comma before it unless it is the first.
+pub fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    for byte in value.bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(number: Number) -> String {
+        let mut out = Vec::new();
+        number.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_exactly() {
+        for (number, expected) in [
+            (Number::Count(0), "0"),
+            (Number::Count(u64::MAX), "18446744073709551615"),
+            (Number::Seconds(Duration::ZERO), "0"),
+            (Number::Seconds(Duration::from_millis(1_500)), "1.5"),
+            (Number::Seconds(Duration::from_micros(12_000_001)), "12.000001"),
+            (Number::Seconds(Duration::from_micros(50)), "0.00005"),
+            (Number::Seconds(Duration::from_nanos(999)), "0"),
+            (Number::Seconds(Duration::from_millis(1_700_000_000_123)), "1700000000.123"),
+            (Number::from_bool(true), "1"),
+        ] {
+            assert_eq!(written(number), expected);
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut out = Vec::new();
+        write_label("a", "plain", &mut out);
+        write_label("b", "q\"b\\n\nx", &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"a="plain",b="q\"b\\n\nx""#);
+    }
+}

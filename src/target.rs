@@ -1,0 +1,291 @@
+//! One target's task: polls on schedule, makes sense of what was read, and publishes it.
+//!
+//! It owns everything that belongs to the target: connections, memory, schedule. Readers get the newest
+//! report through a `watch` channel and never reach back. A target's failure touches no other target.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::config::{self, Poll};
+use crate::exposition::page::{Layout, Rendered, TargetLabels};
+use crate::lag::budget::Budget;
+use crate::lag::inquiry::Inquiry;
+use crate::lag::memory::Memory;
+use crate::lag::report::Report;
+use crate::poller::error::PollError;
+use crate::poller::upstream::Upstream;
+use crate::self_metrics::{PollResult, TargetMetrics};
+
+/// Longest wait before a server that failed is tried again.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Longest wait after the first failure; it doubles with each.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+
+/// What readers see of a target.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Whether it was polled, or failed to be, at least once.
+    pub was_tried: bool,
+    /// The last report; `None` before the first.
+    pub published: Option<Published>,
+}
+
+/// A report that readers may serve.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The report itself.
+    pub report: Arc<Report>,
+    /// Its series, written and compressed.
+    pub rendered: Arc<Rendered>,
+    /// From then on it is too old to be served.
+    pub expires: Instant,
+}
+
+impl State {
+    /// The report, unless it is too old at `now`.
+    #[must_use]
+    pub fn fresh(&self, now: Instant) -> Option<&Published> {
+        self.published.as_ref().filter(|published| now < published.expires)
+    }
+}
+
+/// A target and its task's state.
+#[derive(Debug)]
+pub struct Target {
+    name: String,
+    poll: Poll,
+    upstream: Upstream,
+    memory: Memory,
+    labels: TargetLabels,
+    layout: Arc<Layout>,
+    metrics: TargetMetrics,
+    state: watch::Sender<State>,
+    /// What the last poll failed of; logged when it changes.
+    problem: Option<String>,
+    /// Polls that failed in a row.
+    failures: u32,
+}
+
+impl Target {
+    /// A target that was not polled yet, and where its state can be watched.
+    #[must_use]
+    pub fn new(
+        config: config::Target,
+        poll: Poll,
+        layout: Arc<Layout>,
+        metrics: TargetMetrics,
+    ) -> (Self, watch::Receiver<State>) {
+        let (state, watched) = watch::channel(State::default());
+        let labels = TargetLabels::new(&config.name, config.db, &config.labels);
+        let config = Arc::new(config);
+        let target = Self {
+            name: config.name.clone(),
+            upstream: Upstream::new(config, &poll, metrics.clone()),
+            memory: Memory::default(),
+            poll,
+            labels,
+            layout,
+            metrics,
+            state,
+            problem: None,
+            failures: 0,
+        };
+        (target, watched)
+    }
+
+    /// The servers behind it.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Polls on schedule until it is dropped.
+    pub async fn run(mut self) {
+        let mut schedule = Schedule::new(self.poll.interval, now());
+        let mut next_poll = now();
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(next_poll) => {
+                    next_poll = match self.poll_once().await {
+                        Ok(_) => schedule.next_after(now()),
+                        Err(_) => now() + backoff(self.failures, fastrand::f64()),
+                    };
+                }
+                () = until(self.upstream.next_scan()) => self.upstream.scan().await,
+            }
+        }
+    }
+
+    /// One poll: reads, makes sense of it, publishes.
+    ///
+    /// # Errors
+    ///
+    /// Nothing could be read. What was published last stands until it is too old.
+    pub async fn poll_once(&mut self) -> Result<Arc<Report>, PollError> {
+        let began = now();
+        let outcome = self.try_poll(began).await;
+        let took = now() - began;
+        let (result, error) = match &outcome {
+            Ok((_, None)) => (PollResult::Ok, None),
+            Ok((_, Some(error))) => (PollResult::Partial, Some(error)),
+            Err(error) => (PollResult::Failed, Some(error)),
+        };
+        self.metrics.observe_poll(result, took);
+        self.metrics.set_up(matches!(error, None | Some(PollError::Timeout { .. })) && outcome.is_ok());
+        if let Some(error) = error {
+            self.metrics.count_errors(error.reason(), 1);
+        }
+        debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
+        self.note_problem(result, error.map(ToString::to_string));
+        if outcome.is_err() {
+            self.failures = self.failures.saturating_add(1);
+            self.state.send_modify(|state| state.was_tried = true);
+        } else {
+            self.failures = 0;
+        }
+        outcome.map(|(report, _)| report)
+    }
+
+    async fn try_poll(&mut self, began: Instant) -> Result<(Arc<Report>, Option<PollError>), PollError> {
+        self.upstream.connect(began + self.poll.timeout).await?;
+        self.find_streams(began + self.poll.interval).await;
+        let deadline = now() + self.poll.timeout;
+        let read = self.upstream.read(deadline).await;
+        let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
+        let budget =
+            Budget { entries: self.poll.count_budget, payload_bytes: self.upstream.payload_left() };
+        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
+        while cut_off_by.is_none() {
+            let questions = inquiry.questions();
+            if questions.is_empty() {
+                break;
+            }
+            let (answers, error) = self.upstream.ask(&snapshot, &questions, deadline).await;
+            inquiry.answer(&questions, answers);
+            cut_off_by = error;
+        }
+        self.upstream.spend_payload(inquiry.payload_bytes_read());
+        let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));
+        let report = Arc::new(inquiry.close(previous.as_deref()));
+        drop(snapshot);
+        if cut_off_by.as_ref().is_some_and(|error| !matches!(error, PollError::Timeout { .. })) {
+            self.upstream.disconnect();
+        }
+        self.metrics.count_entries(report.counted_entries);
+        self.metrics.set_last_successful_poll(unix_time());
+        self.publish(Arc::clone(&report), began).await;
+        Ok((report, cut_off_by))
+    }
+
+    /// Before the first poll: looks for streams until all keys were seen, or until the time is over; the rest
+    /// is found while polls go on.
+    async fn find_streams(&mut self, until: Instant) {
+        while !self.upstream.knows_its_streams() && !self.state.borrow().was_tried {
+            match self.upstream.next_scan() {
+                Some(due) if due < until => {
+                    sleep_until(due).await;
+                    self.upstream.scan().await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    async fn publish(&self, report: Arc<Report>, read_at: Instant) {
+        let (layout, labels, rendering) = (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
+        let rendered = tokio::task::spawn_blocking(move || Rendered::new(&layout, labels, rendering)).await;
+        // It fails only while the runtime shuts down.
+        let Ok(rendered) = rendered else { return };
+        let expires = read_at + self.poll.stale_after;
+        let published = Some(Published { report, rendered: Arc::new(rendered), expires });
+        self.state.send_replace(State { was_tried: true, published });
+    }
+
+    fn note_problem(&mut self, result: PollResult, problem: Option<String>) {
+        if self.problem == problem {
+            return;
+        }
+        let target_name = &self.name;
+        match (&problem, result) {
+            (None, _) => info!(target_name, "target is polled again"),
+            (Some(error), PollResult::Partial) => warn!(target_name, error, "poll was cut off; the rest goes first in the next"),
+            (Some(error), _) => warn!(target_name, error, "cannot poll target; trying again"),
+        }
+        self.problem = problem;
+    }
+}
+
+/// When polls are due: one after the other, at a phase of its own, so that several targets, and several
+/// exporters, do not poll at the same moment.
+#[derive(Debug)]
+struct Schedule {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Schedule {
+    fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, next: now + interval.mul_f64(0.5 + fastrand::f64() / 2.0) }
+    }
+
+    /// The first tick after `now`; those that were missed are left out.
+    fn next_after(&mut self, now: Instant) -> Instant {
+        if self.next <= now {
+            let missed = (now - self.next).div_duration_f64(self.interval).floor();
+            self.next += self.interval.mul_f64(missed + 1.0);
+        }
+        self.next
+    }
+}
+
+/// Full jitter: anything from nothing to a bound that doubles with each failure. `random` is from 0 to 1.
+fn backoff(failures: u32, random: f64) -> Duration {
+    let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(MAX_BACKOFF).mul_f64(random)
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: polls are scheduled by the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the last successful poll is exported")]
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_5_s_with_full_jitter() {
+        let bounds: Vec<_> = (1..8).map(|failures| backoff(failures, 1.0).as_millis()).collect();
+        assert_eq!(bounds, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(backoff(u32::MAX, 1.0), MAX_BACKOFF);
+        assert_eq!(backoff(7, 0.0), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_keep_their_phase_and_missed_ones_are_left_out() {
+        let interval = Duration::from_secs(10);
+        let start = now();
+        let mut schedule = Schedule::new(interval, start);
+        let first = schedule.next_after(start);
+        assert!(first > start && first <= start + interval);
+        assert_eq!(schedule.next_after(first), first + interval);
+        assert_eq!(schedule.next_after(first + 3 * interval + Duration::from_secs(1)), first + 4 * interval);
+    }
+}
