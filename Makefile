@@ -1,0 +1,43 @@
+# Every recipe here is what CI runs (.ci/run); scripts/ does the set-up, so that Rust, gcc and git are enough.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test servers bench fmt fmt-check lint doc ci
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release program, target/release/streamgauge
+	$(CARGO) build --release --locked
+
+demo: ## Show it at work on a private Redis, which is found or installed
+	@server=$$(scripts/servers.sh any) && echo "demo: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --release --locked -- demo
+
+test: ## Run all tests, against every server that is there; one is installed if there is none
+	@server=$$(scripts/servers.sh any) && echo "test: against each version among" >&2 && scripts/servers.sh list >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --locked
+
+servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
+	scripts/servers.sh all
+
+bench: ## Compare with prometheus-redis-exporter on one server in one run
+	scripts/peers.sh prometheus-redis-exporter
+	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+fmt-check: ## Check that the sources are formatted
+	$(CARGO) fmt --check
+
+lint: ## Run clippy on all targets; a warning is an error
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+doc: ## Build the documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked
+
+ci: ## Run all that CI runs
+	.ci/run

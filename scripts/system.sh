@@ -1,0 +1,61 @@
+# What servers.sh and peers.sh share: speech, and Debian packages unpacked in place. Sourced, not run.
+# shellcheck shell=bash
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+fail() {
+    say "$*"
+    exit 1
+}
+
+# Runs a command as root, where that needs no password.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+has_apt() { command -v apt-get >/dev/null && command -v apt-cache >/dev/null && command -v dpkg-deb >/dev/null; }
+
+apt_updated=no
+
+# Fetches the package lists, once a run.
+apt_update() {
+    [ "$apt_updated" = no ] || return 1
+    apt_updated=yes
+    as_root true || return 1
+    say "apt-get update"
+    as_root apt-get update -qq >&2
+}
+
+# Prints the version of a package that apt-get would take; nothing where it knows none.
+deb_version() { apt-cache --no-all-versions show "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
+
+# Makes sure that apt-get knows the package.
+deb_known() { [ -n "$(deb_version "$1")" ] || { apt_update && [ -n "$(deb_version "$1")" ]; }; }
+
+# deb_unpack FOLDER PACKAGE...: downloads the packages and unpacks them under the folder. Needs no root,
+# installs nothing and starts no service.
+deb_unpack() {
+    local folder=$1 package debs
+    shift
+    debs=$(mktemp -d)
+    for package in "$@"; do
+        say "downloading the package $package $(deb_version "$package")"
+        if ! deb_download "$debs" "$package" && ! { apt_update && deb_download "$debs" "$package"; }; then
+            rm -rf "$debs"
+            return 1
+        fi
+    done
+    mkdir -p "$folder"
+    for package in "$debs"/*.deb; do
+        dpkg-deb -x "$package" "$folder"
+    done
+    rm -rf "$debs"
+}
+
+deb_download() { (cd "$1" && apt-get -qq -o APT::Sandbox::User=root download "$2" >&2); }

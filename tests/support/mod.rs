@@ -1,0 +1,24 @@
+//! What the integration tests stand on: real servers, the program itself, HTTP and metrics as a reader sees them.
+//!
+//! | module | what it gives |
+//! | --- | --- |
+//! | [`servers`] | the server programs that are there, and one test body run against each |
+//! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
+//! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
+//! | [`http`] | a GET |
+//! | [`metrics`] | Prometheus text as a map |
+//! | [`wait`] | waiting for a condition with a deadline |
+//!
+//! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
+//! redis-server-wrapper wants a redis-cli beside each server, which wheels do not bring, daemonizes the server,
+//! stops it through redis-cli (no use on a paused one), sleeps half a second in each stop and keeps its restart
+//! private. redis-test runs the one redis-server on PATH with its own arguments and restarts nothing. Here five
+//! programs at private paths are killed, paused and brought back on their port.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
+
+pub mod http;
+pub mod metrics;
+pub mod program;
+pub mod server;
+pub mod servers;
+pub mod wait;

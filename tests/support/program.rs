@@ -1,0 +1,282 @@
+//! One run of the streamgauge program: what it prints, how it ends, what it serves.
+//!
+//! ```ignore
+//! let exporter = Streamgauge::serve().args(["--redis-url", &server.url(), "--interval", "200ms"]).serving().await;
+//! assert_eq!(exporter.get("/-/healthy").await.status, 200);
+//! let end = exporter.stop().await;
+//! assert_eq!(end.code, Some(0));
+//!
+//! let end = Streamgauge::command("check").args(["--config", "missing.yaml"]).run().await;
+//! assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""));
+//! ```
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::http::{self, Response};
+use super::metrics::{self, Metrics};
+use super::server::tail;
+use super::wait::wait_for;
+
+/// How long the program may take to listen, and to end once asked to.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A run to be.
+#[derive(Debug)]
+pub struct Streamgauge {
+    command: Command,
+}
+
+/// A run that goes on; it is killed on drop.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    started: Instant,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// A running exporter, and where it serves.
+#[derive(Debug)]
+pub struct Exporter {
+    /// The address it listens on.
+    pub address: SocketAddr,
+    running: Running,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// All it wrote to standard output.
+    pub stdout: String,
+    /// All it wrote to standard error.
+    pub stderr: String,
+    /// How long it took to end: since the signal that asked it to, else since its start.
+    pub took: Duration,
+}
+
+impl Streamgauge {
+    /// A subcommand: `Streamgauge::command("check")`. The environment variables that streamgauge reads are not
+    /// inherited.
+    pub fn command(name: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        command.arg(name).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("REDIS_URL");
+        for (key, _) in env::vars_os() {
+            if key.to_string_lossy().starts_with("STREAMGAUGE_") {
+                command.env_remove(key);
+            }
+        }
+        Self { command }
+    }
+
+    /// `serve` on a free loopback port.
+    pub fn serve() -> Self {
+        Self::command("serve").args(["--listen", "127.0.0.1:0"])
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Running {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("cargo built the program that the tests run");
+        let stdout = Output::of(child.stdout.take().expect("stdout is piped"));
+        let stderr = Output::of(child.stderr.take().expect("stderr is piped"));
+        Running { child, started: now(), stdout, stderr }
+    }
+
+    /// Starts it and waits until it ends by itself.
+    pub async fn run(self) -> Finished {
+        let running = self.spawn();
+        let started = running.started;
+        running.end(started).await
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn serving(self) -> Exporter {
+        let mut running = self.spawn();
+        let address = running.listening().await;
+        Exporter { address, running }
+    }
+}
+
+impl Running {
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it logs the address that it listens on.
+    pub async fn listening(&mut self) -> SocketAddr {
+        let address = wait_for(DEADLINE, "streamgauge listens", async || {
+            if let Some(address) = listening_address(&self.stderr.text()) {
+                return Ok(Some(address));
+            }
+            let ended = self.child.try_wait().expect("a child can be asked").is_some();
+            if ended { Ok(None) } else { Err(format!("it wrote:\n{}", self.stderr.text())) }
+        });
+        let address = address.await;
+        address.unwrap_or_else(|| {
+            panic!("streamgauge ended before it listened; it wrote:\n{}", self.stderr.text())
+        })
+    }
+
+    /// Asks it to end with SIGTERM, and waits until it has.
+    pub async fn stop(self) -> Finished {
+        self.signal(Signal::TERM).await
+    }
+
+    /// Asks it to end as Ctrl-C does, with SIGINT, and waits until it has.
+    pub async fn interrupt(self) -> Finished {
+        self.signal(Signal::INT).await
+    }
+
+    async fn signal(self, signal: Signal) -> Finished {
+        let asked = now();
+        // It may have ended by itself: its exit code will tell.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+        self.end(asked).await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn finished(self) -> Finished {
+        let started = self.started;
+        self.end(started).await
+    }
+
+    async fn end(mut self, since: Instant) -> Finished {
+        let status = wait_for(DEADLINE, "streamgauge ends", async || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(format!("it wrote:\n{}", tail(&self.stderr.text(), 40))),
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
+        let took = since.elapsed();
+        Finished { code: status.code(), stdout: self.stdout.rest(), stderr: self.stderr.rest(), took }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After a regular end both fail, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
+            {
+                eprintln!("streamgauge wrote:\n{}", tail(&self.stderr.text(), 40));
+            }
+        }
+    }
+}
+
+impl Exporter {
+    /// GETs a path from it.
+    pub async fn get(&self, path: &str) -> Response {
+        http::get(self.address, path).await
+    }
+
+    /// GETs /metrics, with status 200, as a map.
+    pub async fn metrics(&self) -> Metrics {
+        let response = self.get("/metrics").await;
+        assert_eq!(response.status, 200, "/metrics: {}", response.text());
+        metrics::parse(&response.text())
+    }
+
+    /// Asks it to end with SIGTERM, and waits until it has.
+    pub async fn stop(self) -> Finished {
+        self.running.stop().await
+    }
+
+    /// Asks it to end with SIGINT, and waits until it has.
+    pub async fn interrupt(self) -> Finished {
+        self.running.interrupt().await
+    }
+}
+
+impl Deref for Exporter {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// What a pipe has brought so far, read by a thread of its own so that the program never waits for the test.
+#[derive(Debug)]
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(read @ 1..) = pipe.read(&mut chunk) {
+                sink.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..read]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// All of it: waits until the pipe is closed, which the end of the program does.
+    fn rest(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader of a pipe does not panic");
+        }
+        self.text()
+    }
+}
+
+/// Finds the address in the line that tells of listening, in either form of the log:
+/// `INFO listening address=127.0.0.1:4242` or `"message":"listening","address":"127.0.0.1:4242"`.
+pub fn listening_address(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("listening") && line.contains("address"))?;
+    let (_, after) = line.split_once("address")?;
+    let after = after.trim_start_matches(|c: char| !c.is_ascii_digit() && c != '[');
+    let end = after.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c))).unwrap_or(after.len());
+    after[..end].parse().ok()
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "measures a process from outside")]
+    Instant::now()
+}
