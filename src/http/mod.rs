@@ -1,0 +1,14 @@
+//! An HTTP/1 server over a bound listener: sockets, limits, routing by path, and replies.
+//!
+//! It answers with what a plain function makes of a [request](request::Request), and knows nothing of Redis,
+//! targets or metrics: the composition root fills the [router](router::Router) and counts what is answered.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`listener`] | binds the socket |
+//!
+//! A function in the router runs on the reactor, so it must only read what is already there; what takes
+//! longer to render is a [streamed body](body::Body::stream). Authentication belongs in front of the router,
+//! in `connection`; TLS between the socket and `transport`, which takes any stream.
+
+pub mod listener;
