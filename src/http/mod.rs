@@ -6,9 +6,16 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`listener`] | binds the socket |
+//! | [`router`], [`request`], [`encoding`] | from a request to the function that answers it |
+//! | [`reply`], [`body`] | from that function to the bytes sent |
 //!
 //! A function in the router runs on the reactor, so it must only read what is already there; what takes
 //! longer to render is a [streamed body](body::Body::stream). Authentication belongs in front of the router,
 //! in `connection`; TLS between the socket and `transport`, which takes any stream.
 
+pub mod body;
+pub mod encoding;
 pub mod listener;
+pub mod reply;
+pub mod request;
+pub mod router;
