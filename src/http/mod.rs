@@ -6,6 +6,8 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`listener`] | binds the socket |
+//! | `transport` | the stream under hyper: cuts off who does not read, closes without losing the answer |
+//! | [`limits`] | what a client may take |
 //! | [`router`], [`request`], [`encoding`] | from a request to the function that answers it |
 //! | [`reply`], [`body`] | from that function to the bytes sent |
 //!
@@ -15,7 +17,9 @@
 
 pub mod body;
 pub mod encoding;
+pub mod limits;
 pub mod listener;
 pub mod reply;
 pub mod request;
 pub mod router;
+mod transport;
