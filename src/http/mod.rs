@@ -6,6 +6,8 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`listener`] | binds the socket |
+//! | [`server`] | accepts connections, ends them at shutdown |
+//! | `connection` | one connection: hyper over the transport, one request after the other |
 //! | `transport` | the stream under hyper: cuts off who does not read, closes without losing the answer |
 //! | [`limits`] | what a client may take |
 //! | [`router`], [`request`], [`encoding`] | from a request to the function that answers it |
@@ -16,10 +18,12 @@
 //! in `connection`; TLS between the socket and `transport`, which takes any stream.
 
 pub mod body;
+mod connection;
 pub mod encoding;
 pub mod limits;
 pub mod listener;
 pub mod reply;
 pub mod request;
 pub mod router;
+pub mod server;
 mod transport;
