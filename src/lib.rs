@@ -45,6 +45,7 @@ pub mod commands;
 pub mod config;
 pub mod exposition;
 pub mod glob;
+pub mod http;
 pub mod lag;
 pub mod poller;
 pub mod self_metrics;

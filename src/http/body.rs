@@ -1,0 +1,235 @@
+//! The body of a reply: bytes that are there already, shared and never copied, or a closure that writes them.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::vec;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// How much a streamed body collects before it is sent.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks of a streamed body that wait for a client: enough to render the next while one is sent.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Writes a streamed body. It runs on a thread where it may block.
+pub type Render = Box<dyn FnOnce(&mut BodyWriter) -> io::Result<()> + Send>;
+
+/// What a reply carries.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// One piece.
+    Whole(Bytes),
+    /// Several pieces, sent one after the other as they are. Their sum is the `Content-Length`.
+    Chunks(Vec<Bytes>),
+    /// Rendered while it is sent, so its length is not known beforehand.
+    Stream(Render),
+}
+
+impl Body {
+    /// A body that is written while it is sent. When the closure fails or panics the connection is cut, so
+    /// that the client does not take a part for the whole.
+    pub fn stream(render: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static) -> Self {
+        Self::Stream(Box::new(render))
+    }
+}
+
+/// A piece of a streamed body. That it ended is said aloud: a sender that is merely gone has panicked or failed.
+pub(crate) enum Piece {
+    Chunk(Bytes),
+    End,
+}
+
+/// Takes a streamed body from the closure that renders it. Once the client is gone every write is an error of
+/// the kind `BrokenPipe`, and the closure should end.
+pub struct BodyWriter {
+    buffer: Vec<u8>,
+    pieces: mpsc::Sender<Piece>,
+}
+
+impl BodyWriter {
+    fn new(pieces: mpsc::Sender<Piece>) -> Self {
+        Self { buffer: Vec::with_capacity(CHUNK_BYTES), pieces }
+    }
+
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.pieces.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.send(Piece::End)
+    }
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(CHUNK_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        if self.buffer.len() == CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
+        self.send(Piece::Chunk(chunk.into()))
+    }
+}
+
+/// A body as hyper takes it.
+pub(crate) enum Frames {
+    Ready { chunks: vec::IntoIter<Bytes>, left_bytes: u64 },
+    Rendering(mpsc::Receiver<Piece>),
+    Ended,
+}
+
+impl Frames {
+    pub(crate) fn new(body: Body) -> Self {
+        match body {
+            Body::Empty => Self::Ended,
+            Body::Whole(bytes) => Self::ready(vec![bytes]),
+            Body::Chunks(chunks) => Self::ready(chunks),
+            Body::Stream(render) => {
+                let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+                tokio::task::spawn_blocking(move || render_into(BodyWriter::new(sender), render));
+                Self::Rendering(receiver)
+            }
+        }
+    }
+
+    fn ready(chunks: Vec<Bytes>) -> Self {
+        let left_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Self::Ready { chunks: chunks.into_iter(), left_bytes }
+    }
+}
+
+fn render_into(mut writer: BodyWriter, render: Render) {
+    match render(&mut writer).and_then(|()| writer.finish()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            debug!("client left before the end of a streamed body");
+        }
+        Err(error) => warn!(%error, "streamed body not completed"),
+    }
+}
+
+impl hyper::body::Body for Frames {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = match &mut *self {
+            Self::Ready { chunks, left_bytes } => chunks.next().map(|chunk| {
+                *left_bytes -= chunk.len() as u64;
+                Ok(Frame::data(chunk))
+            }),
+            Self::Rendering(pieces) => match ready!(pieces.poll_recv(context)) {
+                Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
+                Some(Piece::End) => None,
+                None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            },
+            Self::Ended => None,
+        };
+        if !matches!(next, Some(Ok(_))) {
+            *self = Self::Ended;
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ready { left_bytes, .. } => *left_bytes == 0,
+            Self::Rendering(_) => false,
+            Self::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready { left_bytes, .. } => SizeHint::with_exact(*left_bytes),
+            Self::Rendering(_) => SizeHint::default(),
+            Self::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::body::Body as _;
+
+    use super::*;
+
+    async fn chunks(mut frames: Frames) -> io::Result<Vec<Bytes>> {
+        let mut chunks = Vec::new();
+        while let Some(frame) = frames.frame().await {
+            chunks.push(frame?.into_data().unwrap());
+        }
+        Ok(chunks)
+    }
+
+    #[tokio::test]
+    async fn chunks_are_sent_as_they_are_and_their_sum_is_known() {
+        let given = vec![Bytes::from(vec![1; 10]), Bytes::new(), Bytes::from(vec![2; 20])];
+        let frames = Frames::new(Body::Chunks(given.clone()));
+        assert_eq!(frames.size_hint().exact(), Some(30));
+        let sent = chunks(frames).await.unwrap();
+        let addresses = |chunks: &[Bytes]| chunks.iter().map(|chunk| chunk.as_ptr()).collect::<Vec<_>>();
+        assert_eq!(addresses(&sent), addresses(&given));
+    }
+
+    #[test]
+    fn a_body_without_bytes_has_ended() {
+        for body in [Body::Empty, Body::Whole(Bytes::new()), Body::Chunks(vec![Bytes::new()])] {
+            let frames = Frames::new(body);
+            assert!(frames.is_end_stream());
+            assert_eq!(frames.size_hint().exact(), Some(0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_is_collected_into_chunks() {
+        let frames = Frames::new(Body::stream(|out| (0..100_000).try_for_each(|_| out.write_all(b"abc"))));
+        let sent = chunks(frames).await.unwrap();
+        let lengths: Vec<_> = sent.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 300_000 - 4 * CHUNK_BYTES]);
+        assert_eq!(sent.concat(), b"abc".repeat(100_000));
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_that_fails_is_not_taken_for_a_whole_one() {
+        let failing = Body::stream(|out| {
+            out.write_all(b"half")?;
+            out.flush()?;
+            Err(io::Error::other("no more"))
+        });
+        assert!(chunks(Frames::new(failing)).await.is_err());
+        let panicking = Body::stream(|_| panic!("expected by the test"));
+        assert!(chunks(Frames::new(panicking)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_ends_when_nobody_takes_it() {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let frames = Frames::new(Body::stream(move |out| {
+            let error = std::iter::repeat(()).try_for_each(|()| out.write_all(b"endless")).unwrap_err();
+            ended.send(error.kind()).unwrap();
+            Err(error)
+        }));
+        drop(frames);
+        assert_eq!(end.await.unwrap(), io::ErrorKind::BrokenPipe);
+    }
+}

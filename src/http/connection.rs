@@ -1,0 +1,87 @@
+//! One connection: hyper over the transport, a router behind it, until either side has had enough.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request as HyperRequest, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+
+use crate::http::body::Frames;
+use crate::http::limits::Limits;
+use crate::http::request::Request;
+use crate::http::router::Router;
+use crate::http::transport::Transport;
+
+/// What all connections share.
+pub(crate) struct Site {
+    pub(crate) router: Arc<Router>,
+    pub(crate) limits: Limits,
+    /// Called once per request with the pattern of its route and the status it is answered with.
+    pub(crate) observe: Box<dyn Fn(&'static str, u16) + Send + Sync>,
+    /// One permit per connection that may be served at once.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+/// Serves one stream until it ends. When the sender of `stop` is dropped it ends after the answer under way.
+/// An error is one that the client caused: too large, too slow, gone.
+pub(crate) async fn serve<S>(
+    stream: S,
+    site: Arc<Site>,
+    mut stop: watch::Receiver<()>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let limits = site.limits;
+    let unread = Arc::new(AtomicBool::new(false));
+    let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&unread));
+    let requests = service_fn(|request| answer(&site, &unread, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // It starts when the connection is ready for a request, so it also ends idle connections.
+        .header_read_timeout(limits.head)
+        .max_header_size(limits.head_bytes)
+        // Or `printf 'GET ..' | nc` would get no answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(transport), requests);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+/// Answers one request. What must happen before it reaches the router, such as authentication, has its place
+/// here, where it may wait.
+async fn answer(
+    site: &Site,
+    unread: &AtomicBool,
+    request: HyperRequest<Incoming>,
+) -> Result<Response<Frames>, Infallible> {
+    let (head, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let request = Request::new(&head);
+    let (route, reply) = site.router.answer(&request);
+    (site.observe)(route, reply.status().as_u16());
+    let mut response = reply.into_response(&request.method);
+    if has_body {
+        unread.store(true, Ordering::Relaxed);
+    }
+    // After a body that nobody reads there is no telling where the next request begins. And while all places
+    // are taken an idle connection would keep out those who wait.
+    if has_body || site.places.available_permits() == 0 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,37 @@
+//! What one client, and all clients together, may take of the server.
+
+use std::time::Duration;
+
+/// Bounds on connections, request heads and time: no client keeps a connection that it does not use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections served at once. Further ones wait in the kernel's backlog, and no connection is kept alive
+    /// while all places are taken.
+    pub connections: usize,
+    /// Bytes of a request's head, from the method to the empty line. A longer one is answered with 431.
+    pub head_bytes: usize,
+    /// Time from the moment a connection is ready for a request until the request's head has arrived. So it
+    /// cuts off slow senders and idle connections alike.
+    pub head: Duration,
+    /// Time in which a client must take some of an answer (64 KiB, or what is left of it).
+    pub write_stall: Duration,
+    /// Time to throw away what a client still sends after the last answer, so that it can read that answer.
+    pub linger: Duration,
+    /// Time that answers under way have to finish after the shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            head_bytes: 16 * 1024,
+            // Between the usual scrape intervals: at exactly 10 s, 15 s or 30 s a scraper's next request would
+            // meet the close of its connection again and again.
+            head: Duration::from_secs(20),
+            write_stall: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            drain: Duration::from_secs(5),
+        }
+    }
+}

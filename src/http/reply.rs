@@ -1,0 +1,137 @@
+//! What a request is answered with. Sends nothing.
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Response, StatusCode};
+
+use crate::http::body::{Body, Frames};
+use crate::http::encoding::Encoding;
+
+/// A status, headers and a body. `Content-Length` and `X-Content-Type-Options` need not be set.
+pub struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Body,
+}
+
+impl Reply {
+    /// A reply with a body of this type.
+    ///
+    /// # Panics
+    ///
+    /// When the type is no header text, as a literal always is.
+    #[must_use]
+    pub fn new(status: StatusCode, content_type: &'static str, body: Body) -> Self {
+        Self { status, headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))], body }
+    }
+
+    /// A short reply for people, such as an error.
+    #[must_use]
+    pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", Body::Whole(text.into()))
+    }
+
+    /// A reply without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Body::Empty }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Says which coding the body is in, for a resource that comes in several: caches are told that the
+    /// answer depends on what was accepted, whichever was chosen.
+    #[must_use]
+    pub fn encoding(self, encoding: Encoding) -> Self {
+        let varied = self.header(VARY, HeaderValue::from_static("accept-encoding"));
+        match encoding {
+            Encoding::Identity => varied,
+            Encoding::Gzip => varied.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")),
+        }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The headers set so far.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// The response to a request with this method. Starts a streamed body, so it needs a Tokio runtime.
+    pub(crate) fn into_response(self, method: &Method) -> Response<Frames> {
+        let frames = match self.body {
+            // Its length is not known before it is rendered, so there is nothing to tell.
+            Body::Stream(_) if *method == Method::HEAD => Frames::new(Body::Empty),
+            // Of other bodies hyper sends the length and leaves out the bytes.
+            body => Frames::new(body),
+        };
+        let mut response = Response::new(frames);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(reply: Reply) -> Vec<String> {
+        let response = reply.into_response(&Method::GET);
+        response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_reply_in_gzip_says_so_and_that_it_varies() {
+        let reply = Reply::new(StatusCode::OK, "text/plain", Body::Empty);
+        assert_eq!(
+            headers(reply.encoding(Encoding::Gzip)),
+            [
+                "content-type: text/plain",
+                "vary: accept-encoding",
+                "content-encoding: gzip",
+                "x-content-type-options: nosniff",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reply_that_could_be_in_gzip_varies_too() {
+        let reply = Reply::empty(StatusCode::OK).encoding(Encoding::Identity);
+        assert_eq!(headers(reply), ["vary: accept-encoding", "x-content-type-options: nosniff"]);
+    }
+
+    #[test]
+    fn a_header_may_come_more_than_once() {
+        let cookie = HeaderName::from_static("set-cookie");
+        let reply = Reply::empty(StatusCode::OK)
+            .header(cookie.clone(), HeaderValue::from_static("a=1"))
+            .header(cookie, HeaderValue::from_static("b=2"));
+        assert_eq!(headers(reply), ["set-cookie: a=1", "set-cookie: b=2", "x-content-type-options: nosniff"]);
+    }
+
+    #[test]
+    fn a_streamed_body_is_not_rendered_for_head() {
+        let reply = Reply::new(StatusCode::OK, "text/plain", Body::stream(|_| panic!("rendered for HEAD")));
+        // Outside of a runtime: to render would panic in itself.
+        reply.into_response(&Method::HEAD);
+    }
+}

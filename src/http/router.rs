@@ -1,0 +1,143 @@
+//! Which function answers which request, as data.
+
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, StatusCode};
+
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+
+/// The name under which requests are counted that match no route.
+pub const OTHER: &str = "other";
+
+struct Route {
+    pattern: &'static str,
+    method: Method,
+    reply: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+}
+
+impl Route {
+    /// HEAD is answered by what answers GET: the connection leaves out the body.
+    fn answers(&self, method: &Method) -> bool {
+        self.method == *method || (self.method == Method::GET && *method == Method::HEAD)
+    }
+}
+
+/// The routes of a server.
+#[derive(Default)]
+pub struct Router {
+    routes: Vec<Route>,
+}
+
+impl Router {
+    /// A router that knows no path.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route for GET, and with it HEAD. The pattern is an exact path.
+    #[must_use]
+    pub fn get(
+        self,
+        pattern: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.route(Method::GET, pattern, reply)
+    }
+
+    /// Adds a route for a method. The pattern is an exact path; several methods may share one.
+    #[must_use]
+    pub fn route(
+        mut self,
+        method: Method,
+        pattern: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.routes.push(Route { pattern, method, reply: Box::new(reply) });
+        self
+    }
+
+    /// The patterns of all routes and [`OTHER`], each once: every name that a request can be counted under.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<&'static str> {
+        let mut patterns: Vec<_> = self.routes.iter().map(|route| route.pattern).chain([OTHER]).collect();
+        patterns.sort_unstable();
+        patterns.dedup();
+        patterns
+    }
+
+    /// Answers a request, and names the pattern it matched.
+    #[must_use]
+    pub fn answer(&self, request: &Request) -> (&'static str, Reply) {
+        let here: Vec<_> = self.routes.iter().filter(|route| route.pattern == request.path).collect();
+        let Some(first) = here.first() else {
+            return (OTHER, Reply::text(StatusCode::NOT_FOUND, "not found\n"));
+        };
+        let reply = match here.iter().find(|route| route.answers(&request.method)) {
+            Some(route) => (route.reply)(request),
+            None => method_not_allowed(&here),
+        };
+        (first.pattern, reply)
+    }
+}
+
+fn method_not_allowed(routes: &[&Route]) -> Reply {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE];
+    let allowed: Vec<_> = known
+        .iter()
+        .filter(|method| routes.iter().any(|route| route.answers(method)))
+        .map(Method::as_str)
+        .collect();
+    let allowed = HeaderValue::from_str(&allowed.join(", ")).expect("method names are header text");
+    Reply::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").header(ALLOW, allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::encoding::Encoding;
+
+    fn request(method: Method, path: &str) -> Request {
+        Request { method, path: path.to_owned(), query: Vec::new(), encoding: Encoding::Identity }
+    }
+
+    fn router() -> Router {
+        let teapot = |_: &Request| Reply::text(StatusCode::IM_A_TEAPOT, "teapot\n");
+        let fine = |_: &Request| Reply::text(StatusCode::OK, "fine\n");
+        Router::new().get("/", fine).get("/tea", teapot).route(Method::POST, "/tea", fine).route(
+            Method::POST,
+            "/-/reload",
+            fine,
+        )
+    }
+
+    #[test]
+    fn a_request_is_answered_by_path_and_method() {
+        let cases = [
+            (Method::GET, "/", "/", 200, None),
+            (Method::HEAD, "/", "/", 200, None),
+            (Method::GET, "/tea", "/tea", 418, None),
+            (Method::HEAD, "/tea", "/tea", 418, None),
+            (Method::POST, "/tea", "/tea", 200, None),
+            (Method::POST, "/-/reload", "/-/reload", 200, None),
+            (Method::DELETE, "/", "/", 405, Some("GET, HEAD")),
+            (Method::OPTIONS, "/tea", "/tea", 405, Some("GET, HEAD, POST")),
+            (Method::GET, "/-/reload", "/-/reload", 405, Some("POST")),
+            (Method::HEAD, "/-/reload", "/-/reload", 405, Some("POST")),
+            (Method::GET, "/tea/", OTHER, 404, None),
+            (Method::GET, "", OTHER, 404, None),
+            (Method::OPTIONS, "*", OTHER, 404, None),
+        ];
+        for (method, path, route, code, allow) in cases {
+            let (answered, reply) = router().answer(&request(method.clone(), path));
+            assert_eq!((answered, reply.status().as_u16()), (route, code), "{method} {path}");
+            let sent = reply.headers().iter().find(|(name, _)| *name == ALLOW);
+            assert_eq!(sent.map(|(_, value)| value.to_str().unwrap()), allow, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_name_to_count_under_is_known_beforehand() {
+        assert_eq!(router().patterns(), ["/", "/-/reload", "/tea", OTHER]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Clients that take more than they may.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use streamgauge::http::body::Body;
+use streamgauge::http::limits::Limits;
+use streamgauge::http::reply::Reply;
+use streamgauge::http::router::Router;
+use tokio::task::JoinSet;
+
+use crate::client::{Server, fine, generous, within_deadline};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn head_of(bytes: usize) -> String {
+    let start = "GET / HTTP/1.1\r\nHost: test\r\nX-Filler: ";
+    let filler = "x".repeat(bytes - start.len() - 4);
+    format!("{start}{filler}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_head_over_16_kib_is_refused() {
+    let server = Server::start(fine(), generous());
+    let mut client = server.connect().await;
+    client.send(head_of(16 * 1024)).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send(head_of(17 * 1024)).await;
+    assert_eq!(client.answer().await.status, 431);
+    client.finish_sending().await;
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused_before_it_is_whole() {
+    let server = Server::start(fine(), generous());
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nX-Filler: ").await;
+    client.send("x".repeat(1 << 20)).await;
+    assert_eq!(client.answer().await.status, 431);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_head_slowly_is_cut_off() {
+    let server = Server::start(fine(), Limits { head: SHORT, ..generous() });
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nX-Slow: ").await;
+    // Each byte is in time; it is the whole head that is late.
+    let mut each = tokio::time::interval(SHORT / 10);
+    let drip = async {
+        loop {
+            each.tick().await;
+            if client.try_send("x").await.is_err() {
+                break;
+            }
+        }
+    };
+    within_deadline(drip).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    // Long enough for a request to arrive in time on a busy machine.
+    let server = Server::start(fine(), Limits { head: Duration::from_secs(1), ..generous() });
+    let mut silent = server.connect().await;
+    silent.closed().await;
+    let mut kept_alive = server.connect().await;
+    for _ in 0..2 {
+        assert_eq!(kept_alive.get("/").await.status, 200);
+    }
+    kept_alive.closed().await;
+}
+
+/// Far more than the buffers of both sockets hold.
+const LARGE_BYTES: usize = 256 << 20;
+
+pub(crate) fn large() -> Router {
+    let chunk = Bytes::from(vec![b'x'; 1 << 20]);
+    fine().get("/large", move |_| {
+        let chunks = vec![chunk.clone(); LARGE_BYTES / chunk.len()];
+        Reply::new(StatusCode::OK, "text/plain", Body::Chunks(chunks))
+    })
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_place() {
+    let limits = Limits { connections: 1, write_stall: SHORT, ..generous() };
+    let server = Server::start(large(), limits);
+    let mut stalled = server.connect().await;
+    stalled.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!(stalled.head().await.status, 200);
+    let mut next = server.connect().await;
+    assert_eq!(next.get("/").await.status, 200);
+    assert!(stalled.rest().await.unwrap_or_default().len() < LARGE_BYTES);
+}
+
+#[tokio::test]
+async fn more_clients_than_places_are_all_answered_and_never_at_once() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let router = {
+        let most = Arc::clone(&most);
+        Router::new().get("/", move |_| {
+            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            let body = Body::stream(move |out| {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(5));
+                now.fetch_sub(1, Ordering::SeqCst);
+                std::io::Write::write_all(out, b"fine\n")
+            });
+            Reply::new(StatusCode::OK, "text/plain", body)
+        })
+    };
+    let server = Arc::new(Server::start(router, Limits { connections: 16, ..generous() }));
+    let mut clients = JoinSet::new();
+    for _ in 0..300 {
+        let server = Arc::clone(&server);
+        clients.spawn(async move {
+            let mut client = server.connect().await;
+            assert_eq!(client.get("/").await.text(), "fine\n");
+            // Nobody closes: an idle connection must not keep out those who wait.
+            client
+        });
+    }
+    assert_eq!(clients.join_all().await.len(), 300);
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most} at once");
+}
