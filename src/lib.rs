@@ -39,3 +39,5 @@
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio; no room of the monitor |
 //!
 //! `tests/architecture.rs` holds this table.
+
+pub mod shutdown;
