@@ -41,3 +41,4 @@
 //! `tests/architecture.rs` holds this table.
 
 pub mod shutdown;
+pub mod workload;
