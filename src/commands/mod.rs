@@ -1,1 +1,6 @@
 //! Composition roots, one per subcommand: the only code that knows all layers.
+
+pub mod consume;
+pub mod endpoint;
+pub mod exit;
+pub mod produce;
