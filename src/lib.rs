@@ -49,5 +49,7 @@ pub mod http;
 pub mod lag;
 pub mod poller;
 pub mod self_metrics;
+pub mod shutdown;
 pub mod snapshot;
 pub mod target;
+pub mod workload;

@@ -1,1 +1,7 @@
 //! Composition roots, one per subcommand: the only code that knows all layers.
+
+pub mod consume;
+pub mod demo;
+pub mod endpoint;
+pub mod exit;
+pub mod produce;

@@ -1,0 +1,265 @@
+//! `streamgauge demo`: a private server, a producer, three groups in three conditions, and the exporter.
+//!
+//! Everything but the server runs in this process, and is the very code of the other subcommands.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::cli;
+use crate::commands::exit::UsageError;
+use crate::config::{Address, Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
+use crate::glob::Glob;
+use crate::shutdown::Shutdown;
+use crate::workload::consume::{self, Membership};
+use crate::workload::endpoint::Endpoint;
+use crate::workload::error::WorkloadError;
+use crate::workload::produce::{self, Load};
+
+pub mod private_server;
+
+use private_server::{PrivateServer, find_program};
+
+const STREAM: &str = "orders";
+/// Entries per second.
+const RATE: f64 = 20.0;
+/// Half of [`RATE`].
+const SLOW_WORK: Duration = Duration::from_millis(100);
+/// Long enough that a batch is in hand when the consumer stops.
+const STOPPED_WORK: Duration = Duration::from_secs(1);
+const STOPS_AFTER: Duration = Duration::from_secs(5);
+/// A demo that is left running does not fill the memory.
+const MAXLEN: u64 = 100_000;
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Runs until it is asked to end; `serve` is the exporter, given its configuration.
+///
+/// # Errors
+///
+/// A usage error for an address that is none; otherwise where the server does not start, the address is in
+/// use, or the exporter or a part of the workload fails. The private server is gone in every case.
+pub async fn run<S, F>(args: cli::Demo, shutdown: Shutdown, serve: S) -> anyhow::Result<()>
+where
+    S: FnOnce(Config, Shutdown) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let listen = free_address(&args.listen)?;
+    // A terminal that is closed would leave the server behind.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+    let program = find_program(args.redis_server.as_deref())?;
+    let server = tokio::select! {
+        started = PrivateServer::start(&program, &[]) => started?,
+        () = shutdown.requested() => return Ok(()),
+    };
+
+    let (trigger, ending) = Shutdown::new();
+    let mut cast = cast(&server, &ending)?;
+    write!(io::stdout(), "{}", guide(listen, server.address())).context("cannot write to standard output")?;
+
+    let mut serving = pin!(serve(config(listen, server.address()), ending));
+    let mut ended = Ok(());
+    let served = tokio::select! {
+        served = &mut serving => served,
+        end = end(&shutdown, &mut hangup, &mut cast) => {
+            ended = end;
+            trigger.fire();
+            serving.await
+        }
+    };
+    trigger.fire();
+    // The server goes last, so that nobody is left waiting for it.
+    while cast.join_next().await.is_some() {}
+    server.stop().await;
+    served.and(ended)
+}
+
+/// Resolves when the demo shall end, with an error where a part of it failed.
+async fn end(shutdown: &Shutdown, hangup: &mut Signal, cast: &mut Cast) -> anyhow::Result<()> {
+    tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        _ = hangup.recv() => Ok(()),
+        failed = failure(cast) => failed,
+    }
+}
+
+/// The tasks of the workload; they end with the set.
+type Cast = JoinSet<Result<(), WorkloadError>>;
+
+/// Resolves with the first failure; a part that is done is none.
+async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
+    while let Some(done) = cast.join_next().await {
+        done.context("a part of the demo broke off")?.context("a part of the demo failed")?;
+    }
+    std::future::pending().await
+}
+
+/// The producer and the consumers.
+fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
+    let endpoint = Endpoint::new(&server.url(), None, None)?;
+    let load = Load {
+        endpoint: endpoint.clone(),
+        stream: STREAM.into(),
+        rate: RATE,
+        count: None,
+        maxlen: Some(MAXLEN),
+        payload_bytes: 100,
+    };
+    let mut cast = Cast::new();
+    let stop = ending.requested();
+    cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
+
+    let fast = member(&endpoint, "fast", Duration::ZERO);
+    let slow = member(&endpoint, "slow", SLOW_WORK);
+    for member in [fast, slow] {
+        let stop = ending.requested();
+        cast.spawn(async move { consume::run(&member, io::sink(), stop).await.map(drop) });
+    }
+
+    let stopped = member(&endpoint, "stopped", STOPPED_WORK);
+    let stop = ending.requested();
+    let stop = async move {
+        tokio::select! {
+            () = stop => {}
+            () = sleep(STOPS_AFTER) => {}
+        }
+    };
+    cast.spawn(async move { consume::run(&stopped, io::sink(), stop).await.map(drop) });
+    Ok(cast)
+}
+
+fn member(endpoint: &Endpoint, group: &str, work_time: Duration) -> Membership {
+    Membership {
+        endpoint: endpoint.clone(),
+        stream: STREAM.into(),
+        group: group.into(),
+        consumer: format!("{group}-1").into_bytes(),
+        start_id: "0".to_owned(),
+        batch: 20,
+        work_time,
+    }
+}
+
+/// The address to listen on, found free: known in full before anything is started, port 0 included.
+fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
+    let address: SocketAddr = listen.parse().map_err(|_| {
+        UsageError(format!("--listen {listen}: expected an address and a port, as in 127.0.0.1:10121"))
+    })?;
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(listener.local_addr()?)
+}
+
+/// The exporter's configuration: the private server, all streams.
+fn config(listen: SocketAddr, server: SocketAddr) -> Config {
+    let streams = StreamRule {
+        key: Glob::new("*"),
+        exclude: Vec::new(),
+        include_groups: vec![Glob::new("*")],
+        exclude_groups: Vec::new(),
+        consumers: true,
+    };
+    let target = Target {
+        name: "demo".to_owned(),
+        address: Address { host: server.ip().to_string(), port: server.port() },
+        db: 0,
+        username: None,
+        password: None,
+        role: Role::Master,
+        labels: std::collections::BTreeMap::new(),
+        streams: vec![streams],
+        limits: Limits { streams: 10_000, groups_per_stream: 1_000, consumers_per_group: 100 },
+    };
+    Config {
+        web: Web { listen: Some(listen) },
+        poll: Poll {
+            interval: INTERVAL,
+            timeout: INTERVAL.mul_f64(0.8),
+            stale_after: INTERVAL * 3,
+            // The stream is created a moment after the first look at the keys.
+            discovery_interval: INTERVAL,
+            scan_keys_per_second: 50_000,
+            count_budget: 20_000,
+            payload_budget: 16 * 1024 * 1024,
+        },
+        targets: vec![target],
+        metrics: Metrics { exclude: Vec::new(), consumer_max_idle: Duration::from_secs(24 * 3_600) },
+    }
+}
+
+/// What there is and what to look at: one screenful.
+fn guide(listen: SocketAddr, server: SocketAddr) -> String {
+    let host = match listen.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", listen.port()),
+        _ => listen.to_string(),
+    };
+    let port = server.port();
+    format!(
+        "\
+streamgauge demo: a private server with one stream, {STREAM}, that gets {RATE} entries per second.
+
+  metrics   http://{host}/metrics
+  server    redis-cli -p {port} XINFO GROUPS {STREAM}
+
+Three groups read the stream. What shows their condition, after a few seconds:
+
+  group     its consumer             metric
+  fast      keeps up                 redis_stream_group_lag stays at or near 0
+  slow      takes half of it         redis_stream_group_lag and redis_stream_group_lag_seconds grow
+  stopped   stops after {} seconds    redis_stream_group_messages_pending stays above 0,
+                                     redis_stream_group_oldest_pending_age_seconds grows,
+                                     and so does redis_stream_group_lag
+
+  curl -s http://{host}/metrics | grep redis_stream_group_lag
+  curl -s http://{host}/metrics | grep pending
+
+Ctrl-C ends it all; the server and its data are removed.
+",
+        STOPS_AFTER.as_secs()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_is_one_screenful_with_the_addresses_in_it() {
+        let guide = guide("[::]:10121".parse().unwrap(), "127.0.0.1:40123".parse().unwrap());
+        insta::assert_snapshot!(guide, @r"
+        streamgauge demo: a private server with one stream, orders, that gets 20 entries per second.
+
+          metrics   http://localhost:10121/metrics
+          server    redis-cli -p 40123 XINFO GROUPS orders
+
+        Three groups read the stream. What shows their condition, after a few seconds:
+
+          group     its consumer             metric
+          fast      keeps up                 redis_stream_group_lag stays at or near 0
+          slow      takes half of it         redis_stream_group_lag and redis_stream_group_lag_seconds grow
+          stopped   stops after 5 seconds    redis_stream_group_messages_pending stays above 0,
+                                             redis_stream_group_oldest_pending_age_seconds grows,
+                                             and so does redis_stream_group_lag
+
+          curl -s http://localhost:10121/metrics | grep redis_stream_group_lag
+          curl -s http://localhost:10121/metrics | grep pending
+
+        Ctrl-C ends it all; the server and its data are removed.
+        ");
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_a_usage_error_and_port_0_becomes_a_real_one() {
+        let error = free_address("localhost").unwrap_err();
+        assert!(error.is::<UsageError>());
+        assert_eq!(
+            error.to_string(),
+            "--listen localhost: expected an address and a port, as in 127.0.0.1:10121"
+        );
+        assert_ne!(free_address("127.0.0.1:0").unwrap().port(), 0);
+    }
+}

@@ -1,0 +1,34 @@
+//! Which exit code an error means: 2 where the caller has to change what was asked for, 1 for the rest.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+/// What was asked for cannot be done as it was asked for: a flag, a setting or a file of them is wrong.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The exit code of a command that failed: 2 for a [`UsageError`] anywhere in the chain, else 1.
+pub fn code(error: &anyhow::Error) -> ExitCode {
+    if is_usage(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<UsageError>())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_usage_error_is_known_through_its_context() {
+        let usage = anyhow::Error::from(UsageError("no URL".to_owned()));
+        assert!(is_usage(&usage));
+        assert!(is_usage(&Err::<(), _>(usage).context("consume").unwrap_err()));
+        assert!(!is_usage(&anyhow!("connection refused")));
+    }
+}
