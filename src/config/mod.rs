@@ -1,4 +1,9 @@
 //! The configuration: its shape, defaults, secrets and validation. Nothing here connects to anything.
+//!
+//! [`load`] reads a file, [`flags`] does the same for the command line, by the very same readers. YAML is
+//! known to this room only, and only as a tree of values: the readers walk that tree with a cursor of our own
+//! (`tree`), because serde stops at the first wrong value and cannot tell the key path of a bad leaf, while
+//! here all faults are gathered in one go. What comes out is valid, or an [`error::ConfigError`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +14,22 @@ use std::time::Duration;
 use crate::config::password::Secret;
 use crate::glob::Glob;
 
+pub mod environment;
+pub mod error;
+pub mod flags;
+pub mod load;
 pub mod password;
+
+mod credentials;
+mod escape;
+mod leaf;
+mod section;
+mod target;
+mod tree;
+mod url;
+
+/// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.
+pub const DEFAULT_PORT: u16 = 10121;
 
 /// All of it, valid.
 #[derive(Clone, Debug, PartialEq)]

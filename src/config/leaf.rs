@@ -1,0 +1,96 @@
+//! What a single value may be: durations, sizes, numbers, globs and so on. Each reader gives `None` where the
+//! key is absent, and also where it is wrong, which it then has recorded.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::config::escape;
+use crate::config::tree::{Cursor, listing};
+use crate::glob::Glob;
+
+/// Longest duration that makes sense anywhere; far below where adding it to the time would overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Cursor<'_> {
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        self.parsed("true or false", |text| text.parse().ok())
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        let expected = match *range.end() {
+            u32::MAX => format!("a whole number from {} up", range.start()),
+            end => format!("a whole number from {} to {end}", range.start()),
+        };
+        self.parsed(&expected, |text| text.parse().ok().filter(|number| range.contains(number)))
+    }
+
+    /// A time span with a unit, not below `shortest`.
+    pub(super) fn duration(&self, shortest: Duration) -> Option<Duration> {
+        let duration = self.parsed("a duration such as 10s or 1m 30s", parse_duration)?;
+        if duration < shortest {
+            self.fault(format_args!("too short; expected at least {}", show(shortest)));
+            return None;
+        }
+        if duration > LONGEST {
+            self.fault(format_args!("too long; expected at most {}", show(LONGEST)));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A number of bytes, at least 1.
+    pub(super) fn size_bytes(&self) -> Option<u64> {
+        let parse = |text: &str| text.parse::<ByteSize>().ok().filter(|size| size.as_u64() > 0);
+        Some(self.parsed("a size such as 16MiB", parse)?.as_u64())
+    }
+
+    /// An address and port.
+    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+        self.parsed("an address and port such as 0.0.0.0:10121 or [::]:10121", |text| text.parse().ok())
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        let text = self.scalar(&listing(&words))?;
+        let chosen = choices.iter().find(|(word, _)| *word == text.value);
+        if chosen.is_none() {
+            self.fault(format_args!("unknown value {:?}; expected {}", text.written, listing(&words)));
+        }
+        chosen.map(|(_, choice)| *choice)
+    }
+
+    /// A glob, in which `\xHH` names a byte.
+    pub(super) fn glob(&self) -> Option<Glob> {
+        Some(Glob::new(escape::decode(&self.text()?.value)))
+    }
+
+    /// A list of globs, without those that are wrong.
+    pub(super) fn globs(&self) -> Option<Vec<Glob>> {
+        Some(self.items()?.iter().filter_map(Self::glob).collect())
+    }
+
+    fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.scalar(expected)?;
+        let parsed = parse(&text.value);
+        if parsed.is_none() {
+            self.fault(format_args!("found {:?}; expected {expected}", text.written));
+        }
+        parsed
+    }
+}
+
+/// How messages write a time span.
+pub(super) fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// `humantime`, but without its `0` that has no unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text.trim() == "0" { None } else { humantime::parse_duration(text).ok() }
+}

@@ -1,0 +1,80 @@
+//! From the text of a file to a configuration, or to everything that is wrong with it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_yaml::Value;
+
+use crate::config::environment::Environment;
+use crate::config::error::{ConfigError, Fault};
+use crate::config::flags::Flag;
+use crate::config::tree::Tree;
+use crate::config::{Config, section};
+
+/// Reads a file. Relative paths in it are relative to its folder.
+///
+/// # Errors
+///
+/// The file cannot be read, or all that is wrong in it.
+pub fn from_file(path: &Path, environment: &Environment<'_>) -> Result<Config, ConfigError> {
+    file(path, Vec::new(), environment)
+}
+
+/// Reads a text as if it were the file `name` in `folder`.
+///
+/// # Errors
+///
+/// All that is wrong in it.
+pub fn from_text(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    self::text(text, folder, &Tree::new(name, Vec::new(), environment))
+}
+
+/// Reads a file with flags laid over the key paths that they stand for.
+pub(super) fn file(
+    path: &Path,
+    flags: Vec<(String, &Flag)>,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let content = fs::read(path)
+        .map_err(|error| ConfigError::one(&name, format!("cannot read the file: {error}")))
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ConfigError::one(&name, "not UTF-8 text")))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    text(&content, folder, &Tree::new(&name, flags, environment))
+}
+
+fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+    let value =
+        serde_yaml::from_str(text).map_err(|error| ConfigError::one(tree.file, syntax_message(&error)))?;
+    if value == Value::Null {
+        return Err(ConfigError::one(tree.file, "empty; expected targets, with a url at least"));
+    }
+    read(&value, folder, tree)
+}
+
+/// Reads a tree of values.
+pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+    let config = section::config(&tree.root(value), folder);
+    let faults: Vec<Fault> = tree.faults.take();
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
+}
+
+/// What the parser says, with line and column, except where it quotes a value (one that does not fit its
+/// `!!tag`), which may be a password.
+fn syntax_message(error: &serde_yaml::Error) -> String {
+    let message = error.to_string();
+    let quotes_a_value = ["invalid type", "invalid value"].iter().any(|start| message.contains(start));
+    match (quotes_a_value, error.location()) {
+        (false, _) => format!("not valid YAML: {message}"),
+        (true, None) => "not valid YAML: a value does not fit its tag".to_owned(),
+        (true, Some(place)) => {
+            let (line, column) = (place.line(), place.column());
+            format!("not valid YAML: a value does not fit its tag at line {line} column {column}")
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The whole of a configuration, and its sections `web`, `poll` and `metrics`, with their defaults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::leaf::show;
+use crate::config::tree::{Cursor, Section};
+use crate::config::{Config, Metrics, Poll, Web, target};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Below this, polling is a load test.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
+const SCAN_KEYS_PER_SECOND: u32 = 50_000;
+const COUNT_BUDGET: u32 = 20_000;
+const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
+const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads all of it. What comes back is of use only where the tree has gathered no fault.
+pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
+    root.section(|root| Config {
+        web: root.key("web").section(web),
+        poll: root.key("poll").section(poll),
+        targets: target::read_all(&root.key("targets"), folder),
+        metrics: root.key("metrics").section(metrics),
+    })
+}
+
+fn web(section: &Section<'_>) -> Web {
+    Web { listen: section.key("listen").socket_address() }
+}
+
+fn poll(section: &Section<'_>) -> Poll {
+    let (interval, timeout, stale_after) = times(section);
+    Poll {
+        interval,
+        timeout,
+        stale_after,
+        discovery_interval: section
+            .key("discovery_interval")
+            .duration(Duration::ZERO)
+            .unwrap_or(DISCOVERY_INTERVAL),
+        scan_keys_per_second: section
+            .key("scan_keys_per_second")
+            .number(1..=u32::MAX)
+            .unwrap_or(SCAN_KEYS_PER_SECOND),
+        count_budget: section.key("count_budget").number(0..=u32::MAX).unwrap_or(COUNT_BUDGET),
+        payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
+    }
+}
+
+/// Interval, timeout and stale_after, which depend on each other.
+fn times(section: &Section<'_>) -> (Duration, Duration, Duration) {
+    let interval_key = section.key("interval");
+    let given = interval_key.duration(SHORTEST_INTERVAL);
+    let interval = given.unwrap_or(INTERVAL);
+    // What depends on an interval that is itself wrong is not judged by the default.
+    let sound = given.is_some() || !interval_key.is_given();
+
+    let timeout_key = section.key("timeout");
+    let timeout = timeout_key.duration(Duration::from_millis(1)).unwrap_or(interval * 4 / 5);
+    if sound && timeout >= interval {
+        timeout_key.fault(format_args!(
+            "{} is not below {} ({}); expected less, by default 80 % of it",
+            show(timeout),
+            interval_key.label(),
+            show(interval)
+        ));
+    }
+    let stale_after_key = section.key("stale_after");
+    let stale_after = stale_after_key.duration(Duration::ZERO).unwrap_or(interval * 3);
+    if sound && stale_after < interval {
+        stale_after_key.fault(format_args!(
+            "{} is below {} ({}); expected at least that, by default 3 times as much",
+            show(stale_after),
+            interval_key.label(),
+            show(interval)
+        ));
+    }
+    (interval, timeout, stale_after)
+}
+
+fn metrics(section: &Section<'_>) -> Metrics {
+    Metrics {
+        exclude: section.key("exclude").globs().unwrap_or_default(),
+        consumer_max_idle: section
+            .key("consumer_max_idle")
+            .duration(Duration::ZERO)
+            .unwrap_or(CONSUMER_MAX_IDLE),
+    }
+}

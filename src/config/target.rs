@@ -1,0 +1,196 @@
+//! `targets`: the servers, their credentials, labels, streams and limits, and what must hold between targets.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::config::tree::{Cursor, Section, Text};
+use crate::config::url::{self, Endpoint};
+use crate::config::{Limits, Role, StreamRule, Target, credentials};
+use crate::glob::Glob;
+
+const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
+
+const ROLES: [(&str, Role); 3] = [("master", Role::Master), ("replica", Role::Replica), ("any", Role::Any)];
+
+/// Labels that our own series or Prometheus' alerts and histograms carry.
+const RESERVED_LABELS: [&str; 9] =
+    ["target", "db", "stream", "group", "consumer", "status", "alertname", "alertstate", "le"];
+
+/// A target as far as it could be read, with the places that faults between targets are laid to.
+struct Draft<'t> {
+    name_key: Cursor<'t>,
+    labels_key: Cursor<'t>,
+    /// Given, or the default where the URL could be read.
+    name: Option<Text>,
+    labels: BTreeMap<String, String>,
+    /// `None` where the URL could not be read.
+    target: Option<Target>,
+}
+
+/// Reads `targets`. Those that are wrong are left out.
+pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Target> {
+    if !list.is_given() {
+        list.fault("missing; expected a list of at least one target");
+        return Vec::new();
+    }
+    if list.is_an_empty_list() {
+        list.fault("an empty list; expected at least one target");
+    }
+    let items = list.items().into_iter().flatten();
+    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder))).collect();
+    refuse_duplicate_names(&drafts);
+    refuse_different_labels(&drafts);
+    drafts.into_iter().filter_map(|draft| draft.target).collect()
+}
+
+fn read<'t>(section: &Section<'t>, folder: &Path) -> Draft<'t> {
+    let name_key = section.key("name");
+    let given_name = name_key.text();
+    if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
+        name_key.fault("empty; expected a name");
+    }
+    let url_key = section.key("url");
+    let endpoint = endpoint(&url_key);
+    let (username, password) = credentials::read(section, &url_key, endpoint.as_ref(), folder);
+    let role = section.key("role").choice(&ROLES).unwrap_or(Role::Master);
+    let labels_key = section.key("labels");
+    let labels = labels(&labels_key);
+    let streams = streams(&section.key("streams"));
+    let limits = section.key("limits").section(limits);
+
+    let default_name = || if name_key.is_given() { None } else { endpoint.as_ref().map(default_name) };
+    let name = given_name.or_else(default_name);
+    let target = endpoint.zip(name.as_ref()).map(|(endpoint, name)| Target {
+        name: name.value.clone(),
+        address: endpoint.address,
+        db: endpoint.db,
+        username,
+        password,
+        role,
+        labels: labels.clone(),
+        streams,
+        limits,
+    });
+    Draft { name_key, labels_key, name, labels, target }
+}
+
+fn endpoint(key: &Cursor<'_>) -> Option<Endpoint> {
+    if !key.is_given() {
+        key.fault(format_args!("missing; expected {}", url::FORM));
+        return None;
+    }
+    url::parse(&key.text()?.value).map_err(|message| key.fault(message)).ok()
+}
+
+fn default_name(endpoint: &Endpoint) -> Text {
+    let value = match endpoint.db {
+        0 => endpoint.address.to_string(),
+        db => format!("{}/{db}", endpoint.address),
+    };
+    Text { written: value.clone(), value }
+}
+
+fn labels(key: &Cursor<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (name, value_key) in key.entries() {
+        if let Some(message) = label_fault(&name) {
+            value_key.fault(message);
+        }
+        if let Some(value) = value_key.text() {
+            labels.insert(name, value.value);
+        }
+    }
+    labels
+}
+
+/// What is wrong with the name of a label.
+fn label_fault(name: &str) -> Option<&'static str> {
+    let first = |char: char| char.is_ascii_alphabetic() || char == '_';
+    if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
+        return Some("not a label name; expected letters, digits and _, and no digit first");
+    }
+    if name.starts_with("__") {
+        return Some("a reserved label name; expected one that does not start with __");
+    }
+    RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another")
+}
+
+fn streams(list: &Cursor<'_>) -> Vec<StreamRule> {
+    if !list.is_given() {
+        return vec![StreamRule {
+            key: Glob::new("*"),
+            exclude: Vec::new(),
+            include_groups: vec![Glob::new("*")],
+            exclude_groups: Vec::new(),
+            consumers: true,
+        }];
+    }
+    if list.is_an_empty_list() {
+        list.fault("an empty list; expected at least one item, or no such key for all streams");
+    }
+    list.items().into_iter().flatten().map(|item| item.section(stream)).collect()
+}
+
+fn stream(section: &Section<'_>) -> StreamRule {
+    let key = section.key("key");
+    if !key.is_given() {
+        key.fault("missing; expected a key or glob");
+    }
+    let (include_groups, exclude_groups) = section.key("groups").section(groups);
+    StreamRule {
+        key: key.glob().unwrap_or_else(|| Glob::new("*")),
+        exclude: section.key("exclude").globs().unwrap_or_default(),
+        include_groups,
+        exclude_groups,
+        consumers: section.key("consumers").boolean().unwrap_or(true),
+    }
+}
+
+fn groups(section: &Section<'_>) -> (Vec<Glob>, Vec<Glob>) {
+    let include_key = section.key("include");
+    let include = include_key.globs();
+    if include_key.is_an_empty_list() {
+        include_key.fault("an empty list; expected at least one name or glob");
+    }
+    (include.unwrap_or_else(|| vec![Glob::new("*")]), section.key("exclude").globs().unwrap_or_default())
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let limit = |name, default| match section.key(name).number(1..=u32::MAX) {
+        Some(limit) => limit as usize,
+        None => default,
+    };
+    Limits {
+        streams: limit("streams", LIMITS.streams),
+        groups_per_stream: limit("groups_per_stream", LIMITS.groups_per_stream),
+        consumers_per_group: limit("consumers_per_group", LIMITS.consumers_per_group),
+    }
+}
+
+fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
+    for (at, draft) in drafts.iter().enumerate() {
+        let Some(name) = &draft.name else { continue };
+        let same = |other: &Draft<'_>| other.name.as_ref().is_some_and(|other| other.value == name.value);
+        if let Some(first) = drafts[..at].iter().position(same) {
+            draft.name_key.fault(format_args!(
+                "{:?} is the name of targets[{first}] too; expected a name of its own",
+                name.written
+            ));
+        }
+    }
+}
+
+/// A metric whose series differ in the names of their labels cannot be summed up or joined.
+fn refuse_different_labels(drafts: &[Draft<'_>]) {
+    let Some((first, others)) = drafts.split_first() else { return };
+    for draft in others {
+        if !draft.labels.keys().eq(first.labels.keys()) {
+            let names: Vec<_> = first.labels.keys().map(String::as_str).collect();
+            let expected = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            draft.labels_key.fault(format_args!(
+                "not the same names as in {}; expected {expected}",
+                first.labels_key.label()
+            ));
+        }
+    }
+}
