@@ -66,6 +66,9 @@ pub enum Command {
     Produce(Produce),
     /// Everything at once on a private Redis: a producer, consumers and the exporter.
     Demo(Demo),
+    /// Ask a running exporter whether it is healthy: for the health check of an image without a shell.
+    #[command(hide = true)]
+    Healthcheck(Healthcheck),
 }
 
 /// `streamgauge serve`.
@@ -74,7 +77,7 @@ pub struct Serve {
     /// What to poll.
     #[command(flatten)]
     pub source: Source,
-    /// Address to serve /metrics on [default: [::]:10121].
+    /// Address to serve /metrics on; `[::]:10121` if not given.
     #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
 }
@@ -96,7 +99,7 @@ pub struct Source {
     /// The server to poll, in place of a file; REDIS_URL is read where neither is given.
     #[command(flatten)]
     pub server: Server,
-    /// Keys or globs of the streams to poll [default: *].
+    /// Keys or globs of the streams to poll [default: `*`].
     #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY_OR_GLOB", value_delimiter = '\n')]
     pub stream: Vec<String>,
     /// Time from one poll to the next [default: 10s].
@@ -107,7 +110,7 @@ pub struct Source {
 /// A Redis or Valkey server given by flags.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// URL of the server: redis://[user[:password]@]host[:port][/db].
+    /// URL of the server, such as `redis://user:password@host:6379/0`.
     #[arg(long, env = "STREAMGAUGE_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
     /// ACL user, in place of one in the URL.
@@ -176,4 +179,12 @@ pub struct Demo {
     /// Redis or Valkey server program to start [default: redis-server or valkey-server on PATH].
     #[arg(long, env = "STREAMGAUGE_REDIS_SERVER", value_name = "PROGRAM")]
     pub redis_server: Option<PathBuf>,
+}
+
+/// `streamgauge healthcheck`.
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// Address that the exporter listens on [default: port 10121 of this machine].
+    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
 }

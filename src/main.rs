@@ -1,2 +1,43 @@
-//! x
-fn main() {}
+//! The program: parses the command line, starts logging, runs the command, maps its error to an exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use streamgauge::cli::{Cli, Command};
+use streamgauge::commands::{check, consume, demo, exit, healthcheck, produce, serve};
+use streamgauge::logging;
+use streamgauge::shutdown::Shutdown;
+
+/// What still runs when the command is over (a DNS look-up, say) does not keep the process from ending.
+const RUNTIME_END: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(&cli.logging);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::from(error).context("cannot start the runtime")),
+    };
+    let result = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(RUNTIME_END);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signal()?;
+    match command {
+        Command::Serve(args) => serve::run(&args, shutdown).await,
+        Command::Check(args) => tokio::select! {
+            result = check::run(&args) => result,
+            () = shutdown.requested() => Ok(()),
+        },
+        Command::Consume(args) => consume::run(args, shutdown).await,
+        Command::Produce(args) => produce::run(args, shutdown).await,
+        Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,
+        Command::Healthcheck(args) => healthcheck::run(&args).await,
+    }
+}

@@ -63,7 +63,7 @@ pub struct Target {
     labels: TargetLabels,
     layout: Arc<Layout>,
     metrics: TargetMetrics,
-    state: watch::Sender<State>,
+    state: Arc<watch::Sender<State>>,
     /// What the last poll failed of; logged when it changes.
     problem: Option<String>,
     /// Polls that failed in a row.
@@ -71,18 +71,18 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target that was not polled yet, and where its state can be watched.
+    /// A target that was not polled yet, and where it publishes its state.
     #[must_use]
     pub fn new(
         config: config::Target,
         poll: Poll,
         layout: Arc<Layout>,
         metrics: TargetMetrics,
-    ) -> (Self, watch::Receiver<State>) {
-        let (state, watched) = watch::channel(State::default());
+        state: Arc<watch::Sender<State>>,
+    ) -> Self {
         let labels = TargetLabels::new(&config.name, config.db, &config.labels);
         let config = Arc::new(config);
-        let target = Self {
+        Self {
             name: config.name.clone(),
             upstream: Upstream::new(config, &poll, metrics.clone()),
             memory: Memory::default(),
@@ -93,8 +93,7 @@ impl Target {
             state,
             problem: None,
             failures: 0,
-        };
-        (target, watched)
+        }
     }
 
     /// The servers behind it.

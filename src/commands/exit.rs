@@ -1,21 +1,27 @@
 //! Which exit code an error means: 2 where the caller has to change what was asked for, 1 for the rest.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use thiserror::Error;
+
+use crate::config::error::ConfigError;
 
 /// What was asked for cannot be done as it was asked for: a flag, a setting or a file of them is wrong.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// The exit code of a command that failed: 2 for a [`UsageError`] anywhere in the chain, else 1.
-pub fn code(error: &anyhow::Error) -> ExitCode {
+/// Says on standard error what went wrong, and tells the exit code: 2 for a [`UsageError`] or a
+/// [`ConfigError`] anywhere in the chain, else 1.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{error:#}");
     if is_usage(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<UsageError>())
+    error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>())
 }
 
 #[cfg(test)]
