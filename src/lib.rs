@@ -41,5 +41,7 @@
 //! `tests/architecture.rs` holds this table.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod glob;
+pub mod logging;
