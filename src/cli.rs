@@ -77,8 +77,13 @@ pub struct Serve {
     /// What to poll.
     #[command(flatten)]
     pub source: Source,
-    /// Address to serve /metrics on; `[::]:10121` if not given.
-    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
+    /// Address to serve /metrics on.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_LISTEN",
+        value_name = "ADDR",
+        help = "Address to serve /metrics on [default: [::]:10121]"
+    )]
     pub listen: Option<String>,
 }
 
@@ -110,8 +115,14 @@ pub struct Source {
 /// A Redis or Valkey server given by flags.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// URL of the server, such as `redis://user:password@host:6379/0`.
-    #[arg(long, env = "STREAMGAUGE_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    /// URL of the server.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        help = "URL of the server: redis://[user[:password]@]host[:port][/db]"
+    )]
     pub redis_url: Option<String>,
     /// ACL user, in place of one in the URL.
     #[arg(long, env = "STREAMGAUGE_REDIS_USERNAME", value_name = "NAME")]

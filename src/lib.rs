@@ -47,6 +47,8 @@ pub mod exposition;
 pub mod glob;
 pub mod http;
 pub mod lag;
+pub mod logging;
+pub mod page;
 pub mod poller;
 pub mod self_metrics;
 pub mod shutdown;

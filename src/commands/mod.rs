@@ -1,7 +1,11 @@
 //! Composition roots, one per subcommand: the only code that knows all layers.
 
+pub mod check;
 pub mod consume;
 pub mod demo;
 pub mod endpoint;
 pub mod exit;
+pub mod healthcheck;
 pub mod produce;
+pub mod serve;
+pub mod source;

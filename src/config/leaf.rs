@@ -11,8 +11,8 @@ use crate::config::escape;
 use crate::config::tree::{Cursor, listing};
 use crate::glob::Glob;
 
-/// Longest duration that makes sense anywhere; far below where adding it to the time would overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Longest duration that makes sense anywhere, a year; far below where adding it to the time would overflow.
+const LONGEST: Duration = Duration::from_secs(31_557_600);
 
 impl Cursor<'_> {
     /// `true` or `false`.

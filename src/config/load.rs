@@ -49,6 +49,8 @@ pub(super) fn file(
 }
 
 fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+    // The parser takes a byte order mark for a column of its own, which breaks block maps.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value =
         serde_yaml::from_str(text).map_err(|error| ConfigError::one(tree.file, syntax_message(&error)))?;
     if value == Value::Null {

@@ -22,6 +22,8 @@ pub mod password;
 
 mod credentials;
 mod escape;
+#[cfg(test)]
+mod example;
 mod leaf;
 mod section;
 mod target;

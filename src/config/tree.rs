@@ -114,7 +114,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Reads a map, then refuses the keys that `read` did not ask for. Where the map is absent, every key of it
-    /// is.
+    /// is. Where something else is in its place, that is the one fault: `read` runs only to tell its keys.
     pub(super) fn section<T>(&self, read: impl FnOnce(&Section<'t>) -> T) -> T {
         let entries = match self.source {
             Source::File(Value::Mapping(entries)) => Some(entries),
@@ -122,8 +122,10 @@ impl<'t> Cursor<'t> {
         };
         let section =
             Section { tree: self.tree, path: self.path.clone(), entries, known: RefCell::default() };
+        let faults_before = self.tree.faults.borrow().len();
         let result = read(&section);
-        if entries.is_none() {
+        if entries.is_none() && self.is_given() {
+            self.tree.faults.borrow_mut().truncate(faults_before);
             self.found_another_kind(&format!("a map of {}", listing(&section.known.borrow())));
         }
         section.refuse_unknown_keys();
@@ -261,11 +263,13 @@ fn key_text(key: &Value) -> String {
 
 fn join(path: &str, name: &str) -> String {
     let plain = |char: char| char.is_alphanumeric() || "_-.()/ ".contains(char);
-    let quoted = if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") };
+    let quoted =
+        if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") };
     if path.is_empty() { quoted } else { format!("{path}.{quoted}") }
 }
 
-fn without_indices(path: &str) -> String {
+/// `targets[].name` for `targets[3].name`.
+pub(super) fn without_indices(path: &str) -> String {
     let digit = |char: char| char.is_ascii_digit();
     let parts = path.split('[').map(|part| part.trim_start_matches(digit));
     parts.collect::<Vec<_>>().join("[")

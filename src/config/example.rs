@@ -1,0 +1,99 @@
+//! Holds `config.example.yaml` to the code: complete, loadable, and true about the defaults.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_yaml::Value;
+
+use crate::config::load::from_text;
+use crate::config::tree::{Tree, without_indices};
+use crate::config::{Config, section};
+
+const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+fn load(text: &str) -> Config {
+    from_text("config.example.yaml", text, Path::new(""), &|_| None).expect("the text is valid")
+}
+
+/// The example with its `#key:` lines in force.
+fn uncommented() -> String {
+    let line = |line: &str| {
+        let setting =
+            line.trim_start().strip_prefix('#').filter(|text| text.starts_with(char::is_alphabetic));
+        match setting {
+            Some(setting) => format!("{}{setting}\n", &line[..line.len() - line.trim_start().len()]),
+            None => format!("{line}\n"),
+        }
+    };
+    EXAMPLE.lines().map(line).collect()
+}
+
+/// The same, as it can be loaded: without one of the two passwords.
+fn with_what_is_best_left_unset() -> String {
+    uncommented().replace("password_file: /run/secrets/redis", "")
+}
+
+fn key_paths(value: &Value, path: &str, paths: &mut BTreeSet<String>) {
+    match value {
+        Value::Mapping(entries) => {
+            for (key, value) in entries {
+                let key = key.as_str().expect("keys are text");
+                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                key_paths(value, &path, paths);
+                paths.insert(path);
+            }
+        }
+        Value::Sequence(items) => {
+            for (at, item) in items.iter().enumerate() {
+                key_paths(item, &format!("{path}[{at}]"), paths);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_example_loads() {
+    let config = load(EXAMPLE);
+    assert_eq!(config.targets[0].name, "orders");
+}
+
+#[test]
+fn the_example_holds_each_key_that_is_read_and_no_other() {
+    let value: Value = serde_yaml::from_str(&uncommented()).expect("the example is YAML");
+    let nothing = |_: &str| None;
+    let tree = Tree::new("", Vec::new(), &nothing);
+    section::config(&tree.root(&value), Path::new(""));
+    let mut in_the_example = BTreeSet::new();
+    key_paths(&value, "", &mut in_the_example);
+    // What is below a label's name is the user's.
+    let written: BTreeSet<_> = in_the_example
+        .iter()
+        .map(|path| without_indices(path))
+        .filter(|path| !path.starts_with("targets[].labels."))
+        .collect();
+    assert_eq!(written, *tree.asked.borrow());
+    assert!(written.contains("targets[].streams[].groups.include"), "{written:?}");
+}
+
+#[test]
+fn the_defaults_in_the_example_are_the_code_s() {
+    let example = load(&with_what_is_best_left_unset());
+    let default = load("targets: [{url: 'redis://cache'}]");
+    assert_eq!(example.poll, default.poll);
+    assert_eq!(example.metrics, default.metrics);
+    let (example, default) = (&example.targets[0], &default.targets[0]);
+    assert_eq!((&example.address, example.db, example.role), (&default.address, default.db, default.role));
+    assert_eq!(example.limits, default.limits);
+    let (example, default) = (&example.streams[0], &default.streams[0]);
+    assert_eq!(example.include_groups, default.include_groups);
+    assert_eq!(example.exclude_groups, default.exclude_groups);
+    assert_eq!(example.consumers, default.consumers);
+}
+
+#[test]
+fn the_listen_address_in_the_example_is_the_default() {
+    let listen = load(&with_what_is_best_left_unset()).web.listen.expect("it is set there");
+    assert_eq!(listen.port(), super::DEFAULT_PORT);
+    assert!(listen.ip().is_unspecified());
+}
