@@ -6,8 +6,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Why something could not be read: the label `reason` of `streamgauge_poll_errors_total`.
@@ -234,8 +234,11 @@ impl SelfMetrics {
                 &["target", "node"],
             )?,
             poll_duration: register.add(HistogramVec::new(
-                HistogramOpts::new("streamgauge_poll_duration_seconds", "Time that a poll of the target took.")
-                    .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+                HistogramOpts::new(
+                    "streamgauge_poll_duration_seconds",
+                    "Time that a poll of the target took.",
+                )
+                .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
                 &["target"],
             )?)?,
             polls: register.counters(
@@ -302,7 +305,6 @@ impl SelfMetrics {
     }
 
     /// The metrics of one target, with every value of every closed list present as 0.
-    #[must_use]
     pub fn for_target(&self, target: &str) -> TargetMetrics {
         let metrics = TargetMetrics { all: self.clone(), target: target.to_owned() };
         for reason in Reason::ALL {
@@ -437,7 +439,8 @@ impl Register<'_> {
     }
 
     fn process(&self, started: Duration) -> Result<(), prometheus::Error> {
-        let build_info = self.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
+        let build_info =
+            self.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let reloaded = self.add(IntGauge::new(
             "streamgauge_config_last_reload_successful",

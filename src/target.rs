@@ -156,8 +156,7 @@ impl Target {
         let deadline = now() + self.poll.timeout;
         let read = self.upstream.read(deadline).await;
         let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
-        let budget =
-            Budget { entries: self.poll.count_budget, payload_bytes: self.upstream.payload_left() };
+        let budget = Budget { entries: self.poll.count_budget, payload_bytes: self.upstream.payload_left() };
         let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
         while cut_off_by.is_none() {
             let questions = inquiry.questions();
@@ -196,7 +195,8 @@ impl Target {
     }
 
     async fn publish(&self, report: Arc<Report>, read_at: Instant) {
-        let (layout, labels, rendering) = (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
+        let (layout, labels, rendering) =
+            (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
         let rendered = tokio::task::spawn_blocking(move || Rendered::new(&layout, labels, rendering)).await;
         // It fails only while the runtime shuts down.
         let Ok(rendered) = rendered else { return };
@@ -212,7 +212,9 @@ impl Target {
         let target_name = &self.name;
         match (&problem, result) {
             (None, _) => info!(target_name, "target is polled again"),
-            (Some(error), PollResult::Partial) => warn!(target_name, error, "poll was cut off; the rest goes first in the next"),
+            (Some(error), PollResult::Partial) => {
+                warn!(target_name, error, "poll was cut off; the rest goes first in the next");
+            }
             (Some(error), _) => warn!(target_name, error, "cannot poll target; trying again"),
         }
         self.problem = problem;

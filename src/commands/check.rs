@@ -39,7 +39,8 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
                 format!("  error    {error:#}\n")
             }
         };
-        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address).context("cannot write the result")?;
+        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)
+            .context("cannot write the result")?;
     }
     if !failed.is_empty() {
         bail!("cannot poll {} of {} targets: {}", failed.len(), config.targets.len(), failed.join(", "));
@@ -62,8 +63,12 @@ fn describe(report: &Report, identity: Option<&Identity>, scan_problem: Option<&
     let mut lines = Vec::new();
     let mut line = |title: &str, text: String| lines.push(format!("  {title:<8} {text}\n"));
     match identity {
-        Some(identity) => line("server", format!("{} {}, {}", identity.server, identity.version, identity.role)),
-        None => line("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned()),
+        Some(identity) => {
+            line("server", format!("{} {}, {}", identity.server, identity.version, identity.role));
+        }
+        None => {
+            line("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned());
+        }
     }
     if let Some(problem) = scan_problem {
         line("warning", format!("cannot look for streams by SCAN: {problem}"));

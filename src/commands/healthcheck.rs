@@ -21,7 +21,8 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// There is no healthy answer in time.
 pub async fn run(args: &cli::Healthcheck) -> anyhow::Result<()> {
     let address = address(args.listen.as_deref())?;
-    let status = timeout(LIMIT, ask(address)).await.with_context(|| format!("{address} does not answer"))??;
+    let status =
+        timeout(LIMIT, ask(address)).await.with_context(|| format!("{address} does not answer"))??;
     if status.starts_with("HTTP/1.1 200 ") {
         return Ok(());
     }
@@ -45,7 +46,8 @@ fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
 
 /// The first line of the answer.
 async fn ask(address: SocketAddr) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    let mut stream =
+        TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
     stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     let mut answer = Vec::new();
     stream.take(4_096).read_to_end(&mut answer).await?;

@@ -30,7 +30,8 @@ use crate::target::{State, Target};
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The landing page has one inline style sheet and nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+const PAGE_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 /// Wait before a target whose task panicked is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
@@ -129,8 +130,12 @@ fn landing() -> Reply {
 
 impl Site {
     fn ready(&self) -> Reply {
-        let waiting: Vec<_> =
-            self.targets.iter().filter(|(_, state)| !state.borrow().was_tried).map(|(name, _)| name).collect();
+        let waiting: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|(_, state)| !state.borrow().was_tried)
+            .map(|(name, _)| name)
+            .collect();
         if waiting.is_empty() {
             return Reply::text(StatusCode::OK, "ready\n");
         }
@@ -167,7 +172,9 @@ impl Site {
         let now = now();
         let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
         wanted
-            .filter_map(|(_, state)| state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered)))
+            .filter_map(|(_, state)| {
+                state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
+            })
             .collect()
     }
 }

@@ -2,7 +2,9 @@
 //! documentation's table of metrics is held against this list by a test.
 
 use crate::exposition::text::Number;
-use crate::lag::report::{ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
+use crate::lag::report::{
+    ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues,
+};
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -129,9 +131,7 @@ pub const FAMILIES: &[Family] = &[
     gauge(
         "redis_stream_group_oldest_pending_deliveries",
         "How often the oldest pending entry was delivered; absent if none is pending.",
-        Value::Group(|group| {
-            oldest_pending(group, None, |_, _, deliveries| Some(Number::Count(deliveries)))
-        }),
+        Value::Group(|group| oldest_pending(group, None, |_, _, deliveries| Some(Number::Count(deliveries)))),
     ),
     gauge(
         "redis_stream_group_pending_orphaned",

@@ -134,7 +134,13 @@ pub fn write_plain(
 }
 
 /// Appends the samples of one family.
-fn write_samples(layout: &Layout, family: &Family, labels: &TargetLabels, report: &Report, out: &mut Vec<u8>) {
+fn write_samples(
+    layout: &Layout,
+    family: &Family,
+    labels: &TargetLabels,
+    report: &Report,
+    out: &mut Vec<u8>,
+) {
     let mut line = Line { name: family.name, labels, scratch: Vec::new(), out };
     for stream in &report.streams {
         match family.value {

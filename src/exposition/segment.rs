@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn segments_in_a_row_are_one_gzip_stream_of_all_their_texts() {
         let mut compressor = Compressor::default();
-        let random: Vec<u8> = (0..300_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        let random: Vec<u8> =
+            (0..300_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         let texts = [
             Vec::new(),
             b"a".to_vec(),
@@ -97,7 +98,11 @@ mod tests {
         let segments = texts.iter().map(|text| compressor.segment(text)).collect::<Vec<_>>();
         assert_eq!(unzipped(&gzip(segments.clone())), texts.concat());
         let reversed = texts.iter().rev().flatten().copied().collect::<Vec<_>>();
-        assert_eq!(unzipped(&gzip(segments.into_iter().rev())), reversed, "in any order, any number of times");
+        assert_eq!(
+            unzipped(&gzip(segments.into_iter().rev())),
+            reversed,
+            "in any order, any number of times"
+        );
         assert_eq!(unzipped(&gzip([])), b"");
     }
 

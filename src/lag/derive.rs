@@ -21,7 +21,9 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
             Outcome::Read(_) => {}
-            Outcome::Missing | Outcome::WrongType | Outcome::Refused => reports.push(Arc::new(unread(reading))),
+            Outcome::Missing | Outcome::WrongType | Outcome::Refused => {
+                reports.push(Arc::new(unread(reading)));
+            }
             Outcome::Deferred => {
                 reports.extend(previous.and_then(|report| last_report(report, &reading.key)));
                 if let Some(remembered) = kept.remove(&reading.key) {

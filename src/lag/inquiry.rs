@@ -60,7 +60,15 @@ impl<'a> Inquiry<'a> {
             }
         }
         let granted_payload_bytes = budget.payload_bytes;
-        Self { snapshot, memory, budget, streams, first_round: true, counted_entries: 0, granted_payload_bytes }
+        Self {
+            snapshot,
+            memory,
+            budget,
+            streams,
+            first_round: true,
+            counted_entries: 0,
+            granted_payload_bytes,
+        }
     }
 
     /// What is still to be asked, within the budget; empty when nothing is left to ask.
@@ -107,7 +115,9 @@ impl<'a> Inquiry<'a> {
                 if let Some((first, _)) = entries.ends.filter(|_| stream.is_place(after)) {
                     stream.memory.note_next_entry(after, first);
                 }
-                let Some(start) = stream.memory.walks.over((after, until), &stream.memory.marks) else { return };
+                let Some(start) = stream.memory.walks.over((after, until), &stream.memory.marks) else {
+                    return;
+                };
                 stream.memory.walks.advance(start, until, at_most, &entries);
                 self.budget.give_back(at_most.saturating_sub(entries.count), stream.facts.entry_bytes);
                 self.counted_entries += u64::from(entries.count);

@@ -44,7 +44,8 @@ impl StreamMemory {
         self.extent = Some(now);
         self.marks.carry(&change);
         self.walks.carry(&change, used);
-        self.next.retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
+        self.next
+            .retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
         if facts.length > 0 {
             self.marks.put(facts.last_generated, 0);
         }
@@ -67,7 +68,9 @@ impl StreamMemory {
         let read = facts.entries_added?;
         let shown = match self.entries_added {
             Some(before) if read >= before.read => before.shown.max(read),
-            Some(before) if before.epoch != epoch && is_small(before.shown - read, before.shown) => before.shown,
+            Some(before) if before.epoch != epoch && is_small(before.shown - read, before.shown) => {
+                before.shown
+            }
             _ => read,
         };
         self.entries_added = Some(EntriesAdded { epoch, read, shown });

@@ -64,7 +64,10 @@ mod tests {
             (1, Some(5), Some(5), 4, Some(1)),
         ] {
             let settled = by_rules(&facts(length, first, last), StreamId::new(last_delivered, 0));
-            assert_eq!(settled, expected, "{length} entries {first:?} to {last:?}, group at {last_delivered}");
+            assert_eq!(
+                settled, expected,
+                "{length} entries {first:?} to {last:?}, group at {last_delivered}"
+            );
         }
     }
 

@@ -99,9 +99,9 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
         match field.as_slice() {
             b"length" => (stream.length, has_length) = (count(value)?, true),
             b"groups" => stream.groups = count(value)?,
-            b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(value)?, true),
+            b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(&value)?, true),
             b"entries-added" => stream.entries_added = Some(count(value)?),
-            b"max-deleted-entry-id" => stream.max_deleted = Some(id(value)?),
+            b"max-deleted-entry-id" => stream.max_deleted = Some(id(&value)?),
             b"first-entry" | b"last-entry" => {
                 let Some((entry, size)) = entry(value)? else { continue };
                 stream.entry_bytes = stream.entry_bytes.max(size);
@@ -133,7 +133,7 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
             b"name" => (group.name, has_name) = (bytes(value)?, true),
             b"consumers" => group.consumers = count(value)?,
             b"pending" => group.pending = count(value)?,
-            b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(value)?, true),
+            b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
             // Nil where the server does not know it, and nothing sensible below 0.
             b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
             _ => {}
@@ -164,7 +164,9 @@ fn xinfo_consumer(reply: Value) -> Decoded<ConsumerFacts> {
         }
     }
     match (name, pending, idle_ms) {
-        (Some(name), Some(pending), Some(idle_ms)) => Ok(ConsumerFacts { name, pending, idle_ms, inactive_ms }),
+        (Some(name), Some(pending), Some(idle_ms)) => {
+            Ok(ConsumerFacts { name, pending, idle_ms, inactive_ms })
+        }
         _ => Err(DecodeError("XINFO CONSUMERS lacks name, pending or idle")),
     }
 }
@@ -179,7 +181,7 @@ pub(super) fn oldest_pending(reply: Value) -> Decoded<Option<PendingEntry>> {
         return Err(DecodeError("XPENDING is not ID, consumer, idle and deliveries"));
     };
     Ok(Some(PendingEntry {
-        id: id(entry)?,
+        id: id(&entry)?,
         idle_ms: integer(idle)?.and_then(|ms| u64::try_from(ms).ok()),
         deliveries: count(deliveries)?,
     }))
@@ -193,9 +195,10 @@ pub(super) fn length(reply: Value) -> Decoded<u32> {
 /// XRANGE, without the payload.
 pub(super) fn xrange(reply: Value) -> Decoded<Entries> {
     let entries = array(reply)?;
-    let count = u32::try_from(entries.len()).map_err(|_| DecodeError("XRANGE is longer than was asked for"))?;
+    let count =
+        u32::try_from(entries.len()).map_err(|_| DecodeError("XRANGE is longer than was asked for"))?;
     let id_of = |reply: &Value| match reply {
-        Value::Array(parts) => parts.first().ok_or(DecodeError("an entry has no ID")).and_then(id_ref),
+        Value::Array(parts) => parts.first().ok_or(DecodeError("an entry has no ID")).and_then(id),
         _ => Err(DecodeError("an entry is not an array")),
     };
     let ends = match (entries.first(), entries.last()) {
@@ -212,7 +215,11 @@ fn entry(reply: Value) -> Decoded<Option<(StreamId, u64)>> {
     }
     let size = size(&reply);
     let mut parts = array(reply)?.into_iter();
-    parts.next().ok_or(DecodeError("an entry has no ID")).and_then(id).map(|id| Some((id, size)))
+    parts
+        .next()
+        .ok_or(DecodeError("an entry has no ID"))
+        .and_then(|reply| id(&reply))
+        .map(|id| Some((id, size)))
 }
 
 /// About how many bytes a reply took on the wire.
@@ -260,11 +267,7 @@ fn bytes(reply: Value) -> Decoded<Vec<u8>> {
     }
 }
 
-fn id(reply: Value) -> Decoded<StreamId> {
-    id_ref(&reply)
-}
-
-fn id_ref(reply: &Value) -> Decoded<StreamId> {
+fn id(reply: &Value) -> Decoded<StreamId> {
     let text = match reply {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text.as_str()),

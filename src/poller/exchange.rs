@@ -69,7 +69,7 @@ mod tests {
     fn jobs_are_cut_by_bytes_and_by_number_and_none_is_lost() {
         let kib = 1024;
         assert_eq!(batches([].into_iter()), []);
-        assert_eq!(batches([1].into_iter()), [0..1]);
+        assert_eq!(batches([1, 2].into_iter()), [Range { start: 0, end: 2 }]);
         assert_eq!(batches([100 * kib, 100 * kib, 100 * kib].into_iter()), [0..2, 2..3]);
         assert_eq!(batches([9_000 * kib, 1, 9_000 * kib].into_iter()), [0..1, 1..2, 2..3]);
         assert_eq!(batches(std::iter::repeat_n(1, 1_100)), [0..500, 500..1_000, 1_000..1_100]);

@@ -51,7 +51,8 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
     let Reading { node, deadline, metrics, .. } = reading;
     let watched = &reading.catalogue.watched;
     let keys: Vec<_> = due.iter().map(|&at| watched[at].key.clone()).collect();
-    let expected = due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
+    let expected =
+        due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
     let batches = batches(expected);
     let mut outcomes = vec![(Outcome::Deferred, Vec::new()); watched.len()];
     let mut payload_bytes = 0;
@@ -93,7 +94,10 @@ fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {
 }
 
 /// A key that a glob had found and that is gone leaves nothing behind; one that is named is reported.
-fn stream_reading(watched: &Watched, (outcome, missing_groups): (Outcome, Vec<Name>)) -> Option<StreamReading> {
+fn stream_reading(
+    watched: &Watched,
+    (outcome, missing_groups): (Outcome, Vec<Name>),
+) -> Option<StreamReading> {
     let is_gone = matches!(outcome, Outcome::Missing | Outcome::WrongType) && !watched.named;
     (!is_gone).then(|| StreamReading { key: watched.key.clone(), outcome, missing_groups })
 }
@@ -167,10 +171,9 @@ fn facts(
             return concern(address, error).map(Err);
         }
     }
-    let (Ok(groups), Ok(stream)) = (
-        decode::xinfo_groups(groups.unwrap_or_default()),
-        decode::xinfo_stream(stream.unwrap_or_default()),
-    ) else {
+    let (Ok(groups), Ok(stream)) =
+        (decode::xinfo_groups(groups.unwrap_or_default()), decode::xinfo_stream(stream.unwrap_or_default()))
+    else {
         return Ok(Err(KeyError::Protocol));
     };
     let facts = StreamFacts {
@@ -213,7 +216,12 @@ fn note_groups(watched: &mut Watched, selection: &Selection, target_name: &str) 
 }
 
 /// Counts what is wrong with a stream, and logs it when it changes.
-fn note_problem(watched: &mut Watched, problem: Option<KeyError>, metrics: &TargetMetrics, target_name: &str) {
+fn note_problem(
+    watched: &mut Watched,
+    problem: Option<KeyError>,
+    metrics: &TargetMetrics,
+    target_name: &str,
+) {
     if let Some(error) = problem {
         metrics.count_errors(error.reason(), 1);
     }
@@ -221,7 +229,9 @@ fn note_problem(watched: &mut Watched, problem: Option<KeyError>, metrics: &Targ
     match problem {
         _ if before == problem => {}
         None => info!(target_name, stream = %watched.key, "stream can be read again"),
-        Some(KeyError::Missing) if !watched.named => debug!(target_name, stream = %watched.key, "stream is gone"),
+        Some(KeyError::Missing) if !watched.named => {
+            debug!(target_name, stream = %watched.key, "stream is gone");
+        }
         Some(error) => {
             warn!(target_name, stream = %watched.key, reason = error.reason().as_str(), "stream cannot be read");
         }

@@ -113,7 +113,8 @@ mod tests {
             let (selected, bytes) = poll(&mut budget, &mut streams, number);
             spent += bytes;
             assert!(selected.iter().filter(|at| **at >= 100).count() == 5, "small entries wait for nobody");
-            longest_wait = longest_wait.max(streams.iter().map(|stream| number - stream.last_read).max().unwrap());
+            longest_wait =
+                longest_wait.max(streams.iter().map(|stream| number - stream.last_read).max().unwrap());
         }
         assert!(spent <= 50 * 16 * mib + 2 * mib, "{spent}");
         // 100 streams of 2 MiB within 16 MiB: each has its turn in every 13th poll.

@@ -115,10 +115,16 @@ mod tests {
         }
     }
 
-    fn select_names(rule: &StreamRule, limit: usize, shown: &[&str], found: &[&str]) -> (String, String, usize) {
+    fn select_names(
+        rule: &StreamRule,
+        limit: usize,
+        shown: &[&str],
+        found: &[&str],
+    ) -> (String, String, usize) {
         let limits = Limits { streams: 1, groups_per_stream: limit, consumers_per_group: 2 };
         let shown: Vec<Name> = shown.iter().map(|name| Name::from(*name)).collect();
-        let found = found.iter().map(|name| XinfoGroup { name: name.as_bytes().to_vec(), ..Default::default() });
+        let found =
+            found.iter().map(|name| XinfoGroup { name: name.as_bytes().to_vec(), ..Default::default() });
         let selection = select(rule, &limits, true, &shown, found.collect());
         let join = |names: Vec<String>| names.join(" ");
         (
@@ -139,7 +145,10 @@ mod tests {
     fn past_the_limit_groups_already_shown_stay() {
         let rule = rule(&["*"], &[]);
         assert_eq!(select_names(&rule, 2, &[], &["c", "b", "a"]).0, "a b");
-        assert_eq!(select_names(&rule, 2, &["b", "c"], &["c", "b", "a"]), ("b c".to_owned(), String::new(), 1));
+        assert_eq!(
+            select_names(&rule, 2, &["b", "c"], &["c", "b", "a"]),
+            ("b c".to_owned(), String::new(), 1)
+        );
     }
 
     #[test]

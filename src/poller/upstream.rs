@@ -147,7 +147,9 @@ impl Upstream {
         });
         if self.scan_problem != problem {
             match &problem {
-                Some(error) => warn!(target_name = %self.target.name, error, "cannot look for streams by SCAN"),
+                Some(error) => {
+                    warn!(target_name = %self.target.name, error, "cannot look for streams by SCAN");
+                }
                 None => info!(target_name = %self.target.name, "can look for streams by SCAN again"),
             }
             self.scan_problem = problem;
@@ -210,7 +212,8 @@ impl Upstream {
         self.metrics.set_discovered_streams(watched.len());
         self.metrics.set_limited(Limited::Streams, self.catalogue.left_out);
         self.metrics.set_limited(Limited::Groups, watched.iter().map(|stream| stream.left_out.groups).sum());
-        self.metrics.set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());
+        self.metrics
+            .set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());
     }
 }
 
