@@ -57,6 +57,10 @@ impl Extent {
         }
         let by = added - added_before;
         let clean = self.length.checked_add(by) == Some(now.length);
+        if clean && self.first.is_some() && self.first != now.first {
+            // Nothing can have been removed, and yet the first entry is another: a new stream of that name.
+            return Change::Unknown;
+        }
         let intact_from = if clean { None } else { now.first.max(Some(max_deleted)) };
         Change::Grown { by, intact_from }
     }

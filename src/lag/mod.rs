@@ -19,6 +19,8 @@ mod derive;
 pub mod inquiry;
 pub mod marks;
 pub mod memory;
+#[cfg(test)]
+mod model;
 mod plan;
 pub mod report;
 pub mod settle;

@@ -296,3 +296,220 @@ fn count(reply: Value) -> Decoded<u64> {
         .and_then(|number| u64::try_from(number).ok())
         .ok_or(DecodeError("expected a number that is not negative"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replies of real servers, each in both protocols, to the commands listed in `replies`.
+    const RECORDED: [(&str, &[u8]); 10] = [
+        ("redis-6.2-resp2", include_bytes!("../../tests/replies/redis-6.2-resp2.bin")),
+        ("redis-6.2-resp3", include_bytes!("../../tests/replies/redis-6.2-resp3.bin")),
+        ("redis-7.0-resp2", include_bytes!("../../tests/replies/redis-7.0-resp2.bin")),
+        ("redis-7.0-resp3", include_bytes!("../../tests/replies/redis-7.0-resp3.bin")),
+        ("redis-8.2-resp2", include_bytes!("../../tests/replies/redis-8.2-resp2.bin")),
+        ("redis-8.2-resp3", include_bytes!("../../tests/replies/redis-8.2-resp3.bin")),
+        ("valkey-8.1-resp2", include_bytes!("../../tests/replies/valkey-8.1-resp2.bin")),
+        ("valkey-8.1-resp3", include_bytes!("../../tests/replies/valkey-8.1-resp3.bin")),
+        ("valkey-9.1-resp2", include_bytes!("../../tests/replies/valkey-9.1-resp2.bin")),
+        ("valkey-9.1-resp3", include_bytes!("../../tests/replies/valkey-9.1-resp3.bin")),
+    ];
+
+    /// The recorded replies of one server, by the command that each answers. The stream `s` had five entries,
+    /// with the fourth deleted; `g` had read three of them, two by alice and one, acknowledged, by bob.
+    fn replies(mut recorded: &[u8]) -> Vec<(&'static str, Value)> {
+        let commands = [
+            "XINFO STREAM s",
+            "XINFO GROUPS s",
+            "XINFO CONSUMERS s g",
+            "XPENDING s g - + 1",
+            "XPENDING s idle - + 1",
+            "XPENDING s g - (1700000000002-0 1001",
+            "XRANGE s (1700000000001-0 1700000000005-0 COUNT 2",
+            "XINFO STREAM empty",
+            "XINFO GROUPS empty",
+            "HELLO",
+            "TIME",
+            "SCAN 0 COUNT 1000 TYPE stream",
+            "XINFO STREAM nokey",
+            "XINFO STREAM text",
+            "XINFO CONSUMERS s nogroup",
+            "XPENDING s nogroup - + 1",
+            "XPENDING nokey g - + 1",
+        ];
+        let mut parser = redis::Parser::new();
+        let parsed = commands.map(|command| (command, parser.parse_value(&mut recorded).unwrap()));
+        assert!(recorded.is_empty(), "all that was recorded was read");
+        parsed.into()
+    }
+
+    /// What `decode` makes of the reply to `command`, on each server in both protocols, by server.
+    fn decoded<T: PartialEq + std::fmt::Debug>(
+        command: &str,
+        decode: impl Fn(Value) -> Decoded<T>,
+    ) -> Vec<(&'static str, T)> {
+        let all = RECORDED.map(|(name, recorded)| {
+            let reply = replies(recorded).into_iter().find(|(asked, _)| *asked == command).unwrap().1;
+            (name, decode(reply).unwrap())
+        });
+        all.into()
+    }
+
+    fn is_6_2(name: &str) -> bool {
+        name.starts_with("redis-6.2")
+    }
+
+    fn millis(ms: u64) -> StreamId {
+        StreamId::new(1_700_000_000_000 + ms, 0)
+    }
+
+    #[test]
+    fn a_stream_has_the_same_facts_on_every_server_but_for_what_6_2_does_not_tell() {
+        for (name, stream) in decoded("XINFO STREAM s", xinfo_stream) {
+            let since_7_0 = |value| (!is_6_2(name)).then_some(value);
+            let expected = XinfoStream {
+                length: 4,
+                groups: 3,
+                last_generated: millis(5),
+                first: Some(millis(1)),
+                last: Some(millis(5)),
+                entries_added: since_7_0(5),
+                max_deleted: (!is_6_2(name)).then_some(millis(4)),
+                entry_bytes: stream.entry_bytes,
+                payload_bytes: stream.payload_bytes,
+            };
+            assert_eq!(stream, expected, "{name}");
+            assert_eq!((stream.entry_bytes, stream.payload_bytes), (76, 148), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_stream_has_no_first_and_no_last_entry() {
+        for (name, stream) in decoded("XINFO STREAM empty", xinfo_stream) {
+            assert_eq!((stream.length, stream.first, stream.last), (0, None, None), "{name}");
+            assert_eq!(stream.max_deleted, (!is_6_2(name)).then_some(StreamId::MIN), "{name}");
+        }
+    }
+
+    #[test]
+    fn entries_read_is_absent_where_the_server_does_not_know_it() {
+        for (name, groups) in decoded("XINFO GROUPS s", xinfo_groups) {
+            let group = |name: &[u8], consumers, pending, ms, entries_read| XinfoGroup {
+                name: name.to_vec(),
+                consumers,
+                pending,
+                last_delivered: millis(ms),
+                entries_read,
+            };
+            let read = (!is_6_2(name)).then_some(3);
+            let expected =
+                [group(b"g", 3, 2, 3, read), group(b"idle", 0, 0, 5, None), group(b"\xffraw", 0, 0, 3, None)];
+            assert_eq!(groups, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn consumers_that_never_got_an_entry_have_no_inactive_time() {
+        for (name, consumers) in decoded("XINFO CONSUMERS s g", xinfo_consumers) {
+            let seen: Vec<_> = consumers.iter().map(|c| (c.name.to_string(), c.pending)).collect();
+            assert_eq!(seen, [("alice".into(), 2), ("bob".into(), 0), ("carol".into(), 0)], "{name}");
+            let has_inactive = !is_6_2(name) && !name.starts_with("redis-7.0");
+            let inactive: Vec<_> = consumers.iter().map(|consumer| consumer.inactive_ms.is_some()).collect();
+            assert_eq!(inactive, [has_inactive, has_inactive, false], "{name}");
+        }
+    }
+
+    #[test]
+    fn pending_entries_and_ranges_are_read_without_their_payload() {
+        for (name, entry) in decoded("XPENDING s g - + 1", oldest_pending) {
+            let entry = entry.unwrap();
+            assert_eq!((entry.id, entry.deliveries), (millis(1), 1), "{name}");
+            assert!(entry.idle_ms.is_some_and(|ms| (300..10_000).contains(&ms)), "{name}: {entry:?}");
+        }
+        for (name, entry) in decoded("XPENDING s idle - + 1", oldest_pending) {
+            assert_eq!(entry, None, "{name}");
+        }
+        for (name, below) in decoded("XPENDING s g - (1700000000002-0 1001", length) {
+            assert_eq!(below, 1, "{name}");
+        }
+        for (name, entries) in decoded("XRANGE s (1700000000001-0 1700000000005-0 COUNT 2", xrange) {
+            assert_eq!(entries, Entries { count: 2, ends: Some((millis(2), millis(3))) }, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_node_tells_its_role_its_clock_and_its_keys() {
+        for (name, hello) in decoded("HELLO", hello) {
+            assert_eq!((hello.role.as_str(), hello.mode.as_str()), ("master", "standalone"), "{name}");
+            assert!(!hello.version.is_empty() && !hello.server.is_empty(), "{name}");
+        }
+        for (name, time) in decoded("TIME", time) {
+            assert!(time > Duration::from_secs(1_700_000_000), "{name}: {time:?}");
+        }
+        for (name, (cursor, mut keys)) in decoded("SCAN 0 COUNT 1000 TYPE stream", scan) {
+            keys.sort();
+            assert_eq!((cursor, keys), (0, vec![Name::from("empty"), Name::from("s")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_are_about_a_key_a_group_or_a_type_on_every_server() {
+        use crate::poller::error::{KeyError, concern};
+        for (name, recorded) in RECORDED {
+            for (command, reply) in replies(recorded) {
+                let expected = match command {
+                    "XINFO STREAM nokey" => KeyError::Missing,
+                    "XINFO STREAM text" => KeyError::WrongType,
+                    "XINFO CONSUMERS s nogroup" | "XPENDING s nogroup - + 1" | "XPENDING nokey g - + 1" => {
+                        KeyError::MissingGroup
+                    }
+                    _ => continue,
+                };
+                let Value::ServerError(error) = reply else { panic!("{name}: {command}: {reply:?}") };
+                assert_eq!(concern("h:1", &error).unwrap(), expected, "{name}: {command}");
+            }
+        }
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn values_that_later_versions_are_documented_to_send_are_understood() {
+        let released = |idle, deliveries| {
+            let entry = vec![bulk("5-0"), bulk(""), Value::Int(idle), Value::Int(deliveries)];
+            oldest_pending(Value::Array(vec![Value::Array(entry)])).unwrap().unwrap()
+        };
+        let expected = PendingEntry { id: StreamId::new(5, 0), idle_ms: None, deliveries: i64::MAX as u64 };
+        assert_eq!(released(-1, i64::MAX), expected);
+
+        let group =
+            [bulk("name"), bulk("g"), bulk("nacked-count"), Value::Int(3), bulk("consumers"), Value::Int(1)];
+        let rest = [bulk("last-delivered-id"), bulk("5-0"), bulk("entries-read"), Value::Int(-7)];
+        let group = Value::Array(group.into_iter().chain(rest).collect());
+        let groups = xinfo_groups(Value::Array(vec![group])).unwrap();
+        assert_eq!((groups[0].consumers, groups[0].entries_read), (1, None));
+    }
+
+    #[test]
+    fn replies_of_another_form_are_errors_not_panics() {
+        let odd = [
+            Value::Nil,
+            Value::Int(-1),
+            bulk("x"),
+            Value::Array(vec![bulk("length")]),
+            Value::Array(vec![bulk("length"), Value::Int(-3)]),
+            Value::Array(vec![Value::Array(vec![])]),
+            Value::Array(vec![bulk("length"), Value::Int(2), bulk("last-generated-id"), bulk("9-9")]),
+            Value::Map(vec![(Value::Int(1), Value::Nil)]),
+        ];
+        for reply in odd {
+            assert!(xinfo_stream(reply.clone()).is_err(), "{reply:?}");
+            assert!(time(reply.clone()).is_err(), "{reply:?}");
+            assert!(scan(reply.clone()).is_err(), "{reply:?}");
+            let _ = (xinfo_groups(reply.clone()), xinfo_consumers(reply.clone()), hello(reply.clone()));
+            let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
+        }
+    }
+}
