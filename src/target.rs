@@ -18,7 +18,8 @@ use crate::lag::memory::Memory;
 use crate::lag::report::Report;
 use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
-use crate::self_metrics::{PollResult, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::PollResult;
 
 /// Longest wait before a server that failed is tried again.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);

@@ -368,7 +368,22 @@ fn bad_names_and_roles() {
 
 #[test]
 fn bad_labels() {
-    let reserved = ["target", "db", "stream", "group", "consumer", "status", "alertname", "alertstate", "le"];
+    let reserved = [
+        "target",
+        "db",
+        "stream",
+        "group",
+        "consumer",
+        "status",
+        "alertname",
+        "alertstate",
+        "le",
+        "node",
+        "result",
+        "reason",
+        "what",
+        "command",
+    ];
     for name in reserved {
         let fault = format!("targets[0].labels.{name}: a reserved label name; expected another");
         bad_target(&format!("labels: {{{name}: x}}"), &[&fault]);

@@ -53,7 +53,11 @@ pub async fn run(args: &cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
 pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = listener::bind(config.web.listen)?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-    let metrics = SelfMetrics::new(unix_time()).context("cannot register the exporter's own metrics")?;
+    // The same names on every target.
+    let label_names: Vec<_> = config.targets.iter().take(1).flat_map(|target| target.labels.keys()).collect();
+    let label_names: Vec<_> = label_names.into_iter().map(String::as_str).collect();
+    let metrics =
+        SelfMetrics::new(unix_time(), &label_names).context("cannot register the exporter's own metrics")?;
     let (site, mut tasks) = start(config, metrics.clone());
     let router = Arc::new(router(Arc::new(site)));
     for route in router.patterns() {
@@ -99,7 +103,8 @@ async fn keep_running(
     metrics: SelfMetrics,
     state: watch::Sender<State>,
 ) {
-    let target_metrics = metrics.for_target(&target.name);
+    let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
+    let target_metrics = metrics.for_target(&target.name, &label_values);
     let state = Arc::new(state);
     loop {
         let (layout, state) = (Arc::clone(&layout), Arc::clone(&state));

@@ -19,9 +19,9 @@ mod derive;
 pub mod inquiry;
 pub mod marks;
 pub mod memory;
-#[cfg(test)]
 mod model;
 mod plan;
+mod properties;
 pub mod report;
 pub mod settle;
 pub mod walk;

@@ -10,7 +10,8 @@ use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
 use crate::poller::error::PollError;
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
 
 /// Keys that one SCAN walks: about half a millisecond of the server's time.
 const SCAN_COUNT: u32 = 1_000;

@@ -4,7 +4,7 @@ use std::io;
 
 use redis::ServerErrorKind;
 
-use crate::self_metrics::Reason;
+use crate::self_metrics::labels::Reason;
 
 /// Why a node could not be polled.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use prometheus::IntCounter;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, cmd, pipe};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Address, Role, Target};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
 use crate::snapshot::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
@@ -57,7 +57,7 @@ impl Node {
         let timed_out = || PollError::Timeout { address: shown.to_string() };
         let login = login(target)?;
         let stream = timeout_at(deadline, dial(address)).await.map_err(|_| timed_out())??;
-        let stream = CountedStream { stream, received: metrics.reply_bytes() };
+        let stream = CountedStream { stream, metrics: metrics.clone() };
         metrics.count_commands(Command::Auth, u64::from(target.password.is_some()));
         metrics.count_commands(Command::Select, u64::from(target.db != 0));
         // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
@@ -163,7 +163,7 @@ fn keep_alive(stream: &TcpStream) {
 /// A stream that counts what it receives.
 struct CountedStream {
     stream: TcpStream,
-    received: IntCounter,
+    metrics: TargetMetrics,
 }
 
 impl AsyncRead for CountedStream {
@@ -174,7 +174,7 @@ impl AsyncRead for CountedStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.received.inc_by((buf.filled().len() - before) as u64);
+        self.metrics.count_reply_bytes((buf.filled().len() - before) as u64);
         polled
     }
 }

@@ -13,7 +13,8 @@ use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{batches, exchange};
 use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
-use crate::self_metrics::{Command, Reason, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::{Command, Reason};
 use crate::snapshot::facts::{Outcome, StreamFacts, StreamReading};
 use crate::snapshot::name::Name;
 

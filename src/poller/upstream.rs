@@ -14,7 +14,8 @@ use crate::poller::node::{self, Identity, Node};
 use crate::poller::read::{self, Read, Reading};
 use crate::poller::schedule::PayloadBudget;
 use crate::poller::{ask, topology};
-use crate::self_metrics::{Limited, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Limited;
 use crate::snapshot::facts::{Epoch, NodeReading, Snapshot};
 use crate::snapshot::question::{Answer, Question};
 
