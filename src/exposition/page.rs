@@ -217,3 +217,120 @@ impl Line<'_> {
         self.out.push(b'\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lag::report::{GroupValues, Lag, OldestPending, StreamValues};
+    use crate::snapshot::name::Name;
+    use std::io::Read as _;
+
+    fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
+        let idle = Duration::from_secs(idle_seconds);
+        ConsumerReport { name: Name::from(name), messages_pending, idle, inactive: None }
+    }
+
+    fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
+        GroupReport { name: Name::from(name), named: values.is_none(), values, consumers }
+    }
+
+    fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {
+        GroupValues {
+            lag,
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
+            last_delivered_id_age: None,
+            entries_read: None,
+            messages_pending: 1,
+            oldest_pending,
+            pending_orphaned: None,
+            consumers: 2,
+        }
+    }
+
+    fn report() -> Arc<Report> {
+        let entry = OldestPending::Entry { age: None, idle: Some(Duration::from_secs(7)), deliveries: 3 };
+        let consumers = vec![consumer("busy", 1, 90_000), consumer("gone", 0, 90_000), consumer("idle", 0, 9)];
+        let groups = vec![
+            group("known", Some(values(Lag::Exact(12), Some(entry))), Some(consumers)),
+            group("missing", None, None),
+            group("unknown", Some(values(Lag::Between { min: 3, max: 40 }, None)), None),
+        ];
+        let stream_values = StreamValues {
+            length: 40,
+            groups: 3,
+            entries_added: None,
+            first_entry: Some(Duration::from_millis(1_700_000_000_250)),
+            last_generated: None,
+        };
+        let read = StreamReport { key: Name::from(&b"a\"\n\xff"[..]), values: Some(stream_values), groups };
+        let missing = StreamReport { key: Name::from("missing"), values: None, groups: Vec::new() };
+        Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
+    }
+
+    fn rendered(layout: &Layout, target: &str, team: &str) -> Arc<Rendered> {
+        let labels = TargetLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
+        Arc::new(Rendered::new(layout, labels, report()))
+    }
+
+    fn plain(layout: &Layout, targets: &[Arc<Rendered>]) -> String {
+        let mut out = Vec::new();
+        write_plain(layout, targets, b"own 1\n", &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let layout = Layout::new(|name| name.contains("consumer"), Duration::from_secs(86_400));
+        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        insta::assert_snapshot!(samples.join("\n"), @r#"
+        redis_stream_up{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1
+        redis_stream_up{target="t",db="db0",stream="missing",team="x"} 0
+        redis_stream_length{target="t",db="db0",stream="a\"\n\\xff",team="x"} 40
+        redis_stream_groups{target="t",db="db0",stream="a\"\n\\xff",team="x"} 3
+        redis_stream_first_entry_timestamp_seconds{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1700000000.25
+        redis_stream_group_up{target="t",db="db0",stream="a\"\n\\xff",group="missing",team="x"} 0
+        redis_stream_group_lag{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_min{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_min{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 3
+        redis_stream_group_lag_max{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_max{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 40
+        redis_stream_group_lag_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 1.5
+        redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 1
+        redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 1
+        redis_stream_group_oldest_pending_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 7
+        redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
+        own 1
+        "#);
+    }
+
+    #[test]
+    fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
+        let layout = Layout::new(|name| !name.contains("consumer_idle"), Duration::from_secs(86_400));
+        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        insta::assert_snapshot!(text, @r#"
+        # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
+        # TYPE redis_stream_group_consumer_idle_seconds gauge
+        redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="busy",team="x"} 90000
+        redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="idle",team="x"} 9
+        own 1
+        "#);
+    }
+
+    #[test]
+    fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
+        let layout = Layout::new(|_| false, Duration::from_secs(86_400));
+        let targets = [rendered(&layout, "a", "x"), rendered(&layout, "b", "y")];
+        let text = plain(&layout, &targets);
+        for family in FAMILIES {
+            let header = format!("# TYPE {} ", family.name);
+            assert!(text.matches(&header).count() <= 1, "{header}");
+        }
+        let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
+        assert_eq!(lengths.len(), 2, "{lengths:?}");
+        let chunks = compressed(&layout, &targets, b"own 1\n").concat();
+        let mut unzipped = String::new();
+        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
+        assert_eq!(unzipped, text);
+    }
+}
