@@ -157,7 +157,11 @@ impl Target {
         let deadline = now() + self.poll.timeout;
         let read = self.upstream.read(deadline).await;
         let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
-        let budget = Budget { entries: self.poll.count_budget, payload_bytes: self.upstream.payload_left() };
+        let budget = Budget {
+            entries: self.poll.count_budget,
+            audit_entries: self.poll.audit_budget,
+            payload_bytes: self.upstream.payload_left(),
+        };
         let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
         while cut_off_by.is_none() {
             let questions = inquiry.questions();
@@ -165,7 +169,7 @@ impl Target {
                 break;
             }
             let (answers, error) = self.upstream.ask(&snapshot, &questions, deadline).await;
-            inquiry.answer(&questions, answers);
+            inquiry.answer(answers);
             cut_off_by = error;
         }
         self.upstream.spend_payload(inquiry.payload_bytes_read());

@@ -143,6 +143,21 @@ pub const FAMILIES: &[Family] = &[
         "Consumers of the group.",
         Value::Group(|group| of_group(group, |values| Some(Number::Count(values.consumers)))),
     ),
+    Family {
+        kind: Kind::Counter,
+        ..gauge(
+            "redis_stream_group_entries_lost_total",
+            "Entries removed from the stream before the group got them, as seen since start; absent before server 7.0; what was lost and caught up with between two polls is not seen.",
+            Value::Group(|group| of_group(group, |values| values.entries_lost.map(Number::Count))),
+        )
+    },
+    gauge(
+        "redis_stream_group_retention_used_ratio",
+        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
+        Value::Group(|group| {
+            of_group(group, |values| values.retention_used.map(|used| Number::Ratio(used.ratio())))
+        }),
+    ),
     gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",

@@ -221,7 +221,7 @@ impl Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag::report::{GroupValues, Lag, OldestPending, StreamValues};
+    use crate::lag::report::{GroupValues, Lag, OldestPending, Retention, StreamValues};
     use crate::snapshot::name::Name;
     use std::io::Read as _;
 
@@ -244,12 +244,15 @@ mod tests {
             oldest_pending,
             pending_orphaned: None,
             consumers: 2,
+            entries_lost: lag.exact(),
+            retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
         }
     }
 
     fn report() -> Arc<Report> {
         let entry = OldestPending::Entry { age: None, idle: Some(Duration::from_secs(7)), deliveries: 3 };
-        let consumers = vec![consumer("busy", 1, 90_000), consumer("gone", 0, 90_000), consumer("idle", 0, 9)];
+        let consumers =
+            vec![consumer("busy", 1, 90_000), consumer("gone", 0, 90_000), consumer("idle", 0, 9)];
         let groups = vec![
             group("known", Some(values(Lag::Exact(12), Some(entry))), Some(consumers)),
             group("missing", None, None),
@@ -300,6 +303,8 @@ mod tests {
         redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 1
         redis_stream_group_oldest_pending_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 7
         redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
+        redis_stream_group_entries_lost_total{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_retention_used_ratio{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 0.25
         own 1
         "#);
     }

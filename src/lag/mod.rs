@@ -14,9 +14,13 @@
 //! What is not known at the end is not known in the report: there is no default, and no 0.
 
 pub mod age;
+mod audit;
 pub mod budget;
+pub mod counters;
 mod derive;
+pub mod extent;
 pub mod inquiry;
+pub mod loss;
 pub mod marks;
 pub mod memory;
 mod model;

@@ -244,6 +244,10 @@ impl Model {
                 let count = pending.range(..below).take(*at_most as usize).count();
                 Answer::PendingBelow(u32::try_from(count).unwrap())
             }),
+            Ask::Whole => {
+                let facts = self.facts(self.group_facts());
+                Answer::Whole(StreamFacts { last: facts.first.map(|_| facts.last_generated), ..facts })
+            }
             Ask::Consumers { .. } => Answer::Consumers(Vec::new()),
             Ask::Entries { after, until, at_most } => {
                 let found: Vec<_> =

@@ -76,6 +76,30 @@ pub struct GroupValues {
     pub pending_orphaned: Option<u64>,
     /// Consumers of the group. Source: XINFO GROUPS.
     pub consumers: u64,
+    /// Entries that were removed from the stream before the group got them, as seen since its first sight.
+    /// `None` before server 7.0. What was lost and caught up with between two polls is not seen.
+    pub entries_lost: Option<u64>,
+    /// How much of what the stream retains the group still has to read. `None` until trimming of this stream
+    /// was seen (never before server 7.0), and while the lag is not known.
+    pub retention_used: Option<Retention>,
+}
+
+/// How much of a stream is ahead of a group: at 1 the next trim loses entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries ahead of the group.
+    pub lag: u64,
+    /// Entries in the stream.
+    pub length: u64,
+}
+
+impl Retention {
+    /// The ratio, from 0 to 1; 0 for an empty stream.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+    pub fn ratio(self) -> f64 {
+        if self.length == 0 { 0.0 } else { (self.lag as f64 / self.length as f64).min(1.0) }
+    }
 }
 
 /// How many entries a group is behind.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use crate::snapshot::facts::{GroupFacts, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{ConsumerFacts, Entries, PendingEntry};
@@ -120,6 +121,51 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     Ok(stream)
 }
 
+/// `XINFO STREAM key FULL COUNT 1`: the extent, and where the groups stand.
+pub(super) fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
+    let (mut length, mut last_generated) = (None, None);
+    let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
+    for (field, value) in fields(reply)? {
+        match field.as_slice() {
+            b"length" => length = Some(count(value)?),
+            b"last-generated-id" => last_generated = Some(id(&value)?),
+            b"entries-added" => entries_added = Some(count(value)?),
+            b"max-deleted-entry-id" => max_deleted = Some(id(&value)?),
+            b"entries" => first = array(value)?.into_iter().next().map(entry).transpose()?.flatten(),
+            b"groups" => groups = array(value)?.into_iter().map(full_group).collect::<Decoded<_>>()?,
+            _ => {}
+        }
+    }
+    let (Some(length), Some(last_generated)) = (length, last_generated) else {
+        return Err(DecodeError("XINFO STREAM FULL lacks length or last-generated-id"));
+    };
+    Ok(StreamFacts {
+        time: Duration::ZERO,
+        length,
+        first: first.map(|(id, _)| id),
+        last: (length > 0).then_some(last_generated),
+        last_generated,
+        entries_added,
+        max_deleted,
+        group_count: groups.len() as u64,
+        entry_bytes: first.map_or(0, |(_, size)| size),
+        groups,
+    })
+}
+
+fn full_group(reply: Value) -> Decoded<GroupFacts> {
+    let XinfoGroup { name, last_delivered, entries_read, .. } = xinfo_group(reply)?;
+    Ok(GroupFacts {
+        name: name.into(),
+        named: false,
+        consumers: 0,
+        pending: 0,
+        last_delivered,
+        entries_read,
+        wants_consumers: false,
+    })
+}
+
 /// XINFO GROUPS.
 pub(super) fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
     array(reply)?.into_iter().map(xinfo_group).collect()
@@ -131,8 +177,9 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
     for (field, value) in fields(reply)? {
         match field.as_slice() {
             b"name" => (group.name, has_name) = (bytes(value)?, true),
-            b"consumers" => group.consumers = count(value)?,
-            b"pending" => group.pending = count(value)?,
+            // In XINFO STREAM FULL these two are lists.
+            b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = count(value)?,
+            b"pending" if !matches!(value, Value::Array(_)) => group.pending = count(value)?,
             b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
             // Nil where the server does not know it, and nothing sensible below 0.
             b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
