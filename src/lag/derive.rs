@@ -48,7 +48,7 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
 /// What is remembered of a stream for the next poll.
 fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
     let groups = stream.facts.groups.iter().zip(&stream.groups);
-    let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open.memory)));
+    let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open)));
     let groups = groups.collect();
     stream.memory.set_groups(groups);
     let mut used: Vec<_> = stream.facts.groups.iter().map(|group| group.last_delivered).collect();
@@ -61,14 +61,19 @@ fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
     stream.memory
 }
 
-fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, before: GroupMemory) -> GroupMemory {
+fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupMemory {
+    let before = open.memory;
     let Some(lag) = stream.lag(group.last_delivered) else { return GroupMemory { sound: None, ..before } };
+    let sound = Sound::check(stream.facts, group, lag);
+    if open.gone_is_confirmed {
+        return GroupMemory { sound, ..before };
+    }
     let gone = Gone::of(stream.facts, group, lag);
     // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
     let is_rise =
         |gone: &Gone| before.gone.and_then(|before| gone.rise_since(&before)).is_some_and(|by| by > 0);
     let gone = gone.filter(|gone| !is_rise(gone)).or(before.gone);
-    GroupMemory { sound: Sound::check(stream.facts, group, lag), gone, lost: before.lost }
+    GroupMemory { sound, gone, lost: before.lost }
 }
 
 fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {

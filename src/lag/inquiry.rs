@@ -66,6 +66,8 @@ pub(super) struct OpenStream<'a> {
 #[derive(Debug, Default)]
 pub(super) struct OpenGroup {
     pub(super) memory: GroupMemory,
+    /// `memory.gone` is from an atomic reading in this poll.
+    pub(super) gone_is_confirmed: bool,
     pub(super) oldest_pending: Option<Option<PendingEntry>>,
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
@@ -197,8 +199,9 @@ impl OpenStream<'_> {
             let lag = loss::lag_in(whole, self.facts, group, lag);
             let Some(gone) = lag.and_then(|lag| Gone::of(whole, in_whole, lag)) else { continue };
             let Some(rise) = gone.rise_since(&before) else { continue };
-            let memory = &mut self.groups[at].memory;
-            (memory.lost, memory.gone) = (memory.lost + rise, Some(gone));
+            let open = &mut self.groups[at];
+            open.memory.lost += rise;
+            (open.memory.gone, open.gone_is_confirmed) = (Some(gone), true);
         }
     }
 }

@@ -21,9 +21,13 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// What is gone ahead of a group with an exact lag. `None` before server 7.0.
+    /// What is gone ahead of a group with an exact lag. `None` before server 7.0, and for a group that stands
+    /// beyond the last ID: what is added below it was never to be delivered.
     #[must_use]
     pub fn of(facts: &StreamFacts, group: &GroupFacts, lag: u64) -> Option<Self> {
+        if group.last_delivered > facts.last_generated {
+            return None;
+        }
         // A group that was created at 0 and never read has read nothing, though the server does not say so.
         let is_fresh = group.last_delivered == StreamId::MIN;
         let entries_read = group.entries_read.or(is_fresh.then_some(0));

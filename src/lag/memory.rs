@@ -37,7 +37,7 @@ pub(super) struct StreamMemory {
     next: Vec<(StreamId, StreamId)>,
     /// In the order of their names.
     groups: Vec<(Name, GroupMemory)>,
-    /// Whether entries of this stream were ever seen to be trimmed away.
+    /// Whether entries of this stream, or of one of the same key before, were ever seen to be trimmed away.
     pub(super) was_trimmed: bool,
     entries_added: Option<EntriesAdded>,
 }

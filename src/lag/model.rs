@@ -35,6 +35,10 @@ pub(super) struct Model {
     pub(super) max_deleted: StreamId,
     pub(super) groups: BTreeMap<Name, Group>,
     pub(super) clock_ms: u64,
+    /// Entries that were removed before the group of this name got them, ever.
+    pub(super) lost: BTreeMap<Name, u64>,
+    /// Whether a stream of this key was ever trimmed.
+    pub(super) was_trimmed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,8 @@ impl Model {
             max_deleted: StreamId::MIN,
             groups: BTreeMap::new(),
             clock_ms: EPOCH_MS,
+            lost: BTreeMap::new(),
+            was_trimmed: false,
         }
     }
 
@@ -76,14 +82,25 @@ impl Model {
         (self.last_generated, self.added) = (id, self.added + 1);
     }
 
-    fn trim_to(&mut self, length: usize) {
+    pub(super) fn trim_to(&mut self, length: usize) {
         while self.entries.len() > length {
-            self.entries.pop_first();
+            let Some(id) = self.entries.pop_first() else { return };
+            self.note_removed(id);
+            self.was_trimmed = true;
         }
     }
 
-    fn delete(&mut self, id: StreamId) {
+    fn note_removed(&mut self, id: StreamId) {
+        for (name, group) in &self.groups {
+            if id > group.last_delivered {
+                *self.lost.entry(name.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn delete(&mut self, id: StreamId) {
         if self.entries.remove(&id) {
+            self.note_removed(id);
             self.max_deleted = self.max_deleted.max(id);
         }
     }
@@ -120,7 +137,7 @@ impl Model {
         }
     }
 
-    fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
+    pub(super) fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
         let Some(group) = self.groups.get(name).cloned() else { return };
         let mut group = group;
         for id in self.above(group.last_delivered).take(count).collect::<Vec<_>>() {
@@ -199,7 +216,8 @@ impl Model {
             _ => {
                 // DEL, and a new stream of that name; a moment later, as the IDs are made by the clock.
                 let clock_ms = self.clock_ms.max(self.last_generated.ms) + 1;
-                *self = Self { clock_ms, ..Self::new(self.counters) };
+                let (lost, was_trimmed) = (self.lost.clone(), self.was_trimmed);
+                *self = Self { clock_ms, lost, was_trimmed, ..Self::new(self.counters) };
             }
         }
     }

@@ -108,7 +108,17 @@ impl Truth {
                 self.hold_pending(group, values, &context);
             }
         }
+        self.hold_losses(watch);
         (exact, all)
+    }
+
+    /// A loss may go unseen, but none is ever made up; nor is trimming.
+    fn hold_losses(&self, watch: &Watch) {
+        for (group, values) in self.groups.iter().zip(watch.values()) {
+            let lost = self.over.lost.get(&group.name).copied().unwrap_or(0);
+            assert!(values.entries_lost.unwrap_or(0) <= lost, "{lost} lost: {values:?}\n{:?}", self.read);
+            assert!(values.retention_used.is_none() || self.over.was_trimmed, "{values:?}\n{:?}", self.read);
+        }
     }
 
     fn hold_age(&self, group: &GroupFacts, values: &GroupValues, context: &dyn Fn() -> String) {
@@ -151,7 +161,8 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
             1 => saved = model.clone(),
             2 => {
                 // A restart from an older file: another connection.
-                model = Model { clock_ms: model.clock_ms, ..saved.clone() };
+                let (clock_ms, was_trimmed) = (model.clock_ms, model.was_trimmed);
+                model = Model { clock_ms, was_trimmed, lost: model.lost.clone(), ..saved.clone() };
                 watch.epoch += 1;
             }
             _ => {}
