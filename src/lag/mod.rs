@@ -16,6 +16,7 @@
 pub mod age;
 mod audit;
 pub mod budget;
+mod cases;
 pub mod counters;
 mod derive;
 pub mod extent;

@@ -78,8 +78,17 @@ impl Model {
         } else {
             StreamId::new(self.last_generated.ms, self.last_generated.seq + 1)
         };
+        self.add_at(id);
+    }
+
+    pub(super) fn add_at(&mut self, id: StreamId) {
         self.entries.insert(id);
         (self.last_generated, self.added) = (id, self.added + 1);
+    }
+
+    /// The true lag of a group.
+    pub(super) fn ahead(&self, group: &Name) -> u64 {
+        self.above(self.groups[group].last_delivered).count() as u64
     }
 
     pub(super) fn trim_to(&mut self, length: usize) {

@@ -17,14 +17,14 @@ use crate::snapshot::name::Name;
 use crate::snapshot::question::Question;
 
 /// What is remembered between the polls of one model.
-struct Watch {
+pub(super) struct Watch {
     memory: Memory,
     report: Option<Report>,
     epoch: u64,
 }
 
 /// What the poll is to be held against.
-struct Truth {
+pub(super) struct Truth {
     /// The stream when XINFO STREAM was answered, and when all was over.
     read: Model,
     over: Model,
@@ -32,12 +32,12 @@ struct Truth {
 }
 
 impl Watch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { memory: Memory::default(), report: None, epoch: 1 }
     }
 
     /// One poll of the model, which goes on changing while it is polled if `is_busy`.
-    fn poll(&mut self, model: &mut Model, budget: Budget, is_busy: bool) -> Truth {
+    pub(super) fn poll(&mut self, model: &mut Model, budget: Budget, is_busy: bool) -> Truth {
         let meanwhile = |model: &mut Model| {
             while is_busy && fastrand::u32(..3) == 0 {
                 model.disturb();
@@ -71,7 +71,7 @@ impl Watch {
         panic!("questions without end");
     }
 
-    fn values(&self) -> impl Iterator<Item = &GroupValues> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &GroupValues> {
         let streams = self.report.iter().flat_map(|report| &report.streams);
         streams.flat_map(|stream| &stream.groups).filter_map(|group| group.values.as_ref())
     }
@@ -188,7 +188,7 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     exact as f64 / all as f64
 }
 
-const PLENTY: Budget = Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20 };
+pub(super) const PLENTY: Budget = Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20 };
 
 #[test]
 fn no_lag_is_ever_wrong_on_a_stream_that_stands_still_while_it_is_polled() {
