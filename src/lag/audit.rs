@@ -5,6 +5,7 @@
 //! next there must be just as many entries as the difference of the two; where there are not, everything that
 //! is remembered of the stream is forgotten, and counted anew.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::lag::marks::{Mark, Marks};
@@ -26,8 +27,13 @@ pub(super) struct Due {
     pub(super) expected: u64,
 }
 
-/// The stretches that are due at `now`.
-pub(super) fn due(marks: &Marks, now: Duration) -> impl Iterator<Item = Due> + '_ {
+/// The stretch that is due at `now` and was counted longest ago; of several the uppermost, since the places
+/// that a group has just left lie below the one where it stands.
+pub(super) fn oldest_due(marks: &Marks, now: Duration) -> Option<Due> {
+    due(marks, now).min_by_key(|due| (due.counted_at, Reverse(due.from)))
+}
+
+fn due(marks: &Marks, now: Duration) -> impl Iterator<Item = Due> + '_ {
     let is_due = move |mark: &Mark| now.saturating_sub(mark.counted_at) >= PERIOD;
     marks.pairs().filter(move |(mark, _)| is_due(mark)).map(|(mark, next)| Due {
         counted_at: mark.counted_at,

@@ -20,6 +20,7 @@ mod cases;
 pub mod counters;
 mod derive;
 pub mod extent;
+mod healing;
 pub mod inquiry;
 pub mod loss;
 pub mod marks;

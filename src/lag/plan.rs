@@ -132,9 +132,7 @@ impl Plan {
             .iter()
             .enumerate()
             .filter_map(|(at, stream)| {
-                audit::due(&stream.memory.marks, stream.facts.time)
-                    .min_by_key(|due| due.counted_at)
-                    .map(|due| (at, due))
+                audit::oldest_due(&stream.memory.marks, stream.facts.time).map(|due| (at, due))
             })
             .collect();
         all.sort_by_key(|(_, due)| due.counted_at);

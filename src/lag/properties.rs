@@ -157,6 +157,8 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
             model.disturb();
         }
         match fastrand::u32(..60) {
+            // Long enough for an audit now and then.
+            3..=8 => model.clock_ms += 200_000,
             0 => watch.epoch += 1,
             1 => saved = model.clone(),
             2 => {
@@ -188,7 +190,7 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     exact as f64 / all as f64
 }
 
-pub(super) const PLENTY: Budget = Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20 };
+pub(super) const PLENTY: Budget = Budget { entries: 20_000, audit_entries: 5, payload_bytes: 16 << 20 };
 
 #[test]
 fn no_lag_is_ever_wrong_on_a_stream_that_stands_still_while_it_is_polled() {
