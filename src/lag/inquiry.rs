@@ -57,6 +57,8 @@ pub(super) struct OpenStream<'a> {
     pub(super) groups: Vec<OpenGroup>,
     /// The server did not answer a question about its entries: not asked again in this poll.
     pub(super) is_silent: bool,
+    /// Places whose next entry was asked for in this poll.
+    pub(super) next_was_asked: Vec<StreamId>,
     pub(super) loss_was_asked: bool,
     /// Counting again has shown that something remembered is wrong.
     pub(super) is_broken: bool,
@@ -249,6 +251,7 @@ fn open_stream<'a>(
         memory,
         groups,
         is_silent: false,
+        next_was_asked: Vec::new(),
         loss_was_asked: false,
         is_broken: false,
     }

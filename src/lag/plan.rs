@@ -28,16 +28,17 @@ pub(super) fn next_round(inquiry: &mut Inquiry<'_>) -> Vec<Planned> {
         for (at, stream) in inquiry.streams.iter().enumerate() {
             plan.ask_about_groups(at, stream);
         }
-        plan.ask_for_walks(inquiry);
-        plan.ask_for_next_entries(inquiry);
         plan.ask_for_audits(inquiry);
     } else {
         for (at, stream) in inquiry.streams.iter_mut().enumerate() {
             plan.ask_for_orphans(at, stream);
         }
-        plan.ask_for_walks(inquiry);
     }
-    for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+    plan.ask_for_walks(inquiry);
+    plan.ask_for_next_entries(inquiry);
+    // While lags of a stream are still being counted, what was lost of it cannot be told for all groups.
+    let counting: HashSet<_> = plan.0.iter().filter_map(walks_from).map(|(at, _)| at).collect();
+    for (at, stream) in inquiry.streams.iter_mut().enumerate().filter(|(at, _)| !counting.contains(at)) {
         plan.ask_for_losses(at, stream);
     }
     plan.0
@@ -109,16 +110,18 @@ impl Plan {
 
     /// The first entry above each group that is behind, where neither memory nor a walk of this round tells it.
     fn ask_for_next_entries(&mut self, inquiry: &mut Inquiry<'_>) {
-        let mut asked: HashSet<_> = self.0.iter().filter_map(read_from).collect();
-        for (at, stream) in inquiry.streams.iter().enumerate() {
+        let walked_from: HashSet<_> = self.0.iter().filter_map(walks_from).collect();
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
             for place in stream.facts.groups.iter().map(|group| group.last_delivered) {
                 if stream.lag(place) == Some(0) || stream.next_entry(place).is_some() {
                     continue;
                 }
                 let entry_bytes = stream.facts.entry_bytes;
-                if !asked.insert((at, place)) || !inquiry.budget.take_one(entry_bytes) {
+                let is_asked = walked_from.contains(&(at, place)) || stream.next_was_asked.contains(&place);
+                if stream.is_silent || is_asked || !inquiry.budget.take_one(entry_bytes) {
                     continue;
                 }
+                stream.next_was_asked.push(place);
                 let ask = Ask::Entries { after: place, until: stream.facts.last_generated, at_most: 1 };
                 self.ask(at, stream, Purpose::NextEntry(place), ask, entry_bytes);
             }
@@ -167,9 +170,9 @@ fn stretches<'a>(stream: &'a OpenStream<'_>) -> impl Iterator<Item = (StreamId, 
     })
 }
 
-fn read_from(planned: &Planned) -> Option<(usize, StreamId)> {
-    match planned.question.ask {
-        Ask::Entries { after, .. } => Some((planned.stream, after)),
+fn walks_from(planned: &Planned) -> Option<(usize, StreamId)> {
+    match planned.purpose {
+        Purpose::Walk { after, .. } => Some((planned.stream, after)),
         _ => None,
     }
 }

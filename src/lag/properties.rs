@@ -122,7 +122,11 @@ impl Truth {
     }
 
     fn hold_age(&self, group: &GroupFacts, values: &GroupValues, context: &dyn Fn() -> String) {
-        let Some(age) = values.lag_seconds else { return };
+        let Some(age) = values.lag_seconds else {
+            let is_still = self.read.entries == self.over.entries;
+            assert!(!is_still || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
+            return;
+        };
         let now = Duration::from_millis(self.read.clock_ms + 1_000);
         let until = self.read.last_generated;
         let next = |model: &Model| model.above(group.last_delivered).next().filter(|id| *id <= until);
