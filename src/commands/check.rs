@@ -36,7 +36,8 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             Ok(text) => text,
             Err(error) => {
                 failed.push(target.name.as_str());
-                format!("  error    {error:#}\n")
+                // Its own text holds its cause already.
+                format!("  error    {error}\n")
             }
         };
         write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)

@@ -53,8 +53,11 @@ fn polls_to_heal(model: &mut Model, watch: &mut Watch) -> u32 {
     healed_after
 }
 
-/// What is done without a trace, each with a name.
-fn traceless() -> Vec<(&'static str, fn(&mut Model))> {
+/// Something that is done to a stream, and its name.
+type Act = (&'static str, fn(&mut Model));
+
+/// What is done without a trace.
+fn traceless() -> Vec<Act> {
     vec![
         ("XCLAIM LASTID, then a read", |model| {
             let place = model.entries.iter().nth(200).copied().unwrap();

@@ -7,7 +7,7 @@
 //! 1. [`inquiry::Inquiry::open`] sees the [`Snapshot`](crate::snapshot::facts::Snapshot), brings what is
 //!    [remembered](memory) of each stream up to it or forgets it, and [settles](settle) each group that the
 //!    facts alone settle.
-//! 2. [`inquiry::Inquiry::questions`] says what is still to be asked, within the [budget](budget);
+//! 2. [`inquiry::Inquiry::questions`] says what is still to be asked, within the [budget];
 //!    [`inquiry::Inquiry::answer`] takes the answers. This goes on until nothing is left to ask.
 //! 3. [`inquiry::Inquiry::close`] is the [`Report`](report::Report).
 //!

@@ -36,7 +36,7 @@ pub(super) struct Node {
 pub struct Identity {
     /// `redis` or `valkey`; what HELLO calls it.
     pub server: String,
-    /// Version of the server; a Valkey tells the version of Redis that it is compatible with.
+    /// Version of the server, its own: a Valkey tells Valkey's.
     pub version: String,
     /// `master` or `replica`.
     pub role: String,
