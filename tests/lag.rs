@@ -1,106 +1,29 @@
 //! Lag on real servers: random sequences of what clients do, with polls between them, held against reading
 //! the whole stream. Reproducible: a failure names the server and the seed.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::print_stderr, reason = "a failure is run again with the seed that it names")]
+
 mod support;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Value, cmd};
-use streamgauge::config::Config;
-use streamgauge::config::load::from_text;
-use streamgauge::exposition::page::Layout;
+use redis::cmd;
 use streamgauge::lag::report::{GroupValues, Lag, OldestPending, Report};
-use streamgauge::self_metrics::SelfMetrics;
 use streamgauge::snapshot::id::StreamId;
-use streamgauge::target::{State, Target};
+use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};
 use support::wait::wait_for;
-use tokio::sync::watch;
+use support::whole::{Whole, ask};
 
 const STREAMS: [&str; 2] = ["s0", "s1"];
 const GROUPS: [&str; 3] = ["a", "b", "c"];
-
-/// A target that polls when it is told to.
-fn target(server: &Server) -> Target {
-    let text = format!(
-        "{{poll: {{discovery_interval: 1ms}}, targets: [{{url: '{}', streams: [{{key: s0}}, {{key: s1}}]}}]}}",
-        server.url()
-    );
-    let Config { poll, mut targets, .. } = from_text("test", &text, Path::new("."), &|_| None).unwrap();
-    let layout = Arc::new(Layout::new(|_| false, Duration::MAX));
-    let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap().for_target("t", &[]);
-    Target::new(targets.remove(0), poll, layout, metrics, Arc::new(watch::Sender::new(State::default())))
-}
-
-/// A stream and its groups, read as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Whole {
-    entries: Vec<StreamId>,
-    groups: BTreeMap<String, (StreamId, Vec<StreamId>)>,
-}
-
-impl Whole {
-    async fn read(connection: &mut MultiplexedConnection, stream: &str) -> Self {
-        let first_id = |entry: &Value| match entry {
-            Value::Array(parts) => id(&parts[0]),
-            other => panic!("{other:?} is no entry"),
-        };
-        let entries = ask(connection, &["XRANGE", stream, "-", "+"]).await.unwrap();
-        let entries = list(entries).iter().map(first_id).collect();
-        let Ok(found) = ask(connection, &["XINFO", "GROUPS", stream]).await else { return Self::default() };
-        let mut groups = BTreeMap::new();
-        for group in list(found) {
-            let fields = list(group);
-            let field = |name: &str| {
-                let at = fields.iter().position(|field| text(field) == name).unwrap();
-                fields[at + 1].clone()
-            };
-            let name = text(&field("name"));
-            let pending = ask(connection, &["XPENDING", stream, &name, "-", "+", "100000"]).await.unwrap();
-            let pending = list(pending).iter().map(first_id).collect();
-            groups.insert(name, (id(&field("last-delivered-id")), pending));
-        }
-        Self { entries, groups }
-    }
-
-    fn ahead_of(&self, place: StreamId) -> impl Iterator<Item = StreamId> + '_ {
-        self.entries.iter().copied().filter(move |id| *id > place)
-    }
-}
-
-async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> RedisResult<Value> {
-    let mut command = cmd(words[0]);
-    words[1..].iter().for_each(|word| {
-        command.arg(*word);
-    });
-    command.query_async(connection).await
-}
-
-fn list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(items) => items,
-        Value::Nil => Vec::new(),
-        other => panic!("{other:?} is no list"),
-    }
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).unwrap(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn id(value: &Value) -> StreamId {
-    text(value).parse().unwrap()
-}
 
 /// How a stream's IDs are made.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +40,7 @@ enum Ids {
 struct Story {
     server: Server,
     connection: MultiplexedConnection,
-    target: Target,
+    polled: Polled,
     rng: Rng,
     ids: [Ids; 2],
     counter: u64,
@@ -140,7 +63,7 @@ impl Story {
         let ids = [Ids::Auto, [Ids::Auto, Ids::Counted, Ids::Nanoseconds][rng.usize(..3)]];
         Self {
             connection: server.connection().await,
-            target: target(&server),
+            polled: Polled::new(&server, &STREAMS, ""),
             server,
             rng,
             ids,
@@ -182,7 +105,7 @@ impl Story {
         let stream = STREAMS[at];
         let group = GROUPS[self.rng.usize(..GROUPS.len())];
         let some = |rng: &mut Rng, ids: &[StreamId]| {
-            (!ids.is_empty()).then(|| ids[rng.usize(..ids.len())].to_string()).unwrap_or("0-0".to_owned())
+            if ids.is_empty() { "0-0".to_owned() } else { ids[rng.usize(..ids.len())].to_string() }
         };
         let entry = some(&mut self.rng, &whole.entries);
         let (place, pending) = whole.groups.get(group).cloned().unwrap_or_default();
@@ -252,7 +175,7 @@ impl Story {
 
     async fn poll(&mut self) -> (Arc<Report>, Duration, Duration) {
         let began = self.server_time().await;
-        let target = &mut self.target;
+        let target = &mut self.polled.target;
         // The first poll after a restart finds the connection broken.
         let report = wait_for(Duration::from_secs(20), "a poll", async || target.poll_once().await).await;
         (report, began, self.server_time().await)
@@ -358,10 +281,10 @@ fn seed() -> u64 {
 
 async fn run_on_every_server(polls: u32, steps_per_poll: u32) {
     let seed = seed();
-    println!("STREAMGAUGE_TEST_SEED={seed}");
+    eprintln!("STREAMGAUGE_TEST_SEED={seed}");
     for_each_program(async |program| {
         let (exact, readings) = run(program, seed, polls, steps_per_poll).await;
-        println!("{program}: {exact} of {readings} lags exact, none wrong");
+        eprintln!("{program}: {exact} of {readings} lags exact, none wrong");
         assert!(exact * 100 >= readings * 99, "{exact} of {readings}");
         assert!(readings > polls as usize, "{readings}");
     })

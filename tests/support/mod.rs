@@ -7,6 +7,8 @@
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
+//! | [`polled`] | a target inside the test, which polls when it is told to |
+//! | [`whole`] | streams and groups read as a whole, to hold numbers against |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
 //! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
@@ -15,10 +17,13 @@
 //! private. redis-test runs the one redis-server on PATH with its own arguments and restarts nothing. Here five
 //! programs at private paths are killed, paused and brought back on their port.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod http;
 pub mod metrics;
+pub mod polled;
 pub mod program;
 pub mod server;
 pub mod servers;
 pub mod wait;
+pub mod whole;
