@@ -36,7 +36,7 @@ pub(super) async fn ask(
                 pipeline.add_command(command(key, &question.ask));
                 metrics.count_commands(counted_as(&question.ask), 1);
             }
-            pipeline
+            Some(pipeline)
         },
         |batch, replies| {
             for (at, reply) in batch.zip(replies) {

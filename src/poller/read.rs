@@ -1,5 +1,6 @@
 //! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Pipeline, Value};
@@ -19,7 +20,7 @@ use crate::snapshot::facts::{Outcome, StreamFacts, StreamReading};
 use crate::snapshot::name::Name;
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
-const UNKNOWN_REPLY_BYTES: u64 = 16 * 1024;
+const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;
 /// Size of the replies about a stream, besides its entries and its groups.
 const STREAM_BYTES: u64 = 300;
 /// Size of the reply about one group.
@@ -34,6 +35,8 @@ pub(super) struct Reading<'a> {
     /// Whether the node's word on consumers can be trusted: a replica's cannot.
     pub(super) has_true_consumers: bool,
     pub(super) poll_number: u64,
+    /// Bytes of entries that may be read of streams whose size is not known yet.
+    pub(super) payload_left: u64,
     pub(super) deadline: Instant,
 }
 
@@ -56,20 +59,26 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
         due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
     let batches = batches(expected);
     let mut outcomes = vec![(Outcome::Deferred, Vec::new()); watched.len()];
-    let mut payload_bytes = 0;
+    let is_unknown: Vec<_> = due.iter().map(|&at| watched[at].reply_bytes.is_none()).collect();
+    let (payload_bytes, payload_left) = (AtomicU64::new(0), reading.payload_left);
     let mut reading = reading;
     let ended = exchange(
         &node.connection,
         &node.address,
         deadline,
         batches,
-        |batch| pipeline(&keys[batch], metrics),
+        |batch| {
+            // Streams that were never read come first, a few at a time; should their entries turn out to be
+            // large, the rest of them waits for the next poll.
+            let is_spent = is_unknown[batch.start] && payload_bytes.load(Relaxed) >= payload_left;
+            (!is_spent).then(|| pipeline(&keys[batch], metrics))
+        },
         |batch, replies| {
             let mut replies = replies.into_iter();
             let time = node_time(replies.next(), &node.address, metrics)?;
             for &at in &due[batch] {
                 let said = facts(replies.next(), replies.next(), &node.address, time)?;
-                payload_bytes += said.as_ref().map_or(0, |said| said.payload_bytes);
+                payload_bytes.fetch_add(said.as_ref().map_or(0, |said| said.payload_bytes), Relaxed);
                 outcomes[at] = reading.take(at, said);
             }
             Ok(())
@@ -78,7 +87,7 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
     .await;
     let streams = reading.catalogue.watched.iter().zip(outcomes);
     let streams = streams.filter_map(|(watched, outcome)| stream_reading(watched, outcome)).collect();
-    Read { streams, payload_bytes, cut_off_by: ended.err() }
+    Read { streams, payload_bytes: payload_bytes.into_inner(), cut_off_by: ended.err() }
 }
 
 fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {

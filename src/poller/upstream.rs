@@ -176,6 +176,7 @@ impl Upstream {
             metrics: &self.metrics,
             has_true_consumers: !is_replica && self.target.role != Role::Replica,
             poll_number: self.polls,
+            payload_left: self.payload.left(),
             deadline,
         };
         let Read { streams, payload_bytes, cut_off_by } = read::read(reading, &due).await;
