@@ -12,6 +12,9 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
 use crate::lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
+/// Text is handed on in pieces of about this size, which stay in the processor's cache.
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// What is exported, and how it is labelled.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -82,11 +85,11 @@ impl Rendered {
     pub fn new(layout: &Layout, labels: TargetLabels, report: Arc<Report>) -> Self {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
-        let mut text = Vec::new();
         for (at, family) in layout.families() {
-            text.clear();
-            write_samples(layout, family, &labels, &report, &mut text);
-            segments[at] = (!text.is_empty()).then(|| compressor.segment(&text));
+            let mut unfinished = compressor.begin();
+            write_samples(layout, family, &labels, &report, &mut unfinished)
+                .expect("writing to a segment does not fail");
+            segments[at] = (!unfinished.is_empty()).then(|| unfinished.finish());
         }
         Self { labels, report, segments }
     }
@@ -107,7 +110,7 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
     gzip(segments)
 }
 
-/// Writes the page as it is, a family of a target at a time.
+/// Writes the page as it is.
 ///
 /// # Errors
 ///
@@ -118,48 +121,58 @@ pub fn write_plain(
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut text = Vec::new();
     for (at, family) in layout.families() {
         let mut has_header = false;
         for target in targets.iter().filter(|target| target.segments[at].is_some()) {
             if !std::mem::replace(&mut has_header, true) {
                 out.write_all(family.header().as_bytes())?;
             }
-            text.clear();
-            write_samples(layout, family, &target.labels, &target.report, &mut text);
-            out.write_all(&text)?;
+            write_samples(layout, family, &target.labels, &target.report, out)?;
         }
     }
     out.write_all(own)
 }
 
-/// Appends the samples of one family.
+/// Writes the samples of one family.
 fn write_samples(
     layout: &Layout,
     family: &Family,
     labels: &TargetLabels,
     report: &Report,
-    out: &mut Vec<u8>,
-) {
-    let mut line = Line { name: family.name, labels, scratch: Vec::new(), out };
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut lines = Lines::new(family, labels);
     for stream in &report.streams {
         match family.value {
-            Value::Stream(value) => line.stream(stream, value),
-            Value::Group(value) => line.groups(stream, value),
-            Value::Consumer(value) => line.consumers(stream, layout.consumer_max_idle, value),
+            Value::Stream(value) => lines.stream(stream, value),
+            Value::Group(value) => lines.groups(stream, value),
+            Value::Consumer(value) => lines.consumers(stream, layout.consumer_max_idle, value),
+        }
+        if lines.text.len() >= PIECE_BYTES {
+            out.write_all(&lines.text)?;
+            lines.text.clear();
         }
     }
+    out.write_all(&lines.text)
 }
 
-/// Writes lines of one family. The labels of a stream and of a group are written once for all lines below.
-struct Line<'a> {
-    name: &'static str,
+/// Lines of one family. What lines have in common is written once: the name and the labels of the target for
+/// all, those of a stream and of a group for all below.
+struct Lines<'a> {
     labels: &'a TargetLabels,
-    scratch: Vec<u8>,
-    out: &'a mut Vec<u8>,
+    /// How the lines of the present stream, group or consumer begin.
+    start: Vec<u8>,
+    /// Length of the part of `start` that all lines have in common.
+    common: usize,
+    text: Vec<u8>,
 }
 
-impl Line<'_> {
+impl<'a> Lines<'a> {
+    fn new(family: &Family, labels: &'a TargetLabels) -> Self {
+        let start = [family.name.as_bytes(), b"{", &labels.first].concat();
+        Self { labels, common: start.len(), start, text: Vec::new() }
+    }
+
     fn stream(&mut self, stream: &StreamReport, value: fn(&StreamReport) -> Option<Number>) {
         let Some(number) = value(stream) else { return };
         self.begin(stream);
@@ -168,11 +181,11 @@ impl Line<'_> {
 
     fn groups(&mut self, stream: &StreamReport, value: fn(&GroupReport) -> Option<Number>) {
         self.begin(stream);
-        let stream_labels = self.scratch.len();
+        let stream_labels = self.start.len();
         for group in &stream.groups {
             let Some(number) = value(group) else { continue };
-            self.scratch.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.scratch);
+            self.start.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.start);
             self.sample(number);
         }
     }
@@ -184,37 +197,34 @@ impl Line<'_> {
         value: fn(&ConsumerReport) -> Option<Number>,
     ) {
         self.begin(stream);
-        let stream_labels = self.scratch.len();
+        let stream_labels = self.start.len();
         for group in &stream.groups {
-            self.scratch.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.scratch);
-            let group_labels = self.scratch.len();
+            self.start.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.start);
+            let group_labels = self.start.len();
             for consumer in group.consumers.iter().flatten() {
                 if consumer.messages_pending == 0 && consumer.idle > max_idle {
                     continue;
                 }
                 let Some(number) = value(consumer) else { continue };
-                self.scratch.truncate(group_labels);
-                write_label("consumer", &consumer.name.text(), &mut self.scratch);
+                self.start.truncate(group_labels);
+                write_label("consumer", &consumer.name.text(), &mut self.start);
                 self.sample(number);
             }
         }
     }
 
     fn begin(&mut self, stream: &StreamReport) {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&self.labels.first);
-        write_label("stream", &stream.key.text(), &mut self.scratch);
+        self.start.truncate(self.common);
+        write_label("stream", &stream.key.text(), &mut self.start);
     }
 
     fn sample(&mut self, number: Number) {
-        self.out.extend_from_slice(self.name.as_bytes());
-        self.out.push(b'{');
-        self.out.extend_from_slice(&self.scratch);
-        self.out.extend_from_slice(&self.labels.last);
-        self.out.extend_from_slice(b"} ");
-        number.write(self.out);
-        self.out.push(b'\n');
+        self.text.extend_from_slice(&self.start);
+        self.text.extend_from_slice(&self.labels.last);
+        self.text.extend_from_slice(b"} ");
+        number.write(&mut self.text);
+        self.text.push(b'\n');
     }
 }
 

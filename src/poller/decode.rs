@@ -5,6 +5,7 @@
 //! maps (RESP3) alike.
 
 use std::time::Duration;
+use std::vec;
 
 use redis::Value;
 
@@ -58,7 +59,8 @@ pub(super) struct Hello {
 /// HELLO without arguments.
 pub(super) fn hello(reply: Value) -> Decoded<Hello> {
     let mut hello = Hello::default();
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         let slot = match field.as_slice() {
             b"server" => &mut hello.server,
             b"version" => &mut hello.version,
@@ -96,7 +98,8 @@ pub(super) fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
 pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     let mut stream = XinfoStream::default();
     let (mut has_length, mut has_last_generated) = (false, false);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"length" => (stream.length, has_length) = (count(value)?, true),
             b"groups" => stream.groups = count(value)?,
@@ -174,7 +177,8 @@ pub(super) fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
 fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
     let mut group = XinfoGroup::default();
     let (mut has_name, mut has_last_delivered) = (false, false);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"name" => (group.name, has_name) = (bytes(value)?, true),
             // In XINFO STREAM FULL these two are lists.
@@ -200,7 +204,8 @@ pub(super) fn xinfo_consumers(reply: Value) -> Decoded<Vec<ConsumerFacts>> {
 
 fn xinfo_consumer(reply: Value) -> Decoded<ConsumerFacts> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"name" => name = Some(Name::from(bytes(value)?)),
             b"pending" => pending = Some(count(value)?),
@@ -280,19 +285,33 @@ fn size(reply: &Value) -> u64 {
     }
 }
 
-/// Names and values, from a map or from a flat array.
-fn fields(reply: Value) -> Decoded<Vec<(Vec<u8>, Value)>> {
+/// Names and values of a reply, one after the other.
+enum Fields {
+    /// Of a map.
+    Pairs(vec::IntoIter<(Value, Value)>),
+    /// Of a flat array.
+    Flat(vec::IntoIter<Value>),
+}
+
+impl Iterator for Fields {
+    type Item = Decoded<(Vec<u8>, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = match self {
+            Self::Pairs(pairs) => pairs.next()?,
+            Self::Flat(items) => match (items.next()?, items.next()) {
+                (name, Some(value)) => (name, value),
+                (_, None) => return Some(Err(DecodeError("a field has no value"))),
+            },
+        };
+        Some(bytes(name).map(|name| (name, value)))
+    }
+}
+
+fn fields(reply: Value) -> Decoded<Fields> {
     match reply {
-        Value::Map(pairs) => pairs.into_iter().map(|(name, value)| Ok((bytes(name)?, value))).collect(),
-        Value::Array(items) => {
-            let mut items = items.into_iter();
-            let mut pairs = Vec::with_capacity(items.len() / 2);
-            while let Some(name) = items.next() {
-                let value = items.next().ok_or(DecodeError("a field has no value"))?;
-                pairs.push((bytes(name)?, value));
-            }
-            Ok(pairs)
-        }
+        Value::Map(pairs) => Ok(Fields::Pairs(pairs.into_iter())),
+        Value::Array(items) => Ok(Fields::Flat(items.into_iter())),
         _ => Err(DecodeError("expected names and values")),
     }
 }
