@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
 use crate::poller::error::PollError;
+use crate::poller::exchange::call;
 use crate::self_metrics::{Command, TargetMetrics};
 
 /// Keys that one SCAN walks: about half a millisecond of the server's time.
@@ -90,11 +91,7 @@ impl Discovery {
         metrics.count_commands(Command::Scan, 1);
         // On an error the next turn starts over, no sooner than it would have.
         self.due = Some(began.max(sent) + self.turn_takes_at_least);
-        let scan = self.command();
-        let reply = match timeout(limit, connection.req_packed_command(&scan)).await {
-            Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
-            Ok(reply) => reply.map_err(|error| PollError::from_redis(address, error)),
-        };
+        let reply = call(connection, address, sent + limit, &self.command()).await;
         let protocol = |error: decode::DecodeError| PollError::Protocol {
             address: address.to_owned(),
             detail: error.to_string(),

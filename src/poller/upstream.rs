@@ -135,16 +135,23 @@ impl Upstream {
         self.discovery.due()
     }
 
-    /// Looks at the next keys. What goes wrong is counted, and logged when it changes; a connection that broke
-    /// is found out by the next poll.
-    pub async fn scan(&mut self) {
-        let Some(node) = &mut self.node else { return };
+    /// Looks at the next keys. That the server refuses SCAN is counted, and logged when it changes.
+    ///
+    /// # Errors
+    ///
+    /// The node does not answer, or answers nothing.
+    pub async fn scan(&mut self) -> Result<(), PollError> {
+        let Some(node) = &mut self.node else { return Ok(()) };
         let (catalogue, metrics) = (&mut self.catalogue, &self.metrics);
         let step = self.discovery.step(&mut node.connection, &node.address, catalogue, metrics, self.timeout);
-        let problem = step.await.err().map(|error| {
-            self.metrics.count_errors(error.reason(), 1);
-            error.to_string()
-        });
+        let problem = match step.await {
+            Ok(()) => None,
+            Err(error) if error.is_refusal() => {
+                self.metrics.count_errors(error.reason(), 1);
+                Some(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
         if self.scan_problem != problem {
             match &problem {
                 Some(error) => {
@@ -154,6 +161,7 @@ impl Upstream {
             }
             self.scan_problem = problem;
         }
+        Ok(())
     }
 
     /// Reads the facts of every stream that is due.
