@@ -13,8 +13,8 @@ use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::{Command, TargetMetrics};
 
-/// Keys that one SCAN walks: about half a millisecond of the server's time.
-const SCAN_COUNT: u32 = 1_000;
+/// Most keys that one SCAN walks: about half a millisecond of the server's time.
+const MAX_SCAN_COUNT: u32 = 1_000;
 
 /// Where a turn of SCAN over the keyspace stands.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Discovery {
     /// Whether any turn is over.
     pub(super) ended_a_turn: bool,
     turn_takes_at_least: Duration,
+    /// Keys that one SCAN walks: no more than a second allows, as they are walked at once.
+    scan_count: u32,
     step_takes_at_least: Duration,
 }
 
@@ -48,6 +50,8 @@ impl Discovery {
             (Some(glob), None) if glob.pattern() != b"*" => Pattern::One(glob.pattern().to_vec()),
             _ => Pattern::All,
         };
+        let keys_per_second = poll.scan_keys_per_second.max(1);
+        let scan_count = MAX_SCAN_COUNT.min(keys_per_second);
         Self {
             ended_a_turn: matches!(pattern, Pattern::None),
             pattern,
@@ -55,7 +59,8 @@ impl Discovery {
             turn_began: None,
             due: None,
             turn_takes_at_least: poll.discovery_interval,
-            step_takes_at_least: Duration::from_secs(1) * SCAN_COUNT / poll.scan_keys_per_second.max(1),
+            scan_count,
+            step_takes_at_least: Duration::from_secs(1) * scan_count / keys_per_second,
         }
     }
 
@@ -123,7 +128,7 @@ impl Discovery {
         if let Pattern::One(pattern) = &self.pattern {
             scan.arg("MATCH").arg(pattern);
         }
-        scan.arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("stream");
+        scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");
         scan
     }
 }

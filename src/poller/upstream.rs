@@ -32,6 +32,8 @@ pub struct Upstream {
     discovery: Discovery,
     payload: PayloadBudget,
     scan_problem: Option<String>,
+    /// Whether the limit cut the streams last; logged when it changes.
+    leaves_out_streams: bool,
     timeout: Duration,
 }
 
@@ -51,6 +53,7 @@ impl Upstream {
             connections: 0,
             polls: 0,
             scan_problem: None,
+            leaves_out_streams: false,
         }
     }
 
@@ -215,10 +218,17 @@ impl Upstream {
         self.payload.spend(bytes);
     }
 
-    fn show_numbers(&self) {
-        let watched = &self.catalogue.watched;
+    fn show_numbers(&mut self) {
+        let (watched, left_out) = (&self.catalogue.watched, self.catalogue.left_out);
+        if std::mem::replace(&mut self.leaves_out_streams, left_out > 0) != (left_out > 0) {
+            warn!(
+                target_name = %self.target.name,
+                streams_left_out = left_out,
+                "limits of the target leave out streams"
+            );
+        }
         self.metrics.set_discovered_streams(watched.len());
-        self.metrics.set_limited(Limited::Streams, self.catalogue.left_out);
+        self.metrics.set_limited(Limited::Streams, left_out);
         self.metrics.set_limited(Limited::Groups, watched.iter().map(|stream| stream.left_out.groups).sum());
         self.metrics
             .set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());
