@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers bench fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers bench fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: ## Run all tests, against every server that is there; one is installed if 
 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all
+
+peers: ## Bring promtool under target/peers: with it, the tests check /metrics as Prometheus would
+	scripts/peers.sh promtool
 
 bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)
 	scripts/peers.sh prometheus-redis-exporter

@@ -116,7 +116,12 @@ impl Target {
                         Err(_) => now() + backoff(self.failures, fastrand::f64()),
                     };
                 }
-                () = until(self.upstream.next_scan()) => self.upstream.scan().await,
+                () = until(self.upstream.next_scan()) => {
+                    if let Err(error) = self.upstream.scan().await {
+                        self.note_lost(&error);
+                        next_poll = next_poll.min(now() + backoff(self.failures, fastrand::f64()));
+                    }
+                }
             }
         }
     }
@@ -153,7 +158,8 @@ impl Target {
 
     async fn try_poll(&mut self, began: Instant) -> Result<(Arc<Report>, Option<PollError>), PollError> {
         self.upstream.connect(began + self.poll.timeout).await?;
-        self.find_streams(began + self.poll.interval).await;
+        let found = self.find_streams(began + self.poll.interval).await;
+        found.inspect_err(|_| self.upstream.disconnect())?;
         let deadline = now() + self.poll.timeout;
         let read = self.upstream.read(deadline).await;
         let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
@@ -185,18 +191,19 @@ impl Target {
         Ok((report, cut_off_by))
     }
 
-    /// Before the first poll: looks for streams until all keys were seen, or until the time is over; the rest
-    /// is found while polls go on.
-    async fn find_streams(&mut self, until: Instant) {
-        while !self.upstream.knows_its_streams() && !self.state.borrow().was_tried {
+    /// Before the first report: looks for streams until all keys were seen, or until the time is over; the
+    /// rest is found while polls go on.
+    async fn find_streams(&mut self, until: Instant) -> Result<(), PollError> {
+        while !self.upstream.knows_its_streams() && self.state.borrow().published.is_none() {
             match self.upstream.next_scan() {
                 Some(due) if due < until => {
                     sleep_until(due).await;
-                    self.upstream.scan().await;
+                    self.upstream.scan().await?;
                 }
-                _ => return,
+                _ => break,
             }
         }
+        Ok(())
     }
 
     async fn publish(&self, report: Arc<Report>, read_at: Instant) {
@@ -208,6 +215,16 @@ impl Target {
         let expires = read_at + self.poll.stale_after;
         let published = Some(Published { report, rendered: Arc::new(rendered), expires });
         self.state.send_replace(State { was_tried: true, published });
+    }
+
+    /// Between two polls the node was found not to answer: that is told as in a poll, and a new connection is
+    /// made by the next.
+    fn note_lost(&mut self, error: &PollError) {
+        self.upstream.disconnect();
+        self.failures = self.failures.saturating_add(1);
+        self.metrics.set_up(false);
+        self.metrics.count_errors(error.reason(), 1);
+        self.note_problem(PollResult::Failed, Some(error.to_string()));
     }
 
     fn note_problem(&mut self, result: PollResult, problem: Option<String>) {

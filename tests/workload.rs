@@ -3,35 +3,29 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd};
-use streamgauge::commands::demo::private_server::{PrivateServer, find_program};
 use streamgauge::shutdown::{Shutdown, Trigger};
 use streamgauge::workload::consume::{self, Consumed, Membership};
 use streamgauge::workload::endpoint::Endpoint;
 use streamgauge::workload::error::WorkloadError;
 use streamgauge::workload::produce::{self, Load, Produced};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+
+mod support;
+
+use support::server::Server;
+use support::servers::{for_each_server, newest};
+use support::wait::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn program() -> PathBuf {
-    let given = std::env::var_os("STREAMGAUGE_REDIS_SERVER");
-    find_program(given.as_deref().map(Path::new)).expect("apt-get install redis-server")
-}
-
-async fn server(extra_args: &[&str]) -> PrivateServer {
-    PrivateServer::start(&program(), extra_args).await.unwrap()
-}
-
-async fn connect(server: &PrivateServer) -> MultiplexedConnection {
-    let client = redis::Client::open(server.url()).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+async fn server(args: &[&str]) -> Server {
+    Server::start(newest(), args).await
 }
 
 /// Sends a command written as in redis-cli, without quotes.
@@ -48,7 +42,7 @@ async fn pending(connection: &mut MultiplexedConnection, group: &str) -> i64 {
     redis::from_redis_value(summary[0].clone()).unwrap()
 }
 
-fn load(server: &PrivateServer) -> Load {
+fn load(server: &Server) -> Load {
     Load {
         endpoint: Endpoint::new(&server.url(), None, None).unwrap(),
         stream: b"orders".to_vec(),
@@ -63,7 +57,7 @@ async fn produce(load: &Load) -> Produced {
     produce::run(load, std::future::pending()).await.unwrap()
 }
 
-fn member(server: &PrivateServer, consumer: &str) -> Membership {
+fn member(server: &Server, consumer: &str) -> Membership {
     Membership {
         endpoint: Endpoint::new(&server.url(), None, None).unwrap(),
         stream: b"orders".to_vec(),
@@ -125,7 +119,7 @@ impl Running {
     }
 
     async fn has_written(&self, count: usize) {
-        until("lines are written", async || self.lines.count() >= count).await;
+        wait_until(DEADLINE, "lines are written", async || self.lines.count() >= count).await;
     }
 
     async fn stop(self) -> (Lines, Consumed) {
@@ -135,114 +129,110 @@ impl Running {
     }
 }
 
-/// Waits for a condition, and fails where it does not come true in time.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !holds().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never came true: {what}"));
-}
-
 #[tokio::test]
 async fn two_consumers_share_a_thousand_entries_each_exactly_once() {
-    let server = server(&[]).await;
-    let produced = produce(&Load { count: Some(1_000), ..load(&server) }).await;
-    assert_eq!(produced.added, 1_000);
+    for_each_server(async |server| {
+        let produced = produce(&Load { count: Some(1_000), ..load(&server) }).await;
+        assert_eq!(produced.added, 1_000);
 
-    let [one, two] = ["one", "two"].map(|name| Running::start(member(&server, name)));
-    until("all are written", async || one.lines.count() + two.lines.count() >= 1_000).await;
-    let ((one, first), (two, second)) = (one.stop().await, two.stop().await);
+        let [one, two] = ["one", "two"].map(|name| Running::start(member(&server, name)));
+        wait_until(DEADLINE, "all are written", async || one.lines.count() + two.lines.count() >= 1_000)
+            .await;
+        let ((one, first), (two, second)) = (one.stop().await, two.stop().await);
 
-    let mut numbers = [one.numbers(), two.numbers()].concat();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (1..=1_000).collect::<Vec<_>>());
-    assert_eq!(first.acknowledged + second.acknowledged, 1_000);
-    assert_eq!(pending(&mut connect(&server).await, "billing").await, 0);
+        let mut numbers = [one.numbers(), two.numbers()].concat();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=1_000).collect::<Vec<_>>());
+        assert_eq!(first.acknowledged + second.acknowledged, 1_000);
+        assert_eq!(pending(&mut server.connection().await, "billing").await, 0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn unfinished_entries_of_the_same_name_come_first_page_by_page() {
-    let server = server(&[]).await;
-    let mut connection = connect(&server).await;
-    produce(&load(&server)).await;
-    let _: () = send(&mut connection, "XGROUP CREATE orders billing 0").await;
-    // What another run of the same name was given before it crashed.
-    let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 7 STREAMS orders >").await;
+    for_each_server(async |server| {
+        let mut connection = server.connection().await;
+        produce(&load(&server)).await;
+        let _: () = send(&mut connection, "XGROUP CREATE orders billing 0").await;
+        // What another run of the same name was given before it crashed.
+        let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 7 STREAMS orders >").await;
 
-    let running = Running::start(Membership { batch: 3, ..member(&server, "one") });
-    running.has_written(10).await;
-    let (lines, consumed) = running.stop().await;
-    assert_eq!(lines.numbers(), (1..=10).collect::<Vec<_>>());
-    assert_eq!(consumed, Consumed { written: 10, acknowledged: 10, deleted: 0 });
-    assert_eq!(pending(&mut connection, "billing").await, 0);
+        let running = Running::start(Membership { batch: 3, ..member(&server, "one") });
+        running.has_written(10).await;
+        let (lines, consumed) = running.stop().await;
+        assert_eq!(lines.numbers(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(consumed, Consumed { written: 10, acknowledged: 10, deleted: 0 });
+        assert_eq!(pending(&mut connection, "billing").await, 0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_pending_entry_that_was_deleted_is_acknowledged_without_a_line() {
-    let server = server(&[]).await;
-    let mut connection = connect(&server).await;
-    let _: () = send(&mut connection, "XGROUP CREATE orders billing 0 MKSTREAM").await;
-    for id in ["1-0", "2-0", "3-0"] {
-        let _: () = send(&mut connection, &format!("XADD orders {id} n {id}")).await;
-    }
-    let _: Value = send(&mut connection, "XREADGROUP GROUP billing one STREAMS orders >").await;
-    let _: () = send(&mut connection, "XDEL orders 2-0").await;
+    for_each_server(async |server| {
+        let mut connection = server.connection().await;
+        let _: () = send(&mut connection, "XGROUP CREATE orders billing 0 MKSTREAM").await;
+        for id in ["1-0", "2-0", "3-0"] {
+            let _: () = send(&mut connection, &format!("XADD orders {id} n {id}")).await;
+        }
+        let _: Value = send(&mut connection, "XREADGROUP GROUP billing one STREAMS orders >").await;
+        let _: () = send(&mut connection, "XDEL orders 2-0").await;
 
-    let running = Running::start(member(&server, "one"));
-    until("nothing is pending", async || pending(&mut connection, "billing").await == 0).await;
-    let (lines, consumed) = running.stop().await;
-    assert_eq!(lines.count(), 2);
-    assert!(!lines.text().contains("2-0"));
-    assert_eq!(consumed, Consumed { written: 2, acknowledged: 3, deleted: 1 });
+        let running = Running::start(member(&server, "one"));
+        wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection, "billing").await == 0)
+            .await;
+        let (lines, consumed) = running.stop().await;
+        assert_eq!(lines.count(), 2);
+        assert!(!lines.text().contains("2-0"));
+        assert_eq!(consumed, Consumed { written: 2, acknowledged: 3, deleted: 1 });
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_group_or_a_stream_that_goes_away_is_created_again() {
-    let server = server(&[]).await;
-    let mut connection = connect(&server).await;
-    produce(&load(&server)).await;
-    let running = Running::start(member(&server, "one"));
-    running.has_written(10).await;
+    for_each_server(async |server| {
+        let mut connection = server.connection().await;
+        produce(&load(&server)).await;
+        let running = Running::start(member(&server, "one"));
+        running.has_written(10).await;
 
-    let _: () = send(&mut connection, "XGROUP DESTROY orders billing").await;
-    // The new group starts at 0, as the first did: nothing is lost, and all is read again.
-    running.has_written(20).await;
+        let _: () = send(&mut connection, "XGROUP DESTROY orders billing").await;
+        // The new group starts at 0, as the first did: nothing is lost, and all is read again.
+        running.has_written(20).await;
 
-    let _: () = send(&mut connection, "DEL orders").await;
-    until("the group is back", async || {
-        let groups: redis::RedisResult<Vec<Value>> =
-            cmd("XINFO").arg("GROUPS").arg("orders").query_async(&mut connection).await;
-        groups.is_ok_and(|groups| groups.len() == 1)
+        let _: () = send(&mut connection, "DEL orders").await;
+        wait_until(DEADLINE, "the group is back", async || {
+            let groups: redis::RedisResult<Vec<Value>> =
+                cmd("XINFO").arg("GROUPS").arg("orders").query_async(&mut connection).await;
+            groups.is_ok_and(|groups| groups.len() == 1)
+        })
+        .await;
+        produce(&load(&server)).await;
+        running.has_written(30).await;
+        let (lines, _) = running.stop().await;
+        assert_eq!(lines.count(), 30);
     })
     .await;
-    produce(&load(&server)).await;
-    running.has_written(30).await;
-    let (lines, _) = running.stop().await;
-    assert_eq!(lines.count(), 30);
 }
 
 #[tokio::test]
 async fn a_server_that_comes_back_on_its_port_finds_its_consumer_and_its_producer() {
-    let data = tempfile::tempdir().unwrap();
-    let dir = data.path().to_str().unwrap();
-    let durable = ["--dir", dir, "--appendonly", "yes", "--appendfsync", "always"];
-    let first = server(&durable).await;
-    let port = first.address().port();
-    let running = Running::start(member(&first, "one"));
-    let endless = Load { rate: 100.0, count: None, ..load(&first) };
+    let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let running = Running::start(member(&server, "one"));
+    let endless = Load { rate: 100.0, count: None, ..load(&server) };
     let (trigger, shutdown) = Shutdown::new();
     let producer = tokio::spawn(async move { produce::run(&endless, shutdown.requested()).await });
     running.has_written(20).await;
-    first.stop().await;
+    server.stop().await;
 
-    let second = PrivateServer::start_on(&program(), port, &durable).await.unwrap();
+    server.restart().await;
     let before = running.lines.count();
     running.has_written(before + 20).await;
     trigger.fire();
     let produced = timeout(DEADLINE, producer).await.unwrap().unwrap().unwrap();
-    let mut connection = connect(&second).await;
+    let mut connection = server.connection().await;
     let length: usize = send(&mut connection, "XLEN orders").await;
     // The server may have added entries whose reply it never sent.
     assert!(length as u64 >= produced.added, "{length} < {}", produced.added);
@@ -258,29 +248,31 @@ async fn a_server_that_comes_back_on_its_port_finds_its_consumer_and_its_produce
 
 #[tokio::test]
 async fn a_line_is_exact_and_bytes_that_are_not_text_are_escaped() {
-    let server = server(&[]).await;
-    let mut connection = connect(&server).await;
-    let mut add = cmd("XADD");
-    add.arg("orders").arg("5-1").arg("name").arg("größe \"M\"").arg(b"\xff\\x41").arg(b"a\x00\xfe");
-    let _: () = add.query_async(&mut connection).await.unwrap();
+    for_each_server(async |server| {
+        let mut connection = server.connection().await;
+        let mut add = cmd("XADD");
+        add.arg("orders").arg("5-1").arg("name").arg("größe \"M\"").arg(b"\xff\\x41").arg(b"a\x00\xfe");
+        let _: () = add.query_async(&mut connection).await.unwrap();
 
-    let running = Running::start(member(&server, "one"));
-    running.has_written(1).await;
-    let (lines, _) = running.stop().await;
-    assert_eq!(
-        lines.text(),
-        concat!(
-            r#"{"id":"5-1","stream":"orders","group":"billing","consumer":"one","#,
-            r#""fields":{"name":"größe \"M\"","\\xff\\x5cx41":"a\u0000\\xfe"}}"#,
-            "\n"
-        )
-    );
+        let running = Running::start(member(&server, "one"));
+        running.has_written(1).await;
+        let (lines, _) = running.stop().await;
+        assert_eq!(
+            lines.text(),
+            concat!(
+                r#"{"id":"5-1","stream":"orders","group":"billing","consumer":"one","#,
+                r#""fields":{"name":"größe \"M\"","\\xff\\x5cx41":"a\u0000\\xfe"}}"#,
+                "\n"
+            )
+        );
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_producer_adds_its_count_at_its_rate_and_trims() {
     let server = server(&[]).await;
-    let mut connection = connect(&server).await;
+    let mut connection = server.connection().await;
 
     let paced = produce(&Load { rate: 200.0, count: Some(41), ..load(&server) }).await;
     assert_eq!(paced.added, 41);
@@ -301,11 +293,14 @@ async fn a_producer_adds_its_count_at_its_rate_and_trims() {
 #[tokio::test]
 async fn a_producer_without_a_count_ends_when_it_is_stopped() {
     let server = server(&[]).await;
-    let mut connection = connect(&server).await;
+    let mut connection = server.connection().await;
     let endless = Load { count: None, rate: 1_000.0, ..load(&server) };
     let (trigger, shutdown) = Shutdown::new();
     let task = tokio::spawn(async move { produce::run(&endless, shutdown.requested()).await });
-    until("entries arrive", async || send::<usize>(&mut connection, "XLEN orders").await >= 10).await;
+    wait_until(DEADLINE, "entries arrive", async || {
+        send::<usize>(&mut connection, "XLEN orders").await >= 10
+    })
+    .await;
     trigger.fire();
     let produced = timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
     assert_eq!(send::<u64>(&mut connection, "XLEN orders").await, produced.added);
@@ -346,7 +341,7 @@ async fn a_password_file_is_read_at_the_connect_and_named_when_it_is_missing() {
 #[tokio::test]
 async fn a_key_of_another_type_is_an_error_of_both() {
     let server = server(&[]).await;
-    let _: () = send(&mut connect(&server).await, "SET orders text").await;
+    let _: () = send(&mut server.connection().await, "SET orders text").await;
     let said = format!(
         "redis://{}: WRONGTYPE Operation against a key holding the wrong kind of value",
         server.address()
@@ -383,7 +378,7 @@ async fn a_broken_pipe_is_a_success_and_acknowledges_what_was_written() {
     let run = consume::run(&member, Head(2), std::future::pending());
     let consumed = timeout(DEADLINE, run).await.expect("it ends by itself").unwrap();
     assert_eq!(consumed, Consumed { written: 2, acknowledged: 2, deleted: 0 });
-    assert_eq!(pending(&mut connect(&server).await, "billing").await, 8);
+    assert_eq!(pending(&mut server.connection().await, "billing").await, 8);
 }
 
 #[tokio::test]
@@ -396,18 +391,19 @@ async fn a_stop_finishes_the_entry_in_hand_and_leaves_the_rest_pending() {
     let (lines, consumed) = running.stop().await;
     assert!((1..=3).contains(&lines.count()), "{}", lines.count());
     assert_eq!(consumed.acknowledged, lines.count() as u64);
-    assert_eq!(pending(&mut connect(&server).await, "billing").await, 10 - lines.count() as i64);
+    assert_eq!(pending(&mut server.connection().await, "billing").await, 10 - lines.count() as i64);
 }
 
 #[tokio::test]
 async fn a_slow_consumer_acknowledges_before_its_batch_is_done() {
     let server = server(&[]).await;
-    let mut connection = connect(&server).await;
+    let mut connection = server.connection().await;
     produce(&Load { count: Some(100), ..load(&server) }).await;
     let running =
         Running::start(Membership { work_time: Duration::from_millis(100), ..member(&server, "one") });
     running.has_written(1).await;
-    until("some are acknowledged", async || pending(&mut connection, "billing").await < 100).await;
+    wait_until(DEADLINE, "some are acknowledged", async || pending(&mut connection, "billing").await < 100)
+        .await;
     assert!(running.lines.count() < 100);
     running.stop().await;
 }
@@ -415,14 +411,10 @@ async fn a_slow_consumer_acknowledges_before_its_batch_is_done() {
 #[tokio::test]
 async fn a_stop_ends_a_consumer_whose_server_hangs() {
     let server = server(&[]).await;
-    let mut connection = connect(&server).await;
     produce(&load(&server)).await;
     let running = Running::start(member(&server, "one"));
     running.has_written(10).await;
-    let info: String = send(&mut connection, "INFO server").await;
-    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim();
-    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    server.pause();
     // Within the deadline of `stop`; a stopped process can still be killed.
     running.stop().await;
 }

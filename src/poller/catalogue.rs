@@ -60,7 +60,7 @@ pub(super) struct Catalogue {
     candidates: BTreeSet<Name>,
     /// Found in the present turn beyond those.
     surplus: usize,
-    /// Streams that the limit leaves out.
+    /// Streams that the limit leaves out, as of the last turn of SCAN, or more if this one has found more.
     pub(super) left_out: usize,
 }
 
@@ -95,22 +95,30 @@ impl Catalogue {
         }
     }
 
-    /// Watches what was found so far, as far as the limit allows: those already watched stay, then by name.
+    /// Watches what was found so far.
     pub(super) fn admit(&mut self) {
+        let left_out = self.admit_by_name();
+        self.left_out = self.left_out.max(left_out);
+    }
+
+    /// Watches candidates as far as the limit allows: those already watched stay, then by name. Returns how
+    /// many it leaves out.
+    fn admit_by_name(&mut self) -> usize {
         let places = self.limit.saturating_sub(self.watched.len());
-        self.left_out = self.candidates.len().saturating_sub(places) + self.surplus;
+        let left_out = self.candidates.len().saturating_sub(places) + self.surplus;
         for _ in 0..places {
             let Some(key) = self.candidates.pop_first() else { break };
             self.seen.insert(key.clone());
             self.watch(key, false);
         }
+        left_out
     }
 
     /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more.
     pub(super) fn end_turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         self.watched.retain(|watched| watched.named || seen.contains(&watched.key));
-        self.admit();
+        self.left_out = self.admit_by_name();
         self.begin_turn();
     }
 
@@ -212,6 +220,21 @@ mod tests {
         assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("a m n", 2));
         turn(&mut catalogue, &["z"]);
         assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("z", 0));
+    }
+
+    #[test]
+    fn what_the_limit_leaves_out_is_known_between_turns_and_during_the_next() {
+        let mut catalogue = catalogue(vec![rule("*", &[])], 1);
+        turn(&mut catalogue, &["a", "b", "c"]);
+        catalogue.admit();
+        assert_eq!(catalogue.left_out, 2);
+        for (found, expected) in [("a", 2), ("b", 2), ("c", 2), ("d", 3)] {
+            catalogue.found(Name::from(found));
+            catalogue.admit();
+            assert_eq!(catalogue.left_out, expected, "{found}");
+        }
+        turn(&mut catalogue, &["a", "b"]);
+        assert_eq!(catalogue.left_out, 1);
     }
 
     #[test]

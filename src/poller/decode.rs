@@ -128,7 +128,8 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
 pub(super) fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
     let (mut length, mut last_generated) = (None, None);
     let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"length" => length = Some(count(value)?),
             b"last-generated-id" => last_generated = Some(id(&value)?),

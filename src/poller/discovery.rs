@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
 use crate::poller::error::PollError;
+use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
 
-/// Keys that one SCAN walks: about half a millisecond of the server's time.
-const SCAN_COUNT: u32 = 1_000;
+/// Most keys that one SCAN walks: about half a millisecond of the server's time.
+const MAX_SCAN_COUNT: u32 = 1_000;
 
 /// Where a turn of SCAN over the keyspace stands.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Discovery {
     /// Whether any turn is over.
     pub(super) ended_a_turn: bool,
     turn_takes_at_least: Duration,
+    /// Keys that one SCAN walks: no more than a second allows, as they are walked at once.
+    scan_count: u32,
     step_takes_at_least: Duration,
 }
 
@@ -48,6 +51,8 @@ impl Discovery {
             (Some(glob), None) if glob.pattern() != b"*" => Pattern::One(glob.pattern().to_vec()),
             _ => Pattern::All,
         };
+        let keys_per_second = poll.scan_keys_per_second.max(1);
+        let scan_count = MAX_SCAN_COUNT.min(keys_per_second);
         Self {
             ended_a_turn: matches!(pattern, Pattern::None),
             pattern,
@@ -55,7 +60,8 @@ impl Discovery {
             turn_began: None,
             due: None,
             turn_takes_at_least: poll.discovery_interval,
-            step_takes_at_least: Duration::from_secs(1) * SCAN_COUNT / poll.scan_keys_per_second.max(1),
+            scan_count,
+            step_takes_at_least: Duration::from_secs(1) * scan_count / keys_per_second,
         }
     }
 
@@ -91,11 +97,7 @@ impl Discovery {
         metrics.count_commands(Command::Scan, 1);
         // On an error the next turn starts over, no sooner than it would have.
         self.due = Some(began.max(sent) + self.turn_takes_at_least);
-        let scan = self.command();
-        let reply = match timeout(limit, connection.req_packed_command(&scan)).await {
-            Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
-            Ok(reply) => reply.map_err(|error| PollError::from_redis(address, error)),
-        };
+        let reply = call(connection, address, sent + limit, &self.command()).await;
         let protocol = |error: decode::DecodeError| PollError::Protocol {
             address: address.to_owned(),
             detail: error.to_string(),
@@ -127,7 +129,7 @@ impl Discovery {
         if let Pattern::One(pattern) = &self.pattern {
             scan.arg("MATCH").arg(pattern);
         }
-        scan.arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("stream");
+        scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");
         scan
     }
 }

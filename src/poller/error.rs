@@ -6,6 +6,12 @@ use redis::ServerErrorKind;
 
 use crate::self_metrics::labels::Reason;
 
+/// What the end of a connection in the middle of a reply is.
+const CUT_SHORT: io::ErrorKind = io::ErrorKind::UnexpectedEof;
+
+/// How the detail of the error begins that a server at its `maxclients` answers with.
+const TOO_MANY_CLIENTS: &str = "max number of clients";
+
 /// Why a node could not be polled.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
@@ -102,21 +108,36 @@ impl PollError {
         }
     }
 
+    /// Whether the server refuses one command (not known, renamed, not allowed) and may answer others.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            // Said in place of a reply to whatever comes first, before it hangs up.
+            Self::Server { detail, .. } if detail.starts_with(TOO_MANY_CLIENTS) => false,
+            Self::Server { code, .. } => code == "ERR" || code == "NOPERM",
+            _ => false,
+        }
+    }
+
+    /// What the error is where it came in answer to a login.
+    pub(super) fn into_auth(self) -> Self {
+        match self {
+            Self::Server { address, code, detail } if !detail.starts_with(TOO_MANY_CLIENTS) => {
+                Self::Auth { address, detail: format!("{code} {detail}") }
+            }
+            error => error,
+        }
+    }
+
     /// From an error of the client library on an established connection to `address`.
     pub(super) fn from_redis(address: &str, error: redis::RedisError) -> Self {
         let address = address.to_owned();
         match error.kind() {
-            redis::ErrorKind::AuthenticationFailed => Self::Auth { address, detail: said(&error) },
-            redis::ErrorKind::Parse => Self::Protocol { address, detail: error.to_string() },
-            redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
-            _ if error.code().is_some_and(|code| code == "NOAUTH" || code == "WRONGPASS") => {
-                Self::Auth { address, detail: said(&error) }
+            // A reply that was cut short looks like one that cannot be parsed.
+            redis::ErrorKind::Parse if !error.to_string().contains("end of input") => {
+                Self::Protocol { address, detail: "it is not RESP".to_owned() }
             }
-            _ if error.code().is_some() => Self::Server {
-                address,
-                code: error.code().unwrap_or_default().to_owned(),
-                detail: error.detail().unwrap_or_default().to_owned(),
-            },
+            redis::ErrorKind::Parse => Self::Lost { address, source: io::Error::from(CUT_SHORT).into() },
+            redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
             _ => Self::Lost { address, source: error },
         }
     }
@@ -125,18 +146,9 @@ impl PollError {
     pub(super) fn from_reply(address: &str, error: &redis::ServerError) -> Self {
         let (address, detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
         match error.code() {
-            "NOAUTH" | "WRONGPASS" => Self::Auth { address, detail },
+            code @ ("NOAUTH" | "WRONGPASS") => Self::Auth { address, detail: format!("{code} {detail}") },
             code => Self::Server { address, code: code.to_owned(), detail },
         }
-    }
-}
-
-/// What the server said, without what the client library wraps around it.
-fn said(error: &redis::RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        (_, Some(detail)) => detail.to_owned(),
-        (..) => error.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use futures_util::stream::{self, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::poller::error::PollError;
@@ -32,6 +32,22 @@ pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize
         batches.push(start..end);
     }
     batches
+}
+
+/// Sends one command that concerns the whole node: an error reply is its error.
+pub(super) async fn call(
+    connection: &mut MultiplexedConnection,
+    address: &str,
+    deadline: Instant,
+    command: &Cmd,
+) -> Result<Value, PollError> {
+    match timeout_at(deadline, connection.req_packed_command(command)).await {
+        Err(_) => Err(PollError::Timeout { address: address.to_owned() }),
+        Ok(Err(error)) => Err(PollError::from_redis(address, error)),
+        // The library hands a raw reply over as it is, errors too.
+        Ok(Ok(Value::ServerError(error))) => Err(PollError::from_reply(address, &error)),
+        Ok(Ok(reply)) => Ok(reply),
+    }
 }
 
 /// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come. A batch

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, cmd, pipe};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value, cmd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Address, Role, Target};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
+use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
 use crate::snapshot::facts::Epoch;
@@ -58,18 +59,30 @@ impl Node {
         let login = login(target)?;
         let stream = timeout_at(deadline, dial(address)).await.map_err(|_| timed_out())??;
         let stream = CountedStream { stream, metrics: metrics.clone() };
-        metrics.count_commands(Command::Auth, u64::from(target.password.is_some()));
-        metrics.count_commands(Command::Select, u64::from(target.db != 0));
         // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        // Its own login would tell a garbled reply as a lost connection, and a refused SELECT as neither.
+        let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
         let (connection, driver) =
-            timeout_at(deadline, MultiplexedConnection::new_with_config(&login, stream, config))
+            timeout_at(deadline, MultiplexedConnection::new_with_config(&nothing, stream, config))
                 .await
                 .map_err(|_| timed_out())?
                 .map_err(|error| PollError::from_redis(&shown, error))?;
         let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver: tokio::spawn(driver) };
-        timeout_at(deadline, node.decline_touch(metrics)).await.map_err(|_| timed_out())?;
+        if let Some(auth) = login {
+            metrics.count_commands(Command::Auth, 1);
+            node.call(&auth, deadline).await.map_err(PollError::into_auth)?;
+        }
+        if target.db != 0 {
+            metrics.count_commands(Command::Select, 1);
+            node.call(cmd("SELECT").arg(target.db), deadline).await?;
+        }
+        node.decline_touch(metrics, deadline).await?;
         Ok(node)
+    }
+
+    async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
+        call(&mut self.connection, &self.address, deadline, command).await
     }
 
     /// Asks the node what it is. `None` where the server does not tell.
@@ -79,27 +92,26 @@ impl Node {
         deadline: Instant,
     ) -> Result<Option<Identity>, PollError> {
         metrics.count_commands(Command::Hello, 1);
-        let hello = cmd("HELLO");
-        match timeout_at(deadline, self.connection.req_packed_command(&hello)).await {
-            Err(_) => Err(PollError::Timeout { address: self.address.to_string() }),
-            Ok(Ok(reply)) => {
+        match self.call(&cmd("HELLO"), deadline).await {
+            Ok(reply) => {
                 let Hello { server, version, role, mode } = decode::hello(reply).map_err(|error| {
                     PollError::Protocol { address: self.address.to_string(), detail: error.to_string() }
                 })?;
                 Ok(Some(Identity { server, version, role, mode }))
             }
             // Renamed, refused by an ACL, or older than 6.0.
-            Ok(Err(error)) if matches!(error.code(), Some("ERR" | "NOPERM")) => Ok(None),
-            Ok(Err(error)) => Err(PollError::from_redis(&self.address, error)),
+            Err(error) if error.is_refusal() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    /// Keeps polling from making every stream look recently used (from server 7.2; refused is fine).
-    async fn decline_touch(&mut self, metrics: &TargetMetrics) {
+    /// Keeps polling from making every stream look recently used (from server 7.2).
+    async fn decline_touch(&mut self, metrics: &TargetMetrics, deadline: Instant) -> Result<(), PollError> {
         metrics.count_commands(Command::ClientNoTouch, 1);
-        let mut pipeline = pipe();
-        pipeline.cmd("CLIENT").arg("NO-TOUCH").arg("ON");
-        let _: Result<Vec<Value>, _> = self.connection.req_packed_commands(&pipeline, 0, 1).await;
+        match self.call(cmd("CLIENT").arg("NO-TOUCH").arg("ON"), deadline).await {
+            Err(error) if !error.is_refusal() => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -124,16 +136,13 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Re
     Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
 }
 
-fn login(target: &Target) -> Result<RedisConnectionInfo, PollError> {
-    let mut login = RedisConnectionInfo::default().set_db(i64::from(target.db)).set_skip_set_lib_name();
-    if let Some(username) = &target.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &target.password {
-        let secret = password.read().map_err(PollError::PasswordFile)?;
-        login = login.set_password(secret.expose());
-    }
-    Ok(login)
+/// The command that logs in; `None` where there is no password.
+fn login(target: &Target) -> Result<Option<Cmd>, PollError> {
+    let Some(password) = &target.password else { return Ok(None) };
+    let secret = password.read().map_err(PollError::PasswordFile)?;
+    let mut auth = cmd("AUTH");
+    auth.arg(target.username.as_deref()).arg(secret.expose());
+    Ok(Some(auth))
 }
 
 async fn dial(address: &Address) -> Result<TcpStream, PollError> {

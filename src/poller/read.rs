@@ -144,7 +144,7 @@ impl Reading<'_> {
                 watched.reply_bytes = Some(ReplyBytes { total: STREAM_BYTES, payload: 0 });
                 match error {
                     KeyError::Missing => (Outcome::Missing, selection::named_groups(rule)),
-                    KeyError::WrongType => (Outcome::WrongType, Vec::new()),
+                    KeyError::WrongType => (Outcome::WrongType, selection::named_groups(rule)),
                     _ => (Outcome::Refused, Vec::new()),
                 }
             }

@@ -33,6 +33,8 @@ pub struct Upstream {
     discovery: Discovery,
     payload: PayloadBudget,
     scan_problem: Option<String>,
+    /// Whether the limit cut the streams last; logged when it changes.
+    leaves_out_streams: bool,
     timeout: Duration,
 }
 
@@ -52,6 +54,7 @@ impl Upstream {
             connections: 0,
             polls: 0,
             scan_problem: None,
+            leaves_out_streams: false,
         }
     }
 
@@ -136,16 +139,23 @@ impl Upstream {
         self.discovery.due()
     }
 
-    /// Looks at the next keys. What goes wrong is counted, and logged when it changes; a connection that broke
-    /// is found out by the next poll.
-    pub async fn scan(&mut self) {
-        let Some(node) = &mut self.node else { return };
+    /// Looks at the next keys. That the server refuses SCAN is counted, and logged when it changes.
+    ///
+    /// # Errors
+    ///
+    /// The node does not answer, or answers nothing.
+    pub async fn scan(&mut self) -> Result<(), PollError> {
+        let Some(node) = &mut self.node else { return Ok(()) };
         let (catalogue, metrics) = (&mut self.catalogue, &self.metrics);
         let step = self.discovery.step(&mut node.connection, &node.address, catalogue, metrics, self.timeout);
-        let problem = step.await.err().map(|error| {
-            self.metrics.count_errors(error.reason(), 1);
-            error.to_string()
-        });
+        let problem = match step.await {
+            Ok(()) => None,
+            Err(error) if error.is_refusal() => {
+                self.metrics.count_errors(error.reason(), 1);
+                Some(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
         if self.scan_problem != problem {
             match &problem {
                 Some(error) => {
@@ -155,6 +165,7 @@ impl Upstream {
             }
             self.scan_problem = problem;
         }
+        Ok(())
     }
 
     /// Reads the facts of every stream that is due.
@@ -209,10 +220,17 @@ impl Upstream {
         self.payload.spend(bytes);
     }
 
-    fn show_numbers(&self) {
-        let watched = &self.catalogue.watched;
+    fn show_numbers(&mut self) {
+        let (watched, left_out) = (&self.catalogue.watched, self.catalogue.left_out);
+        if std::mem::replace(&mut self.leaves_out_streams, left_out > 0) != (left_out > 0) {
+            warn!(
+                target_name = %self.target.name,
+                streams_left_out = left_out,
+                "limits of the target leave out streams"
+            );
+        }
         self.metrics.set_discovered_streams(watched.len());
-        self.metrics.set_limited(Limited::Streams, self.catalogue.left_out);
+        self.metrics.set_limited(Limited::Streams, left_out);
         self.metrics.set_limited(Limited::Groups, watched.iter().map(|stream| stream.left_out.groups).sum());
         self.metrics
             .set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());

@@ -5,10 +5,14 @@
 //! | [`servers`] | the server programs that are there, and one test body run against each |
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
+//! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
 //! | [`polled`] | a target inside the test, which polls when it is told to |
 //! | [`whole`] | streams and groups read as a whole, to hold numbers against |
+//! | [`series`] | the names of series that tests look for |
+//! | [`talk`] | commands to a server, over one connection |
+//! | [`impostor`] | a listener that is no Redis |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
 //! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
@@ -19,11 +23,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+pub mod config;
 pub mod http;
+pub mod impostor;
 pub mod metrics;
 pub mod polled;
 pub mod program;
+pub mod series;
 pub mod server;
 pub mod servers;
+pub mod talk;
 pub mod wait;
 pub mod whole;

@@ -203,6 +203,13 @@ impl Server {
         command.query_async(&mut connection).await
     }
 
+    /// Kills it and starts it anew with other arguments, and does not wait until it accepts commands.
+    pub fn relaunch_with(&mut self, args: &[&str]) {
+        self.kill();
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.launch();
+    }
+
     fn child(&self) -> &Child {
         self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.program))
     }

@@ -1,0 +1,272 @@
+//! The program from outside: exit codes, what goes where, and that no secret goes anywhere.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+mod support;
+
+use support::config::{ConfigFile, QUICK};
+use support::metrics::named;
+use support::program::{Finished, Streamgauge};
+use support::series::{TARGET_UP, errors};
+use support::server::{Server, free_port};
+use support::servers::{for_each_server, newest};
+use support::talk::Talk;
+use support::wait::wait_until;
+
+const SOON: Duration = Duration::from_secs(15);
+
+fn assert_end(finished: &Finished, code: i32, stdout: &str, stderr: &str) {
+    assert_eq!(
+        (finished.code, finished.stdout.as_str(), finished.stderr.as_str()),
+        (Some(code), stdout, stderr)
+    );
+}
+
+#[tokio::test]
+async fn an_address_in_use_exits_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let finished = Streamgauge::command("serve")
+        .args(["--redis-url", "redis://127.0.0.1:1", "--listen", &address.to_string()])
+        .run()
+        .await;
+    let said = format!(
+        "cannot listen on {address}: address already in use; choose another with --listen or web.listen\n"
+    );
+    assert_end(&finished, 1, "", &said);
+}
+
+#[tokio::test]
+async fn a_bad_configuration_exits_2_with_all_its_faults() {
+    let config = ConfigFile::new(
+        "web: {listen: here}
+poll: {interval: 1s, timeout: 2s, pace: 3}
+targets:
+  - {name: a, url: 'redis://:hunter2@cache:99999'}
+  - {name: a, url: 'redis://cache', password: '${STREAMGAUGE_TEST_UNSET}', role: boss}
+",
+    );
+    for command in ["serve", "check"] {
+        let finished = config.command(command).run().await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{}", finished.stderr);
+        let lines: Vec<_> = finished.stderr.lines().collect();
+        let path = config.path().display().to_string();
+        assert!(lines.iter().all(|line| line.starts_with(&path)), "{lines:#?}");
+        for key in [
+            "web.listen",
+            "poll.timeout",
+            "poll.pace",
+            "targets[0].url",
+            "targets[1].name",
+            "targets[1].password",
+            "targets[1].role",
+        ] {
+            assert_eq!(lines.iter().filter(|line| line.contains(key)).count(), 1, "{key}: {lines:#?}");
+        }
+        assert_eq!(lines.len(), 7, "{lines:#?}");
+        assert!(!finished.stderr.contains("hunter2"), "{lines:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_wrongly_exits_2() {
+    for (command, args, said) in [
+        ("serve", &["--no-such-flag"][..], "unexpected argument '--no-such-flag'"),
+        ("serve", &[], "--config: missing"),
+        (
+            "serve",
+            &["--config", "/nowhere/streamgauge.yaml"],
+            "/nowhere/streamgauge.yaml: cannot read the file",
+        ),
+        ("serve", &["--redis-url", "http://cache"], "--redis-url: not a redis:// URL"),
+        ("serve", &["--redis-url", "redis://cache", "--config", "a"], "expected one of them"),
+        ("check", &["--redis-url"], "a value is required"),
+        ("consume", &["--redis-url", "redis://127.0.0.1:1"], "--stream"),
+        ("produce", &["--redis-url", "rediss", "--stream", "s"], "redis URL"),
+        ("no-such-command", &[], "unrecognized subcommand 'no-such-command'"),
+    ] {
+        let finished = Streamgauge::command(command).args(args).run().await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {args:?}");
+        assert!(finished.stderr.contains(said), "{command} {args:?}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    for command in ["serve", "check", "consume", "produce", "demo"] {
+        let finished = Streamgauge::command(command)
+            .args(["--help"])
+            .env("STREAMGAUGE_REDIS_URL", "redis://:hunter2@cache")
+            .run()
+            .await;
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{command}");
+        assert!(finished.stdout.contains(&format!("Usage: streamgauge {command}")), "{}", finished.stdout);
+        assert!(!finished.stdout.contains("hunter2"), "{}", finished.stdout);
+    }
+    let finished = Streamgauge::command("--help").run().await;
+    for command in ["serve", "check", "consume", "produce", "demo"] {
+        assert!(finished.stdout.contains(&format!("\n  {command} ")), "{}", finished.stdout);
+    }
+    let finished = Streamgauge::command("--version").run().await;
+    assert_end(&finished, 0, concat!("streamgauge ", env!("CARGO_PKG_VERSION"), "\n"), "");
+}
+
+#[tokio::test]
+async fn check_says_what_it_found() {
+    for_each_server(async |server| {
+        let mut talk = Talk::to(&server).await;
+        talk.tell("XADD a * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0\nSET text value").await;
+        let info: String = talk.ask(&["INFO", "server"]).await;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).expect("it has one");
+        let (name, version) = match info.lines().find_map(|line| line.strip_prefix("valkey_version:")) {
+            Some(valkey) => ("valkey", valkey),
+            None => ("redis", version),
+        };
+        let config = ConfigFile::new(&format!(
+            "targets: [{{name: t, url: '{}', streams: [
+                {{key: absent}}, {{key: text}}, {{key: a, groups: {{include: [g, missing]}}}}, {{key: '*'}}]}}]",
+            server.url()
+        ));
+        let finished = config.command("check").run().await;
+        let said = format!(
+            "{path} is valid
+
+target \"t\" at {address}
+  server   {name} {version}, master
+  streams  2 (a, b)
+  warning  missing, of another type or denied: 2 (absent, text)
+  groups   2, the lag of 2 is known by now
+  warning  groups that are missing: 1 (missing)
+",
+            path = config.path().display(),
+            address = server.address()
+        );
+        assert_eq!((finished.code, finished.stdout), (Some(0), said), "{}", finished.stderr);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn check_fails_where_a_target_cannot_be_polled() {
+    let server = Server::start(newest(), &["--requirepass", "right"]).await;
+    let (closed, open) = (free_port(), server.address());
+    let config = ConfigFile::new(&format!(
+        "targets:
+  - {{name: nobody, url: 'redis://127.0.0.1:{closed}'}}
+  - {{name: wrong, url: 'redis://:hunter2@{open}'}}
+  - {{name: good, url: 'redis://:right@{open}'}}
+  - {{name: replica, url: 'redis://:right@{open}', role: replica}}
+"
+    ));
+    let finished = config.command("check").run().await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(
+        finished.stderr.ends_with("cannot poll 3 of 4 targets: nobody, wrong, replica\n"),
+        "{}",
+        finished.stderr
+    );
+    for said in [
+        format!(
+            "target \"nobody\" at 127.0.0.1:{closed}\n  error    cannot connect to 127.0.0.1:{closed}: Connection refused"
+        ),
+        format!("target \"wrong\" at {open}\n  error    {open} refuses the login: WRONGPASS"),
+        format!("target \"good\" at {open}\n  server "),
+        format!("target \"replica\" at {open}\n  error    {open} is a master, not a replica\n"),
+    ] {
+        assert!(finished.stdout.contains(&said), "{said} in {}", finished.stdout);
+    }
+    assert!(!format!("{finished:?}").contains("hunter2"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_password_appears_nowhere() {
+    let server = Server::start(newest(), &["--requirepass", "hunter2 &/"]).await;
+    let address = server.address();
+    let in_url = |password: &str| format!("redis://:{password}@{address}");
+    Talk::at(&in_url("hunter2%20%26%2F")).await.tell("XADD s * f v\nXGROUP CREATE s g 0").await;
+    let trace = ["--log-level", "trace"];
+    for (is_right, encoded, plain) in
+        [(true, "hunter2%20%26%2F", "hunter2 &/"), (false, "hunter2wrong", "hunter2wrong")]
+    {
+        let from_url = ConfigFile::new(&format!("{QUICK}targets: [{{name: t, url: '{}'}}]", in_url(encoded)));
+        let from_file = ConfigFile::new(&format!(
+            "{QUICK}targets: [{{name: t, url: 'redis://{address}', password_file: pw}}]"
+        ));
+        from_file.put("pw", &format!("{plain}\n"));
+        let from_variable = ConfigFile::new(&format!(
+            "{QUICK}targets: [{{name: t, url: 'redis://{address}', password: '${{SECRET}}'}}]"
+        ));
+        let by_flag = ["--redis-url", &in_url(encoded), "--interval", "300ms"];
+        let runs = [
+            from_url.serve(),
+            from_file.serve(),
+            from_variable.serve().env("SECRET", plain),
+            Streamgauge::serve().args(by_flag),
+            Streamgauge::serve().args(["--interval", "300ms"]).env("STREAMGAUGE_REDIS_URL", in_url(encoded)),
+            Streamgauge::serve().args(["--interval", "300ms"]).env("REDIS_URL", in_url(encoded)),
+        ];
+        for run in runs {
+            let exporter = run.args(trace).serving().await;
+            wait_until(SOON, "it was polled, or refused", async || {
+                let metrics = exporter.metrics().await;
+                let wanted = if is_right { TARGET_UP.to_owned() } else { errors("auth") };
+                let (name, _) = wanted.split_once('{').expect("it has labels");
+                let reason = if is_right { "" } else { "reason=\"auth\"" };
+                named(&metrics, name).iter().any(|(series, value)| series.contains(reason) && *value > 0.0)
+            })
+            .await;
+            let mut seen = exporter.get("/").await.text();
+            for page in ["/metrics", "/-/ready", "/nowhere"] {
+                seen += &exporter.get(page).await.text();
+            }
+            let finished = exporter.stop().await;
+            seen += &(finished.stdout + &finished.stderr);
+            assert!(finished.stderr.contains("DEBUG"), "the log is as detailed as it gets");
+            assert!(!seen.contains("hunter2"), "{seen}");
+        }
+        let from_flag = Streamgauge::command("check").args(by_flag);
+        for run in [from_url.command("check"), from_file.command("check"), from_flag] {
+            let finished = run.args(trace).run().await;
+            assert_eq!(finished.code, Some(if is_right { 0 } else { 1 }), "{finished:?}");
+            assert!(!format!("{finished:?}").contains("hunter2"), "{finished:?}");
+        }
+        let produce = ["--redis-url", &in_url(encoded), "--stream", "new", "--count", "2", "--rate", "0"];
+        let finished = Streamgauge::command("produce").args(produce).args(trace).run().await;
+        assert_eq!(finished.code, Some(if is_right { 0 } else { 1 }), "{finished:?}");
+        assert!(!format!("{finished:?}").contains("hunter2"), "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_produced_is_consumed_line_by_line() {
+    for_each_server(async |server| {
+        let url = server.url();
+        let produce = ["--redis-url", &url, "--stream", "orders", "--count", "50", "--rate", "0", "--payload-bytes", "3"];
+        let finished = Streamgauge::command("produce").args(produce).run().await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+
+        let consume = ["--redis-url", &url, "--stream", "orders", "--group", "billing", "--consumer", "one"];
+        let consumer = Streamgauge::command("consume").args(consume).spawn();
+        wait_until(SOON, "all are there", async || consumer.stdout().lines().count() >= 50).await;
+        let finished = consumer.stop().await;
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        let entries: Vec<(String, Vec<(String, String)>)> =
+            Talk::to(&server).await.ask(&["XRANGE", "orders", "-", "+"]).await;
+        let lines: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .map(|(at, (id, _))| {
+                let n = at + 1;
+                format!(
+                    r#"{{"id":"{id}","stream":"orders","group":"billing","consumer":"one","fields":{{"n":"{n}","payload":"xxx"}}}}"#
+                )
+            })
+            .collect();
+        assert_eq!(finished.stdout.lines().collect::<Vec<_>>(), lines);
+        let pending: (i64, redis::Value, redis::Value, redis::Value) =
+            Talk::to(&server).await.ask(&["XPENDING", "orders", "billing"]).await;
+        assert_eq!(pending.0, 0, "each was acknowledged");
+    })
+    .await;
+}

@@ -1,0 +1,95 @@
+//! Listeners that are no Redis, and connections that break off.
+
+use crate::support::impostor::{Impostor, Manner};
+use crate::support::metrics::{Metrics, named};
+use crate::support::series::{errors, group, polls, up};
+use crate::support::server::{Server, free_port};
+use crate::support::servers::{for_each_server, newest};
+use crate::watch::{
+    RECOVERY, count, is_up, keeps_failing, story, until_metrics, until_within, watching, with_streams,
+};
+
+#[tokio::test]
+async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
+    const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    // One that speaks first may be read before anything is asked; then the connection is merely lost.
+    let greeter = Impostor::new(Manner::Greets(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
+    let exporter = watching(&greeter.url()).await;
+    until_metrics(&exporter, "it is no Redis", |metrics| {
+        assert!(!is_up(metrics));
+        metrics[&errors("protocol")] + metrics[&errors("io")] >= 4.0
+    })
+    .await;
+    for (manner, login, reason) in [
+        (Manner::Silent, "", "timeout"),
+        (Manner::Silent, ":pw@", "timeout"),
+        (Manner::Says(HTTP), "", "protocol"),
+        (Manner::Says(HTTP), ":pw@", "protocol"),
+        (Manner::SaysAndCloses(HTTP), "", "protocol"),
+        (Manner::SaysAndCloses(HTTP), ":pw@", "protocol"),
+        (Manner::Repeats(b"+OK\r\n"), "", "protocol"),
+        (Manner::Repeats(b"+OK\r\n"), ":pw@", "protocol"),
+        (Manner::SaysAndCloses(b""), "", "io"),
+        (Manner::SaysAndCloses(b"+OK\r\n*14\r\n$6\r\nserv"), "", "io"),
+        (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), "", "server"),
+        (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), ":pw@", "server"),
+    ] {
+        let impostor = Impostor::new(manner).await;
+        let exporter = watching(&format!("redis://{login}{}", impostor.address)).await;
+        let found = until_metrics(&exporter, &format!("{manner:?} {login} is {reason}"), |metrics| {
+            metrics[&polls("failed")] >= 4.0
+        })
+        .await;
+        let counted: Metrics = named(&found, "streamgauge_poll_errors_total")
+            .into_iter()
+            .filter(|(_, count)| *count > 0.0)
+            .collect();
+        assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{manner:?} {login}");
+        assert_eq!(count(&story(&exporter), "cannot poll target"), 1, "{manner:?}: {:#?}", story(&exporter));
+        assert!(impostor.connections() >= 4, "each try is a new connection");
+    }
+}
+
+#[tokio::test]
+async fn a_server_in_place_of_garbage_is_polled() {
+    let mut server = Server::start(newest(), &[]).await;
+    server.stop().await;
+    let impostor = Impostor::on(server.address(), Manner::Says(b"garbage\r\n")).await;
+    let exporter = watching(&server.url()).await;
+    keeps_failing(&exporter, "protocol").await;
+    impostor.close().await;
+    server.launch();
+    server.ready().await;
+    with_streams(&server).await;
+    until_within(RECOVERY, &exporter, "both streams", |metrics| metrics.contains_key(&up("b"))).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
+    for_each_server(async |server| {
+        with_streams(&server).await;
+        // Through HELLO and into the replies of the poll.
+        for after in [20, 250, 700, 1_500] {
+            let address = ([127, 0, 0, 1], free_port()).into();
+            let cutter = Impostor::on(address, Manner::CutsOff { server: server.address(), after }).await;
+            let exporter = watching(&cutter.url()).await;
+            until_metrics(&exporter, "it is cut off again and again", |metrics| {
+                metrics[&errors("io")] >= 3.0 && cutter.connections() >= 3
+            })
+            .await;
+            let found = exporter.metrics().await;
+            for reason in ["protocol", "timeout", "server", "auth"] {
+                assert_eq!(found[&errors(reason)], 0.0, "{reason} after {after}");
+            }
+            cutter.close().await;
+            let _through =
+                Impostor::on(address, Manner::CutsOff { server: server.address(), after: usize::MAX }).await;
+            let found = until_within(RECOVERY, &exporter, "all is there", |metrics| {
+                is_up(metrics) && metrics.contains_key(&up("b"))
+            })
+            .await;
+            assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
+        }
+    })
+    .await;
+}

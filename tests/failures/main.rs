@@ -1,0 +1,12 @@
+//! Failure is normal: whatever becomes of Redis is said once in the log, counted by its reason, shown on
+//! `/metrics`, and over as soon as Redis is back.
+
+mod access;
+mod impostors;
+mod keys;
+mod outages;
+mod roles;
+mod watch;
+
+#[path = "../support/mod.rs"]
+mod support;

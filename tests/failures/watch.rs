@@ -1,0 +1,135 @@
+//! What the tests of failures share: an exporter that polls in quick succession, and what it tells.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::support::config::{QUICK, serving};
+use crate::support::metrics::Metrics;
+use crate::support::program::Exporter;
+use crate::support::series::{LAST_SUCCESS, TARGET_UP, errors, polls};
+use crate::support::server::Server;
+use crate::support::talk::Talk;
+use crate::support::wait::wait_for;
+
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+/// One interval, the longest backoff, one time-out of a poll under way, and time for a loaded machine.
+pub(crate) const RECOVERY: Duration = Duration::from_millis(300 + 5_000 + 250 + 3_000);
+/// `stale_after` of [`QUICK`], and the longest that one of its polls takes.
+pub(crate) const STALE_AFTER: f64 = 1.5;
+pub(crate) const POLL_TIMEOUT: f64 = 0.25;
+
+/// A target `t`, polled in quick succession.
+pub(crate) async fn watching(url: &str) -> Exporter {
+    serving(&format!("{QUICK}targets: [{{name: t, url: '{url}'}}]")).await
+}
+
+/// A server with two streams, each with a group.
+pub(crate) async fn with_streams(server: &Server) -> Talk {
+    let mut talk = Talk::to(server).await;
+    talk.tell("XADD a * f v\nXADD b * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0").await;
+    talk
+}
+
+pub(crate) async fn until_metrics(
+    exporter: &Exporter,
+    what: &str,
+    holds: impl Fn(&Metrics) -> bool,
+) -> Metrics {
+    until_within(SOON, exporter, what, holds).await
+}
+
+pub(crate) async fn until_within(
+    deadline: Duration,
+    exporter: &Exporter,
+    what: &str,
+    holds: impl Fn(&Metrics) -> bool,
+) -> Metrics {
+    wait_for(deadline, what, async || {
+        let metrics = exporter.metrics().await;
+        if holds(&metrics) { Ok(metrics) } else { Err(in_short(&metrics)) }
+    })
+    .await
+}
+
+/// What says something, one series a line.
+pub(crate) fn in_short(metrics: &Metrics) -> String {
+    let of_interest = |series: &str| {
+        series.starts_with("redis_stream_")
+            || ["_up{", "_errors_", "_polls_"].iter().any(|part| series.contains(part))
+    };
+    let lines = metrics.iter().filter(|(series, value)| **value != 0.0 && of_interest(series));
+    lines.map(|(series, value)| format!("\n  {series} {value}")).collect()
+}
+
+pub(crate) fn is_up(metrics: &Metrics) -> bool {
+    metrics[TARGET_UP] == 1.0
+}
+
+/// The series of streams, groups and consumers.
+pub(crate) fn of_streams(metrics: &Metrics) -> BTreeSet<&str> {
+    metrics.keys().map(String::as_str).filter(|series| series.starts_with("redis_stream_")).collect()
+}
+
+/// Waits for some more failures of this reason, with the target down all the time.
+pub(crate) async fn keeps_failing(exporter: &Exporter, reason: &str) {
+    let before = until_metrics(exporter, "the first failure", |metrics| {
+        metrics[&errors(reason)] > 0.0 && metrics[TARGET_UP] == 0.0
+    })
+    .await;
+    let after = until_metrics(exporter, "more failures", |metrics| {
+        assert_eq!(metrics[TARGET_UP], 0.0, "{metrics:#?}");
+        metrics[&errors(reason)] >= before[&errors(reason)] + 3.0
+    })
+    .await;
+    assert!(after[&polls("failed")] >= 4.0, "{after:#?}");
+}
+
+/// The warnings and what ended them, without times and levels.
+pub(crate) fn story(exporter: &Exporter) -> Vec<String> {
+    let log = exporter.stderr();
+    let told = ["cannot", "again", "connected", "cut off", "panicked"];
+    let lines = log.lines().filter(|line| told.iter().any(|word| line.contains(word)));
+    lines.map(|line| line.split_once(": ").expect("a line has a module").1.to_owned()).collect()
+}
+
+pub(crate) fn count(lines: &[String], with: &str) -> usize {
+    lines.iter().filter(|line| line.contains(with)).count()
+}
+
+/// The log told of this failure once, and of nothing else; then of its end, once.
+pub(crate) fn assert_told_once(exporter: &Exporter, error: &str) {
+    let story = story(exporter);
+    assert_eq!(count(&story, error), 1, "{error}: {story:#?}");
+    assert_eq!(count(&story, "cannot"), 1, "{story:#?}");
+    assert_eq!(count(&story, "target is polled again"), 1, "{story:#?}");
+}
+
+pub(crate) fn unix_now() -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "held against a time stamp that the exporter shows")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs_f64()
+}
+
+/// Scrapes until the series of streams are gone, and holds each scrape against when they had to be there and
+/// when they must not.
+pub(crate) async fn assert_served_until_stale(exporter: &Exporter) {
+    let mut was_served_while_down = false;
+    wait_for(SOON, "the streams are not shown any more", async || {
+        let began = unix_now();
+        let metrics = exporter.metrics().await;
+        let ended = unix_now();
+        let last_read = metrics[LAST_SUCCESS];
+        let is_shown = !of_streams(&metrics).is_empty();
+        was_served_while_down |= is_shown && !is_up(&metrics);
+        assert!(
+            !is_shown || began < last_read + STALE_AFTER,
+            "{} s too late",
+            began - last_read - STALE_AFTER
+        );
+        let must_be_there = ended < last_read - POLL_TIMEOUT + STALE_AFTER;
+        assert!(is_shown || !must_be_there, "{} s after the last reading", ended - last_read);
+        if is_shown || is_up(&metrics) { Err("they are") } else { Ok(()) }
+    })
+    .await;
+    assert!(was_served_while_down, "the last report outlives the server for a while");
+}

@@ -1,0 +1,548 @@
+//! The happy path from outside: what `/metrics` says of real servers, against a reading of our own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::env;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use redis::{FromRedisValue, Value};
+use streamgauge::exposition::definitions::FAMILIES;
+
+mod support;
+
+use support::config::{ConfigFile, ONCE, QUICK, serving};
+use support::http;
+use support::metrics::{self, Metrics, named};
+use support::program::Exporter;
+use support::series::{self, TARGET_UP, consumer, errors, group, polls, stream};
+use support::server::Server;
+use support::servers::{Kind, Program, for_each_program, for_each_server, newest};
+use support::talk::Talk;
+use support::wait::{wait_for, wait_until};
+
+const SOON: Duration = Duration::from_secs(15);
+
+/// Streams and groups in every condition that a first reading can meet.
+async fn fill(talk: &mut Talk) {
+    for n in 0..20 {
+        talk.tell(&format!("XADD orders * n {n}")).await;
+    }
+    talk.tell(
+        "XGROUP CREATE orders done 0
+         XREADGROUP GROUP done d1 COUNT 100 STREAMS orders >
+         XGROUP CREATE orders behind 0
+         XREADGROUP GROUP behind b1 COUNT 3 STREAMS orders >
+         XREADGROUP GROUP behind b2 COUNT 2 STREAMS orders >
+         XGROUP CREATE orders noack 0
+         XREADGROUP GROUP noack n1 COUNT 7 NOACK STREAMS orders >
+         XGROUP CREATE orders untouched 0
+         XGROUP CREATE orders new $
+         XGROUP CREATECONSUMER orders new idler",
+    )
+    .await;
+    let all: Vec<(String, Value)> = talk.ask(&["XRANGE", "orders", "-", "+"]).await;
+    for (id, _) in &all {
+        talk.tell(&format!("XACK orders done {id}")).await;
+    }
+    // The oldest pending entry changes hands: its deliveries go up, its idle time starts over.
+    talk.tell(&format!("XCLAIM orders behind b2 0 {}", all[0].0)).await;
+    talk.tell(&format!("XACK orders behind {}", all[1].0)).await;
+    // Not an end of the stream, and no counter known.
+    talk.tell(&format!("XGROUP CREATE orders middle {}", all[9].0)).await;
+
+    for n in 1..=10 {
+        talk.tell(&format!("XADD deleted-ahead * n {n}\nXADD trimmed * n {n}\nXADD emptied * n {n}")).await;
+        talk.tell(&format!("XADD deleted-behind {n}-1 n {n}\nXADD explicit {n}-1 n {n}")).await;
+    }
+    for key in ["deleted-ahead", "trimmed", "emptied", "deleted-behind", "explicit"] {
+        talk.tell(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 4 STREAMS {key} >")).await;
+    }
+    let ahead: Vec<(String, Value)> = talk.ask(&["XRANGE", "deleted-ahead", "-", "+"]).await;
+    talk.tell(&format!("XDEL deleted-ahead {}", ahead[6].0)).await;
+    talk.tell(
+        "XDEL deleted-behind 2-1
+         XTRIM trimmed MAXLEN 3
+         XTRIM emptied MAXLEN 0
+         XADD bare * f v
+         XGROUP CREATE nothing g $ MKSTREAM
+         SET text value
+         HSET hash f v",
+    )
+    .await;
+    // Two groups whose names need care, and a consumer.
+    talk.ask::<String>(&[&b"XADD"[..], b"a\xffb", b"*", b"f", b"v"]).await;
+    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"q\"uo\\te", b"0"]).await;
+    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"li\nne", b"0"]).await;
+    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", b"a\xffb", b"li\nne", b"c\\x41\xc3\xa9"]).await;
+}
+
+/// A label as the contract and the text format write it.
+fn label(name: &[u8]) -> String {
+    let written: &str = match name {
+        b"a\xffb" => r"a\\xffb",
+        b"q\"uo\\te" => r#"q\"uo\\te"#,
+        b"li\nne" => r"li\nne",
+        b"c\\x41\xc3\xa9" => "c\\\\x5cx41\u{e9}",
+        plain => {
+            let plain = std::str::from_utf8(plain).expect("every odd name is in this list");
+            assert!(!plain.contains(['\\', '"', '\n']), "every odd name is in this list: {plain:?}");
+            plain
+        }
+    };
+    written.to_owned()
+}
+
+/// `ms-seq`.
+type Id = (u64, u64);
+
+fn id(text: &str) -> Id {
+    let (ms, seq) = text.split_once('-').expect("an ID has a dash");
+    (ms.parse().expect("a number"), seq.parse().expect("a number"))
+}
+
+/// The fields of a reply by name.
+type Fields = HashMap<String, Value>;
+
+fn field<T: FromRedisValue>(fields: &Fields, name: &str) -> Option<T> {
+    redis::from_redis_value(fields.get(name)?.clone()).expect("the field is of this type")
+}
+
+fn must<T: FromRedisValue>(fields: &Fields, name: &str) -> T {
+    redis::from_redis_value(fields[name].clone()).expect("the field is of this type")
+}
+
+/// Every series that there must be, each with the least and the largest value that is right.
+type Expected = BTreeMap<String, (f64, f64)>;
+
+/// What a series would be at the time of this reading: exact, but for what changes with time.
+#[derive(Debug, Default)]
+struct Truth {
+    /// Seconds since the Unix epoch, by the server's clock.
+    now: f64,
+    values: BTreeMap<String, f64>,
+}
+
+impl Truth {
+    /// Reads everything, and counts it one by one.
+    async fn read(talk: &mut Talk) -> Self {
+        let (seconds, micros): (f64, f64) = talk.ask(&["TIME"]).await;
+        let mut truth = Self { now: seconds + micros / 1e6, ..Self::default() };
+        let mut keys: Vec<Vec<u8>> = talk.ask(&["KEYS", "*"]).await;
+        keys.sort();
+        for key in keys {
+            let kind: String = talk.ask(&[b"TYPE", key.as_slice()]).await;
+            if kind == "stream" {
+                truth.read_stream(talk, &key).await;
+            }
+        }
+        truth
+    }
+
+    async fn read_stream(&mut self, talk: &mut Talk, key: &[u8]) {
+        let entries: Vec<(String, Value)> = talk.ask(&[&b"XRANGE"[..], key, b"-", b"+"]).await;
+        let entries: Vec<Id> = entries.iter().map(|(text, _)| id(text)).collect();
+        let stream: Fields = talk.ask(&[&b"XINFO"[..], b"STREAM", key]).await;
+        let groups: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"GROUPS", key]).await;
+        let shown = label(key);
+        let mut put = |name: &str, value: Option<f64>| {
+            let name = format!("redis_stream_{name}");
+            self.values.extend(value.map(|value| (series::stream(&name, &shown), value)));
+        };
+        put("up", Some(1.0));
+        put("length", Some(entries.len() as f64));
+        put("groups", Some(groups.len() as f64));
+        put("entries_added_total", field(&stream, "entries-added"));
+        put("first_entry_timestamp_seconds", entries.first().and_then(|id| timestamp(*id)));
+        put(
+            "last_generated_id_timestamp_seconds",
+            timestamp(id(&must::<String>(&stream, "last-generated-id"))),
+        );
+        for group in &groups {
+            self.read_group(talk, key, &entries, group).await;
+        }
+    }
+
+    async fn read_group(&mut self, talk: &mut Talk, key: &[u8], entries: &[Id], fields: &Fields) {
+        let name: Vec<u8> = must(fields, "name");
+        let pending: Vec<(String, Vec<u8>, f64, f64)> =
+            talk.ask(&[&b"XPENDING"[..], key, &name, b"-", b"+", b"100000"]).await;
+        let consumers: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"CONSUMERS", key, &name]).await;
+        let delivered = id(&must::<String>(fields, "last-delivered-id"));
+        let ahead: Vec<Id> = entries.iter().copied().filter(|id| *id > delivered).collect();
+        let gone = pending.iter().filter(|(text, ..)| entries.first().is_none_or(|first| id(text) < *first));
+        let (now, shown) = (self.now, label(key));
+        let mut put = |metric: &str, value: Option<f64>| {
+            let metric = format!("redis_stream_group_{metric}");
+            self.values.extend(value.map(|value| (group(&metric, &shown, &label(&name)), value)));
+        };
+        for metric in ["lag", "lag_min", "lag_max"] {
+            put(metric, Some(ahead.len() as f64));
+        }
+        put("lag_seconds", ahead.first().map_or(Some(0.0), |id| age(*id, now)));
+        put("last_delivered_id_age_seconds", age(delivered, now));
+        put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
+        put("messages_pending", Some(pending.len() as f64));
+        let oldest = pending.first();
+        put("oldest_pending_age_seconds", oldest.map_or(Some(0.0), |(text, ..)| age(id(text), now)));
+        put("oldest_pending_idle_seconds", Some(oldest.map_or(0.0, |(_, _, idle_ms, _)| idle_ms / 1e3)));
+        put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
+        put("pending_orphaned", Some(gone.count() as f64));
+        put("consumers", Some(consumers.len() as f64));
+        for fields in &consumers {
+            let consumed_by = label(&must::<Vec<u8>>(fields, "name"));
+            let mut put = |metric: &str, value: Option<f64>| {
+                let metric = format!("redis_stream_group_consumer_{metric}");
+                let series = consumer(&metric, &shown, &label(&name), &consumed_by);
+                self.values.extend(value.map(|value| (series, value)));
+            };
+            put("messages_pending", Some(must(fields, "pending")));
+            put("idle_seconds", Some(must::<f64>(fields, "idle") / 1e3));
+            let inactive = field::<f64>(fields, "inactive").filter(|ms| *ms >= 0.0);
+            put("inactive_seconds", inactive.map(|ms| ms / 1e3));
+        }
+    }
+
+    /// What must lie between two readings.
+    fn until(self, later: &Self) -> Expected {
+        assert!(self.values.keys().eq(later.values.keys()), "nothing was changed between the readings");
+        self.values
+            .into_iter()
+            .map(|(series, least)| (series.clone(), (least, later.values[&series])))
+            .collect()
+    }
+}
+
+/// IDs of the tests are from now, or far too small to be a time.
+fn timestamp((ms, _): Id) -> Option<f64> {
+    (ms > 1_000_000).then_some(ms as f64 / 1e3)
+}
+
+fn age(id: Id, now: f64) -> Option<f64> {
+    timestamp(id).map(|time| (now - time).max(0.0))
+}
+
+fn of_streams(metrics: &Metrics) -> Metrics {
+    metrics
+        .iter()
+        .filter(|(series, _)| series.starts_with("redis_stream_"))
+        .map(|(s, v)| (s.clone(), *v))
+        .collect()
+}
+
+async fn polled(exporter: &Exporter) -> Metrics {
+    wait_for(SOON, "the target is polled", async || {
+        let metrics = exporter.metrics().await;
+        if metrics[TARGET_UP] == 1.0 { Ok(metrics) } else { Err(exporter.stderr()) }
+    })
+    .await
+}
+
+fn assert_is(found: &Metrics, expected: &Expected) {
+    /// Half of what six decimals can tell, and of what a double can.
+    const ROUNDING: f64 = 2e-6;
+    let (found_names, names): (BTreeSet<_>, BTreeSet<_>) =
+        (found.keys().collect(), expected.keys().collect());
+    assert_eq!(found_names.difference(&names).collect::<Vec<_>>(), Vec::<&&String>::new(), "not expected");
+    assert_eq!(names.difference(&found_names).collect::<Vec<_>>(), Vec::<&&String>::new(), "not found");
+    let wrong: Vec<_> = expected
+        .iter()
+        .filter(|(series, (least, most))| !(least - ROUNDING..=most + ROUNDING).contains(&found[*series]))
+        .map(|(series, range)| format!("{series} is {}, not in {range:?}", found[series]))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
+    for_each_server(async |server| {
+        let mut talk = Talk::to(&server).await;
+        fill(&mut talk).await;
+        let before = Truth::read(&mut talk).await;
+        let url = server.url();
+        let exporter = serving(&format!(
+            "{ONCE}targets: [{{name: t, url: '{url}', streams: [
+                {{key: orders, groups: {{include: [behind, done, '*']}}}}, {{key: '*'}}]}}]"
+        ))
+        .await;
+        let found = of_streams(&polled(&exporter).await);
+        let after = Truth::read(&mut talk).await;
+        let mut expected = before.until(&after);
+        for name in ["behind", "done"] {
+            expected.insert(group("redis_stream_group_up", "orders", name), (1.0, 1.0));
+        }
+        assert_is(&found, &expected);
+        assert_no_family_is_left_out(&found, server.program());
+    })
+    .await;
+}
+
+/// What a server does not tell is absent, not 0; all the rest has been compared above.
+fn assert_no_family_is_left_out(found: &Metrics, program: &Program) {
+    let is_old = program.kind == Kind::Redis && program.version < (7, 0, 0);
+    let lacks_inactive = program.kind == Kind::Redis && program.version < (7, 2, 0);
+    for family in FAMILIES {
+        let is_absent = match family.name {
+            "redis_stream_entries_added_total" | "redis_stream_group_entries_read" => is_old,
+            "redis_stream_group_consumer_inactive_seconds" => lacks_inactive,
+            _ => false,
+        };
+        assert_eq!(named(found, family.name).is_empty(), is_absent, "{}", family.name);
+    }
+}
+
+#[tokio::test]
+async fn lag_stays_exact_while_groups_read_and_entries_come_and_go() {
+    for_each_server(async |server| {
+        let mut talk = Talk::to(&server).await;
+        fill(&mut talk).await;
+        let url = server.url();
+        let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{url}'}}]")).await;
+        polled(&exporter).await;
+        for step in [
+            "XREADGROUP GROUP behind b1 COUNT 3 STREAMS orders >\nXADD orders * n 21\nXADD trimmed * n 11",
+            "XREADGROUP GROUP g c COUNT 1 STREAMS deleted-ahead >\nXREADGROUP GROUP g c STREAMS trimmed >",
+            "XTRIM orders MAXLEN 8\nXADD emptied * n 11\nXADD emptied * n 12\nXDEL explicit 7-1",
+            "XREADGROUP GROUP middle m COUNT 2 STREAMS orders >\nXREADGROUP GROUP g c COUNT 1 STREAMS emptied >",
+        ] {
+            talk.tell(step).await;
+            let truth = Truth::read(&mut talk).await;
+            let lags = |all: &BTreeMap<String, f64>| named(all, "redis_stream_group_lag");
+            wait_for(SOON, "each lag is the true one", async || {
+                let metrics = exporter.metrics().await;
+                let (found, expected) = (lags(&metrics), lags(&truth.values));
+                if found == expected { Ok(()) } else { Err(format!("{step}: {found:#?} for {expected:#?}")) }
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_gzipped_page_is_the_plain_one() {
+    let server = Server::start(newest(), &[]).await;
+    let mut talk = Talk::to(&server).await;
+    fill(&mut talk).await;
+    let url = server.url();
+    let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{url}'}}]")).await;
+    polled(&exporter).await;
+
+    let plain = exporter.get("/metrics").await;
+    let gzipped = http::get_with(exporter.address, "/metrics", &[("accept-encoding", "gzip")]).await;
+    assert_eq!((plain.header("content-encoding"), gzipped.header("content-encoding")), (None, Some("gzip")));
+    for response in [&plain, &gzipped] {
+        assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    }
+    assert!(gzipped.body.len() * 2 < plain.body.len(), "{} of {}", gzipped.body.len(), plain.body.len());
+    // The exporter's own counters go on from scrape to scrape.
+    let streams = |text: &str| text.split_once("# HELP process_").expect("it has own metrics").0.to_owned();
+    assert_eq!(streams(&gzipped.text()), streams(&plain.text()));
+    let names = |text: &str| metrics::parse(text).into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&gzipped.text()), names(&plain.text()));
+}
+
+#[tokio::test]
+async fn promtool_finds_nothing_to_complain_of() {
+    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = [brought].into_iter().chain(env::split_paths(&path));
+    let promtool = folders.map(|folder| folder.join("promtool")).find(|program| program.is_file());
+    let is_required = env::var("STREAMGAUGE_REQUIRE_PEERS").is_ok_and(|names| names.contains("promtool"));
+    let Some(promtool) = promtool else {
+        assert!(!is_required, "promtool is required and missing; run `make peers`");
+        eprintln!("not checked: there is no promtool; `make peers` brings it");
+        return;
+    };
+    let server = Server::start(newest(), &[]).await;
+    fill(&mut Talk::to(&server).await).await;
+    let url = server.url();
+    let exporter = serving(&format!(
+        "{ONCE}targets: [{{name: t, url: '{url}', labels: {{team: 'a \"b\" \\c'}}, streams: [
+            {{key: orders, groups: {{include: [behind, missing]}}}}, {{key: absent}}, {{key: '*'}}]}}]"
+    ))
+    .await;
+    polled(&exporter).await;
+    let text = exporter.get("/metrics").await.text();
+    let mut promtool = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool runs");
+    promtool.stdin.take().expect("stdin is piped").write_all(text.as_bytes()).expect("it reads");
+    let output = promtool.wait_with_output().expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&said)), (Some(0), "".into()));
+}
+
+#[tokio::test]
+async fn the_minimal_acl_is_enough_for_everything() {
+    for_each_server(async |server| {
+        let mut talk = Talk::to(&server).await;
+        fill(&mut talk).await;
+        // Before 7.0 there are no key permissions for reading alone.
+        let is_old = server.program().kind == Kind::Redis && server.program().version < (7, 0, 0);
+        let keys = if is_old { "~*" } else { "%R~*" };
+        talk.tell(&format!(
+            "ACL SETUSER mon reset on >pw {keys} +xinfo|stream +xinfo|groups +xinfo|consumers +xpending +xrange \
+             +scan +time"
+        ))
+        .await;
+        let config = ConfigFile::new(&format!(
+            "{QUICK}targets: [{{name: t, url: '{}', username: mon, password_file: password}}]",
+            server.url()
+        ));
+        config.put("password", "pw\n");
+        let exporter = config.serve().serving().await;
+        wait_until(SOON, "there were some polls, and SCANs", async || {
+            let metrics = exporter.metrics().await;
+            metrics[&polls("ok")] >= 4.0
+                && metrics[r#"streamgauge_redis_commands_total{command="scan",target="t"}"#] >= 3.0
+        })
+        .await;
+        let found = exporter.metrics().await;
+        let wrong: Metrics = named(&found, "streamgauge_poll_errors_total")
+            .into_iter()
+            .chain([(polls("partial"), found[&polls("partial")]), (polls("failed"), found[&polls("failed")])])
+            .filter(|(_, count)| *count > 0.0)
+            .collect();
+        assert_eq!(wrong, Metrics::new(), "{}", exporter.stderr());
+        // The same series as with every permission there is.
+        let as_default = serving(&format!("{ONCE}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+        let names = |metrics: &Metrics| of_streams(metrics).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&polled(&as_default).await));
+        assert!(!exporter.stderr().contains("WARN"), "{}", exporter.stderr());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_database_of_the_url_is_polled_and_no_other() {
+    for_each_server(async |server| {
+        let (url, mut third) = (server.url(), Talk::at(&format!("{}/3", server.url())).await);
+        Talk::to(&server).await.tell("XADD in-db-0 * f v").await;
+        third.tell("XADD in-db-3 * f v\nXGROUP CREATE in-db-3 g 0").await;
+        let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{url}/3'}}]")).await;
+        let found = polled(&exporter).await;
+        let ups = named(&found, "redis_stream_up");
+        assert_eq!(
+            ups.keys().collect::<Vec<_>>(),
+            [r#"redis_stream_up{target="t",db="db3",stream="in-db-3"}"#]
+        );
+        let lag = r#"redis_stream_group_lag{target="t",db="db3",stream="in-db-3",group="g"}"#;
+        assert_eq!(found[lag], 1.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_file_the_target_is_named_after_its_server() {
+    for_each_program(async |program| {
+        let server = Server::start(program, &["--requirepass", "pass word"]).await;
+        let address = server.address();
+        Talk::at(&format!("redis://:pass%20word@{address}/1"))
+            .await
+            .tell("XADD orders * f v\nXADD b * f v")
+            .await;
+        let url = format!("redis://:pass%20word@{address}/1");
+        let flags = ["--redis-url", &url, "--stream", "orders", "--stream", "a*", "--interval", "300ms"];
+        let exporter = support::program::Streamgauge::serve().args(flags).serving().await;
+        let up = format!(r#"redis_stream_up{{target="{address}/1",db="db1",stream="orders"}}"#);
+        let found = wait_for(SOON, "the stream is there", async || {
+            let found = exporter.metrics().await;
+            if found.contains_key(&up) { Ok(found) } else { Err(exporter.stderr()) }
+        })
+        .await;
+        assert_eq!(named(&found, "redis_stream_up"), Metrics::from([(up.clone(), 1.0)]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn targets_have_their_own_labels_and_can_be_scraped_one_by_one() {
+    let (one, two) = (Server::start(newest(), &[]).await, Server::start(newest(), &[]).await);
+    Talk::to(&one).await.tell("XADD orders * f v\nXGROUP CREATE orders g 0").await;
+    Talk::to(&two).await.tell("XADD orders * f v\nXADD orders * f v").await;
+    let exporter = serving(&format!(
+        "{ONCE}targets:
+           - {{name: one, url: '{}', labels: {{team: billing, zone: 'a\"b'}}}}
+           - {{name: two, url: '{}', labels: {{zone: '', team: shop}}}}",
+        one.url(),
+        two.url()
+    ))
+    .await;
+    wait_until(SOON, "both are polled", async || {
+        let metrics = exporter.metrics().await;
+        ["one", "two"]
+            .iter()
+            .all(|name| metrics[&format!(r#"streamgauge_target_up{{target="{name}"}}"#)] == 1.0)
+    })
+    .await;
+    let all = exporter.metrics().await;
+    let of_one = r#"target="one",db="db0",stream="orders",team="billing",zone="a\"b"}"#;
+    let of_two = r#"target="two",db="db0",stream="orders",team="shop",zone=""}"#;
+    assert_eq!(all[&format!("redis_stream_length{{{of_one}")], 1.0);
+    assert_eq!(all[&format!("redis_stream_length{{{of_two}")], 2.0);
+    let lag = r#"redis_stream_group_lag{target="one",db="db0",stream="orders",group="g",team="billing",zone="a\"b"}"#;
+    assert_eq!(all[lag], 1.0);
+
+    let only_two = exporter.get("/metrics?target=two").await;
+    assert_eq!(only_two.status, 200);
+    let only_two = metrics::parse(&only_two.text());
+    let with_target = |metrics: &Metrics, name: &str| {
+        let label = format!(r#"target="{name}""#);
+        metrics.keys().filter(|series| series.contains(&label)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(with_target(&only_two, "two"), with_target(&all, "two"));
+    assert_eq!(with_target(&only_two, "two").len(), only_two.len(), "nothing else is there");
+
+    let nobody = exporter.get("/metrics?target=three").await;
+    assert_eq!((nobody.status.as_u16(), nobody.text().as_str()), (404, "there is no target \"three\"\n"));
+}
+
+#[tokio::test]
+async fn what_is_excluded_is_not_exported() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&mut Talk::to(&server).await).await;
+    let exporter = serving(&format!(
+        "{ONCE}targets: [{{name: t, url: '{}'}}]
+metrics: {{exclude: ['redis_stream_group_consumer_*', redis_stream_length, 'streamgauge_redis_*', 'process_*']}}",
+        server.url()
+    ))
+    .await;
+    polled(&exporter).await;
+    let text = exporter.get("/metrics").await.text();
+    for absent in ["redis_stream_group_consumer_", "redis_stream_length", "streamgauge_redis_", "process_"] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+    let found = metrics::parse(&text);
+    for there in
+        [stream("redis_stream_groups", "orders"), group("redis_stream_group_consumers", "orders", "behind")]
+    {
+        assert!(found.contains_key(&there), "{there}");
+    }
+    let gzipped = http::get_with(exporter.address, "/metrics", &[("accept-encoding", "gzip")]).await.text();
+    assert_eq!(
+        metrics::parse(&gzipped).into_keys().collect::<Vec<_>>(),
+        found.into_keys().collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn the_pages_beside_the_metrics() {
+    let server = Server::start(newest(), &[]).await;
+    let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+    polled(&exporter).await;
+    assert_eq!(exporter.get("/-/healthy").await.text(), "healthy\n");
+    assert_eq!(exporter.get("/-/ready").await.text(), "ready\n");
+    let landing = exporter.get("/").await;
+    assert_eq!(landing.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(landing.text().contains("href=\"/metrics\"") || landing.text().contains("href=\"metrics\""));
+    assert_eq!(exporter.get("/nowhere").await.status, 404);
+    let found = exporter.metrics().await;
+    assert_eq!(found[r#"streamgauge_http_requests_total{code="200",route="/-/ready"}"#], 1.0);
+    assert_eq!(found[&errors("protocol")], 0.0);
+}

@@ -1,0 +1,50 @@
+//! Commands to a server, over one connection. A refused command is a failure of the test.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, ToRedisArgs};
+
+use super::server::{Server, connect};
+
+/// A connection that sends commands as a test writes them.
+#[derive(Clone, Debug)]
+pub struct Talk(MultiplexedConnection);
+
+impl Talk {
+    /// To this server, as the default user without a password.
+    pub async fn to(server: &Server) -> Self {
+        Self(server.connection().await)
+    }
+
+    /// To a URL, which may hold a user, a password and a database.
+    pub async fn at(url: &str) -> Self {
+        Self(connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}")))
+    }
+
+    /// Sends a command, part by part, and returns its reply.
+    pub async fn ask<T: FromRedisValue>(&mut self, parts: &[impl ToRedisArgs]) -> T {
+        let mut command = Cmd::new();
+        for part in parts {
+            command.arg(part);
+        }
+        let shown = String::from_utf8_lossy(&command.get_packed_command()).replace("\r\n", " ");
+        command.query_async(&mut self.0).await.unwrap_or_else(|error| panic!("{shown}: {error}"))
+    }
+
+    /// Sends commands written as in redis-cli, one a line, without quotes.
+    pub async fn tell(&mut self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let parts: Vec<_> = line.split_whitespace().collect();
+            let _: redis::Value = self.ask(&parts).await;
+        }
+    }
+
+    /// How often the server was sent a command: `calls("scan")`, `calls("xinfo|consumers")`.
+    pub async fn calls(&mut self, command: &str) -> u64 {
+        let info: String = self.ask(&["INFO", "commandstats"]).await;
+        let prefix = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.map_or(0, |line| {
+            line.split(',').next().and_then(|calls| calls.parse().ok()).expect("calls are a number")
+        })
+    }
+}
