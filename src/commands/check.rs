@@ -50,7 +50,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
 }
 
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<String> {
-    let layout = Arc::new(Layout::new(|_| false, config.metrics.consumer_max_idle));
+    let layout = Arc::new(Layout::new(|_| true, config.metrics.consumer_max_idle));
     let metrics = SelfMetrics::new(std::time::Duration::ZERO, &[])?.for_target(&target.name, &[]);
     let state = Arc::new(watch::Sender::new(State::default()));
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);

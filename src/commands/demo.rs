@@ -188,7 +188,11 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             payload_budget: 16 * 1024 * 1024,
         },
         targets: vec![target],
-        metrics: Metrics { exclude: Vec::new(), consumer_max_idle: Duration::from_secs(24 * 3_600) },
+        metrics: Metrics {
+            exclude: Vec::new(),
+            consumer_max_idle: Duration::from_secs(24 * 3_600),
+            redis_exporter_compat: false,
+        },
     }
 }
 

@@ -15,6 +15,7 @@ use crate::cli;
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
+use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
@@ -58,6 +59,9 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     let label_names: Vec<_> = label_names.into_iter().map(String::as_str).collect();
     let metrics =
         SelfMetrics::new(unix_time(), &label_names).context("cannot register the exporter's own metrics")?;
+    if config.metrics.redis_exporter_compat {
+        metrics.add_redis_up().context("cannot register redis_up")?;
+    }
     let (site, mut tasks) = start(config, metrics.clone());
     let router = Arc::new(router(Arc::new(site)));
     for route in router.patterns() {
@@ -82,8 +86,12 @@ struct Site {
 /// Starts a task for each target.
 fn start(config: Config, metrics: SelfMetrics) -> (Site, JoinSet<()>) {
     let excluded = config.metrics.exclude;
-    let is_excluded = |name: &str| excluded.iter().any(|glob| glob.matches(name.as_bytes()));
-    let layout = Arc::new(Layout::new(is_excluded, config.metrics.consumer_max_idle));
+    let has_foreign = config.metrics.redis_exporter_compat;
+    let is_exported = |family: &Family| {
+        let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
+        !is_excluded && (has_foreign || family.origin == Origin::Own)
+    };
+    let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
     let mut tasks = JoinSet::new();
     let mut targets = Vec::new();
     for target in config.targets {

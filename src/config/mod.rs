@@ -170,4 +170,6 @@ pub struct Metrics {
     pub exclude: Vec<Glob>,
     /// A consumer idle longer than this, with nothing pending, has no series.
     pub consumer_max_idle: Duration,
+    /// Whether the series are exported too that redis_exporter has and we would not.
+    pub redis_exporter_compat: bool,
 }

@@ -89,5 +89,6 @@ fn metrics(section: &Section<'_>) -> Metrics {
             .key("consumer_max_idle")
             .duration(Duration::ZERO)
             .unwrap_or(CONSUMER_MAX_IDLE),
+        redis_exporter_compat: section.key("redis_exporter_compat").boolean().unwrap_or(false),
     }
 }

@@ -26,13 +26,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// All families but those that `is_excluded` by name. A consumer that is idle longer than
+    /// The families that `is_exported` selects. A consumer that is idle longer than
     /// `consumer_max_idle`, with nothing pending, has no series.
     #[must_use]
-    pub fn new(is_excluded: impl Fn(&str) -> bool, consumer_max_idle: Duration) -> Self {
+    pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
         Self {
-            is_exported: FAMILIES.iter().map(|family| !is_excluded(family.name)).collect(),
+            is_exported: FAMILIES.iter().map(is_exported).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(family.header().as_bytes())).collect(),
             consumer_max_idle,
         }
@@ -231,7 +231,10 @@ impl<'a> Lines<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag::report::{GroupValues, Lag, OldestPending, Retention, StreamValues};
+    use crate::exposition::definitions::Origin;
+    use crate::lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
+    use crate::snapshot::facts::RadixTree;
+    use crate::snapshot::id::StreamId;
     use crate::snapshot::name::Name;
     use std::io::Read as _;
 
@@ -248,6 +251,7 @@ mod tests {
         GroupValues {
             lag,
             lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
+            last_delivered_id: StreamId::new(1_700_000_000_123, 4),
             last_delivered_id_age: None,
             entries_read: None,
             messages_pending: 1,
@@ -274,6 +278,8 @@ mod tests {
             entries_added: None,
             first_entry: Some(Duration::from_millis(1_700_000_000_250)),
             last_generated: None,
+            ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
+            radix_tree: RadixTree { keys: 1, nodes: 2 },
         };
         let read = StreamReport { key: Name::from(&b"a\"\n\xff"[..]), values: Some(stream_values), groups };
         let missing = StreamReport { key: Name::from("missing"), values: None, groups: Vec::new() };
@@ -291,9 +297,13 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn is_own_and_no_consumer(family: &Family) -> bool {
+        family.origin == Origin::Own && !family.name.contains("consumer")
+    }
+
     #[test]
     fn what_is_not_known_is_absent() {
-        let layout = Layout::new(|name| name.contains("consumer"), Duration::from_secs(86_400));
+        let layout = Layout::new(is_own_and_no_consumer, Duration::from_secs(86_400));
         let text = plain(&layout, &[rendered(&layout, "t", "x")]);
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         insta::assert_snapshot!(samples.join("\n"), @r#"
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
-        let layout = Layout::new(|name| !name.contains("consumer_idle"), Duration::from_secs(86_400));
+        let layout = Layout::new(|family| family.name.contains("consumer_idle"), Duration::from_secs(86_400));
         let text = plain(&layout, &[rendered(&layout, "t", "x")]);
         insta::assert_snapshot!(text, @r#"
         # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
@@ -334,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
-        let layout = Layout::new(|_| false, Duration::from_secs(86_400));
+        let layout = Layout::new(|_| true, Duration::from_secs(86_400));
         let targets = [rendered(&layout, "a", "x"), rendered(&layout, "b", "y")];
         let text = plain(&layout, &targets);
         for family in FAMILIES {

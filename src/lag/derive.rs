@@ -9,7 +9,7 @@ use crate::lag::inquiry::{Inquiry, OpenGroup, OpenStream};
 use crate::lag::loss::Gone;
 use crate::lag::memory::{GroupMemory, StreamMemory};
 use crate::lag::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamReport,
+    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
     StreamValues,
 };
 use crate::lag::settle::MAX_ORPHANS;
@@ -103,6 +103,13 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
         entries_added,
         first_entry: facts.first.and_then(|id| timestamp(id, facts.time)),
         last_generated: timestamp(facts.last_generated, facts.time),
+        ids: StreamIds {
+            first: facts.first,
+            last: facts.last,
+            last_generated: facts.last_generated,
+            max_deleted: facts.max_deleted,
+        },
+        radix_tree: facts.radix_tree,
     };
     let consumers_of: Vec<_> = stream.groups.iter_mut().map(|open| open.consumers.take()).collect();
     let stream = &*stream;
@@ -135,6 +142,7 @@ fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     GroupValues {
         lag,
         lag_seconds,
+        last_delivered_id: place,
         last_delivered_id_age: age(place, facts.time),
         entries_read: group.entries_read,
         messages_pending: group.pending,

@@ -143,6 +143,7 @@ fn is_small(step_back: u64, shown: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::facts::RadixTree;
     use std::time::Duration;
 
     #[test]
@@ -168,6 +169,7 @@ mod tests {
                 max_deleted: None,
                 group_count: 0,
                 entry_bytes: 0,
+                radix_tree: RadixTree::default(),
                 groups: Vec::new(),
             };
             assert_eq!(memory.entries_added(&facts, Epoch(epoch)), Some(expected), "{read} on {epoch}");

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::snapshot::facts::{GroupFacts, StreamFacts};
+use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
@@ -256,6 +256,7 @@ impl Model {
             max_deleted: counted.then_some(self.max_deleted),
             group_count: groups.len() as u64,
             entry_bytes: 100,
+            radix_tree: RadixTree::default(),
             groups,
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::snapshot::facts::RadixTree;
+use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 
 /// What was found out about a target in one poll.
@@ -40,6 +42,23 @@ pub struct StreamValues {
     pub first_entry: Option<Duration>,
     /// When the newest ID was made, likewise. Source: XINFO STREAM last-generated-id.
     pub last_generated: Option<Duration>,
+    /// The IDs themselves.
+    pub ids: StreamIds,
+    /// How the server stores the stream.
+    pub radix_tree: RadixTree,
+}
+
+/// The IDs that XINFO STREAM tells of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamIds {
+    /// Of the first entry; `None` if the stream is empty.
+    pub first: Option<StreamId>,
+    /// Of the last entry; `None` if the stream is empty.
+    pub last: Option<StreamId>,
+    /// last-generated-id.
+    pub last_generated: StreamId,
+    /// max-deleted-entry-id; `None` before server 7.0.
+    pub max_deleted: Option<StreamId>,
 }
 
 /// One group.
@@ -63,6 +82,8 @@ pub struct GroupValues {
     /// Age of the oldest entry not delivered yet; zero if there is none; `None` while that entry is not
     /// known, or if its ID is no time stamp.
     pub lag_seconds: Option<Duration>,
+    /// last-delivered-id. Source: XINFO GROUPS.
+    pub last_delivered_id: StreamId,
     /// Age of last-delivered-id. `None` if it is no time stamp (`0-0` among others). Source: XINFO GROUPS.
     pub last_delivered_id_age: Option<Duration>,
     /// The server's entries-read. `None` before server 7.0, and where the server does not know it.

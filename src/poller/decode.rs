@@ -9,7 +9,7 @@ use std::vec;
 
 use redis::Value;
 
-use crate::snapshot::facts::{GroupFacts, StreamFacts};
+use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{ConsumerFacts, Entries, PendingEntry};
@@ -31,6 +31,7 @@ pub(super) struct XinfoStream {
     pub(super) last: Option<StreamId>,
     pub(super) entries_added: Option<u64>,
     pub(super) max_deleted: Option<StreamId>,
+    pub(super) radix_tree: RadixTree,
     /// Size of the larger of the first and the last entry in the reply, in bytes.
     pub(super) entry_bytes: u64,
     /// Size of both.
@@ -103,6 +104,8 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
         match field.as_slice() {
             b"length" => (stream.length, has_length) = (count(value)?, true),
             b"groups" => stream.groups = count(value)?,
+            b"radix-tree-keys" => stream.radix_tree.keys = count(value)?,
+            b"radix-tree-nodes" => stream.radix_tree.nodes = count(value)?,
             b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(&value)?, true),
             b"entries-added" => stream.entries_added = Some(count(value)?),
             b"max-deleted-entry-id" => stream.max_deleted = Some(id(&value)?),
@@ -153,6 +156,7 @@ pub(super) fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
         max_deleted,
         group_count: groups.len() as u64,
         entry_bytes: first.map_or(0, |(_, size)| size),
+        radix_tree: RadixTree::default(),
         groups,
     })
 }
@@ -442,6 +446,7 @@ mod tests {
                 last: Some(millis(5)),
                 entries_added: since_7_0(5),
                 max_deleted: (!is_6_2(name)).then_some(millis(4)),
+                radix_tree: RadixTree { keys: 1, nodes: 2 },
                 entry_bytes: stream.entry_bytes,
                 payload_bytes: stream.payload_bytes,
             };

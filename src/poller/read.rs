@@ -196,6 +196,7 @@ fn facts(
         max_deleted: stream.max_deleted,
         group_count: stream.groups,
         entry_bytes: stream.entry_bytes,
+        radix_tree: stream.radix_tree,
         groups: Vec::new(),
     };
     Ok(Ok(Said { facts, groups, payload_bytes: stream.payload_bytes }))

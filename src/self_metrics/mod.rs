@@ -19,6 +19,8 @@ use crate::self_metrics::labels::{Command, Limited, PollResult, Reason};
 pub struct SelfMetrics {
     registry: Registry,
     target_up: IntGaugeVec,
+    /// The same as `target_up`, by the name that redis_exporter has for it.
+    redis_up: IntGaugeVec,
     node_up: IntGaugeVec,
     poll_duration: HistogramVec,
     polls: IntCounterVec,
@@ -46,6 +48,10 @@ impl SelfMetrics {
                 "streamgauge_target_up",
                 "1 if every node of the target answered in the last poll, 0 if not.",
                 &["target"],
+            )?,
+            redis_up: IntGaugeVec::new(
+                Opts::new("redis_up", "1 if every node of the target answered in the last poll, 0 if not."),
+                &register.labels(&["target"]),
             )?,
             node_up: register.gauges(
                 "streamgauge_node_up",
@@ -111,6 +117,15 @@ impl SelfMetrics {
         };
         register.process(started)?;
         Ok(metrics)
+    }
+
+    /// Exports `redis_up` as well.
+    ///
+    /// # Errors
+    ///
+    /// If it was exported already.
+    pub fn add_redis_up(&self) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(self.redis_up.clone()))
     }
 
     /// Makes a route present, as 0.
@@ -198,6 +213,7 @@ impl TargetMetrics {
 
     /// Whether every node answered in the last poll.
     pub fn set_up(&self, up: bool) {
+        self.all.redis_up.with_label_values(&self.values(None)).set(i64::from(up));
         self.all.target_up.with_label_values(&self.values(None)).set(i64::from(up));
     }
 

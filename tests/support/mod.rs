@@ -8,6 +8,7 @@
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
+//! | [`peers`] | programs that the exporter is held against |
 //! | [`polled`] | a target inside the test, which polls when it is told to |
 //! | [`whole`] | streams and groups read as a whole, to hold numbers against |
 //! | [`series`] | the names of series that tests look for |
@@ -27,6 +28,7 @@ pub mod config;
 pub mod http;
 pub mod impostor;
 pub mod metrics;
+pub mod peers;
 pub mod polled;
 pub mod program;
 pub mod series;

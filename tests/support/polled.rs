@@ -31,7 +31,7 @@ impl Polled {
             streams.join(", ")
         );
         let Config { poll, mut targets, .. } = from_text("test", &text, Path::new("."), &|_| None).unwrap();
-        let layout = Arc::new(Layout::new(|_| false, Duration::MAX));
+        let layout = Arc::new(Layout::new(|_| true, Duration::MAX));
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         let state = Arc::new(watch::Sender::new(State::default()));
         let target = Target::new(targets.remove(0), poll, layout, metrics.for_target("t", &[]), state);
