@@ -40,6 +40,8 @@ enum Ids {
 struct Story {
     server: Server,
     connection: MultiplexedConnection,
+    /// A replica that is polled in place of the server.
+    replica: Option<Server>,
     polled: Polled,
     rng: Rng,
     ids: [Ids; 2],
@@ -64,6 +66,7 @@ impl Story {
         Self {
             connection: server.connection().await,
             polled: Polled::new(&server, &STREAMS, ""),
+            replica: None,
             server,
             rng,
             ids,
@@ -74,6 +77,22 @@ impl Story {
             exact: 0,
             readings: 0,
         }
+    }
+
+    /// The same, polled through a replica.
+    async fn begin_on_replica(program: &'static Program, seed: u64) -> Self {
+        let mut story = Self::begin(program, seed, false).await;
+        let replica = Server::start(program, &[]).await;
+        let port = story.server.port().to_string();
+        let _: () = replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        wait_for(Duration::from_secs(20), "the replica to be in step", async || {
+            let info: String = replica.command(&["INFO", "replication"]).await;
+            if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
+        })
+        .await;
+        story.polled = Polled::with_role(&replica, "replica", &STREAMS, "");
+        story.replica = Some(replica);
+        story
     }
 
     async fn wholes(&mut self) -> [Whole; 2] {
@@ -145,6 +164,8 @@ impl Story {
             }
             91..=92 => self.send(&["XGROUP", "SETID", stream, group, &entry]).await,
             93..=94 => self.send(&["XGROUP", "DESTROY", stream, group]).await,
+            // A replica would have to begin anew.
+            95..=97 if self.replica.is_some() => {}
             95..=96 => self.send(&["DEBUG", "RELOAD"]).await,
             97 => self.restart().await,
             _ => self.send(&["DEL", stream]).await,
@@ -174,6 +195,11 @@ impl Story {
     }
 
     async fn poll(&mut self) -> (Arc<Report>, Duration, Duration) {
+        if self.replica.is_some() {
+            let reached: u32 =
+                cmd("WAIT").arg(1).arg(20_000).query_async(&mut self.connection).await.unwrap();
+            assert_eq!(reached, 1, "the replica is in step");
+        }
         let began = self.server_time().await;
         let target = &mut self.polled.target;
         // The first poll after a restart finds the connection broken.
@@ -205,6 +231,8 @@ impl Story {
                 let sent = &self.sent[self.sent.len().saturating_sub(20)..];
                 let context = format!("{} {name} at {place}: {values:?}\n{whole:?}\n{sent:#?}", STREAMS[at]);
                 self.hold_lag(whole, *place, values, &context);
+                let has_consumers = group.consumers.is_some();
+                assert!(!has_consumers || self.replica.is_none(), "a replica's word on consumers: {context}");
                 hold_age(whole.ahead_of(*place).next(), values, began, ended, &context);
                 hold_pending(whole, pending, values, &context);
                 let lost = self.lost.get(&(at, name)).copied().unwrap_or(0);
@@ -260,9 +288,8 @@ fn hold_pending(whole: &Whole, pending: &[StreamId], values: &GroupValues, conte
     assert_eq!(values.pending_orphaned, Some(orphaned as u64), "{context}");
 }
 
-/// Runs one story; `steps_per_poll` steps lie between two polls at most.
-async fn run(program: &'static Program, seed: u64, polls: u32, steps_per_poll: u32) -> (usize, usize) {
-    let mut story = Story::begin(program, seed, steps_per_poll == 1).await;
+/// Runs a story; `steps_per_poll` steps lie between two polls at most.
+async fn run(mut story: Story, polls: u32, steps_per_poll: u32) -> (usize, usize) {
     story.hold().await;
     for _ in 0..polls {
         for _ in 0..story.rng.u32(1..=steps_per_poll) {
@@ -279,11 +306,15 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| fastrand::u64(..1_000_000))
 }
 
-async fn run_on_every_server(polls: u32, steps_per_poll: u32) {
+async fn run_on_every_server(
+    polls: u32,
+    steps_per_poll: u32,
+    begin: impl AsyncFn(&'static Program, u64) -> Story,
+) {
     let seed = seed();
     eprintln!("STREAMGAUGE_TEST_SEED={seed}");
     for_each_program(async |program| {
-        let (exact, readings) = run(program, seed, polls, steps_per_poll).await;
+        let (exact, readings) = run(begin(program, seed).await, polls, steps_per_poll).await;
         eprintln!("{program}: {exact} of {readings} lags exact, none wrong");
         assert!(exact * 100 >= readings * 99, "{exact} of {readings}");
         assert!(readings > polls as usize, "{readings}");
@@ -293,10 +324,15 @@ async fn run_on_every_server(polls: u32, steps_per_poll: u32) {
 
 #[tokio::test]
 async fn every_value_is_right_after_every_single_step() {
-    run_on_every_server(400, 1).await;
+    run_on_every_server(400, 1, async |program, seed| Story::begin(program, seed, true).await).await;
 }
 
 #[tokio::test]
 async fn every_value_is_right_after_any_steps() {
-    run_on_every_server(250, 12).await;
+    run_on_every_server(250, 12, async |program, seed| Story::begin(program, seed, false).await).await;
+}
+
+#[tokio::test]
+async fn every_value_is_right_on_a_replica() {
+    run_on_every_server(120, 8, async |program, seed| Story::begin_on_replica(program, seed).await).await;
 }

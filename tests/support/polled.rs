@@ -24,9 +24,14 @@ pub struct Polled {
 impl Polled {
     /// The streams of `server` with these keys or globs; `poll` is further YAML of the section `poll`.
     pub fn new(server: &Server, streams: &[&str], poll: &str) -> Self {
+        Self::with_role(server, "master", streams, poll)
+    }
+
+    /// The same of a server that is to be a `master` or a `replica`.
+    pub fn with_role(server: &Server, role: &str, streams: &[&str], poll: &str) -> Self {
         let streams: Vec<_> = streams.iter().map(|key| format!("{{key: '{key}'}}")).collect();
         let text = format!(
-            "{{poll: {{discovery_interval: 1ms, {poll}}}, targets: [{{url: '{}', streams: [{}]}}]}}",
+            "{{poll: {{discovery_interval: 1ms, {poll}}}, targets: [{{url: '{}', role: {role}, streams: [{}]}}]}}",
             server.url(),
             streams.join(", ")
         );
