@@ -43,11 +43,13 @@
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
 //! | [`page`] | the landing page | std |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio; no room of the monitor |
+//! | [`clock`] | the clocks, read at the edges only | tokio |
 //! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
 //!
 //! `tests/architecture.rs` holds this table.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod exposition;

@@ -4,12 +4,13 @@
 //! report through a `watch` channel and never reach back. A target's failure touches no other target.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use crate::clock::{now, unix_time};
 use crate::config::{self, Poll};
 use crate::exposition::page::{Layout, Rendered, TargetLabels};
 use crate::lag::budget::Budget;
@@ -277,16 +278,6 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: polls are scheduled by the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the time of the last successful poll is exported")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

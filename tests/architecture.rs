@@ -45,6 +45,7 @@ const ROOMS: &[Room] = &[
         Crates::AllBut(&["redis", "tokio", "prometheus", "socket2", "clap"]),
     ),
     room("glob", Rooms::Only(&[]), Crates::Only(&[])),
+    room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
     room("lag", Rooms::Only(&["snapshot"]), Crates::Only(&[])),
     room("alert", Rooms::Only(&["lag", "snapshot"]), Crates::Only(&[])),
@@ -61,7 +62,7 @@ const ROOMS: &[Room] = &[
     room("self_metrics", Rooms::Only(&[]), Crates::Only(&["prometheus"])),
     room(
         "poller",
-        Rooms::Only(&["snapshot", "glob", "self_metrics", "config"]),
+        Rooms::Only(&["snapshot", "glob", "self_metrics", "config", "clock"]),
         Crates::AllBut(&["prometheus", "serde_yaml", "clap"]),
     ),
     room(

@@ -1,17 +1,18 @@
 //! `streamgauge serve`: a task for each target, and the HTTP server that shows what they found.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::cli;
+use crate::clock::{now, unix_time};
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
@@ -190,14 +191,4 @@ impl Site {
             })
             .collect()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: whether a report is too old is decided by the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: when the configuration was read is exported")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
+use crate::clock::now;
 use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
@@ -132,9 +133,4 @@ impl Discovery {
         scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");
         scan
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the pace of SCAN is kept by the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

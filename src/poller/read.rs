@@ -1,12 +1,13 @@
 //! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::clock::unix_time;
 use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode::{self, XinfoGroup};
@@ -158,15 +159,10 @@ fn node_time(reply: Option<Value>, address: &str, metrics: &TargetMetrics) -> Re
         Some(Value::ServerError(error)) => {
             let error = concern(address, &error)?;
             metrics.count_errors(error.reason(), 1);
-            Ok(local_time())
+            Ok(unix_time())
         }
         reply => decode::time(reply.unwrap_or_default()).map_err(|error| protocol(address, error)),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: stands in for the node's TIME where that is refused")]
-fn local_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The facts of one stream from its two replies.

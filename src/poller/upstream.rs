@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::clock::now;
 use crate::config::{Poll, Role, Target};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
@@ -235,9 +236,4 @@ impl Upstream {
         self.metrics
             .set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the pace of SCAN is kept by the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
