@@ -112,7 +112,9 @@ impl Target {
             tokio::select! {
                 biased;
                 () = sleep_until(next_poll) => {
-                    next_poll = match self.poll_once().await {
+                    let outcome = self.poll().await;
+                    self.note_outcome(&outcome);
+                    next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
                         Err(_) => now() + backoff(self.failures, fastrand::f64()),
                     };
@@ -133,6 +135,10 @@ impl Target {
     ///
     /// Nothing could be read. What was published last stands until it is too old.
     pub async fn poll_once(&mut self) -> Result<Arc<Report>, PollError> {
+        self.poll().await.map(|(report, _)| report)
+    }
+
+    async fn poll(&mut self) -> Outcome {
         let began = now();
         let outcome = self.try_poll(began).await;
         let took = now() - began;
@@ -147,17 +153,16 @@ impl Target {
             self.metrics.count_errors(error.reason(), 1);
         }
         debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
-        self.note_problem(result, error.map(ToString::to_string));
         if outcome.is_err() {
             self.failures = self.failures.saturating_add(1);
             self.state.send_modify(|state| state.was_tried = true);
         } else {
             self.failures = 0;
         }
-        outcome.map(|(report, _)| report)
+        outcome
     }
 
-    async fn try_poll(&mut self, began: Instant) -> Result<(Arc<Report>, Option<PollError>), PollError> {
+    async fn try_poll(&mut self, began: Instant) -> Outcome {
         self.upstream.connect(began + self.poll.timeout).await?;
         let found = self.find_streams(began + self.poll.interval).await;
         found.inspect_err(|_| self.upstream.disconnect())?;
@@ -228,6 +233,16 @@ impl Target {
         self.note_problem(PollResult::Failed, Some(error.to_string()));
     }
 
+    /// Logs what a poll failed of, or was cut off by.
+    fn note_outcome(&mut self, outcome: &Outcome) {
+        match outcome {
+            Ok((_, None)) => self.note_problem(PollResult::Ok, None),
+            Ok((_, Some(error))) => self.note_problem(PollResult::Partial, Some(error.to_string())),
+            Err(error) => self.note_problem(PollResult::Failed, Some(error.to_string())),
+        }
+    }
+
+    /// Logs a problem when it changes.
     fn note_problem(&mut self, result: PollResult, problem: Option<String>) {
         if self.problem == problem {
             return;
@@ -243,6 +258,9 @@ impl Target {
         self.problem = problem;
     }
 }
+
+/// What came of a poll: the report, and what cut it off, if anything did.
+type Outcome = Result<(Arc<Report>, Option<PollError>), PollError>;
 
 /// When polls are due: one after the other, at a phase of its own, so that several targets, and several
 /// exporters, do not poll at the same moment.

@@ -182,7 +182,7 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
 
 fn run_many(budget: Budget, is_busy: bool) -> f64 {
     let (mut exact, mut all) = (0, 0);
-    let runs = if cfg!(debug_assertions) { 150 } else { 3_000 };
+    let runs = if cfg!(debug_assertions) { 220 } else { 3_000 };
     for seed in 0..runs {
         for counters in [Counters::None, Counters::Original, Counters::Mended] {
             let held = std::panic::catch_unwind(|| run(seed, counters, budget, is_busy));
