@@ -9,6 +9,7 @@ use std::vec;
 
 use redis::Value;
 
+use crate::poller::names::Names;
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{ConsumerFacts, Entries, PendingEntry};
@@ -151,16 +152,16 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
 }
 
 /// XINFO CONSUMERS.
-pub(super) fn xinfo_consumers(reply: Value) -> Decoded<Vec<ConsumerFacts>> {
-    array(reply)?.into_iter().map(xinfo_consumer).collect()
+pub(super) fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerFacts>> {
+    array(reply)?.into_iter().map(|consumer| xinfo_consumer(consumer, names)).collect()
 }
 
-fn xinfo_consumer(reply: Value) -> Decoded<ConsumerFacts> {
+fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
     for field in fields(reply)? {
         let (field, value) = field?;
         match field.as_slice() {
-            b"name" => name = Some(Name::from(bytes(value)?)),
+            b"name" => name = Some(names.name(&bytes(value)?)),
             b"pending" => pending = Some(count(value)?),
             b"idle" => idle_ms = Some(count(value)?),
             // -1: it never got an entry.

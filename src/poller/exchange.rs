@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use futures_util::stream::{self, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::poller::error::PollError;
@@ -32,6 +32,15 @@ pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize
         batches.push(start..end);
     }
     batches
+}
+
+/// A command, in one piece of memory for its arguments and one for their bytes.
+pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
+    let mut command = Cmd::with_capacity(N, parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        command.arg(part);
+    }
+    command
 }
 
 /// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come.
