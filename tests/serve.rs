@@ -532,6 +532,17 @@ metrics: {{exclude: ['redis_stream_group_consumer_*', redis_stream_length, 'stre
 }
 
 #[tokio::test]
+async fn the_first_scrape_shows_every_target_as_down() {
+    let targets: String =
+        (0..200).map(|n| format!("  - {{name: t{n}, url: 'redis://127.0.0.1:1'}}\n")).collect();
+    let exporter = serving(&format!("{ONCE}targets:\n{targets}")).await;
+    let found = exporter.metrics().await;
+    let ups = named(&found, "streamgauge_target_up");
+    assert_eq!((ups.len(), ups.values().sum::<f64>()), (200, 0.0));
+    assert_eq!(named(&found, "streamgauge_polls_total").len(), 3 * 200);
+}
+
+#[tokio::test]
 async fn the_pages_beside_the_metrics() {
     let server = Server::start(newest(), &[]).await;
     let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{}'}}]", server.url())).await;

@@ -26,7 +26,7 @@ use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::{listener, server};
 use crate::page;
-use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
 use crate::target::{State, Target};
 
@@ -98,7 +98,10 @@ fn start(config: Config, metrics: SelfMetrics) -> (Site, JoinSet<()>) {
     for target in config.targets {
         let (state, watched) = watch::channel(State::default());
         targets.push((target.name.clone(), watched));
-        tasks.spawn(keep_running(target, config.poll.clone(), Arc::clone(&layout), metrics.clone(), state));
+        // Here, not in the task: they are there from the first scrape on.
+        let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
+        let target_metrics = metrics.for_target(&target.name, &label_values);
+        tasks.spawn(keep_running(target, config.poll.clone(), Arc::clone(&layout), target_metrics, state));
     }
     (Site { layout, metrics, excluded, targets }, tasks)
 }
@@ -109,11 +112,9 @@ async fn keep_running(
     target: config::Target,
     poll: config::Poll,
     layout: Arc<Layout>,
-    metrics: SelfMetrics,
+    target_metrics: TargetMetrics,
     state: watch::Sender<State>,
 ) {
-    let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
-    let target_metrics = metrics.for_target(&target.name, &label_values);
     let state = Arc::new(state);
     loop {
         let (layout, state) = (Arc::clone(&layout), Arc::clone(&state));

@@ -6,8 +6,8 @@ use redis::ServerErrorKind;
 
 use crate::self_metrics::labels::Reason;
 
-/// What the end of a connection in the middle of a reply is.
-const CUT_SHORT: io::ErrorKind = io::ErrorKind::UnexpectedEof;
+/// How a connection ends that this side did not end.
+const CLOSED: &str = "closed by the server";
 
 /// How the detail of the error begins that a server at its `maxclients` answers with.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
@@ -32,12 +32,12 @@ pub enum PollError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("connection to {address} lost: {source}")]
+    #[error("connection to {address} lost: {detail}")]
     Lost {
         /// Host and port.
         address: String,
         /// What happened.
-        source: redis::RedisError,
+        detail: String,
     },
     /// The deadline passed.
     #[error("{address} did not answer within the poll's timeout")]
@@ -129,16 +129,18 @@ impl PollError {
     }
 
     /// From an error of the client library on an established connection to `address`.
-    pub(super) fn from_redis(address: &str, error: redis::RedisError) -> Self {
+    pub(super) fn from_redis(address: &str, error: &redis::RedisError) -> Self {
         let address = address.to_owned();
         match error.kind() {
             // A reply that was cut short looks like one that cannot be parsed.
             redis::ErrorKind::Parse if !error.to_string().contains("end of input") => {
                 Self::Protocol { address, detail: "it is not RESP".to_owned() }
             }
-            redis::ErrorKind::Parse => Self::Lost { address, source: io::Error::from(CUT_SHORT).into() },
+            redis::ErrorKind::Parse => Self::Lost { address, detail: CLOSED.to_owned() },
             redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
-            _ => Self::Lost { address, source: error },
+            // Whether a read or a write meets it first is chance, and no change worth a line in the log.
+            _ if error.is_connection_dropped() => Self::Lost { address, detail: CLOSED.to_owned() },
+            _ => Self::Lost { address, detail: error.to_string() },
         }
     }
 

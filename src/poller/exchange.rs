@@ -53,7 +53,7 @@ pub(super) async fn call(
 ) -> Result<Value, PollError> {
     match timeout_at(deadline, connection.req_packed_command(command)).await {
         Err(_) => Err(PollError::Timeout { address: address.to_owned() }),
-        Ok(Err(error)) => Err(PollError::from_redis(address, error)),
+        Ok(Err(error)) => Err(PollError::from_redis(address, &error)),
         // The library hands a raw reply over as it is, errors too.
         Ok(Ok(Value::ServerError(error))) => Err(PollError::from_reply(address, &error)),
         Ok(Ok(reply)) => Ok(reply),
@@ -85,7 +85,7 @@ pub(super) async fn exchange(
             Ok(None) => return Ok(()),
             Ok(Some(None)) => {}
             Ok(Some(Some((batch, reply)))) => {
-                let reply = reply.map_err(|error| PollError::from_redis(address, error))?;
+                let reply = reply.map_err(|error| PollError::from_redis(address, &error))?;
                 take(batch, reply)?;
             }
         }

@@ -67,7 +67,7 @@ impl Node {
             timeout_at(deadline, MultiplexedConnection::new_with_config(&nothing, stream, config))
                 .await
                 .map_err(|_| timed_out())?
-                .map_err(|error| PollError::from_redis(&shown, error))?;
+                .map_err(|error| PollError::from_redis(&shown, &error))?;
         let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver: tokio::spawn(driver) };
         if let Some(auth) = login {
             metrics.count_commands(Command::Auth, 1);

@@ -1,12 +1,14 @@
 //! Listeners that are no Redis, and connections that break off.
 
+use futures_util::future::join_all;
+
 use crate::support::impostor::{Impostor, Manner};
 use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
-use crate::support::server::{Server, free_port};
+use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 use crate::watch::{
-    RECOVERY, count, is_up, keeps_failing, story, until_metrics, until_within, watching, with_streams,
+    RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
@@ -20,7 +22,7 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
         metrics[&errors("protocol")] + metrics[&errors("io")] >= 4.0
     })
     .await;
-    for (manner, login, reason) in [
+    let cases = [
         (Manner::Silent, "", "timeout"),
         (Manner::Silent, ":pw@", "timeout"),
         (Manner::Says(HTTP), "", "protocol"),
@@ -33,21 +35,25 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
         (Manner::SaysAndCloses(b"+OK\r\n*14\r\n$6\r\nserv"), "", "io"),
         (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), "", "server"),
         (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), ":pw@", "server"),
-    ] {
-        let impostor = Impostor::new(manner).await;
-        let exporter = watching(&format!("redis://{login}{}", impostor.address)).await;
-        let found = until_metrics(&exporter, &format!("{manner:?} {login} is {reason}"), |metrics| {
-            metrics[&polls("failed")] >= 4.0
-        })
-        .await;
-        let counted: Metrics = named(&found, "streamgauge_poll_errors_total")
-            .into_iter()
-            .filter(|(_, count)| *count > 0.0)
-            .collect();
-        assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{manner:?} {login}");
-        assert_eq!(count(&story(&exporter), "cannot poll target"), 1, "{manner:?}: {:#?}", story(&exporter));
-        assert!(impostor.connections() >= 4, "each try is a new connection");
-    }
+    ];
+    join_all(cases.map(async |(manner, login, reason)| is_told(manner, login, reason).await)).await;
+}
+
+/// What a listener of this manner does is counted by this reason alone, and logged once.
+async fn is_told(manner: Manner, login: &str, reason: &str) {
+    let impostor = Impostor::new(manner).await;
+    let exporter = watching(&format!("redis://{login}{}", impostor.address)).await;
+    let found = until_metrics(&exporter, &format!("{manner:?} {login} is {reason}"), |metrics| {
+        metrics[&polls("failed")] >= 4.0
+    })
+    .await;
+    let counted: Metrics = named(&found, "streamgauge_poll_errors_total")
+        .into_iter()
+        .filter(|(_, count)| *count > 0.0)
+        .collect();
+    assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{manner:?} {login}");
+    assert_told(&exporter, "cannot poll target", 1).await;
+    assert!(impostor.connections() >= 4, "each try is a new connection");
 }
 
 #[tokio::test]
@@ -70,8 +76,8 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
         with_streams(&server).await;
         // Through HELLO and into the replies of the poll.
         for after in [20, 250, 700, 1_500] {
-            let address = ([127, 0, 0, 1], free_port()).into();
-            let cutter = Impostor::on(address, Manner::CutsOff { server: server.address(), after }).await;
+            let cutter = Impostor::new(Manner::CutsOff { server: server.address(), after }).await;
+            let address = cutter.address;
             let exporter = watching(&cutter.url()).await;
             until_metrics(&exporter, "it is cut off again and again", |metrics| {
                 metrics[&errors("io")] >= 3.0 && cutter.connections() >= 3

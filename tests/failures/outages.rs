@@ -11,8 +11,8 @@ use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::watch::{
-    RECOVERY, SOON, assert_served_until_stale, assert_told_once, count, is_up, keeps_failing, story,
-    until_metrics, until_within, watching, with_streams,
+    RECOVERY, SOON, assert_served_until_stale, assert_told, assert_told_once, count, is_up, keeps_failing,
+    only_slow_polls_failed, story, until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_server_that_is_down_at_the_start_is_polled_once_it_is_there() {
             is_up(metrics) && metrics.contains_key(&up("a")) && metrics.contains_key(&up("b"))
         })
         .await;
-        assert_told_once(&exporter, "cannot connect to 127.0.0.1");
+        assert_told_once(&exporter, "cannot connect to 127.0.0.1").await;
     })
     .await;
 }
@@ -63,8 +63,8 @@ async fn a_server_that_was_killed_and_comes_back_with_other_data_leaves_nothing_
             [(group("redis_stream_group_lag", "b", "other"), 1.0)]
         );
         let story = story(&exporter);
-        assert_eq!(count(&story, "cannot connect to"), 1, "{story:#?}");
-        assert_eq!(count(&story, "target is polled again"), 1, "{story:#?}");
+        assert_told(&exporter, "cannot connect to", 1).await;
+        assert_told(&exporter, "target is polled again", 1).await;
         // One for the connection that broke, as it may be seen first, and one for those refused.
         assert!(count(&story, "cannot poll target") <= 2, "{story:#?}");
     })
@@ -109,7 +109,7 @@ async fn a_paused_server_is_down_until_it_goes_on() {
         })
         .await;
         assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
-        assert_told_once(&exporter, "did not answer within the poll's timeout");
+        assert_told_once(&exporter, "did not answer within the poll's timeout").await;
     })
     .await;
 }
@@ -144,7 +144,7 @@ async fn a_server_that_loads_its_dataset_is_waited_for() {
             is_up(metrics) && metrics.contains_key(&up("a")) && metrics.contains_key(&up("b"))
         })
         .await;
-        assert_told_once(&exporter, "answers LOADING");
+        assert_told_once(&exporter, "answers LOADING").await;
     })
     .await;
 }
@@ -198,18 +198,18 @@ async fn a_dead_target_does_not_touch_the_other() {
     let after = until_metrics(&exporter, "the other goes on", |metrics| {
         metrics.get(&group("redis_stream_group_lag", "b", "g")) == Some(&3.0)
             && metrics[&polls("ok")] >= before[&polls("ok")] + 3.0
+            && is_up(metrics)
     })
     .await;
-    assert_eq!((after[TARGET_UP], after[&polls("failed")], after[&polls("partial")]), (1.0, 0.0, 0.0));
+    assert!(only_slow_polls_failed(&after), "{after:#?}");
     let resolved = r#"streamgauge_poll_errors_total{reason="resolve",target="nowhere"}"#;
     assert!(after[resolved] > 0.0, "{after:#?}");
     assert_eq!(exporter.get("/-/healthy").await.status, 200);
     assert_eq!(exporter.get("/-/ready").await.status, 200);
-    let story = story(&exporter);
     for (error, times) in
         [("cannot resolve name.invalid", 1), (r#"target_name="silent""#, 1), ("target_name=t ", 1)]
     {
-        assert_eq!(count(&story, error), times, "{error}: {story:#?}");
+        assert_told(&exporter, error, times).await;
     }
 }
 
@@ -226,7 +226,7 @@ async fn a_connection_that_the_server_closes_between_polls_is_made_anew() {
             is_up(metrics) && metrics[&polls("ok")] >= before[&polls("ok")] + 3.0
         })
         .await;
-        assert_eq!(count(&story(&exporter), "connected target_name"), 2, "{:#?}", story(&exporter));
+        assert_told(&exporter, "connected target_name", 2).await;
     })
     .await;
 }

@@ -10,7 +10,7 @@ use super::program::{Exporter, Streamgauge};
 /// Polls in quick succession. The time-out leaves a loaded machine time to answer, and `stale_after` some
 /// polls to fail in.
 pub const QUICK: &str =
-    "poll: {interval: 300ms, timeout: 250ms, stale_after: 1500ms, discovery_interval: 300ms}\n";
+    "poll: {interval: 400ms, timeout: 390ms, stale_after: 2s, discovery_interval: 400ms}\n";
 
 /// One poll, and none after it for as long as a test lasts.
 pub const ONCE: &str = "poll: {interval: 1h, timeout: 10s}\n";

@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use super::server::free_port;
+use super::wait::wait_until;
 
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -40,14 +44,23 @@ pub struct Impostor {
 }
 
 impl Impostor {
-    /// On a free port.
+    /// On a free port, which nothing else takes when this is closed.
     pub async fn new(manner: Manner) -> Self {
-        Self::on(SocketAddr::from(([127, 0, 0, 1], 0)), manner).await
+        loop {
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            // Another test program may have been quicker.
+            if let Ok(listener) = TcpListener::bind(address).await {
+                return Self::over(listener, manner);
+            }
+        }
     }
 
     /// On this address.
     pub async fn on(address: SocketAddr, manner: Manner) -> Self {
-        let listener = TcpListener::bind(address).await.expect("the address is free");
+        Self::over(TcpListener::bind(address).await.expect("the address is free"), manner)
+    }
+
+    fn over(listener: TcpListener, manner: Manner) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let connections = Arc::new(AtomicU32::new(0));
         let accepted = Arc::clone(&connections);
@@ -66,10 +79,13 @@ impl Impostor {
         format!("redis://{}", self.address)
     }
 
-    /// Ends it; on return its address is free.
+    /// Ends it; on return its address is free. A child that another test has just forked holds the socket, too,
+    /// until it becomes another program.
     pub async fn close(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
+        let is_refused = async || TcpStream::connect(self.address).await.is_err();
+        wait_until(Duration::from_secs(10), "nobody listens", is_refused).await;
     }
 
     /// How many connections it has accepted.
