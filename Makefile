@@ -22,13 +22,13 @@ test: ## Run all tests, against every server that is there; one is installed if 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all
 
-peers: ## Bring promtool under target/peers: with it, the tests check /metrics as Prometheus would
-	scripts/peers.sh promtool
+peers: ## Bring promtool and prometheus-redis-exporter under target/peers: tests hold /metrics against them
+	scripts/peers.sh all
 
-bench: ## Compare with prometheus-redis-exporter on one server in one run
+bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)
 	scripts/peers.sh prometheus-redis-exporter
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
 
 fmt: ## Format the sources
 	$(CARGO) fmt

@@ -6,9 +6,22 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Prometheus exporter and lag-alerting sidecar for Redis and Valkey Streams.
+/// What help ends with: the first steps.
+const FIRST_STEPS: &str = "\
+First steps:
+  streamgauge demo                                       see it at work on a private server
+  streamgauge check --redis-url redis://localhost:6379   see what it finds on yours
+  streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
+
+/// Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is stuck.
 #[derive(Debug, Parser)]
-#[command(name = "streamgauge", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "streamgauge",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = FIRST_STEPS
+)]
 pub struct Cli {
     /// How the program logs.
     #[command(flatten)]
@@ -20,12 +33,27 @@ pub struct Cli {
 
 /// How the program logs, to standard error.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
     /// Least severe level that is logged.
-    #[arg(long, global = true, env = "STREAMGAUGE_LOG_LEVEL", default_value = "info", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMGAUGE_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        value_enum
+    )]
     pub log_level: LogLevel,
     /// Form of the log lines.
-    #[arg(long, global = true, env = "STREAMGAUGE_LOG_FORMAT", default_value = "text", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMGAUGE_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        value_enum
+    )]
     pub log_format: LogFormat,
 }
 
@@ -56,15 +84,15 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the exporter.
+    /// Run the exporter: poll streams on a timer and serve what was found on /metrics.
     Serve(Serve),
-    /// Validate a configuration, poll each target once and print what was found or what is wrong.
+    /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
-    /// Read a stream as a member of a consumer group, one JSON line per entry on standard output.
+    /// Read a stream as a consumer of a group: one JSON line per entry on standard output, then XACK.
     Consume(Consume),
-    /// Add entries to a stream.
+    /// Add made-up entries to a stream, to try things out.
     Produce(Produce),
-    /// Everything at once on a private Redis: a producer, consumers and the exporter.
+    /// Everything at once on a private server of its own: a producer, three groups and the exporter.
     Demo(Demo),
     /// Ask a running exporter whether it is healthy: for the health check of an image without a shell.
     #[command(hide = true)]
@@ -98,16 +126,23 @@ pub struct Check {
 /// What to poll: a configuration file, or one server given by flags.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Configuration file (YAML).
+    /// Configuration file (YAML); it takes the place of --redis-url.
     #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The server to poll, in place of a file; REDIS_URL is read where neither is given.
+    /// The server to poll, in place of a file.
     #[command(flatten)]
     pub server: Server,
-    /// Keys or globs of the streams to poll [default: `*`].
-    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY_OR_GLOB", value_delimiter = '\n')]
+    /// Key or glob of streams to poll; may be given several times.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_STREAM",
+        value_name = "KEY_OR_GLOB",
+        value_delimiter = '\n',
+        help = "Key or glob of streams to poll; may be given several times (in the variable: one per line) \
+                [default: *]"
+    )]
     pub stream: Vec<String>,
-    /// Time from one poll to the next [default: 10s].
+    /// Time from one poll to the next, such as 10s or 1m [default: 10s].
     #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
 }
@@ -115,19 +150,19 @@ pub struct Source {
 /// A Redis or Valkey server given by flags.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// URL of the server.
+    /// URL of the server; `REDIS_URL` where it is not given.
     #[arg(
         long,
         env = "STREAMGAUGE_REDIS_URL",
         value_name = "URL",
         hide_env_values = true,
-        help = "URL of the server: redis://[user[:password]@]host[:port][/db]"
+        help = "URL of the server: redis://[user[:password]@]host[:port][/db] [default: $REDIS_URL]"
     )]
     pub redis_url: Option<String>,
-    /// ACL user, in place of one in the URL.
+    /// ACL user, where the URL holds none.
     #[arg(long, env = "STREAMGAUGE_REDIS_USERNAME", value_name = "NAME")]
     pub redis_username: Option<String>,
-    /// File that holds the password, in place of one in the URL.
+    /// File that holds the password, where the URL holds none; read again at every connect.
     #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
 }
@@ -147,13 +182,13 @@ pub struct Consume {
     /// Name of this consumer in the group [default: host name and process id].
     #[arg(long, env = "STREAMGAUGE_CONSUMER", value_name = "NAME")]
     pub consumer: Option<String>,
-    /// ID to start from where the group is created: 0 for all entries, $ for new ones only.
+    /// ID after which a group that is created here starts: 0 for all entries, $ for new ones only.
     #[arg(long, env = "STREAMGAUGE_START_ID", value_name = "ID", default_value = "0")]
     pub start_id: String,
     /// Most entries that one XREADGROUP takes.
     #[arg(long, env = "STREAMGAUGE_BATCH", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: u32,
-    /// Time to spend on each entry before it is acknowledged, to simulate work.
+    /// Time to spend on each entry before it is written and acknowledged, to simulate work.
     #[arg(long, env = "STREAMGAUGE_WORK_TIME", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     pub work_time: Duration,
 }
@@ -195,7 +230,7 @@ pub struct Demo {
 /// `streamgauge healthcheck`.
 #[derive(Debug, Args)]
 pub struct Healthcheck {
-    /// Address that the exporter listens on [default: port 10121 of this machine].
+    /// Address that the exporter listens on [default: 127.0.0.1:10121].
     #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
 }

@@ -1,4 +1,8 @@
-//! A Prometheus exporter and lag-alerting sidecar for Redis and Valkey Streams.
+//! A Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is
+//! stuck. The README says what the numbers mean; here is how they come about.
+//!
+//! To read on: [`lag`] for what is known and how, [`target`] for the loop that all of it runs in,
+//! [`exposition::definitions`] for every metric.
 //!
 //! # How the data flows
 //!
@@ -25,6 +29,7 @@
 //!
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
+//! | `main.rs` | parses arguments, starts logging, runs the command, maps its error to an exit code | [`cli`], [`commands`], [`logging`], [`shutdown`] |
 //! | [`cli`] | the command line's types | clap |
 //! | [`commands`] | composition roots, one per subcommand | every room |
 //! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob` |
@@ -36,11 +41,15 @@
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
+//! | [`page`] | the landing page | std |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio; no room of the monitor |
+//! | [`clock`] | the clocks, read at the edges only | tokio |
+//! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
 //!
 //! `tests/architecture.rs` holds this table.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod exposition;

@@ -4,12 +4,13 @@
 //! report through a `watch` channel and never reach back. A target's failure touches no other target.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use crate::clock::{now, unix_time};
 use crate::config::{self, Poll};
 use crate::exposition::page::{Layout, Rendered, TargetLabels};
 use crate::lag::budget::Budget;
@@ -18,7 +19,8 @@ use crate::lag::memory::Memory;
 use crate::lag::report::Report;
 use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
-use crate::self_metrics::{PollResult, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::PollResult;
 
 /// Longest wait before a server that failed is tried again.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -110,7 +112,9 @@ impl Target {
             tokio::select! {
                 biased;
                 () = sleep_until(next_poll) => {
-                    next_poll = match self.poll_once().await {
+                    let outcome = self.poll().await;
+                    self.note_outcome(&outcome);
+                    next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
                         Err(_) => now() + backoff(self.failures, fastrand::f64()),
                     };
@@ -131,6 +135,10 @@ impl Target {
     ///
     /// Nothing could be read. What was published last stands until it is too old.
     pub async fn poll_once(&mut self) -> Result<Arc<Report>, PollError> {
+        self.poll().await.map(|(report, _)| report)
+    }
+
+    async fn poll(&mut self) -> Outcome {
         let began = now();
         let outcome = self.try_poll(began).await;
         let took = now() - began;
@@ -145,24 +153,27 @@ impl Target {
             self.metrics.count_errors(error.reason(), 1);
         }
         debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
-        self.note_problem(result, error.map(ToString::to_string));
         if outcome.is_err() {
             self.failures = self.failures.saturating_add(1);
             self.state.send_modify(|state| state.was_tried = true);
         } else {
             self.failures = 0;
         }
-        outcome.map(|(report, _)| report)
+        outcome
     }
 
-    async fn try_poll(&mut self, began: Instant) -> Result<(Arc<Report>, Option<PollError>), PollError> {
+    async fn try_poll(&mut self, began: Instant) -> Outcome {
         self.upstream.connect(began + self.poll.timeout).await?;
         let found = self.find_streams(began + self.poll.interval).await;
         found.inspect_err(|_| self.upstream.disconnect())?;
         let deadline = now() + self.poll.timeout;
         let read = self.upstream.read(deadline).await;
         let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
-        let budget = Budget { entries: self.poll.count_budget, payload_bytes: self.upstream.payload_left() };
+        let budget = Budget {
+            entries: self.poll.count_budget,
+            audit_entries: self.poll.audit_budget,
+            payload_bytes: self.upstream.payload_left(),
+        };
         let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
         while cut_off_by.is_none() {
             let questions = inquiry.questions();
@@ -170,7 +181,7 @@ impl Target {
                 break;
             }
             let (answers, error) = self.upstream.ask(&snapshot, &questions, deadline).await;
-            inquiry.answer(&questions, answers);
+            inquiry.answer(answers);
             cut_off_by = error;
         }
         self.upstream.spend_payload(inquiry.payload_bytes_read());
@@ -222,6 +233,16 @@ impl Target {
         self.note_problem(PollResult::Failed, Some(error.to_string()));
     }
 
+    /// Logs what a poll failed of, or was cut off by.
+    fn note_outcome(&mut self, outcome: &Outcome) {
+        match outcome {
+            Ok((_, None)) => self.note_problem(PollResult::Ok, None),
+            Ok((_, Some(error))) => self.note_problem(PollResult::Partial, Some(error.to_string())),
+            Err(error) => self.note_problem(PollResult::Failed, Some(error.to_string())),
+        }
+    }
+
+    /// Logs a problem when it changes.
     fn note_problem(&mut self, result: PollResult, problem: Option<String>) {
         if self.problem == problem {
             return;
@@ -237,6 +258,9 @@ impl Target {
         self.problem = problem;
     }
 }
+
+/// What came of a poll: the report, and what cut it off, if anything did.
+type Outcome = Result<(Arc<Report>, Option<PollError>), PollError>;
 
 /// When polls are due: one after the other, at a phase of its own, so that several targets, and several
 /// exporters, do not poll at the same moment.
@@ -272,16 +296,6 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: polls are scheduled by the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the time of the last successful poll is exported")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

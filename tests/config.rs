@@ -76,7 +76,7 @@ fn all_keys_are_taken() {
         web: {listen: "127.0.0.1:0"}
         poll: {interval: 1m 30s, timeout: 1m, stale_after: 90s, discovery_interval: 0s, scan_keys_per_second: 1,
                count_budget: 0, payload_budget: 1kB}
-        metrics: {exclude: ["redis_stream_*"], consumer_max_idle: 0s}
+        metrics: {exclude: ["redis_stream_*"], consumer_max_idle: 0s, redis_exporter_compat: true}
         targets:
           - name: a
             url: redis://[::1]:6380/2
@@ -93,6 +93,7 @@ fn all_keys_are_taken() {
     assert_eq!((poll.interval, poll.timeout), (Duration::from_secs(90), Duration::from_secs(60)));
     assert_eq!((poll.scan_keys_per_second, poll.count_budget, poll.payload_budget), (1, 0, 1000));
     assert_eq!(config.metrics.exclude, [Glob::new("redis_stream_*")]);
+    assert!(config.metrics.redis_exporter_compat);
     let target = &config.targets[0];
     assert_eq!((target.address.to_string(), target.db, target.role), ("[::1]:6380".into(), 2, Role::Any));
     assert_eq!(target.labels.keys().collect::<Vec<_>>(), ["_1", "team"]);
@@ -245,9 +246,9 @@ fn wrong_types() {
         "web: []\npoll: x\nmetrics: 1\ntargets: [x]",
         &[
             "web: found a list; expected a map of listen",
-            "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget or payload_budget",
+            "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget, audit_budget or payload_budget",
             "targets[0]: found text; expected a map of name, url, username, password, password_file, role, labels, streams or limits",
-            "metrics: found a number; expected a map of exclude or consumer_max_idle",
+            "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
         ],
     );
     bad_target(
@@ -368,7 +369,22 @@ fn bad_names_and_roles() {
 
 #[test]
 fn bad_labels() {
-    let reserved = ["target", "db", "stream", "group", "consumer", "status", "alertname", "alertstate", "le"];
+    let reserved = [
+        "target",
+        "db",
+        "stream",
+        "group",
+        "consumer",
+        "status",
+        "alertname",
+        "alertstate",
+        "le",
+        "node",
+        "result",
+        "reason",
+        "what",
+        "command",
+    ];
     for name in reserved {
         let fault = format!("targets[0].labels.{name}: a reserved label name; expected another");
         bad_target(&format!("labels: {{{name}: x}}"), &[&fault]);

@@ -36,7 +36,8 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             Ok(text) => text,
             Err(error) => {
                 failed.push(target.name.as_str());
-                format!("  error    {error:#}\n")
+                // Its own text holds its cause already.
+                format!("  error    {error}\n")
             }
         };
         write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)
@@ -49,8 +50,8 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
 }
 
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<String> {
-    let layout = Arc::new(Layout::new(|_| false, config.metrics.consumer_max_idle));
-    let metrics = SelfMetrics::new(std::time::Duration::ZERO)?.for_target(&target.name);
+    let layout = Arc::new(Layout::new(|_| true, config.metrics.consumer_max_idle));
+    let metrics = SelfMetrics::new(std::time::Duration::ZERO, &[])?.for_target(&target.name, &[]);
     let state = Arc::new(watch::Sender::new(State::default()));
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);
     let report = target.poll_once().await?;

@@ -184,10 +184,15 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             discovery_interval: INTERVAL,
             scan_keys_per_second: 50_000,
             count_budget: 20_000,
+            audit_budget: 1_000,
             payload_budget: 16 * 1024 * 1024,
         },
         targets: vec![target],
-        metrics: Metrics { exclude: Vec::new(), consumer_max_idle: Duration::from_secs(24 * 3_600) },
+        metrics: Metrics {
+            exclude: Vec::new(),
+            consumer_max_idle: Duration::from_secs(24 * 3_600),
+            redis_exporter_compat: false,
+        },
     }
 }
 

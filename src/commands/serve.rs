@@ -1,20 +1,22 @@
 //! `streamgauge serve`: a task for each target, and the HTTP server that shows what they found.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::cli;
+use crate::clock::{now, unix_time};
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
+use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
@@ -53,7 +55,14 @@ pub async fn run(args: &cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
 pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = listener::bind(config.web.listen)?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-    let metrics = SelfMetrics::new(unix_time()).context("cannot register the exporter's own metrics")?;
+    // The same names on every target.
+    let label_names: Vec<_> = config.targets.iter().take(1).flat_map(|target| target.labels.keys()).collect();
+    let label_names: Vec<_> = label_names.into_iter().map(String::as_str).collect();
+    let metrics =
+        SelfMetrics::new(unix_time(), &label_names).context("cannot register the exporter's own metrics")?;
+    if config.metrics.redis_exporter_compat {
+        metrics.add_redis_up().context("cannot register redis_up")?;
+    }
     let (site, mut tasks) = start(config, metrics.clone());
     let router = Arc::new(router(Arc::new(site)));
     for route in router.patterns() {
@@ -78,15 +87,20 @@ struct Site {
 /// Starts a task for each target.
 fn start(config: Config, metrics: SelfMetrics) -> (Site, JoinSet<()>) {
     let excluded = config.metrics.exclude;
-    let is_excluded = |name: &str| excluded.iter().any(|glob| glob.matches(name.as_bytes()));
-    let layout = Arc::new(Layout::new(is_excluded, config.metrics.consumer_max_idle));
+    let has_foreign = config.metrics.redis_exporter_compat;
+    let is_exported = |family: &Family| {
+        let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
+        !is_excluded && (has_foreign || family.origin == Origin::Own)
+    };
+    let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
     let mut tasks = JoinSet::new();
     let mut targets = Vec::new();
     for target in config.targets {
         let (state, watched) = watch::channel(State::default());
         targets.push((target.name.clone(), watched));
         // Here, not in the task: they are there from the first scrape on.
-        let target_metrics = metrics.for_target(&target.name);
+        let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
+        let target_metrics = metrics.for_target(&target.name, &label_values);
         tasks.spawn(keep_running(target, config.poll.clone(), Arc::clone(&layout), target_metrics, state));
     }
     (Site { layout, metrics, excluded, targets }, tasks)
@@ -178,14 +192,4 @@ impl Site {
             })
             .collect()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: whether a report is too old is decided by the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: when the configuration was read is exported")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -68,6 +68,8 @@ pub struct Poll {
     pub scan_keys_per_second: u32,
     /// Entries per target and poll that may be read to count lag.
     pub count_budget: u32,
+    /// Entries per target and poll that may be read to count again what was counted longest ago.
+    pub audit_budget: u32,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
 }
@@ -168,4 +170,6 @@ pub struct Metrics {
     pub exclude: Vec<Glob>,
     /// A consumer idle longer than this, with nothing pending, has no series.
     pub consumer_max_idle: Duration,
+    /// Whether the series are exported too that redis_exporter has and we would not.
+    pub redis_exporter_compat: bool,
 }

@@ -13,6 +13,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 const SCAN_KEYS_PER_SECOND: u32 = 50_000;
 const COUNT_BUDGET: u32 = 20_000;
+const AUDIT_BUDGET: u32 = 1_000;
 const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -45,6 +46,7 @@ fn poll(section: &Section<'_>) -> Poll {
             .number(1..=u32::MAX)
             .unwrap_or(SCAN_KEYS_PER_SECOND),
         count_budget: section.key("count_budget").number(0..=u32::MAX).unwrap_or(COUNT_BUDGET),
+        audit_budget: section.key("audit_budget").number(0..=u32::MAX).unwrap_or(AUDIT_BUDGET),
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
     }
 }
@@ -87,5 +89,6 @@ fn metrics(section: &Section<'_>) -> Metrics {
             .key("consumer_max_idle")
             .duration(Duration::ZERO)
             .unwrap_or(CONSUMER_MAX_IDLE),
+        redis_exporter_compat: section.key("redis_exporter_compat").boolean().unwrap_or(false),
     }
 }

@@ -13,8 +13,22 @@ const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consum
 const ROLES: [(&str, Role); 3] = [("master", Role::Master), ("replica", Role::Replica), ("any", Role::Any)];
 
 /// Labels that our own series or Prometheus' alerts and histograms carry.
-const RESERVED_LABELS: [&str; 9] =
-    ["target", "db", "stream", "group", "consumer", "status", "alertname", "alertstate", "le"];
+const RESERVED_LABELS: [&str; 14] = [
+    "target",
+    "db",
+    "stream",
+    "group",
+    "consumer",
+    "status",
+    "alertname",
+    "alertstate",
+    "le",
+    "node",
+    "result",
+    "reason",
+    "what",
+    "command",
+];
 
 /// A target as far as it could be read, with the places that faults between targets are laid to.
 struct Draft<'t> {

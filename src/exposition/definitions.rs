@@ -5,6 +5,7 @@ use crate::exposition::text::Number;
 use crate::lag::report::{
     ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues,
 };
+use crate::snapshot::id::StreamId;
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub struct Family {
     pub help: &'static str,
     /// Its type.
     pub kind: Kind,
+    /// Whose metric it is.
+    pub origin: Origin,
     /// What it is a value of, and the value: `None` is an absent series.
     pub value: Value,
 }
@@ -26,6 +29,15 @@ pub enum Kind {
     Gauge,
     /// Goes up only.
     Counter,
+}
+
+/// Whose metric it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Ours; redis_exporter may have it too, with the same labels and values.
+    Own,
+    /// One that redis_exporter has and we would not: exported only where it is asked for.
+    RedisExporter,
 }
 
 /// What a metric is a value of; it decides the labels.
@@ -143,6 +155,21 @@ pub const FAMILIES: &[Family] = &[
         "Consumers of the group.",
         Value::Group(|group| of_group(group, |values| Some(Number::Count(values.consumers)))),
     ),
+    Family {
+        kind: Kind::Counter,
+        ..gauge(
+            "redis_stream_group_entries_lost_total",
+            "Entries removed from the stream before the group got them, as seen since start; absent before server 7.0; what was lost and caught up with between two polls is not seen.",
+            Value::Group(|group| of_group(group, |values| values.entries_lost.map(Number::Count))),
+        )
+    },
+    gauge(
+        "redis_stream_group_retention_used_ratio",
+        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
+        Value::Group(|group| {
+            of_group(group, |values| values.retention_used.map(|used| Number::Ratio(used.ratio())))
+        }),
+    ),
     gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
@@ -158,10 +185,54 @@ pub const FAMILIES: &[Family] = &[
         "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
         Value::Consumer(|consumer| consumer.inactive.map(Number::Seconds)),
     ),
+    foreign(
+        "redis_stream_radix_tree_keys",
+        "Keys of the radix tree that stores the stream.",
+        Value::Stream(|stream| values(stream, |values| Some(Number::Count(values.radix_tree.keys)))),
+    ),
+    foreign(
+        "redis_stream_radix_tree_nodes",
+        "Nodes of the radix tree that stores the stream.",
+        Value::Stream(|stream| values(stream, |values| Some(Number::Count(values.radix_tree.nodes)))),
+    ),
+    foreign(
+        "redis_stream_last_generated_id",
+        "Milliseconds of last-generated-id.",
+        Value::Stream(|stream| values(stream, |values| ms(Some(values.ids.last_generated)))),
+    ),
+    foreign(
+        "redis_stream_max_deleted_entry_id",
+        "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
+        Value::Stream(|stream| values(stream, |values| ms(values.ids.max_deleted))),
+    ),
+    foreign(
+        "redis_stream_first_entry_id",
+        "Milliseconds of the first entry's ID; 0 if the stream is empty.",
+        Value::Stream(|stream| values(stream, |values| ms(values.ids.first))),
+    ),
+    foreign(
+        "redis_stream_last_entry_id",
+        "Milliseconds of the last entry's ID; 0 if the stream is empty.",
+        Value::Stream(|stream| values(stream, |values| ms(values.ids.last))),
+    ),
+    foreign(
+        "redis_stream_group_last_delivered_id",
+        "Milliseconds of the group's last-delivered-id.",
+        Value::Group(|group| of_group(group, |values| ms(Some(values.last_delivered_id)))),
+    ),
 ];
 
 const fn gauge(name: &'static str, help: &'static str, value: Value) -> Family {
-    Family { name, help, kind: Kind::Gauge, value }
+    Family { name, help, kind: Kind::Gauge, origin: Origin::Own, value }
+}
+
+/// A metric as redis_exporter has it: of an ID the milliseconds, and 0 where there is none.
+const fn foreign(name: &'static str, help: &'static str, value: Value) -> Family {
+    Family { name, help, kind: Kind::Gauge, origin: Origin::RedisExporter, value }
+}
+
+fn ms(id: Option<StreamId>) -> Option<Number> {
+    Some(Number::Count(id.map_or(0, |id| id.ms)))
 }
 
 fn values(stream: &StreamReport, value: fn(&StreamValues) -> Option<Number>) -> Option<Number> {

@@ -2,7 +2,7 @@
 //!
 //! The series of streams are written straight into a buffer, from the report: no vectors of gauges live from
 //! poll to poll, so what is gone from Redis is gone from `/metrics`. Each family of each target is one
-//! [segment](segment), written and compressed once per report; a scrape puts segments together.
+//! [segment], written and compressed once per report; a scrape puts segments together.
 
 pub mod definitions;
 pub mod page;

@@ -12,6 +12,9 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
 use crate::lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
+/// Text is handed on in pieces of about this size, which stay in the processor's cache.
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// What is exported, and how it is labelled.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -23,13 +26,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// All families but those that `is_excluded` by name. A consumer that is idle longer than
+    /// The families that `is_exported` selects. A consumer that is idle longer than
     /// `consumer_max_idle`, with nothing pending, has no series.
     #[must_use]
-    pub fn new(is_excluded: impl Fn(&str) -> bool, consumer_max_idle: Duration) -> Self {
+    pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
         Self {
-            is_exported: FAMILIES.iter().map(|family| !is_excluded(family.name)).collect(),
+            is_exported: FAMILIES.iter().map(is_exported).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(family.header().as_bytes())).collect(),
             consumer_max_idle,
         }
@@ -82,11 +85,11 @@ impl Rendered {
     pub fn new(layout: &Layout, labels: TargetLabels, report: Arc<Report>) -> Self {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
-        let mut text = Vec::new();
         for (at, family) in layout.families() {
-            text.clear();
-            write_samples(layout, family, &labels, &report, &mut text);
-            segments[at] = (!text.is_empty()).then(|| compressor.segment(&text));
+            let mut unfinished = compressor.begin();
+            write_samples(layout, family, &labels, &report, &mut unfinished)
+                .expect("writing to a segment does not fail");
+            segments[at] = (!unfinished.is_empty()).then(|| unfinished.finish());
         }
         Self { labels, report, segments }
     }
@@ -107,7 +110,7 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
     gzip(segments)
 }
 
-/// Writes the page as it is, a family of a target at a time.
+/// Writes the page as it is.
 ///
 /// # Errors
 ///
@@ -118,48 +121,58 @@ pub fn write_plain(
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut text = Vec::new();
     for (at, family) in layout.families() {
         let mut has_header = false;
         for target in targets.iter().filter(|target| target.segments[at].is_some()) {
             if !std::mem::replace(&mut has_header, true) {
                 out.write_all(family.header().as_bytes())?;
             }
-            text.clear();
-            write_samples(layout, family, &target.labels, &target.report, &mut text);
-            out.write_all(&text)?;
+            write_samples(layout, family, &target.labels, &target.report, out)?;
         }
     }
     out.write_all(own)
 }
 
-/// Appends the samples of one family.
+/// Writes the samples of one family.
 fn write_samples(
     layout: &Layout,
     family: &Family,
     labels: &TargetLabels,
     report: &Report,
-    out: &mut Vec<u8>,
-) {
-    let mut line = Line { name: family.name, labels, scratch: Vec::new(), out };
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut lines = Lines::new(family, labels);
     for stream in &report.streams {
         match family.value {
-            Value::Stream(value) => line.stream(stream, value),
-            Value::Group(value) => line.groups(stream, value),
-            Value::Consumer(value) => line.consumers(stream, layout.consumer_max_idle, value),
+            Value::Stream(value) => lines.stream(stream, value),
+            Value::Group(value) => lines.groups(stream, value),
+            Value::Consumer(value) => lines.consumers(stream, layout.consumer_max_idle, value),
+        }
+        if lines.text.len() >= PIECE_BYTES {
+            out.write_all(&lines.text)?;
+            lines.text.clear();
         }
     }
+    out.write_all(&lines.text)
 }
 
-/// Writes lines of one family. The labels of a stream and of a group are written once for all lines below.
-struct Line<'a> {
-    name: &'static str,
+/// Lines of one family. What lines have in common is written once: the name and the labels of the target for
+/// all, those of a stream and of a group for all below.
+struct Lines<'a> {
     labels: &'a TargetLabels,
-    scratch: Vec<u8>,
-    out: &'a mut Vec<u8>,
+    /// How the lines of the present stream, group or consumer begin.
+    start: Vec<u8>,
+    /// Length of the part of `start` that all lines have in common.
+    common: usize,
+    text: Vec<u8>,
 }
 
-impl Line<'_> {
+impl<'a> Lines<'a> {
+    fn new(family: &Family, labels: &'a TargetLabels) -> Self {
+        let start = [family.name.as_bytes(), b"{", &labels.first].concat();
+        Self { labels, common: start.len(), start, text: Vec::new() }
+    }
+
     fn stream(&mut self, stream: &StreamReport, value: fn(&StreamReport) -> Option<Number>) {
         let Some(number) = value(stream) else { return };
         self.begin(stream);
@@ -168,11 +181,11 @@ impl Line<'_> {
 
     fn groups(&mut self, stream: &StreamReport, value: fn(&GroupReport) -> Option<Number>) {
         self.begin(stream);
-        let stream_labels = self.scratch.len();
+        let stream_labels = self.start.len();
         for group in &stream.groups {
             let Some(number) = value(group) else { continue };
-            self.scratch.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.scratch);
+            self.start.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.start);
             self.sample(number);
         }
     }
@@ -184,36 +197,165 @@ impl Line<'_> {
         value: fn(&ConsumerReport) -> Option<Number>,
     ) {
         self.begin(stream);
-        let stream_labels = self.scratch.len();
+        let stream_labels = self.start.len();
         for group in &stream.groups {
-            self.scratch.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.scratch);
-            let group_labels = self.scratch.len();
+            self.start.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.start);
+            let group_labels = self.start.len();
             for consumer in group.consumers.iter().flatten() {
                 if consumer.messages_pending == 0 && consumer.idle > max_idle {
                     continue;
                 }
                 let Some(number) = value(consumer) else { continue };
-                self.scratch.truncate(group_labels);
-                write_label("consumer", &consumer.name.text(), &mut self.scratch);
+                self.start.truncate(group_labels);
+                write_label("consumer", &consumer.name.text(), &mut self.start);
                 self.sample(number);
             }
         }
     }
 
     fn begin(&mut self, stream: &StreamReport) {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&self.labels.first);
-        write_label("stream", &stream.key.text(), &mut self.scratch);
+        self.start.truncate(self.common);
+        write_label("stream", &stream.key.text(), &mut self.start);
     }
 
     fn sample(&mut self, number: Number) {
-        self.out.extend_from_slice(self.name.as_bytes());
-        self.out.push(b'{');
-        self.out.extend_from_slice(&self.scratch);
-        self.out.extend_from_slice(&self.labels.last);
-        self.out.extend_from_slice(b"} ");
-        number.write(self.out);
-        self.out.push(b'\n');
+        self.text.extend_from_slice(&self.start);
+        self.text.extend_from_slice(&self.labels.last);
+        self.text.extend_from_slice(b"} ");
+        number.write(&mut self.text);
+        self.text.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::definitions::Origin;
+    use crate::lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
+    use crate::snapshot::facts::RadixTree;
+    use crate::snapshot::id::StreamId;
+    use crate::snapshot::name::Name;
+    use std::io::Read as _;
+
+    fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
+        let idle = Duration::from_secs(idle_seconds);
+        ConsumerReport { name: Name::from(name), messages_pending, idle, inactive: None }
+    }
+
+    fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
+        GroupReport { name: Name::from(name), named: values.is_none(), values, consumers }
+    }
+
+    fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {
+        GroupValues {
+            lag,
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
+            last_delivered_id: StreamId::new(1_700_000_000_123, 4),
+            last_delivered_id_age: None,
+            entries_read: None,
+            messages_pending: 1,
+            oldest_pending,
+            pending_orphaned: None,
+            consumers: 2,
+            entries_lost: lag.exact(),
+            retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+        }
+    }
+
+    fn report() -> Arc<Report> {
+        let entry = OldestPending::Entry { age: None, idle: Some(Duration::from_secs(7)), deliveries: 3 };
+        let consumers =
+            vec![consumer("busy", 1, 90_000), consumer("gone", 0, 90_000), consumer("idle", 0, 9)];
+        let groups = vec![
+            group("known", Some(values(Lag::Exact(12), Some(entry))), Some(consumers)),
+            group("missing", None, None),
+            group("unknown", Some(values(Lag::Between { min: 3, max: 40 }, None)), None),
+        ];
+        let stream_values = StreamValues {
+            length: 40,
+            groups: 3,
+            entries_added: None,
+            first_entry: Some(Duration::from_millis(1_700_000_000_250)),
+            last_generated: None,
+            ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
+            radix_tree: RadixTree { keys: 1, nodes: 2 },
+        };
+        let read = StreamReport { key: Name::from(&b"a\"\n\xff"[..]), values: Some(stream_values), groups };
+        let missing = StreamReport { key: Name::from("missing"), values: None, groups: Vec::new() };
+        Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
+    }
+
+    fn rendered(layout: &Layout, target: &str, team: &str) -> Arc<Rendered> {
+        let labels = TargetLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
+        Arc::new(Rendered::new(layout, labels, report()))
+    }
+
+    fn plain(layout: &Layout, targets: &[Arc<Rendered>]) -> String {
+        let mut out = Vec::new();
+        write_plain(layout, targets, b"own 1\n", &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn is_own_and_no_consumer(family: &Family) -> bool {
+        family.origin == Origin::Own && !family.name.contains("consumer")
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let layout = Layout::new(is_own_and_no_consumer, Duration::from_secs(86_400));
+        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        insta::assert_snapshot!(samples.join("\n"), @r#"
+        redis_stream_up{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1
+        redis_stream_up{target="t",db="db0",stream="missing",team="x"} 0
+        redis_stream_length{target="t",db="db0",stream="a\"\n\\xff",team="x"} 40
+        redis_stream_groups{target="t",db="db0",stream="a\"\n\\xff",team="x"} 3
+        redis_stream_first_entry_timestamp_seconds{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1700000000.25
+        redis_stream_group_up{target="t",db="db0",stream="a\"\n\\xff",group="missing",team="x"} 0
+        redis_stream_group_lag{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_min{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_min{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 3
+        redis_stream_group_lag_max{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_lag_max{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 40
+        redis_stream_group_lag_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 1.5
+        redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 1
+        redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 1
+        redis_stream_group_oldest_pending_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 7
+        redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
+        redis_stream_group_entries_lost_total{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
+        redis_stream_group_retention_used_ratio{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 0.25
+        own 1
+        "#);
+    }
+
+    #[test]
+    fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
+        let layout = Layout::new(|family| family.name.contains("consumer_idle"), Duration::from_secs(86_400));
+        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        insta::assert_snapshot!(text, @r#"
+        # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
+        # TYPE redis_stream_group_consumer_idle_seconds gauge
+        redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="busy",team="x"} 90000
+        redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="idle",team="x"} 9
+        own 1
+        "#);
+    }
+
+    #[test]
+    fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
+        let layout = Layout::new(|_| true, Duration::from_secs(86_400));
+        let targets = [rendered(&layout, "a", "x"), rendered(&layout, "b", "y")];
+        let text = plain(&layout, &targets);
+        for family in FAMILIES {
+            let header = format!("# TYPE {} ", family.name);
+            assert!(text.matches(&header).count() <= 1, "{header}");
+        }
+        let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
+        assert_eq!(lengths.len(), 2, "{lengths:?}");
+        let chunks = compressed(&layout, &targets, b"own 1\n").concat();
+        let mut unzipped = String::new();
+        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
+        assert_eq!(unzipped, text);
     }
 }

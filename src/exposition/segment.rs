@@ -5,6 +5,8 @@
 //! own can follow each other in one gzip member; only the checksum has to be combined. So what one target
 //! found out is compressed once, however often it is scraped and whatever other targets do meanwhile.
 
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -30,25 +32,74 @@ impl Default for Compressor {
 impl Compressor {
     /// Compresses `text`.
     pub fn segment(&mut self, text: &[u8]) -> Segment {
+        let mut unfinished = self.begin();
+        unfinished.push(text);
+        unfinished.finish()
+    }
+
+    /// Begins a segment that comes piece by piece.
+    pub fn begin(&mut self) -> Unfinished<'_> {
         self.0.reset();
-        let mut deflated = Vec::with_capacity(text.len() / 8 + 64);
+        Unfinished { compress: &mut self.0, deflated: Vec::new(), checksum: Hasher::new(), length: 0 }
+    }
+}
+
+/// A segment that grows: its text is never there as a whole. Writing to it does not fail.
+#[derive(Debug)]
+pub struct Unfinished<'a> {
+    compress: &'a mut Compress,
+    deflated: Vec<u8>,
+    checksum: Hasher,
+    length: usize,
+}
+
+impl Unfinished<'_> {
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The segment of all that was written.
+    #[must_use]
+    pub fn finish(mut self) -> Segment {
+        self.deflate(&[], FlushCompress::Sync);
+        self.deflated.shrink_to_fit();
+        Segment { deflated: self.deflated.into(), checksum: self.checksum, length: self.length }
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        self.checksum.update(text);
+        self.length += text.len();
+        self.deflate(text, FlushCompress::None);
+    }
+
+    fn deflate(&mut self, mut text: &[u8], flush: FlushCompress) {
         loop {
-            let consumed = usize::try_from(self.0.total_in()).unwrap_or(usize::MAX);
-            let room = deflated.capacity() - deflated.len();
-            let status = self.0.compress_vec(&text[consumed..], &mut deflated, FlushCompress::Sync);
-            let is_full = deflated.len() == deflated.capacity();
-            let has_all = usize::try_from(self.0.total_in()) == Ok(text.len());
+            // Room left over after everything was taken means that a flush is complete.
+            self.deflated.reserve(4 * 1024);
+            let before = self.compress.total_in();
+            let status = self.compress.compress_vec(text, &mut self.deflated, flush);
+            let taken = usize::try_from(self.compress.total_in() - before).unwrap_or(text.len());
+            text = &text[taken..];
+            let is_full = self.deflated.len() == self.deflated.capacity();
             match status {
-                // Room left over after everything was taken: the flush is complete.
-                Ok(Status::Ok | Status::BufError) if has_all && !is_full => break,
-                Ok(Status::StreamEnd) | Err(_) => break,
-                Ok(_) => deflated.reserve(room.max(4 * 1024)),
+                Ok(Status::Ok | Status::BufError) if text.is_empty() && !is_full => return,
+                Ok(Status::StreamEnd) | Err(_) => return,
+                Ok(_) => {}
             }
         }
-        let mut checksum = Hasher::new();
-        checksum.update(text);
-        deflated.shrink_to_fit();
-        Segment { deflated: deflated.into(), checksum, length: text.len() }
+    }
+}
+
+impl Write for Unfinished<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -104,6 +155,18 @@ mod tests {
             "in any order, any number of times"
         );
         assert_eq!(unzipped(&gzip([])), b"");
+    }
+
+    #[test]
+    fn a_segment_can_come_piece_by_piece() {
+        let text = b"redis_stream_group_lag{stream=\"s\"} 12\n".repeat(20_000);
+        let mut compressor = Compressor::default();
+        let mut unfinished = compressor.begin();
+        assert!(unfinished.is_empty());
+        text.chunks(7_777).for_each(|piece| unfinished.write_all(piece).unwrap());
+        assert!(!unfinished.is_empty());
+        let segments = [unfinished.finish(), compressor.begin().finish(), compressor.segment(b"end")];
+        assert_eq!(unzipped(&gzip(segments)), [&text[..], b"end"].concat());
     }
 
     proptest::proptest! {

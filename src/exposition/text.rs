@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 /// A value of a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// A count, or 0 and 1 for no and yes.
     Count(u64),
     /// Seconds.
     Seconds(Duration),
+    /// Part of a whole, from 0 to 1.
+    Ratio(f64),
 }
 
 impl Number {
@@ -23,6 +25,8 @@ impl Number {
         match self {
             Self::Count(count) => write_integer(count, out),
             Self::Seconds(duration) => write_seconds(duration, out),
+            // The shortest digits that read back as the same number.
+            Self::Ratio(ratio) => out.extend_from_slice(ratio.to_string().as_bytes()),
         }
     }
 }
@@ -54,6 +58,17 @@ pub fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
+    // Most names need no escape. Without an early end this is a handful of vector instructions.
+    let needs_escape = |found, byte| found | matches!(byte, b'\\' | b'"' | b'\n');
+    if value.bytes().fold(false, needs_escape) {
+        write_escaped(value, out);
+    } else {
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(value: &str, out: &mut Vec<u8>) {
     for byte in value.bytes() {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -62,7 +77,6 @@ pub fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
             _ => out.push(byte),
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -87,6 +101,9 @@ mod tests {
             (Number::Seconds(Duration::from_nanos(999)), "0"),
             (Number::Seconds(Duration::from_millis(1_700_000_000_123)), "1700000000.123"),
             (Number::from_bool(true), "1"),
+            (Number::Ratio(0.0), "0"),
+            (Number::Ratio(0.25), "0.25"),
+            (Number::Ratio(1.0), "1"),
         ] {
             assert_eq!(written(number), expected);
         }

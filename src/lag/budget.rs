@@ -11,28 +11,39 @@ const MAX_CHUNK: u32 = 1_000;
 pub struct Budget {
     /// Entries that may still be read to count lag.
     pub entries: u32,
+    /// Entries that may still be read to count again what was counted longest ago.
+    pub audit_entries: u32,
     /// Bytes of payload that may still be read.
     pub payload_bytes: u64,
 }
 
 impl Budget {
-    /// Takes what one command may read of entries of `entry_bytes` each, at most `wanted` of them; `None`
-    /// if there is nothing left.
+    /// Takes what one command may read of entries of `entry_bytes` each to count them, at most `wanted` of
+    /// them; `None` if there is nothing left.
     pub fn take_chunk(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
+        let chunk = self.take(wanted.min(self.entries), entry_bytes)?;
+        self.entries -= chunk;
+        Some(chunk)
+    }
+
+    /// The same, to count again what was counted before.
+    pub fn take_audit(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
+        let chunk = self.take(wanted.min(self.audit_entries), entry_bytes)?;
+        self.audit_entries -= chunk;
+        Some(chunk)
+    }
+
+    fn take(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
         let entry_bytes = entry_bytes.max(1);
         let fits = |bytes: u64| u32::try_from(bytes / entry_bytes).unwrap_or(u32::MAX);
         if self.payload_bytes == 0 {
             return None;
         }
-        let chunk = wanted
-            .min(self.entries)
-            .min(MAX_CHUNK)
-            .min(fits(MAX_REPLY_BYTES).max(1))
-            .min(fits(self.payload_bytes).max(1));
+        let chunk =
+            wanted.min(MAX_CHUNK).min(fits(MAX_REPLY_BYTES).max(1)).min(fits(self.payload_bytes).max(1));
         if chunk == 0 {
             return None;
         }
-        self.entries -= chunk;
         self.payload_bytes = self.payload_bytes.saturating_sub(u64::from(chunk) * entry_bytes);
         Some(chunk)
     }
@@ -44,7 +55,7 @@ impl Budget {
         granted
     }
 
-    /// Gives back entries that were taken and then not there to read.
+    /// Gives back entries of a chunk that were taken and then not there to read.
     pub fn give_back(&mut self, entries: u32, entry_bytes: u64) {
         self.entries += entries;
         self.payload_bytes += u64::from(entries) * entry_bytes;
@@ -57,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_bounded_by_each_limit() {
-        let plenty = Budget { entries: 20_000, payload_bytes: 16 << 20 };
+        let plenty = Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20 };
         for (budget, wanted, entry_bytes, expected) in [
             (plenty, 100_000, 100, Some(1_000)),
             (plenty, 10, 100, Some(10)),
@@ -77,10 +88,10 @@ mod tests {
 
     #[test]
     fn what_was_taken_and_not_read_is_given_back() {
-        let mut budget = Budget { entries: 1_500, payload_bytes: 1 << 20 };
+        let mut budget = Budget { entries: 1_500, audit_entries: 0, payload_bytes: 1 << 20 };
         let before = budget;
         assert_eq!(budget.take_chunk(u32::MAX, 100), Some(1_000));
-        assert_eq!(budget, Budget { entries: 500, payload_bytes: (1 << 20) - 100_000 });
+        assert_eq!(budget, Budget { entries: 500, audit_entries: 0, payload_bytes: (1 << 20) - 100_000 });
         budget.give_back(1_000, 100);
         assert_eq!(budget, before);
     }

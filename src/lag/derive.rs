@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lag::age::{age, timestamp};
+use crate::lag::counters::Sound;
 use crate::lag::inquiry::{Inquiry, OpenGroup, OpenStream};
+use crate::lag::loss::Gone;
+use crate::lag::memory::{GroupMemory, StreamMemory};
 use crate::lag::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamReport, StreamValues,
+    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
+    StreamValues,
 };
 use crate::lag::settle::MAX_ORPHANS;
 use crate::snapshot::facts::{GroupFacts, Outcome, StreamFacts, StreamReading};
+use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::ConsumerFacts;
 
@@ -34,14 +39,41 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
     }
     for mut stream in streams {
         reports.push(Arc::new(read(&mut stream)));
-        let mut used: Vec<_> = stream.facts.groups.iter().map(|group| group.last_delivered).collect();
-        used.sort_unstable();
-        used.dedup();
-        stream.memory.marks.prune(&used);
-        memory.streams.insert(stream.reading.key.clone(), stream.memory);
+        memory.streams.insert(stream.reading.key.clone(), remembered(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries }
+}
+
+/// What is remembered of a stream for the next poll.
+fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
+    let groups = stream.facts.groups.iter().zip(&stream.groups);
+    let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open)));
+    let groups = groups.collect();
+    stream.memory.set_groups(groups);
+    let mut used: Vec<_> = stream.facts.groups.iter().map(|group| group.last_delivered).collect();
+    used.sort_unstable();
+    used.dedup();
+    stream.memory.marks.prune(&used);
+    if stream.is_broken {
+        stream.memory.distrust();
+    }
+    stream.memory
+}
+
+fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupMemory {
+    let before = open.memory;
+    let Some(lag) = stream.lag(group.last_delivered) else { return GroupMemory { sound: None, ..before } };
+    let sound = Sound::check(stream.facts, group, lag);
+    if open.gone_is_confirmed {
+        return GroupMemory { sound, ..before };
+    }
+    let gone = Gone::of(stream.facts, group, lag);
+    // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
+    let is_rise =
+        |gone: &Gone| before.gone.and_then(|before| gone.rise_since(&before)).is_some_and(|by| by > 0);
+    let gone = gone.filter(|gone| !is_rise(gone)).or(before.gone);
+    GroupMemory { sound, gone, lost: before.lost }
 }
 
 fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
@@ -71,18 +103,26 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
         entries_added,
         first_entry: facts.first.and_then(|id| timestamp(id, facts.time)),
         last_generated: timestamp(facts.last_generated, facts.time),
+        ids: StreamIds {
+            first: facts.first,
+            last: facts.last,
+            last_generated: facts.last_generated,
+            max_deleted: facts.max_deleted,
+        },
+        radix_tree: facts.radix_tree,
     };
-    let opened = std::mem::take(&mut stream.groups);
+    let consumers_of: Vec<_> = stream.groups.iter_mut().map(|open| open.consumers.take()).collect();
     let stream = &*stream;
     let mut groups: Vec<_> = facts
         .groups
         .iter()
-        .zip(opened)
-        .map(|(group, open)| GroupReport {
+        .zip(&stream.groups)
+        .zip(consumers_of)
+        .map(|((group, open), found)| GroupReport {
             name: group.name.clone(),
             named: group.named,
-            values: Some(group_values(stream, group, &open)),
-            consumers: open.consumers.map(consumers),
+            values: Some(group_values(stream, group, open)),
+            consumers: found.map(consumers),
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -102,21 +142,30 @@ fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     GroupValues {
         lag,
         lag_seconds,
+        last_delivered_id: place,
         last_delivered_id_age: age(place, facts.time),
         entries_read: group.entries_read,
         messages_pending: group.pending,
         oldest_pending: oldest_pending(group, open, facts),
         pending_orphaned: pending_orphaned(group, open, facts),
         consumers: group.consumers,
+        entries_lost: facts.entries_added.map(|_| open.memory.lost),
+        retention_used: lag
+            .exact()
+            .filter(|_| stream.memory.was_trimmed)
+            .map(|lag| Retention { lag, length: facts.length }),
     }
 }
 
 /// Certain bounds for a group between the first and the last entry whose lag is being counted.
 fn bounds(stream: &OpenStream<'_>, group: &GroupFacts) -> Lag {
     let (facts, memory, place) = (stream.facts, &stream.memory, group.last_delivered);
-    let max = memory.marks.below(place).map_or(u64::MAX, |mark| mark.1).min(facts.length.saturating_sub(1));
-    let (counted, cursor) = memory.walks.from(place).map_or((0, place), |walk| (walk.counted, walk.cursor));
-    let above = memory.marks.at_or_above(cursor).map_or(0, |mark| mark.1);
+    let below = memory.marks.below(place).map_or(u64::MAX, |mark| mark.ahead);
+    let max = below.min(facts.length.saturating_sub(1));
+    let mark = memory.marks.at_or_above(place);
+    let (end, above) = mark.map_or((StreamId::MAX, 0), |mark| (mark.id, mark.ahead));
+    let walked = memory.walks.iter().filter(|walk| walk.start >= place && walk.start < end);
+    let counted: u64 = walked.map(|walk| walk.counted).sum();
     Lag::Between { min: (counted + above).max(1).min(max), max }
 }
 

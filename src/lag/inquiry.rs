@@ -1,13 +1,14 @@
 //! One poll, from its snapshot to its report: asks what the facts leave open, and takes the answers.
 
+use crate::lag::audit::{self, Due, Verdict};
 use crate::lag::budget::Budget;
-use crate::lag::memory::{Memory, StreamMemory};
+use crate::lag::loss::{self, Gone};
+use crate::lag::memory::{GroupMemory, Memory, StreamMemory};
 use crate::lag::report::Report;
 use crate::lag::{derive, plan, settle};
 use crate::snapshot::facts::{NodeReading, Outcome, Snapshot, StreamFacts, StreamReading};
 use crate::snapshot::id::StreamId;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Ask, ConsumerFacts, PendingEntry, Question, StreamIndex};
+use crate::snapshot::question::{Answer, ConsumerFacts, Entries, PendingEntry, Question, StreamIndex};
 
 /// A poll that is being made sense of.
 #[derive(Debug)]
@@ -17,10 +18,30 @@ pub struct Inquiry<'a> {
     pub(super) budget: Budget,
     /// The streams that were read.
     pub(super) streams: Vec<OpenStream<'a>>,
-    /// Questions of the first round that are asked once, whatever comes of them.
-    pub(super) first_round: bool,
+    pub(super) round: u32,
+    /// What the questions asked last are for, in their order.
+    asked: Vec<(usize, Purpose)>,
     pub(super) counted_entries: u64,
     granted_payload_bytes: u64,
+}
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// The oldest pending entry of the group at this position.
+    OldestPending(usize),
+    /// How many of its pending entries are orphaned.
+    Orphans(usize),
+    /// Its consumers.
+    Consumers(usize),
+    /// The next chunk of the walk that began at `start`.
+    Walk { start: StreamId, after: StreamId, until: StreamId, at_most: u32 },
+    /// The oldest entry above a place.
+    NextEntry(StreamId),
+    /// Whether what was counted long ago still holds.
+    Audit { due: Due, at_most: u32 },
+    /// Whether entries were really lost.
+    Loss,
 }
 
 /// A stream that was read, while questions about it are open.
@@ -35,15 +56,23 @@ pub(super) struct OpenStream<'a> {
     /// Parallel to `facts.groups`.
     pub(super) groups: Vec<OpenGroup>,
     /// The server did not answer a question about its entries: not asked again in this poll.
-    pub(super) silent: bool,
+    pub(super) is_silent: bool,
+    /// Places whose next entry was asked for in this poll.
+    pub(super) next_was_asked: Vec<StreamId>,
+    pub(super) loss_was_asked: bool,
+    /// Counting again has shown that something remembered is wrong.
+    pub(super) is_broken: bool,
 }
 
 /// What was learnt of a group by asking.
 #[derive(Debug, Default)]
 pub(super) struct OpenGroup {
+    pub(super) memory: GroupMemory,
+    /// `memory.gone` is from an atomic reading in this poll.
+    pub(super) gone_is_confirmed: bool,
     pub(super) oldest_pending: Option<Option<PendingEntry>>,
     pub(super) pending_below_first: Option<u32>,
-    pub(super) asked_pending_below: bool,
+    pub(super) orphans_were_asked: bool,
     pub(super) consumers: Option<Vec<ConsumerFacts>>,
 }
 
@@ -59,31 +88,33 @@ impl<'a> Inquiry<'a> {
                 streams.push(open_stream(index, node, reading, facts, remembered));
             }
         }
-        let granted_payload_bytes = budget.payload_bytes;
         Self {
             snapshot,
             memory,
             budget,
             streams,
-            first_round: true,
+            round: 0,
+            asked: Vec::new(),
             counted_entries: 0,
-            granted_payload_bytes,
+            granted_payload_bytes: budget.payload_bytes,
         }
     }
 
     /// What is still to be asked, within the budget; empty when nothing is left to ask.
     pub fn questions(&mut self) -> Vec<Question> {
-        plan::questions(self)
+        let planned = plan::next_round(self);
+        self.round += 1;
+        self.asked = planned.iter().map(|planned| (planned.stream, planned.purpose)).collect();
+        planned.into_iter().map(|planned| planned.question).collect()
     }
 
     /// Takes the answers to the questions asked last, one for each, in their order.
-    pub fn answer(&mut self, questions: &[Question], answers: Vec<Answer>) {
-        for (question, answer) in questions.iter().zip(answers) {
-            let at = self.streams.partition_point(|stream| stream.index < question.stream);
-            self.take_answer(at, question, answer);
+    pub fn answer(&mut self, answers: Vec<Answer>) {
+        for ((at, purpose), answer) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
+            self.take_answer(at, purpose, answer);
         }
         for stream in &mut self.streams {
-            stream.memory.walks.arrive(&mut stream.memory.marks);
+            stream.memory.walks.arrive(&mut stream.memory.marks, stream.facts.time);
         }
     }
 
@@ -99,30 +130,35 @@ impl<'a> Inquiry<'a> {
         derive::report(self, previous)
     }
 
-    fn take_answer(&mut self, at: usize, question: &Question, answer: Answer) {
+    fn take_answer(&mut self, at: usize, purpose: Purpose, answer: Answer) {
         let stream = &mut self.streams[at];
-        match (&question.ask, answer) {
-            (Ask::OldestPending { group }, Answer::OldestPending(entry)) => {
-                stream.group_mut(group).oldest_pending = Some(entry);
+        match (purpose, answer) {
+            (Purpose::OldestPending(group), Answer::OldestPending(entry)) => {
+                stream.groups[group].oldest_pending = Some(entry);
             }
-            (Ask::PendingBelow { group, .. }, Answer::PendingBelow(count)) => {
-                stream.group_mut(group).pending_below_first = Some(count);
+            (Purpose::Orphans(group), Answer::PendingBelow(count)) => {
+                stream.groups[group].pending_below_first = Some(count);
             }
-            (Ask::Consumers { group }, Answer::Consumers(consumers)) => {
-                stream.group_mut(group).consumers = Some(consumers);
+            (Purpose::Consumers(group), Answer::Consumers(consumers)) => {
+                stream.groups[group].consumers = Some(consumers);
             }
-            (&Ask::Entries { after, until, at_most }, Answer::Entries(entries)) => {
-                if let Some((first, _)) = entries.ends.filter(|_| stream.is_place(after)) {
-                    stream.memory.note_next_entry(after, first);
+            (Purpose::NextEntry(place), Answer::Entries(entries)) => stream.note_next_entry(place, &entries),
+            (Purpose::Walk { start, after, until, at_most }, Answer::Entries(entries)) => {
+                if after == start {
+                    stream.note_next_entry(start, &entries);
                 }
-                let Some(start) = stream.memory.walks.over((after, until), &stream.memory.marks) else {
-                    return;
-                };
                 stream.memory.walks.advance(start, until, at_most, &entries);
                 self.budget.give_back(at_most.saturating_sub(entries.count), stream.facts.entry_bytes);
                 self.counted_entries += u64::from(entries.count);
             }
-            (Ask::Entries { .. }, _) => stream.silent = true,
+            (Purpose::Audit { due, at_most }, Answer::Entries(entries)) => {
+                self.counted_entries += u64::from(entries.count);
+                let verdict =
+                    audit::judge(&mut stream.memory.marks, &due, at_most, &entries, stream.facts.time);
+                stream.is_broken |= verdict == Verdict::Broken;
+            }
+            (Purpose::Loss, Answer::Whole(whole)) => stream.confirm_loss(&whole),
+            (Purpose::Walk { .. } | Purpose::NextEntry(_), _) => stream.is_silent = true,
             _ => {}
         }
     }
@@ -131,7 +167,8 @@ impl<'a> Inquiry<'a> {
 impl OpenStream<'_> {
     /// The lag of the group that stands at `last_delivered`, where it is known by now.
     pub(super) fn lag(&self, last_delivered: StreamId) -> Option<u64> {
-        settle::by_rules(self.facts, last_delivered).or_else(|| self.memory.marks.ahead_of(last_delivered))
+        settle::by_rules(self.facts, last_delivered)
+            .or_else(|| self.memory.marks.at(last_delivered).map(|mark| mark.ahead))
     }
 
     /// The oldest entry that the group that stands at `last_delivered` was not delivered, where it is known.
@@ -139,13 +176,35 @@ impl OpenStream<'_> {
         settle::next_entry(self.facts, last_delivered).or_else(|| self.memory.next_entry(last_delivered))
     }
 
-    fn is_place(&self, id: StreamId) -> bool {
-        self.facts.groups.iter().any(|group| group.last_delivered == id)
+    /// Whether more entries seem to be gone ahead of any group than at the last poll.
+    pub(super) fn seems_to_have_lost(&self) -> bool {
+        self.facts.groups.iter().zip(&self.groups).any(|(group, open)| {
+            let gone = self.lag(group.last_delivered).and_then(|lag| Gone::of(self.facts, group, lag));
+            let rise = gone.zip(open.memory.gone).and_then(|(gone, before)| gone.rise_since(&before));
+            rise.is_some_and(|rise| rise > 0)
+        })
     }
 
-    fn group_mut(&mut self, name: &Name) -> &mut OpenGroup {
-        let at = self.facts.groups.partition_point(|group| group.name < *name);
-        &mut self.groups[at]
+    fn note_next_entry(&mut self, place: StreamId, entries: &Entries) {
+        if let Some((first, _)) = entries.ends {
+            self.memory.note_next_entry(place, first);
+        }
+    }
+
+    /// Counts what an atomic reading confirms to be gone.
+    fn confirm_loss(&mut self, whole: &StreamFacts) {
+        for at in 0..self.groups.len() {
+            let group = &self.facts.groups[at];
+            let Some(before) = self.groups[at].memory.gone else { continue };
+            let Some(lag) = self.lag(group.last_delivered) else { continue };
+            let Some(in_whole) = whole.groups.iter().find(|other| other.name == group.name) else { continue };
+            let lag = loss::lag_in(whole, self.facts, group, lag);
+            let Some(gone) = lag.and_then(|lag| Gone::of(whole, in_whole, lag)) else { continue };
+            let Some(rise) = gone.rise_since(&before) else { continue };
+            let open = &mut self.groups[at];
+            open.memory.lost += rise;
+            (open.memory.gone, open.gone_is_confirmed) = (Some(gone), true);
+        }
     }
 }
 
@@ -160,16 +219,40 @@ fn open_stream<'a>(
     used.sort_unstable();
     used.dedup();
     memory.carry(facts, node.epoch, &used);
-    for &place in &used {
+    let groups: Vec<_> = facts
+        .groups
+        .iter()
+        .map(|group| OpenGroup { memory: memory.group(&group.name), ..OpenGroup::default() })
+        .collect();
+    for (group, open) in facts.groups.iter().zip(&groups) {
+        let place = group.last_delivered;
         match settle::by_rules(facts, place) {
             // At an end of the stream: what is added from now on is what the group is behind.
-            Some(0) if facts.length > 0 && place <= facts.last_generated => memory.marks.put(place, 0),
+            Some(lag) if facts.first <= Some(place) && place <= facts.last_generated => {
+                memory.marks.put(place, lag, facts.time);
+            }
             Some(_) => {}
-            None if memory.marks.ahead_of(place).is_none() => memory.walks.begin(place),
-            None => {}
+            None if memory.marks.at(place).is_some() => {}
+            None => match open.memory.sound.and_then(|sound| sound.lag(facts, group, &memory.marks)) {
+                Some((lag, counted_at)) => memory.marks.put(place, lag, counted_at),
+                None => memory.walks.begin(place),
+            },
+        }
+        if memory.marks.at(place).is_some() {
+            memory.walks.part_at(place);
         }
     }
-    memory.walks.arrive(&mut memory.marks);
-    let groups = facts.groups.iter().map(|_| OpenGroup::default()).collect();
-    OpenStream { index, node, reading, facts, memory, groups, silent: false }
+    memory.walks.arrive(&mut memory.marks, facts.time);
+    OpenStream {
+        index,
+        node,
+        reading,
+        facts,
+        memory,
+        groups,
+        is_silent: false,
+        next_was_asked: Vec::new(),
+        loss_was_asked: false,
+        is_broken: false,
+    }
 }

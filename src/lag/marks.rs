@@ -4,154 +4,141 @@
 //! have an ID above this one", as of one reading of the stream; the next reading either carries it or drops
 //! it, so a mark is never older than the stream it is used with.
 
-use crate::snapshot::facts::{Epoch, StreamFacts};
+use std::time::Duration;
+
+use crate::lag::extent::Change;
 use crate::snapshot::id::StreamId;
 
-/// Most marks that are kept beside those where a group stands.
-const MAX_SPARE_MARKS: usize = 64;
+/// Spare marks are at least so many entries apart: one command reads from one to the next.
+const SPACING: u64 = 1_000;
+/// Most marks that are kept beside those where a group stands; a deeper stream has them further apart.
+const MAX_SPARE_MARKS: usize = 1_024;
 
-/// What a reading of a stream said of its extent.
+/// A place from which the entries to the end are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    epoch: Epoch,
-    length: u64,
-    first: Option<StreamId>,
-    last: Option<StreamId>,
-    last_generated: StreamId,
-    entries_added: Option<u64>,
-    max_deleted: Option<StreamId>,
-}
-
-impl Extent {
-    /// The extent of a stream as read on the connection `epoch`.
-    #[must_use]
-    pub fn of(facts: &StreamFacts, epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            length: facts.length,
-            first: facts.first,
-            last: facts.last,
-            last_generated: facts.last_generated,
-            entries_added: facts.entries_added,
-            max_deleted: facts.max_deleted,
-        }
-    }
-
-    /// What happened to the stream from `self` to `now`.
-    #[must_use]
-    pub fn until(&self, now: &Self) -> Change {
-        if self.epoch != now.epoch || now.length == 0 || now.last_generated < self.last_generated {
-            return Change::Unknown;
-        }
-        if self.first.is_some() && now.first < self.first {
-            return Change::Unknown;
-        }
-        let (Some(added_before), Some(added), Some(max_deleted_before), Some(max_deleted)) =
-            (self.entries_added, now.entries_added, self.max_deleted, now.max_deleted)
-        else {
-            // Server 6.2 tells neither what was added nor what was deleted: only stillness can be seen.
-            return if self == now { Change::Grown { by: 0, intact_from: None } } else { Change::Unknown };
-        };
-        if added < added_before || max_deleted < max_deleted_before {
-            return Change::Unknown;
-        }
-        let by = added - added_before;
-        let clean = self.length.checked_add(by) == Some(now.length);
-        let intact_from = if clean { None } else { now.first.max(Some(max_deleted)) };
-        Change::Grown { by, intact_from }
-    }
-}
-
-/// What happened to a stream between two readings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing can be said: another connection, another stream of the same name, or an empty one.
-    Unknown,
-    /// Entries were added, and perhaps some removed.
-    Grown {
-        /// How many were added, all of them above the old last-generated-id.
-        by: u64,
-        /// Nothing was removed above this ID; `None` if nothing was removed at all.
-        ///
-        /// That max-deleted-entry-id did not move proves nothing: an XDEL below it leaves it as it is.
-        intact_from: Option<StreamId>,
-    },
-}
-
-impl Change {
-    /// Whether certainly no entry above `id` was removed.
-    #[must_use]
-    pub fn is_intact_above(&self, id: StreamId) -> bool {
-        match self {
-            Self::Unknown => false,
-            Self::Grown { intact_from, .. } => intact_from.is_none_or(|from| from <= id),
-        }
-    }
-
-    /// Whether the entry `id` certainly was not removed, nor any above it.
-    #[must_use]
-    pub fn is_intact_at(&self, id: StreamId, now: &Extent) -> bool {
-        match self {
-            Self::Unknown => false,
-            Self::Grown { intact_from: None, .. } => true,
-            Self::Grown { .. } => now.first <= Some(id) && now.max_deleted < Some(id),
-        }
-    }
+pub struct Mark {
+    /// The place.
+    pub id: StreamId,
+    /// How many entries have an ID above it.
+    pub ahead: u64,
+    /// When the entries from here to the next mark were counted last, by the node's clock, since the Unix epoch.
+    pub counted_at: Duration,
 }
 
 /// The marks of one stream, all as of the same reading, in the order of their IDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks(Vec<(StreamId, u64)>);
+pub struct Marks(Vec<Mark>);
 
 impl Marks {
     /// Brings the marks over a change of the stream; those that cannot be carried are dropped.
     pub fn carry(&mut self, change: &Change) {
-        let Change::Grown { by, .. } = *change else { return self.0.clear() };
-        self.0.retain_mut(|(id, ahead)| {
-            *ahead += by;
-            change.is_intact_above(*id)
+        let Change::Grown { by, .. } = *change else { return self.clear() };
+        self.0.retain_mut(|mark| {
+            mark.ahead += by;
+            change.is_intact_above(mark.id)
         });
     }
 
     /// Notes that `ahead` entries have an ID above `id`. `id` must not be above last-generated-id: what is
     /// added later at or below `id` would never be above it.
-    pub fn put(&mut self, id: StreamId, ahead: u64) {
-        match self.0.binary_search_by_key(&id, |mark| mark.0) {
-            Ok(at) => self.0[at].1 = ahead,
-            Err(at) => self.0.insert(at, (id, ahead)),
+    pub fn put(&mut self, id: StreamId, ahead: u64, counted_at: Duration) {
+        let mark = Mark { id, ahead, counted_at };
+        match self.0.binary_search_by_key(&id, |mark| mark.id) {
+            Ok(at) => self.0[at] = mark,
+            Err(at) => self.0.insert(at, mark),
         }
     }
 
-    /// The entries above `id`, where there is a mark.
+    /// Drops all of them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The mark at `id`.
     #[must_use]
-    pub fn ahead_of(&self, id: StreamId) -> Option<u64> {
-        self.0.binary_search_by_key(&id, |mark| mark.0).ok().map(|at| self.0[at].1)
+    pub fn at(&self, id: StreamId) -> Option<&Mark> {
+        self.0.binary_search_by_key(&id, |mark| mark.id).ok().map(|at| &self.0[at])
     }
 
     /// The nearest mark at or above `id`.
     #[must_use]
-    pub fn at_or_above(&self, id: StreamId) -> Option<(StreamId, u64)> {
-        self.0.get(self.0.partition_point(|mark| mark.0 < id)).copied()
+    pub fn at_or_above(&self, id: StreamId) -> Option<&Mark> {
+        self.0.get(self.0.partition_point(|mark| mark.id < id))
     }
 
     /// The nearest mark below `id`.
     #[must_use]
-    pub fn below(&self, id: StreamId) -> Option<(StreamId, u64)> {
-        self.0[..self.0.partition_point(|mark| mark.0 < id)].last().copied()
+    pub fn below(&self, id: StreamId) -> Option<&Mark> {
+        self.0[..self.0.partition_point(|mark| mark.id < id)].last()
     }
 
-    /// Drops what no group can use: marks below all the places in `used` (sorted), and, of too many between
-    /// them, those that lie closest to the next.
+    /// Each mark with the next one above it.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Mark, &Mark)> {
+        self.0.iter().zip(self.0.iter().skip(1))
+    }
+
+    /// Drops what no group can use: marks below all the places in `used` (sorted), and spare ones that lie
+    /// close to the next.
     pub fn prune(&mut self, used: &[StreamId]) {
-        let lowest = used.first().copied().unwrap_or(StreamId::MAX);
-        self.0.retain(|mark| mark.0 >= lowest);
+        let Some(lowest) = used.first() else { return self.clear() };
+        self.0.retain(|mark| mark.id >= *lowest);
+        let mut spacing = SPACING;
+        self.thin(used, spacing);
         while self.0.len() > used.len() + MAX_SPARE_MARKS {
-            let spare = (0..self.0.len() - 1).filter(|&at| used.binary_search(&self.0[at].0).is_err());
-            let Some(at) = spare.min_by_key(|&at| self.0[at].1 - self.0[at + 1].1.min(self.0[at].1)) else {
-                break;
-            };
-            self.0.remove(at);
+            spacing *= 2;
+            self.thin(used, spacing);
         }
         self.0.shrink_to(self.0.len() + 4);
+    }
+
+    fn thin(&mut self, used: &[StreamId], spacing: u64) {
+        let mut above = None;
+        self.0.reverse();
+        self.0.retain(|mark| {
+            let is_apart = above.is_none_or(|above| mark.ahead.saturating_sub(above) >= spacing);
+            let is_kept = is_apart || used.binary_search(&mark.id).is_ok();
+            if is_kept {
+                above = Some(mark.ahead);
+            }
+            is_kept
+        });
+        self.0.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    fn marks(places: impl IntoIterator<Item = (u64, u64)>) -> Marks {
+        let mut marks = Marks::default();
+        places.into_iter().for_each(|(ms, ahead)| marks.put(id(ms), ahead, Duration::ZERO));
+        marks
+    }
+
+    fn places(marks: &Marks) -> Vec<u64> {
+        marks.0.iter().map(|mark| mark.id.ms).collect()
+    }
+
+    #[test]
+    fn marks_below_every_group_and_close_to_the_next_are_dropped() {
+        let mut marks = marks([(10, 5_000), (20, 4_000), (30, 3_900), (40, 3_500), (50, 2_800), (60, 0)]);
+        marks.prune(&[id(20), id(40)]);
+        assert_eq!(places(&marks), [20, 40, 50, 60]);
+        marks.prune(&[]);
+        assert_eq!(places(&marks), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_deep_stream_has_a_bounded_number_of_marks() {
+        let mut marks = marks((0..10_000).map(|n| (n, (9_999 - n) * 1_000)));
+        marks.prune(&[id(0), id(1)]);
+        assert!(places(&marks).len() <= MAX_SPARE_MARKS + 2, "{}", places(&marks).len());
+        assert!(places(&marks).len() > MAX_SPARE_MARKS / 2);
+        assert_eq!((marks.at(id(0)).is_some(), marks.at(id(9_999)).is_some()), (true, true));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::lag::marks::{Change, Extent, Marks};
+use crate::lag::counters::Sound;
+use crate::lag::extent::{Change, Extent};
+use crate::lag::loss::Gone;
+use crate::lag::marks::Marks;
 use crate::lag::walk::Walks;
 use crate::snapshot::facts::{Epoch, StreamFacts};
 use crate::snapshot::id::StreamId;
@@ -32,7 +35,22 @@ pub(super) struct StreamMemory {
     pub(super) walks: Walks,
     /// For places where a group stands: the oldest entry above.
     next: Vec<(StreamId, StreamId)>,
+    /// In the order of their names.
+    groups: Vec<(Name, GroupMemory)>,
+    /// Whether entries of this stream, or of one of the same key before, were ever seen to be trimmed away.
+    pub(super) was_trimmed: bool,
     entries_added: Option<EntriesAdded>,
+}
+
+/// What is remembered of one group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GroupMemory {
+    /// Where it stood, if its counters were sound.
+    pub(super) sound: Option<Sound>,
+    /// What was gone ahead of it.
+    pub(super) gone: Option<Gone>,
+    /// Entries lost since it was first seen.
+    pub(super) lost: u64,
 }
 
 impl StreamMemory {
@@ -41,14 +59,45 @@ impl StreamMemory {
     pub(super) fn carry(&mut self, facts: &StreamFacts, epoch: Epoch, used: &[StreamId]) {
         let now = Extent::of(facts, epoch);
         let change = self.extent.map_or(Change::Unknown, |before| before.until(&now));
+        let is_same = change != Change::Unknown;
+        self.was_trimmed |= now.was_ever_trimmed()
+            || (is_same && self.extent.is_some_and(|before| before.was_trimmed_until(&now)));
         self.extent = Some(now);
         self.marks.carry(&change);
-        self.walks.carry(&change, used);
+        self.walks.carry(&change, used.first().copied());
         self.next
             .retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
         if facts.length > 0 {
-            self.marks.put(facts.last_generated, 0);
+            self.marks.put(facts.last_generated, 0, facts.time);
         }
+        if !is_same {
+            self.forget_counters();
+        }
+    }
+
+    /// Forgets everything that was counted or concluded: it turned out not to be true.
+    pub(super) fn distrust(&mut self) {
+        self.marks.clear();
+        self.walks.clear();
+        self.next.clear();
+        self.forget_counters();
+    }
+
+    fn forget_counters(&mut self) {
+        for (_, group) in &mut self.groups {
+            (group.sound, group.gone) = (None, None);
+        }
+    }
+
+    /// What is remembered of a group.
+    pub(super) fn group(&self, name: &Name) -> GroupMemory {
+        let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
+        found.map_or_else(|_| GroupMemory::default(), |at| self.groups[at].1)
+    }
+
+    /// Remembers the groups that there are, in the order of their names; forgets all others.
+    pub(super) fn set_groups(&mut self, groups: Vec<(Name, GroupMemory)>) {
+        self.groups = groups;
     }
 
     /// The oldest entry above `after`, where it is remembered.
@@ -94,6 +143,7 @@ fn is_small(step_back: u64, shown: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::facts::RadixTree;
     use std::time::Duration;
 
     #[test]
@@ -119,6 +169,7 @@ mod tests {
                 max_deleted: None,
                 group_count: 0,
                 entry_bytes: 0,
+                radix_tree: RadixTree::default(),
                 groups: Vec::new(),
             };
             assert_eq!(memory.entries_added(&facts, Epoch(epoch)), Some(expected), "{read} on {epoch}");

@@ -7,19 +7,27 @@
 //! 1. [`inquiry::Inquiry::open`] sees the [`Snapshot`](crate::snapshot::facts::Snapshot), brings what is
 //!    [remembered](memory) of each stream up to it or forgets it, and [settles](settle) each group that the
 //!    facts alone settle.
-//! 2. [`inquiry::Inquiry::questions`] says what is still to be asked, within the [budget](budget);
+//! 2. [`inquiry::Inquiry::questions`] says what is still to be asked, within the [budget];
 //!    [`inquiry::Inquiry::answer`] takes the answers. This goes on until nothing is left to ask.
 //! 3. [`inquiry::Inquiry::close`] is the [`Report`](report::Report).
 //!
 //! What is not known at the end is not known in the report: there is no default, and no 0.
 
 pub mod age;
+mod audit;
 pub mod budget;
+mod cases;
+pub mod counters;
 mod derive;
+pub mod extent;
+mod healing;
 pub mod inquiry;
+pub mod loss;
 pub mod marks;
 pub mod memory;
+mod model;
 mod plan;
+mod properties;
 pub mod report;
 pub mod settle;
 pub mod walk;

@@ -2,118 +2,177 @@
 
 use std::collections::HashSet;
 
-use crate::lag::inquiry::{Inquiry, OpenStream};
+use crate::lag::audit;
+use crate::lag::inquiry::{Inquiry, OpenStream, Purpose};
 use crate::lag::settle::MAX_ORPHANS;
-use crate::snapshot::facts::GroupFacts;
 use crate::snapshot::id::StreamId;
-use crate::snapshot::question::{Ask, Question, StreamIndex};
+use crate::snapshot::question::{Ask, Question};
 
 /// Expected size of a reply that names one pending entry or one consumer, in bytes.
 const LINE_BYTES: u64 = 150;
+/// Most consumers of a stream for which all of it is read at once: about 2 ms of the server's time.
+const MAX_WHOLE_CONSUMERS: u64 = 5_000;
 
-/// The questions of the next round.
-pub(super) fn questions(inquiry: &mut Inquiry<'_>) -> Vec<Question> {
-    let mut questions = Vec::new();
-    if inquiry.first_round {
-        inquiry.first_round = false;
-        for stream in &inquiry.streams {
-            ask_about_groups(stream, &mut questions);
+/// A question, and what it is for.
+pub(super) struct Planned {
+    /// Position in `Inquiry::streams`.
+    pub(super) stream: usize,
+    pub(super) purpose: Purpose,
+    pub(super) question: Question,
+}
+
+/// The questions of the next round. The first round asks nearly all of them; the rest depends on answers.
+pub(super) fn next_round(inquiry: &mut Inquiry<'_>) -> Vec<Planned> {
+    let mut plan = Plan(Vec::new());
+    if inquiry.round == 0 {
+        for (at, stream) in inquiry.streams.iter().enumerate() {
+            plan.ask_about_groups(at, stream);
         }
-        ask_for_walks(inquiry, &mut questions);
-        ask_for_next_entries(inquiry, &mut questions);
+        plan.ask_for_audits(inquiry);
     } else {
-        for stream in &mut inquiry.streams {
-            ask_for_orphans(stream, &mut questions);
-        }
-        ask_for_walks(inquiry, &mut questions);
-    }
-    questions
-}
-
-fn ask_about_groups(stream: &OpenStream<'_>, questions: &mut Vec<Question>) {
-    for group in &stream.facts.groups {
-        if group.pending > 0 {
-            let ask = Ask::OldestPending { group: group.name.clone() };
-            questions.push(Question { stream: stream.index, reply_bytes: LINE_BYTES, ask });
-        }
-        if group.wants_consumers && group.consumers > 0 {
-            let ask = Ask::Consumers { group: group.name.clone() };
-            let reply_bytes = group.consumers * LINE_BYTES;
-            questions.push(Question { stream: stream.index, reply_bytes, ask });
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            plan.ask_for_orphans(at, stream);
         }
     }
+    plan.ask_for_walks(inquiry);
+    plan.ask_for_next_entries(inquiry);
+    // While lags of a stream are still being counted, what was lost of it cannot be told for all groups.
+    let counting: HashSet<_> = plan.0.iter().filter_map(walks_from).map(|(at, _)| at).collect();
+    for (at, stream) in inquiry.streams.iter_mut().enumerate().filter(|(at, _)| !counting.contains(at)) {
+        plan.ask_for_losses(at, stream);
+    }
+    plan.0
 }
 
-fn ask_for_orphans(stream: &mut OpenStream<'_>, questions: &mut Vec<Question>) {
-    let Some(first) = stream.facts.first else { return };
-    for (group, open) in stream.facts.groups.iter().zip(&mut stream.groups) {
-        let begins_below = matches!(open.oldest_pending, Some(Some(entry)) if entry.id < first);
-        if begins_below && !std::mem::replace(&mut open.asked_pending_below, true) {
-            questions.push(pending_below(stream.index, group, first));
+struct Plan(Vec<Planned>);
+
+impl Plan {
+    fn ask(&mut self, at: usize, stream: &OpenStream<'_>, purpose: Purpose, ask: Ask, reply_bytes: u64) {
+        let question = Question { stream: stream.index, reply_bytes, ask };
+        self.0.push(Planned { stream: at, purpose, question });
+    }
+
+    fn ask_about_groups(&mut self, at: usize, stream: &OpenStream<'_>) {
+        for (number, group) in stream.facts.groups.iter().enumerate() {
+            if group.pending > 0 {
+                let ask = Ask::OldestPending { group: group.name.clone() };
+                self.ask(at, stream, Purpose::OldestPending(number), ask, LINE_BYTES);
+            }
+            if group.wants_consumers && group.consumers > 0 {
+                let ask = Ask::Consumers { group: group.name.clone() };
+                self.ask(at, stream, Purpose::Consumers(number), ask, group.consumers * LINE_BYTES);
+            }
         }
     }
-}
 
-fn pending_below(stream: StreamIndex, group: &GroupFacts, first: StreamId) -> Question {
-    let at_most = MAX_ORPHANS + 1;
-    let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
-    let ask = Ask::PendingBelow { group: group.name.clone(), below: first, at_most };
-    Question { stream, reply_bytes, ask }
-}
-
-/// One chunk for each walk that has something to read, in turn, so that all get their share of the budget.
-fn ask_for_walks(inquiry: &mut Inquiry<'_>, questions: &mut Vec<Question>) {
-    let stretches: Vec<_> = inquiry
-        .streams
-        .iter()
-        .enumerate()
-        .filter(|(_, stream)| !stream.silent)
-        .flat_map(|(at, stream)| stretches(stream).map(move |stretch| (at, stretch)))
-        .collect();
-    if stretches.is_empty() {
-        return;
+    fn ask_for_orphans(&mut self, at: usize, stream: &mut OpenStream<'_>) {
+        let Some(first) = stream.facts.first else { return };
+        for (number, group) in stream.facts.groups.iter().enumerate() {
+            let open = &mut stream.groups[number];
+            let begins_below = matches!(open.oldest_pending, Some(Some(entry)) if entry.id < first);
+            if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
+                continue;
+            }
+            let at_most = MAX_ORPHANS + 1;
+            let ask = Ask::PendingBelow { group: group.name.clone(), below: first, at_most };
+            let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
+            self.ask(at, stream, Purpose::Orphans(number), ask, reply_bytes);
+        }
     }
-    let share = inquiry.budget.entries / u32::try_from(stretches.len()).unwrap_or(u32::MAX);
-    let turn = inquiry.memory.turn % stretches.len();
-    let (later, sooner) = stretches.split_at(turn);
-    for (served, (at, (after, until))) in sooner.iter().chain(later).enumerate() {
-        let stream = &inquiry.streams[*at];
-        let entry_bytes = stream.facts.entry_bytes;
-        let Some(at_most) = inquiry.budget.take_chunk(share.max(1), entry_bytes) else {
-            inquiry.memory.turn = turn + served;
+
+    /// One chunk for each walk that has something to read, in turn, so that all get their share of the budget.
+    fn ask_for_walks(&mut self, inquiry: &mut Inquiry<'_>) {
+        let chunks: Vec<_> = inquiry
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| !stream.is_silent)
+            .flat_map(|(at, stream)| stretches(stream).map(move |stretch| (at, stretch)))
+            .collect();
+        if chunks.is_empty() {
             return;
-        };
-        let ask = Ask::Entries { after: *after, until: *until, at_most };
-        questions.push(Question { stream: stream.index, reply_bytes: u64::from(at_most) * entry_bytes, ask });
-    }
-}
-
-fn stretches<'a>(stream: &'a OpenStream<'_>) -> impl Iterator<Item = (StreamId, StreamId)> + 'a {
-    let memory = &stream.memory;
-    memory.walks.iter().filter_map(|walk| memory.walks.stretch(walk, &memory.marks))
-}
-
-/// The first entry above each group that is behind, where neither memory nor a walk of this round tells it.
-fn ask_for_next_entries(inquiry: &mut Inquiry<'_>, questions: &mut Vec<Question>) {
-    let mut asked: HashSet<_> = questions.iter().filter_map(read_from).collect();
-    for stream in &inquiry.streams {
-        for place in stream.facts.groups.iter().map(|group| group.last_delivered) {
-            if stream.lag(place) == Some(0) || stream.next_entry(place).is_some() {
-                continue;
-            }
+        }
+        let share = inquiry.budget.entries / u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let turn = inquiry.memory.turn % chunks.len();
+        let (later, sooner) = chunks.split_at(turn);
+        for (served, (at, (start, after, until))) in sooner.iter().chain(later).enumerate() {
+            let stream = &inquiry.streams[*at];
             let entry_bytes = stream.facts.entry_bytes;
-            if !asked.insert((stream.index, place)) || !inquiry.budget.take_one(entry_bytes) {
-                continue;
-            }
-            let ask = Ask::Entries { after: place, until: stream.facts.last_generated, at_most: 1 };
-            questions.push(Question { stream: stream.index, reply_bytes: entry_bytes, ask });
+            let Some(at_most) = inquiry.budget.take_chunk(share.max(1), entry_bytes) else {
+                inquiry.memory.turn = turn + served;
+                return;
+            };
+            let purpose = Purpose::Walk { start: *start, after: *after, until: *until, at_most };
+            let ask = Ask::Entries { after: *after, until: *until, at_most };
+            self.ask(*at, stream, purpose, ask, u64::from(at_most) * entry_bytes);
         }
     }
+
+    /// The first entry above each group that is behind, where neither memory nor a walk of this round tells it.
+    fn ask_for_next_entries(&mut self, inquiry: &mut Inquiry<'_>) {
+        let walked_from: HashSet<_> = self.0.iter().filter_map(walks_from).collect();
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            for place in stream.facts.groups.iter().map(|group| group.last_delivered) {
+                if stream.lag(place) == Some(0) || stream.next_entry(place).is_some() {
+                    continue;
+                }
+                let entry_bytes = stream.facts.entry_bytes;
+                let is_asked = walked_from.contains(&(at, place)) || stream.next_was_asked.contains(&place);
+                if stream.is_silent || is_asked || !inquiry.budget.take_one(entry_bytes) {
+                    continue;
+                }
+                stream.next_was_asked.push(place);
+                let ask = Ask::Entries { after: place, until: stream.facts.last_generated, at_most: 1 };
+                self.ask(at, stream, Purpose::NextEntry(place), ask, entry_bytes);
+            }
+        }
+    }
+
+    /// What was counted longest ago is counted again, one stretch of a stream at a time.
+    fn ask_for_audits(&mut self, inquiry: &mut Inquiry<'_>) {
+        let mut all: Vec<_> = inquiry
+            .streams
+            .iter()
+            .enumerate()
+            .filter_map(|(at, stream)| {
+                audit::oldest_due(&stream.memory.marks, stream.facts.time).map(|due| (at, due))
+            })
+            .collect();
+        all.sort_by_key(|(_, due)| due.counted_at);
+        for (at, due) in all {
+            let stream = &inquiry.streams[at];
+            let entry_bytes = stream.facts.entry_bytes;
+            // One more than there must be, to see it if there are more.
+            let wanted = u32::try_from(due.expected + 1).unwrap_or(u32::MAX);
+            let Some(at_most) = inquiry.budget.take_audit(wanted, entry_bytes) else { return };
+            let ask = Ask::Entries { after: due.from, until: due.until, at_most };
+            self.ask(at, stream, Purpose::Audit { due, at_most }, ask, u64::from(at_most) * entry_bytes);
+        }
+    }
+
+    fn ask_for_losses(&mut self, at: usize, stream: &mut OpenStream<'_>) {
+        let consumers: u64 = stream.facts.groups.iter().map(|group| group.consumers).sum();
+        if stream.loss_was_asked || consumers > MAX_WHOLE_CONSUMERS || !stream.seems_to_have_lost() {
+            return;
+        }
+        stream.loss_was_asked = true;
+        let reply_bytes = stream.facts.entry_bytes + (stream.facts.group_count * 2 + consumers) * LINE_BYTES;
+        self.ask(at, stream, Purpose::Loss, Ask::Whole, reply_bytes);
+    }
 }
 
-fn read_from(question: &Question) -> Option<(StreamIndex, StreamId)> {
-    match question.ask {
-        Ask::Entries { after, .. } => Some((question.stream, after)),
+/// For each walk that has something to read: its start, and from where to where.
+fn stretches<'a>(stream: &'a OpenStream<'_>) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
+    let memory = &stream.memory;
+    memory.walks.iter().filter_map(|walk| {
+        let (after, until) = memory.walks.stretch(walk, &memory.marks)?;
+        Some((walk.start, after, until))
+    })
+}
+
+fn walks_from(planned: &Planned) -> Option<(usize, StreamId)> {
+    match planned.purpose {
+        Purpose::Walk { after, .. } => Some((planned.stream, after)),
         _ => None,
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::snapshot::facts::RadixTree;
+use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 
 /// What was found out about a target in one poll.
@@ -40,6 +42,23 @@ pub struct StreamValues {
     pub first_entry: Option<Duration>,
     /// When the newest ID was made, likewise. Source: XINFO STREAM last-generated-id.
     pub last_generated: Option<Duration>,
+    /// The IDs themselves.
+    pub ids: StreamIds,
+    /// How the server stores the stream.
+    pub radix_tree: RadixTree,
+}
+
+/// The IDs that XINFO STREAM tells of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamIds {
+    /// Of the first entry; `None` if the stream is empty.
+    pub first: Option<StreamId>,
+    /// Of the last entry; `None` if the stream is empty.
+    pub last: Option<StreamId>,
+    /// last-generated-id.
+    pub last_generated: StreamId,
+    /// max-deleted-entry-id; `None` before server 7.0.
+    pub max_deleted: Option<StreamId>,
 }
 
 /// One group.
@@ -63,6 +82,8 @@ pub struct GroupValues {
     /// Age of the oldest entry not delivered yet; zero if there is none; `None` while that entry is not
     /// known, or if its ID is no time stamp.
     pub lag_seconds: Option<Duration>,
+    /// last-delivered-id. Source: XINFO GROUPS.
+    pub last_delivered_id: StreamId,
     /// Age of last-delivered-id. `None` if it is no time stamp (`0-0` among others). Source: XINFO GROUPS.
     pub last_delivered_id_age: Option<Duration>,
     /// The server's entries-read. `None` before server 7.0, and where the server does not know it.
@@ -76,6 +97,30 @@ pub struct GroupValues {
     pub pending_orphaned: Option<u64>,
     /// Consumers of the group. Source: XINFO GROUPS.
     pub consumers: u64,
+    /// Entries that were removed from the stream before the group got them, as seen since its first sight.
+    /// `None` before server 7.0. What was lost and caught up with between two polls is not seen.
+    pub entries_lost: Option<u64>,
+    /// How much of what the stream retains the group still has to read. `None` until trimming of this stream
+    /// was seen (never before server 7.0), and while the lag is not known.
+    pub retention_used: Option<Retention>,
+}
+
+/// How much of a stream is ahead of a group: at 1 the next trim loses entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries ahead of the group.
+    pub lag: u64,
+    /// Entries in the stream.
+    pub length: u64,
+}
+
+impl Retention {
+    /// The ratio, from 0 to 1; 0 for an empty stream.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+    pub fn ratio(self) -> f64 {
+        if self.length == 0 { 0.0 } else { (self.lag as f64 / self.length as f64).min(1.0) }
+    }
 }
 
 /// How many entries a group is behind.

@@ -30,6 +30,7 @@ pub fn next_entry(facts: &StreamFacts, last_delivered: StreamId) -> Option<Strea
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::facts::RadixTree;
     use std::time::Duration;
 
     fn facts(length: u64, first: Option<u64>, last: Option<u64>) -> StreamFacts {
@@ -43,6 +44,7 @@ mod tests {
             max_deleted: None,
             group_count: 1,
             entry_bytes: 100,
+            radix_tree: RadixTree::default(),
             groups: Vec::new(),
         }
     }

@@ -7,7 +7,8 @@ use crate::poller::decode;
 use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{batches, exchange};
 use crate::poller::node::Node;
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
 use crate::snapshot::facts::NodeReading;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Ask, Question};
@@ -35,7 +36,7 @@ pub(super) async fn ask(
                 pipeline.add_command(command(key, &question.ask));
                 metrics.count_commands(counted_as(&question.ask), 1);
             }
-            pipeline
+            Some(pipeline)
         },
         |batch, replies| {
             for (at, reply) in batch.zip(replies) {
@@ -66,6 +67,11 @@ fn command(key: &Name, ask: &Ask) -> Cmd {
             xinfo.arg("CONSUMERS").arg(key).arg(group.as_bytes());
             xinfo
         }
+        Ask::Whole => {
+            let mut xinfo = cmd("XINFO");
+            xinfo.arg("STREAM").arg(key).arg("FULL").arg("COUNT").arg(1);
+            xinfo
+        }
         Ask::Entries { after, until, at_most } => {
             let mut xrange = cmd("XRANGE");
             xrange.arg(key).arg(format!("({after}")).arg(until.to_string()).arg("COUNT").arg(*at_most);
@@ -78,6 +84,7 @@ fn counted_as(ask: &Ask) -> Command {
     match ask {
         Ask::OldestPending { .. } | Ask::PendingBelow { .. } => Command::Xpending,
         Ask::Consumers { .. } => Command::XinfoConsumers,
+        Ask::Whole => Command::XinfoStream,
         Ask::Entries { .. } => Command::Xrange,
     }
 }
@@ -94,6 +101,7 @@ fn answer(ask: &Ask, reply: Value, address: &str, metrics: &TargetMetrics) -> Re
         Ask::PendingBelow { .. } => decode::length(reply).map(Answer::PendingBelow),
         Ask::Consumers { .. } => decode::xinfo_consumers(reply).map(Answer::Consumers),
         Ask::Entries { .. } => decode::xrange(reply).map(Answer::Entries),
+        Ask::Whole => decode::xinfo_stream_full(reply).map(Answer::Whole),
     };
     decoded.or_else(|_| {
         metrics.count_errors(KeyError::Protocol.reason(), 1);

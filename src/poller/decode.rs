@@ -5,9 +5,11 @@
 //! maps (RESP3) alike.
 
 use std::time::Duration;
+use std::vec;
 
 use redis::Value;
 
+use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{ConsumerFacts, Entries, PendingEntry};
@@ -29,6 +31,7 @@ pub(super) struct XinfoStream {
     pub(super) last: Option<StreamId>,
     pub(super) entries_added: Option<u64>,
     pub(super) max_deleted: Option<StreamId>,
+    pub(super) radix_tree: RadixTree,
     /// Size of the larger of the first and the last entry in the reply, in bytes.
     pub(super) entry_bytes: u64,
     /// Size of both.
@@ -57,7 +60,8 @@ pub(super) struct Hello {
 /// HELLO without arguments.
 pub(super) fn hello(reply: Value) -> Decoded<Hello> {
     let mut hello = Hello::default();
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         let slot = match field.as_slice() {
             b"server" => &mut hello.server,
             b"version" => &mut hello.version,
@@ -95,10 +99,13 @@ pub(super) fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
 pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     let mut stream = XinfoStream::default();
     let (mut has_length, mut has_last_generated) = (false, false);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"length" => (stream.length, has_length) = (count(value)?, true),
             b"groups" => stream.groups = count(value)?,
+            b"radix-tree-keys" => stream.radix_tree.keys = count(value)?,
+            b"radix-tree-nodes" => stream.radix_tree.nodes = count(value)?,
             b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(&value)?, true),
             b"entries-added" => stream.entries_added = Some(count(value)?),
             b"max-deleted-entry-id" => stream.max_deleted = Some(id(&value)?),
@@ -120,6 +127,53 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     Ok(stream)
 }
 
+/// `XINFO STREAM key FULL COUNT 1`: the extent, and where the groups stand.
+pub(super) fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
+    let (mut length, mut last_generated) = (None, None);
+    let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
+    for field in fields(reply)? {
+        let (field, value) = field?;
+        match field.as_slice() {
+            b"length" => length = Some(count(value)?),
+            b"last-generated-id" => last_generated = Some(id(&value)?),
+            b"entries-added" => entries_added = Some(count(value)?),
+            b"max-deleted-entry-id" => max_deleted = Some(id(&value)?),
+            b"entries" => first = array(value)?.into_iter().next().map(entry).transpose()?.flatten(),
+            b"groups" => groups = array(value)?.into_iter().map(full_group).collect::<Decoded<_>>()?,
+            _ => {}
+        }
+    }
+    let (Some(length), Some(last_generated)) = (length, last_generated) else {
+        return Err(DecodeError("XINFO STREAM FULL lacks length or last-generated-id"));
+    };
+    Ok(StreamFacts {
+        time: Duration::ZERO,
+        length,
+        first: first.map(|(id, _)| id),
+        last: (length > 0).then_some(last_generated),
+        last_generated,
+        entries_added,
+        max_deleted,
+        group_count: groups.len() as u64,
+        entry_bytes: first.map_or(0, |(_, size)| size),
+        radix_tree: RadixTree::default(),
+        groups,
+    })
+}
+
+fn full_group(reply: Value) -> Decoded<GroupFacts> {
+    let XinfoGroup { name, last_delivered, entries_read, .. } = xinfo_group(reply)?;
+    Ok(GroupFacts {
+        name: name.into(),
+        named: false,
+        consumers: 0,
+        pending: 0,
+        last_delivered,
+        entries_read,
+        wants_consumers: false,
+    })
+}
+
 /// XINFO GROUPS.
 pub(super) fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
     array(reply)?.into_iter().map(xinfo_group).collect()
@@ -128,11 +182,13 @@ pub(super) fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
 fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
     let mut group = XinfoGroup::default();
     let (mut has_name, mut has_last_delivered) = (false, false);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"name" => (group.name, has_name) = (bytes(value)?, true),
-            b"consumers" => group.consumers = count(value)?,
-            b"pending" => group.pending = count(value)?,
+            // In XINFO STREAM FULL these two are lists.
+            b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = count(value)?,
+            b"pending" if !matches!(value, Value::Array(_)) => group.pending = count(value)?,
             b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
             // Nil where the server does not know it, and nothing sensible below 0.
             b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
@@ -153,7 +209,8 @@ pub(super) fn xinfo_consumers(reply: Value) -> Decoded<Vec<ConsumerFacts>> {
 
 fn xinfo_consumer(reply: Value) -> Decoded<ConsumerFacts> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
-    for (field, value) in fields(reply)? {
+    for field in fields(reply)? {
+        let (field, value) = field?;
         match field.as_slice() {
             b"name" => name = Some(Name::from(bytes(value)?)),
             b"pending" => pending = Some(count(value)?),
@@ -233,19 +290,33 @@ fn size(reply: &Value) -> u64 {
     }
 }
 
-/// Names and values, from a map or from a flat array.
-fn fields(reply: Value) -> Decoded<Vec<(Vec<u8>, Value)>> {
+/// Names and values of a reply, one after the other.
+enum Fields {
+    /// Of a map.
+    Pairs(vec::IntoIter<(Value, Value)>),
+    /// Of a flat array.
+    Flat(vec::IntoIter<Value>),
+}
+
+impl Iterator for Fields {
+    type Item = Decoded<(Vec<u8>, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = match self {
+            Self::Pairs(pairs) => pairs.next()?,
+            Self::Flat(items) => match (items.next()?, items.next()) {
+                (name, Some(value)) => (name, value),
+                (_, None) => return Some(Err(DecodeError("a field has no value"))),
+            },
+        };
+        Some(bytes(name).map(|name| (name, value)))
+    }
+}
+
+fn fields(reply: Value) -> Decoded<Fields> {
     match reply {
-        Value::Map(pairs) => pairs.into_iter().map(|(name, value)| Ok((bytes(name)?, value))).collect(),
-        Value::Array(items) => {
-            let mut items = items.into_iter();
-            let mut pairs = Vec::with_capacity(items.len() / 2);
-            while let Some(name) = items.next() {
-                let value = items.next().ok_or(DecodeError("a field has no value"))?;
-                pairs.push((bytes(name)?, value));
-            }
-            Ok(pairs)
-        }
+        Value::Map(pairs) => Ok(Fields::Pairs(pairs.into_iter())),
+        Value::Array(items) => Ok(Fields::Flat(items.into_iter())),
         _ => Err(DecodeError("expected names and values")),
     }
 }
@@ -295,4 +366,222 @@ fn count(reply: Value) -> Decoded<u64> {
     integer(reply)?
         .and_then(|number| u64::try_from(number).ok())
         .ok_or(DecodeError("expected a number that is not negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replies of real servers, each in both protocols, to the commands listed in `replies`.
+    const RECORDED: [(&str, &[u8]); 10] = [
+        ("redis-6.2-resp2", include_bytes!("../../tests/replies/redis-6.2-resp2.bin")),
+        ("redis-6.2-resp3", include_bytes!("../../tests/replies/redis-6.2-resp3.bin")),
+        ("redis-7.0-resp2", include_bytes!("../../tests/replies/redis-7.0-resp2.bin")),
+        ("redis-7.0-resp3", include_bytes!("../../tests/replies/redis-7.0-resp3.bin")),
+        ("redis-8.2-resp2", include_bytes!("../../tests/replies/redis-8.2-resp2.bin")),
+        ("redis-8.2-resp3", include_bytes!("../../tests/replies/redis-8.2-resp3.bin")),
+        ("valkey-8.1-resp2", include_bytes!("../../tests/replies/valkey-8.1-resp2.bin")),
+        ("valkey-8.1-resp3", include_bytes!("../../tests/replies/valkey-8.1-resp3.bin")),
+        ("valkey-9.1-resp2", include_bytes!("../../tests/replies/valkey-9.1-resp2.bin")),
+        ("valkey-9.1-resp3", include_bytes!("../../tests/replies/valkey-9.1-resp3.bin")),
+    ];
+
+    /// The recorded replies of one server, by the command that each answers. The stream `s` had five entries,
+    /// with the fourth deleted; `g` had read three of them, two by alice and one, acknowledged, by bob.
+    fn replies(mut recorded: &[u8]) -> Vec<(&'static str, Value)> {
+        let commands = [
+            "XINFO STREAM s",
+            "XINFO GROUPS s",
+            "XINFO CONSUMERS s g",
+            "XPENDING s g - + 1",
+            "XPENDING s idle - + 1",
+            "XPENDING s g - (1700000000002-0 1001",
+            "XRANGE s (1700000000001-0 1700000000005-0 COUNT 2",
+            "XINFO STREAM empty",
+            "XINFO GROUPS empty",
+            "HELLO",
+            "TIME",
+            "SCAN 0 COUNT 1000 TYPE stream",
+            "XINFO STREAM nokey",
+            "XINFO STREAM text",
+            "XINFO CONSUMERS s nogroup",
+            "XPENDING s nogroup - + 1",
+            "XPENDING nokey g - + 1",
+        ];
+        let mut parser = redis::Parser::new();
+        let parsed = commands.map(|command| (command, parser.parse_value(&mut recorded).unwrap()));
+        assert!(recorded.is_empty(), "all that was recorded was read");
+        parsed.into()
+    }
+
+    /// What `decode` makes of the reply to `command`, on each server in both protocols, by server.
+    fn decoded<T: PartialEq + std::fmt::Debug>(
+        command: &str,
+        decode: impl Fn(Value) -> Decoded<T>,
+    ) -> Vec<(&'static str, T)> {
+        let all = RECORDED.map(|(name, recorded)| {
+            let reply = replies(recorded).into_iter().find(|(asked, _)| *asked == command).unwrap().1;
+            (name, decode(reply).unwrap())
+        });
+        all.into()
+    }
+
+    fn is_6_2(name: &str) -> bool {
+        name.starts_with("redis-6.2")
+    }
+
+    fn millis(ms: u64) -> StreamId {
+        StreamId::new(1_700_000_000_000 + ms, 0)
+    }
+
+    #[test]
+    fn a_stream_has_the_same_facts_on_every_server_but_for_what_6_2_does_not_tell() {
+        for (name, stream) in decoded("XINFO STREAM s", xinfo_stream) {
+            let since_7_0 = |value| (!is_6_2(name)).then_some(value);
+            let expected = XinfoStream {
+                length: 4,
+                groups: 3,
+                last_generated: millis(5),
+                first: Some(millis(1)),
+                last: Some(millis(5)),
+                entries_added: since_7_0(5),
+                max_deleted: (!is_6_2(name)).then_some(millis(4)),
+                radix_tree: RadixTree { keys: 1, nodes: 2 },
+                entry_bytes: stream.entry_bytes,
+                payload_bytes: stream.payload_bytes,
+            };
+            assert_eq!(stream, expected, "{name}");
+            assert_eq!((stream.entry_bytes, stream.payload_bytes), (76, 148), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_stream_has_no_first_and_no_last_entry() {
+        for (name, stream) in decoded("XINFO STREAM empty", xinfo_stream) {
+            assert_eq!((stream.length, stream.first, stream.last), (0, None, None), "{name}");
+            assert_eq!(stream.max_deleted, (!is_6_2(name)).then_some(StreamId::MIN), "{name}");
+        }
+    }
+
+    #[test]
+    fn entries_read_is_absent_where_the_server_does_not_know_it() {
+        for (name, groups) in decoded("XINFO GROUPS s", xinfo_groups) {
+            let group = |name: &[u8], consumers, pending, ms, entries_read| XinfoGroup {
+                name: name.to_vec(),
+                consumers,
+                pending,
+                last_delivered: millis(ms),
+                entries_read,
+            };
+            let read = (!is_6_2(name)).then_some(3);
+            let expected =
+                [group(b"g", 3, 2, 3, read), group(b"idle", 0, 0, 5, None), group(b"\xffraw", 0, 0, 3, None)];
+            assert_eq!(groups, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn consumers_that_never_got_an_entry_have_no_inactive_time() {
+        for (name, consumers) in decoded("XINFO CONSUMERS s g", xinfo_consumers) {
+            let seen: Vec<_> = consumers.iter().map(|c| (c.name.to_string(), c.pending)).collect();
+            assert_eq!(seen, [("alice".into(), 2), ("bob".into(), 0), ("carol".into(), 0)], "{name}");
+            let has_inactive = !is_6_2(name) && !name.starts_with("redis-7.0");
+            let inactive: Vec<_> = consumers.iter().map(|consumer| consumer.inactive_ms.is_some()).collect();
+            assert_eq!(inactive, [has_inactive, has_inactive, false], "{name}");
+        }
+    }
+
+    #[test]
+    fn pending_entries_and_ranges_are_read_without_their_payload() {
+        for (name, entry) in decoded("XPENDING s g - + 1", oldest_pending) {
+            let entry = entry.unwrap();
+            assert_eq!((entry.id, entry.deliveries), (millis(1), 1), "{name}");
+            assert!(entry.idle_ms.is_some_and(|ms| (300..10_000).contains(&ms)), "{name}: {entry:?}");
+        }
+        for (name, entry) in decoded("XPENDING s idle - + 1", oldest_pending) {
+            assert_eq!(entry, None, "{name}");
+        }
+        for (name, below) in decoded("XPENDING s g - (1700000000002-0 1001", length) {
+            assert_eq!(below, 1, "{name}");
+        }
+        for (name, entries) in decoded("XRANGE s (1700000000001-0 1700000000005-0 COUNT 2", xrange) {
+            assert_eq!(entries, Entries { count: 2, ends: Some((millis(2), millis(3))) }, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_node_tells_its_role_its_clock_and_its_keys() {
+        for (name, hello) in decoded("HELLO", hello) {
+            assert_eq!((hello.role.as_str(), hello.mode.as_str()), ("master", "standalone"), "{name}");
+            assert!(!hello.version.is_empty() && !hello.server.is_empty(), "{name}");
+        }
+        for (name, time) in decoded("TIME", time) {
+            assert!(time > Duration::from_secs(1_700_000_000), "{name}: {time:?}");
+        }
+        for (name, (cursor, mut keys)) in decoded("SCAN 0 COUNT 1000 TYPE stream", scan) {
+            keys.sort();
+            assert_eq!((cursor, keys), (0, vec![Name::from("empty"), Name::from("s")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_are_about_a_key_a_group_or_a_type_on_every_server() {
+        use crate::poller::error::{KeyError, concern};
+        for (name, recorded) in RECORDED {
+            for (command, reply) in replies(recorded) {
+                let expected = match command {
+                    "XINFO STREAM nokey" => KeyError::Missing,
+                    "XINFO STREAM text" => KeyError::WrongType,
+                    "XINFO CONSUMERS s nogroup" | "XPENDING s nogroup - + 1" | "XPENDING nokey g - + 1" => {
+                        KeyError::MissingGroup
+                    }
+                    _ => continue,
+                };
+                let Value::ServerError(error) = reply else { panic!("{name}: {command}: {reply:?}") };
+                assert_eq!(concern("h:1", &error).unwrap(), expected, "{name}: {command}");
+            }
+        }
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn values_that_later_versions_are_documented_to_send_are_understood() {
+        let released = |idle, deliveries| {
+            let entry = vec![bulk("5-0"), bulk(""), Value::Int(idle), Value::Int(deliveries)];
+            oldest_pending(Value::Array(vec![Value::Array(entry)])).unwrap().unwrap()
+        };
+        let expected = PendingEntry { id: StreamId::new(5, 0), idle_ms: None, deliveries: i64::MAX as u64 };
+        assert_eq!(released(-1, i64::MAX), expected);
+
+        let group =
+            [bulk("name"), bulk("g"), bulk("nacked-count"), Value::Int(3), bulk("consumers"), Value::Int(1)];
+        let rest = [bulk("last-delivered-id"), bulk("5-0"), bulk("entries-read"), Value::Int(-7)];
+        let group = Value::Array(group.into_iter().chain(rest).collect());
+        let groups = xinfo_groups(Value::Array(vec![group])).unwrap();
+        assert_eq!((groups[0].consumers, groups[0].entries_read), (1, None));
+    }
+
+    #[test]
+    fn replies_of_another_form_are_errors_not_panics() {
+        let odd = [
+            Value::Nil,
+            Value::Int(-1),
+            bulk("x"),
+            Value::Array(vec![bulk("length")]),
+            Value::Array(vec![bulk("length"), Value::Int(-3)]),
+            Value::Array(vec![Value::Array(vec![])]),
+            Value::Array(vec![bulk("length"), Value::Int(2), bulk("last-generated-id"), bulk("9-9")]),
+            Value::Map(vec![(Value::Int(1), Value::Nil)]),
+        ];
+        for reply in odd {
+            assert!(xinfo_stream(reply.clone()).is_err(), "{reply:?}");
+            assert!(time(reply.clone()).is_err(), "{reply:?}");
+            assert!(scan(reply.clone()).is_err(), "{reply:?}");
+            let _ = (xinfo_groups(reply.clone()), xinfo_consumers(reply.clone()), hello(reply.clone()));
+            let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
+        }
+    }
 }

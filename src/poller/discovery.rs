@@ -6,12 +6,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
+use crate::clock::now;
 use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
 
 /// Most keys that one SCAN walks: about half a millisecond of the server's time.
 const MAX_SCAN_COUNT: u32 = 1_000;
@@ -131,9 +133,4 @@ impl Discovery {
         scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");
         scan
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the pace of SCAN is kept by the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

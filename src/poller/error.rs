@@ -4,7 +4,7 @@ use std::io;
 
 use redis::ServerErrorKind;
 
-use crate::self_metrics::Reason;
+use crate::self_metrics::labels::Reason;
 
 /// How a connection ends that this side did not end.
 const CLOSED: &str = "closed by the server";

@@ -50,26 +50,31 @@ pub(super) async fn call(
     }
 }
 
-/// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come.
+/// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come. A batch
+/// for which there is no pipeline, when its turn comes, is left out.
 pub(super) async fn exchange(
     connection: &MultiplexedConnection,
     address: &str,
     deadline: Instant,
     batches: Vec<Range<usize>>,
-    pipeline: impl Fn(Range<usize>) -> Pipeline,
+    mut pipeline: impl FnMut(Range<usize>) -> Option<Pipeline>,
     mut take: impl FnMut(Range<usize>, Vec<Value>) -> Result<(), PollError>,
 ) -> Result<(), PollError> {
     let mut replies = stream::iter(batches)
         .map(|batch| {
             let (pipeline, mut connection) = (pipeline(batch.clone()), connection.clone());
-            async move { (batch, connection.req_packed_commands(&pipeline, 0, pipeline.len()).await) }
+            async move {
+                let pipeline = pipeline?;
+                Some((batch, connection.req_packed_commands(&pipeline, 0, pipeline.len()).await))
+            }
         })
         .buffered(IN_FLIGHT);
     loop {
         match timeout_at(deadline, replies.next()).await {
             Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
             Ok(None) => return Ok(()),
-            Ok(Some((batch, reply))) => {
+            Ok(Some(None)) => {}
+            Ok(Some(Some((batch, reply)))) => {
                 let reply = reply.map_err(|error| PollError::from_redis(address, &error))?;
                 take(batch, reply)?;
             }

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use prometheus::IntCounter;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value, cmd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,7 +16,8 @@ use crate::config::{Address, Role, Target};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
-use crate::self_metrics::{Command, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
 use crate::snapshot::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
@@ -37,7 +37,7 @@ pub(super) struct Node {
 pub struct Identity {
     /// `redis` or `valkey`; what HELLO calls it.
     pub server: String,
-    /// Version of the server; a Valkey tells the version of Redis that it is compatible with.
+    /// Version of the server, its own: a Valkey tells Valkey's.
     pub version: String,
     /// `master` or `replica`.
     pub role: String,
@@ -58,7 +58,7 @@ impl Node {
         let timed_out = || PollError::Timeout { address: shown.to_string() };
         let login = login(target)?;
         let stream = timeout_at(deadline, dial(address)).await.map_err(|_| timed_out())??;
-        let stream = CountedStream { stream, received: metrics.reply_bytes() };
+        let stream = CountedStream { stream, metrics: metrics.clone() };
         // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         // Its own login would tell a garbled reply as a lost connection, and a refused SELECT as neither.
@@ -172,7 +172,7 @@ fn keep_alive(stream: &TcpStream) {
 /// A stream that counts what it receives.
 struct CountedStream {
     stream: TcpStream,
-    received: IntCounter,
+    metrics: TargetMetrics,
 }
 
 impl AsyncRead for CountedStream {
@@ -183,7 +183,7 @@ impl AsyncRead for CountedStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.received.inc_by((buf.filled().len() - before) as u64);
+        self.metrics.count_reply_bytes((buf.filled().len() - before) as u64);
         polled
     }
 }

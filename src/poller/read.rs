@@ -1,11 +1,13 @@
 //! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::clock::unix_time;
 use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode::{self, XinfoGroup};
@@ -13,12 +15,13 @@ use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{batches, exchange};
 use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
-use crate::self_metrics::{Command, Reason, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::{Command, Reason};
 use crate::snapshot::facts::{Outcome, StreamFacts, StreamReading};
 use crate::snapshot::name::Name;
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
-const UNKNOWN_REPLY_BYTES: u64 = 16 * 1024;
+const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;
 /// Size of the replies about a stream, besides its entries and its groups.
 const STREAM_BYTES: u64 = 300;
 /// Size of the reply about one group.
@@ -33,6 +36,8 @@ pub(super) struct Reading<'a> {
     /// Whether the node's word on consumers can be trusted: a replica's cannot.
     pub(super) has_true_consumers: bool,
     pub(super) poll_number: u64,
+    /// Bytes of entries that may be read of streams whose size is not known yet.
+    pub(super) payload_left: u64,
     pub(super) deadline: Instant,
 }
 
@@ -55,20 +60,26 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
         due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
     let batches = batches(expected);
     let mut outcomes = vec![(Outcome::Deferred, Vec::new()); watched.len()];
-    let mut payload_bytes = 0;
+    let is_unknown: Vec<_> = due.iter().map(|&at| watched[at].reply_bytes.is_none()).collect();
+    let (payload_bytes, payload_left) = (AtomicU64::new(0), reading.payload_left);
     let mut reading = reading;
     let ended = exchange(
         &node.connection,
         &node.address,
         deadline,
         batches,
-        |batch| pipeline(&keys[batch], metrics),
+        |batch| {
+            // Streams that were never read come first, a few at a time; should their entries turn out to be
+            // large, the rest of them waits for the next poll.
+            let is_spent = is_unknown[batch.start] && payload_bytes.load(Relaxed) >= payload_left;
+            (!is_spent).then(|| pipeline(&keys[batch], metrics))
+        },
         |batch, replies| {
             let mut replies = replies.into_iter();
             let time = node_time(replies.next(), &node.address, metrics)?;
             for &at in &due[batch] {
                 let said = facts(replies.next(), replies.next(), &node.address, time)?;
-                payload_bytes += said.as_ref().map_or(0, |said| said.payload_bytes);
+                payload_bytes.fetch_add(said.as_ref().map_or(0, |said| said.payload_bytes), Relaxed);
                 outcomes[at] = reading.take(at, said);
             }
             Ok(())
@@ -77,7 +88,7 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
     .await;
     let streams = reading.catalogue.watched.iter().zip(outcomes);
     let streams = streams.filter_map(|(watched, outcome)| stream_reading(watched, outcome)).collect();
-    Read { streams, payload_bytes, cut_off_by: ended.err() }
+    Read { streams, payload_bytes: payload_bytes.into_inner(), cut_off_by: ended.err() }
 }
 
 fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {
@@ -148,15 +159,10 @@ fn node_time(reply: Option<Value>, address: &str, metrics: &TargetMetrics) -> Re
         Some(Value::ServerError(error)) => {
             let error = concern(address, &error)?;
             metrics.count_errors(error.reason(), 1);
-            Ok(local_time())
+            Ok(unix_time())
         }
         reply => decode::time(reply.unwrap_or_default()).map_err(|error| protocol(address, error)),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: stands in for the node's TIME where that is refused")]
-fn local_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The facts of one stream from its two replies.
@@ -186,6 +192,7 @@ fn facts(
         max_deleted: stream.max_deleted,
         group_count: stream.groups,
         entry_bytes: stream.entry_bytes,
+        radix_tree: stream.radix_tree,
         groups: Vec::new(),
     };
     Ok(Ok(Said { facts, groups, payload_bytes: stream.payload_bytes }))

@@ -40,7 +40,10 @@ impl PayloadBudget {
 
     /// The streams to read in this poll, by their positions, those that waited longest first.
     pub(super) fn select(&self, watched: &[Watched]) -> Vec<usize> {
-        let payload = |at: usize| watched[at].reply_bytes.map_or(0, |bytes| bytes.payload);
+        // A stream that was never read is likely to be as the others are.
+        let known = watched.iter().filter_map(|stream| stream.reply_bytes.map(|bytes| bytes.payload));
+        let likely = known.clone().sum::<u64>() / known.count().max(1) as u64;
+        let payload = |at: usize| watched[at].reply_bytes.map_or(likely, |bytes| bytes.payload);
         let mut order: Vec<usize> = (0..watched.len()).collect();
         // Stable: within one poll, in the order of their keys.
         order.sort_by_key(|&at| watched[at].last_read);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::clock::now;
 use crate::config::{Poll, Role, Target};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
@@ -14,7 +15,8 @@ use crate::poller::node::{self, Identity, Node};
 use crate::poller::read::{self, Read, Reading};
 use crate::poller::schedule::PayloadBudget;
 use crate::poller::{ask, topology};
-use crate::self_metrics::{Limited, TargetMetrics};
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Limited;
 use crate::snapshot::facts::{Epoch, NodeReading, Snapshot};
 use crate::snapshot::question::{Answer, Question};
 
@@ -186,6 +188,7 @@ impl Upstream {
             metrics: &self.metrics,
             has_true_consumers: !is_replica && self.target.role != Role::Replica,
             poll_number: self.polls,
+            payload_left: self.payload.left(),
             deadline,
         };
         let Read { streams, payload_bytes, cut_off_by } = read::read(reading, &due).await;
@@ -233,9 +236,4 @@ impl Upstream {
         self.metrics
             .set_limited(Limited::Consumers, watched.iter().map(|stream| stream.left_out.consumers).sum());
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the pace of SCAN is kept by the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

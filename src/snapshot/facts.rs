@@ -80,8 +80,19 @@ pub struct StreamFacts {
     pub group_count: u64,
     /// Size of an entry in a reply, in bytes: the larger of the first and the last entry; 0 if empty.
     pub entry_bytes: u64,
+    /// How the server stores the stream.
+    pub radix_tree: RadixTree,
     /// The groups that are reported, in the order of their names.
     pub groups: Vec<GroupFacts>,
+}
+
+/// The radix tree in which the server keeps a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RadixTree {
+    /// radix-tree-keys.
+    pub keys: u64,
+    /// radix-tree-nodes.
+    pub nodes: u64,
 }
 
 /// A group as XINFO GROUPS showed it.

@@ -66,7 +66,7 @@ impl fmt::Debug for Name {
 #[must_use]
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains("\\x") => Cow::Borrowed(text),
+        Ok(text) if !bytes.contains(&b'\\') || !text.contains("\\x") => Cow::Borrowed(text),
         _ => Cow::Owned(escape(bytes)),
     }
 }

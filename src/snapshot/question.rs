@@ -1,5 +1,6 @@
 //! What the pure code asks once it has seen the facts, and what it is told.
 
+use crate::snapshot::facts::StreamFacts;
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 
@@ -55,6 +56,8 @@ pub enum Ask {
         /// No more than these, from the smallest ID up.
         at_most: u32,
     },
+    /// The stream and its groups in one atomic reading. Asked by `XINFO STREAM key FULL COUNT 1`.
+    Whole,
 }
 
 /// What was said to a question.
@@ -68,6 +71,9 @@ pub enum Answer {
     Consumers(Vec<ConsumerFacts>),
     /// To [`Ask::Entries`].
     Entries(Entries),
+    /// To [`Ask::Whole`]. It does not tell the last entry: that is there only where it has to be, at
+    /// last-generated-id. Of the groups it tells where they stand and what they have read.
+    Whole(StreamFacts),
     /// The stream or the group is not there any more.
     Gone,
     /// Nothing: refused, unreadable or cut off by the deadline.

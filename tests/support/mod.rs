@@ -8,6 +8,9 @@
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
+//! | [`peers`] | programs that the exporter is held against |
+//! | [`polled`] | a target inside the test, which polls when it is told to |
+//! | [`whole`] | streams and groups read as a whole, to hold numbers against |
 //! | [`series`] | the names of series that tests look for |
 //! | [`talk`] | commands to a server, over one connection |
 //! | [`impostor`] | a listener that is no Redis |
@@ -19,14 +22,18 @@
 //! private. redis-test runs the one redis-server on PATH with its own arguments and restarts nothing. Here five
 //! programs at private paths are killed, paused and brought back on their port.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod config;
 pub mod http;
 pub mod impostor;
 pub mod metrics;
+pub mod peers;
+pub mod polled;
 pub mod program;
 pub mod series;
 pub mod server;
 pub mod servers;
 pub mod talk;
 pub mod wait;
+pub mod whole;

@@ -1,6 +1,8 @@
 //! The exporter's own counters, in a `prometheus` registry. Values of labels are closed lists, each there as
 //! 0 from the start, so that a rate over them is right from the first event on.
 
+pub mod labels;
+
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -10,196 +12,15 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-/// Why something could not be read: the label `reason` of `streamgauge_poll_errors_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The host name does not resolve.
-    Resolve,
-    /// No connection could be made.
-    Connect,
-    /// The connection broke.
-    Io,
-    /// The deadline passed.
-    Timeout,
-    /// The password was refused, or one is needed.
-    Auth,
-    /// The password file cannot be read.
-    PasswordFile,
-    /// The ACL refuses a command or a key.
-    Denied,
-    /// The server is loading its dataset.
-    Loading,
-    /// The node is not what the configuration wants it to be (master or replica).
-    Role,
-    /// Another error reply of the server.
-    Server,
-    /// A reply that does not have the expected form.
-    Protocol,
-    /// A key that is not there.
-    MissingKey,
-    /// A key that holds another type.
-    WrongType,
-    /// A group that is not there.
-    MissingGroup,
-}
-
-impl Reason {
-    /// Every one of them.
-    pub const ALL: [Self; 14] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::Io,
-        Self::Timeout,
-        Self::Auth,
-        Self::PasswordFile,
-        Self::Denied,
-        Self::Loading,
-        Self::Role,
-        Self::Server,
-        Self::Protocol,
-        Self::MissingKey,
-        Self::WrongType,
-        Self::MissingGroup,
-    ];
-
-    /// The value of the label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Io => "io",
-            Self::Timeout => "timeout",
-            Self::Auth => "auth",
-            Self::PasswordFile => "password_file",
-            Self::Denied => "denied",
-            Self::Loading => "loading",
-            Self::Role => "role",
-            Self::Server => "server",
-            Self::Protocol => "protocol",
-            Self::MissingKey => "missing_key",
-            Self::WrongType => "wrong_type",
-            Self::MissingGroup => "missing_group",
-        }
-    }
-}
-
-/// How a poll ended: the label `result` of `streamgauge_polls_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollResult {
-    /// Everything was read.
-    Ok,
-    /// The deadline cut it off; the rest goes first in the next poll.
-    Partial,
-    /// Nothing was read.
-    Failed,
-}
-
-impl PollResult {
-    const ALL: [Self; 3] = [Self::Ok, Self::Partial, Self::Failed];
-
-    /// The value of the label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What a limit leaves out: the label `what` of `streamgauge_limited`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limited {
-    /// Streams beyond `limits.streams`.
-    Streams,
-    /// Groups beyond `limits.groups_per_stream`.
-    Groups,
-    /// Consumers of groups that have more than `limits.consumers_per_group`.
-    Consumers,
-}
-
-impl Limited {
-    const ALL: [Self; 3] = [Self::Streams, Self::Groups, Self::Consumers];
-
-    /// The value of the label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Streams => "streams",
-            Self::Groups => "groups",
-            Self::Consumers => "consumers",
-        }
-    }
-}
-
-/// What is sent to Redis: the label `command` of `streamgauge_redis_commands_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// AUTH, on connecting.
-    Auth,
-    /// CLIENT NO-TOUCH, on connecting.
-    ClientNoTouch,
-    /// HELLO, once per poll: it tells the role.
-    Hello,
-    /// SCAN.
-    Scan,
-    /// SELECT, on connecting, where the database is not 0.
-    Select,
-    /// TIME, once per pipeline.
-    Time,
-    /// XINFO CONSUMERS.
-    XinfoConsumers,
-    /// XINFO GROUPS.
-    XinfoGroups,
-    /// XINFO STREAM.
-    XinfoStream,
-    /// XPENDING.
-    Xpending,
-    /// XRANGE.
-    Xrange,
-}
-
-impl Command {
-    const ALL: [Self; 11] = [
-        Self::Auth,
-        Self::ClientNoTouch,
-        Self::Hello,
-        Self::Scan,
-        Self::Select,
-        Self::Time,
-        Self::XinfoConsumers,
-        Self::XinfoGroups,
-        Self::XinfoStream,
-        Self::Xpending,
-        Self::Xrange,
-    ];
-
-    /// The value of the label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auth => "auth",
-            Self::ClientNoTouch => "client_no_touch",
-            Self::Hello => "hello",
-            Self::Scan => "scan",
-            Self::Select => "select",
-            Self::Time => "time",
-            Self::XinfoConsumers => "xinfo_consumers",
-            Self::XinfoGroups => "xinfo_groups",
-            Self::XinfoStream => "xinfo_stream",
-            Self::Xpending => "xpending",
-            Self::Xrange => "xrange",
-        }
-    }
-}
+use crate::self_metrics::labels::{Command, Limited, PollResult, Reason};
 
 /// All of the exporter's own metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SelfMetrics {
     registry: Registry,
     target_up: IntGaugeVec,
+    /// The same as `target_up`, by the name that redis_exporter has for it.
+    redis_up: IntGaugeVec,
     node_up: IntGaugeVec,
     poll_duration: HistogramVec,
     polls: IntCounterVec,
@@ -214,19 +35,23 @@ pub struct SelfMetrics {
 }
 
 impl SelfMetrics {
-    /// Registers all of them.
+    /// Registers all of them. `label_names` are those that the configuration adds to every series of a target.
     ///
     /// # Errors
     ///
     /// If two of them had the same name.
-    pub fn new(started: Duration) -> Result<Self, prometheus::Error> {
+    pub fn new(started: Duration, label_names: &[&str]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let register = Register(&registry);
+        let register = Register { registry: &registry, label_names };
         let metrics = Self {
             target_up: register.gauges(
                 "streamgauge_target_up",
                 "1 if every node of the target answered in the last poll, 0 if not.",
                 &["target"],
+            )?,
+            redis_up: IntGaugeVec::new(
+                Opts::new("redis_up", "1 if every node of the target answered in the last poll, 0 if not."),
+                &register.labels(&["target"]),
             )?,
             node_up: register.gauges(
                 "streamgauge_node_up",
@@ -239,7 +64,7 @@ impl SelfMetrics {
                     "Time that a poll of the target took.",
                 )
                 .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
-                &["target"],
+                &register.labels(&["target"]),
             )?)?,
             polls: register.counters(
                 "streamgauge_polls_total",
@@ -251,7 +76,7 @@ impl SelfMetrics {
                     "streamgauge_last_successful_poll_timestamp_seconds",
                     "Unix time of the last poll that read anything; absent before the first.",
                 ),
-                &["target"],
+                &register.labels(&["target"]),
             )?)?,
             poll_errors: register.counters(
                 "streamgauge_poll_errors_total",
@@ -294,6 +119,15 @@ impl SelfMetrics {
         Ok(metrics)
     }
 
+    /// Exports `redis_up` as well.
+    ///
+    /// # Errors
+    ///
+    /// If it was exported already.
+    pub fn add_redis_up(&self) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(self.redis_up.clone()))
+    }
+
     /// Makes a route present, as 0.
     pub fn note_route(&self, route: &str) {
         self.http_requests.with_label_values(&[route, "200"]).inc_by(0);
@@ -301,17 +135,19 @@ impl SelfMetrics {
 
     /// Counts an HTTP request.
     pub fn count_request(&self, route: &str, code: u16) {
-        self.http_requests.with_label_values(&[route, itoa::Buffer::new().format(code)]).inc();
+        self.http_requests.with_label_values(&[route, &code.to_string()]).inc();
     }
 
     /// The metrics of one target, with every value of every closed list present as 0.
-    pub fn for_target(&self, target: &str) -> TargetMetrics {
-        let metrics = TargetMetrics { all: self.clone(), target: target.to_owned() };
+    /// `label_values` are those of the configuration, in the order of their names.
+    pub fn for_target(&self, target: &str, label_values: &[&str]) -> TargetMetrics {
+        let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
+        let metrics = TargetMetrics { all: self.clone(), target: target.to_owned(), label_values };
         for reason in Reason::ALL {
             metrics.count_errors(reason, 0);
         }
         for result in PollResult::ALL {
-            self.polls.with_label_values(&[target, result.as_str()]).inc_by(0);
+            metrics.polls(result).inc_by(0);
         }
         for command in Command::ALL {
             metrics.count_commands(command, 0);
@@ -320,7 +156,7 @@ impl SelfMetrics {
             metrics.set_limited(what, 0);
         }
         metrics.count_entries(0);
-        metrics.reply_bytes().inc_by(0);
+        metrics.count_reply_bytes(0);
         metrics.set_discovered_streams(0);
         metrics.set_up(false);
         metrics
@@ -361,59 +197,70 @@ fn keep_target(family: &mut MetricFamily, target: &str) {
 pub struct TargetMetrics {
     all: SelfMetrics,
     target: String,
+    label_values: Vec<String>,
 }
 
 impl TargetMetrics {
+    /// The values of a series' labels: the target, `own`, and those of the configuration.
+    fn values<'a>(&'a self, own: Option<&'a str>) -> Vec<&'a str> {
+        let configured = self.label_values.iter().map(String::as_str);
+        std::iter::once(self.target.as_str()).chain(own).chain(configured).collect()
+    }
+
+    fn polls(&self, result: PollResult) -> IntCounter {
+        self.all.polls.with_label_values(&self.values(Some(result.as_str())))
+    }
+
     /// Whether every node answered in the last poll.
     pub fn set_up(&self, up: bool) {
-        self.all.target_up.with_label_values(&[&self.target]).set(i64::from(up));
+        self.all.redis_up.with_label_values(&self.values(None)).set(i64::from(up));
+        self.all.target_up.with_label_values(&self.values(None)).set(i64::from(up));
     }
 
     /// Whether this node answered in the last poll.
     pub fn set_node_up(&self, node: &str, up: bool) {
-        self.all.node_up.with_label_values(&[self.target.as_str(), node]).set(i64::from(up));
+        self.all.node_up.with_label_values(&self.values(Some(node))).set(i64::from(up));
     }
 
     /// Notes a poll that is over.
     pub fn observe_poll(&self, result: PollResult, took: Duration) {
-        self.all.polls.with_label_values(&[self.target.as_str(), result.as_str()]).inc();
-        self.all.poll_duration.with_label_values(&[&self.target]).observe(took.as_secs_f64());
+        self.polls(result).inc();
+        self.all.poll_duration.with_label_values(&self.values(None)).observe(took.as_secs_f64());
     }
 
     /// Notes when the last poll read something, as the time since the Unix epoch.
     pub fn set_last_successful_poll(&self, at: Duration) {
-        self.all.last_successful_poll.with_label_values(&[&self.target]).set(at.as_secs_f64());
+        self.all.last_successful_poll.with_label_values(&self.values(None)).set(at.as_secs_f64());
     }
 
     /// Counts what could not be read.
     pub fn count_errors(&self, reason: Reason, by: u64) {
-        self.all.poll_errors.with_label_values(&[self.target.as_str(), reason.as_str()]).inc_by(by);
+        self.all.poll_errors.with_label_values(&self.values(Some(reason.as_str()))).inc_by(by);
     }
 
     /// Counts commands sent.
     pub fn count_commands(&self, command: Command, by: u64) {
-        self.all.redis_commands.with_label_values(&[self.target.as_str(), command.as_str()]).inc_by(by);
+        self.all.redis_commands.with_label_values(&self.values(Some(command.as_str()))).inc_by(by);
     }
 
-    /// The counter of bytes received.
-    #[must_use]
-    pub fn reply_bytes(&self) -> IntCounter {
-        self.all.redis_reply_bytes.with_label_values(&[&self.target])
+    /// Counts bytes received.
+    pub fn count_reply_bytes(&self, by: u64) {
+        self.all.redis_reply_bytes.with_label_values(&self.values(None)).inc_by(by);
     }
 
     /// How many streams are polled.
     pub fn set_discovered_streams(&self, streams: usize) {
-        self.all.discovered_streams.with_label_values(&[&self.target]).set(gauge(streams));
+        self.all.discovered_streams.with_label_values(&self.values(None)).set(gauge(streams));
     }
 
     /// How much a limit leaves out.
     pub fn set_limited(&self, what: Limited, left_out: usize) {
-        self.all.limited.with_label_values(&[self.target.as_str(), what.as_str()]).set(gauge(left_out));
+        self.all.limited.with_label_values(&self.values(Some(what.as_str()))).set(gauge(left_out));
     }
 
     /// Counts entries that were read to count lag.
     pub fn count_entries(&self, by: u64) {
-        self.all.counted_entries.with_label_values(&[&self.target]).inc_by(by);
+        self.all.counted_entries.with_label_values(&self.values(None)).inc_by(by);
     }
 }
 
@@ -422,20 +269,29 @@ fn gauge(count: usize) -> i64 {
 }
 
 /// Makes metrics and registers them.
-struct Register<'a>(&'a Registry);
+struct Register<'a> {
+    registry: &'a Registry,
+    /// Names of the labels that the configuration adds to what has the label `target`.
+    label_names: &'a [&'a str],
+}
 
 impl Register<'_> {
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(collector.clone()))?;
+        self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.add(IntGaugeVec::new(Opts::new(name, help), &self.labels(labels))?)
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.add(IntCounterVec::new(Opts::new(name, help), &self.labels(labels))?)
+    }
+
+    fn labels<'l>(&'l self, own: &[&'l str]) -> Vec<&'l str> {
+        let configured = if own.contains(&"target") { self.label_names } else { &[] };
+        own.iter().chain(configured).copied().collect()
     }
 
     fn process(&self, started: Duration) -> Result<(), prometheus::Error> {
@@ -453,7 +309,7 @@ impl Register<'_> {
         )?)?;
         reloaded_at.set(started.as_secs_f64());
         #[cfg(target_os = "linux")]
-        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(())
     }
 }
@@ -464,15 +320,15 @@ mod tests {
 
     #[test]
     fn closed_lists_are_there_as_0_from_the_start() {
-        let metrics = SelfMetrics::new(Duration::ZERO).unwrap();
-        metrics.for_target("a");
+        let metrics = SelfMetrics::new(Duration::ZERO, &["team"]).unwrap();
+        metrics.for_target("a", &["x"]);
         let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
         for line in [
-            r#"streamgauge_poll_errors_total{reason="role",target="a"} 0"#,
-            r#"streamgauge_polls_total{result="partial",target="a"} 0"#,
-            r#"streamgauge_redis_commands_total{command="xrange",target="a"} 0"#,
-            r#"streamgauge_limited{target="a",what="groups"} 0"#,
-            r#"streamgauge_target_up{target="a"} 0"#,
+            r#"streamgauge_poll_errors_total{reason="role",target="a",team="x"} 0"#,
+            r#"streamgauge_polls_total{result="partial",target="a",team="x"} 0"#,
+            r#"streamgauge_redis_commands_total{command="xrange",target="a",team="x"} 0"#,
+            r#"streamgauge_limited{target="a",team="x",what="groups"} 0"#,
+            r#"streamgauge_target_up{target="a",team="x"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
@@ -481,9 +337,9 @@ mod tests {
 
     #[test]
     fn one_target_can_be_rendered_alone_and_names_can_be_left_out() {
-        let metrics = SelfMetrics::new(Duration::ZERO).unwrap();
-        metrics.for_target("a");
-        metrics.for_target("b");
+        let metrics = SelfMetrics::new(Duration::ZERO, &["team"]).unwrap();
+        metrics.for_target("a", &["x"]);
+        metrics.for_target("b", &["y"]);
         let text = metrics.render(Some("a"), |name| name == "streamgauge_polls_total").unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains(r#"target="a""#), "{text}");

@@ -1,0 +1,65 @@
+//! What an exporter uses where there is next to nothing to do: one stream, which does not change.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::process;
+use crate::runs::{Peer, polled, polls, start_streamgauge};
+use crate::scrape::{Coding, scrape};
+use crate::support::server::Server;
+
+/// Polls and scrapes before anything is measured.
+const WARM_UP: usize = 3;
+/// From one poll to the next, of the exporter that polls while it is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Of the one that does not.
+const LONG_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// What was seen.
+pub(crate) struct Idle {
+    /// For how long.
+    pub(crate) time: Duration,
+    /// Polls of the exporter that polled in this time.
+    pub(crate) polls: usize,
+    /// CPU time that it used, in steps of 10 ms.
+    pub(crate) polling_cpu: Duration,
+    /// CPU time that one used whose polls were over.
+    pub(crate) waiting_cpu: Duration,
+    /// Resident memory of the one that polled, at the end.
+    pub(crate) resident_bytes: u64,
+    /// Its file descriptors.
+    pub(crate) descriptors: usize,
+    /// Resident memory of the peer after a few scrapes.
+    pub(crate) peer_resident_bytes: u64,
+    /// Its file descriptors.
+    pub(crate) peer_descriptors: usize,
+}
+
+/// Looks at both exporters of a server with one stream for some time.
+pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle {
+    let polling = start_streamgauge(&server.url(), INTERVAL).await;
+    let waiting = start_streamgauge(&server.url(), LONG_INTERVAL).await;
+    let peer = Peer::start(peer, &server.url()).await;
+    polled(&waiting, 1).await;
+    polled(&polling, WARM_UP).await;
+    for _ in 0..WARM_UP {
+        for address in [polling.address, waiting.address, peer.address()] {
+            scrape(address, Coding::Plain).await;
+            scrape(address, Coding::Gzip).await;
+        }
+    }
+    let cpu = || (process::cpu(polling.pid()), process::cpu(waiting.pid()));
+    let (polls_before, cpu_before) = (polls(&polling).len(), cpu());
+    tokio::time::sleep(time).await;
+    let cpu_after = cpu();
+    Idle {
+        time,
+        polls: polls(&polling).len() - polls_before,
+        polling_cpu: cpu_after.0 - cpu_before.0,
+        waiting_cpu: cpu_after.1 - cpu_before.1,
+        resident_bytes: process::resident_bytes(polling.pid()),
+        descriptors: process::descriptors(polling.pid()),
+        peer_resident_bytes: process::resident_bytes(peer.pid()),
+        peer_descriptors: process::descriptors(peer.pid()),
+    }
+}

@@ -1,0 +1,46 @@
+//! What a process has used so far, as the kernel counts it.
+
+use std::fs;
+use std::time::Duration;
+
+/// Ticks of `/proc/PID/stat` in a second: fixed at 100 for what programs see, whatever the kernel's own rate.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// CPU time of all threads, user and system. Source: `/proc/PID/stat`, in steps of 10 ms.
+pub(crate) fn cpu(pid: u32) -> Duration {
+    let stat = read(pid, "stat");
+    // The name, in parentheses, may hold anything; what follows it are numbers.
+    let (_, after) = stat.rsplit_once(')').expect("stat holds the name in parentheses");
+    let ticks = |field: usize| -> u64 {
+        let field = after.split_whitespace().nth(field).expect("stat has its fields");
+        field.parse().expect("ticks are a number")
+    };
+    // Fields 14 and 15 of the whole line.
+    Duration::from_secs(ticks(11) + ticks(12)) / u32::try_from(TICKS_PER_SECOND).expect("100 is small")
+}
+
+/// The most memory that was ever resident, in bytes.
+pub(crate) fn peak_bytes(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+/// Memory that is resident now, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// Open file descriptors.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+}
+
+fn status(pid: u32, field: &str) -> u64 {
+    let status = read(pid, "status");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("status has the field");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("memory is in kB");
+    kib * 1024
+}
+
+fn read(pid: u32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process runs")
+}

@@ -1,0 +1,244 @@
+//! One run of either exporter: started anew, warmed up, measured, ended.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+
+use crate::process;
+use crate::scrape::{Coding, Page, scrape, series, value};
+use crate::support::http;
+use crate::support::program::{Exporter, Streamgauge};
+use crate::support::server::free_port;
+use crate::support::wait::{wait_for, wait_until};
+use crate::usage::Usage;
+
+/// How long an exporter may take to start, and a poll to come.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Polls in which the lag of all groups must have been counted.
+const MAX_WARM_UP: usize = 40;
+
+/// How often what is done.
+pub(crate) struct Rounds {
+    /// Rounds: the figures are medians of so many runs.
+    pub(crate) count: u32,
+    /// Polls of a run that are measured.
+    pub(crate) polls: u32,
+    /// From one poll to the next.
+    pub(crate) interval: Duration,
+}
+
+/// What one run measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// Time of a full collection.
+    pub(crate) collection: Duration,
+    /// Time of a scrape without compression.
+    pub(crate) plain_scrape: Duration,
+    /// Time of a scrape with compression.
+    pub(crate) gzip_scrape: Duration,
+    /// The exporter's CPU time for a collection.
+    pub(crate) cpu: Duration,
+    /// The server's CPU time for a collection.
+    pub(crate) redis_cpu: Duration,
+    /// Commands sent for a collection.
+    pub(crate) commands: u64,
+    /// Bytes that the server sent for a collection.
+    pub(crate) sent_bytes: u64,
+    /// The most memory that was resident in the run.
+    pub(crate) peak_bytes: u64,
+    /// Size of the page.
+    pub(crate) page_bytes: u64,
+    /// The slowest poll before the lag of all groups was counted; for the peer, its first scrape.
+    pub(crate) slowest_warm_up: Duration,
+}
+
+impl Figures {
+    /// The median of each figure.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        Self {
+            collection: median(runs, |run| run.collection),
+            plain_scrape: median(runs, |run| run.plain_scrape),
+            gzip_scrape: median(runs, |run| run.gzip_scrape),
+            cpu: median(runs, |run| run.cpu),
+            redis_cpu: median(runs, |run| run.redis_cpu),
+            commands: median(runs, |run| run.commands),
+            sent_bytes: median(runs, |run| run.sent_bytes),
+            peak_bytes: median(runs, |run| run.peak_bytes),
+            page_bytes: median(runs, |run| run.page_bytes),
+            slowest_warm_up: median(runs, |run| run.slowest_warm_up),
+        }
+    }
+}
+
+fn median<T: Ord + Copy>(runs: &[Figures], figure: impl Fn(&Figures) -> T) -> T {
+    let mut sorted: Vec<T> = runs.iter().map(figure).collect();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+/// Starts streamgauge, which logs each poll, for a server with so many streams.
+pub(crate) async fn start_streamgauge(url: &str, interval: Duration) -> Exporter {
+    let interval = format!("{}ms", interval.as_millis());
+    let args = ["--redis-url", url, "--interval", &interval, "--log-level", "debug"];
+    Streamgauge::serve().args(args).serving().await
+}
+
+/// How long each poll so far took, as it was logged.
+pub(crate) fn polls(exporter: &Exporter) -> Vec<Duration> {
+    let log = exporter.stderr();
+    let lines = log.lines().filter(|line| line.contains("polled") && line.contains("elapsed_ms="));
+    lines
+        .map(|line| {
+            assert!(line.contains("result=\"ok\""), "a poll was cut off or failed: {line}");
+            let (_, after) = line.split_once("elapsed_ms=").expect("the line was filtered by it");
+            let digits = after.split(|c: char| !c.is_ascii_digit()).next();
+            Duration::from_millis(digits.and_then(|digits| digits.parse().ok()).expect("milliseconds"))
+        })
+        .collect()
+}
+
+/// Waits until so many polls were made since the start.
+pub(crate) async fn polled(exporter: &Exporter, count: usize) {
+    wait_until(DEADLINE, "streamgauge polls", async || polls(exporter).len() >= count).await;
+}
+
+/// One run of streamgauge.
+pub(crate) async fn streamgauge(
+    server: &mut MultiplexedConnection,
+    url: &str,
+    streams: usize,
+    rounds: &Rounds,
+) -> Figures {
+    let exporter = start_streamgauge(url, rounds.interval).await;
+    let before = warmed_up(&exporter, streams).await;
+    let slowest_warm_up = polls(&exporter).into_iter().max().unwrap_or_default();
+
+    let done = polls(&exporter).len();
+    polled(&exporter, done + 1).await;
+    let (usage, cpu) = (Usage::of(server).await, process::cpu(exporter.pid()));
+    polled(&exporter, done + 1 + rounds.polls as usize).await;
+    let (used, cpu) = (usage.since(server).await, process::cpu(exporter.pid()) - cpu);
+    assert_eq!(polls(&exporter).len(), done + 1 + rounds.polls as usize, "no poll was missed");
+
+    // Between two polls.
+    let plain = scrape(exporter.address, Coding::Plain).await;
+    let gzip = scrape(exporter.address, Coding::Gzip).await;
+    let peak_bytes = process::peak_bytes(exporter.pid());
+    let after = plain.text();
+    check(&plain, &gzip);
+    let grown = |metric: &str| value(&after, metric) - value(&before, metric);
+    let collection =
+        grown("streamgauge_poll_duration_seconds_sum") / grown("streamgauge_poll_duration_seconds_count");
+    let ended = exporter.stop().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    Figures {
+        collection: Duration::from_secs_f64(collection),
+        plain_scrape: plain.took,
+        gzip_scrape: gzip.took,
+        cpu: cpu / rounds.polls,
+        redis_cpu: used.cpu / rounds.polls,
+        commands: used.commands / u64::from(rounds.polls),
+        sent_bytes: used.sent_bytes / u64::from(rounds.polls),
+        peak_bytes,
+        page_bytes: plain.bytes(),
+        slowest_warm_up,
+    }
+}
+
+/// Waits until the page shows the lag of every group, and returns it.
+async fn warmed_up(exporter: &Exporter, streams: usize) -> String {
+    for poll in 1..=MAX_WARM_UP {
+        polled(exporter, poll).await;
+        let page = scrape(exporter.address, Coding::Plain).await.text();
+        if series(&page, "redis_stream_group_lag") == 2 * streams {
+            assert_eq!(series(&page, "redis_stream_length"), streams, "every stream is there");
+            let consumers = series(&page, "redis_stream_group_consumer_idle_seconds");
+            assert_eq!(consumers, 6 * streams, "every consumer is there");
+            return page;
+        }
+    }
+    panic!("lag was not counted within {MAX_WARM_UP} polls");
+}
+
+fn check(plain: &Page, gzip: &Page) {
+    let (plain, unpacked) = (plain.bytes(), gzip.unpacked_bytes());
+    assert!(plain.abs_diff(unpacked) * 100 < plain, "{unpacked} bytes unpacked of {plain}");
+}
+
+/// A running prometheus-redis-exporter; it is killed on drop.
+pub(crate) struct Peer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Peer {
+    /// Starts it on a free loopback port, and waits until it listens.
+    pub(crate) async fn start(program: &Path, url: &str) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let child = Command::new(program)
+            .args(["--redis.addr", url, "--web.listen-address", &address.to_string()])
+            .arg("--check-streams=*")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the peer runs");
+        let mut peer = Self { child, address };
+        wait_for(DEADLINE, "prometheus-redis-exporter listens", async || {
+            let ended = peer.child.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "prometheus-redis-exporter ended: {ended:?}");
+            http::try_get(address, "/", &[]).await
+        })
+        .await;
+        peer
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it serves.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One run of the peer, which collects on each scrape.
+pub(crate) async fn peer(server: &mut MultiplexedConnection, peer: Peer, streams: usize) -> Figures {
+    let first = scrape(peer.address, Coding::Plain).await;
+    let page = first.text();
+    assert_eq!(series(&page, "redis_stream_length"), streams, "every stream is there");
+    let consumers = series(&page, "redis_stream_group_consumer_idle_seconds");
+    assert_eq!(consumers, 6 * streams, "every consumer is there");
+
+    let (usage, cpu) = (Usage::of(server).await, process::cpu(peer.pid()));
+    let plain = scrape(peer.address, Coding::Plain).await;
+    let (used, cpu) = (usage.since(server).await, process::cpu(peer.pid()) - cpu);
+    let gzip = scrape(peer.address, Coding::Gzip).await;
+    let peak_bytes = process::peak_bytes(peer.pid());
+    check(&plain, &gzip);
+    Figures {
+        collection: plain.took,
+        plain_scrape: plain.took,
+        gzip_scrape: gzip.took,
+        cpu,
+        redis_cpu: used.cpu,
+        commands: used.commands,
+        sent_bytes: used.sent_bytes,
+        peak_bytes,
+        page_bytes: plain.bytes(),
+        slowest_warm_up: first.took,
+    }
+}

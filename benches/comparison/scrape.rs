@@ -1,0 +1,104 @@
+//! A GET of a page, as Prometheus sends it: timed from the connection to the last byte.
+
+use std::io::{Read, copy, sink};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// How long a scrape may take: an exporter that waits for each reply takes its time.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the scraper accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// The page as it is.
+    Plain,
+    /// Compressed.
+    Gzip,
+}
+
+/// A page that was scraped.
+pub(crate) struct Page {
+    /// From connecting to the last byte.
+    pub(crate) took: Duration,
+    chunks: Vec<Bytes>,
+}
+
+/// Scrapes `/metrics`. Panics where no page comes.
+pub(crate) async fn scrape(address: SocketAddr, coding: Coding) -> Page {
+    let page = tokio::time::timeout(TIMEOUT, exchange(address, coding)).await.expect("a page in time");
+    page.unwrap_or_else(|error| panic!("/metrics from {address}: {error}"))
+}
+
+async fn exchange(address: SocketAddr, coding: Coding) -> anyhow::Result<Page> {
+    let began = now();
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let accepted = if coding == Coding::Gzip { "gzip" } else { "identity" };
+    let request =
+        Request::get("/metrics").header(HOST, address.to_string()).header(ACCEPT_ENCODING, accepted);
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let status = response.status();
+    anyhow::ensure!(status == 200, "status {status}");
+    let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+    anyhow::ensure!(is_gzip == (coding == Coding::Gzip), "not in the coding that was asked for");
+    let chunks = chunks(response.into_body()).await?;
+    let took = began.elapsed();
+    driver.abort();
+    Ok(Page { took, chunks })
+}
+
+/// The body as it comes: not copied together, which would be timed as well.
+async fn chunks(mut body: Incoming) -> anyhow::Result<Vec<Bytes>> {
+    let mut chunks = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(chunk) = frame?.into_data() {
+            chunks.push(chunk);
+        }
+    }
+    Ok(chunks)
+}
+
+impl Page {
+    /// Its size, as it came.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+    }
+
+    /// A plain page as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.chunks.concat()).expect("the page is UTF-8")
+    }
+
+    /// The size of a compressed page once it is unpacked, which checks it as well.
+    pub(crate) fn unpacked_bytes(&self) -> u64 {
+        let packed = self.chunks.concat();
+        let mut unpacking = flate2::read::GzDecoder::new(packed.as_slice());
+        copy(&mut unpacking.by_ref(), &mut sink()).expect("the page is whole")
+    }
+}
+
+/// How many series of a metric a page shows.
+pub(crate) fn series(page: &str, metric: &str) -> usize {
+    page.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{'))).count()
+}
+
+/// The value of the only series of a metric.
+pub(crate) fn value(page: &str, metric: &str) -> f64 {
+    let line = page.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+    let (_, value) = line.and_then(|line| line.rsplit_once(' ')).unwrap_or_else(|| panic!("no {metric}"));
+    value.parse().expect("a value is a number")
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}

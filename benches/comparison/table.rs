@@ -1,0 +1,176 @@
+//! The figures as a table in Markdown, and whether they meet the goals. Pure: measures nothing.
+
+use std::time::{Duration, SystemTime};
+
+use crate::idle::Idle;
+use crate::runs::Figures;
+
+/// What one stream may keep resident.
+const MAX_IDLE_BYTES: u64 = 10 << 20;
+
+/// How many times less than the peer streamgauge is to take; `None` where there is no goal.
+pub(crate) struct Goals {
+    /// Time of a full collection.
+    pub(crate) collection: Option<f64>,
+    /// Time of a scrape, compressed or not.
+    pub(crate) scrape: Option<f64>,
+    /// The server's CPU time.
+    pub(crate) redis_cpu: Option<f64>,
+    /// The most memory.
+    pub(crate) peak_memory: Option<f64>,
+}
+
+impl Goals {
+    /// No goal at all.
+    pub(crate) const NONE: Self = Self { collection: None, scrape: None, redis_cpu: None, peak_memory: None };
+}
+
+/// The table, as it grows.
+pub(crate) struct Table {
+    heading: String,
+    sections: Vec<String>,
+    notes: Vec<String>,
+    verdicts: Vec<Verdict>,
+}
+
+/// One goal.
+struct Verdict {
+    text: String,
+    is_met: bool,
+}
+
+/// What is compared in a line.
+enum Amount {
+    Time(Duration),
+    Count(u64),
+    Bytes(u64),
+}
+
+impl Table {
+    /// A table without lines.
+    pub(crate) fn begin(server: &str, peer_version: &str) -> Self {
+        let date = humantime::format_rfc3339_seconds(today()).to_string();
+        let heading = format!(
+            "streamgauge {} and prometheus-redis-exporter {peer_version} on {server}, {}",
+            env!("CARGO_PKG_VERSION"),
+            &date[..10],
+        );
+        Self { heading, sections: Vec::new(), notes: Vec::new(), verdicts: Vec::new() }
+    }
+
+    /// Adds the lines of one comparison.
+    pub(crate) fn compare(&mut self, title: &str, ours: &Figures, theirs: &Figures, goals: &Goals) {
+        use Amount::{Bytes, Count, Time};
+        let mut lines = format!(
+            "| {title} | streamgauge | prometheus-redis-exporter | ratio | goal |\n| --- | ---: | ---: | ---: | ---: |\n"
+        );
+        let mut line = |what: &str, ours: &Amount, theirs: &Amount, goal: Option<f64>| {
+            let ratio = theirs.number() / ours.number();
+            let goal_text = goal.map_or_else(String::new, |goal| format!("{goal}x"));
+            // CPU is counted in steps of 10 ms: nothing, in a small run.
+            let ratio_text = if ratio.is_finite() { format!("{ratio:.1}x") } else { String::new() };
+            lines +=
+                &format!("| {what} | {} | {} | {ratio_text} | {goal_text} |\n", ours.text(), theirs.text());
+            if let Some(goal) = goal {
+                let text = format!("{title}: {what}: {ratio:.1}x less, to reach {goal}x");
+                self.verdicts.push(Verdict { text, is_met: ratio >= goal });
+            }
+        };
+        let time = |figure: fn(&Figures) -> Duration| (Time(figure(ours)), Time(figure(theirs)));
+        for (what, (ours, theirs), goal) in [
+            ("time of a full collection", time(|run| run.collection), goals.collection),
+            ("time of a scrape", time(|run| run.plain_scrape), goals.scrape),
+            ("time of a scrape, gzipped", time(|run| run.gzip_scrape), goals.scrape),
+            ("exporter's CPU per collection", time(|run| run.cpu), None),
+            ("Redis' CPU per collection", time(|run| run.redis_cpu), goals.redis_cpu),
+            ("commands per collection", (Count(ours.commands), Count(theirs.commands)), None),
+            ("bytes sent by Redis per collection", (Bytes(ours.sent_bytes), Bytes(theirs.sent_bytes)), None),
+            ("peak memory", (Bytes(ours.peak_bytes), Bytes(theirs.peak_bytes)), goals.peak_memory),
+        ] {
+            line(what, &ours, &theirs, goal);
+        }
+        self.sections.push(lines);
+        self.notes.push(format!(
+            "{title}: the pages have {} and {}; the slowest poll of streamgauge while it first counted lag took \
+             {}, and the first scrape of the peer {}.",
+            Bytes(ours.page_bytes).text(),
+            Bytes(theirs.page_bytes).text(),
+            Time(ours.slowest_warm_up).text(),
+            Time(theirs.slowest_warm_up).text(),
+        ));
+    }
+
+    /// Adds what was seen of the idle exporters.
+    pub(crate) fn idle(&mut self, idle: &Idle) {
+        let (ours, theirs) = (Amount::Bytes(idle.resident_bytes), Amount::Bytes(idle.peer_resident_bytes));
+        let ratio = theirs.number() / ours.number();
+        self.sections.push(format!(
+            "| one stream, idle | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
+             | --- | ---: | ---: | ---: | ---: |\n\
+             | resident memory | {} | {} | {ratio:.1}x | |\n\
+             | file descriptors | {} | {} | | |\n\
+             | CPU in {:?} between polls | {} | | | |\n\
+             | CPU of {} polls | {} | | | |\n",
+            ours.text(),
+            theirs.text(),
+            idle.descriptors,
+            idle.peer_descriptors,
+            idle.time,
+            Amount::Time(idle.waiting_cpu).text(),
+            idle.polls,
+            Amount::Time(idle.polling_cpu).text(),
+        ));
+        self.verdicts.push(Verdict {
+            text: format!("one stream, idle: {} resident, to stay below 10 MiB", ours.text()),
+            is_met: idle.resident_bytes < MAX_IDLE_BYTES,
+        });
+        self.verdicts.push(Verdict {
+            text: format!(
+                "one stream, idle: {:?} of CPU in {:?} between polls, to be none",
+                idle.waiting_cpu, idle.time
+            ),
+            is_met: idle.waiting_cpu.is_zero(),
+        });
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        let verdicts = self.verdicts.iter().map(|verdict| {
+            let word = if verdict.is_met { "goal met" } else { "MISSED" };
+            format!("{word}: {}\n", verdict.text)
+        });
+        let verdicts: String = verdicts.collect();
+        format!("{}\n\n{}\n{}\n\n{verdicts}", self.heading, self.sections.join("\n"), self.notes.join("\n"))
+    }
+
+    /// Whether every goal was met.
+    pub(crate) fn goals_met(&self) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.is_met)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+impl Amount {
+    fn number(&self) -> f64 {
+        match self {
+            Self::Time(time) => time.as_secs_f64(),
+            Self::Count(number) | Self::Bytes(number) => *number as f64,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Time(time) if time.as_millis() >= 10_000 => format!("{:.1} s", time.as_secs_f64()),
+            Self::Time(time) if time.as_millis() >= 1_000 => format!("{:.2} s", time.as_secs_f64()),
+            Self::Time(time) if time.as_millis() >= 10 => format!("{} ms", time.as_millis()),
+            Self::Time(time) => format!("{:.1} ms", time.as_secs_f64() * 1_000.0),
+            Self::Count(number) => number.to_string(),
+            Self::Bytes(bytes) => format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20)),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the table says when it was made")]
+fn today() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,288 @@
+//! A small stream in memory that answers questions: the other half of a property test of the pure code.
+//!
+//! It is no mock of Redis. It keeps the counters as the servers do, so that long runs of random operations,
+//! between the polls and in the middle of them, can be held against counting by hand.
+
+#![cfg(test)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
+use crate::snapshot::id::StreamId;
+use crate::snapshot::name::Name;
+use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
+
+/// How the server keeps its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counters {
+    /// Not at all: server 6.2.
+    None,
+    /// As first released: 7.0 to 7.4. entries-read drifts once a group was overtaken by a trim.
+    Original,
+    /// As mended: 8.x.
+    Mended,
+}
+
+pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    pub(super) counters: Counters,
+    pub(super) entries: BTreeSet<StreamId>,
+    pub(super) last_generated: StreamId,
+    pub(super) added: u64,
+    pub(super) max_deleted: StreamId,
+    pub(super) groups: BTreeMap<Name, Group>,
+    pub(super) clock_ms: u64,
+    /// Entries that were removed before the group of this name got them, ever.
+    pub(super) lost: BTreeMap<Name, u64>,
+    /// Whether a stream of this key was ever trimmed.
+    pub(super) was_trimmed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) last_delivered: StreamId,
+    pub(super) entries_read: Option<u64>,
+    pub(super) pending: BTreeSet<StreamId>,
+}
+
+impl Model {
+    pub(super) fn new(counters: Counters) -> Self {
+        Self {
+            counters,
+            entries: BTreeSet::new(),
+            last_generated: StreamId::MIN,
+            added: 0,
+            max_deleted: StreamId::MIN,
+            groups: BTreeMap::new(),
+            clock_ms: EPOCH_MS,
+            lost: BTreeMap::new(),
+            was_trimmed: false,
+        }
+    }
+
+    pub(super) fn first(&self) -> StreamId {
+        self.entries.first().copied().unwrap_or(StreamId::MIN)
+    }
+
+    pub(super) fn above(&self, id: StreamId) -> impl Iterator<Item = StreamId> + '_ {
+        self.entries.iter().copied().filter(move |entry| *entry > id)
+    }
+
+    pub(super) fn add(&mut self) {
+        self.clock_ms += fastrand::u64(0..3);
+        let id = if self.clock_ms > self.last_generated.ms {
+            StreamId::new(self.clock_ms, 0)
+        } else {
+            StreamId::new(self.last_generated.ms, self.last_generated.seq + 1)
+        };
+        self.add_at(id);
+    }
+
+    pub(super) fn add_at(&mut self, id: StreamId) {
+        self.entries.insert(id);
+        (self.last_generated, self.added) = (id, self.added + 1);
+    }
+
+    /// The true lag of a group.
+    pub(super) fn ahead(&self, group: &Name) -> u64 {
+        self.above(self.groups[group].last_delivered).count() as u64
+    }
+
+    pub(super) fn trim_to(&mut self, length: usize) {
+        while self.entries.len() > length {
+            let Some(id) = self.entries.pop_first() else { return };
+            self.note_removed(id);
+            self.was_trimmed = true;
+        }
+    }
+
+    fn note_removed(&mut self, id: StreamId) {
+        for (name, group) in &self.groups {
+            if id > group.last_delivered {
+                *self.lost.entry(name.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn delete(&mut self, id: StreamId) {
+        if self.entries.remove(&id) {
+            self.note_removed(id);
+            self.max_deleted = self.max_deleted.max(id);
+        }
+    }
+
+    fn has_tombstones(&self, start: StreamId) -> bool {
+        let behind_first = self.counters == Counters::Original && self.first() > self.max_deleted;
+        !self.entries.is_empty()
+            && self.max_deleted != StreamId::MIN
+            && start <= self.max_deleted
+            && !behind_first
+    }
+
+    fn estimate(&self, id: StreamId) -> Option<u64> {
+        let (length, first) = (self.entries.len() as u64, self.first());
+        if self.added == 0 {
+            return Some(0);
+        }
+        if length == 0 && id <= self.last_generated {
+            return Some(self.added);
+        }
+        if self.counters == Counters::Mended && id != StreamId::MIN && id < self.max_deleted {
+            return None;
+        }
+        if id == self.last_generated {
+            return Some(self.added);
+        }
+        if id > self.last_generated || (self.max_deleted != StreamId::MIN && self.max_deleted >= first) {
+            return None;
+        }
+        match id.cmp(&first) {
+            std::cmp::Ordering::Less => Some(self.added - length),
+            std::cmp::Ordering::Equal => Some(self.added - length + 1),
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
+    pub(super) fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
+        let Some(group) = self.groups.get(name).cloned() else { return };
+        let mut group = group;
+        for id in self.above(group.last_delivered).take(count).collect::<Vec<_>>() {
+            let is_known = match self.counters {
+                Counters::None => false,
+                Counters::Original => group.entries_read.is_some() && !self.has_tombstones(id),
+                Counters::Mended => {
+                    group.entries_read.is_some()
+                        && !self.has_tombstones(group.last_delivered)
+                        && group.last_delivered >= self.first()
+                }
+            };
+            group.entries_read = if is_known { group.entries_read.map(|n| n + 1) } else { self.estimate(id) };
+            if self.counters == Counters::None {
+                group.entries_read = None;
+            }
+            group.last_delivered = id;
+            if !acknowledge {
+                group.pending.insert(id);
+            }
+        }
+        self.groups.insert(name.clone(), group);
+    }
+
+    /// One random thing that clients do.
+    pub(super) fn disturb(&mut self) {
+        let names: Vec<Name> = ["a", "b", "c"].map(Name::from).into();
+        let name = &names[fastrand::usize(..names.len())];
+        let some = |entries: &BTreeSet<StreamId>| {
+            entries.iter().nth(fastrand::usize(..entries.len().max(1))).copied()
+        };
+        match fastrand::u32(..100) {
+            0..=34 => (0..fastrand::u32(1..8)).for_each(|_| self.add()),
+            35..=59 => self.read(name, fastrand::usize(1..6), fastrand::bool()),
+            60..=66 => {
+                self.add();
+                self.trim_to(fastrand::usize(1..20));
+            }
+            67..=69 => self.trim_to(fastrand::usize(..self.entries.len() + 1)),
+            70..=76 => some(&self.entries).into_iter().for_each(|id| self.delete(id)),
+            77..=79 => self
+                .groups
+                .get(name)
+                .map(|group| group.last_delivered)
+                .into_iter()
+                .for_each(|id| self.delete(id)),
+            80..=81 => self.entries.last().copied().into_iter().for_each(|id| self.delete(id)),
+            82..=86 => {
+                let Some(group) = self.groups.get_mut(name) else { return };
+                if let Some(id) = some(&group.pending) {
+                    group.pending.remove(&id);
+                    if fastrand::bool() {
+                        self.delete(id);
+                    }
+                }
+            }
+            87..=93 => {
+                let ids = [StreamId::MIN, self.last_generated, some(&self.entries).unwrap_or(StreamId::MIN)];
+                let last_delivered = ids[fastrand::usize(..ids.len())];
+                self.groups
+                    .entry(name.clone())
+                    .or_insert_with(|| Group { last_delivered, ..Group::default() });
+            }
+            94..=95 => {
+                if let (Some(group), Some(id)) = (self.groups.get_mut(name), some(&self.entries)) {
+                    (group.last_delivered, group.entries_read) = (id, None);
+                }
+            }
+            96..=97 => drop(self.groups.remove(name)),
+            98 => {
+                let beyond = StreamId::new(self.last_generated.ms + 5, 0);
+                if let Some(group) = self.groups.get_mut(name) {
+                    (group.last_delivered, group.entries_read) = (beyond, None);
+                }
+            }
+            _ => {
+                // DEL, and a new stream of that name; a moment later, as the IDs are made by the clock.
+                let clock_ms = self.clock_ms.max(self.last_generated.ms) + 1;
+                let (lost, was_trimmed) = (self.lost.clone(), self.was_trimmed);
+                *self = Self { clock_ms, lost, was_trimmed, ..Self::new(self.counters) };
+            }
+        }
+    }
+
+    pub(super) fn group_facts(&self) -> Vec<GroupFacts> {
+        let facts = |(name, group): (&Name, &Group)| GroupFacts {
+            name: name.clone(),
+            named: false,
+            consumers: 1,
+            pending: group.pending.len() as u64,
+            last_delivered: group.last_delivered,
+            entries_read: group.entries_read,
+            wants_consumers: false,
+        };
+        self.groups.iter().map(facts).collect()
+    }
+
+    pub(super) fn facts(&self, groups: Vec<GroupFacts>) -> StreamFacts {
+        let counted = self.counters != Counters::None;
+        StreamFacts {
+            time: Duration::from_millis(self.clock_ms + 1_000),
+            length: self.entries.len() as u64,
+            first: self.entries.first().copied(),
+            last: self.entries.last().copied(),
+            last_generated: self.last_generated,
+            entries_added: counted.then_some(self.added),
+            max_deleted: counted.then_some(self.max_deleted),
+            group_count: groups.len() as u64,
+            entry_bytes: 100,
+            radix_tree: RadixTree::default(),
+            groups,
+        }
+    }
+
+    pub(super) fn answer(&self, ask: &Ask) -> Answer {
+        let pending = |group: &Name| self.groups.get(group).map(|group| &group.pending);
+        match ask {
+            Ask::OldestPending { group } => pending(group).map_or(Answer::Gone, |pending| {
+                let entry = |id: &StreamId| PendingEntry { id: *id, idle_ms: Some(1), deliveries: 1 };
+                Answer::OldestPending(pending.first().map(entry))
+            }),
+            Ask::PendingBelow { group, below, at_most } => pending(group).map_or(Answer::Gone, |pending| {
+                let count = pending.range(..below).take(*at_most as usize).count();
+                Answer::PendingBelow(u32::try_from(count).unwrap())
+            }),
+            Ask::Whole => {
+                let facts = self.facts(self.group_facts());
+                Answer::Whole(StreamFacts { last: facts.first.map(|_| facts.last_generated), ..facts })
+            }
+            Ask::Consumers { .. } => Answer::Consumers(Vec::new()),
+            Ask::Entries { after, until, at_most } => {
+                let found: Vec<_> =
+                    self.above(*after).take_while(|id| id <= until).take(*at_most as usize).collect();
+                let ends = found.first().copied().zip(found.last().copied());
+                Answer::Entries(Entries { count: u32::try_from(found.len()).unwrap(), ends })
+            }
+        }
+    }
+}

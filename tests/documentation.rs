@@ -1,0 +1,458 @@
+//! Holds the README to the code: what it lists exists, what exists is listed, and what it prints works.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser as _};
+use redis::Value;
+use streamgauge::cli::Cli;
+use streamgauge::config::load;
+use streamgauge::exposition::definitions::{FAMILIES, Kind};
+use streamgauge::self_metrics::SelfMetrics;
+use streamgauge::self_metrics::labels::PollResult;
+
+use support::metrics::{self, Metrics};
+use support::program::Streamgauge;
+use support::server::Server;
+use support::servers::{Kind as ServerKind, Program, for_each_server};
+use support::wait::{wait_for, wait_until};
+
+const README: &str = include_str!("../README.md");
+const SOON: Duration = Duration::from_secs(15);
+
+/// The rows of each table whose header begins with `first`, the header among them.
+fn tables(first: &str) -> Vec<Vec<Vec<&'static str>>> {
+    let is_row = |line: &&str| line.starts_with('|');
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let lines: Vec<_> = README.lines().collect();
+    let tables = lines.chunk_by(|a, b| is_row(a) == is_row(b)).filter(|lines| is_row(&lines[0]));
+    let tables: Vec<Vec<_>> = tables
+        .map(|lines| lines.iter().filter(|line| !line.contains("---")).map(|line| cells(line)).collect())
+        .filter(|table: &Vec<Vec<&str>>| table[0][0] == first)
+        .collect();
+    assert!(!tables.is_empty(), "the README has no table that begins with {first:?}");
+    tables
+}
+
+/// The rows of the one table whose header begins with `first`, without the header.
+fn rows(first: &str) -> Vec<Vec<&'static str>> {
+    let mut tables = tables(first);
+    assert_eq!(tables.len(), 1, "one table begins with {first:?}");
+    tables.remove(0).split_off(1)
+}
+
+/// The fenced blocks of a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let blocks: Vec<_> =
+        README.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty(), "the README has no block of {language}");
+    blocks
+}
+
+/// The pieces between backticks.
+fn code(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Every longest run of characters of names.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+}
+
+/// The exporter's own metrics as text, every one of them present.
+fn own_metrics() -> String {
+    let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
+    let target = metrics.for_target("t", &[]);
+    target.set_node_up("n", true);
+    target.observe_poll(PollResult::Ok, Duration::ZERO);
+    target.set_last_successful_poll(Duration::ZERO);
+    metrics.count_request("/", 200);
+    String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap()
+}
+
+/// From name to type, of Prometheus text.
+fn types(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+}
+
+/// The name of a series, and its labels.
+fn series(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+    let (name, rest) = line.split_once('{')?;
+    let labels = rest.rsplit_once('}')?.0;
+    Some((name, labels.split(',').map(|label| label.split_once('=').unwrap()).collect()))
+}
+
+/// The names of the labels of a metric, sorted.
+fn labels(text: &str, metric: &str, kind: &str) -> Vec<String> {
+    let is_of = |name: &str| match kind {
+        "histogram" => name.strip_suffix("_count") == Some(metric),
+        _ => name == metric,
+    };
+    let mut lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(series);
+    let found = lines.find(|(name, _)| is_of(name));
+    let mut labels: Vec<_> =
+        found.iter().flat_map(|(_, labels)| labels).map(|label| label.0.into()).collect();
+    labels.sort_unstable();
+    labels
+}
+
+/// What the README says of each metric: type and labels.
+fn documented() -> BTreeMap<&'static str, (&'static str, Vec<String>)> {
+    let mut documented = BTreeMap::new();
+    for row in tables("metric").into_iter().flat_map(|table| table.into_iter().skip(1)) {
+        assert_eq!(row.len(), 5, "{row:?}");
+        let labels = row[2].split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        let name = code(row[0])[0];
+        assert!(documented.insert(name, (row[1], labels)).is_none(), "{name} is there twice");
+    }
+    documented
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+    }
+}
+
+#[test]
+fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other() {
+    let own = own_metrics();
+    let mut documented = documented();
+    for family in FAMILIES {
+        let labels = family.labels().iter().map(|label| (*label).to_owned()).collect();
+        assert_eq!(documented.remove(family.name), Some((kind(family.kind), labels)), "{}", family.name);
+    }
+    for (name, kind) in types(&own) {
+        let (documented_kind, mut documented_labels) =
+            documented.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
+        documented_labels.sort_unstable();
+        assert_eq!((documented_kind, documented_labels), (kind, labels(&own, name, kind)), "{name}");
+    }
+    if !cfg!(target_os = "linux") {
+        documented.retain(|name, _| !name.starts_with("process_"));
+    }
+    assert!(documented.is_empty(), "these do not exist: {:?}", documented.keys());
+}
+
+/// Or a metric that has no series here would escape the test above.
+#[test]
+fn every_own_metric_was_looked_at() {
+    let own = own_metrics();
+    let (source, _) = include_str!("../src/self_metrics/mod.rs").split_once("mod tests").unwrap();
+    let names: BTreeSet<_> =
+        source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("streamgauge_")).collect();
+    let seen: BTreeSet<_> = types(&own).into_keys().filter(|name| name.starts_with("streamgauge_")).collect();
+    assert_eq!(seen, names);
+}
+
+#[test]
+fn every_metric_that_the_readme_names_exists() {
+    let known = documented();
+    for word in words(README) {
+        let is_metric = ["redis_stream_", "streamgauge_", "process_"].iter().any(|p| word.starts_with(p));
+        assert!(!is_metric || known.contains_key(word), "{word} does not exist");
+    }
+}
+
+/// Every value of a label in Prometheus text.
+fn values_of(label: &str, text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(series);
+    let labels = lines.flat_map(|(_, labels)| labels).filter(|(name, _)| *name == label);
+    labels.map(|(_, value)| value.trim_matches('"').to_owned()).collect()
+}
+
+#[tokio::test]
+async fn closed_lists_are_documented_with_all_their_values() {
+    // Nobody answers there, so all there is are the exporter's own metrics.
+    let exporter = Streamgauge::serve().args(["--redis-url", "redis://127.0.0.1:1"]).serving().await;
+    let text = exporter.get("/metrics").await.text();
+    let mut listed = 0;
+    for row in rows("label") {
+        let label = code(row[0])[0];
+        let values: BTreeSet<_> = code(row[1]).into_iter().map(str::to_owned).collect();
+        assert_eq!(values, values_of(label, &text), "{label}");
+        listed += 1;
+    }
+    assert_eq!(listed, 5);
+    let routes: BTreeSet<_> = rows("route").iter().map(|row| code(row[0])[0]).collect();
+    let counted = values_of("route", &text);
+    assert_eq!(routes, counted.iter().map(String::as_str).filter(|route| *route != "other").collect());
+}
+
+#[test]
+fn the_tables_of_the_command_line_hold_each_command_and_flag_and_no_other() {
+    let mut cli = Cli::command();
+    cli.build();
+    let commands: Vec<_> = cli.get_subcommands().filter(|command| command.get_name() != "help").collect();
+    let names: BTreeSet<_> = commands.iter().map(|command| command.get_name()).collect();
+    let listed = rows("command");
+    let listed = listed.iter().map(|row| code(row[0])[0].strip_prefix("streamgauge ").unwrap());
+    assert_eq!(listed.collect::<BTreeSet<_>>(), names);
+
+    let mut documented = BTreeMap::new();
+    for row in rows("flag") {
+        let of: Vec<_> =
+            if row[1] == "all" { names.iter().copied().collect() } else { row[1].split(", ").collect() };
+        for command in of {
+            let before = documented.insert((command, code(row[0])[0].to_owned()), row[2]);
+            assert!(before.is_none(), "{command} {} is there twice", row[0]);
+        }
+    }
+    for command in &commands {
+        let arguments =
+            command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()));
+        for argument in arguments {
+            let flag = format!("--{}", argument.get_long().expect("there are only long flags"));
+            let variable = format!("STREAMGAUGE_{}", flag[2..].to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "{flag}");
+            let default = documented.remove(&(command.get_name(), flag.clone()));
+            let default =
+                default.unwrap_or_else(|| panic!("{flag} of {} is not documented", command.get_name()));
+            for value in argument.get_default_values() {
+                assert_eq!(code(default), [value.to_str().unwrap()], "{flag} of {}", command.get_name());
+            }
+        }
+    }
+    assert!(documented.is_empty(), "these do not exist: {:?}", documented.keys());
+}
+
+#[test]
+fn every_command_that_is_printed_is_understood() {
+    let lines = blocks("console").into_iter().flat_map(str::lines);
+    let commands: Vec<_> = lines.filter_map(|line| line.strip_prefix("$ streamgauge ")).collect();
+    assert!(commands.len() >= 4, "{commands:?}");
+    for command in commands {
+        let arguments = command.split('|').next().unwrap().split_whitespace();
+        if let Err(error) = Cli::try_parse_from(["streamgauge"].into_iter().chain(arguments)) {
+            panic!("streamgauge {command}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_make_target_that_is_named_exists() {
+    let makefile = include_str!("../Makefile");
+    let printed =
+        blocks("console").into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
+    // Blocks are cut out, or their fences would count as backticks.
+    let prose: String = README.split("```").step_by(2).collect();
+    let mut named = 0;
+    for text in printed.chain(code(&prose)) {
+        let Some(target) = text.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) else {
+            continue;
+        };
+        assert!(makefile.contains(&format!("\n{target}: ## ")), "make {target} does not exist");
+        named += 1;
+    }
+    assert!(named > 3);
+}
+
+#[test]
+fn links_to_files_and_sections_lead_somewhere() {
+    let headings: BTreeSet<_> = README
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-").replace(',', ""))
+        .collect();
+    for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        if let Some(section) = link.strip_prefix('#') {
+            assert!(headings.contains(section), "#{section}");
+        } else if !link.starts_with("https://") {
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "{link}");
+        }
+    }
+}
+
+#[test]
+fn yaml_blocks_load() {
+    let environment = |name: &str| (name == "REDIS_PASSWORD").then(|| "secret".to_owned());
+    let (mut scrapes, mut configurations) = (0, 0);
+    for block in blocks("yaml") {
+        if block.contains("scrape_configs:") {
+            let value: serde_yaml::Value = serde_yaml::from_str(block).unwrap();
+            assert_eq!(value["scrape_configs"][0]["honor_labels"], true, "{block}");
+            scrapes += 1;
+        } else {
+            let loaded = load::from_text("README.md", block, Path::new(""), &environment);
+            loaded.unwrap_or_else(|error| panic!("{error}\n{block}"));
+            configurations += 1;
+        }
+    }
+    assert!(scrapes == 1 && configurations > 0);
+}
+
+#[test]
+fn the_configuration_keys_that_are_listed_exist_with_their_defaults() {
+    let lines = include_str!("../config.example.yaml").lines();
+    let settings = lines.filter_map(|line| line.trim_start_matches([' ', '#', '-']).split_once(':'));
+    let settings: Vec<_> = settings.map(|(key, value)| (key, value.trim().trim_matches('"'))).collect();
+    for row in rows("key") {
+        let path = code(row[0])[0].replace("[]", "");
+        let (section, key) = path.rsplit_once('.').unwrap();
+        assert!(settings.contains(&(section, "")), "{section} does not exist");
+        assert!(settings.iter().any(|(name, _)| *name == key), "{path} does not exist");
+        for value in code(row[1]) {
+            assert!(settings.contains(&(key, value)), "{path}: {value}");
+        }
+    }
+}
+
+/// The ACL SETUSER that the README prints for this server, with the password "secret".
+fn acl_line(program: &Program) -> Vec<String> {
+    let heading = match (program.kind, program.version) {
+        (ServerKind::Redis, (6, ..)) => "# Redis 6.2",
+        (ServerKind::Redis, (7, 0 | 1, _)) => "# Redis 7.0",
+        _ => "# Redis 7.2 and later, Valkey",
+    };
+    let lines: Vec<_> = blocks("text").into_iter().flat_map(str::lines).collect();
+    let at = lines.iter().position(|line| line.split(", which").next() == Some(heading)).expect(heading);
+    let line = lines[at + 1];
+    assert!(line.starts_with("ACL SETUSER streamgauge on >PASSWORD "), "{line}");
+    line.replace("PASSWORD", "secret").split_whitespace().map(str::to_owned).collect()
+}
+
+/// A stream about which every question has to be asked: counting, pending entries that were trimmed away,
+/// and a consumer.
+async fn fill(server: &Server) {
+    for n in 1..=10 {
+        server.command::<String>(&["XADD", "s", &format!("{n}-0"), "f", "v"]).await;
+    }
+    server.command::<()>(&["XGROUP", "CREATE", "s", "g", "0"]).await;
+    server.command::<()>(&["XREADGROUP", "GROUP", "g", "c", "COUNT", "5", "STREAMS", "s", ">"]).await;
+    server.command::<()>(&["XTRIM", "s", "MAXLEN", "8"]).await;
+}
+
+#[tokio::test]
+async fn the_printed_acl_is_enough_and_no_command_is_denied() {
+    for_each_server(async |server| {
+        server.command::<()>(&acl_line(server.program())).await;
+        fill(&server).await;
+        server.command::<()>(&["ACL", "LOG", "RESET"]).await;
+        server.command::<()>(&["CONFIG", "RESETSTAT"]).await;
+        let base = format!("redis://streamgauge:secret@{}", server.address());
+        let exporter =
+            Streamgauge::serve().args(["--redis-url", &base, "--interval", "200ms"]).serving().await;
+        wait_until(SOON, "two polls are over", async || {
+            let all = exporter.metrics().await;
+            metrics::named(&all, "streamgauge_polls_total").values().sum::<f64>() >= 2.0
+        })
+        .await;
+        let all = exporter.metrics().await;
+        assert_eq!(sum(&all, "redis_stream_group_lag"), 5.0);
+        assert_eq!(sum(&all, "redis_stream_group_pending_orphaned"), 2.0);
+        assert_eq!(sum(&all, "redis_stream_group_consumer_messages_pending"), 5.0);
+        assert_eq!(sum(&all, "streamgauge_poll_errors_total"), 0.0);
+        for (series, sent) in metrics::named(&all, "streamgauge_redis_commands_total") {
+            assert!(sent > 0.0 || series.contains("\"select\""), "{series} was not put to the test");
+        }
+        exporter.stop().await;
+
+        server.command::<()>(&["ACL", "SETUSER", "streamgauge", "+select"]).await;
+        let check = Streamgauge::command("check").args(["--redis-url", &format!("{base}/3")]).run().await;
+        assert_eq!(check.code, Some(0), "{}", check.stdout);
+
+        let denied: Vec<Value> = server.command(&["ACL", "LOG"]).await;
+        assert!(denied.is_empty(), "{denied:?}");
+        let statistics: String = server.command(&["INFO", "commandstats"]).await;
+        let rejected =
+            statistics.lines().filter(|line| !line.contains("rejected_calls=0") && line.contains('='));
+        assert_eq!(rejected.collect::<Vec<_>>(), Vec::<&str>::new());
+    })
+    .await;
+}
+
+fn sum(all: &Metrics, name: &str) -> f64 {
+    let found = metrics::named(all, name);
+    assert!(!found.is_empty(), "{name} is absent");
+    found.values().sum()
+}
+
+/// Does what a row of the table of lags says, to the stream `key`.
+async fn act(server: &Server, key: &str, what: &str) {
+    for n in 1..=10 {
+        server.command::<String>(&["XADD", key, &format!("{n}-0"), "f", "v"]).await;
+    }
+    let start = if what.starts_with("created at `$`") { "$" } else { "0" };
+    server.command::<()>(&["XGROUP", "CREATE", key, "g", start]).await;
+    let read = async |count: &str| {
+        let read = ["XREADGROUP", "GROUP", "g", "c", "COUNT", count, "STREAMS", key, ">"];
+        server.command::<Value>(&read).await;
+    };
+    let trim = async || server.command::<i64>(&["XTRIM", key, "MAXLEN", "3"]).await;
+    match what {
+        "4 read" => read("4").await,
+        "4 read, `XDEL` of entry 7" => {
+            read("4").await;
+            server.command::<i64>(&["XDEL", key, "7-0"]).await;
+        }
+        "created at `$` instead, then 2 added" => {
+            server.command::<String>(&["XADD", key, "11-0", "f", "v"]).await;
+            server.command::<String>(&["XADD", key, "12-0", "f", "v"]).await;
+        }
+        "2 read, `XTRIM` to 3 entries" => {
+            read("2").await;
+            trim().await;
+        }
+        "and then the 3 read" => {
+            read("2").await;
+            trim().await;
+            read("3").await;
+        }
+        other => panic!("a row that no test does: {other}"),
+    }
+}
+
+/// What the server says, as the table writes it.
+async fn lag_by_the_server(server: &Server, key: &str) -> String {
+    let mut groups: Vec<HashMap<String, Value>> = server.command(&["XINFO", "GROUPS", key]).await;
+    match groups.remove(0).remove("lag") {
+        None => "no lag".to_owned(),
+        Some(Value::Nil) => "nil".to_owned(),
+        Some(lag) => redis::from_redis_value::<i64>(lag).unwrap().to_string(),
+    }
+}
+
+/// The column of the table that speaks of a server; `None` for a version that it leaves out.
+fn column(header: &[&str], program: &Program) -> Option<usize> {
+    let (major, minor, _) = program.version;
+    header.iter().position(|cell| {
+        let is_kind = match program.kind {
+            ServerKind::Redis => cell.starts_with("Redis "),
+            ServerKind::Valkey => cell.starts_with("Valkey "),
+        };
+        is_kind && cell.split([' ', ',']).any(|word| word == format!("{major}.{minor}"))
+    })
+}
+
+#[tokio::test]
+async fn the_table_of_lags_is_what_servers_say_and_what_streamgauge_shows() {
+    let table = tables("entries 1 to 10, group created at 0").remove(0);
+    let (header, rows) = table.split_first().unwrap();
+    for_each_server(async |server| {
+        for (at, row) in rows.iter().enumerate() {
+            let key = format!("s{at}");
+            act(&server, &key, row[0]).await;
+            let Some(column) = column(header, server.program()) else { continue };
+            assert_eq!(lag_by_the_server(&server, &key).await, row[column], "{}", row[0]);
+        }
+        let exporter = Streamgauge::serve().args(["--redis-url", &server.url()]).serving().await;
+        let lags = wait_for(SOON, "all streams are polled", async || {
+            let lags = metrics::named(&exporter.metrics().await, "redis_stream_group_lag");
+            if lags.len() == rows.len() { Ok(lags) } else { Err(format!("{lags:?}")) }
+        });
+        // In the order of the keys, as maps and rows are.
+        let shown: Vec<_> = lags.await.values().map(f64::to_string).collect();
+        for (shown, row) in shown.iter().zip(rows) {
+            assert_eq!([shown.as_str(); 2], [row[1], *row.last().unwrap()], "{}", row[0]);
+        }
+        exporter.stop().await;
+    })
+    .await;
+}

@@ -1,0 +1,338 @@
+//! Lag on real servers: random sequences of what clients do, with polls between them, held against reading
+//! the whole stream. Reproducible: a failure names the server and the seed.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::print_stderr, reason = "a failure is run again with the seed that it names")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use streamgauge::lag::report::{GroupValues, Lag, OldestPending, Report};
+use streamgauge::snapshot::id::StreamId;
+use support::polled::Polled;
+use support::server::Server;
+use support::servers::{Program, for_each_program};
+use support::wait::wait_for;
+use support::whole::{Whole, ask};
+
+const STREAMS: [&str; 2] = ["s0", "s1"];
+const GROUPS: [&str; 3] = ["a", "b", "c"];
+
+/// How a stream's IDs are made.
+#[derive(Clone, Copy, Debug)]
+enum Ids {
+    /// By the server's clock.
+    Auto,
+    /// Counted by the producer: no time stamps.
+    Counted,
+    /// Nanoseconds: no time stamps either, and far ahead.
+    Nanoseconds,
+}
+
+/// One server, what clients do to it, and what is known of it.
+struct Story {
+    server: Server,
+    connection: MultiplexedConnection,
+    /// A replica that is polled in place of the server.
+    replica: Option<Server>,
+    polled: Polled,
+    rng: Rng,
+    ids: [Ids; 2],
+    counter: u64,
+    /// Entries that were removed before the group got them, by stream and group.
+    lost: BTreeMap<(usize, String), u64>,
+    /// Whether a poll comes after each step, so that no loss can go unseen.
+    polls_each_step: bool,
+    /// The last commands, for the message of a failure.
+    sent: Vec<String>,
+    exact: usize,
+    readings: usize,
+}
+
+impl Story {
+    async fn begin(program: &'static Program, seed: u64, polls_each_step: bool) -> Self {
+        let debug = if program.version >= (7, 0, 0) { vec!["--enable-debug-command", "yes"] } else { vec![] };
+        let args = [&["--appendonly", "yes", "--appendfsync", "no"][..], &debug].concat();
+        let server = Server::start(program, &args).await;
+        let mut rng = Rng::with_seed(seed);
+        let ids = [Ids::Auto, [Ids::Auto, Ids::Counted, Ids::Nanoseconds][rng.usize(..3)]];
+        Self {
+            connection: server.connection().await,
+            polled: Polled::new(&server, &STREAMS, ""),
+            replica: None,
+            server,
+            rng,
+            ids,
+            counter: 0,
+            lost: BTreeMap::new(),
+            polls_each_step,
+            sent: Vec::new(),
+            exact: 0,
+            readings: 0,
+        }
+    }
+
+    /// The same, polled through a replica.
+    async fn begin_on_replica(program: &'static Program, seed: u64) -> Self {
+        let mut story = Self::begin(program, seed, false).await;
+        let replica = Server::start(program, &[]).await;
+        let port = story.server.port().to_string();
+        let _: () = replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        wait_for(Duration::from_secs(20), "the replica to be in step", async || {
+            let info: String = replica.command(&["INFO", "replication"]).await;
+            if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
+        })
+        .await;
+        story.polled = Polled::with_role(&replica, "replica", &STREAMS, "");
+        story.replica = Some(replica);
+        story
+    }
+
+    async fn wholes(&mut self) -> [Whole; 2] {
+        [
+            Whole::read(&mut self.connection, STREAMS[0]).await,
+            Whole::read(&mut self.connection, STREAMS[1]).await,
+        ]
+    }
+
+    /// One random thing that clients, or the server, do; keeps the books on what was lost by it.
+    async fn step(&mut self) {
+        let before = self.wholes().await;
+        let at = self.rng.usize(..2);
+        self.act(at, &before[at]).await;
+        let after = self.wholes().await;
+        for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+            for (name, (place, _)) in &before.groups {
+                let lost = before.ahead_of(*place).filter(|id| !after.entries.contains(id)).count();
+                *self.lost.entry((at, name.clone())).or_default() += lost as u64;
+                // A poll sees that the group is gone, and begins anew; unless it comes back before the poll.
+                if self.polls_each_step && !after.groups.contains_key(name) {
+                    self.lost.remove(&(at, name.clone()));
+                }
+            }
+        }
+    }
+
+    async fn act(&mut self, at: usize, whole: &Whole) {
+        let stream = STREAMS[at];
+        let group = GROUPS[self.rng.usize(..GROUPS.len())];
+        let some = |rng: &mut Rng, ids: &[StreamId]| {
+            if ids.is_empty() { "0-0".to_owned() } else { ids[rng.usize(..ids.len())].to_string() }
+        };
+        let entry = some(&mut self.rng, &whole.entries);
+        let (place, pending) = whole.groups.get(group).cloned().unwrap_or_default();
+        let unacknowledged = some(&mut self.rng, &pending);
+        let kept = self.rng.usize(..=whole.entries.len()).to_string();
+        match self.rng.u32(..100) {
+            0..=29 => {
+                for _ in 0..self.rng.u32(1..6) {
+                    self.add(at, &[]).await;
+                }
+            }
+            30..=35 => {
+                let limit = self.rng.usize(1..20).to_string();
+                let how = if self.rng.bool() { "=" } else { "~" };
+                self.add(at, &["MAXLEN", how, &limit]).await;
+            }
+            36..=57 => {
+                let count = self.rng.u32(1..5).to_string();
+                let mut words = vec!["XREADGROUP", "GROUP", group, "me", "COUNT", &count];
+                if self.rng.u32(..4) == 0 {
+                    words.push("NOACK");
+                }
+                self.send(&[&words[..], &["STREAMS", stream, ">"]].concat()).await;
+            }
+            58..=64 => self.send(&["XACK", stream, group, &unacknowledged]).await,
+            65..=67 => {
+                self.send(&["XACK", stream, group, &unacknowledged]).await;
+                self.send(&["XDEL", stream, &unacknowledged]).await;
+            }
+            68..=73 => self.send(&["XDEL", stream, &entry]).await,
+            74..=75 => self.send(&["XDEL", stream, &place.to_string()]).await,
+            76..=78 => self.send(&["XTRIM", stream, "MAXLEN", &kept]).await,
+            79..=80 => self.send(&["XTRIM", stream, "MINID", &entry]).await,
+            81..=90 => {
+                let from = ["0", "$", &entry][self.rng.usize(..3)];
+                self.send(&["XGROUP", "CREATE", stream, group, from, "MKSTREAM"]).await;
+            }
+            91..=92 => self.send(&["XGROUP", "SETID", stream, group, &entry]).await,
+            93..=94 => self.send(&["XGROUP", "DESTROY", stream, group]).await,
+            // A replica would have to begin anew.
+            95..=97 if self.replica.is_some() => {}
+            95..=96 => self.send(&["DEBUG", "RELOAD"]).await,
+            97 => self.restart().await,
+            _ => self.send(&["DEL", stream]).await,
+        }
+    }
+
+    async fn add(&mut self, at: usize, trim: &[&str]) {
+        self.counter += 1;
+        let id = match self.ids[at] {
+            Ids::Auto => "*".to_owned(),
+            Ids::Counted => format!("{}-{}", self.counter / 3 + 1, self.counter),
+            Ids::Nanoseconds => format!("{}-0", 1_700_000_000_000_000_000 + self.counter * 1_000),
+        };
+        self.send(&[&["XADD", STREAMS[at]][..], trim, &[&id, "n", "1"]].concat()).await;
+    }
+
+    /// Sends a command; it may fail, as commands of clients do.
+    async fn send(&mut self, words: &[&str]) {
+        self.sent.push(words.join(" "));
+        let _ = ask(&mut self.connection, words).await;
+    }
+
+    async fn restart(&mut self) {
+        self.sent.push("(restart)".to_owned());
+        self.server.restart().await;
+        self.connection = self.server.connection().await;
+    }
+
+    async fn poll(&mut self) -> (Arc<Report>, Duration, Duration) {
+        if self.replica.is_some() {
+            let reached: u32 =
+                cmd("WAIT").arg(1).arg(20_000).query_async(&mut self.connection).await.unwrap();
+            assert_eq!(reached, 1, "the replica is in step");
+        }
+        let began = self.server_time().await;
+        let target = &mut self.polled.target;
+        // The first poll after a restart finds the connection broken.
+        let report = wait_for(Duration::from_secs(20), "a poll", async || target.poll_once().await).await;
+        (report, began, self.server_time().await)
+    }
+
+    async fn server_time(&mut self) -> Duration {
+        let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut self.connection).await.unwrap();
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    }
+
+    /// Polls and holds every value against the whole.
+    async fn hold(&mut self) {
+        let (report, began, ended) = self.poll().await;
+        let wholes = self.wholes().await;
+        for (at, whole) in wholes.iter().enumerate() {
+            let stream = report.streams.iter().find(|stream| stream.key.to_string() == STREAMS[at]).unwrap();
+            let Some(values) = &stream.values else {
+                assert_eq!(whole, &Whole::default(), "the stream is there");
+                continue;
+            };
+            assert_eq!(values.length, whole.entries.len() as u64);
+            let names: Vec<_> = stream.groups.iter().map(|group| group.name.to_string()).collect();
+            assert_eq!(names, whole.groups.keys().cloned().collect::<Vec<_>>());
+            for group in &stream.groups {
+                let (name, values) = (group.name.to_string(), group.values.as_ref().unwrap());
+                let (place, pending) = &whole.groups[&name];
+                let sent = &self.sent[self.sent.len().saturating_sub(20)..];
+                let context = format!("{} {name} at {place}: {values:?}\n{whole:?}\n{sent:#?}", STREAMS[at]);
+                self.hold_lag(whole, *place, values, &context);
+                let has_consumers = group.consumers.is_some();
+                assert!(!has_consumers || self.replica.is_none(), "a replica's word on consumers: {context}");
+                hold_age(whole.ahead_of(*place).next(), values, began, ended, &context);
+                hold_pending(whole, pending, values, &context);
+                let lost = self.lost.get(&(at, name)).copied().unwrap_or(0);
+                if let Some(seen) = values.entries_lost {
+                    assert!(
+                        if self.polls_each_step { seen == lost } else { seen <= lost },
+                        "{lost} lost: {context}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn hold_lag(&mut self, whole: &Whole, place: StreamId, values: &GroupValues, context: &str) {
+        let ahead = whole.ahead_of(place).count() as u64;
+        self.readings += 1;
+        match values.lag {
+            Lag::Exact(lag) => {
+                self.exact += 1;
+                assert_eq!(lag, ahead, "{context}");
+            }
+            Lag::Between { min, max } => assert!((min..=max).contains(&ahead), "{ahead}: {context}"),
+        }
+        if let (Some(used), Lag::Exact(lag)) = (values.retention_used, values.lag) {
+            assert_eq!((used.lag, used.length), (lag, whole.entries.len() as u64), "{context}");
+        }
+    }
+}
+
+fn hold_age(next: Option<StreamId>, values: &GroupValues, began: Duration, ended: Duration, context: &str) {
+    let is_time_stamp = |id: StreamId| {
+        let ms = Duration::from_millis(id.ms);
+        ms >= Duration::from_secs(1_262_304_000) && ms <= ended + Duration::from_secs(86_400)
+    };
+    match next {
+        None => assert_eq!(values.lag_seconds, Some(Duration::ZERO), "{context}"),
+        Some(id) if !is_time_stamp(id) => assert_eq!(values.lag_seconds, None, "{context}"),
+        Some(id) => {
+            let age = values.lag_seconds.unwrap_or_else(|| panic!("no age: {context}"));
+            let made = Duration::from_millis(id.ms);
+            assert!(began.saturating_sub(made) <= age && age <= ended.saturating_sub(made), "{context}");
+        }
+    }
+}
+
+fn hold_pending(whole: &Whole, pending: &[StreamId], values: &GroupValues, context: &str) {
+    assert_eq!(values.messages_pending, pending.len() as u64, "{context}");
+    let has_oldest = matches!(values.oldest_pending, Some(OldestPending::Entry { .. }));
+    assert!(values.oldest_pending.is_some(), "{context}");
+    assert_eq!(has_oldest, !pending.is_empty(), "{context}");
+    let first = whole.entries.first();
+    let orphaned = pending.iter().filter(|id| first.is_none_or(|first| *id < first)).count();
+    assert_eq!(values.pending_orphaned, Some(orphaned as u64), "{context}");
+}
+
+/// Runs a story; `steps_per_poll` steps lie between two polls at most.
+async fn run(mut story: Story, polls: u32, steps_per_poll: u32) -> (usize, usize) {
+    story.hold().await;
+    for _ in 0..polls {
+        for _ in 0..story.rng.u32(1..=steps_per_poll) {
+            story.step().await;
+        }
+        story.hold().await;
+    }
+    (story.exact, story.readings)
+}
+
+/// A seed from the environment, to run a failure again; else another one each time.
+fn seed() -> u64 {
+    let given = env::var("STREAMGAUGE_TEST_SEED").ok().map(|seed| seed.parse().expect("a whole number"));
+    given.unwrap_or_else(|| fastrand::u64(..1_000_000))
+}
+
+async fn run_on_every_server(
+    polls: u32,
+    steps_per_poll: u32,
+    begin: impl AsyncFn(&'static Program, u64) -> Story,
+) {
+    let seed = seed();
+    eprintln!("STREAMGAUGE_TEST_SEED={seed}");
+    for_each_program(async |program| {
+        let (exact, readings) = run(begin(program, seed).await, polls, steps_per_poll).await;
+        eprintln!("{program}: {exact} of {readings} lags exact, none wrong");
+        assert!(exact * 100 >= readings * 99, "{exact} of {readings}");
+        assert!(readings > polls as usize, "{readings}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_value_is_right_after_every_single_step() {
+    run_on_every_server(400, 1, async |program, seed| Story::begin(program, seed, true).await).await;
+}
+
+#[tokio::test]
+async fn every_value_is_right_after_any_steps() {
+    run_on_every_server(250, 12, async |program, seed| Story::begin(program, seed, false).await).await;
+}
+
+#[tokio::test]
+async fn every_value_is_right_on_a_replica() {
+    run_on_every_server(120, 8, async |program, seed| Story::begin_on_replica(program, seed).await).await;
+}
