@@ -362,16 +362,7 @@ async fn the_gzipped_page_is_the_plain_one() {
 
 #[tokio::test]
 async fn promtool_finds_nothing_to_complain_of() {
-    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [brought].into_iter().chain(env::split_paths(&path));
-    let promtool = folders.map(|folder| folder.join("promtool")).find(|program| program.is_file());
-    let is_required = env::var("STREAMGAUGE_REQUIRE_PEERS").is_ok_and(|names| names.contains("promtool"));
-    let Some(promtool) = promtool else {
-        assert!(!is_required, "promtool is required and missing; run `make peers`");
-        eprintln!("not checked: there is no promtool; `make peers` brings it");
-        return;
-    };
+    let Some(promtool) = peers::find("promtool") else { return };
     let server = Server::start(newest(), &[]).await;
     fill(&mut Talk::to(&server).await).await;
     let url = server.url();
