@@ -1,9 +1,7 @@
 //! The happy path from outside: what `/metrics` says of real servers, against a reading of our own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::env;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ mod support;
 use support::config::{ConfigFile, ONCE, QUICK, serving};
 use support::http;
 use support::metrics::{self, Metrics, named};
+use support::peers;
 use support::program::Exporter;
 use support::series::{self, consumer, errors, group, polls, stream};
 use support::server::Server;
