@@ -37,6 +37,22 @@ impl Load {
     }
 }
 
+/// Adds an entry to each stream, and has each group read one: every group moves.
+pub(crate) async fn move_all(streams: usize, connection: &mut MultiplexedConnection) {
+    for start in (0..streams).step_by(BATCH) {
+        let mut pipeline = Pipeline::new();
+        for stream in start..streams.min(start + BATCH) {
+            let key = format!("orders:{stream:05}");
+            pipeline.cmd("XADD").arg(&key).arg("*").arg("order").arg(stream).ignore();
+            for (group, ..) in GROUPS {
+                pipeline.cmd("XREADGROUP").arg("GROUP").arg(group).arg(format!("{group}-0"));
+                pipeline.arg("COUNT").arg(1).arg("STREAMS").arg(&key).arg(">").ignore();
+            }
+        }
+        send(&pipeline, connection).await;
+    }
+}
+
 fn fill_stream(stream: usize, first_ms: u64, pipeline: &mut Pipeline) {
     let key = format!("orders:{stream:05}");
     let id = |entry: u64| format!("{}-0", first_ms + entry * STEP_MS);

@@ -119,6 +119,10 @@ async fn compare(size: &Size) -> bool {
     Load { streams: size.streams }.fill(&server).await;
     let (ours, theirs) = by_turns(&server, &server.url(), &peer, size.streams, &size.rounds).await;
     table.compare(&format!("{} streams on loopback", size.streams), &ours, &theirs, &size.goals);
+    progress("streamgauge, while all groups move between polls");
+    let moving =
+        runs::moving(&mut server.connection().await, &server.url(), size.streams, &size.rounds).await;
+    table.moving(&moving, &theirs, &size.goals);
     drop(server);
 
     progress(&format!("{} streams behind a proxy", size.distant_streams));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 
+use crate::load::move_all;
 use crate::process;
 use crate::scrape::{Coding, Page, scrape, series, value};
 use crate::support::http;
@@ -146,6 +147,45 @@ pub(crate) async fn streamgauge(
         page_bytes: plain.bytes(),
         slowest_warm_up,
     }
+}
+
+/// What was measured while every group moved between the polls.
+pub(crate) struct Moving {
+    /// Median time of a poll.
+    pub(crate) collection: Duration,
+    /// Entries that had to be read to count lag.
+    pub(crate) counted: f64,
+}
+
+/// One run of streamgauge in which each group reads an entry between two polls. All lags must stay exact.
+pub(crate) async fn moving(
+    server: &mut MultiplexedConnection,
+    url: &str,
+    streams: usize,
+    rounds: &Rounds,
+) -> Moving {
+    let exporter = start_streamgauge(url, rounds.interval).await;
+    // The first move makes the group that had caught up one whose counters are known to be sound.
+    warmed_up(&exporter, streams).await;
+    move_all(streams, server).await;
+    let before = warmed_up(&exporter, streams).await;
+    let mut times = Vec::new();
+    for _ in 0..rounds.polls {
+        let done = polls(&exporter).len();
+        polled(&exporter, done + 1).await;
+        move_all(streams, server).await;
+        polled(&exporter, done + 2).await;
+        times.push(polls(&exporter)[done + 1]);
+        let page = scrape(exporter.address, Coding::Plain).await.text();
+        assert_eq!(series(&page, "redis_stream_group_lag"), 2 * streams, "every lag is exact");
+    }
+    times.sort_unstable();
+    let after = scrape(exporter.address, Coding::Plain).await.text();
+    let metric = "streamgauge_counted_entries_total";
+    let counted = value(&after, metric) - value(&before, metric);
+    let ended = exporter.stop().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    Moving { collection: times[times.len() / 2], counted }
 }
 
 /// Waits until the page shows the lag of every group, and returns it.

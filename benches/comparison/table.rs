@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::idle::Idle;
-use crate::runs::Figures;
+use crate::runs::{Figures, Moving};
 
 /// What one stream may keep resident.
 const MAX_IDLE_BYTES: u64 = 10 << 20;
@@ -98,6 +98,27 @@ impl Table {
             Time(ours.slowest_warm_up).text(),
             Time(theirs.slowest_warm_up).text(),
         ));
+    }
+
+    /// Adds what was seen while every group moved between the polls. To the peer it makes no difference.
+    pub(crate) fn moving(&mut self, moving: &Moving, theirs: &Figures, goals: &Goals) {
+        let (ours, theirs) = (Amount::Time(moving.collection), Amount::Time(theirs.collection));
+        let ratio = theirs.number() / ours.number();
+        let goal = goals.collection.map_or_else(String::new, |goal| format!("{goal}x"));
+        self.sections.push(format!(
+            "| every group moves between polls | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
+             | --- | ---: | ---: | ---: | ---: |\n\
+             | time of a full collection, every lag exact | {} | {} | {ratio:.1}x | {goal} |\n\
+             | entries read to count lag | {} | | | |\n",
+            ours.text(),
+            theirs.text(),
+            moving.counted,
+        ));
+        if let Some(goal) = goals.collection {
+            let text =
+                format!("every group moves: time of a full collection: {ratio:.1}x less, to reach {goal}x");
+            self.verdicts.push(Verdict { text, is_met: ratio >= goal });
+        }
     }
 
     /// Adds what was seen of the idle exporters.
