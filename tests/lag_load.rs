@@ -8,7 +8,6 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, cmd};
 use streamgauge::lag::report::{GroupValues, Lag, Report};
@@ -212,18 +211,19 @@ async fn is_counted_over_several_polls(server: Server) {
         }
     }
     assert_eq!(polls, (ENTRIES / 2).div_ceil(BUDGET), "as many polls as budgets");
+    // On a busy machine the server stands still at times, in the middle of a command too; but not always.
     let slow = support::whole::list(ask(&mut connection, &["SLOWLOG", "GET", "1000"]).await.unwrap());
-    // The machine may stand still for a moment; but not for each of the 500 commands.
-    assert!(slow.len() < 10, "{} commands of more than 2 ms", slow.len());
+    let commands = ENTRIES / 2 / 1_000;
+    assert!(slow.len() as u64 * 10 < commands, "{} of {commands} commands took more than 2 ms", slow.len());
 }
 
 #[tokio::test]
 async fn a_deep_stream_is_counted_over_several_polls_by_short_commands() {
     let all = servers::all();
     let ends = [all.first().unwrap(), all.last().unwrap()];
-    let runs =
-        ends.map(async |program| is_counted_over_several_polls(Server::start(program, &[]).await).await);
-    join_all(runs).await;
+    for program in ends {
+        is_counted_over_several_polls(Server::start(program, &[]).await).await;
+    }
 }
 
 #[tokio::test]
@@ -246,8 +246,8 @@ async fn large_entries_are_read_in_turns_within_the_budget_and_old_values_stand(
             assert_eq!((values.lag, stream.values.as_ref().unwrap().length), (Lag::Exact(2), 2));
         }
         let bytes = polled.own("redis_reply_bytes_total", "");
-        // One stream more than the budget allows may be on its way, and the first poll knows no sizes.
-        let allowed = f64::from(polls) * BUDGET * 1.05 + 24.0 * 1024.0 * 1024.0;
+        // The first poll knows no sizes: it stops when the budget is spent, but for 16 streams on their way.
+        let allowed = f64::from(polls) * BUDGET * 1.05 + 16.0 * 2.1 * 1024.0 * 1024.0;
         assert!(bytes <= allowed, "{bytes} bytes after {polls} polls");
         if report.streams.len() < 100 {
             complete_after = polls;

@@ -1,9 +1,7 @@
 //! The happy path from outside: what `/metrics` says of real servers, against a reading of our own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::env;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ mod support;
 use support::config::{ConfigFile, ONCE, QUICK, serving};
 use support::http;
 use support::metrics::{self, Metrics, named};
+use support::peers;
 use support::program::Exporter;
 use support::series::{self, consumer, errors, group, polls, stream};
 use support::server::Server;
@@ -362,16 +361,7 @@ async fn the_gzipped_page_is_the_plain_one() {
 
 #[tokio::test]
 async fn promtool_finds_nothing_to_complain_of() {
-    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [brought].into_iter().chain(env::split_paths(&path));
-    let promtool = folders.map(|folder| folder.join("promtool")).find(|program| program.is_file());
-    let is_required = env::var("STREAMGAUGE_REQUIRE_PEERS").is_ok_and(|names| names.contains("promtool"));
-    let Some(promtool) = promtool else {
-        assert!(!is_required, "promtool is required and missing; run `make peers`");
-        eprintln!("not checked: there is no promtool; `make peers` brings it");
-        return;
-    };
+    let Some(promtool) = peers::find("promtool") else { return };
     let server = Server::start(newest(), &[]).await;
     fill(&mut Talk::to(&server).await).await;
     let url = server.url();

@@ -66,9 +66,9 @@ struct Size {
 const FULL: Size = Size {
     streams: 10_000,
     distant_streams: 1_000,
-    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_millis(1_500) },
+    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
     idle: Duration::from_secs(20),
-    limit: Duration::from_secs(20 * 60),
+    limit: Duration::from_secs(30 * 60),
     goals: Goals { collection: Some(7.0), scrape: Some(40.0), redis_cpu: Some(5.0), peak_memory: Some(2.5) },
     distant_goals: Goals { collection: Some(50.0), ..Goals::NONE },
 };

@@ -1,5 +1,6 @@
 //! From what is known at the end of a poll to its report.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use crate::snapshot::question::ConsumerFacts;
 /// The report of a poll that has nothing left to ask.
 pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report {
     let Inquiry { snapshot, memory, streams, counted_entries, .. } = inquiry;
-    let mut kept = std::mem::take(&mut memory.streams);
+    // What was not read in this poll. The table itself stays, for what was.
+    let mut kept: HashMap<_, _> = memory.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {

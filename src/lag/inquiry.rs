@@ -79,7 +79,8 @@ pub(super) struct OpenGroup {
 impl<'a> Inquiry<'a> {
     /// Brings the memory up to the snapshot, and settles what the facts settle.
     pub fn open(snapshot: &'a Snapshot, memory: &'a mut Memory, budget: Budget) -> Self {
-        let mut streams = Vec::new();
+        let readings = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let mut streams = Vec::with_capacity(readings);
         for (node_at, node) in snapshot.nodes.iter().enumerate() {
             for (stream_at, reading) in node.streams.iter().enumerate() {
                 let Outcome::Read(facts) = &reading.outcome else { continue };

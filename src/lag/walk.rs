@@ -142,6 +142,10 @@ impl Walks {
             }
             marks.put(walk.start, walk.counted + ahead, now);
         }
+        if self.0.is_empty() {
+            // Most streams are counted once, and never need a walk again.
+            self.0 = Vec::new();
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Asking: the questions of one round, all in the same few pipelines.
 
-use redis::{Cmd, Pipeline, Value, cmd};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::error::{KeyError, PollError, concern};
-use crate::poller::exchange::{batches, exchange};
+use crate::poller::exchange::{batches, command, exchange};
+use crate::poller::names::Names;
 use crate::poller::node::Node;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
@@ -19,6 +20,7 @@ pub(super) async fn ask(
     node: &Node,
     reading: &NodeReading,
     questions: &[Question],
+    names: &mut Names,
     metrics: &TargetMetrics,
     deadline: Instant,
 ) -> (Vec<Answer>, Option<PollError>) {
@@ -33,14 +35,14 @@ pub(super) async fn ask(
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for question in &questions[batch] {
                 let key = &reading.streams[question.stream.stream].key;
-                pipeline.add_command(command(key, &question.ask));
+                pipeline.add_command(command_for(key, &question.ask));
                 metrics.count_commands(counted_as(&question.ask), 1);
             }
             Some(pipeline)
         },
         |batch, replies| {
             for (at, reply) in batch.zip(replies) {
-                answers[at] = answer(&questions[at].ask, reply, &node.address, metrics)?;
+                answers[at] = answer(&questions[at].ask, reply, &node.address, names, metrics)?;
             }
             Ok(())
         },
@@ -49,33 +51,19 @@ pub(super) async fn ask(
     (answers, ended.err())
 }
 
-fn command(key: &Name, ask: &Ask) -> Cmd {
+fn command_for(key: &Name, ask: &Ask) -> Cmd {
     let key = key.as_bytes();
     match ask {
-        Ask::OldestPending { group } => {
-            let mut xpending = cmd("XPENDING");
-            xpending.arg(key).arg(group.as_bytes()).arg("-").arg("+").arg(1);
-            xpending
-        }
+        Ask::OldestPending { group } => command([b"XPENDING", key, group.as_bytes(), b"-", b"+", b"1"]),
         Ask::PendingBelow { group, below, at_most } => {
-            let mut xpending = cmd("XPENDING");
-            xpending.arg(key).arg(group.as_bytes()).arg("-").arg(format!("({below}")).arg(*at_most);
-            xpending
+            let (end, count) = (format!("({below}"), at_most.to_string());
+            command([b"XPENDING", key, group.as_bytes(), b"-", end.as_bytes(), count.as_bytes()])
         }
-        Ask::Consumers { group } => {
-            let mut xinfo = cmd("XINFO");
-            xinfo.arg("CONSUMERS").arg(key).arg(group.as_bytes());
-            xinfo
-        }
-        Ask::Whole => {
-            let mut xinfo = cmd("XINFO");
-            xinfo.arg("STREAM").arg(key).arg("FULL").arg("COUNT").arg(1);
-            xinfo
-        }
+        Ask::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
+        Ask::Whole => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
         Ask::Entries { after, until, at_most } => {
-            let mut xrange = cmd("XRANGE");
-            xrange.arg(key).arg(format!("({after}")).arg(until.to_string()).arg("COUNT").arg(*at_most);
-            xrange
+            let (start, end, count) = (format!("({after}"), until.to_string(), at_most.to_string());
+            command([b"XRANGE", key, start.as_bytes(), end.as_bytes(), b"COUNT", count.as_bytes()])
         }
     }
 }
@@ -89,7 +77,13 @@ fn counted_as(ask: &Ask) -> Command {
     }
 }
 
-fn answer(ask: &Ask, reply: Value, address: &str, metrics: &TargetMetrics) -> Result<Answer, PollError> {
+fn answer(
+    ask: &Ask,
+    reply: Value,
+    address: &str,
+    names: &mut Names,
+    metrics: &TargetMetrics,
+) -> Result<Answer, PollError> {
     if let Value::ServerError(error) = reply {
         let error = concern(address, &error)?;
         metrics.count_errors(error.reason(), 1);
@@ -99,7 +93,7 @@ fn answer(ask: &Ask, reply: Value, address: &str, metrics: &TargetMetrics) -> Re
     let decoded = match ask {
         Ask::OldestPending { .. } => decode::oldest_pending(reply).map(Answer::OldestPending),
         Ask::PendingBelow { .. } => decode::length(reply).map(Answer::PendingBelow),
-        Ask::Consumers { .. } => decode::xinfo_consumers(reply).map(Answer::Consumers),
+        Ask::Consumers { .. } => decode::xinfo_consumers(reply, names).map(Answer::Consumers),
         Ask::Entries { .. } => decode::xrange(reply).map(Answer::Entries),
         Ask::Whole => decode::xinfo_stream_full(reply).map(Answer::Whole),
     };

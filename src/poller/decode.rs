@@ -9,6 +9,7 @@ use std::vec;
 
 use redis::Value;
 
+use crate::poller::names::Names;
 use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
@@ -203,16 +204,16 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
 }
 
 /// XINFO CONSUMERS.
-pub(super) fn xinfo_consumers(reply: Value) -> Decoded<Vec<ConsumerFacts>> {
-    array(reply)?.into_iter().map(xinfo_consumer).collect()
+pub(super) fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerFacts>> {
+    array(reply)?.into_iter().map(|consumer| xinfo_consumer(consumer, names)).collect()
 }
 
-fn xinfo_consumer(reply: Value) -> Decoded<ConsumerFacts> {
+fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
     for field in fields(reply)? {
         let (field, value) = field?;
         match field.as_slice() {
-            b"name" => name = Some(Name::from(bytes(value)?)),
+            b"name" => name = Some(names.name(&bytes(value)?)),
             b"pending" => pending = Some(count(value)?),
             b"idle" => idle_ms = Some(count(value)?),
             // -1: it never got an entry.
@@ -482,7 +483,9 @@ mod tests {
 
     #[test]
     fn consumers_that_never_got_an_entry_have_no_inactive_time() {
-        for (name, consumers) in decoded("XINFO CONSUMERS s g", xinfo_consumers) {
+        for (name, consumers) in
+            decoded("XINFO CONSUMERS s g", |reply| xinfo_consumers(reply, &mut Names::default()))
+        {
             let seen: Vec<_> = consumers.iter().map(|c| (c.name.to_string(), c.pending)).collect();
             assert_eq!(seen, [("alice".into(), 2), ("bob".into(), 0), ("carol".into(), 0)], "{name}");
             let has_inactive = !is_6_2(name) && !name.starts_with("redis-7.0");
@@ -580,7 +583,8 @@ mod tests {
             assert!(xinfo_stream(reply.clone()).is_err(), "{reply:?}");
             assert!(time(reply.clone()).is_err(), "{reply:?}");
             assert!(scan(reply.clone()).is_err(), "{reply:?}");
-            let _ = (xinfo_groups(reply.clone()), xinfo_consumers(reply.clone()), hello(reply.clone()));
+            let consumers = xinfo_consumers(reply.clone(), &mut Names::default());
+            let _ = (xinfo_groups(reply.clone()), consumers, hello(reply.clone()));
             let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
         }
     }

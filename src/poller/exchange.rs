@@ -9,12 +9,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::poller::error::PollError;
 
-/// Bytes of replies that one pipeline may be expected to return.
-const BATCH_BYTES: u64 = 256 * 1024;
+/// Bytes of replies that one pipeline may be expected to return. What is taken apart of it stays in the
+/// processor's cache.
+const BATCH_BYTES: u64 = 64 * 1024;
 /// Pipelines on their way at once: with the size of each, what waits in the server at any time.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 16;
 /// Jobs in one pipeline, so that none keeps the server from its other clients for long.
-const BATCH_JOBS: usize = 500;
+const BATCH_JOBS: usize = 125;
 
 /// Cuts jobs, given by the size that their replies are expected to have, into pipelines.
 pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
@@ -32,6 +33,15 @@ pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize
         batches.push(start..end);
     }
     batches
+}
+
+/// A command, in one piece of memory for its arguments and one for their bytes.
+pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
+    let mut command = Cmd::with_capacity(N, parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        command.arg(part);
+    }
+    command
 }
 
 /// Sends one command that concerns the whole node: an error reply is its error.
@@ -88,11 +98,11 @@ mod tests {
 
     #[test]
     fn jobs_are_cut_by_bytes_and_by_number_and_none_is_lost() {
-        let kib = 1024;
+        let kib = 256;
         assert_eq!(batches([].into_iter()), []);
         assert_eq!(batches([1, 2].into_iter()), [Range { start: 0, end: 2 }]);
         assert_eq!(batches([100 * kib, 100 * kib, 100 * kib].into_iter()), [0..2, 2..3]);
         assert_eq!(batches([9_000 * kib, 1, 9_000 * kib].into_iter()), [0..1, 1..2, 2..3]);
-        assert_eq!(batches(std::iter::repeat_n(1, 1_100)), [0..500, 500..1_000, 1_000..1_100]);
+        assert_eq!(batches(std::iter::repeat_n(1, 300)), [0..125, 125..250, 250..300]);
     }
 }

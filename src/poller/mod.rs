@@ -10,6 +10,7 @@ mod decode;
 mod discovery;
 pub mod error;
 mod exchange;
+mod names;
 pub mod node;
 mod read;
 mod schedule;

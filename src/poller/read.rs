@@ -12,7 +12,7 @@ use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode::{self, XinfoGroup};
 use crate::poller::error::{KeyError, PollError, concern};
-use crate::poller::exchange::{batches, exchange};
+use crate::poller::exchange::{batches, command, exchange};
 use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
 use crate::self_metrics::TargetMetrics;
@@ -95,8 +95,8 @@ fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(1 + 2 * keys.len());
     pipeline.cmd("TIME");
     for key in keys {
-        pipeline.cmd("XINFO").arg("GROUPS").arg(key.as_bytes());
-        pipeline.cmd("XINFO").arg("STREAM").arg(key.as_bytes());
+        pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
+        pipeline.add_command(command([b"XINFO", b"STREAM", key.as_bytes()]));
     }
     metrics.count_commands(Command::Time, 1);
     metrics.count_commands(Command::XinfoGroups, keys.len() as u64);

@@ -11,6 +11,7 @@ use crate::config::{Poll, Role, Target};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
 use crate::poller::error::PollError;
+use crate::poller::names::Names;
 use crate::poller::node::{self, Identity, Node};
 use crate::poller::read::{self, Read, Reading};
 use crate::poller::schedule::PayloadBudget;
@@ -31,6 +32,7 @@ pub struct Upstream {
     connections: u64,
     polls: u64,
     catalogue: Catalogue,
+    names: Names,
     discovery: Discovery,
     payload: PayloadBudget,
     scan_problem: Option<String>,
@@ -45,6 +47,7 @@ impl Upstream {
     pub fn new(target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) -> Self {
         Self {
             catalogue: Catalogue::new(&target),
+            names: Names::default(),
             discovery: Discovery::new(&target.streams, poll),
             payload: PayloadBudget::new(poll.payload_budget),
             timeout: poll.timeout,
@@ -177,6 +180,7 @@ impl Upstream {
     pub async fn read(&mut self, deadline: Instant) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.polls += 1;
         self.catalogue.admit();
+        self.names.forget_unused();
         self.payload.begin_poll();
         let due = self.payload.select(&self.catalogue.watched);
         let Some(node) = &self.node else { return Ok((Snapshot { nodes: Vec::new() }, None)) };
@@ -205,7 +209,7 @@ impl Upstream {
 
     /// Puts questions about a snapshot; an answer for each, in their order, and why the rest was not answered.
     pub async fn ask(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         questions: &[Question],
         deadline: Instant,
@@ -213,7 +217,7 @@ impl Upstream {
         let (Some(node), Some(reading)) = (&self.node, snapshot.nodes.first()) else {
             return (vec![Answer::Nothing; questions.len()], None);
         };
-        ask::ask(node, reading, questions, &self.metrics, deadline).await
+        ask::ask(node, reading, questions, &mut self.names, &self.metrics, deadline).await
     }
 
     /// Notes bytes of entries that were read to answer questions.

@@ -19,6 +19,12 @@ impl Name {
         &self.0
     }
 
+    /// Whether there are clones of it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The name as text; see [`Name`].
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
