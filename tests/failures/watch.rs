@@ -86,7 +86,8 @@ pub(crate) async fn keeps_failing(exporter: &Exporter, reason: &str) {
         metrics[&errors(reason)] >= before[&errors(reason)] + 3.0
     })
     .await;
-    assert!(after[&polls("failed")] >= 4.0, "{after:#?}");
+    // The counters are not gathered at one instant.
+    assert!(after[&polls("failed")] >= 3.0, "{after:#?}");
 }
 
 /// The warnings and what ended them, without times and levels.
