@@ -13,7 +13,7 @@ use crate::poller::error::PollError;
 /// processor's cache.
 const BATCH_BYTES: u64 = 64 * 1024;
 /// Pipelines on their way at once: with the size of each, what waits in the server at any time.
-const IN_FLIGHT: usize = 16;
+const IN_FLIGHT: usize = 12;
 /// Jobs in one pipeline, so that none keeps the server from its other clients for long.
 const BATCH_JOBS: usize = 125;
 
