@@ -1,12 +1,14 @@
 //! Logins and commands that are refused.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
 
 use crate::support::config::{ConfigFile, QUICK, serving};
 use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
-use crate::support::servers::{for_each_program, for_each_server};
+use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::watch::{
@@ -23,25 +25,37 @@ async fn a_password_that_is_refused_is_read_again_until_it_is_right() {
             "{QUICK}targets: [{{name: t, url: '{}', password_file: password}}]",
             server.url()
         ));
-        let password = config.put("password", "wrong\n");
+        config.put("password", "wrong\n");
         let exporter = config.serve().serving().await;
         keeps_failing(&exporter, "auth").await;
         config.put("password", "right\n");
         until_within(RECOVERY, &exporter, "the stream", |metrics| metrics.contains_key(&up("a"))).await;
         assert_told_once(&exporter, "refuses the login: WRONGPASS").await;
-        // It is read when a connection is made, and not while one lasts.
-        std::fs::remove_file(password).expect("it was there");
-        let polled = exporter.metrics().await[&polls("ok")];
-        until_metrics(&exporter, "more polls", |metrics| metrics[&polls("ok")] > polled + 2.0).await;
-        let closed: i64 = Talk::at(&format!("redis://:right@{}", server.address()))
-            .await
-            .ask(&["CLIENT", "KILL", "TYPE", "normal"])
-            .await;
-        assert!(closed >= 1);
-        keeps_failing(&exporter, "password_file").await;
-        assert_told(&exporter, "password file: cannot read ", 1).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_password_file_is_read_when_a_connection_is_made_and_not_while_one_lasts() {
+    let server = Server::start(newest(), &["--requirepass", "right"]).await;
+    let mut talk = Talk::at(&format!("redis://:right@{}", server.address())).await;
+    // Time enough that no loaded machine makes a poll end the connection.
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: 2s, timeout: 1900ms}}\ntargets: [{{name: t, url: '{}', password_file: password}}]",
+        server.url()
+    ));
+    let password = config.put("password", "right\n");
+    let exporter = config.serve().serving().await;
+    until_metrics(&exporter, "a poll", is_up).await;
+    fs::remove_file(password).expect("it was there");
+    let polled = exporter.metrics().await[&polls("ok")];
+    until_metrics(&exporter, "more polls", |metrics| metrics[&polls("ok")] >= polled + 2.0).await;
+    let closed: i64 = talk.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    assert!(closed >= 1);
+    keeps_failing(&exporter, "password_file").await;
+    assert_told(&exporter, "password file: cannot read ", 1).await;
+    config.put("password", "right\n");
+    until_within(Duration::from_secs(2) + RECOVERY, &exporter, "a poll again", is_up).await;
 }
 
 #[tokio::test]
