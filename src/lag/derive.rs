@@ -53,10 +53,7 @@ fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
     let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open)));
     let groups = groups.collect();
     stream.memory.set_groups(groups);
-    let mut used: Vec<_> = stream.facts.groups.iter().map(|group| group.last_delivered).collect();
-    used.sort_unstable();
-    used.dedup();
-    stream.memory.marks.prune(&used);
+    stream.memory.marks.prune(&stream.places);
     if stream.is_broken {
         stream.memory.distrust();
     }
@@ -72,9 +69,7 @@ fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     }
     let gone = Gone::of(stream.facts, group, lag);
     // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
-    let is_rise =
-        |gone: &Gone| before.gone.and_then(|before| gone.rise_since(&before)).is_some_and(|by| by > 0);
-    let gone = gone.filter(|gone| !is_rise(gone)).or(before.gone);
+    let gone = gone.filter(|gone| before.rise_to(gone).is_none_or(|rise| rise == 0)).or(before.gone);
     GroupMemory { sound, gone, lost: before.lost }
 }
 

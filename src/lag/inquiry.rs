@@ -53,6 +53,8 @@ pub(super) struct OpenStream<'a> {
     pub(super) facts: &'a StreamFacts,
     /// Taken out of the memory until the inquiry is closed.
     pub(super) memory: StreamMemory,
+    /// Where its groups stand, each place once, in order.
+    pub(super) places: Vec<StreamId>,
     /// Parallel to `facts.groups`.
     pub(super) groups: Vec<OpenGroup>,
     /// The server did not answer a question about its entries: not asked again in this poll.
@@ -181,8 +183,7 @@ impl OpenStream<'_> {
     pub(super) fn seems_to_have_lost(&self) -> bool {
         self.facts.groups.iter().zip(&self.groups).any(|(group, open)| {
             let gone = self.lag(group.last_delivered).and_then(|lag| Gone::of(self.facts, group, lag));
-            let rise = gone.zip(open.memory.gone).and_then(|(gone, before)| gone.rise_since(&before));
-            rise.is_some_and(|rise| rise > 0)
+            gone.and_then(|gone| open.memory.rise_to(&gone)).is_some_and(|rise| rise > 0)
         })
     }
 
@@ -196,13 +197,12 @@ impl OpenStream<'_> {
     fn confirm_loss(&mut self, whole: &StreamFacts) {
         for at in 0..self.groups.len() {
             let group = &self.facts.groups[at];
-            let Some(before) = self.groups[at].memory.gone else { continue };
             let Some(lag) = self.lag(group.last_delivered) else { continue };
             let Some(in_whole) = whole.groups.iter().find(|other| other.name == group.name) else { continue };
             let lag = loss::lag_in(whole, self.facts, group, lag);
             let Some(gone) = lag.and_then(|lag| Gone::of(whole, in_whole, lag)) else { continue };
-            let Some(rise) = gone.rise_since(&before) else { continue };
             let open = &mut self.groups[at];
+            let Some(rise) = open.memory.rise_to(&gone) else { continue };
             open.memory.lost += rise;
             (open.memory.gone, open.gone_is_confirmed) = (Some(gone), true);
         }
@@ -216,10 +216,10 @@ fn open_stream<'a>(
     facts: &'a StreamFacts,
     mut memory: StreamMemory,
 ) -> OpenStream<'a> {
-    let mut used: Vec<StreamId> = facts.groups.iter().map(|group| group.last_delivered).collect();
-    used.sort_unstable();
-    used.dedup();
-    memory.carry(facts, node.epoch, &used);
+    let mut places: Vec<StreamId> = facts.groups.iter().map(|group| group.last_delivered).collect();
+    places.sort_unstable();
+    places.dedup();
+    memory.carry(facts, node.epoch, &places);
     let groups: Vec<_> = facts
         .groups
         .iter()
@@ -250,6 +250,7 @@ fn open_stream<'a>(
         reading,
         facts,
         memory,
+        places,
         groups,
         is_silent: false,
         next_was_asked: Vec::new(),

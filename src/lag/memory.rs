@@ -53,6 +53,13 @@ pub(super) struct GroupMemory {
     pub(super) lost: u64,
 }
 
+impl GroupMemory {
+    /// How many entries more are gone ahead of the group now; `None` where that cannot be told.
+    pub(super) fn rise_to(&self, gone: &Gone) -> Option<u64> {
+        self.gone.and_then(|before| gone.rise_since(&before))
+    }
+}
+
 impl StreamMemory {
     /// Brings what is remembered up to a new reading of the stream, and drops what does not hold for it.
     /// `used` are the places where groups stand, sorted.
