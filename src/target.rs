@@ -173,6 +173,7 @@ impl Target {
             entries: self.poll.count_budget,
             audit_entries: self.poll.audit_budget,
             payload_bytes: self.upstream.payload_left(),
+            timeout: self.poll.timeout,
         };
         let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
         while cut_off_by.is_none() {

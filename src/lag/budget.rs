@@ -1,12 +1,14 @@
 //! What one poll of one target may cost: entries that are read to count lag, and bytes of their payload.
 
+use std::time::Duration;
+
 /// Most bytes that one command may be expected to return: replies wait in the server's output buffers, which
 /// count towards its memory limit.
 const MAX_REPLY_BYTES: u64 = 256 * 1024;
 /// Most entries that one command may walk: about 0.2 ms of the server's time.
 const MAX_CHUNK: u32 = 1_000;
 
-/// What is left to spend in this poll.
+/// What is left to spend in this poll, and how long it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Entries that may still be read to count lag.
@@ -15,6 +17,8 @@ pub struct Budget {
     pub audit_entries: u32,
     /// Bytes of payload that may still be read.
     pub payload_bytes: u64,
+    /// Longest time from a node's TIME to its last answer.
+    pub timeout: Duration,
 }
 
 impl Budget {
@@ -68,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_chunk_is_bounded_by_each_limit() {
-        let plenty = Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20 };
+        let plenty =
+            Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20, timeout: Duration::ZERO };
         for (budget, wanted, entry_bytes, expected) in [
             (plenty, 100_000, 100, Some(1_000)),
             (plenty, 10, 100, Some(10)),
@@ -88,10 +93,11 @@ mod tests {
 
     #[test]
     fn what_was_taken_and_not_read_is_given_back() {
-        let mut budget = Budget { entries: 1_500, audit_entries: 0, payload_bytes: 1 << 20 };
+        let mut budget =
+            Budget { entries: 1_500, audit_entries: 0, payload_bytes: 1 << 20, timeout: Duration::ZERO };
         let before = budget;
         assert_eq!(budget.take_chunk(u32::MAX, 100), Some(1_000));
-        assert_eq!(budget, Budget { entries: 500, audit_entries: 0, payload_bytes: (1 << 20) - 100_000 });
+        assert_eq!(budget, Budget { entries: 500, payload_bytes: (1 << 20) - 100_000, ..before });
         budget.give_back(1_000, 100);
         assert_eq!(budget, before);
     }

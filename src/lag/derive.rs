@@ -70,7 +70,7 @@ fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     let gone = Gone::of(stream.facts, group, lag);
     // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
     let gone = gone.filter(|gone| before.rise_to(gone).is_none_or(|rise| rise == 0)).or(before.gone);
-    GroupMemory { sound, gone, lost: before.lost }
+    GroupMemory { sound, gone, ..before }
 }
 
 fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {

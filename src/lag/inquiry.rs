@@ -4,6 +4,7 @@ use crate::lag::audit::{self, Due, Verdict};
 use crate::lag::budget::Budget;
 use crate::lag::loss::{self, Gone};
 use crate::lag::memory::{GroupMemory, Memory, StreamMemory};
+use crate::lag::pending::SeenPending;
 use crate::lag::report::Report;
 use crate::lag::{derive, plan, settle};
 use crate::snapshot::facts::{NodeReading, Outcome, Snapshot, StreamFacts, StreamReading};
@@ -73,6 +74,7 @@ pub(super) struct OpenGroup {
     /// `memory.gone` is from an atomic reading in this poll.
     pub(super) gone_is_confirmed: bool,
     pub(super) oldest_pending: Option<Option<PendingEntry>>,
+    pub(super) oldest_pending_was_asked: bool,
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
     pub(super) consumers: Option<Vec<ConsumerFacts>>,
@@ -135,15 +137,26 @@ impl<'a> Inquiry<'a> {
 
     fn take_answer(&mut self, at: usize, purpose: Purpose, answer: Answer) {
         let stream = &mut self.streams[at];
+        let now = stream.facts.time;
         match (purpose, answer) {
             (Purpose::OldestPending(group), Answer::OldestPending(entry)) => {
-                stream.groups[group].oldest_pending = Some(entry);
+                let (facts, open) = (&stream.facts.groups[group], &mut stream.groups[group]);
+                open.memory.pending = entry.map(|entry| SeenPending::new(entry, facts, now));
+                open.oldest_pending = Some(entry);
             }
             (Purpose::Orphans(group), Answer::PendingBelow(count)) => {
-                stream.groups[group].pending_below_first = Some(count);
+                let open = &mut stream.groups[group];
+                open.pending_below_first = Some(count);
+                if let (Some(seen), Some(first)) = (&mut open.memory.pending, stream.facts.first) {
+                    seen.note_below(first, count);
+                }
             }
             (Purpose::Consumers(group), Answer::Consumers(consumers)) => {
-                stream.groups[group].consumers = Some(consumers);
+                let (facts, open) = (&stream.facts.groups[group], &mut stream.groups[group]);
+                if let Some(seen) = open.memory.pending.filter(|_| !open.oldest_pending_was_asked) {
+                    open.oldest_pending = seen.still(facts, &consumers, now, self.budget.timeout).map(Some);
+                }
+                open.consumers = Some(consumers);
             }
             (Purpose::NextEntry(place), Answer::Entries(entries)) => stream.note_next_entry(place, &entries),
             (Purpose::Walk { start, after, until, at_most }, Answer::Entries(entries)) => {
@@ -156,8 +169,7 @@ impl<'a> Inquiry<'a> {
             }
             (Purpose::Audit { due, at_most }, Answer::Entries(entries)) => {
                 self.counted_entries += u64::from(entries.count);
-                let verdict =
-                    audit::judge(&mut stream.memory.marks, &due, at_most, &entries, stream.facts.time);
+                let verdict = audit::judge(&mut stream.memory.marks, &due, at_most, &entries, now);
                 stream.is_broken |= verdict == Verdict::Broken;
             }
             (Purpose::Loss, Answer::Whole(whole)) => stream.confirm_loss(&whole),

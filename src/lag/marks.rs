@@ -60,6 +60,12 @@ impl Marks {
         self.0.binary_search_by_key(&id, |mark| mark.id).ok().map(|at| &self.0[at])
     }
 
+    /// The nearest mark above `id`.
+    #[must_use]
+    pub fn above(&self, id: StreamId) -> Option<&Mark> {
+        self.0.get(self.0.partition_point(|mark| mark.id <= id))
+    }
+
     /// The nearest mark at or above `id`.
     #[must_use]
     pub fn at_or_above(&self, id: StreamId) -> Option<&Mark> {

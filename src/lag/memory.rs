@@ -6,6 +6,7 @@ use crate::lag::counters::Sound;
 use crate::lag::extent::{Change, Extent};
 use crate::lag::loss::Gone;
 use crate::lag::marks::Marks;
+use crate::lag::pending::SeenPending;
 use crate::lag::walk::Walks;
 use crate::snapshot::facts::{Epoch, StreamFacts};
 use crate::snapshot::id::StreamId;
@@ -51,6 +52,8 @@ pub(super) struct GroupMemory {
     pub(super) gone: Option<Gone>,
     /// Entries lost since it was first seen.
     pub(super) lost: u64,
+    /// Its oldest pending entry.
+    pub(super) pending: Option<SeenPending>,
 }
 
 impl GroupMemory {
@@ -78,7 +81,7 @@ impl StreamMemory {
             self.marks.put(facts.last_generated, 0, facts.time);
         }
         if !is_same {
-            self.forget_counters();
+            self.forget_groups();
         }
     }
 
@@ -87,12 +90,12 @@ impl StreamMemory {
         self.marks.clear();
         self.walks.clear();
         self.next.clear();
-        self.forget_counters();
+        self.forget_groups();
     }
 
-    fn forget_counters(&mut self) {
+    fn forget_groups(&mut self) {
         for (_, group) in &mut self.groups {
-            (group.sound, group.gone) = (None, None);
+            *group = GroupMemory { lost: group.lost, ..GroupMemory::default() };
         }
     }
 

@@ -26,6 +26,7 @@ pub mod loss;
 pub mod marks;
 pub mod memory;
 mod model;
+mod pending;
 mod plan;
 mod properties;
 pub mod report;

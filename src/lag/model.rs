@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
+use crate::snapshot::question::{Answer, Ask, ConsumerFacts, Entries, PendingEntry};
 
 /// How the server keeps its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,36 @@ pub(super) struct Model {
 pub(super) struct Group {
     pub(super) last_delivered: StreamId,
     pub(super) entries_read: Option<u64>,
-    pub(super) pending: BTreeSet<StreamId>,
+    pub(super) pending: BTreeMap<StreamId, Delivery>,
+    /// When each consumer was last active.
+    pub(super) consumers: BTreeMap<&'static str, u64>,
+}
+
+/// A pending entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// `None`: it was given back.
+    pub(super) consumer: Option<&'static str>,
+    pub(super) at_ms: u64,
+    pub(super) count: u64,
+}
+
+impl Group {
+    fn some_pending(&self) -> Option<StreamId> {
+        self.pending.keys().nth(fastrand::usize(..self.pending.len().max(1))).copied()
+    }
+
+    fn deliver(&mut self, id: StreamId, consumer: &'static str, at_ms: u64) {
+        let count = self.pending.get(&id).map_or(0, |delivery| delivery.count) + 1;
+        self.pending.insert(id, Delivery { consumer: Some(consumer), at_ms, count });
+    }
+
+    /// The oldest pending entry as XPENDING shows it.
+    pub(super) fn oldest_pending(&self, now_ms: u64) -> Option<PendingEntry> {
+        let (id, delivery) = self.pending.first_key_value()?;
+        let idle_ms = delivery.consumer.map(|_| now_ms - delivery.at_ms);
+        Some(PendingEntry { id: *id, idle_ms, deliveries: delivery.count })
+    }
 }
 
 impl Model {
@@ -149,6 +178,8 @@ impl Model {
     pub(super) fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
         let Some(group) = self.groups.get(name).cloned() else { return };
         let mut group = group;
+        let (consumer, now) = (some_consumer(), self.now_ms());
+        group.consumers.insert(consumer, now);
         for id in self.above(group.last_delivered).take(count).collect::<Vec<_>>() {
             let is_known = match self.counters {
                 Counters::None => false,
@@ -165,7 +196,7 @@ impl Model {
             }
             group.last_delivered = id;
             if !acknowledge {
-                group.pending.insert(id);
+                group.deliver(id, consumer, now);
             }
         }
         self.groups.insert(name.clone(), group);
@@ -180,7 +211,8 @@ impl Model {
         };
         match fastrand::u32(..100) {
             0..=34 => (0..fastrand::u32(1..8)).for_each(|_| self.add()),
-            35..=59 => self.read(name, fastrand::usize(1..6), fastrand::bool()),
+            35..=54 => self.read(name, fastrand::usize(1..6), fastrand::bool()),
+            55..=59 => self.hand_over(name),
             60..=66 => {
                 self.add();
                 self.trim_to(fastrand::usize(1..20));
@@ -196,7 +228,7 @@ impl Model {
             80..=81 => self.entries.last().copied().into_iter().for_each(|id| self.delete(id)),
             82..=86 => {
                 let Some(group) = self.groups.get_mut(name) else { return };
-                if let Some(id) = some(&group.pending) {
+                if let Some(id) = group.some_pending() {
                     group.pending.remove(&id);
                     if fastrand::bool() {
                         self.delete(id);
@@ -231,15 +263,34 @@ impl Model {
         }
     }
 
+    /// XCLAIM of one pending entry, or giving it back.
+    fn hand_over(&mut self, name: &Name) {
+        let now = self.now_ms();
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let Some(id) = group.some_pending() else { return };
+        if fastrand::u8(..4) == 0 {
+            group.pending.entry(id).and_modify(|delivery| delivery.consumer = None);
+            return;
+        }
+        let consumer = some_consumer();
+        group.consumers.insert(consumer, now);
+        group.deliver(id, consumer, now);
+    }
+
+    /// TIME.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock_ms + 1_000
+    }
+
     pub(super) fn group_facts(&self) -> Vec<GroupFacts> {
         let facts = |(name, group): (&Name, &Group)| GroupFacts {
             name: name.clone(),
             named: false,
-            consumers: 1,
+            consumers: group.consumers.len() as u64,
             pending: group.pending.len() as u64,
             last_delivered: group.last_delivered,
             entries_read: group.entries_read,
-            wants_consumers: false,
+            wants_consumers: true,
         };
         self.groups.iter().map(facts).collect()
     }
@@ -247,7 +298,7 @@ impl Model {
     pub(super) fn facts(&self, groups: Vec<GroupFacts>) -> StreamFacts {
         let counted = self.counters != Counters::None;
         StreamFacts {
-            time: Duration::from_millis(self.clock_ms + 1_000),
+            time: Duration::from_millis(self.now_ms()),
             length: self.entries.len() as u64,
             first: self.entries.first().copied(),
             last: self.entries.last().copied(),
@@ -264,10 +315,10 @@ impl Model {
     pub(super) fn answer(&self, ask: &Ask) -> Answer {
         let pending = |group: &Name| self.groups.get(group).map(|group| &group.pending);
         match ask {
-            Ask::OldestPending { group } => pending(group).map_or(Answer::Gone, |pending| {
-                let entry = |id: &StreamId| PendingEntry { id: *id, idle_ms: Some(1), deliveries: 1 };
-                Answer::OldestPending(pending.first().map(entry))
-            }),
+            Ask::OldestPending { group } => self
+                .groups
+                .get(group)
+                .map_or(Answer::Gone, |group| Answer::OldestPending(group.oldest_pending(self.now_ms()))),
             Ask::PendingBelow { group, below, at_most } => pending(group).map_or(Answer::Gone, |pending| {
                 let count = pending.range(..below).take(*at_most as usize).count();
                 Answer::PendingBelow(u32::try_from(count).unwrap())
@@ -276,7 +327,16 @@ impl Model {
                 let facts = self.facts(self.group_facts());
                 Answer::Whole(StreamFacts { last: facts.first.map(|_| facts.last_generated), ..facts })
             }
-            Ask::Consumers { .. } => Answer::Consumers(Vec::new()),
+            Ask::Consumers { group } => self.groups.get(group).map_or(Answer::Gone, |group| {
+                let held = |name| group.pending.values().filter(|held| held.consumer == Some(name)).count();
+                let consumer = |(name, active_ms): (&&'static str, &u64)| ConsumerFacts {
+                    name: Name::from(*name),
+                    pending: held(*name) as u64,
+                    idle_ms: self.now_ms() - active_ms,
+                    inactive_ms: None,
+                };
+                Answer::Consumers(group.consumers.iter().map(consumer).collect())
+            }),
             Ask::Entries { after, until, at_most } => {
                 let found: Vec<_> =
                     self.above(*after).take_while(|id| id <= until).take(*at_most as usize).collect();
@@ -285,4 +345,8 @@ impl Model {
             }
         }
     }
+}
+
+fn some_consumer() -> &'static str {
+    ["x", "y"][fastrand::usize(..2)]
 }

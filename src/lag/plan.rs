@@ -1,10 +1,13 @@
 //! What is to be asked next.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::lag::audit;
 use crate::lag::inquiry::{Inquiry, OpenStream, Purpose};
+use crate::lag::pending::SeenPending;
 use crate::lag::settle::MAX_ORPHANS;
+use crate::snapshot::facts::GroupFacts;
 use crate::snapshot::id::StreamId;
 use crate::snapshot::question::{Ask, Question};
 
@@ -25,12 +28,15 @@ pub(super) struct Planned {
 pub(super) fn next_round(inquiry: &mut Inquiry<'_>) -> Vec<Planned> {
     let mut plan = Plan(Vec::new());
     if inquiry.round == 0 {
-        for (at, stream) in inquiry.streams.iter().enumerate() {
-            plan.ask_about_groups(at, stream);
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            plan.ask_for_consumers(at, stream);
+            plan.ask_for_oldest_pending(at, stream, SeenPending::may_hold);
         }
         plan.ask_for_audits(inquiry);
     } else {
         for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            // The consumers have not shown that it is still the same.
+            plan.ask_for_oldest_pending(at, stream, |_, _, _| false);
             plan.ask_for_orphans(at, stream);
         }
     }
@@ -52,16 +58,33 @@ impl Plan {
         self.0.push(Planned { stream: at, purpose, question });
     }
 
-    fn ask_about_groups(&mut self, at: usize, stream: &OpenStream<'_>) {
+    fn ask_for_consumers(&mut self, at: usize, stream: &OpenStream<'_>) {
         for (number, group) in stream.facts.groups.iter().enumerate() {
-            if group.pending > 0 {
-                let ask = Ask::OldestPending { group: group.name.clone() };
-                self.ask(at, stream, Purpose::OldestPending(number), ask, LINE_BYTES);
-            }
             if group.wants_consumers && group.consumers > 0 {
                 let ask = Ask::Consumers { group: group.name.clone() };
                 self.ask(at, stream, Purpose::Consumers(number), ask, group.consumers * LINE_BYTES);
             }
+        }
+    }
+
+    /// The oldest pending entry of each group that has one, unless what is remembered of it will do.
+    fn ask_for_oldest_pending(
+        &mut self,
+        at: usize,
+        stream: &mut OpenStream<'_>,
+        will_do: impl Fn(&SeenPending, &GroupFacts, Duration) -> bool,
+    ) {
+        for (number, group) in stream.facts.groups.iter().enumerate() {
+            let open = &mut stream.groups[number];
+            let is_known =
+                group.pending == 0 || open.oldest_pending.is_some() || open.oldest_pending_was_asked;
+            let seen = open.memory.pending;
+            if is_known || seen.is_some_and(|seen| will_do(&seen, group, stream.facts.time)) {
+                continue;
+            }
+            open.oldest_pending_was_asked = true;
+            let ask = Ask::OldestPending { group: group.name.clone() };
+            self.ask(at, stream, Purpose::OldestPending(number), ask, LINE_BYTES);
         }
     }
 
@@ -71,6 +94,10 @@ impl Plan {
             let open = &mut stream.groups[number];
             let begins_below = matches!(open.oldest_pending, Some(Some(entry)) if entry.id < first);
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
+                continue;
+            }
+            if let Some(count) = open.memory.pending.and_then(|seen| seen.below(first)) {
+                open.pending_below_first = Some(count);
                 continue;
             }
             let at_most = MAX_ORPHANS + 1;

@@ -132,8 +132,17 @@ impl Walks {
         };
     }
 
+    /// The audit puts marks where it stops, in the middle of walks too: what lies above one is known twice then.
+    fn part_at_marks(&mut self, marks: &Marks) {
+        let passed = |walk: &Walk| marks.above(walk.start).filter(|mark| mark.id < walk.cursor);
+        while let Some(mark) = self.0.iter().find_map(passed) {
+            self.part_at(mark.id);
+        }
+    }
+
     /// Turns the walks that arrived at a mark into marks, from the top down, so that one can end the next.
     pub fn arrive(&mut self, marks: &mut Marks, now: Duration) {
+        self.part_at_marks(marks);
         for at in (0..self.0.len()).rev() {
             let Some(ahead) = marks.at(self.0[at].cursor).map(|mark| mark.ahead) else { continue };
             let walk = self.0.remove(at);
@@ -231,6 +240,16 @@ mod tests {
         walks.arrive(&mut marks, NOW);
         assert_eq!((ahead(&marks, 0), ahead(&marks, 1_200)), (Some(10_000), Some(8_800)));
         assert_eq!(walks, Walks::default());
+    }
+
+    #[test]
+    fn nothing_is_known_twice_where_a_mark_came_to_be_in_the_middle_of_a_walk() {
+        let (mut walks, mut marks) = half_way();
+        marks.put(id(1_200), 8_800, NOW);
+        walks.arrive(&mut marks, NOW);
+        assert_eq!(stretches(&walks, &marks), [(1_000, 1_200), (3_000, 10_000)]);
+        let counted: u64 = walks.iter().map(|walk| walk.counted).sum();
+        assert_eq!(counted, 2_500);
     }
 
     #[test]
