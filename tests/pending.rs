@@ -19,6 +19,8 @@ use support::whole::{ask, list, text};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Of a poll; and so the silence that it takes to be sure.
 const TIMEOUT: Duration = Duration::from_millis(600);
+/// Silence that is long enough, in milliseconds.
+const SILENCE_MS: i64 = 800;
 
 struct Story {
     connection: MultiplexedConnection,
@@ -53,7 +55,7 @@ impl Story {
             consumers.into_iter().all(|consumer| {
                 let fields = list(consumer);
                 let at = fields.iter().position(|field| text(field) == "idle").unwrap();
-                matches!(fields[at + 1], Value::Int(idle) if idle > 200 + TIMEOUT.as_millis() as i64)
+                matches!(fields[at + 1], Value::Int(idle) if idle > SILENCE_MS)
             })
         })
         .await;
