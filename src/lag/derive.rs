@@ -14,10 +14,11 @@ use crate::lag::report::{
     StreamValues,
 };
 use crate::lag::settle::MAX_ORPHANS;
-use crate::snapshot::facts::{GroupFacts, Outcome, StreamFacts, StreamReading};
+use crate::snapshot::facts::{
+    ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
+};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
-use crate::snapshot::question::ConsumerFacts;
 
 /// The report of a poll that has nothing left to ask.
 pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report {
@@ -108,18 +109,20 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
         },
         radix_tree: facts.radix_tree,
     };
-    let consumers_of: Vec<_> = stream.groups.iter_mut().map(|open| open.consumers.take()).collect();
-    let stream = &*stream;
     let mut groups: Vec<_> = facts
         .groups
         .iter()
         .zip(&stream.groups)
-        .zip(consumers_of)
-        .map(|((group, open), found)| GroupReport {
+        .map(|(group, open)| GroupReport {
             name: group.name.clone(),
             named: group.named,
             values: Some(group_values(stream, group, open)),
-            consumers: found.map(consumers),
+            consumers: match &group.each_consumer {
+                ConsumersReading::Read(found) => Some(consumers(found)),
+                ConsumersReading::Open | ConsumersReading::NotWanted => {
+                    open.consumers.as_deref().map(consumers)
+                }
+            },
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -197,11 +200,11 @@ fn pending_orphaned(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -
     }
 }
 
-fn consumers(facts: Vec<ConsumerFacts>) -> Vec<ConsumerReport> {
+fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
     let mut consumers: Vec<_> = facts
-        .into_iter()
+        .iter()
         .map(|consumer| ConsumerReport {
-            name: consumer.name,
+            name: consumer.name.clone(),
             messages_pending: consumer.pending,
             idle: Duration::from_millis(consumer.idle_ms),
             inactive: consumer.inactive_ms.map(Duration::from_millis),

@@ -1,5 +1,7 @@
 //! One poll, from its snapshot to its report: asks what the facts leave open, and takes the answers.
 
+use std::time::Duration;
+
 use crate::lag::audit::{self, Due, Verdict};
 use crate::lag::budget::Budget;
 use crate::lag::loss::{self, Gone};
@@ -7,9 +9,11 @@ use crate::lag::memory::{GroupMemory, Memory, StreamMemory};
 use crate::lag::pending::SeenPending;
 use crate::lag::report::Report;
 use crate::lag::{derive, plan, settle};
-use crate::snapshot::facts::{NodeReading, Outcome, Snapshot, StreamFacts, StreamReading};
+use crate::snapshot::facts::{
+    ConsumerFacts, ConsumersReading, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
+};
 use crate::snapshot::id::StreamId;
-use crate::snapshot::question::{Answer, ConsumerFacts, Entries, PendingEntry, Question, StreamIndex};
+use crate::snapshot::question::{Answer, Entries, PendingEntry, Question, StreamIndex};
 
 /// A poll that is being made sense of.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct Inquiry<'a> {
     /// The streams that were read.
     pub(super) streams: Vec<OpenStream<'a>>,
     pub(super) round: u32,
+    pub(super) audits_were_asked: bool,
     /// What the questions asked last are for, in their order.
     asked: Vec<(usize, Purpose)>,
     pub(super) counted_entries: u64,
@@ -75,9 +80,27 @@ pub(super) struct OpenGroup {
     pub(super) gone_is_confirmed: bool,
     pub(super) oldest_pending: Option<Option<PendingEntry>>,
     pub(super) oldest_pending_was_asked: bool,
+    /// The round in which its consumers were asked for, if they were.
+    pub(super) consumers_asked_in: Option<u32>,
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
+    /// Where they were not read along with the group.
     pub(super) consumers: Option<Vec<ConsumerFacts>>,
+}
+
+impl OpenGroup {
+    /// Takes what the consumers show of the PEL, unless it was asked for.
+    fn note_consumers(
+        &mut self,
+        group: &GroupFacts,
+        consumers: &[ConsumerFacts],
+        now: Duration,
+        timeout: Duration,
+    ) {
+        if let Some(seen) = self.memory.pending.filter(|_| !self.oldest_pending_was_asked) {
+            self.oldest_pending = seen.still(group, consumers, now, timeout).map(Some);
+        }
+    }
 }
 
 impl<'a> Inquiry<'a> {
@@ -90,7 +113,7 @@ impl<'a> Inquiry<'a> {
                 let Outcome::Read(facts) = &reading.outcome else { continue };
                 let index = StreamIndex { node: node_at, stream: stream_at };
                 let remembered = memory.streams.remove(&reading.key).unwrap_or_default();
-                streams.push(open_stream(index, node, reading, facts, remembered));
+                streams.push(open_stream(index, node, reading, facts, remembered, budget.timeout));
             }
         }
         Self {
@@ -99,6 +122,7 @@ impl<'a> Inquiry<'a> {
             budget,
             streams,
             round: 0,
+            audits_were_asked: false,
             asked: Vec::new(),
             counted_entries: 0,
             granted_payload_bytes: budget.payload_bytes,
@@ -153,9 +177,7 @@ impl<'a> Inquiry<'a> {
             }
             (Purpose::Consumers(group), Answer::Consumers(consumers)) => {
                 let (facts, open) = (&stream.facts.groups[group], &mut stream.groups[group]);
-                if let Some(seen) = open.memory.pending.filter(|_| !open.oldest_pending_was_asked) {
-                    open.oldest_pending = seen.still(facts, &consumers, now, self.budget.timeout).map(Some);
-                }
+                open.note_consumers(facts, &consumers, now, self.budget.timeout);
                 open.consumers = Some(consumers);
             }
             (Purpose::NextEntry(place), Answer::Entries(entries)) => stream.note_next_entry(place, &entries),
@@ -227,17 +249,21 @@ fn open_stream<'a>(
     reading: &'a StreamReading,
     facts: &'a StreamFacts,
     mut memory: StreamMemory,
+    timeout: Duration,
 ) -> OpenStream<'a> {
     let mut places: Vec<StreamId> = facts.groups.iter().map(|group| group.last_delivered).collect();
     places.sort_unstable();
     places.dedup();
     memory.carry(facts, node.epoch, &places);
-    let groups: Vec<_> = facts
+    let mut groups: Vec<_> = facts
         .groups
         .iter()
         .map(|group| OpenGroup { memory: memory.group(&group.name), ..OpenGroup::default() })
         .collect();
-    for (group, open) in facts.groups.iter().zip(&groups) {
+    for (group, open) in facts.groups.iter().zip(&mut groups) {
+        if let ConsumersReading::Read(consumers) = &group.each_consumer {
+            open.note_consumers(group, consumers, facts.time, timeout);
+        }
         let place = group.last_delivered;
         match settle::by_rules(facts, place) {
             // At an end of the stream: what is added from now on is what the group is behind.

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
+use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Ask, ConsumerFacts, Entries, PendingEntry};
+use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
 
 /// How the server keeps its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,7 +290,7 @@ impl Model {
             pending: group.pending.len() as u64,
             last_delivered: group.last_delivered,
             entries_read: group.entries_read,
-            wants_consumers: true,
+            each_consumer: ConsumersReading::Open,
         };
         self.groups.iter().map(facts).collect()
     }
@@ -312,6 +312,19 @@ impl Model {
         }
     }
 
+    /// XINFO CONSUMERS.
+    pub(super) fn consumers(&self, group: &Name) -> Option<Vec<ConsumerFacts>> {
+        let group = self.groups.get(group)?;
+        let held = |name| group.pending.values().filter(|held| held.consumer == Some(name)).count();
+        let consumer = |(name, active_ms): (&&'static str, &u64)| ConsumerFacts {
+            name: Name::from(*name),
+            pending: held(*name) as u64,
+            idle_ms: self.now_ms() - active_ms,
+            inactive_ms: None,
+        };
+        Some(group.consumers.iter().map(consumer).collect())
+    }
+
     pub(super) fn answer(&self, ask: &Ask) -> Answer {
         let pending = |group: &Name| self.groups.get(group).map(|group| &group.pending);
         match ask {
@@ -325,18 +338,10 @@ impl Model {
             }),
             Ask::Whole => {
                 let facts = self.facts(self.group_facts());
-                Answer::Whole(StreamFacts { last: facts.first.map(|_| facts.last_generated), ..facts })
+                let last = facts.first.map(|_| facts.last_generated);
+                Answer::Whole(Box::new(StreamFacts { last, ..facts }))
             }
-            Ask::Consumers { group } => self.groups.get(group).map_or(Answer::Gone, |group| {
-                let held = |name| group.pending.values().filter(|held| held.consumer == Some(name)).count();
-                let consumer = |(name, active_ms): (&&'static str, &u64)| ConsumerFacts {
-                    name: Name::from(*name),
-                    pending: held(*name) as u64,
-                    idle_ms: self.now_ms() - active_ms,
-                    inactive_ms: None,
-                };
-                Answer::Consumers(group.consumers.iter().map(consumer).collect())
-            }),
+            Ask::Consumers { group } => self.consumers(group).map_or(Answer::Gone, Answer::Consumers),
             Ask::Entries { after, until, at_most } => {
                 let found: Vec<_> =
                     self.above(*after).take_while(|id| id <= until).take(*at_most as usize).collect();

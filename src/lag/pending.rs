@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use crate::snapshot::facts::GroupFacts;
+use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
 use crate::snapshot::id::StreamId;
-use crate::snapshot::question::{ConsumerFacts, PendingEntry};
+use crate::snapshot::question::PendingEntry;
 
 /// It is asked for again after this time, or up to twice of it, whatever it looks like: the server's clock may
 /// have been set back, and with it the idle times.
@@ -51,7 +51,8 @@ impl SeenPending {
         let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
         let age = now.checked_sub(self.at);
-        group.wants_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
+        let shows_consumers = group.each_consumer != ConsumersReading::NotWanted;
+        shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
     }
 
     /// The oldest pending entry, if it must still be the same. `consumers` were read within `uncertainty` after
@@ -94,7 +95,7 @@ mod tests {
             pending,
             last_delivered: StreamId::new(1, 0),
             entries_read: Some(1),
-            wants_consumers: true,
+            each_consumer: ConsumersReading::Open,
         }
     }
 
@@ -144,6 +145,7 @@ mod tests {
 
     #[test]
     fn without_consumers_to_look_at_it_is_asked_for() {
-        assert!(!seen().may_hold(&GroupFacts { wants_consumers: false, ..group(4) }, ASKED));
+        let without = GroupFacts { each_consumer: ConsumersReading::NotWanted, ..group(4) };
+        assert!(!seen().may_hold(&without, ASKED));
     }
 }

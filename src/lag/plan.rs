@@ -1,18 +1,19 @@
 //! What is to be asked next.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use crate::lag::audit;
 use crate::lag::inquiry::{Inquiry, OpenStream, Purpose};
-use crate::lag::pending::SeenPending;
 use crate::lag::settle::MAX_ORPHANS;
-use crate::snapshot::facts::GroupFacts;
+use crate::snapshot::facts::ConsumersReading;
 use crate::snapshot::id::StreamId;
 use crate::snapshot::question::{Ask, Question};
 
 /// Expected size of a reply that names one pending entry or one consumer, in bytes.
 const LINE_BYTES: u64 = 150;
+/// About so many questions in a round: each, and its answer, takes some hundred bytes. Small in tests, so that
+/// every poll has several rounds.
+const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
 /// Most consumers of a stream for which all of it is read at once: about 2 ms of the server's time.
 const MAX_WHOLE_CONSUMERS: u64 = 5_000;
 
@@ -24,29 +25,15 @@ pub(super) struct Planned {
     pub(super) question: Question,
 }
 
-/// The questions of the next round. The first round asks nearly all of them; the rest depends on answers.
+/// The questions of the next round, a bounded number of them. The first rounds ask nearly all; the rest depends
+/// on answers.
 pub(super) fn next_round(inquiry: &mut Inquiry<'_>) -> Vec<Planned> {
     let mut plan = Plan(Vec::new());
-    if inquiry.round == 0 {
-        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
-            plan.ask_for_consumers(at, stream);
-            plan.ask_for_oldest_pending(at, stream, SeenPending::may_hold);
-        }
-        plan.ask_for_audits(inquiry);
-    } else {
-        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
-            // The consumers have not shown that it is still the same.
-            plan.ask_for_oldest_pending(at, stream, |_, _, _| false);
-            plan.ask_for_orphans(at, stream);
-        }
-    }
+    plan.ask_about_groups(inquiry);
+    plan.ask_for_audits(inquiry);
     plan.ask_for_walks(inquiry);
     plan.ask_for_next_entries(inquiry);
-    // While lags of a stream are still being counted, what was lost of it cannot be told for all groups.
-    let counting: HashSet<_> = plan.0.iter().filter_map(walks_from).map(|(at, _)| at).collect();
-    for (at, stream) in inquiry.streams.iter_mut().enumerate().filter(|(at, _)| !counting.contains(at)) {
-        plan.ask_for_losses(at, stream);
-    }
+    plan.ask_for_losses(inquiry);
     plan.0
 }
 
@@ -58,31 +45,47 @@ impl Plan {
         self.0.push(Planned { stream: at, purpose, question });
     }
 
-    fn ask_for_consumers(&mut self, at: usize, stream: &OpenStream<'_>) {
-        for (number, group) in stream.facts.groups.iter().enumerate() {
-            if group.wants_consumers && group.consumers > 0 {
-                let ask = Ask::Consumers { group: group.name.clone() };
-                self.ask(at, stream, Purpose::Consumers(number), ask, group.consumers * LINE_BYTES);
+    /// What is left over then is asked in the next round.
+    fn is_full(&self) -> bool {
+        self.0.len() >= ROUND
+    }
+
+    fn ask_about_groups(&mut self, inquiry: &mut Inquiry<'_>) {
+        let round = inquiry.round;
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            if self.is_full() {
+                return;
             }
+            self.ask_for_consumers(at, stream, round);
+            self.ask_for_oldest_pending(at, stream, round);
+            self.ask_for_orphans(at, stream);
         }
     }
 
-    /// The oldest pending entry of each group that has one, unless what is remembered of it will do.
-    fn ask_for_oldest_pending(
-        &mut self,
-        at: usize,
-        stream: &mut OpenStream<'_>,
-        will_do: impl Fn(&SeenPending, &GroupFacts, Duration) -> bool,
-    ) {
+    fn ask_for_consumers(&mut self, at: usize, stream: &mut OpenStream<'_>, round: u32) {
         for (number, group) in stream.facts.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let is_known =
-                group.pending == 0 || open.oldest_pending.is_some() || open.oldest_pending_was_asked;
-            let seen = open.memory.pending;
-            if is_known || seen.is_some_and(|seen| will_do(&seen, group, stream.facts.time)) {
+            let is_open = group.each_consumer == ConsumersReading::Open && group.consumers > 0;
+            if !is_open || open.consumers_asked_in.is_some() {
                 continue;
             }
-            open.oldest_pending_was_asked = true;
+            open.consumers_asked_in = Some(round);
+            let ask = Ask::Consumers { group: group.name.clone() };
+            self.ask(at, stream, Purpose::Consumers(number), ask, group.consumers * LINE_BYTES);
+        }
+    }
+
+    /// The oldest pending entry of each group that has one; where the consumers asked for in this round may show
+    /// that it is still the same, in the next.
+    fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut OpenStream<'_>, round: u32) {
+        for (number, group) in stream.facts.groups.iter().enumerate() {
+            let open = &mut stream.groups[number];
+            let seen = open.memory.pending.filter(|_| open.consumers_asked_in == Some(round));
+            let may_be_shown = seen.is_some_and(|seen| seen.may_hold(group, stream.facts.time));
+            let is_known = group.pending == 0 || open.oldest_pending.is_some();
+            if is_known || may_be_shown || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
+                continue;
+            }
             let ask = Ask::OldestPending { group: group.name.clone() };
             self.ask(at, stream, Purpose::OldestPending(number), ask, LINE_BYTES);
         }
@@ -125,7 +128,11 @@ impl Plan {
         for (served, (at, (start, after, until))) in sooner.iter().chain(later).enumerate() {
             let stream = &inquiry.streams[*at];
             let entry_bytes = stream.facts.entry_bytes;
-            let Some(at_most) = inquiry.budget.take_chunk(share.max(1), entry_bytes) else {
+            let chunk = match self.is_full() {
+                true => None,
+                false => inquiry.budget.take_chunk(share.max(1), entry_bytes),
+            };
+            let Some(at_most) = chunk else {
                 inquiry.memory.turn = turn + served;
                 return;
             };
@@ -139,6 +146,9 @@ impl Plan {
     fn ask_for_next_entries(&mut self, inquiry: &mut Inquiry<'_>) {
         let walked_from: HashSet<_> = self.0.iter().filter_map(walks_from).collect();
         for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            if self.is_full() {
+                return;
+            }
             for place in stream.facts.groups.iter().map(|group| group.last_delivered) {
                 if stream.lag(place) == Some(0) || stream.next_entry(place).is_some() {
                     continue;
@@ -157,6 +167,9 @@ impl Plan {
 
     /// What was counted longest ago is counted again, one stretch of a stream at a time.
     fn ask_for_audits(&mut self, inquiry: &mut Inquiry<'_>) {
+        if self.is_full() || std::mem::replace(&mut inquiry.audits_were_asked, true) {
+            return;
+        }
         let mut all: Vec<_> = inquiry
             .streams
             .iter()
@@ -177,7 +190,21 @@ impl Plan {
         }
     }
 
-    fn ask_for_losses(&mut self, at: usize, stream: &mut OpenStream<'_>) {
+    /// Whether entries were really lost, where it seems so. While lags of a stream are still being counted, that
+    /// cannot be told for all of its groups.
+    fn ask_for_losses(&mut self, inquiry: &mut Inquiry<'_>) {
+        let counting: HashSet<_> = self.0.iter().filter_map(walks_from).map(|(at, _)| at).collect();
+        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+            if self.is_full() {
+                return;
+            }
+            if !counting.contains(&at) {
+                self.ask_for_loss(at, stream);
+            }
+        }
+    }
+
+    fn ask_for_loss(&mut self, at: usize, stream: &mut OpenStream<'_>) {
         let consumers: u64 = stream.facts.groups.iter().map(|group| group.consumers).sum();
         if stream.loss_was_asked || consumers > MAX_WHOLE_CONSUMERS || !stream.seems_to_have_lost() {
             return;

@@ -95,7 +95,7 @@ fn answer(
         Ask::PendingBelow { .. } => decode::length(reply).map(Answer::PendingBelow),
         Ask::Consumers { .. } => decode::xinfo_consumers(reply, names).map(Answer::Consumers),
         Ask::Entries { .. } => decode::xrange(reply).map(Answer::Entries),
-        Ask::Whole => decode::xinfo_stream_full(reply).map(Answer::Whole),
+        Ask::Whole => decode::xinfo_stream_full(reply).map(|facts| Answer::Whole(Box::new(facts))),
     };
     decoded.or_else(|_| {
         metrics.count_errors(KeyError::Protocol.reason(), 1);

@@ -1,6 +1,7 @@
 //! The streams of a target that are polled, and what is known of each from poll to poll.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::config::{StreamRule, Target};
 use crate::poller::error::KeyError;
@@ -24,6 +25,8 @@ pub(super) struct Watched {
     pub(super) problem: Option<KeyError>,
     /// The groups that were reported last, in the order of their names.
     pub(super) groups: Vec<Name>,
+    /// Those of them whose consumers are read along with the stream.
+    pub(super) groups_with_consumers: Arc<[Name]>,
     /// Whether any limit cut its groups or consumers last; logged when it changes.
     pub(super) left_out: LeftOut,
 }
@@ -151,6 +154,7 @@ impl Catalogue {
                     last_read: 0,
                     problem: None,
                     groups: Vec::new(),
+                    groups_with_consumers: Arc::default(),
                     left_out: LeftOut::default(),
                 },
             );

@@ -10,10 +10,10 @@ use std::vec;
 use redis::Value;
 
 use crate::poller::names::Names;
-use crate::snapshot::facts::{GroupFacts, RadixTree, StreamFacts};
+use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
-use crate::snapshot::question::{ConsumerFacts, Entries, PendingEntry};
+use crate::snapshot::question::{Entries, PendingEntry};
 
 /// What is wrong with a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,7 +171,7 @@ fn full_group(reply: Value) -> Decoded<GroupFacts> {
         pending: 0,
         last_delivered,
         entries_read,
-        wants_consumers: false,
+        each_consumer: ConsumersReading::NotWanted,
     })
 }
 

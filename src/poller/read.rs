@@ -1,7 +1,10 @@
-//! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due.
+//! Reading: TIME, and XINFO GROUPS then XINFO STREAM of every stream that is due, and XINFO CONSUMERS of the
+//! groups that it had before: while the server has the stream in its processor's cache, that costs it less.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use std::vec;
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
@@ -13,11 +16,14 @@ use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode::{self, XinfoGroup};
 use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{batches, command, exchange};
+use crate::poller::names::Names;
 use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::{Command, Reason};
-use crate::snapshot::facts::{Outcome, StreamFacts, StreamReading};
+use crate::snapshot::facts::{
+    ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
+};
 use crate::snapshot::name::Name;
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
@@ -26,6 +32,8 @@ const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;
 const STREAM_BYTES: u64 = 300;
 /// Size of the reply about one group.
 const GROUP_BYTES: u64 = 150;
+/// Size of the reply about one consumer.
+const CONSUMER_BYTES: u64 = 110;
 
 /// What reading needs to know and may change.
 pub(super) struct Reading<'a> {
@@ -33,6 +41,7 @@ pub(super) struct Reading<'a> {
     pub(super) target: &'a Target,
     pub(super) catalogue: &'a mut Catalogue,
     pub(super) metrics: &'a TargetMetrics,
+    pub(super) names: &'a mut Names,
     /// Whether the node's word on consumers can be trusted: a replica's cannot.
     pub(super) has_true_consumers: bool,
     pub(super) poll_number: u64,
@@ -55,7 +64,7 @@ pub(super) struct Read {
 pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
     let Reading { node, deadline, metrics, .. } = reading;
     let watched = &reading.catalogue.watched;
-    let keys: Vec<_> = due.iter().map(|&at| watched[at].key.clone()).collect();
+    let asked: Vec<_> = due.iter().map(|&at| Asked::of(&watched[at])).collect();
     let expected =
         due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
     let batches = batches(expected);
@@ -72,15 +81,16 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
             // Streams that were never read come first, a few at a time; should their entries turn out to be
             // large, the rest of them waits for the next poll.
             let is_spent = is_unknown[batch.start] && payload_bytes.load(Relaxed) >= payload_left;
-            (!is_spent).then(|| pipeline(&keys[batch], metrics))
+            (!is_spent).then(|| pipeline(&asked[batch], metrics))
         },
         |batch, replies| {
             let mut replies = replies.into_iter();
             let time = node_time(replies.next(), &node.address, metrics)?;
-            for &at in &due[batch] {
+            for (&at, asked) in due[batch.clone()].iter().zip(&asked[batch]) {
                 let said = facts(replies.next(), replies.next(), &node.address, time)?;
+                let consumers = reading.consumers(asked, &mut replies)?;
                 payload_bytes.fetch_add(said.as_ref().map_or(0, |said| said.payload_bytes), Relaxed);
-                outcomes[at] = reading.take(at, said);
+                outcomes[at] = reading.take(at, said, consumers);
             }
             Ok(())
         },
@@ -91,16 +101,33 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
     Read { streams, payload_bytes: payload_bytes.into_inner(), cut_off_by: ended.err() }
 }
 
-fn pipeline(keys: &[Name], metrics: &TargetMetrics) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(1 + 2 * keys.len());
+/// A stream that is read, and groups of it whose consumers are read along.
+struct Asked {
+    key: Name,
+    groups: Arc<[Name]>,
+}
+
+impl Asked {
+    fn of(watched: &Watched) -> Self {
+        Self { key: watched.key.clone(), groups: Arc::clone(&watched.groups_with_consumers) }
+    }
+}
+
+fn pipeline(streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
+    let groups: usize = streams.iter().map(|asked| asked.groups.len()).sum();
+    let mut pipeline = Pipeline::with_capacity(1 + 2 * streams.len() + groups);
     pipeline.cmd("TIME");
-    for key in keys {
+    for Asked { key, groups } in streams {
         pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
         pipeline.add_command(command([b"XINFO", b"STREAM", key.as_bytes()]));
+        for group in groups.iter() {
+            pipeline.add_command(command([b"XINFO", b"CONSUMERS", key.as_bytes(), group.as_bytes()]));
+        }
     }
     metrics.count_commands(Command::Time, 1);
-    metrics.count_commands(Command::XinfoGroups, keys.len() as u64);
-    metrics.count_commands(Command::XinfoStream, keys.len() as u64);
+    metrics.count_commands(Command::XinfoGroups, streams.len() as u64);
+    metrics.count_commands(Command::XinfoStream, streams.len() as u64);
+    metrics.count_commands(Command::XinfoConsumers, groups as u64);
     pipeline
 }
 
@@ -121,9 +148,35 @@ struct Said {
 }
 
 impl Reading<'_> {
+    /// The consumers that were read along, by group; without the groups of which there is no word: they are
+    /// gone, or have to be asked for.
+    fn consumers(
+        &mut self,
+        asked: &Asked,
+        replies: &mut vec::IntoIter<Value>,
+    ) -> Result<Vec<(Name, Vec<ConsumerFacts>)>, PollError> {
+        let mut consumers = Vec::with_capacity(asked.groups.len());
+        for group in asked.groups.iter() {
+            match replies.next().unwrap_or_default() {
+                // What it says of the group alone is said again when it is asked for.
+                Value::ServerError(error) => drop(concern(&self.node.address, &error)?),
+                reply => {
+                    let found = decode::xinfo_consumers(reply, self.names).ok();
+                    consumers.extend(found.map(|found| (group.clone(), found)));
+                }
+            }
+        }
+        Ok(consumers)
+    }
+
     /// Takes what was said of the stream at `at`: what it means for the snapshot, and which groups that the
     /// configuration names are missing.
-    fn take(&mut self, at: usize, said: Result<Said, KeyError>) -> (Outcome, Vec<Name>) {
+    fn take(
+        &mut self,
+        at: usize,
+        said: Result<Said, KeyError>,
+        consumers: Vec<(Name, Vec<ConsumerFacts>)>,
+    ) -> (Outcome, Vec<Name>) {
         let Catalogue { watched, rules, .. } = &mut *self.catalogue;
         let watched = &mut watched[at];
         let rule = &rules[watched.rule.0];
@@ -132,11 +185,20 @@ impl Reading<'_> {
             Ok(Said { facts, groups, payload_bytes }) => {
                 let wants_consumers = self.has_true_consumers && rule.consumers;
                 let limits = &self.target.limits;
-                let selection = selection::select(rule, limits, wants_consumers, &watched.groups, groups);
+                let mut selection = selection::select(rule, limits, wants_consumers, &watched.groups, groups);
+                for (group, consumers) in consumers {
+                    selection.add_consumers(&group, consumers);
+                }
                 note_groups(watched, &selection, &self.target.name);
                 note_problem(watched, None, self.metrics, &self.target.name);
                 self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
-                let total = STREAM_BYTES + payload_bytes + GROUP_BYTES * facts.group_count;
+                let wanted = |group: &&GroupFacts| group.each_consumer != ConsumersReading::NotWanted;
+                let read_along: u64 =
+                    selection.groups.iter().filter(wanted).map(|group| group.consumers).sum();
+                let total = STREAM_BYTES
+                    + payload_bytes
+                    + GROUP_BYTES * facts.group_count
+                    + CONSUMER_BYTES * read_along;
                 watched.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
                 (Outcome::Read(StreamFacts { groups: selection.groups, ..facts }), selection.missing)
             }
@@ -219,6 +281,24 @@ fn note_groups(watched: &mut Watched, selection: &Selection, target_name: &str) 
         && watched.groups.iter().zip(&selection.groups).all(|(shown, group)| *shown == group.name);
     if !is_same {
         watched.groups = selection.groups.iter().map(|group| group.name.clone()).collect();
+    }
+    note_groups_with_consumers(watched, selection);
+}
+
+/// Whose consumers are read along in the next poll. Where that was of no use, because the server refuses it,
+/// they are asked for alone, for a poll.
+fn note_groups_with_consumers(watched: &mut Watched, selection: &Selection) {
+    let asked = &watched.groups_with_consumers;
+    let with_consumers = || {
+        let groups = selection.groups.iter().filter(|group| match group.each_consumer {
+            ConsumersReading::NotWanted => false,
+            ConsumersReading::Open => group.consumers > 0 && asked.binary_search(&group.name).is_err(),
+            ConsumersReading::Read(_) => group.consumers > 0,
+        });
+        groups.map(|group| &group.name)
+    };
+    if !asked.iter().eq(with_consumers()) {
+        watched.groups_with_consumers = with_consumers().cloned().collect();
     }
 }
 

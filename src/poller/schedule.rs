@@ -65,6 +65,8 @@ impl PayloadBudget {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::poller::catalogue::{LeftOut, ReplyBytes};
     use crate::poller::selection::RuleIndex;
@@ -79,6 +81,7 @@ mod tests {
             last_read: 0,
             problem: None,
             groups: Vec::new(),
+            groups_with_consumers: Arc::default(),
             left_out: LeftOut::default(),
         };
         payloads.iter().enumerate().map(stream).collect()

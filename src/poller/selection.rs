@@ -3,7 +3,7 @@
 use crate::config::{Limits, StreamRule};
 use crate::poller::catalogue::LeftOut;
 use crate::poller::decode::XinfoGroup;
-use crate::snapshot::facts::GroupFacts;
+use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
 use crate::snapshot::name::Name;
 
 /// Position of an item in `targets[].streams`.
@@ -25,6 +25,17 @@ pub(super) struct Selection {
     pub(super) missing: Vec<Name>,
     /// What the limits leave out.
     pub(super) left_out: LeftOut,
+}
+
+impl Selection {
+    /// Adds the consumers of a group to what is reported of it, if it is reported.
+    pub(super) fn add_consumers(&mut self, group: &Name, consumers: Vec<ConsumerFacts>) {
+        let Ok(at) = self.groups.binary_search_by(|other| other.name.cmp(group)) else { return };
+        let each_consumer = &mut self.groups[at].each_consumer;
+        if *each_consumer == ConsumersReading::Open {
+            *each_consumer = ConsumersReading::Read(consumers);
+        }
+    }
 }
 
 /// Selects from the groups that a stream has. `shown` are the names reported last, in order: past the limit
@@ -53,7 +64,11 @@ pub(super) fn select(
             if wants_consumers && too_many {
                 left_out.consumers += usize::try_from(group.consumers).unwrap_or(usize::MAX);
             }
-            facts(rule, wants_consumers && !too_many, shown, group)
+            let each_consumer = match wants_consumers && !too_many {
+                true => ConsumersReading::Open,
+                false => ConsumersReading::NotWanted,
+            };
+            facts(rule, each_consumer, shown, group)
         })
         .collect();
     Selection { groups, missing, left_out }
@@ -75,7 +90,12 @@ fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
     missing
 }
 
-fn facts(rule: &StreamRule, wants_consumers: bool, shown: &[Name], group: XinfoGroup) -> GroupFacts {
+fn facts(
+    rule: &StreamRule,
+    each_consumer: ConsumersReading,
+    shown: &[Name],
+    group: XinfoGroup,
+) -> GroupFacts {
     let named = rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|name| *name == *group.name);
     // The name of the last poll serves again: one allocation for as long as the group lives.
     let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
@@ -86,7 +106,7 @@ fn facts(rule: &StreamRule, wants_consumers: bool, shown: &[Name], group: XinfoG
         pending: group.pending,
         last_delivered: group.last_delivered,
         entries_read: group.entries_read,
-        wants_consumers,
+        each_consumer,
     }
 }
 
@@ -157,7 +177,8 @@ mod tests {
         let group = |name: &str, consumers| XinfoGroup { name: name.into(), consumers, ..Default::default() };
         let found = vec![group("a", 2), group("b", 3)];
         let selection = select(&rule(&["*"], &[]), &limits, true, &[], found);
-        let wants: Vec<_> = selection.groups.iter().map(|group| group.wants_consumers).collect();
-        assert_eq!((wants, selection.left_out.consumers), (vec![true, false], 3));
+        let readings: Vec<_> = selection.groups.iter().map(|group| group.each_consumer.clone()).collect();
+        assert_eq!(readings, [ConsumersReading::Open, ConsumersReading::NotWanted]);
+        assert_eq!(selection.left_out.consumers, 3);
     }
 }

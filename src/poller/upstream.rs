@@ -190,6 +190,7 @@ impl Upstream {
             target: &self.target,
             catalogue: &mut self.catalogue,
             metrics: &self.metrics,
+            names: &mut self.names,
             has_true_consumers: !is_replica && self.target.role != Role::Replica,
             poll_number: self.polls,
             payload_left: self.payload.left(),

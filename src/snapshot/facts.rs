@@ -110,6 +110,30 @@ pub struct GroupFacts {
     pub last_delivered: StreamId,
     /// entries-read. `None` before server 7.0, and where the server does not know it.
     pub entries_read: Option<u64>,
-    /// Whether the consumers themselves are to be asked for.
-    pub wants_consumers: bool,
+    /// The consumers themselves.
+    pub each_consumer: ConsumersReading,
+}
+
+/// Whether the consumers of a group were read along with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumersReading {
+    /// They are not to be known: the configuration, a limit, or a node whose word on them is not true.
+    NotWanted,
+    /// They are to be asked for.
+    Open,
+    /// They were read, **just after** XINFO STREAM: the group was known from the poll before.
+    Read(Vec<ConsumerFacts>),
+}
+
+/// A consumer as XINFO CONSUMERS showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerFacts {
+    /// Name of the consumer.
+    pub name: Name,
+    /// Entries delivered to it and not acknowledged.
+    pub pending: u64,
+    /// Milliseconds since its last attempt to read; before server 7.2 since its last success.
+    pub idle_ms: u64,
+    /// Milliseconds since it last got an entry. `None` before server 7.2, and if it never did.
+    pub inactive_ms: Option<u64>,
 }

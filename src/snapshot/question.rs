@@ -1,6 +1,6 @@
 //! What the pure code asks once it has seen the facts, and what it is told.
 
-use crate::snapshot::facts::StreamFacts;
+use crate::snapshot::facts::{ConsumerFacts, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 
@@ -73,7 +73,7 @@ pub enum Answer {
     Entries(Entries),
     /// To [`Ask::Whole`]. It does not tell the last entry: that is there only where it has to be, at
     /// last-generated-id. Of the groups it tells where they stand and what they have read.
-    Whole(StreamFacts),
+    Whole(Box<StreamFacts>),
     /// The stream or the group is not there any more.
     Gone,
     /// Nothing: refused, unreadable or cut off by the deadline.
@@ -89,19 +89,6 @@ pub struct PendingEntry {
     pub idle_ms: Option<u64>,
     /// How often it was delivered.
     pub deliveries: u64,
-}
-
-/// A consumer as XINFO CONSUMERS showed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerFacts {
-    /// Name of the consumer.
-    pub name: Name,
-    /// Entries delivered to it and not acknowledged.
-    pub pending: u64,
-    /// Milliseconds since its last attempt to read; before server 7.2 since its last success.
-    pub idle_ms: u64,
-    /// Milliseconds since it last got an entry. `None` before server 7.2, and if it never did.
-    pub inactive_ms: Option<u64>,
 }
 
 /// A run of entries as XRANGE showed them, without their payload.
