@@ -83,12 +83,37 @@ async fn what_is_asked_for_wrongly_exits_2() {
         ("serve", &["--redis-url", "redis://cache", "--config", "a"], "expected one of them"),
         ("check", &["--redis-url"], "a value is required"),
         ("consume", &["--redis-url", "redis://127.0.0.1:1"], "--stream"),
-        ("produce", &["--redis-url", "rediss", "--stream", "s"], "redis URL"),
+        ("produce", &["--redis-url", "rediss", "--stream", "s"], "--redis-url: not a URL"),
         ("no-such-command", &[], "unrecognized subcommand 'no-such-command'"),
     ] {
         let finished = Streamgauge::command(command).args(args).run().await;
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {args:?}");
         assert!(finished.stderr.contains(said), "{command} {args:?}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_said_in_the_same_words_by_every_command() {
+    let form = "expected redis://[user[:password]@]host[:port][/db]";
+    let stream = ["--stream", "s"];
+    let group = ["--stream", "s", "--group", "g"];
+    for (command, others) in [("serve", &[][..]), ("check", &[]), ("consume", &group), ("produce", &stream)] {
+        for (url, said) in [
+            ("redis://hunter2%40cache", format!("the host is not a name or an address; {form}")),
+            ("rediss://:hunter2@cache", format!("rediss:// (TLS) is not supported yet; {form}")),
+            ("unix:///hunter2", format!("unix:// (a unix socket) is not supported yet; {form}")),
+            ("redis://hunter2@cache", "a user without a password; expected a password too".to_owned()),
+            ("valkey://:hunter2@cache", format!("not a redis:// URL; {form}")),
+        ] {
+            let finished = Streamgauge::command(command).args(["--redis-url", url]).args(others).run().await;
+            assert_end(&finished, 2, "", &format!("--redis-url: {said}\n"));
+            let finished = Streamgauge::command(command).args(others).env("REDIS_URL", url).run().await;
+            assert_end(&finished, 2, "", &format!("REDIS_URL: {said}\n"));
+        }
+        let twice = ["--redis-url", "redis://me:hunter2@cache", "--redis-username", "me"];
+        let finished = Streamgauge::command(command).args(twice).args(others).run().await;
+        let said = "--redis-username: --redis-url has credentials too; expected them in one place\n";
+        assert_end(&finished, 2, "", said);
     }
 }
 

@@ -14,8 +14,10 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
-use crate::config::{Address, Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
+use crate::config::{Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
 use crate::glob::Glob;
+use crate::secret::quotable;
+use crate::server_url::Address;
 use crate::shutdown::Shutdown;
 use crate::workload::consume::{self, Membership};
 use crate::workload::endpoint::Endpoint;
@@ -148,7 +150,10 @@ fn member(endpoint: &Endpoint, group: &str, work_time: Duration) -> Membership {
 /// The address to listen on, found free: known in full before anything is started, port 0 included.
 fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
     let address: SocketAddr = listen.parse().map_err(|_| {
-        UsageError(format!("--listen {listen}: expected an address and a port, as in 127.0.0.1:10121"))
+        UsageError(format!(
+            "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
+            quotable(listen)
+        ))
     })?;
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     Ok(listener.local_addr()?)

@@ -12,12 +12,13 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Address, Role, Target};
+use crate::config::{Role, Target};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::server_url::Address;
 use crate::snapshot::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
