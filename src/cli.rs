@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod misuse;
+
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
 First steps:

@@ -118,6 +118,53 @@ async fn a_wrong_url_is_said_in_the_same_words_by_every_command() {
 }
 
 #[tokio::test]
+async fn a_url_in_a_wrong_place_is_not_shown() {
+    const URL: &str = "redis://:hunter2@cache";
+    let tip = "use --redis-url";
+    let unknown_flag = format!("--redis-ur={URL}");
+    for command in ["serve", "check", "consume", "produce", "demo", "healthcheck"] {
+        for (argument, named, tip) in [
+            (URL, "unexpected argument 'redis://[hidden]' found", tip),
+            (":hunter2@cache", "unexpected argument '[hidden]' found", tip),
+            (&unknown_flag, "unexpected argument '--redis-ur", ""),
+        ] {
+            let finished = Streamgauge::command(command).args([argument]).run().await;
+            assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {argument}");
+            assert!(finished.stderr.contains(named) && finished.stderr.contains(tip), "{}", finished.stderr);
+            assert!(!finished.stderr.contains("hunter2"), "{command} {argument}: {}", finished.stderr);
+        }
+    }
+    let finished = Streamgauge::command(URL).run().await;
+    assert!(finished.stderr.contains("unrecognized subcommand 'redis://[hidden]'"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(tip) && !finished.stderr.contains("hunter2"), "{}", finished.stderr);
+
+    for (command, flag) in [
+        ("serve", "--config"),
+        ("serve", "--interval"),
+        ("check", "--log-level"),
+        ("produce", "--count"),
+        ("produce", "--rate"),
+        ("consume", "--batch"),
+        ("consume", "--work-time"),
+        ("consume", "--redis-password-file"),
+        ("demo", "--listen"),
+        ("demo", "--redis-server"),
+        ("healthcheck", "--listen"),
+    ] {
+        let others: &[&str] = match command {
+            "serve" if flag != "--config" => &["--redis-url", "redis://127.0.0.1:1"],
+            "produce" => &["--stream", "s", "--redis-url", "redis://127.0.0.1:1"],
+            "consume" => &["--stream", "s", "--group", "g", "--redis-url", "redis://127.0.0.1:1"],
+            _ => &[],
+        };
+        let finished = Streamgauge::command(command).args([flag, URL]).args(others).run().await;
+        assert_ne!(finished.code, Some(0), "{command} {flag}");
+        assert!(finished.stderr.contains("redis://[hidden]"), "{command} {flag}: {}", finished.stderr);
+        assert!(!finished.stderr.contains("hunter2"), "{command} {flag}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_standard_output() {
     for command in ["serve", "check", "consume", "produce", "demo"] {
         let finished = Streamgauge::command(command)
