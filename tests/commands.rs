@@ -84,6 +84,19 @@ async fn what_is_asked_for_wrongly_exits_2() {
         ("check", &["--redis-url"], "a value is required"),
         ("consume", &["--redis-url", "redis://127.0.0.1:1"], "--stream"),
         ("produce", &["--redis-url", "rediss", "--stream", "s"], "--redis-url: not a URL"),
+        ("produce", &["--redis-url", "redis://127.0.0.1:1"], "--stream <KEY>"),
+        ("produce", &["--stream", "s", "--maxlen", "1", "--max-age", "1s"], "cannot be used with"),
+        ("produce", &["--stream", "s", "--pattern", "square"], "possible values: steady, bursts, sine"),
+        (
+            "produce",
+            &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--stream", "s"],
+            "the stream s is named twice",
+        ),
+        (
+            "produce",
+            &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--rate", "0", "--pattern", "sine"],
+            "rate 0 has no pattern",
+        ),
         ("no-such-command", &[], "unrecognized subcommand 'no-such-command'"),
     ] {
         let finished = Streamgauge::command(command).args(args).run().await;

@@ -22,6 +22,7 @@ use crate::shutdown::Shutdown;
 use crate::workload::consume::{self, Membership};
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
+use crate::workload::produce::trim::{Precision, Trim};
 use crate::workload::produce::{self, Load};
 
 pub mod private_server;
@@ -104,14 +105,8 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
 /// The producer and the consumers.
 fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
     let endpoint = Endpoint::new(&server.url(), None, None)?;
-    let load = Load {
-        endpoint: endpoint.clone(),
-        stream: STREAM.into(),
-        rate: RATE,
-        count: None,
-        maxlen: Some(MAXLEN),
-        payload_bytes: 100,
-    };
+    let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
+    let load = Load { rate: RATE, trim, ..Load::new(endpoint.clone(), STREAM) };
     let mut cast = Cast::new();
     let stop = ending.requested();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
