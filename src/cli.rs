@@ -6,12 +6,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod misuse;
+
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
 First steps:
   streamgauge demo                                       see it at work on a private server
   streamgauge check --redis-url redis://localhost:6379   see what it finds on yours
   streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
+
+/// What help of `produce` ends with.
+const ENTRY: &str = "\
+An entry has two fields, n, its number from 1 over all streams, and payload:
+  n 1 payload xxxxxxxxxx
+Entries whose reply was lost with the connection are sent again under the same n.
+What was added is said at the end, on standard output.";
 
 /// Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is stuck.
 #[derive(Debug, Parser)]
@@ -90,7 +99,8 @@ pub enum Command {
     Check(Check),
     /// Read a stream as a consumer of a group: one JSON line per entry on standard output, then XACK.
     Consume(Consume),
-    /// Add made-up entries to a stream, to try things out.
+    /// Add made-up entries to one or more streams, to try things out.
+    #[command(after_help = ENTRY)]
     Produce(Produce),
     /// Everything at once on a private server of its own: a producer, three groups and the exporter.
     Demo(Demo),
@@ -199,21 +209,61 @@ pub struct Produce {
     /// The server.
     #[command(flatten)]
     pub server: Server,
-    /// Key of the stream; it is created if it is missing.
-    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
-    pub stream: String,
-    /// Entries per second; 0 is as fast as the server takes them.
+    /// Keys of the streams; entries go to them in turn.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_STREAM",
+        value_name = "KEY",
+        value_delimiter = '\n',
+        required = true,
+        help = "Key of a stream, created if it is missing; may be given several times (in the variable: one per \
+                line), and entries go to the streams in turn"
+    )]
+    pub stream: Vec<String>,
+    /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
     #[arg(long, env = "STREAMGAUGE_RATE", value_name = "N", default_value_t = 10.0)]
     pub rate: f64,
+    /// How the entries spread over time.
+    #[arg(long, env = "STREAMGAUGE_PATTERN", value_name = "PATTERN", default_value = "steady", value_enum)]
+    pub pattern: Pattern,
+    /// Period of the patterns bursts and sine.
+    #[arg(long, env = "STREAMGAUGE_PERIOD", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub period: Duration,
     /// Entries to add in all, then exit [default: until it is stopped].
     #[arg(long, env = "STREAMGAUGE_COUNT", value_name = "N")]
     pub count: Option<u64>,
-    /// Trim the stream to about this many entries (MAXLEN ~) [default: no trimming].
-    #[arg(long, env = "STREAMGAUGE_MAXLEN", value_name = "N")]
+    /// Trim each stream to this many entries (MAXLEN) [default: no trimming].
+    #[arg(long, env = "STREAMGAUGE_MAXLEN", value_name = "N", conflicts_with = "max_age")]
     pub maxlen: Option<u64>,
-    /// Size of each entry's payload in bytes.
+    /// Trim entries that are older, by the server's clock (MINID) [default: no trimming].
+    #[arg(long, env = "STREAMGAUGE_MAX_AGE", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub max_age: Option<Duration>,
+    /// How closely --maxlen or --max-age trim.
+    #[arg(long, env = "STREAMGAUGE_TRIM", value_name = "HOW", default_value = "about", value_enum)]
+    pub trim: TrimPrecision,
+    /// Size of the field payload in bytes.
     #[arg(long, env = "STREAMGAUGE_PAYLOAD_BYTES", value_name = "N", default_value_t = 100)]
     pub payload_bytes: usize,
+}
+
+/// How entries spread over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pattern {
+    /// The same all the time.
+    Steady,
+    /// Ten times the rate in the first tenth of each period, then nothing.
+    Bursts,
+    /// From nothing to twice the rate and back in each period.
+    Sine,
+}
+
+/// How closely a stream is trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TrimPrecision {
+    /// A node of entries at a time (~): cheap for the server, and some more entries stay.
+    About,
+    /// To the entry (=).
+    Exact,
 }
 
 /// `streamgauge demo`.

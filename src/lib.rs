@@ -30,19 +30,21 @@
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
 //! | `main.rs` | parses arguments, starts logging, runs the command, maps its error to an exit code | [`cli`], [`commands`], [`logging`], [`shutdown`] |
-//! | [`cli`] | the command line's types | clap |
+//! | [`cli`] | the command line's types, and its errors without secrets | clap, `secret` |
 //! | [`commands`] | composition roots, one per subcommand | every room |
-//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob` |
+//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob`, `secret`, `server_url` |
+//! | [`secret`] | what is never shown, and what of a wrong argument may be quoted | std |
+//! | [`server_url`] | the one way to read a server's URL | url, `secret` |
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
 //! | [`lag`] | what it means: plan, derive, marks, ages, report | `snapshot` |
 //! | [`exposition`] | the report as Prometheus text | `lag`, `snapshot` |
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
-//! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `self_metrics` and its section of `config` |
+//! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
 //! | [`page`] | the landing page | std |
-//! | [`workload`] | the reference consumer and the load generator | redis, tokio; no room of the monitor |
+//! | [`workload`] | the reference consumer and the load generator | redis, tokio, `secret`, `server_url`; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |
 //! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
 //!
@@ -59,7 +61,9 @@ pub mod lag;
 pub mod logging;
 pub mod page;
 pub mod poller;
+pub mod secret;
 pub mod self_metrics;
+pub mod server_url;
 pub mod shutdown;
 pub mod snapshot;
 pub mod target;

@@ -1,10 +1,10 @@
 //! The program: parses the command line, starts logging, runs the command, maps its error to an exit code.
 
+use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
-use streamgauge::cli::{Cli, Command};
+use streamgauge::cli::{Command, misuse};
 use streamgauge::commands::{check, consume, demo, exit, healthcheck, produce, serve};
 use streamgauge::logging;
 use streamgauge::shutdown::Shutdown;
@@ -19,7 +19,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = misuse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
     logging::start(&cli.logging);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

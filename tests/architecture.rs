@@ -36,14 +36,16 @@ const HYPER: [&str; 3] = ["hyper", "hyper_util", "http_body_util"];
 const ROOMS: &[Room] = &[
     room("main", Rooms::All, Crates::AllBut(&["redis"])),
     room("lib", Rooms::All, Crates::AllBut(&["redis"])),
-    room("cli", Rooms::Only(&[]), Crates::Only(&["clap", "humantime"])),
+    room("cli", Rooms::Only(&["secret"]), Crates::Only(&["clap", "humantime"])),
     room("commands", Rooms::All, Crates::AllBut(&["redis"])),
     room("target", Rooms::All, Crates::AllBut(&["redis"])),
     room(
         "config",
-        Rooms::Only(&["glob", "alert"]),
+        Rooms::Only(&["glob", "alert", "secret", "server_url"]),
         Crates::AllBut(&["redis", "tokio", "prometheus", "socket2", "clap"]),
     ),
+    room("secret", Rooms::Only(&[]), Crates::Only(&[])),
+    room("server_url", Rooms::Only(&["secret"]), Crates::Only(&["percent_encoding", "thiserror", "url"])),
     room("glob", Rooms::Only(&[]), Crates::Only(&[])),
     room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
@@ -62,7 +64,7 @@ const ROOMS: &[Room] = &[
     room("self_metrics", Rooms::Only(&[]), Crates::Only(&["prometheus"])),
     room(
         "poller",
-        Rooms::Only(&["snapshot", "glob", "self_metrics", "config", "clock"]),
+        Rooms::Only(&["snapshot", "glob", "self_metrics", "server_url", "config", "clock"]),
         Crates::AllBut(&["prometheus", "serde_yaml", "clap"]),
     ),
     room(
@@ -75,7 +77,11 @@ const ROOMS: &[Room] = &[
         Rooms::Only(&["self_metrics", "shutdown"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
-    room("workload", Rooms::Only(&["shutdown"]), Crates::AllBut(&["prometheus", "serde_yaml", "clap"])),
+    room(
+        "workload",
+        Rooms::Only(&["shutdown", "secret", "server_url"]),
+        Crates::AllBut(&["prometheus", "serde_yaml", "clap"]),
+    ),
     room("shutdown", Rooms::Only(&[]), Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"])),
     room("logging", Rooms::Only(&["cli"]), Crates::AllBut(&["redis", "tokio", "prometheus", "serde_yaml"])),
 ];

@@ -83,12 +83,97 @@ async fn what_is_asked_for_wrongly_exits_2() {
         ("serve", &["--redis-url", "redis://cache", "--config", "a"], "expected one of them"),
         ("check", &["--redis-url"], "a value is required"),
         ("consume", &["--redis-url", "redis://127.0.0.1:1"], "--stream"),
-        ("produce", &["--redis-url", "rediss", "--stream", "s"], "redis URL"),
+        ("produce", &["--redis-url", "rediss", "--stream", "s"], "--redis-url: not a URL"),
+        ("produce", &["--redis-url", "redis://127.0.0.1:1"], "--stream <KEY>"),
+        ("produce", &["--stream", "s", "--maxlen", "1", "--max-age", "1s"], "cannot be used with"),
+        ("produce", &["--stream", "s", "--pattern", "square"], "possible values: steady, bursts, sine"),
+        (
+            "produce",
+            &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--stream", "s"],
+            "the stream s is named twice",
+        ),
+        (
+            "produce",
+            &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--rate", "0", "--pattern", "sine"],
+            "rate 0 has no pattern",
+        ),
         ("no-such-command", &[], "unrecognized subcommand 'no-such-command'"),
     ] {
         let finished = Streamgauge::command(command).args(args).run().await;
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {args:?}");
         assert!(finished.stderr.contains(said), "{command} {args:?}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_said_in_the_same_words_by_every_command() {
+    let form = "expected redis://[user[:password]@]host[:port][/db]";
+    let stream = ["--stream", "s"];
+    let group = ["--stream", "s", "--group", "g"];
+    for (command, others) in [("serve", &[][..]), ("check", &[]), ("consume", &group), ("produce", &stream)] {
+        for (url, said) in [
+            ("redis://hunter2%40cache", format!("the host is not a name or an address; {form}")),
+            ("rediss://:hunter2@cache", format!("rediss:// (TLS) is not supported yet; {form}")),
+            ("unix:///hunter2", format!("unix:// (a unix socket) is not supported yet; {form}")),
+            ("redis://hunter2@cache", "a user without a password; expected a password too".to_owned()),
+            ("valkey://:hunter2@cache", format!("not a redis:// URL; {form}")),
+        ] {
+            let finished = Streamgauge::command(command).args(["--redis-url", url]).args(others).run().await;
+            assert_end(&finished, 2, "", &format!("--redis-url: {said}\n"));
+            let finished = Streamgauge::command(command).args(others).env("REDIS_URL", url).run().await;
+            assert_end(&finished, 2, "", &format!("REDIS_URL: {said}\n"));
+        }
+        let twice = ["--redis-url", "redis://me:hunter2@cache", "--redis-username", "me"];
+        let finished = Streamgauge::command(command).args(twice).args(others).run().await;
+        let said = "--redis-username: --redis-url has credentials too; expected them in one place\n";
+        assert_end(&finished, 2, "", said);
+    }
+}
+
+#[tokio::test]
+async fn a_url_in_a_wrong_place_is_not_shown() {
+    const URL: &str = "redis://:hunter2@cache";
+    let tip = "use --redis-url";
+    let unknown_flag = format!("--redis-ur={URL}");
+    for command in ["serve", "check", "consume", "produce", "demo", "healthcheck"] {
+        for (argument, named, tip) in [
+            (URL, "unexpected argument 'redis://[hidden]' found", tip),
+            (":hunter2@cache", "unexpected argument '[hidden]' found", tip),
+            (&unknown_flag, "unexpected argument '--redis-ur", ""),
+        ] {
+            let finished = Streamgauge::command(command).args([argument]).run().await;
+            assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {argument}");
+            assert!(finished.stderr.contains(named) && finished.stderr.contains(tip), "{}", finished.stderr);
+            assert!(!finished.stderr.contains("hunter2"), "{command} {argument}: {}", finished.stderr);
+        }
+    }
+    let finished = Streamgauge::command(URL).run().await;
+    assert!(finished.stderr.contains("unrecognized subcommand 'redis://[hidden]'"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(tip) && !finished.stderr.contains("hunter2"), "{}", finished.stderr);
+
+    for (command, flag) in [
+        ("serve", "--config"),
+        ("serve", "--interval"),
+        ("check", "--log-level"),
+        ("produce", "--count"),
+        ("produce", "--rate"),
+        ("consume", "--batch"),
+        ("consume", "--work-time"),
+        ("consume", "--redis-password-file"),
+        ("demo", "--listen"),
+        ("demo", "--redis-server"),
+        ("healthcheck", "--listen"),
+    ] {
+        let others: &[&str] = match command {
+            "serve" if flag != "--config" => &["--redis-url", "redis://127.0.0.1:1"],
+            "produce" => &["--stream", "s", "--redis-url", "redis://127.0.0.1:1"],
+            "consume" => &["--stream", "s", "--group", "g", "--redis-url", "redis://127.0.0.1:1"],
+            _ => &[],
+        };
+        let finished = Streamgauge::command(command).args([flag, URL]).args(others).run().await;
+        assert_ne!(finished.code, Some(0), "{command} {flag}");
+        assert!(finished.stderr.contains("redis://[hidden]"), "{command} {flag}: {}", finished.stderr);
+        assert!(!finished.stderr.contains("hunter2"), "{command} {flag}: {}", finished.stderr);
     }
 }
 

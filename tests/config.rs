@@ -346,7 +346,7 @@ fn bad_addresses() {
     bad(
         "targets: [{url: 'rediss://cache'}, {url: }, {url: 1}]",
         &[
-            "targets[0].url: rediss:// is not supported yet; expected redis://[user[:password]@]host[:port][/db]",
+            "targets[0].url: rediss:// (TLS) is not supported yet; expected redis://[user[:password]@]host[:port][/db]",
             "targets[1].url: missing; expected redis://[user[:password]@]host[:port][/db]",
             "targets[2].url: found a number; expected text (put it in quotes)",
         ],

@@ -1,4 +1,4 @@
-//! The reference consumer and the load generator against a real server.
+//! The reference consumer against a real server, and the load generator where both are needed.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -43,14 +43,8 @@ async fn pending(connection: &mut MultiplexedConnection, group: &str) -> i64 {
 }
 
 fn load(server: &Server) -> Load {
-    Load {
-        endpoint: Endpoint::new(&server.url(), None, None).unwrap(),
-        stream: b"orders".to_vec(),
-        rate: 0.0,
-        count: Some(10),
-        maxlen: None,
-        payload_bytes: 10,
-    }
+    let endpoint = Endpoint::new(&server.url(), None, None).unwrap();
+    Load { rate: 0.0, count: Some(10), payload_bytes: 10, ..Load::new(endpoint, "orders") }
 }
 
 async fn produce(load: &Load) -> Produced {
@@ -267,43 +261,6 @@ async fn a_line_is_exact_and_bytes_that_are_not_text_are_escaped() {
         );
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_producer_adds_its_count_at_its_rate_and_trims() {
-    let server = server(&[]).await;
-    let mut connection = server.connection().await;
-
-    let paced = produce(&Load { rate: 200.0, count: Some(41), ..load(&server) }).await;
-    assert_eq!(paced.added, 41);
-    // The first is due at once, the last 40 intervals of 5 ms later, and none goes early.
-    assert!(paced.elapsed >= Duration::from_millis(200), "{:?}", paced.elapsed);
-    let last: Vec<(String, Vec<(String, String)>)> =
-        send(&mut connection, "XREVRANGE orders + - COUNT 1").await;
-    let fields = [("n", "41"), ("payload", "xxxxxxxxxx")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    assert_eq!(last[0].1, fields);
-
-    let trimmed = produce(&Load { count: Some(5_000), maxlen: Some(100), ..load(&server) }).await;
-    assert_eq!(trimmed.added, 5_000);
-    let length: usize = send(&mut connection, "XLEN orders").await;
-    // About 100: whole nodes of up to 100 entries go.
-    assert!((100..=300).contains(&length), "{length}");
-}
-
-#[tokio::test]
-async fn a_producer_without_a_count_ends_when_it_is_stopped() {
-    let server = server(&[]).await;
-    let mut connection = server.connection().await;
-    let endless = Load { count: None, rate: 1_000.0, ..load(&server) };
-    let (trigger, shutdown) = Shutdown::new();
-    let task = tokio::spawn(async move { produce::run(&endless, shutdown.requested()).await });
-    wait_until(DEADLINE, "entries arrive", async || {
-        send::<usize>(&mut connection, "XLEN orders").await >= 10
-    })
-    .await;
-    trigger.fire();
-    let produced = timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
-    assert_eq!(send::<u64>(&mut connection, "XLEN orders").await, produced.added);
 }
 
 #[tokio::test]

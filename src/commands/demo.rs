@@ -14,12 +14,15 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
-use crate::config::{Address, Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
+use crate::config::{Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
 use crate::glob::Glob;
+use crate::secret::quotable;
+use crate::server_url::Address;
 use crate::shutdown::Shutdown;
 use crate::workload::consume::{self, Membership};
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
+use crate::workload::produce::trim::{Precision, Trim};
 use crate::workload::produce::{self, Load};
 
 pub mod private_server;
@@ -102,14 +105,8 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
 /// The producer and the consumers.
 fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
     let endpoint = Endpoint::new(&server.url(), None, None)?;
-    let load = Load {
-        endpoint: endpoint.clone(),
-        stream: STREAM.into(),
-        rate: RATE,
-        count: None,
-        maxlen: Some(MAXLEN),
-        payload_bytes: 100,
-    };
+    let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
+    let load = Load { rate: RATE, trim, ..Load::new(endpoint.clone(), STREAM) };
     let mut cast = Cast::new();
     let stop = ending.requested();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
@@ -148,7 +145,10 @@ fn member(endpoint: &Endpoint, group: &str, work_time: Duration) -> Membership {
 /// The address to listen on, found free: known in full before anything is started, port 0 included.
 fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
     let address: SocketAddr = listen.parse().map_err(|_| {
-        UsageError(format!("--listen {listen}: expected an address and a port, as in 127.0.0.1:10121"))
+        UsageError(format!(
+            "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
+            quotable(listen)
+        ))
     })?;
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     Ok(listener.local_addr()?)

@@ -1,19 +1,22 @@
 //! The server that the flags (or `REDIS_URL`) name, for the commands that need just one.
 
-use std::env;
-
 use crate::cli;
 use crate::commands::exit::UsageError;
+use crate::commands::source;
+use crate::config::environment::{Environment, of_process};
+use crate::config::flags::{self, Flag, Overrides};
+use crate::config::{Password, Target};
+use crate::server_url::ServerUrl;
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
 
-/// Reads the flags; `REDIS_URL` where they hold no URL.
+/// Reads the flags as `serve` reads them; `REDIS_URL` where they hold no URL.
 ///
 /// # Errors
 ///
-/// A [`UsageError`] that says what to give.
+/// A usage error that says what to give, or all that is wrong in the flags.
 pub fn read(flags: &cli::Server) -> anyhow::Result<Endpoint> {
-    from(flags, env::var("REDIS_URL").ok().as_deref())
+    from(flags, &of_process)
 }
 
 /// An error of the workload, as the error of a command: those that the caller has to mend are usage errors.
@@ -26,17 +29,34 @@ pub fn classify(error: WorkloadError) -> anyhow::Error {
     }
 }
 
-fn from(flags: &cli::Server, redis_url: Option<&str>) -> anyhow::Result<Endpoint> {
-    let Some(url) = flags.redis_url.as_deref().or(redis_url).filter(|url| !url.is_empty()) else {
+fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<Endpoint> {
+    let fallback = || {
+        let text = environment("REDIS_URL").filter(|url| !url.is_empty())?;
+        Some(Flag { name: "REDIS_URL".to_owned(), text })
+    };
+    let Some(url) = source::url(given, environment).or_else(fallback) else {
         let text = "no server given: use --redis-url redis://host:port, or set REDIS_URL";
         return Err(UsageError(text.to_owned()).into());
     };
-    let file = flags.redis_password_file.clone();
-    Endpoint::new(url, flags.redis_username.as_deref(), file).map_err(classify)
+    let server = source::server(url, given, Vec::new(), environment);
+    let mut targets = flags::alone(&server, &Overrides::default())?.targets;
+    endpoint(targets.swap_remove(0)).map_err(classify)
+}
+
+fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
+    let Target { address, db, username, password, .. } = target;
+    let (password, password_file) = match password {
+        Some(Password::Text(secret)) => (Some(secret), None),
+        Some(Password::File(path)) => (None, Some(path)),
+        None => (None, None),
+    };
+    Endpoint::at(ServerUrl { address, db, username, password }, password_file)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn flags(redis_url: Option<&str>) -> cli::Server {
@@ -44,23 +64,59 @@ mod tests {
         cli::Server { redis_url, redis_username: None, redis_password_file: None }
     }
 
+    fn redis_url(value: &'static str) -> impl Fn(&str) -> Option<String> {
+        move |name| (name == "REDIS_URL").then(|| value.to_owned())
+    }
+
     #[test]
     fn the_flag_goes_before_the_variable() {
-        let both = from(&flags(Some("redis://flag")), Some("redis://variable")).unwrap();
+        let variable = redis_url("redis://variable");
+        let both = from(&flags(Some("redis://flag")), &variable).unwrap();
         assert_eq!(both.to_string(), "redis://flag:6379");
-        let variable = from(&flags(None), Some("redis://variable")).unwrap();
-        assert_eq!(variable.to_string(), "redis://variable:6379");
+        for absent in [None, Some("")] {
+            assert_eq!(from(&flags(absent), &variable).unwrap().to_string(), "redis://variable:6379");
+        }
     }
 
     #[test]
     fn no_server_is_a_usage_error_that_says_what_to_give() {
-        let error = from(&flags(None), None).unwrap_err();
-        assert!(error.is::<UsageError>());
-        assert_eq!(error.to_string(), "no server given: use --redis-url redis://host:port, or set REDIS_URL");
+        let nothing = |_: &str| None;
+        let empty = redis_url("");
+        for variable in [&nothing as &Environment<'_>, &empty] {
+            let error = from(&flags(None), variable).unwrap_err();
+            assert!(error.is::<UsageError>());
+            assert_eq!(
+                error.to_string(),
+                "no server given: use --redis-url redis://host:port, or set REDIS_URL"
+            );
+        }
     }
 
     #[test]
-    fn a_wrong_url_is_a_usage_error() {
-        assert!(from(&flags(Some("cache")), None).unwrap_err().is::<UsageError>());
+    fn what_is_wrong_is_said_as_serve_says_it_and_names_the_flag_or_the_variable() {
+        let form = "expected redis://[user[:password]@]host[:port][/db]";
+        let with_user = |url| cli::Server { redis_username: Some("me".to_owned()), ..flags(url) };
+        let no_file = PathBuf::from("/nowhere/password");
+        for (given, said) in [
+            (flags(Some("cache")), format!("--redis-url: not a URL; {form}")),
+            (flags(None), format!("REDIS_URL: unix:// (a unix socket) is not supported yet; {form}")),
+            (
+                with_user(Some("redis://:hunter2@cache")),
+                "--redis-username: --redis-url has credentials too; expected them in one place".to_owned(),
+            ),
+            (
+                with_user(Some("redis://cache")),
+                "--redis-username: a user without a password; expected a password too".to_owned(),
+            ),
+            (
+                cli::Server { redis_password_file: Some(no_file), ..flags(Some("redis://cache")) },
+                "--redis-password-file: cannot read /nowhere/password: No such file or directory \
+                 (os error 2); expected a readable file"
+                    .to_owned(),
+            ),
+        ] {
+            let error = from(&given, &redis_url("unix:///hunter2")).unwrap_err();
+            assert_eq!(error.to_string(), said);
+        }
     }
 }

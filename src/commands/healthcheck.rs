@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::cli;
 use crate::commands::exit::UsageError;
 use crate::http::listener::DEFAULT_PORT;
+use crate::secret::quotable;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -35,7 +36,10 @@ fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
         return Ok((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into());
     };
     let mut address: SocketAddr = listen.parse().map_err(|_| {
-        UsageError(format!("--listen {listen}: expected an address and a port, as in 127.0.0.1:10121"))
+        UsageError(format!(
+            "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
+            quotable(listen)
+        ))
     })?;
     if address.ip().is_unspecified() {
         let is_v4 = address.is_ipv4();

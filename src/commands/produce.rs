@@ -1,13 +1,20 @@
-//! `streamgauge produce`: the load generator, with one line of summary on standard output.
+//! `streamgauge produce`: the load generator, with a summary on standard output.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 
 use crate::cli;
 use crate::commands::endpoint;
 use crate::shutdown::Shutdown;
-use crate::workload::produce::{self, Load};
+use crate::workload::produce::pattern::Pattern;
+use crate::workload::produce::trim::{Precision, Trim};
+use crate::workload::produce::{self, Load, Produced};
+
+/// Below, the time between the first entry and the last says little of a rate, in seconds.
+const SHORTEST_FOR_A_RATE: f64 = 1.0;
 
 /// Adds entries until all are added or it is asked to end, and says how many there were.
 ///
@@ -15,17 +22,117 @@ use crate::workload::produce::{self, Load};
 ///
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
 pub async fn run(args: cli::Produce, shutdown: Shutdown) -> anyhow::Result<()> {
-    let stream = args.stream;
-    let load = Load {
+    let load = load(args)?;
+    let produced = produce::run(&load, shutdown.requested()).await.map_err(endpoint::classify)?;
+    write!(io::stdout(), "{}", summary(&produced)).context("cannot write to standard output")
+}
+
+fn load(args: cli::Produce) -> anyhow::Result<Load> {
+    Ok(Load {
         endpoint: endpoint::read(&args.server)?,
-        stream: stream.clone().into_bytes(),
+        pattern: pattern(&args),
+        trim: trim(&args),
+        streams: args.stream.into_iter().map(String::into_bytes).collect(),
         rate: args.rate,
         count: args.count,
-        maxlen: args.maxlen,
         payload_bytes: args.payload_bytes,
+    })
+}
+
+fn pattern(args: &cli::Produce) -> Pattern {
+    let period = args.period;
+    match args.pattern {
+        cli::Pattern::Steady => Pattern::Steady,
+        cli::Pattern::Bursts => Pattern::Bursts { period },
+        cli::Pattern::Sine => Pattern::Sine { period },
+    }
+}
+
+fn trim(args: &cli::Produce) -> Trim {
+    let precision = match args.trim {
+        cli::TrimPrecision::About => Precision::About,
+        cli::TrimPrecision::Exact => Precision::Exact,
     };
-    let produced = produce::run(&load, shutdown.requested()).await.map_err(endpoint::classify)?;
-    let seconds = produced.elapsed.as_secs_f64();
-    writeln!(io::stdout(), "added {} entries to {stream} in {seconds:.1} s", produced.added)
-        .context("cannot write to standard output")
+    match (args.maxlen, args.max_age) {
+        (Some(entries), _) => Trim::Length { entries, precision },
+        (None, Some(age)) => Trim::Age { age, precision },
+        (None, None) => Trim::Never,
+    }
+}
+
+/// What was added, in all and by stream, and what may have been.
+fn summary(produced: &Produced) -> String {
+    let Produced { added, bytes, unknown, elapsed, streams } = produced;
+    let seconds = elapsed.as_secs_f64();
+    let places = match streams.as_slice() {
+        [only] => String::from_utf8_lossy(&only.stream).into_owned(),
+        several => format!("{} streams", several.len()),
+    };
+    let mut text = format!("added {} ({}) to {places} in {seconds:.1} s", entries(*added), ByteSize(*bytes));
+    if seconds >= SHORTEST_FOR_A_RATE {
+        let _ = write!(text, ", {:.1} per second", *added as f64 / seconds);
+    }
+    text.push('\n');
+    if streams.len() > 1 {
+        for share in streams {
+            let (stream, entries) = (String::from_utf8_lossy(&share.stream), entries(share.added));
+            let _ = write!(text, "  {stream}: {entries} ({})", ByteSize(share.bytes));
+            if share.unknown > 0 {
+                let _ = write!(text, ", unknown: {}", share.unknown);
+            }
+            text.push('\n');
+        }
+    }
+    if *unknown > 0 {
+        let _ = writeln!(
+            text,
+            "unknown: {}, whose reply was lost with the connection: each may be there besides those added",
+            entries(*unknown)
+        );
+    }
+    text
+}
+
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::workload::produce::Share;
+
+    fn share(stream: &str, added: u64, unknown: u64) -> Share {
+        Share { stream: stream.into(), added, bytes: added * 100, unknown }
+    }
+
+    fn produced(streams: Vec<Share>, ms: u64) -> Produced {
+        let sum = |of: fn(&Share) -> u64| streams.iter().map(of).sum();
+        Produced {
+            added: sum(|share| share.added),
+            bytes: sum(|share| share.bytes),
+            unknown: sum(|share| share.unknown),
+            elapsed: Duration::from_millis(ms),
+            streams,
+        }
+    }
+
+    #[test]
+    fn a_summary_of_one_stream_is_one_line() {
+        insta::assert_snapshot!(summary(&produced(vec![share("orders", 1, 0)], 40)), @"added 1 entry (100 B) to orders in 0.0 s");
+        insta::assert_snapshot!(summary(&produced(vec![share("orders", 1_000, 0)], 9_900)), @"added 1000 entries (97.7 KiB) to orders in 9.9 s, 101.0 per second");
+    }
+
+    #[test]
+    fn a_summary_of_several_streams_has_a_line_for_each_and_tells_what_is_not_known() {
+        let shares = vec![share("orders", 501, 12), share("invoices", 500, 0)];
+        insta::assert_snapshot!(summary(&produced(shares, 100_100)), @r"
+        added 1001 entries (97.8 KiB) to 2 streams in 100.1 s, 10.0 per second
+          orders: 501 entries (48.9 KiB), unknown: 12
+          invoices: 500 entries (48.8 KiB)
+        unknown: 12 entries, whose reply was lost with the connection: each may be there besides those added
+        ");
+    }
 }

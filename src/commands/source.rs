@@ -61,12 +61,12 @@ fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<
             format!("{} is given too; expected one of them", url.flag.name),
         )),
         (Some((path, Origin::CommandLine)), _) => file_alone(path, Origin::CommandLine, source, environment),
-        (_, Some(url)) => Ok(Choice::Server(server(url.flag, source, environment))),
+        (_, Some(url)) => Ok(Choice::Server(polled(url.flag, source, environment))),
         (Some((path, origin)), None) => file_alone(path, origin, source, environment),
         (None, None) => match environment("REDIS_URL").filter(|url| !url.is_empty()) {
             Some(text) => {
                 let url = Flag { name: "REDIS_URL".to_owned(), text };
-                Ok(Choice::Server(server(url, source, environment)))
+                Ok(Choice::Server(polled(url, source, environment)))
             }
             None => Err(ConfigError::one(
                 "--config",
@@ -101,14 +101,30 @@ fn file_alone<'s>(
     if faults.is_empty() { Ok(Choice::File(path)) } else { Err(ConfigError { faults }) }
 }
 
-fn server(url: Flag, source: &cli::Source, environment: &Environment<'_>) -> Server {
+fn polled(url: Flag, source: &cli::Source, environment: &Environment<'_>) -> Server {
+    let streams = streams(source, environment).into_iter().map(|given| given.flag).collect();
+    server(url, &source.server, streams, environment)
+}
+
+/// The URL of the server, if one is given.
+pub(super) fn url(server: &cli::Server, environment: &Environment<'_>) -> Option<Flag> {
+    given("redis-url", server.redis_url.as_deref(), environment).map(|given| given.flag)
+}
+
+/// The server that is given by flags, at `url`.
+pub(super) fn server(
+    url: Flag,
+    given_server: &cli::Server,
+    streams: Vec<Flag>,
+    environment: &Environment<'_>,
+) -> Server {
     let flag = |name, text: Option<&str>| given(name, text, environment).map(|given| given.flag);
-    let password_file = text_of(source.server.redis_password_file.as_ref());
+    let password_file = text_of(given_server.redis_password_file.as_ref());
     Server {
         url,
-        username: flag("redis-username", source.server.redis_username.as_deref()),
+        username: flag("redis-username", given_server.redis_username.as_deref()),
         password_file: flag("redis-password-file", password_file.as_deref()),
-        streams: streams(source, environment).into_iter().map(|given| given.flag).collect(),
+        streams,
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
     use super::read;
     use crate::cli::{Cli, Command};
     use crate::config::Config;
-    use crate::config::password::Secret;
+    use crate::secret::Secret;
 
     const FILE: &str =
         "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";
@@ -267,7 +283,7 @@ mod tests {
             serve(&arguments, &[("STREAMGAUGE_LISTEN", "here")]).unwrap_err(),
             "STREAMGAUGE_LISTEN: found \"here\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121\n\
              --interval: found \"ten\"; expected a duration such as 10s or 1m 30s\n\
-             --redis-url: rediss:// is not supported yet; expected redis://[user[:password]@]host[:port][/db]\n\
+             --redis-url: rediss:// (TLS) is not supported yet; expected redis://[user[:password]@]host[:port][/db]\n\
              --redis-password-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
         );
         let user = serve(&["--redis-url", "redis://user@flagged"], &[]).unwrap_err();

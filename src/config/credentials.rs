@@ -4,30 +4,32 @@
 use std::path::Path;
 
 use crate::config::Password;
-use crate::config::password::Secret;
 use crate::config::tree::{Cursor, Section};
-use crate::config::url::Endpoint;
+use crate::secret::Secret;
+use crate::server_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
 
 /// Username and password, each from one place.
 pub(super) fn read(
     section: &Section<'_>,
     url_key: &Cursor<'_>,
-    endpoint: Option<&Endpoint>,
+    url: Option<&ServerUrl>,
     folder: &Path,
 ) -> (Option<String>, Option<Password>) {
     let username_key = section.key("username");
     let password_key = section.key("password");
     let file_key = section.key("password_file");
-    let url_username = endpoint.and_then(|endpoint| endpoint.username.clone());
-    let url_password = endpoint.and_then(|endpoint| endpoint.password.clone());
+    let url_username = url.and_then(|url| url.username.clone());
+    let url_password = url.and_then(|url| url.password.clone());
 
-    for (key, is_in_the_url) in [
-        (&username_key, url_username.is_some() || url_password.is_some()),
-        (&password_key, url_password.is_some()),
-        (&file_key, url_password.is_some()),
+    let is_open_to_a_username = url.is_none_or(ServerUrl::is_open_to_a_username);
+    let is_open_to_a_password = url.is_none_or(ServerUrl::is_open_to_a_password);
+    for (key, is_open) in [
+        (&username_key, is_open_to_a_username),
+        (&password_key, is_open_to_a_password),
+        (&file_key, is_open_to_a_password),
     ] {
-        if key.is_given() && is_in_the_url {
-            key.fault(format_args!("{} has credentials too; expected them in one place", url_key.label()));
+        if key.is_given() && !is_open {
+            key.fault(format_args!("{} {CREDENTIALS_TWICE}", url_key.label()));
         }
     }
     if password_key.is_given() && file_key.is_given() {
@@ -37,9 +39,9 @@ pub(super) fn read(
     let password =
         url_password.map(Password::Text).or(password(&password_key)).or(password_file(&file_key, folder));
     let password_is_given = password.is_some() || password_key.is_given() || file_key.is_given();
-    if username.is_some() && endpoint.is_some() && !password_is_given {
+    if username.is_some() && url.is_some() && !password_is_given {
         let key = if username_key.is_given() { &username_key } else { url_key };
-        key.fault("a user without a password; expected a password too");
+        key.fault(USER_WITHOUT_PASSWORD);
     }
     (username, password)
 }

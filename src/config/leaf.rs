@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use crate::config::escape;
 use crate::config::tree::{Cursor, listing};
 use crate::glob::Glob;
+use crate::secret::quotable;
 
 /// Longest duration that makes sense anywhere, a year; far below where adding it to the time would overflow.
 const LONGEST: Duration = Duration::from_secs(31_557_600);
@@ -60,7 +61,8 @@ impl Cursor<'_> {
         let text = self.scalar(&listing(&words))?;
         let chosen = choices.iter().find(|(word, _)| *word == text.value);
         if chosen.is_none() {
-            self.fault(format_args!("unknown value {:?}; expected {}", text.written, listing(&words)));
+            let (found, expected) = (quotable(&text.written), listing(&words));
+            self.fault(format_args!("unknown value {found:?}; expected {expected}"));
         }
         chosen.map(|(_, choice)| *choice)
     }
@@ -79,7 +81,7 @@ impl Cursor<'_> {
         let text = self.scalar(expected)?;
         let parsed = parse(&text.value);
         if parsed.is_none() {
-            self.fault(format_args!("found {:?}; expected {expected}", text.written));
+            self.fault(format_args!("found {:?}; expected {expected}", quotable(&text.written)));
         }
         parsed
     }

@@ -10,6 +10,7 @@ use crate::config::error::{ConfigError, Fault};
 use crate::config::flags::Flag;
 use crate::config::tree::Tree;
 use crate::config::{Config, section};
+use crate::secret::quotable;
 
 /// Reads a file. Relative paths in it are relative to its folder.
 ///
@@ -40,7 +41,7 @@ pub(super) fn file(
     flags: Vec<(String, &Flag)>,
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
+    let name = quotable(&path.to_string_lossy()).into_owned();
     let content = fs::read(path)
         .map_err(|error| ConfigError::one(&name, format!("cannot read the file: {error}")))
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ConfigError::one(&name, "not UTF-8 text")))?;

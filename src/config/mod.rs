@@ -6,13 +6,13 @@
 //! here all faults are gathered in one go. What comes out is valid, or an [`error::ConfigError`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::password::Secret;
 use crate::glob::Glob;
+use crate::secret::Secret;
+use crate::server_url::Address;
 
 pub mod environment;
 pub mod error;
@@ -28,7 +28,6 @@ mod leaf;
 mod section;
 mod target;
 mod tree;
-mod url;
 
 /// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.
 pub const DEFAULT_PORT: u16 = 10121;
@@ -95,26 +94,6 @@ pub struct Target {
     pub streams: Vec<StreamRule>,
     /// `limits`.
     pub limits: Limits,
-}
-
-/// Host and port of a server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address {
-    /// Host name, IPv4 or IPv6 address (without brackets).
-    pub host: String,
-    /// TCP port; never 0.
-    pub port: u16,
-}
-
-/// `host:port`, with brackets around an IPv6 address.
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// A password, or the file that holds it. What it is comes from [`Password::read`] alone.

@@ -1,32 +1,10 @@
-//! Passwords: text that is never shown, or files that are read at every connect. Nothing here is logged.
+//! Passwords: text, or files that are read at every connect. Nothing here is logged.
 
-use std::fmt;
 use std::fs;
 use std::io;
 
 use crate::config::Password;
-
-/// Text that neither `Debug` nor `Display` shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being shown.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that sends it to the server.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use crate::secret::{Secret, quotable};
 
 impl Password {
     /// The password as it is now. Of a file's text one trailing line end is not part of it, since editors and
@@ -41,7 +19,8 @@ impl Password {
             Self::File(path) => path,
         };
         let naming_the_file = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+            let name = path.display().to_string();
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", quotable(&name)))
         };
         let text = fs::read_to_string(path).map_err(naming_the_file)?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -53,8 +32,8 @@ impl Password {
 mod tests {
     use std::path::PathBuf;
 
-    use super::Secret;
     use crate::config::Password;
+    use crate::secret::Secret;
 
     fn read_file_of(content: &[u8]) -> std::io::Result<Secret> {
         let folder = tempfile::tempdir().unwrap();

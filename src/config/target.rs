@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::tree::{Cursor, Section, Text};
-use crate::config::url::{self, Endpoint};
 use crate::config::{Limits, Role, StreamRule, Target, credentials};
 use crate::glob::Glob;
+use crate::server_url::{self, ServerUrl};
 
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 
@@ -64,20 +64,20 @@ fn read<'t>(section: &Section<'t>, folder: &Path) -> Draft<'t> {
         name_key.fault("empty; expected a name");
     }
     let url_key = section.key("url");
-    let endpoint = endpoint(&url_key);
-    let (username, password) = credentials::read(section, &url_key, endpoint.as_ref(), folder);
+    let url = server_url(&url_key);
+    let (username, password) = credentials::read(section, &url_key, url.as_ref(), folder);
     let role = section.key("role").choice(&ROLES).unwrap_or(Role::Master);
     let labels_key = section.key("labels");
     let labels = labels(&labels_key);
     let streams = streams(&section.key("streams"));
     let limits = section.key("limits").section(limits);
 
-    let default_name = || if name_key.is_given() { None } else { endpoint.as_ref().map(default_name) };
+    let default_name = || if name_key.is_given() { None } else { url.as_ref().map(default_name) };
     let name = given_name.or_else(default_name);
-    let target = endpoint.zip(name.as_ref()).map(|(endpoint, name)| Target {
+    let target = url.zip(name.as_ref()).map(|(url, name)| Target {
         name: name.value.clone(),
-        address: endpoint.address,
-        db: endpoint.db,
+        address: url.address,
+        db: url.db,
         username,
         password,
         role,
@@ -88,18 +88,18 @@ fn read<'t>(section: &Section<'t>, folder: &Path) -> Draft<'t> {
     Draft { name_key, labels_key, name, labels, target }
 }
 
-fn endpoint(key: &Cursor<'_>) -> Option<Endpoint> {
+fn server_url(key: &Cursor<'_>) -> Option<ServerUrl> {
     if !key.is_given() {
-        key.fault(format_args!("missing; expected {}", url::FORM));
+        key.fault(format_args!("missing; expected {}", server_url::FORM));
         return None;
     }
-    url::parse(&key.text()?.value).map_err(|message| key.fault(message)).ok()
+    server_url::parse(&key.text()?.value).map_err(|error| key.fault(error)).ok()
 }
 
-fn default_name(endpoint: &Endpoint) -> Text {
-    let value = match endpoint.db {
-        0 => endpoint.address.to_string(),
-        db => format!("{}/{db}", endpoint.address),
+fn default_name(url: &ServerUrl) -> Text {
+    let value = match url.db {
+        0 => url.address.to_string(),
+        db => format!("{}/{db}", url.address),
     };
     Text { written: value.clone(), value }
 }

@@ -165,8 +165,9 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Address, Limits, Role};
+    use crate::config::{Limits, Role};
     use crate::glob::Glob;
+    use crate::server_url::Address;
     use std::collections::BTreeMap;
 
     fn rule(key: &str, exclude: &[&str]) -> StreamRule {

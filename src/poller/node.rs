@@ -12,12 +12,13 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Address, Role, Target};
+use crate::config::{Role, Target};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::server_url::Address;
 use crate::snapshot::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
@@ -43,6 +44,16 @@ pub struct Identity {
     pub role: String,
     /// `standalone`, `sentinel` or `cluster`.
     pub mode: String,
+}
+
+impl Identity {
+    /// Whether the server has CLIENT NO-TOUCH: Redis since 7.2, and every Valkey, which counts on from there and
+    /// calls itself `redis` 7.2.4 where it is told to look like one.
+    fn knows_no_touch(&self) -> bool {
+        let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());
+        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        (major, minor) >= (7, 2)
+    }
 }
 
 impl Node {
@@ -77,7 +88,6 @@ impl Node {
             metrics.count_commands(Command::Select, 1);
             node.call(cmd("SELECT").arg(target.db), deadline).await?;
         }
-        node.decline_touch(metrics, deadline).await?;
         Ok(node)
     }
 
@@ -105,8 +115,17 @@ impl Node {
         }
     }
 
-    /// Keeps polling from making every stream look recently used (from server 7.2).
-    async fn decline_touch(&mut self, metrics: &TargetMetrics, deadline: Instant) -> Result<(), PollError> {
+    /// Keeps polling from making every stream look recently used, where the server knows how: an older one
+    /// would only note the command as denied in its ACL LOG.
+    pub(super) async fn decline_touch(
+        &mut self,
+        identity: Option<&Identity>,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<(), PollError> {
+        if !identity.is_some_and(Identity::knows_no_touch) {
+            return Ok(());
+        }
         metrics.count_commands(Command::ClientNoTouch, 1);
         match self.call(cmd("CLIENT").arg("NO-TOUCH").arg("ON"), deadline).await {
             Err(error) if !error.is_refusal() => Err(error),
@@ -199,5 +218,32 @@ impl AsyncWrite for CountedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_touch_is_known_from_7_2_on() {
+        for (server, version, knows) in [
+            ("redis", "6.2.14", false),
+            ("redis", "7.0.15", false),
+            ("redis", "7.2.0", true),
+            ("redis", "7.2.4", true),
+            ("redis", "8.2.3", true),
+            ("redis", "10.0.0", true),
+            ("valkey", "8.1.8", true),
+            ("valkey", "9.1.2", true),
+            ("redis", "255.255.255", true),
+            ("proxy", "7", false),
+            ("proxy", "", false),
+            ("proxy", "unstable", false),
+        ] {
+            let [server, version] = [server, version].map(str::to_owned);
+            let identity = Identity { server, version, role: "master".to_owned(), mode: String::new() };
+            assert_eq!(identity.knows_no_touch(), knows, "{identity:?}");
+        }
     }
 }

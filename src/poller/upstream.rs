@@ -111,6 +111,7 @@ impl Upstream {
             node::check_role(self.target.role, &node.address, identity)?;
         }
         if is_new {
+            node.decline_touch(self.identity.as_ref(), &self.metrics, deadline).await?;
             let identity = self.identity.as_ref();
             info!(
                 target_name = %self.target.name,

@@ -4,96 +4,93 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 
 use super::error::WorkloadError;
+use crate::server_url::{self, CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
 
-/// The form of a URL that is understood here.
-const FORM: &str = "redis://[user[:password]@]host[:port][/db]";
-
-/// Where a server is and who we are there. `Display` and `Debug` show no password.
+/// Where a server is and who we are there. `Display` shows no credentials, `Debug` no password.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    info: ConnectionInfo,
+    url: ServerUrl,
     password_file: Option<PathBuf>,
 }
 
 impl Endpoint {
-    /// Reads a URL; `username` and `password_file` stand in place of what the URL says of them.
+    /// Reads a URL; `username` and `password_file` say what it does not.
     ///
     /// The file is read at every connect, so that the password may be rotated. Nothing is connected here.
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Setting`], for a URL that does not read as one, and for a user without a password.
+    /// [`WorkloadError::Setting`], for a URL that does not read as one, credentials in two places, and a user
+    /// without a password.
     pub fn new(
         url: &str,
         username: Option<&str>,
         password_file: Option<PathBuf>,
     ) -> Result<Self, WorkloadError> {
-        let info = read_url(url)?;
-        let mut settings = info
-            .redis_settings()
-            .clone()
-            // RESP2 whatever the URL asks for: a server that does not know HELLO repeats its arguments, and
-            // so the password, in its error.
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name("streamgauge", env!("CARGO_PKG_VERSION"));
-        if let Some(username) = username {
-            settings = settings.set_username(username);
+        let setting = |text: &dyn fmt::Display| WorkloadError::Setting(format!("redis URL: {text}"));
+        let mut url = server_url::parse(url).map_err(|error| setting(&error))?;
+        if username.is_some() && !url.is_open_to_a_username() {
+            return Err(setting(&format_args!("it {CREDENTIALS_TWICE}")));
         }
-        if settings.username().is_some() && settings.password().is_none() && password_file.is_none() {
-            return Err(WorkloadError::Setting(
-                "a user name needs a password, or a password file".to_owned(),
-            ));
+        if username.is_some() {
+            url.username = username.map(str::to_owned);
         }
-        // Commands are small and answered one by one: Nagle's algorithm would hold each back.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(Self { info: info.set_redis_settings(settings).set_tcp_settings(tcp), password_file })
+        Self::at(url, password_file)
+    }
+
+    /// The same of a URL that was read before.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkloadError::Setting`], for a password in two places, and a user without one.
+    pub fn at(url: ServerUrl, password_file: Option<PathBuf>) -> Result<Self, WorkloadError> {
+        let setting = |text: &str| WorkloadError::Setting(format!("redis URL: {text}"));
+        if password_file.is_some() && !url.is_open_to_a_password() {
+            return Err(setting(&format!("it {CREDENTIALS_TWICE}")));
+        }
+        if url.username.is_some() && url.password.is_none() && password_file.is_none() {
+            return Err(setting(USER_WITHOUT_PASSWORD));
+        }
+        Ok(Self { url, password_file })
     }
 
     /// What to connect with now, the password file read.
     pub(super) async fn connection_info(&self) -> Result<ConnectionInfo, WorkloadError> {
-        let Some(path) = &self.password_file else {
-            return Ok(self.info.clone());
-        };
-        let text = read_password(path.clone())
-            .await
-            .map_err(|source| WorkloadError::PasswordFile { path: path.clone(), source })?;
-        let settings = self.info.redis_settings().clone().set_password(text);
-        Ok(self.info.clone().set_redis_settings(settings))
+        let address = ConnectionAddr::Tcp(self.url.address.host.clone(), self.url.address.port);
+        let info = address
+            .into_connection_info()
+            .map_err(|_| WorkloadError::Setting("the address of the server is none".to_owned()))?;
+        let mut settings = info
+            .redis_settings()
+            .clone()
+            .set_db(i64::from(self.url.db))
+            // RESP2: a server that does not know HELLO repeats its arguments, and so the password, in its error.
+            .set_protocol(ProtocolVersion::RESP2)
+            .set_lib_name("streamgauge", env!("CARGO_PKG_VERSION"));
+        if let Some(username) = &self.url.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(path) = &self.password_file {
+            let password = read_password(path.clone())
+                .await
+                .map_err(|source| WorkloadError::PasswordFile { path: path.clone(), source })?;
+            settings = settings.set_password(password);
+        } else if let Some(password) = &self.url.password {
+            settings = settings.set_password(password.expose());
+        }
+        // Commands are small and answered one by one: Nagle's algorithm would hold each back.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) if host.contains(':') => write!(f, "redis://[{host}]:{port}")?,
-            ConnectionAddr::Tcp(host, port) => write!(f, "redis://{host}:{port}")?,
-            ConnectionAddr::Unix(path) => write!(f, "unix://{}", path.display())?,
-            _ => f.write_str("redis server")?,
-        }
-        match self.info.redis_settings().db() {
-            0 => Ok(()),
-            db => write!(f, "/{db}"),
-        }
+        self.url.fmt(f)
     }
-}
-
-fn read_url(url: &str) -> Result<ConnectionInfo, WorkloadError> {
-    if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-        let text = format!("redis URL: TLS is not supported yet, expected {FORM}");
-        return Err(WorkloadError::Setting(text));
-    }
-    // The URL may hold a password, so no message repeats it.
-    url.into_connection_info().map_err(|error| {
-        let what = match error.to_string() {
-            text if text.starts_with("Invalid database number") => "the database is not a number",
-            text if text.starts_with("Cannot connect to a wildcard") => "0.0.0.0 and :: are no addresses",
-            _ => "it does not read as one",
-        };
-        WorkloadError::Setting(format!("redis URL: {what}, expected {FORM}"))
-    })
 }
 
 /// One trailing newline is not part of the password.
@@ -120,36 +117,42 @@ mod tests {
         Endpoint::new(url, None, None).unwrap()
     }
 
-    fn fault(url: &str) -> String {
-        Endpoint::new(url, None, None).unwrap_err().to_string()
-    }
-
     #[test]
     fn an_endpoint_shows_the_server_and_never_a_credential() {
         let hidden = endpoint("redis://me:secret@cache:6380/3");
         assert_eq!(hidden.to_string(), "redis://cache:6380/3");
         assert!(!format!("{hidden:?}").contains("secret"));
         assert_eq!(endpoint("redis://[::1]").to_string(), "redis://[::1]:6379");
-        assert_eq!(endpoint("unix:///run/redis.sock").to_string(), "unix:///run/redis.sock");
     }
 
     #[test]
     fn a_wrong_url_is_a_setting_and_is_not_repeated() {
-        let form = "expected redis://[user[:password]@]host[:port][/db]";
-        for (url, what) in [
-            ("me:secret@cache", "it does not read as one"),
-            ("http://me:secret@cache", "it does not read as one"),
-            ("redis://me:secret@cache/zero", "the database is not a number"),
-            ("rediss://me:secret@cache", "TLS is not supported yet"),
-            ("redis://0.0.0.0", "0.0.0.0 and :: are no addresses"),
+        let form = "; expected redis://[user[:password]@]host[:port][/db]";
+        let file = || Some(PathBuf::from("/nowhere/password"));
+        for (url, username, password_file, what) in [
+            ("me:secret@cache", None, None, format!("not a redis:// URL{form}")),
+            ("redis://me:secret@cache/zero", None, None, format!("the path is not a database number{form}")),
+            ("rediss://me:secret@cache", None, None, format!("rediss:// (TLS) is not supported yet{form}")),
+            ("unix:///secret", None, None, format!("unix:// (a unix socket) is not supported yet{form}")),
+            ("redis://me@cache", None, None, USER_WITHOUT_PASSWORD.to_owned()),
+            ("redis://cache", Some("me"), None, USER_WITHOUT_PASSWORD.to_owned()),
+            ("redis://me:secret@cache", Some("me"), None, format!("it {CREDENTIALS_TWICE}")),
+            ("redis://:secret@cache", Some("me"), None, format!("it {CREDENTIALS_TWICE}")),
+            ("redis://:secret@cache", None, file(), format!("it {CREDENTIALS_TWICE}")),
         ] {
-            assert_eq!(fault(url), format!("redis URL: {what}, {form}"));
+            let error = Endpoint::new(url, username, password_file).unwrap_err();
+            assert!(matches!(error, WorkloadError::Setting(_)), "{url}");
+            assert_eq!(error.to_string(), format!("redis URL: {what}"), "{url}");
         }
     }
 
-    #[test]
-    fn a_user_without_a_password_is_refused() {
-        assert_eq!(fault("redis://me@cache"), "a user name needs a password, or a password file");
+    #[tokio::test]
+    async fn a_url_is_what_is_connected_to() {
+        let info = endpoint("redis://me:se%2Fcret@cache:6380/3").connection_info().await.unwrap();
+        assert_eq!(info.addr(), &ConnectionAddr::Tcp("cache".to_owned(), 6380));
+        let settings = info.redis_settings();
+        assert_eq!((settings.db(), settings.protocol()), (3, ProtocolVersion::RESP2));
+        assert_eq!((settings.username(), settings.password()), (Some("me"), Some("se/cret")));
     }
 
     #[tokio::test]
@@ -159,11 +162,12 @@ mod tests {
         {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            let endpoint =
-                Endpoint::new("redis://:old@cache", Some("me"), Some(file.path().to_owned())).unwrap();
-            let info = endpoint.connection_info().await.unwrap();
-            assert_eq!(info.redis_settings().password(), Some(password));
-            assert_eq!(info.redis_settings().username(), Some("me"));
+            for (url, username) in [("redis://cache", Some("me")), ("redis://me@cache", None)] {
+                let endpoint = Endpoint::new(url, username, Some(file.path().to_owned())).unwrap();
+                let info = endpoint.connection_info().await.unwrap();
+                assert_eq!(info.redis_settings().password(), Some(password));
+                assert_eq!(info.redis_settings().username(), Some("me"));
+            }
         }
     }
 }

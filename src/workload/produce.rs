@@ -1,19 +1,26 @@
-//! A load generator: adds entries to a stream, at a pace or as fast as the server takes them.
+//! A load generator: adds entries to streams, at a pace or as fast as the server takes them.
 //!
-//! Each entry has the fields `n`, its number from 1, and `payload`. After a lost connection the batch whose
-//! reply was lost is sent again, so an `n` may occur twice, but none is missing.
+//! Each entry has the fields `n`, its number from 1 over all streams, and `payload`. Entries go to the streams in
+//! turn, in pipelines of bounded size, one on its way at a time. After a lost connection the entries whose reply
+//! was lost are sent again, so an `n` may occur twice, but none is missing; how many those are is told.
 
 use std::time::Duration;
 
-use redis::{Pipeline, RedisError};
+use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use super::connection::{Connection, Progress};
 use super::endpoint::Endpoint;
 use super::error::WorkloadError;
 use super::line::escape;
 use super::stop::Stop;
+
+pub mod pattern;
+pub mod trim;
+
+use pattern::{Pace, Pattern, Schedule};
+use trim::{ServerClock, Trim};
 
 /// Most entries of one pipeline,
 const BATCH_ENTRIES: u64 = 500;
@@ -27,150 +34,279 @@ const MOST_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
 pub struct Load {
     /// The server.
     pub endpoint: Endpoint,
-    /// Key of the stream. It is created where it is missing.
-    pub stream: Vec<u8>,
-    /// Entries per second; 0 is as fast as the server takes them.
+    /// Keys of the streams, at least one and none twice. Each is created where it is missing.
+    pub streams: Vec<Vec<u8>>,
+    /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
     pub rate: f64,
+    /// How they spread over time.
+    pub pattern: Pattern,
     /// Entries to add in all. `None`: until it is stopped.
     pub count: Option<u64>,
-    /// Trim the stream to about this many entries (`MAXLEN ~`). `None`: no trimming.
-    pub maxlen: Option<u64>,
+    /// What is trimmed.
+    pub trim: Trim,
     /// Size of the field `payload` in bytes.
     pub payload_bytes: usize,
 }
 
 /// What a run added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Produced {
     /// Entries that the server said it added.
     pub added: u64,
-    /// From the first connection to the last reply.
+    /// Bytes of their fields and values.
+    pub bytes: u64,
+    /// Entries whose reply was lost with the connection: each may be in its stream besides those that were added.
+    pub unknown: u64,
+    /// From the first connection to the end, outages and pauses included.
     pub elapsed: Duration,
+    /// The same by stream, in the order of [`Load::streams`].
+    pub streams: Vec<Share>,
+}
+
+/// What a run added to one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Key of the stream.
+    pub stream: Vec<u8>,
+    /// Entries that the server said it added.
+    pub added: u64,
+    /// Bytes of their fields and values.
+    pub bytes: u64,
+    /// Entries whose reply was lost with the connection.
+    pub unknown: u64,
+}
+
+impl Load {
+    /// Ten entries of 100 bytes per second to one stream, until it is stopped, and no trimming.
+    pub fn new(endpoint: Endpoint, stream: impl Into<Vec<u8>>) -> Self {
+        Self {
+            endpoint,
+            streams: vec![stream.into()],
+            rate: 10.0,
+            pattern: Pattern::Steady,
+            count: None,
+            trim: Trim::Never,
+            payload_bytes: 100,
+        }
+    }
 }
 
 /// Adds entries until there are `count` of them or `stop` resolves.
 ///
 /// # Errors
 ///
-/// [`WorkloadError::Setting`] for a rate or size that cannot be, before anything is sent; otherwise what
-/// waiting cannot mend.
+/// [`WorkloadError::Setting`] for a rate, pattern, size or stream that cannot be, before anything is sent;
+/// otherwise what waiting cannot mend. What was added until then is logged.
 pub async fn run(
     load: &Load,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Produced, WorkloadError> {
-    let interval = interval(load.rate)?;
-    if load.payload_bytes > MOST_PAYLOAD_BYTES {
-        let text = format!(
-            "a payload of {} bytes is more than Redis takes, at most {MOST_PAYLOAD_BYTES}",
-            load.payload_bytes
-        );
-        return Err(WorkloadError::Setting(text));
-    }
+    let schedule = Schedule::new(load.rate, load.pattern)?;
+    check(load)?;
     let connection = Connection::new(load.endpoint.clone(), Stop::new(stop));
-    let payload = vec![b'x'; load.payload_bytes];
-    let mut producer = Producer { load, interval, connection, payload, added: 0 };
-    let span = info_span!("produce", stream = %escape(&load.stream));
-    let elapsed = producer.run().instrument(span.clone()).await?;
-    span.in_scope(|| info!(added = producer.added, "producer ended"));
-    Ok(Produced { added: producer.added, elapsed })
+    let mut producer = Producer::new(load, schedule, connection);
+    let names: Vec<_> = load.streams.iter().map(|stream| escape(stream)).collect();
+    let span = info_span!("produce", stream = %names.join(","));
+    let ended = producer.run().instrument(span.clone()).await;
+    let produced = producer.produced();
+    let Produced { added, bytes, unknown, .. } = produced;
+    span.in_scope(|| info!(added, bytes, unknown, "producer ended"));
+    ended.map(|()| produced)
 }
 
-/// From one entry to the next; zero is no wait at all.
-fn interval(rate: f64) -> Result<Duration, WorkloadError> {
-    if !rate.is_finite() || rate < 0.0 {
-        let text = format!("rate {rate} is not a number of entries per second, expected 0 or more");
-        return Err(WorkloadError::Setting(text));
+fn check(load: &Load) -> Result<(), WorkloadError> {
+    let wrong = |text: String| Err(WorkloadError::Setting(text));
+    if load.payload_bytes > MOST_PAYLOAD_BYTES {
+        let bytes = load.payload_bytes;
+        return wrong(format!(
+            "a payload of {bytes} bytes is more than Redis takes, at most {MOST_PAYLOAD_BYTES}"
+        ));
     }
-    if rate == 0.0 {
-        return Ok(Duration::ZERO);
+    if load.streams.is_empty() {
+        return wrong("no stream is named, expected at least one".to_owned());
     }
-    Duration::try_from_secs_f64(rate.recip())
-        .map_err(|_| WorkloadError::Setting(format!("rate {rate:?} is too small")))
+    for (at, stream) in load.streams.iter().enumerate() {
+        if load.streams[..at].contains(stream) {
+            return wrong(format!("the stream {} is named twice, expected once", escape(stream)));
+        }
+    }
+    Ok(())
 }
 
 struct Producer<'a> {
     load: &'a Load,
-    interval: Duration,
     connection: Connection,
+    pace: Pace,
     payload: Vec<u8>,
-    added: u64,
+    /// Numbers given to entries so far.
+    numbered: u64,
+    /// Numbers of entries that were not added for certain: they go before new ones. Never more than a batch.
+    again: Vec<u64>,
+    shares: Vec<Share>,
+    /// When there was a connection first.
+    started: Option<Instant>,
+    /// From then to the end of the run; zero before it.
+    elapsed: Duration,
+    /// `None` where it is not needed or not known yet.
+    clock: Option<ServerClock>,
+    /// Whether it was said.
+    fell_behind: bool,
 }
 
-impl Producer<'_> {
-    async fn run(&mut self) -> Result<Duration, WorkloadError> {
-        let mut started = None;
-        while self.connection.connect().await? == Progress::Ready {
-            let started = *started.get_or_insert_with(now);
-            match self.session().await {
-                Ok(()) => return Ok(now() - started),
-                Err(error) => self.connection.lost(error)?,
-            }
+impl<'a> Producer<'a> {
+    fn new(load: &'a Load, schedule: Option<Schedule>, connection: Connection) -> Self {
+        let share = |stream: &Vec<u8>| Share { stream: stream.clone(), ..Share::default() };
+        Self {
+            load,
+            connection,
+            pace: Pace::new(schedule),
+            payload: vec![b'x'; load.payload_bytes],
+            numbered: 0,
+            again: Vec::new(),
+            shares: load.streams.iter().map(share).collect(),
+            started: None,
+            elapsed: Duration::ZERO,
+            clock: None,
+            fell_behind: false,
         }
-        Ok(started.map_or(Duration::ZERO, |started| now() - started))
     }
 
-    /// From one connection to the next. The pace starts anew: what an outage held up is not made up for.
-    async fn session(&mut self) -> Result<(), RedisError> {
-        let most_per_batch = entries_per_batch(self.load.payload_bytes);
-        let mut pace = Pace { interval: self.interval, next: now() };
-        while !self.connection.is_stopped() {
-            let left = self.load.count.map_or(u64::MAX, |count| count.saturating_sub(self.added));
-            if left == 0 {
-                break;
+    async fn run(&mut self) -> Result<(), WorkloadError> {
+        let ended = self.sessions().await;
+        self.elapsed = self.started.map_or(Duration::ZERO, |started| now() - started);
+        ended
+    }
+
+    async fn sessions(&mut self) -> Result<(), WorkloadError> {
+        while self.connection.connect().await? == Progress::Ready {
+            let (first, now) = (self.started.is_none(), now());
+            let started = *self.started.get_or_insert(now);
+            if !first {
+                self.pace.leave_out(now - started);
             }
-            let moment = now();
-            match pace.take(moment, left.min(most_per_batch)) {
-                0 => drop(self.connection.pause(pace.next - moment).await),
-                due => self.add(due).await?,
+            match self.session(started).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.connection.lost(error)?,
             }
         }
         Ok(())
     }
 
-    async fn add(&mut self, entries: u64) -> Result<(), RedisError> {
-        let mut pipeline = Pipeline::new();
-        for n in (self.added + 1)..=(self.added + entries) {
-            pipeline.cmd("XADD").arg(&self.load.stream);
-            if let Some(maxlen) = self.load.maxlen {
-                pipeline.arg("MAXLEN").arg("~").arg(maxlen);
-            }
-            pipeline.arg("*").arg("n").arg(n).arg("payload").arg(&self.payload);
+    /// From one connection to the next.
+    async fn session(&mut self, started: Instant) -> Result<(), RedisError> {
+        if self.load.trim.needs_time() {
+            let reply = self.connection.query(&ServerClock::question(), Duration::ZERO).await?;
+            self.clock = Some(ServerClock::decode(reply, now())?);
         }
+        while !self.connection.is_stopped() && !self.is_done() {
+            let elapsed = now() - started;
+            let batch = self.next_batch(elapsed);
+            if batch.is_empty() {
+                self.connection.pause(self.pace.next().saturating_sub(elapsed)).await;
+                continue;
+            }
+            self.add(&batch).await?;
+            self.look_back(now() - started);
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.again.is_empty() && self.load.count.is_some_and(|count| self.numbered >= count)
+    }
+
+    /// The numbers of the entries to send now.
+    fn next_batch(&mut self, elapsed: Duration) -> Vec<u64> {
+        let mut batch = std::mem::take(&mut self.again);
+        let room = entries_per_batch(self.load.payload_bytes).saturating_sub(batch.len() as u64);
+        let left = self.load.count.map_or(u64::MAX, |count| count - self.numbered);
+        let new = self.pace.take(elapsed, left.min(room));
+        batch.extend(self.numbered + 1..=self.numbered + new);
+        self.numbered += new;
+        batch
+    }
+
+    async fn add(&mut self, batch: &[u64]) -> Result<(), RedisError> {
+        let mut pipeline = Pipeline::with_capacity(batch.len() + 1);
+        for n in batch {
+            pipeline.add_command(self.xadd(*n));
+        }
+        if self.load.trim.needs_time() {
+            pipeline.add_command(ServerClock::question());
+        }
+        let replies = match self.connection.query_all(&pipeline).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                batch.iter().for_each(|n| self.share(*n).unknown += 1);
+                self.again = batch.to_vec();
+                return Err(error);
+            }
+        };
+        let mut replies = replies.into_iter();
         let mut refused = None;
-        for reply in self.connection.query_all(&pipeline).await? {
+        for (n, reply) in batch.iter().zip(&mut replies) {
             match reply {
-                Ok(_) => self.added += 1,
-                Err(error) => refused = refused.or(Some(error)),
+                Ok(_) => self.count(*n),
+                Err(error) => {
+                    self.again.push(*n);
+                    refused = refused.or(Some(error));
+                }
             }
         }
         if let Some(error) = refused {
             return Err(error);
         }
+        if let Some(time) = replies.next() {
+            self.clock = Some(ServerClock::decode(time?, now())?);
+        }
         self.connection.works();
         Ok(())
     }
-}
 
-/// When entries are due. The time is a parameter.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    interval: Duration,
-    next: Instant,
-}
+    fn xadd(&self, n: u64) -> Cmd {
+        let mut xadd = cmd("XADD");
+        xadd.arg(&self.load.streams[self.stream_of(n)]);
+        self.load.trim.write(self.clock.map(|clock| clock.time(now())), &mut xadd);
+        xadd.arg("*").arg("n").arg(n).arg("payload").arg(&self.payload);
+        xadd
+    }
 
-impl Pace {
-    /// How many are due now, at most `most`; those count as added.
-    fn take(&mut self, now: Instant, most: u64) -> u64 {
-        if self.interval.is_zero() {
-            return most;
+    /// Each stream in turn.
+    fn stream_of(&self, n: u64) -> usize {
+        let turn = (n - 1) % self.shares.len() as u64;
+        usize::try_from(turn).expect("a number below that of the streams")
+    }
+
+    fn share(&mut self, n: u64) -> &mut Share {
+        let at = self.stream_of(n);
+        &mut self.shares[at]
+    }
+
+    fn count(&mut self, n: u64) {
+        let bytes = "n".len() + n.to_string().len() + "payload".len() + self.payload.len();
+        let share = self.share(n);
+        share.added += 1;
+        share.bytes += bytes as u64;
+    }
+
+    /// Says once that the rate is too high for this server, or this machine.
+    fn look_back(&mut self, elapsed: Duration) {
+        if !self.fell_behind && !self.is_done() && self.pace.is_behind(elapsed) {
+            self.fell_behind = true;
+            let (rate, added) = (self.load.rate, self.produced().added);
+            warn!(rate, added, "producer falls behind its rate, and adds entries as fast as it can");
         }
-        let Some(late) = now.checked_duration_since(self.next) else {
-            return 0;
-        };
-        let due = late.as_nanos() / self.interval.as_nanos() + 1;
-        let due = u32::try_from(due.min(u128::from(most))).unwrap_or(u32::MAX);
-        self.next += self.interval * due;
-        u64::from(due)
+    }
+
+    fn produced(&self) -> Produced {
+        let sum = |of: fn(&Share) -> u64| self.shares.iter().map(of).sum();
+        Produced {
+            added: sum(|share| share.added),
+            bytes: sum(|share| share.bytes),
+            unknown: sum(|share| share.unknown),
+            elapsed: self.elapsed,
+            streams: self.shares.clone(),
+        }
     }
 }
 
@@ -188,33 +324,58 @@ fn now() -> Instant {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_rate_is_an_interval_and_a_wrong_one_is_a_setting() {
-        assert_eq!(interval(20.0).unwrap(), Duration::from_millis(50));
-        assert_eq!(interval(0.0).unwrap(), Duration::ZERO);
-        for (rate, text) in [
-            (-1.0, "rate -1 is not a number of entries per second, expected 0 or more"),
-            (f64::NAN, "rate NaN is not a number of entries per second, expected 0 or more"),
-            (f64::INFINITY, "rate inf is not a number of entries per second, expected 0 or more"),
-            (1e-300, "rate 1e-300 is too small"),
-        ] {
-            assert_eq!(interval(rate).unwrap_err().to_string(), text);
-        }
+    fn load() -> Load {
+        let endpoint = Endpoint::new("redis://cache", None, None).unwrap();
+        Load { rate: 0.0, ..Load::new(endpoint, "orders") }
     }
 
-    #[test]
-    fn the_pace_gives_what_is_due_and_keeps_what_a_full_batch_left() {
-        let start = now();
-        let mut pace = Pace { interval: Duration::from_millis(100), next: start };
-        assert_eq!(pace.take(start, 500), 1);
-        assert_eq!(pace.take(start, 500), 0);
-        assert_eq!(pace.take(start + Duration::from_millis(99), 500), 0);
-        assert_eq!(pace.take(start + Duration::from_millis(1_000), 4), 4);
-        assert_eq!(pace.take(start + Duration::from_millis(1_000), 500), 6);
+    fn producer(load: &Load) -> Producer<'_> {
+        let connection = Connection::new(load.endpoint.clone(), Stop::new(std::future::pending()));
+        Producer::new(load, Schedule::new(load.rate, load.pattern).unwrap(), connection)
     }
 
     #[test]
     fn a_batch_is_bounded_in_entries_and_in_bytes() {
         assert_eq!([0, 100, 10_000, 100_000_000].map(entries_per_batch), [500, 500, 104, 1]);
+    }
+
+    #[test]
+    fn entries_that_were_not_added_go_before_new_ones_and_the_count_is_kept() {
+        let load = Load { count: Some(502), ..load() };
+        let mut producer = producer(&load);
+        assert_eq!(producer.next_batch(Duration::ZERO), (1..=500).collect::<Vec<_>>());
+        producer.again = vec![3, 7];
+        assert_eq!(producer.next_batch(Duration::ZERO), [3, 7, 501, 502]);
+        assert!(producer.is_done());
+        producer.again = vec![502];
+        assert!(!producer.is_done());
+    }
+
+    #[test]
+    fn entries_go_to_the_streams_in_turn_and_are_counted_by_stream() {
+        let streams = ["a", "b", "c"].map(Vec::from).to_vec();
+        let load = Load { streams, payload_bytes: 10, ..load() };
+        let mut producer = producer(&load);
+        (1..=10).for_each(|n| producer.count(n));
+        producer.share(2).unknown += 1;
+        let produced = producer.produced();
+        let shares = produced.streams.iter().map(|share| (share.added, share.bytes, share.unknown));
+        assert_eq!(shares.collect::<Vec<_>>(), [(4, 77, 0), (3, 57, 1), (3, 57, 0)]);
+        assert_eq!((produced.added, produced.bytes, produced.unknown), (10, 191, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_produced_is_a_setting() {
+        let twice = ["a", "b", "a"].map(Vec::from).to_vec();
+        for (load, text) in [
+            (Load { streams: Vec::new(), ..load() }, "no stream is named, expected at least one"),
+            (Load { streams: twice, ..load() }, "the stream a is named twice, expected once"),
+            (
+                Load { payload_bytes: MOST_PAYLOAD_BYTES + 1, ..load() },
+                "a payload of 536870913 bytes is more than Redis takes, at most 536870912",
+            ),
+        ] {
+            assert_eq!(check(&load).unwrap_err().to_string(), text);
+        }
     }
 }

@@ -32,7 +32,7 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
         (Manner::Repeats(b"+OK\r\n"), "", "protocol"),
         (Manner::Repeats(b"+OK\r\n"), ":pw@", "protocol"),
         (Manner::SaysAndCloses(b""), "", "io"),
-        (Manner::SaysAndCloses(b"+OK\r\n*14\r\n$6\r\nserv"), "", "io"),
+        (Manner::SaysAndCloses(b"*14\r\n$6\r\nserv"), "", "io"),
         (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), "", "server"),
         (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), ":pw@", "server"),
     ];

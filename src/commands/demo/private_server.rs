@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::secret::quotable;
+
 /// Programs that are looked for on PATH, in this order.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 /// Between a port being found free and the server binding it, somebody else may take it.
@@ -40,7 +42,7 @@ pub enum StartError {
     )]
     NotFound,
     /// The program cannot be run at all.
-    #[error("cannot run {}", program.display())]
+    #[error("cannot run {}", quotable(&program.to_string_lossy()))]
     Run {
         /// The program as it was given or found.
         program: PathBuf,

@@ -1,0 +1,138 @@
+//! What clap says of a wrong command line, without the secrets that it would quote: a URL in a wrong place
+//! may hold a password.
+
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, Error};
+use clap::{CommandFactory as _, Parser as _};
+
+use super::Cli;
+use crate::secret::quotable;
+
+/// Reads the command line, the program's name first.
+///
+/// # Errors
+///
+/// What is wrong with it, or the help that it asks for; safe to print.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Error> {
+    Cli::try_parse_from(arguments).map_err(without_secrets)
+}
+
+fn without_secrets(error: Error) -> Error {
+    if error.context().all(|(_, value)| is_shown_whole(value)) {
+        return error;
+    }
+    // A new one, since what the parser of a value said cannot be taken out, and may quote the value.
+    let mut safe = Error::new(error.kind()).with_cmd(&Cli::command());
+    for (kind, value) in error.context() {
+        // Tips repeat the argument.
+        if kind != ContextKind::Suggested {
+            safe.insert(kind, quoted(value));
+        }
+    }
+    let tip = StyledStr::from("use --redis-url for the URL of a server: --redis-url redis://host:port");
+    safe.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    safe
+}
+
+fn is_shown_whole(value: &ContextValue) -> bool {
+    let is_whole = |text: &str| quotable(text) == text;
+    match value {
+        ContextValue::String(text) => is_whole(text),
+        ContextValue::Strings(texts) => texts.iter().all(|text| is_whole(text)),
+        // Styled text holds what clap made of another value here.
+        _ => true,
+    }
+}
+
+fn quoted(value: &ContextValue) -> ContextValue {
+    let text = |text: &String| quotable(text).into_owned();
+    match value {
+        ContextValue::String(one) => ContextValue::String(text(one)),
+        ContextValue::Strings(several) => ContextValue::Strings(several.iter().map(text).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(arguments: &str) -> String {
+        let arguments = ["streamgauge"].into_iter().chain(arguments.split(' ')).map(OsString::from);
+        parse(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_stray_url_is_named_and_not_shown() {
+        insta::assert_snapshot!(said("serve redis://:hunter2@cache"), @r"
+        error: unexpected argument 'redis://[hidden]' found
+
+          tip: use --redis-url for the URL of a server: --redis-url redis://host:port
+
+        Usage: streamgauge serve [OPTIONS]
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(said("redis://:hunter2@cache"), @r"
+        error: unrecognized subcommand 'redis://[hidden]'
+
+          tip: use --redis-url for the URL of a server: --redis-url redis://host:port
+
+        Usage: streamgauge [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        ");
+    }
+
+    #[test]
+    fn a_wrong_value_keeps_its_flag() {
+        insta::assert_snapshot!(said("produce --stream s --count redis://:hunter2@cache"), @r"
+        error: invalid value 'redis://[hidden]' for '--count <N>'
+
+          tip: use --redis-url for the URL of a server: --redis-url redis://host:port
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(said("serve --log-level redis://:hunter2@cache"), @r"
+        error: invalid value 'redis://[hidden]' for '--log-level <LEVEL>'
+          [possible values: error, warn, info, debug, trace]
+
+          tip: use --redis-url for the URL of a server: --redis-url redis://host:port
+
+        For more information, try '--help'.
+        ");
+    }
+
+    #[test]
+    fn an_unknown_flag_keeps_its_name() {
+        insta::assert_snapshot!(said("check --redis-ur=redis://:hunter2@cache"), @r"
+        error: unexpected argument '--redis-ur' found
+
+          tip: a similar argument exists: '--redis-url'
+
+        Usage: streamgauge check --redis-url <URL>
+
+        For more information, try '--help'.
+        ");
+    }
+
+    #[test]
+    fn what_holds_no_secret_is_said_as_clap_says_it() {
+        insta::assert_snapshot!(said("serve --intervall 10s"), @r"
+        error: unexpected argument '--intervall' found
+
+          tip: a similar argument exists: '--interval'
+
+        Usage: streamgauge serve --interval <DURATION>
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(said("produce --stream s --count ten"), @r"
+        error: invalid value 'ten' for '--count <N>': invalid digit found in string
+
+        For more information, try '--help'.
+        ");
+    }
+}
