@@ -4,6 +4,7 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 # The dependencies are a layer of their own, built with empty sources: it lasts as long as these two files.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo ./.cargo
 RUN mkdir -p src benches \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \
