@@ -172,6 +172,7 @@ impl Target {
         let budget = Budget {
             entries: self.poll.count_budget,
             audit_entries: self.poll.audit_budget,
+            audit_period: self.poll.audit_period,
             payload_bytes: self.upstream.payload_left(),
             timeout: self.poll.timeout,
         };

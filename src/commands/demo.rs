@@ -185,6 +185,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             scan_keys_per_second: 50_000,
             count_budget: 20_000,
             audit_budget: 1_000,
+            audit_period: Duration::from_secs(600),
             payload_budget: 16 * 1024 * 1024,
         },
         targets: vec![target],

@@ -69,6 +69,8 @@ pub struct Poll {
     pub count_budget: u32,
     /// Entries per target and poll that may be read to count again what was counted longest ago.
     pub audit_budget: u32,
+    /// What was counted is counted again after this time.
+    pub audit_period: Duration,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
 }

@@ -14,6 +14,7 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 const SCAN_KEYS_PER_SECOND: u32 = 50_000;
 const COUNT_BUDGET: u32 = 20_000;
 const AUDIT_BUDGET: u32 = 1_000;
+const AUDIT_PERIOD: Duration = Duration::from_secs(600);
 const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,6 +48,7 @@ fn poll(section: &Section<'_>) -> Poll {
             .unwrap_or(SCAN_KEYS_PER_SECOND),
         count_budget: section.key("count_budget").number(0..=u32::MAX).unwrap_or(COUNT_BUDGET),
         audit_budget: section.key("audit_budget").number(0..=u32::MAX).unwrap_or(AUDIT_BUDGET),
+        audit_period: section.key("audit_period").duration(Duration::ZERO).unwrap_or(AUDIT_PERIOD),
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
     }
 }

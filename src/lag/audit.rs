@@ -12,9 +12,6 @@ use crate::lag::marks::{Mark, Marks};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::question::Entries;
 
-/// Each value is counted again at most this often.
-pub(super) const PERIOD: Duration = Duration::from_secs(600);
-
 /// A stretch between two marks that is due to be counted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
@@ -27,14 +24,14 @@ pub(super) struct Due {
     pub(super) expected: u64,
 }
 
-/// The stretch that is due at `now` and was counted longest ago; of several the uppermost, since the places
+/// The stretch that is due at `now`, `period` after it was counted, and was counted longest ago; of several the uppermost, since the places
 /// that a group has just left lie below the one where it stands.
-pub(super) fn oldest_due(marks: &Marks, now: Duration) -> Option<Due> {
-    due(marks, now).min_by_key(|due| (due.counted_at, Reverse(due.from)))
+pub(super) fn oldest_due(marks: &Marks, now: Duration, period: Duration) -> Option<Due> {
+    due(marks, now, period).min_by_key(|due| (due.counted_at, Reverse(due.from)))
 }
 
-fn due(marks: &Marks, now: Duration) -> impl Iterator<Item = Due> + '_ {
-    let is_due = move |mark: &Mark| now.saturating_sub(mark.counted_at) >= PERIOD;
+fn due(marks: &Marks, now: Duration, period: Duration) -> impl Iterator<Item = Due> + '_ {
+    let is_due = move |mark: &Mark| now.saturating_sub(mark.counted_at) >= period;
     marks.pairs().filter(move |(mark, _)| is_due(mark)).map(|(mark, next)| Due {
         counted_at: mark.counted_at,
         from: mark.id,
@@ -75,6 +72,7 @@ mod tests {
 
     const THEN: Duration = Duration::from_secs(1_000);
     const NOW: Duration = Duration::from_secs(2_000);
+    const PERIOD: Duration = Duration::from_secs(600);
 
     fn id(ms: u64) -> StreamId {
         StreamId::new(ms, 0)
@@ -95,8 +93,9 @@ mod tests {
     #[test]
     fn what_was_counted_long_ago_is_due_once_it_is_old_enough() {
         let marks = marks();
-        let places =
-            |now| due(&marks, now).map(|due| (due.from.ms, due.until.ms, due.expected)).collect::<Vec<_>>();
+        let places = |now| {
+            due(&marks, now, PERIOD).map(|due| (due.from.ms, due.until.ms, due.expected)).collect::<Vec<_>>()
+        };
         assert_eq!(places(NOW), [(10, 60, 50)]);
         assert_eq!(places(THEN + PERIOD - Duration::from_millis(1)), []);
         assert_eq!(places(NOW + PERIOD), [(10, 60, 50), (60, 100, 40)]);
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn a_count_that_is_right_holds_for_a_while_and_a_wrong_one_is_found_out() {
         let marks = marks();
-        let due = due(&marks, NOW).next().unwrap();
+        let due = due(&marks, NOW, PERIOD).next().unwrap();
         for (at_most, count, expected) in [
             (51, 50, Verdict::Holds),
             (51, 51, Verdict::Broken),
@@ -123,9 +122,9 @@ mod tests {
     #[test]
     fn a_count_that_was_cut_short_goes_on_where_it_stopped() {
         let mut marks = marks();
-        let first = due(&marks, NOW).next().unwrap();
+        let first = due(&marks, NOW, PERIOD).next().unwrap();
         assert_eq!(judge(&mut marks, &first, 20, &entries(20, 30), NOW), Verdict::Holds);
-        let rest: Vec<_> = due(&marks, NOW).collect();
+        let rest: Vec<_> = due(&marks, NOW, PERIOD).collect();
         assert_eq!(rest, [Due { counted_at: THEN, from: id(30), until: id(60), expected: 30 }]);
         assert_eq!(judge(&mut marks, &rest[0], 20, &entries(19, 60), NOW), Verdict::Broken);
     }

@@ -15,6 +15,8 @@ pub struct Budget {
     pub entries: u32,
     /// Entries that may still be read to count again what was counted longest ago.
     pub audit_entries: u32,
+    /// What was counted is counted again after this time.
+    pub audit_period: Duration,
     /// Bytes of payload that may still be read.
     pub payload_bytes: u64,
     /// Longest time from a node's TIME to its last answer.
@@ -70,10 +72,17 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const NOTHING: Budget = Budget {
+        entries: 0,
+        audit_entries: 0,
+        audit_period: Duration::ZERO,
+        payload_bytes: 0,
+        timeout: Duration::ZERO,
+    };
+
     #[test]
     fn a_chunk_is_bounded_by_each_limit() {
-        let plenty =
-            Budget { entries: 20_000, audit_entries: 0, payload_bytes: 16 << 20, timeout: Duration::ZERO };
+        let plenty = Budget { entries: 20_000, payload_bytes: 16 << 20, ..NOTHING };
         for (budget, wanted, entry_bytes, expected) in [
             (plenty, 100_000, 100, Some(1_000)),
             (plenty, 10, 100, Some(10)),
@@ -93,8 +102,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_and_not_read_is_given_back() {
-        let mut budget =
-            Budget { entries: 1_500, audit_entries: 0, payload_bytes: 1 << 20, timeout: Duration::ZERO };
+        let mut budget = Budget { entries: 1_500, payload_bytes: 1 << 20, ..NOTHING };
         let before = budget;
         assert_eq!(budget.take_chunk(u32::MAX, 100), Some(1_000));
         assert_eq!(budget, Budget { entries: 500, payload_bytes: (1 << 20) - 100_000, ..before });

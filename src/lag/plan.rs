@@ -170,12 +170,13 @@ impl Plan {
         if self.is_full() || std::mem::replace(&mut inquiry.audits_were_asked, true) {
             return;
         }
+        let period = inquiry.budget.audit_period;
         let mut all: Vec<_> = inquiry
             .streams
             .iter()
             .enumerate()
             .filter_map(|(at, stream)| {
-                audit::oldest_due(&stream.memory.marks, stream.facts.time).map(|due| (at, due))
+                audit::oldest_due(&stream.memory.marks, stream.facts.time, period).map(|due| (at, due))
             })
             .collect();
         all.sort_by_key(|(_, due)| due.counted_at);

@@ -219,6 +219,7 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
 pub(super) const PLENTY: Budget = Budget {
     entries: 20_000,
     audit_entries: 5,
+    audit_period: Duration::from_secs(600),
     payload_bytes: 16 << 20,
     timeout: Duration::from_millis(500),
 };
