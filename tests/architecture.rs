@@ -75,7 +75,7 @@ const ROOMS: &[Room] = &[
         Rooms::Only(&["self_metrics", "shutdown"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
-    room("workload", Rooms::Only(&["shutdown"]), Crates::AllBut(&["prometheus", "serde_yaml", "clap"])),
+    room("workload", Rooms::Only(&["shutdown", "clock"]), Crates::AllBut(&["serde_yaml", "clap"])),
     room("shutdown", Rooms::Only(&[]), Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"])),
     room("logging", Rooms::Only(&["cli"]), Crates::AllBut(&["redis", "tokio", "prometheus", "serde_yaml"])),
 ];
