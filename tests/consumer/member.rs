@@ -61,10 +61,15 @@ pub(crate) async fn send<T: redis::FromRedisValue>(connection: &mut MultiplexedC
     command.query_async(connection).await.unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// Entries that the group was given and did not acknowledge.
-pub(crate) async fn pending(connection: &mut MultiplexedConnection) -> u64 {
-    let summary: Vec<Value> = send(connection, "XPENDING orders billing").await;
-    redis::from_redis_value(summary[0].clone()).unwrap()
+/// Entries that the group was given and did not acknowledge; `None` while there is no group.
+pub(crate) async fn pending(connection: &mut MultiplexedConnection) -> Option<u64> {
+    let mut summary = cmd("XPENDING");
+    let summary: Result<Vec<Value>, _> =
+        summary.arg("orders").arg("billing").query_async(connection).await;
+    match summary {
+        Err(error) if error.code() == Some("NOGROUP") => None,
+        summary => Some(redis::from_redis_value(summary.unwrap().swap_remove(0)).unwrap()),
+    }
 }
 
 /// Names of the group's consumers.

@@ -45,16 +45,15 @@ impl Burial {
         connection: &mut Connection,
         membership: &Membership,
     ) -> RedisResult<Result<Self, WorkloadError>> {
-        let stream_slot = slot(connection, &membership.stream).await?;
-        let key = match &membership.dead_letter {
-            Some(key) => key.clone(),
-            None if stream_slot.is_some() => tagged_key(&membership.stream),
-            None => [&membership.stream[..], b":dead"].concat(),
+        let server = mode(connection).await?;
+        let key = match (&membership.dead_letter, server) {
+            (Some(key), _) => key.clone(),
+            (None, Mode::Cluster) => tagged_key(&membership.stream),
+            (None, Mode::Other) => [&membership.stream[..], b":dead"].concat(),
         };
-        let order = match stream_slot {
-            Some(_) if slot(connection, &key).await? != stream_slot => Order::AddFirst,
-            _ => Order::Together,
-        };
+        let is_apart = server == Mode::Cluster
+            && slot(connection, &key).await? != slot(connection, &membership.stream).await?;
+        let order = if is_apart { Order::AddFirst } else { Order::Together };
         let mut kind = cmd("TYPE");
         kind.arg(&key);
         let said = connection.query(&kind, Duration::ZERO).await;
@@ -81,15 +80,29 @@ fn is_stream_or_none(kind: &Value) -> bool {
     matches!(kind, Value::SimpleString(kind) if kind == "stream" || kind == "none")
 }
 
-/// The slot of a key; `None` where the server is no cluster.
-async fn slot(connection: &mut Connection, key: &[u8]) -> RedisResult<Option<i64>> {
+/// Whether keys have slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Cluster,
+    Other,
+}
+
+/// HELLO without arguments needs no grant. CLUSTER KEYSLOT does not tell: Valkey 9 answers it without a cluster.
+async fn mode(connection: &mut Connection) -> RedisResult<Mode> {
+    let fields = match connection.query(&cmd("HELLO"), Duration::ZERO).await {
+        Ok(Value::Array(fields)) => fields,
+        Err(error) if error.is_io_error() => return Err(error),
+        _ => return Ok(Mode::Other),
+    };
+    let is = |value: &Value, text: &str| matches!(value, Value::BulkString(found) if found == text.as_bytes());
+    let is_cluster = fields.windows(2).any(|pair| is(&pair[0], "mode") && is(&pair[1], "cluster"));
+    Ok(if is_cluster { Mode::Cluster } else { Mode::Other })
+}
+
+async fn slot(connection: &mut Connection, key: &[u8]) -> RedisResult<Value> {
     let mut slot = cmd("CLUSTER");
     slot.arg("KEYSLOT").arg(key);
-    match connection.query(&slot, Duration::ZERO).await {
-        Ok(Value::Int(slot)) => Ok(Some(slot)),
-        Err(error) if error.is_io_error() => Err(error),
-        _ => Ok(None),
-    }
+    connection.query(&slot, Duration::ZERO).await
 }
 
 /// The default key in a cluster: in the stream's own slot.
