@@ -55,9 +55,12 @@ async fn three_consumers_of_which_one_is_killed_each_second(server: Server) {
     let share = ENTRIES / 2 / KILLS as u64;
     for kill in 0..KILLS {
         let next = format!("c-{}", 4 + kill);
-        let (ready, ()) = tokio::join!(tokio::time::sleep(LIFE), add(&server, ENTRIES / 2 + 1 + share * kill as u64, share));
-        let () = ready;
-        output.push(running.remove(0).kill());
+        tokio::time::sleep(LIFE).await;
+        let victim = running.remove(0);
+        let before = victim.stdout().len();
+        let working = wait_until(DEADLINE, "the victim is at work", async || victim.stdout().len() > before);
+        tokio::join!(add(&server, ENTRIES / 2 + 1 + share * kill as u64, share), working);
+        output.push(victim.kill());
         running.push(consumer(&server, &next));
     }
     wait_until(DEADLINE, "nothing is pending, nothing is ahead", async || is_drained(&server).await).await;
