@@ -210,7 +210,8 @@ async fn dial(
     let client = Client::open(info).map_err(Fault::Redis)?;
     // The default of half a second for a reply would cut every blocking read short; deadlines are set per
     // command, by `query`.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(Fault::Redis)
 }
 

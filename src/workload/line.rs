@@ -30,8 +30,7 @@ impl LineFormat {
             quote(&escape(name), &mut quoted);
             String::from_utf8_lossy(&quoted).into_owned()
         });
-        let membership =
-            format!(r#"","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
+        let membership = format!(r#"","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
         Self { membership }
     }
 
@@ -106,8 +105,9 @@ mod tests {
     fn an_entry_is_one_line_with_its_fields_in_order() {
         let [stream, group, consumer] = ["orders", "billing", "c-1"].map(|name| name.as_bytes().to_vec());
         let format = LineFormat::new(&Place { stream, group, consumer });
-        let fields = [(&b"z"[..], &b"1"[..]), (b"a", b"say \"hi\"\n\\x41"), (b"\xff", b"\xff\0"), (b"z", b"2")]
-            .map(|(name, value)| (name.to_vec(), value.to_vec()));
+        let fields =
+            [(&b"z"[..], &b"1"[..]), (b"a", b"say \"hi\"\n\\x41"), (b"\xff", b"\xff\0"), (b"z", b"2")]
+                .map(|(name, value)| (name.to_vec(), value.to_vec()));
         let mut out = Vec::new();
         format.write(EntryId { ms: 1, seq: 0 }, &fields, &mut out);
         assert_eq!(

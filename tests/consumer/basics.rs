@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use streamgauge::workload::consume::{self, Consumed, Membership};
 use streamgauge::workload::consume::handler::Nothing;
+use streamgauge::workload::consume::{self, Consumed, Membership};
 use streamgauge::workload::endpoint::Endpoint;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
@@ -16,9 +16,12 @@ use crate::support::wait::wait_until;
 async fn two_consumers_share_a_thousand_entries_each_exactly_once() {
     for_each_server(async |server| {
         add(&server, 1, 1_000).await;
-        let [one, two] = ["one", "two"].map(|name| Running::start(member(&server, name), Recorder::default()));
-        wait_until(DEADLINE, "all are handled", async || one.recorder.count() + two.recorder.count() >= 1_000)
-            .await;
+        let [one, two] =
+            ["one", "two"].map(|name| Running::start(member(&server, name), Recorder::default()));
+        wait_until(DEADLINE, "all are handled", async || {
+            one.recorder.count() + two.recorder.count() >= 1_000
+        })
+        .await;
         let ((one, first), (two, second)) = (one.stop().await, two.stop().await);
         let mut numbers = [one.numbers(), two.numbers()].concat();
         numbers.sort_unstable();
@@ -72,10 +75,14 @@ async fn entries_of_a_silent_consumer_are_taken_over_and_deleted_ones_dropped() 
 async fn slow_work_of_a_live_consumer_is_not_taken_over() {
     let server = Server::start(newest(), &[]).await;
     add(&server, 1, 8).await;
-    let short = |name: &str| Membership { claim_min_idle: Duration::from_millis(600), ..member(&server, name) };
+    let short =
+        |name: &str| Membership { claim_min_idle: Duration::from_millis(600), ..member(&server, name) };
     let slow = Recorder { work_time: Duration::from_millis(400), ..Recorder::default() };
     let slow = Running::start(short("slow"), slow);
-    wait_until(DEADLINE, "all are in hand", async || pending(&mut server.connection().await).await == Some(8)).await;
+    wait_until(DEADLINE, "all are in hand", async || {
+        pending(&mut server.connection().await).await == Some(8)
+    })
+    .await;
     let idle = Running::start(short("idle"), Recorder::default());
     slow.has_seen(8).await;
     assert_eq!(idle.stop().await.1, Consumed::default());
@@ -89,7 +96,8 @@ async fn a_group_or_a_stream_that_goes_away_is_created_again() {
         add(&server, 1, 10).await;
         let running = Running::start(member(&server, "one"), Recorder::default());
         running.has_seen(10).await;
-        wait_until(DEADLINE, "all are acknowledged", async || pending(&mut connection).await == Some(0)).await;
+        wait_until(DEADLINE, "all are acknowledged", async || pending(&mut connection).await == Some(0))
+            .await;
 
         let () = send(&mut connection, "XGROUP DESTROY orders billing").await;
         // The new group starts at 0, as the first did: nothing is lost, and all is read again.
@@ -153,7 +161,8 @@ async fn what_the_server_refuses_is_said_without_a_secret() {
     ] {
         let endpoint = Endpoint::new(&url, None, None).expect("the URL is right");
         let membership = Membership { endpoint, ..member(&server, "one") };
-        let error = consume::run(&membership, Nothing, std::future::pending()).await.expect_err("it is refused");
+        let error =
+            consume::run(&membership, Nothing, std::future::pending()).await.expect_err("it is refused");
         assert_eq!(format!("{:#}", anyhow::Error::from(error)), format!("redis://{address}: {said}"));
     }
 }

@@ -20,7 +20,8 @@ async fn cluster(program: &'static Program) -> [Server; 2] {
     let half = SLOTS / 2;
     for (node, slots) in nodes.iter().zip([0..half, half..SLOTS]) {
         let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
-        let command: Vec<&str> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+        let command: Vec<&str> =
+            ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
         node.command::<()>(&command).await;
     }
     nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &nodes[1].port().to_string()]).await;

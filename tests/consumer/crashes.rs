@@ -94,7 +94,8 @@ async fn killed_consumers_lose_nothing_and_repeat_no_more_than_they_had_in_hand(
 async fn a_consumer_that_crashed_is_taken_over_by_one_of_another_name() {
     let server = Server::start(crate::support::servers::newest(), &[]).await;
     add(&server, 1, 50).await;
-    let short = |name: &str| Membership { claim_min_idle: Duration::from_millis(300), ..member(&server, name) };
+    let short =
+        |name: &str| Membership { claim_min_idle: Duration::from_millis(300), ..member(&server, name) };
     let slow = Recorder { work_time: Duration::from_millis(20), ..Recorder::default() };
     let crashing = Running::start(short("one"), slow);
     crashing.has_seen(5).await;

@@ -95,7 +95,8 @@ async fn a_reader_that_stands_still_does_not_hold_up_the_end() {
 async fn a_child_for_each_entry_decides_by_its_exit_code() {
     for_each_server(async |server| {
         add(&server, 1, 6).await;
-        let exec = r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; *) echo "$line" >&2;; esac'"#;
+        let exec =
+            r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; *) echo "$line" >&2;; esac'"#;
         let running = consumer(&server)
             .args(["--exec", exec, "--max-deliveries", "2", "--retry-delay", "10ms", "--concurrency", "3"])
             .spawn();
@@ -154,6 +155,9 @@ async fn its_metrics_are_there_as_0_and_say_what_it_did() {
             .collect::<Vec<_>>()
     };
     assert_eq!(counters().await, [0.0; 6]);
+    let text = http::get(address, "/metrics").await.text();
+    let families: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    insta::assert_snapshot!(families.join("\n"), @r"");
     assert_eq!(http::get(address, "/-/healthy").await.status, 200);
     add(&server, 1, 5).await;
     let expected = [4.0, 1.0, 0.0, 1.0, 0.0, 0.0];

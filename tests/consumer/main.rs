@@ -1,5 +1,6 @@
 //! The reference consumer loses nothing, whatever becomes of it, of its handler and of the server.
 
+mod access;
 mod basics;
 mod cluster;
 mod crashes;

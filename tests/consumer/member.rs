@@ -64,8 +64,7 @@ pub(crate) async fn send<T: redis::FromRedisValue>(connection: &mut MultiplexedC
 /// Entries that the group was given and did not acknowledge; `None` while there is no group.
 pub(crate) async fn pending(connection: &mut MultiplexedConnection) -> Option<u64> {
     let mut summary = cmd("XPENDING");
-    let summary: Result<Vec<Value>, _> =
-        summary.arg("orders").arg("billing").query_async(connection).await;
+    let summary: Result<Vec<Value>, _> = summary.arg("orders").arg("billing").query_async(connection).await;
     match summary {
         Err(error) if error.code() == Some("NOGROUP") => None,
         summary => Some(redis::from_redis_value(summary.unwrap().swap_remove(0)).unwrap()),

@@ -15,8 +15,10 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Waits until every number up to `last` was handled, and nothing is pending.
 async fn all_handled(server: &Server, running: &Running, last: u64) {
-    wait_until(DEADLINE, "all are handled", async || running.recorder.distinct() == (1..=last).collect::<Vec<_>>())
-        .await;
+    wait_until(DEADLINE, "all are handled", async || {
+        running.recorder.distinct() == (1..=last).collect::<Vec<_>>()
+    })
+    .await;
     wait_until(DEADLINE, "all are acknowledged", async || {
         pending(&mut server.connection().await).await == Some(0)
     })

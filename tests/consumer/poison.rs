@@ -98,7 +98,10 @@ async fn an_entry_that_kills_its_process_is_buried_too_and_takes_nothing_along()
                 break;
             }
         }
-        assert_eq!(letters(&server).await, [letter(&format!("run-{runs}"), 3, 7, "not finished in 3 deliveries")]);
+        assert_eq!(
+            letters(&server).await,
+            [letter(&format!("run-{runs}"), 3, 7, "not finished in 3 deliveries")]
+        );
         assert_eq!(runs, 4, "it was killed by each delivery");
         let rest = Running::start(
             Membership { claim_min_idle: Duration::from_millis(300), ..member(&server, "rest") },

@@ -26,7 +26,8 @@ async fn a_stop_under_load_leaves_nothing_pending_that_was_handled() {
         let mut connection = server.connection().await;
         let groups: Vec<std::collections::BTreeMap<String, Value>> =
             send(&mut connection, "XINFO GROUPS orders").await;
-        let delivered: String = redis::from_redis_value(groups[0]["last-delivered-id"].clone()).expect("an ID");
+        let delivered: String =
+            redis::from_redis_value(groups[0]["last-delivered-id"].clone()).expect("an ID");
         let read: Vec<Value> = send(&mut connection, &format!("XRANGE orders - {delivered}")).await;
         // Each entry that was read was written once, or is pending.
         assert_eq!(Some(read.len() as u64 - lines as u64), pending(&mut connection).await);

@@ -66,7 +66,9 @@ impl Burial {
             Ok(_) => wrong("the key holds another type".to_owned()),
             Err(error) if error.code() == Some("MOVED") => {
                 let stream = escape(&membership.stream);
-                wrong(format!("it is on another node of the cluster than {stream}: give both the same hash tag"))
+                wrong(format!(
+                    "it is on another node of the cluster than {stream}: give both the same hash tag"
+                ))
             }
             Err(error) if error.is_io_error() => Err(error),
             // Who may not ask for the type cannot rule out that XADD fails within a transaction, while XACK
@@ -94,7 +96,8 @@ async fn mode(connection: &mut Connection) -> RedisResult<Mode> {
         Err(error) if error.is_io_error() => return Err(error),
         _ => return Ok(Mode::Other),
     };
-    let is = |value: &Value, text: &str| matches!(value, Value::BulkString(found) if found == text.as_bytes());
+    let is =
+        |value: &Value, text: &str| matches!(value, Value::BulkString(found) if found == text.as_bytes());
     let is_cluster = fields.windows(2).any(|pair| is(&pair[0], "mode") && is(&pair[1], "cluster"));
     Ok(if is_cluster { Mode::Cluster } else { Mode::Other })
 }
@@ -170,7 +173,9 @@ impl Engine {
                 match replies.into_iter().collect::<RedisResult<Vec<_>>>() {
                     // Its type changed since it was looked at, say.
                     Ok(replies) => match replies.into_iter().last() {
-                        Some(Value::Array(parts)) => parts.into_iter().find_map(|part| part.extract_error().err()),
+                        Some(Value::Array(parts)) => {
+                            parts.into_iter().find_map(|part| part.extract_error().err())
+                        }
                         _ => None,
                     },
                     Err(error) => Some(error),

@@ -38,9 +38,9 @@ impl Exec {
         let words = shlex::split(command)
             .ok_or_else(|| WorkloadError::Setting(format!("--exec {command}: a quote is not closed")))?;
         let mut words = words.into_iter();
-        let program = words
-            .next()
-            .ok_or_else(|| WorkloadError::Setting("--exec: expected a program and its arguments".to_owned()))?;
+        let program = words.next().ok_or_else(|| {
+            WorkloadError::Setting("--exec: expected a program and its arguments".to_owned())
+        })?;
         Ok(Self { program, args: words.collect(), longest, format: LineFormat::new(place) })
     }
 
@@ -58,8 +58,9 @@ impl Handler for Exec {
     async fn handle(&self, entry: &Entry) -> Result<(), HandlerError> {
         let mut line = Vec::new();
         self.format.write(entry.id, &entry.fields, &mut line);
-        let mut child =
-            self.spawn().map_err(|error| HandlerError::failed(format!("cannot run {}: {error}", self.program)))?;
+        let mut child = self
+            .spawn()
+            .map_err(|error| HandlerError::failed(format!("cannot run {}: {error}", self.program)))?;
         let mut group = Group::of(&child);
         let ended = timeout(self.longest, feed(&mut child, &line)).await;
         if ended.is_err() {

@@ -80,11 +80,7 @@ mod tests {
 
     #[test]
     fn the_id_before_another_is_the_greatest_that_is_less() {
-        for (id, expected) in [
-            ("0-0", "0-0"),
-            ("5-3", "5-2"),
-            ("5-0", "4-18446744073709551615"),
-        ] {
+        for (id, expected) in [("0-0", "0-0"), ("5-3", "5-2"), ("5-0", "4-18446744073709551615")] {
             assert_eq!(before(id.parse().unwrap()).to_string(), expected);
         }
     }

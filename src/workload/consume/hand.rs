@@ -169,8 +169,7 @@ impl Hand {
         let mut taken = Vec::new();
         for (id, waiting) in self.waiting.iter().filter(|(_, waiting)| waiting.due <= now) {
             let is_exhausted = max_deliveries > 0 && waiting.deliveries >= max_deliveries;
-            let (list, most) =
-                if is_exhausted { (&mut due.exhausted, most) } else { (&mut due.ready, room) };
+            let (list, most) = if is_exhausted { (&mut due.exhausted, most) } else { (&mut due.ready, room) };
             if list.len() < most {
                 list.push((*id, waiting.clone()));
                 taken.push(*id);

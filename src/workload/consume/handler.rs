@@ -71,8 +71,8 @@ pub enum HandlerError {
 
 impl HandlerError {
     /// This entry failed, for this reason.
-    pub fn failed(reason: impl ToString) -> Self {
-        Self::Failed(reason.to_string())
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(reason.into())
     }
 }
 

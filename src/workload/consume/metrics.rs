@@ -11,13 +11,11 @@ use crate::workload::entry::Place;
 use crate::workload::line::escape;
 
 /// Upper bounds in seconds: from an empty handler to a minute.
-const QUICK: [f64; 15] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0,
-];
+const QUICK: [f64; 15] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 /// From the delivery at once to a day behind.
-const SLOW: [f64; 15] = [
-    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0,
-];
+const SLOW: [f64; 15] =
+    [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0];
 
 /// All metrics of one consumer. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -12,8 +12,8 @@
 //!    +---- (XAUTOCLAIM), those whose handler failed <----- failed: waits, or goes to the dead-letter stream
 //! ```
 //!
-//! Two connections: the [`reader`] waits in XREADGROUP on one, the [`engine`] does all else on the other. The
-//! engine owns what is in [`hand`] and does what is due, turn by turn; while it waits for a reply, outcomes gather
+//! Two connections: the reader waits in XREADGROUP on one, the engine does all else on the other. The
+//! engine owns what is in hand and does what is due, turn by turn; while it waits for a reply, outcomes gather
 //! and go into the next XACK together: batches form by themselves under load, and nothing waits for a timer when
 //! there is none.
 //!
@@ -41,6 +41,7 @@
 //! | [`metrics`] | the consumer's own metrics |
 //! | `engine` | turns: what is done when, from the first connection to the end |
 //! | `recovery` | own unfinished entries, takeover, retries, and the heartbeat |
+//! | `settle` | acknowledgements, and what is left of the consumer in the end |
 //! | `burial` | the dead-letter stream |
 //! | `group` | creates the group, again where it is lost |
 //! | `hand` | what is in hand, by ID; pure |
@@ -58,6 +59,7 @@ pub mod metrics;
 mod queue;
 mod reader;
 mod recovery;
+mod settle;
 pub mod simulate;
 
 use std::sync::Arc;
@@ -150,7 +152,10 @@ impl Membership {
             (self.batch == 0, "a batch has at least 1 entry"),
             (self.concurrency == 0, "a concurrency of at least 1 is needed"),
             (self.claim_min_idle < LEAST_MIN_IDLE, "claim-min-idle is at least 100ms"),
-            (self.dead_letter.as_ref() == Some(&self.stream), "the dead-letter stream cannot be the stream itself"),
+            (
+                self.dead_letter.as_ref() == Some(&self.stream),
+                "the dead-letter stream cannot be the stream itself",
+            ),
             (!is_start(&self.start_id), "a start ID is 0, $, or an ID such as 1700000000000-0"),
         ];
         match faults.into_iter().find(|(is_wrong, _)| *is_wrong) {
@@ -266,7 +271,7 @@ mod tests {
                 "the dead-letter stream cannot be the stream itself",
             ),
             (
-                Membership { start_id: "new".to_owned(), ..right.clone() },
+                Membership { start_id: "new".to_owned(), ..right },
                 "a start ID is 0, $, or an ID such as 1700000000000-0",
             ),
         ] {

@@ -201,7 +201,11 @@ impl Engine {
         delivered.sort_unstable_by_key(|entry| entry.id);
         delivered.into_iter().for_each(|entry| self.queue.add_again(entry));
         // The next worker that gets free is for what is due still.
-        if self.hand.is_due(at) { self.queue.hold_fresh() } else { self.queue.release() }
+        if self.hand.is_due(at) {
+            self.queue.hold_fresh();
+        } else {
+            self.queue.release();
+        }
         Ok(())
     }
 
