@@ -83,6 +83,11 @@ impl Connection {
         Self { timeouts, ..self }
     }
 
+    /// One more connection of a run whose first one was made: a refusal is waited for.
+    pub(super) fn further(self) -> Self {
+        Self { proven: Proof::Once, ..self }
+    }
+
     /// Whether the run shall end now.
     pub(super) fn is_stopped(&mut self) -> bool {
         self.stop.is_set()

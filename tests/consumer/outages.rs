@@ -13,6 +13,9 @@ use crate::support::wait::wait_until;
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
+/// How long a server stands still: longer than `block` and `reply` together, so that both connections are given up.
+const STANDSTILL: Duration = Duration::from_secs(4);
+
 /// Waits until every number up to `last` was handled, and nothing is pending.
 async fn all_handled(server: &Server, running: &Running, last: u64) {
     wait_until(DEADLINE, "all are handled", async || {
@@ -34,8 +37,6 @@ async fn a_server_that_restarts_with_its_file_loses_nothing() {
         let running = Running::start(member(&server, "one"), quick);
         running.has_seen(50).await;
         server.stop().await;
-        // It finishes what is in hand, and comes to the end of it.
-        sleep(Duration::from_millis(500)).await;
         server.restart().await;
         add(&server, 301, 100).await;
         all_handled(&server, &running, 400).await;
@@ -59,8 +60,7 @@ async fn a_server_that_stands_still_for_longer_than_every_timeout_loses_nothing(
         let running = Running::start(short, quick);
         running.has_seen(50).await;
         server.pause();
-        // Longer than `block` and `reply` together, so that both connections are given up.
-        sleep(Duration::from_secs(4)).await;
+        sleep(STANDSTILL).await;
         server.resume();
         all_handled(&server, &running, 300).await;
         add(&server, 301, 100).await;
@@ -105,8 +105,11 @@ async fn a_master_that_becomes_a_replica_is_waited_for() {
         running.has_seen(20).await;
         let port = other.port();
         let () = send(&mut connection, &format!("REPLICAOF 127.0.0.1 {port}")).await;
-        // What it meets now is READONLY, and a stream that is gone.
-        sleep(Duration::from_millis(800)).await;
+        // What the consumer meets now is READONLY, and a stream that is gone.
+        wait_until(DEADLINE, "it is a replica of nothing", async || {
+            send::<u64>(&mut server.connection().await, "EXISTS orders").await == 0
+        })
+        .await;
         let () = send(&mut connection, "REPLICAOF NO ONE").await;
         add(&server, 21, 20).await;
         wait_until(DEADLINE, "it goes on", async || {

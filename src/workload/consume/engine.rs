@@ -7,7 +7,7 @@ use redis::{RedisResult, cmd};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use super::burial::Burial;
 use super::group::Group;
@@ -90,12 +90,12 @@ impl Engine {
         let reader = Reader {
             membership: membership.clone(),
             place: Arc::clone(&place),
-            connection: connect(),
+            connection: connect().further(),
             metrics: metrics.clone(),
             stop: stops.soft.clone(),
         };
         let mut readers = JoinSet::new();
-        readers.spawn(reader.run(asked, answered));
+        readers.spawn(reader.run(asked, answered).in_current_span());
         let queue = Arc::new(Queue::default());
         // Bounded by what is in hand.
         let (sender, outcomes) = mpsc::unbounded_channel();

@@ -144,3 +144,97 @@ impl Register<'_> {
         self.add(Histogram::with_opts(opts)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_there_as_0_from_the_start() {
+        let place = Place { stream: b"orders".to_vec(), group: b"mail".to_vec(), consumer: b"\xff".to_vec() };
+        let page = Metrics::new(&place).unwrap().render().unwrap();
+        insta::assert_snapshot!(String::from_utf8(page).unwrap(), @r#"
+        # HELP streamgauge_consumer_acknowledgement_duration_seconds Time from the end of the handler to the reply of XACK.
+        # TYPE streamgauge_consumer_acknowledgement_duration_seconds histogram
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0001"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.00025"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0005"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.001"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0025"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.005"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.01"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.025"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.05"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.1"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.5"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="1"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="5"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="15"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="60"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
+        streamgauge_consumer_acknowledgement_duration_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_end_to_end_latency_seconds Time from the ID to the acknowledgement, by the server's clock.
+        # TYPE streamgauge_consumer_end_to_end_latency_seconds histogram
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.001"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.005"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.01"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.05"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.1"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.5"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="1"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="5"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="15"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="60"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="300"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="900"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="3600"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="21600"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="86400"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
+        streamgauge_consumer_end_to_end_latency_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_claimed_total Entries taken over by XAUTOCLAIM.
+        # TYPE streamgauge_consumer_entries_claimed_total counter
+        streamgauge_consumer_entries_claimed_total{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_dead_lettered_total Entries put on the dead-letter stream.
+        # TYPE streamgauge_consumer_entries_dead_lettered_total counter
+        streamgauge_consumer_entries_dead_lettered_total{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_deleted_total Pending entries that were deleted or trimmed from the stream before they were handled.
+        # TYPE streamgauge_consumer_entries_deleted_total counter
+        streamgauge_consumer_entries_deleted_total{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_failed_total Deliveries whose handler failed; the entry is delivered again, or dead-lettered.
+        # TYPE streamgauge_consumer_entries_failed_total counter
+        streamgauge_consumer_entries_failed_total{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_handled_total Deliveries that the handler finished successfully.
+        # TYPE streamgauge_consumer_entries_handled_total counter
+        streamgauge_consumer_entries_handled_total{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_in_hand Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.
+        # TYPE streamgauge_consumer_entries_in_hand gauge
+        streamgauge_consumer_entries_in_hand{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_handler_duration_seconds Time that the handler took for a delivery.
+        # TYPE streamgauge_consumer_handler_duration_seconds histogram
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0001"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.00025"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0005"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.001"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0025"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.005"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.01"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.025"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.05"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.1"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.5"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="1"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="5"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="15"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="60"} 0
+        streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
+        streamgauge_consumer_handler_duration_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
+        streamgauge_consumer_handler_duration_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_reconnects_total Connections made anew after one was lost; a consumer has two.
+        # TYPE streamgauge_consumer_reconnects_total counter
+        streamgauge_consumer_reconnects_total{consumer="\\xff",group="mail",stream="orders"} 0
+        "#);
+    }
+}

@@ -236,10 +236,9 @@ pub async fn run_with(
     let [stream, group, name] =
         [&membership.stream, &membership.group, &membership.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
-    let ended = Engine::start(membership, handler, metrics, engine::Stops { trigger, soft, hard })
-        .run()
-        .instrument(span.clone())
-        .await;
+    let stops = engine::Stops { trigger, soft, hard };
+    let engine = span.in_scope(|| Engine::start(membership, handler, metrics, stops));
+    let ended = engine.run().instrument(span.clone()).await;
     watch.abort();
     if let Ok(consumed) = &ended {
         let Consumed { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *consumed;
