@@ -122,3 +122,25 @@ async fn a_master_that_becomes_a_replica_is_waited_for() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn long_work_is_not_begun_twice_though_the_server_stood_still() {
+    for_each_program(async |program| {
+        let server = Server::start(program, &[]).await;
+        add(&server, 1, 3).await;
+        let short = Membership { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
+        let slow = Recorder { work_time: STANDSTILL * 2, ..Recorder::default() };
+        let running = Running::start(Membership { concurrency: 6, ..short }, slow);
+        wait_until(DEADLINE, "all are in hand", async || {
+            pending(&mut server.connection().await).await == Some(3)
+        })
+        .await;
+        server.pause();
+        sleep(STANDSTILL).await;
+        server.resume();
+        all_handled(&server, &running, 3).await;
+        let (recorder, consumed) = running.stop().await;
+        assert_eq!(recorder.count(), 3, "{:?} {consumed:?}", recorder.seen());
+    })
+    .await;
+}

@@ -150,7 +150,8 @@ impl Engine {
                 Some((_, fields)) => self.bury_one(id, waiting, fields, &key, order).await?,
             }
         }
-        self.give_up(deleted).await
+        self.give_up(deleted).await?;
+        Ok(())
     }
 
     async fn bury_one(

@@ -145,19 +145,11 @@ impl Engine {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut rows = Pipeline::new();
-        for id in &ids {
-            let mut row = self.command("XPENDING");
-            row.arg(id).arg(id).arg(1);
-            rows.add_command(row);
-        }
         let mut taken = 0;
-        for (id, reply) in ids.into_iter().zip(self.connection.query_all(&rows).await?) {
-            let row = decode_pending(reply?)?.pop().filter(|row| row.consumer == self.place.consumer);
-            let Some(row) = row else { continue };
+        for row in self.ours(&ids).await? {
             taken += 1;
             let (deliveries, error) = (row.deliveries, None);
-            self.hand.wait(id, Waiting { due: at, touched: at, deliveries, error });
+            self.hand.wait(row.id, Waiting { due: at, touched: at, deliveries, error });
         }
         info!(entries = taken, "entries of silent consumers are taken over");
         self.consumed.claimed += taken;
@@ -209,21 +201,35 @@ impl Engine {
         Ok(())
     }
 
-    /// What could not be claimed is no longer in the stream, or not pending for us: somebody else has it, or has
-    /// acknowledged it.
-    pub(super) async fn give_up(&mut self, ids: HashSet<EntryId>) -> RedisResult<()> {
+    /// Those of the entries that are pending for this consumer.
+    async fn ours(&mut self, ids: &[EntryId]) -> RedisResult<Vec<Pending>> {
+        let mut look = Pipeline::new();
+        for id in ids {
+            let mut row = self.command("XPENDING");
+            row.arg(id).arg(id).arg(1);
+            look.add_command(row);
+        }
+        let mut ours = Vec::new();
+        for reply in self.connection.query_all(&look).await? {
+            let rows = decode_pending(reply?)?;
+            ours.extend(rows.into_iter().filter(|row| row.consumer == self.place.consumer));
+        }
+        Ok(ours)
+    }
+
+    /// What could not be claimed is deleted, or somebody else's: then it is forgotten, and returned. Or it was
+    /// touched in our own name after all, by a command that a server took up late whose reply nobody waited for.
+    pub(super) async fn give_up(&mut self, mut ids: HashSet<EntryId>) -> RedisResult<HashSet<EntryId>> {
         if ids.is_empty() {
-            return Ok(());
+            return Ok(ids);
         }
         let mut look = Pipeline::new();
         for id in &ids {
             look.cmd("XRANGE").arg(&self.place.stream).arg(id).arg(id);
         }
-        let mut deleted = Vec::new();
+        let (mut deleted, mut there) = (Vec::new(), Vec::new());
         for (id, found) in ids.iter().zip(self.connection.query_all(&look).await?) {
-            if decode_entries(found?)?.is_empty() {
-                deleted.push(*id);
-            }
+            if decode_entries(found?)?.is_empty() { deleted.push(*id) } else { there.push(*id) }
         }
         if !deleted.is_empty() {
             // From Redis 7.0 on XCLAIM has dropped it from the PEL already.
@@ -232,8 +238,16 @@ impl Engine {
             self.connection.query(&ack, Duration::ZERO).await?;
             self.count_deleted(deleted.len());
         }
-        ids.into_iter().for_each(|id| self.hand.forget(id));
-        Ok(())
+        if !there.is_empty() {
+            let ours = self.ours(&there).await?;
+            let at = now();
+            for row in ours {
+                ids.remove(&row.id);
+                self.hand.touch(row.id, at.checked_sub(row.idle).unwrap_or(at));
+            }
+        }
+        ids.iter().for_each(|id| self.hand.forget(*id));
+        Ok(ids)
     }
 
     fn count_deleted(&mut self, count: usize) {
@@ -271,9 +285,9 @@ impl Engine {
                 self.take_outcomes();
                 lost.retain(|id| !self.hand.is_done(*id));
             }
-            if !lost.is_empty() {
-                self.queue.remove(&lost);
-                self.give_up(lost).await?;
+            let gone = self.give_up(lost).await?;
+            if !gone.is_empty() {
+                self.queue.remove(&gone);
             }
             ours.extend(kept);
         }
