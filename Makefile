@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers bench fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers bench bench-consume fmt fmt-check lint doc ci
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release program, target/release/streamgauge
 	$(CARGO) build --release --locked
@@ -29,6 +29,10 @@ bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick
 	scripts/peers.sh prometheus-redis-exporter
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
+
+bench-consume: ## Measure the reference consumer beside a bare loop on one server in one run
+	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
 
 fmt: ## Format the sources
 	$(CARGO) fmt

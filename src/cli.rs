@@ -1,6 +1,7 @@
 //! The command line's types. Every flag has an environment variable `STREAMGAUGE_<FLAG>`; lists are
 //! separated by newlines there.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ pub enum Command {
     Serve(Serve),
     /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
-    /// Read a stream as a consumer of a group: one JSON line per entry on standard output, then XACK.
+    /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
     Consume(Consume),
     /// Add made-up entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
@@ -195,12 +196,49 @@ pub struct Consume {
     /// ID after which a group that is created here starts: 0 for all entries, $ for new ones only.
     #[arg(long, env = "STREAMGAUGE_START_ID", value_name = "ID", default_value = "0")]
     pub start_id: String,
-    /// Most entries that one XREADGROUP takes.
+    /// Most entries that one XREADGROUP takes, and that wait in this process to be handled.
     #[arg(long, env = "STREAMGAUGE_BATCH", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: u32,
-    /// Time to spend on each entry before it is written and acknowledged, to simulate work.
+    /// Entries handled at a time; with 1 they are handled in order.
+    #[arg(long, env = "STREAMGAUGE_CONCURRENCY", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub concurrency: u32,
+    /// Take over pending entries of consumers that did nothing about them for this long.
+    #[arg(long, env = "STREAMGAUGE_CLAIM_MIN_IDLE", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub claim_min_idle: Duration,
+    /// Entries delivered so often and not acknowledged go to the dead-letter stream; 0 is never.
+    #[arg(long, env = "STREAMGAUGE_MAX_DELIVERIES", value_name = "N", default_value_t = 5)]
+    pub max_deliveries: u64,
+    /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
+    #[arg(long, env = "STREAMGAUGE_DEAD_LETTER", value_name = "KEY")]
+    pub dead_letter: Option<String>,
+    /// Time from a first failure to the next attempt; doubles with each further one, up to a minute.
+    #[arg(long, env = "STREAMGAUGE_RETRY_DELAY", value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub retry_delay: Duration,
+    /// Time that entries being handled have to finish on SIGTERM.
+    #[arg(long, env = "STREAMGAUGE_GRACE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// Run a program for each entry, its JSON on standard input: exit code 0 acknowledges. There is no shell.
+    #[arg(long, env = "STREAMGAUGE_EXEC", value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// Longest time for one of them; then it is killed, and the entry failed.
+    #[arg(long, env = "STREAMGAUGE_EXEC_TIMEOUT", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub exec_timeout: Duration,
+    /// Time to spend on each entry before it is handled, to simulate work.
     #[arg(long, env = "STREAMGAUGE_WORK_TIME", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     pub work_time: Duration,
+    /// Share of deliveries that fail, 0 to 1, to simulate failures.
+    #[arg(long, env = "STREAMGAUGE_FAIL_RATE", value_name = "RATE", default_value_t = 0.0, value_parser = ratio)]
+    pub fail_rate: f64,
+    /// Address to serve the consumer's own metrics on, such as 127.0.0.1:10122 [default: not served].
+    #[arg(long, env = "STREAMGAUGE_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
 }
 
 /// `streamgauge produce`.

@@ -45,7 +45,7 @@
 //! | [`target`] | the loop above | every room |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
 //! | [`page`] | the landing page | std |
-//! | [`workload`] | the reference consumer and the load generator | redis, tokio, `secret`, `server_url`; no room of the monitor |
+//! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |
 //! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
 //!

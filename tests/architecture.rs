@@ -79,8 +79,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "workload",
-        Rooms::Only(&["shutdown", "secret", "server_url"]),
-        Crates::AllBut(&["prometheus", "serde_yaml", "clap"]),
+        Rooms::Only(&["shutdown", "clock", "secret", "server_url"]),
+        Crates::AllBut(&["serde_yaml", "clap"]),
     ),
     room("shutdown", Rooms::Only(&[]), Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"])),
     room("logging", Rooms::Only(&["cli"]), Crates::AllBut(&["redis", "tokio", "prometheus", "serde_yaml"])),

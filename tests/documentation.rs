@@ -15,6 +15,8 @@ use streamgauge::config::load;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
 use streamgauge::self_metrics::SelfMetrics;
 use streamgauge::self_metrics::labels::PollResult;
+use streamgauge::workload::consume::metrics::Metrics as ConsumerMetrics;
+use streamgauge::workload::entry::Place;
 
 use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
@@ -73,7 +75,10 @@ fn own_metrics() -> String {
     target.observe_poll(PollResult::Ok, Duration::ZERO);
     target.set_last_successful_poll(Duration::ZERO);
     metrics.count_request("/", 200);
-    String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap()
+    let consumer =
+        ConsumerMetrics::new(&Place { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
+    let own = [metrics.render(None, |_| false).unwrap(), consumer.unwrap().render().unwrap()].concat();
+    String::from_utf8(own).unwrap()
 }
 
 /// From name to type, of Prometheus text.
@@ -146,8 +151,10 @@ fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other(
 fn every_own_metric_was_looked_at() {
     let own = own_metrics();
     let (source, _) = include_str!("../src/self_metrics/mod.rs").split_once("mod tests").unwrap();
+    let consumer = include_str!("../src/workload/consume/metrics.rs");
+    let sources = [source, consumer].concat();
     let names: BTreeSet<_> =
-        source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("streamgauge_")).collect();
+        sources.split('"').skip(1).step_by(2).filter(|text| text.starts_with("streamgauge_")).collect();
     let seen: BTreeSet<_> = types(&own).into_keys().filter(|name| name.starts_with("streamgauge_")).collect();
     assert_eq!(seen, names);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use streamgauge::shutdown::{Shutdown, Trigger};
@@ -270,4 +271,19 @@ async fn one_stream_of_another_type_ends_it_and_what_was_added_to_the_others_is_
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{}", finished.stderr);
     assert!(finished.stderr.contains("WRONGTYPE"), "{}", finished.stderr);
     assert!(finished.stderr.contains("producer ended added=5 "), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_password_file_is_read_at_the_connect_and_named_when_it_is_missing() {
+    let server = Server::start(newest(), &["--requirepass", "right-secret"]).await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "right-secret").unwrap();
+    let endpoint = Endpoint::new(&server.url(), None, Some(file.path().to_owned())).unwrap();
+    let load = Load { endpoint, ..load(&server) };
+    assert_eq!(produce(&load).await.added, 10);
+
+    let path = file.path().to_owned();
+    file.close().unwrap();
+    let error = produce::run(&load, std::future::pending()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read password file {}", path.display()));
 }

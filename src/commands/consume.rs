@@ -1,13 +1,32 @@
-//! `streamgauge consume`: the reference consumer, with standard output as its sink.
+//! `streamgauge consume`: the reference consumer, with its handlers, and its own metrics over HTTP.
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::process;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hyper::StatusCode;
+use tokio::task::JoinHandle;
+use tracing::{error, info};
 
 use crate::cli;
 use crate::commands::endpoint;
+use crate::http::body::Body;
+use crate::http::limits::Limits;
+use crate::http::reply::Reply;
+use crate::http::router::Router;
+use crate::http::{listener, server};
 use crate::shutdown::Shutdown;
+use crate::workload::consume::exec::Exec;
+use crate::workload::consume::handler::Handler;
+use crate::workload::consume::lines::Lines;
+use crate::workload::consume::metrics::Metrics;
+use crate::workload::consume::simulate::Simulated;
 use crate::workload::consume::{self, Membership};
+
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Consumes until it is asked to end, or until nobody reads standard output any more.
 ///
@@ -15,17 +34,75 @@ use crate::workload::consume::{self, Membership};
 ///
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
 pub async fn run(args: cli::Consume, shutdown: Shutdown) -> anyhow::Result<()> {
-    let membership = Membership {
-        endpoint: endpoint::read(&args.server)?,
-        stream: args.stream.into_bytes(),
-        group: args.group.into_bytes(),
-        consumer: args.consumer.unwrap_or_else(consumer_name).into_bytes(),
-        start_id: args.start_id,
-        batch: args.batch,
-        work_time: args.work_time,
+    let membership = membership(&args)?;
+    let place = membership.place();
+    let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &place));
+    let exec = exec.transpose().map_err(endpoint::classify)?;
+    let metrics = Metrics::new(&place).context("cannot register the metrics")?;
+    let (trigger, ended) = Shutdown::new();
+    let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
+    let consumed = match exec {
+        Some(exec) => consume_with(&args, &membership, exec, metrics, shutdown).await,
+        None => {
+            let lines = Lines::new(&place, io::stdout()).context("cannot start a thread")?;
+            consume_with(&args, &membership, lines, metrics, shutdown).await
+        }
     };
-    consume::run(&membership, io::stdout(), shutdown.requested()).await.map_err(endpoint::classify)?;
-    Ok(())
+    trigger.fire();
+    if let Some(serving) = serving {
+        serving.await.context("the HTTP server broke off")?;
+    }
+    consumed
+}
+
+async fn consume_with(
+    args: &cli::Consume,
+    membership: &Membership,
+    inner: impl Handler,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
+    let consumed = consume::run_with(membership, handler, metrics, shutdown.requested()).await;
+    consumed.map(drop).map_err(endpoint::classify)
+}
+
+fn membership(args: &cli::Consume) -> anyhow::Result<Membership> {
+    let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
+    let endpoint = endpoint::read(&args.server)?;
+    Ok(Membership {
+        start_id: args.start_id.clone(),
+        batch: args.batch,
+        concurrency: args.concurrency,
+        claim_min_idle: args.claim_min_idle,
+        max_deliveries: args.max_deliveries,
+        dead_letter: args.dead_letter.clone().map(String::into_bytes),
+        retry_delay: args.retry_delay,
+        grace: args.grace,
+        ..Membership::new(endpoint, args.stream.as_str(), args.group.as_str(), consumer)
+    })
+}
+
+/// Serves the metrics until `ended`: also while what is in hand is finished.
+fn serve(address: SocketAddr, metrics: Metrics, ended: &Shutdown) -> anyhow::Result<JoinHandle<()>> {
+    let listener = listener::bind(Some(address))?;
+    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let router = Router::new()
+        .get("/metrics", move |_| rendered(&metrics))
+        .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"));
+    info!(%address, "listening");
+    let limits = Limits::default();
+    Ok(tokio::spawn(server::run(listener, Arc::new(router), limits, |_, _| {}, ended.requested())))
+}
+
+fn rendered(metrics: &Metrics) -> Reply {
+    match metrics.render() {
+        Ok(text) => Reply::new(StatusCode::OK, METRICS_TYPE, Body::Whole(text.into())),
+        Err(error) => {
+            error!(%error, "cannot render the metrics");
+            Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n")
+        }
+    }
 }
 
 /// Host name and process id: two consumers of one group never share it by accident.

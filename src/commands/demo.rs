@@ -19,6 +19,8 @@ use crate::glob::Glob;
 use crate::secret::quotable;
 use crate::server_url::Address;
 use crate::shutdown::Shutdown;
+use crate::workload::consume::handler::Nothing;
+use crate::workload::consume::simulate::Simulated;
 use crate::workload::consume::{self, Membership};
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
@@ -111,14 +113,12 @@ fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
     let stop = ending.requested();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
 
-    let fast = member(&endpoint, "fast", Duration::ZERO);
-    let slow = member(&endpoint, "slow", SLOW_WORK);
-    for member in [fast, slow] {
-        let stop = ending.requested();
-        cast.spawn(async move { consume::run(&member, io::sink(), stop).await.map(drop) });
+    for (group, work_time) in [("fast", Duration::ZERO), ("slow", SLOW_WORK)] {
+        let (member, handler, stop) = (member(&endpoint, group), work(work_time), ending.requested());
+        cast.spawn(async move { consume::run(&member, handler, stop).await.map(drop) });
     }
 
-    let stopped = member(&endpoint, "stopped", STOPPED_WORK);
+    let stopped = member(&endpoint, "stopped");
     let stop = ending.requested();
     let stop = async move {
         tokio::select! {
@@ -126,20 +126,16 @@ fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
             () = sleep(STOPS_AFTER) => {}
         }
     };
-    cast.spawn(async move { consume::run(&stopped, io::sink(), stop).await.map(drop) });
+    cast.spawn(async move { consume::run(&stopped, work(STOPPED_WORK), stop).await.map(drop) });
     Ok(cast)
 }
 
-fn member(endpoint: &Endpoint, group: &str, work_time: Duration) -> Membership {
-    Membership {
-        endpoint: endpoint.clone(),
-        stream: STREAM.into(),
-        group: group.into(),
-        consumer: format!("{group}-1").into_bytes(),
-        start_id: "0".to_owned(),
-        batch: 20,
-        work_time,
-    }
+fn member(endpoint: &Endpoint, group: &str) -> Membership {
+    Membership { batch: 20, ..Membership::new(endpoint.clone(), STREAM, group, format!("{group}-1")) }
+}
+
+fn work(work_time: Duration) -> Simulated<Nothing> {
+    Simulated { inner: Nothing, work_time, fail_rate: 0.0 }
 }
 
 /// The address to listen on, found free: known in full before anything is started, port 0 included.

@@ -5,7 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisError, RedisResult,
+    ServerErrorKind, Value,
+};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -13,15 +16,28 @@ use super::endpoint::Endpoint;
 use super::error::{Refusal, WorkloadError, is_transient};
 use super::stop::Stop;
 
-/// Longest time to make a connection, authentication included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for a reply, on top of the time that the command itself may wait.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is in hand may still take once the run shall end.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// How long to wait for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Longest time to make a connection, authentication included.
+    pub connect: Duration,
+    /// Longest time for a reply, on top of the time that the command itself may wait.
+    pub reply: Duration,
+    /// Longest time from one try to connect to the next.
+    pub longest_delay: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs(5);
+        Self { connect: seconds, reply: seconds, longest_delay: seconds }
+    }
+}
 
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +51,10 @@ pub(super) enum Progress {
 /// A connection to one server, made again when it is lost.
 pub(super) struct Connection {
     endpoint: Endpoint,
+    timeouts: Timeouts,
     stop: Stop,
+    /// The node of a cluster that MOVED named, in place of the endpoint's own host and port.
+    moved_to: Option<(String, u16)>,
     current: Option<MultiplexedConnection>,
     /// Tries since the last that worked.
     attempt: u32,
@@ -54,7 +73,19 @@ enum Proof {
 
 impl Connection {
     pub(super) fn new(endpoint: Endpoint, stop: Stop) -> Self {
-        Self { endpoint, stop, current: None, attempt: 0, logged: None, proven: Proof::Never }
+        let timeouts = Timeouts::default();
+        let (moved_to, proven) = (None, Proof::Never);
+        Self { endpoint, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
+    }
+
+    /// With other timeouts than the usual ones.
+    pub(super) fn with_timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
+    }
+
+    /// One more connection of a run whose first one was made: a refusal is waited for.
+    pub(super) fn further(self) -> Self {
+        Self { proven: Proof::Once, ..self }
     }
 
     /// Whether the run shall end now.
@@ -72,18 +103,22 @@ impl Connection {
                 return Ok(Progress::Ready);
             }
             if self.attempt > 0 {
-                let delay = full_jitter(self.attempt - 1);
+                let delay = full_jitter(self.attempt - 1, self.timeouts.longest_delay);
                 if self.pause(delay).await == Progress::Stopped {
                     return Ok(Progress::Stopped);
                 }
             }
             let dialled = tokio::select! {
                 () = self.stop.wait() => return Ok(Progress::Stopped),
-                dialled = dial(&self.endpoint) => dialled,
+                dialled = dial(&self.endpoint, self.moved_to.as_ref(), self.timeouts.connect) => dialled,
             };
             match dialled {
                 Ok(connection) => self.current = Some(connection),
-                Err(Fault::Redis(error)) => self.lost(error)?,
+                Err(Fault::Redis(error)) => {
+                    // A node that is gone: the address that was given leads to the others.
+                    self.moved_to = None;
+                    self.lost(error)?;
+                }
                 Err(Fault::Workload(error)) if self.proven == Proof::Once => self.failed(&error.to_string()),
                 Err(Fault::Workload(error)) => return Err(error),
             }
@@ -103,6 +138,12 @@ impl Connection {
     /// Gives up this connection over `error`, or the run where a new one would meet the same.
     pub(super) fn lost(&mut self, error: RedisError) -> Result<(), WorkloadError> {
         self.current = None;
+        if let Some(node) = moved_to(&error) {
+            info!(server = %self.endpoint, node = %format_args!("{}:{}", node.0, node.1), "stream is on another node, following");
+            self.moved_to = Some(node);
+            self.attempt = self.attempt.saturating_add(1);
+            return Ok(());
+        }
         let rotating = error.kind() == ErrorKind::AuthenticationFailed && self.proven == Proof::Once;
         if is_transient(&error) || rotating {
             self.failed(&Refusal::new(error).to_string());
@@ -122,7 +163,7 @@ impl Connection {
     /// Sends one command that may wait for up to `block` on the server.
     pub(super) async fn query(&mut self, cmd: &Cmd, block: Duration) -> RedisResult<Value> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
-        let deadline = block + REPLY_TIMEOUT;
+        let deadline = block + self.timeouts.reply;
         within_grace(&mut self.stop, timeout(deadline, connection.send_packed_command(cmd)))
             .await
             .ok_or_else(timed_out)?
@@ -135,7 +176,7 @@ impl Connection {
     pub(super) async fn query_all(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
         let sent = connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let replies = within_grace(&mut self.stop, timeout(REPLY_TIMEOUT, sent))
+        let replies = within_grace(&mut self.stop, timeout(self.timeouts.reply, sent))
             .await
             .ok_or_else(timed_out)?
             .map_err(|_| timed_out())??;
@@ -149,14 +190,6 @@ impl Connection {
             () = sleep(time) => Progress::Ready,
         }
     }
-
-    /// Sleeps to the end of a piece of work; once the run shall end, for no more than the grace.
-    pub(super) async fn work(&mut self, time: Duration) -> Progress {
-        match within_grace(&mut self.stop, sleep(time)).await {
-            Some(()) => Progress::Ready,
-            None => Progress::Stopped,
-        }
-    }
 }
 
 /// What went wrong with a dial.
@@ -165,14 +198,35 @@ enum Fault {
     Workload(WorkloadError),
 }
 
-async fn dial(endpoint: &Endpoint) -> Result<MultiplexedConnection, Fault> {
-    let info = endpoint.connection_info().await.map_err(Fault::Workload)?;
+async fn dial(
+    endpoint: &Endpoint,
+    moved_to: Option<&(String, u16)>,
+    longest: Duration,
+) -> Result<MultiplexedConnection, Fault> {
+    let mut info = endpoint.connection_info().await.map_err(Fault::Workload)?;
+    if let Some((host, port)) = moved_to {
+        let host = match (host.as_str(), info.addr()) {
+            // A node that does not know its own name means the one that was asked.
+            ("", ConnectionAddr::Tcp(same, _)) => same.clone(),
+            _ => host.clone(),
+        };
+        info = info.set_addr(ConnectionAddr::Tcp(host, *port));
+    }
     let client = Client::open(info).map_err(Fault::Redis)?;
     // The default of half a second for a reply would cut every blocking read short; deadlines are set per
     // command, by `query`.
     let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
+        AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(Fault::Redis)
+}
+
+/// The node that holds the key, where the error says that it is another one.
+fn moved_to(error: &RedisError) -> Option<(String, u16)> {
+    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
+        return None;
+    }
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// What `work` gives, or `None` where it lasts longer than the grace after the run shall end.
@@ -185,13 +239,13 @@ async fn within_grace<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Opti
 }
 
 /// Any time up to the ceiling, so that many clients of one server do not come back together.
-fn full_jitter(attempt: u32) -> Duration {
-    ceiling(attempt).mul_f64(fastrand::f64())
+fn full_jitter(attempt: u32, longest: Duration) -> Duration {
+    ceiling(attempt, longest).mul_f64(fastrand::f64())
 }
 
 /// The longest delay before a try, after `attempt` others that failed.
-fn ceiling(attempt: u32) -> Duration {
-    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST_DELAY)
+fn ceiling(attempt: u32, longest: Duration) -> Duration {
+    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempt)).min(longest)
 }
 
 fn no_connection() -> RedisError {
@@ -208,7 +262,9 @@ mod tests {
 
     #[test]
     fn the_ceiling_of_the_delay_doubles_up_to_five_seconds() {
-        let ceilings: Vec<u128> = [0, 1, 2, 5, 6, 40].map(|attempt| ceiling(attempt).as_millis()).to_vec();
+        let longest = Timeouts::default().longest_delay;
+        let ceilings: Vec<u128> =
+            [0, 1, 2, 5, 6, 40].map(|attempt| ceiling(attempt, longest).as_millis()).to_vec();
         assert_eq!(ceilings, [100, 200, 400, 3_200, 5_000, 5_000]);
     }
 

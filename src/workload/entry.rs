@@ -1,59 +1,160 @@
-//! Entries as XREADGROUP gives them, decoded by hand so that a deleted entry is told from an empty one.
+//! Entries as a group gives them to a consumer, decoded by hand so that a deleted entry is told from an empty
+//! one.
 
-use redis::{ErrorKind, RedisError, Value};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use redis::{ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
 /// Fields and their values, in the entry's order; a name may occur twice.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// One entry of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// ID as the server writes it: `<ms>-<seq>`.
-    pub id: String,
-    /// `None`: the entry was deleted from the stream while it was pending, and only its ID is left.
-    pub fields: Option<Fields>,
+/// The ID of an entry, ordered as the stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// The first part: milliseconds since the Unix epoch, where the server made the ID.
+    pub ms: u64,
+    /// The second part: tells entries of one millisecond apart.
+    pub seq: u64,
 }
 
-/// The entries of the one stream that was asked for. Nil is what a BLOCK that ran out gives: none.
-pub(super) fn decode(reply: Value) -> Result<Vec<Entry>, RedisError> {
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = RedisError;
+
+    fn from_str(text: &str) -> Result<Self, RedisError> {
+        let (ms, seq) = text.split_once('-').ok_or_else(unexpected)?;
+        let part = |text: &str| text.parse().map_err(|_| unexpected());
+        Ok(Self { ms: part(ms)?, seq: part(seq)? })
+    }
+}
+
+impl ToRedisArgs for EntryId {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        // Two numbers of up to 20 digits: no allocation for each ID of a long XACK.
+        let mut text = [0; 41];
+        let mut ms = itoa::Buffer::new();
+        let mut seq = itoa::Buffer::new();
+        let (ms, seq) = (ms.format(self.ms).as_bytes(), seq.format(self.seq).as_bytes());
+        let length = ms.len() + 1 + seq.len();
+        text[..ms.len()].copy_from_slice(ms);
+        text[ms.len()] = b'-';
+        text[ms.len() + 1..length].copy_from_slice(seq);
+        out.write_arg(&text[..length]);
+    }
+}
+
+/// Where a consumer reads: what all of its entries have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Key of the stream.
+    pub stream: Vec<u8>,
+    /// The group.
+    pub group: Vec<u8>,
+    /// The consumer's name in the group.
+    pub consumer: Vec<u8>,
+}
+
+/// One entry of a stream, as its consumer is given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its ID.
+    pub id: EntryId,
+    /// What it holds.
+    pub fields: Fields,
+    /// How often it was delivered, to this consumer or another, this time included: at least 1.
+    pub deliveries: u64,
+    /// Stream, group and consumer.
+    pub place: Arc<Place>,
+}
+
+impl Entry {
+    /// The value of the first field of this name; `None` where there is none.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// The entries of the one stream that XREADGROUP was asked for. Nil is what a BLOCK that ran out gives: none.
+pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
     match reply {
         Value::Nil => Ok(Vec::new()),
         Value::Array(streams) => match streams.into_iter().next() {
             None => Ok(Vec::new()),
-            Some(Value::Array(pair)) => entries(pair),
+            Some(Value::Array(pair)) => match pair.into_iter().nth(1) {
+                Some(entries) => decode_entries(entries),
+                None => Err(unexpected()),
+            },
             Some(_) => Err(unexpected()),
         },
         _ => Err(unexpected()),
     }
 }
 
-/// `[key, [entry, ...]]`.
-fn entries(pair: Vec<Value>) -> Result<Vec<Entry>, RedisError> {
-    match pair.into_iter().nth(1) {
-        Some(Value::Array(entries)) => entries.into_iter().map(entry).collect(),
+/// `[[id, [field, value, ...]], ...]`, as XRANGE and XCLAIM give it. What XCLAIM of Redis 6.2 gives for a deleted
+/// entry, nil, is left out.
+pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
+    let Value::Array(entries) = reply else {
+        return Err(unexpected());
+    };
+    let is_there = |entry: &Value| !matches!(entry, Value::Nil);
+    entries.into_iter().filter(is_there).filter_map(|value| entry(value).transpose()).collect()
+}
+
+/// `[id, ...]`, as XCLAIM with JUSTID gives it; nil where there is no such list.
+pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<EntryId>> {
+    match reply {
+        Value::Nil => Ok(Vec::new()),
+        Value::Array(ids) => ids.into_iter().map(decode_id).collect(),
         _ => Err(unexpected()),
     }
 }
 
-/// `[id, [field, value, ...]]`, or `[id, nil]` where only the PEL still knows the ID.
-fn entry(value: Value) -> Result<Entry, RedisError> {
+/// `[cursor, [id, ...], [deleted id, ...]]` of XAUTOCLAIM with JUSTID; the third is missing before Redis 7.0.
+pub(super) fn decode_taken(reply: Value) -> RedisResult<(EntryId, Vec<EntryId>, Vec<EntryId>)> {
+    let Value::Array(parts) = reply else {
+        return Err(unexpected());
+    };
+    let mut parts = parts.into_iter();
+    let (Some(cursor), Some(taken)) = (parts.next(), parts.next()) else {
+        return Err(unexpected());
+    };
+    let deleted = parts.next().unwrap_or(Value::Nil);
+    Ok((decode_id(cursor)?, decode_ids(taken)?, decode_ids(deleted)?))
+}
+
+pub(super) fn decode_id(value: Value) -> RedisResult<EntryId> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(&text).map_err(|_| unexpected())?.parse(),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `[id, [field, value, ...]]`, or `[id, nil]` for an entry that only the PEL still knows: `None`.
+fn entry(value: Value) -> RedisResult<Option<(EntryId, Fields)>> {
     let Value::Array(parts) = value else {
         return Err(unexpected());
     };
     let mut parts = parts.into_iter();
-    let (Some(Value::BulkString(id)), Some(fields), None) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(id), Some(fields), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err(unexpected());
     };
-    let id = String::from_utf8(id).map_err(|_| unexpected())?;
-    let fields = match fields {
-        Value::Nil => None,
-        Value::Array(flat) => Some(pairs(flat)?),
-        _ => return Err(unexpected()),
-    };
-    Ok(Entry { id, fields })
+    let id = decode_id(id)?;
+    match fields {
+        Value::Nil => Ok(None),
+        Value::Array(flat) => Ok(Some((id, pairs(flat)?))),
+        _ => Err(unexpected()),
+    }
 }
 
-fn pairs(flat: Vec<Value>) -> Result<Fields, RedisError> {
+fn pairs(flat: Vec<Value>) -> RedisResult<Fields> {
     let mut pairs = Vec::with_capacity(flat.len() / 2);
     let mut flat = flat.into_iter();
     while let Some(name) = flat.next() {
@@ -65,8 +166,9 @@ fn pairs(flat: Vec<Value>) -> Result<Fields, RedisError> {
     Ok(pairs)
 }
 
-fn unexpected() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "XREADGROUP gave a reply of another shape").into()
+/// A reply that does not have the form that the command's documentation gives it.
+pub(super) fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "a command on streams gave a reply of another shape").into()
 }
 
 #[cfg(test)]
@@ -81,23 +183,32 @@ mod tests {
         Value::Array(vec![Value::Array(vec![bulk("orders"), Value::Array(entries)])])
     }
 
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, seq: 0 }
+    }
+
     #[test]
-    fn a_reply_is_entries_in_their_order_and_a_deleted_one_has_no_fields() {
+    fn a_reply_is_entries_in_their_order_and_a_deleted_one_is_left_out() {
         let present = Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("a"), bulk("b")])]);
         let deleted = Value::Array(vec![bulk("2-0"), Value::Nil]);
-        assert_eq!(
-            decode(reply(vec![present, deleted])),
-            Ok(vec![
-                Entry { id: "1-0".to_owned(), fields: Some(vec![(b"a".to_vec(), b"b".to_vec())]) },
-                Entry { id: "2-0".to_owned(), fields: None },
-            ])
-        );
+        let entry = (id(1), vec![(b"a".to_vec(), b"b".to_vec())]);
+        assert_eq!(decode_read(reply(vec![present.clone(), deleted])), Ok(vec![entry.clone()]));
+        assert_eq!(decode_entries(Value::Array(vec![Value::Nil, present])), Ok(vec![entry]));
     }
 
     #[test]
     fn no_entries_come_as_nil_or_as_an_empty_list() {
-        assert_eq!(decode(Value::Nil), Ok(vec![]));
-        assert_eq!(decode(reply(vec![])), Ok(vec![]));
+        assert_eq!(decode_read(Value::Nil), Ok(vec![]));
+        assert_eq!(decode_read(reply(vec![])), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_was_taken_over_comes_with_what_is_deleted_from_redis_7_on() {
+        let ids = |texts: &[&str]| Value::Array(texts.iter().map(|text| bulk(text)).collect());
+        let old = Value::Array(vec![bulk("3-0"), ids(&["1-0"])]);
+        assert_eq!(decode_taken(old), Ok((id(3), vec![id(1)], vec![])));
+        let new = Value::Array(vec![bulk("0-0"), ids(&["1-0"]), ids(&["2-0"])]);
+        assert_eq!(decode_taken(new), Ok((id(0), vec![id(1)], vec![id(2)])));
     }
 
     #[test]
@@ -107,9 +218,19 @@ mod tests {
             Value::Array(vec![Value::Int(1)]),
             reply(vec![Value::Int(1)]),
             reply(vec![Value::Array(vec![bulk("1-0")])]),
+            reply(vec![Value::Array(vec![bulk("1"), Value::Array(vec![])])]),
             reply(vec![Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("odd")])])]),
         ] {
-            assert_eq!(decode(value.clone()), Err(unexpected()), "{value:?}");
+            assert_eq!(decode_read(value.clone()), Err(unexpected()), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_sent_as_it_is_shown() {
+        for (ms, seq) in [(0, 0), (1_700_000_000_000, 12), (u64::MAX, u64::MAX)] {
+            let id = EntryId { ms, seq };
+            assert_eq!(id.to_redis_args(), [id.to_string().into_bytes()]);
+            assert_eq!(id.to_string().parse(), Ok(id));
         }
     }
 }

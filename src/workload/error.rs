@@ -80,11 +80,13 @@ pub(super) fn is_transient(error: &RedisError) -> bool {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::TryAgain
+                // A slot on its way to another node: MOVED follows once it is there.
+                | ServerErrorKind::Ask
                 // A failover left us on the old master: the address leads to the new one before long.
                 | ServerErrorKind::ReadOnly
         ),
-        // Memory, disk and replicas come back.
-        _ => matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")),
+        // Memory, disk and replicas come back, and scripts end.
+        _ => matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY")),
     }
 }
 

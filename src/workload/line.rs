@@ -1,11 +1,19 @@
 //! An entry as one JSON line:
 //! `{"id":"1-0","stream":"orders","group":"g","consumer":"c","fields":{"n":"1"}}`.
 //!
-//! Redis' names and values are bytes and JSON's are text: a byte that is not UTF-8 is written `\xHH` (lower
-//! case), and a backslash that is followed by `x` and two hex digits is written `\x5c`, so two values never
-//! become one. Fields keep the entry's order; a name that occurs twice in the entry does so in the line.
+//! Redis' names and values are bytes and JSON's are text. A value that is not UTF-8 is an object with the one key
+//! `base64`: `{"n":{"base64":"/wA="}}`; every other value is a string. JSON has only strings for names: in those
+//! (of fields, the stream, the group and the consumer) a byte that is not UTF-8 is written `\xHH` (lower case), and
+//! a backslash that is followed by `x` and two hex digits is written `\x5c`, so two names never become one. Fields
+//! keep the entry's order; a name that occurs twice in the entry does so in the line.
 
 use std::borrow::Cow;
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::entry::{EntryId, Place};
 
 /// What all lines of one consumer have in common, written once.
 #[derive(Clone, Debug)]
@@ -15,32 +23,47 @@ pub struct LineFormat {
 
 impl LineFormat {
     /// For a consumer of a group of a stream.
-    pub fn new(stream: &[u8], group: &[u8], consumer: &[u8]) -> Self {
-        let [stream, group, consumer] = [stream, group, consumer].map(quote);
-        let membership = format!(r#","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
+    #[must_use]
+    pub fn new(place: &Place) -> Self {
+        let [stream, group, consumer] = [&place.stream, &place.group, &place.consumer].map(|name| {
+            let mut quoted = Vec::new();
+            quote(&escape(name), &mut quoted);
+            String::from_utf8_lossy(&quoted).into_owned()
+        });
+        let membership = format!(r#"","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
         Self { membership }
     }
 
     /// Appends the line of an entry, with its newline.
-    pub fn write(&self, id: &str, fields: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"id":"#);
-        out.extend_from_slice(quote(id.as_bytes()).as_bytes());
+    pub fn write(&self, id: EntryId, fields: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
+        write!(out, r#"{{"id":"{id}"#).expect("memory takes all");
         out.extend_from_slice(self.membership.as_bytes());
         for (index, (name, value)) in fields.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            out.extend_from_slice(quote(name).as_bytes());
+            quote(&escape(name), out);
             out.push(b':');
-            out.extend_from_slice(quote(value).as_bytes());
+            write_value(value, out);
         }
         out.extend_from_slice(b"}}\n");
     }
 }
 
-/// Bytes as a JSON string with its quotes.
-fn quote(bytes: &[u8]) -> String {
-    serde_json::Value::from(escape(bytes)).to_string()
+fn write_value(value: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(value) {
+        Ok(text) => quote(text, out),
+        Err(_) => {
+            out.extend_from_slice(br#"{"base64":""#);
+            out.extend_from_slice(STANDARD.encode(value).as_bytes());
+            out.extend_from_slice(br#""}"#);
+        }
+    }
+}
+
+/// Text as a JSON string with its quotes.
+fn quote(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is JSON, and memory takes all");
 }
 
 /// Bytes as text that says which bytes they were.
@@ -80,16 +103,18 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_line_with_its_fields_in_order() {
-        let format = LineFormat::new(b"orders", b"billing", b"c-1");
-        let fields = [("z", "1"), ("a", "say \"hi\"\n"), ("z", "2")]
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let [stream, group, consumer] = ["orders", "billing", "c-1"].map(|name| name.as_bytes().to_vec());
+        let format = LineFormat::new(&Place { stream, group, consumer });
+        let fields =
+            [(&b"z"[..], &b"1"[..]), (b"a", b"say \"hi\"\n\\x41"), (b"\xff", b"\xff\0"), (b"z", b"2")]
+                .map(|(name, value)| (name.to_vec(), value.to_vec()));
         let mut out = Vec::new();
-        format.write("1-0", &fields, &mut out);
+        format.write(EntryId { ms: 1, seq: 0 }, &fields, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(
                 r#"{"id":"1-0","stream":"orders","group":"billing","consumer":"c-1","#,
-                r#""fields":{"z":"1","a":"say \"hi\"\n","z":"2"}}"#,
+                r#""fields":{"z":"1","a":"say \"hi\"\n\\x41","\\xff":{"base64":"/wA="},"z":"2"}}"#,
                 "\n"
             )
         );

@@ -175,6 +175,25 @@ impl Running {
         self.end(started).await
     }
 
+    /// Waits until it has ended by itself (false), or something else has come true: then it is killed (true).
+    pub async fn finished_or(mut self, mut other: impl AsyncFnMut() -> bool) -> bool {
+        wait_for(DEADLINE, "streamgauge ends, or something else happens", async || {
+            if other().await {
+                return Ok(true);
+            }
+            let ended = self.child.try_wait().expect("a child can be asked").is_some();
+            if ended { Ok(false) } else { Err(format!("it wrote:\n{}", tail(&self.stderr.text(), 40))) }
+        })
+        .await
+    }
+
+    /// Kills it with SIGKILL, and returns all that it had written to standard output.
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("SIGKILL reaches a child");
+        self.child.wait().expect("a killed child ends");
+        self.stdout.rest()
+    }
+
     async fn end(mut self, since: Instant) -> Finished {
         let status = wait_for(DEADLINE, "streamgauge ends", async || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),

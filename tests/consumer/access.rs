@@ -1,0 +1,57 @@
+//! The consumer under the permissions that the README says it needs.
+
+use streamgauge::workload::consume::Membership;
+use streamgauge::workload::endpoint::Endpoint;
+
+use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending};
+use crate::support::server::Server;
+use crate::support::servers::for_each_server;
+use crate::support::wait::wait_until;
+
+const README: &str = include_str!("../../README.md");
+
+/// What the README grants to a consumer.
+fn grants() -> Vec<&'static str> {
+    let (_, after) = README.split_once("A consumer needs these permissions").expect("the README says so");
+    let list = after.split('`').nth(1).expect("a list between backticks");
+    list.split_whitespace().collect()
+}
+
+async fn user(server: &Server, grants: &[&str]) {
+    let fixed = ["ACL", "SETUSER", "worker", "on", ">secret", "~orders", "~orders:dead"];
+    server.command::<()>(&[&fixed[..], grants].concat()).await;
+}
+
+#[tokio::test]
+async fn what_the_readme_grants_is_enough_for_everything() {
+    for_each_server(async |server| {
+        // Subcommands can be granted since Redis 7.0; before, the whole command is.
+        let is_old = server.program().version < (7, 0, 0);
+        let grants = grants()
+            .into_iter()
+            .map(|grant| if is_old { grant.split('|').next().expect("a word") } else { grant });
+        user(&server, &grants.collect::<Vec<_>>()).await;
+        add(&server, 1, 5).await;
+        let url = format!("redis://worker:secret@{}", server.address());
+        let endpoint = Endpoint::new(&url, None, None).expect("the URL is right");
+        let membership = Membership { endpoint, max_deliveries: 2, ..member(&server, "one") };
+        let running = Running::start(membership, Recorder { poison: vec![3], ..Recorder::default() });
+        wait_until(DEADLINE, "it is buried", async || {
+            server.command::<u64>(&["XLEN", "orders:dead"]).await == 1
+        })
+        .await;
+        let mut connection = server.connection().await;
+        wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
+        assert_eq!(running.stop().await.1.acknowledged, 4);
+        assert_eq!(consumers(&mut connection).await, [] as [&str; 0]);
+        let denied: Vec<String> = server
+            .command::<Vec<Vec<redis::Value>>>(&["ACL", "LOG"])
+            .await
+            .into_iter()
+            .filter_map(|entry| entry.get(7).cloned().and_then(|what| redis::from_redis_value(what).ok()))
+            .filter(|what: &String| !what.starts_with("client") && what != "time")
+            .collect();
+        assert_eq!(denied, [] as [String; 0]);
+    })
+    .await;
+}

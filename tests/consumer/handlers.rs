@@ -1,0 +1,196 @@
+//! What the program does with entries: lines, children, and its own metrics; and what it refuses to do.
+
+use std::time::Duration;
+
+use redis::cmd;
+
+use crate::member::{DEADLINE, add, pending, send};
+use crate::support::http;
+use crate::support::metrics::parse;
+use crate::support::program::{Running, Streamgauge};
+use crate::support::server::Server;
+use crate::support::servers::{for_each_server, newest};
+use crate::support::wait::wait_until;
+
+fn consumer(server: &Server) -> Streamgauge {
+    Streamgauge::command("consume")
+        .args(["--redis-url", &server.url(), "--stream", "orders", "--group", "billing"])
+        .args(["--consumer", "one"])
+}
+
+async fn drained(server: &Server) {
+    wait_until(DEADLINE, "nothing is pending", async || {
+        pending(&mut server.connection().await).await == Some(0)
+    })
+    .await;
+}
+
+async fn has_written(running: &Running, lines: usize) {
+    wait_until(DEADLINE, "lines are written", async || running.stdout().lines().count() >= lines).await;
+}
+
+#[tokio::test]
+async fn a_line_is_exact_and_bytes_that_are_not_text_are_marked() {
+    for_each_server(async |server| {
+        let mut add = cmd("XADD");
+        add.arg("orders").arg("5-1").arg("name").arg("größe \"M\"").arg(b"\xff\\x41").arg(b"a\x00\xfe");
+        let _: () = add.query_async(&mut server.connection().await).await.expect("it is added");
+        let running = consumer(&server).spawn();
+        has_written(&running, 1).await;
+        let end = running.stop().await;
+        assert_eq!(
+            end.stdout,
+            concat!(
+                r#"{"id":"5-1","stream":"orders","group":"billing","consumer":"one","#,
+                r#""fields":{"name":"größe \"M\"","\\xff\\x5cx41":{"base64":"YQD+"}}}"#,
+                "\n"
+            )
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_the_consumer_with_success() {
+    let server = Server::start(newest(), &[]).await;
+    add(&server, 1, 1_000).await;
+    let program = env!("CARGO_BIN_EXE_streamgauge");
+    let url = server.url();
+    let command = format!(
+        "'{program}' consume --redis-url {url} --stream orders --group billing --consumer one | head -n 2; exit ${{PIPESTATUS[0]}}"
+    );
+    let run = tokio::process::Command::new("bash").args(["-c", &command]).output();
+    let output = tokio::time::timeout(DEADLINE, run).await.expect("it ends by itself").expect("bash runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // What was written into the pipe was acknowledged, the rest was not.
+    let left = pending(&mut server.connection().await).await.expect("the group is there");
+    assert!((1..=998).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_does_not_hold_up_the_end() {
+    let server = Server::start(newest(), &[]).await;
+    add(&server, 1, 10_000).await;
+    let program = env!("CARGO_BIN_EXE_streamgauge");
+    let mut child = tokio::process::Command::new(program)
+        .args(["consume", "--redis-url", &server.url(), "--stream", "orders", "--group", "billing"])
+        .args(["--grace", "300ms"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it runs");
+    let filled = async || {
+        let before = pending(&mut server.connection().await).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        before.is_some() && pending(&mut server.connection().await).await == before
+    };
+    wait_until(DEADLINE, "the pipe is full", filled).await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().expect("it runs")).expect("a pid"));
+    rustix::process::kill_process(pid.expect("not 0"), rustix::process::Signal::TERM).expect("it is there");
+    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.expect("it ends");
+    assert_eq!(status.expect("it ended").code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_child_for_each_entry_decides_by_its_exit_code() {
+    for_each_server(async |server| {
+        add(&server, 1, 6).await;
+        let exec =
+            r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; *) echo "$line" >&2;; esac'"#;
+        let running = consumer(&server)
+            .args(["--exec", exec, "--max-deliveries", "2", "--retry-delay", "10ms", "--concurrency", "3"])
+            .spawn();
+        drained(&server).await;
+        wait_until(DEADLINE, "one is buried", async || {
+            send::<u64>(&mut server.connection().await, "XLEN orders:dead").await == 1
+        })
+        .await;
+        let end = running.stop().await;
+        assert_eq!((end.code, end.stdout.as_str()), (Some(0), ""), "{}", end.stderr);
+        for n in [1, 2, 4, 5, 6] {
+            assert!(end.stderr.contains(&format!(r#""fields":{{"n":"{n}"}}}}"#)), "{}", end.stderr);
+        }
+        let letters: Vec<(String, Vec<(String, String)>)> =
+            send(&mut server.connection().await, "XRANGE orders:dead - +").await;
+        let error = letters[0].1.iter().find(|(name, _)| name == "streamgauge-error").expect("it says why");
+        assert_eq!(error.1, "sh: exit status: 7");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_hangs_is_killed_and_the_entry_tried_again() {
+    let server = Server::start(newest(), &[]).await;
+    add(&server, 1, 1).await;
+    let running = consumer(&server)
+        .args(["--exec", "sleep 600", "--exec-timeout", "200ms"])
+        .args(["--max-deliveries", "2", "--retry-delay", "10ms"])
+        .spawn();
+    wait_until(DEADLINE, "it is buried", async || {
+        send::<u64>(&mut server.connection().await, "XLEN orders:dead").await == 1
+    })
+    .await;
+    let end = running.stop().await;
+    assert_eq!(end.code, Some(0));
+    assert!(end.stderr.contains("sleep killed after 200ms"), "{}", end.stderr);
+}
+
+#[tokio::test]
+async fn its_metrics_are_there_as_0_and_say_what_it_did() {
+    let server = Server::start(newest(), &[]).await;
+    let mut running = consumer(&server)
+        .args(["--metrics-listen", "127.0.0.1:0", "--max-deliveries", "1", "--exec"])
+        .args([r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; esac'"#])
+        .spawn();
+    let address = running.listening().await;
+    let labels = r#"{consumer="one",group="billing",stream="orders"}"#;
+    let page = async || parse(&http::get(address, "/metrics").await.text());
+    let counters = async || {
+        let page = page().await;
+        let value = |name: &str| page[&format!("streamgauge_consumer_{name}{labels}")];
+        ["entries_handled_total", "entries_failed_total", "entries_claimed_total"]
+            .map(value)
+            .into_iter()
+            .chain(["entries_dead_lettered_total", "entries_deleted_total", "reconnects_total"].map(value))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counters().await, [0.0; 6]);
+    assert_eq!(http::get(address, "/-/healthy").await.status, 200);
+    add(&server, 1, 5).await;
+    let expected = [4.0, 1.0, 0.0, 1.0, 0.0, 0.0];
+    wait_until(DEADLINE, "they are counted", async || counters().await == expected).await;
+    let page = page().await;
+    for (histogram, count) in
+        [("handler_duration", 5.0), ("acknowledgement_duration", 4.0), ("end_to_end_latency", 4.0)]
+    {
+        let name = format!("streamgauge_consumer_{histogram}_seconds_count{labels}");
+        assert_eq!(page[&name], count, "{histogram}");
+        let sum = page[&name.replace("_count", "_sum")];
+        assert!((0.0..60.0).contains(&sum), "{histogram}: {sum}");
+    }
+    assert_eq!(running.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_wrongly_exits_2() {
+    for (args, said) in [
+        (&["--batch", "0"][..], "0 is not in 1..=10000"),
+        (&["--concurrency", "0"], "0 is not in 1..=1000"),
+        (&["--fail-rate", "1.5"], "expected a number from 0 to 1"),
+        (&["--claim-min-idle", "soon"], "'soon' for '--claim-min-idle <DURATION>'"),
+        (&["--claim-min-idle", "1ms"], "claim-min-idle is at least 100ms"),
+        (&["--exec", "sh -c 'exit"], "--exec sh -c 'exit: a quote is not closed"),
+        (&["--exec", ""], "--exec: expected a program and its arguments"),
+        (&["--dead-letter", "orders"], "the dead-letter stream cannot be the stream itself"),
+        (&["--start-id", "now"], "a start ID is 0, $, or an ID such as 1700000000000-0"),
+        (&["--metrics-listen", "here"], "'here' for '--metrics-listen <ADDR>'"),
+    ] {
+        let end = Streamgauge::command("consume")
+            .args(["--redis-url", "redis://127.0.0.1:1", "--stream", "orders", "--group", "billing"])
+            .args(args)
+            .run()
+            .await;
+        assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""), "{args:?}: {}", end.stderr);
+        assert!(end.stderr.contains(said), "{args:?}: {}", end.stderr);
+    }
+}
