@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use crate::lag::extent::Change;
 use crate::lag::marks::{Mark, Marks};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::question::Entries;
@@ -41,16 +42,39 @@ fn due(marks: &Marks, now: Duration, period: Duration) -> impl Iterator<Item = D
     })
 }
 
+/// The part of a stretch that was counted again, where a budget did not reach for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    from: StreamId,
+    checked_at: Duration,
+    /// Where it ends. The rest is as old as it was, so it comes next.
+    end: Mark,
+}
+
+impl Part {
+    /// Notes it in `marks` if nothing was removed above its start since: with an entry removed while it was
+    /// counted, the count reached too far, and its end would be wrong for good.
+    pub(super) fn note(&self, marks: &mut Marks, since: &Change) {
+        let Some(mark) = marks.at(self.from).copied() else { return };
+        if since.is_intact_above(self.from) {
+            marks.put(self.from, mark.ahead, self.checked_at);
+            marks.put(self.end.id, self.end.ahead, self.end.counted_at);
+        }
+    }
+}
+
 /// What counting again has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// There were as many as there must be, as far as the count went.
+    /// There were as many as there must be.
     Holds,
+    /// So far as the count went; the next reading tells whether that can be relied on.
+    HoldsSoFar(Part),
     /// There were not.
     Broken,
 }
 
-/// Judges a count of at most `at_most` entries, and notes in `marks` what holds.
+/// Judges a count of at most `at_most` entries, and notes in `marks` that all of it holds.
 pub(super) fn judge(marks: &mut Marks, due: &Due, at_most: u32, entries: &Entries, now: Duration) -> Verdict {
     let Some(mark) = marks.at(due.from).copied() else { return Verdict::Holds };
     let count = u64::from(entries.count);
@@ -59,8 +83,8 @@ pub(super) fn judge(marks: &mut Marks, due: &Due, at_most: u32, entries: &Entrie
         return Verdict::Broken;
     }
     if let (true, Some((_, last))) = (was_cut_short, entries.ends) {
-        // The rest is as old as it was, so it comes next.
-        marks.put(last, mark.ahead.saturating_sub(count), due.counted_at);
+        let end = Mark { id: last, ahead: mark.ahead.saturating_sub(count), counted_at: due.counted_at };
+        return Verdict::HoldsSoFar(Part { from: mark.id, checked_at: now, end });
     }
     marks.put(mark.id, mark.ahead, now);
     Verdict::Holds
@@ -123,9 +147,23 @@ mod tests {
     fn a_count_that_was_cut_short_goes_on_where_it_stopped() {
         let mut marks = marks();
         let first = due(&marks, NOW, PERIOD).next().unwrap();
-        assert_eq!(judge(&mut marks, &first, 20, &entries(20, 30), NOW), Verdict::Holds);
+        let Verdict::HoldsSoFar(part) = judge(&mut marks, &first, 20, &entries(20, 30), NOW) else {
+            panic!("there is more to count");
+        };
+        part.note(&mut marks, &Change::Grown { by: 3, intact_from: Some(id(10)) });
         let rest: Vec<_> = due(&marks, NOW, PERIOD).collect();
         assert_eq!(rest, [Due { counted_at: THEN, from: id(30), until: id(60), expected: 30 }]);
         assert_eq!(judge(&mut marks, &rest[0], 20, &entries(19, 60), NOW), Verdict::Broken);
+    }
+    #[test]
+    fn a_part_is_not_relied_on_if_something_above_its_start_was_removed_meanwhile() {
+        let mut marks = marks();
+        let first = due(&marks, NOW, PERIOD).next().unwrap();
+        let Verdict::HoldsSoFar(part) = judge(&mut marks, &first, 20, &entries(20, 31), NOW) else {
+            panic!("there is more to count");
+        };
+        let before = marks.clone();
+        part.note(&mut marks, &Change::Grown { by: 0, intact_from: Some(id(11)) });
+        assert_eq!(marks, before);
     }
 }

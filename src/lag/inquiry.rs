@@ -192,7 +192,11 @@ impl<'a> Inquiry<'a> {
             (Purpose::Audit { due, at_most }, Answer::Entries(entries)) => {
                 self.counted_entries += u64::from(entries.count);
                 let verdict = audit::judge(&mut stream.memory.marks, &due, at_most, &entries, now);
-                stream.is_broken |= verdict == Verdict::Broken;
+                match verdict {
+                    Verdict::Holds => {}
+                    Verdict::HoldsSoFar(part) => stream.memory.audited = Some(part),
+                    Verdict::Broken => stream.is_broken = true,
+                }
             }
             (Purpose::Loss, Answer::Whole(whole)) => stream.confirm_loss(&whole),
             (Purpose::Walk { .. } | Purpose::NextEntry(_), _) => stream.is_silent = true,

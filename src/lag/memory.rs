@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::lag::audit::Part;
 use crate::lag::counters::Sound;
 use crate::lag::extent::{Change, Extent};
 use crate::lag::loss::Gone;
@@ -34,6 +35,8 @@ pub(super) struct StreamMemory {
     pub(super) marks: Marks,
     /// Unfinished counts.
     pub(super) walks: Walks,
+    /// What was counted again in the last poll, as far as that went.
+    pub(super) audited: Option<Part>,
     /// For places where a group stands: the oldest entry above.
     next: Vec<(StreamId, StreamId)>,
     /// In the order of their names.
@@ -73,6 +76,9 @@ impl StreamMemory {
         self.was_trimmed |= now.was_ever_trimmed()
             || (is_same && self.extent.is_some_and(|before| before.was_trimmed_until(&now)));
         self.extent = Some(now);
+        if let Some(part) = self.audited.take() {
+            part.note(&mut self.marks, &change);
+        }
         self.marks.carry(&change);
         self.walks.carry(&change, used.first().copied());
         self.next
@@ -89,6 +95,7 @@ impl StreamMemory {
     pub(super) fn distrust(&mut self) {
         self.marks.clear();
         self.walks.clear();
+        self.audited = None;
         self.next.clear();
         self.forget_groups();
     }

@@ -24,6 +24,8 @@ pub(super) enum Counters {
     Mended,
 }
 
+const GROUPS: [&str; 3] = ["a", "b", "c"];
+
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -128,10 +130,11 @@ impl Model {
         }
     }
 
+    /// Whoever is not there, and comes back before a poll at the place where it was, has lost it too.
     fn note_removed(&mut self, id: StreamId) {
-        for (name, group) in &self.groups {
-            if id > group.last_delivered {
-                *self.lost.entry(name.clone()).or_default() += 1;
+        for name in GROUPS.map(Name::from) {
+            if self.groups.get(&name).is_none_or(|group| id > group.last_delivered) {
+                *self.lost.entry(name).or_default() += 1;
             }
         }
     }
@@ -204,8 +207,7 @@ impl Model {
 
     /// One random thing that clients do.
     pub(super) fn disturb(&mut self) {
-        let names: Vec<Name> = ["a", "b", "c"].map(Name::from).into();
-        let name = &names[fastrand::usize(..names.len())];
+        let name = &Name::from(GROUPS[fastrand::usize(..GROUPS.len())]);
         let some = |entries: &BTreeSet<StreamId>| {
             entries.iter().nth(fastrand::usize(..entries.len().max(1))).copied()
         };
