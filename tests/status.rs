@@ -15,9 +15,8 @@ use support::wait::wait_for;
 
 /// Several windows, on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// A window of 3 s, in which some polls may fail.
-const SETTINGS: &str =
-    "poll: {interval: 250ms, timeout: 240ms, discovery_interval: 100ms}\nstatus: {window: 3s}\n";
+/// A window of 3 s, in which some polls may fail. Values are shown until polls have failed for more than half of it.
+const SETTINGS: &str = "poll: {interval: 250ms, timeout: 240ms, stale_after: 2s, discovery_interval: 100ms}\nstatus: {window: 3s}\n";
 
 /// A server and the exporter that watches it.
 struct Watched<'a> {
@@ -198,7 +197,7 @@ async fn a_server_that_was_away_leaves_no_false_status_behind() {
     let watched = Watched::new(&server).await;
     watched.tell("XADD away * f v\nXADD away * f v\nXGROUP CREATE away g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS away >").await;
     watched.tell("XGROUP CREATE calm g $ MKSTREAM").await;
-    watched.turns("away", "unknown").await;
+    watched.turns("away", "abandoned").await;
     let Watched { exporter, .. } = watched;
     server.kill();
     wait_for(DEADLINE, "its last values are too old to be shown", async || {

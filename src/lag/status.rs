@@ -117,34 +117,26 @@ fn is_stuck(view: &View<'_>) -> bool {
 }
 
 fn is_lagging(view: &View<'_>) -> bool {
-    view.is_behind() && trend(&view.exact_lags(), view.added()) == Trend::Grows
+    view.is_behind() && grows(&view.exact_lags().collect::<Vec<_>>(), view.added())
 }
 
 /// A group that is behind, and whose lag was not known often enough to see whether it grows, may be anything.
 fn is_unknown(view: &View<'_>) -> bool {
-    !view.is_whole() || (view.is_behind() && trend(&view.exact_lags(), view.added()) == Trend::Unknown)
+    !view.is_whole() || (view.is_behind() && view.exact_lags().count() < LEAST_LAGS)
 }
 
-/// Where a lag goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trend {
-    Grows,
-    DoesNotGrow,
-    Unknown,
-}
-
-/// Least number of lags that show a trend.
+/// Least number of lags that show whether a lag grows.
 const LEAST_LAGS: usize = 6;
 
-/// The trend of exact lags in the order of time, while `added` entries were added, if that is known.
+/// Whether a lag grows: exact lags in the order of time, while `added` entries were added, if that is known.
 ///
 /// Of all pairs of them most must rise, and its end must lie above its beginning, each taken as the middle one of
 /// three: so neither a dip nor a peak decides, wherever it is. What comes and goes by chance does not grow: of so
 /// many entries that are added and read independently of each other, the lag is seldom off by twice the root of
 /// their number.
-fn trend(lags: &[u64], added: Option<u64>) -> Trend {
+fn grows(lags: &[u64], added: Option<u64>) -> bool {
     if lags.len() < LEAST_LAGS {
-        return Trend::Unknown;
+        return false;
     }
     let (mut rises, mut falls) = (0, 0);
     for (at, earlier) in lags.iter().enumerate() {
@@ -155,7 +147,7 @@ fn trend(lags: &[u64], added: Option<u64>) -> Trend {
     }
     let growth = u128::from(middle(&lags[lags.len() - 3..]).saturating_sub(middle(&lags[..3])));
     let by_chance = 4 * u128::from(added.unwrap_or(0));
-    if rises >= 2 * falls && growth * growth > by_chance { Trend::Grows } else { Trend::DoesNotGrow }
+    rises >= 2 * falls && growth * growth > by_chance
 }
 
 /// The middle one of three numbers, by their size.
@@ -639,32 +631,32 @@ mod tests {
     #[test]
     fn a_lag_grows_but_for_one_dip_or_peak() {
         let steady: Vec<u64> = (0..13).map(|n| 1_000 + n * 100).collect();
-        assert_eq!(trend(&steady, Some(2_400)), Trend::Grows);
+        assert!(grows(&steady, Some(2_400)));
         for at in 0..steady.len() {
             for off in [1, 300, 990, 5_000] {
                 let mut lags = steady.clone();
                 lags[at] = off;
-                assert_eq!(trend(&lags, Some(2_400)), Trend::Grows, "{lags:?}");
+                assert!(grows(&lags, Some(2_400)), "{lags:?}");
             }
         }
         for (lags, added, expected) in [
-            (&[5, 6, 7, 8, 9][..], None, Trend::Unknown),
-            (&[], None, Trend::Unknown),
-            (&[5, 6, 7, 8, 9, 10], None, Trend::Grows),
-            (&[5, 6, 7, 8, 1, 10], None, Trend::Grows),
-            (&[10, 9, 8, 7, 6, 5], None, Trend::DoesNotGrow),
-            (&[7; 13], Some(0), Trend::DoesNotGrow),
+            (&[5, 6, 7, 8, 9][..], None, false),
+            (&[], None, false),
+            (&[5, 6, 7, 8, 9, 10], None, true),
+            (&[5, 6, 7, 8, 1, 10], None, true),
+            (&[10, 9, 8, 7, 6, 5], None, false),
+            (&[7; 13], Some(0), false),
             // A little more or less.
-            (&[500, 502, 499, 501, 503, 500, 502, 504, 501], Some(1_000), Trend::DoesNotGrow),
-            (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(1_000), Trend::DoesNotGrow),
-            (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(8), Trend::Grows),
+            (&[500, 502, 499, 501, 503, 500, 502, 504, 501], Some(1_000), false),
+            (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(1_000), false),
+            (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(8), true),
             // A saw: it reads in batches, and keeps up.
-            (&[10, 40, 70, 100, 10, 40, 70, 100, 10, 40, 70, 100, 10], Some(360), Trend::DoesNotGrow),
+            (&[10, 40, 70, 100, 10, 40, 70, 100, 10, 40, 70, 100, 10], Some(360), false),
             // The same, and it does not.
-            (&[100, 200, 150, 250, 200, 300, 250, 350, 300, 400, 350, 450], Some(600), Trend::Grows),
-            (&[u64::MAX, 0, 0, u64::MAX, u64::MAX, u64::MAX], Some(u64::MAX), Trend::Grows),
+            (&[100, 200, 150, 250, 200, 300, 250, 350, 300, 400, 350, 450], Some(600), true),
+            (&[u64::MAX, 0, 0, u64::MAX, u64::MAX, u64::MAX], Some(u64::MAX), true),
         ] {
-            assert_eq!(trend(lags, added), expected, "{lags:?} of {added:?}");
+            assert_eq!(grows(lags, added), expected, "{lags:?} of {added:?}");
         }
     }
 
@@ -762,7 +754,12 @@ mod tests {
                 act(number, &mut watched.sample);
                 watched.poll_after(INTERVAL);
             }
-            assert_eq!(is_lagging(&watched.view()), expected, "{name}: {:?}", watched.view().exact_lags());
+            assert_eq!(
+                is_lagging(&watched.view()),
+                expected,
+                "{name}: {:?}",
+                watched.view().exact_lags().collect::<Vec<_>>()
+            );
         }
     }
 
@@ -1007,31 +1004,38 @@ mod tests {
 
     #[test]
     fn ten_thousand_groups_are_judged_in_less_than_5_ms() {
-        let mut lagging = Watched::well();
-        lagging.polls(6 * POLLS, |sample| {
-            add(sample, 100);
-            read(sample, 50);
-        });
-        let mut groups: Vec<_> = (0..10_000).map(|_| lagging.history.clone().unwrap()).collect();
-        let mut sample = lagging.sample;
-        let (mut best, mut sum) = (Duration::MAX, 0);
-        for _ in 0..10 {
-            sample.at += INTERVAL;
-            sample.node_time += INTERVAL;
-            add(&mut sample, 100);
-            read(&mut sample, 50);
-            #[expect(clippy::disallowed_methods, reason = "it is measured here")]
-            let began = std::time::Instant::now();
-            for history in &mut groups {
-                history.note(&sample, WINDOW);
-                sum +=
-                    usize::from(judge(&View { history, sample: &sample, window: WINDOW }) == Status::Lagging);
+        // Both are behind, which takes the most.
+        for (reads, expected) in [(50, Status::Lagging), (100, Status::Ok)] {
+            let mut slow = Watched::well();
+            slow.polls(6 * POLLS, |sample| {
+                add(sample, 100);
+                read(sample, 50);
+            });
+            slow.polls(POLLS, |sample| {
+                add(sample, 100);
+                read(sample, reads);
+            });
+            let mut groups = vec![slow.history.clone().unwrap(); 10_000];
+            let mut sample = slow.sample;
+            let (mut best, mut right) = (Duration::MAX, 0);
+            for _ in 0..10 {
+                sample.at += INTERVAL;
+                sample.node_time += INTERVAL;
+                add(&mut sample, 100);
+                read(&mut sample, reads);
+                #[expect(clippy::disallowed_methods, reason = "it is measured here")]
+                let began = std::time::Instant::now();
+                for history in &mut groups {
+                    history.note(&sample, WINDOW);
+                    right +=
+                        usize::from(judge(&View { history, sample: &sample, window: WINDOW }) == expected);
+                }
+                best = best.min(began.elapsed());
             }
-            best = best.min(began.elapsed());
+            assert_eq!(right, 100_000);
+            // A build without optimization is many times slower.
+            let allowed = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 5 });
+            assert!(best < allowed, "{best:?}");
         }
-        assert_eq!(sum, 100_000);
-        // A build without optimization is many times slower.
-        let allowed = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 5 });
-        assert!(best < allowed, "{best:?}");
     }
 }
