@@ -14,7 +14,7 @@
 //!    poller::read ----------> Snapshot                      I/O    facts, one round of pipelines
 //!    lag::plan(snapshot, memory, budget) -> [Question]      pure   "pending of g", "entries of k after a until b"
 //!    poller::ask(questions) -> [Answer]                     I/O    all questions of a round share pipelines
-//!    lag::derive(snapshot, answers, memory) -> Report       pure   lag, bounds, ages
+//!    lag::derive(snapshot, answers, memory) -> Report       pure   lag, bounds, ages, status
 //!                      |
 //!         watch<Arc<Published>>
 //!                      |
@@ -37,7 +37,7 @@
 //! | [`server_url`] | the one way to read a server's URL | url, `secret` |
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
-//! | [`lag`] | what it means: plan, derive, marks, ages, report | `snapshot` |
+//! | [`lag`] | what it means: plan, derive, marks, ages, history and status, report | `snapshot` |
 //! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot` |
 //! | [`exposition`] | the report as Prometheus text | `lag`, `snapshot` |
 //! | [`self_metrics`] | the exporter's own counters | prometheus |

@@ -62,6 +62,8 @@ pub struct Target {
     poll: Poll,
     upstream: Upstream,
     memory: Memory,
+    /// Where the time that its history is told by begins.
+    started: Instant,
     labels: TargetLabels,
     layout: Arc<Layout>,
     metrics: TargetMetrics,
@@ -88,6 +90,7 @@ impl Target {
             name: config.name.clone(),
             upstream: Upstream::new(config, &poll, metrics.clone()),
             memory: Memory::default(),
+            started: now(),
             poll,
             labels,
             layout,
@@ -166,6 +169,7 @@ impl Target {
         self.upstream.connect(began + self.poll.timeout).await?;
         let found = self.find_streams(began + self.poll.interval).await;
         found.inspect_err(|_| self.upstream.disconnect())?;
+        let at = now() - self.started;
         let deadline = now() + self.poll.timeout;
         let read = self.upstream.read(deadline).await;
         let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.upstream.disconnect())?;
@@ -176,7 +180,7 @@ impl Target {
             payload_bytes: self.upstream.payload_left(),
             timeout: self.poll.timeout,
         };
-        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
+        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget, at);
         while cut_off_by.is_none() {
             let questions = inquiry.questions();
             if questions.is_empty() {

@@ -62,7 +62,9 @@ fn a_url_is_enough() {
     assert_eq!(config.poll.interval, Duration::from_secs(10));
     assert_eq!(config.poll.timeout, Duration::from_secs(8));
     assert_eq!(config.poll.stale_after, Duration::from_secs(30));
+    assert_eq!(config.status.window, Duration::from_secs(120));
     let target = &config.targets[0];
+    assert_eq!(target.streams[0].window, Duration::from_secs(120));
     assert_eq!((target.name.as_str(), target.db, target.role), ("cache:6379", 0, Role::Master));
     assert_eq!((&target.username, &target.password), (&None, &None));
     assert_eq!(target.streams[0].key, Glob::new("*"));
@@ -180,8 +182,8 @@ fn texts_that_are_no_configuration() {
         ("{}", &[no_targets]),
         ("targets:\n", &[no_targets]),
         ("targets: []", &["targets: an empty list; expected at least one target"]),
-        ("[]", &["found a list; expected a map of web, poll, targets or metrics"]),
-        ("just words", &["found text; expected a map of web, poll, targets or metrics"]),
+        ("[]", &["found a list; expected a map of web, poll, status, targets or metrics"]),
+        ("just words", &["found text; expected a map of web, poll, status, targets or metrics"]),
         ("targets: {url: x}", &["targets: found a map; expected a list"]),
         (
             "a: [1",
@@ -210,17 +212,46 @@ fn texts_that_are_no_configuration() {
 }
 
 #[test]
+fn windows_follow_the_interval_or_are_held_to_it() {
+    let windows = |text: &str| {
+        let config = good(text);
+        let streams = config.targets[0].streams.iter().map(|rule| rule.window.as_secs()).collect::<Vec<_>>();
+        (config.status.window.as_secs(), streams)
+    };
+    let streams = "targets: [{url: 'redis://cache', streams: [{key: a, window: 10m}, {key: b}]}]";
+    assert_eq!(windows(streams), (120, vec![600, 120]));
+    assert_eq!(windows(&format!("status: {{window: 3m}}\n{streams}")), (180, vec![600, 180]));
+    assert_eq!(windows(&format!("poll: {{interval: 30s}}\n{streams}")), (180, vec![600, 180]));
+    bad(
+        "poll: {interval: 30s}\nstatus: {window: 2m}\n\
+         targets: [{url: 'redis://cache', streams: [{key: a, window: 1m}, {key: b, window: soon}]}]",
+        &[
+            "status.window: 2m is below 6 times poll.interval (30s); expected at least 3m",
+            "targets[0].streams[0].window: 1m is below 6 times poll.interval (30s); expected at least 3m",
+            "targets[0].streams[1].window: found \"soon\"; expected a duration such as 10s or 1m 30s",
+        ],
+    );
+    bad(
+        "poll: {interval: x}\nstatus: {window: 1s, windw: 2m}\ntargets: [{url: 'redis://cache'}]",
+        &[
+            "poll.interval: found \"x\"; expected a duration such as 10s or 1m 30s",
+            "status.windw: unknown key; did you mean window?",
+        ],
+    );
+}
+
+#[test]
 fn unknown_keys() {
     bad(
         "targts: []\nalerts: {}\nwebb: 1\n1: x\n[a]: x\n\"a\\nb\": x\n",
         &[
             "targets: missing; expected a list of at least one target",
             "targts: unknown key; did you mean targets?",
-            "alerts: unknown key; expected web, poll, targets or metrics",
+            "alerts: unknown key; expected web, poll, status, targets or metrics",
             "webb: unknown key; did you mean web?",
-            "1: unknown key; expected web, poll, targets or metrics",
-            "(a list): unknown key; expected web, poll, targets or metrics",
-            "\"a\\nb\": unknown key; expected web, poll, targets or metrics",
+            "1: unknown key; expected web, poll, status, targets or metrics",
+            "(a list): unknown key; expected web, poll, status, targets or metrics",
+            "\"a\\nb\": unknown key; expected web, poll, status, targets or metrics",
         ],
     );
     bad_poll(
@@ -270,7 +301,7 @@ fn wrong_types() {
             "targets[0].streams[0].key: found a map; expected text",
             "targets[0].streams[0].exclude: found text; expected a list",
             "targets[0].streams[0].consumers: found \"maybe\"; expected true or false",
-            "targets[0].streams[1]: found nothing; expected a map of key, groups, exclude or consumers",
+            "targets[0].streams[1]: found nothing; expected a map of key, groups, exclude, consumers or window",
             "targets[0].streams[2].key: missing; expected a key or glob",
             "targets[0].streams[2].exclude[0]: found nothing; expected text",
             "targets[0].streams[2].exclude[1]: found a number; expected text (put it in quotes)",

@@ -13,6 +13,7 @@ use redis::Value;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
+use streamgauge::lag::status::Status;
 use streamgauge::self_metrics::SelfMetrics;
 use streamgauge::self_metrics::labels::PollResult;
 use streamgauge::workload::consume::metrics::Metrics as ConsumerMetrics;
@@ -228,6 +229,12 @@ fn the_tables_of_the_command_line_hold_each_command_and_flag_and_no_other() {
         }
     }
     assert!(documented.is_empty(), "these do not exist: {:?}", documented.keys());
+}
+
+#[test]
+fn the_table_of_statuses_holds_all_of_them_in_their_order() {
+    let listed: Vec<_> = rows("status").iter().map(|row| code(row[0])[0]).collect();
+    assert_eq!(listed, Status::ALL.map(Status::as_str));
 }
 
 #[test]

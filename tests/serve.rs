@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 use streamgauge::exposition::definitions::{FAMILIES, Origin};
+use streamgauge::lag::status::Status;
 
 mod support;
 
@@ -202,6 +203,11 @@ impl Truth {
         put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
         put("pending_orphaned", Some(gone.count() as f64));
         put("consumers", Some(consumers.len() as f64));
+        for status in Status::ALL {
+            // One poll is no history.
+            let series = series::status(&shown, &label(&name), status.as_str());
+            self.values.insert(series, f64::from(u8::from(status == Status::Unknown)));
+        }
         for fields in &consumers {
             let consumed_by = label(&must::<Vec<u8>>(fields, "name"));
             let mut put = |metric: &str, value: Option<f64>| {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
-use crate::config::{Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
+use crate::config::{Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
 use crate::server_url::Address;
@@ -42,6 +42,8 @@ const STOPS_AFTER: Duration = Duration::from_secs(5);
 /// A demo that is left running does not fill the memory.
 const MAXLEN: u64 = 100_000;
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How much history the status of a group looks at: short, to show each status soon.
+const WINDOW: Duration = Duration::from_secs(20);
 
 /// Runs until it is asked to end; `serve` is the exporter, given its configuration.
 ///
@@ -158,6 +160,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
         include_groups: vec![Glob::new("*")],
         exclude_groups: Vec::new(),
         consumers: true,
+        window: WINDOW,
     };
     let target = Target {
         name: "demo".to_owned(),
@@ -184,6 +187,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             audit_period: Duration::from_secs(600),
             payload_budget: 16 * 1024 * 1024,
         },
+        status: Status { window: WINDOW },
         targets: vec![target],
         metrics: Metrics {
             exclude: Vec::new(),

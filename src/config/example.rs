@@ -82,6 +82,7 @@ fn the_defaults_in_the_example_are_the_code_s() {
     let default = load("targets: [{url: 'redis://cache'}]");
     assert_eq!(example.poll, default.poll);
     assert_eq!(example.metrics, default.metrics);
+    assert_eq!(example.status, default.status);
     let (example, default) = (&example.targets[0], &default.targets[0]);
     assert_eq!((&example.address, example.db, example.role), (&default.address, default.db, default.role));
     assert_eq!(example.limits, default.limits);
@@ -89,6 +90,7 @@ fn the_defaults_in_the_example_are_the_code_s() {
     assert_eq!(example.include_groups, default.include_groups);
     assert_eq!(example.exclude_groups, default.exclude_groups);
     assert_eq!(example.consumers, default.consumers);
+    assert_eq!(example.window, default.window);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod leaf;
 mod section;
 mod target;
 mod tree;
+mod window;
 
 /// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.
 pub const DEFAULT_PORT: u16 = 10121;
@@ -39,6 +40,8 @@ pub struct Config {
     pub web: Web,
     /// `poll`: schedule and budgets of every target.
     pub poll: Poll,
+    /// `status`: what a group's status is told by.
+    pub status: Status,
     /// `targets`: the servers to poll; at least one.
     pub targets: Vec<Target>,
     /// `metrics`: what is exported.
@@ -73,6 +76,14 @@ pub struct Poll {
     pub audit_period: Duration,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
+}
+
+/// `status`: what a group's status is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// How much history it looks at, unless the stream's rule says otherwise; at least 6 intervals. Default 2 min,
+    /// or 6 intervals where that is more.
+    pub window: Duration,
 }
 
 /// One item of `targets`.
@@ -131,6 +142,8 @@ pub struct StreamRule {
     pub exclude_groups: Vec<Glob>,
     /// Whether consumer series are wanted. Without them no XINFO CONSUMERS is sent.
     pub consumers: bool,
+    /// How much history the status of a group looks at. Default `status.window`.
+    pub window: Duration,
 }
 
 /// `targets[].limits`.

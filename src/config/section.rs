@@ -1,11 +1,12 @@
-//! The whole of a configuration, and its sections `web`, `poll` and `metrics`, with their defaults.
+//! The whole of a configuration, and its sections `web`, `poll`, `status` and `metrics`, with their defaults.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
-use crate::config::{Config, Metrics, Poll, Web, target};
+use crate::config::window::{Interval, Windows};
+use crate::config::{Config, Metrics, Poll, Status, Web, target};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -20,11 +21,17 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads all of it. What comes back is of use only where the tree has gathered no fault.
 pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
-    root.section(|root| Config {
-        web: root.key("web").section(web),
-        poll: root.key("poll").section(poll),
-        targets: target::read_all(&root.key("targets"), folder),
-        metrics: root.key("metrics").section(metrics),
+    root.section(|root| {
+        let web = root.key("web").section(web);
+        let (poll, interval) = root.key("poll").section(poll);
+        let windows = root.key("status").section(|section| Windows::read(&section.key("window"), interval));
+        Config {
+            web,
+            poll,
+            status: Status { window: windows.default() },
+            targets: target::read_all(&root.key("targets"), folder, &windows),
+            metrics: root.key("metrics").section(metrics),
+        }
     })
 }
 
@@ -32,10 +39,10 @@ fn web(section: &Section<'_>) -> Web {
     Web { listen: section.key("listen").socket_address() }
 }
 
-fn poll(section: &Section<'_>) -> Poll {
+fn poll(section: &Section<'_>) -> (Poll, Interval) {
     let (interval, timeout, stale_after) = times(section);
-    Poll {
-        interval,
+    let poll = Poll {
+        interval: interval.length,
         timeout,
         stale_after,
         discovery_interval: section
@@ -50,11 +57,12 @@ fn poll(section: &Section<'_>) -> Poll {
         audit_budget: section.key("audit_budget").number(0..=u32::MAX).unwrap_or(AUDIT_BUDGET),
         audit_period: section.key("audit_period").duration(Duration::ZERO).unwrap_or(AUDIT_PERIOD),
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
-    }
+    };
+    (poll, interval)
 }
 
 /// Interval, timeout and stale_after, which depend on each other.
-fn times(section: &Section<'_>) -> (Duration, Duration, Duration) {
+fn times(section: &Section<'_>) -> (Interval, Duration, Duration) {
     let interval_key = section.key("interval");
     let given = interval_key.duration(SHORTEST_INTERVAL);
     let interval = given.unwrap_or(INTERVAL);
@@ -81,7 +89,8 @@ fn times(section: &Section<'_>) -> (Duration, Duration, Duration) {
             show(interval)
         ));
     }
-    (interval, timeout, stale_after)
+    let label = interval_key.label().to_owned();
+    (Interval { length: interval, label, is_sound: sound }, timeout, stale_after)
 }
 
 fn metrics(section: &Section<'_>) -> Metrics {

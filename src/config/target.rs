@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::tree::{Cursor, Section, Text};
+use crate::config::window::Windows;
 use crate::config::{Limits, Role, StreamRule, Target, credentials};
 use crate::glob::Glob;
 use crate::server_url::{self, ServerUrl};
@@ -42,7 +43,7 @@ struct Draft<'t> {
 }
 
 /// Reads `targets`. Those that are wrong are left out.
-pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Target> {
+pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> Vec<Target> {
     if !list.is_given() {
         list.fault("missing; expected a list of at least one target");
         return Vec::new();
@@ -51,13 +52,13 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Target> {
         list.fault("an empty list; expected at least one target");
     }
     let items = list.items().into_iter().flatten();
-    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder))).collect();
+    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder, windows))).collect();
     refuse_duplicate_names(&drafts);
     refuse_different_labels(&drafts);
     drafts.into_iter().filter_map(|draft| draft.target).collect()
 }
 
-fn read<'t>(section: &Section<'t>, folder: &Path) -> Draft<'t> {
+fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t> {
     let name_key = section.key("name");
     let given_name = name_key.text();
     if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
@@ -69,7 +70,7 @@ fn read<'t>(section: &Section<'t>, folder: &Path) -> Draft<'t> {
     let role = section.key("role").choice(&ROLES).unwrap_or(Role::Master);
     let labels_key = section.key("labels");
     let labels = labels(&labels_key);
-    let streams = streams(&section.key("streams"));
+    let streams = streams(&section.key("streams"), windows);
     let limits = section.key("limits").section(limits);
 
     let default_name = || if name_key.is_given() { None } else { url.as_ref().map(default_name) };
@@ -129,7 +130,7 @@ fn label_fault(name: &str) -> Option<&'static str> {
     RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another")
 }
 
-fn streams(list: &Cursor<'_>) -> Vec<StreamRule> {
+fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {
     if !list.is_given() {
         return vec![StreamRule {
             key: Glob::new("*"),
@@ -137,15 +138,16 @@ fn streams(list: &Cursor<'_>) -> Vec<StreamRule> {
             include_groups: vec![Glob::new("*")],
             exclude_groups: Vec::new(),
             consumers: true,
+            window: windows.default(),
         }];
     }
     if list.is_an_empty_list() {
         list.fault("an empty list; expected at least one item, or no such key for all streams");
     }
-    list.items().into_iter().flatten().map(|item| item.section(stream)).collect()
+    list.items().into_iter().flatten().map(|item| item.section(|section| stream(section, windows))).collect()
 }
 
-fn stream(section: &Section<'_>) -> StreamRule {
+fn stream(section: &Section<'_>, windows: &Windows) -> StreamRule {
     let key = section.key("key");
     if !key.is_given() {
         key.fault("missing; expected a key or glob");
@@ -157,6 +159,7 @@ fn stream(section: &Section<'_>) -> StreamRule {
         include_groups,
         exclude_groups,
         consumers: section.key("consumers").boolean().unwrap_or(true),
+        window: windows.of(&section.key("window")),
     }
 }
 

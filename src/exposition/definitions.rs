@@ -5,6 +5,7 @@ use crate::exposition::text::Number;
 use crate::lag::report::{
     ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues,
 };
+use crate::lag::status::Status;
 use crate::snapshot::id::StreamId;
 
 /// One metric.
@@ -47,7 +48,9 @@ pub enum Value {
     Stream(fn(&StreamReport) -> Option<Number>),
     /// And `group`.
     Group(fn(&GroupReport) -> Option<Number>),
-    /// And `consumer`.
+    /// And `status`: 1 for the one that it is, 0 for the others.
+    Status(fn(&GroupReport) -> Option<Status>),
+    /// `group` and `consumer`.
     Consumer(fn(&ConsumerReport) -> Option<Number>),
 }
 
@@ -171,6 +174,11 @@ pub const FAMILIES: &[Family] = &[
         }),
     ),
     gauge(
+        "redis_stream_group_status",
+        "1 for the group's present status, 0 for the others.",
+        Value::Status(|group| group.values.as_ref().map(|values| values.status)),
+    ),
+    gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
         Value::Consumer(|consumer| Some(Number::Count(consumer.messages_pending))),
@@ -273,6 +281,7 @@ impl Family {
         match self.value {
             Value::Stream(_) => &["target", "db", "stream"],
             Value::Group(_) => &["target", "db", "stream", "group"],
+            Value::Status(_) => &["target", "db", "stream", "group", "status"],
             Value::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
         }
     }

@@ -11,6 +11,7 @@ use crate::exposition::definitions::{FAMILIES, Family, Value};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
 use crate::lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
+use crate::lag::status::Status;
 
 /// Text is handed on in pieces of about this size, which stay in the processor's cache.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -146,6 +147,7 @@ fn write_samples(
         match family.value {
             Value::Stream(value) => lines.stream(stream, value),
             Value::Group(value) => lines.groups(stream, value),
+            Value::Status(value) => lines.statuses(stream, value),
             Value::Consumer(value) => lines.consumers(stream, layout.consumer_max_idle, value),
         }
         if lines.text.len() >= PIECE_BYTES {
@@ -187,6 +189,22 @@ impl<'a> Lines<'a> {
             self.start.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.start);
             self.sample(number);
+        }
+    }
+
+    fn statuses(&mut self, stream: &StreamReport, value: fn(&GroupReport) -> Option<Status>) {
+        self.begin(stream);
+        let stream_labels = self.start.len();
+        for group in &stream.groups {
+            let Some(present) = value(group) else { continue };
+            self.start.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.start);
+            let group_labels = self.start.len();
+            for status in Status::ALL {
+                self.start.truncate(group_labels);
+                write_label("status", status.as_str(), &mut self.start);
+                self.sample(Number::from_bool(status == present));
+            }
         }
     }
 
@@ -260,6 +278,7 @@ mod tests {
             consumers: 2,
             entries_lost: lag.exact(),
             retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+            status: lag.exact().map_or(Status::Unknown, |_| Status::Lagging),
         }
     }
 
@@ -325,6 +344,22 @@ mod tests {
         redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
         redis_stream_group_entries_lost_total{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
         redis_stream_group_retention_used_ratio{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 0.25
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="rewound",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="losing",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="abandoned",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="stalled",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="stuck",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="lagging",team="x"} 1
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="unknown",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="ok",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="rewound",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="losing",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="abandoned",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="stalled",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="stuck",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="lagging",team="x"} 0
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="unknown",team="x"} 1
+        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="ok",team="x"} 0
         own 1
         "#);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::lag::age::{age, timestamp};
 use crate::lag::counters::Sound;
+use crate::lag::history::{History, Readers, Sample, View};
 use crate::lag::inquiry::{Inquiry, OpenGroup, OpenStream};
 use crate::lag::loss::Gone;
 use crate::lag::memory::{GroupMemory, StreamMemory};
@@ -14,6 +15,7 @@ use crate::lag::report::{
     StreamValues,
 };
 use crate::lag::settle::MAX_ORPHANS;
+use crate::lag::status;
 use crate::snapshot::facts::{
     ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
 };
@@ -22,7 +24,7 @@ use crate::snapshot::name::Name;
 
 /// The report of a poll that has nothing left to ask.
 pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report {
-    let Inquiry { snapshot, memory, streams, counted_entries, .. } = inquiry;
+    let Inquiry { snapshot, memory, streams, counted_entries, at, pause, .. } = inquiry;
     // What was not read in this poll. The table itself stays, for what was.
     let mut kept: HashMap<_, _> = memory.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
@@ -34,13 +36,15 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
             }
             Outcome::Deferred => {
                 reports.extend(previous.and_then(|report| last_report(report, &reading.key)));
-                if let Some(remembered) = kept.remove(&reading.key) {
+                if let Some(mut remembered) = kept.remove(&reading.key) {
+                    remembered.pause = remembered.pause.max(pause);
                     memory.streams.insert(reading.key.clone(), remembered);
                 }
             }
         }
     }
     for mut stream in streams {
+        note_histories(&mut stream, at);
         reports.push(Arc::new(read(&mut stream)));
         memory.streams.insert(stream.reading.key.clone(), remembered(stream));
     }
@@ -50,10 +54,11 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
 
 /// What is remembered of a stream for the next poll.
 fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
-    let groups = stream.facts.groups.iter().zip(&stream.groups);
+    let groups = stream.facts.groups.iter().zip(std::mem::take(&mut stream.groups));
     let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open)));
     let groups = groups.collect();
     stream.memory.set_groups(groups);
+    stream.memory.pause = Duration::ZERO;
     stream.memory.marks.prune(&stream.places);
     if stream.is_broken {
         stream.memory.distrust();
@@ -61,7 +66,7 @@ fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
     stream.memory
 }
 
-fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupMemory {
+fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: OpenGroup) -> GroupMemory {
     let before = open.memory;
     let Some(lag) = stream.lag(group.last_delivered) else { return GroupMemory { sound: None, ..before } };
     let sound = Sound::check(stream.facts, group, lag);
@@ -72,6 +77,49 @@ fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
     let gone = gone.filter(|gone| before.rise_to(gone).is_none_or(|rise| rise == 0)).or(before.gone);
     GroupMemory { sound, gone, ..before }
+}
+
+/// Adds what this poll says of each group to its history, and judges it.
+fn note_histories(stream: &mut OpenStream<'_>, at: Duration) {
+    let window = stream.reading.window;
+    for (number, group) in stream.facts.groups.iter().enumerate() {
+        let sample = sample(stream, group, &stream.groups[number], at);
+        let open = &mut stream.groups[number];
+        let history = match open.memory.history.take() {
+            None => History::begin(&sample, window),
+            Some(mut history) => {
+                if stream.pause > window / 2 {
+                    history.interrupt(at);
+                }
+                history.note(&sample, window);
+                history
+            }
+        };
+        let history = open.memory.history.insert(history);
+        open.status = status::judge(&View { history, sample: &sample, window });
+    }
+}
+
+fn sample(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup, at: Duration) -> Sample {
+    let facts = stream.facts;
+    let idle_ms = each_consumer(group, open).and_then(|all| all.iter().map(|one| one.idle_ms).min());
+    let readers = match idle_ms {
+        _ if group.consumers == 0 => Readers::Nobody,
+        Some(idle_ms) => Readers::SilentFor(Duration::from_millis(idle_ms)),
+        None => Readers::Unknown,
+    };
+    Sample {
+        at,
+        node_time: facts.time,
+        lag: lag(stream, group),
+        place: group.last_delivered,
+        newest: facts.last.unwrap_or(StreamId::MIN),
+        added: facts.entries_added,
+        readers,
+        pending: group.pending,
+        oldest_pending: if group.pending == 0 { Some(None) } else { open.oldest_pending },
+        lost: open.memory.lost,
+    }
 }
 
 fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
@@ -117,12 +165,7 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
             name: group.name.clone(),
             named: group.named,
             values: Some(group_values(stream, group, open)),
-            consumers: match &group.each_consumer {
-                ConsumersReading::Read(found) => Some(consumers(found)),
-                ConsumersReading::Open | ConsumersReading::NotWanted => {
-                    open.consumers.as_deref().map(consumers)
-                }
-            },
+            consumers: each_consumer(group, open).map(consumers),
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -133,7 +176,7 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
 fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupValues {
     let facts = stream.facts;
     let place = group.last_delivered;
-    let lag = stream.lag(place).map_or_else(|| bounds(stream, group), Lag::Exact);
+    let lag = lag(stream, group);
     let lag_seconds = if lag == Lag::Exact(0) {
         Some(Duration::ZERO)
     } else {
@@ -154,7 +197,12 @@ fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
             .exact()
             .filter(|_| stream.memory.was_trimmed)
             .map(|lag| Retention { lag, length: facts.length }),
+        status: open.status,
     }
+}
+
+fn lag(stream: &OpenStream<'_>, group: &GroupFacts) -> Lag {
+    stream.lag(group.last_delivered).map_or_else(|| bounds(stream, group), Lag::Exact)
 }
 
 /// Certain bounds for a group between the first and the last entry whose lag is being counted.
@@ -200,6 +248,14 @@ fn pending_orphaned(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -
     }
 }
 
+/// The consumers as they were read along with the group, or asked for.
+fn each_consumer<'a>(group: &'a GroupFacts, open: &'a OpenGroup) -> Option<&'a [ConsumerFacts]> {
+    match &group.each_consumer {
+        ConsumersReading::Read(found) => Some(found),
+        ConsumersReading::Open | ConsumersReading::NotWanted => open.consumers.as_deref(),
+    }
+}
+
 fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
     let mut consumers: Vec<_> = facts
         .iter()
@@ -212,4 +268,115 @@ fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
         .collect();
     consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     consumers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lag::model::{Counters, Model};
+    use crate::lag::properties::{PLENTY, Watch};
+    use crate::lag::status::Status;
+
+    const POLL_MS: u64 = 10_000;
+    /// Polls in a window.
+    const POLLS: usize = 12;
+
+    fn group() -> Name {
+        Name::from("g")
+    }
+
+    /// The next poll; the status of the group.
+    fn poll(model: &mut Model, watch: &mut Watch) -> Status {
+        model.clock_ms += POLL_MS;
+        watch.poll(model, PLENTY, false);
+        watch.values().next().unwrap().status
+    }
+
+    /// A group that reads what comes, seen for longer than a window.
+    fn well(counters: Counters) -> (Model, Watch) {
+        let (mut model, mut watch) = (Model::new(counters), Watch::new());
+        (0..100).for_each(|_| model.add());
+        model.groups.insert(group(), Default::default());
+        let mut last = Status::Unknown;
+        for _ in 0..2 * POLLS {
+            (0..5).for_each(|_| model.add());
+            model.read(&group(), 60, true);
+            model.trim_to(200);
+            last = poll(&mut model, &mut watch);
+        }
+        assert_eq!(last, Status::Ok, "{counters:?}");
+        (model, watch)
+    }
+
+    #[test]
+    fn a_history_goes_on_over_a_new_connection() {
+        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+            let (mut model, mut watch) = well(counters);
+            watch.epoch += 1;
+            assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{counters:?}");
+            let saved = model.clone();
+            model.add();
+            model.read(&group(), 60, true);
+            poll(&mut model, &mut watch);
+            model = Model { clock_ms: model.clock_ms, ..saved };
+            watch.epoch += 1;
+            assert_eq!(poll(&mut model, &mut watch), Status::Rewound, "{counters:?}: from an older file");
+        }
+    }
+
+    #[test]
+    fn a_history_ends_with_its_stream_and_its_group() {
+        for counters in [Counters::Original, Counters::Mended] {
+            let (model, mut watch) = well(counters);
+            let mut another = Model { clock_ms: model.clock_ms, ..Model::new(counters) };
+            (0..5).for_each(|_| another.add());
+            another.groups.insert(group(), Default::default());
+            assert_eq!(poll(&mut another, &mut watch), Status::Unknown, "{counters:?}");
+        }
+        let (mut model, mut watch) = well(Counters::Mended);
+        let gone = model.groups.remove(&group()).unwrap();
+        model.clock_ms += POLL_MS;
+        watch.poll(&mut model, PLENTY, false);
+        model.groups.insert(group(), gone);
+        assert_eq!(poll(&mut model, &mut watch), Status::Unknown);
+    }
+
+    #[test]
+    fn a_history_does_not_go_on_over_an_outage_and_does_while_it_is_not_the_stream_s_turn() {
+        for misses in [3, 5, 8, 40] {
+            let (mut model, mut watch) = well(Counters::Mended);
+            model.clock_ms += POLL_MS * misses;
+            let expected = if misses > 5 { Status::Unknown } else { Status::Ok };
+            assert_eq!(poll(&mut model, &mut watch), expected, "{misses} polls were missed");
+
+            let (mut model, mut watch) = well(Counters::Mended);
+            for _ in 0..misses {
+                model.clock_ms += POLL_MS;
+                watch.defer(&model);
+            }
+            assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{misses} polls read other streams");
+
+            let (mut model, mut watch) = well(Counters::Mended);
+            model.clock_ms += POLL_MS * misses;
+            watch.defer(&model);
+            assert_eq!(poll(&mut model, &mut watch), expected, "and then one more did not read it");
+        }
+    }
+
+    #[test]
+    fn a_dead_group_is_found_from_facts_alone() {
+        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+            let (mut model, mut watch) = well(counters);
+            let mut polls = 0;
+            let dead = loop {
+                model.add();
+                polls += 1;
+                match poll(&mut model, &mut watch) {
+                    Status::Ok => {}
+                    other => break other,
+                }
+            };
+            assert_eq!((dead, polls), (Status::Abandoned, POLLS + 1), "{counters:?}");
+        }
+    }
 }

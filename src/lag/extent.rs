@@ -30,33 +30,46 @@ impl Extent {
         }
     }
 
+    /// The connection that it was read on.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What happened to the stream from `self` to `now`.
     #[must_use]
     pub fn until(&self, now: &Self) -> Change {
-        if self.epoch != now.epoch || now.last_generated < self.last_generated {
+        if self.epoch != now.epoch || self.was_replaced_until(now) {
             return Change::Unknown;
         }
-        if now.first.is_some() && now.first < self.first {
-            return Change::Unknown;
-        }
-        let (Some(added_before), Some(added), Some(max_deleted_before), Some(max_deleted)) =
-            (self.entries_added, now.entries_added, self.max_deleted, now.max_deleted)
+        let (Some(added_before), Some(added), Some(max_deleted)) =
+            (self.entries_added, now.entries_added, now.max_deleted)
         else {
             // Server 6.2 tells neither what was added nor what was deleted: only stillness can be seen.
             return if self == now { Change::Grown { by: 0, intact_from: None } } else { Change::Unknown };
         };
-        if added < added_before || max_deleted < max_deleted_before {
-            return Change::Unknown;
-        }
         let by = added - added_before;
         let is_clean = self.length.checked_add(by) == Some(now.length);
-        if is_clean && self.first.is_some() && self.first != now.first {
-            // Nothing can have been removed, and yet the first entry is another: a new stream of that name.
-            return Change::Unknown;
-        }
         // In an empty stream nothing is left to be intact.
         let removed_up_to = now.first.map_or(StreamId::MAX, |first| first.max(max_deleted));
         Change::Grown { by, intact_from: (!is_clean).then_some(removed_up_to) }
+    }
+
+    /// Whether `now` shows another stream of that name, as it cannot have come to be from `self`; or the same one
+    /// from an older file, which takes another connection.
+    #[must_use]
+    pub fn was_replaced_until(&self, now: &Self) -> bool {
+        let has_gone_back = now.last_generated < self.last_generated;
+        if has_gone_back || (now.first.is_some() && now.first < self.first) {
+            return true;
+        }
+        let (Some(added_before), Some(added)) = (self.entries_added, now.entries_added) else { return false };
+        if added < added_before || now.max_deleted < self.max_deleted {
+            return true;
+        }
+        // Nothing can have been removed, and yet the first entry is another.
+        let is_clean = self.length.checked_add(added - added_before) == Some(now.length);
+        is_clean && self.first.is_some() && self.first != now.first
     }
 
     /// Whether entries were certainly trimmed away from `self` to `now`, a later reading of the same stream:

@@ -8,6 +8,7 @@ use crate::lag::loss::{self, Gone};
 use crate::lag::memory::{GroupMemory, Memory, StreamMemory};
 use crate::lag::pending::SeenPending;
 use crate::lag::report::Report;
+use crate::lag::status::Status;
 use crate::lag::{derive, plan, settle};
 use crate::snapshot::facts::{
     ConsumerFacts, ConsumersReading, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
@@ -29,6 +30,10 @@ pub struct Inquiry<'a> {
     asked: Vec<(usize, Purpose)>,
     pub(super) counted_entries: u64,
     granted_payload_bytes: u64,
+    /// When the poll began, by the exporter's clock.
+    pub(super) at: Duration,
+    /// Time since the poll before.
+    pub(super) pause: Duration,
 }
 
 /// What a question is for.
@@ -70,6 +75,8 @@ pub(super) struct OpenStream<'a> {
     pub(super) loss_was_asked: bool,
     /// Counting again has shown that something remembered is wrong.
     pub(super) is_broken: bool,
+    /// Longest time from one poll of the target to the next since the stream was read before.
+    pub(super) pause: Duration,
 }
 
 /// What was learnt of a group by asking.
@@ -86,6 +93,7 @@ pub(super) struct OpenGroup {
     pub(super) orphans_were_asked: bool,
     /// Where they were not read along with the group.
     pub(super) consumers: Option<Vec<ConsumerFacts>>,
+    pub(super) status: Status,
 }
 
 impl OpenGroup {
@@ -104,8 +112,10 @@ impl OpenGroup {
 }
 
 impl<'a> Inquiry<'a> {
-    /// Brings the memory up to the snapshot, and settles what the facts settle.
-    pub fn open(snapshot: &'a Snapshot, memory: &'a mut Memory, budget: Budget) -> Self {
+    /// Brings the memory up to the snapshot, and settles what the facts settle. `at` is when the poll began, by a
+    /// clock that never goes back.
+    pub fn open(snapshot: &'a Snapshot, memory: &'a mut Memory, budget: Budget, at: Duration) -> Self {
+        let pause = memory.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
         let readings = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
         let mut streams = Vec::with_capacity(readings);
         for (node_at, node) in snapshot.nodes.iter().enumerate() {
@@ -113,7 +123,9 @@ impl<'a> Inquiry<'a> {
                 let Outcome::Read(facts) = &reading.outcome else { continue };
                 let index = StreamIndex { node: node_at, stream: stream_at };
                 let remembered = memory.streams.remove(&reading.key).unwrap_or_default();
-                streams.push(open_stream(index, node, reading, facts, remembered, budget.timeout));
+                let pause = pause.max(remembered.pause);
+                let stream = open_stream(index, node, reading, facts, remembered, budget.timeout);
+                streams.push(OpenStream { pause, ..stream });
             }
         }
         Self {
@@ -126,6 +138,8 @@ impl<'a> Inquiry<'a> {
             asked: Vec::new(),
             counted_entries: 0,
             granted_payload_bytes: budget.payload_bytes,
+            at,
+            pause,
         }
     }
 
@@ -262,7 +276,7 @@ fn open_stream<'a>(
     let mut groups: Vec<_> = facts
         .groups
         .iter()
-        .map(|group| OpenGroup { memory: memory.group(&group.name), ..OpenGroup::default() })
+        .map(|group| OpenGroup { memory: memory.take_group(&group.name), ..OpenGroup::default() })
         .collect();
     for (group, open) in facts.groups.iter().zip(&mut groups) {
         if let ConsumersReading::Read(consumers) = &group.each_consumer {
@@ -298,5 +312,6 @@ fn open_stream<'a>(
         next_was_asked: Vec::new(),
         loss_was_asked: false,
         is_broken: false,
+        pause: Duration::ZERO,
     }
 }

@@ -1,10 +1,12 @@
 //! What is remembered from poll to poll.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::lag::audit::Part;
 use crate::lag::counters::Sound;
 use crate::lag::extent::{Change, Extent};
+use crate::lag::history::History;
 use crate::lag::loss::Gone;
 use crate::lag::marks::Marks;
 use crate::lag::pending::SeenPending;
@@ -25,6 +27,8 @@ pub struct Memory {
     pub(super) streams: HashMap<Name, StreamMemory>,
     /// Which walk goes first, so that a budget too small for all serves them in turn.
     pub(super) turn: usize,
+    /// When the last poll was, by the exporter's clock.
+    pub(super) polled_at: Option<Duration>,
 }
 
 /// What is remembered of one stream.
@@ -44,10 +48,12 @@ pub(super) struct StreamMemory {
     /// Whether entries of this stream, or of one of the same key before, were ever seen to be trimmed away.
     pub(super) was_trimmed: bool,
     entries_added: Option<EntriesAdded>,
+    /// Longest time from one poll of the target to the next since the stream was read.
+    pub(super) pause: Duration,
 }
 
 /// What is remembered of one group.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct GroupMemory {
     /// Where it stood, if its counters were sound.
     pub(super) sound: Option<Sound>,
@@ -57,6 +63,8 @@ pub(super) struct GroupMemory {
     pub(super) lost: u64,
     /// Its oldest pending entry.
     pub(super) pending: Option<SeenPending>,
+    /// What its status is told from.
+    pub(super) history: Option<History>,
 }
 
 impl GroupMemory {
@@ -75,6 +83,11 @@ impl StreamMemory {
         let is_same = change != Change::Unknown;
         self.was_trimmed |= now.was_ever_trimmed()
             || (is_same && self.extent.is_some_and(|before| before.was_trimmed_until(&now)));
+        // A history says where the group stood and when, and that is as true over another connection: there it
+        // shows a server that was restarted from an older file. It ends with the stream, and on the same
+        // connection a stream does not go back.
+        let is_replaced =
+            self.extent.is_some_and(|before| before.epoch() == epoch && before.was_replaced_until(&now));
         self.extent = Some(now);
         if let Some(part) = self.audited.take() {
             part.note(&mut self.marks, &change);
@@ -89,6 +102,9 @@ impl StreamMemory {
         if !is_same {
             self.forget_groups();
         }
+        if is_replaced {
+            self.groups.iter_mut().for_each(|(_, group)| group.history = None);
+        }
     }
 
     /// Forgets everything that was counted or concluded: it turned out not to be true.
@@ -98,18 +114,20 @@ impl StreamMemory {
         self.audited = None;
         self.next.clear();
         self.forget_groups();
+        self.groups.iter_mut().filter_map(|(_, group)| group.history.as_mut()).for_each(History::forget_lags);
     }
 
     fn forget_groups(&mut self) {
         for (_, group) in &mut self.groups {
-            *group = GroupMemory { lost: group.lost, ..GroupMemory::default() };
+            let history = group.history.take();
+            *group = GroupMemory { lost: group.lost, history, ..GroupMemory::default() };
         }
     }
 
-    /// What is remembered of a group.
-    pub(super) fn group(&self, name: &Name) -> GroupMemory {
+    /// Takes out what is remembered of a group.
+    pub(super) fn take_group(&mut self, name: &Name) -> GroupMemory {
         let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
-        found.map_or_else(|_| GroupMemory::default(), |at| self.groups[at].1)
+        found.map_or_else(|_| GroupMemory::default(), |at| std::mem::take(&mut self.groups[at].1))
     }
 
     /// Remembers the groups that there are, in the order of their names; forgets all others.
@@ -161,7 +179,6 @@ fn is_small(step_back: u64, shown: u64) -> bool {
 mod tests {
     use super::*;
     use crate::snapshot::facts::RadixTree;
-    use std::time::Duration;
 
     #[test]
     fn only_a_small_step_back_over_a_new_connection_is_held() {

@@ -11,6 +11,8 @@
 //!    [`inquiry::Inquiry::answer`] takes the answers. This goes on until nothing is left to ask.
 //! 3. [`inquiry::Inquiry::close`] is the [`Report`](report::Report).
 //!
+//! Each group then gets its [status], from a bounded history of it.
+//!
 //! What is not known at the end is not known in the report: there is no default, and no 0.
 
 pub mod age;
@@ -21,6 +23,7 @@ pub mod counters;
 mod derive;
 pub mod extent;
 mod healing;
+mod history;
 pub mod inquiry;
 pub mod loss;
 pub mod marks;
@@ -31,4 +34,5 @@ mod plan;
 mod properties;
 pub mod report;
 pub mod settle;
+pub mod status;
 pub mod walk;

@@ -284,6 +284,11 @@ impl Model {
         self.clock_ms + 1_000
     }
 
+    /// The clock of who polls.
+    pub(super) fn at(&self) -> Duration {
+        Duration::from_millis(self.clock_ms - EPOCH_MS)
+    }
+
     pub(super) fn group_facts(&self) -> Vec<GroupFacts> {
         let facts = |(name, group): (&Name, &Group)| GroupFacts {
             name: name.clone(),

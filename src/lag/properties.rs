@@ -22,7 +22,7 @@ use crate::snapshot::question::Question;
 pub(super) struct Watch {
     memory: Memory,
     report: Option<Report>,
-    epoch: u64,
+    pub(super) epoch: u64,
 }
 
 /// What the poll is to be held against.
@@ -59,10 +59,11 @@ impl Watch {
             key: Name::from("s"),
             outcome: Outcome::Read(facts),
             missing_groups: Vec::new(),
+            window: WINDOW,
         }];
         let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams };
         let snapshot = Snapshot { nodes: vec![node] };
-        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget);
+        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget, model.at());
         for _ in 0..10_000 {
             let questions = inquiry.questions();
             if questions.is_empty() {
@@ -78,6 +79,21 @@ impl Watch {
             inquiry.answer(answers);
         }
         panic!("questions without end");
+    }
+
+    /// One poll in which it is not the stream's turn.
+    pub(super) fn defer(&mut self, model: &Model) {
+        let stream = StreamReading {
+            key: Name::from("s"),
+            outcome: Outcome::Deferred,
+            missing_groups: Vec::new(),
+            window: WINDOW,
+        };
+        let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams: vec![stream] };
+        let snapshot = Snapshot { nodes: vec![node] };
+        let report =
+            Inquiry::open(&snapshot, &mut self.memory, PLENTY, model.at()).close(self.report.as_ref());
+        self.report = Some(report);
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &GroupValues> {
@@ -215,6 +231,8 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     assert!(all > 100_000, "{all}");
     exact as f64 / all as f64
 }
+
+pub(super) const WINDOW: Duration = Duration::from_secs(120);
 
 pub(super) const PLENTY: Budget = Budget {
     entries: 20_000,

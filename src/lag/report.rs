@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::lag::status::Status;
 use crate::snapshot::facts::RadixTree;
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
@@ -103,6 +104,8 @@ pub struct GroupValues {
     /// How much of what the stream retains the group still has to read. `None` until trimming of this stream
     /// was seen (never before server 7.0), and while the lag is not known.
     pub retention_used: Option<Retention>,
+    /// What is wrong with the group, from its history over the window that is configured.
+    pub status: Status,
 }
 
 /// How much of a stream is ahead of a group: at 1 the next trim loses entries.

@@ -177,6 +177,7 @@ mod tests {
             include_groups: vec![Glob::new("*")],
             exclude_groups: Vec::new(),
             consumers: true,
+            window: std::time::Duration::ZERO,
         }
     }
 

@@ -96,8 +96,12 @@ pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
         },
     )
     .await;
-    let streams = reading.catalogue.watched.iter().zip(outcomes);
-    let streams = streams.filter_map(|(watched, outcome)| stream_reading(watched, outcome)).collect();
+    let Catalogue { watched, rules, .. } = &*reading.catalogue;
+    let streams = watched
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(watched, outcome)| stream_reading(watched, outcome, rules[watched.rule.0].window));
+    let streams = streams.collect();
     Read { streams, payload_bytes: payload_bytes.into_inner(), cut_off_by: ended.err() }
 }
 
@@ -135,9 +139,10 @@ fn pipeline(streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
 fn stream_reading(
     watched: &Watched,
     (outcome, missing_groups): (Outcome, Vec<Name>),
+    window: Duration,
 ) -> Option<StreamReading> {
     let is_gone = matches!(outcome, Outcome::Missing | Outcome::WrongType) && !watched.named;
-    (!is_gone).then(|| StreamReading { key: watched.key.clone(), outcome, missing_groups })
+    (!is_gone).then(|| StreamReading { key: watched.key.clone(), outcome, missing_groups, window })
 }
 
 /// What the server said of one stream.

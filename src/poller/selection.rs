@@ -132,6 +132,7 @@ mod tests {
             include_groups: globs(include),
             exclude_groups: globs(exclude),
             consumers: true,
+            window: std::time::Duration::ZERO,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct StreamReading {
     pub outcome: Outcome,
     /// Groups that the configuration names and that the stream does not have.
     pub missing_groups: Vec<Name>,
+    /// How much history the status of its groups looks at. Source: the configuration.
+    pub window: Duration,
 }
 
 /// Whether a stream could be read.

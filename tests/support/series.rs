@@ -15,6 +15,12 @@ pub fn group(metric: &str, key: &str, group: &str) -> String {
     format!(r#"{metric}{{target="t",db="db0",stream="{key}",group="{group}"}}"#)
 }
 
+/// Whether a group has a status.
+pub fn status(key: &str, group: &str, status: &str) -> String {
+    let metric = "redis_stream_group_status";
+    format!(r#"{metric}{{target="t",db="db0",stream="{key}",group="{group}",status="{status}"}}"#)
+}
+
 /// A series of a consumer.
 pub fn consumer(metric: &str, key: &str, group: &str, consumer: &str) -> String {
     format!(r#"{metric}{{target="t",db="db0",stream="{key}",group="{group}",consumer="{consumer}"}}"#)

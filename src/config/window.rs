@@ -1,0 +1,61 @@
+//! `status.window` and `targets[].streams[].window`: how much history the status of a group looks at.
+
+use std::time::Duration;
+
+use crate::config::leaf::show;
+use crate::config::tree::Cursor;
+
+const DEFAULT: Duration = Duration::from_secs(120);
+/// A window shorter than this many intervals does not show whether a lag grows.
+const LEAST_INTERVALS: u32 = 6;
+
+/// What windows are read by.
+pub(super) struct Windows {
+    /// Of streams that have none of their own.
+    default: Duration,
+    interval: Interval,
+}
+
+/// `poll.interval`, which windows depend on.
+pub(super) struct Interval {
+    pub(super) length: Duration,
+    /// How messages call it.
+    pub(super) label: String,
+    /// Whether it could be read; nothing is judged by the default in place of one that is wrong.
+    pub(super) is_sound: bool,
+}
+
+impl Windows {
+    /// Reads `status.window`.
+    pub(super) fn read(key: &Cursor<'_>, interval: Interval) -> Self {
+        let default = DEFAULT.max(interval.least_window());
+        let windows = Self { default, interval };
+        Self { default: windows.of(key), ..windows }
+    }
+
+    /// Reads a window; the default where it is absent.
+    pub(super) fn of(&self, key: &Cursor<'_>) -> Duration {
+        let Some(window) = key.duration(Duration::ZERO) else { return self.default };
+        let Interval { length, label, is_sound } = &self.interval;
+        let least = self.interval.least_window();
+        if *is_sound && window < least {
+            key.fault(format_args!(
+                "{} is below {LEAST_INTERVALS} times {label} ({}); expected at least {}",
+                show(window),
+                show(*length),
+                show(least)
+            ));
+        }
+        window
+    }
+
+    pub(super) fn default(&self) -> Duration {
+        self.default
+    }
+}
+
+impl Interval {
+    fn least_window(&self) -> Duration {
+        self.length * LEAST_INTERVALS
+    }
+}
