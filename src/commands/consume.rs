@@ -105,9 +105,11 @@ fn rendered(metrics: &Metrics) -> Reply {
     }
 }
 
-/// Host name and process id: two consumers of one group never share it by accident.
+/// Host name, process id and four characters by chance: two containers of one host name, each with the process id 1,
+/// must not share it.
 fn consumer_name() -> String {
-    format!("{}-{}", host_name(), process::id())
+    let chance: String = std::iter::repeat_with(fastrand::alphanumeric).take(4).collect();
+    format!("{}-{}-{chance}", host_name(), process::id())
 }
 
 fn host_name() -> String {
@@ -126,10 +128,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_name_ends_in_the_process_id() {
+    fn the_default_name_ends_in_the_process_id_and_a_part_of_its_own() {
         let name = consumer_name();
-        let (host, pid) = name.rsplit_once('-').unwrap();
+        let (before, chance) = name.rsplit_once('-').unwrap();
+        let (host, pid) = before.rsplit_once('-').unwrap();
         assert!(!host.is_empty() && !host.contains(char::is_whitespace));
-        assert_eq!(pid, process::id().to_string());
+        assert_eq!((pid, chance.len()), (process::id().to_string().as_str(), 4));
+        assert_ne!(name, consumer_name());
     }
 }

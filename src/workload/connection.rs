@@ -145,7 +145,9 @@ impl Connection {
             return Ok(());
         }
         let rotating = error.kind() == ErrorKind::AuthenticationFailed && self.proven == Proof::Once;
-        if is_transient(&error) || rotating {
+        // A reply that was cut off in the middle; from the first on it is no Redis server that we talk to.
+        let is_cut = error.kind() == ErrorKind::Parse && self.proven == Proof::Once;
+        if is_transient(&error) || rotating || is_cut {
             self.failed(&Refusal::new(error).to_string());
             return Ok(());
         }

@@ -4,6 +4,7 @@ mod access;
 mod basics;
 mod cluster;
 mod crashes;
+mod cuts;
 mod handlers;
 mod member;
 mod outages;

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use super::Membership;
 use super::engine::Engine;
-use super::hand::{Waiting, batches};
+use super::hand::{BATCH_IDS, Waiting, batches};
 use crate::clock::now;
 use crate::workload::connection::Connection;
 use crate::workload::entry::{EntryId, Fields, Place, decode_entries};
@@ -126,7 +126,8 @@ impl Engine {
     pub(super) async fn bury(&mut self, exhausted: Vec<(EntryId, Waiting)>) -> RedisResult<()> {
         let Some(Burial { key, order }) = self.burial.clone() else { return Ok(()) };
         let touched = exhausted.iter().map(|(id, waiting)| (*id, waiting.touched)).collect();
-        let ours: HashSet<_> = self.confirm(batches(touched, self.spread())).await?.into_iter().collect();
+        let ours: HashSet<_> =
+            self.confirm(batches(touched, self.spread(), BATCH_IDS)).await?.into_iter().collect();
         let exhausted: Vec<_> = exhausted.into_iter().filter(|(id, _)| ours.contains(id)).collect();
         let mut look = Pipeline::new();
         look.cmd("TYPE").arg(&key);

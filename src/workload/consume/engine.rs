@@ -168,15 +168,24 @@ impl Engine {
     async fn session(&mut self) -> RedisResult<()> {
         self.greet().await?;
         self.connection.works();
+        self.schedule.connected(now(), self.membership.block);
+        let mut was_recreated = false;
         loop {
-            match self.turn().await {
-                Err(error) if is_group_gone(&error) => self.recreate(error.code()).await?,
-                turn => turn?,
-            }
+            let is_recreated = match self.turn().await {
+                Err(error) if is_group_gone(&error) => {
+                    self.recreate(error.code()).await?;
+                    true
+                }
+                turn => turn.map(|()| false)?,
+            };
             if self.is_over() {
                 break;
             }
-            self.wait().await;
+            // A group that was made anew is read at once; one that is gone again at once is not worth the haste.
+            if !is_recreated || was_recreated {
+                self.wait().await;
+            }
+            was_recreated = is_recreated;
         }
         self.workers.abort_all();
         self.take_outcomes();
@@ -251,8 +260,7 @@ impl Engine {
         let retry = self.hand.next_due().filter(|_| self.retry_room() > 0);
         let takeover = Some(self.schedule.takeover);
         let takeover = takeover.filter(|_| self.takeover_room() > 0 && !self.schedule.is_looking());
-        let look = self.schedule.second_look;
-        [retry, takeover, look].into_iter().flatten().fold(keep, Instant::min)
+        [retry, takeover, self.schedule.next_look()].into_iter().flatten().fold(keep, Instant::min)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

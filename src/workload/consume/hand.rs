@@ -82,6 +82,18 @@ impl Hand {
         self.held.contains_key(&id) || self.waiting.contains_key(&id)
     }
 
+    /// Whether its fields are here.
+    pub(super) fn is_held(&self, id: EntryId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// The server says how often an entry that waits was delivered.
+    pub(super) fn note_deliveries(&mut self, id: EntryId, deliveries: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.deliveries = deliveries;
+        }
+    }
+
     /// Notes an entry that was delivered. False: it is held already, and not to be handled twice; a group that was
     /// made anew delivers again.
     pub(super) fn hold(&mut self, id: EntryId, deliveries: u64, touched: Instant) -> bool {
@@ -187,7 +199,7 @@ impl Hand {
         let held = self.held.iter().map(|(id, held)| (*id, held.touched));
         let waiting = self.waiting.iter().map(|(id, waiting)| (*id, waiting.touched));
         let is_old = |(_, touched): &(EntryId, Instant)| now.saturating_duration_since(*touched) >= since;
-        batches(held.chain(waiting).filter(is_old).collect(), spread)
+        batches(held.chain(waiting).filter(is_old).collect(), spread, BATCH_IDS)
     }
 
     /// The server's delivery time of an entry is now.
@@ -200,17 +212,17 @@ impl Hand {
     }
 }
 
-/// Most IDs in one XCLAIM.
-const BATCH_IDS: usize = 500;
+/// Most IDs in one XCLAIM that gives no payload.
+pub(super) const BATCH_IDS: usize = 500;
 
-/// Groups IDs that were touched at about the same time, so that one least idle time fits all of a batch.
-pub(super) fn batches(mut touched: Vec<(EntryId, Instant)>, spread: Duration) -> Vec<Batch> {
+/// Groups IDs that were touched at about the same time, so that one least idle time fits all of a batch of `most`.
+pub(super) fn batches(mut touched: Vec<(EntryId, Instant)>, spread: Duration, most: usize) -> Vec<Batch> {
     touched.sort_unstable_by_key(|(id, touched)| (*touched, *id));
     let mut batches: Vec<Batch> = Vec::new();
     let mut first = None;
     for (id, at) in touched {
         match (batches.last_mut(), first) {
-            (Some(batch), Some(first)) if batch.ids.len() < BATCH_IDS && at - first <= spread => {
+            (Some(batch), Some(first)) if batch.ids.len() < most && at - first <= spread => {
                 batch.ids.push(id);
                 batch.touched = at;
             }
@@ -294,7 +306,7 @@ mod tests {
             (id(2), start + SECOND),
             (id(4), start + SECOND * 2),
         ];
-        let batches = batches(touched, SECOND / 5);
+        let batches = batches(touched, SECOND / 5, BATCH_IDS);
         let ids: Vec<Vec<u64>> = batches.iter().map(|b| b.ids.iter().map(|id| id.ms).collect()).collect();
         assert_eq!(ids, [vec![1, 3], vec![2], vec![4]]);
         let idle: Vec<u128> = batches.iter().map(|b| b.min_idle(start + SECOND * 2).as_millis()).collect();

@@ -40,7 +40,8 @@
 //! | [`lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child per entry, made-up work |
 //! | [`metrics`] | the consumer's own metrics |
 //! | `engine` | turns: what is done when, from the first connection to the end |
-//! | `recovery` | own unfinished entries, takeover, retries, and the heartbeat |
+//! | `recovery` | own unfinished entries, takeover, retries |
+//! | `ownership` | the heartbeat, and whose an entry is that could not be kept |
 //! | `settle` | acknowledgements, and what is left of the consumer in the end |
 //! | `burial` | the dead-letter stream |
 //! | `group` | creates the group, again where it is lost |
@@ -56,6 +57,7 @@ mod hand;
 pub mod handler;
 pub mod lines;
 pub mod metrics;
+mod ownership;
 mod queue;
 mod reader;
 mod recovery;

@@ -157,7 +157,7 @@ async fn work<H: Handler>(
     while !stop.is_requested() {
         let Some(entry) = queue.next().await else { return };
         let started = now();
-        let handled = AssertUnwindSafe(handler.handle(&entry)).catch_unwind().await;
+        let handled = AssertUnwindSafe(async { handler.handle(&entry).await }).catch_unwind().await;
         let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(said(panic.as_ref()))));
         let finished = now();
         metrics.observe_handler(finished - started);
