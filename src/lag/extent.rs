@@ -106,6 +106,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// The same, where entries up to `place` may have been removed besides: XTRIM with ACKED (server 8.2) removes
+    /// what every group has acknowledged, in the midst of the stream, and moves no counter but the length.
+    #[must_use]
+    pub fn with_removed_up_to(self, place: Option<StreamId>) -> Self {
+        match self {
+            Self::Grown { by, intact_from } => Self::Grown {
+                by,
+                intact_from: intact_from.map(|from| place.map_or(from, |place| from.max(place))),
+            },
+            Self::Unknown => self,
+        }
+    }
+
     /// Whether certainly no entry above `id` was removed.
     #[must_use]
     pub fn is_intact_above(&self, id: StreamId) -> bool {
@@ -169,6 +182,15 @@ mod tests {
         ] {
             assert_eq!(before.until(&now), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn below_every_group_anything_may_have_been_removed_once_something_was() {
+        let place = Some(id(9));
+        assert_eq!(grown(5, Some(4)).with_removed_up_to(place), grown(5, Some(9)));
+        assert_eq!(grown(5, Some(12)).with_removed_up_to(place), grown(5, Some(12)));
+        assert_eq!(grown(5, None).with_removed_up_to(place), grown(5, None));
+        assert_eq!(grown(5, Some(4)).with_removed_up_to(None), grown(5, Some(4)));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl StreamMemory {
     pub(super) fn carry(&mut self, facts: &StreamFacts, epoch: Epoch, used: &[StreamId]) {
         let now = Extent::of(facts, epoch);
         let change = self.extent.map_or(Change::Unknown, |before| before.until(&now));
+        let change = change.with_removed_up_to(used.first().copied());
         let is_same = change != Change::Unknown;
         self.was_trimmed |= now.was_ever_trimmed()
             || (is_same && self.extent.is_some_and(|before| before.was_trimmed_until(&now)));
