@@ -38,7 +38,7 @@
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
 //! | [`lag`] | what it means: plan, derive, marks, ages, report | `snapshot` |
-//! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot` |
+//! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot`, `glob`, humantime |
 //! | [`exposition`] | the report as Prometheus text | `lag`, `snapshot` |
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |

@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
     room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
     room("lag", Rooms::Only(&["snapshot"]), Crates::Only(&[])),
-    room("alert", Rooms::Only(&["lag", "snapshot"]), Crates::Only(&[])),
+    room("alert", Rooms::Only(&["glob", "lag", "snapshot"]), Crates::Only(&["humantime"])),
     room(
         "exposition",
         Rooms::Only(&["lag", "alert", "snapshot"]),

@@ -281,8 +281,14 @@ mod tests {
             ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
             radix_tree: RadixTree { keys: 1, nodes: 2 },
         };
-        let read = StreamReport { key: Name::from(&b"a\"\n\xff"[..]), values: Some(stream_values), groups };
-        let missing = StreamReport { key: Name::from("missing"), values: None, groups: Vec::new() };
+        let read = StreamReport {
+            key: Name::from(&b"a\"\n\xff"[..]),
+            values: Some(stream_values),
+            refused: false,
+            groups,
+        };
+        let missing =
+            StreamReport { key: Name::from("missing"), values: None, refused: false, groups: Vec::new() };
         Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
     }
 
