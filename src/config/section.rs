@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
-use crate::config::{Config, Metrics, Poll, Web, target};
+use crate::config::{Config, Metrics, Poll, Web, alerts, target};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -19,11 +19,12 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads all of it. What comes back is of use only where the tree has gathered no fault.
 pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
-    root.section(|root| Config {
-        web: root.key("web").section(web),
-        poll: root.key("poll").section(poll),
-        targets: target::read_all(&root.key("targets"), folder),
-        metrics: root.key("metrics").section(metrics),
+    root.section(|root| {
+        let (web, poll) = (root.key("web").section(web), root.key("poll").section(poll));
+        let targets = target::read_all(&root.key("targets"), folder);
+        let metrics = root.key("metrics").section(metrics);
+        let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
+        Config { web, poll, targets, metrics, alerts }
     })
 }
 
