@@ -61,6 +61,11 @@ const ROOMS: &[Room] = &[
         Rooms::Only(&["lag", "alert", "snapshot"]),
         Crates::AllBut(&["redis", "tokio", "prometheus"]),
     ),
+    room(
+        "state_file",
+        Rooms::Only(&["alert"]),
+        Crates::Only(&["humantime", "serde", "serde_json", "tempfile", "thiserror"]),
+    ),
     room("self_metrics", Rooms::Only(&[]), Crates::Only(&["prometheus"])),
     room(
         "poller",

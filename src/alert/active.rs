@@ -57,6 +57,21 @@ impl Active {
         })
     }
 
+    /// Whether the other differs in values alone.
+    #[must_use]
+    pub fn is_same_but_for_values(&self, other: &Self) -> bool {
+        let life = |entry: &Entry| Life { value: 0.0, ..entry.life };
+        let is_same =
+            |(one, other): (&Entry, &Entry)| one.subject == other.subject && life(one) == life(other);
+        self.target == other.target
+            && self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(|((rule, entries), (other, others))| {
+                Arc::ptr_eq(rule, other)
+                    && entries.len() == others.len()
+                    && entries.iter().zip(others).all(is_same)
+            })
+    }
+
     /// Whether nothing is pending or firing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -91,6 +91,9 @@ impl Evaluator {
     pub fn resume(&mut self, alerts: impl IntoIterator<Item = Shown>, unknown_since: Duration) {
         for Shown { labels, mut life, .. } in alerts {
             let Some(name) = labels.get("alertname") else { continue };
+            if labels.get("target") != Some(&self.target.name) {
+                continue;
+            }
             let subject = Subject {
                 stream: labels.get("stream").map(|text| Name::read(text)),
                 group: labels.get("group").map(|text| Name::read(text)),

@@ -12,7 +12,7 @@ use crate::snapshot::name::Name;
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
     /// By key and group.
-    groups: BTreeMap<(Name, Name), Lost>,
+    streams: BTreeMap<Name, BTreeMap<Name, Lost>>,
     /// When the reading before this one was taken.
     read_at: Option<Duration>,
 }
@@ -21,9 +21,9 @@ pub struct Losses {
 #[derive(Clone, Debug, Default)]
 struct Lost {
     total: u64,
-    rises: Vec<Rise>,
-    /// The reading that last showed the group.
+    /// The last reading that showed the group.
     seen_at: Duration,
+    rises: Vec<Rise>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,46 +34,66 @@ struct Rise {
 }
 
 impl Losses {
-    /// Takes a reading. What it does not show any more is forgotten.
+    /// Takes a reading.
     pub fn note(&mut self, report: &Report, now: Duration) {
-        let Some(after) = self.read_at.replace(now) else {
-            self.note_totals(report, None, now);
-            return;
-        };
-        self.note_totals(report, Some(after), now);
-        let begin = now.saturating_sub(LOSS_WINDOW);
-        self.groups.retain(|_, lost| {
-            lost.rises.retain(|rise| rise.after >= begin);
-            lost.seen_at == now
-        });
-    }
-
-    fn note_totals(&mut self, report: &Report, after: Option<Duration>, now: Duration) {
+        let before = self.read_at.replace(now);
         for stream in &report.streams {
             for group in &stream.groups {
                 let total = group.values.as_ref().and_then(|values| values.entries_lost);
-                let Some(total) = total.filter(|total| *total > 0) else { continue };
-                let lost = self.groups.entry((stream.key.clone(), group.name.clone())).or_default();
-                // A counter that fell began anew.
-                let entries = total.checked_sub(lost.total).unwrap_or(total);
-                if let Some(after) = after.filter(|_| entries > 0) {
-                    lost.rises.push(Rise { after, entries });
+                let Some(total) = total else { continue };
+                if let Some(lost) =
+                    self.groups_mut(&stream.key).and_then(|groups| groups.get_mut(&group.name))
+                {
+                    lost.note(total, now);
+                } else if total > 0 {
+                    // It was 0 when the group was seen for the first time.
+                    let mut lost = Lost { seen_at: before.unwrap_or(now), ..Lost::default() };
+                    lost.note(if before.is_some() { total } else { 0 }, now);
+                    lost.total = total;
+                    self.streams.entry(stream.key.clone()).or_default().insert(group.name.clone(), lost);
                 }
-                (lost.total, lost.seen_at) = (total, now);
             }
         }
+        self.forget(now.saturating_sub(LOSS_WINDOW));
+    }
+
+    fn groups_mut(&mut self, stream: &Name) -> Option<&mut BTreeMap<Name, Lost>> {
+        // Mostly nobody has lost anything, and there is nothing to look up.
+        if self.streams.is_empty() { None } else { self.streams.get_mut(stream) }
+    }
+
+    /// Forgets what was before the window.
+    fn forget(&mut self, begin: Duration) {
+        self.streams.retain(|_, groups| {
+            groups.retain(|_, lost| {
+                lost.rises.retain(|rise| rise.after >= begin);
+                lost.seen_at >= begin
+            });
+            !groups.is_empty()
+        });
     }
 
     /// Entries that a group lost within the window. `None` where the server does not tell of losses, or the group
     /// is not there.
     #[must_use]
     pub fn of(&self, stream: &Name, group: &GroupReport) -> Option<u64> {
-        let total = group.values.as_ref()?.entries_lost?;
-        if total == 0 {
+        group.values.as_ref()?.entries_lost?;
+        if self.streams.is_empty() {
             return Some(0);
         }
-        let lost = self.groups.get(&(stream.clone(), group.name.clone()));
+        let lost = self.streams.get(stream).and_then(|groups| groups.get(&group.name));
         Some(lost.map_or(0, |lost| lost.rises.iter().map(|rise| rise.entries).sum()))
+    }
+}
+
+impl Lost {
+    fn note(&mut self, total: u64, now: Duration) {
+        // A counter that fell began anew.
+        let entries = total.checked_sub(self.total).unwrap_or(total);
+        if entries > 0 {
+            self.rises.push(Rise { after: self.seen_at, entries });
+        }
+        (self.total, self.seen_at) = (total, now);
     }
 }
 
@@ -107,10 +127,10 @@ mod tests {
 
     #[test]
     fn a_counter_that_falls_began_anew() {
-        assert_eq!(seen(&[5, 5, 2, 2, 0, 4].map(Some)), [0, 0, 2, 2, 0, 4].map(Some));
+        assert_eq!(seen(&[5, 5, 2, 2, 0, 4].map(Some)), [0, 0, 2, 2, 2, 6].map(Some));
         assert_eq!(
             seen(&[Some(0), Some(9), None, Some(0), Some(1)]),
-            [Some(0), Some(9), None, Some(0), Some(1)]
+            [Some(0), Some(9), None, Some(9), Some(10)]
         );
     }
 
@@ -125,6 +145,6 @@ mod tests {
         let mut losses = Losses::default();
         let groups = vec![group("g", GroupValues { entries_lost: Some(0), ..values() })];
         losses.note(&report(vec![stream("s", groups)]), Duration::from_secs(1));
-        assert!(losses.groups.is_empty());
+        assert!(losses.streams.is_empty());
     }
 }

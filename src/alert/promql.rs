@@ -26,7 +26,9 @@ pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
             (inner, compared(*operator, *operand))
         }
         Series::Increase(metric) => {
-            (format!("increase({}[5m])", select(metric, &matchers)), compared(*operator, *operand))
+            let series = select(metric, &matchers);
+            // A window reaches back behind the end of a series: a group that is gone has lost nothing.
+            (format!("increase({series}[5m]) and {series}"), compared(*operator, *operand))
         }
         Series::Status(metric) => {
             let status = match operand {
@@ -126,7 +128,7 @@ mod tests {
         max by (target, db, stream, group) (redis_stream_group_retention_used_ratio) > 0.8
         max by (target, db, stream, group) (redis_stream_group_status{status="stalled"}) == 1
         max by (target, db, stream, group) (redis_stream_group_status{status="ok"}) == 0
-        max by (target, db, stream, group) (increase(redis_stream_group_entries_lost_total[5m])) > 0
+        max by (target, db, stream, group) (increase(redis_stream_group_entries_lost_total[5m]) and redis_stream_group_entries_lost_total) > 0
         max by (target, db, stream, group) (clamp_min(time() - redis_stream_last_generated_id_timestamp_seconds, 0)) > 3600
         max by (target, db, stream, group) (streamgauge_target_up) == 0
         "#);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::definitions::{FAMILIES, Family, Value};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
@@ -22,6 +23,8 @@ pub struct Layout {
     is_exported: Vec<bool>,
     /// Each family's header, compressed.
     headers: Vec<Segment>,
+    /// The same of the alerts.
+    alerts_header: Segment,
     consumer_max_idle: Duration,
 }
 
@@ -34,6 +37,7 @@ impl Layout {
         Self {
             is_exported: FAMILIES.iter().map(is_exported).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(family.header().as_bytes())).collect(),
+            alerts_header: compressor.segment(alerts::HEADER.as_bytes()),
             consumer_max_idle,
         }
     }
@@ -97,7 +101,12 @@ impl Rendered {
 
 /// The compressed page: the chunks of one gzip stream. `own` are the exporter's own metrics, as text.
 #[must_use]
-pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec<Bytes> {
+pub fn compressed(
+    layout: &Layout,
+    targets: &[Arc<Rendered>],
+    alerts: &[Arc<RenderedAlerts>],
+    own: &[u8],
+) -> Vec<Bytes> {
     let mut segments = Vec::new();
     for (at, _) in layout.families() {
         let header = segments.len();
@@ -105,6 +114,11 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
         if segments.len() > header {
             segments.insert(header, layout.headers[at].clone());
         }
+    }
+    let header = segments.len();
+    segments.extend(alerts.iter().filter_map(|alerts| alerts.segment.clone()));
+    if segments.len() > header {
+        segments.insert(header, layout.alerts_header.clone());
     }
     segments.push(Compressor::default().segment(own));
     gzip(segments)
@@ -118,6 +132,7 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
 pub fn write_plain(
     layout: &Layout,
     targets: &[Arc<Rendered>],
+    alerts: &[Arc<RenderedAlerts>],
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -130,6 +145,10 @@ pub fn write_plain(
             write_samples(layout, family, &target.labels, &target.report, out)?;
         }
     }
+    if alerts.iter().any(|alerts| !alerts.is_empty()) {
+        out.write_all(alerts::HEADER.as_bytes())?;
+    }
+    alerts.iter().try_for_each(|alerts| alerts.write(out))?;
     out.write_all(own)
 }
 
@@ -299,7 +318,7 @@ mod tests {
 
     fn plain(layout: &Layout, targets: &[Arc<Rendered>]) -> String {
         let mut out = Vec::new();
-        write_plain(layout, targets, b"own 1\n", &mut out).unwrap();
+        write_plain(layout, targets, &[], b"own 1\n", &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -359,7 +378,7 @@ mod tests {
         }
         let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
         assert_eq!(lengths.len(), 2, "{lengths:?}");
-        let chunks = compressed(&layout, &targets, b"own 1\n").concat();
+        let chunks = compressed(&layout, &targets, &[], b"own 1\n").concat();
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, text);
