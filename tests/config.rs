@@ -216,7 +216,7 @@ fn unknown_keys() {
         &[
             "targets: missing; expected a list of at least one target",
             "targts: unknown key; did you mean targets?",
-            "alarms: unknown key; expected web, poll, targets, metrics or alerts",
+            "alarms: unknown key; did you mean alerts?",
             "webb: unknown key; did you mean web?",
             "1: unknown key; expected web, poll, targets, metrics or alerts",
             "(a list): unknown key; expected web, poll, targets, metrics or alerts",

@@ -61,7 +61,7 @@ pub enum Source {
     Group(fn(&GroupReport, Operator) -> Value),
     /// What a group lost in the [window](LOSS_WINDOW), which takes more than one report.
     Losses,
-    /// The [status](status) of a group.
+    /// The status of a group; see [`status_is`].
     Status,
 }
 
