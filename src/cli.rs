@@ -98,6 +98,8 @@ pub enum Command {
     Serve(Serve),
     /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
+    /// Print the alert rules, those of a configuration or the recommended ones, as a Prometheus rule file.
+    Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
     Consume(Consume),
     /// Add made-up entries to one or more streams, to try things out.
@@ -132,6 +134,14 @@ pub struct Check {
     /// What to poll.
     #[command(flatten)]
     pub source: Source,
+}
+
+/// `streamgauge rules`.
+#[derive(Debug, Args)]
+pub struct Rules {
+    /// Configuration file whose rules are printed [default: the recommended rules].
+    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What to poll: a configuration file, or one server given by flags.

@@ -20,6 +20,8 @@
 
 use std::fmt;
 
+pub mod regex;
+
 /// A pattern, ready to match. Patterns are equal when they are written the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Glob {

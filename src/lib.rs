@@ -15,6 +15,7 @@
 //!    lag::plan(snapshot, memory, budget) -> [Question]      pure   "pending of g", "entries of k after a until b"
 //!    poller::ask(questions) -> [Answer]                     I/O    all questions of a round share pipelines
 //!    lag::derive(snapshot, answers, memory) -> Report       pure   lag, bounds, ages, status
+//!    alert::step(report, tick) -> [Notification]            pure   what is pending, firing, resolved
 //!                      |
 //!         watch<Arc<Published>>
 //!                      |
@@ -32,19 +33,20 @@
 //! | `main.rs` | parses arguments, starts logging, runs the command, maps its error to an exit code | [`cli`], [`commands`], [`logging`], [`shutdown`] |
 //! | [`cli`] | the command line's types, and its errors without secrets | clap, `secret` |
 //! | [`commands`] | composition roots, one per subcommand | every room |
-//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob`, `secret`, `server_url` |
+//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob`, `alert`, `secret`, `server_url` |
 //! | [`secret`] | what is never shown, and what of a wrong argument may be quoted | std |
 //! | [`server_url`] | the one way to read a server's URL | url, `secret` |
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
 //! | [`lag`] | what it means: plan, derive, marks, ages, history and status, report | `snapshot` |
-//! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot` |
-//! | [`exposition`] | the report as Prometheus text | `lag`, `snapshot` |
+//! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot`, `glob`, humantime |
+//! | [`exposition`] | the report and the alerts as Prometheus text | `lag`, `alert`, `snapshot` |
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
-//! | [`page`] | the landing page | std |
+//! | [`page`] | the landing page, and alerts as JSON | `alert`, serde_json |
+//! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |
 //! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
@@ -68,5 +70,6 @@ pub mod self_metrics;
 pub mod server_url;
 pub mod shutdown;
 pub mod snapshot;
+pub mod state_file;
 pub mod target;
 pub mod workload;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use streamgauge::cli::{Command, misuse};
-use streamgauge::commands::{check, consume, demo, exit, healthcheck, produce, serve};
+use streamgauge::commands::{check, consume, demo, exit, healthcheck, produce, rules, serve};
 use streamgauge::logging;
 use streamgauge::shutdown::Shutdown;
 use tikv_jemallocator::Jemalloc;
@@ -41,6 +41,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             result = check::run(&args) => result,
             () = shutdown.requested() => Ok(()),
         },
+        Command::Rules(args) => rules::run(&args),
         Command::Consume(args) => consume::run(args, shutdown).await,
         Command::Produce(args) => produce::run(args, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,

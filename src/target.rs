@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use crate::alert::evaluator::{Reading, TargetUp};
 use crate::clock::{now, unix_time};
 use crate::config::{self, Poll};
 use crate::exposition::page::{Layout, Rendered, TargetLabels};
@@ -21,6 +22,9 @@ use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::PollResult;
+use crate::target::alerting::{Alerting, Alerts};
+
+pub mod alerting;
 
 /// Longest wait before a server that failed is tried again.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -34,6 +38,8 @@ pub struct State {
     pub was_tried: bool,
     /// The last report; `None` before the first.
     pub published: Option<Published>,
+    /// What is pending or firing, whatever the age of the report.
+    pub alerts: Alerts,
 }
 
 /// A report that readers may serve.
@@ -68,6 +74,8 @@ pub struct Target {
     layout: Arc<Layout>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<State>>,
+    /// `None` where nobody is to be told of anything.
+    alerting: Option<Alerting>,
     /// What the last poll failed of; logged when it changes.
     problem: Option<String>,
     /// Polls that failed in a row.
@@ -96,9 +104,16 @@ impl Target {
             layout,
             metrics,
             state,
+            alerting: None,
             problem: None,
             failures: 0,
         }
+    }
+
+    /// The same with alerts, which are evaluated after each scheduled poll.
+    #[must_use]
+    pub fn with_alerting(self, alerting: Alerting) -> Self {
+        Self { alerting: Some(alerting), ..self }
     }
 
     /// The servers behind it.
@@ -117,6 +132,7 @@ impl Target {
                 () = sleep_until(next_poll) => {
                     let outcome = self.poll().await;
                     self.note_outcome(&outcome);
+                    self.step_alerts(&outcome, next_poll).await;
                     next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
                         Err(_) => now() + backoff(self.failures, fastrand::f64()),
@@ -138,20 +154,16 @@ impl Target {
     ///
     /// Nothing could be read. What was published last stands until it is too old.
     pub async fn poll_once(&mut self) -> Result<Arc<Report>, PollError> {
-        self.poll().await.map(|(report, _)| report)
+        self.poll().await.map(|polled| polled.report)
     }
 
     async fn poll(&mut self) -> Outcome {
         let began = now();
         let outcome = self.try_poll(began).await;
         let took = now() - began;
-        let (result, error) = match &outcome {
-            Ok((_, None)) => (PollResult::Ok, None),
-            Ok((_, Some(error))) => (PollResult::Partial, Some(error)),
-            Err(error) => (PollResult::Failed, Some(error)),
-        };
+        let (result, error) = result_and_error(&outcome);
         self.metrics.observe_poll(result, took);
-        self.metrics.set_up(matches!(error, None | Some(PollError::Timeout { .. })) && outcome.is_ok());
+        self.metrics.set_up(has_answered(&outcome));
         if let Some(error) = error {
             self.metrics.count_errors(error.reason(), 1);
         }
@@ -193,6 +205,8 @@ impl Target {
         self.upstream.spend_payload(inquiry.payload_bytes_read());
         let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));
         let report = Arc::new(inquiry.close(previous.as_deref()));
+        let watched: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let is_whole = self.upstream.knows_its_streams() && report.streams.len() == watched;
         drop(snapshot);
         if cut_off_by.as_ref().is_some_and(|error| !matches!(error, PollError::Timeout { .. })) {
             self.upstream.disconnect();
@@ -200,7 +214,7 @@ impl Target {
         self.metrics.count_entries(report.counted_entries);
         self.metrics.set_last_successful_poll(unix_time());
         self.publish(Arc::clone(&report), began).await;
-        Ok((report, cut_off_by))
+        Ok(Polled { report, cut_off_by, is_whole })
     }
 
     /// Before the first report: looks for streams until all keys were seen, or until the time is over; the
@@ -226,7 +240,20 @@ impl Target {
         let Ok(rendered) = rendered else { return };
         let expires = read_at + self.poll.stale_after;
         let published = Some(Published { report, rendered: Arc::new(rendered), expires });
-        self.state.send_replace(State { was_tried: true, published });
+        self.state.send_modify(|state| (state.was_tried, state.published) = (true, published));
+    }
+
+    /// Evaluates the alerts on what the poll that was due at this time found.
+    async fn step_alerts(&mut self, outcome: &Outcome, due: Instant) {
+        let Some(alerting) = &mut self.alerting else { return };
+        let reading = match outcome {
+            Ok(polled) if polled.is_whole => Reading::Whole(&polled.report),
+            Ok(polled) => Reading::Part(&polled.report),
+            Err(_) => Reading::Failed,
+        };
+        let up = if has_answered(outcome) { TargetUp::Yes } else { TargetUp::No };
+        let alerts = alerting.step(reading, up, due).await;
+        self.state.send_modify(|state| state.alerts = alerts);
     }
 
     /// Between two polls the node was found not to answer: that is told as in a poll, and a new connection is
@@ -241,11 +268,8 @@ impl Target {
 
     /// Logs what a poll failed of, or was cut off by.
     fn note_outcome(&mut self, outcome: &Outcome) {
-        match outcome {
-            Ok((_, None)) => self.note_problem(PollResult::Ok, None),
-            Ok((_, Some(error))) => self.note_problem(PollResult::Partial, Some(error.to_string())),
-            Err(error) => self.note_problem(PollResult::Failed, Some(error.to_string())),
-        }
+        let (result, error) = result_and_error(outcome);
+        self.note_problem(result, error.map(PollError::to_string));
     }
 
     /// Logs a problem when it changes.
@@ -265,8 +289,30 @@ impl Target {
     }
 }
 
-/// What came of a poll: the report, and what cut it off, if anything did.
-type Outcome = Result<(Arc<Report>, Option<PollError>), PollError>;
+/// What came of a poll.
+type Outcome = Result<Polled, PollError>;
+
+/// What came of a poll that read anything.
+struct Polled {
+    report: Arc<Report>,
+    /// What cut it off, if anything did.
+    cut_off_by: Option<PollError>,
+    /// Whether the report shows every stream there is.
+    is_whole: bool,
+}
+
+fn result_and_error(outcome: &Outcome) -> (PollResult, Option<&PollError>) {
+    match outcome {
+        Ok(Polled { cut_off_by: None, .. }) => (PollResult::Ok, None),
+        Ok(Polled { cut_off_by: Some(error), .. }) => (PollResult::Partial, Some(error)),
+        Err(error) => (PollResult::Failed, Some(error)),
+    }
+}
+
+/// Whether the target answered all the time that the poll had.
+fn has_answered(outcome: &Outcome) -> bool {
+    outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
+}
 
 /// When polls are due: one after the other, at a phase of its own, so that several targets, and several
 /// exporters, do not poll at the same moment.

@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
     room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
     room("lag", Rooms::Only(&["snapshot"]), Crates::Only(&[])),
-    room("alert", Rooms::Only(&["lag", "snapshot"]), Crates::Only(&[])),
+    room("alert", Rooms::Only(&["glob", "lag", "snapshot"]), Crates::Only(&["humantime"])),
     room(
         "exposition",
         Rooms::Only(&["lag", "alert", "snapshot"]),
@@ -60,6 +60,11 @@ const ROOMS: &[Room] = &[
         "page",
         Rooms::Only(&["lag", "alert", "snapshot"]),
         Crates::AllBut(&["redis", "tokio", "prometheus"]),
+    ),
+    room(
+        "state_file",
+        Rooms::Only(&["alert"]),
+        Crates::Only(&["humantime", "serde", "serde_json", "tempfile", "thiserror"]),
     ),
     room("self_metrics", Rooms::Only(&[]), Crates::Only(&["prometheus"])),
     room(

@@ -47,7 +47,7 @@ targets:
   - {name: a, url: 'redis://cache', password: '${STREAMGAUGE_TEST_UNSET}', role: boss}
 ",
     );
-    for command in ["serve", "check"] {
+    for command in ["serve", "check", "rules"] {
         let finished = config.command(command).run().await;
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{}", finished.stderr);
         let lines: Vec<_> = finished.stderr.lines().collect();
@@ -135,7 +135,7 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
     const URL: &str = "redis://:hunter2@cache";
     let tip = "use --redis-url";
     let unknown_flag = format!("--redis-ur={URL}");
-    for command in ["serve", "check", "consume", "produce", "demo", "healthcheck"] {
+    for command in ["serve", "check", "rules", "consume", "produce", "demo", "healthcheck"] {
         for (argument, named, tip) in [
             (URL, "unexpected argument 'redis://[hidden]' found", tip),
             (":hunter2@cache", "unexpected argument '[hidden]' found", tip),
@@ -179,7 +179,7 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
 
 #[tokio::test]
 async fn help_and_version_go_to_standard_output() {
-    for command in ["serve", "check", "consume", "produce", "demo"] {
+    for command in ["serve", "check", "rules", "consume", "produce", "demo"] {
         let finished = Streamgauge::command(command)
             .args(["--help"])
             .env("STREAMGAUGE_REDIS_URL", "redis://:hunter2@cache")
@@ -190,7 +190,7 @@ async fn help_and_version_go_to_standard_output() {
         assert!(!finished.stdout.contains("hunter2"), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--help").run().await;
-    for command in ["serve", "check", "consume", "produce", "demo"] {
+    for command in ["serve", "check", "rules", "consume", "produce", "demo"] {
         assert!(finished.stdout.contains(&format!("\n  {command} ")), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--version").run().await;

@@ -182,8 +182,8 @@ fn texts_that_are_no_configuration() {
         ("{}", &[no_targets]),
         ("targets:\n", &[no_targets]),
         ("targets: []", &["targets: an empty list; expected at least one target"]),
-        ("[]", &["found a list; expected a map of web, poll, status, targets or metrics"]),
-        ("just words", &["found text; expected a map of web, poll, status, targets or metrics"]),
+        ("[]", &["found a list; expected a map of web, poll, status, targets, metrics or alerts"]),
+        ("just words", &["found text; expected a map of web, poll, status, targets, metrics or alerts"]),
         ("targets: {url: x}", &["targets: found a map; expected a list"]),
         (
             "a: [1",
@@ -243,15 +243,15 @@ fn windows_follow_the_interval_or_are_held_to_it() {
 #[test]
 fn unknown_keys() {
     bad(
-        "targts: []\nalerts: {}\nwebb: 1\n1: x\n[a]: x\n\"a\\nb\": x\n",
+        "targts: []\nalarms: {}\nwebb: 1\n1: x\n[a]: x\n\"a\\nb\": x\n",
         &[
             "targets: missing; expected a list of at least one target",
             "targts: unknown key; did you mean targets?",
-            "alerts: unknown key; expected web, poll, status, targets or metrics",
+            "alarms: unknown key; did you mean alerts?",
             "webb: unknown key; did you mean web?",
-            "1: unknown key; expected web, poll, status, targets or metrics",
-            "(a list): unknown key; expected web, poll, status, targets or metrics",
-            "\"a\\nb\": unknown key; expected web, poll, status, targets or metrics",
+            "1: unknown key; expected web, poll, status, targets, metrics or alerts",
+            "(a list): unknown key; expected web, poll, status, targets, metrics or alerts",
+            "\"a\\nb\": unknown key; expected web, poll, status, targets, metrics or alerts",
         ],
     );
     bad_poll(

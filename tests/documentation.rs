@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use redis::Value;
+use streamgauge::alert::fact::{FACTS, Subject};
+use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
+use streamgauge::exposition::alerts;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
 use streamgauge::lag::status::Status;
 use streamgauge::self_metrics::SelfMetrics;
@@ -135,6 +138,8 @@ fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other(
         let labels = family.labels().iter().map(|label| (*label).to_owned()).collect();
         assert_eq!(documented.remove(family.name), Some((kind(family.kind), labels)), "{}", family.name);
     }
+    let labels_of_alerts = alerts::LABELS.iter().map(|label| (*label).to_owned()).collect();
+    assert_eq!(documented.remove(alerts::NAME), Some(("gauge", labels_of_alerts)));
     for (name, kind) in types(&own) {
         let (documented_kind, mut documented_labels) =
             documented.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
@@ -167,6 +172,28 @@ fn every_metric_that_the_readme_names_exists() {
         let is_metric = ["redis_stream_", "streamgauge_", "process_"].iter().any(|p| word.starts_with(p));
         assert!(!is_metric || known.contains_key(word), "{word} does not exist");
     }
+}
+
+#[test]
+fn the_tables_of_alerts_hold_each_fact_and_each_recommended_rule_and_no_other() {
+    let subject = |subject: Subject| match subject {
+        Subject::Target => "target",
+        Subject::Stream => "stream",
+        Subject::Group => "group",
+    };
+    let facts: Vec<_> = FACTS.iter().map(|fact| (fact.name, subject(fact.subject()))).collect();
+    assert_eq!(rows("fact").iter().map(|row| (code(row[0])[0], row[1])).collect::<Vec<_>>(), facts);
+
+    let rows = rows("alert");
+    assert_eq!(
+        rows.iter().map(|row| code(row[0])[0]).collect::<Vec<_>>(),
+        recommended::names().collect::<Vec<_>>()
+    );
+    let foreign = recommended::foreign(&[]);
+    let times = recommended::rules().into_iter().map(|rule| rule.pending_for);
+    let times = times.chain(foreign.iter().map(|rule| rule.pending_for));
+    let minutes: Vec<_> = times.map(|time| format!("{}m", time.as_secs() / 60)).collect();
+    assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), minutes);
 }
 
 /// Every value of a label in Prometheus text.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
-use crate::config::{Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
+use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
 use crate::server_url::Address;
@@ -194,6 +194,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             consumer_max_idle: Duration::from_secs(24 * 3_600),
             redis_exporter_compat: false,
         },
+        alerts: Alerts::default(),
     }
 }
 

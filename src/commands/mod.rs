@@ -7,5 +7,6 @@ pub mod endpoint;
 pub mod exit;
 pub mod healthcheck;
 pub mod produce;
+pub mod rules;
 pub mod serve;
 pub mod source;

@@ -11,11 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use crate::alert::active::Active;
+use crate::alert::evaluator::{Evaluator, Settings};
+use crate::alert::notification::Notification;
+use crate::alert::rule::TargetLabels;
 use crate::cli;
 use crate::clock::{now, unix_time};
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
+use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
 use crate::http::body::Body;
@@ -28,7 +33,11 @@ use crate::http::{listener, server};
 use crate::page;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
+use crate::state_file::Saved;
+use crate::target::alerting::{Alerting, Alerts, Outlet};
 use crate::target::{State, Target};
+
+mod saved;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The landing page has one inline style sheet and nothing else.
@@ -63,15 +72,30 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     if config.metrics.redis_exporter_compat {
         metrics.add_redis_up().context("cannot register redis_up")?;
     }
-    let (site, mut tasks) = start(config, metrics.clone());
+    let state_file = config.alerts.state_file.clone();
+    let saved = state_file.as_deref().and_then(saved::load);
+    let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref()).await;
+    let watched = site.targets.iter().map(|(_, state)| state.clone()).collect();
+    let mut keeper = state_file.map(|path| saved::Keeper::new(path, watched));
     let router = Arc::new(router(Arc::new(site)));
     for route in router.patterns() {
         metrics.note_route(route);
     }
     info!(%address, "listening");
     let observe = move |route: &'static str, code| metrics.count_request(route, code);
-    server::run(listener, router, Limits::default(), observe, shutdown.requested()).await;
-    tasks.shutdown().await;
+    let serving = server::run(listener, router, Limits::default(), observe, shutdown.requested());
+    tokio::pin!(serving);
+    if let Some(keeper) = &mut keeper {
+        tokio::select! {
+            () = &mut serving => {}
+            () = keeper.run() => serving.await,
+        }
+        tasks.shutdown().await;
+        keeper.write_at_last().await;
+    } else {
+        serving.await;
+        tasks.shutdown().await;
+    }
     info!("stopped");
     Ok(())
 }
@@ -84,8 +108,8 @@ struct Site {
     targets: Vec<(String, watch::Receiver<State>)>,
 }
 
-/// Starts a task for each target.
-fn start(config: Config, metrics: SelfMetrics) -> (Site, JoinSet<()>) {
+/// Starts a task for each target, with the alerts that were saved.
+async fn start(config: Config, metrics: SelfMetrics, saved: Option<&Saved>) -> (Site, JoinSet<()>) {
     let excluded = config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {
@@ -95,15 +119,42 @@ fn start(config: Config, metrics: SelfMetrics) -> (Site, JoinSet<()>) {
     let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
     let mut tasks = JoinSet::new();
     let mut targets = Vec::new();
+    let outlet: Outlet = Arc::new(tell);
     for target in config.targets {
-        let (state, watched) = watch::channel(State::default());
+        let evaluator = evaluator(&target, &config.alerts, config.poll.interval);
+        let alerts = resumed(&evaluator, saved).await;
+        let (state, watched) = watch::channel(State { alerts, ..State::default() });
         targets.push((target.name.clone(), watched));
         // Here, not in the task: they are there from the first scrape on.
         let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
         let target_metrics = metrics.for_target(&target.name, &label_values);
-        tasks.spawn(keep_running(target, config.poll.clone(), Arc::clone(&layout), target_metrics, state));
+        let alerting = (evaluator, Arc::clone(&outlet));
+        let poll = config.poll.clone();
+        tasks.spawn(keep_running(target, poll, Arc::clone(&layout), target_metrics, state, alerting));
     }
     (Site { layout, metrics, excluded, targets }, tasks)
+}
+
+/// Where notifications go: the receivers are not there yet.
+fn tell(_notifications: &[Notification]) {}
+
+fn evaluator(target: &config::Target, alerts: &config::Alerts, interval: Duration) -> Evaluator {
+    let labels = TargetLabels {
+        name: target.name.clone(),
+        db: format!("db{}", target.db),
+        configured: target.labels.clone(),
+    };
+    let settings = Settings { hold: alerts.hold, external_labels: alerts.external_labels.clone(), interval };
+    Evaluator::new(&alerts.rules, labels, settings)
+}
+
+/// The alerts of a target as they were saved, as far as there are still rules for them.
+async fn resumed(evaluator: &Evaluator, saved: Option<&Saved>) -> Alerts {
+    let mut evaluator = evaluator.clone();
+    if let Some(saved) = saved {
+        evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
+    }
+    Alerts::of(&evaluator).await
 }
 
 /// Runs a target's task, and begins it anew should it panic: a defect that one target's data brings to light
@@ -114,11 +165,19 @@ async fn keep_running(
     layout: Arc<Layout>,
     target_metrics: TargetMetrics,
     state: watch::Sender<State>,
+    (evaluator, outlet): (Evaluator, Outlet),
 ) {
     let state = Arc::new(state);
     loop {
+        // What was pending or firing before goes on.
+        let mut evaluator = evaluator.clone();
+        let active = Arc::clone(&state.borrow().alerts.active);
+        evaluator.resume(active.alerts(), unix_time());
+        let alerting = Alerting::new(evaluator, Arc::clone(&outlet));
         let (layout, state) = (Arc::clone(&layout), Arc::clone(&state));
-        let running = Target::new(target.clone(), poll.clone(), layout, target_metrics.clone(), state).run();
+        let running = Target::new(target.clone(), poll.clone(), layout, target_metrics.clone(), state)
+            .with_alerting(alerting)
+            .run();
         // In a set of its own, so that it ends with this future.
         let mut task = JoinSet::new();
         task.spawn(running);
@@ -130,10 +189,11 @@ async fn keep_running(
 }
 
 fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_ready) = (Arc::clone(&site), site);
+    let (for_metrics, for_alerts, for_ready) = (Arc::clone(&site), Arc::clone(&site), site);
     Router::new()
         .get("/", |_| landing())
         .get("/metrics", move |request| for_metrics.metrics(request))
+        .get("/api/v1/alerts", move |_| for_alerts.alerts())
         .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
         .get("/-/ready", move |_| for_ready.ready())
 }
@@ -172,14 +232,29 @@ impl Site {
             }
         };
         let rendered = self.rendered(only);
+        let alerts = if is_excluded(alerts::NAME) { Vec::new() } else { self.rendered_alerts(only) };
         let body = match request.encoding {
-            Encoding::Gzip => Body::Chunks(compressed(&self.layout, &rendered, &own)),
+            Encoding::Gzip => Body::Chunks(compressed(&self.layout, &rendered, &alerts, &own)),
             Encoding::Identity => {
                 let layout = Arc::clone(&self.layout);
-                Body::stream(move |out| write_plain(&layout, &rendered, &own, out))
+                Body::stream(move |out| write_plain(&layout, &rendered, &alerts, &own, out))
             }
         };
         Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
+    }
+
+    /// What is pending or firing, as JSON.
+    fn alerts(&self) -> Reply {
+        let active: Vec<Arc<Active>> =
+            self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
+        let body = Body::stream(move |out| page::alerts::write(&active, out));
+        Reply::new(StatusCode::OK, "application/json", body)
+    }
+
+    /// The series of the alerts of the targets, however old their last report is.
+    fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
+        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+        wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
     /// The series of the targets whose last report is not too old.

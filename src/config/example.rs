@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_yaml::Value;
 
@@ -10,6 +11,10 @@ use crate::config::tree::{Tree, without_indices};
 use crate::config::{Config, section};
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+/// Maps whose keys are the user's.
+const USERS_NAMES: [&str; 4] =
+    ["targets[].labels.", "alerts.external_labels.", "alerts.rules[].labels.", "alerts.rules[].annotations."];
 
 fn load(text: &str) -> Config {
     from_text("config.example.yaml", text, Path::new(""), &|_| None).expect("the text is valid")
@@ -66,12 +71,10 @@ fn the_example_holds_each_key_that_is_read_and_no_other() {
     section::config(&tree.root(&value), Path::new(""));
     let mut in_the_example = BTreeSet::new();
     key_paths(&value, "", &mut in_the_example);
-    // What is below a label's name is the user's.
-    let written: BTreeSet<_> = in_the_example
-        .iter()
-        .map(|path| without_indices(path))
-        .filter(|path| !path.starts_with("targets[].labels."))
-        .collect();
+    // Names of labels and annotations are the user's.
+    let of_the_user = |path: &String| USERS_NAMES.iter().any(|of| path.starts_with(of));
+    let written: BTreeSet<_> =
+        in_the_example.iter().map(|path| without_indices(path)).filter(|path| !of_the_user(path)).collect();
     assert_eq!(written, *tree.asked.borrow());
     assert!(written.contains("targets[].streams[].groups.include"), "{written:?}");
 }
@@ -83,6 +86,17 @@ fn the_defaults_in_the_example_are_the_code_s() {
     assert_eq!(example.poll, default.poll);
     assert_eq!(example.metrics, default.metrics);
     assert_eq!(example.status, default.status);
+    assert_eq!(
+        (&example.alerts.foreign, example.alerts.hold),
+        (&default.alerts.foreign, default.alerts.hold)
+    );
+    let recommended = default.alerts.rules.len();
+    assert_eq!(example.alerts.rules[..recommended], default.alerts.rules);
+    let example_rule = &example.alerts.rules[recommended];
+    assert_eq!(
+        (example_rule.pending_for, example_rule.keep_firing_for),
+        (Duration::from_secs(60), Duration::ZERO)
+    );
     let (example, default) = (&example.targets[0], &default.targets[0]);
     assert_eq!((&example.address, example.db, example.role), (&default.address, default.db, default.role));
     assert_eq!(example.limits, default.limits);

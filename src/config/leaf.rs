@@ -87,6 +87,15 @@ impl Cursor<'_> {
     }
 }
 
+/// What is wrong with a name that is to be one of a label.
+pub(super) fn label_name_fault(name: &str) -> Option<&'static str> {
+    let first = |char: char| char.is_ascii_alphabetic() || char == '_';
+    if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
+        return Some("not a label name; expected letters, digits and _, and no digit first");
+    }
+    name.starts_with("__").then_some("a reserved label name; expected one that does not start with __")
+}
+
 /// How messages write a time span.
 pub(super) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()

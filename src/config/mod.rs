@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alert::rule::Rule;
 use crate::glob::Glob;
 use crate::secret::Secret;
 use crate::server_url::Address;
@@ -20,6 +22,7 @@ pub mod flags;
 pub mod load;
 pub mod password;
 
+mod alerts;
 mod credentials;
 mod escape;
 #[cfg(test)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// `metrics`: what is exported.
     pub metrics: Metrics,
+    /// `alerts`: what is worth telling somebody.
+    pub alerts: Alerts,
 }
 
 /// `web`: the HTTP side.
@@ -166,4 +171,19 @@ pub struct Metrics {
     pub consumer_max_idle: Duration,
     /// Whether the series are exported too that redis_exporter has and we would not.
     pub redis_exporter_compat: bool,
+}
+
+/// `alerts`: what is worth telling somebody.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alerts {
+    /// The rules in force: those of `recommended` that `disable` does not name, then `rules`.
+    pub rules: Vec<Arc<Rule>>,
+    /// Names of the recommended rules in force that only Prometheus can evaluate.
+    pub foreign: Vec<&'static str>,
+    /// How long an alert outlives the data it fired on, while its target cannot be polled.
+    pub hold: Duration,
+    /// Labels that receivers see besides those of the alert.
+    pub external_labels: BTreeMap<String, String>,
+    /// Where pending and firing alerts are kept over a restart; `None`: nowhere.
+    pub state_file: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
-use crate::config::{Config, Metrics, Poll, Status, Web, target};
+use crate::config::{Config, Metrics, Poll, Status, Web, alerts, target};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -25,13 +25,10 @@ pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
         let web = root.key("web").section(web);
         let (poll, interval) = root.key("poll").section(poll);
         let windows = root.key("status").section(|section| Windows::read(&section.key("window"), interval));
-        Config {
-            web,
-            poll,
-            status: Status { window: windows.default() },
-            targets: target::read_all(&root.key("targets"), folder, &windows),
-            metrics: root.key("metrics").section(metrics),
-        }
+        let targets = target::read_all(&root.key("targets"), folder, &windows);
+        let metrics = root.key("metrics").section(metrics);
+        let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
+        Config { web, poll, status: Status { window: windows.default() }, targets, metrics, alerts }
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::config::leaf::label_name_fault;
 use crate::config::tree::{Cursor, Section, Text};
 use crate::config::window::Windows;
 use crate::config::{Limits, Role, StreamRule, Target, credentials};
@@ -120,14 +121,8 @@ fn labels(key: &Cursor<'_>) -> BTreeMap<String, String> {
 
 /// What is wrong with the name of a label.
 fn label_fault(name: &str) -> Option<&'static str> {
-    let first = |char: char| char.is_ascii_alphabetic() || char == '_';
-    if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
-        return Some("not a label name; expected letters, digits and _, and no digit first");
-    }
-    if name.starts_with("__") {
-        return Some("a reserved label name; expected one that does not start with __");
-    }
-    RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another")
+    let reserved = || RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another");
+    label_name_fault(name).or_else(reserved)
 }
 
 fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {

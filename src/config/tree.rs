@@ -226,8 +226,8 @@ impl<'t> Section<'t> {
 }
 
 /// The known key that `name` is likely a slip of.
-fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let distance = |key: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), key);
+pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distance = |key: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase());
     let close = known.iter().copied().min_by_key(distance)?;
     (distance(&close) <= close.len().div_ceil(4)).then_some(close)
 }

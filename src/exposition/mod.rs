@@ -4,6 +4,7 @@
 //! poll to poll, so what is gone from Redis is gone from `/metrics`. Each family of each target is one
 //! [segment], written and compressed once per report; a scrape puts segments together.
 
+pub mod alerts;
 pub mod definitions;
 pub mod page;
 pub mod segment;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::definitions::{FAMILIES, Family, Value};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
@@ -23,6 +24,8 @@ pub struct Layout {
     is_exported: Vec<bool>,
     /// Each family's header, compressed.
     headers: Vec<Segment>,
+    /// The same of the alerts.
+    alerts_header: Segment,
     consumer_max_idle: Duration,
 }
 
@@ -35,6 +38,7 @@ impl Layout {
         Self {
             is_exported: FAMILIES.iter().map(is_exported).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(family.header().as_bytes())).collect(),
+            alerts_header: compressor.segment(alerts::HEADER.as_bytes()),
             consumer_max_idle,
         }
     }
@@ -98,7 +102,12 @@ impl Rendered {
 
 /// The compressed page: the chunks of one gzip stream. `own` are the exporter's own metrics, as text.
 #[must_use]
-pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec<Bytes> {
+pub fn compressed(
+    layout: &Layout,
+    targets: &[Arc<Rendered>],
+    alerts: &[Arc<RenderedAlerts>],
+    own: &[u8],
+) -> Vec<Bytes> {
     let mut segments = Vec::new();
     for (at, _) in layout.families() {
         let header = segments.len();
@@ -106,6 +115,11 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
         if segments.len() > header {
             segments.insert(header, layout.headers[at].clone());
         }
+    }
+    let header = segments.len();
+    segments.extend(alerts.iter().filter_map(|alerts| alerts.segment.clone()));
+    if segments.len() > header {
+        segments.insert(header, layout.alerts_header.clone());
     }
     segments.push(Compressor::default().segment(own));
     gzip(segments)
@@ -119,6 +133,7 @@ pub fn compressed(layout: &Layout, targets: &[Arc<Rendered>], own: &[u8]) -> Vec
 pub fn write_plain(
     layout: &Layout,
     targets: &[Arc<Rendered>],
+    alerts: &[Arc<RenderedAlerts>],
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -131,6 +146,10 @@ pub fn write_plain(
             write_samples(layout, family, &target.labels, &target.report, out)?;
         }
     }
+    if alerts.iter().any(|alerts| !alerts.is_empty()) {
+        out.write_all(alerts::HEADER.as_bytes())?;
+    }
+    alerts.iter().try_for_each(|alerts| alerts.write(out))?;
     out.write_all(own)
 }
 
@@ -300,8 +319,14 @@ mod tests {
             ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
             radix_tree: RadixTree { keys: 1, nodes: 2 },
         };
-        let read = StreamReport { key: Name::from(&b"a\"\n\xff"[..]), values: Some(stream_values), groups };
-        let missing = StreamReport { key: Name::from("missing"), values: None, groups: Vec::new() };
+        let read = StreamReport {
+            key: Name::from(&b"a\"\n\xff"[..]),
+            values: Some(stream_values),
+            refused: false,
+            groups,
+        };
+        let missing =
+            StreamReport { key: Name::from("missing"), values: None, refused: false, groups: Vec::new() };
         Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
     }
 
@@ -312,7 +337,7 @@ mod tests {
 
     fn plain(layout: &Layout, targets: &[Arc<Rendered>]) -> String {
         let mut out = Vec::new();
-        write_plain(layout, targets, b"own 1\n", &mut out).unwrap();
+        write_plain(layout, targets, &[], b"own 1\n", &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -388,7 +413,7 @@ mod tests {
         }
         let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
         assert_eq!(lengths.len(), 2, "{lengths:?}");
-        let chunks = compressed(&layout, &targets, b"own 1\n").concat();
+        let chunks = compressed(&layout, &targets, &[], b"own 1\n").concat();
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, text);

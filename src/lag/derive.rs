@@ -128,7 +128,13 @@ fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
-    StreamReport { key: reading.key.clone(), values: None, groups: missing_groups(reading).collect() }
+    let refused = reading.outcome == Outcome::Refused;
+    StreamReport {
+        key: reading.key.clone(),
+        values: None,
+        refused,
+        groups: missing_groups(reading).collect(),
+    }
 }
 
 fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> + '_ {
@@ -170,7 +176,7 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
         .chain(missing_groups(stream.reading))
         .collect();
     groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    StreamReport { key: stream.reading.key.clone(), values: Some(values), groups }
+    StreamReport { key: stream.reading.key.clone(), values: Some(values), refused: false, groups }
 }
 
 fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupValues {

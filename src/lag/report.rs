@@ -24,6 +24,8 @@ pub struct StreamReport {
     pub key: Name,
     /// Its values; `None` if it could not be read (missing, of another type, denied).
     pub values: Option<StreamValues>,
+    /// Whether the server refuses to tell of it, so that nothing is known of its groups either.
+    pub refused: bool,
     /// Its groups, in the order of their names.
     pub groups: Vec<GroupReport>,
 }

@@ -1,4 +1,6 @@
-//! Pages for people, rendered on the server.
+//! Pages for people, and what programs read besides metrics, rendered on the server.
+
+pub mod alerts;
 
 /// The page at `/`: what this is, and where the numbers are.
 #[must_use]

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn jobs_are_cut_by_bytes_and_by_number_and_none_is_lost() {
         let kib = 256;
-        assert_eq!(batches([].into_iter()), []);
+        assert_eq!(batches([].into_iter()), [] as [std::ops::Range<usize>; 0]);
         assert_eq!(batches([1, 2].into_iter()), [Range { start: 0, end: 2 }]);
         assert_eq!(batches([100 * kib, 100 * kib, 100 * kib].into_iter()), [0..2, 2..3]);
         assert_eq!(batches([9_000 * kib, 1, 9_000 * kib].into_iter()), [0..1, 1..2, 2..3]);

@@ -1,0 +1,87 @@
+//! What is pending or firing at one target, as of one evaluation: for readers, for the state file, and for an
+//! evaluator that takes over. Labels and texts are put together only when somebody reads them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::alert::rule::{Rule, TargetLabels};
+use crate::alert::state::{Life, State};
+use crate::snapshot::name::Name;
+
+/// What is pending or firing at one target.
+#[derive(Clone, Debug, Default)]
+pub struct Active {
+    pub(super) target: Arc<TargetLabels>,
+    pub(super) rules: Vec<(Arc<Rule>, Vec<Entry>)>,
+}
+
+/// One alert of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) subject: Subject,
+    pub(super) life: Life,
+}
+
+/// What an alert is about, in the order of a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Subject {
+    /// Key of the stream; `None` for the target itself.
+    pub(super) stream: Option<Name>,
+    /// Name of the group; `None` for the stream itself.
+    pub(super) group: Option<Name>,
+}
+
+/// A pending or firing alert as it is shown: with its own labels, without `alerts.external_labels`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// What identifies it, `alertname` among them.
+    pub labels: BTreeMap<String, String>,
+    /// What is said of it.
+    pub annotations: BTreeMap<String, String>,
+    /// Where it stands, and since when.
+    pub life: Life,
+}
+
+impl Active {
+    /// Every pending and firing alert.
+    pub fn alerts(&self) -> impl Iterator<Item = Shown> + '_ {
+        let alerts =
+            self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
+        alerts.filter(|(_, entry)| entry.life.state != State::Resolved).map(|(rule, entry)| {
+            let subject = entry.subject.labels(&self.target);
+            Shown {
+                labels: rule.labels(&subject),
+                annotations: rule.annotations(&subject, entry.life.value),
+                life: entry.life,
+            }
+        })
+    }
+
+    /// Whether the other differs in values alone.
+    #[must_use]
+    pub fn is_same_but_for_values(&self, other: &Self) -> bool {
+        let life = |entry: &Entry| Life { value: 0.0, ..entry.life };
+        let is_same =
+            |(one, other): (&Entry, &Entry)| one.subject == other.subject && life(one) == life(other);
+        self.target == other.target
+            && self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(|((rule, entries), (other, others))| {
+                Arc::ptr_eq(rule, other)
+                    && entries.len() == others.len()
+                    && entries.iter().zip(others).all(is_same)
+            })
+    }
+
+    /// Whether nothing is pending or firing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.iter().flat_map(|(_, entries)| entries).all(|entry| entry.life.state == State::Resolved)
+    }
+}
+
+impl Subject {
+    pub(super) fn labels(&self, target: &TargetLabels) -> BTreeMap<String, String> {
+        let text = |name: &Option<Name>| name.as_ref().map(|name| name.text().into_owned());
+        target.subject(text(&self.stream).as_deref(), text(&self.group).as_deref())
+    }
+}

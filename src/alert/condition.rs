@@ -1,0 +1,252 @@
+//! When a rule holds: `FACT OPERATOR VALUE`, read from text and held against a value.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::alert::fact::{FACTS, Fact, Unit};
+use crate::lag::status::Status;
+
+/// One comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Condition {
+    /// What is compared.
+    pub fact: &'static Fact,
+    /// How.
+    pub operator: Operator,
+    /// With what.
+    pub operand: Operand,
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// `>`
+    Above,
+    /// `>=`
+    AtLeast,
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `==`
+    Is,
+    /// `!=`
+    IsNot,
+}
+
+/// With what a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operand {
+    /// A number, in the unit of the fact.
+    Number(f64),
+    /// The name of a [`Status`].
+    Status(&'static str),
+}
+
+/// Why a text is no condition. Says what was expected, and quotes nothing of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not of the form `FACT OPERATOR VALUE`.
+    Form,
+    /// It joins comparisons by this word.
+    Reserved(&'static str),
+    /// There is no fact of the name it gives, which is not shown.
+    UnknownFact(String),
+    /// `entries_lost` in another comparison than `> 0`.
+    Losses,
+    /// `status` in another comparison than with a status.
+    Status,
+    /// The value does not fit the unit of the fact.
+    Value(Unit),
+}
+
+/// The longer ones first: the first that a text starts with is meant.
+const OPERATORS: [(&str, Operator); 6] = [
+    (">=", Operator::AtLeast),
+    ("<=", Operator::AtMost),
+    ("==", Operator::Is),
+    ("!=", Operator::IsNot),
+    (">", Operator::Above),
+    ("<", Operator::Below),
+];
+
+impl Condition {
+    /// Reads a condition.
+    ///
+    /// # Errors
+    ///
+    /// Why the text is none.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let words = || text.split_whitespace().map(str::to_ascii_lowercase);
+        if let Some(reserved) =
+            ["and", "or"].into_iter().find(|reserved| words().any(|word| word == *reserved))
+        {
+            return Err(Fault::Reserved(reserved));
+        }
+        let text = text.trim();
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        let found = OPERATORS.iter().find_map(|(sign, operator)| {
+            rest.trim_start().strip_prefix(sign).map(|value| (*operator, value.trim()))
+        });
+        let Some((operator, value)) = found.filter(|(_, value)| !name.is_empty() && !value.is_empty()) else {
+            return Err(Fault::Form);
+        };
+        let fact = Fact::named(name).ok_or_else(|| Fault::UnknownFact(name.to_owned()))?;
+        let operand = operand(fact, operator, value)?;
+        Ok(Self { fact, operator, operand })
+    }
+
+    /// Whether it holds of a number. Of a status, the number is 1 where it is the one that is named, else 0.
+    #[must_use]
+    #[expect(clippy::float_cmp, reason = "== means the same number, as in Prometheus")]
+    pub fn holds(&self, value: f64) -> bool {
+        let number = match self.operand {
+            Operand::Number(number) => number,
+            Operand::Status(_) => 1.0,
+        };
+        match self.operator {
+            Operator::Above => value > number,
+            Operator::AtLeast => value >= number,
+            Operator::Below => value < number,
+            Operator::AtMost => value <= number,
+            Operator::Is => value == number,
+            Operator::IsNot => value != number,
+        }
+    }
+}
+
+impl Operator {
+    /// As rules write it.
+    #[must_use]
+    pub fn sign(self) -> &'static str {
+        OPERATORS.iter().find(|(_, operator)| *operator == self).map_or("", |(sign, _)| sign)
+    }
+}
+
+fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, Fault> {
+    match fact.unit {
+        Unit::Status => {
+            let status = Status::ALL.map(Status::as_str).into_iter().find(|status| *status == value);
+            let is_equality = matches!(operator, Operator::Is | Operator::IsNot);
+            status.filter(|_| is_equality).map(Operand::Status).ok_or(Fault::Status)
+        }
+        Unit::Number if fact.name == "entries_lost" => {
+            let is_the_one = operator == Operator::Above && number(value) == Some(0.0);
+            if is_the_one { Ok(Operand::Number(0.0)) } else { Err(Fault::Losses) }
+        }
+        Unit::Number => number(value).map(Operand::Number).ok_or(Fault::Value(fact.unit)),
+        Unit::Seconds => {
+            let duration = || humantime::parse_duration(value).ok().as_ref().map(Duration::as_secs_f64);
+            number(value).or_else(duration).map(Operand::Number).ok_or(Fault::Value(fact.unit))
+        }
+    }
+}
+
+/// A number, in digits: what else Rust takes for one (`inf`, `nan`) is none here.
+fn number(text: &str) -> Option<f64> {
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
+    text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form => f.write_str("expected FACT OPERATOR VALUE, such as lag > 1000"),
+            Self::Reserved(word) => write!(f, "{word:?} is reserved; expected one comparison"),
+            Self::UnknownFact(_) => {
+                let names: Vec<_> = FACTS.iter().map(|fact| fact.name).collect();
+                write!(f, "unknown fact; expected one of {}", names.join(", "))
+            }
+            Self::Losses => f.write_str("expected entries_lost > 0, the only comparison it has"),
+            Self::Status => {
+                write!(
+                    f,
+                    "expected status == STATUS or status != STATUS, with one of {}",
+                    Status::ALL.map(Status::as_str).join(", ")
+                )
+            }
+            Self::Value(Unit::Seconds) => {
+                f.write_str("expected a duration such as 5m, or a number of seconds")
+            }
+            Self::Value(_) => f.write_str("expected a number behind the operator"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(&'static str, &'static str, Operand), Fault> {
+        Condition::parse(text).map(|read| (read.fact.name, read.operator.sign(), read.operand))
+    }
+
+    #[test]
+    fn conditions_are_read() {
+        for (text, name, sign, number) in [
+            ("lag > 1000", "lag", ">", 1000.0),
+            ("  lag>=1e3 ", "lag", ">=", 1000.0),
+            ("retention_used_ratio <= .8", "retention_used_ratio", "<=", 0.8),
+            ("lag_seconds > 5m", "lag_seconds", ">", 300.0),
+            ("lag_seconds > 1h 30m", "lag_seconds", ">", 5400.0),
+            ("lag_seconds > 1h30m", "lag_seconds", ">", 5400.0),
+            ("lag_seconds < 500ms", "lag_seconds", "<", 0.5),
+            ("lag_seconds != 90", "lag_seconds", "!=", 90.0),
+            ("entries_lost > 0", "entries_lost", ">", 0.0),
+            ("entries_lost>0.0", "entries_lost", ">", 0.0),
+            ("stream_up == 0", "stream_up", "==", 0.0),
+            ("length < -1", "length", "<", -1.0),
+        ] {
+            assert_eq!(read(text), Ok((name, sign, Operand::Number(number))), "{text}");
+        }
+        assert_eq!(read("status == stalled"), Ok(("status", "==", Operand::Status("stalled"))));
+        assert_eq!(read("status!=ok"), Ok(("status", "!=", Operand::Status("ok"))));
+    }
+
+    #[test]
+    fn what_is_no_condition_is_told_from_what_is() {
+        for (text, fault) in [
+            ("", Fault::Form),
+            ("lag", Fault::Form),
+            ("lag >", Fault::Form),
+            ("> 5", Fault::Form),
+            ("lag = 5", Fault::Form),
+            ("max(lag) > 5", Fault::Form),
+            ("lag ! > 5", Fault::Form),
+            ("lag > 5 and consumers == 0", Fault::Reserved("and")),
+            ("lag > 5 OR lag_seconds > 5m", Fault::Reserved("or")),
+            ("lagg > 5", Fault::UnknownFact("lagg".to_owned())),
+            ("Lag > 5", Fault::UnknownFact("Lag".to_owned())),
+            ("lag > 5m", Fault::Value(Unit::Number)),
+            ("lag > > 5", Fault::Value(Unit::Number)),
+            ("lag > inf", Fault::Value(Unit::Number)),
+            ("lag > 5 entries", Fault::Value(Unit::Number)),
+            ("lag_seconds > soon", Fault::Value(Unit::Seconds)),
+            ("entries_lost > 1", Fault::Losses),
+            ("entries_lost >= 0", Fault::Losses),
+            ("status > ok", Fault::Status),
+            ("status == sleepy", Fault::Status),
+            ("status == 1", Fault::Status),
+        ] {
+            assert_eq!(read(text), Err(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_held_against_the_operand() {
+        for (text, holding, not_holding) in [
+            ("lag > 5", 6.0, 5.0),
+            ("lag >= 5", 5.0, 4.0),
+            ("lag < 5", 4.0, 5.0),
+            ("lag <= 5", 5.0, 6.0),
+            ("lag == 5", 5.0, 6.0),
+            ("lag != 5", 6.0, 5.0),
+            ("status == ok", 1.0, 0.0),
+            ("status != ok", 0.0, 1.0),
+        ] {
+            let condition = Condition::parse(text).unwrap();
+            assert!(condition.holds(holding) && !condition.holds(not_holding), "{text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A rule's condition as PromQL. It means the same as the evaluation here wherever the target could be read: one
+//! result for each subject, however many exporters watch it and whatever labels a scrape adds.
+
+use crate::alert::condition::{Condition, Operand, Operator};
+use crate::alert::fact::Series;
+use crate::alert::rule::{Rule, Selector};
+use crate::glob::Glob;
+
+/// The expression. `label_names` are those of `targets[].labels`, which alerts carry too.
+#[must_use]
+pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
+    let Condition { fact, operator, operand } = &rule.condition;
+    let matchers = matchers(&rule.selector);
+    let (inner, comparison) = match fact.series {
+        Series::Metric(metric) => (select(metric, &matchers), compared(*operator, *operand)),
+        Series::Lag { exact, min, max } => {
+            let metric = match operator {
+                Operator::Above | Operator::AtLeast => min,
+                Operator::Below | Operator::AtMost => max,
+                Operator::Is | Operator::IsNot => exact,
+            };
+            (select(metric, &matchers), compared(*operator, *operand))
+        }
+        Series::Since(metric) => {
+            let inner = format!("clamp_min(time() - {}, 0)", select(metric, &matchers));
+            (inner, compared(*operator, *operand))
+        }
+        Series::Increase(metric) => {
+            let series = select(metric, &matchers);
+            // A window reaches back behind the end of a series: a group that is gone has lost nothing.
+            (format!("increase({series}[5m]) and {series}"), compared(*operator, *operand))
+        }
+        Series::Status(metric) => {
+            let status = match operand {
+                Operand::Status(status) => *status,
+                Operand::Number(_) => "",
+            };
+            let matchers = [&matchers[..], &[format!("status={}", quoted(status))]].concat();
+            let is = if *operator == Operator::Is { 1.0 } else { 0.0 };
+            (select(metric, &matchers), compared(Operator::Is, Operand::Number(is)))
+        }
+    };
+    format!("{} {comparison}", one_each(&inner, label_names))
+}
+
+/// One result for each subject.
+#[must_use]
+pub fn one_each(inner: &str, label_names: &[&str]) -> String {
+    let labels = [&["target", "db", "stream", "group"], label_names].concat();
+    format!("max by ({}) ({inner})", labels.join(", "))
+}
+
+fn compared(operator: Operator, operand: Operand) -> String {
+    match operand {
+        Operand::Number(number) => format!("{} {number}", operator.sign()),
+        Operand::Status(status) => format!("{} {status}", operator.sign()),
+    }
+}
+
+fn select(metric: &str, matchers: &[String]) -> String {
+    if matchers.is_empty() { metric.to_owned() } else { format!("{metric}{{{}}}", matchers.join(", ")) }
+}
+
+fn matchers(selector: &Selector) -> Vec<String> {
+    let globs = [("target", &selector.target), ("stream", &selector.stream), ("group", &selector.group)];
+    globs
+        .into_iter()
+        .filter(|(_, glob)| !glob.matches_all())
+        .map(|(label, glob)| matcher(label, glob))
+        .collect()
+}
+
+fn matcher(label: &str, glob: &Glob) -> String {
+    match glob.literal() {
+        Some(name) => format!("{label}={}", quoted(&Glob::new(name).to_string())),
+        None => format!("{label}=~{}", quoted(&glob.regex())),
+    }
+}
+
+/// A string of PromQL.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            _ => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::rule::test_rule;
+
+    fn printed(expr: &str, stream: &str, label_names: &[&str]) -> String {
+        let mut rule = test_rule("A", expr);
+        rule.selector.stream = Glob::new(stream);
+        expression(&rule, label_names)
+    }
+
+    #[test]
+    fn conditions_are_written_as_promql() {
+        let conditions = [
+            "lag > 1000",
+            "lag <= 5",
+            "lag == 0",
+            "lag_seconds >= 5m",
+            "retention_used_ratio > 0.8",
+            "status == stalled",
+            "status != ok",
+            "entries_lost > 0",
+            "last_generated_id_age_seconds > 1h",
+            "target_up == 0",
+        ];
+        let lines: Vec<_> = conditions.iter().map(|expr| printed(expr, "*", &[])).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        max by (target, db, stream, group) (redis_stream_group_lag_min) > 1000
+        max by (target, db, stream, group) (redis_stream_group_lag_max) <= 5
+        max by (target, db, stream, group) (redis_stream_group_lag) == 0
+        max by (target, db, stream, group) (redis_stream_group_lag_seconds) >= 300
+        max by (target, db, stream, group) (redis_stream_group_retention_used_ratio) > 0.8
+        max by (target, db, stream, group) (redis_stream_group_status{status="stalled"}) == 1
+        max by (target, db, stream, group) (redis_stream_group_status{status="ok"}) == 0
+        max by (target, db, stream, group) (increase(redis_stream_group_entries_lost_total[5m]) and redis_stream_group_entries_lost_total) > 0
+        max by (target, db, stream, group) (clamp_min(time() - redis_stream_last_generated_id_timestamp_seconds, 0)) > 3600
+        max by (target, db, stream, group) (streamgauge_target_up) == 0
+        "#);
+    }
+
+    #[test]
+    fn globs_are_written_as_matchers() {
+        let globs = ["orders", "orders:*", "a\\*", "a\"b", "[^a.]?", "a\\\\xff", "x.y*"];
+        let lines: Vec<_> = globs.iter().map(|glob| printed("length > 1", glob, &["team"])).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        max by (target, db, stream, group, team) (redis_stream_length{stream="orders"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream=~"orders:.*"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream="a*"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream="a\"b"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream=~"[^.a]."}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream="a\\x5cxff"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream=~"x\\.y.*"}) > 1
+        "#);
+    }
+}

@@ -1,0 +1,232 @@
+//! The rules that are built in: what is worth waking somebody for, on any system, without thresholds of its own
+//! where a status says it better.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::condition::Condition;
+use crate::alert::promql::one_each;
+use crate::alert::rule::{Rule, Selector};
+use crate::alert::rule_file::Foreign;
+use crate::alert::template::Template;
+
+/// A built-in rule, as it is written here.
+struct Written {
+    name: &'static str,
+    /// Of a rule that only Prometheus can evaluate, what stands in the file.
+    expr: Expr,
+    minutes: u64,
+    severity: &'static str,
+    summary: &'static str,
+    description: &'static str,
+}
+
+enum Expr {
+    /// A condition.
+    Here(&'static str),
+    /// PromQL.
+    There(&'static str),
+    /// PromQL that the aggregation over subjects goes around, and a comparison.
+    ThereOneEach(&'static str, &'static str),
+}
+
+use Expr::{Here, There, ThereOneEach};
+
+const WRITTEN: &[Written] = &[
+    Written {
+        name: "RedisStreamTargetDown",
+        expr: Here("target_up == 0"),
+        minutes: 2,
+        severity: "critical",
+        summary: "{{ $labels.target }} cannot be polled",
+        description: "For 2 minutes no poll of {{ $labels.target }} has succeeded, so nothing is known of its streams. Is the server up, and reachable from streamgauge? The log of streamgauge, and streamgauge_poll_errors_total by reason, say why (connect, auth, role, loading).",
+    },
+    Written {
+        name: "RedisStreamMissing",
+        expr: Here("stream_up == 0"),
+        minutes: 5,
+        severity: "warning",
+        summary: "Stream {{ $labels.stream }} on {{ $labels.target }} cannot be read",
+        description: "The key {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) is missing, is no stream, or may not be read. Was it deleted or renamed, has no producer created it yet, or does the ACL of streamgauge leave it out? If it is not wanted any more, take it out of the configuration.",
+    },
+    Written {
+        name: "RedisStreamGroupMissing",
+        expr: Here("group_up == 0"),
+        minutes: 5,
+        severity: "warning",
+        summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
+        description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and made anew? XGROUP CREATE makes the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
+    },
+    Written {
+        name: "RedisStreamGroupStalled",
+        expr: Here("status == stalled"),
+        minutes: 3,
+        severity: "critical",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers",
+        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows who was idle since when; a restart of the consumers usually helps.",
+    },
+    Written {
+        name: "RedisStreamGroupAbandoned",
+        expr: Here("status == abandoned"),
+        minutes: 3,
+        severity: "critical",
+        summary: "Nobody reads for group {{ $labels.group }} of {{ $labels.stream }}",
+        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+    },
+    Written {
+        name: "RedisStreamGroupFallingBehind",
+        expr: Here("lag_seconds > 5m"),
+        minutes: 5,
+        severity: "warning",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value }} seconds behind",
+        description: "The oldest entry that {{ $labels.group }} has not been delivered is {{ $value }} seconds old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
+    },
+    Written {
+        name: "RedisStreamEntriesLost",
+        expr: Here("entries_lost > 0"),
+        minutes: 0,
+        severity: "critical",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} has lost entries",
+        description: "In the last 5 minutes entries were trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} got them: about {{ $value }}. They are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims at, or make the group faster; see redis_stream_group_retention_used_ratio.",
+    },
+    Written {
+        name: "RedisStreamPendingStuck",
+        expr: Here("oldest_pending_idle_seconds > 10m"),
+        minutes: 5,
+        severity: "warning",
+        summary: "An entry of {{ $labels.stream }} is left lying by group {{ $labels.group }}",
+        description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged was last delivered {{ $value }} seconds ago ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
+    },
+    Written {
+        name: "RedisStreamPendingRedelivered",
+        expr: Here("oldest_pending_deliveries >= 10"),
+        minutes: 1,
+        severity: "warning",
+        summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}",
+        description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
+    },
+    Written {
+        name: "RedisStreamRetentionNearlyUsed",
+        expr: Here("retention_used_ratio > 0.8"),
+        minutes: 5,
+        severity: "warning",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries",
+        description: "What {{ $labels.group }} has still to read is {{ $value }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}; 1 is all of it): at 1 the next trim takes entries that it has not got. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+    },
+    Written {
+        name: "StreamgaugeGone",
+        expr: There("absent(streamgauge_build_info)"),
+        minutes: 5,
+        severity: "critical",
+        summary: "Prometheus gets nothing from streamgauge",
+        description: "For 5 minutes there were no metrics of any streamgauge, so no other alert about streams can fire. Does it run, and does Prometheus scrape it?",
+    },
+    Written {
+        name: "StreamgaugeDataOld",
+        expr: ThereOneEach("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
+        minutes: 1,
+        severity: "critical",
+        summary: "What streamgauge tells of {{ $labels.target }} is old",
+        description: "The last poll of {{ $labels.target }} that read anything ended {{ $value }} seconds ago. If RedisStreamTargetDown fires too, look at the server first, else at the log of streamgauge.",
+    },
+];
+
+/// Names of all of them, in their order; the last are those for Prometheus alone.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    WRITTEN.iter().map(|written| written.name)
+}
+
+/// Those that are evaluated here.
+///
+/// # Panics
+///
+/// If one was written wrongly, which a test would have found.
+#[must_use]
+pub fn rules() -> Vec<Arc<Rule>> {
+    let rule = |written: &Written| match written.expr {
+        Here(condition) => Some(Arc::new(Rule {
+            name: written.name.to_owned(),
+            selector: Selector::default(),
+            condition: Condition::parse(condition).expect("a built-in condition is right"),
+            pending_for: written.pending_for(),
+            keep_firing_for: Duration::ZERO,
+            labels: written.labels(),
+            annotations: written.annotations(),
+            notifiers: Arc::new([]),
+        })),
+        There(_) | ThereOneEach(..) => None,
+    };
+    WRITTEN.iter().filter_map(rule).collect()
+}
+
+/// Those for Prometheus alone. `label_names` are those of `targets[].labels`.
+#[must_use]
+pub fn foreign(label_names: &[&str]) -> Vec<Foreign> {
+    let rule = |written: &Written| {
+        let expression = match written.expr {
+            Here(_) => return None,
+            There(expression) => expression.to_owned(),
+            ThereOneEach(inner, comparison) => format!("{} {comparison}", one_each(inner, label_names)),
+        };
+        Some(Foreign {
+            name: written.name,
+            expression,
+            pending_for: written.pending_for(),
+            labels: written.labels(),
+            annotations: written.annotations(),
+        })
+    };
+    WRITTEN.iter().filter_map(rule).collect()
+}
+
+impl Written {
+    fn pending_for(&self) -> Duration {
+        Duration::from_secs(60 * self.minutes)
+    }
+
+    fn labels(&self) -> BTreeMap<String, Template> {
+        texts([("severity", self.severity)])
+    }
+
+    fn annotations(&self) -> BTreeMap<String, Template> {
+        texts([("summary", self.summary), ("description", self.description)])
+    }
+}
+
+fn texts<const N: usize>(texts: [(&str, &str); N]) -> BTreeMap<String, Template> {
+    let read = |text| Template::parse(text).expect("a built-in template is right");
+    texts.into_iter().map(|(name, text)| (name.to_owned(), read(text))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::rule::label_names;
+
+    #[test]
+    fn all_are_right_and_have_names_of_their_own() {
+        assert_eq!(rules().len() + foreign(&[]).len(), WRITTEN.len());
+        let mut names: Vec<_> = names().collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), WRITTEN.len());
+    }
+
+    #[test]
+    fn texts_name_only_labels_that_their_subject_has() {
+        for rule in rules() {
+            let known = label_names(rule.condition.fact.subject());
+            for name in rule.annotations.values().flat_map(Template::labels) {
+                assert!(known.contains(&name), "{}: {name}", rule.name);
+            }
+            assert!(rule.labels.values().all(|text| text.labels().next().is_none()), "{}", rule.name);
+        }
+        for rule in foreign(&[]) {
+            let known: &[&str] = if rule.name == "StreamgaugeGone" { &[] } else { &["target"] };
+            for name in rule.annotations.values().flat_map(Template::labels) {
+                assert!(known.contains(&name), "{}: {name}", rule.name);
+            }
+        }
+    }
+}

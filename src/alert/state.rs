@@ -1,0 +1,292 @@
+//! The life of one alert, as Prometheus' `rules/alerting.go` has it: pending until it has held for long enough,
+//! firing, resolved and then still told of for a while. Time is a parameter, as the time since the Unix epoch.
+
+use std::time::Duration;
+
+use crate::alert::notification::Occasion;
+
+/// How long an alert that has resolved is told of, in case Alertmanager was not there.
+pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
+/// An alert is told of again when this time has passed.
+pub const RESEND_DELAY: Duration = Duration::from_secs(60);
+
+/// Where an alert stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its condition holds, but not for long enough.
+    Pending,
+    /// It fires.
+    Firing,
+    /// It fired, and is over.
+    Resolved,
+}
+
+/// One alert.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Life {
+    /// Where it stands.
+    pub state: State,
+    /// The value when it was last known to hold.
+    pub value: f64,
+    /// Since when its condition holds.
+    pub active_at: Duration,
+    /// When it began to fire; `None` while it is pending.
+    pub fired_at: Option<Duration>,
+    /// When it resolved; `None` before.
+    pub resolved_at: Option<Duration>,
+    /// Since when it fires only because of `keep_firing_for`.
+    pub kept_since: Option<Duration>,
+    /// Since when it is not known whether its condition holds.
+    pub unknown_since: Option<Duration>,
+    /// When receivers were last told of it.
+    pub told_at: Option<Duration>,
+}
+
+/// What one evaluation found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Finding {
+    /// The condition holds, of this value.
+    Holds(f64),
+    /// It does not, or there is nothing that it could hold of.
+    Clear,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// The times of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// How long the condition must hold before the alert fires.
+    pub pending_for: Duration,
+    /// How long the alert fires on after the condition has ceased to hold.
+    pub keep_firing_for: Duration,
+    /// How long an alert outlives what is known of its condition.
+    pub hold: Duration,
+}
+
+/// What becomes of an alert in one evaluation; `None` is no alert.
+#[must_use]
+pub fn step(before: Option<Life>, finding: Finding, times: &Times, now: Duration) -> Option<Life> {
+    match finding {
+        Finding::Holds(value) => Some(held(before, value, times, now)),
+        Finding::Clear => cleared(before?, times, now),
+        Finding::Unknown => kept_in_the_dark(before?, times, now),
+    }
+}
+
+fn held(before: Option<Life>, value: f64, times: &Times, now: Duration) -> Life {
+    let known = before.filter(|life| life.state != State::Resolved);
+    let mut life = known.unwrap_or_else(|| Life::pending(value, now));
+    (life.value, life.kept_since, life.unknown_since) = (value, None, None);
+    // The clock may have been set back.
+    life.active_at = life.active_at.min(now);
+    if life.state == State::Pending && now - life.active_at >= times.pending_for {
+        (life.state, life.fired_at) = (State::Firing, Some(now));
+    }
+    life
+}
+
+fn cleared(mut life: Life, times: &Times, now: Duration) -> Option<Life> {
+    life.unknown_since = None;
+    match life.state {
+        State::Pending => None,
+        State::Resolved => Some(life).filter(|life| !life.is_long_over(now)),
+        State::Firing => {
+            if times.keep_firing_for > Duration::ZERO {
+                let since = *life.kept_since.get_or_insert(now);
+                if now.saturating_sub(since) < times.keep_firing_for {
+                    return Some(life);
+                }
+            }
+            Some(life.resolved(now))
+        }
+    }
+}
+
+fn kept_in_the_dark(mut life: Life, times: &Times, now: Duration) -> Option<Life> {
+    let since = *life.unknown_since.get_or_insert(now);
+    let is_too_long = now.saturating_sub(since) >= times.hold;
+    match life.state {
+        State::Resolved => Some(life).filter(|life| !life.is_long_over(now)),
+        State::Pending => Some(life).filter(|_| !is_too_long),
+        State::Firing if is_too_long => Some(life.resolved(now)),
+        State::Firing => Some(life),
+    }
+}
+
+impl Life {
+    fn pending(value: f64, now: Duration) -> Self {
+        Self {
+            state: State::Pending,
+            value,
+            active_at: now,
+            fired_at: None,
+            resolved_at: None,
+            kept_since: None,
+            unknown_since: None,
+            told_at: None,
+        }
+    }
+
+    fn resolved(self, now: Duration) -> Self {
+        Self { state: State::Resolved, resolved_at: Some(now), ..self }
+    }
+
+    fn is_long_over(&self, now: Duration) -> bool {
+        self.resolved_at.is_some_and(|at| now.saturating_sub(at) > RESOLVED_RETENTION)
+    }
+
+    /// Whether receivers are to be told of it now, and why; notes that they are.
+    pub fn tell(&mut self, now: Duration) -> Option<Occasion> {
+        let changed_at = match self.state {
+            State::Pending => return None,
+            State::Firing => self.fired_at,
+            State::Resolved => self.resolved_at,
+        };
+        let occasion = match self.told_at {
+            None => Occasion::Changed,
+            Some(told_at) if changed_at > Some(told_at) => Occasion::Changed,
+            // Or the clock was set back since.
+            Some(told_at) if told_at + RESEND_DELAY < now || now < told_at => Occasion::Repeated,
+            Some(_) => return None,
+        };
+        self.told_at = Some(now);
+        Some(occasion)
+    }
+
+    /// Until when what a receiver is told now is true: when it resolved, or, while it fires, as long as telling
+    /// may fail and be made up for. `interval` is the time from one evaluation to the next.
+    #[must_use]
+    pub fn ends_at(&self, now: Duration, interval: Duration) -> Duration {
+        self.resolved_at.unwrap_or_else(|| now + 4 * interval.max(RESEND_DELAY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a series of findings, one each 10 seconds: `x` holds, `.` is clear, `?` is unknown. What comes out is
+    /// one character each: `p`, `F`, `r`, or `-` for no alert; in upper case where receivers are told of a change,
+    /// else in lower case; followed by `'` where they are told once more.
+    fn run(findings: &str, times: Times) -> String {
+        let (mut life, mut lived) = (None, String::new());
+        for (at, finding) in findings.chars().enumerate() {
+            let finding = match finding {
+                'x' => Finding::Holds(1.0),
+                '.' => Finding::Clear,
+                _ => Finding::Unknown,
+            };
+            let now = Duration::from_secs(1_000_000 + 10 * at as u64);
+            life = step(life, finding, &times, now);
+            let state = match life.map(|life: Life| life.state) {
+                None => '-',
+                Some(State::Pending) => 'p',
+                Some(State::Firing) => 'f',
+                Some(State::Resolved) => 'r',
+            };
+            match life.as_mut().and_then(|life| life.tell(now)) {
+                None => lived.push(state),
+                Some(Occasion::Changed) => lived.push(state.to_ascii_uppercase()),
+                Some(Occasion::Repeated) => lived.extend([state, '\'']),
+            }
+        }
+        lived
+    }
+
+    fn times(pending_for: u64, keep_firing_for: u64, hold: u64) -> Times {
+        Times {
+            pending_for: Duration::from_secs(pending_for),
+            keep_firing_for: Duration::from_secs(keep_firing_for),
+            hold: Duration::from_secs(hold),
+        }
+    }
+
+    #[test]
+    fn an_alert_is_pending_until_it_has_held_for_long_enough() {
+        for (pending_for, findings, lived) in [
+            (0, ".xx..", "-FfRr"),
+            (10, "xx.x", "pFRp"),
+            (20, "xxx.", "ppFR"),
+            (25, "xxxx.", "pppFR"),
+            (20, "xx.xx.", "pp-pp-"),
+            (20, "xx.xxx", "pp-ppF"),
+        ] {
+            assert_eq!(run(findings, times(pending_for, 0, 3600)), lived, "{pending_for} {findings}");
+        }
+    }
+
+    #[test]
+    fn an_alert_that_comes_back_begins_anew() {
+        assert_eq!(run("x.x.", times(0, 0, 3600)), "FRFR");
+        assert_eq!(run("xx.xx.", times(10, 0, 3600)), "pFRpFR");
+    }
+
+    #[test]
+    fn an_alert_is_kept_firing() {
+        for (keep, findings, lived) in
+            [(10, "x..", "FfR"), (15, "x...", "FffR"), (20, "x...", "FffR"), (20, "x..x...", "FfffffR")]
+        {
+            assert_eq!(run(findings, times(0, keep, 3600)), lived, "{keep} {findings}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_holds_the_state() {
+        for (hold, findings, lived) in [
+            // Pending, firing, resolved, and no alert at all.
+            (3600, "x?x", "ppF"),
+            (3600, "x?.", "pp-"),
+            (3600, "xxx??x.", "ppFfffR"),
+            (3600, "xxx.??", "ppFRrr"),
+            (3600, "??", "--"),
+            // No longer than that, counted from the first time that nothing was known.
+            (20, "xxx???", "ppFffR"),
+            (20, "xxx??x??", "ppFfffff"),
+            (20, "x???x", "ppp-p"),
+            (0, "xxx?", "ppFR"),
+        ] {
+            assert_eq!(run(findings, times(20, 0, hold)), lived, "{hold} {findings}");
+        }
+    }
+
+    #[test]
+    fn receivers_are_told_again_after_more_than_a_minute() {
+        assert_eq!(run(&"x".repeat(16), times(0, 0, 3600)), "Ffffffff'fffffff'f");
+    }
+
+    #[test]
+    fn an_alert_that_has_resolved_is_told_of_for_a_quarter_of_an_hour() {
+        for unknown in [".", "?"] {
+            let lived = run(&format!("x.{}", unknown.repeat(95)), times(0, 0, 3600));
+            assert_eq!(lived.matches("r'").count(), 12, "{lived}");
+            // Evaluations after 15 minutes and no longer: 90 of them, and the one in which it resolved.
+            assert_eq!(lived.matches(['r', 'R']).count(), 91, "{lived}");
+            assert!(lived.ends_with('-'));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_silences_no_alert_for_ever() {
+        let times = times(20, 0, 3600);
+        let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
+        let pending = step(None, Finding::Holds(1.0), &times, before);
+        let pending = step(pending, Finding::Holds(1.0), &times, back);
+        let firing = step(pending, Finding::Holds(1.0), &times, back + times.pending_for);
+        let mut firing = firing.filter(|life| life.state == State::Firing).expect("it fires");
+        firing.told_at = Some(before);
+        assert_eq!(firing.tell(back + times.pending_for), Some(Occasion::Repeated));
+    }
+
+    #[test]
+    fn a_firing_alert_holds_for_four_times_what_lies_between_two_tellings() {
+        let now = Duration::from_secs(1_000_000);
+        let firing = step(None, Finding::Holds(1.0), &times(0, 0, 0), now).unwrap();
+        for (interval, lasting) in [(10, 240), (60, 240), (300, 1200)] {
+            let ends_at = firing.ends_at(now, Duration::from_secs(interval));
+            assert_eq!(ends_at, now + Duration::from_secs(lasting));
+        }
+        let resolved = step(Some(firing), Finding::Clear, &times(0, 0, 0), now).unwrap();
+        assert_eq!(resolved.ends_at(now + RESEND_DELAY, RESEND_DELAY), now);
+    }
+}

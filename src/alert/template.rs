@@ -1,0 +1,190 @@
+//! Texts with `{{ $labels.NAME }}` and `{{ $value }}` in them, written as Prometheus writes them, and nothing else.
+
+use std::fmt;
+
+/// A text to be filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Label(String),
+    Value,
+}
+
+/// Why a text is no template. Says what was expected, and quotes nothing of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `{{` without `}}`.
+    Unclosed,
+    /// Something else between them.
+    Unknown,
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    ///
+    /// Why the text is none.
+    pub fn parse(source: &str) -> Result<Self, Fault> {
+        let mut parts = Vec::new();
+        let mut rest = source;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (inside, behind) = after.split_once("}}").ok_or(Fault::Unclosed)?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(part(inside.trim()).ok_or(Fault::Unknown)?);
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self { source: source.to_owned(), parts })
+    }
+
+    /// As it was written, which is how Prometheus is to be given it.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The labels it names.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Label(name) => Some(name.as_str()),
+            Part::Text(_) | Part::Value => None,
+        })
+    }
+
+    /// Whether it shows the value.
+    #[must_use]
+    pub fn shows_the_value(&self) -> bool {
+        self.parts.contains(&Part::Value)
+    }
+
+    /// The text. A label that is not there is empty.
+    #[must_use]
+    pub fn fill<'l>(&self, label: impl Fn(&str) -> Option<&'l str>, value: f64) -> String {
+        let mut text = String::with_capacity(self.source.len());
+        for part in &self.parts {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Label(name) => text.push_str(label(name).unwrap_or_default()),
+                Part::Value => text.push_str(&show(value)),
+            }
+        }
+        text
+    }
+}
+
+fn part(inside: &str) -> Option<Part> {
+    if inside == "$value" {
+        return Some(Part::Value);
+    }
+    let name = inside.strip_prefix("$labels.")?;
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+    is_name.then(|| Part::Label(name.to_owned()))
+}
+
+/// A number as Prometheus' templates print it, which is Go's `%v`: the shortest digits that read back as the same
+/// number, with an exponent of at least two digits from 1e+06 up and below 0.0001.
+#[must_use]
+pub fn show(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return if value.is_nan() {
+            "NaN".to_owned()
+        } else {
+            format!("{}Inf", if value > 0.0 { '+' } else { '-' })
+        };
+    };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..6).contains(&exponent) {
+        return value.to_string();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unclosed => "\"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+            Self::Unknown => "unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_the_value_are_filled_in() {
+        let label = |name: &str| (name == "group").then_some("mail");
+        for (source, text) in [
+            ("", ""),
+            ("plain }} text { {", "plain }} text { {"),
+            ("{{ $labels.group }} is {{ $value }} behind", "mail is 12 behind"),
+            ("{{$labels.group}}{{$value}}{{  $value  }}", "mail1212"),
+            ("<{{ $labels.other }}>", "<>"),
+        ] {
+            let template = Template::parse(source).unwrap();
+            assert_eq!((template.fill(label, 12.0), template.source()), (text.to_owned(), source));
+        }
+        let template = Template::parse("{{ $labels.a }}{{ $labels.b_1 }}").unwrap();
+        assert_eq!(template.labels().collect::<Vec<_>>(), ["a", "b_1"]);
+        assert!(!template.shows_the_value() && Template::parse("{{ $value }}").unwrap().shows_the_value());
+    }
+
+    #[test]
+    fn nothing_else_is_a_template() {
+        for (source, fault) in [
+            ("{{ $value", Fault::Unclosed),
+            ("a {{", Fault::Unclosed),
+            ("{{ }}", Fault::Unknown),
+            ("{{ value }}", Fault::Unknown),
+            ("{{ $labels }}", Fault::Unknown),
+            ("{{ $labels. }}", Fault::Unknown),
+            ("{{ $labels.1a }}", Fault::Unknown),
+            ("{{ $labels.a | title }}", Fault::Unknown),
+            ("{{ $value | humanize }}", Fault::Unknown),
+            ("{{- $value -}}", Fault::Unknown),
+            ("{{ {{ $value }} }}", Fault::Unknown),
+        ] {
+            assert_eq!(Template::parse(source), Err(fault), "{source}");
+        }
+    }
+
+    /// As printed by `promtool test rules`.
+    #[test]
+    fn numbers_are_printed_as_prometheus_prints_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (12.0, "12"),
+            (100_000.0, "100000"),
+            (123_456.0, "123456"),
+            (1_000_000.0, "1e+06"),
+            (1_234_567.0, "1.234567e+06"),
+            (123_456_789.0, "1.23456789e+08"),
+            (1.234_567_890_123_456_8e22, "1.2345678901234568e+22"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (0.123_456_7, "0.1234567"),
+            (12_345.678, "12345.678"),
+            (-1_500_000.0, "-1.5e+06"),
+            (1e100, "1e+100"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(show(value), text);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `streamgauge rules`: prints the alert rules as a Prometheus rule file.
+
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+
+use crate::alert::{recommended, rule_file};
+use crate::cli;
+use crate::config::environment::of_process;
+use crate::config::{Alerts, load};
+
+/// Prints the rules of a configuration, or those that are built in.
+///
+/// # Errors
+///
+/// The configuration is wrong.
+pub fn run(args: &cli::Rules) -> anyhow::Result<()> {
+    let (alerts, label_names) = match &args.config {
+        Some(path) if !path.as_os_str().is_empty() => {
+            let config = load::from_file(path, &of_process)?;
+            // The same names on every target.
+            let names = config.targets.first().map(|target| target.labels.keys().cloned().collect());
+            (config.alerts, names.unwrap_or_default())
+        }
+        _ => (Alerts::default(), Vec::new()),
+    };
+    let label_names: Vec<_> = label_names.iter().map(String::as_str).collect();
+    let mut foreign = recommended::foreign(&label_names);
+    foreign.retain(|rule| alerts.foreign.contains(&rule.name));
+    let rules = alerts.rules.iter().map(AsRef::as_ref);
+    let text = rule_file::write(rules, &foreign, &label_names);
+    io::stdout().write_all(text.as_bytes()).context("cannot write the rules")
+}

@@ -1,0 +1,395 @@
+//! `alerts`: the rules, those that are built in among them, and what holds for all.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::condition::{Condition, Fault};
+use crate::alert::fact::{FACTS, Subject};
+use crate::alert::recommended;
+use crate::alert::rule::{Rule, Selector, label_names};
+use crate::alert::template::Template;
+use crate::config::leaf::label_name_fault;
+use crate::config::tree::{Cursor, Section, closest};
+use crate::config::{Alerts, Target};
+use crate::glob::Glob;
+use crate::secret::quotable;
+
+const HOLD: Duration = Duration::from_secs(60 * 60);
+
+/// Labels that say what an alert is about.
+const RESERVED_LABELS: [&str; 6] = ["target", "db", "stream", "group", "alertname", "alertstate"];
+
+/// Reads `alerts`. `targets` are those that could be read: their labels are labels of alerts too.
+pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -> Alerts {
+    let wants_recommended = section.key("recommended").boolean().unwrap_or(true);
+    let disabled = disabled(&section.key("disable"));
+    let is_wanted = |name: &str| wants_recommended && !disabled.iter().any(|disabled| disabled == name);
+    let mut alerts = Alerts::default();
+    alerts.rules.retain(|rule| is_wanted(&rule.name));
+    alerts.foreign.retain(|name| is_wanted(name));
+    if let Some(hold) = section.key("hold").duration(Duration::ZERO) {
+        alerts.hold = hold;
+    }
+    alerts.external_labels = external_labels(&section.key("external_labels"));
+    alerts.state_file = state_file(&section.key("state_file"), folder);
+    own_rules(&section.key("rules"), targets.first(), &mut alerts.rules);
+    alerts
+}
+
+/// As without a section `alerts`.
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            rules: recommended::rules(),
+            foreign: recommended::foreign(&[]).iter().map(|rule| rule.name).collect(),
+            hold: HOLD,
+            external_labels: BTreeMap::new(),
+            state_file: None,
+        }
+    }
+}
+
+fn disabled(list: &Cursor<'_>) -> Vec<String> {
+    let known: Vec<_> = recommended::names().collect();
+    let items = list.items().into_iter().flatten();
+    let name = |item: Cursor<'_>| {
+        let name = item.text()?;
+        if !known.contains(&name.value.as_str()) {
+            let meant = closest(&name.value, &known).map(|name| format!("; did you mean {name}?"));
+            let meant = meant.unwrap_or_else(|| format!("; expected one of {}", known.join(", ")));
+            item.fault(format_args!("no recommended rule is called {:?}{meant}", quotable(&name.written)));
+        }
+        Some(name.value)
+    };
+    items.filter_map(name).collect()
+}
+
+fn state_file(key: &Cursor<'_>, folder: &Path) -> Option<PathBuf> {
+    let path = key.text()?.value;
+    if path.is_empty() {
+        key.fault("empty; expected the path of a file");
+    }
+    Some(folder.join(path))
+}
+
+fn external_labels(map: &Cursor<'_>) -> BTreeMap<String, String> {
+    let label = |(name, key): (String, Cursor<'_>)| {
+        refuse_label(&name, &key);
+        Some((name, key.text()?.value))
+    };
+    map.entries().into_iter().filter_map(label).collect()
+}
+
+/// Reads `rules` and puts them behind those that are there already.
+fn own_rules(list: &Cursor<'_>, target: Option<&Target>, rules: &mut Vec<Arc<Rule>>) {
+    let built_in = rules.len();
+    for item in list.items().into_iter().flatten() {
+        let rule = item.section(|section| {
+            let rule = rule(section, target)?;
+            if let Some(same) = rules.iter().position(|other| is_same(other, &rule)) {
+                section.key("alert").fault(if same < built_in {
+                    "a recommended rule has this name and these labels; expected another name, or that one in alerts.disable"
+                } else {
+                    "a rule above has this name and these labels; expected another name, or other labels"
+                });
+            }
+            Some(rule)
+        });
+        rules.extend(rule.map(Arc::new));
+    }
+}
+
+/// Whether the alerts of two rules could not be told apart.
+fn is_same(one: &Rule, other: &Rule) -> bool {
+    one.name == other.name && one.labels == other.labels
+}
+
+/// `None` where the rule lacks what makes it one.
+fn rule(section: &Section<'_>, target: Option<&Target>) -> Option<Rule> {
+    let name_key = section.key("alert");
+    let name = name_key.text();
+    if !name_key.is_given() {
+        name_key.fault("missing; expected the name of the alert");
+    } else if name.as_ref().is_some_and(|name| name.value.is_empty()) {
+        name_key.fault("empty; expected the name of the alert");
+    }
+    let globs = ["target", "stream", "group"].map(|name| section.key(name));
+    let condition = condition(&section.key("expr"));
+    let subject = condition.map(|condition| condition.fact.subject());
+    let selector = selector(&globs, subject);
+    let times =
+        ["for", "keep_firing_for"].map(|name| section.key(name).duration(Duration::ZERO).unwrap_or_default());
+    let known = Known::of(subject, target);
+    let labels = templates(&section.key("labels"), &known, In::Labels);
+    let annotations = templates(&section.key("annotations"), &known, In::Annotations);
+    let notifiers = section.key("notifiers").items().unwrap_or_default();
+    let notifiers: Vec<_> = notifiers.iter().filter_map(Cursor::text).map(|name| name.value).collect();
+    let [pending_for, keep_firing_for] = times;
+    Some(Rule {
+        name: name?.value,
+        selector,
+        condition: condition?,
+        pending_for,
+        keep_firing_for,
+        labels,
+        annotations,
+        notifiers: notifiers.into(),
+    })
+}
+
+fn condition(key: &Cursor<'_>) -> Option<Condition> {
+    if !key.is_given() {
+        key.fault(format_args!("missing; {}", Fault::Form));
+        return None;
+    }
+    let text = key.text()?;
+    let found = quotable(&text.written);
+    let fault = match Condition::parse(&text.value) {
+        Ok(condition) => return Some(condition),
+        Err(fault) => fault,
+    };
+    let names: Vec<_> = FACTS.iter().map(|fact| fact.name).collect();
+    match &fault {
+        Fault::UnknownFact(name) if closest(name, &names).is_some() => {
+            let close = closest(name, &names).unwrap_or_default();
+            key.fault(format_args!("found {found:?}; unknown fact; did you mean {close}?"));
+        }
+        _ => key.fault(format_args!("found {found:?}; {fault}")),
+    }
+    None
+}
+
+/// A glob over what the fact does not speak of is a misunderstanding.
+fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<Subject>) -> Selector {
+    let glob = |key: &Cursor<'_>, least: Subject, of: &str| {
+        if key.is_given() && subject.is_some_and(|subject| subject < least) {
+            key.fault(format_args!("the fact of this rule is none of a {of}; expected no such key"));
+        }
+        key.glob().unwrap_or_else(|| Glob::new("*"))
+    };
+    Selector {
+        target: glob(target, Subject::Target, "target"),
+        stream: glob(stream, Subject::Stream, "stream"),
+        group: glob(group, Subject::Group, "group"),
+    }
+}
+
+/// The labels that a template may name.
+struct Known(Option<Vec<String>>);
+
+impl Known {
+    /// Nothing is judged by what could not be read.
+    fn of(subject: Option<Subject>, target: Option<&Target>) -> Self {
+        let names = |(subject, target): (Subject, &Target)| {
+            let own = label_names(subject).iter().map(|name| (*name).to_owned());
+            own.chain(target.labels.keys().cloned()).collect()
+        };
+        Self(subject.zip(target).map(names))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum In {
+    Labels,
+    Annotations,
+}
+
+fn templates(map: &Cursor<'_>, known: &Known, place: In) -> BTreeMap<String, Template> {
+    let mut templates = BTreeMap::new();
+    for (name, key) in map.entries() {
+        match place {
+            In::Labels => refuse_label(&name, &key),
+            In::Annotations => {
+                label_name_fault(&name).into_iter().for_each(|fault| key.fault(fault));
+            }
+        }
+        let Some(text) = key.text() else { continue };
+        let template = match Template::parse(&text.value) {
+            Ok(template) => template,
+            Err(fault) => {
+                key.fault(fault);
+                continue;
+            }
+        };
+        if place == In::Labels && template.shows_the_value() {
+            key.fault("{{ $value }} in a label, which would make another alert of each value; expected it in annotations");
+        }
+        if let Some(known) = &known.0 {
+            for label in template.labels().filter(|label| known.iter().all(|name| name != label)) {
+                let known = known.join(", ");
+                key.fault(format_args!("the alert has no label {label}; expected one of {known}"));
+            }
+        }
+        templates.insert(name, template);
+    }
+    templates
+}
+
+fn refuse_label(name: &str, key: &Cursor<'_>) {
+    let reserved = RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another");
+    if let Some(fault) = label_name_fault(name).or(reserved) {
+        key.fault(fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use crate::alert::template::Template;
+    use crate::config::Alerts;
+    use crate::config::load::from_text;
+
+    /// Loads the section `alerts` with this in it.
+    fn load(rest: &str) -> Result<Alerts, Vec<String>> {
+        let text = format!("targets: [{{url: 'redis://cache', labels: {{team: x}}}}]\nalerts: {{{rest}}}");
+        let environment = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+        let loaded = from_text("f", &text, Path::new("/etc"), &environment);
+        loaded.map(|config| config.alerts).map_err(|error| {
+            let strip = |line: &str| line.strip_prefix("f: alerts.").unwrap_or(line).to_owned();
+            error.to_string().lines().map(strip).collect()
+        })
+    }
+
+    #[track_caller]
+    fn bad(rest: &str, faults: &[&str]) {
+        assert_eq!(load(rest).expect_err("this is accepted"), faults, "{rest}");
+    }
+
+    /// The faults of one rule.
+    #[track_caller]
+    fn bad_rule(rule: &str, faults: &[&str]) {
+        let faults: Vec<_> = faults.iter().map(|fault| format!("rules[0].{fault}")).collect();
+        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+        bad(&format!("rules: [{{{rule}}}]"), &faults);
+    }
+
+    #[test]
+    fn the_recommended_rules_are_in_force_unless_they_are_disabled() {
+        assert_eq!(load(""), Ok(Alerts::default()));
+        let some = load("disable: [RedisStreamMissing, StreamgaugeGone]").unwrap();
+        assert_eq!(some.rules.len(), Alerts::default().rules.len() - 1);
+        assert_eq!(some.foreign, ["StreamgaugeDataOld"]);
+        let none = load("recommended: false").unwrap();
+        assert!(none.rules.is_empty() && none.foreign.is_empty());
+    }
+
+    #[test]
+    fn all_keys_are_taken() {
+        let alerts = load(
+            r#"recommended: false, disable: [], hold: 10m, external_labels: {dc: eu}, state_file: alerts.json,
+               rules: [{alert: A, target: t, stream: "s\\xff*", group: "g*", expr: lag_seconds > 5m, for: 1m,
+                        keep_firing_for: 30s, labels: {severity: page, who: "{{ $labels.team }}"},
+                        annotations: {summary: "{{ $labels.group }} {{ $value }}"}, notifiers: [main]}]"#,
+        );
+        let alerts = alerts.unwrap();
+        assert_eq!((alerts.hold, alerts.external_labels["dc"].as_str()), (Duration::from_secs(600), "eu"));
+        assert_eq!(alerts.state_file.as_deref(), Some(Path::new("/etc/alerts.json")));
+        let [rule] = &alerts.rules[..] else { panic!("{:?}", alerts.rules) };
+        assert_eq!((rule.name.as_str(), rule.condition.fact.name), ("A", "lag_seconds"));
+        assert_eq!(rule.selector.stream.pattern(), b"s\xff*");
+        assert_eq!((rule.pending_for.as_secs(), rule.keep_firing_for.as_secs()), (60, 30));
+        assert_eq!(rule.labels["who"], Template::parse("{{ $labels.team }}").unwrap());
+        assert_eq!(rule.annotations["summary"].source(), "{{ $labels.group }} {{ $value }}");
+        assert_eq!(*rule.notifiers, ["main".to_owned()]);
+    }
+
+    #[test]
+    fn bad_rules() {
+        bad_rule(
+            "for: soon, keep_firing_for: 5",
+            &[
+                "alert: missing; expected the name of the alert",
+                "expr: missing; expected FACT OPERATOR VALUE, such as lag > 1000",
+                "for: found \"soon\"; expected a duration such as 10s or 1m 30s",
+                "keep_firing_for: found \"5\"; expected a duration such as 10s or 1m 30s",
+            ],
+        );
+        bad_rule("alert: '', expr: lag > 5", &["alert: empty; expected the name of the alert"]);
+        bad_rule("alert: A, expr: lagg > 5", &["expr: found \"lagg > 5\"; unknown fact; did you mean lag?"]);
+        bad_rule(
+            "alert: A, expr: lag over 5",
+            &["expr: found \"lag over 5\"; expected FACT OPERATOR VALUE, such as lag > 1000"],
+        );
+        bad_rule(
+            "alert: A, expr: '${SECRET} > 5', exprr: x",
+            &[
+                "expr: found \"${SECRET} > 5\"; unknown fact; expected one of lag, lag_seconds, last_delivered_id_age_seconds, messages_pending, oldest_pending_age_seconds, oldest_pending_idle_seconds, oldest_pending_deliveries, pending_orphaned, consumers, retention_used_ratio, group_up, status, entries_lost, stream_up, length, last_generated_id_age_seconds, target_up",
+                "exprr: unknown key; did you mean expr?",
+            ],
+        );
+        bad_rule(
+            "alert: A, expr: lag > 5 and consumers == 0",
+            &["expr: found \"lag > 5 and consumers == 0\"; \"and\" is reserved; expected one comparison"],
+        );
+        bad_rule(
+            "alert: A, expr: target_up == 0, target: t, stream: s, group: g",
+            &[
+                "stream: the fact of this rule is none of a stream; expected no such key",
+                "group: the fact of this rule is none of a group; expected no such key",
+            ],
+        );
+        bad_rule(
+            "alert: A, expr: length > 5, group: g",
+            &["group: the fact of this rule is none of a group; expected no such key"],
+        );
+    }
+
+    #[test]
+    fn bad_labels_and_texts() {
+        bad_rule(
+            r#"alert: A, expr: length > 5, labels: {stream: x, a-b: x, __a: x, n: 1, v: "{{ $value }}"},
+               annotations: {"1": x, group: "{{ $labels.group }}", team: "{{ $labels.team }}", t: "{{ title }}", u: "{{ $value"}"#,
+            &[
+                "labels.stream: a reserved label name; expected another",
+                "labels.a-b: not a label name; expected letters, digits and _, and no digit first",
+                "labels.__a: a reserved label name; expected one that does not start with __",
+                "labels.n: found a number; expected text (put it in quotes)",
+                "labels.v: {{ $value }} in a label, which would make another alert of each value; expected it in annotations",
+                "annotations.1: not a label name; expected letters, digits and _, and no digit first",
+                "annotations.group: the alert has no label group; expected one of target, db, stream, team",
+                "annotations.t: unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+                "annotations.u: \"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+            ],
+        );
+        bad(
+            "external_labels: {alertname: x, a-b: y}",
+            &[
+                "external_labels.alertname: a reserved label name; expected another",
+                "external_labels.a-b: not a label name; expected letters, digits and _, and no digit first",
+            ],
+        );
+    }
+
+    #[test]
+    fn rules_whose_alerts_could_not_be_told_apart() {
+        let same = "expected another name, or";
+        bad(
+            "rules: [{alert: A, expr: lag > 5}, {alert: A, expr: lag > 9}, {alert: A, expr: lag > 99, labels: {severity: page}},
+                     {alert: RedisStreamMissing, expr: stream_up == 0, labels: {severity: warning}}]",
+            &[
+                &format!("rules[1].alert: a rule above has this name and these labels; {same} other labels"),
+                &format!("rules[3].alert: a recommended rule has this name and these labels; {same} that one in alerts.disable"),
+            ],
+        );
+    }
+
+    #[test]
+    fn bad_settings() {
+        bad(
+            "recommended: maybe, disable: [RedisStreamMising, x], hold: 5, state_file: '', rules: {}, notify: []",
+            &[
+                "recommended: found \"maybe\"; expected true or false",
+                "disable[0]: no recommended rule is called \"RedisStreamMising\"; did you mean RedisStreamMissing?",
+                "disable[1]: no recommended rule is called \"x\"; expected one of RedisStreamTargetDown, RedisStreamMissing, RedisStreamGroupMissing, RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupFallingBehind, RedisStreamEntriesLost, RedisStreamPendingStuck, RedisStreamPendingRedelivered, RedisStreamRetentionNearlyUsed, StreamgaugeGone, StreamgaugeDataOld",
+                "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
+                "state_file: empty; expected the path of a file",
+                "rules: found a map; expected a list",
+                "notify: unknown key; expected recommended, disable, hold, external_labels, state_file or rules",
+            ],
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! `/api/v1/alerts`: what is pending or firing, in the shape of Prometheus' own.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::alert::active::{Active, Shown};
+use crate::alert::state::State;
+
+/// Writes the alerts of all targets.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write(targets: &[Arc<Active>], out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(br#"{"status":"success","data":{"alerts":["#)?;
+    for (at, alert) in targets.iter().flat_map(|active| active.alerts()).enumerate() {
+        if at > 0 {
+            out.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut *out, &shown(&alert))?;
+    }
+    out.write_all(b"]}}\n")
+}
+
+fn shown(alert: &Shown) -> Value {
+    let life = &alert.life;
+    let state = if life.state == State::Pending { "pending" } else { "firing" };
+    let mut shown = json!({
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "state": state,
+        "activeAt": time(life.active_at),
+        "value": scientific(life.value),
+    });
+    if let Some(since) = life.kept_since {
+        shown["keepFiringSince"] = time(since).into();
+    }
+    shown
+}
+
+fn time(since_epoch: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
+}
+
+/// A number as Prometheus writes it there: always with an exponent, of two digits at least.
+fn scientific(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => {
+            let exponent: i32 = exponent.parse().unwrap_or_default();
+            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_an_exponent() {
+        for (value, text) in
+            [(0.0, "0e+00"), (1.0, "1e+00"), (1500.0, "1.5e+03"), (0.25, "2.5e-01"), (-1e120, "-1e+120")]
+        {
+            assert_eq!(scientific(value), text);
+        }
+    }
+
+    #[test]
+    fn no_alert_is_an_empty_list() {
+        let mut text = Vec::new();
+        write(&[Arc::default()], &mut text).unwrap();
+        assert_eq!(text, b"{\"status\":\"success\",\"data\":{\"alerts\":[]}}\n");
+    }
+}

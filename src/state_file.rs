@@ -1,0 +1,244 @@
+//! The state file: pending and firing alerts over a restart, so that `for` goes on counting and nobody is told of an
+//! alert as if it were new. Written in one piece or not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use crate::alert::active::Shown;
+use crate::alert::state::{Life, State};
+
+/// What is older is not taken up: too much may have happened since.
+pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+const VERSION: u32 = 1;
+
+/// What the file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// When it was written, since the Unix epoch.
+    pub saved_at: Duration,
+    /// Pending and firing alerts, without annotations.
+    pub alerts: Vec<Shown>,
+}
+
+/// Why a state file is not taken up. All begins anew then.
+#[derive(Debug, Error)]
+pub enum StateFileError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{path} is damaged: {source}", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        source: serde_json::Error,
+    },
+    /// Another version of streamgauge wrote it.
+    #[error("{path} is of version {version}; this streamgauge knows version {VERSION}", path = .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// It is too old.
+    #[error(
+        "{path} was written {age} ago; at most {max} count",
+        path = .path.display(),
+        age = humantime::format_duration(Duration::from_secs(.age.as_secs())),
+        max = humantime::format_duration(MAX_AGE)
+    )]
+    Old {
+        /// The file.
+        path: PathBuf,
+        /// How old it is.
+        age: Duration,
+    },
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    saved_at_ms: u64,
+    alerts: Vec<Alert>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Alert {
+    labels: BTreeMap<String, String>,
+    value: f64,
+    active_at_ms: u64,
+    /// Present where it fires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fired_at_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_since_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_since_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told_at_ms: Option<u64>,
+}
+
+/// Reads the file. `None` where there is none.
+///
+/// # Errors
+///
+/// It is not to be used.
+pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateFileError::Read { path: path.to_owned(), source }),
+    };
+    let damaged = |source| StateFileError::Damaged { path: path.to_owned(), source };
+    let Versioned { version } = serde_json::from_slice(&text).map_err(damaged)?;
+    if version != VERSION {
+        return Err(StateFileError::Version { path: path.to_owned(), version });
+    }
+    let content: Content = serde_json::from_slice(&text).map_err(damaged)?;
+    let saved_at = Duration::from_millis(content.saved_at_ms);
+    let age = now.saturating_sub(saved_at);
+    if age > MAX_AGE {
+        return Err(StateFileError::Old { path: path.to_owned(), age });
+    }
+    Ok(Some(Saved { saved_at, alerts: content.alerts.into_iter().map(Shown::from).collect() }))
+}
+
+/// Writes the file. Takes its time: not for a reactor.
+///
+/// # Errors
+///
+/// It cannot be written; what was there before still is.
+pub fn save(path: &Path, now: Duration, alerts: impl Iterator<Item = Shown>) -> io::Result<()> {
+    let content =
+        Content { version: VERSION, saved_at_ms: ms(now), alerts: alerts.map(Alert::from).collect() };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(folder)?;
+    let mut writer = io::BufWriter::new(&mut file);
+    serde_json::to_writer(&mut writer, &content)?;
+    writer.write_all(b"\n")?;
+    writer.flush()?;
+    drop(writer);
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Shown> for Alert {
+    fn from(shown: Shown) -> Self {
+        let life = shown.life;
+        Self {
+            labels: shown.labels,
+            value: life.value,
+            active_at_ms: ms(life.active_at),
+            fired_at_ms: life.fired_at.map(ms),
+            kept_since_ms: life.kept_since.map(ms),
+            unknown_since_ms: life.unknown_since.map(ms),
+            told_at_ms: life.told_at.map(ms),
+        }
+    }
+}
+
+impl From<Alert> for Shown {
+    fn from(alert: Alert) -> Self {
+        let life = Life {
+            state: if alert.fired_at_ms.is_some() { State::Firing } else { State::Pending },
+            value: alert.value,
+            active_at: Duration::from_millis(alert.active_at_ms),
+            fired_at: alert.fired_at_ms.map(Duration::from_millis),
+            resolved_at: None,
+            kept_since: alert.kept_since_ms.map(Duration::from_millis),
+            unknown_since: alert.unknown_since_ms.map(Duration::from_millis),
+            told_at: alert.told_at_ms.map(Duration::from_millis),
+        };
+        Self { labels: alert.labels, annotations: BTreeMap::new(), life }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+
+    fn alert(fired_at: Option<Duration>) -> Shown {
+        let life = Life {
+            state: if fired_at.is_some() { State::Firing } else { State::Pending },
+            value: 1234.5,
+            active_at: NOW - Duration::from_secs(60),
+            fired_at,
+            resolved_at: None,
+            kept_since: None,
+            unknown_since: fired_at,
+            told_at: fired_at,
+        };
+        let labels =
+            [("alertname", "A"), ("group", "g\\xff\"")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        Shown { labels, annotations: BTreeMap::new(), life }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        assert_eq!(load(&path, NOW).unwrap(), None);
+        let alerts = vec![alert(None), alert(Some(NOW - Duration::from_millis(1_500)))];
+        for alerts in [alerts, Vec::new()] {
+            save(&path, NOW, alerts.clone().into_iter()).unwrap();
+            assert_eq!(load(&path, NOW + MAX_AGE).unwrap(), Some(Saved { saved_at: NOW, alerts }));
+        }
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["alerts.json"]);
+    }
+
+    #[test]
+    fn what_is_not_to_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let shown = path.display().to_string();
+        save(&path, NOW, [alert(None)].into_iter()).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        let old = load(&path, NOW + MAX_AGE + Duration::from_millis(1_001)).unwrap_err();
+        assert_eq!(old.to_string(), format!("{shown} was written 1h 1s ago; at most 1h count"));
+        for (text, said) in [
+            ("", " is damaged: EOF while parsing a value at line 1 column 0"),
+            (&whole[..whole.len() / 2], " is damaged: "),
+            ("[]", " is damaged: invalid length 0"),
+            (&whole.replace("\"value\":1234.5", "\"value\":\"x\""), " is damaged: invalid type"),
+            (
+                &whole.replace("\"version\":1", "\"version\":2"),
+                " is of version 2; this streamgauge knows version 1",
+            ),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = load(&path, NOW).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{shown}{said}")), "{error}");
+        }
+        assert!(matches!(load(folder.path(), NOW), Err(StateFileError::Read { .. })));
+        assert!(save(&folder.path().join("no/such"), NOW, std::iter::empty()).is_err());
+    }
+}
