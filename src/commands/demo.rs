@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
-use crate::config::{Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
+use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
 use crate::server_url::Address;
@@ -175,7 +175,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
         limits: Limits { streams: 10_000, groups_per_stream: 1_000, consumers_per_group: 100 },
     };
     Config {
-        web: Web { listen: Some(listen) },
+        web: Web { listen: Some(listen), external_url: None },
         poll: Poll {
             interval: INTERVAL,
             timeout: INTERVAL.mul_f64(0.8),
@@ -193,6 +193,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             consumer_max_idle: Duration::from_secs(24 * 3_600),
             redis_exporter_compat: false,
         },
+        alerts: Alerts { notifiers: Vec::new() },
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_yaml::Value;
 
 use crate::config::load::from_text;
+use crate::config::notifiers::Receiver;
 use crate::config::tree::{Tree, without_indices};
 use crate::config::{Config, section};
 
@@ -28,9 +29,9 @@ fn uncommented() -> String {
     EXAMPLE.lines().map(line).collect()
 }
 
-/// The same, as it can be loaded: without one of the two passwords.
+/// The same, as it can be loaded: without the files, most of which would say again what is said beside them.
 fn with_what_is_best_left_unset() -> String {
-    uncommented().replace("password_file: /run/secrets/redis", "")
+    uncommented().lines().filter(|line| !line.contains(": /")).map(|line| format!("{line}\n")).collect()
 }
 
 fn key_paths(value: &Value, path: &str, paths: &mut BTreeSet<String>) {
@@ -66,12 +67,10 @@ fn the_example_holds_each_key_that_is_read_and_no_other() {
     section::config(&tree.root(&value), Path::new(""));
     let mut in_the_example = BTreeSet::new();
     key_paths(&value, "", &mut in_the_example);
-    // What is below a label's name is the user's.
-    let written: BTreeSet<_> = in_the_example
-        .iter()
-        .map(|path| without_indices(path))
-        .filter(|path| !path.starts_with("targets[].labels."))
-        .collect();
+    // The names of labels and headers are the user's.
+    let is_ours = |path: &String| !path.contains("[].labels.") && !path.contains(".headers.");
+    let written: BTreeSet<_> =
+        in_the_example.iter().map(|path| without_indices(path)).filter(is_ours).collect();
     assert_eq!(written, *tree.asked.borrow());
     assert!(written.contains("targets[].streams[].groups.include"), "{written:?}");
 }
@@ -89,6 +88,41 @@ fn the_defaults_in_the_example_are_the_code_s() {
     assert_eq!(example.include_groups, default.include_groups);
     assert_eq!(example.exclude_groups, default.exclude_groups);
     assert_eq!(example.consumers, default.consumers);
+}
+
+#[test]
+fn the_defaults_of_notifiers_in_the_example_are_the_code_s() {
+    let example = load(EXAMPLE).alerts.notifiers;
+    let default = load(
+        "targets: [{url: 'redis://cache'}]
+alerts:
+  notifiers:
+    - {name: main, alertmanager: {urls: ['http://am'], basic_auth: {username: u, password: p}}}
+    - {name: hook, webhook: {url: 'http://hook'}}
+    - {name: chat, slack: {webhook_url: 'http://chat'}}",
+    )
+    .alerts
+    .notifiers;
+    assert_eq!(example.len(), 3);
+    for (example, default) in example.iter().zip(&default) {
+        assert_eq!(example.name, default.name);
+        match (&example.receiver, &default.receiver) {
+            (Receiver::Alertmanager(example), Receiver::Alertmanager(default)) => {
+                assert_eq!(example.resolve_all, default.resolve_all);
+                assert_eq!(
+                    (&example.http.tls, example.http.timeout),
+                    (&default.http.tls, default.http.timeout)
+                );
+            }
+            (Receiver::Webhook(example), Receiver::Webhook(default)) => {
+                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
+            }
+            (Receiver::Slack(example), Receiver::Slack(default)) => {
+                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
+            }
+            (example, default) => panic!("{example:?} in place of {default:?}"),
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::notifiers::Notifier;
 use crate::glob::Glob;
 use crate::secret::Secret;
 use crate::server_url::Address;
@@ -18,13 +19,16 @@ pub mod environment;
 pub mod error;
 pub mod flags;
 pub mod load;
+pub mod notifiers;
 pub mod password;
+pub mod receiver_url;
 
 mod credentials;
 mod escape;
 #[cfg(test)]
 mod example;
 mod leaf;
+mod receiver;
 mod section;
 mod target;
 mod tree;
@@ -43,6 +47,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// `metrics`: what is exported.
     pub metrics: Metrics,
+    /// `alerts`: who is told of what.
+    pub alerts: Alerts,
 }
 
 /// `web`: the HTTP side.
@@ -50,6 +56,9 @@ pub struct Config {
 pub struct Web {
     /// Address to listen on. `None` is the default: `[::]:10121`, or `0.0.0.0:10121` without IPv6.
     pub listen: Option<SocketAddr>,
+    /// Where people find this exporter, without a `/` at the end: what links in alerts point to. `None` is no
+    /// links.
+    pub external_url: Option<String>,
 }
 
 /// `poll`: schedule and budgets, the same for every target.
@@ -101,7 +110,7 @@ pub struct Target {
 pub enum Password {
     /// From the configuration itself.
     Text(Secret),
-    /// From a file, read at every connect so that it may be rotated; one trailing newline is not part of it.
+    /// From a file, read each time it is used so that it may be rotated; one trailing newline is not part of it.
     File(PathBuf),
 }
 
@@ -140,6 +149,13 @@ pub struct Limits {
     pub groups_per_stream: usize,
     /// Consumers of one group; above it no XINFO CONSUMERS is sent.
     pub consumers_per_group: usize,
+}
+
+/// `alerts`: who is told of what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alerts {
+    /// `alerts.notifiers`.
+    pub notifiers: Vec<Notifier>,
 }
 
 /// `metrics`: what is exported.

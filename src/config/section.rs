@@ -1,11 +1,11 @@
-//! The whole of a configuration, and its sections `web`, `poll` and `metrics`, with their defaults.
+//! The whole of a configuration, and its sections `web`, `poll`, `metrics` and `alerts`, with their defaults.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
-use crate::config::{Config, Metrics, Poll, Web, target};
+use crate::config::{Alerts, Config, Metrics, Poll, Web, notifiers, receiver, target};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -24,11 +24,19 @@ pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
         poll: root.key("poll").section(poll),
         targets: target::read_all(&root.key("targets"), folder),
         metrics: root.key("metrics").section(metrics),
+        alerts: root.key("alerts").section(|section| alerts(section, folder)),
     })
 }
 
 fn web(section: &Section<'_>) -> Web {
-    Web { listen: section.key("listen").socket_address() }
+    Web {
+        listen: section.key("listen").socket_address(),
+        external_url: receiver::external_url(&section.key("external_url")),
+    }
+}
+
+fn alerts(section: &Section<'_>, folder: &Path) -> Alerts {
+    Alerts { notifiers: notifiers::read_all(&section.key("notifiers"), folder) }
 }
 
 fn poll(section: &Section<'_>) -> Poll {
