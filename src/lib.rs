@@ -43,6 +43,7 @@
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
+//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
 //! | [`page`] | the landing page | std |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `secret`, `server_url`; no room of the monitor |
@@ -61,6 +62,7 @@ pub mod glob;
 pub mod http;
 pub mod lag;
 pub mod logging;
+pub mod notify;
 pub mod page;
 pub mod poller;
 pub mod secret;

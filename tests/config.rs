@@ -180,8 +180,8 @@ fn texts_that_are_no_configuration() {
         ("{}", &[no_targets]),
         ("targets:\n", &[no_targets]),
         ("targets: []", &["targets: an empty list; expected at least one target"]),
-        ("[]", &["found a list; expected a map of web, poll, targets or metrics"]),
-        ("just words", &["found text; expected a map of web, poll, targets or metrics"]),
+        ("[]", &["found a list; expected a map of web, poll, targets, metrics or alerts"]),
+        ("just words", &["found text; expected a map of web, poll, targets, metrics or alerts"]),
         ("targets: {url: x}", &["targets: found a map; expected a list"]),
         (
             "a: [1",
@@ -212,15 +212,15 @@ fn texts_that_are_no_configuration() {
 #[test]
 fn unknown_keys() {
     bad(
-        "targts: []\nalerts: {}\nwebb: 1\n1: x\n[a]: x\n\"a\\nb\": x\n",
+        "targts: []\nsinks: {}\nwebb: 1\n1: x\n[a]: x\n\"a\\nb\": x\n",
         &[
             "targets: missing; expected a list of at least one target",
             "targts: unknown key; did you mean targets?",
-            "alerts: unknown key; expected web, poll, targets or metrics",
+            "sinks: unknown key; expected web, poll, targets, metrics or alerts",
             "webb: unknown key; did you mean web?",
-            "1: unknown key; expected web, poll, targets or metrics",
-            "(a list): unknown key; expected web, poll, targets or metrics",
-            "\"a\\nb\": unknown key; expected web, poll, targets or metrics",
+            "1: unknown key; expected web, poll, targets, metrics or alerts",
+            "(a list): unknown key; expected web, poll, targets, metrics or alerts",
+            "\"a\\nb\": unknown key; expected web, poll, targets, metrics or alerts",
         ],
     );
     bad_poll(
@@ -237,7 +237,10 @@ fn unknown_keys() {
             "targets[0].limits.stream: unknown key; did you mean streams?",
         ],
     );
-    bad("web: {port: 1}\ntargets: [{url: 'redis://cache'}]", &["web.port: unknown key; expected listen or external_url"]);
+    bad(
+        "web: {port: 1}\ntargets: [{url: 'redis://cache'}]",
+        &["web.port: unknown key; expected listen or external_url"],
+    );
 }
 
 #[test]

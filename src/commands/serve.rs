@@ -25,6 +25,7 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::{listener, server};
+use crate::notify::Notifiers;
 use crate::page;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
@@ -63,6 +64,8 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     if config.metrics.redis_exporter_compat {
         metrics.add_redis_up().context("cannot register redis_up")?;
     }
+    let external_url = config.web.external_url.as_deref();
+    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown);
     let (site, mut tasks) = start(config, metrics.clone());
     let router = Arc::new(router(Arc::new(site)));
     for route in router.patterns() {
@@ -72,6 +75,7 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     let observe = move |route: &'static str, code| metrics.count_request(route, code);
     server::run(listener, router, Limits::default(), observe, shutdown.requested()).await;
     tasks.shutdown().await;
+    notifiers.drain().await;
     info!("stopped");
     Ok(())
 }
