@@ -158,7 +158,8 @@ fn reason(error: &io::Error, name: &str) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is not for {name}")
         }
-        CertificateError::UnknownIssuer => {
+        // The second: by one of the same name as an authority that is.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is of an authority that is not trusted".to_owned()
         }
         other => other.to_string(),
