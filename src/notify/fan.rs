@@ -1,5 +1,5 @@
 //! Every address behind the name of a host, each with a queue and a task of its own, so that a dead one delays no
-//! other. The name is resolved again when there is something to send.
+//! other. The name is resolved again while there is something to send; who is known already does not wait for that.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use crate::notify::error::NotifyError;
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue};
 use crate::notify::send::{Lane, Outlet, Told};
 use crate::self_metrics::NotifierMetrics;
+use crate::server_url::Address;
 use crate::shutdown::Shutdown;
 
 /// How long what a name stands for is relied on.
@@ -36,7 +37,10 @@ pub(super) struct Fan {
     shutdown: Shutdown,
     branches: BTreeMap<SocketAddr, Branch>,
     tasks: JoinSet<()>,
-    resolved_at: Option<Instant>,
+    /// Looks the name up; one task at most.
+    resolving: JoinSet<Result<Vec<SocketAddr>, NotifyError>>,
+    /// When the name is looked up again.
+    resolve_at: Instant,
     /// Why the name could not be resolved last; logged when it changes.
     problem: Option<String>,
 }
@@ -62,34 +66,33 @@ impl Fan {
             shutdown,
             branches: BTreeMap::new(),
             tasks: JoinSet::new(),
-            resolved_at: None,
+            resolving: JoinSet::new(),
+            resolve_at: now(),
             problem: None,
         }
     }
 
-    /// Makes the branches those of the addresses that the name stands for now. Where it cannot be resolved, those
-    /// that are known stay.
+    /// Brings the branches up to date. Only where there is none is the resolver waited for, and may fail.
     async fn resolve(&mut self) -> Result<(), NotifyError> {
-        if self.resolved_at.is_some_and(|at| now() < at + RESOLVED_FOR) {
-            return Ok(());
+        if self.resolving.is_empty() && self.resolve_at <= now() {
+            self.resolving.spawn(look_up(self.outlet.url().address.clone(), self.outlet.client().timeout()));
         }
-        let address = &self.outlet.url().address;
-        let within = self.outlet.client().timeout();
-        let timed_out = |_| {
-            Err(NotifyError::Timeout { address: format!("resolver of {}", address.host), timeout: within })
+        let found = if self.branches.is_empty() {
+            self.resolving.join_next().await
+        } else {
+            self.resolving.try_join_next()
         };
-        let found = match timeout(within, resolve(address)).await.unwrap_or_else(timed_out) {
-            Ok(found) => found,
+        // A task that panicked has found nothing, like one that still runs.
+        let Some(Ok(found)) = found else { return Ok(()) };
+        match found {
             Err(error) if self.branches.is_empty() => return Err(error),
-            Err(error) => {
-                self.note_problem(Some(error.to_string()));
-                return Ok(());
+            Err(error) => self.note_problem(Some(error.to_string())),
+            Ok(addresses) => {
+                self.note_problem(None);
+                self.branch_to(&addresses);
             }
-        };
-        self.note_problem(None);
-        let addresses = of_one_family(found).await;
-        self.resolved_at = Some(now());
-        self.branch_to(&addresses);
+        }
+        self.resolve_at = now() + RESOLVED_FOR;
         Ok(())
     }
 
@@ -157,6 +160,13 @@ impl Outlet for Fan {
     }
 }
 
+async fn look_up(host: Address, within: Duration) -> Result<Vec<SocketAddr>, NotifyError> {
+    let found = timeout(within, resolve(&host)).await;
+    let timed_out =
+        |_| Err(NotifyError::Timeout { address: format!("resolver of {}", host.host), timeout: within });
+    Ok(of_one_family(found.unwrap_or_else(timed_out)?).await)
+}
+
 /// Of a host with addresses of both families, those by which it can be reached: `localhost` mostly stands for two
 /// addresses of one server, which may listen on one of them only.
 async fn of_one_family(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
@@ -176,9 +186,137 @@ async fn is_reachable(addresses: &[SocketAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::config::notifiers::{Http, Tls};
+    use crate::config::receiver_url::ReceiverUrl;
+    use crate::notify::client::Client;
+    use crate::notify::examples::firing;
+    use crate::self_metrics::SelfMetrics;
+    use crate::shutdown::Trigger;
+
+    /// Listens on a free port, and takes down what it is sent; or never answers.
+    struct Receiver {
+        address: SocketAddr,
+        heard: Arc<std::sync::Mutex<String>>,
+    }
+
+    impl Receiver {
+        async fn new() -> Self {
+            let (receiver, listener) = Self::bound().await;
+            let heard = Arc::clone(&receiver.heard);
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut bytes = vec![0; 65_536];
+                    let mut read = 0;
+                    while !bytes[..read].ends_with(b"]") {
+                        read += stream.read(&mut bytes[read..]).await.unwrap();
+                    }
+                    heard.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                }
+            });
+            receiver
+        }
+
+        async fn silent() -> Self {
+            let (receiver, listener) = Self::bound().await;
+            tokio::spawn(async move {
+                let mut streams = Vec::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    streams.push(stream);
+                }
+            });
+            receiver
+        }
+
+        async fn bound() -> (Self, TcpListener) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            (Self { address: listener.local_addr().unwrap(), heard: Arc::default() }, listener)
+        }
+
+        /// Waits until it was sent an alert of this group.
+        async fn hears_of(&self, group: &str) {
+            let group = format!("\"group\":\"{group}\"");
+            let heard = async {
+                while !self.heard.lock().unwrap().contains(&group) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(Duration::from_secs(20), heard).await.unwrap();
+        }
+    }
+
+    /// One that takes its addresses as resolved. It ends soon after the trigger is dropped.
+    fn fan() -> (Fan, SelfMetrics, Trigger) {
+        let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
+        let of_notifier = metrics.for_notifier("am");
+        let http = Http { authorization: None, tls: Tls::default(), timeout: Duration::from_secs(30) };
+        let url = ReceiverUrl::parse("http://am:9093").unwrap();
+        let outlet = Alertmanager::new("am".into(), Client::new(http), &url, None);
+        let (trigger, shutdown) = Shutdown::new();
+        let mut fan = Fan::new("am".into(), outlet, of_notifier, shutdown);
+        fan.resolve_at = now() + Duration::from_secs(3_600);
+        (fan, metrics, trigger)
+    }
+
+    fn alerts(groups: &[&str]) -> Vec<Arc<Alert>> {
+        groups.iter().map(|group| Arc::new(firing("A", group))).collect()
+    }
+
+    #[tokio::test]
+    async fn each_address_is_told_of_everything_and_a_dead_one_delays_no_other() {
+        let (first, dead, last) = (Receiver::new().await, Receiver::silent().await, Receiver::new().await);
+        let (mut fan, _metrics, _trigger) = fan();
+        fan.branch_to(&[first.address, dead.address, last.address]);
+        for group in ["x", "y", "z"] {
+            fan.deliver(&alerts(&[group])).await.unwrap();
+            first.hears_of(group).await;
+            last.hears_of(group).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_address_that_is_gone_was_not_told_goes_to_the_others() {
+        let (dead, stays, new) = (Receiver::silent().await, Receiver::new().await, Receiver::new().await);
+        let (mut fan, metrics, _trigger) = fan();
+        fan.branch_to(&[dead.address, stays.address]);
+        fan.deliver(&alerts(&["x", "y"])).await.unwrap();
+        stays.hears_of("y").await;
+        fan.branch_to(&[stays.address, new.address]);
+        new.hears_of("x").await;
+        new.hears_of("y").await;
+        timeout(Duration::from_secs(20), fan.finish()).await.unwrap();
+        let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
+        for line in [
+            r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#,
+            r#"streamgauge_notification_queue_length{notifier="am"} 0"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_are_known_do_not_wait_for_the_resolver_and_stay_when_it_fails() {
+        let known = Receiver::new().await;
+        let (mut fan, _metrics, _trigger) = fan();
+        fan.branch_to(&[known.address]);
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        fan.resolving.spawn(async move { answered.await.unwrap() });
+        fan.deliver(&alerts(&["x"])).await.unwrap();
+        known.hears_of("x").await;
+        let no_answer = NotifyError::Timeout { address: "resolver of am".to_owned(), timeout: RESOLVED_FOR };
+        answer.send(Err(no_answer)).unwrap();
+        while fan.problem.is_none() {
+            fan.deliver(&alerts(&["y"])).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        known.hears_of("y").await;
+        assert_eq!(fan.branches.len(), 1);
+    }
 
     #[tokio::test]
     async fn of_two_families_the_one_that_is_listened_on_is_taken() {

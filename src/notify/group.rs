@@ -30,7 +30,7 @@ pub(super) struct GroupKey {
 pub(super) struct Message {
     /// What it is about.
     pub(super) key: GroupKey,
-    /// What is new: what began to fire, then what resolved, each in the order of labels.
+    /// What is new, in the order in which it came.
     pub(super) news: Vec<Arc<Alert>>,
     /// What the receiver knows to fire and still does.
     pub(super) still_firing: Vec<Arc<Alert>>,
@@ -72,6 +72,14 @@ impl GroupKey {
 }
 
 impl Message {
+    /// The same as people want to read it: of what is new first what began to fire, then what resolved, each in the
+    /// order of labels. Not done where messages are made, as all who hand in alerts would wait for it.
+    pub(super) fn in_order(&self) -> Self {
+        let mut message = self.clone();
+        message.news.sort_by(|one, other| (one.status, &one.labels).cmp(&(other.status, &other.labels)));
+        message
+    }
+
     /// All its alerts, what is new first.
     pub(super) fn alerts(&self) -> impl Iterator<Item = &Arc<Alert>> {
         self.news.iter().chain(&self.still_firing)
@@ -215,8 +223,7 @@ impl Group {
     /// holds is forgotten: its target was taken away, and what became of it is not known.
     fn message(&mut self, now: Duration) -> Option<Message> {
         self.firing.retain(|Identity(alert)| alert.ends_at > now);
-        let mut news = self.news.oldest(usize::MAX);
-        news.sort_by(|one, other| (one.status, &one.labels).cmp(&(other.status, &other.labels)));
+        let news = self.news.oldest(usize::MAX);
         let told = self.firing.iter().filter(|identity| !self.news.holds(identity));
         let still_firing: Vec<_> = told.map(|Identity(alert)| Arc::clone(alert)).collect();
         let key = GroupKey::of(news.first().or(still_firing.first())?);
@@ -240,7 +247,7 @@ mod tests {
     fn sent(groups: &mut Groups, now: u64) -> Message {
         let message = due(groups, now);
         groups.settle(&message, at(now));
-        message
+        message.in_order()
     }
 
     #[track_caller]

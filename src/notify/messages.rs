@@ -44,7 +44,7 @@ impl Outlet for Messenger {
 
     async fn deliver(&mut self, message: &Message) -> Result<Told, NotifyError> {
         let url = client::url(&self.url).await?;
-        let body = (self.body)(message, &self.terms);
+        let body = (self.body)(&message.in_order(), &self.terms);
         self.client.post(Post { url: &url, at: None, headers: &self.headers, body }).await?;
         Ok(Told { delivered: Groups::alerts_in(message), rejected: 0 })
     }

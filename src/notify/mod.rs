@@ -1,9 +1,9 @@
 //! Tells receivers of alerts: Alertmanager, webhooks, Slack. The only room that does; it knows nothing of Redis and
 //! decides nothing about alerts.
 //!
-//! Each receiver has a [`queue`] of its own and a task of its own ([`send`]), so that one which is slow or dead
+//! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
 //! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
-//! it fires; [`fan`] finds every address behind a name. Webhook and Slack get messages about a [`group`] of
+//! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
 //! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
 
 use std::sync::Arc;

@@ -88,10 +88,7 @@ fn status(status: Status) -> &'static str {
 }
 
 /// What is the same in all alerts of the message, shown or not.
-fn common<'a>(
-    message: &'a Message,
-    of: fn(&Alert) -> &BTreeMap<String, String>,
-) -> BTreeMap<&'a str, &'a str> {
+fn common(message: &Message, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let mut alerts = message.alerts().map(|alert| of(alert));
     let mut common: BTreeMap<_, _> =
         alerts.next().into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -185,7 +185,8 @@ async fn what_alertmanager_forgot_in_a_restart_it_is_told_again() {
     }
     running.send(&[changed(&resolved(&ends)), changed(&firing("new"))]);
     running.until_counted("main", "failed", 3.0).await;
-    assert_eq!(running.waiting("main"), 3.0, "of each alert the newest state waits");
+    let only_newest_wait = async || running.waiting("main") == 3.0;
+    wait_until(SOON, "of each alert the newest state waits", only_newest_wait).await;
     alertmanager.launch().await;
     wait_until(SOON, "nothing waits", async || running.waiting("main") == 0.0).await;
     alertmanager.shows(&["new", "stays"]).await;

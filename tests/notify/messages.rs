@@ -64,14 +64,9 @@ async fn a_message_that_failed_is_told_later_as_things_are_then() {
     hook.answer(OK);
     running.until_counted("hook", "delivered", 2.0).await;
     let last = hook.received().pop().unwrap().body;
-    let told: Vec<_> = last["alerts"].as_array().unwrap().iter().map(|alert| &alert["status"]).collect();
-    assert_eq!(
-        (told, &last["status"]),
-        (
-            vec!["firing", "resolved"].iter().map(|s| json!(s)).collect::<Vec<_>>().iter().collect(),
-            &json!("firing")
-        )
-    );
+    let told = last["alerts"].as_array().unwrap().iter().map(|alert| alert["status"].as_str().unwrap());
+    assert_eq!(told.collect::<Vec<_>>(), ["firing", "resolved"]);
+    assert_eq!(last["status"], "firing");
     assert_eq!(running.waiting("hook"), 0.0);
 }
 

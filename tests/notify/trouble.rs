@@ -52,7 +52,8 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
         }
         running.send(&[changed(&resolved(&ends))]);
         beside.shows(&["stays"]).await;
-        assert_eq!(running.waiting("bad"), 2.0, "{manner:?}");
+        let only_newest_wait = async || running.waiting("bad") == 2.0;
+        wait_until(SOON, "of each alert the newest state waits", only_newest_wait).await;
         assert!(running.log().contains(said), "{manner:?}: {}", running.log());
         proxy.behave(Manner::Passes);
         behind.shows(&["stays"]).await;
@@ -147,8 +148,8 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
     assert_eq!(running.log().matches("queue is full; the oldest alerts are dropped").count(), 1);
     proxy.behave(Manner::Passes);
     running.until_counted_within(Duration::from_secs(120), "main", "delivered", 50_000.0).await;
-    let shown = alertmanager.groups().await;
-    assert_eq!((shown.len(), shown[0].as_str()), (50_000, "g00003"));
+    assert_eq!(alertmanager.received().await, 50_000.0);
+    assert!(alertmanager.shows_group("g00003").await && !alertmanager.shows_group("g00002").await);
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is
     proxy.behave(Manner::Passes);
     let counted = running.end().await;
     let took = streamgauge::clock::now() - began;
-    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(15), "{took:?}");
+    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(20), "{took:?}");
     alertmanager.shows(&["audit", "mail"]).await;
     for (notifier, result, alerts) in [
         ("back", "delivered", 2.0),

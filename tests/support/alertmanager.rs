@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http;
+use super::metrics;
 use super::peers;
 use super::server::{free_port, tail};
 use super::wait::wait_for;
@@ -132,10 +133,25 @@ impl Alertmanager {
 
     /// The alerts that it shows: those that fire.
     pub async fn alerts(&self) -> Vec<Value> {
-        let path = format!("{}/api/v2/alerts", self.prefix);
+        serde_json::from_str(&self.get("/api/v2/alerts").await).expect("alerts are a list in JSON")
+    }
+
+    /// Whether it shows an alert of this group, whose name needs no escaping.
+    pub async fn shows_group(&self, group: &str) -> bool {
+        self.get(&format!("/api/v2/alerts?filter=group%3D%22{group}%22")).await.trim() != "[]"
+    }
+
+    /// How many firing alerts it was sent, each time counted.
+    pub async fn received(&self) -> f64 {
+        let series = "alertmanager_alerts_received_total{status=\"firing\",version=\"v2\"}";
+        metrics::parse(&self.get("/metrics").await)[series]
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let path = format!("{}{path}", self.prefix);
         let response = http::get_with(self.address(), &path, &self.headers).await;
         assert_eq!(response.status, 200, "{}", response.text());
-        serde_json::from_str(&response.text()).expect("alerts are a list in JSON")
+        response.text()
     }
 
     /// The label `group` of each alert that it shows, in order.
