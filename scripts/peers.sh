@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Brings the programs that benchmarks and tests compare with under target/peers/, from Debian's packages,
-# unpacked in place: nothing is installed and nothing is started. What is there already is left as it is.
+# Brings the programs that benchmarks and tests compare with, or talk to, under target/peers/, from Debian's packages,
+# unpacked in place: nothing is installed and nothing is started. apt-get checks each package against the sums of
+# its signed lists. What is there already is left as it is.
 #
 #   scripts/peers.sh [all]       every one
-#   scripts/peers.sh NAME        one of them: prometheus-redis-exporter promtool
+#   scripts/peers.sh NAME        one of them: prometheus-alertmanager prometheus-redis-exporter promtool
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="prometheus-redis-exporter promtool"
+names="prometheus-alertmanager prometheus-redis-exporter promtool"
 
 # bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME.
 bring() {
@@ -48,7 +49,7 @@ bring() {
 
 one() {
     case $1 in
-    prometheus-redis-exporter) bring "$1" prometheus-redis-exporter ;;
+    prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;
     *) fail "no peer is called \"$1\"; there are: $names, and \"all\"" ;;
     esac

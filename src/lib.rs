@@ -44,6 +44,7 @@
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
+//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener | hyper, tokio |
 //! | [`page`] | the landing page, and alerts as JSON | `alert`, serde_json |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
@@ -63,6 +64,7 @@ pub mod glob;
 pub mod http;
 pub mod lag;
 pub mod logging;
+pub mod notify;
 pub mod page;
 pub mod poller;
 pub mod secret;

@@ -74,7 +74,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "notify",
-        Rooms::Only(&["alert", "config", "self_metrics"]),
+        Rooms::Only(&["alert", "clock", "config", "secret", "self_metrics", "server_url", "shutdown"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
     room(

@@ -268,7 +268,10 @@ fn unknown_keys() {
             "targets[0].limits.stream: unknown key; did you mean streams?",
         ],
     );
-    bad("web: {port: 1}\ntargets: [{url: 'redis://cache'}]", &["web.port: unknown key; expected listen"]);
+    bad(
+        "web: {port: 1}\ntargets: [{url: 'redis://cache'}]",
+        &["web.port: unknown key; expected listen or external_url"],
+    );
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn wrong_types() {
     bad(
         "web: []\npoll: x\nmetrics: 1\ntargets: [x]",
         &[
-            "web: found a list; expected a map of listen",
+            "web: found a list; expected a map of listen or external_url",
             "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period or payload_budget",
             "targets[0]: found text; expected a map of name, url, username, password, password_file, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
@@ -382,6 +385,23 @@ fn bad_addresses() {
             "targets[2].url: found a number; expected text (put it in quotes)",
         ],
     );
+}
+
+#[test]
+fn an_external_url_is_a_plain_link() {
+    let target = "targets: [{url: 'redis://cache'}]";
+    for (text, url) in [("''", None), ("https://gauge.example.com/x/", Some("https://gauge.example.com/x"))] {
+        let config = good(&format!("web: {{external_url: {text}}}\n{target}"));
+        assert_eq!(config.web.external_url.as_deref(), url);
+    }
+    let form = "expected http[s]://[user:password@]host[:port][/path]";
+    for (text, fault) in [
+        ("hunter2", format!("not a URL; {form}")),
+        ("http://u:hunter2@host", "has credentials, which everybody would see; expected none".to_owned()),
+    ] {
+        let fault = format!("web.external_url: {fault}");
+        bad(&format!("web: {{external_url: '{text}'}}\n{target}"), &[&fault]);
+    }
 }
 
 #[test]

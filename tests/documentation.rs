@@ -22,6 +22,7 @@ use streamgauge::self_metrics::labels::PollResult;
 use streamgauge::workload::consume::metrics::Metrics as ConsumerMetrics;
 use streamgauge::workload::entry::Place;
 
+use support::config::serving;
 use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
 use support::server::Server;
@@ -79,6 +80,7 @@ fn own_metrics() -> String {
     target.observe_poll(PollResult::Ok, Duration::ZERO);
     target.set_last_successful_poll(Duration::ZERO);
     metrics.count_request("/", 200);
+    metrics.for_notifier("n");
     let consumer =
         ConsumerMetrics::new(&Place { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
     let own = [metrics.render(None, |_| false).unwrap(), consumer.unwrap().render().unwrap()].concat();
@@ -206,7 +208,11 @@ fn values_of(label: &str, text: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn closed_lists_are_documented_with_all_their_values() {
     // Nobody answers there, so all there is are the exporter's own metrics.
-    let exporter = Streamgauge::serve().args(["--redis-url", "redis://127.0.0.1:1"]).serving().await;
+    let exporter = serving(
+        "targets: [{url: 'redis://127.0.0.1:1'}]
+alerts: {notifiers: [{name: n, webhook: {url: 'http://127.0.0.1:1'}}]}",
+    )
+    .await;
     let text = exporter.get("/metrics").await.text();
     let mut listed = 0;
     for row in rows("label") {
@@ -313,7 +319,11 @@ fn links_to_files_and_sections_lead_somewhere() {
 
 #[test]
 fn yaml_blocks_load() {
-    let environment = |name: &str| (name == "REDIS_PASSWORD").then(|| "secret".to_owned());
+    let environment = |name: &str| match name {
+        "REDIS_PASSWORD" => Some("secret".to_owned()),
+        "SLACK_URL" => Some("https://hooks.slack.com/services/x".to_owned()),
+        _ => None,
+    };
     let (mut scrapes, mut configurations) = (0, 0);
     for block in blocks("yaml") {
         if block.contains("scrape_configs:") {

@@ -41,7 +41,7 @@ pub enum Unit {
     Number,
     /// Seconds: a rule may write a duration.
     Seconds,
-    /// One of [`STATUSES`].
+    /// The name of a [`Status`].
     Status,
 }
 

@@ -30,6 +30,7 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::{listener, server};
+use crate::notify::Notifiers;
 use crate::page;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
@@ -72,9 +73,13 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     if config.metrics.redis_exporter_compat {
         metrics.add_redis_up().context("cannot register redis_up")?;
     }
+    let external_url = config.web.external_url.as_deref();
+    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown);
+    let handle = notifiers.handle();
+    let outlet: Outlet = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
     let state_file = config.alerts.state_file.clone();
     let saved = state_file.as_deref().and_then(saved::load);
-    let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref()).await;
+    let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref(), outlet).await;
     let watched = site.targets.iter().map(|(_, state)| state.clone()).collect();
     let mut keeper = state_file.map(|path| saved::Keeper::new(path, watched));
     let router = Arc::new(router(Arc::new(site)));
@@ -96,6 +101,7 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
         serving.await;
         tasks.shutdown().await;
     }
+    notifiers.drain().await;
     info!("stopped");
     Ok(())
 }
@@ -109,7 +115,12 @@ struct Site {
 }
 
 /// Starts a task for each target, with the alerts that were saved.
-async fn start(config: Config, metrics: SelfMetrics, saved: Option<&Saved>) -> (Site, JoinSet<()>) {
+async fn start(
+    config: Config,
+    metrics: SelfMetrics,
+    saved: Option<&Saved>,
+    outlet: Outlet,
+) -> (Site, JoinSet<()>) {
     let excluded = config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {
@@ -119,7 +130,6 @@ async fn start(config: Config, metrics: SelfMetrics, saved: Option<&Saved>) -> (
     let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
     let mut tasks = JoinSet::new();
     let mut targets = Vec::new();
-    let outlet: Outlet = Arc::new(tell);
     for target in config.targets {
         let evaluator = evaluator(&target, &config.alerts, config.poll.interval);
         let alerts = resumed(&evaluator, saved).await;
@@ -134,9 +144,6 @@ async fn start(config: Config, metrics: SelfMetrics, saved: Option<&Saved>) -> (
     }
     (Site { layout, metrics, excluded, targets }, tasks)
 }
-
-/// Where notifications go: the receivers are not there yet.
-fn tell(_notifications: &[Notification]) {}
 
 fn evaluator(target: &config::Target, alerts: &config::Alerts, interval: Duration) -> Evaluator {
     let labels = TargetLabels {

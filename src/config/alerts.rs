@@ -11,6 +11,7 @@ use crate::alert::recommended;
 use crate::alert::rule::{Rule, Selector, label_names};
 use crate::alert::template::Template;
 use crate::config::leaf::label_name_fault;
+use crate::config::notifiers::{self, Notifier};
 use crate::config::tree::{Cursor, Section, closest};
 use crate::config::{Alerts, Target};
 use crate::glob::Glob;
@@ -34,7 +35,9 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
     }
     alerts.external_labels = external_labels(&section.key("external_labels"));
     alerts.state_file = state_file(&section.key("state_file"), folder);
-    own_rules(&section.key("rules"), targets.first(), &mut alerts.rules);
+    alerts.notifiers = notifiers::read_all(&section.key("notifiers"), folder);
+    let Alerts { rules, notifiers, .. } = &mut alerts;
+    own_rules(&section.key("rules"), targets.first(), notifiers, rules);
     alerts
 }
 
@@ -47,6 +50,7 @@ impl Default for Alerts {
             hold: HOLD,
             external_labels: BTreeMap::new(),
             state_file: None,
+            notifiers: Vec::new(),
         }
     }
 }
@@ -83,11 +87,11 @@ fn external_labels(map: &Cursor<'_>) -> BTreeMap<String, String> {
 }
 
 /// Reads `rules` and puts them behind those that are there already.
-fn own_rules(list: &Cursor<'_>, target: Option<&Target>, rules: &mut Vec<Arc<Rule>>) {
+fn own_rules(list: &Cursor<'_>, target: Option<&Target>, notifiers: &[Notifier], rules: &mut Vec<Arc<Rule>>) {
     let built_in = rules.len();
     for item in list.items().into_iter().flatten() {
         let rule = item.section(|section| {
-            let rule = rule(section, target)?;
+            let rule = rule(section, target, notifiers)?;
             if let Some(same) = rules.iter().position(|other| is_same(other, &rule)) {
                 section.key("alert").fault(if same < built_in {
                     "a recommended rule has this name and these labels; expected another name, or that one in alerts.disable"
@@ -107,7 +111,7 @@ fn is_same(one: &Rule, other: &Rule) -> bool {
 }
 
 /// `None` where the rule lacks what makes it one.
-fn rule(section: &Section<'_>, target: Option<&Target>) -> Option<Rule> {
+fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) -> Option<Rule> {
     let name_key = section.key("alert");
     let name = name_key.text();
     if !name_key.is_given() {
@@ -124,8 +128,7 @@ fn rule(section: &Section<'_>, target: Option<&Target>) -> Option<Rule> {
     let known = Known::of(subject, target);
     let labels = templates(&section.key("labels"), &known, In::Labels);
     let annotations = templates(&section.key("annotations"), &known, In::Annotations);
-    let notifiers = section.key("notifiers").items().unwrap_or_default();
-    let notifiers: Vec<_> = notifiers.iter().filter_map(Cursor::text).map(|name| name.value).collect();
+    let notifiers = told(&section.key("notifiers"), notifiers);
     let [pending_for, keep_firing_for] = times;
     Some(Rule {
         name: name?.value,
@@ -137,6 +140,21 @@ fn rule(section: &Section<'_>, target: Option<&Target>) -> Option<Rule> {
         annotations,
         notifiers: notifiers.into(),
     })
+}
+
+/// Names of the notifiers that a rule wants to be told.
+fn told(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
+    let mut told = Vec::new();
+    for item in list.items().into_iter().flatten() {
+        let Some(name) = item.text() else { continue };
+        if notifiers.iter().any(|notifier| notifier.name == name.value) {
+            told.push(name.value);
+        } else {
+            let found = quotable(&name.written);
+            item.fault(format_args!("no notifier is called {found:?}; expected a name of alerts.notifiers"));
+        }
+    }
+    told
 }
 
 fn condition(key: &Cursor<'_>) -> Option<Condition> {
@@ -283,7 +301,8 @@ mod tests {
             r#"recommended: false, disable: [], hold: 10m, external_labels: {dc: eu}, state_file: alerts.json,
                rules: [{alert: A, target: t, stream: "s\\xff*", group: "g*", expr: lag_seconds > 5m, for: 1m,
                         keep_firing_for: 30s, labels: {severity: page, who: "{{ $labels.team }}"},
-                        annotations: {summary: "{{ $labels.group }} {{ $value }}"}, notifiers: [main]}]"#,
+                        annotations: {summary: "{{ $labels.group }} {{ $value }}"}, notifiers: [main]}],
+               notifiers: [{name: main, webhook: {url: 'http://hook'}}]"#,
         );
         let alerts = alerts.unwrap();
         assert_eq!((alerts.hold, alerts.external_labels["dc"].as_str()), (Duration::from_secs(600), "eu"));
@@ -299,6 +318,10 @@ mod tests {
 
     #[test]
     fn bad_rules() {
+        bad(
+            "rules: [{alert: A, expr: lag > 1, notifiers: [mian]}], notifiers: [{name: main, webhook: {url: 'http://hook'}}]",
+            &["rules[0].notifiers[0]: no notifier is called \"mian\"; expected a name of alerts.notifiers"],
+        );
         bad_rule(
             "for: soon, keep_firing_for: 5",
             &[
@@ -388,7 +411,7 @@ mod tests {
                 "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
                 "state_file: empty; expected the path of a file",
                 "rules: found a map; expected a list",
-                "notify: unknown key; expected recommended, disable, hold, external_labels, state_file or rules",
+                "notify: unknown key; expected recommended, disable, hold, external_labels, state_file, notifiers or rules",
             ],
         );
     }

@@ -54,7 +54,8 @@ fn username(key: &Cursor<'_>) -> Option<String> {
     Some(name)
 }
 
-fn password(key: &Cursor<'_>) -> Option<Password> {
+/// A password that is in the configuration itself.
+pub(super) fn password(key: &Cursor<'_>) -> Option<Password> {
     let password = key.text()?.value;
     if password.is_empty() {
         key.fault("empty; expected a password");
@@ -63,7 +64,7 @@ fn password(key: &Cursor<'_>) -> Option<Password> {
 }
 
 /// The file is read once here, so that one that cannot be read is found out now; its text is not kept.
-fn password_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
+pub(super) fn password_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
     let password = Password::File(folder.join(key.text()?.value));
     if let Err(error) = password.read() {
         key.fault(format_args!("{error}; expected a readable file"));

@@ -7,14 +7,20 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use crate::config::load::from_text;
+use crate::config::notifiers::Receiver;
 use crate::config::tree::{Tree, without_indices};
 use crate::config::{Config, section};
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Maps whose keys are the user's.
-const USERS_NAMES: [&str; 4] =
-    ["targets[].labels.", "alerts.external_labels.", "alerts.rules[].labels.", "alerts.rules[].annotations."];
+const USERS_NAMES: [&str; 5] = [
+    "targets[].labels.",
+    "alerts.external_labels.",
+    "alerts.rules[].labels.",
+    "alerts.rules[].annotations.",
+    "alerts.notifiers[].webhook.headers.",
+];
 
 fn load(text: &str) -> Config {
     from_text("config.example.yaml", text, Path::new(""), &|_| None).expect("the text is valid")
@@ -33,9 +39,9 @@ fn uncommented() -> String {
     EXAMPLE.lines().map(line).collect()
 }
 
-/// The same, as it can be loaded: without one of the two passwords.
+/// The same, as it can be loaded: without the files, most of which would say again what is said beside them.
 fn with_what_is_best_left_unset() -> String {
-    uncommented().replace("password_file: /run/secrets/redis", "")
+    uncommented().lines().filter(|line| !line.contains(": /")).map(|line| format!("{line}\n")).collect()
 }
 
 fn key_paths(value: &Value, path: &str, paths: &mut BTreeSet<String>) {
@@ -105,6 +111,41 @@ fn the_defaults_in_the_example_are_the_code_s() {
     assert_eq!(example.exclude_groups, default.exclude_groups);
     assert_eq!(example.consumers, default.consumers);
     assert_eq!(example.window, default.window);
+}
+
+#[test]
+fn the_defaults_of_notifiers_in_the_example_are_the_code_s() {
+    let example = load(EXAMPLE).alerts.notifiers;
+    let default = load(
+        "targets: [{url: 'redis://cache'}]
+alerts:
+  notifiers:
+    - {name: main, alertmanager: {urls: ['http://am'], basic_auth: {username: u, password: p}}}
+    - {name: hook, webhook: {url: 'http://hook'}}
+    - {name: chat, slack: {webhook_url: 'http://chat'}}",
+    )
+    .alerts
+    .notifiers;
+    assert_eq!(example.len(), 3);
+    for (example, default) in example.iter().zip(&default) {
+        assert_eq!(example.name, default.name);
+        match (&example.receiver, &default.receiver) {
+            (Receiver::Alertmanager(example), Receiver::Alertmanager(default)) => {
+                assert_eq!(example.resolve_all, default.resolve_all);
+                assert_eq!(
+                    (&example.http.tls, example.http.timeout),
+                    (&default.http.tls, default.http.timeout)
+                );
+            }
+            (Receiver::Webhook(example), Receiver::Webhook(default)) => {
+                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
+            }
+            (Receiver::Slack(example), Receiver::Slack(default)) => {
+                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
+            }
+            (example, default) => panic!("{example:?} in place of {default:?}"),
+        }
+    }
 }
 
 #[test]

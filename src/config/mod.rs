@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::rule::Rule;
+use crate::config::notifiers::Notifier;
 use crate::glob::Glob;
 use crate::secret::Secret;
 use crate::server_url::Address;
@@ -20,7 +21,9 @@ pub mod environment;
 pub mod error;
 pub mod flags;
 pub mod load;
+pub mod notifiers;
 pub mod password;
+pub mod receiver_url;
 
 mod alerts;
 mod credentials;
@@ -28,6 +31,7 @@ mod escape;
 #[cfg(test)]
 mod example;
 mod leaf;
+mod receiver;
 mod section;
 mod target;
 mod tree;
@@ -58,6 +62,9 @@ pub struct Config {
 pub struct Web {
     /// Address to listen on. `None` is the default: `[::]:10121`, or `0.0.0.0:10121` without IPv6.
     pub listen: Option<SocketAddr>,
+    /// Where people find this exporter, without a `/` at the end: what links in alerts point to. `None` is no
+    /// links.
+    pub external_url: Option<String>,
 }
 
 /// `poll`: schedule and budgets, the same for every target.
@@ -119,7 +126,7 @@ pub struct Target {
 pub enum Password {
     /// From the configuration itself.
     Text(Secret),
-    /// From a file, read at every connect so that it may be rotated; one trailing newline is not part of it.
+    /// From a file, read each time it is used so that it may be rotated; one trailing newline is not part of it.
     File(PathBuf),
 }
 
@@ -186,4 +193,6 @@ pub struct Alerts {
     pub external_labels: BTreeMap<String, String>,
     /// Where pending and firing alerts are kept over a restart; `None`: nowhere.
     pub state_file: Option<PathBuf>,
+    /// Who is told of alerts.
+    pub notifiers: Vec<Notifier>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
-use crate::config::{Config, Metrics, Poll, Status, Web, alerts, target};
+use crate::config::{Config, Metrics, Poll, Status, Web, alerts, receiver, target};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -33,7 +33,10 @@ pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
 }
 
 fn web(section: &Section<'_>) -> Web {
-    Web { listen: section.key("listen").socket_address() }
+    Web {
+        listen: section.key("listen").socket_address(),
+        external_url: receiver::external_url(&section.key("external_url")),
+    }
 }
 
 fn poll(section: &Section<'_>) -> (Poll, Interval) {

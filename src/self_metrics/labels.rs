@@ -187,3 +187,32 @@ impl Command {
         }
     }
 }
+
+/// What came of telling a receiver of alerts: the label `result` of `streamgauge_notifications_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotificationResult {
+    /// The receiver took it.
+    Delivered,
+    /// An attempt failed; it is tried again.
+    Failed,
+    /// The receiver refuses it, and would again; it is not tried again.
+    Rejected,
+    /// There was no room for it, or no time at the end of the program.
+    Dropped,
+}
+
+impl NotificationResult {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Failed, Self::Rejected, Self::Dropped];
+
+    /// The value of the label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Dropped => "dropped",
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod labels;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -12,7 +13,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::self_metrics::labels::{Command, Limited, PollResult, Reason};
+use crate::self_metrics::labels::{Command, Limited, NotificationResult, PollResult, Reason};
 
 /// All of the exporter's own metrics. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct SelfMetrics {
     limited: IntGaugeVec,
     counted_entries: IntCounterVec,
     http_requests: IntCounterVec,
+    notifications: IntCounterVec,
+    notification_queue_length: IntGaugeVec,
 }
 
 impl SelfMetrics {
@@ -113,6 +116,16 @@ impl SelfMetrics {
                 "HTTP requests answered, by route and status code.",
                 &["route", "code"],
             )?,
+            notifications: register.counters(
+                "streamgauge_notifications_total",
+                "Alerts that receivers were told of, by what came of it: delivered, failed (tried again), rejected or dropped.",
+                &["notifier", "result"],
+            )?,
+            notification_queue_length: register.gauges(
+                "streamgauge_notification_queue_length",
+                "Alerts that wait until a receiver is told of them, in all queues of the notifier.",
+                &["notifier"],
+            )?,
             registry: registry.clone(),
         };
         register.process(started)?;
@@ -159,6 +172,16 @@ impl SelfMetrics {
         metrics.count_reply_bytes(0);
         metrics.set_discovered_streams(0);
         metrics.set_up(false);
+        metrics
+    }
+
+    /// The metrics of one notifier, with every result present as 0.
+    pub fn for_notifier(&self, notifier: &str) -> NotifierMetrics {
+        let metrics = NotifierMetrics { all: self.clone(), notifier: notifier.into() };
+        for result in NotificationResult::ALL {
+            metrics.count(result, 0);
+        }
+        metrics.add_to_queue_length(0);
         metrics
     }
 
@@ -264,6 +287,26 @@ impl TargetMetrics {
     }
 }
 
+/// The metrics of one notifier. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NotifierMetrics {
+    all: SelfMetrics,
+    notifier: Arc<str>,
+}
+
+impl NotifierMetrics {
+    /// Counts alerts that a receiver was told of, or was not.
+    pub fn count(&self, result: NotificationResult, alerts: usize) {
+        let counter = self.all.notifications.with_label_values(&[&*self.notifier, result.as_str()]);
+        counter.inc_by(u64::try_from(alerts).unwrap_or(u64::MAX));
+    }
+
+    /// Notes by how much one of the queues became longer, or shorter where it is negative.
+    pub fn add_to_queue_length(&self, alerts: i64) {
+        self.all.notification_queue_length.with_label_values(&[&*self.notifier]).add(alerts);
+    }
+}
+
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -322,8 +365,11 @@ mod tests {
     fn closed_lists_are_there_as_0_from_the_start() {
         let metrics = SelfMetrics::new(Duration::ZERO, &["team"]).unwrap();
         metrics.for_target("a", &["x"]);
+        metrics.for_notifier("chat");
         let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
         for line in [
+            r#"streamgauge_notifications_total{notifier="chat",result="rejected"} 0"#,
+            r#"streamgauge_notification_queue_length{notifier="chat"} 0"#,
             r#"streamgauge_poll_errors_total{reason="role",target="a",team="x"} 0"#,
             r#"streamgauge_polls_total{result="partial",target="a",team="x"} 0"#,
             r#"streamgauge_redis_commands_total{command="xrange",target="a",team="x"} 0"#,

@@ -5,6 +5,7 @@
 //! | [`servers`] | the server programs that are there, and one test body run against each |
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
+//! | [`alertmanager`] | one running Alertmanager |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
@@ -24,6 +25,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+pub mod alertmanager;
 pub mod config;
 pub mod http;
 pub mod impostor;

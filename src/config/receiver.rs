@@ -1,0 +1,198 @@
+//! What the receivers of alerts have in common: URLs, credentials, headers, TLS. No message holds a secret, or
+//! any part of a URL.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+use crate::config::credentials;
+use crate::config::notifiers::{Authorization, ClientCertificate, Http, Tls, UrlSource, Verification};
+use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
+use crate::config::tree::{Cursor, Section};
+use crate::secret::{Secret, quotable};
+use crate::server_url::CREDENTIALS_TWICE;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Headers that each request has anyhow.
+const RESERVED_HEADERS: [&str; 7] =
+    ["connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
+
+/// `web.external_url`; empty is none.
+pub(super) fn external_url(key: &Cursor<'_>) -> Option<String> {
+    let text = key.text()?.value;
+    if text.is_empty() {
+        return None;
+    }
+    let url = ReceiverUrl::parse_base(&text).map_err(|error| key.fault(error)).ok()?;
+    if url.credentials.is_some() {
+        key.fault("has credentials, which everybody would see; expected none");
+    }
+    Some(text.trim().trim_end_matches('/').to_owned())
+}
+
+/// A URL that is in the configuration itself.
+pub(super) fn url(
+    key: &Cursor<'_>,
+    parse: fn(&str) -> Result<ReceiverUrl, ReceiverUrlError>,
+) -> Option<ReceiverUrl> {
+    parse(&key.text()?.value).map_err(|error| key.fault(error)).ok()
+}
+
+/// A URL, or the file that holds it. The file is read once here, so that what is wrong with it is found out now.
+pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &Path) -> Option<UrlSource> {
+    match (url_key.is_given(), file_key.is_given()) {
+        (false, false) => {
+            url_key.fault(format_args!("missing; expected a URL here or in {}", file_key.label()));
+            None
+        }
+        (true, is_given_twice) => {
+            if is_given_twice {
+                file_key.fault(format_args!("{} is there too; expected one of them", url_key.label()));
+            }
+            url(url_key, ReceiverUrl::parse).map(UrlSource::Url)
+        }
+        (false, true) => {
+            let file = credentials::password_file(file_key, folder)?;
+            if let Ok(text) = file.read()
+                && let Err(error) = ReceiverUrl::parse(text.expose())
+            {
+                file_key.fault(format_args!("in the file: {error}"));
+            }
+            Some(UrlSource::File(file))
+        }
+    }
+}
+
+/// `basic_auth` or `bearer_token_file`. `url_key` is the place of a URL that holds credentials.
+pub(super) fn authorization(
+    section: &Section<'_>,
+    url_key: Option<&Cursor<'_>>,
+    folder: &Path,
+) -> Option<Authorization> {
+    let basic_key = section.key("basic_auth");
+    let bearer_key = section.key("bearer_token_file");
+    for key in [&basic_key, &bearer_key] {
+        if let Some(url_key) = url_key.filter(|_| key.is_given()) {
+            key.fault(format_args!("{} {CREDENTIALS_TWICE}", url_key.label()));
+        }
+    }
+    if basic_key.is_given() && bearer_key.is_given() {
+        bearer_key.fault(format_args!("{} is there too; expected one of them", basic_key.label()));
+    }
+    let basic =
+        if basic_key.is_given() { basic_key.section(|section| basic_auth(section, folder)) } else { None };
+    basic.or_else(|| Some(Authorization::Bearer(credentials::password_file(&bearer_key, folder)?)))
+}
+
+fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
+    let username_key = section.key("username");
+    let password_key = section.key("password");
+    let file_key = section.key("password_file");
+    if !username_key.is_given() {
+        username_key.fault("missing; expected a user");
+    }
+    let username = username_key.text().map(|text| text.value);
+    if username.as_ref().is_some_and(|name| name.contains(':')) {
+        username_key.fault("a colon, which separates user and password; expected none");
+    }
+    match (password_key.is_given(), file_key.is_given()) {
+        (true, true) => {
+            file_key.fault(format_args!("{} is there too; expected one of them", password_key.label()));
+        }
+        (false, false) => {
+            password_key.fault(format_args!("missing; expected a password here or in {}", file_key.label()));
+        }
+        _ => {}
+    }
+    let password =
+        credentials::password(&password_key).or_else(|| credentials::password_file(&file_key, folder));
+    let (username, password) = username.zip(password)?;
+    Some(Authorization::Basic { username, password })
+}
+
+/// Headers to be added to each request.
+pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    for (name, value_key) in key.entries() {
+        let lower = name.to_ascii_lowercase();
+        if name.is_empty() || !name.bytes().all(is_of_a_header_name) {
+            value_key.fault("not the name of a header; expected letters, digits and -");
+        } else if RESERVED_HEADERS.contains(&lower.as_str()) {
+            value_key.fault("a header that each request has anyhow; expected another");
+        } else if lower == "authorization" && authorization.is_some() {
+            value_key.fault("there is basic_auth or bearer_token_file too; expected one of them");
+        }
+        let Some(value) = value_key.text() else { continue };
+        if !value.value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 127)) {
+            value_key.fault("a control character, such as the end of a line; expected one line of text");
+        }
+        if headers.insert(lower, Secret::new(value.value)).is_some() {
+            value_key.fault("there already, in other letters; expected it once");
+        }
+    }
+    headers
+}
+
+fn is_of_a_header_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `tls` and `timeout`.
+pub(super) fn http(section: &Section<'_>, authorization: Option<Authorization>, folder: &Path) -> Http {
+    Http {
+        authorization,
+        tls: section.key("tls").section(|section| tls(section, folder)),
+        timeout: section.key("timeout").duration(SHORTEST_TIMEOUT).unwrap_or(TIMEOUT),
+    }
+}
+
+fn tls(section: &Section<'_>, folder: &Path) -> Tls {
+    let ca_key = section.key("ca_file");
+    let cert_key = section.key("cert_file");
+    let key_key = section.key("key_file");
+    for (key, other) in [(&cert_key, &key_key), (&key_key, &cert_key)] {
+        if !key.is_given() && other.is_given() {
+            key.fault(format_args!("missing; expected it together with {}", other.label()));
+        }
+    }
+    let certificate = pem_file(&cert_key, folder, CERTIFICATE).zip(pem_file(&key_key, folder, PRIVATE_KEY));
+    let server_name_key = section.key("server_name");
+    let server_name = server_name_key.text().map(|text| text.value);
+    if server_name.as_ref().is_some_and(|name| ServerName::try_from(name.as_str()).is_err()) {
+        server_name_key.fault("not the name of a host; expected one");
+    }
+    let is_skipped = section.key("insecure_skip_verify").boolean().unwrap_or(false);
+    Tls {
+        ca_file: pem_file(&ca_key, folder, CERTIFICATE),
+        certificate: certificate.map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
+        server_name,
+        verification: if is_skipped { Verification::Skipped } else { Verification::Full },
+    }
+}
+
+/// What a PEM file must hold, as messages call it, and how to see that it does.
+type Content = (&'static str, fn(&[u8]) -> bool);
+
+const CERTIFICATE: Content =
+    ("a certificate", |pem| CertificateDer::pem_slice_iter(pem).next().is_some_and(|found| found.is_ok()));
+const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
+
+/// The file is read once here, so that one that is of no use is found out now.
+fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
+    let path = folder.join(key.text()?.value);
+    match fs::read(&path) {
+        Ok(pem) if holds(&pem) => {}
+        Ok(_) => key.fault(format_args!("no {} in the file; expected PEM", what.trim_start_matches("a "))),
+        Err(error) => {
+            let name = path.display().to_string();
+            key.fault(format_args!("cannot read {}: {error}; expected a readable file", quotable(&name)));
+        }
+    }
+    Some(path)
+}

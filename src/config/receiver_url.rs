@@ -1,0 +1,266 @@
+//! URLs of receivers: `http[s]://[user:password@]host[:port][/path][?query]`. Pure: nothing is resolved or
+//! connected here. The path of a webhook is often its password: messages quote no part of a URL.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+use url::{Host, ParseError, Url};
+
+use crate::secret::Secret;
+use crate::server_url::Address;
+
+/// What a URL may look like, as messages say it.
+const FORM: &str = "http[s]://[user:password@]host[:port][/path]";
+
+/// Where a receiver takes its notifications. `Display` and `Debug` show scheme, host and port, and nothing else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReceiverUrl {
+    /// Whether the connection is secured by TLS: `https`.
+    pub scheme: Scheme,
+    /// Host and port; 80 or 443 where the URL names no port.
+    pub address: Address,
+    /// Path and query as they go over the wire; begins with `/`.
+    pub path: Secret,
+    /// User and password, not encoded; `None` where the URL holds none.
+    pub credentials: Option<(String, Secret)>,
+}
+
+/// How a receiver is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// What is wrong with the URL of a receiver, and what was expected.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ReceiverUrlError {
+    /// The sign that a user or password was not percent-encoded.
+    #[error(
+        r##"an "@" behind the host; expected "/", "?" and "#" in a user or password as %2F, %3F and %23, and "@" in a path as %40"##
+    )]
+    Unencoded,
+    /// It does not read as a URL.
+    #[error("not a URL; expected {FORM}")]
+    Unreadable,
+    /// Another scheme.
+    #[error("not an http:// or https:// URL; expected {FORM}")]
+    Scheme,
+    /// Nothing to connect to.
+    #[error("no host; expected {FORM}")]
+    NoHost,
+    /// Characters that no name of a host has: a part of a password, most likely.
+    #[error("the host is not a name or an address; expected {FORM}")]
+    Host,
+    /// Something else in place of the port, or a number too large for one.
+    #[error("the port is no number from 1 to 65535")]
+    Port,
+    /// What follows a `#`.
+    #[error("a fragment (#), which no server is sent; expected {FORM}")]
+    Fragment,
+    /// What follows a `?` where a path is to be added.
+    #[error("a query (?); expected the address of the server alone, with a path where it has one")]
+    Query,
+    /// A user without a password, or a password without a user.
+    #[error("a user without a password, or the reverse; expected both or none")]
+    HalfOfCredentials,
+    /// Percent-encoded bytes that are not text.
+    #[error("a user or password that is not UTF-8 once decoded")]
+    NotUtf8,
+}
+
+impl ReceiverUrl {
+    /// Reads a URL that is used as it is.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what was expected.
+    pub fn parse(text: &str) -> Result<Self, ReceiverUrlError> {
+        let text = text.trim();
+        if has_at_sign_behind_the_authority(text) {
+            return Err(ReceiverUrlError::Unencoded);
+        }
+        let url = Url::parse(text).map_err(|error| match error {
+            ParseError::InvalidPort => ReceiverUrlError::Port,
+            ParseError::EmptyHost => ReceiverUrlError::NoHost,
+            _ => ReceiverUrlError::Unreadable,
+        })?;
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(ReceiverUrlError::Scheme),
+        };
+        if url.fragment().is_some() {
+            return Err(ReceiverUrlError::Fragment);
+        }
+        let path = match url.query() {
+            None => url.path().to_owned(),
+            Some(query) => format!("{}?{query}", url.path()),
+        };
+        Ok(Self { scheme, address: address(&url)?, path: Secret::new(path), credentials: credentials(&url)? })
+    }
+
+    /// Reads a URL that paths are added to.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what was expected.
+    pub fn parse_base(text: &str) -> Result<Self, ReceiverUrlError> {
+        let url = Self::parse(text)?;
+        if url.path.expose().contains('?') { Err(ReceiverUrlError::Query) } else { Ok(url) }
+    }
+
+    /// The URL of what lies at `path`, which begins with `/`, below this one.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        let path = format!("{}{path}", self.path.expose().trim_end_matches('/'));
+        Self { path: Secret::new(path), ..self.clone() }
+    }
+
+    /// Host and port as the header `Host` has them: without the port where the scheme tells it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let shown = self.address.to_string();
+        let default = format!(":{}", self.scheme.default_port());
+        shown.strip_suffix(&default).map_or(shown.clone(), str::to_owned)
+    }
+}
+
+impl Scheme {
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// `https://host:port`.
+impl fmt::Display for ReceiverUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}
+
+impl fmt::Debug for ReceiverUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}/[redacted]")
+    }
+}
+
+fn address(url: &Url) -> Result<Address, ReceiverUrlError> {
+    let host = match url.host() {
+        Some(Host::Domain("")) | None => return Err(ReceiverUrlError::NoHost),
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+    };
+    // Hosts are shown in logs, so what cannot be one is not taken for one.
+    if !host.chars().all(|char| char.is_ascii_alphanumeric() || "-._:".contains(char)) {
+        return Err(ReceiverUrlError::Host);
+    }
+    match url.port_or_known_default() {
+        Some(0) | None => Err(ReceiverUrlError::Port),
+        Some(port) => Ok(Address { host, port }),
+    }
+}
+
+fn credentials(url: &Url) -> Result<Option<(String, Secret)>, ReceiverUrlError> {
+    let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| ReceiverUrlError::NotUtf8);
+    match (url.username(), url.password().unwrap_or_default()) {
+        ("", "") => Ok(None),
+        ("", _) | (_, "") => Err(ReceiverUrlError::HalfOfCredentials),
+        (user, password) => Ok(Some((decode(user)?.into_owned(), Secret::new(decode(password)?)))),
+    }
+}
+
+/// The sign that a password was not encoded: what follows its first `/` was taken for a path.
+fn has_at_sign_behind_the_authority(text: &str) -> bool {
+    let Some((_, behind_scheme)) = text.split_once("://") else { return false };
+    behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_urls() {
+        for (text, shown, authority, path) in [
+            ("http://am", "http://am:80", "am", "/"),
+            ("http://am:9093", "http://am:9093", "am:9093", "/"),
+            ("https://am:443/", "https://am:443", "am", "/"),
+            ("https://am/prefix/", "https://am:443", "am", "/prefix/"),
+            ("http://[::1]:9093/a%20b", "http://[::1]:9093", "[::1]:9093", "/a%20b"),
+            ("http://[::1]", "http://[::1]:80", "[::1]", "/"),
+            (
+                " https://hooks.example.com/T0/B0?x=1\n",
+                "https://hooks.example.com:443",
+                "hooks.example.com",
+                "/T0/B0?x=1",
+            ),
+            ("http://am:8080", "http://am:8080", "am:8080", "/"),
+        ] {
+            let url = ReceiverUrl::parse(text).unwrap();
+            assert_eq!(
+                (url.to_string().as_str(), url.authority().as_str(), url.path.expose()),
+                (shown, authority, path)
+            );
+            assert_eq!(url.credentials, None);
+        }
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_not_shown() {
+        let url = ReceiverUrl::parse("https://mo%3An:hunter%2F2@am/hunter2").unwrap();
+        assert_eq!(url.credentials, Some(("mo:n".to_owned(), Secret::new("hunter/2"))));
+        assert_eq!(format!("{url} {url:?}"), "https://am:443 https://am:443/[redacted]");
+    }
+
+    #[test]
+    fn paths_are_added_behind_a_prefix() {
+        for (base, path) in [
+            ("http://am", "/api/v2/alerts"),
+            ("http://am/", "/api/v2/alerts"),
+            ("http://am/prefix", "/prefix/api/v2/alerts"),
+            ("http://am/prefix/", "/prefix/api/v2/alerts"),
+        ] {
+            assert_eq!(ReceiverUrl::parse_base(base).unwrap().below("/api/v2/alerts").path.expose(), path);
+        }
+        assert_eq!(ReceiverUrl::parse_base("http://am/?x=1"), Err(ReceiverUrlError::Query));
+    }
+
+    #[test]
+    fn bad_urls_are_explained_without_quoting_them() {
+        for (text, error) in [
+            ("", ReceiverUrlError::Unreadable),
+            ("hunter2", ReceiverUrlError::Unreadable),
+            ("hunter2@am:9093", ReceiverUrlError::Unreadable),
+            ("am:9093", ReceiverUrlError::Scheme),
+            ("ftp://hunter2", ReceiverUrlError::Scheme),
+            ("http://", ReceiverUrlError::NoHost),
+            ("http://user:hunter2@", ReceiverUrlError::NoHost),
+            ("http://am:hunter2", ReceiverUrlError::Port),
+            ("http://am:0", ReceiverUrlError::Port),
+            ("http://am:65536", ReceiverUrlError::Port),
+            ("http://am/#hunter2", ReceiverUrlError::Fragment),
+            ("http://user:hunter2/x@am", ReceiverUrlError::Unencoded),
+            ("http://am/hunter2@x", ReceiverUrlError::Unencoded),
+            ("http://hunter2@am", ReceiverUrlError::HalfOfCredentials),
+            ("http://:hunter2@am", ReceiverUrlError::HalfOfCredentials),
+            ("http://u:%ffhunter2@am", ReceiverUrlError::NotUtf8),
+            ("http://hunter2$am", ReceiverUrlError::Host),
+        ] {
+            let found = ReceiverUrl::parse(text).unwrap_err();
+            assert_eq!(found, error, "{text}");
+            assert!(!format!("{found} {found:?}").contains("hunter2"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Alerts that wait, in the order in which they came: of each only the newest state. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::alert::notification::Alert;
+
+/// What makes two alerts the same: their labels.
+#[derive(Clone, Debug)]
+pub(super) struct Identity(pub(super) Arc<Alert>);
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.labels == other.0.labels
+    }
+}
+
+impl Eq for Identity {}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.labels.cmp(&other.0.labels)
+    }
+}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.labels.hash(state);
+    }
+}
+
+/// Whether a receiver that knows one of these states of an alert need not be told of the other. That an alert
+/// which fires holds longer, or has another value, is told by the next repetition.
+pub(super) fn is_same_news(one: &Alert, other: &Alert) -> bool {
+    (one.status, one.starts_at) == (other.status, other.starts_at)
+}
+
+/// Waiting alerts. A newer state takes the place of an older one: a receiver keeps one state of an alert, so it
+/// loses nothing that it would have kept, and what waits is bounded by the number of alerts.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    waiting: BTreeMap<u64, Arc<Alert>>,
+    places: HashMap<Identity, u64>,
+}
+
+impl Backlog {
+    /// Puts an alert at `place`, which must be beyond all others, or its newer state where it waits already.
+    pub(super) fn put(&mut self, place: u64, alert: &Arc<Alert>) {
+        let place = *self.places.entry(Identity(Arc::clone(alert))).or_insert(place);
+        self.waiting.insert(place, Arc::clone(alert));
+    }
+
+    /// Whether a state of this alert waits.
+    pub(super) fn holds(&self, identity: &Identity) -> bool {
+        self.places.contains_key(identity)
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The place of the one that has waited longest.
+    pub(super) fn oldest_place(&self) -> Option<u64> {
+        self.waiting.first_key_value().map(|(place, _)| *place)
+    }
+
+    /// Drops the one that has waited longest.
+    pub(super) fn drop_oldest(&mut self) {
+        if let Some((_, alert)) = self.waiting.pop_first() {
+            self.places.remove(&Identity(alert));
+        }
+    }
+
+    /// At most so many, the oldest first. They go on waiting.
+    pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Alert>> {
+        self.waiting.values().take(most).map(Arc::clone).collect()
+    }
+
+    /// Takes out an alert, unless by now another state of it waits that is news.
+    pub(super) fn settle(&mut self, told: &Arc<Alert>) {
+        let identity = Identity(Arc::clone(told));
+        let Some(place) = self.places.get(&identity) else { return };
+        if self.waiting.get(place).is_some_and(|waiting| is_same_news(waiting, told)) {
+            self.waiting.remove(place);
+            self.places.remove(&identity);
+        }
+    }
+}

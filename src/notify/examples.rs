@@ -1,0 +1,63 @@
+//! Alerts for the tests of this room.
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::notification::{Alert, Notification, Occasion, Status};
+
+/// When all alerts here begin to fire: 2026-11-22T20:00:00Z.
+pub(super) const START: Duration = Duration::from_secs(1_795_377_600);
+
+/// So many seconds after that.
+pub(super) fn at(seconds: u64) -> Duration {
+    START + Duration::from_secs(seconds)
+}
+
+/// An alert of a group of the stream `orders` on the target `cache`, which began to fire at the start.
+pub(super) fn firing(name: &str, group: &str) -> Alert {
+    let labels =
+        [("alertname", name), ("db", "db0"), ("group", group), ("stream", "orders"), ("target", "cache")];
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Alert {
+        labels: labels.into_iter().map(owned).collect(),
+        annotations: BTreeMap::from([owned(("summary", &format!("{group} is behind")))]),
+        value: 12.0,
+        starts_at: START,
+        ends_at: at(240),
+        status: Status::Firing,
+        notifiers: Arc::new([]),
+    }
+}
+
+/// The same, resolved after so many seconds.
+pub(super) fn resolved(name: &str, group: &str, after: u64) -> Alert {
+    Alert { ends_at: at(after), status: Status::Resolved, ..firing(name, group) }
+}
+
+/// The same on another target.
+pub(super) fn on(target: &str, mut alert: Alert) -> Alert {
+    alert.labels.insert("target".to_owned(), target.to_owned());
+    alert
+}
+
+/// Tells of a change.
+pub(super) fn changed(alert: Alert) -> Notification {
+    Notification { alert: Arc::new(alert), occasion: Occasion::Changed }
+}
+
+/// Tells again of what did not change.
+pub(super) fn repeated(alert: Alert) -> Notification {
+    Notification { alert: Arc::new(alert), occasion: Occasion::Repeated }
+}
+
+/// The label `group` of each, with a `-` before what resolved.
+pub(super) fn names<'a>(alerts: impl IntoIterator<Item = &'a Arc<Alert>>) -> Vec<String> {
+    let name = |alert: &Arc<Alert>| match alert.status {
+        Status::Firing => alert.labels["group"].clone(),
+        Status::Resolved => format!("-{}", alert.labels["group"]),
+    };
+    alerts.into_iter().map(name).collect()
+}

@@ -1,0 +1,234 @@
+//! Tells receivers of alerts: Alertmanager, webhooks, Slack. The only room that does; it knows nothing of Redis and
+//! decides nothing about alerts.
+//!
+//! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
+//! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
+//! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
+//! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::alert::notification::Notification;
+use crate::config::notifiers::{self, Http, Messages, Receiver, Verification};
+use crate::notify::alertmanager::Alertmanager;
+use crate::notify::client::Client;
+use crate::notify::fan::Fan;
+use crate::notify::group::Groups;
+use crate::notify::messages::{Messenger, Terms};
+use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
+use crate::notify::send::{Lane, Outlet};
+use crate::self_metrics::{NotifierMetrics, SelfMetrics};
+use crate::shutdown::Shutdown;
+
+mod alertmanager;
+mod backlog;
+mod client;
+mod error;
+#[cfg(test)]
+mod examples;
+mod fan;
+mod group;
+mod json;
+mod messages;
+mod queue;
+mod send;
+mod slack;
+mod tls;
+mod webhook;
+
+/// Time that is left at the end of the program to send what waits.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// All receivers, and the tasks that tell them.
+#[derive(Debug)]
+pub struct Notifiers {
+    handle: Handle,
+    tasks: JoinSet<()>,
+}
+
+/// Where notifications are handed in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    notifiers: Arc<[Notifier]>,
+}
+
+#[derive(Debug)]
+struct Notifier {
+    name: Arc<str>,
+    inboxes: Vec<Inbox>,
+}
+
+/// What one task is given.
+#[derive(Debug)]
+enum Inbox {
+    Alerts(Arc<Mailbox<Queue>>),
+    Messages(Arc<Mailbox<Groups>>),
+}
+
+impl Notifiers {
+    /// Starts a task for each receiver. `external_url` is what links point to. Once `shutdown` fires, failures are
+    /// not waited out any more.
+    #[must_use]
+    pub fn start(
+        config: &[notifiers::Notifier],
+        external_url: Option<&str>,
+        metrics: &SelfMetrics,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let external_url: Option<Arc<str>> = external_url.map(Into::into);
+        let start = |notifier: &notifiers::Notifier| {
+            let start = Start {
+                name: notifier.name.as_str().into(),
+                external_url: external_url.clone(),
+                metrics: metrics.for_notifier(&notifier.name),
+                shutdown,
+                tasks: &mut tasks,
+            };
+            start.notifier(&notifier.receiver)
+        };
+        let notifiers = config.iter().map(start).collect();
+        Self { handle: Handle { notifiers }, tasks }
+    }
+
+    /// Where notifications are handed in.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Sends what waits, as far as that is possible within ten seconds, and ends. Nothing may be handed in any
+    /// more.
+    pub async fn drain(mut self) {
+        for notifier in self.handle.notifiers.iter() {
+            notifier.inboxes.iter().for_each(Inbox::close);
+        }
+        let all_ended = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Err(error) = ended {
+                    error!(%error, "task of a notifier ended by a panic");
+                }
+            }
+        };
+        if timeout(GRACE, all_ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+impl Handle {
+    /// Hands in what receivers are to be told. Never waits.
+    pub fn send(&self, notifications: &[Notification]) {
+        for notifier in self.notifiers.iter() {
+            let is_told = |notification: &&Notification| {
+                let named = &notification.alert.notifiers;
+                named.is_empty() || named.iter().any(|name| **name == *notifier.name)
+            };
+            for inbox in &notifier.inboxes {
+                inbox.put(notifications.iter().filter(is_told));
+            }
+        }
+    }
+}
+
+impl Inbox {
+    fn put<'n>(&self, notifications: impl Iterator<Item = &'n Notification>) {
+        match self {
+            Self::Alerts(mailbox) => mailbox.put(notifications),
+            Self::Messages(mailbox) => mailbox.put(notifications),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Alerts(mailbox) => mailbox.close(),
+            Self::Messages(mailbox) => mailbox.close(),
+        }
+    }
+}
+
+/// What it takes to start the tasks of one notifier.
+struct Start<'a> {
+    name: Arc<str>,
+    external_url: Option<Arc<str>>,
+    metrics: NotifierMetrics,
+    shutdown: &'a Shutdown,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Start<'_> {
+    fn notifier(mut self, receiver: &Receiver) -> Notifier {
+        let inboxes = match receiver {
+            Receiver::Alertmanager(settings) => self.alertmanagers(settings),
+            Receiver::Webhook(settings) => {
+                let messenger = Messenger {
+                    client: self.client(&settings.http),
+                    url: settings.url.clone(),
+                    headers: settings.headers.clone(),
+                    terms: self.terms(settings.messages),
+                    body: webhook::body,
+                };
+                vec![self.messages(messenger, settings.messages)]
+            }
+            Receiver::Slack(settings) => {
+                let messenger = Messenger {
+                    client: self.client(&settings.http),
+                    url: settings.url.clone(),
+                    headers: std::collections::BTreeMap::new(),
+                    terms: self.terms(settings.messages),
+                    body: slack::body,
+                };
+                vec![self.messages(messenger, settings.messages)]
+            }
+        };
+        Notifier { name: self.name, inboxes }
+    }
+
+    /// One for each URL.
+    fn alertmanagers(&mut self, settings: &notifiers::Alertmanager) -> Vec<Inbox> {
+        let client = self.client(&settings.http);
+        let mut inboxes = Vec::new();
+        for url in &settings.urls {
+            let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
+            let outlet = Alertmanager::new(name, client.clone(), url, external_url);
+            let queue = Queue::new(CAPACITY_ALERTS);
+            let mailbox = if settings.resolve_all {
+                let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
+                self.lane(queue, Fan::new(name, outlet, metrics, self.shutdown.clone()))
+            } else {
+                self.lane(queue, outlet)
+            };
+            inboxes.push(Inbox::Alerts(mailbox));
+        }
+        inboxes
+    }
+
+    fn messages(&mut self, messenger: Messenger, messages: Messages) -> Inbox {
+        Inbox::Messages(self.lane(Groups::new(messages.repeat_interval, CAPACITY_ALERTS), messenger))
+    }
+
+    fn lane<S: Store, O: Outlet<Parcel = S::Parcel>>(&mut self, store: S, outlet: O) -> Arc<Mailbox<S>> {
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone()));
+        let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
+        let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, self.shutdown.clone());
+        self.tasks.spawn(lane.run());
+        mailbox
+    }
+
+    fn client(&self, http: &Http) -> Client {
+        if http.tls.verification == Verification::Skipped {
+            warn!(notifier = %self.name, "insecure_skip_verify: anybody may be the receiver, and read and change what is sent");
+        }
+        Client::new(http.clone())
+    }
+
+    fn terms(&self, messages: Messages) -> Terms {
+        let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
+        Terms { name, max_alerts: messages.max_alerts, external_url }
+    }
+}

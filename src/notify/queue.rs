@@ -1,0 +1,346 @@
+//! What waits for a receiver that is told of single alerts, and the mailbox that any such store lies in: bounded,
+//! the oldest is dropped first. Putting something in never waits for the receiver.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::alert::notification::{Alert, Notification};
+use crate::notify::backlog::{Backlog, Identity};
+use crate::self_metrics::NotifierMetrics;
+use crate::self_metrics::labels::NotificationResult;
+use crate::shutdown::{Shutdown, Trigger};
+
+/// Alerts that wait for one receiver at most. More than this fire only where thousands of groups are in trouble
+/// at once; each takes a pointer here, as its text is shared by all queues.
+pub(super) const CAPACITY_ALERTS: usize = 50_000;
+
+/// Alerts in one request. With long annotations still below 1 MB, which proxies commonly take.
+const BATCH_ALERTS: usize = 500;
+
+/// What waits for one receiver.
+pub(super) trait Store: Send + 'static {
+    /// What is sent at once.
+    type Parcel: Send + Sync;
+
+    /// Takes in what the receiver is to be told; returns how many alerts were dropped for it.
+    fn put(&mut self, notification: &Notification) -> usize;
+
+    /// What is to be sent at `now`, the time since the Unix epoch. It stays here until it is settled.
+    fn next(&mut self, now: Duration, pace: Pace) -> Next<Self::Parcel>;
+
+    /// Forgets what was sent, except for what became news meanwhile.
+    fn settle(&mut self, parcel: &Self::Parcel, now: Duration);
+
+    /// Notes that this could not be sent: it is tried again, and something else may come before it.
+    fn postpone(&mut self, parcel: &Self::Parcel, now: Duration);
+
+    /// Alerts that wait to be sent.
+    fn waiting(&self) -> usize;
+
+    /// Alerts in a parcel.
+    fn alerts_in(parcel: &Self::Parcel) -> usize;
+}
+
+/// Whether there is time to gather news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// There is.
+    Steady,
+    /// The program ends: what waits goes out now, and nothing else does.
+    Last,
+}
+
+/// What a store has to send.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next<P> {
+    /// This.
+    Parcel(P),
+    /// Nothing before this time has passed, unless something is put in.
+    In(Duration),
+    /// Nothing, until something is put in.
+    Nothing,
+}
+
+/// Single alerts, for Alertmanager.
+#[derive(Debug)]
+pub(super) struct Queue {
+    capacity: usize,
+    backlog: Backlog,
+    next_place: u64,
+}
+
+impl Queue {
+    /// An empty queue for at most so many alerts.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, backlog: Backlog::default(), next_place: 0 }
+    }
+
+    fn put_alert(&mut self, alert: &Arc<Alert>) -> usize {
+        self.backlog.put(self.next_place, alert);
+        self.next_place += 1;
+        let dropped = self.backlog.len().saturating_sub(self.capacity);
+        (0..dropped).for_each(|_| self.backlog.drop_oldest());
+        dropped
+    }
+}
+
+impl Store for Queue {
+    type Parcel = Vec<Arc<Alert>>;
+
+    fn put(&mut self, notification: &Notification) -> usize {
+        self.put_alert(&notification.alert)
+    }
+
+    fn next(&mut self, _: Duration, _: Pace) -> Next<Self::Parcel> {
+        match self.backlog.oldest(BATCH_ALERTS) {
+            batch if batch.is_empty() => Next::Nothing,
+            batch => Next::Parcel(batch),
+        }
+    }
+
+    fn settle(&mut self, parcel: &Self::Parcel, _: Duration) {
+        parcel.iter().for_each(|alert| self.backlog.settle(alert));
+    }
+
+    fn postpone(&mut self, _: &Self::Parcel, _: Duration) {}
+
+    fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
+    fn alerts_in(parcel: &Self::Parcel) -> usize {
+        parcel.len()
+    }
+}
+
+/// A store that is filled on one side and emptied on the other.
+#[derive(Debug)]
+pub(super) struct Mailbox<S> {
+    name: Arc<str>,
+    metrics: NotifierMetrics,
+    state: Mutex<State<S>>,
+    changed: Notify,
+    closer: Trigger,
+    closed: Shutdown,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    store: S,
+    /// What the gauge was last told of this store.
+    shown: usize,
+    /// Whether alerts were dropped since something was settled; logged when it changes.
+    is_dropping: bool,
+}
+
+impl<S: Store> Mailbox<S> {
+    /// For the notifier of this name.
+    pub(super) fn new(name: Arc<str>, store: S, metrics: NotifierMetrics) -> Self {
+        let state = Mutex::new(State { store, shown: 0, is_dropping: false });
+        let (closer, closed) = Shutdown::new();
+        Self { name, metrics, state, changed: Notify::new(), closer, closed }
+    }
+
+    /// Takes in what the receiver is to be told, all of it before any of it is sent.
+    pub(super) fn put<'n>(&self, notifications: impl IntoIterator<Item = &'n Notification>) {
+        self.change(|store| notifications.into_iter().map(|notification| store.put(notification)).sum());
+    }
+
+    /// Fills the store; `fill` returns how many alerts were dropped for it.
+    fn change(&self, fill: impl FnOnce(&mut S) -> usize) {
+        let mut state = self.lock();
+        let dropped = fill(&mut state.store);
+        self.count_dropped(&mut state, dropped);
+        self.show(&mut state);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// What is to be sent at `now`, the time since the Unix epoch.
+    pub(super) fn next(&self, now: Duration, pace: Pace) -> Next<S::Parcel> {
+        self.lock().store.next(now, pace)
+    }
+
+    /// Forgets what was sent.
+    pub(super) fn settle(&self, parcel: &S::Parcel, now: Duration) {
+        let mut state = self.lock();
+        state.store.settle(parcel, now);
+        state.is_dropping = false;
+        self.show(&mut state);
+    }
+
+    /// Notes that this could not be sent.
+    pub(super) fn postpone(&self, parcel: &S::Parcel, now: Duration) {
+        self.lock().store.postpone(parcel, now);
+    }
+
+    /// Resolves when something was put in since it last did.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Lets the other side end once all is sent: nothing is put in any more.
+    pub(super) fn close(&self) {
+        self.closer.fire();
+    }
+
+    /// Fires when nothing is put in any more.
+    pub(super) fn closed(&self) -> &Shutdown {
+        &self.closed
+    }
+
+    /// Counts what waits as dropped, since nobody sends it any more; returns how many alerts that are.
+    pub(super) fn abandon(&self) -> usize {
+        let mut state = self.lock();
+        let left = state.store.waiting();
+        self.metrics.count(NotificationResult::Dropped, left);
+        self.metrics.add_to_queue_length(-signed(state.shown));
+        state.shown = 0;
+        left
+    }
+
+    fn count_dropped(&self, state: &mut State<S>, dropped: usize) {
+        if dropped == 0 {
+            return;
+        }
+        self.metrics.count(NotificationResult::Dropped, dropped);
+        if !std::mem::replace(&mut state.is_dropping, true) {
+            warn!(notifier = %self.name, waiting = state.store.waiting(), "queue is full; the oldest alerts are dropped");
+        }
+    }
+
+    fn show(&self, state: &mut State<S>) {
+        let waiting = state.store.waiting();
+        let shown = std::mem::replace(&mut state.shown, waiting);
+        self.metrics.add_to_queue_length(signed(waiting) - signed(shown));
+    }
+
+    /// What a panic in the middle of a change left is as good as what was there before.
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox<Queue> {
+    /// Takes in alerts that come from another queue.
+    pub(super) fn pass(&self, alerts: &[Arc<Alert>]) {
+        self.change(|queue| alerts.iter().map(|alert| queue.put_alert(alert)).sum());
+    }
+
+    /// The same, of alerts that may be older than what is here.
+    pub(super) fn pass_unless_held(&self, alerts: &[Arc<Alert>]) {
+        self.change(|queue| {
+            let is_held = |alert: &Arc<Alert>| queue.backlog.holds(&Identity(Arc::clone(alert)));
+            let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
+            others.into_iter().map(|alert| queue.put_alert(alert)).sum()
+        });
+    }
+
+    /// Takes everything out.
+    pub(super) fn take_all(&self) -> Vec<Arc<Alert>> {
+        let mut state = self.lock();
+        let backlog = std::mem::take(&mut state.store.backlog);
+        self.show(&mut state);
+        backlog.oldest(usize::MAX)
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::examples::{START, changed, firing, names, repeated, resolved};
+    use crate::self_metrics::SelfMetrics;
+
+    fn queue(capacity: usize) -> (Mailbox<Queue>, SelfMetrics) {
+        let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
+        (Mailbox::new("am".into(), Queue::new(capacity), metrics.for_notifier("am")), metrics)
+    }
+
+    fn batch(mailbox: &Mailbox<Queue>) -> Vec<Arc<Alert>> {
+        match mailbox.next(START, Pace::Steady) {
+            Next::Parcel(batch) => batch,
+            Next::In(_) | Next::Nothing => Vec::new(),
+        }
+    }
+
+    fn shows(metrics: &SelfMetrics, line: &str) -> bool {
+        let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
+        text.lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn what_came_first_goes_first_and_stays_until_it_is_settled() {
+        let (mailbox, metrics) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        mailbox.put(&[changed(firing("B", "x"))]);
+        assert_eq!(names(&batch(&mailbox)), ["x", "y", "x"]);
+        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 3"#));
+        mailbox.settle(&batch(&mailbox), START);
+        assert_eq!(batch(&mailbox), []);
+        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+    }
+
+    #[test]
+    fn a_newer_state_takes_the_place_of_an_older_one() {
+        let (mailbox, _) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y")), changed(resolved("A", "x", 60))]);
+        assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
+    }
+
+    #[test]
+    fn what_became_news_while_it_was_sent_is_sent_again() {
+        let (mailbox, _) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        let sent = batch(&mailbox);
+        mailbox.put(&[changed(resolved("A", "x", 60)), repeated(firing("A", "y"))]);
+        mailbox.settle(&sent, START);
+        assert_eq!(names(&batch(&mailbox)), ["-x"]);
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_counted() {
+        let (mailbox, metrics) = queue(2);
+        mailbox.put(&["a", "b", "c", "d"].map(|group| changed(firing("A", group))));
+        assert_eq!(names(&batch(&mailbox)), ["c", "d"]);
+        mailbox.put(&[changed(resolved("A", "c", 60))]);
+        assert_eq!(names(&batch(&mailbox)), ["-c", "d"], "no new alert, so there is room");
+        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 2"#));
+        assert_eq!(mailbox.abandon(), 2);
+        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 4"#));
+        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+    }
+
+    #[test]
+    fn batches_are_bounded() {
+        let (mailbox, _) = queue(CAPACITY_ALERTS);
+        let alerts: Vec<_> = (0..1_200).map(|n| changed(firing("A", &n.to_string()))).collect();
+        mailbox.put(&alerts);
+        let mut sizes = Vec::new();
+        while let sent @ [_, ..] = batch(&mailbox).as_slice() {
+            sizes.push(sent.len());
+            mailbox.settle(&sent.to_vec(), START);
+        }
+        assert_eq!(sizes, [500, 500, 200]);
+    }
+
+    #[test]
+    fn what_is_passed_on_does_not_take_the_place_of_what_is_newer() {
+        let (mailbox, _) = queue(10);
+        mailbox.put(&[changed(resolved("A", "x", 60))]);
+        let (other, _) = queue(10);
+        other.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        let orphaned = other.take_all();
+        assert_eq!(batch(&other), []);
+        mailbox.pass_unless_held(&orphaned);
+        assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
+        mailbox.pass(&orphaned);
+        assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
+    }
+}

@@ -1,0 +1,222 @@
+//! Slack's incoming webhook: a line that tells what happened, and below it one line for each alert. The line alone
+//! is what a phone shows in a notification.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::alert::notification::{Alert, Status};
+use crate::notify::group::Message;
+use crate::notify::json::write;
+use crate::notify::messages::Terms;
+
+/// Characters of one line, before they are escaped.
+const LINE_CHARS: usize = 300;
+/// Bytes of all lines: Slack cuts off longer texts, in the middle of a line.
+const TEXT_BYTES: usize = 7_000;
+/// What an alert says of itself: the first that it has.
+const SAYINGS: [&str; 3] = ["summary", "description", "message"];
+/// What tells the alerts of a group apart, where they say nothing.
+const SUBJECT: [&str; 3] = ["stream", "group", "consumer"];
+
+#[derive(Serialize)]
+struct Body {
+    text: String,
+    attachments: [Attachment; 1],
+}
+
+#[derive(Serialize)]
+struct Attachment {
+    color: &'static str,
+    text: String,
+    mrkdwn_in: [&'static str; 1],
+}
+
+/// What changed; or, where nothing did, what still fires.
+pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
+    let shown: Vec<_> =
+        if message.news.is_empty() { message.still_firing.iter() } else { message.news.iter() }.collect();
+    let color = if message.firing() > 0 { "danger" } else { "good" };
+    let attachment = Attachment { color, text: lines(&shown, terms.max_alerts), mrkdwn_in: ["text"] };
+    write(&Body { text: headline(message, terms), attachments: [attachment] })
+}
+
+/// `*2 firing, 1 resolved: OrdersLagHigh* on orders (7 firing in all)`.
+fn headline(message: &Message, terms: &Terms) -> String {
+    let count = |status| message.news.iter().filter(|alert| alert.status == status).count();
+    let (began, ended) = (count(Status::Firing), count(Status::Resolved));
+    let what = match (began, ended) {
+        (0, 0) => format!("{} still firing", message.firing()),
+        (began, 0) => format!("{began} firing"),
+        (0, ended) => format!("{ended} resolved"),
+        (began, ended) => format!("{began} firing, {ended} resolved"),
+    };
+    let name = escape(message.key.alert_name.as_deref().unwrap_or("alert"));
+    let name = match &terms.external_url {
+        Some(url) => format!("<{}|{name}>", escape(url)),
+        None => name,
+    };
+    let mut line = format!("*{what}: {name}*");
+    if let Some(target) = &message.key.target {
+        let _ = write!(line, " on {}", escape(target));
+    }
+    if !message.news.is_empty() && message.firing() > began {
+        let _ = write!(line, " ({} firing in all)", message.firing());
+    }
+    line
+}
+
+fn lines(alerts: &[&Arc<Alert>], max_alerts: usize) -> String {
+    let mut text = String::new();
+    let mut shown = 0;
+    for alert in alerts.iter().take(max_alerts) {
+        let line = line(alert);
+        if text.len() + line.len() > TEXT_BYTES {
+            break;
+        }
+        text.push_str(&line);
+        shown += 1;
+    }
+    if alerts.len() > shown {
+        let _ = write!(text, "and {} more", alerts.len() - shown);
+    }
+    text
+}
+
+fn line(alert: &Alert) -> String {
+    let saying = SAYINGS.iter().find_map(|name| alert.annotations.get(*name).filter(|text| !text.is_empty()));
+    let subject = || {
+        let parts = SUBJECT.iter().filter_map(|name| alert.labels.get(*name));
+        let parts: Vec<_> = parts.map(String::as_str).collect();
+        if parts.is_empty() { "the target".to_owned() } else { parts.join(" / ") }
+    };
+    let text = escape(&one_line(&saying.cloned().unwrap_or_else(subject)));
+    match alert.status {
+        Status::Firing => format!("• {text} (since {})\n", moment(alert.starts_at)),
+        Status::Resolved => {
+            let seconds = alert.ends_at.saturating_sub(alert.starts_at).as_secs();
+            let lasted = humantime::format_duration(Duration::from_secs(seconds));
+            format!("• resolved after {lasted}: {text}\n")
+        }
+    }
+}
+
+/// A time as Slack shows it in the reader's own time zone; behind the bar is what others show.
+fn moment(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let elsewhere = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+    format!("<!date^{seconds}^{{date_short_pretty}} {{time}}|{elsewhere}>")
+}
+
+fn one_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LINE_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// The three characters that Slack wants escaped: without them nothing is a link or calls anybody.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::examples::{firing, resolved};
+    use crate::notify::group::GroupKey;
+
+    fn terms(external_url: Option<&str>) -> Terms {
+        Terms { name: "chat".into(), max_alerts: 3, external_url: external_url.map(Into::into) }
+    }
+
+    fn message(news: Vec<Alert>, still_firing: Vec<Alert>) -> Message {
+        let key = GroupKey { alert_name: Some("LagHigh".to_owned()), target: Some("<cache>".to_owned()) };
+        let shared = |alerts: Vec<Alert>| alerts.into_iter().map(Arc::new).collect();
+        Message { key, news: shared(news), still_firing: shared(still_firing) }
+    }
+
+    fn saying(text: &str) -> Alert {
+        let mut alert = firing("LagHigh", "mail");
+        alert.annotations.insert("summary".to_owned(), text.to_owned());
+        alert
+    }
+
+    /// The body as a reader of JSON sees it.
+    fn written(message: &Message, terms: &Terms) -> String {
+        let value: serde_json::Value = serde_json::from_slice(&body(message, terms)).unwrap();
+        let attachment = &value["attachments"][0];
+        assert_eq!(attachment["mrkdwn_in"], serde_json::json!(["text"]));
+        let [text, color, lines] = [&value["text"], &attachment["color"], &attachment["text"]];
+        [text, color, lines].map(|value| value.as_str().unwrap().trim_end()).join("\n")
+    }
+
+    #[test]
+    fn what_changed_is_told() {
+        let news = vec![firing("LagHigh", "mail"), resolved("LagHigh", "audit", 90)];
+        let message = message(news, vec![firing("LagHigh", "b")]);
+        insta::assert_snapshot!(written(&message, &terms(Some("https://gauge.example.com/?a=1&b=2"))), @r#"
+        *1 firing, 1 resolved: <https://gauge.example.com/?a=1&amp;b=2|LagHigh>* on &lt;cache&gt; (2 firing in all)
+        danger
+        • mail is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        • resolved after 1m 30s: audit is behind
+        "#);
+    }
+
+    #[test]
+    fn what_resolved_is_good() {
+        let message = message(vec![resolved("LagHigh", "audit", 90)], vec![]);
+        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        *1 resolved: LagHigh* on &lt;cache&gt;
+        good
+        • resolved after 1m 30s: audit is behind
+        "#);
+    }
+
+    #[test]
+    fn what_still_fires_is_told_again() {
+        let message =
+            message(vec![], ["a", "b", "c", "d", "e"].map(|group| firing("LagHigh", group)).to_vec());
+        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        *5 still firing: LagHigh* on &lt;cache&gt;
+        danger
+        • a is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        • b is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        • c is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        and 2 more
+        "#);
+    }
+
+    #[test]
+    fn text_is_escaped_on_one_line_and_without_a_summary_the_subject_is_told() {
+        let mut silent = firing("LagHigh", "a&b");
+        silent.annotations.clear();
+        let mut of_the_target = silent.clone();
+        of_the_target.labels.retain(|name, _| name == "alertname" || name == "target");
+        let message = message(vec![saying("<!channel> *1 > 0*\n & <@U1>"), silent, of_the_target], vec![]);
+        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        *3 firing: LagHigh* on &lt;cache&gt;
+        danger
+        • &lt;!channel&gt; *1 &gt; 0* &amp; &lt;@U1&gt; (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        • orders / a&amp;b (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        • the target (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
+        "#);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_lines() {
+        let long = "ä".repeat(2 * LINE_CHARS);
+        let message = message(vec![saying(&long); 100], vec![]);
+        let terms = Terms { max_alerts: 100, ..terms(None) };
+        let text = written(&message, &terms);
+        assert!(text.len() < TEXT_BYTES + 200, "{}", text.len());
+        let (lines, last) = text.rsplit_once('\n').unwrap();
+        let shown = lines.lines().filter(|line| line.starts_with('•') && line.contains('…')).count();
+        assert_eq!(last, format!("and {} more", 100 - shown));
+    }
+}

@@ -1,0 +1,274 @@
+//! The body of Alertmanager's webhook receiver, version 4, so that what takes that takes this.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher as _;
+
+use bytes::Bytes;
+use fnv::FnvHasher;
+use serde::Serialize;
+
+use crate::alert::notification::{Alert, Status};
+use crate::notify::group::Message;
+use crate::notify::json::{rfc3339, write};
+use crate::notify::messages::Terms;
+
+/// Go's zero time, which Alertmanager writes where an alert has not ended.
+const NOT_ENDED: &str = "0001-01-01T00:00:00Z";
+
+/// In the order in which Alertmanager writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    receiver: &'a str,
+    status: &'static str,
+    alerts: Vec<Item<'a>>,
+    group_labels: BTreeMap<&'static str, &'a str>,
+    common_labels: BTreeMap<&'a str, &'a str>,
+    common_annotations: BTreeMap<&'a str, &'a str>,
+    #[serde(rename = "externalURL")]
+    external_url: &'a str,
+    version: &'static str,
+    group_key: String,
+    truncated_alerts: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item<'a> {
+    status: &'static str,
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: &'a str,
+    fingerprint: String,
+}
+
+/// The whole group, as Alertmanager sends it: also what was told before and fires still. Where it is cut short,
+/// what is new comes first.
+pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
+    let external_url = terms.external_url.as_deref().unwrap_or_default();
+    let alerts: Vec<_> =
+        message.alerts().take(terms.max_alerts).map(|alert| item(alert, external_url)).collect();
+    write(&Body {
+        receiver: &terms.name,
+        status: status(if message.firing() > 0 { Status::Firing } else { Status::Resolved }),
+        truncated_alerts: message.alerts().count() - alerts.len(),
+        alerts,
+        group_labels: message.key.labels(),
+        common_labels: common(message, |alert| &alert.labels),
+        common_annotations: common(message, |alert| &alert.annotations),
+        external_url,
+        version: "4",
+        group_key: group_key(message),
+    })
+}
+
+fn item<'a>(alert: &'a Alert, external_url: &'a str) -> Item<'a> {
+    Item {
+        status: status(alert.status),
+        labels: &alert.labels,
+        annotations: &alert.annotations,
+        starts_at: rfc3339(alert.starts_at),
+        ends_at: match alert.status {
+            Status::Firing => NOT_ENDED.to_owned(),
+            Status::Resolved => rfc3339(alert.ends_at),
+        },
+        generator_url: external_url,
+        fingerprint: format!("{:016x}", fingerprint(&alert.labels)),
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Firing => "firing",
+        Status::Resolved => "resolved",
+    }
+}
+
+/// What is the same in all alerts of the message, shown or not.
+fn common(message: &Message, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let mut alerts = message.alerts().map(|alert| of(alert));
+    let mut common: BTreeMap<_, _> =
+        alerts.next().into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for others in alerts {
+        common.retain(|name, value| others.get(*name).is_some_and(|other| other == value));
+        if common.is_empty() {
+            break;
+        }
+    }
+    common
+}
+
+/// `{}:{alertname="...", target="..."}`: the route, and the labels that make the group.
+fn group_key(message: &Message) -> String {
+    let labels: Vec<_> =
+        message.key.labels().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{}}:{{{}}}", labels.join(", "))
+}
+
+/// Prometheus' hash of labels: FNV-1a of names and values in order, a byte 255 behind each.
+fn fingerprint(labels: &BTreeMap<String, String>) -> u64 {
+    let mut hasher = FnvHasher::default();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        hasher.write(text.as_bytes());
+        hasher.write(&[255]);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::notify::examples::{firing, resolved};
+    use crate::notify::group::GroupKey;
+
+    fn terms(max_alerts: usize) -> Terms {
+        Terms { name: "hook".into(), max_alerts, external_url: Some("https://gauge.example.com".into()) }
+    }
+
+    fn message(news: Vec<Alert>, still_firing: Vec<Alert>) -> Message {
+        let key = GroupKey { alert_name: Some("Lag\"High".to_owned()), target: Some("cache".to_owned()) };
+        let shared = |alerts: Vec<Alert>| alerts.into_iter().map(Arc::new).collect();
+        Message { key, news: shared(news), still_firing: shared(still_firing) }
+    }
+
+    fn pretty(body: &[u8]) -> String {
+        let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    }
+
+    #[test]
+    fn a_whole_body() {
+        let news = vec![firing("Lag\"High", "mail"), resolved("Lag\"High", "audit", 90)];
+        let message = message(news, vec![firing("Lag\"High", "b"), firing("Lag\"High", "c")]);
+        insta::assert_snapshot!(pretty(&body(&message, &terms(2))), @r#"
+        {
+          "alerts": [
+            {
+              "annotations": {
+                "summary": "mail is behind"
+              },
+              "endsAt": "0001-01-01T00:00:00Z",
+              "fingerprint": "d588a2fe771c2790",
+              "generatorURL": "https://gauge.example.com",
+              "labels": {
+                "alertname": "Lag\"High",
+                "db": "db0",
+                "group": "mail",
+                "stream": "orders",
+                "target": "cache"
+              },
+              "startsAt": "2026-11-22T20:00:00.000Z",
+              "status": "firing"
+            },
+            {
+              "annotations": {
+                "summary": "audit is behind"
+              },
+              "endsAt": "2026-11-22T20:01:30.000Z",
+              "fingerprint": "1c85696b9b6fe13c",
+              "generatorURL": "https://gauge.example.com",
+              "labels": {
+                "alertname": "Lag\"High",
+                "db": "db0",
+                "group": "audit",
+                "stream": "orders",
+                "target": "cache"
+              },
+              "startsAt": "2026-11-22T20:00:00.000Z",
+              "status": "resolved"
+            }
+          ],
+          "commonAnnotations": {},
+          "commonLabels": {
+            "alertname": "Lag\"High",
+            "db": "db0",
+            "stream": "orders",
+            "target": "cache"
+          },
+          "externalURL": "https://gauge.example.com",
+          "groupKey": "{}:{alertname=\"Lag\\\"High\", target=\"cache\"}",
+          "groupLabels": {
+            "alertname": "Lag\"High",
+            "target": "cache"
+          },
+          "receiver": "hook",
+          "status": "firing",
+          "truncatedAlerts": 2,
+          "version": "4"
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_group_of_which_nothing_fires_is_resolved() {
+        let message = message(vec![resolved("Lag\"High", "audit", 90)], vec![]);
+        insta::assert_snapshot!(pretty(&body(&message, &Terms { external_url: None, ..terms(20) })), @r#"
+        {
+          "alerts": [
+            {
+              "annotations": {
+                "summary": "audit is behind"
+              },
+              "endsAt": "2026-11-22T20:01:30.000Z",
+              "fingerprint": "1c85696b9b6fe13c",
+              "generatorURL": "",
+              "labels": {
+                "alertname": "Lag\"High",
+                "db": "db0",
+                "group": "audit",
+                "stream": "orders",
+                "target": "cache"
+              },
+              "startsAt": "2026-11-22T20:00:00.000Z",
+              "status": "resolved"
+            }
+          ],
+          "commonAnnotations": {
+            "summary": "audit is behind"
+          },
+          "commonLabels": {
+            "alertname": "Lag\"High",
+            "db": "db0",
+            "group": "audit",
+            "stream": "orders",
+            "target": "cache"
+          },
+          "externalURL": "",
+          "groupKey": "{}:{alertname=\"Lag\\\"High\", target=\"cache\"}",
+          "groupLabels": {
+            "alertname": "Lag\"High",
+            "target": "cache"
+          },
+          "receiver": "hook",
+          "status": "resolved",
+          "truncatedAlerts": 0,
+          "version": "4"
+        }
+        "#);
+    }
+
+    #[test]
+    fn keys_are_in_alertmanager_s_order() {
+        let body = body(&message(vec![firing("A", "x")], vec![]), &terms(1));
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let keys = [
+            "receiver",
+            "status",
+            "alerts",
+            "groupLabels",
+            "commonLabels",
+            "commonAnnotations",
+            "externalURL",
+            "version",
+            "groupKey",
+            "truncatedAlerts",
+        ];
+        let places: Vec<_> = keys.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
+    }
+}

@@ -1,0 +1,48 @@
+//! Alerts as the state machine makes them, of this moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamgauge::alert::notification::{Alert, Notification, Occasion, Status};
+use streamgauge::clock::unix_time;
+
+/// An alert about a group of the stream `orders` on the target `cache`, which begins to fire now, to the second.
+pub(crate) fn firing(group: &str) -> Alert {
+    let now = Duration::from_secs(unix_time().as_secs());
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let labels = [
+        ("alertname", "LagHigh"),
+        ("db", "db0"),
+        ("group", group),
+        ("stream", "orders"),
+        ("target", "cache"),
+    ];
+    Alert {
+        labels: labels.into_iter().map(owned).collect(),
+        annotations: BTreeMap::from([owned(("summary", "a group is \"behind\" <&>"))]),
+        value: 12.0,
+        starts_at: now,
+        ends_at: now + Duration::from_secs(240),
+        status: Status::Firing,
+        notifiers: Arc::new([]),
+    }
+}
+
+/// The same, resolved a moment ago.
+pub(crate) fn resolved(alert: &Alert) -> Alert {
+    let now = unix_time();
+    let starts_at = alert.starts_at.min(now - Duration::from_secs(10));
+    Alert { status: Status::Resolved, starts_at, ends_at: now - Duration::from_secs(1), ..alert.clone() }
+}
+
+/// The same, said again: it holds longer.
+pub(crate) fn again(alert: &Alert) -> Notification {
+    let ends_at = unix_time() + Duration::from_secs(240);
+    Notification { alert: Arc::new(Alert { ends_at, ..alert.clone() }), occasion: Occasion::Repeated }
+}
+
+/// Tells of a change.
+pub(crate) fn changed(alert: &Alert) -> Notification {
+    Notification { alert: Arc::new(alert.clone()), occasion: Occasion::Changed }
+}

@@ -1,0 +1,17 @@
+//! Notifiers against receivers: a real Alertmanager, proxies before it that misbehave, and listeners that take
+//! down what they are sent.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod alerts;
+mod delivery;
+mod fixture;
+mod messages;
+mod proxy;
+mod served;
+mod sink;
+mod tls;
+mod trouble;
+
+#[path = "../support/mod.rs"]
+mod support;

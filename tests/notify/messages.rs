@@ -1,0 +1,100 @@
+//! What a webhook and Slack are sent.
+
+use serde_json::json;
+
+use crate::alerts::{again, changed, firing, resolved};
+use crate::fixture::{SOON, notifying};
+use crate::sink::{OK, Sink};
+use crate::support::wait::wait_until;
+
+#[tokio::test]
+async fn changes_are_told_once_and_repetitions_are_not() {
+    let (hook, chat) = (Sink::new().await, Sink::new().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, format!("http://{}/services/x\n", chat.address)).unwrap();
+    let running = notifying(&format!(
+        "{{name: hook, webhook: {{url: 'http://{}/hook?a=b'}}}}, {{name: chat, slack: {{webhook_url_file: '{}'}}}}",
+        hook.address,
+        file.display()
+    ));
+    let alert = firing("mail");
+    running.send(&[changed(&alert)]);
+    for notifier in ["hook", "chat"] {
+        running.until_counted(notifier, "delivered", 1.0).await;
+    }
+    for _ in 0..100 {
+        running.send(&[again(&alert)]);
+    }
+    assert_eq!((running.waiting("hook"), running.waiting("chat")), (0.0, 0.0));
+    // What changes is gathered for a while; the end of the program is the end of that.
+    running.send(&[changed(&resolved(&alert))]);
+    assert_eq!((running.waiting("hook"), running.waiting("chat")), (1.0, 1.0));
+    let _ = running.end().await;
+
+    let [began, ended] = &hook.received()[..] else { panic!("not two messages") };
+    assert_eq!(began.head.lines().next(), Some("POST /hook?a=b HTTP/1.1"));
+    assert_eq!(began.header("content-type"), Some("application/json"));
+    assert!(began.header("user-agent").unwrap().starts_with("streamgauge/"));
+    assert_eq!((&began.body["status"], &ended.body["status"]), (&json!("firing"), &json!("resolved")));
+    assert_eq!(began.body["alerts"][0]["fingerprint"], ended.body["alerts"][0]["fingerprint"]);
+
+    let [began, ended] = &chat.received()[..] else { panic!("not two messages") };
+    assert_eq!(began.head.lines().next(), Some("POST /services/x HTTP/1.1"));
+    assert_eq!(began.body["text"], "*1 firing: <https://gauge.example.com|LagHigh>* on cache");
+    let line = began.body["attachments"][0]["text"].as_str().unwrap();
+    assert!(line.starts_with("• a group is \"behind\" &lt;&amp;&gt; (since "), "{line}");
+    assert_eq!(ended.body["text"], "*1 resolved: <https://gauge.example.com|LagHigh>* on cache");
+}
+
+#[tokio::test]
+async fn a_message_that_failed_is_told_later_as_things_are_then() {
+    let hook = Sink::answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+    let running = notifying(&format!("{{name: hook, webhook: {{url: 'http://{}'}}}}", hook.address));
+    let (mail, audit) = (firing("mail"), firing("audit"));
+    running.send(&[changed(&mail), changed(&audit)]);
+    running.until_counted("hook", "failed", 2.0).await;
+    running.send(&[changed(&resolved(&mail))]);
+    wait_until(SOON, "an attempt with the new state", async || {
+        hook.received().last().is_some_and(|request| {
+            request.body["alerts"].as_array().unwrap().iter().any(|alert| alert["status"] == "resolved")
+        })
+    })
+    .await;
+    hook.answer(OK);
+    running.until_counted("hook", "delivered", 2.0).await;
+    let last = hook.received().pop().unwrap().body;
+    let told = last["alerts"].as_array().unwrap().iter().map(|alert| alert["status"].as_str().unwrap());
+    assert_eq!(told.collect::<Vec<_>>(), ["firing", "resolved"]);
+    assert_eq!(last["status"], "firing");
+    assert_eq!(running.waiting("hook"), 0.0);
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_for_what_it_says_is_not_sent_again() {
+    let chat = Sink::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\ninvalid_payload").await;
+    let running = notifying(&format!("{{name: chat, slack: {{webhook_url: 'http://{}'}}}}", chat.address));
+    running.send(&[changed(&firing("mail"))]);
+    running.until_counted("chat", "rejected", 1.0).await;
+    assert_eq!(running.waiting("chat"), 0.0);
+    assert!(running.log().contains("answers 400 Bad Request: invalid_payload"), "{}", running.log());
+    let counted = running.end().await;
+    assert_eq!(counted["streamgauge_notifications_total{notifier=\"chat\",result=\"failed\"}"], 0.0);
+    assert_eq!(chat.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_url_file_that_is_mended_is_read_again() {
+    let chat = Sink::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, "http://127.0.0.1:1/hunter2").unwrap();
+    let running = notifying(&format!("{{name: chat, slack: {{webhook_url_file: '{}'}}}}", file.display()));
+    std::fs::write(&file, "hunter2").unwrap();
+    running.send(&[changed(&firing("mail"))]);
+    running.until_counted("chat", "failed", 1.0).await;
+    assert!(running.log().contains("the URL in the file: not a URL"), "{}", running.log());
+    std::fs::write(&file, format!("http://{}/hunter2", chat.address)).unwrap();
+    running.until_counted("chat", "delivered", 1.0).await;
+    assert!(!running.log().contains("hunter2"), "{}", running.log());
+}
