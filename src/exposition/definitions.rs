@@ -121,7 +121,7 @@ pub const FAMILIES: &[Family] = &[
     ),
     gauge(
         "redis_stream_group_entries_read",
-        "The server's entries-read; absent before server 7.0 and while the server does not know it.",
+        "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while the server does not know it.",
         Value::Group(|group| of_group(group, |values| values.entries_read.map(Number::Count))),
     ),
     gauge(

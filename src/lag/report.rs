@@ -89,7 +89,8 @@ pub struct GroupValues {
     pub last_delivered_id: StreamId,
     /// Age of last-delivered-id. `None` if it is no time stamp (`0-0` among others). Source: XINFO GROUPS.
     pub last_delivered_id_age: Option<Duration>,
-    /// The server's entries-read. `None` before server 7.0, and where the server does not know it.
+    /// The server's entries-read. `None` before server 7.0, on a replica before 7.4, and where the
+    /// server does not know it.
     pub entries_read: Option<u64>,
     /// Entries delivered and not acknowledged. Source: XINFO GROUPS.
     pub messages_pending: u64,

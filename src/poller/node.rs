@@ -50,9 +50,24 @@ impl Identity {
     /// Whether the server has CLIENT NO-TOUCH: Redis since 7.2, and every Valkey, which counts on from there and
     /// calls itself `redis` 7.2.4 where it is told to look like one.
     fn knows_no_touch(&self) -> bool {
+        self.release() >= (7, 2)
+    }
+
+    /// Whether the node is a replica. Some servers and proxies say `slave`, as INFO does.
+    pub(super) fn is_replica(&self) -> bool {
+        matches!(self.role.as_str(), "replica" | "slave")
+    }
+
+    /// Whether a replica hears of every step of entries-read. Before 7.4 it hears of those of NOACK reads only,
+    /// and shows a number that has stopped in between.
+    pub(super) fn replicates_entries_read(&self) -> bool {
+        self.release() >= (7, 4)
+    }
+
+    /// Major and minor version; 0 where the server does not tell.
+    fn release(&self) -> (u32, u32) {
         let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());
-        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        (major, minor) >= (7, 2)
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 }
 
@@ -147,8 +162,7 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Re
         Role::Master => "master",
         Role::Replica => "replica",
     };
-    // Some servers and proxies say "slave" as INFO does.
-    let actual = if identity.role == "slave" { "replica" } else { identity.role.as_str() };
+    let actual = if identity.is_replica() { "replica" } else { identity.role.as_str() };
     if actual == wanted || actual.is_empty() {
         return Ok(());
     }

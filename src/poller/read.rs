@@ -44,6 +44,8 @@ pub(super) struct Reading<'a> {
     pub(super) names: &'a mut Names,
     /// Whether the node's word on consumers can be trusted: a replica's cannot.
     pub(super) has_true_consumers: bool,
+    /// Whether its word on entries-read can be.
+    pub(super) has_true_entries_read: bool,
     pub(super) poll_number: u64,
     /// Bytes of entries that may be read of streams whose size is not known yet.
     pub(super) payload_left: u64,
@@ -187,7 +189,10 @@ impl Reading<'_> {
         let rule = &rules[watched.rule.0];
         watched.last_read = self.poll_number;
         match said {
-            Ok(Said { facts, groups, payload_bytes }) => {
+            Ok(Said { facts, mut groups, payload_bytes }) => {
+                if !self.has_true_entries_read {
+                    groups.iter_mut().for_each(|group| group.entries_read = None);
+                }
                 let wants_consumers = self.has_true_consumers && rule.consumers;
                 let limits = &self.target.limits;
                 let mut selection = selection::select(rule, limits, wants_consumers, &watched.groups, groups);

@@ -185,14 +185,16 @@ impl Upstream {
         self.payload.begin_poll();
         let due = self.payload.select(&self.catalogue.watched);
         let Some(node) = &self.node else { return Ok((Snapshot { nodes: Vec::new() }, None)) };
-        let is_replica = self.identity.as_ref().is_some_and(|identity| identity.role == "replica");
+        let identity = self.identity.as_ref();
+        let is_replica = self.target.role == Role::Replica || identity.is_some_and(Identity::is_replica);
         let reading = Reading {
             node,
             target: &self.target,
             catalogue: &mut self.catalogue,
             metrics: &self.metrics,
             names: &mut self.names,
-            has_true_consumers: !is_replica && self.target.role != Role::Replica,
+            has_true_consumers: !is_replica,
+            has_true_entries_read: !is_replica || identity.is_some_and(Identity::replicates_entries_read),
             poll_number: self.polls,
             payload_left: self.payload.left(),
             deadline,

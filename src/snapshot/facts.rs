@@ -110,7 +110,8 @@ pub struct GroupFacts {
     pub pending: u64,
     /// last-delivered-id.
     pub last_delivered: StreamId,
-    /// entries-read. `None` before server 7.0, and where the server does not know it.
+    /// entries-read. `None` before server 7.0, on a replica before 7.4, and where the
+    /// server does not know it.
     pub entries_read: Option<u64>,
     /// The consumers themselves.
     pub each_consumer: ConsumersReading,
