@@ -16,14 +16,15 @@ demo: ## Show it at work on a private Redis, which is found or installed
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --release --locked -- demo
 
 test: ## Run all tests, against every server that is there; one is installed if there is none
-	@scripts/peers.sh prometheus-alertmanager || echo "test: without it, some tests are left out, and say so" >&2
+	@for peer in prometheus-alertmanager prometheus; do scripts/peers.sh $$peer || \
+	echo "test: without it, some tests are left out, and say so" >&2; done
 	@server=$$(scripts/servers.sh any) && echo "test: against each version among" >&2 && scripts/servers.sh list >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --locked
 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all
 
-peers: ## Bring promtool, Alertmanager and prometheus-redis-exporter under target/peers, for the tests that need them
+peers: ## Bring Prometheus, promtool, Alertmanager and prometheus-redis-exporter under target/peers, for the tests that need them
 	scripts/peers.sh all
 
 bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)

@@ -4,16 +4,17 @@
 # its signed lists. What is there already is left as it is.
 #
 #   scripts/peers.sh [all]       every one
-#   scripts/peers.sh NAME        one of them: prometheus-alertmanager prometheus-redis-exporter promtool
+#   scripts/peers.sh NAME        one of them: prometheus prometheus-alertmanager prometheus-redis-exporter promtool
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="prometheus-alertmanager prometheus-redis-exporter promtool"
+names="prometheus prometheus-alertmanager prometheus-redis-exporter promtool"
 
-# bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME.
+# bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME. What else the package has is
+# kept beside it, so that no package is downloaded twice.
 bring() {
     local name=$1 package=$2 staging installed
     if "$peers/$name" --version >/dev/null 2>&1; then
@@ -37,7 +38,7 @@ bring() {
         rm -rf "$staging"
         return 1
     fi
-    mv "$staging/usr/bin/$name" "$peers/$name"
+    mv -n "$staging"/usr/bin/* "$peers/"
     rm -rf "$staging"
     "$peers/$name" --version >/dev/null 2>&1 || {
         say "cannot bring $name: $peers/$name does not run here"
@@ -49,7 +50,7 @@ bring() {
 
 one() {
     case $1 in
-    prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
+    prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;
     *) fail "no peer is called \"$1\"; there are: $names, and \"all\"" ;;
     esac

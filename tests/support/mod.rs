@@ -6,6 +6,7 @@
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
 //! | [`alertmanager`] | one running Alertmanager |
+//! | [`prometheus`] | one running Prometheus |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod peers;
 pub mod polled;
 pub mod program;
+pub mod prometheus;
 pub mod series;
 pub mod server;
 pub mod servers;

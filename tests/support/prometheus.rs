@@ -1,0 +1,144 @@
+//! One running Prometheus: private, on loopback, with its data in a temporary folder; killed on drop.
+//!
+//! ```ignore
+//! let Some(mut prometheus) = Prometheus::with(&format!("{QUICK}scrape_configs: [..]\nrule_files: [rules.yml]\n"))
+//! else { return };
+//! prometheus.put("rules.yml", &rules);
+//! prometheus.launch().await;
+//! ```
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http;
+use super::peers;
+use super::server::{free_port, tail};
+use super::wait::wait_for;
+
+/// How long it may take to start.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Scrapes and evaluates each second.
+pub const QUICK: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n";
+
+/// A Prometheus that a test started.
+#[derive(Debug)]
+pub struct Prometheus {
+    program: PathBuf,
+    port: u16,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Prometheus {
+    /// One with this configuration, which is not started yet; `None` where there is none and there need not be.
+    /// Rule files that it names lie beside it: see [`Prometheus::put`].
+    pub fn with(config: &str) -> Option<Self> {
+        let program = peers::find("prometheus")?;
+        let folder = tempfile::Builder::new().prefix("streamgauge-prom-").tempdir().expect("a folder");
+        let prometheus = Self { program, port: free_port(), folder, child: None };
+        prometheus.put("config.yml", config);
+        Some(prometheus)
+    }
+
+    /// Writes a file beside its configuration, and returns its path.
+    pub fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("a file in a folder of our own can be written");
+        path
+    }
+
+    /// Where it listens: stays the same over a restart.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Starts it, and waits until it answers queries.
+    pub async fn launch(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = File::create(self.folder.path().join("log")).expect("a log can be written");
+        let path = |name| self.folder.path().join(name).display().to_string();
+        let child = Command::new(&self.program)
+            .args([
+                format!("--config.file={}", path("config.yml")),
+                format!("--storage.tsdb.path={}", path("data")),
+                format!("--web.listen-address={}", self.address()),
+            ])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn()
+            .expect("Prometheus can be run");
+        self.child = Some(child);
+        wait_for(DEADLINE, "Prometheus is ready", async || {
+            match http::try_get(self.address(), "/-/ready", &[]).await {
+                Ok(response) if response.status == 200 => Ok(()),
+                _ => Err(tail(&self.log(), 10)),
+            }
+        })
+        .await;
+    }
+
+    /// What it logged since it was launched.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The samples of an instant query: each with `metric` and `value`.
+    pub async fn query(&self, expression: &str) -> Vec<Value> {
+        let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+        list(self.data(&format!("/api/v1/query?query={query}")).await["result"].take())
+    }
+
+    /// The rules of all groups: each with `name`, `state`, `health` and `alerts`.
+    pub async fn rules(&self) -> Vec<Value> {
+        let groups = list(self.data("/api/v1/rules").await["groups"].take());
+        groups.into_iter().flat_map(|mut group| list(group["rules"].take())).collect()
+    }
+
+    /// The alerts that are pending or firing: each with `labels`, `state` and `activeAt`.
+    pub async fn alerts(&self) -> Vec<Value> {
+        list(self.data("/api/v1/alerts").await["alerts"].take())
+    }
+
+    async fn data(&self, path: &str) -> Value {
+        let response = http::get(self.address(), path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        let mut answer: Value = serde_json::from_str(&response.text()).expect("the answer is JSON");
+        answer["data"].take()
+    }
+}
+
+fn list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        other => panic!("{other} is no list"),
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
+            {
+                eprintln!("Prometheus wrote:\n{}", tail(&self.log(), 20));
+            }
+        }
+    }
+}
