@@ -45,9 +45,7 @@ pub struct Shown {
 impl Active {
     /// Every pending and firing alert.
     pub fn alerts(&self) -> impl Iterator<Item = Shown> + '_ {
-        let alerts =
-            self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
-        alerts.filter(|(_, entry)| entry.life.state != State::Resolved).map(|(rule, entry)| {
+        self.present().map(|(rule, entry)| {
             let subject = entry.subject.labels(&self.target);
             Shown {
                 labels: rule.labels(&subject),
@@ -57,25 +55,29 @@ impl Active {
         })
     }
 
-    /// Whether the other differs in values alone.
+    /// Whether the same alerts are pending and firing here and there, and have been since the same times. Values do
+    /// not matter, nor when receivers were told last.
     #[must_use]
-    pub fn is_same_but_for_values(&self, other: &Self) -> bool {
-        let life = |entry: &Entry| Life { value: 0.0, ..entry.life };
-        let is_same =
-            |(one, other): (&Entry, &Entry)| one.subject == other.subject && life(one) == life(other);
-        self.target == other.target
-            && self.rules.len() == other.rules.len()
-            && self.rules.iter().zip(&other.rules).all(|((rule, entries), (other, others))| {
-                Arc::ptr_eq(rule, other)
-                    && entries.len() == others.len()
-                    && entries.iter().zip(others).all(is_same)
-            })
+    pub fn is_same_set(&self, other: &Self) -> bool {
+        self.target == other.target && self.standings().eq(other.standings())
+    }
+
+    fn standings(&self) -> impl Iterator<Item = (*const Rule, &Subject, Life)> {
+        self.present().map(|(rule, entry)| {
+            (Arc::as_ptr(rule), &entry.subject, Life { value: 0.0, told_at: None, ..entry.life })
+        })
     }
 
     /// Whether nothing is pending or firing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.iter().flat_map(|(_, entries)| entries).all(|entry| entry.life.state == State::Resolved)
+        self.present().next().is_none()
+    }
+
+    fn present(&self) -> impl Iterator<Item = (&Arc<Rule>, &Entry)> {
+        let all =
+            self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
+        all.filter(|(_, entry)| entry.life.state != State::Resolved)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Keeps the alerts of all targets in the state file: reads it at the start, and writes it whenever something but a
-//! value has changed, and each minute while there is anything, so that its age says how old it is.
+//! Keeps the alerts of all targets in the state file: reads it at the start, and writes it when an alert comes, goes or
+//! changes its state, and each minute while there is any, so that its age says how long nobody has looked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use crate::alert::active::Active;
-use crate::clock::unix_time;
+use crate::clock::{now, unix_time};
 use crate::state_file::{self, Saved};
 use crate::target::State;
 
-/// Changes within this time are written at once.
+/// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);
 /// The file is written anew after this time.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -23,11 +23,11 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// What the file holds; nothing where it cannot be used, which is logged.
 pub(super) fn load(path: &Path) -> Option<Saved> {
     match state_file::load(path, unix_time()) {
-        Ok(saved) => {
-            let alerts = saved.as_ref().map_or(0, |saved| saved.alerts.len());
-            info!(path = %path.display(), alerts, "alerts are taken up from the state file");
-            saved
+        Ok(Some(saved)) => {
+            info!(path = %path.display(), alerts = saved.alerts.len(), "alerts go on from the state file");
+            Some(saved)
         }
+        Ok(None) => None,
         Err(error) => {
             warn!(%error, "the state file is ignored; all alerts begin anew");
             None
@@ -40,6 +40,8 @@ pub(super) struct Keeper {
     path: PathBuf,
     targets: Vec<watch::Receiver<State>>,
     written: Vec<Arc<Active>>,
+    /// When the file is written although nothing has changed.
+    refresh_at: Instant,
     /// What went wrong last; logged when it changes.
     problem: Option<String>,
 }
@@ -47,27 +49,30 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(path: PathBuf, targets: Vec<watch::Receiver<State>>) -> Self {
         let written = targets.iter().map(|_| Arc::default()).collect();
-        Self { path, targets, written, problem: None }
+        Self { path, targets, written, refresh_at: now() + REFRESH, problem: None }
     }
 
     /// Runs until every target has ended.
     pub(super) async fn run(&mut self) {
         loop {
-            let is_refreshing = tokio::select! {
+            tokio::select! {
                 is_there = any_change(&mut self.targets) => {
                     if !is_there {
                         return;
                     }
                     sleep(GATHERING).await;
-                    false
                 }
-                () = sleep(REFRESH) => true,
-            };
+                () = sleep_until(self.refresh_at) => {}
+            }
             let active = self.active();
-            let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_but_for_values(other);
-            let is_dated = is_refreshing && active.iter().any(|active| !active.is_empty());
-            if is_dated || !active.iter().zip(&self.written).all(is_same) {
+            let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_set(other);
+            let has_changed = !active.iter().zip(&self.written).all(is_same);
+            let is_dated = self.refresh_at <= now();
+            if has_changed || (is_dated && active.iter().any(|active| !active.is_empty())) {
                 self.write(active).await;
+            } else if is_dated {
+                // Of an empty file the age does not matter.
+                self.refresh_at = now() + REFRESH;
             }
         }
     }
@@ -95,9 +100,11 @@ impl Keeper {
             let path = self.path.display();
             warn!(%path, error, "cannot write the state file; alerts would begin anew after a restart");
         }
+        // Where it failed, the next poll tries again.
         if problem.is_none() {
             self.written = active;
         }
+        self.refresh_at = now() + REFRESH;
         self.problem = problem;
     }
 }
@@ -113,4 +120,56 @@ async fn any_change(targets: &mut [watch::Receiver<State>]) -> bool {
         changes = others;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
+    use crate::alert::recommended;
+    use crate::alert::rule::TargetLabels;
+    use crate::target::alerting::Alerts;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// After which of 30 polls the file was written; `up` tells whether the target answers in a poll.
+    async fn written(up: fn(u32) -> TargetUp) -> Vec<u32> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let settings =
+            Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
+        let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
+        let (sender, state) = watch::channel(State::default());
+        let mut keeper = Keeper::new(path.clone(), vec![state]);
+        let polls = async {
+            let mut written = Vec::new();
+            for poll in 0..30 {
+                evaluator.step(
+                    Reading::Failed,
+                    up(poll),
+                    Duration::from_secs(1_700_000_000) + poll * INTERVAL,
+                );
+                sender.send_replace(State { alerts: Alerts::of(&evaluator).await, ..State::default() });
+                sleep(INTERVAL).await;
+                if path.exists() {
+                    written.push(poll);
+                    std::fs::remove_file(&path).unwrap();
+                }
+            }
+            drop(sender);
+            written
+        };
+        tokio::join!(keeper.run(), polls).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_file_is_written_when_alerts_change_and_each_minute_while_there_are_any() {
+        // Pending from the first poll, firing after two minutes, resolved with the 26th.
+        let down_until_25 = |poll| if poll < 25 { TargetUp::No } else { TargetUp::Yes };
+        assert_eq!(written(down_until_25).await, [0, 6, 12, 18, 24, 25]);
+        // Pending, clear, and pending again, which is no change from minute to minute.
+        let up_at_3 = |poll| if poll == 3 { TargetUp::Yes } else { TargetUp::No };
+        assert_eq!(written(up_at_3).await, [0, 3, 4, 10, 16, 22, 28]);
+        assert_eq!(written(|_| TargetUp::Yes).await, [] as [u32; 0]);
+    }
 }
