@@ -4,34 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::alert::active::Active;
 use crate::alert::evaluator::{Evaluator, Settings};
 use crate::alert::notification::Notification;
 use crate::alert::rule::TargetLabels;
 use crate::cli;
-use crate::clock::{now, unix_time};
+use crate::clock::unix_time;
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
-use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::definitions::{Family, Origin};
-use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
-use crate::http::body::Body;
-use crate::http::encoding::Encoding;
+use crate::exposition::page::Layout;
 use crate::http::limits::Limits;
-use crate::http::reply::Reply;
-use crate::http::request::Request;
-use crate::http::router::Router;
 use crate::http::{listener, server};
 use crate::notify::Notifiers;
-use crate::page;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
 use crate::state_file::Saved;
@@ -39,11 +29,10 @@ use crate::target::alerting::{Alerting, Alerts, Outlet};
 use crate::target::{State, Target};
 
 mod saved;
+mod site;
 
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The landing page has one inline style sheet and nothing else.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+use site::Site;
+
 /// Wait before a target whose task panicked is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
@@ -82,7 +71,7 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref(), outlet).await;
     let watched = site.targets.iter().map(|(_, state)| state.clone()).collect();
     let mut keeper = state_file.map(|path| saved::Keeper::new(path, watched));
-    let router = Arc::new(router(Arc::new(site)));
+    let router = Arc::new(site::router(Arc::new(site)));
     for route in router.patterns() {
         metrics.note_route(route);
     }
@@ -104,14 +93,6 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     notifiers.drain().await;
     info!("stopped");
     Ok(())
-}
-
-/// What the routes can see.
-struct Site {
-    layout: Arc<Layout>,
-    metrics: SelfMetrics,
-    excluded: Vec<crate::glob::Glob>,
-    targets: Vec<(String, watch::Receiver<State>)>,
 }
 
 /// Starts a task for each target, with the alerts that were saved.
@@ -192,86 +173,5 @@ async fn keep_running(
         target_metrics.set_up(false);
         error!(target_name = %target.name, error = %panic, "task of the target panicked; beginning anew");
         sleep(RESTART_PAUSE).await;
-    }
-}
-
-fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_alerts, for_ready) = (Arc::clone(&site), Arc::clone(&site), site);
-    Router::new()
-        .get("/", |_| landing())
-        .get("/metrics", move |request| for_metrics.metrics(request))
-        .get("/api/v1/alerts", move |_| for_alerts.alerts())
-        .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
-        .get("/-/ready", move |_| for_ready.ready())
-}
-
-fn landing() -> Reply {
-    Reply::new(StatusCode::OK, "text/html; charset=utf-8", Body::Whole(page::landing().into()))
-        .header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))
-}
-
-impl Site {
-    fn ready(&self) -> Reply {
-        let waiting: Vec<_> = self
-            .targets
-            .iter()
-            .filter(|(_, state)| !state.borrow().was_tried)
-            .map(|(name, _)| name)
-            .collect();
-        if waiting.is_empty() {
-            return Reply::text(StatusCode::OK, "ready\n");
-        }
-        let names: Vec<_> = waiting.iter().map(|name| name.as_str()).collect();
-        Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", names.join(", ")))
-    }
-
-    fn metrics(&self, request: &Request) -> Reply {
-        let only = request.parameters("target").next();
-        if let Some(name) = only.filter(|name| self.targets.iter().all(|(target, _)| target != name)) {
-            return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
-        }
-        let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
-        let own = match self.metrics.render(only, is_excluded) {
-            Ok(own) => own,
-            Err(error) => {
-                error!(%error, "cannot render the exporter's own metrics");
-                return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render own metrics\n");
-            }
-        };
-        let rendered = self.rendered(only);
-        let alerts = if is_excluded(alerts::NAME) { Vec::new() } else { self.rendered_alerts(only) };
-        let body = match request.encoding {
-            Encoding::Gzip => Body::Chunks(compressed(&self.layout, &rendered, &alerts, &own)),
-            Encoding::Identity => {
-                let layout = Arc::clone(&self.layout);
-                Body::stream(move |out| write_plain(&layout, &rendered, &alerts, &own, out))
-            }
-        };
-        Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
-    }
-
-    /// What is pending or firing, as JSON.
-    fn alerts(&self) -> Reply {
-        let active: Vec<Arc<Active>> =
-            self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
-        let body = Body::stream(move |out| page::alerts::write(&active, out));
-        Reply::new(StatusCode::OK, "application/json", body)
-    }
-
-    /// The series of the alerts of the targets, however old their last report is.
-    fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
-        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
-        wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
-    }
-
-    /// The series of the targets whose last report is not too old.
-    fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
-        let now = now();
-        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
-        wanted
-            .filter_map(|(_, state)| {
-                state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
-            })
-            .collect()
     }
 }

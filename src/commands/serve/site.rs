@@ -1,0 +1,119 @@
+//! The routes of `streamgauge serve`: what each answers, from what the targets' tasks have published.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::alert::active::Active;
+use crate::clock::now;
+use crate::exposition::alerts::{self, RenderedAlerts};
+use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
+use crate::glob::Glob;
+use crate::http::body::Body;
+use crate::http::encoding::Encoding;
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::http::router::Router;
+use crate::page;
+use crate::self_metrics::SelfMetrics;
+use crate::target::State;
+
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The landing page has one inline style sheet and nothing else.
+const PAGE_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What the routes can see.
+pub(super) struct Site {
+    pub(super) layout: Arc<Layout>,
+    pub(super) metrics: SelfMetrics,
+    /// Names of metrics that are not exported.
+    pub(super) excluded: Vec<Glob>,
+    /// The targets by name, in the order of the configuration.
+    pub(super) targets: Vec<(String, watch::Receiver<State>)>,
+}
+
+/// Which route answers what.
+pub(super) fn router(site: Arc<Site>) -> Router {
+    let (for_metrics, for_alerts, for_ready) = (Arc::clone(&site), Arc::clone(&site), site);
+    Router::new()
+        .get("/", |_| landing())
+        .get("/metrics", move |request| for_metrics.metrics(request))
+        .get("/api/v1/alerts", move |_| for_alerts.alerts())
+        .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
+        .get("/-/ready", move |_| for_ready.ready())
+}
+
+fn landing() -> Reply {
+    Reply::new(StatusCode::OK, "text/html; charset=utf-8", Body::Whole(page::landing().into()))
+        .header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))
+}
+
+impl Site {
+    fn ready(&self) -> Reply {
+        let waiting: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|(_, state)| !state.borrow().was_tried)
+            .map(|(name, _)| name)
+            .collect();
+        if waiting.is_empty() {
+            return Reply::text(StatusCode::OK, "ready\n");
+        }
+        let names: Vec<_> = waiting.iter().map(|name| name.as_str()).collect();
+        Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", names.join(", ")))
+    }
+
+    fn metrics(&self, request: &Request) -> Reply {
+        let only = request.parameters("target").next();
+        if let Some(name) = only.filter(|name| self.targets.iter().all(|(target, _)| target != name)) {
+            return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
+        }
+        let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
+        let own = match self.metrics.render(only, is_excluded) {
+            Ok(own) => own,
+            Err(error) => {
+                error!(%error, "cannot render the exporter's own metrics");
+                return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render own metrics\n");
+            }
+        };
+        let rendered = self.rendered(only);
+        let alerts = if is_excluded(alerts::NAME) { Vec::new() } else { self.rendered_alerts(only) };
+        let body = match request.encoding {
+            Encoding::Gzip => Body::Chunks(compressed(&self.layout, &rendered, &alerts, &own)),
+            Encoding::Identity => {
+                let layout = Arc::clone(&self.layout);
+                Body::stream(move |out| write_plain(&layout, &rendered, &alerts, &own, out))
+            }
+        };
+        Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
+    }
+
+    /// What is pending or firing, as JSON.
+    fn alerts(&self) -> Reply {
+        let active: Vec<Arc<Active>> =
+            self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
+        let body = Body::stream(move |out| page::alerts::write(&active, out));
+        Reply::new(StatusCode::OK, "application/json", body)
+    }
+
+    /// The series of the alerts of the targets, however old their last report is.
+    fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
+        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+        wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
+    }
+
+    /// The series of the targets whose last report is not too old.
+    fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
+        let now = now();
+        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+        wanted
+            .filter_map(|(_, state)| {
+                state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
+            })
+            .collect()
+    }
+}
