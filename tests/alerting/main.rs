@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod side_by_side;
+mod told;
 
 #[path = "../support/mod.rs"]
 mod support;

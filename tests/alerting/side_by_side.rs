@@ -1,37 +1,232 @@
-//! Prometheus with the printed rules beside streamgauge.
+//! Prometheus with the printed rules beside streamgauge: both tell one Alertmanager.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use redis::Value as Reply;
+use serde_json::{Value, json};
+use streamgauge::clock::unix_time;
+use tokio::task::JoinHandle;
 
-use crate::support::config::serving;
+use crate::support::alertmanager::Alertmanager;
+use crate::support::config::ConfigFile;
+use crate::support::http::get;
+use crate::support::metrics::parse;
+use crate::support::program::{Exporter, Running, Streamgauge};
 use crate::support::prometheus::{Prometheus, QUICK};
+use crate::support::series::LAST_SUCCESS;
 use crate::support::server::Server;
 use crate::support::servers::newest;
+use crate::support::sink::Sink;
+use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
+use crate::told::{SOON, Told, told, until_firing, until_resolved};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+/// No whole number of polls.
+const PENDING_FOR: Duration = Duration::from_secs(3);
+/// In whole polls.
+const PENDING_FOR_POLLS: Duration = Duration::from_secs(4);
+const THRESHOLD: usize = 50;
+
+/// A Prometheus that scrapes an exporter, evaluates what `streamgauge rules` prints, and tells `receiver`.
+async fn prometheus(
+    config: &ConfigFile,
+    exporter: &Exporter,
+    receiver: &Sink,
+    global: &str,
+) -> Option<Prometheus> {
+    let mut prometheus = Prometheus::with(&format!(
+        "{global}rule_files: [rules.yml]
+scrape_configs: [{{job_name: streamgauge, honor_labels: true, static_configs: [{{targets: ['{}']}}]}}]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{}']}}]}}]}}\n",
+        exporter.address, receiver.address
+    ))?;
+    let rules = config.command("rules").run().await;
+    assert_eq!(rules.code, Some(0), "{}", rules.stderr);
+    prometheus.put("rules.yml", &rules.stdout);
+    prometheus.launch().await;
+    Some(prometheus)
+}
+
+fn workload(server: &Server, command: &str, arguments: &[&str]) -> Running {
+    let url = server.url();
+    Streamgauge::command(command).args(["--redis-url", &url, "--stream", "orders"]).args(arguments).spawn()
+}
+
+/// When polls ended, by what the exporter says of itself.
+struct Polls {
+    ends: Arc<Mutex<Vec<f64>>>,
+    task: JoinHandle<()>,
+}
+
+impl Polls {
+    fn of(exporter: &Exporter) -> Self {
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let (address, noted) = (exporter.address, Arc::clone(&ends));
+        let task = tokio::spawn(async move {
+            loop {
+                let metrics = parse(&get(address, "/metrics").await.text());
+                if let Some(end) = metrics.get(LAST_SUCCESS) {
+                    let mut ends = noted.lock().unwrap();
+                    if ends.last() != Some(end) {
+                        ends.push(*end);
+                    }
+                }
+                tokio::time::sleep(INTERVAL / 20).await;
+            }
+        });
+        Self { ends, task }
+    }
+
+    /// How much later than planned they were in this time, as they are where the machine is busy with other things.
+    fn late(&self, from: Duration, until: Duration) -> Duration {
+        let ends = self.ends.lock().unwrap();
+        let began = |pair: &&[f64]| pair[1] > from.as_secs_f64() && pair[0] < until.as_secs_f64();
+        let gaps = ends.windows(2).filter(began).map(|pair| pair[1] - pair[0]);
+        Duration::from_secs_f64(gaps.map(|gap| (gap - INTERVAL.as_secs_f64()).max(0.0)).sum())
+    }
+}
+
+impl Drop for Polls {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// When the group came to be more than [`THRESHOLD`] entries behind what it has read by now, by the clock of the
+/// server, which is that of this machine.
+async fn fell_behind_at(talk: &mut Talk) -> Duration {
+    let group: Vec<std::collections::HashMap<String, Reply>> = talk.ask(&["XINFO", "GROUPS", "orders"]).await;
+    let Reply::BulkString(last) = &group[0]["last-delivered-id"] else { panic!("no ID in {group:?}") };
+    let after = format!("({}", String::from_utf8_lossy(last));
+    let count = (THRESHOLD + 1).to_string();
+    let entries: Vec<(String, Reply)> = talk.ask(&["XRANGE", "orders", &after, "+", "COUNT", &count]).await;
+    assert_eq!(entries.len(), THRESHOLD + 1, "it is behind");
+    let (ms, _) = entries[THRESHOLD].0.split_once('-').unwrap();
+    Duration::from_millis(ms.parse().unwrap())
+}
+
+/// What streamgauge itself says of an alert.
+async fn active_at(exporter: &Exporter, name: &str) -> Duration {
+    let answer: Value = serde_json::from_str(&exporter.get("/api/v1/alerts").await.text()).unwrap();
+    let alerts = answer["data"]["alerts"].as_array().unwrap();
+    let alert = alerts.iter().find(|alert| alert["labels"]["alertname"] == name).unwrap();
+    let time = humantime::parse_rfc3339(alert["activeAt"].as_str().unwrap()).unwrap();
+    time.duration_since(std::time::UNIX_EPOCH).unwrap()
+}
 
 #[tokio::test]
-async fn prometheus_scrapes_streamgauge_without_complaint() {
+async fn a_consumer_that_slows_down_is_one_alert_of_two_senders() {
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let (ours, its) =
+        (Sink::before(alertmanager.address()).await, Sink::before(alertmanager.address()).await);
     let server = Server::start(newest(), &[]).await;
-    let exporter =
-        serving(&format!("poll: {{interval: 1s}}\ntargets: [{{name: t, url: '{}'}}]\n", server.url())).await;
-    let Some(mut prometheus) = Prometheus::with(&format!(
-        "{QUICK}rule_files: [rules.yml]
-scrape_configs: [{{job_name: streamgauge, honor_labels: true, static_configs: [{{targets: ['{}']}}]}}]\n",
-        exporter.address
-    )) else {
-        return;
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: {INTERVAL:?}}}
+targets: [{{name: t, url: '{}', labels: {{team: billing}}}}]
+alerts:
+  rules:
+    - alert: Behind
+      expr: lag > {THRESHOLD}
+      for: {PENDING_FOR:?}
+      labels: {{severity: page, about: '{{{{ $labels.stream }}}} of {{{{ $labels.team }}}}'}}
+  notifiers: [{{name: main, alertmanager: {{urls: ['http://{}']}}}}]
+",
+        server.url(),
+        ours.address
+    ));
+    let labels = json!({
+        "alertname": "Behind", "target": "t", "db": "db0", "stream": "orders", "group": "mail", "team": "billing",
+        "severity": "page", "about": "orders of billing"
+    });
+    let consumer = |arguments: &[&str]| {
+        let always = ["--group", "mail", "--batch", "1", "--grace", "1s"];
+        workload(&server, "consume", &[&always[..], arguments].concat())
     };
-    prometheus.put("rules.yml", include_str!("../../dashboards/alerts.yml"));
-    prometheus.launch().await;
-    wait_until(Duration::from_secs(30), "a scrape", async || {
-        prometheus.query("streamgauge_target_up{target=\"t\"} == 1").await.len() == 1
+    let quick = consumer(&["--consumer", "quick"]);
+    let producer = workload(&server, "produce", &["--rate", "50"]);
+    let exporter = config.serve().serving().await;
+    let polls = Polls::of(&exporter);
+    let Some(prometheus) = prometheus(&config, &exporter, &its, QUICK).await else { return };
+    wait_until(SOON, "Prometheus knows the lag", async || {
+        prometheus.query("redis_stream_group_lag{group=\"mail\"} < 50").await.len() == 1
     })
     .await;
-    wait_for(Duration::from_secs(30), "all rules were evaluated", async || {
-        let rules = prometheus.rules().await;
-        let is_well = |rule: &Value| rule["health"] == "ok";
-        if !rules.is_empty() && rules.iter().all(is_well) { Ok(()) } else { Err(format!("{rules:?}")) }
+    assert!(alertmanager.alerts().await.is_empty());
+
+    quick.stop().await;
+    let slow = consumer(&["--consumer", "slow", "--work-time", "10m"]);
+    let first = until_firing(&ours, "Behind").await;
+    let began = fell_behind_at(&mut Talk::to(&server).await).await;
+    let active_at = active_at(&exporter, "Behind").await;
+    let late = polls.late(began, first.at);
+    let took = first.at.saturating_sub(began);
+    let allowed = PENDING_FOR_POLLS + INTERVAL + Duration::from_secs(1);
+    assert!(first.starts_at - active_at >= PENDING_FOR, "{first:?} is active since {active_at:?}");
+    assert!(took <= allowed + late, "told after {took:?}, not {allowed:?}; polls were {late:?} late");
+
+    // Both senders, one alert.
+    until_firing(&its, "Behind").await;
+    for sink in [&ours, &its] {
+        let told = told(sink, "Behind");
+        assert!(told.iter().all(|told| told.labels == labels), "{told:?}");
+    }
+    let shown = alertmanager.alerts().await;
+    assert!(matches!(&shown[..], [alert] if alert["labels"] == labels), "{shown:?}");
+
+    slow.stop().await;
+    let recovered = unix_time();
+    let quick = consumer(&["--consumer", "quick"]);
+    for sink in [&ours, &its] {
+        let over = until_resolved(sink, "Behind").await;
+        assert!(over.at >= recovered && over.labels == labels, "{over:?}");
+    }
+    alertmanager.shows(&[]).await;
+    let all = told(&ours, "Behind");
+    assert!(all.iter().skip_while(|told| !told.is_over()).all(Told::is_over), "it fired once: {all:?}");
+    drop((quick, producer));
+}
+
+#[tokio::test]
+async fn what_prometheus_adds_makes_two_alerts_unless_streamgauge_adds_it_too() {
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let server = Server::start(newest(), &[]).await;
+    Talk::to(&server)
+        .await
+        .tell("XADD orders * n 1\nXADD orders * n 2\nXADD orders * n 3\nXGROUP CREATE orders mail 0")
+        .await;
+    let sink = async || Sink::before(alertmanager.address()).await;
+    let (its, plain, labelled) = (sink().await, sink().await, sink().await);
+    let config = |external_labels: &str, receiver: &Sink| {
+        ConfigFile::new(&format!(
+            "poll: {{interval: 1s}}
+targets: [{{name: t, url: '{}'}}]
+alerts:
+  external_labels: {external_labels}
+  rules: [{{alert: Behind, expr: lag > 2, annotations: {{summary: '{{{{ $labels.group }}}} is {{{{ $value }}}} behind'}}}}]
+  notifiers: [{{name: main, alertmanager: {{urls: ['http://{}']}}}}]
+",
+            server.url(),
+            receiver.address
+        ))
+    };
+    let (without, with) = (config("{}", &plain), config("{dc: eu}", &labelled));
+    let exporter = without.serve().serving().await;
+    let second = with.serve().serving().await;
+    let global = QUICK.replace("}", ", external_labels: {dc: eu}}");
+    let Some(_prometheus) = prometheus(&without, &exporter, &its, &global).await else { return };
+    let mut summaries = Vec::new();
+    for sink in [&plain, &labelled, &its] {
+        summaries.push(until_firing(sink, "Behind").await.annotations);
+    }
+    assert!(summaries.iter().all(|said| *said == json!({"summary": "mail is 3 behind"})), "{summaries:?}");
+    wait_for(SOON, "two alerts are shown", async || {
+        let alerts = alertmanager.alerts().await;
+        let mut dcs: Vec<_> = alerts.iter().map(|alert| alert["labels"]["dc"].as_str()).collect();
+        dcs.sort_unstable();
+        if dcs == [None, Some("eu")] { Ok(()) } else { Err(format!("{dcs:?}")) }
     })
     .await;
+    drop((exporter, second));
 }

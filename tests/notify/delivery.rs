@@ -7,8 +7,8 @@ use streamgauge::alert::notification::Alert;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
-use crate::sink::Sink;
 use crate::support::alertmanager::{Alertmanager, SILENT};
+use crate::support::sink::Sink;
 use crate::support::wait::{wait_for, wait_until};
 
 /// The hash of "secret", as cheap as bcrypt can be.

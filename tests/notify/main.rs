@@ -7,9 +7,7 @@ mod alerts;
 mod delivery;
 mod fixture;
 mod messages;
-mod proxy;
 mod served;
-mod sink;
 mod tls;
 mod trouble;
 

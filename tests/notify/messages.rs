@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
-use crate::sink::{OK, Sink};
+use crate::support::sink::{OK, Sink};
 use crate::support::wait::wait_until;
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
-use crate::proxy::{Manner, Proxy};
-use crate::sink::Sink;
 use crate::support::alertmanager::Alertmanager;
+use crate::support::proxy::{Manner, Proxy};
+use crate::support::sink::Sink;
 use crate::support::wait::{wait_for, wait_until};
 
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno!\n";

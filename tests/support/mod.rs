@@ -7,6 +7,8 @@
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
 //! | [`alertmanager`] | one running Alertmanager |
 //! | [`prometheus`] | one running Prometheus |
+//! | [`proxy`] | a proxy before a receiver, which misbehaves |
+//! | [`sink`] | a listener that takes down what it is sent, and may pass it on |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
@@ -35,9 +37,11 @@ pub mod peers;
 pub mod polled;
 pub mod program;
 pub mod prometheus;
+pub mod proxy;
 pub mod series;
 pub mod server;
 pub mod servers;
+pub mod sink;
 pub mod talk;
 pub mod wait;
 pub mod whole;

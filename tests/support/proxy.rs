@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
+pub enum Manner {
     /// Passes everything on.
     Passes,
     /// The same, but nothing before this time is over, even if the sender has gone meanwhile.
@@ -26,9 +26,9 @@ pub(crate) enum Manner {
 }
 
 /// A listener on a loopback port; it is gone, with all its connections, when this is dropped.
-pub(crate) struct Proxy {
+pub struct Proxy {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
     connections: Arc<AtomicU32>,
     task: JoinHandle<()>,
@@ -36,7 +36,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// One before this address.
-    pub(crate) async fn before(receiver: SocketAddr, manner: Manner) -> Self {
+    pub async fn before(receiver: SocketAddr, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let manner = Arc::new(Mutex::new(manner));
@@ -54,12 +54,12 @@ impl Proxy {
     }
 
     /// Behaves like this from the next connection on.
-    pub(crate) fn behave(&self, manner: Manner) {
+    pub fn behave(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 
     /// How many connections it has accepted.
-    pub(crate) fn connections(&self) -> u32 {
+    pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
 }

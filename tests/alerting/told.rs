@@ -1,0 +1,77 @@
+//! What Alertmanager is told, as it passes by.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::support::sink::{Received, Sink};
+use crate::support::wait::wait_for;
+
+/// How long anything may take that is not waited for on purpose.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// An alert, as one request told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// What identifies it.
+    pub(crate) labels: Value,
+    /// What is said of it.
+    pub(crate) annotations: Value,
+    /// When it began to fire, since the Unix epoch.
+    pub(crate) starts_at: Duration,
+    /// When it resolved, or until when it fires unless it is told of again. Likewise.
+    pub(crate) ends_at: Duration,
+    /// When the request came. Likewise.
+    pub(crate) at: Duration,
+}
+
+impl Told {
+    /// Whether it is of an alert of this name.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.labels["alertname"] == name
+    }
+
+    /// Whether it has resolved.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ends_at <= self.at
+    }
+}
+
+/// All that was told of alerts of this name, in the order in which it came.
+pub(crate) fn told(sink: &Sink, name: &str) -> Vec<Told> {
+    let all = sink.received().into_iter().flat_map(|request| alerts(&request));
+    all.filter(|told| told.is(name)).collect()
+}
+
+/// Waits until an alert of this name is told to fire, and returns what was told then.
+pub(crate) async fn until_firing(sink: &Sink, name: &str) -> Told {
+    until(sink, name, "fires", |told| !told.is_over()).await
+}
+
+/// Waits until an alert of this name is told to have resolved, and returns what was told then.
+pub(crate) async fn until_resolved(sink: &Sink, name: &str) -> Told {
+    until(sink, name, "resolves", Told::is_over).await
+}
+
+async fn until(sink: &Sink, name: &str, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
+    wait_for(SOON, &format!("{name} {what}"), async || {
+        let told = told(sink, name);
+        told.iter().find(|told| is_so(told)).cloned().ok_or_else(|| format!("{told:?}"))
+    })
+    .await
+}
+
+fn alerts(request: &Received) -> Vec<Told> {
+    let time = |alert: &Value, key: &str| {
+        let text = alert[key].as_str().unwrap();
+        humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap()
+    };
+    let read = |alert: &Value| Told {
+        labels: alert["labels"].clone(),
+        annotations: alert["annotations"].clone(),
+        starts_at: time(alert, "startsAt"),
+        ends_at: time(alert, "endsAt"),
+        at: request.at,
+    };
+    request.body.as_array().unwrap().iter().map(read).collect()
+}
