@@ -7,14 +7,14 @@ use redis::Value as Reply;
 use serde_json::{Value, json};
 use streamgauge::clock::unix_time;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::config::ConfigFile;
 use crate::support::http::get;
-use crate::support::metrics::parse;
+use crate::support::metrics::{Metrics, named, parse};
 use crate::support::program::{Exporter, Running, Streamgauge};
 use crate::support::prometheus::{Prometheus, QUICK};
-use crate::support::series::LAST_SUCCESS;
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::sink::Sink;
@@ -64,16 +64,18 @@ impl Polls {
     fn of(exporter: &Exporter) -> Self {
         let ends = Arc::new(Mutex::new(Vec::new()));
         let (address, noted) = (exporter.address, Arc::clone(&ends));
+        let note = move |metrics: &Metrics| {
+            let name = "streamgauge_last_successful_poll_timestamp_seconds";
+            let Some(end) = named(metrics, name).into_values().next() else { return };
+            let mut ends = noted.lock().unwrap();
+            if ends.last() != Some(&end) {
+                ends.push(end);
+            }
+        };
         let task = tokio::spawn(async move {
             loop {
-                let metrics = parse(&get(address, "/metrics").await.text());
-                if let Some(end) = metrics.get(LAST_SUCCESS) {
-                    let mut ends = noted.lock().unwrap();
-                    if ends.last() != Some(end) {
-                        ends.push(*end);
-                    }
-                }
-                tokio::time::sleep(INTERVAL / 20).await;
+                note(&parse(&get(address, "/metrics").await.text()));
+                sleep(INTERVAL / 20).await;
             }
         });
         Self { ends, task }
@@ -83,8 +85,9 @@ impl Polls {
     fn late(&self, from: Duration, until: Duration) -> Duration {
         let ends = self.ends.lock().unwrap();
         let began = |pair: &&[f64]| pair[1] > from.as_secs_f64() && pair[0] < until.as_secs_f64();
-        let gaps = ends.windows(2).filter(began).map(|pair| pair[1] - pair[0]);
-        Duration::from_secs_f64(gaps.map(|gap| (gap - INTERVAL.as_secs_f64()).max(0.0)).sum())
+        let gaps: Vec<_> = ends.windows(2).filter(began).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.len() > 1, "there were polls: {ends:?}");
+        Duration::from_secs_f64(gaps.iter().map(|gap| (gap - INTERVAL.as_secs_f64()).max(0.0)).sum())
     }
 }
 
