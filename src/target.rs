@@ -135,7 +135,7 @@ impl Target {
                     self.step_alerts(&outcome, next_poll).await;
                     next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
-                        Err(_) => now() + backoff(self.failures, fastrand::f64()),
+                        Err(_) => schedule.retry_after(now(), backoff(self.failures, fastrand::f64())),
                     };
                 }
                 () = until(self.upstream.next_scan()) => {
@@ -335,6 +335,12 @@ impl Schedule {
         }
         self.next
     }
+
+    /// When a poll that failed is tried again: after the pause, but no later than it is due anyway, since alerts are
+    /// evaluated with each poll and have to be on time while polls fail, too.
+    fn retry_after(&mut self, now: Instant, pause: Duration) -> Instant {
+        (now + pause).min(self.next_after(now))
+    }
 }
 
 /// Full jitter: anything from nothing to a bound that doubles with each failure. `random` is from 0 to 1.
@@ -371,5 +377,16 @@ mod tests {
         assert!(first > start && first <= start + interval);
         assert_eq!(schedule.next_after(first), first + interval);
         assert_eq!(schedule.next_after(first + 3 * interval + Duration::from_secs(1)), first + 4 * interval);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_poll_is_tried_again_before_the_next_is_due_or_with_it() {
+        let s = Duration::from_secs;
+        let mut schedule = Schedule::new(s(2), now());
+        let tick = schedule.next_after(now());
+        assert_eq!(schedule.retry_after(tick, s(1)), tick + s(1));
+        assert_eq!(schedule.retry_after(tick + s(1), s(5)), tick + s(2));
+        // It took longer than the interval.
+        assert_eq!(schedule.retry_after(tick + s(3), s(5)), tick + s(4));
     }
 }

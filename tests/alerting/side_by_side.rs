@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::Value as Reply;
-use serde_json::{Value, json};
+use serde_json::json;
 use streamgauge::clock::unix_time;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -20,7 +20,7 @@ use crate::support::servers::newest;
 use crate::support::sink::Sink;
 use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
-use crate::told::{SOON, Told, told, until_firing, until_resolved};
+use crate::told::{SOON, Told, active_at, told, until_firing, until_resolved};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// No whole number of polls.
@@ -110,15 +110,6 @@ async fn fell_behind_at(talk: &mut Talk) -> Duration {
     Duration::from_millis(ms.parse().unwrap())
 }
 
-/// What streamgauge itself says of an alert.
-async fn active_at(exporter: &Exporter, name: &str) -> Duration {
-    let answer: Value = serde_json::from_str(&exporter.get("/api/v1/alerts").await.text()).unwrap();
-    let alerts = answer["data"]["alerts"].as_array().unwrap();
-    let alert = alerts.iter().find(|alert| alert["labels"]["alertname"] == name).unwrap();
-    let time = humantime::parse_rfc3339(alert["activeAt"].as_str().unwrap()).unwrap();
-    time.duration_since(std::time::UNIX_EPOCH).unwrap()
-}
-
 #[tokio::test]
 async fn a_consumer_that_slows_down_is_one_alert_of_two_senders() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
@@ -127,7 +118,7 @@ async fn a_consumer_that_slows_down_is_one_alert_of_two_senders() {
     let server = Server::start(newest(), &[]).await;
     let config = ConfigFile::new(&format!(
         "poll: {{interval: {INTERVAL:?}}}
-targets: [{{name: t, url: '{}', labels: {{team: billing}}}}]
+targets: [{{name: t, url: '{}', labels: {{team: billing}}, streams: [{{key: orders}}]}}]
 alerts:
   rules:
     - alert: Behind

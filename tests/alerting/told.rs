@@ -1,9 +1,11 @@
-//! What Alertmanager is told, as it passes by.
+//! What Alertmanager is told, as it passes by, what it shows, and what streamgauge says itself.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::support::alertmanager::Alertmanager;
+use crate::support::program::Exporter;
 use crate::support::sink::{Received, Sink};
 use crate::support::wait::wait_for;
 
@@ -61,16 +63,36 @@ async fn until(sink: &Sink, name: &str, what: &str, is_so: impl Fn(&Told) -> boo
     .await
 }
 
+/// Waits until Alertmanager shows alerts of these names and no others, each once.
+pub(crate) async fn shows(alertmanager: &Alertmanager, names: &[&str]) {
+    wait_for(SOON, &format!("Alertmanager shows {names:?}"), async || {
+        let alerts = alertmanager.alerts().await;
+        let mut shown: Vec<_> =
+            alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap()).collect();
+        shown.sort_unstable();
+        if shown == names { Ok(()) } else { Err(format!("it shows {shown:?}")) }
+    })
+    .await;
+}
+
+/// Since when the condition of an alert holds, by what streamgauge says itself; since the Unix epoch.
+pub(crate) async fn active_at(exporter: &Exporter, name: &str) -> Duration {
+    let answer: Value = serde_json::from_str(&exporter.get("/api/v1/alerts").await.text()).unwrap();
+    let alerts = answer["data"]["alerts"].as_array().unwrap();
+    time(&alerts.iter().find(|alert| alert["labels"]["alertname"] == name).unwrap()["activeAt"])
+}
+
+fn time(text: &Value) -> Duration {
+    let time = humantime::parse_rfc3339(text.as_str().unwrap()).unwrap();
+    time.duration_since(UNIX_EPOCH).unwrap()
+}
+
 fn alerts(request: &Received) -> Vec<Told> {
-    let time = |alert: &Value, key: &str| {
-        let text = alert[key].as_str().unwrap();
-        humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap()
-    };
     let read = |alert: &Value| Told {
         labels: alert["labels"].clone(),
         annotations: alert["annotations"].clone(),
-        starts_at: time(alert, "startsAt"),
-        ends_at: time(alert, "endsAt"),
+        starts_at: time(&alert["startsAt"]),
+        ends_at: time(&alert["endsAt"]),
         at: request.at,
     };
     request.body.as_array().unwrap().iter().map(read).collect()

@@ -242,6 +242,11 @@ impl Exporter {
     pub async fn interrupt(self) -> Finished {
         self.running.interrupt().await
     }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(self) {
+        self.running.kill();
+    }
 }
 
 impl Deref for Exporter {
