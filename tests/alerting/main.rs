@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod crash;
 mod outages;
+mod receivers;
+mod replicas;
 mod side_by_side;
 mod told;
 

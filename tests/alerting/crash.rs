@@ -1,0 +1,77 @@
+//! streamgauge is killed while alerts fire and are pending, and comes back with its state file.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::config::ConfigFile;
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::sink::Sink;
+use crate::support::talk::Talk;
+use crate::support::wait::wait_for;
+use crate::told::{SOON, active_at, told, until_firing};
+
+const PENDING_FOR: Duration = Duration::from_secs(12);
+/// The state it is killed in is at least so old: counting from anew shows.
+const PENDING_BEFORE: Duration = Duration::from_secs(6);
+
+/// The webhook's messages about alerts of this name that fire.
+fn messages(hook: &Sink, name: &str) -> usize {
+    let is_about = |body: &Value| body["commonLabels"]["alertname"] == name && body["status"] == "firing";
+    hook.received().iter().filter(|request| is_about(&request.body)).count()
+}
+
+#[tokio::test]
+async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_most() {
+    let server = Server::start(newest(), &[]).await;
+    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let (sink, hook) = (Sink::new().await, Sink::new().await);
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: 500ms}}
+targets: [{{name: t, url: '{}'}}]
+alerts:
+  recommended: false
+  state_file: alerts.json
+  rules: [{{alert: Firing, expr: lag > 0}}, {{alert: Waiting, expr: lag > 0, for: {PENDING_FOR:?}}}]
+  notifiers:
+    - {{name: main, alertmanager: {{urls: ['http://{}']}}}}
+    - {{name: hook, webhook: {{url: 'http://{}'}}}}
+",
+        server.url(),
+        sink.address,
+        hook.address
+    ));
+    let before = config.serve().serving().await;
+    let first = until_firing(&sink, "Firing").await;
+    hook.until_received(1).await;
+    let waits_since = active_at(&before, "Waiting").await;
+    wait_for(SOON, "it waits for a while, and the file says so", async || {
+        let waited = streamgauge::clock::unix_time().saturating_sub(waits_since);
+        let saved = std::fs::read_to_string(config.path().with_file_name("alerts.json")).unwrap_or_default();
+        let is_saved = saved.contains("told_at_ms") && saved.matches("active_at_ms").count() == 2;
+        if waited >= PENDING_BEFORE && is_saved { Ok(()) } else { Err(format!("{waited:?}: {saved}")) }
+    })
+    .await;
+    before.kill();
+    assert!(told(&sink, "Waiting").is_empty());
+    assert_eq!((told(&sink, "Firing").len(), messages(&hook, "Firing")), (1, 1));
+
+    let after = config.serve().serving().await;
+    let fired = until_firing(&sink, "Waiting").await;
+    let counted = fired.starts_at - waits_since;
+    let anew = PENDING_FOR + PENDING_BEFORE;
+    assert!(PENDING_FOR <= counted && counted < anew, "it was pending for {counted:?}");
+    assert_eq!(active_at(&after, "Waiting").await, waits_since);
+    // What is repeated is the same alert, a minute after it was told.
+    wait_for(3 * SOON, "the reminder comes", async || {
+        let all = told(&sink, "Firing");
+        if all.len() >= 2 && messages(&hook, "Firing") >= 2 { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+    let all = told(&sink, "Firing");
+    assert!(all.iter().all(|told| told.starts_at == first.starts_at && !told.is_over()), "{all:?}");
+    assert_eq!((all.len(), told(&sink, "Waiting").len()), (2, 1));
+    assert_eq!((messages(&hook, "Firing"), messages(&hook, "Waiting")), (2, 1));
+    after.stop().await;
+}

@@ -1,0 +1,173 @@
+//! Alertmanager in trouble: it is told at least once, shows one, and costs streamgauge no memory.
+
+use std::time::Duration;
+
+use crate::support::alertmanager::Alertmanager;
+use crate::support::config::serving;
+use crate::support::metrics::named;
+use crate::support::program::Exporter;
+use crate::support::proxy::{Manner, Proxy};
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::talk::Talk;
+use crate::support::wait::{wait_for, wait_until};
+use crate::told::SOON;
+
+const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno!\n";
+const GARBAGE: &[u8] = b"\x16\x03\x01 who are you?\r\n\r\n";
+/// What fires is told again after a minute.
+const NEXT_REMINDER: Duration = Duration::from_secs(90);
+
+async fn behind() -> (Server, Talk) {
+    let server = Server::start(newest(), &[]).await;
+    let mut talk = Talk::to(&server).await;
+    talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    (server, talk)
+}
+
+async fn exporter(server: &Server, rules: &str, notifiers: &str) -> Exporter {
+    serving(&format!(
+        "poll: {{interval: 500ms}}
+targets: [{{name: t, url: '{}'}}]
+alerts: {{recommended: false, rules: [{rules}], notifiers: [{notifiers}]}}\n",
+        server.url()
+    ))
+    .await
+}
+
+const BEHIND: &str = "{alert: Behind, expr: lag > 0}";
+
+/// How many alerts a notifier counts of one result.
+async fn counted(exporter: &Exporter, notifier: &str, result: &str) -> f64 {
+    exporter.metrics().await
+        [&format!("streamgauge_notifications_total{{notifier=\"{notifier}\",result=\"{result}\"}}")]
+}
+
+async fn until_counted(exporter: &Exporter, notifier: &str, result: &str, least: f64) {
+    wait_for(NEXT_REMINDER, &format!("{notifier} counts {least} {result}"), async || {
+        let counted = counted(exporter, notifier, result).await;
+        if counted >= least { Ok(()) } else { Err(format!("{counted} are")) }
+    })
+    .await;
+}
+
+async fn until_shown(alertmanager: &Alertmanager, groups: &[&str]) {
+    wait_for(NEXT_REMINDER, &format!("Alertmanager shows {groups:?}"), async || {
+        let shown = alertmanager.groups().await;
+        if shown == groups { Ok(()) } else { Err(format!("it shows {shown:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alertmanager_in_trouble_is_told_at_least_once_and_shows_one() {
+    tokio::join!(restarts(), is_slow(), answers(ERROR), answers(GARBAGE));
+}
+
+async fn restarts() {
+    let Some(mut alertmanager) = Alertmanager::start().await else { return };
+    let (server, mut talk) = behind().await;
+    let notifier = format!("{{name: main, alertmanager: {{urls: ['{}']}}}}", alertmanager.url());
+    let exporter = exporter(&server, BEHIND, &notifier).await;
+    alertmanager.shows(&["mail"]).await;
+    alertmanager.kill();
+    talk.tell("XGROUP CREATE orders audit 0").await;
+    until_counted(&exporter, "main", "failed", 1.0).await;
+    alertmanager.launch().await;
+    // One waits to be sent; the other it was told of, and has forgotten.
+    until_shown(&alertmanager, &["audit", "mail"]).await;
+    talk.tell("DEL orders").await;
+    alertmanager.shows(&[]).await;
+    exporter.stop().await;
+}
+
+async fn is_slow() {
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let proxy = Proxy::before(alertmanager.address(), Manner::Delays(Duration::from_secs(30))).await;
+    let (server, _) = behind().await;
+    let notifier = |name: &str, timeout: &str| {
+        format!("{{name: {name}, alertmanager: {{urls: ['http://{}'], timeout: {timeout}}}}}", proxy.address)
+    };
+    let notifiers = [notifier("patient", "50s"), notifier("hasty", "10s")].join(", ");
+    let exporter = exporter(&server, BEHIND, &notifiers).await;
+    until_counted(&exporter, "patient", "delivered", 1.0).await;
+    alertmanager.shows(&["mail"]).await;
+    assert!(counted(&exporter, "hasty", "failed").await >= 2.0);
+    proxy.behave(Manner::Passes);
+    until_counted(&exporter, "hasty", "delivered", 1.0).await;
+    alertmanager.shows(&["mail"]).await;
+    assert_eq!(counted(&exporter, "patient", "failed").await, 0.0);
+    exporter.stop().await;
+}
+
+async fn answers(words: &'static [u8]) {
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let proxy = Proxy::before(alertmanager.address(), Manner::Answers(words)).await;
+    let (server, mut talk) = behind().await;
+    let notifier = format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", proxy.address);
+    let exporter = exporter(&server, BEHIND, &notifier).await;
+    until_counted(&exporter, "main", "failed", 2.0).await;
+    assert_eq!(counted(&exporter, "main", "delivered").await, 0.0);
+    proxy.behave(Manner::Passes);
+    alertmanager.shows(&["mail"]).await;
+    proxy.behave(Manner::Answers(words));
+    talk.tell("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
+    let failed = counted(&exporter, "main", "failed").await;
+    until_counted(&exporter, "main", "failed", failed + 1.0).await;
+    proxy.behave(Manner::Passes);
+    alertmanager.shows(&[]).await;
+    exporter.stop().await;
+}
+
+#[tokio::test]
+async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_them() {
+    const GROUPS: usize = 1_000;
+    const RULES: usize = 3;
+    const ROUNDS: usize = 12;
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let proxy = Proxy::before(alertmanager.address(), Manner::Answers(ERROR)).await;
+    let (server, mut talk) = behind().await;
+    talk.tell("XGROUP DESTROY orders mail").await;
+    let every_group = async |talk: &mut Talk, command: &str, id: &str| {
+        let script = format!(
+            "for n = 1, {GROUPS} do redis.call('XGROUP', '{command}', KEYS[1], 'g' .. n, ARGV[1]) end"
+        );
+        let _: redis::Value = talk.ask(&["EVAL", &script, "1", "orders", id]).await;
+    };
+    every_group(&mut talk, "CREATE", "$").await;
+    let rules: Vec<_> = (0..RULES)
+        .map(|n| {
+            format!("{{alert: Behind{n}, expr: lag > 0, annotations: {{summary: '{}'}}}}", "x".repeat(500))
+        })
+        .collect();
+    let notifiers = format!(
+        "{{name: main, alertmanager: {{urls: ['http://{0}']}}}}, {{name: hook, webhook: {{url: 'http://{0}'}}}}",
+        proxy.address
+    );
+    let exporter = exporter(&server, &rules.join(", "), &notifiers).await;
+    let mut resident = Vec::new();
+    for _ in 0..ROUNDS {
+        for (id, firing) in [("0", GROUPS * RULES), ("$", 0)] {
+            every_group(&mut talk, "SETID", id).await;
+            wait_for(SOON, &format!("{firing} alerts fire"), async || {
+                let shown = named(&exporter.metrics().await, "streamgauge_alerts").len();
+                if shown == firing { Ok(()) } else { Err(format!("{shown} do")) }
+            })
+            .await;
+        }
+        let metrics = exporter.metrics().await;
+        resident.push(metrics["process_resident_memory_bytes"] / 1024.0 / 1024.0);
+        let waiting = metrics["streamgauge_notification_queue_length{notifier=\"main\"}"];
+        assert!(waiting <= (GROUPS * RULES) as f64, "of each alert one state waits, not {waiting}");
+    }
+    let grown = resident[ROUNDS - 1] - resident[2];
+    assert!(grown < 16.0, "it grew by {grown} MiB: {resident:?}");
+
+    every_group(&mut talk, "SETID", "0").await;
+    proxy.behave(Manner::Passes);
+    wait_until(SOON, "all are shown, each once", async || {
+        alertmanager.alerts().await.len() == GROUPS * RULES
+    })
+    .await;
+    exporter.stop().await;
+}
