@@ -46,15 +46,39 @@ pub(super) fn is_same_news(one: &Alert, other: &Alert) -> bool {
 /// loses nothing that it would have kept, and what waits is bounded by the number of alerts.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    waiting: BTreeMap<u64, Arc<Alert>>,
+    waiting: BTreeMap<u64, Waiting>,
     places: HashMap<Identity, u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    alert: Arc<Alert>,
+    /// How often it was sent in vain.
+    failures: u32,
 }
 
 impl Backlog {
     /// Puts an alert at `place`, which must be beyond all others, or its newer state where it waits already.
     pub(super) fn put(&mut self, place: u64, alert: &Arc<Alert>) {
         let place = *self.places.entry(Identity(Arc::clone(alert))).or_insert(place);
-        self.waiting.insert(place, Arc::clone(alert));
+        let before = self.waiting.get(&place).filter(|waiting| is_same_news(&waiting.alert, alert));
+        let failures = before.map_or(0, |waiting| waiting.failures);
+        self.waiting.insert(place, Waiting { alert: Arc::clone(alert), failures });
+    }
+
+    /// Notes that an alert was sent in vain, and puts it at `place`, which must be beyond all others; returns how
+    /// often that has happened to it.
+    pub(super) fn put_back(&mut self, place: u64, sent: &Arc<Alert>) -> u32 {
+        let Some(current) = self.places.get_mut(&Identity(Arc::clone(sent))) else { return 0 };
+        let Some(mut waiting) = self.waiting.remove(current) else { return 0 };
+        *current = place;
+        // Another state of it, which came meanwhile, was not sent yet.
+        if is_same_news(&waiting.alert, sent) {
+            waiting.failures += 1;
+        }
+        let failures = waiting.failures;
+        self.waiting.insert(place, waiting);
+        failures
     }
 
     /// Whether a state of this alert waits.
@@ -74,21 +98,21 @@ impl Backlog {
 
     /// Drops the one that has waited longest.
     pub(super) fn drop_oldest(&mut self) {
-        if let Some((_, alert)) = self.waiting.pop_first() {
-            self.places.remove(&Identity(alert));
+        if let Some((_, waiting)) = self.waiting.pop_first() {
+            self.places.remove(&Identity(waiting.alert));
         }
     }
 
     /// At most so many, the oldest first. They go on waiting.
     pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Alert>> {
-        self.waiting.values().take(most).map(Arc::clone).collect()
+        self.waiting.values().take(most).map(|waiting| Arc::clone(&waiting.alert)).collect()
     }
 
     /// Takes out an alert, unless by now another state of it waits that is news.
     pub(super) fn settle(&mut self, told: &Arc<Alert>) {
         let identity = Identity(Arc::clone(told));
         let Some(place) = self.places.get(&identity) else { return };
-        if self.waiting.get(place).is_some_and(|waiting| is_same_news(waiting, told)) {
+        if self.waiting.get(place).is_some_and(|waiting| is_same_news(&waiting.alert, told)) {
             self.waiting.remove(place);
             self.places.remove(&identity);
         }

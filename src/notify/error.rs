@@ -90,6 +90,20 @@ impl NotifyError {
         )
     }
 
+    /// Whether it may be what was sent that the receiver, or something on the way to it, breaks down over, so that
+    /// anything else would get through.
+    pub(super) fn may_be_about_the_content(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => status.is_server_error(),
+            Self::Lost { .. } | Self::Timeout { .. } => true,
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::File { .. }
+            | Self::Url { .. } => false,
+        }
+    }
+
     /// After which time the receiver wants to be asked again; `None` where it does not say.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -105,18 +119,18 @@ mod tests {
 
     #[test]
     fn only_answers_about_the_content_are_final() {
-        for (status, is_final) in [
-            (301, false),
-            (400, true),
-            (401, false),
-            (403, false),
-            (404, false),
-            (408, false),
-            (413, true),
-            (422, true),
-            (429, false),
-            (500, false),
-            (503, false),
+        for (status, is_final, may_be) in [
+            (301, false, false),
+            (400, true, false),
+            (401, false, false),
+            (403, false, false),
+            (404, false, false),
+            (408, false, false),
+            (413, true, false),
+            (422, true, false),
+            (429, false, false),
+            (500, false, true),
+            (503, false, true),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let error = NotifyError::Status {
@@ -126,10 +140,11 @@ mod tests {
                 retry_after: None,
             };
             assert_eq!(error.is_about_the_content(), is_final, "{status}");
+            assert_eq!(error.may_be_about_the_content(), may_be, "{status}");
         }
         let timeout =
             NotifyError::Timeout { address: "am:9093".into(), timeout: Duration::from_millis(1500) };
-        assert!(!timeout.is_about_the_content());
+        assert!(!timeout.is_about_the_content() && timeout.may_be_about_the_content());
         assert_eq!(timeout.to_string(), "am:9093 did not answer within 1.5 s");
     }
 }

@@ -2,6 +2,7 @@
 //! other. The name is resolved again while there is something to send; who is known already does not wait for that.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,8 +163,8 @@ impl Outlet for Fan {
 
 async fn look_up(host: Address, within: Duration) -> Result<Vec<SocketAddr>, NotifyError> {
     let found = timeout(within, resolve(&host)).await;
-    let timed_out =
-        |_| Err(NotifyError::Timeout { address: format!("resolver of {}", host.host), timeout: within });
+    let no_answer = io::Error::other(format!("no answer within {} s", within.as_secs_f64()));
+    let timed_out = |_| Err(NotifyError::Resolve { host: host.host.clone(), source: no_answer });
     Ok(of_one_family(found.unwrap_or_else(timed_out)?).await)
 }
 
@@ -308,7 +309,7 @@ mod tests {
         fan.resolving.spawn(async move { answered.await.unwrap() });
         fan.deliver(&alerts(&["x"])).await.unwrap();
         known.hears_of("x").await;
-        let no_answer = NotifyError::Timeout { address: "resolver of am".to_owned(), timeout: RESOLVED_FOR };
+        let no_answer = NotifyError::Resolve { host: "am".to_owned(), source: io::Error::other("no answer") };
         answer.send(Err(no_answer)).unwrap();
         while fan.problem.is_none() {
             fan.deliver(&alerts(&["y"])).await.unwrap();

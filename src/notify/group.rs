@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::notify::backlog::{Backlog, Identity, is_same_news};
-use crate::notify::queue::{Next, Pace, Store};
+use crate::notify::queue::{Next, Pace, Store, Suspect};
 
 /// Least time between two messages about a group. Where trouble spreads from poll to poll, it makes a few messages
 /// and not one for each poll.
@@ -169,10 +169,12 @@ impl Store for Groups {
         }
     }
 
-    fn postpone(&mut self, message: &Message, now: Duration) {
+    /// Nothing is given up: nobody would tell of it again.
+    fn postpone(&mut self, message: &Message, now: Duration, _: Suspect) -> Option<Arc<Alert>> {
         if let Some(group) = self.groups.get_mut(&message.key) {
             group.failed_at = Some(now);
         }
+        None
     }
 
     fn waiting(&self) -> usize {
@@ -425,7 +427,7 @@ mod tests {
         for now in 0..5 {
             let message = due(&mut groups, now);
             tried.push(message.key.alert_name.clone().unwrap());
-            groups.postpone(&message, at(now));
+            groups.postpone(&message, at(now), Suspect::Content);
         }
         assert_eq!(tried, ["A", "B", "C", "A", "B"]);
     }

@@ -20,6 +20,10 @@ pub(super) const CAPACITY_ALERTS: usize = 50_000;
 /// Alerts in one request. With long annotations still below 1 MB, which proxies commonly take.
 const BATCH_ALERTS: usize = 500;
 
+/// How often an alert is sent in vain before it is given up, if it was alone at last. With the waits in between that
+/// is about a minute; what still fires, or has just resolved, is handed in again by then.
+const MAX_FAILURES: u32 = 10;
+
 /// What waits for one receiver.
 pub(super) trait Store: Send + 'static {
     /// What is sent at once.
@@ -34,8 +38,9 @@ pub(super) trait Store: Send + 'static {
     /// Forgets what was sent, except for what became news meanwhile.
     fn settle(&mut self, parcel: &Self::Parcel, now: Duration);
 
-    /// Notes that this could not be sent: it is tried again, and something else may come before it.
-    fn postpone(&mut self, parcel: &Self::Parcel, now: Duration);
+    /// Notes that this could not be sent: it is tried again, and something else may come before it. Returns what is
+    /// given up instead.
+    fn postpone(&mut self, parcel: &Self::Parcel, now: Duration, suspect: Suspect) -> Option<Arc<Alert>>;
 
     /// Alerts that wait to be sent.
     fn waiting(&self) -> usize;
@@ -53,6 +58,15 @@ pub(super) enum Pace {
     Last,
 }
 
+/// What it may be that sending failed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspect {
+    /// The receiver, or the way to it: nothing else would have got through.
+    Receiver,
+    /// What was sent, or the receiver.
+    Content,
+}
+
 /// What a store has to send.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next<P> {
@@ -65,17 +79,22 @@ pub(super) enum Next<P> {
 }
 
 /// Single alerts, for Alertmanager.
+///
+/// One that a receiver breaks down over must not hold up the others for ever: what was sent in vain goes behind the
+/// rest, in smaller and smaller batches, until that one is alone.
 #[derive(Debug)]
 pub(super) struct Queue {
     capacity: usize,
     backlog: Backlog,
     next_place: u64,
+    /// Alerts in the next request.
+    batch: usize,
 }
 
 impl Queue {
     /// An empty queue for at most so many alerts.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, backlog: Backlog::default(), next_place: 0 }
+        Self { capacity, backlog: Backlog::default(), next_place: 0, batch: BATCH_ALERTS }
     }
 
     fn put_alert(&mut self, alert: &Arc<Alert>) -> usize {
@@ -95,7 +114,7 @@ impl Store for Queue {
     }
 
     fn next(&mut self, _: Duration, _: Pace) -> Next<Self::Parcel> {
-        match self.backlog.oldest(BATCH_ALERTS) {
+        match self.backlog.oldest(self.batch) {
             batch if batch.is_empty() => Next::Nothing,
             batch => Next::Parcel(batch),
         }
@@ -103,9 +122,25 @@ impl Store for Queue {
 
     fn settle(&mut self, parcel: &Self::Parcel, _: Duration) {
         parcel.iter().for_each(|alert| self.backlog.settle(alert));
+        self.batch = (2 * self.batch).min(BATCH_ALERTS);
     }
 
-    fn postpone(&mut self, _: &Self::Parcel, _: Duration) {}
+    fn postpone(&mut self, parcel: &Self::Parcel, _: Duration, suspect: Suspect) -> Option<Arc<Alert>> {
+        if suspect == Suspect::Receiver {
+            return None;
+        }
+        self.batch = (parcel.len() / 2).max(1);
+        let mut failures = 0;
+        for alert in parcel {
+            failures = self.backlog.put_back(self.next_place, alert);
+            self.next_place += 1;
+        }
+        let [alone] = &parcel[..] else { return None };
+        (failures >= MAX_FAILURES).then(|| {
+            self.backlog.settle(alone);
+            Arc::clone(alone)
+        })
+    }
 
     fn waiting(&self) -> usize {
         self.backlog.len()
@@ -173,8 +208,16 @@ impl<S: Store> Mailbox<S> {
     }
 
     /// Notes that this could not be sent.
-    pub(super) fn postpone(&self, parcel: &S::Parcel, now: Duration) {
-        self.lock().store.postpone(parcel, now);
+    pub(super) fn postpone(&self, parcel: &S::Parcel, now: Duration, suspect: Suspect) {
+        let mut state = self.lock();
+        let given_up = state.store.postpone(parcel, now, suspect);
+        self.show(&mut state);
+        drop(state);
+        if let Some(alert) = given_up {
+            self.metrics.count(NotificationResult::Dropped, 1);
+            let labels = format!("{:?}", alert.labels);
+            warn!(notifier = %self.name, labels, "an alert cannot be sent; it is given up until it is told of again");
+        }
     }
 
     /// Resolves when something was put in since it last did.
@@ -285,6 +328,57 @@ mod tests {
         mailbox.settle(&batch(&mailbox), START);
         assert_eq!(batch(&mailbox), []);
         assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+    }
+
+    #[test]
+    fn what_a_receiver_breaks_down_over_holds_up_nothing_else() {
+        const ALERTS: usize = 1_200;
+        for poison in [0, 1, 250, 499, 777, ALERTS - 1] {
+            let (mailbox, metrics) = queue(CAPACITY_ALERTS);
+            let alerts: Vec<_> = (0..ALERTS).map(|n| changed(firing("A", &n.to_string()))).collect();
+            mailbox.put(&alerts);
+            let (poison, mut sent, mut failed, mut attempts) = (poison.to_string(), 0, 0, 0);
+            while let parcel @ [_, ..] = batch(&mailbox).as_slice() {
+                attempts += 1;
+                if names(parcel).contains(&poison) {
+                    failed += 1;
+                    // What is told again meanwhile is the same.
+                    mailbox.put(&[repeated(firing("A", &poison))]);
+                    mailbox.postpone(&parcel.to_vec(), START, Suspect::Content);
+                } else {
+                    sent += parcel.len();
+                    mailbox.settle(&parcel.to_vec(), START);
+                }
+            }
+            assert_eq!(sent, ALERTS - 1, "{poison}");
+            assert!(failed < 2 * u64::from(MAX_FAILURES) && attempts < 60, "{poison}: {failed}, {attempts}");
+            assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 1"#));
+            assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+        }
+    }
+
+    #[test]
+    fn while_a_receiver_is_away_nothing_is_given_up() {
+        let (mailbox, metrics) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        for _ in 0..1_000 {
+            mailbox.postpone(&batch(&mailbox), START, Suspect::Receiver);
+        }
+        assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
+        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#));
+    }
+
+    #[test]
+    fn a_newer_state_is_not_given_up_for_what_an_older_one_failed_of() {
+        let (mailbox, _) = queue(10);
+        mailbox.put(&[changed(firing("A", "x"))]);
+        for _ in 1..MAX_FAILURES {
+            mailbox.postpone(&batch(&mailbox), START, Suspect::Content);
+        }
+        let sent = batch(&mailbox);
+        mailbox.put(&[changed(resolved("A", "x", 60))]);
+        mailbox.postpone(&sent, START, Suspect::Content);
+        assert_eq!(names(&batch(&mailbox)), ["-x"]);
     }
 
     #[test]

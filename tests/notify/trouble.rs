@@ -63,6 +63,32 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
 }
 
 #[tokio::test]
+async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
+    let Some(alertmanager) = Alertmanager::start().await else { return };
+    let proxy = Proxy::before(alertmanager.address(), Manner::ChokesOn("poison")).await;
+    let running = notifying(&format!(
+        "{{name: main, alertmanager: {{urls: ['http://{}']}}}}, {{name: hook, webhook: {{url: 'http://{}'}}}}",
+        proxy.address, proxy.address
+    ));
+    let mut alerts: Vec<_> = (0..40).map(|n| changed(&firing(&format!("g{n:02}")))).collect();
+    alerts.insert(7, changed(&firing("poison")));
+    running.send(&alerts);
+    let groups: Vec<_> = (0..40).map(|n| format!("g{n:02}")).collect();
+    let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+    alertmanager.shows(&groups).await;
+    running.send(&[changed(&firing("late"))]);
+    let groups: Vec<_> = groups.into_iter().chain(["late"]).collect();
+    alertmanager.shows(&groups).await;
+    // Ten attempts with up to 15 s in between on average.
+    running.until_counted_within(Duration::from_secs(240), "main", "dropped", 1.0).await;
+    wait_until(SOON, "nothing waits", async || running.waiting("main") == 0.0).await;
+    let given_up = "an alert cannot be sent; it is given up until it is told of again";
+    assert_eq!(running.log().matches(given_up).count(), 1, "{}", running.log());
+    assert_eq!(running.counted("main", "delivered"), 41.0);
+    assert_eq!((running.counted("hook", "dropped"), running.waiting("hook")), (0.0, 42.0));
+}
+
+#[tokio::test]
 async fn a_failure_that_repeats_is_logged_once() {
     let Some(beside) = Alertmanager::start().await else { return };
     let proxy = Proxy::before(beside.address(), Manner::Answers(ERROR)).await;

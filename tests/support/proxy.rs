@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::sink::{Received, receive};
+
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
@@ -19,6 +21,8 @@ pub enum Manner {
     Delays(Duration),
     /// Reads some, answers this, and closes the connection.
     Answers(&'static [u8]),
+    /// Answers 500 to what holds this text, and passes the rest on.
+    ChokesOn(&'static str),
     /// Reads some, and never answers.
     Hangs,
     /// Reads some, and resets the connection.
@@ -89,6 +93,17 @@ async fn behave(mut stream: TcpStream, receiver: SocketAddr, manner: Manner) -> 
         Manner::Answers(words) => {
             let _ = stream.read(&mut heard).await?;
             stream.write_all(words).await?;
+        }
+        Manner::ChokesOn(text) => {
+            let Some(Received { head, body }) = receive(&mut stream).await else { return Ok(()) };
+            let body = body.to_string();
+            if body.contains(text) {
+                stream.write_all(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await?;
+                return Ok(());
+            }
+            let mut receiver = TcpStream::connect(receiver).await?;
+            receiver.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
+            copy_bidirectional(&mut stream, &mut receiver).await?;
         }
         Manner::Hangs => while stream.read(&mut heard).await? > 0 {},
         Manner::Resets => {
