@@ -45,7 +45,7 @@
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
 //! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
-//! | [`http`] | a hyper server over a bound listener | hyper, tokio |
+//! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
 //! | [`page`] | the landing page, and alerts as JSON | `alert`, serde_json |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, prometheus for metrics of their own; no room of the monitor |

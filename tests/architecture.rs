@@ -79,7 +79,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "http",
-        Rooms::Only(&["self_metrics", "shutdown"]),
+        Rooms::Only(&["clock", "config", "secret", "self_metrics", "shutdown"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
     room(

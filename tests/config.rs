@@ -270,7 +270,9 @@ fn unknown_keys() {
     );
     bad(
         "web: {port: 1}\ntargets: [{url: 'redis://cache'}]",
-        &["web.port: unknown key; expected listen or external_url"],
+        &[
+            "web.port: unknown key; expected listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
+        ],
     );
 }
 
@@ -279,7 +281,7 @@ fn wrong_types() {
     bad(
         "web: []\npoll: x\nmetrics: 1\ntargets: [x]",
         &[
-            "web: found a list; expected a map of listen or external_url",
+            "web: found a list; expected a map of listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
             "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period or payload_budget",
             "targets[0]: found text; expected a map of name, url, username, password, password_file, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",

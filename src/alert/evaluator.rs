@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::alert::active::{Active, Entry, Shown, Subject};
 use crate::alert::condition::Operand;
+use crate::alert::evaluator::succession::Former;
 use crate::alert::fact::{Source, Value, status_is};
 use crate::alert::losses::Losses;
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
@@ -15,6 +16,8 @@ use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Finding, Life, State, Times, step};
 use crate::lag::report::{GroupReport, Report, StreamReport};
 use crate::snapshot::name::Name;
+
+mod succession;
 
 /// What holds for all rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,8 @@ pub struct Evaluator {
     settings: Settings,
     target: Arc<TargetLabels>,
     rules: Vec<Ruled>,
+    /// What the configuration before this one had rules for.
+    former: Vec<Former>,
     losses: Losses,
     needs_losses: bool,
 }
@@ -83,7 +88,8 @@ impl Evaluator {
             .collect();
         let needs_losses =
             rules.iter().any(|ruled| matches!(ruled.rule.condition.fact.source, Source::Losses));
-        Self { settings, target: Arc::new(target), rules, losses: Losses::default(), needs_losses }
+        let (target, losses) = (Arc::new(target), Losses::default());
+        Self { settings, target, rules, former: Vec::new(), losses, needs_losses }
     }
 
     /// Takes over what was pending or firing before, as far as there is still a rule and a target for it. Until the
@@ -124,6 +130,7 @@ impl Evaluator {
                 }
             }
         }
+        notifications.extend(self.tell_former(now));
         notifications
     }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use hyper::StatusCode;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use crate::cli;
 use crate::commands::endpoint;
 use crate::http::body::Body;
+use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::reply::Reply;
 use crate::http::router::Router;
@@ -92,7 +94,8 @@ fn serve(address: SocketAddr, metrics: Metrics, ended: &Shutdown) -> anyhow::Res
         .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"));
     info!(%address, "listening");
     let limits = Limits::default();
-    Ok(tokio::spawn(server::run(listener, Arc::new(router), limits, |_, _| {}, ended.requested())))
+    let open = watch::channel(Gate::default()).1;
+    Ok(tokio::spawn(server::run(listener, Arc::new(router), open, limits, |_, _| {}, ended.requested())))
 }
 
 fn rendered(metrics: &Metrics) -> Reply {

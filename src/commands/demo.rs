@@ -174,7 +174,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
         limits: Limits { streams: 10_000, groups_per_stream: 1_000, consumers_per_group: 100 },
     };
     Config {
-        web: Web { listen: Some(listen), external_url: None },
+        web: Web { listen: Some(listen), ..Web::default() },
         poll: Poll {
             interval: INTERVAL,
             timeout: INTERVAL.mul_f64(0.8),

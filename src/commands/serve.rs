@@ -19,8 +19,6 @@ use crate::config::environment::of_process;
 use crate::config::{self, Config};
 use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::Layout;
-use crate::http::limits::Limits;
-use crate::http::{listener, server};
 use crate::notify::Notifiers;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
 use crate::shutdown::Shutdown;
@@ -30,6 +28,7 @@ use crate::target::{State, Target};
 
 mod saved;
 mod site;
+mod web;
 
 use site::Site;
 
@@ -52,8 +51,8 @@ pub async fn run(args: &cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
 ///
 /// The address cannot be listened on.
 pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let listener = listener::bind(config.web.listen)?;
-    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let listeners = web::Listeners::bind(&config.web)?;
+    let (_gate, gate) = watch::channel(web::gate(&config.web)?);
     // The same names on every target.
     let label_names: Vec<_> = config.targets.iter().take(1).flat_map(|target| target.labels.keys()).collect();
     let label_names: Vec<_> = label_names.into_iter().map(String::as_str).collect();
@@ -71,23 +70,17 @@ pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> 
     let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref(), outlet).await;
     let watched = site.targets.iter().map(|(_, state)| state.clone()).collect();
     let mut keeper = state_file.map(|path| saved::Keeper::new(path, watched));
-    let router = Arc::new(site::router(Arc::new(site)));
-    for route in router.patterns() {
-        metrics.note_route(route);
-    }
-    info!(%address, "listening");
-    let observe = move |route: &'static str, code| metrics.count_request(route, code);
-    let serving = server::run(listener, router, Limits::default(), observe, shutdown.requested());
+    let serving = listeners.serve(Arc::new(site), gate, &shutdown);
     tokio::pin!(serving);
     if let Some(keeper) = &mut keeper {
         tokio::select! {
-            () = &mut serving => {}
-            () = keeper.run() => serving.await,
+            served = &mut serving => served?,
+            () = keeper.run() => serving.await?,
         }
         tasks.shutdown().await;
         keeper.write_at_last().await;
     } else {
-        serving.await;
+        serving.await?;
         tasks.shutdown().await;
     }
     notifiers.drain().await;

@@ -14,7 +14,8 @@ use crate::config::{Config, section};
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Maps whose keys are the user's.
-const USERS_NAMES: [&str; 5] = [
+const USERS_NAMES: [&str; 6] = [
+    "web.basic_auth_users.",
     "targets[].labels.",
     "alerts.external_labels.",
     "alerts.rules[].labels.",

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::alert::rule::Rule;
 use crate::config::notifiers::Notifier;
+use crate::config::web::TlsServer;
 use crate::glob::Glob;
 use crate::secret::Secret;
 use crate::server_url::Address;
@@ -24,6 +25,7 @@ pub mod load;
 pub mod notifiers;
 pub mod password;
 pub mod receiver_url;
+pub mod web;
 
 mod alerts;
 mod credentials;
@@ -58,13 +60,21 @@ pub struct Config {
 }
 
 /// `web`: the HTTP side.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Web {
     /// Address to listen on. `None` is the default: `[::]:10121`, or `0.0.0.0:10121` without IPv6.
     pub listen: Option<SocketAddr>,
     /// Where people find this exporter, without a `/` at the end: what links in alerts point to. `None` is no
     /// links.
     pub external_url: Option<String>,
+    /// Whether `POST /-/reload` is allowed.
+    pub enable_reload: bool,
+    /// Address of a second listener, without TLS, for `/-/healthy` and `/-/ready` alone. `None`: there is none.
+    pub probe_listen: Option<SocketAddr>,
+    /// `tls_server_config`; `None`: plain HTTP.
+    pub tls: Option<TlsServer>,
+    /// `basic_auth_users`: from user to bcrypt hash. Empty: everybody may read.
+    pub users: BTreeMap<String, Secret>,
 }
 
 /// `poll`: schedule and budgets, the same for every target.

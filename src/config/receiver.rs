@@ -177,14 +177,14 @@ fn tls(section: &Section<'_>, folder: &Path) -> Tls {
 }
 
 /// What a PEM file must hold, as messages call it, and how to see that it does.
-type Content = (&'static str, fn(&[u8]) -> bool);
+pub(super) type Content = (&'static str, fn(&[u8]) -> bool);
 
-const CERTIFICATE: Content =
+pub(super) const CERTIFICATE: Content =
     ("a certificate", |pem| CertificateDer::pem_slice_iter(pem).next().is_some_and(|found| found.is_ok()));
-const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
+pub(super) const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
 
 /// The file is read once here, so that one that is of no use is found out now.
-fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
+pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
     let path = folder.join(key.text()?.value);
     match fs::read(&path) {
         Ok(pem) if holds(&pem) => {}

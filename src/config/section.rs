@@ -1,4 +1,4 @@
-//! The whole of a configuration, and its sections `web`, `poll`, `status` and `metrics`, with their defaults.
+//! The whole of a configuration, and its sections `poll`, `status` and `metrics`, with their defaults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
-use crate::config::{Config, Metrics, Poll, Status, Web, alerts, receiver, target};
+use crate::config::{Config, Metrics, Poll, Status, alerts, target, web};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -22,7 +22,7 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Reads all of it. What comes back is of use only where the tree has gathered no fault.
 pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
     root.section(|root| {
-        let web = root.key("web").section(web);
+        let web = root.key("web").section(|section| web::web(section, folder));
         let (poll, interval) = root.key("poll").section(poll);
         let windows = root.key("status").section(|section| Windows::read(&section.key("window"), interval));
         let targets = target::read_all(&root.key("targets"), folder, &windows);
@@ -30,13 +30,6 @@ pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
         let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
         Config { web, poll, status: Status { window: windows.default() }, targets, metrics, alerts }
     })
-}
-
-fn web(section: &Section<'_>) -> Web {
-    Web {
-        listen: section.key("listen").socket_address(),
-        external_url: receiver::external_url(&section.key("external_url")),
-    }
 }
 
 fn poll(section: &Section<'_>) -> (Poll, Interval) {

@@ -88,6 +88,11 @@ impl<'t> Cursor<'t> {
         matches!(self.source, Source::File(Value::Sequence(items)) if items.is_empty())
     }
 
+    /// Whether this is text without a character.
+    pub(super) fn is_empty_text(&self) -> bool {
+        matches!(self.source, Source::File(Value::String(text)) if text.is_empty())
+    }
+
     /// The key path, or the flag: how messages about another key name this one.
     pub(super) fn label(&self) -> &str {
         match self.source {

@@ -3,18 +3,19 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request as HyperRequest, Response};
+use hyper::{HeaderMap, Request as HyperRequest, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 use crate::http::body::Frames;
+use crate::http::gate::{self, Gate};
 use crate::http::limits::Limits;
 use crate::http::request::Request;
 use crate::http::router::Router;
@@ -24,10 +25,21 @@ use crate::http::transport::Transport;
 pub(crate) struct Site {
     pub(crate) router: Arc<Router>,
     pub(crate) limits: Limits,
+    /// What clients must pass, as of now.
+    pub(crate) gate: watch::Receiver<Gate>,
     /// Called once per request with the pattern of its route and the status it is answered with.
     pub(crate) observe: Box<dyn Fn(&'static str, u16) + Send + Sync>,
     /// One permit per connection that may be served at once.
     pub(crate) places: Arc<Semaphore>,
+}
+
+/// What is known of one connection.
+#[derive(Default)]
+struct Visit {
+    /// Whether the client has sent what nobody reads.
+    unread: Arc<AtomicBool>,
+    /// Requests so far.
+    requests: AtomicUsize,
 }
 
 /// Serves one stream until it ends. When the sender of `stop` is dropped it ends after the answer under way.
@@ -41,14 +53,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let limits = site.limits;
-    let unread = Arc::new(AtomicBool::new(false));
-    let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&unread));
-    let requests = service_fn(|request| answer(&site, &unread, request));
+    let visit = Visit::default();
+    let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&visit.unread));
+    let requests = service_fn(|request| answer(&site, &visit, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // It starts when the connection is ready for a request, so it also ends idle connections.
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
+        // Of what comes in, and of what goes out, besides the pieces of a body.
+        .max_buf_size(limits.buffer_bytes.max(2 * limits.head_bytes))
         // Or `printf 'GET ..' | nc` would get no answer.
         .half_close(true)
         .serve_connection(TokioIo::new(transport), requests);
@@ -62,26 +76,38 @@ where
     }
 }
 
-/// Answers one request. What must happen before it reaches the router, such as authentication, has its place
-/// here, where it may wait.
+/// Answers one request, if it may be.
 async fn answer(
     site: &Site,
-    unread: &AtomicBool,
+    visit: &Visit,
     request: HyperRequest<Incoming>,
 ) -> Result<Response<Frames>, Infallible> {
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let request = Request::new(&head);
-    let (route, reply) = site.router.answer(&request);
+    let (route, reply) = if is_admitted(site, &request, &head.headers).await {
+        site.router.answer(&request).await
+    } else {
+        (site.router.pattern(&request.path), gate::unauthorized())
+    };
     (site.observe)(route, reply.status().as_u16());
     let mut response = reply.into_response(&request.method);
     if has_body {
-        unread.store(true, Ordering::Relaxed);
+        visit.unread.store(true, Ordering::Relaxed);
     }
+    let is_last = visit.requests.fetch_add(1, Ordering::Relaxed) + 1 >= site.limits.requests;
     // After a body that nobody reads there is no telling where the next request begins. And while all places
     // are taken an idle connection would keep out those who wait.
-    if has_body || site.places.available_permits() == 0 {
+    if has_body || is_last || site.places.available_permits() == 0 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+async fn is_admitted(site: &Site, request: &Request, headers: &HeaderMap) -> bool {
+    let users = site.gate.borrow().users.clone();
+    match users {
+        Some(users) if !site.router.is_open(&request.path) => users.admit(headers).await,
+        _ => true,
+    }
 }

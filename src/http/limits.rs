@@ -10,9 +10,15 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of a request's head, from the method to the empty line. A longer one is answered with 431.
     pub head_bytes: usize,
+    /// Bytes of a connection that wait in memory to be understood, and as many that wait to be sent.
+    pub buffer_bytes: usize,
     /// Time from the moment a connection is ready for a request until the request's head has arrived. So it
     /// cuts off slow senders and idle connections alike.
     pub head: Duration,
+    /// Time until the TLS handshake is over.
+    pub handshake: Duration,
+    /// Requests that one connection may carry; after the last one it is closed.
+    pub requests: usize,
     /// Time in which a client must take some of an answer (64 KiB, or what is left of it).
     pub write_stall: Duration,
     /// Time to throw away what a client still sends after the last answer, so that it can read that answer.
@@ -26,9 +32,12 @@ impl Default for Limits {
         Self {
             connections: 128,
             head_bytes: 16 * 1024,
+            buffer_bytes: 64 * 1024,
             // Between the usual scrape intervals: at exactly 10 s, 15 s or 30 s a scraper's next request would
             // meet the close of its connection again and again.
             head: Duration::from_secs(20),
+            handshake: Duration::from_secs(10),
+            requests: 1000,
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(5),

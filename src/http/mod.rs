@@ -10,20 +10,24 @@
 //! | `connection` | one connection: hyper over the transport, one request after the other |
 //! | `transport` | the stream under hyper: cuts off who does not read, closes without losing the answer |
 //! | [`limits`] | what a client may take |
+//! | [`gate`], [`tls`], [`authentication`] | what a client must pass |
 //! | [`router`], [`request`], [`encoding`] | from a request to the function that answers it |
 //! | [`reply`], [`body`] | from that function to the bytes sent |
 //!
 //! A function in the router runs on the reactor, so it must only read what is already there; what takes
-//! longer to render is a [streamed body](body::Body::stream). Authentication belongs in front of the router,
-//! in `connection`; TLS between the socket and `transport`, which takes any stream.
+//! longer to render is a [streamed body](body::Body::stream). Authentication is in front of the router, in
+//! `connection`; TLS between the socket and `transport`, which takes any stream.
 
+pub mod authentication;
 pub mod body;
 mod connection;
 pub mod encoding;
+pub mod gate;
 pub mod limits;
 pub mod listener;
 pub mod reply;
 pub mod request;
 pub mod router;
 pub mod server;
+pub mod tls;
 mod transport;

@@ -1,5 +1,7 @@
 //! Which function answers which request, as data.
 
+use std::pin::Pin;
+
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
 
@@ -9,10 +11,20 @@ use crate::http::request::Request;
 /// The name under which requests are counted that match no route.
 pub const OTHER: &str = "other";
 
+/// What makes a reply.
+enum Source {
+    /// Of what is there already.
+    Now(Box<dyn Fn(&Request) -> Reply + Send + Sync>),
+    /// Of what must be waited for.
+    Later(Box<dyn Fn(&Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>),
+}
+
 struct Route {
     pattern: &'static str,
     method: Method,
-    reply: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+    source: Source,
+    /// Whether it is answered without authentication.
+    is_open: bool,
 }
 
 impl Route {
@@ -53,8 +65,49 @@ impl Router {
         pattern: &'static str,
         reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        self.routes.push(Route { pattern, method, reply: Box::new(reply) });
+        let source = Source::Now(Box::new(reply));
+        self.routes.push(Route { pattern, method, source, is_open: false });
         self
+    }
+
+    /// Adds a route for GET and HEAD that is answered without authentication.
+    #[must_use]
+    pub fn open(
+        mut self,
+        pattern: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let source = Source::Now(Box::new(reply));
+        self.routes.push(Route { pattern, method: Method::GET, source, is_open: true });
+        self
+    }
+
+    /// Adds a route for POST whose reply takes a while. When the client leaves the future is dropped.
+    #[must_use]
+    pub fn post_and_wait<F>(
+        mut self,
+        pattern: &'static str,
+        reply: impl Fn(&Request) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let source = Source::Later(Box::new(move |request| Box::pin(reply(request))));
+        self.routes.push(Route { pattern, method: Method::POST, source, is_open: false });
+        self
+    }
+
+    /// The pattern that a path matches, or [`OTHER`].
+    #[must_use]
+    pub fn pattern(&self, path: &str) -> &'static str {
+        self.routes.iter().find(|route| route.pattern == path).map_or(OTHER, |route| route.pattern)
+    }
+
+    /// Whether a path is answered without authentication.
+    #[must_use]
+    pub fn is_open(&self, path: &str) -> bool {
+        let mut here = self.routes.iter().filter(|route| route.pattern == path).peekable();
+        here.peek().is_some() && here.all(|route| route.is_open)
     }
 
     /// The patterns of all routes and [`OTHER`], each once: every name that a request can be counted under.
@@ -67,14 +120,15 @@ impl Router {
     }
 
     /// Answers a request, and names the pattern it matched.
-    #[must_use]
-    pub fn answer(&self, request: &Request) -> (&'static str, Reply) {
+    pub async fn answer(&self, request: &Request) -> (&'static str, Reply) {
         let here: Vec<_> = self.routes.iter().filter(|route| route.pattern == request.path).collect();
         let Some(first) = here.first() else {
             return (OTHER, Reply::text(StatusCode::NOT_FOUND, "not found\n"));
         };
-        let reply = match here.iter().find(|route| route.answers(&request.method)) {
-            Some(route) => (route.reply)(request),
+        let reply = match here.iter().find(|route| route.answers(&request.method)).map(|route| &route.source)
+        {
+            Some(Source::Now(reply)) => reply(request),
+            Some(Source::Later(reply)) => reply(request).await,
             None => method_not_allowed(&here),
         };
         (first.pattern, reply)
@@ -104,15 +158,13 @@ mod tests {
     fn router() -> Router {
         let teapot = |_: &Request| Reply::text(StatusCode::IM_A_TEAPOT, "teapot\n");
         let fine = |_: &Request| Reply::text(StatusCode::OK, "fine\n");
-        Router::new().get("/", fine).get("/tea", teapot).route(Method::POST, "/tea", fine).route(
-            Method::POST,
-            "/-/reload",
-            fine,
-        )
+        let later = |_: &Request| async { Reply::text(StatusCode::OK, "fine\n") };
+        let router = Router::new().get("/", fine).get("/tea", teapot).route(Method::POST, "/tea", fine);
+        router.post_and_wait("/-/reload", later).open("/-/healthy", fine)
     }
 
-    #[test]
-    fn a_request_is_answered_by_path_and_method() {
+    #[tokio::test]
+    async fn a_request_is_answered_by_path_and_method() {
         let cases = [
             (Method::GET, "/", "/", 200, None),
             (Method::HEAD, "/", "/", 200, None),
@@ -129,7 +181,8 @@ mod tests {
             (Method::OPTIONS, "*", OTHER, 404, None),
         ];
         for (method, path, route, code, allow) in cases {
-            let (answered, reply) = router().answer(&request(method.clone(), path));
+            let (answered, reply) = router().answer(&request(method.clone(), path)).await;
+            assert_eq!(router().pattern(path), route);
             assert_eq!((answered, reply.status().as_u16()), (route, code), "{method} {path}");
             let sent = reply.headers().iter().find(|(name, _)| *name == ALLOW);
             assert_eq!(sent.map(|(_, value)| value.to_str().unwrap()), allow, "{method} {path}");
@@ -138,6 +191,13 @@ mod tests {
 
     #[test]
     fn every_name_to_count_under_is_known_beforehand() {
-        assert_eq!(router().patterns(), ["/", "/-/reload", "/tea", OTHER]);
+        assert_eq!(router().patterns(), ["/", "/-/healthy", "/-/reload", "/tea", OTHER]);
+    }
+
+    #[test]
+    fn only_what_is_added_as_such_is_open() {
+        for (path, is_open) in [("/-/healthy", true), ("/", false), ("/tea", false), ("/-/healthy/", false)] {
+            assert_eq!(router().is_open(path), is_open, "{path}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::http::connection::{self, Site};
+use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::router::Router;
 
@@ -21,8 +22,8 @@ use crate::http::router::Router;
 /// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` completes; then no connection is accepted any more, idle ones are closed at once,
-/// and answers under way have [`Limits::drain`] to finish.
+/// Serves those who pass the gate, until `shutdown` completes; then no connection is accepted any more, idle ones
+/// are closed at once, and answers under way have [`Limits::drain`] to finish.
 ///
 /// `observe` is called once per request, with the pattern of its route ([`OTHER`](crate::http::router::OTHER)
 /// where none matched) and the status of its reply. What is no well-formed request within the limits is
@@ -30,12 +31,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn run(
     listener: TcpListener,
     router: Arc<Router>,
+    gate: watch::Receiver<Gate>,
     limits: Limits,
     observe: impl Fn(&'static str, u16) + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections.max(1)));
-    let site = Site { router, limits, observe: Box::new(observe), places };
+    let site = Site { router, limits, gate, observe: Box::new(observe), places };
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     accept_until(listener, Arc::new(site), stopped, &mut connections, shutdown).await;
@@ -62,13 +64,33 @@ async fn accept_until(
                 let (site, stopped) = (Arc::clone(&site), stopped.clone());
                 debug!(%peer, "connection accepted");
                 connections.spawn(async move {
-                    if let Err(error) = connection::serve(stream, site, stopped).await {
-                        debug!(%peer, error = &error as &(dyn Error + 'static), "connection cut off");
-                    }
+                    admit(stream, peer, site, stopped).await;
                     drop(place);
                 });
             }
         }
+    }
+}
+
+/// Serves a connection, behind TLS where that is on.
+async fn admit(stream: TcpStream, peer: SocketAddr, site: Arc<Site>, mut stopped: watch::Receiver<()>) {
+    let tls = site.gate.borrow().tls.clone();
+    let served = match tls {
+        None => connection::serve(stream, site, stopped).await,
+        Some(tls) => {
+            let secured = tokio::select! {
+                secured = timeout(site.limits.handshake, tls.accept(stream)) => secured,
+                _ = stopped.changed() => return,
+            };
+            match secured {
+                Ok(Ok(stream)) => connection::serve(stream, site, stopped).await,
+                Ok(Err(error)) => return debug!(%peer, %error, "no TLS with the client"),
+                Err(_) => return debug!(%peer, "TLS handshake takes too long"),
+            }
+        }
+    };
+    if let Err(error) = served {
+        debug!(%peer, error = &error as &(dyn Error + 'static), "connection cut off");
     }
 }
 

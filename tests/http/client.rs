@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::StatusCode;
+use streamgauge::http::gate::Gate;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::listener;
 use streamgauge::http::reply::Reply;
 use streamgauge::http::router::Router;
 use streamgauge::http::server;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -38,15 +39,22 @@ pub(crate) fn fine() -> Router {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) observed: Arc<Mutex<Vec<(&'static str, u16)>>>,
+    /// What clients must pass.
+    pub(crate) gate: watch::Sender<Gate>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     pub(crate) fn start(router: Router, limits: Limits) -> Self {
+        Self::behind(Gate::default(), router, limits)
+    }
+
+    pub(crate) fn behind(gate: Gate, router: Router, limits: Limits) -> Self {
         let listener = listener::bind(Some(([127, 0, 0, 1], 0).into())).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (stop, stopped) = oneshot::channel();
+        let (gate, guarded) = watch::channel(gate);
         let observed = Arc::new(Mutex::new(Vec::new()));
         let observe = {
             let observed = Arc::clone(&observed);
@@ -55,13 +63,17 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(server::run(listener, Arc::new(router), limits, observe, shutdown));
-        Self { address, observed, stop, task }
+        let task = tokio::spawn(server::run(listener, Arc::new(router), guarded, limits, observe, shutdown));
+        Self { address, observed, gate, stop, task }
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        let stream = within_deadline(TcpStream::connect(self.address)).await.expect("connected");
-        Client { stream: BufReader::new(stream) }
+        Client::over(self.dial().await)
+    }
+
+    /// A connection over which nothing was said.
+    pub(crate) async fn dial(&self) -> TcpStream {
+        within_deadline(TcpStream::connect(self.address)).await.expect("connected")
     }
 
     /// Begins the shutdown; the handle ends with the server.
@@ -88,11 +100,20 @@ impl Answer {
     }
 }
 
+/// What bytes go over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
 
 impl Client {
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)) }
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("sent");
     }

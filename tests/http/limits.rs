@@ -74,6 +74,19 @@ async fn an_idle_connection_is_closed() {
     kept_alive.closed().await;
 }
 
+#[tokio::test]
+async fn a_connection_carries_so_many_requests_and_no_more() {
+    let server = Server::start(fine(), Limits { requests: 3, ..generous() });
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10)).await;
+    for last in [None, None, Some("close")] {
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (200, last));
+    }
+    client.finish_sending().await;
+    client.closed().await;
+}
+
 /// Far more than the buffers of both sockets hold.
 const LARGE_BYTES: usize = 256 << 20;
 

@@ -38,13 +38,18 @@ pub(super) struct Site {
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_alerts, for_ready) = (Arc::clone(&site), Arc::clone(&site), site);
-    Router::new()
+    let (for_metrics, for_alerts) = (Arc::clone(&site), Arc::clone(&site));
+    probes(site)
         .get("/", |_| landing())
         .get("/metrics", move |request| for_metrics.metrics(request))
         .get("/api/v1/alerts", move |_| for_alerts.alerts())
-        .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
-        .get("/-/ready", move |_| for_ready.ready())
+}
+
+/// The routes that need no authentication, which are all there is at `web.probe_listen`.
+pub(super) fn probes(site: Arc<Site>) -> Router {
+    Router::new()
+        .open("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
+        .open("/-/ready", move |_| site.ready())
 }
 
 fn landing() -> Reply {

@@ -1,0 +1,293 @@
+//! When the configuration changes: an evaluator goes on where the one before it stands. An alert is kept where there is
+//! still a rule of its name that gives it the same labels, whatever else the rule says now. All others are over: what
+//! is taken out of the configuration is gone, not unknown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::active::{Entry, Subject};
+use crate::alert::evaluator::{Evaluator, Ruled, Settings, alert};
+use crate::alert::fact;
+use crate::alert::notification::Notification;
+use crate::alert::rule::TargetLabels;
+use crate::alert::state::{Finding, State, Times, step};
+use crate::glob::Glob;
+use crate::snapshot::name::Name;
+
+/// A rule that is no longer there, with its alerts that had fired: receivers are told for a while that they are over,
+/// by the labels that they know.
+#[derive(Clone, Debug)]
+pub(super) struct Former {
+    ruled: Ruled,
+    target: Arc<TargetLabels>,
+    settings: Settings,
+}
+
+/// What became of an alert.
+enum Fate {
+    /// A rule has it, or has one of the same labels.
+    Kept,
+    /// There is no rule for it.
+    Orphaned(Entry),
+}
+
+impl Evaluator {
+    /// Takes over the alerts of the evaluator before, and what was lost lately. Those that have no rule any more are
+    /// over at `now`, the time since the Unix epoch.
+    pub fn succeed(&mut self, before: Self, now: Duration) {
+        if self.needs_losses {
+            self.losses = before.losses;
+        }
+        for mut former in before.former {
+            // What is told of again by a rule must not be told of as over.
+            former.ruled.entries.retain(|entry| {
+                let labels = former.ruled.rule.labels(&entry.subject.labels(&former.target));
+                self.heirs(&former.ruled.rule.name, &entry.subject, &labels).next().is_none()
+            });
+            self.former.push(former);
+        }
+        for Ruled { rule, entries, .. } in before.rules {
+            let orphaned = entries.into_iter().filter_map(|entry| {
+                let labels = rule.labels(&entry.subject.labels(&before.target));
+                match self.hand_over(&rule.name, entry, &labels) {
+                    Fate::Kept => None,
+                    Fate::Orphaned(entry) => Some(entry).filter(|entry| entry.life.state != State::Pending),
+                }
+            });
+            let mut ruled = Ruled { entries: orphaned.collect(), rule, times: Times::default() };
+            ruled.end(now);
+            let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
+            self.former.push(Former { ruled, target, settings });
+        }
+        self.former.retain(|former| !former.ruled.entries.is_empty());
+    }
+
+    /// Ends with all its alerts, and says what receivers are to be told of that.
+    #[must_use]
+    pub fn retire(self, now: Duration) -> Vec<Notification> {
+        let mut nothing = Self::new(&[], (*self.target).clone(), self.settings.clone());
+        nothing.succeed(self, now);
+        nothing.tell_former(now)
+    }
+
+    /// Says what receivers are to be told now of alerts that have no rule any more.
+    pub(super) fn tell_former(&mut self, now: Duration) -> Vec<Notification> {
+        let mut notifications = Vec::new();
+        for Former { ruled, target, settings } in &mut self.former {
+            ruled.end(now);
+            for entry in &mut ruled.entries {
+                if let Some(occasion) = entry.life.tell(now) {
+                    let alert = alert(&ruled.rule, entry, target, settings, now);
+                    notifications.push(Notification { alert: Arc::new(alert), occasion });
+                }
+            }
+        }
+        self.former.retain(|former| !former.ruled.entries.is_empty());
+        notifications
+    }
+
+    /// Gives an alert to the rule that it belongs to now.
+    fn hand_over(&mut self, name: &str, entry: Entry, labels: &BTreeMap<String, String>) -> Fate {
+        let (mut entry, mut has_heir) = (entry, false);
+        let subject = entry.subject.clone();
+        for heir in self.heirs(name, &subject, labels) {
+            has_heir = true;
+            match heir.take(entry) {
+                None => return Fate::Kept,
+                Some(refused) => entry = refused,
+            }
+        }
+        if has_heir { Fate::Kept } else { Fate::Orphaned(entry) }
+    }
+
+    /// The rules of a name that give a subject these labels.
+    fn heirs<'e>(
+        &'e mut self,
+        name: &'e str,
+        subject: &'e Subject,
+        labels: &'e BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'e mut Ruled> {
+        let of_subject = subject.labels(&self.target);
+        self.rules.iter_mut().filter(move |ruled| {
+            ruled.rule.name == name && ruled.is_about(subject) && ruled.rule.labels(&of_subject) == *labels
+        })
+    }
+}
+
+impl Ruled {
+    /// Whether the rule's fact speaks of such a subject, and its globs select it.
+    fn is_about(&self, subject: &Subject) -> bool {
+        let selector = &self.rule.selector;
+        let matches =
+            |glob: &Glob, name: &Option<Name>| name.as_ref().is_none_or(|name| glob.matches(name.as_bytes()));
+        let kind = match (&subject.stream, &subject.group) {
+            (None, _) => fact::Subject::Target,
+            (Some(_), None) => fact::Subject::Stream,
+            (Some(_), Some(_)) => fact::Subject::Group,
+        };
+        self.rule.condition.fact.subject() == kind
+            && matches(&selector.stream, &subject.stream)
+            && matches(&selector.group, &subject.group)
+    }
+
+    /// Takes an alert in its place; gives it back where there is one already.
+    fn take(&mut self, entry: Entry) -> Option<Entry> {
+        match self.entries.binary_search_by(|other| other.subject.cmp(&entry.subject)) {
+            Ok(_) => Some(entry),
+            Err(at) => {
+                self.entries.insert(at, entry);
+                None
+            }
+        }
+    }
+
+    /// Lets all alerts be over.
+    fn end(&mut self, now: Duration) {
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        let ended = entries.filter_map(|Entry { subject, life }| {
+            step(Some(life), Finding::Clear, &Times::default(), now).map(|life| Entry { subject, life })
+        });
+        self.entries = ended.collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::evaluator::{Reading, TargetUp};
+    use crate::alert::fixture::{group, lagging, report, stream};
+    use crate::alert::notification::Status;
+    use crate::alert::rule::{Rule, Selector, test_rule};
+    use crate::alert::template::Template;
+    use crate::lag::report::Report;
+
+    const START: Duration = Duration::from_secs(1_700_000_000);
+
+    fn at(seconds: u64) -> Duration {
+        START + Duration::from_secs(seconds)
+    }
+
+    fn evaluator(rules: &[Rule], dc: &str) -> Evaluator {
+        let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
+        let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), ..TargetLabels::default() };
+        let settings = Settings {
+            hold: Duration::from_secs(3600),
+            external_labels: [("dc".to_owned(), dc.to_owned())].into(),
+            interval: Duration::from_secs(10),
+        };
+        Evaluator::new(&rules, target, settings)
+    }
+
+    fn lags() -> Report {
+        let stream = |key| stream(key, vec![group("g", lagging(9))]);
+        report(vec![stream("a"), stream("b")])
+    }
+
+    fn with_severity(mut rule: Rule, severity: &str) -> Rule {
+        rule.labels = [("severity".to_owned(), Template::parse(severity).unwrap())].into();
+        rule
+    }
+
+    /// What receivers are told: status, name, stream, severity and dc.
+    fn told(notifications: &[Notification]) -> Vec<String> {
+        let told = notifications.iter().map(|told| {
+            let label = |name: &str| told.alert.labels.get(name).map_or("-", String::as_str);
+            let labels = ["alertname", "stream", "severity", "dc"].map(label).join(" ");
+            format!("{:?} {labels}", told.alert.status)
+        });
+        told.collect()
+    }
+
+    fn read(evaluator: &mut Evaluator, seconds: u64) -> Vec<String> {
+        told(&evaluator.step(Reading::Whole(&lags()), TargetUp::Yes, at(seconds)))
+    }
+
+    #[test]
+    fn a_rule_that_says_something_else_keeps_its_alerts_as_long_as_they_hold() {
+        let mut before = evaluator(&[test_rule("Behind", "lag > 5")], "eu");
+        assert_eq!(read(&mut before, 0).len(), 2);
+        let mut after = evaluator(&[test_rule("Behind", "lag > 8")], "eu");
+        after.succeed(before, at(3));
+        assert_eq!(read(&mut after, 10), [] as [String; 0]);
+        let lives: Vec<_> = after.active().alerts().map(|shown| shown.life).collect();
+        assert!(lives.iter().all(|life| life.fired_at == Some(START) && life.unknown_since.is_none()));
+        let mut narrow = evaluator(&[test_rule("Behind", "lag > 9")], "eu");
+        narrow.succeed(after, at(13));
+        assert_eq!(read(&mut narrow, 20), ["Resolved Behind a - eu", "Resolved Behind b - eu"]);
+    }
+
+    #[test]
+    fn what_is_pending_goes_on_counting() {
+        let mut rule = test_rule("Behind", "lag > 5");
+        rule.pending_for = Duration::from_secs(60);
+        let mut before = evaluator(&[rule.clone()], "eu");
+        read(&mut before, 0);
+        rule.pending_for = Duration::from_secs(30);
+        let mut after = evaluator(&[rule], "eu");
+        after.succeed(before, at(25));
+        assert_eq!(read(&mut after, 30), ["Firing Behind a - eu", "Firing Behind b - eu"]);
+    }
+
+    #[test]
+    fn what_has_no_rule_any_more_is_over_and_told_of_by_its_old_labels_for_a_quarter_of_an_hour() {
+        let rules = [test_rule("Behind", "lag > 5"), with_severity(test_rule("Far", "lag > 8"), "warning")];
+        let mut before = evaluator(&rules, "eu");
+        assert_eq!(read(&mut before, 0).len(), 4);
+        let mut of_a = test_rule("Behind", "lag > 5");
+        of_a.selector = Selector { stream: Glob::new("a"), ..Selector::default() };
+        let mut after = evaluator(&[of_a, with_severity(test_rule("Far", "lag > 8"), "critical")], "us");
+        after.succeed(before, at(5));
+        assert_eq!(
+            read(&mut after, 10),
+            [
+                "Firing Far a critical us",
+                "Firing Far b critical us",
+                "Resolved Behind b - eu",
+                "Resolved Far a warning eu",
+                "Resolved Far b warning eu"
+            ]
+        );
+        assert_eq!(after.active().alerts().count(), 3);
+        let again = read(&mut after, 80);
+        assert!(again.contains(&"Resolved Behind b - eu".to_owned()), "{again:?}");
+        read(&mut after, 1_000);
+        assert!(after.former.is_empty());
+    }
+
+    #[test]
+    fn what_has_a_rule_again_is_not_told_of_as_over() {
+        let rules = [test_rule("Behind", "lag > 5")];
+        let mut first = evaluator(&rules, "eu");
+        read(&mut first, 0);
+        let mut without = evaluator(&[], "eu");
+        without.succeed(first, at(5));
+        assert_eq!(read(&mut without, 10).len(), 2);
+        let mut again = evaluator(&rules, "eu");
+        again.succeed(without, at(15));
+        assert_eq!(read(&mut again, 20), ["Firing Behind a - eu", "Firing Behind b - eu"]);
+        assert_eq!(read(&mut again, 90), ["Firing Behind a - eu", "Firing Behind b - eu"]);
+    }
+
+    #[test]
+    fn of_two_rules_with_the_same_labels_none_ends_the_other_s_alerts() {
+        let rules = [test_rule("Behind", "lag > 5"), test_rule("Behind", "lag > 6")];
+        let mut before = evaluator(&rules, "eu");
+        assert_eq!(read(&mut before, 0).len(), 4);
+        let mut after = evaluator(&rules[..1], "eu");
+        after.succeed(before, at(5));
+        assert_eq!(read(&mut after, 10), [] as [String; 0]);
+    }
+
+    #[test]
+    fn who_retires_tells_that_all_is_over() {
+        let mut pending = test_rule("Pending", "lag > 5");
+        pending.pending_for = Duration::from_secs(60);
+        let mut evaluator = evaluator(&[test_rule("Behind", "lag > 5"), pending], "eu");
+        read(&mut evaluator, 0);
+        let notifications = evaluator.retire(at(5));
+        assert_eq!(told(&notifications), ["Resolved Behind a - eu", "Resolved Behind b - eu"]);
+        assert!(notifications.iter().all(|told| told.alert.ends_at == at(5)));
+        assert_eq!(notifications[0].alert.status, Status::Resolved);
+    }
+}

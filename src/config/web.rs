@@ -1,0 +1,274 @@
+//! `web`: where and how pages and metrics are served. TLS and users have the keys and the meaning that they have in
+//! Prometheus' web configuration file; what of it is not spoken here is refused like any unknown key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bcrypt::HashParts;
+
+use crate::config::Web;
+use crate::config::receiver::{self, CERTIFICATE, PRIVATE_KEY, pem_file};
+use crate::config::tree::{Cursor, Section};
+use crate::secret::Secret;
+
+const CLIENT_AUTHS: [(&str, ClientAuth); 5] = [
+    ("NoClientCert", ClientAuth::None),
+    ("RequestClientCert", ClientAuth::Request),
+    ("RequireAnyClientCert", ClientAuth::RequireAny),
+    ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
+    ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
+];
+
+const VERSIONS: [(&str, TlsVersion); 2] = [("TLS12", TlsVersion::Tls12), ("TLS13", TlsVersion::Tls13)];
+
+/// Above this a single check takes longer than a client waits.
+const MAX_BCRYPT_COST: u32 = 16;
+
+/// `web.tls_server_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsServer {
+    /// Our certificate, then those of the authorities between it and the client's.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// What is asked of clients.
+    pub client_auth: ClientAuth,
+    /// The authorities that certificates of clients are verified with; there where `client_auth` verifies them.
+    pub client_ca_file: Option<PathBuf>,
+    /// The lowest version spoken.
+    pub min_version: TlsVersion,
+    /// The highest version spoken.
+    pub max_version: TlsVersion,
+}
+
+/// `web.tls_server_config.client_auth_type`: what is asked of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// `NoClientCert` (default).
+    None,
+    /// `RequestClientCert`: any certificate, or none.
+    Request,
+    /// `RequireAnyClientCert`: any certificate.
+    RequireAny,
+    /// `VerifyClientCertIfGiven`: one of an authority that we know, or none.
+    VerifyIfGiven,
+    /// `RequireAndVerifyClientCert`: one of an authority that we know.
+    RequireAndVerify,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// `TLS12`.
+    Tls12,
+    /// `TLS13`.
+    Tls13,
+}
+
+impl ClientAuth {
+    /// Whether certificates are held against authorities.
+    #[must_use]
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
+    }
+}
+
+/// Reads the section.
+pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
+    let listen = section.key("listen").socket_address();
+    let external_url = receiver::external_url(&section.key("external_url"));
+    let enable_reload = section.key("enable_reload").boolean().unwrap_or(false);
+    let probe_key = section.key("probe_listen");
+    let probe_listen = if probe_key.is_empty_text() { None } else { probe_key.socket_address() };
+    // Port 0 is another one each time.
+    if listen.is_some_and(|listen| Some(listen) == probe_listen && listen.port() != 0) {
+        probe_key.fault("the address of web.listen; expected another");
+    }
+    let tls_key = section.key("tls_server_config");
+    let tls = tls_key.section(|section| tls_server(&tls_key, section, folder));
+    let users = users(&section.key("basic_auth_users"));
+    Web { listen, external_url, enable_reload, probe_listen, tls, users }
+}
+
+/// `None` where the section is not there, or of no use.
+fn tls_server(place: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Option<TlsServer> {
+    let (cert_key, key_key) = (section.key("cert_file"), section.key("key_file"));
+    let ca_key = section.key("client_ca_file");
+    let auth_key = section.key("client_auth_type");
+    let client_auth = auth_key.choice(&CLIENT_AUTHS);
+    let (min_key, max_key) = (section.key("min_version"), section.key("max_version"));
+    let min_version = min_key.choice(&VERSIONS).unwrap_or(TlsVersion::Tls12);
+    let max_version = max_key.choice(&VERSIONS).unwrap_or(TlsVersion::Tls13);
+    if min_version > max_version {
+        max_key.fault(format_args!("below {}; expected at least that", min_key.label()));
+    }
+    let cert_file = pem_file(&cert_key, folder, CERTIFICATE);
+    let key_file = pem_file(&key_key, folder, PRIVATE_KEY);
+    let client_ca_file = pem_file(&ca_key, folder, CERTIFICATE);
+    if place.is_given() {
+        for key in [&cert_key, &key_key] {
+            if !key.is_given() {
+                key.fault("missing; expected a file in PEM");
+            }
+        }
+    }
+    let is_sound = client_auth.is_some() || !auth_key.is_given();
+    let client_auth = client_auth.unwrap_or(ClientAuth::None);
+    if is_sound && client_auth.verifies() && !ca_key.is_given() {
+        ca_key.fault(format_args!(
+            "missing; expected the certificates of authorities, as {} says that clients are verified",
+            auth_key.label()
+        ));
+    }
+    if is_sound && !client_auth.verifies() && ca_key.is_given() {
+        auth_key.fault(format_args!(
+            "does not verify clients, though there is {}; expected RequireAndVerifyClientCert or \
+             VerifyClientCertIfGiven",
+            ca_key.label()
+        ));
+    }
+    Some(TlsServer {
+        cert_file: cert_file?,
+        key_file: key_file?,
+        client_auth,
+        client_ca_file,
+        min_version,
+        max_version,
+    })
+}
+
+/// From user to hash. No message holds any part of a hash.
+fn users(key: &Cursor<'_>) -> BTreeMap<String, Secret> {
+    let mut users = BTreeMap::new();
+    for (name, hash_key) in key.entries() {
+        if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+            hash_key.fault("not the name of a user; expected one without colons and control characters");
+        }
+        let Some(hash) = hash_key.text() else { continue };
+        match hash.value.parse::<HashParts>().map(|parts| parts.get_cost()) {
+            Ok(cost) if cost > MAX_BCRYPT_COST => hash_key.fault(format_args!(
+                "a cost of {cost}, which takes seconds at each check; expected at most {MAX_BCRYPT_COST}"
+            )),
+            Ok(_) => {}
+            Err(_) => hash_key.fault(
+                "not a bcrypt hash; expected one, such as `htpasswd -nBC 10 NAME` prints behind the colon",
+            ),
+        }
+        users.insert(name, Secret::new(hash.value));
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::from_text;
+
+    const HASH: &str = "$2y$04$wBgnS8Qz1q0zK0iSJmSHnOg3bwkmXoEPUi7Qz1mJxdZpnBVqv4tQe";
+
+    fn read(folder: &Path, web: &str) -> Result<Web, String> {
+        let text = format!("web: {{{web}}}\ntargets: [{{url: 'redis://cache'}}]");
+        from_text("f", &text, folder, &|_| None).map(|config| config.web).map_err(|error| error.to_string())
+    }
+
+    /// A folder with a certificate and its key.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("own.pem"), own.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("own.key"), own.signing_key.serialize_pem()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn by_default_it_is_plain_and_open() {
+        assert_eq!(read(Path::new(""), "").unwrap(), Web::default());
+        assert_eq!(read(Path::new(""), "probe_listen: ''").unwrap(), Web::default());
+    }
+
+    #[test]
+    fn tls_and_users_are_taken() {
+        let folder = folder();
+        let tls = "cert_file: own.pem, key_file: own.key, client_ca_file: own.pem, \
+                   client_auth_type: VerifyClientCertIfGiven, min_version: TLS13";
+        let web = format!(
+            "enable_reload: true, probe_listen: '[::]:1', tls_server_config: {{{tls}}}, basic_auth_users: {{u: '{HASH}'}}"
+        );
+        let web = read(folder.path(), &web).unwrap();
+        let expected = TlsServer {
+            cert_file: folder.path().join("own.pem"),
+            key_file: folder.path().join("own.key"),
+            client_auth: ClientAuth::VerifyIfGiven,
+            client_ca_file: Some(folder.path().join("own.pem")),
+            min_version: TlsVersion::Tls13,
+            max_version: TlsVersion::Tls13,
+        };
+        assert_eq!(web.tls, Some(expected));
+        assert_eq!(web.users["u"].expose(), HASH);
+        assert!(web.enable_reload);
+        assert_eq!(web.probe_listen.unwrap().port(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_never_a_hash() {
+        let folder = folder();
+        let both = "cert_file: own.pem, key_file: own.key";
+        let bcrypt =
+            "not a bcrypt hash; expected one, such as `htpasswd -nBC 10 NAME` prints behind the colon";
+        let user = "not the name of a user; expected one without colons and control characters";
+        let cases = [
+            (
+                "tls_server_config: {}".to_owned(),
+                "tls_server_config.cert_file: missing; expected a file in PEM\n\
+                 f: web.tls_server_config.key_file: missing; expected a file in PEM"
+                    .to_owned(),
+            ),
+            (
+                "tls_server_config: {cert_file: own.pem, key_file: own.pem}".to_owned(),
+                "tls_server_config.key_file: no private key in the file; expected PEM".to_owned(),
+            ),
+            (
+                format!("tls_server_config: {{{both}, client_ca_file: own.pem}}"),
+                "tls_server_config.client_auth_type: does not verify clients, though there is \
+                 web.tls_server_config.client_ca_file; expected RequireAndVerifyClientCert or \
+                 VerifyClientCertIfGiven"
+                    .to_owned(),
+            ),
+            (
+                format!("tls_server_config: {{{both}, client_auth_type: RequireAndVerifyClientCert}}"),
+                "tls_server_config.client_ca_file: missing; expected the certificates of authorities, as \
+                 web.tls_server_config.client_auth_type says that clients are verified"
+                    .to_owned(),
+            ),
+            (
+                format!("tls_server_config: {{{both}, min_version: TLS10}}"),
+                "tls_server_config.min_version: unknown value \"TLS10\"; expected TLS12 or TLS13".to_owned(),
+            ),
+            (
+                format!("tls_server_config: {{{both}, min_version: TLS13, max_version: TLS12}}"),
+                "tls_server_config.max_version: below web.tls_server_config.min_version; expected at least that"
+                    .to_owned(),
+            ),
+            (
+                format!("tls_server_config: {{{both}, cipher_suites: []}}"),
+                "tls_server_config.cipher_suites: unknown key; expected cert_file, key_file, client_ca_file, \
+                 client_auth_type, min_version or max_version"
+                    .to_owned(),
+            ),
+            ("basic_auth_users: {u: hunter2}".to_owned(), format!("basic_auth_users.u: {bcrypt}")),
+            (format!("basic_auth_users: {{'u:': '{HASH}'}}"), format!("basic_auth_users.\"u:\": {user}")),
+            (
+                format!("basic_auth_users: {{u: '{}'}}", HASH.replace("$04", "$31")),
+                "basic_auth_users.u: a cost of 31, which takes seconds at each check; expected at most 16"
+                    .to_owned(),
+            ),
+            (
+                "listen: '[::]:1', probe_listen: '[::]:1'".to_owned(),
+                "probe_listen: the address of web.listen; expected another".to_owned(),
+            ),
+        ];
+        for (web, fault) in cases {
+            assert_eq!(read(folder.path(), &web), Err(format!("f: web.{fault}")), "{web}");
+        }
+    }
+}

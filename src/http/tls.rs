@@ -1,0 +1,260 @@
+//! TLS towards clients. The files of the configuration are looked at again, at most once a second, when somebody
+//! connects, so that certificates may be replaced while it runs: new files that are of no use change nothing.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use thiserror::Error as ThisError;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
+
+use crate::clock::now;
+use crate::config::web::{ClientAuth, TlsServer, TlsVersion};
+use crate::secret::quotable;
+
+/// The files are looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why there is no TLS.
+#[derive(Debug, ThisError)]
+#[error("web.tls_server_config: {0}")]
+pub struct TlsError(String);
+
+/// How TLS is spoken with clients.
+#[derive(Debug)]
+pub struct Tls {
+    settings: TlsServer,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    from: Files,
+    config: Arc<ServerConfig>,
+    looked_at: Instant,
+    /// What is wrong with the files now; logged when it changes.
+    problem: Option<String>,
+}
+
+/// What the files hold.
+#[derive(PartialEq, Eq)]
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("problem", &self.problem).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or are of no use.
+    pub fn new(settings: TlsServer) -> Result<Self, TlsError> {
+        let from = Files::read(&settings).map_err(TlsError)?;
+        let config = Arc::new(build(&settings, &from).map_err(TlsError)?);
+        let current = Current { from, config, looked_at: now(), problem: None };
+        Ok(Self { settings, current: Mutex::new(current) })
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &TlsServer {
+        &self.settings
+    }
+
+    /// Makes a connection secure.
+    pub(crate) async fn accept<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        TlsAcceptor::from(self.config().await).accept(stream).await
+    }
+
+    /// The configuration that fits the files, as of a second ago at most.
+    async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let now = now();
+        let is_due = {
+            let mut current = self.current();
+            let is_due = now.saturating_duration_since(current.looked_at) >= LOOK_AGAIN;
+            if is_due {
+                current.looked_at = now;
+            }
+            is_due
+        };
+        if is_due {
+            let this = Arc::clone(self);
+            // It fails only while the runtime shuts down.
+            let _ = spawn_blocking(move || this.look()).await;
+        }
+        Arc::clone(&self.current().config)
+    }
+
+    /// Reads the files again, and takes what they hold if it is of use.
+    fn look(&self) {
+        let built = Files::read(&self.settings).and_then(|from| {
+            let is_new = self.current().from != from;
+            let config = if is_new { Some(build(&self.settings, &from)?) } else { None };
+            Ok(config.map(|config| (from, config)))
+        });
+        let mut current = self.current();
+        let problem = match built {
+            Ok(None) => None,
+            Ok(Some((from, config))) => {
+                info!("certificates of the HTTP side are read again");
+                (current.from, current.config) = (from, Arc::new(config));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = problem.as_ref().filter(|_| problem != current.problem) {
+            warn!(error, "cannot use the new files of web.tls_server_config; the old ones stay");
+        }
+        current.problem = problem;
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    fn read(settings: &TlsServer) -> Result<Self, String> {
+        Ok(Self {
+            cert: read(&settings.cert_file)?,
+            key: read(&settings.key_file)?,
+            client_ca: settings.client_ca_file.as_deref().map(read).transpose()?,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let name = path.display().to_string();
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", quotable(&name)))
+}
+
+fn build(settings: &TlsServer, files: &Files) -> Result<ServerConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let versions: Vec<&SupportedProtocolVersion> = [(TlsVersion::Tls12, &TLS12), (TlsVersion::Tls13, &TLS13)]
+        .into_iter()
+        .filter(|(version, _)| (settings.min_version..=settings.max_version).contains(version))
+        .map(|(_, version)| version)
+        .collect();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|error| error.to_string())?;
+    let builder = match client_verifier(settings.client_auth, files.client_ca.as_deref(), provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.cert).collect();
+    let chain = chain.map_err(|error| format!("cert_file holds no certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&files.key)
+        .map_err(|error| format!("key_file holds no private key: {error}"))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| format!("cert_file and key_file do not go together: {error}"))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Who looks at certificates of clients; `None` where none is asked for.
+fn client_verifier(
+    client_auth: ClientAuth,
+    authorities: Option<&[u8]>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    let anybody = |is_mandatory| -> Option<Arc<dyn ClientCertVerifier>> {
+        Some(Arc::new(Anybody { provider: Arc::clone(&provider), is_mandatory }))
+    };
+    match client_auth {
+        ClientAuth::None => return Ok(None),
+        ClientAuth::Request => return Ok(anybody(false)),
+        ClientAuth::RequireAny => return Ok(anybody(true)),
+        ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {}
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authorities.unwrap_or_default()) {
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+        added.map_err(|error| format!("client_ca_file holds a certificate of no use: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err("client_ca_file holds no certificate".to_owned());
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder =
+        if client_auth == ClientAuth::VerifyIfGiven { builder.allow_unauthenticated() } else { builder };
+    builder.build().map(Some).map_err(|error| error.to_string())
+}
+
+/// Takes any certificate, if whoever shows it also has its key.
+#[derive(Debug)]
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+    is_mandatory: bool,
+}
+
+impl ClientCertVerifier for Anybody {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
