@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::sink::{Received, receive};
+use super::sink::{Received, receive};
 
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +95,7 @@ async fn behave(mut stream: TcpStream, receiver: SocketAddr, manner: Manner) -> 
             stream.write_all(words).await?;
         }
         Manner::ChokesOn(text) => {
-            let Some(Received { head, body }) = receive(&mut stream).await else { return Ok(()) };
+            let Some(Received { head, body, .. }) = receive(&mut stream).await else { return Ok(()) };
             let body = body.to_string();
             if body.contains(text) {
                 stream.write_all(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await?;
