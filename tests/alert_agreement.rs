@@ -23,6 +23,7 @@ use streamgauge::glob::Glob;
 use streamgauge::lag::report::{
     GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport, StreamValues,
 };
+use streamgauge::lag::status::Status;
 use streamgauge::snapshot::facts::RadixTree;
 use streamgauge::snapshot::id::StreamId;
 use streamgauge::snapshot::name::Name;
@@ -62,6 +63,8 @@ fn case() -> impl Strategy<Value = Case> {
         "retention_used_ratio > 0.5",
         "entries_lost > 0",
         "group_up == 0",
+        "status == stalled",
+        "status != ok",
     ]);
     let times = || prop_oneof![3 => Just(0), 2 => 0..6_u64, 1 => 0..20_u64];
     // Runs of the same reading, so that alerts have the time to fire.
@@ -96,9 +99,10 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         }),
     ];
     let lost = prop_oneof![9 => Just(0_u64), 1 => 1..9_u64];
-    (lag, oldest, lost, 0..120_u64, 0..5_u64, any::<bool>()).prop_map(
-        |(lag, oldest_pending, lost, age, number, has_consumers)| GroupValues {
-            status: streamgauge::lag::status::Status::Ok,
+    let status = select(vec![Status::Ok, Status::Stalled, Status::Lagging]);
+    (lag, oldest, lost, 0..120_u64, 0..5_u64, any::<bool>(), status).prop_map(
+        |(lag, oldest_pending, lost, age, number, has_consumers, status)| GroupValues {
+            status,
             lag,
             lag_seconds: Some(Duration::from_secs(age)),
             last_delivered_id: StreamId::MIN,

@@ -5,6 +5,7 @@ use crate::alert::condition::{Condition, Operand, Operator};
 use crate::alert::fact::Series;
 use crate::alert::rule::{Rule, Selector};
 use crate::glob::Glob;
+use crate::lag::status::Status;
 
 /// The expression. `label_names` are those of `targets[].labels`, which alerts carry too.
 #[must_use]
@@ -35,8 +36,13 @@ pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
                 Operand::Status(status) => *status,
                 Operand::Number(_) => "",
             };
-            let matchers = [&matchers[..], &[format!("status={}", quoted(status))]].concat();
-            let is = if *operator == Operator::Is { 1.0 } else { 0.0 };
+            let (status, is) = match operator {
+                Operator::Is => (format!("status={}", quoted(status)), 1.0),
+                // While it is unknown, nobody knows whether it is another.
+                _ if status == Status::Unknown.as_str() => (format!("status={}", quoted(status)), 0.0),
+                _ => (format!("status=~{}", quoted(&format!("{status}|{}", Status::Unknown.as_str()))), 0.0),
+            };
+            let matchers = [&matchers[..], &[status]].concat();
             (select(metric, &matchers), compared(Operator::Is, Operand::Number(is)))
         }
     };
@@ -115,6 +121,7 @@ mod tests {
             "retention_used_ratio > 0.8",
             "status == stalled",
             "status != ok",
+            "status != unknown",
             "entries_lost > 0",
             "last_generated_id_age_seconds > 1h",
             "target_up == 0",
@@ -127,7 +134,8 @@ mod tests {
         max by (target, db, stream, group) (redis_stream_group_lag_seconds) >= 300
         max by (target, db, stream, group) (redis_stream_group_retention_used_ratio) > 0.8
         max by (target, db, stream, group) (redis_stream_group_status{status="stalled"}) == 1
-        max by (target, db, stream, group) (redis_stream_group_status{status="ok"}) == 0
+        max by (target, db, stream, group) (redis_stream_group_status{status=~"ok|unknown"}) == 0
+        max by (target, db, stream, group) (redis_stream_group_status{status="unknown"}) == 0
         max by (target, db, stream, group) (increase(redis_stream_group_entries_lost_total[5m]) and redis_stream_group_entries_lost_total) > 0
         max by (target, db, stream, group) (clamp_min(time() - redis_stream_last_generated_id_timestamp_seconds, 0)) > 3600
         max by (target, db, stream, group) (streamgauge_target_up) == 0
