@@ -11,6 +11,7 @@
 //! | [`losses`] | what was lost in the last five minutes |
 //! | [`state`] | the life of one alert: pending, firing, resolved |
 //! | [`evaluator`] | the rules over the subjects of one target, after each poll |
+//! | [`outlook`] | whether a rule can ever fire at a target |
 //! | [`active`] | what is pending or firing, for readers |
 //! | [`promql`], [`rule_file`] | the same rules for Prometheus |
 //! | [`notification`] | what receivers are told |
@@ -26,6 +27,7 @@ pub mod fact;
 mod fixture;
 pub mod losses;
 pub mod notification;
+pub mod outlook;
 pub mod promql;
 pub mod recommended;
 pub mod rule;

@@ -1,4 +1,5 @@
-//! `streamgauge check`: validates the configuration, polls each target once, and says what was found.
+//! `streamgauge check`: validates the configuration, polls each target once, and says what was found; and what
+//! is to be known of the alerts: rules that cannot fire, receivers that cannot be reached.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::poller::node::Identity;
 use crate::self_metrics::SelfMetrics;
 use crate::target::{State, Target};
 
+mod alerting;
+
 /// Names that one line shows; the rest is counted.
 const SHOWN_NAMES: usize = 5;
 
@@ -30,66 +33,92 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
     if let Some(path) = &args.source.config {
         writeln!(out, "{} is valid", path.display())?;
     }
-    let mut failed = Vec::new();
+    let mut found = Vec::new();
     for target in &config.targets {
-        let text = match check(&config, target).await {
-            Ok(text) => text,
-            Err(error) => {
-                failed.push(target.name.as_str());
-                // Its own text holds its cause already.
-                format!("  error    {error}\n")
+        let (text, of_target) = match check(&config, target).await {
+            Ok(found) => {
+                (describe(&found) + &alerting::of_target(&config.alerts.rules, target, &found), Some(found))
             }
+            // Its own text holds its cause already.
+            Err(error) => (line("error", &error.to_string()), None),
         };
         write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)
             .context("cannot write the result")?;
+        found.push((target, of_target));
     }
+    let alerts = alerting::of_rules(&config.alerts, &found);
+    let notifiers = alerting::of_notifiers(&config.alerts.notifiers).await;
+    write!(out, "{alerts}{notifiers}").context("cannot write the result")?;
+    let failed: Vec<_> = found.iter().filter(|(_, found)| found.is_none()).collect();
     if !failed.is_empty() {
-        bail!("cannot poll {} of {} targets: {}", failed.len(), config.targets.len(), failed.join(", "));
+        let names: Vec<_> = failed.iter().map(|(target, _)| target.name.as_str()).collect();
+        bail!("cannot poll {} of {} targets: {}", names.len(), found.len(), names.join(", "));
     }
     Ok(())
 }
 
-async fn check(config: &Config, target: &config::Target) -> anyhow::Result<String> {
+/// What was found of a target.
+struct Found {
+    report: Arc<Report>,
+    /// Whether all keys were looked at.
+    is_whole: bool,
+    /// What the server says it is; `None` where it does not tell.
+    identity: Option<Identity>,
+    /// Why SCAN did not work; `None` if it did, or was not needed.
+    scan_problem: Option<String>,
+}
+
+async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
     let layout = Arc::new(Layout::new(|_| true, config.metrics.consumer_max_idle));
     let metrics = SelfMetrics::new(std::time::Duration::ZERO, &[])?.for_target(&target.name, &[]);
     let state = Arc::new(watch::Sender::new(State::default()));
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);
     let report = target.poll_once().await?;
     let upstream = target.upstream();
-    Ok(describe(&report, upstream.identity(), upstream.scan_problem()))
+    Ok(Found {
+        report,
+        is_whole: upstream.knows_its_streams(),
+        identity: upstream.identity().cloned(),
+        scan_problem: upstream.scan_problem().map(str::to_owned),
+    })
 }
 
 /// What was found, one line for each kind of thing.
-fn describe(report: &Report, identity: Option<&Identity>, scan_problem: Option<&str>) -> String {
-    let mut lines = Vec::new();
-    let mut line = |title: &str, text: String| lines.push(format!("  {title:<8} {text}\n"));
-    match identity {
+fn describe(found: &Found) -> String {
+    let mut lines = String::new();
+    let mut say = |title: &str, text: String| lines.push_str(&line(title, &text));
+    match &found.identity {
         Some(identity) => {
-            line("server", format!("{} {}, {}", identity.server, identity.version, identity.role));
+            say("server", format!("{} {}, {}", identity.server, identity.version, identity.role));
         }
         None => {
-            line("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned());
+            say("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned());
         }
     }
-    if let Some(problem) = scan_problem {
-        line("warning", format!("cannot look for streams by SCAN: {problem}"));
+    if let Some(problem) = &found.scan_problem {
+        say("warning", format!("cannot look for streams by SCAN: {problem}"));
     }
-    let (read, unread): (Vec<_>, Vec<_>) = report.streams.iter().partition(|stream| stream.values.is_some());
-    line("streams", counted(read.iter().map(|stream| stream.key.to_string())));
+    let streams = &found.report.streams;
+    let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
+    say("streams", counted(read.iter().map(|stream| stream.key.to_string())));
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
-        line("warning", format!("missing, of another type or denied: {names}"));
+        say("warning", format!("missing, of another type or denied: {names}"));
     }
-    let groups = || report.streams.iter().flat_map(|stream| &stream.groups);
+    let groups = || streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();
     let exact = lags.iter().filter(|lag| matches!(lag, Lag::Exact(_))).count();
-    line("groups", format!("{}, the lag of {exact} is known by now", lags.len()));
+    say("groups", format!("{}, the lag of {exact} is known by now", lags.len()));
     let missing: Vec<_> = groups().filter(|group| group.values.is_none()).collect();
     if !missing.is_empty() {
         let names = counted(missing.iter().map(|group| group.name.to_string()));
-        line("warning", format!("groups that are missing: {names}"));
+        say("warning", format!("groups that are missing: {names}"));
     }
-    lines.concat()
+    lines
+}
+
+fn line(title: &str, text: &str) -> String {
+    format!("  {title:<8} {text}\n")
 }
 
 /// How many, and the first of them.

@@ -79,12 +79,25 @@ impl Client {
 
     /// Sends it.
     pub(super) async fn post(&self, post: Post<'_>) -> Result<(), NotifyError> {
-        let address = match post.at {
-            None => post.url.address.to_string(),
-            Some(at) => format!("{} ({at})", post.url.address),
-        };
+        let address = shown(post.url, post.at);
         let timed_out = |_| Err(NotifyError::Timeout { address: address.clone(), timeout: self.timeout });
         timeout(self.timeout, self.try_post(post, &address)).await.unwrap_or_else(timed_out)
+    }
+
+    /// Connects as for a request, over TLS where the URL says so, reads the secrets that it would take, and sends
+    /// nothing.
+    pub(super) async fn reach(&self, post: Post<'_>) -> Result<(), NotifyError> {
+        let address = shown(post.url, post.at);
+        let timed_out = |_| Err(NotifyError::Timeout { address: address.clone(), timeout: self.timeout });
+        let reach = async {
+            self.headers(&post).await?;
+            let stream = self.dial(&post, &address).await?;
+            if post.url.scheme == Scheme::Https {
+                self.tls.connect(stream, &post.url.address.host, &address).await?;
+            }
+            Ok(())
+        };
+        timeout(self.timeout, reach).await.unwrap_or_else(timed_out)
     }
 
     async fn try_post(&self, post: Post<'_>, address: &str) -> Result<(), NotifyError> {
@@ -153,6 +166,14 @@ impl Client {
             secrets.push(secret.clone());
         }
         Ok((headers, secrets))
+    }
+}
+
+/// How messages call an address.
+pub(super) fn shown(url: &ReceiverUrl, at: Option<SocketAddr>) -> String {
+    match at {
+        None => url.address.to_string(),
+        Some(at) => format!("{} ({at})", url.address),
     }
 }
 

@@ -161,7 +161,8 @@ impl Outlet for Fan {
     }
 }
 
-async fn look_up(host: Address, within: Duration) -> Result<Vec<SocketAddr>, NotifyError> {
+/// The addresses of a host, each of which is told.
+pub(super) async fn look_up(host: Address, within: Duration) -> Result<Vec<SocketAddr>, NotifyError> {
     let found = timeout(within, resolve(&host)).await;
     let no_answer = io::Error::other(format!("no answer within {} s", within.as_secs_f64()));
     let timed_out = |_| Err(NotifyError::Resolve { host: host.host.clone(), source: no_answer });

@@ -36,6 +36,7 @@ mod group;
 mod json;
 mod messages;
 mod queue;
+pub mod reach;
 mod send;
 mod slack;
 mod tls;

@@ -54,7 +54,8 @@ impl Identity {
     }
 
     /// Whether the node is a replica. Some servers and proxies say `slave`, as INFO does.
-    pub(super) fn is_replica(&self) -> bool {
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
         matches!(self.role.as_str(), "replica" | "slave")
     }
 
@@ -65,7 +66,8 @@ impl Identity {
     }
 
     /// Major and minor version; 0 where the server does not tell.
-    fn release(&self) -> (u32, u32) {
+    #[must_use]
+    pub fn release(&self) -> (u32, u32) {
         let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }

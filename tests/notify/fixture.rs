@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use streamgauge::alert::notification::Notification;
+use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::notify::{Handle, Notifiers};
 use streamgauge::self_metrics::SelfMetrics;
@@ -28,14 +29,18 @@ pub(crate) struct Running {
     _log_guard: DefaultGuard,
 }
 
-/// Starts the notifiers of this YAML list, without its brackets.
-pub(crate) fn notifying(list: &str) -> Running {
+/// A configuration with the notifiers of this YAML list, without its brackets.
+pub(crate) fn config(list: &str) -> Config {
     let text = format!(
         "web: {{external_url: 'https://gauge.example.com'}}\n\
          targets: [{{url: 'redis://cache'}}]\nalerts: {{notifiers: [{list}]}}"
     );
-    let config =
-        from_text("test", &text, Path::new("/"), &|_| None).unwrap_or_else(|error| panic!("{error}"));
+    from_text("test", &text, Path::new("/"), &|_| None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Starts the notifiers of this YAML list, without its brackets.
+pub(crate) fn notifying(list: &str) -> Running {
+    let config = config(list);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use streamgauge::notify::reach::{Reach, reach};
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::alerts::{changed, firing};
-use crate::fixture::notifying;
+use crate::fixture::{config, notifying};
 use crate::support::alertmanager::{Alertmanager, SILENT};
 
 /// An authority of our own, and a folder for what it signs.
@@ -133,6 +134,13 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         (&foreign, &ca, "its certificate is of an authority that is not trusted"),
     ] {
         let terminator = Terminator::before(alertmanager.address(), shown).await;
+        // What a check says beforehand is what comes of it.
+        let reached = reach(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
+        match &reached[..] {
+            [Reach::Reached(address)] => assert!(said == taken && address.starts_with("https://localhost:")),
+            [Reach::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
+            other => panic!("{other:?}"),
+        }
         let running = notifying(&terminator.told_by("main", tls));
         running.send(&[changed(&firing("mail"))]);
         if said == taken {

@@ -1,0 +1,145 @@
+//! What `check` says of alerts: rules that cannot fire, and receivers that cannot be reached. All of it are warnings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::alert::fact::Subject;
+use crate::alert::outlook::{self, Effect, Server};
+use crate::alert::recommended;
+use crate::alert::rule::Rule;
+use crate::config::notifiers::{Notifier, Receiver};
+use crate::config::{self, Alerts};
+use crate::lag::report::Report;
+use crate::notify::reach::{Reach, reach};
+use crate::poller::node::Identity;
+
+use super::{Found, counted, line};
+
+/// What is to be known of the rules that are about a target, of which this was found.
+pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Found) -> String {
+    let about = |rule: &&Arc<Rule>| rule.selector.target.matches(target.name.as_bytes());
+    let server = server(target, &found.report, found.identity.as_ref());
+    let mut gaps: Vec<((Effect, &str, &str), Vec<String>)> = Vec::new();
+    for rule in rules.iter().filter(about) {
+        let Some((effect, why)) = server.gap(&rule.condition) else { continue };
+        let gap = (effect, rule.condition.fact.name, why);
+        match gaps.iter_mut().find(|(known, _)| *known == gap) {
+            Some((_, names)) => names.push(rule.name.clone()),
+            None => gaps.push((gap, vec![rule.name.clone()])),
+        }
+    }
+    let gap = |((effect, fact, why), names): ((Effect, &str, &str), Vec<String>)| {
+        let names = counted(names.into_iter());
+        let text = match effect {
+            Effect::NeverKnown => {
+                format!("{fact} is never known here ({why}), so these rules never fire: {names}")
+            }
+            Effect::MayBeWrong => {
+                format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
+            }
+        };
+        line("warning", &text)
+    };
+    let mut lines: String = gaps.into_iter().map(gap).collect();
+    let waiting: Vec<_> =
+        rules.iter().filter(about).filter(|rule| outlook::waits_for_history(rule)).collect();
+    if let (Some(window), false) = (window(target), waiting.is_empty()) {
+        let names = counted(waiting.iter().map(|rule| rule.name.clone()));
+        lines += &line(
+            "note",
+            &format!("after a start these rules wait for a window of history ({window}): {names}"),
+        );
+    }
+    lines
+}
+
+fn server(target: &config::Target, report: &Report, identity: Option<&Identity>) -> Server {
+    let release = identity.map(Identity::release).unwrap_or_default();
+    Server {
+        // Of a server without a stream, its version must do.
+        counts_entries: outlook::counts_entries(report).unwrap_or(!(1..7).contains(&release.0)),
+        is_replica: target.role == config::Role::Replica || identity.is_some_and(Identity::is_replica),
+        release,
+    }
+}
+
+/// The window of a target's streams, or from which to which they are.
+fn window(target: &config::Target) -> Option<String> {
+    let windows = || target.streams.iter().map(|streams| streams.window);
+    let (shortest, longest) = (windows().min()?, windows().max()?);
+    let show = |window: Duration| humantime::format_duration(window).to_string();
+    Some(if shortest == longest {
+        show(shortest)
+    } else {
+        format!("{} to {}", show(shortest), show(longest))
+    })
+}
+
+/// How many rules there are, and which of the configuration's own are about nothing that was found. `found` are all
+/// targets, each with what was found of it, if it could be polled.
+pub(super) fn of_rules(alerts: &Alerts, found: &[(&config::Target, Option<Found>)]) -> String {
+    let mut lines = format!("\nalerts\n{}", line("rules", &alerts.rules.len().to_string()));
+    let own = alerts.rules.iter().filter(|rule| recommended::names().all(|name| name != rule.name));
+    for rule in own {
+        if let Some(problem) = about_nothing(rule, found) {
+            lines += &line("warning", &format!("{} {problem}", rule.name));
+        }
+    }
+    lines
+}
+
+/// Why nothing was found that a rule is about; `None` where something was, or may not have been found yet.
+fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Option<String> {
+    let selector = &rule.selector;
+    let mut targets =
+        found.iter().filter(|(target, _)| selector.target.matches(target.name.as_bytes())).peekable();
+    if targets.peek().is_none() {
+        return Some(format!("is about no target: none is called \"{}\"", selector.target));
+    }
+    let may_be_about_any = |(_, found): &(&config::Target, Option<Found>)| {
+        found.as_ref().is_none_or(|found| !found.is_whole || outlook::is_about_any(rule, &found.report))
+    };
+    if targets.any(may_be_about_any) {
+        return None;
+    }
+    let of = |what: &str, glob: &dyn std::fmt::Display| format!("{what} \"{glob}\"");
+    let (subject, mut globs) = match rule.condition.fact.subject() {
+        Subject::Target => ("target", Vec::new()),
+        Subject::Stream => ("stream", vec![of("stream", &selector.stream)]),
+        Subject::Group => ("group", vec![of("stream", &selector.stream), of("group", &selector.group)]),
+    };
+    globs.insert(0, of("target", &selector.target));
+    let named = if rule.condition.fact.name == "group_up" { " that the configuration names" } else { "" };
+    Some(format!("is about no {subject}{named}: none was found for {}", globs.join(", ")))
+}
+
+/// Whether each receiver can be reached; nothing where there is none.
+pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> String {
+    if notifiers.is_empty() {
+        return String::new();
+    }
+    let mut lines = "\nnotifiers\n".to_owned();
+    let reached = join_all(notifiers.iter().map(reach)).await;
+    for (notifier, reached) in notifiers.iter().zip(reached) {
+        for one in reached {
+            lines += &match one {
+                Reach::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
+                Reach::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
+            };
+        }
+    }
+    let writes = |notifier: &&Notifier| !matches!(notifier.receiver, Receiver::Alertmanager(_));
+    let writing: Vec<_> = notifiers.iter().filter(writes).map(|notifier| notifier.name.as_str()).collect();
+    if !writing.is_empty() {
+        let names = writing.join(", ");
+        lines += &line(
+            "warning",
+            &format!(
+                "two streamgauges on one server would both write to {names}; only Alertmanager puts together what is the same"
+            ),
+        );
+    }
+    lines
+}

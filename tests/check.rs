@@ -1,0 +1,245 @@
+//! What `check` says of alerts: rules that cannot fire on the server that is there, and receivers that cannot be
+//! reached.
+
+use std::time::Duration;
+
+use streamgauge::alert::condition::{Condition, Operator};
+use streamgauge::alert::fact::{FACTS, Source, Value};
+use streamgauge::alert::losses::Losses;
+use streamgauge::alert::outlook::{self, Effect};
+use streamgauge::clock::unix_time;
+use streamgauge::lag::report::Report;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+mod support;
+
+use support::config::ConfigFile;
+use support::polled::Polled;
+use support::program::Finished;
+use support::server::{Server, free_port};
+use support::servers::{for_each_program, for_each_server, newest};
+use support::talk::Talk;
+use support::wait::wait_for;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A master that does not wait for more replicas before it sends them its data.
+const AT_ONCE: &[&str] = &["--repl-diskless-sync-delay", "0"];
+
+/// The value of a fact of the one group of the one stream of a report, or of the stream itself.
+fn value(name: &str, report: &Report) -> Value {
+    let fact = FACTS.iter().find(|fact| fact.name == name).expect(name);
+    let [stream] = &report.streams[..] else { panic!("not one stream: {report:?}") };
+    let [group] = &stream.groups[..] else { panic!("not one group: {stream:?}") };
+    match fact.source {
+        Source::TargetUp => Value::Known(1.0),
+        Source::Stream(value) => value(stream, unix_time()),
+        Source::Group(value) => value(group, Operator::Above),
+        Source::Losses => {
+            let mut losses = Losses::default();
+            losses.note(report, unix_time());
+            losses.of(&stream.key, group).map_or(Value::Unknown, |_| Value::Known(0.0))
+        }
+        Source::Status => Value::Unknown,
+    }
+}
+
+/// Entries of which the group was given two and has two before it, and one of those given was trimmed away.
+async fn with_all_that_can_be_known(server: &Server) -> Talk {
+    let mut talk = Talk::to(server).await;
+    talk.tell("XADD s * f v\nXADD s * f v\nXADD s * f v\nXADD s * f v\nXGROUP CREATE s g 0").await;
+    talk.tell("XREADGROUP GROUP g c COUNT 2 STREAMS s >\nXTRIM s MAXLEN 3").await;
+    talk
+}
+
+#[tokio::test]
+async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
+    for_each_server(async |server| {
+        let _talk = with_all_that_can_be_known(&server).await;
+        let mut polled = Polled::new(&server, &["s"], "");
+        let report = polled.target.poll_once().await.expect("it answers");
+        let counts_entries = outlook::counts_entries(&report).expect("a stream was read");
+        assert_eq!(counts_entries, server.program().version >= (7, 0, 0));
+        let it = outlook::Server { counts_entries, is_replica: false, release: (7, 4) };
+        // group_up is one of groups that are named, which a glob has not.
+        for fact in FACTS.iter().filter(|fact| !matches!(fact.name, "group_up" | "status")) {
+            let condition = Condition::parse(&format!("{} > 0", fact.name)).expect("it is a condition");
+            let is_never_known = it.gap(&condition).is_some_and(|(effect, _)| effect == Effect::NeverKnown);
+            let value = value(fact.name, &report);
+            assert_eq!(value == Value::Unknown, is_never_known, "{}: {value:?}", fact.name);
+            assert_ne!(value, Value::Gone, "{}", fact.name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_knows_less_of_consumers_than_its_master() {
+    for_each_program(async |program| {
+        let master = Server::start(program, AT_ONCE).await;
+        let mut talk = with_all_that_can_be_known(&master).await;
+        talk.tell("XREADGROUP GROUP g c STREAMS s >").await;
+        // There is nothing left to be given.
+        talk.tell("XREADGROUP GROUP g another STREAMS s >").await;
+        let replica = Server::start(program, &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+        let mut polled = Polled::with_role(&replica, "replica", &["s"], "");
+        wait_for(SOON, "the replica has the stream", async || match polled.target.poll_once().await {
+            Ok(report) if !report.streams.is_empty() => Ok(()),
+            Ok(_) => Err("it has not".to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
+        // As the full copy brought those that were there, a third comes now.
+        talk.tell("XREADGROUP GROUP g third STREAMS s >\nXADD s * last v\nXREADGROUP GROUP g c STREAMS s >")
+            .await;
+        let found = wait_for(SOON, "the replica has the last entry", async || {
+            let report = polled.target.poll_once().await.map_err(|error| error.to_string())?;
+            if report.streams[0].groups.is_empty() {
+                return Err("it has no group".to_owned());
+            }
+            let pending = value("messages_pending", &report);
+            if pending == Value::Known(5.0) { Ok(report) } else { Err(format!("{pending:?}")) }
+        })
+        .await;
+        let on_master = Polled::new(&master, &["s"], "").target.poll_once().await.expect("it answers");
+        // Before 7.2 nobody is a consumer who was not given anything.
+        let (known, of) = if program.version < (7, 2, 0) { (1.0, 1.0) } else { (2.0, 3.0) };
+        assert_eq!(value("consumers", &on_master), Value::Known(of), "{program}");
+        assert_eq!(value("consumers", &found), Value::Known(known), "{program}");
+        let (major, minor, _) = program.version;
+        let it = outlook::Server { counts_entries: true, is_replica: true, release: (major, minor) };
+        let condition = Condition::parse("consumers < 1").expect("it is a condition");
+        assert_eq!(it.gap(&condition).is_some(), known < of, "{program}");
+    })
+    .await;
+}
+
+async fn check(yaml: &str) -> Finished {
+    ConfigFile::new(yaml).command("check").run().await
+}
+
+/// What was said from this heading on, without what stands before it.
+fn from<'f>(finished: &'f Finished, heading: &str) -> &'f str {
+    let at = finished.stdout.find(heading).unwrap_or_else(|| panic!("no {heading:?} in {finished:?}"));
+    &finished.stdout[at..]
+}
+
+#[tokio::test]
+async fn rules_that_are_about_nothing_or_cannot_be_relied_on_are_named() {
+    let master = Server::start(newest(), AT_ONCE).await;
+    let mut talk = Talk::to(&master).await;
+    talk.tell("XADD orders * f v\nXGROUP CREATE orders mail 0").await;
+    let replica = Server::start(newest(), &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+    let mut copy = Talk::to(&replica).await;
+    wait_for(SOON, "the replica has the stream", async || {
+        let length: i64 = copy.ask(&["XLEN", "orders"]).await;
+        if length == 1 { Ok(()) } else { Err("it has not") }
+    })
+    .await;
+    let finished = check(&format!(
+        "targets: [{{name: m, url: '{}'}}, {{name: r, url: '{}', role: replica}}]
+alerts:
+  recommended: false
+  rules:
+    - {{alert: Good, expr: lag > 5, stream: 'o*', group: mail}}
+    - {{alert: Typo, expr: lag > 5, stream: 'ordres*'}}
+    - {{alert: NoGroup, expr: lag > 5, target: m, group: audit}}
+    - {{alert: NoTarget, expr: target_up == 0, target: x}}
+    - {{alert: NotNamed, expr: group_up == 0}}
+    - {{alert: Lonely, expr: consumers < 2}}
+    - {{alert: Silent, expr: status == stalled, target: r}}
+",
+        master.url(),
+        replica.url()
+    ))
+    .await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let of_master = from(&finished, "target \"m\"").split("target \"r\"").next().unwrap_or_default();
+    assert!(!of_master.contains("may be wrong") && !of_master.contains("note"), "{finished:?}");
+    for said in [
+        "\n  warning  consumers may be wrong here (a replica does not know of consumers that were never given an entry), which these rules rely on: 1 (Lonely)\n",
+        "\n  warning  status may be wrong here (a replica ",
+        "\n  note     after a start these rules wait for a window of history (2m): 1 (Silent)\n",
+    ] {
+        assert!(from(&finished, "target \"r\"").contains(said), "{said} in {finished:?}");
+    }
+    assert_eq!(
+        from(&finished, "alerts\n"),
+        "alerts
+  rules    7
+  warning  Typo is about no group: none was found for target \"*\", stream \"ordres*\", group \"*\"
+  warning  NoGroup is about no group: none was found for target \"m\", stream \"*\", group \"audit\"
+  warning  NoTarget is about no target: none is called \"x\"
+  warning  NotNamed is about no group that the configuration names: none was found for target \"*\", stream \"*\", group \"*\"
+"
+    );
+}
+
+#[tokio::test]
+async fn what_could_not_be_polled_may_have_what_a_rule_is_about() {
+    let server = Server::start(newest(), &[]).await;
+    let finished = check(&format!(
+        "targets: [{{name: there, url: '{}'}}, {{name: away, url: 'redis://127.0.0.1:{}'}}]
+alerts: {{rules: [{{alert: A, expr: lag > 5, stream: a}}, {{alert: B, expr: lag > 5, stream: a, target: there}}]}}",
+        server.url(),
+        free_port()
+    ))
+    .await;
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(
+        from(&finished, "alerts\n"),
+        "alerts
+  rules    12
+  warning  B is about no group: none was found for target \"there\", stream \"a\", group \"*\"
+"
+    );
+}
+
+#[tokio::test]
+async fn receivers_are_connected_to_and_sent_nothing() {
+    let server = Server::start(newest(), &[]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let heard = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.expect("they connect");
+            stream.read_to_end(&mut heard).await.expect("they close the connection");
+        }
+        heard
+    });
+    let closed = free_port();
+    let config = ConfigFile::new(&format!(
+        "targets: [{{name: t, url: '{}'}}]
+alerts:
+  recommended: false
+  notifiers:
+    - {{name: main, alertmanager: {{urls: ['http://{address}/hunter2'], timeout: 15s}}}}
+    - {{name: gone, alertmanager: {{urls: ['http://127.0.0.1:{closed}'], resolve_all: false}}}}
+    - {{name: lost, alertmanager: {{urls: ['http://no-such-host.invalid:9093']}}}}
+    - {{name: hook, webhook: {{url: 'http://{address}/services/hunter2'}}}}
+    - {{name: chat, slack: {{webhook_url_file: url}}}}
+",
+        server.url()
+    ));
+    config.put("url", &format!("https://127.0.0.1:{closed}/hunter2"));
+    let finished = config.command("check").run().await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(!format!("{finished:?}").contains("hunter2"), "{finished:?}");
+    let said = from(&finished, "notifiers\n");
+    for line in [
+        format!("  main     http://{address} ({address}) can be reached\n"),
+        format!("  warning  gone: cannot connect to 127.0.0.1:{closed}: Connection refused"),
+        "  warning  lost: cannot resolve no-such-host.invalid: ".to_owned(),
+        format!("  hook     http://{address} can be reached\n"),
+        format!("  warning  chat: cannot connect to 127.0.0.1:{closed}: Connection refused"),
+        "  warning  two streamgauges on one server would both write to hook, chat; only Alertmanager puts together what is the same\n".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line} in {said}");
+    }
+    let heard =
+        timeout(SOON, heard).await.expect("two have connected").expect("and closed their connections");
+    assert_eq!(heard, b"");
+}
