@@ -38,7 +38,7 @@ pub struct Life {
     pub kept_since: Option<Duration>,
     /// Since when it is not known whether its condition holds.
     pub unknown_since: Option<Duration>,
-    /// When receivers were last told of it.
+    /// When receivers were last told of it as it stands; `None` where they were not.
     pub told_at: Option<Duration>,
 }
 
@@ -67,6 +67,7 @@ pub struct Times {
 /// What becomes of an alert in one evaluation; `None` is no alert.
 #[must_use]
 pub fn step(before: Option<Life>, finding: Finding, times: &Times, now: Duration) -> Option<Life> {
+    let before = before.map(|life| life.as_of(now));
     match finding {
         Finding::Holds(value) => Some(held(before, value, times, now)),
         Finding::Clear => cleared(before?, times, now),
@@ -78,10 +79,8 @@ fn held(before: Option<Life>, value: f64, times: &Times, now: Duration) -> Life 
     let known = before.filter(|life| life.state != State::Resolved);
     let mut life = known.unwrap_or_else(|| Life::pending(value, now));
     (life.value, life.kept_since, life.unknown_since) = (value, None, None);
-    // The clock may have been set back.
-    life.active_at = life.active_at.min(now);
-    if life.state == State::Pending && now - life.active_at >= times.pending_for {
-        (life.state, life.fired_at) = (State::Firing, Some(now));
+    if life.state == State::Pending && now.saturating_sub(life.active_at) >= times.pending_for {
+        (life.state, life.fired_at, life.told_at) = (State::Firing, Some(now), None);
     }
     life
 }
@@ -129,7 +128,21 @@ impl Life {
     }
 
     fn resolved(self, now: Duration) -> Self {
-        Self { state: State::Resolved, resolved_at: Some(now), ..self }
+        Self { state: State::Resolved, resolved_at: Some(now), told_at: None, ..self }
+    }
+
+    /// The same where the clock was set back: nothing happened later than now. What would is never over, and a
+    /// receiver would take it for something that is still to come.
+    fn as_of(self, now: Duration) -> Self {
+        let no_later = |time: Option<Duration>| time.map(|time| time.min(now));
+        Self {
+            active_at: self.active_at.min(now),
+            fired_at: no_later(self.fired_at),
+            resolved_at: no_later(self.resolved_at),
+            kept_since: no_later(self.kept_since),
+            unknown_since: no_later(self.unknown_since),
+            ..self
+        }
     }
 
     fn is_long_over(&self, now: Duration) -> bool {
@@ -138,14 +151,11 @@ impl Life {
 
     /// Whether receivers are to be told of it now, and why; notes that they are.
     pub fn tell(&mut self, now: Duration) -> Option<Occasion> {
-        let changed_at = match self.state {
-            State::Pending => return None,
-            State::Firing => self.fired_at,
-            State::Resolved => self.resolved_at,
-        };
+        if self.state == State::Pending {
+            return None;
+        }
         let occasion = match self.told_at {
             None => Occasion::Changed,
-            Some(told_at) if changed_at > Some(told_at) => Occasion::Changed,
             // Or the clock was set back since.
             Some(told_at) if told_at + RESEND_DELAY < now || now < told_at => Occasion::Repeated,
             Some(_) => return None,
@@ -276,6 +286,30 @@ mod tests {
         let mut firing = firing.filter(|life| life.state == State::Firing).expect("it fires");
         firing.told_at = Some(before);
         assert_eq!(firing.tell(back + times.pending_for), Some(Occasion::Repeated));
+    }
+
+    #[test]
+    fn nothing_is_told_to_happen_after_a_clock_that_is_set_back() {
+        let times = times(0, 0, 3600);
+        let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
+        let mut firing = step(None, Finding::Holds(1.0), &times, before).expect("it fires");
+        assert_eq!(firing.tell(before), Some(Occasion::Changed));
+        // What resolves in the very evaluation that finds the clock set back is news, too.
+        let mut resolved = step(Some(firing), Finding::Clear, &times, back).expect("it resolves");
+        assert_eq!((resolved.fired_at, resolved.ends_at(back, RESEND_DELAY)), (Some(back), back));
+        assert_eq!(resolved.tell(back), Some(Occasion::Changed));
+        // What has resolved stays so, and is over after a quarter of an hour of the new time.
+        let resolved = step(Some(firing), Finding::Clear, &times, before);
+        for finding in [Finding::Clear, Finding::Unknown] {
+            let later = step(resolved, finding, &times, back).expect("it has just resolved");
+            assert_eq!(later.ends_at(back, RESEND_DELAY), back);
+            assert_eq!(step(Some(later), finding, &times, back + RESOLVED_RETENTION + RESEND_DELAY), None);
+        }
+        // What is held or kept is so for as long as is configured.
+        let unknown = step(Some(firing), Finding::Unknown, &times, before);
+        let unknown = step(unknown, Finding::Unknown, &times, back);
+        let unknown = step(unknown, Finding::Unknown, &times, back + times.hold).expect("it was held");
+        assert_eq!(unknown.state, State::Resolved);
     }
 
     #[test]
