@@ -68,6 +68,19 @@ pub enum StateFileError {
         /// How old it is.
         age: Duration,
     },
+    /// The clock was set back since it was written, so that nobody knows how old it is.
+    #[error(
+        "{path} was written {ahead} from now, by this machine's clock; at most {max} count",
+        path = .path.display(),
+        ahead = humantime::format_duration(Duration::from_secs(.ahead.as_secs())),
+        max = humantime::format_duration(MAX_AGE)
+    )]
+    Early {
+        /// The file.
+        path: PathBuf,
+        /// How far ahead of the clock it is.
+        ahead: Duration,
+    },
 }
 
 #[derive(Deserialize)]
@@ -120,7 +133,14 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError>
     if age > MAX_AGE {
         return Err(StateFileError::Old { path: path.to_owned(), age });
     }
-    Ok(Some(Saved { saved_at, alerts: content.alerts.into_iter().map(Shown::from).collect() }))
+    let ahead = saved_at.saturating_sub(now);
+    if ahead > MAX_AGE {
+        return Err(StateFileError::Early { path: path.to_owned(), ahead });
+    }
+    // What the file says of later times is not true.
+    let saved_at = saved_at.min(now);
+    let alerts = content.alerts.into_iter().map(|alert| alert.shown(saved_at)).collect();
+    Ok(Some(Saved { saved_at, alerts }))
 }
 
 /// Writes the file. Takes its time: not for a reactor.
@@ -162,19 +182,21 @@ impl From<Shown> for Alert {
     }
 }
 
-impl From<Alert> for Shown {
-    fn from(alert: Alert) -> Self {
+impl Alert {
+    /// As it was when the file was written.
+    fn shown(self, saved_at: Duration) -> Shown {
+        let time = |ms| Duration::from_millis(ms).min(saved_at);
         let life = Life {
-            state: if alert.fired_at_ms.is_some() { State::Firing } else { State::Pending },
-            value: alert.value,
-            active_at: Duration::from_millis(alert.active_at_ms),
-            fired_at: alert.fired_at_ms.map(Duration::from_millis),
+            state: if self.fired_at_ms.is_some() { State::Firing } else { State::Pending },
+            value: self.value,
+            active_at: time(self.active_at_ms),
+            fired_at: self.fired_at_ms.map(time),
             resolved_at: None,
-            kept_since: alert.kept_since_ms.map(Duration::from_millis),
-            unknown_since: alert.unknown_since_ms.map(Duration::from_millis),
-            told_at: alert.told_at_ms.map(Duration::from_millis),
+            kept_since: self.kept_since_ms.map(time),
+            unknown_since: self.unknown_since_ms.map(time),
+            told_at: self.told_at_ms.map(time),
         };
-        Self { labels: alert.labels, annotations: BTreeMap::new(), life }
+        Shown { labels: self.labels, annotations: BTreeMap::new(), life }
     }
 }
 
@@ -216,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_loaded_that_is_still_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        save(&path, NOW, [alert(Some(NOW))].into_iter()).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        let now = NOW - Duration::from_secs(1_800);
+        for key in ["fired_at_ms", "active_at_ms", "told_at_ms", "unknown_since_ms"] {
+            let before = format!("\"{key}\":1");
+            assert!(whole.contains(&before), "{whole}");
+            // Far beyond any time that can be written.
+            fs::write(&path, whole.replace(&before, &format!("\"{key}\":1844674"))).unwrap();
+            let saved = load(&path, now).unwrap().unwrap();
+            let life = saved.alerts[0].life;
+            assert_eq!(saved.saved_at, now);
+            for time in [Some(life.active_at), life.fired_at, life.unknown_since, life.told_at] {
+                assert!(time.unwrap() <= now, "{key}: {life:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_to_be_used_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.json");
@@ -224,6 +267,11 @@ mod tests {
         let whole = fs::read_to_string(&path).unwrap();
         let old = load(&path, NOW + MAX_AGE + Duration::from_millis(1_001)).unwrap_err();
         assert_eq!(old.to_string(), format!("{shown} was written 1h 1s ago; at most 1h count"));
+        let early = load(&path, NOW - MAX_AGE - Duration::from_millis(1_001)).unwrap_err();
+        assert_eq!(
+            early.to_string(),
+            format!("{shown} was written 1h 1s from now, by this machine's clock; at most 1h count")
+        );
         for (text, said) in [
             ("", " is damaged: EOF while parsing a value at line 1 column 0"),
             (&whole[..whole.len() / 2], " is damaged: "),
