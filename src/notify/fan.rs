@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::select_ok;
 use tokio::net::TcpStream;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -83,8 +83,10 @@ impl Fan {
         } else {
             self.resolving.try_join_next()
         };
-        // A task that panicked has found nothing, like one that still runs.
-        let Some(Ok(found)) = found else { return Ok(()) };
+        let found = match found {
+            Some(found) => found.unwrap_or_else(|panic| Err(self.not_resolved(&panic))),
+            None => return Ok(()),
+        };
         match found {
             Err(error) if self.branches.is_empty() => return Err(error),
             Err(error) => self.note_problem(Some(error.to_string())),
@@ -131,6 +133,11 @@ impl Fan {
         let (outlet, shutdown) = (self.outlet.at(address), self.shutdown.clone());
         let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, shutdown);
         Branch { mailbox, task: self.tasks.spawn(lane.run()) }
+    }
+
+    fn not_resolved(&self, panic: &JoinError) -> NotifyError {
+        let host = self.outlet.url().address.host.clone();
+        NotifyError::Resolve { host, source: io::Error::other(panic.to_string()) }
     }
 
     fn note_problem(&mut self, problem: Option<String>) {
@@ -318,6 +325,13 @@ mod tests {
         }
         known.hears_of("y").await;
         assert_eq!(fan.branches.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn alerts_are_not_taken_for_delivered_while_nobody_is_known() {
+        let (mut fan, _metrics, _trigger) = fan();
+        fan.resolving.spawn(async { panic!("a defect") });
+        assert!(matches!(fan.deliver(&alerts(&["x"])).await, Err(NotifyError::Resolve { .. })));
     }
 
     #[tokio::test]
