@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::alert::active::{Active, Entry, Shown, Subject};
 use crate::alert::condition::Operand;
 use crate::alert::evaluator::succession::Former;
-use crate::alert::fact::{Source, Value, status_is};
+use crate::alert::fact::{self, Source, Value, status_is};
 use crate::alert::losses::Losses;
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::alert::rule::{Rule, TargetLabels};
@@ -100,14 +100,12 @@ impl Evaluator {
             if labels.get("target") != Some(&self.target.name) {
                 continue;
             }
-            let subject = Subject {
-                stream: labels.get("stream").map(|text| Name::read(text)),
-                group: labels.get("group").map(|text| Name::read(text)),
+            let is_of = |ruled: &Ruled| {
+                let labels_now = || ruled.rule.labels(&ruled.subject(&labels).labels(&self.target));
+                ruled.rule.name == *name && labels_now() == labels
             };
-            let subject_labels = subject.labels(&self.target);
-            let is_of =
-                |ruled: &&mut Ruled| ruled.rule.name == *name && ruled.rule.labels(&subject_labels) == labels;
-            let Some(ruled) = self.rules.iter_mut().find(is_of) else { continue };
+            let Some(ruled) = self.rules.iter_mut().find(|ruled| is_of(ruled)) else { continue };
+            let subject = ruled.subject(&labels);
             life.unknown_since.get_or_insert(unknown_since);
             if let Err(at) = ruled.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
                 ruled.entries.insert(at, Entry { subject, life });
@@ -167,6 +165,16 @@ pub fn changes(notifications: &[Notification]) -> usize {
 }
 
 impl Ruled {
+    /// What the alert of these labels is about. A name that is not among them is empty.
+    fn subject(&self, labels: &BTreeMap<String, String>) -> Subject {
+        let kind = self.rule.condition.fact.subject();
+        let name = |label: &str| Name::read(labels.get(label).map_or("", String::as_str));
+        Subject {
+            stream: (kind >= fact::Subject::Stream).then(|| name("stream")),
+            group: (kind >= fact::Subject::Group).then(|| name("group")),
+        }
+    }
+
     fn step(&mut self, reading: Reading<'_>, up: TargetUp, losses: &Losses, now: Duration) {
         let before = std::mem::take(&mut self.entries);
         let mut walk = Walk {
@@ -275,8 +283,12 @@ impl Walk<'_> {
     fn settle_absent(&mut self) {
         let Some(Entry { subject, life }) = self.before.next() else { return };
         let finding = match self.reading {
-            Reading::Whole(report) if !is_refused(report, subject.stream.as_ref()) => Finding::Clear,
-            _ => Finding::Unknown,
+            Reading::Whole(report) if shows(report, subject.stream.as_ref()) != Shows::Refused => {
+                Finding::Clear
+            }
+            // What the report shows of a stream it shows as a whole.
+            Reading::Part(report) if shows(report, subject.stream.as_ref()) == Shows::Told => Finding::Clear,
+            Reading::Whole(_) | Reading::Part(_) | Reading::Failed => Finding::Unknown,
         };
         self.put(subject, Some(life), finding);
     }
@@ -295,11 +307,24 @@ impl Walk<'_> {
     }
 }
 
-/// Whether the server refuses to tell of the stream.
-fn is_refused(report: &Report, stream: Option<&Name>) -> bool {
-    let Some(key) = stream else { return false };
-    let at = report.streams.binary_search_by(|stream| stream.key.cmp(key));
-    at.is_ok_and(|at| report.streams[at].refused)
+/// What a report shows of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    /// Nothing.
+    Nothing,
+    /// That the server refuses to tell of it.
+    Refused,
+    /// What there is, or that it is missing.
+    Told,
+}
+
+fn shows(report: &Report, stream: Option<&Name>) -> Shows {
+    let Some(key) = stream else { return Shows::Nothing };
+    match report.streams.binary_search_by(|stream| stream.key.cmp(key)) {
+        Ok(at) if report.streams[at].refused => Shows::Refused,
+        Ok(_) => Shows::Told,
+        Err(_) => Shows::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -448,6 +473,16 @@ mod tests {
             },
             true,
         );
+        // Not all was read, but the stream was: without the group; or it is known to be missing, or was refused.
+        let part = |report: Report| {
+            move |evaluator: &mut Evaluator| {
+                evaluator.step(Reading::Part(&report), TargetUp::Yes, later);
+            }
+        };
+        check_after(part(lags(&[("b", "f", 1)])), false);
+        let unread = |refused| StreamReport { values: None, refused, ..stream("b", Vec::new()) };
+        check_after(part(report(vec![unread(false)])), false);
+        check_after(part(report(vec![unread(true)])), true);
     }
 
     #[test]
@@ -484,27 +519,28 @@ mod tests {
         pending.pending_for = Duration::from_secs(30);
         let rules = [pending, test_rule("Firing", "lag > 5"), test_rule("Down", "target_up == 0")];
         let mut before = evaluator(&rules);
-        let found = lags(&[("s", "g", 9), ("s\u{fc}\\x41", "g\\xff", 9)]);
+        // Also of the empty name, which labels leave out.
+        let found = lags(&[("", "g", 9), ("s", "", 9), ("s", "g", 9), ("s\u{fc}\\x41", "g\\xff", 9)]);
         before.step(Reading::Whole(&found), TargetUp::No, START);
         let alerts: Vec<_> = before.active().alerts().collect();
-        assert_eq!(alerts.len(), 5);
+        assert_eq!(alerts.len(), 9);
 
         let mut after = evaluator(&rules);
         after.resume(alerts.clone().into_iter().rev(), START);
         assert_eq!(shown(&after), shown(&before));
         // Nobody is told again before it is time, and what is pending goes on.
         let told = after.step(Reading::Failed, TargetUp::No, START + Duration::from_secs(29));
-        assert_eq!((told.len(), after.active().alerts().count()), (0, 5));
+        assert_eq!((told.len(), after.active().alerts().count()), (0, 9));
         let told = after.step(Reading::Whole(&found), TargetUp::No, START + Duration::from_secs(30));
-        assert_eq!(changes(&told), 2);
+        assert_eq!(changes(&told), 4);
         assert!(told.iter().all(|told| told.alert.labels["alertname"] == "Pending"));
 
         // What has no rule or no target any more is left out, and what was unknown for too long ends.
         let mut other = evaluator(&rules[1..2]);
         other.resume(alerts.clone(), START);
-        assert_eq!(shown(&other).len(), 2);
+        assert_eq!(shown(&other).len(), 4);
         let told = other.step(Reading::Failed, TargetUp::No, START + Duration::from_secs(3600));
-        assert_eq!((changes(&told), shown(&other).len()), (2, 0));
+        assert_eq!((changes(&told), shown(&other).len()), (4, 0));
         let elsewhere = TargetLabels { name: "u".to_owned(), ..target() };
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         let mut elsewhere = Evaluator::new(&rules, elsewhere, settings());
