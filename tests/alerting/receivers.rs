@@ -123,7 +123,7 @@ async fn answers(words: &'static [u8]) {
 async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_them() {
     const GROUPS: usize = 1_000;
     const RULES: usize = 3;
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 8;
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let proxy = Proxy::before(alertmanager.address(), Manner::Answers(ERROR)).await;
     let (server, mut talk) = behind().await;
