@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use streamgauge::clock::unix_time;
 
 use crate::support::config::ConfigFile;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::sink::Sink;
+use crate::support::sink::{OK, Sink};
 use crate::support::talk::Talk;
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, wait_until};
 use crate::told::{SOON, active_at, told, until_firing};
 
 const PENDING_FOR: Duration = Duration::from_secs(12);
@@ -22,18 +23,14 @@ fn messages(hook: &Sink, name: &str) -> usize {
     hook.received().iter().filter(|request| is_about(&request.body)).count()
 }
 
-#[tokio::test]
-async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_most() {
-    let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    let (sink, hook) = (Sink::new().await, Sink::new().await);
-    let config = ConfigFile::new(&format!(
+fn config(server: &Server, rules: &str, [sink, hook]: [&Sink; 2]) -> ConfigFile {
+    ConfigFile::new(&format!(
         "poll: {{interval: 500ms}}
 targets: [{{name: t, url: '{}'}}]
 alerts:
   recommended: false
   state_file: alerts.json
-  rules: [{{alert: Firing, expr: lag > 0}}, {{alert: Waiting, expr: lag > 0, for: {PENDING_FOR:?}}}]
+  rules: [{rules}]
   notifiers:
     - {{name: main, alertmanager: {{urls: ['http://{}']}}}}
     - {{name: hook, webhook: {{url: 'http://{}'}}}}
@@ -41,18 +38,37 @@ alerts:
         server.url(),
         sink.address,
         hook.address
-    ));
+    ))
+}
+
+/// Waits until the state file tells of so many alerts, and of one that receivers were told of.
+async fn until_saved(config: &ConfigFile, alerts: usize) {
+    wait_for(SOON, "the alerts are saved", async || {
+        let saved = std::fs::read_to_string(config.path().with_file_name("alerts.json")).unwrap_or_default();
+        let is_saved = saved.contains("told_at_ms") && saved.matches("active_at_ms").count() == alerts;
+        if is_saved { Ok(()) } else { Err(saved) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_most() {
+    tokio::join!(goes_on(), is_delivered_at_last());
+}
+
+async fn goes_on() {
+    let server = Server::start(newest(), &[]).await;
+    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let (sink, hook) = (Sink::new().await, Sink::new().await);
+    let rules =
+        format!("{{alert: Firing, expr: lag > 0}}, {{alert: Waiting, expr: lag > 0, for: {PENDING_FOR:?}}}");
+    let config = config(&server, &rules, [&sink, &hook]);
     let before = config.serve().serving().await;
     let first = until_firing(&sink, "Firing").await;
     hook.until_received(1).await;
+    until_saved(&config, 2).await;
     let waits_since = active_at(&before, "Waiting").await;
-    wait_for(SOON, "it waits for a while, and the file says so", async || {
-        let waited = streamgauge::clock::unix_time().saturating_sub(waits_since);
-        let saved = std::fs::read_to_string(config.path().with_file_name("alerts.json")).unwrap_or_default();
-        let is_saved = saved.contains("told_at_ms") && saved.matches("active_at_ms").count() == 2;
-        if waited >= PENDING_BEFORE && is_saved { Ok(()) } else { Err(format!("{waited:?}: {saved}")) }
-    })
-    .await;
+    wait_until(SOON, "it waits for a while", async || unix_time() >= waits_since + PENDING_BEFORE).await;
     before.kill();
     assert!(told(&sink, "Waiting").is_empty());
     assert_eq!((told(&sink, "Firing").len(), messages(&hook, "Firing")), (1, 1));
@@ -73,5 +89,34 @@ alerts:
     assert!(all.iter().all(|told| told.starts_at == first.starts_at && !told.is_over()), "{all:?}");
     assert_eq!((all.len(), told(&sink, "Waiting").len()), (2, 1));
     assert_eq!((messages(&hook, "Firing"), messages(&hook, "Waiting")), (2, 1));
+    after.stop().await;
+}
+
+/// The receivers took nothing before the crash.
+async fn is_delivered_at_last() {
+    const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::start(newest(), &[]).await;
+    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let (sink, hook) = (Sink::answering(ERROR).await, Sink::answering(ERROR).await);
+    let config = config(&server, "{alert: Firing, expr: lag > 0}", [&sink, &hook]);
+    let before = config.serve().serving().await;
+    let first = until_firing(&sink, "Firing").await;
+    hook.until_received(1).await;
+    until_saved(&config, 1).await;
+    before.kill();
+    let (refused, unheard) = (told(&sink, "Firing").len(), messages(&hook, "Firing"));
+    sink.answer(OK);
+    hook.answer(OK);
+    let after = config.serve().serving().await;
+    wait_for(3 * SOON, "it is told", async || {
+        let all = told(&sink, "Firing");
+        if all.len() > refused && messages(&hook, "Firing") > unheard {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        }
+    })
+    .await;
+    assert_eq!(told(&sink, "Firing").pop().unwrap().starts_at, first.starts_at);
     after.stop().await;
 }
