@@ -46,7 +46,7 @@
 //! | [`target`] | the loop above | every room |
 //! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
-//! | [`page`] | the landing page, and alerts as JSON | `alert`, serde_json |
+//! | [`page`] | the landing page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |

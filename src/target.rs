@@ -36,6 +36,12 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 pub struct State {
     /// Whether it was polled, or failed to be, at least once.
     pub was_tried: bool,
+    /// Whether it answered in the last poll, all the time that the poll had.
+    pub is_up: bool,
+    /// What the last poll failed of, or was cut off by; `None` if it read all.
+    pub problem: Option<String>,
+    /// When the last poll that read anything ended, since the Unix epoch; `None` before the first.
+    pub last_read: Option<Duration>,
     /// The last report; `None` before the first.
     pub published: Option<Published>,
     /// What is pending or firing, whatever the age of the report.
@@ -163,18 +169,25 @@ impl Target {
         let took = now() - began;
         let (result, error) = result_and_error(&outcome);
         self.metrics.observe_poll(result, took);
-        self.metrics.set_up(has_answered(&outcome));
         if let Some(error) = error {
             self.metrics.count_errors(error.reason(), 1);
         }
+        self.show_outcome(has_answered(&outcome), error.map(PollError::to_string));
         debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
         if outcome.is_err() {
             self.failures = self.failures.saturating_add(1);
-            self.state.send_modify(|state| state.was_tried = true);
         } else {
             self.failures = 0;
         }
         outcome
+    }
+
+    /// Shows readers how the last poll ended.
+    fn show_outcome(&self, is_up: bool, problem: Option<String>) {
+        self.metrics.set_up(is_up);
+        self.state.send_modify(|state| {
+            (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
+        });
     }
 
     async fn try_poll(&mut self, began: Instant) -> Outcome {
@@ -212,7 +225,6 @@ impl Target {
             self.upstream.disconnect();
         }
         self.metrics.count_entries(report.counted_entries);
-        self.metrics.set_last_successful_poll(unix_time());
         self.publish(Arc::clone(&report), began).await;
         Ok(Polled { report, cut_off_by, is_whole })
     }
@@ -240,7 +252,11 @@ impl Target {
         let Ok(rendered) = rendered else { return };
         let expires = read_at + self.poll.stale_after;
         let published = Some(Published { report, rendered: Arc::new(rendered), expires });
-        self.state.send_modify(|state| (state.was_tried, state.published) = (true, published));
+        let last_read = unix_time();
+        self.metrics.set_last_successful_poll(last_read);
+        self.state.send_modify(|state| {
+            (state.published, state.last_read) = (published, Some(last_read));
+        });
     }
 
     /// Evaluates the alerts on what the poll that was due at this time found.
@@ -261,8 +277,8 @@ impl Target {
     fn note_lost(&mut self, error: &PollError) {
         self.upstream.disconnect();
         self.failures = self.failures.saturating_add(1);
-        self.metrics.set_up(false);
         self.metrics.count_errors(error.reason(), 1);
+        self.show_outcome(false, Some(error.to_string()));
         self.note_problem(PollResult::Failed, Some(error.to_string()));
     }
 

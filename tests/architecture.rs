@@ -58,7 +58,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "page",
-        Rooms::Only(&["lag", "alert", "snapshot"]),
+        Rooms::Only(&["lag", "alert", "snapshot", "glob"]),
         Crates::AllBut(&["redis", "tokio", "prometheus"]),
     ),
     room(

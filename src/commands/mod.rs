@@ -8,5 +8,6 @@ pub mod exit;
 pub mod healthcheck;
 pub mod produce;
 pub mod rules;
+mod seen;
 pub mod serve;
 pub mod source;

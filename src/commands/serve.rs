@@ -14,7 +14,7 @@ use crate::alert::notification::Notification;
 use crate::alert::rule::TargetLabels;
 use crate::cli;
 use crate::clock::unix_time;
-use crate::commands::source;
+use crate::commands::{seen, source};
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
 use crate::exposition::definitions::{Family, Origin};
@@ -105,10 +105,11 @@ async fn start(
     let mut tasks = JoinSet::new();
     let mut targets = Vec::new();
     for target in config.targets {
-        let evaluator = evaluator(&target, &config.alerts, config.poll.interval);
+        let labels = seen::labels(&target);
+        let evaluator = evaluator(labels.clone(), &config.alerts, config.poll.interval);
         let alerts = resumed(&evaluator, saved).await;
         let (state, watched) = watch::channel(State { alerts, ..State::default() });
-        targets.push((target.name.clone(), watched));
+        targets.push((Arc::new(labels), watched));
         // Here, not in the task: they are there from the first scrape on.
         let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
         let target_metrics = metrics.for_target(&target.name, &label_values);
@@ -119,12 +120,7 @@ async fn start(
     (Site { layout, metrics, excluded, targets }, tasks)
 }
 
-fn evaluator(target: &config::Target, alerts: &config::Alerts, interval: Duration) -> Evaluator {
-    let labels = TargetLabels {
-        name: target.name.clone(),
-        db: format!("db{}", target.db),
-        configured: target.labels.clone(),
-    };
+fn evaluator(labels: TargetLabels, alerts: &config::Alerts, interval: Duration) -> Evaluator {
     let settings = Settings { hold: alerts.hold, external_labels: alerts.external_labels.clone(), interval };
     Evaluator::new(&alerts.rules, labels, settings)
 }

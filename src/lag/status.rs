@@ -57,6 +57,12 @@ impl Status {
             Self::Ok => "ok",
         }
     }
+
+    /// The status of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// Whether a status holds.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
-use tokio::sync::watch;
 use tracing::error;
 
 use crate::alert::active::Active;
 use crate::clock::now;
+use crate::commands::seen::{self, Watched};
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
 use crate::glob::Glob;
@@ -18,8 +18,8 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::page;
+use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
-use crate::target::State;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The landing page has one inline style sheet and nothing else.
@@ -32,17 +32,18 @@ pub(super) struct Site {
     pub(super) metrics: SelfMetrics,
     /// Names of metrics that are not exported.
     pub(super) excluded: Vec<Glob>,
-    /// The targets by name, in the order of the configuration.
-    pub(super) targets: Vec<(String, watch::Receiver<State>)>,
+    /// The targets, in the order of the configuration.
+    pub(super) targets: Vec<Watched>,
 }
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_alerts) = (Arc::clone(&site), Arc::clone(&site));
+    let (for_metrics, for_alerts, for_groups) = (Arc::clone(&site), Arc::clone(&site), Arc::clone(&site));
     probes(site)
         .get("/", |_| landing())
         .get("/metrics", move |request| for_metrics.metrics(request))
         .get("/api/v1/alerts", move |_| for_alerts.alerts())
+        .get("/api/v1/groups", move |request| for_groups.groups(request))
 }
 
 /// The routes that need no authentication, which are all there is at `web.probe_listen`.
@@ -63,18 +64,17 @@ impl Site {
             .targets
             .iter()
             .filter(|(_, state)| !state.borrow().was_tried)
-            .map(|(name, _)| name)
+            .map(|(labels, _)| labels.name.as_str())
             .collect();
         if waiting.is_empty() {
             return Reply::text(StatusCode::OK, "ready\n");
         }
-        let names: Vec<_> = waiting.iter().map(|name| name.as_str()).collect();
-        Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", names.join(", ")))
+        Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", waiting.join(", ")))
     }
 
     fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
-        if let Some(name) = only.filter(|name| self.targets.iter().all(|(target, _)| target != name)) {
+        if let Some(name) = only.filter(|name| self.targets.iter().all(|(labels, _)| labels.name != *name)) {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
         let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
@@ -105,16 +105,27 @@ impl Site {
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
+    /// The groups and what is known of them, as JSON.
+    fn groups(&self, request: &Request) -> Reply {
+        let filter = match Filter::read(&request.query) {
+            Ok(filter) => filter,
+            Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        let seen = seen::seen(&self.targets, now());
+        let body = Body::stream(move |out| page::groups::write(&seen, &filter, out));
+        Reply::new(StatusCode::OK, "application/json", body)
+    }
+
     /// The series of the alerts of the targets, however old their last report is.
     fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
-        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+        let wanted = self.targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
     /// The series of the targets whose last report is not too old.
     fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
         let now = now();
-        let wanted = self.targets.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+        let wanted = self.targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted
             .filter_map(|(_, state)| {
                 state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))

@@ -1,0 +1,38 @@
+//! Targets as readers see them: what pages and JSON are made of.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::alert::rule::TargetLabels;
+use crate::config;
+use crate::page::groups::Seen;
+use crate::target::State;
+
+/// A target that is watched: what it is called, and where its state is published.
+pub(super) type Watched = (Arc<TargetLabels>, watch::Receiver<State>);
+
+/// What a target is called.
+pub(super) fn labels(target: &config::Target) -> TargetLabels {
+    TargetLabels {
+        name: target.name.clone(),
+        db: format!("db{}", target.db),
+        configured: target.labels.clone(),
+    }
+}
+
+/// The targets as they are now; a report that is too old is none, as on `/metrics`.
+pub(super) fn seen(targets: &[Watched], now: Instant) -> Vec<Seen> {
+    let of = |(labels, state): &Watched| {
+        let state = state.borrow();
+        Seen {
+            labels: Arc::clone(labels),
+            is_up: state.is_up,
+            last_read: state.last_read,
+            error: state.problem.clone(),
+            report: state.fresh(now).map(|published| Arc::clone(&published.report)),
+        }
+    };
+    targets.iter().map(of).collect()
+}
