@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers bench bench-consume fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers dashboard bench bench-consume fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers f
 
 peers: ## Bring Prometheus, promtool, Alertmanager and prometheus-redis-exporter under target/peers, for the tests that need them
 	scripts/peers.sh all
+
+dashboard: ## Write dashboards/streamgauge.json anew from dashboards/generator
+	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
 
 bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)
 	scripts/peers.sh prometheus-redis-exporter

@@ -17,11 +17,8 @@ use streamgauge::config::load;
 use streamgauge::exposition::alerts;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
 use streamgauge::lag::status::Status;
-use streamgauge::self_metrics::SelfMetrics;
-use streamgauge::self_metrics::labels::PollResult;
-use streamgauge::workload::consume::metrics::Metrics as ConsumerMetrics;
-use streamgauge::workload::entry::Place;
 
+use support::catalogue::own_metrics;
 use support::config::serving;
 use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
@@ -70,21 +67,6 @@ fn code(text: &str) -> Vec<&str> {
 /// Every longest run of characters of names.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
-}
-
-/// The exporter's own metrics as text, every one of them present.
-fn own_metrics() -> String {
-    let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
-    let target = metrics.for_target("t", &[]);
-    target.set_node_up("n", true);
-    target.observe_poll(PollResult::Ok, Duration::ZERO);
-    target.set_last_successful_poll(Duration::ZERO);
-    metrics.count_request("/", 200);
-    metrics.for_notifier("n");
-    let consumer =
-        ConsumerMetrics::new(&Place { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
-    let own = [metrics.render(None, |_| false).unwrap(), consumer.unwrap().render().unwrap()].concat();
-    String::from_utf8(own).unwrap()
 }
 
 /// From name to type, of Prometheus text.

@@ -51,6 +51,18 @@ fn promtool_finds_nothing_wrong_with_the_recommended_rules() {
 }
 
 #[test]
+fn promtool_finds_nothing_wrong_with_the_recording_rules_and_each_is_tested() {
+    let dashboards = Path::new(DASHBOARDS);
+    promtool(dashboards, &["check", "rules", "--lint=all", "--lint-fatal", "rules.yml"]);
+    promtool(dashboards, &["test", "rules", "rules_test.yml"]);
+    let [rules, tests] = ["rules.yml", "rules_test.yml"]
+        .map(|name| std::fs::read_to_string(dashboards.join(name)).expect("it is there"));
+    for record in values(&rules, "record") {
+        assert!(tests.contains(&format!("- expr: {record}\n")), "{record} is not tested");
+    }
+}
+
+#[test]
 fn each_recommended_rule_is_tested() {
     let tests = std::fs::read_to_string(Path::new(DASHBOARDS).join("alerts_test.yml")).expect("it is there");
     let tests: Value = serde_yaml::from_str(&tests).expect("the tests are YAML");

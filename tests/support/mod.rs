@@ -9,6 +9,7 @@
 //! | [`prometheus`] | one running Prometheus |
 //! | [`proxy`] | a proxy before a receiver, which misbehaves |
 //! | [`sink`] | a listener that takes down what it is sent, and may pass it on |
+//! | [`catalogue`] | the metrics that the program has |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
@@ -29,6 +30,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod alertmanager;
+pub mod catalogue;
 pub mod config;
 pub mod http;
 pub mod impostor;

@@ -102,6 +102,16 @@ impl Prometheus {
         list(self.data(&format!("/api/v1/query?query={query}")).await["result"].take())
     }
 
+    /// The lines of a query over the time up to now, a step each second: each with `metric` and `values`.
+    pub async fn query_range(&self, expression: &str, time: Duration) -> Vec<Value> {
+        let now = self.query("time()").await[1].as_str().and_then(|now| now.parse::<f64>().ok());
+        let end = now.expect("time() is a number");
+        let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+        let start = end - time.as_secs_f64();
+        let path = format!("/api/v1/query_range?query={query}&start={start}&end={end}&step=1");
+        list(self.data(&path).await["result"].take())
+    }
+
     /// The rules of all groups: each with `name`, `state`, `health` and `alerts`.
     pub async fn rules(&self) -> Vec<Value> {
         let groups = list(self.data("/api/v1/rules").await["groups"].take());

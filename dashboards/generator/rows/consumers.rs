@@ -1,0 +1,82 @@
+//! Consumers: how many, which are silent, and what is pending for each.
+
+use crate::generator::panel::{Column, Panel};
+use crate::generator::query::{Query, SHOWN, Subject::Consumer, Subject::Group, Subject::Target};
+use crate::generator::threshold::{alarm, none};
+use crate::generator::{Opens, Row};
+
+const CONSUMERS: &str = "redis_stream_group_consumers";
+const IDLE: &str = "redis_stream_group_consumer_idle_seconds";
+
+/// The row.
+pub(crate) fn row() -> Row {
+    let panels = vec![number(), nobody(), pending(), silent()];
+    Row { title: "Consumers", opens: Opens::OnClick, panels }
+}
+
+fn number() -> Panel {
+    let over = |function: &str| format!("{function}({}{SHOWN})", Group.of(CONSUMERS));
+    let change = Group.each(&format!("{} - {}", over("max_over_time"), over("min_over_time")));
+    Panel {
+        title: "Consumers of a group, where the number changed most",
+        what: "Names that the group has, whether they are alive or not: a name stays until XGROUP DELCONSUMER.",
+        advice: "a number that only rises comes from consumers that take a new name at each start, and leave the old one \
+                 behind; what was pending for it waits to be claimed.",
+        queries: vec![Group.ranked(&Group.value(CONSUMERS), &change)],
+        ..Panel::lines()
+    }
+}
+
+fn nobody() -> Panel {
+    let waits = format!("({} > bool 0)", Group.value("redis_stream_group_lag_min"));
+    let without = format!("({} == bool 0)", Group.value(CONSUMERS));
+    let groups = format!("sum by (target) ({waits} * {without})");
+    Panel {
+        title: "Groups that wait and have no consumer",
+        what: "Entries wait for these groups, and nobody has ever read for them, or each name was deleted.",
+        advice: "start the consumers; if nobody needs a group any more, XGROUP DESTROY.",
+        steps: alarm(1.0),
+        queries: vec![Target.ranked(&groups, &groups)],
+        ..Panel::lines()
+    }
+}
+
+fn pending() -> Panel {
+    Panel {
+        title: "Pending entries of a consumer, the most",
+        what: "What was delivered to each consumer and not acknowledged.",
+        advice: "one consumer with far more than the others is stuck or slow; a batch that is too large waits in it though \
+                 others are free.",
+        queries: vec![Consumer.worst("redis_stream_group_consumer_messages_pending")],
+        nothing: "no consumer is known",
+        ..Panel::lines()
+    }
+}
+
+fn silent() -> Panel {
+    let longest = format!("topk(100, {})", Consumer.value(IDLE));
+    let column = |title, metric: &str, unit| Column {
+        title,
+        query: Query::now(format!("{} and {longest}", Consumer.value(metric))),
+        unit,
+        steps: none(),
+    };
+    Panel {
+        title: "Consumers, silent for the longest",
+        what: "The hundred that have not tried to read for longest, when they last got an entry (server 7.2 and later), and \
+               what is pending for them.",
+        advice: "silent and with something pending: it is gone, and its entries wait for XAUTOCLAIM. Silent with nothing: an \
+                 old name, or a long BLOCK.",
+        nothing: "no consumer is known",
+        size: (12, 9),
+        ..Panel::table(
+            &["target", "db", "stream", "group", "consumer"],
+            "silent",
+            vec![
+                Column { title: "silent", query: Query::now(longest.clone()), unit: "s", steps: none() },
+                column("last got an entry", "redis_stream_group_consumer_inactive_seconds", "s"),
+                column("pending", "redis_stream_group_consumer_messages_pending", "short"),
+            ],
+        )
+    }
+}

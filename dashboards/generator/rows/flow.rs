@@ -1,0 +1,102 @@
+//! Rates in and out, and when a backlog is gone.
+
+use crate::generator::panel::{Column, Panel};
+use crate::generator::query::{Query, SHOWN, STEP, Subject::Group, Subject::Stream};
+use crate::generator::threshold::{none, warn};
+use crate::generator::{Opens, Row};
+
+const LAG: &str = "redis_stream_group_lag";
+const LEAST: &str = "redis_stream_group_lag_min";
+const READ: &str = "redis_stream_group_entries_read";
+
+/// The row.
+pub(crate) fn row() -> Row {
+    let panels = vec![added(), delivered(), growth(), drain(), backlogs()];
+    Row { title: "In, out, and time to drain", opens: Opens::AtOnce, panels }
+}
+
+fn added() -> Panel {
+    Panel {
+        title: "Entries added per second, the fastest",
+        what: "How fast producers add to each stream (not known on server 6.2).",
+        advice: "a fall to 0 is a producer that stopped; a step up is what a new lag may come from.",
+        unit: "cps",
+        queries: vec![Stream.fastest("redis_stream_entries_added_total")],
+        nothing: "not known",
+        ..Panel::lines()
+    }
+}
+
+/// A gauge that rises as a counter does, and steps back when a group is moved back: no reset, so no rate().
+fn delivery(range: &str) -> String {
+    Group.each(&format!("clamp_min(deriv({}{range}), 0)", Group.of(READ)))
+}
+
+fn delivered() -> Panel {
+    Panel {
+        title: "Entries delivered per second, the fastest",
+        what: "How fast each group is delivered entries, by the server's entries-read; missing where the server does not know \
+               it (6.2, or after an XDEL ahead of the group).",
+        advice: "below the rate of what is added, the group falls behind; at 0 with a lag, nobody reads.",
+        unit: "cps",
+        queries: vec![Group.ranked(&delivery(STEP), &delivery(SHOWN))],
+        nothing: "not known",
+        ..Panel::lines()
+    }
+}
+
+fn growing(range: &str) -> String {
+    Group.each(&format!("deriv({}{range})", Group.of(LAG)))
+}
+
+fn growth() -> Panel {
+    Panel {
+        title: "Growth of the lag, the fastest",
+        what: "Entries per second by which the lag rises; below 0 it falls. Seen where the lag is exact.",
+        advice: "above 0 for long, the consumers cannot keep up: add some, or make them faster. By about this much.",
+        unit: "cps",
+        queries: vec![Group.ranked(&growing(STEP), &growing(SHOWN))],
+        ..Panel::lines()
+    }
+}
+
+/// At the pace of the last minutes; nothing where the lag does not fall.
+fn draining() -> String {
+    format!("({} > 0) / -({} < 0)", Group.value(LAG), growing(STEP))
+}
+
+fn drain() -> Panel {
+    let highest = Group.each(&format!("max_over_time({}{SHOWN})", Group.of(LEAST)));
+    Panel {
+        title: "Time to drain, of the highest lags",
+        what: "When the lag is gone if it goes on falling as it does now. No line: there is no lag, or it does not fall.",
+        advice: "longer than may be waited for, add consumers. If a lag has no line here at all, it is not being worked off.",
+        unit: "s",
+        steps: warn(3_600.0, 86_400.0),
+        queries: vec![Group.ranked(&draining(), &highest)],
+        nothing: "no lag falls",
+        ..Panel::lines()
+    }
+}
+
+fn backlogs() -> Panel {
+    let most = format!("topk(100, {} > 0)", Group.value(LEAST));
+    let column = |title, expr: String, unit, steps| Column { title, query: Query::now(expr), unit, steps };
+    let of_most = |expr: &str| format!("({expr}) and {most}");
+    Panel {
+        title: "Backlogs, and when they are gone",
+        what: "The hundred highest lags: how much waits, how fast it is delivered, whether that is fast enough.",
+        advice: "growing above 0, or no time to drain, says that this backlog will not go away by itself.",
+        nothing: "no group has a lag",
+        ..Panel::table(
+            &["target", "db", "stream", "group"],
+            "lag",
+            vec![
+                column("lag", most.clone(), "short", none()),
+                column("delivered per second", of_most(&delivery(STEP)), "cps", none()),
+                column("growing per second", of_most(&growing(STEP)), "cps", vec![(0.001, "orange")]),
+                column("time to drain", of_most(&draining()), "s", warn(3_600.0, 86_400.0)),
+            ],
+        )
+    }
+}

@@ -1,0 +1,180 @@
+//! What is wrong now.
+
+use crate::generator::panel::{Column, Panel};
+use crate::generator::query::{ALERT_FILTER, Query, Subject::Group, Subject::Stream, Subject::Target};
+use crate::generator::threshold::{self, alarm, none, warn};
+use crate::generator::{Opens, Row};
+
+const STATUS: &str = "redis_stream_group_status";
+/// Neither well nor unknown.
+const BAD: &str = r#"status!~"ok|unknown""#;
+
+/// The row.
+pub(crate) fn row() -> Row {
+    let mut panels = numbers();
+    panels.extend([bad_groups(), statuses(), alerts()]);
+    Row { title: "What is wrong now", opens: Opens::AtOnce, panels }
+}
+
+fn numbers() -> Vec<Panel> {
+    vec![
+        Panel {
+            title: "Groups with a problem",
+            what: "Consumer groups whose status is neither ok nor unknown.",
+            advice: "the table below names them, with the status that says what is wrong.",
+            steps: alarm(1.0),
+            queries: vec![Query::range(format!("sum({})", Group.each(&Group.with(STATUS, BAD))), "groups")],
+            nothing: "no group is watched",
+            ..Panel::number()
+        },
+        Panel {
+            title: "Firing alerts",
+            what: "Alerts that streamgauge's own evaluation says are firing, pending ones not among them.",
+            advice: "the table of alerts below names them; each comes with a description of what to do.",
+            steps: alarm(1.0),
+            queries: vec![firing()],
+            nothing: "no streamgauge is scraped",
+            ..Panel::number()
+        },
+        Panel {
+            title: "Targets down",
+            what: "Redis or Valkey servers that no streamgauge could poll the last time.",
+            advice: "is the server up, and reachable from streamgauge? The row \"streamgauge itself\" shows which target it \
+                     is and why (connect, auth, role, loading); so does the log of streamgauge.",
+            steps: alarm(1.0),
+            queries: vec![Query::range(
+                format!("sum(1 - {})", Target.value("streamgauge_target_up")),
+                "targets",
+            )],
+            nothing: "no target is watched",
+            ..Panel::number()
+        },
+        Panel {
+            title: "Age of the data",
+            what: "Time since the last successful poll of the target that has waited longest for one. All other panels are \
+                   as old as this.",
+            advice: "if a target is down, begin there; else look at the log of streamgauge, and whether it runs at all.",
+            unit: "s",
+            steps: warn(60.0, 300.0),
+            queries: vec![Query::range(
+                format!(
+                    "max(time() - {})",
+                    Target.value("streamgauge_last_successful_poll_timestamp_seconds")
+                ),
+                "age",
+            )],
+            nothing: "nothing was ever polled",
+            ..Panel::number()
+        },
+        Panel {
+            title: "Streams or groups missing",
+            what: "Streams that cannot be read (missing, of another type, denied), and groups that are configured by name \
+                   and are not there.",
+            advice: "was the key deleted or renamed, has no producer created it yet, or does the ACL leave it out? Consumers \
+                     of a missing group get NOGROUP: XGROUP CREATE makes it anew.",
+            steps: alarm(1.0),
+            queries: vec![missing()],
+            nothing: "no stream is watched",
+            ..Panel::number()
+        },
+        Panel {
+            title: "Entries lost",
+            what: "Entries that were trimmed or deleted in the time shown before a group got them, all groups together.",
+            advice: "they are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims \
+                     at, or make the group faster. The row \"Retention and loss\" names the groups.",
+            steps: alarm(1.0),
+            queries: vec![Query::now(format!(
+                "sum({})",
+                Group.each(&format!(
+                    "increase({}[$__range])",
+                    Group.of("redis_stream_group_entries_lost_total")
+                ))
+            ))],
+            nothing: "not known",
+            ..Panel::number()
+        },
+    ]
+}
+
+/// No alert has no series; that is 0 as long as there is an exporter that says so.
+fn firing() -> Query {
+    let alerts = format!("streamgauge_alerts{{alertstate=\"firing\", {ALERT_FILTER}}}");
+    let each = format!("max by (alertname, target, db, stream, group) ({alerts})");
+    Query::range(format!("count({each}) or 0 * max(streamgauge_build_info)"), "alerts")
+}
+
+fn missing() -> Query {
+    let streams = format!("sum(1 - {})", Stream.value("redis_stream_up"));
+    let groups = format!("sum(1 - {})", Group.value("redis_stream_group_up"));
+    Query::range(format!("{streams} + ({groups} or 0 * {streams})"), "missing")
+}
+
+fn bad_groups() -> Panel {
+    let is_bad = Group.each(&format!("{} == 1", Group.with(STATUS, BAD)));
+    let status = format!("max by (target, db, stream, group, status) ({} == 1)", Group.with(STATUS, BAD));
+    let column = |title, metric: &str, unit, steps| Column {
+        title,
+        query: Query::now(format!("{} and {is_bad}", Group.value(metric))),
+        unit,
+        steps,
+    };
+    let columns = vec![
+        Column { title: "in trouble", query: Query::now(status), unit: "bool_yes_no", steps: none() },
+        column("lag", "redis_stream_group_lag_min", "short", none()),
+        column(
+            "seconds behind",
+            "redis_stream_group_lag_seconds",
+            "s",
+            alarm(threshold::of_alert("RedisStreamGroupFallingBehind")),
+        ),
+        column("pending", "redis_stream_group_messages_pending", "short", none()),
+        column(
+            "oldest pending untouched",
+            "redis_stream_group_oldest_pending_idle_seconds",
+            "s",
+            alarm(threshold::of_alert("RedisStreamPendingStuck")),
+        ),
+        column("consumers", "redis_stream_group_consumers", "short", none()),
+    ];
+    Panel {
+        title: "Groups with a problem, one by one",
+        what: "Each group whose status is neither ok nor unknown, the furthest behind first; at most 200. A click on a group \
+               shows it alone.",
+        advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, XAUTOCLAIM \
+                 takes over. lagging: add consumers. losing: raise MAXLEN. rewound: who moved the group back?",
+        nothing: "every group is ok, or not known yet",
+        size: (16, 10),
+        ..Panel::table(&["status", "target", "db", "stream", "group"], "seconds behind", columns)
+    }
+}
+
+fn statuses() -> Panel {
+    let each = Group.of(STATUS);
+    let query = format!("sum by (status) (max by (target, db, stream, group, status) ({each}))");
+    Panel {
+        title: "Groups by status",
+        what: "How many groups had which status, over time.",
+        advice: "a step in one colour at one moment is one cause for many groups: a deployment, a server, a producer.",
+        queries: vec![Query::range(query, "{{status}}")],
+        size: (8, 10),
+        nothing: "no group is watched",
+        ..Panel::bars()
+    }
+}
+
+fn alerts() -> Panel {
+    let labels = "alertname, severity, alertstate, target, db, stream, group";
+    let query = Query::now(format!("max by ({labels}) (streamgauge_alerts{{{ALERT_FILTER}}})"));
+    Panel {
+        title: "Alerts",
+        what: "What streamgauge's own evaluation has firing, or pending until it has lasted long enough; at most 200.",
+        advice: "its description, on /api/v1/alerts of streamgauge or in the message it sent, says what to do.",
+        nothing: "no alert is pending or firing",
+        size: (24, 7),
+        ..Panel::table(
+            &["alertname", "severity", "alertstate", "target", "db", "stream", "group"],
+            "alertstate",
+            vec![Column { title: "active", query, unit: "bool_yes_no", steps: none() }],
+        )
+    }
+}

@@ -1,0 +1,61 @@
+//! What was delivered and not acknowledged.
+
+use crate::generator::panel::Panel;
+use crate::generator::query::Subject::Group;
+use crate::generator::threshold::{alarm, of_alert};
+use crate::generator::{Opens, Row};
+
+/// The row.
+pub(crate) fn row() -> Row {
+    let panels = vec![
+        Panel {
+            title: "Pending entries, the most",
+            what: "Entries that were delivered to the group and not acknowledged (the PEL).",
+            advice: "if it rises without end, consumers forget to XACK, or fail and leave their entries lying. A lag of 0 says \
+                     nothing about these.",
+            queries: vec![Group.worst("redis_stream_group_messages_pending")],
+            ..Panel::lines()
+        },
+        Panel {
+            title: "Oldest pending entry, untouched for the longest",
+            what: "Time since the oldest pending entry was last delivered to anybody; 0 if none is pending. Red from where the \
+                   recommended alert fires.",
+            advice: "its consumer is gone or hangs: XPENDING says whose it is, XAUTOCLAIM hands it to another.",
+            unit: "s",
+            steps: alarm(of_alert("RedisStreamPendingStuck")),
+            queries: vec![Group.worst("redis_stream_group_oldest_pending_idle_seconds")],
+            ..Panel::lines()
+        },
+        Panel {
+            title: "Age of the oldest pending entry, the highest",
+            what: "How long ago the oldest pending entry was added; 0 if none is pending.",
+            advice: "old, but touched again and again (see beside): an entry that fails each time. Old and untouched: nobody \
+                     has taken it over.",
+            unit: "s",
+            queries: vec![Group.worst("redis_stream_group_oldest_pending_age_seconds")],
+            size: (8, 8),
+            ..Panel::lines()
+        },
+        Panel {
+            title: "Deliveries of the oldest pending entry, the most",
+            what: "How often the oldest pending entry was delivered. Red from where the recommended alert fires.",
+            advice: "it is likely one that no consumer can process: XRANGE shows its fields; put it aside, and XACK it.",
+            steps: alarm(of_alert("RedisStreamPendingRedelivered")),
+            queries: vec![Group.worst("redis_stream_group_oldest_pending_deliveries")],
+            nothing: "nothing is pending",
+            size: (8, 8),
+            ..Panel::lines()
+        },
+        Panel {
+            title: "Pending, but trimmed away, the most",
+            what: "Pending entries that are no longer in the stream: nobody can process them any more.",
+            advice: "retention is shorter than the work takes; raise MAXLEN. XAUTOCLAIM (7.0 and later) or XACK clears them \
+                     away.",
+            steps: alarm(1.0),
+            queries: vec![Group.worst("redis_stream_group_pending_orphaned")],
+            size: (8, 8),
+            ..Panel::lines()
+        },
+    ];
+    Row { title: "Pending", opens: Opens::AtOnce, panels }
+}

@@ -1,0 +1,116 @@
+//! How much of what a stream keeps is used, what was lost, and the streams themselves.
+
+use crate::generator::panel::{Column, Panel};
+use crate::generator::query::{Query, STEP, Subject::Group, Subject::Stream};
+use crate::generator::threshold::{alarm, none, of_alert, warn};
+use crate::generator::{Opens, Row};
+
+const FIRST: &str = "redis_stream_first_entry_timestamp_seconds";
+const LAST: &str = "redis_stream_last_generated_id_timestamp_seconds";
+const LENGTH: &str = "redis_stream_length";
+
+/// The row.
+pub(crate) fn row() -> Row {
+    let panels = vec![used(), lost(), length(), reach(), silence(), streams()];
+    Row { title: "Retention and loss", opens: Opens::AtOnce, panels }
+}
+
+fn used() -> Panel {
+    Panel {
+        title: "Retention used, the most",
+        what: "Lag by length of the stream. At 100 % the next trim takes entries that the group has not got. Seen once the \
+               stream was trimmed.",
+        advice: "make the group faster, or raise MAXLEN or the age that MINID trims at, before it reaches 100 %.",
+        unit: "percentunit",
+        steps: warn(of_alert("RedisStreamRetentionNearlyUsed"), 1.0),
+        queries: vec![Group.worst("redis_stream_group_retention_used_ratio")],
+        nothing: "no stream was trimmed",
+        ..Panel::lines()
+    }
+}
+
+fn lost() -> Panel {
+    let lost = |range: &str| {
+        Group.each(&format!("increase({}{range})", Group.of("redis_stream_group_entries_lost_total")))
+    };
+    let most = format!("{} > 0", lost("[$__range] @ end()"));
+    Panel {
+        title: "Entries lost, the most",
+        what: "Entries that were trimmed or deleted before the group got them, as seen from poll to poll.",
+        advice: "they are gone from Redis; get them from where they came from, and give the stream more room, or the group \
+                 more consumers.",
+        steps: alarm(1.0),
+        queries: vec![Group.ranked(&lost(STEP), &most)],
+        nothing: "nothing was lost in the time shown",
+        ..Panel::bars()
+    }
+}
+
+fn length() -> Panel {
+    Panel {
+        title: "Entries in a stream, the most",
+        what: "Length of the streams. Entries stay after they are read and acknowledged, until they are trimmed.",
+        advice: "a stream that only grows is trimmed by nobody, and fills the memory of Redis: XADD with MAXLEN or MINID.",
+        queries: vec![Stream.worst(LENGTH)],
+        size: (8, 8),
+        ..Panel::lines()
+    }
+}
+
+fn reach() -> Panel {
+    let age = format!("time() - {}", Stream.value(FIRST));
+    let latest = Stream.each(&format!("{} @ end()", Stream.of(FIRST)));
+    Panel {
+        title: "How far back streams reach, the shortest",
+        what: "Age of the oldest entry of a stream: how long a group may be away without losing any.",
+        advice: "shorter than an outage of your consumers may last, raise MAXLEN or the age that MINID trims at.",
+        unit: "s",
+        queries: vec![Stream.ranked(&format!("({age})"), &latest)],
+        nothing: "no stream has entries",
+        size: (8, 8),
+        ..Panel::lines()
+    }
+}
+
+fn silence() -> Panel {
+    let age = format!("time() - {}", Stream.value(LAST));
+    let longest = format!("-{}", Stream.each(&format!("{} @ end()", Stream.of(LAST))));
+    Panel {
+        title: "Silence of producers, the longest",
+        what: "Time since the newest entry was added to a stream.",
+        advice: "longer than its producers are ever quiet: are they running, and can they reach Redis?",
+        unit: "s",
+        queries: vec![Stream.ranked(&format!("({age})"), &longest)],
+        nothing: "no stream has entries",
+        size: (8, 8),
+        ..Panel::lines()
+    }
+}
+
+fn streams() -> Panel {
+    let longest = format!("topk(200, {})", Stream.value(LENGTH));
+    let column = |title, expr: String, unit| Column {
+        title,
+        query: Query::now(format!("{expr} and {longest}")),
+        unit,
+        steps: none(),
+    };
+    let rate = Stream.each(&format!("rate({}{STEP})", Stream.of("redis_stream_entries_added_total")));
+    Panel {
+        title: "Streams",
+        what: "The two hundred longest streams. Filter by the funnel beside a column's name, sort by a click on it.",
+        advice: "a stream without groups is read by nobody; one whose oldest entry is older than you need is trimmed too late.",
+        nothing: "no stream is watched",
+        ..Panel::table(
+            &["target", "db", "stream"],
+            "entries",
+            vec![
+                Column { title: "entries", query: Query::now(longest.clone()), unit: "short", steps: none() },
+                column("groups", Stream.value("redis_stream_groups"), "short"),
+                column("added per second", rate, "cps"),
+                column("oldest entry", format!("time() - {}", Stream.value(FIRST)), "s"),
+                column("newest entry", format!("time() - {}", Stream.value(LAST)), "s"),
+            ],
+        )
+    }
+}

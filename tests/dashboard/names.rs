@@ -1,0 +1,119 @@
+//! Names in queries are names in the code, and what the code exports is on a panel, or left out for a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde_yaml::Value;
+use streamgauge::lag::status::Status;
+
+use crate::file::{annotations, queries, variables};
+use crate::support::catalogue::{metric_of, series};
+
+/// Metrics that no panel shows, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("redis_stream_radix_tree_keys", COMPATIBLE),
+    ("redis_stream_radix_tree_nodes", COMPATIBLE),
+    ("redis_stream_last_generated_id", COMPATIBLE),
+    ("redis_stream_max_deleted_entry_id", COMPATIBLE),
+    ("redis_stream_first_entry_id", COMPATIBLE),
+    ("redis_stream_last_entry_id", COMPATIBLE),
+    ("redis_stream_group_last_delivered_id", COMPATIBLE),
+    ("process_threads", "a number that is the same all the time"),
+    ("process_virtual_memory_bytes", "address space costs nothing; resident memory is on a panel"),
+];
+const COMPATIBLE: &str = "for dashboards of redis_exporter, and only there where it is asked for";
+
+/// Labels that Prometheus adds, or a recommended alert does.
+const ADDED: [&str; 4] = ["job", "instance", "le", "severity"];
+
+/// All that is asked for, and where.
+fn expressions() -> Vec<(String, String)> {
+    let panels = queries().into_iter().map(|query| (query.place, query.expr));
+    let variables =
+        variables().into_iter().map(|(name, query)| (format!("variable {name}"), query.to_owned()));
+    let marks = annotations().into_iter().map(|query| ("annotation".to_owned(), query.to_owned()));
+    panels.chain(variables).chain(marks).chain(recorded()).collect()
+}
+
+/// What the recording rules are made of.
+fn recorded() -> Vec<(String, String)> {
+    let file: Value =
+        serde_yaml::from_str(include_str!("../../dashboards/rules.yml")).expect("the rules are YAML");
+    let rules = file["groups"][0]["rules"].as_sequence().expect("there are rules");
+    let text = |rule: &Value, key: &str| rule[key].as_str().expect("each has both").to_owned();
+    rules.iter().map(|rule| (text(rule, "record"), text(rule, "expr"))).collect()
+}
+
+/// From each series that is asked for, to the labels that it is chosen by.
+fn chosen(expr: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let selector = Regex::new(r"\b((?:redis|streamgauge|process)_\w+)(?:\{([^}]*)\})?").expect("right");
+    let matcher = Regex::new(r#"(\w+)\s*(?:=~|!~|!=|=)\s*""#).expect("right");
+    let mut chosen = BTreeMap::<_, BTreeSet<_>>::new();
+    for found in selector.captures_iter(expr) {
+        let matchers = found.get(2).map_or("", |matchers| matchers.as_str());
+        let labels = matcher.captures_iter(matchers).map(|label| label[1].to_owned());
+        chosen.entry(found[1].to_owned()).or_default().extend(labels);
+    }
+    chosen
+}
+
+#[test]
+fn every_name_in_a_query_exists() {
+    let known = series();
+    let grouping = Regex::new(r"\b(?:by|on) \(([^)]*)\)").expect("right");
+    let legend = Regex::new(r"\{\{(\w+)\}\}").expect("right");
+    for (place, expr) in expressions() {
+        let chosen = chosen(&expr);
+        assert!(!chosen.is_empty(), "{place} asks for nothing of ours: {expr}");
+        let mut labels: BTreeSet<_> = ADDED.map(str::to_owned).into();
+        for (name, matched) in &chosen {
+            let has = known.get(name).unwrap_or_else(|| panic!("{place}: there is no {name}"));
+            assert!(matched.is_subset(has), "{place}: {name} has no {:?}", matched - has);
+            labels.extend(has.iter().cloned());
+        }
+        for list in grouping.captures_iter(&expr) {
+            for label in list[1].split(", ") {
+                assert!(labels.contains(label), "{place}: no series has the label {label}");
+            }
+        }
+    }
+    for query in queries() {
+        let by: Vec<_> = grouping
+            .captures_iter(&query.expr)
+            .flat_map(|list| list[1].split(", ").map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        for label in legend.captures_iter(&query.legend) {
+            let is_there = by.contains(&label[1].to_owned());
+            assert!(is_there, "{}: the legend names {}, which no line has", query.place, &label[1]);
+        }
+    }
+}
+
+#[test]
+fn every_status_that_a_query_names_exists() {
+    let named = Regex::new(r#"status[!=]~?"([a-z|]*)""#).expect("right");
+    let statuses = Status::ALL.map(Status::as_str);
+    let mut seen = 0;
+    for (place, expr) in expressions() {
+        for status in named
+            .captures_iter(&expr)
+            .flat_map(|found| found[1].split('|').map(str::to_owned).collect::<Vec<_>>())
+        {
+            assert!(statuses.contains(&status.as_str()), "{place}: there is no status {status}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn each_metric_is_on_a_panel_or_left_out_for_a_reason() {
+    let panels = queries();
+    let shown: BTreeSet<_> = panels.iter().flat_map(|query| chosen(&query.expr).into_keys()).collect();
+    let shown: BTreeSet<_> = shown.iter().map(|series| metric_of(series)).collect();
+    let known = series();
+    let known: BTreeSet<_> = known.keys().map(|series| metric_of(series)).collect();
+    let left_out: BTreeSet<_> = LEFT_OUT.iter().map(|(name, _)| *name).collect();
+    assert_eq!(&known - &shown, left_out);
+    assert!(LEFT_OUT.iter().all(|(_, reason)| !reason.is_empty()));
+}

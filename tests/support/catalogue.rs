@@ -1,0 +1,49 @@
+//! The metrics that the program has, and their labels, as its own code says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use streamgauge::alert::fact::Subject;
+use streamgauge::alert::rule::label_names;
+use streamgauge::exposition::alerts;
+use streamgauge::exposition::definitions::FAMILIES;
+use streamgauge::self_metrics::SelfMetrics;
+use streamgauge::self_metrics::labels::PollResult;
+use streamgauge::workload::consume::metrics::Metrics as ConsumerMetrics;
+use streamgauge::workload::entry::Place;
+
+/// The exporter's and the consumer's own metrics as text, every one of them present.
+pub fn own_metrics() -> String {
+    let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
+    let target = metrics.for_target("t", &[]);
+    target.set_node_up("n", true);
+    target.observe_poll(PollResult::Ok, Duration::ZERO);
+    target.set_last_successful_poll(Duration::ZERO);
+    metrics.count_request("/", 200);
+    metrics.for_notifier("n");
+    let consumer =
+        ConsumerMetrics::new(&Place { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
+    let own = [metrics.render(None, |_| false).unwrap(), consumer.unwrap().render().unwrap()].concat();
+    String::from_utf8(own).unwrap()
+}
+
+/// From the name of each series that there can be (of a histogram, its parts) to its labels.
+pub fn series() -> BTreeMap<String, BTreeSet<String>> {
+    let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
+    let mut known: BTreeMap<_, _> =
+        FAMILIES.iter().map(|family| (family.name.to_owned(), owned(family.labels()))).collect();
+    let subject = label_names(Subject::Group).iter().chain(&alerts::LABELS);
+    known.insert(alerts::NAME.to_owned(), subject.map(|label| (*label).to_owned()).collect());
+    for line in own_metrics().lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap(), ""));
+        let labels = labels.split("\",").filter_map(|label| label.split_once("=\""));
+        known.entry(name.to_owned()).or_default().extend(labels.map(|(name, _)| name.to_owned()));
+    }
+    known
+}
+
+/// The name of the metric that a series belongs to: of a histogram's parts, the histogram's.
+pub fn metric_of(series: &str) -> &str {
+    let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| series.strip_suffix(part));
+    parts.filter(|name| name.ends_with("_seconds")).last().unwrap_or(series)
+}
