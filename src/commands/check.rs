@@ -40,7 +40,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
                 format!("  error    {error}\n")
             }
         };
-        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)
+        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.place)
             .context("cannot write the result")?;
     }
     if !failed.is_empty() {

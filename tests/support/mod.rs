@@ -18,6 +18,8 @@
 //! | [`series`] | the names of series that tests look for |
 //! | [`talk`] | commands to a server, over one connection |
 //! | [`impostor`] | a listener that is no Redis |
+//! | [`watch`] | an exporter that polls in quick succession, and what it tells |
+//! | [`certificates`] | an authority, and what it signs |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
 //! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
@@ -29,6 +31,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod alertmanager;
+pub mod certificates;
 pub mod config;
 pub mod http;
 pub mod impostor;
@@ -44,4 +47,5 @@ pub mod servers;
 pub mod sink;
 pub mod talk;
 pub mod wait;
+pub mod watch;
 pub mod whole;
