@@ -177,7 +177,7 @@ pub struct Server {
         env = "STREAMGAUGE_REDIS_URL",
         value_name = "URL",
         hide_env_values = true,
-        help = "URL of the server: redis://[user[:password]@]host[:port][/db] [default: $REDIS_URL]"
+        help = "URL of the server: redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N] [default: $REDIS_URL]"
     )]
     pub redis_url: Option<String>,
     /// ACL user, where the URL holds none.

@@ -33,22 +33,24 @@
 //! | `main.rs` | parses arguments, starts logging, runs the command, maps its error to an exit code | [`cli`], [`commands`], [`logging`], [`shutdown`] |
 //! | [`cli`] | the command line's types, and its errors without secrets | clap, `secret` |
 //! | [`commands`] | composition roots, one per subcommand | every room |
-//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob`, `alert`, `secret`, `server_url` |
+//! | [`config`] | the file's shape, defaults, secrets, validation | serde, `glob`, `alert`, `secret`, `server_url`, `tls` |
 //! | [`secret`] | what is never shown, and what of a wrong argument may be quoted | std |
 //! | [`server_url`] | the one way to read a server's URL | url, `secret` |
+//! | [`tls`] | secure connections to servers, with certificates that may be rotated | rustls, tokio, `secret` |
+//! | [`dial`] | a stream of bytes to where a server listens | tokio, `server_url`, `tls` |
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
 //! | [`lag`] | what it means: plan, derive, marks, ages, history and status, report | `snapshot` |
 //! | [`alert`] | rules over the facts of a report, and their state machine | `lag`, `snapshot`, `glob`, humantime |
 //! | [`exposition`] | the report and the alerts as Prometheus text | `lag`, `alert`, `snapshot` |
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
-//! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `self_metrics` and its section of `config` |
+//! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `dial`, `tls`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
-//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
+//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
 //! | [`page`] | the landing page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
-//! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, prometheus for metrics of their own; no room of the monitor |
+//! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, `dial`, `tls`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |
 //! | [`logging`], [`shutdown`] | log lines to standard error; one token that tells every room to end | tracing, tokio |
 //!
@@ -59,6 +61,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod dial;
 pub mod exposition;
 pub mod glob;
 pub mod http;
@@ -74,4 +77,5 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod state_file;
 pub mod target;
+pub mod tls;
 pub mod workload;

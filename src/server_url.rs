@@ -1,8 +1,9 @@
-//! URLs of servers: `redis://[user[:password]@]host[:port][/db]`, read in the same way for the exporter and for
-//! the workload. Pure: nothing is resolved or connected here. Messages never quote any part of a URL, since a
+//! URLs of servers, `redis://`, `rediss://` and `unix://`, read in the same way for the exporter and for the
+//! workload. Pure: nothing is resolved or connected here. Messages never quote any part of a URL, since a
 //! password with a `/` in it can turn up in every part.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
@@ -11,7 +12,7 @@ use url::{Host, ParseError, Url};
 use crate::secret::Secret;
 
 /// What a URL may look like, as messages say it.
-pub const FORM: &str = "redis://[user[:password]@]host[:port][/db]";
+pub const FORM: &str = "redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
 
 /// What is wrong where a user or a password is given beside a URL that holds one, after how messages call it.
 pub const CREDENTIALS_TWICE: &str = "has credentials too; expected them in one place";
@@ -22,34 +23,45 @@ pub const USER_WITHOUT_PASSWORD: &str = "a user without a password; expected a p
 /// The port of a server that names none.
 const DEFAULT_PORT: u16 = 6379;
 
-/// Schemes that others read, and what they ask for: known, so that they are refused by name until they are
-/// read here.
-const NOT_YET: [(&str, &str); 12] = [
-    ("rediss", "TLS"),
-    ("valkeys", "TLS"),
-    ("redis+tls", "TLS"),
-    ("unix", "a unix socket"),
-    ("redis+unix", "a unix socket"),
-    ("valkey+unix", "a unix socket"),
-    ("redis-sentinel", "Sentinel"),
-    ("redis+sentinel", "Sentinel"),
-    ("rediss-sentinel", "Sentinel"),
-    ("rediss+sentinel", "Sentinel"),
-    ("redis-cluster", "Cluster"),
-    ("redis+cluster", "Cluster"),
+/// Schemes that others read, and what takes their place here: known, so that they are refused by name.
+const ELSEWHERE: [(&str, &str); 11] = [
+    ("valkey", "redis://"),
+    ("valkeys", "rediss://"),
+    ("redis+tls", "rediss://"),
+    ("redis+unix", "unix://"),
+    ("valkey+unix", "unix://"),
+    ("redis-sentinel", SENTINEL),
+    ("redis+sentinel", SENTINEL),
+    ("rediss-sentinel", SENTINEL),
+    ("rediss+sentinel", SENTINEL),
+    ("redis-cluster", CLUSTER),
+    ("redis+cluster", CLUSTER),
 ];
+const SENTINEL: &str = "topology: sentinel, and sentinel.urls, in a configuration file";
+const CLUSTER: &str = "topology: cluster, and urls, in a configuration file";
 
 /// What a URL says. `Display` shows no user and no password, `Debug` no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// Where the server is.
-    pub address: Address,
+    pub place: Place,
     /// Database number; 0 where the URL names none.
     pub db: u32,
     /// ACL user; `None` is the default user.
     pub username: Option<String>,
     /// Password; `None` is no authentication, unless a password is given beside the URL.
     pub password: Option<Secret>,
+}
+
+/// Where a server listens, and how it is spoken to. `Display` shows host and port, or the path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Over TCP, in clear: `redis://`.
+    Tcp(Address),
+    /// Over TCP, secured by TLS: `rediss://`.
+    Tls(Address),
+    /// A unix socket, by its path: `unix://`.
+    Unix(PathBuf),
 }
 
 /// Host and port of a server.
@@ -64,13 +76,13 @@ pub struct Address {
 /// What is wrong with a URL, and what was expected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UrlError {
-    /// A scheme for what cannot be done yet.
-    #[error("{scheme}:// ({what}) is not supported yet; expected {FORM}")]
-    NotSupportedYet {
+    /// A scheme for what is said in another way here.
+    #[error("{scheme}:// is not understood; expected {instead}")]
+    Elsewhere {
         /// The scheme, from our own list.
         scheme: &'static str,
-        /// What it asks for.
-        what: &'static str,
+        /// What takes its place.
+        instead: &'static str,
     },
     /// The sign that a user or password was not percent-encoded.
     #[error(
@@ -81,7 +93,7 @@ pub enum UrlError {
     #[error("not a URL; expected {FORM}")]
     Unreadable,
     /// Another scheme.
-    #[error("not a redis:// URL; expected {FORM}")]
+    #[error("not the URL of a Redis server; expected {FORM}")]
     Scheme,
     /// Nothing to connect to.
     #[error("no host; expected {FORM}")]
@@ -101,6 +113,9 @@ pub enum UrlError {
     /// A number that no database can have.
     #[error("the database number is too large")]
     Database,
+    /// A unix socket on another host, or none at all.
+    #[error("unix:// without a path that begins with /; expected {FORM}")]
+    Socket,
     /// What follows a `?` or `#`.
     #[error("a query or fragment, which is not understood; expected {FORM}")]
     Query,
@@ -116,10 +131,13 @@ pub enum UrlError {
 /// What is wrong, and what was expected.
 pub fn parse(text: &str) -> Result<ServerUrl, UrlError> {
     let scheme = text.trim_start().split_once(':').map_or("", |(scheme, _)| scheme);
-    if let Some((scheme, what)) = NOT_YET.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme)) {
-        return Err(UrlError::NotSupportedYet { scheme, what });
+    if let Some((scheme, instead)) =
+        ELSEWHERE.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))
+    {
+        return Err(UrlError::Elsewhere { scheme, instead });
     }
-    if has_at_sign_behind_the_authority(text) {
+    let is_unix = scheme.eq_ignore_ascii_case("unix");
+    if !is_unix && has_at_sign_behind_the_authority(text) {
         return Err(UrlError::Unencoded);
     }
     let url = Url::parse(text).map_err(|error| match error {
@@ -127,15 +145,40 @@ pub fn parse(text: &str) -> Result<ServerUrl, UrlError> {
         ParseError::EmptyHost => UrlError::NoHost,
         _ => UrlError::Unreadable,
     })?;
-    if url.scheme() != "redis" {
-        return Err(UrlError::Scheme);
+    match url.scheme() {
+        "unix" => socket(&url),
+        "redis" => over_tcp(&url, Place::Tcp),
+        "rediss" => over_tcp(&url, Place::Tls),
+        _ => Err(UrlError::Scheme),
     }
+}
+
+fn over_tcp(url: &Url, place: impl FnOnce(Address) -> Place) -> Result<ServerUrl, UrlError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(UrlError::Query);
     }
     let password = url.password().filter(|password| !password.is_empty()).map(decode).transpose()?;
     let username = Some(url.username()).filter(|name| !name.is_empty()).map(decode).transpose()?;
-    Ok(ServerUrl { address: address(&url)?, db: db(&url)?, username, password: password.map(Secret::new) })
+    let place = place(address(url)?);
+    Ok(ServerUrl { place, db: db(url.path())?, username, password: password.map(Secret::new) })
+}
+
+/// User and password are given beside it: the form has no room for them.
+fn socket(url: &Url) -> Result<ServerUrl, UrlError> {
+    if url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) || !url.path().starts_with('/') {
+        return Err(UrlError::Socket);
+    }
+    let db = match url.query() {
+        None => 0,
+        Some(query) => self::db(query.strip_prefix("db=").ok_or(UrlError::Query)?)?,
+    };
+    if url.path() == "/" {
+        return Err(UrlError::Socket);
+    }
+    if url.fragment().is_some() {
+        return Err(UrlError::Query);
+    }
+    Ok(ServerUrl { place: Place::Unix(decode(url.path())?.into()), db, username: None, password: None })
 }
 
 impl ServerUrl {
@@ -155,10 +198,24 @@ impl ServerUrl {
 /// `redis://host:port`, with the database where it is not 0.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}", self.address)?;
+        let (scheme, before_db) = match self.place {
+            Place::Tcp(_) => ("redis", "/"),
+            Place::Tls(_) => ("rediss", "/"),
+            Place::Unix(_) => ("unix", "?db="),
+        };
+        write!(f, "{scheme}://{}", self.place)?;
         match self.db {
             0 => Ok(()),
-            db => write!(f, "/{db}"),
+            db => write!(f, "{before_db}{db}"),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) | Self::Tls(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
         }
     }
 }
@@ -197,8 +254,8 @@ fn name_of_a_host(text: &str) -> Result<String, UrlError> {
     if is_a_name { Ok(name) } else { Err(UrlError::Host) }
 }
 
-fn db(url: &Url) -> Result<u32, UrlError> {
-    let path = url.path().strip_prefix('/').unwrap_or_default();
+fn db(path: &str) -> Result<u32, UrlError> {
+    let path = path.strip_prefix('/').unwrap_or(path);
     // `parse` alone would take "+1".
     let digits = path.chars().all(|char| char.is_ascii_digit());
     match path {
@@ -225,7 +282,7 @@ mod tests {
 
     fn server(host: &str, port: u16, db: u32, user: Option<&str>, password: Option<&str>) -> ServerUrl {
         ServerUrl {
-            address: Address { host: host.to_owned(), port },
+            place: Place::Tcp(Address { host: host.to_owned(), port }),
             db,
             username: user.map(str::to_owned),
             password: password.map(Secret::new),
@@ -257,13 +314,20 @@ mod tests {
             ("hunter2", format!("not a URL{form}")),
             ("rediss", format!("not a URL{form}")),
             ("hunter2@cache:6379", format!("not a URL{form}")),
-            ("hunter2:6379", format!("not a redis:// URL{form}")),
-            ("http://hunter2", format!("not a redis:// URL{form}")),
-            ("rediss://hunter2", format!("rediss:// (TLS) is not supported yet{form}")),
-            ("REDISS://hunter2", format!("rediss:// (TLS) is not supported yet{form}")),
-            ("unix:///hunter2.sock", format!("unix:// (a unix socket) is not supported yet{form}")),
-            ("redis-sentinel://hunter2", format!("redis-sentinel:// (Sentinel) is not supported yet{form}")),
-            ("redis+cluster://hunter2", format!("redis+cluster:// (Cluster) is not supported yet{form}")),
+            ("hunter2:6379", format!("not the URL of a Redis server{form}")),
+            ("http://hunter2", format!("not the URL of a Redis server{form}")),
+            ("VALKEYS://hunter2", "valkeys:// is not understood; expected rediss://".to_owned()),
+            ("redis-sentinel://hunter2", format!("redis-sentinel:// is not understood; expected {SENTINEL}")),
+            ("redis+cluster://hunter2", format!("redis+cluster:// is not understood; expected {CLUSTER}")),
+            ("unix://hunter2/redis.sock", format!("unix:// without a path that begins with /{form}")),
+            ("unix:hunter2", format!("unix:// without a path that begins with /{form}")),
+            ("unix:///", format!("unix:// without a path that begins with /{form}")),
+            ("unix://:hunter2@/redis.sock", format!("no host{form}")),
+            ("unix:///redis.sock?db=hunter2", format!("the path is not a database number{form}")),
+            (
+                "unix:///redis.sock?pass=hunter2",
+                format!("a query or fragment, which is not understood{form}"),
+            ),
             ("redis:hunter2", format!("no host{form}")),
             ("redis://", format!("no host{form}")),
             ("redis:///1", format!("no host{form}")),
@@ -291,6 +355,21 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert_eq!(error.to_string(), message, "{text}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn how_a_server_is_spoken_to_is_the_scheme() {
+        let place = |text| parse(text).map(|url| (url.place, url.db));
+        let address = |port| Address { host: "cache".to_owned(), port };
+        assert_eq!(place("rediss://cache:6380/2"), Ok((Place::Tls(address(6380)), 2)));
+        assert_eq!(place("REDISS://cache"), Ok((Place::Tls(address(6379)), 0)));
+        let socket = |path: &str| Place::Unix(PathBuf::from(path));
+        assert_eq!(place("unix:///run/redis.sock"), Ok((socket("/run/redis.sock"), 0)));
+        assert_eq!(place("unix:/run/redis.sock?db=3"), Ok((socket("/run/redis.sock"), 3)));
+        assert_eq!(place("unix:///run/a%20b@c.sock"), Ok((socket("/run/a b@c.sock"), 0)));
+        for text in ["redis://cache:6379/2", "rediss://cache:6379", "unix:///run/redis.sock?db=3"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
 

@@ -41,11 +41,21 @@ const ROOMS: &[Room] = &[
     room("target", Rooms::All, Crates::AllBut(&["redis"])),
     room(
         "config",
-        Rooms::Only(&["glob", "alert", "secret", "server_url"]),
+        Rooms::Only(&["glob", "alert", "secret", "server_url", "tls"]),
         Crates::AllBut(&["redis", "tokio", "prometheus", "socket2", "clap"]),
     ),
     room("secret", Rooms::Only(&[]), Crates::Only(&[])),
     room("server_url", Rooms::Only(&["secret"]), Crates::Only(&["percent_encoding", "thiserror", "url"])),
+    room(
+        "tls",
+        Rooms::Only(&["secret"]),
+        Crates::Only(&["rustls", "rustls_native_certs", "thiserror", "tokio", "tokio_rustls"]),
+    ),
+    room(
+        "dial",
+        Rooms::Only(&["server_url", "tls"]),
+        Crates::Only(&["socket2", "thiserror", "tokio", "tokio_rustls"]),
+    ),
     room("glob", Rooms::Only(&[]), Crates::Only(&[])),
     room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
@@ -69,12 +79,12 @@ const ROOMS: &[Room] = &[
     room("self_metrics", Rooms::Only(&[]), Crates::Only(&["prometheus"])),
     room(
         "poller",
-        Rooms::Only(&["snapshot", "glob", "self_metrics", "server_url", "config", "clock"]),
+        Rooms::Only(&["snapshot", "glob", "self_metrics", "server_url", "config", "clock", "dial", "tls"]),
         Crates::AllBut(&["prometheus", "serde_yaml", "clap"]),
     ),
     room(
         "notify",
-        Rooms::Only(&["alert", "clock", "config", "secret", "self_metrics", "server_url", "shutdown"]),
+        Rooms::Only(&["alert", "clock", "config", "secret", "self_metrics", "server_url", "shutdown", "tls"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
     room(
@@ -84,7 +94,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "workload",
-        Rooms::Only(&["shutdown", "clock", "secret", "server_url"]),
+        Rooms::Only(&["shutdown", "clock", "secret", "server_url", "dial", "tls"]),
         Crates::AllBut(&["serde_yaml", "clap"]),
     ),
     room("shutdown", Rooms::Only(&[]), Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"])),

@@ -79,7 +79,7 @@ async fn what_is_asked_for_wrongly_exits_2() {
             &["--config", "/nowhere/streamgauge.yaml"],
             "/nowhere/streamgauge.yaml: cannot read the file",
         ),
-        ("serve", &["--redis-url", "http://cache"], "--redis-url: not a redis:// URL"),
+        ("serve", &["--redis-url", "http://cache"], "--redis-url: not the URL of a Redis server"),
         ("serve", &["--redis-url", "redis://cache", "--config", "a"], "expected one of them"),
         ("check", &["--redis-url"], "a value is required"),
         ("consume", &["--redis-url", "redis://127.0.0.1:1"], "--stream"),
@@ -107,16 +107,16 @@ async fn what_is_asked_for_wrongly_exits_2() {
 
 #[tokio::test]
 async fn a_wrong_url_is_said_in_the_same_words_by_every_command() {
-    let form = "expected redis://[user[:password]@]host[:port][/db]";
+    let form = "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
     let stream = ["--stream", "s"];
     let group = ["--stream", "s", "--group", "g"];
     for (command, others) in [("serve", &[][..]), ("check", &[]), ("consume", &group), ("produce", &stream)] {
         for (url, said) in [
             ("redis://hunter2%40cache", format!("the host is not a name or an address; {form}")),
-            ("rediss://:hunter2@cache", format!("rediss:// (TLS) is not supported yet; {form}")),
-            ("unix:///hunter2", format!("unix:// (a unix socket) is not supported yet; {form}")),
+            ("valkeys://:hunter2@cache", "valkeys:// is not understood; expected rediss://".to_owned()),
+            ("unix://hunter2", format!("unix:// without a path that begins with /; {form}")),
             ("redis://hunter2@cache", "a user without a password; expected a password too".to_owned()),
-            ("valkey://:hunter2@cache", format!("not a redis:// URL; {form}")),
+            ("http://:hunter2@cache", format!("not the URL of a Redis server; {form}")),
         ] {
             let finished = Streamgauge::command(command).args(["--redis-url", url]).args(others).run().await;
             assert_end(&finished, 2, "", &format!("--redis-url: {said}\n"));

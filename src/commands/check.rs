@@ -42,7 +42,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             // Its own text holds its cause already.
             Err(error) => (line("error", &error.to_string()), None),
         };
-        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.address)
+        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.place)
             .context("cannot write the result")?;
         found.push((target, of_target));
     }

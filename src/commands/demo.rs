@@ -17,8 +17,9 @@ use crate::commands::exit::UsageError;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
-use crate::server_url::Address;
+use crate::server_url::{Address, Place};
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 use crate::workload::consume::handler::Nothing;
 use crate::workload::consume::simulate::Simulated;
 use crate::workload::consume::{self, Membership};
@@ -164,7 +165,8 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
     };
     let target = Target {
         name: "demo".to_owned(),
-        address: Address { host: server.ip().to_string(), port: server.port() },
+        place: Place::Tcp(Address { host: server.ip().to_string(), port: server.port() }),
+        tls: Tls::default(),
         db: 0,
         username: None,
         password: None,

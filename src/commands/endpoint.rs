@@ -44,13 +44,13 @@ fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<En
 }
 
 fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
-    let Target { address, db, username, password, .. } = target;
+    let Target { place, db, username, password, .. } = target;
     let (password, password_file) = match password {
         Some(Password::Text(secret)) => (Some(secret), None),
         Some(Password::File(path)) => (None, Some(path)),
         None => (None, None),
     };
-    Endpoint::at(ServerUrl { address, db, username, password }, password_file)
+    Endpoint::at(ServerUrl { place, db, username, password }, password_file)
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_as_serve_says_it_and_names_the_flag_or_the_variable() {
-        let form = "expected redis://[user[:password]@]host[:port][/db]";
+        let form = "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
         let with_user = |url| cli::Server { redis_username: Some("me".to_owned()), ..flags(url) };
         let no_file = PathBuf::from("/nowhere/password");
         for (given, said) in [
             (flags(Some("cache")), format!("--redis-url: not a URL; {form}")),
-            (flags(None), format!("REDIS_URL: unix:// (a unix socket) is not supported yet; {form}")),
+            (flags(None), format!("REDIS_URL: unix:// without a path that begins with /; {form}")),
             (
                 with_user(Some("redis://:hunter2@cache")),
                 "--redis-username: --redis-url has credentials too; expected them in one place".to_owned(),
@@ -115,7 +115,7 @@ mod tests {
                     .to_owned(),
             ),
         ] {
-            let error = from(&given, &redis_url("unix:///hunter2")).unwrap_err();
+            let error = from(&given, &redis_url("unix://hunter2")).unwrap_err();
             assert_eq!(error.to_string(), said);
         }
     }

@@ -177,6 +177,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use crate::config::Config;
     use crate::secret::Secret;
+    use crate::server_url::Place;
 
     const FILE: &str =
         "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";
@@ -207,7 +208,10 @@ mod tests {
     }
 
     fn host(config: &Config) -> &str {
-        &config.targets[0].address.host
+        match &config.targets[0].place {
+            Place::Tcp(address) => &address.host,
+            other => panic!("{other} is not over TCP"),
+        }
     }
 
     #[test]
@@ -278,12 +282,12 @@ mod tests {
     #[test]
     fn faults_name_the_flag_or_the_variable() {
         let arguments =
-            ["--redis-url", "rediss://hunter2@flagged", "--interval", "ten", "--redis-password-file", "/no"];
+            ["--redis-url", "valkeys://hunter2@flagged", "--interval", "ten", "--redis-password-file", "/no"];
         assert_eq!(
             serve(&arguments, &[("STREAMGAUGE_LISTEN", "here")]).unwrap_err(),
             "STREAMGAUGE_LISTEN: found \"here\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121\n\
              --interval: found \"ten\"; expected a duration such as 10s or 1m 30s\n\
-             --redis-url: rediss:// (TLS) is not supported yet; expected redis://[user[:password]@]host[:port][/db]\n\
+             --redis-url: valkeys:// is not understood; expected rediss://\n\
              --redis-password-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
         );
         let user = serve(&["--redis-url", "redis://user@flagged"], &[]).unwrap_err();

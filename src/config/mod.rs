@@ -16,7 +16,8 @@ use crate::config::notifiers::Notifier;
 use crate::config::web::TlsServer;
 use crate::glob::Glob;
 use crate::secret::Secret;
-use crate::server_url::Address;
+use crate::server_url::Place;
+use crate::tls::Tls;
 
 pub mod environment;
 pub mod error;
@@ -36,6 +37,7 @@ mod leaf;
 mod receiver;
 mod section;
 mod target;
+mod tls;
 mod tree;
 mod window;
 
@@ -111,10 +113,12 @@ pub struct Status {
 /// One item of `targets`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The label `target`; unique. Default: host:port, with /db when it is not 0.
+    /// The label `target`; unique. Default: host:port or the path of the socket, with /db when it is not 0.
     pub name: String,
-    /// Host and port of the server.
-    pub address: Address,
+    /// Where the server is.
+    pub place: Place,
+    /// For `rediss://`.
+    pub tls: Tls,
     /// Database number.
     pub db: u32,
     /// ACL user; `None` is the default user.

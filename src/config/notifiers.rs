@@ -1,13 +1,14 @@
 //! `alerts.notifiers`: who is told of alerts, and how they are reached.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::receiver_url::ReceiverUrl;
 use crate::config::tree::{Cursor, Section, listing};
 use crate::config::{Password, receiver};
 use crate::secret::Secret;
+use crate::tls::Tls;
 
 const REPEAT_INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);
 /// Below this a reminder is a nuisance.
@@ -109,38 +110,6 @@ pub enum Authorization {
         /// The token, in a file.
         Password,
     ),
-}
-
-/// How a receiver is known, and how we are to it. The files are read again when they are needed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Certificates of the authorities that are trusted; `None` is those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// What we show of ourselves.
-    pub certificate: Option<ClientCertificate>,
-    /// The name that its certificate must be for; `None` is the host of the URL.
-    pub server_name: Option<String>,
-    /// Whether its certificate is looked at.
-    pub verification: Verification,
-}
-
-/// A certificate of our own and its key, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, and those that lead to its authority.
-    pub cert_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
-}
-
-/// Whether the certificate of a receiver is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verification {
-    /// It must be valid, and for the right name.
-    #[default]
-    Full,
-    /// Anybody may be the receiver: `insecure_skip_verify`.
-    Skipped,
 }
 
 /// The URL of a receiver, which is a secret, or the file that holds it.
@@ -270,6 +239,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::load::from_text;
+    use crate::tls::{ClientCertificate, Verification};
 
     fn load_in(folder: &Path, notifiers: &str) -> Result<Config, String> {
         let text = format!("targets: [{{url: 'redis://cache'}}]\nalerts: {{notifiers: [{notifiers}]}}");

@@ -2,18 +2,14 @@
 //! any part of a URL.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-
-use crate::config::credentials;
-use crate::config::notifiers::{Authorization, ClientCertificate, Http, Tls, UrlSource, Verification};
+use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::config::tree::{Cursor, Section};
-use crate::secret::{Secret, quotable};
+use crate::config::{credentials, tls};
+use crate::secret::Secret;
 use crate::server_url::CREDENTIALS_TWICE;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,52 +143,7 @@ fn is_of_a_header_name(byte: u8) -> bool {
 pub(super) fn http(section: &Section<'_>, authorization: Option<Authorization>, folder: &Path) -> Http {
     Http {
         authorization,
-        tls: section.key("tls").section(|section| tls(section, folder)),
+        tls: section.key("tls").section(|section| tls::read(section, folder)),
         timeout: section.key("timeout").duration(SHORTEST_TIMEOUT).unwrap_or(TIMEOUT),
     }
-}
-
-fn tls(section: &Section<'_>, folder: &Path) -> Tls {
-    let ca_key = section.key("ca_file");
-    let cert_key = section.key("cert_file");
-    let key_key = section.key("key_file");
-    for (key, other) in [(&cert_key, &key_key), (&key_key, &cert_key)] {
-        if !key.is_given() && other.is_given() {
-            key.fault(format_args!("missing; expected it together with {}", other.label()));
-        }
-    }
-    let certificate = pem_file(&cert_key, folder, CERTIFICATE).zip(pem_file(&key_key, folder, PRIVATE_KEY));
-    let server_name_key = section.key("server_name");
-    let server_name = server_name_key.text().map(|text| text.value);
-    if server_name.as_ref().is_some_and(|name| ServerName::try_from(name.as_str()).is_err()) {
-        server_name_key.fault("not the name of a host; expected one");
-    }
-    let is_skipped = section.key("insecure_skip_verify").boolean().unwrap_or(false);
-    Tls {
-        ca_file: pem_file(&ca_key, folder, CERTIFICATE),
-        certificate: certificate.map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
-        server_name,
-        verification: if is_skipped { Verification::Skipped } else { Verification::Full },
-    }
-}
-
-/// What a PEM file must hold, as messages call it, and how to see that it does.
-pub(super) type Content = (&'static str, fn(&[u8]) -> bool);
-
-pub(super) const CERTIFICATE: Content =
-    ("a certificate", |pem| CertificateDer::pem_slice_iter(pem).next().is_some_and(|found| found.is_ok()));
-pub(super) const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
-
-/// The file is read once here, so that one that is of no use is found out now.
-pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
-    let path = folder.join(key.text()?.value);
-    match fs::read(&path) {
-        Ok(pem) if holds(&pem) => {}
-        Ok(_) => key.fault(format_args!("no {} in the file; expected PEM", what.trim_start_matches("a "))),
-        Err(error) => {
-            let name = path.display().to_string();
-            key.fault(format_args!("cannot read {}: {error}; expected a readable file", quotable(&name)));
-        }
-    }
-    Some(path)
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::config::leaf::label_name_fault;
 use crate::config::tree::{Cursor, Section, Text};
 use crate::config::window::Windows;
-use crate::config::{Limits, Role, StreamRule, Target, credentials};
+use crate::config::{Limits, Role, StreamRule, Target, credentials, tls};
 use crate::glob::Glob;
-use crate::server_url::{self, ServerUrl};
+use crate::server_url::{self, Place, ServerUrl};
 
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 
@@ -68,6 +68,11 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     let url_key = section.key("url");
     let url = server_url(&url_key);
     let (username, password) = credentials::read(section, &url_key, url.as_ref(), folder);
+    let tls_key = section.key("tls");
+    let tls = tls_key.section(|section| tls::read(section, folder));
+    if tls_key.is_given() && url.as_ref().is_some_and(|url| !matches!(url.place, Place::Tls(_))) {
+        tls_key.fault(format_args!("{} is not rediss://; expected that, or no such key", url_key.label()));
+    }
     let role = section.key("role").choice(&ROLES).unwrap_or(Role::Master);
     let labels_key = section.key("labels");
     let labels = labels(&labels_key);
@@ -78,7 +83,8 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     let name = given_name.or_else(default_name);
     let target = url.zip(name.as_ref()).map(|(url, name)| Target {
         name: name.value.clone(),
-        address: url.address,
+        place: url.place,
+        tls,
         db: url.db,
         username,
         password,
@@ -100,8 +106,8 @@ fn server_url(key: &Cursor<'_>) -> Option<ServerUrl> {
 
 fn default_name(url: &ServerUrl) -> Text {
     let value = match url.db {
-        0 => url.address.to_string(),
-        db => format!("{}/{db}", url.address),
+        0 => url.place.to_string(),
+        db => format!("{}/{db}", url.place),
     };
     Text { written: value.clone(), value }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use bcrypt::HashParts;
 
 use crate::config::Web;
-use crate::config::receiver::{self, CERTIFICATE, PRIVATE_KEY, pem_file};
+use crate::config::receiver;
+use crate::config::tls::{CERTIFICATE, PRIVATE_KEY, pem_file};
 use crate::config::tree::{Cursor, Section};
 use crate::secret::Secret;
 

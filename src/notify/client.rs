@@ -32,9 +32,9 @@ use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
 use crate::notify::error::NotifyError;
-use crate::notify::tls::TlsContext;
 use crate::secret::Secret;
 use crate::server_url::Address;
+use crate::tls::{TlsContext, TlsError};
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: usize = 4096;
@@ -110,7 +110,8 @@ impl Client {
         match post.url.scheme {
             Scheme::Http => exchange(stream, request, address, &secrets).await,
             Scheme::Https => {
-                let stream = self.tls.connect(stream, &post.url.address.host, address).await?;
+                let secured = self.tls.connect(stream, &post.url.address.host).await;
+                let stream = secured.map_err(|error| not_secure(address, error))?;
                 exchange(stream, request, address, &secrets).await
             }
         }
@@ -288,6 +289,13 @@ fn quote(answer: &[u8], secrets: &[Secret]) -> String {
     let line: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
     let line: String = line.join(" ").chars().take(QUOTED_CHARS).collect();
     if line.is_empty() { line } else { format!(": {line}") }
+}
+
+fn not_secure(address: &str, error: TlsError) -> NotifyError {
+    match error {
+        TlsError::File(detail) => NotifyError::File { detail },
+        TlsError::Handshake(detail) => NotifyError::Tls { address: address.to_owned(), detail },
+    }
 }
 
 fn lost(address: &str, error: &(impl Error + ?Sized)) -> NotifyError {

@@ -200,12 +200,13 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::config::notifiers::{Http, Tls};
+    use crate::config::notifiers::Http;
     use crate::config::receiver_url::ReceiverUrl;
     use crate::notify::client::Client;
     use crate::notify::examples::firing;
     use crate::self_metrics::SelfMetrics;
     use crate::shutdown::Trigger;
+    use crate::tls::Tls;
 
     /// Listens on a free port, and takes down what it is sent; or never answers.
     struct Receiver {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::alert::notification::Notification;
-use crate::config::notifiers::{self, Http, Messages, Receiver, Verification};
+use crate::config::notifiers::{self, Http, Messages, Receiver};
 use crate::notify::alertmanager::Alertmanager;
 use crate::notify::client::Client;
 use crate::notify::fan::Fan;
@@ -24,6 +24,7 @@ use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
 use crate::notify::send::{Lane, Outlet};
 use crate::self_metrics::{NotifierMetrics, SelfMetrics};
 use crate::shutdown::Shutdown;
+use crate::tls::Verification;
 
 mod alertmanager;
 mod backlog;
@@ -39,7 +40,6 @@ mod queue;
 pub mod reach;
 mod send;
 mod slack;
-mod tls;
 mod webhook;
 
 /// Time that is left at the end of the program to send what waits.

@@ -167,7 +167,8 @@ mod tests {
     use super::*;
     use crate::config::{Limits, Role};
     use crate::glob::Glob;
-    use crate::server_url::Address;
+    use crate::server_url::{Address, Place};
+    use crate::tls::Tls;
     use std::collections::BTreeMap;
 
     fn rule(key: &str, exclude: &[&str]) -> StreamRule {
@@ -184,7 +185,8 @@ mod tests {
     fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
         Catalogue::new(&Target {
             name: "t".to_owned(),
-            address: Address { host: "h".to_owned(), port: 1 },
+            place: Place::Tcp(Address { host: "h".to_owned(), port: 1 }),
+            tls: Tls::default(),
             db: 0,
             username: None,
             password: None,

@@ -1,10 +1,14 @@
 //! What can go wrong with a node, by what can be done about it.
 
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::ServerErrorKind;
 
+use crate::dial::DialError;
 use crate::self_metrics::labels::Reason;
+use crate::tls::TlsError;
 
 /// How a connection ends that this side did not end.
 const CLOSED: &str = "closed by the server";
@@ -30,6 +34,14 @@ pub enum PollError {
         address: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// No secure connection could be made.
+    #[error("no TLS with {address}: {detail}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What is wrong with its certificate, with ours, or with the files that hold them.
+        detail: String,
     },
     /// The connection broke.
     #[error("connection to {address} lost: {detail}")]
@@ -96,6 +108,7 @@ impl PollError {
         match self {
             Self::Resolve { .. } => Reason::Resolve,
             Self::Connect { .. } => Reason::Connect,
+            Self::Tls { .. } => Reason::Tls,
             Self::Lost { .. } => Reason::Io,
             Self::Timeout { .. } => Reason::Timeout,
             Self::Auth { .. } => Reason::Auth,
@@ -128,6 +141,17 @@ impl PollError {
         }
     }
 
+    /// From what kept a connection to `address` from being made.
+    pub(super) fn from_dial(address: &str, error: DialError) -> Self {
+        let address = address.to_owned();
+        match error {
+            DialError::Resolve { host, source } => Self::Resolve { host, source },
+            DialError::Connect(source) => Self::Connect { address, source },
+            DialError::Timeout => Self::Timeout { address },
+            DialError::Tls(error) => Self::Tls { address, detail: error.to_string() },
+        }
+    }
+
     /// From an error of the client library on an established connection to `address`.
     pub(super) fn from_redis(address: &str, error: &redis::RedisError) -> Self {
         let address = address.to_owned();
@@ -137,6 +161,9 @@ impl PollError {
                 Self::Protocol { address, detail: "it is not RESP".to_owned() }
             }
             redis::ErrorKind::Parse => Self::Lost { address, detail: CLOSED.to_owned() },
+            redis::ErrorKind::Io if tls_complaint(error).is_some() => {
+                Self::Tls { address, detail: tls_complaint(error).unwrap_or_default() }
+            }
             redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
             // Whether a read or a write meets it first is chance, and no change worth a line in the log.
             _ if error.is_connection_dropped() => Self::Lost { address, detail: CLOSED.to_owned() },
@@ -152,6 +179,14 @@ impl PollError {
             code => Self::Server { address, code: code.to_owned(), detail },
         }
     }
+}
+
+/// What the other side of a secured connection complained of before it closed it.
+fn tls_complaint(error: &redis::RedisError) -> Option<String> {
+    // The library keeps what a stream says behind an `Arc`, which is an error by itself.
+    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    let inner = shared.downcast_ref::<io::Error>()?.get_ref()?;
+    inner.downcast_ref::<TlsError>().map(ToString::to_string)
 }
 
 /// Why one key, or one group of it, could not be read.

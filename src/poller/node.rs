@@ -8,23 +8,23 @@ use std::task::{Context, Poll};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value, cmd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Role, Target};
+use crate::config::{Password, Role, Target};
+use crate::dial::{Dialer, Stream};
 use crate::poller::decode::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
-use crate::server_url::Address;
+use crate::server_url::Place;
 use crate::snapshot::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// Host and port, as shown to people.
+    /// Host and port, or the path of the socket, as shown to people.
     pub(super) address: Arc<str>,
     /// Which connection this is.
     pub(super) epoch: Epoch,
@@ -74,18 +74,20 @@ impl Identity {
 }
 
 impl Node {
-    /// Connects to `address`, logs in and selects the database.
+    /// Connects to `place`, logs in and selects the database.
     pub(super) async fn connect(
         target: &Target,
-        address: &Address,
+        dialer: &Dialer,
+        place: &Place,
         epoch: Epoch,
         metrics: &TargetMetrics,
         deadline: Instant,
     ) -> Result<Self, PollError> {
-        let shown: Arc<str> = address.to_string().into();
+        let shown: Arc<str> = place.to_string().into();
         let timed_out = || PollError::Timeout { address: shown.to_string() };
-        let login = login(target)?;
-        let stream = timeout_at(deadline, dial(address)).await.map_err(|_| timed_out())??;
+        let login = login(target).await?;
+        let stream = dialer.dial(place, deadline).await;
+        let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let stream = CountedStream { stream, metrics: metrics.clone() };
         // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
@@ -171,42 +173,26 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Re
     Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
 }
 
-/// The command that logs in; `None` where there is no password.
-fn login(target: &Target) -> Result<Option<Cmd>, PollError> {
-    let Some(password) = &target.password else { return Ok(None) };
-    let secret = password.read().map_err(PollError::PasswordFile)?;
+/// The command that logs in; `None` where there is no password. A file is read anew each time, and may lie where
+/// that takes a while.
+async fn login(target: &Target) -> Result<Option<Cmd>, PollError> {
+    let secret = match &target.password {
+        None => return Ok(None),
+        Some(Password::Text(secret)) => secret.clone(),
+        Some(file) => {
+            let file = file.clone();
+            let read = spawn_blocking(move || file.read()).await;
+            read.unwrap_or_else(|panic| Err(panic.into())).map_err(PollError::PasswordFile)?
+        }
+    };
     let mut auth = cmd("AUTH");
     auth.arg(target.username.as_deref()).arg(secret.expose());
     Ok(Some(auth))
 }
 
-async fn dial(address: &Address) -> Result<TcpStream, PollError> {
-    let resolved = lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|source| PollError::Resolve { host: address.host.clone(), source })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in resolved {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => {
-                keep_alive(&stream);
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(PollError::Connect { address: address.to_string(), source: last })
-}
-
-/// Commands are small and wait for their replies; a peer that vanished without a word is noticed between
-/// polls too. Where the system refuses either, the connection works all the same.
-fn keep_alive(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_keepalive(true);
-}
-
 /// A stream that counts what it receives.
 struct CountedStream {
-    stream: TcpStream,
+    stream: Stream,
     metrics: TargetMetrics,
 }
 

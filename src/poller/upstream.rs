@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::clock::now;
 use crate::config::{Poll, Role, Target};
+use crate::dial::Dialer;
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
 use crate::poller::error::PollError;
@@ -20,11 +21,13 @@ use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Limited;
 use crate::snapshot::facts::{Epoch, NodeReading, Snapshot};
 use crate::snapshot::question::{Answer, Question};
+use crate::tls::Verification;
 
 /// The servers behind one target.
 #[derive(Debug)]
 pub struct Upstream {
     target: Arc<Target>,
+    dialer: Dialer,
     metrics: TargetMetrics,
     node: Option<Node>,
     identity: Option<Identity>,
@@ -45,7 +48,15 @@ impl Upstream {
     /// Servers that were not connected to yet.
     #[must_use]
     pub fn new(target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) -> Self {
+        if target.tls.verification == Verification::Skipped {
+            let target_name = &target.name;
+            warn!(
+                target_name,
+                "insecure_skip_verify: anybody may be the server, and read the password and change what is read"
+            );
+        }
         Self {
+            dialer: Dialer::new(target.tls.clone()),
             catalogue: Catalogue::new(&target),
             names: Names::default(),
             discovery: Discovery::new(&target.streams, poll),
@@ -101,8 +112,9 @@ impl Upstream {
         if is_new {
             self.connections += 1;
             let epoch = Epoch(self.connections);
-            let address = &topology::nodes(&self.target)[0];
-            let node = Node::connect(&self.target, address, epoch, &self.metrics, deadline).await?;
+            let place = &topology::nodes(&self.target)[0];
+            let node =
+                Node::connect(&self.target, &self.dialer, place, epoch, &self.metrics, deadline).await?;
             self.node = Some(node);
         }
         let Some(node) = &mut self.node else { return Ok(()) };

@@ -7,6 +7,8 @@ pub enum Reason {
     Resolve,
     /// No connection could be made.
     Connect,
+    /// No secure connection could be made.
+    Tls,
     /// The connection broke.
     Io,
     /// The deadline passed.
@@ -35,9 +37,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every one of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Resolve,
         Self::Connect,
+        Self::Tls,
         Self::Io,
         Self::Timeout,
         Self::Auth,
@@ -58,6 +61,7 @@ impl Reason {
         match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Io => "io",
             Self::Timeout => "timeout",
             Self::Auth => "auth",

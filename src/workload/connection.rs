@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisError, RedisResult,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::endpoint::Endpoint;
 use super::error::{Refusal, WorkloadError, is_transient};
 use super::stop::Stop;
+use crate::clock::now;
+use crate::dial::{DialError, Dialer};
+use crate::server_url::{Address, Place};
+use crate::tls::Tls;
 
 /// How long what is in hand may still take once the run shall end.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -51,6 +54,7 @@ pub(super) enum Progress {
 /// A connection to one server, made again when it is lost.
 pub(super) struct Connection {
     endpoint: Endpoint,
+    dialer: Dialer,
     timeouts: Timeouts,
     stop: Stop,
     /// The node of a cluster that MOVED named, in place of the endpoint's own host and port.
@@ -75,7 +79,8 @@ impl Connection {
     pub(super) fn new(endpoint: Endpoint, stop: Stop) -> Self {
         let timeouts = Timeouts::default();
         let (moved_to, proven) = (None, Proof::Never);
-        Self { endpoint, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
+        let dialer = Dialer::new(Tls::default());
+        Self { endpoint, dialer, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
     }
 
     /// With other timeouts than the usual ones.
@@ -110,7 +115,7 @@ impl Connection {
             }
             let dialled = tokio::select! {
                 () = self.stop.wait() => return Ok(Progress::Stopped),
-                dialled = dial(&self.endpoint, self.moved_to.as_ref(), self.timeouts.connect) => dialled,
+                dialled = dial(&self.endpoint, &self.dialer, self.moved_to.as_ref(), self.timeouts.connect) => dialled,
             };
             match dialled {
                 Ok(connection) => self.current = Some(connection),
@@ -202,24 +207,48 @@ enum Fault {
 
 async fn dial(
     endpoint: &Endpoint,
+    dialer: &Dialer,
     moved_to: Option<&(String, u16)>,
     longest: Duration,
 ) -> Result<MultiplexedConnection, Fault> {
-    let mut info = endpoint.connection_info().await.map_err(Fault::Workload)?;
-    if let Some((host, port)) = moved_to {
-        let host = match (host.as_str(), info.addr()) {
-            // A node that does not know its own name means the one that was asked.
-            ("", ConnectionAddr::Tcp(same, _)) => same.clone(),
-            _ => host.clone(),
-        };
-        info = info.set_addr(ConnectionAddr::Tcp(host, *port));
+    let settings = endpoint.settings().await.map_err(Fault::Workload)?;
+    let place = moved_to.map_or_else(|| endpoint.place().clone(), |node| place_of(node, endpoint.place()));
+    let deadline = now() + longest;
+    let connecting = async {
+        let stream = dialer.dial(&place, deadline).await.map_err(into_io)?;
+        // The default of half a second for a reply would cut every blocking read short; deadlines are set per
+        // command, by `query`.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        MultiplexedConnection::new_with_config(&settings, stream, config).await
+    };
+    let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(timed_out()));
+    let (connection, driver) = connected.map_err(Fault::Redis)?;
+    // It ends with the last clone of the connection.
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+/// A node of a cluster that MOVED names, spoken to as the one that was given.
+fn place_of((host, port): &(String, u16), given: &Place) -> Place {
+    let address = |same: &Address| {
+        // A node that does not know its own name means the one that was asked.
+        let host = if host.is_empty() { same.host.clone() } else { host.clone() };
+        Address { host, port: *port }
+    };
+    match given {
+        Place::Tcp(same) => Place::Tcp(address(same)),
+        Place::Tls(same) => Place::Tls(address(same)),
+        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
     }
-    let client = Client::open(info).map_err(Fault::Redis)?;
-    // The default of half a second for a reply would cut every blocking read short; deadlines are set per
-    // command, by `query`.
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(longest)).set_response_timeout(None);
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(Fault::Redis)
+}
+
+/// What kept a connection from being made is worth waiting for: it may be mended on the other side.
+fn into_io(error: DialError) -> RedisError {
+    match error {
+        DialError::Connect(source) => source.into(),
+        DialError::Timeout => timed_out(),
+        error => io::Error::other(error).into(),
+    }
 }
 
 /// The node that holds the key, where the error says that it is another one.

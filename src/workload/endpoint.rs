@@ -4,10 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
+use redis::{ProtocolVersion, RedisConnectionInfo};
 
 use super::error::WorkloadError;
-use crate::server_url::{self, CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
+use crate::server_url::{self, CREDENTIALS_TWICE, Place, ServerUrl, USER_WITHOUT_PASSWORD};
 
 /// Where a server is and who we are there. `Display` shows no credentials, `Debug` no password.
 #[derive(Clone, Debug)]
@@ -57,15 +57,14 @@ impl Endpoint {
         Ok(Self { url, password_file })
     }
 
-    /// What to connect with now, the password file read.
-    pub(super) async fn connection_info(&self) -> Result<ConnectionInfo, WorkloadError> {
-        let address = ConnectionAddr::Tcp(self.url.address.host.clone(), self.url.address.port);
-        let info = address
-            .into_connection_info()
-            .map_err(|_| WorkloadError::Setting("the address of the server is none".to_owned()))?;
-        let mut settings = info
-            .redis_settings()
-            .clone()
+    /// Where it listens.
+    pub(super) fn place(&self) -> &Place {
+        &self.url.place
+    }
+
+    /// Who we are to it now, the password file read.
+    pub(super) async fn settings(&self) -> Result<RedisConnectionInfo, WorkloadError> {
+        let mut settings = RedisConnectionInfo::default()
             .set_db(i64::from(self.url.db))
             // RESP2: a server that does not know HELLO repeats its arguments, and so the password, in its error.
             .set_protocol(ProtocolVersion::RESP2)
@@ -81,9 +80,7 @@ impl Endpoint {
         } else if let Some(password) = &self.url.password {
             settings = settings.set_password(password.expose());
         }
-        // Commands are small and answered one by one: Nagle's algorithm would hold each back.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+        Ok(settings)
     }
 }
 
@@ -127,13 +124,12 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_a_setting_and_is_not_repeated() {
-        let form = "; expected redis://[user[:password]@]host[:port][/db]";
+        let form = "; expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
         let file = || Some(PathBuf::from("/nowhere/password"));
         for (url, username, password_file, what) in [
-            ("me:secret@cache", None, None, format!("not a redis:// URL{form}")),
+            ("me:secret@cache", None, None, format!("not the URL of a Redis server{form}")),
             ("redis://me:secret@cache/zero", None, None, format!("the path is not a database number{form}")),
-            ("rediss://me:secret@cache", None, None, format!("rediss:// (TLS) is not supported yet{form}")),
-            ("unix:///secret", None, None, format!("unix:// (a unix socket) is not supported yet{form}")),
+            ("unix://secret", None, None, format!("unix:// without a path that begins with /{form}")),
             ("redis://me@cache", None, None, USER_WITHOUT_PASSWORD.to_owned()),
             ("redis://cache", Some("me"), None, USER_WITHOUT_PASSWORD.to_owned()),
             ("redis://me:secret@cache", Some("me"), None, format!("it {CREDENTIALS_TWICE}")),
@@ -148,9 +144,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_is_what_is_connected_to() {
-        let info = endpoint("redis://me:se%2Fcret@cache:6380/3").connection_info().await.unwrap();
-        assert_eq!(info.addr(), &ConnectionAddr::Tcp("cache".to_owned(), 6380));
-        let settings = info.redis_settings();
+        let endpoint = endpoint("redis://me:se%2Fcret@cache:6380/3");
+        assert_eq!(endpoint.place().to_string(), "cache:6380");
+        let settings = endpoint.settings().await.unwrap();
         assert_eq!((settings.db(), settings.protocol()), (3, ProtocolVersion::RESP2));
         assert_eq!((settings.username(), settings.password()), (Some("me"), Some("se/cret")));
     }
@@ -164,9 +160,8 @@ mod tests {
             file.write_all(content.as_bytes()).unwrap();
             for (url, username) in [("redis://cache", Some("me")), ("redis://me@cache", None)] {
                 let endpoint = Endpoint::new(url, username, Some(file.path().to_owned())).unwrap();
-                let info = endpoint.connection_info().await.unwrap();
-                assert_eq!(info.redis_settings().password(), Some(password));
-                assert_eq!(info.redis_settings().username(), Some("me"));
+                let settings = endpoint.settings().await.unwrap();
+                assert_eq!((settings.password(), settings.username()), (Some(password), Some("me")));
             }
         }
     }

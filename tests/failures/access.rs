@@ -11,7 +11,7 @@ use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
-use crate::watch::{
+use crate::support::watch::{
     RECOVERY, SOON, assert_told, assert_told_once, is_up, keeps_failing, of_streams, until_metrics,
     until_within, watching, with_streams,
 };

@@ -7,7 +7,7 @@ use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
-use crate::watch::{
+use crate::support::watch::{
     RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, watching, with_streams,
 };
 

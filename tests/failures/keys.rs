@@ -4,7 +4,9 @@ use crate::support::config::{QUICK, serving};
 use crate::support::metrics::Metrics;
 use crate::support::series::{errors, group, up};
 use crate::support::servers::for_each_server;
-use crate::watch::{assert_told, is_up, of_streams, only_slow_polls_failed, until_metrics, with_streams};
+use crate::support::watch::{
+    assert_told, is_up, of_streams, only_slow_polls_failed, until_metrics, with_streams,
+};
 
 #[tokio::test]
 async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {

@@ -6,7 +6,6 @@ mod impostors;
 mod keys;
 mod outages;
 mod roles;
-mod watch;
 
 #[path = "../support/mod.rs"]
 mod support;

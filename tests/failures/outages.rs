@@ -10,7 +10,7 @@ use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
-use crate::watch::{
+use crate::support::watch::{
     RECOVERY, SOON, assert_served_until_stale, assert_told, assert_told_once, count, is_up, keeps_failing,
     only_slow_polls_failed, story, until_metrics, until_within, watching, with_streams,
 };

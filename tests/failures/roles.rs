@@ -5,7 +5,7 @@ use crate::support::metrics::{Metrics, named};
 use crate::support::series::{group, up};
 use crate::support::server::Server;
 use crate::support::servers::for_each_program;
-use crate::watch::{
+use crate::support::watch::{
     RECOVERY, assert_served_until_stale, assert_told, assert_told_once, is_up, keeps_failing, until_metrics,
     until_within, watching, with_streams,
 };

@@ -1,16 +1,14 @@
 //! Receivers behind TLS, with certificates made for the test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::date_time_ymd;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use streamgauge::notify::reach::{Reach, reach};
-use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -19,49 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::alerts::{changed, firing};
 use crate::fixture::{config, notifying};
 use crate::support::alertmanager::{Alertmanager, SILENT};
-
-/// An authority of our own, and a folder for what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-/// A certificate and its key, in PEM.
-struct Signed {
-    cert: String,
-    key: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer, folder: tempfile::tempdir().unwrap() }
-    }
-
-    /// A certificate for a name, as `change` wants it.
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        Signed { cert: cert.pem(), key: key.serialize_pem() }
-    }
-
-    /// Writes a file into its folder.
-    fn put(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// Its own certificate, as a file.
-    fn file(&self) -> String {
-        self.put("ca.pem", &self.issuer.pem()).display().to_string()
-    }
-}
+use crate::support::certificates::{Authority, Signed};
 
 /// TLS before a server that does not speak it; gone when this is dropped.
 struct Terminator {

@@ -19,6 +19,8 @@
 //! | [`series`] | the names of series that tests look for |
 //! | [`talk`] | commands to a server, over one connection |
 //! | [`impostor`] | a listener that is no Redis |
+//! | [`watch`] | an exporter that polls in quick succession, and what it tells |
+//! | [`certificates`] | an authority, and what it signs |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
 //! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
@@ -31,6 +33,7 @@
 
 pub mod alertmanager;
 pub mod catalogue;
+pub mod certificates;
 pub mod config;
 pub mod http;
 pub mod impostor;
@@ -46,4 +49,5 @@ pub mod servers;
 pub mod sink;
 pub mod talk;
 pub mod wait;
+pub mod watch;
 pub mod whole;

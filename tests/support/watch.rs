@@ -1,44 +1,40 @@
-//! What the tests of failures share: an exporter that polls in quick succession, and what it tells.
+//! What tests of outages share: an exporter that polls in quick succession, and what it tells.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::config::{QUICK, serving};
-use crate::support::metrics::Metrics;
-use crate::support::program::Exporter;
-use crate::support::series::{LAST_SUCCESS, TARGET_UP, errors, polls};
-use crate::support::server::Server;
-use crate::support::talk::Talk;
-use crate::support::wait::wait_for;
+use super::config::{QUICK, serving};
+use super::metrics::Metrics;
+use super::program::Exporter;
+use super::series::{LAST_SUCCESS, TARGET_UP, errors, polls};
+use super::server::Server;
+use super::talk::Talk;
+use super::wait::wait_for;
 
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(15);
 /// One interval, the longest backoff, one time-out of a poll under way, and time for a loaded machine.
-pub(crate) const RECOVERY: Duration = Duration::from_millis(400 + 5_000 + 390 + 3_000);
+pub const RECOVERY: Duration = Duration::from_millis(400 + 5_000 + 390 + 3_000);
 /// `stale_after` of [`QUICK`], and the longest that one of its polls takes: to connect, and to read.
-pub(crate) const STALE_AFTER: f64 = 2.0;
-pub(crate) const POLL_TAKES: f64 = 0.78;
+pub const STALE_AFTER: f64 = 2.0;
+pub const POLL_TAKES: f64 = 0.78;
 
 /// A target `t`, polled in quick succession.
-pub(crate) async fn watching(url: &str) -> Exporter {
+pub async fn watching(url: &str) -> Exporter {
     serving(&format!("{QUICK}targets: [{{name: t, url: '{url}'}}]")).await
 }
 
 /// A server with two streams, each with a group.
-pub(crate) async fn with_streams(server: &Server) -> Talk {
+pub async fn with_streams(server: &Server) -> Talk {
     let mut talk = Talk::to(server).await;
     talk.tell("XADD a * f v\nXADD b * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0").await;
     talk
 }
 
-pub(crate) async fn until_metrics(
-    exporter: &Exporter,
-    what: &str,
-    holds: impl Fn(&Metrics) -> bool,
-) -> Metrics {
+pub async fn until_metrics(exporter: &Exporter, what: &str, holds: impl Fn(&Metrics) -> bool) -> Metrics {
     until_within(SOON, exporter, what, holds).await
 }
 
-pub(crate) async fn until_within(
+pub async fn until_within(
     deadline: Duration,
     exporter: &Exporter,
     what: &str,
@@ -52,7 +48,7 @@ pub(crate) async fn until_within(
 }
 
 /// What says something, one series a line.
-pub(crate) fn in_short(metrics: &Metrics) -> String {
+pub fn in_short(metrics: &Metrics) -> String {
     let of_interest = |series: &str| {
         series.starts_with("redis_stream_")
             || ["_up{", "_errors_", "_polls_"].iter().any(|part| series.contains(part))
@@ -61,22 +57,22 @@ pub(crate) fn in_short(metrics: &Metrics) -> String {
     lines.map(|(series, value)| format!("\n  {series} {value}")).collect()
 }
 
-pub(crate) fn is_up(metrics: &Metrics) -> bool {
+pub fn is_up(metrics: &Metrics) -> bool {
     metrics[TARGET_UP] == 1.0
 }
 
 /// A loaded machine may take long to answer; nothing else went wrong with any poll.
-pub(crate) fn only_slow_polls_failed(metrics: &Metrics) -> bool {
+pub fn only_slow_polls_failed(metrics: &Metrics) -> bool {
     metrics[&polls("failed")] + metrics[&polls("partial")] <= metrics[&errors("timeout")]
 }
 
 /// The series of streams, groups and consumers.
-pub(crate) fn of_streams(metrics: &Metrics) -> BTreeSet<&str> {
+pub fn of_streams(metrics: &Metrics) -> BTreeSet<&str> {
     metrics.keys().map(String::as_str).filter(|series| series.starts_with("redis_stream_")).collect()
 }
 
 /// Waits for some more failures of this reason, with the target down all the time.
-pub(crate) async fn keeps_failing(exporter: &Exporter, reason: &str) {
+pub async fn keeps_failing(exporter: &Exporter, reason: &str) {
     let before = until_metrics(exporter, "the first failure", |metrics| {
         metrics[&errors(reason)] > 0.0 && metrics[TARGET_UP] == 0.0
     })
@@ -91,7 +87,7 @@ pub(crate) async fn keeps_failing(exporter: &Exporter, reason: &str) {
 }
 
 /// The warnings and what ended them, without times and levels.
-pub(crate) fn story(exporter: &Exporter) -> Vec<String> {
+pub fn story(exporter: &Exporter) -> Vec<String> {
     let log = exporter.stderr();
     let told = ["cannot", "again", "connected", "cut off", "panicked"];
     // The last line may not have come through whole.
@@ -100,12 +96,12 @@ pub(crate) fn story(exporter: &Exporter) -> Vec<String> {
     lines.map(|line| line.split_once(": ").expect("a line has a module").1.to_owned()).collect()
 }
 
-pub(crate) fn count(lines: &[String], with: &str) -> usize {
+pub fn count(lines: &[String], with: &str) -> usize {
     lines.iter().filter(|line| line.contains(with)).count()
 }
 
 /// The log tells this so many times, and no more.
-pub(crate) async fn assert_told(exporter: &Exporter, with: &str, times: usize) {
+pub async fn assert_told(exporter: &Exporter, with: &str, times: usize) {
     let story = wait_for(SOON, with, async || {
         let story = story(exporter);
         if count(&story, with) >= times { Ok(story) } else { Err(format!("{story:#?}")) }
@@ -116,7 +112,7 @@ pub(crate) async fn assert_told(exporter: &Exporter, with: &str, times: usize) {
 
 /// The log tells of this failure, then of its end, and of nothing else but a poll that took too long on a loaded
 /// machine. It never tells the same twice in a row.
-pub(crate) async fn assert_told_once(exporter: &Exporter, error: &str) {
+pub async fn assert_told_once(exporter: &Exporter, error: &str) {
     const SLOW: &str = "did not answer within the poll's timeout";
     let story = wait_for(SOON, "the end of it is told", async || {
         let story = story(exporter);
@@ -130,7 +126,7 @@ pub(crate) async fn assert_told_once(exporter: &Exporter, error: &str) {
     assert!(others.clone().all(|line| line.contains("target is polled again")), "{story:#?}");
 }
 
-pub(crate) fn unix_now() -> f64 {
+pub fn unix_now() -> f64 {
     #[expect(clippy::disallowed_methods, reason = "held against a time stamp that the exporter shows")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs_f64()
@@ -138,7 +134,7 @@ pub(crate) fn unix_now() -> f64 {
 
 /// Scrapes until the series of streams are gone, and holds each scrape against when they had to be there and
 /// when they must not.
-pub(crate) async fn assert_served_until_stale(exporter: &Exporter) {
+pub async fn assert_served_until_stale(exporter: &Exporter) {
     let mut was_served_while_down = false;
     wait_for(SOON, "the streams are not shown any more", async || {
         let began = unix_now();

@@ -1,9 +1,10 @@
-//! Secure connections to receivers. The files of the configuration are read for each connection, so that
-//! certificates may be rotated; what they amount to is kept as long as they do not change.
+//! Secure connections to servers: those that are polled, and those that are told of alerts. The files of the
+//! configuration are read for each connection, so that certificates may be rotated; what they amount to is kept as
+//! long as they do not change.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
@@ -11,19 +12,69 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::notifiers::{Tls, Verification};
-use crate::notify::error::NotifyError;
 use crate::secret::quotable;
 
-/// How TLS is spoken with one receiver. Cheap to clone.
+/// How a server is known, and how we are to it. The files are read again when they are needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of the authorities that are trusted; `None` is those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// What we show of ourselves.
+    pub certificate: Option<ClientCertificate>,
+    /// The name that its certificate must be for; `None` is the host of the URL.
+    pub server_name: Option<String>,
+    /// Whether its certificate is looked at.
+    pub verification: Verification,
+}
+
+/// A certificate of our own and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and those that lead to its authority.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// Whether the certificate of a server is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// It must be valid, and for the right name.
+    #[default]
+    Full,
+    /// Anybody may be the server: `insecure_skip_verify`.
+    Skipped,
+}
+
+/// Why a connection could not be made secure. No text holds anything of a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// A file of the configuration is of no use.
+    #[error("{0}")]
+    File(
+        /// Which one, and why.
+        String,
+    ),
+    /// The other side is not who it must be, or does not speak TLS.
+    #[error("{0}")]
+    Handshake(
+        /// What is wrong, the same as long as the cause is the same.
+        String,
+    ),
+}
+
+/// How TLS is spoken with one server. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct TlsContext {
+pub struct TlsContext {
     settings: Arc<Tls>,
     built: Arc<Mutex<Option<Built>>>,
 }
@@ -50,27 +101,25 @@ impl std::fmt::Debug for Files {
 
 impl TlsContext {
     /// Nothing is read yet.
-    pub(super) fn new(settings: Tls) -> Self {
+    #[must_use]
+    pub fn new(settings: Tls) -> Self {
         Self { settings: Arc::new(settings), built: Arc::default() }
     }
 
-    /// Makes a connection to `host` secure. `address` is how messages call it.
-    pub(super) async fn connect(
-        &self,
-        stream: TcpStream,
-        host: &str,
-        address: &str,
-    ) -> Result<TlsStream<TcpStream>, NotifyError> {
+    /// Makes a connection to `host` secure.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used, or the other side is not who it must be.
+    pub async fn connect(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, TlsError> {
         let context = self.clone();
         let config = spawn_blocking(move || context.config()).await;
-        let config = config.unwrap_or_else(|panic| Err(panic.to_string()));
-        let config = config.map_err(|detail| NotifyError::File { detail })?;
+        let config = config.unwrap_or_else(|panic| Err(panic.to_string())).map_err(TlsError::File)?;
         let name = self.settings.server_name.as_deref().unwrap_or(host).to_owned();
-        let not_secure = |detail| NotifyError::Tls { address: address.to_owned(), detail };
         let server_name = ServerName::try_from(name.clone())
-            .map_err(|_| not_secure(format!("{name:?} is no name of a host")))?;
+            .map_err(|_| TlsError::Handshake(format!("{name:?} is no name of a host")))?;
         let connected = TlsConnector::from(config).connect(server_name, stream).await;
-        connected.map_err(|error| not_secure(reason(&error, &name)))
+        connected.map_err(|error| TlsError::Handshake(reason(&error, &name)))
     }
 
     /// The configuration that fits the files as they are now. Reads files.
@@ -146,8 +195,15 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// What is wrong, the same as long as the cause is the same: some texts of the library hold the present time.
 fn reason(error: &io::Error, name: &str) -> String {
-    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let Some(Error::InvalidCertificate(fault)) = of_tls else { return error.to_string() };
+    let fault = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(fault)) => fault,
+        Some(Error::AlertReceived(alert)) => return complaint(*alert),
+        Some(Error::InvalidMessage(_)) => return "it does not speak TLS".to_owned(),
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return "it closed the connection; does it speak TLS?".to_owned();
+        }
+        _ => return error.to_string(),
+    };
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired".to_owned()
@@ -164,6 +220,34 @@ fn reason(error: &io::Error, name: &str) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// What the other side complains of, where a connection that was secured breaks: with TLS 1.3 it looks at our
+/// certificate only then.
+#[must_use]
+pub fn complaint_in(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::AlertReceived(alert) => Some(complaint(*alert)),
+        _ => None,
+    }
+}
+
+fn complaint(alert: AlertDescription) -> String {
+    let of_ours = match alert {
+        AlertDescription::CertificateRequired => "wants a certificate of ours (tls.cert_file, tls.key_file)",
+        AlertDescription::UnknownCA => "does not trust the authority of our certificate (tls.cert_file)",
+        AlertDescription::CertificateExpired => "finds our certificate expired (tls.cert_file)",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate => "refuses our certificate (tls.cert_file)",
+        // Before TLS 1.3 there is no other word for a missing certificate.
+        AlertDescription::HandshakeFailure => {
+            "refuses the handshake: it may want a certificate of ours (tls.cert_file, tls.key_file)"
+        }
+        other => return format!("it refuses TLS: {other:?}"),
+    };
+    format!("it {of_ours}")
 }
 
 /// Takes any certificate, if whoever shows it also has its key.
