@@ -93,7 +93,8 @@ impl Client {
             self.headers(&post).await?;
             let stream = self.dial(&post, &address).await?;
             if post.url.scheme == Scheme::Https {
-                self.tls.connect(stream, &post.url.address.host, &address).await?;
+                let secured = self.tls.connect(stream, &post.url.address.host).await;
+                secured.map_err(|error| not_secure(&address, error))?;
             }
             Ok(())
         };
