@@ -120,3 +120,38 @@ alerts:
         &["check", "rules", none.put("r.yml", &text).to_str().expect("a path")],
     );
 }
+
+#[tokio::test]
+async fn any_name_and_text_makes_a_rule_that_prometheus_takes() {
+    let special =
+        "\u{1}\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~\u{7f}\u{85}\u{a0}\u{e9}\u{2028}\u{feff}\u{fffd}";
+    let rule = |(at, char): (usize, char)| {
+        let rule = [
+            ("alert", format!("Rule{at}{char}")),
+            ("expr", "lag > 1".to_owned()),
+            ("stream", format!("a{char}b")),
+            ("group", format!("*{char}")),
+        ];
+        let mut rule: serde_yaml::Mapping =
+            rule.into_iter().map(|(key, text)| (key.into(), Value::from(text))).collect();
+        let texts = serde_yaml::Mapping::from_iter([(
+            "summary".into(),
+            format!("{char} {{{{ $value }}}}{char}").into(),
+        )]);
+        rule.insert("annotations".into(), texts.into());
+        Value::from(rule)
+    };
+    let rules: Vec<_> = special.chars().enumerate().map(rule).collect();
+    let rules = serde_yaml::to_string(&rules).expect("rules are YAML");
+    let rules = rules.replace('\n', "\n  ");
+    let config = ConfigFile::new(&format!(
+        "targets: [{{url: 'redis://cache'}}]\nalerts:\n  recommended: false\n  rules:\n  {rules}\n"
+    ));
+    let text = printed(config.command("rules")).await;
+    assert_eq!(values(&text, "alert").len(), special.chars().count());
+    let file = config.put("r.yml", &text);
+    promtool(
+        config.path().parent().expect("it is in a folder"),
+        &["check", "rules", file.to_str().expect("a path")],
+    );
+}

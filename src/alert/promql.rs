@@ -93,6 +93,8 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
+            // Prometheus takes this character for a sign that the text is not UTF-8.
+            '\u{fffd}' => quoted.push_str("\\ufffd"),
             _ => quoted.push(char),
         }
     }
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn globs_are_written_as_matchers() {
-        let globs = ["orders", "orders:*", "a\\*", "a\"b", "[^a.]?", "a\\\\xff", "x.y*"];
+        let globs = ["orders", "orders:*", "a\\*", "a\"b", "[^a.]?", "a\\\\xff", "x.y*", "a\u{fffd}*"];
         let lines: Vec<_> = globs.iter().map(|glob| printed("length > 1", glob, &["team"])).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         max by (target, db, stream, group, team) (redis_stream_length{stream="orders"}) > 1
@@ -154,6 +156,7 @@ mod tests {
         max by (target, db, stream, group, team) (redis_stream_length{stream=~"[^.a]."}) > 1
         max by (target, db, stream, group, team) (redis_stream_length{stream="a\\x5cxff"}) > 1
         max by (target, db, stream, group, team) (redis_stream_length{stream=~"x\\.y.*"}) > 1
+        max by (target, db, stream, group, team) (redis_stream_length{stream=~"a\ufffd.*"}) > 1
         "#);
     }
 }

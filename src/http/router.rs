@@ -16,8 +16,11 @@ enum Source {
     /// Of what is there already.
     Now(Box<dyn Fn(&Request) -> Reply + Send + Sync>),
     /// Of what must be waited for.
-    Later(Box<dyn Fn(&Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>),
+    Later(Box<dyn Fn(&Request) -> Waiting + Send + Sync>),
 }
+
+/// A reply to come.
+type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 struct Route {
     pattern: &'static str,

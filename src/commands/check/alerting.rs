@@ -21,28 +21,17 @@ use super::{Found, counted, line};
 pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Found) -> String {
     let about = |rule: &&Arc<Rule>| rule.selector.target.matches(target.name.as_bytes());
     let server = server(target, &found.report, found.identity.as_ref());
-    let mut gaps: Vec<((Effect, &str, &str), Vec<String>)> = Vec::new();
+    // By what is said of them, in the order of the rules.
+    let mut gaps: Vec<(Gap<'_>, Vec<String>)> = Vec::new();
     for rule in rules.iter().filter(about) {
         let Some((effect, why)) = server.gap(&rule.condition) else { continue };
-        let gap = (effect, rule.condition.fact.name, why);
+        let gap = Gap { effect, fact: rule.condition.fact.name, why };
         match gaps.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, names)) => names.push(rule.name.clone()),
             None => gaps.push((gap, vec![rule.name.clone()])),
         }
     }
-    let gap = |((effect, fact, why), names): ((Effect, &str, &str), Vec<String>)| {
-        let names = counted(names.into_iter());
-        let text = match effect {
-            Effect::NeverKnown => {
-                format!("{fact} is never known here ({why}), so these rules never fire: {names}")
-            }
-            Effect::MayBeWrong => {
-                format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
-            }
-        };
-        line("warning", &text)
-    };
-    let mut lines: String = gaps.into_iter().map(gap).collect();
+    let mut lines: String = gaps.into_iter().map(|(gap, names)| gap.line(names)).collect();
     let waiting: Vec<_> =
         rules.iter().filter(about).filter(|rule| outlook::waits_for_history(rule)).collect();
     if let (Some(window), false) = (window(target), waiting.is_empty()) {
@@ -53,6 +42,29 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
         );
     }
     lines
+}
+
+/// A fact that rules are not to rely on.
+#[derive(PartialEq, Eq)]
+struct Gap<'g> {
+    effect: Effect,
+    fact: &'g str,
+    why: &'g str,
+}
+
+impl Gap<'_> {
+    fn line(&self, names: Vec<String>) -> String {
+        let (fact, why, names) = (self.fact, self.why, counted(names.into_iter()));
+        let text = match self.effect {
+            Effect::NeverKnown => {
+                format!("{fact} is never known here ({why}), so these rules never fire: {names}")
+            }
+            Effect::MayBeWrong => {
+                format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
+            }
+        };
+        line("warning", &text)
+    }
 }
 
 fn server(target: &config::Target, report: &Report, identity: Option<&Identity>) -> Server {
