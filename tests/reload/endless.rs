@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use streamgauge::clock::now;
+
 use crate::fixture::{QUICK, Reloading, SOON, server, value};
 use crate::support::wait::wait_until;
 
@@ -55,7 +57,7 @@ async fn two_hundred_reloads_under_load_leak_nothing() {
         let metrics = reloading.exporter.metrics().await;
         value(&metrics, "streamgauge_polls_total", &["target=\"t\"", "result=\"ok\""]).unwrap()
     };
-    let (count, began) = (polls().await, tokio::time::Instant::now());
+    let (count, began) = (polls().await, now());
     let mut polled = 0.0;
     wait_until(SOON, "it polls", async || {
         polled = polls().await - count;
