@@ -4,6 +4,7 @@
 //! report through a `watch` channel and never reach back. A target's failure touches no other target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};

@@ -36,6 +36,13 @@ impl<S> Transport<S> {
         Self { stream, stall, stalled: None, progress_bytes: 0, linger, lingering: None, activity }
     }
 
+    /// Not of a flush, which succeeds whenever there is nothing to send.
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.activity.note_progress();
+        }
+    }
+
     /// Notes how a write, a flush or a shutdown went, and turns one that waits too long into an error.
     fn pace<T>(
         &mut self,
@@ -45,7 +52,6 @@ impl<S> Transport<S> {
     ) -> Poll<io::Result<T>> {
         match &outcome {
             Poll::Ready(Ok(value)) => {
-                self.activity.note_progress();
                 self.progress_bytes = self.progress_bytes.saturating_add(taken_bytes(value));
                 if self.progress_bytes >= PROGRESS_BYTES {
                     self.stalled = None;
@@ -108,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_written(&written);
         self.pace(context, written, |taken| *taken)
     }
 
@@ -117,6 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_written(&written);
         self.pace(context, written, |taken| *taken)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use tokio::sync::watch;
 use tracing::error;
 
 use crate::alert::active::Active;
@@ -83,7 +84,8 @@ impl Site {
 
     fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
-        if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name)) {
+        if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
+        {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
         let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
