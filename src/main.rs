@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signal()?;
     match command {
-        Command::Serve(args) => serve::run(&args, shutdown).await,
+        Command::Serve(args) => serve::run(args, shutdown).await,
         Command::Check(args) => tokio::select! {
             result = check::run(&args) => result,
             () = shutdown.requested() => Ok(()),

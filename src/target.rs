@@ -23,13 +23,12 @@ use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::PollResult;
 use crate::target::alerting::{Alerting, Alerts};
+use crate::target::plan::{Plan, Plans};
+use crate::target::schedule::{Schedule, backoff};
 
 pub mod alerting;
-
-/// Longest wait before a server that failed is tried again.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Longest wait after the first failure; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+pub mod plan;
+mod schedule;
 
 /// What readers see of a target.
 #[derive(Clone, Debug, Default)]
@@ -71,8 +70,11 @@ impl State {
 #[derive(Debug)]
 pub struct Target {
     name: String,
+    config: Arc<config::Target>,
     poll: Poll,
     upstream: Upstream,
+    /// Whether streams must be looked for before the next reading, as nothing is known of them.
+    seeks_streams: bool,
     memory: Memory,
     /// Where the time that its history is told by begins.
     started: Instant,
@@ -92,17 +94,19 @@ impl Target {
     /// A target that was not polled yet, and where it publishes its state.
     #[must_use]
     pub fn new(
-        config: config::Target,
+        config: impl Into<Arc<config::Target>>,
         poll: Poll,
         layout: Arc<Layout>,
         metrics: TargetMetrics,
         state: Arc<watch::Sender<State>>,
     ) -> Self {
+        let config = config.into();
         let labels = TargetLabels::new(&config.name, config.db, &config.labels);
-        let config = Arc::new(config);
         Self {
             name: config.name.clone(),
-            upstream: Upstream::new(config, &poll, metrics.clone()),
+            upstream: Upstream::new(Arc::clone(&config), &poll, metrics.clone()),
+            config,
+            seeks_streams: true,
             memory: Memory::default(),
             started: now(),
             poll,
@@ -128,15 +132,28 @@ impl Target {
         &self.upstream
     }
 
-    /// Polls on schedule until it is dropped.
-    pub async fn run(mut self) {
+    /// Polls on schedule, as the plan of the time has it, until there is none.
+    pub async fn run(mut self, mut plans: Plans) {
         let mut schedule = Schedule::new(self.poll.interval, now());
         let mut next_poll = now();
         loop {
             tokio::select! {
                 biased;
+                plan = next_plan(&mut plans) => {
+                    let Some(plan) = plan else { return self.retire() };
+                    if self.follow(&plan).await {
+                        next_poll = now();
+                    }
+                    if schedule.interval != self.poll.interval {
+                        schedule = Schedule::new(self.poll.interval, now());
+                    }
+                }
                 () = sleep_until(next_poll) => {
-                    let outcome = self.poll().await;
+                    let polled = tokio::select! {
+                        outcome = self.poll() => Some(outcome),
+                        () = end_of(plans.clone()) => None,
+                    };
+                    let Some(outcome) = polled else { return self.retire() };
                     self.note_outcome(&outcome);
                     self.step_alerts(&outcome, next_poll).await;
                     next_poll = match outcome {
@@ -152,6 +169,37 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// Changes to another plan; whether the servers are to be polled anew because of it. What is known stays: memory,
+    /// history, counters and alerts, as far as the plan still speaks of them.
+    async fn follow(&mut self, plan: &Plan) -> bool {
+        if let Some(alerting) = &mut self.alerting {
+            let alerts = alerting.succeed(plan.evaluator()).await;
+            self.state.send_modify(|state| state.alerts = alerts);
+        }
+        if plan.target == self.config && plan.poll == self.poll {
+            return false;
+        }
+        info!(target_name = %self.name, "configuration of the target has changed; connecting anew");
+        if plan.target.labels != self.config.labels {
+            self.metrics.forget();
+            self.metrics = self.metrics.with_labels(&plan.label_values());
+            self.metrics.announce();
+        }
+        self.labels = TargetLabels::new(&plan.target.name, plan.target.db, &plan.target.labels);
+        (self.config, self.poll) = (Arc::clone(&plan.target), plan.poll.clone());
+        self.upstream.renew(Arc::clone(&self.config), &self.poll, self.metrics.clone());
+        self.seeks_streams = true;
+        true
+    }
+
+    /// Ends for good: what it says and has said is over.
+    fn retire(self) {
+        if let Some(alerting) = self.alerting {
+            alerting.retire();
+        }
+        self.metrics.forget();
     }
 
     /// One poll: reads, makes sense of it, publishes.
@@ -224,15 +272,16 @@ impl Target {
         if cut_off_by.as_ref().is_some_and(|error| !matches!(error, PollError::Timeout { .. })) {
             self.upstream.disconnect();
         }
+        self.seeks_streams = false;
         self.metrics.count_entries(report.counted_entries);
         self.publish(Arc::clone(&report), began).await;
         Ok(Polled { report, cut_off_by, is_whole })
     }
 
-    /// Before the first report: looks for streams until all keys were seen, or until the time is over; the
-    /// rest is found while polls go on.
+    /// Before the first report, and before the first by another configuration: looks for streams until all keys were
+    /// seen, or until the time is over; the rest is found while polls go on.
     async fn find_streams(&mut self, until: Instant) -> Result<(), PollError> {
-        while !self.upstream.knows_its_streams() && self.state.borrow().published.is_none() {
+        while self.seeks_streams && !self.upstream.knows_its_streams() {
             match self.upstream.next_scan() {
                 Some(due) if due < until => {
                     sleep_until(due).await;
@@ -330,79 +379,21 @@ fn has_answered(outcome: &Outcome) -> bool {
     outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
 }
 
-/// When polls are due: one after the other, at a phase of its own, so that several targets, and several
-/// exporters, do not poll at the same moment.
-#[derive(Debug)]
-struct Schedule {
-    interval: Duration,
-    next: Instant,
+/// The plan after the one that was seen last; `None`: the target is to end.
+async fn next_plan(plans: &mut Plans) -> Option<Arc<Plan>> {
+    plans.changed().await.ok()?;
+    plans.borrow_and_update().clone()
 }
 
-impl Schedule {
-    fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, next: now + interval.mul_f64(0.5 + fastrand::f64() / 2.0) }
-    }
-
-    /// The first tick after `now`; those that were missed are left out.
-    fn next_after(&mut self, now: Instant) -> Instant {
-        if self.next <= now {
-            let missed = (now - self.next).div_duration_f64(self.interval).floor();
-            self.next += self.interval.mul_f64(missed + 1.0);
-        }
-        self.next
-    }
-
-    /// When a poll that failed is tried again: after the pause, but no later than it is due anyway, since alerts are
-    /// evaluated with each poll and have to be on time while polls fail, too.
-    fn retry_after(&mut self, now: Instant, pause: Duration) -> Instant {
-        (now + pause).min(self.next_after(now))
-    }
-}
-
-/// Full jitter: anything from nothing to a bound that doubles with each failure. `random` is from 0 to 1.
-fn backoff(failures: u32, random: f64) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(MAX_BACKOFF).mul_f64(random)
+/// Waits until the target is to end.
+async fn end_of(mut plans: Plans) {
+    // An error says that nobody makes plans any more.
+    let _ = plans.wait_for(Option::is_none).await;
 }
 
 async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_doubles_up_to_5_s_with_full_jitter() {
-        let bounds: Vec<_> = (1..8).map(|failures| backoff(failures, 1.0).as_millis()).collect();
-        assert_eq!(bounds, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
-        assert_eq!(backoff(u32::MAX, 1.0), MAX_BACKOFF);
-        assert_eq!(backoff(7, 0.0), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ticks_keep_their_phase_and_missed_ones_are_left_out() {
-        let interval = Duration::from_secs(10);
-        let start = now();
-        let mut schedule = Schedule::new(interval, start);
-        let first = schedule.next_after(start);
-        assert!(first > start && first <= start + interval);
-        assert_eq!(schedule.next_after(first), first + interval);
-        assert_eq!(schedule.next_after(first + 3 * interval + Duration::from_secs(1)), first + 4 * interval);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_poll_is_tried_again_before_the_next_is_due_or_with_it() {
-        let s = Duration::from_secs;
-        let mut schedule = Schedule::new(s(2), now());
-        let tick = schedule.next_after(now());
-        assert_eq!(schedule.retry_after(tick, s(1)), tick + s(1));
-        assert_eq!(schedule.retry_after(tick + s(1), s(5)), tick + s(2));
-        // It took longer than the interval.
-        assert_eq!(schedule.retry_after(tick + s(3), s(5)), tick + s(4));
     }
 }

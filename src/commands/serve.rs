@@ -1,166 +1,129 @@
-//! `streamgauge serve`: a task for each target, and the HTTP server that shows what they found.
+//! `streamgauge serve`: a task for each target, and the HTTP server that shows what they found. Here it starts and ends;
+//! between the two, `reload` changes it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::info;
 
-use crate::alert::evaluator::{Evaluator, Settings};
 use crate::alert::notification::Notification;
-use crate::alert::rule::TargetLabels;
 use crate::cli;
 use crate::clock::unix_time;
-use crate::commands::{seen, source};
+use crate::commands::source;
+use crate::config::Config;
 use crate::config::environment::of_process;
-use crate::config::{self, Config};
 use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::Layout;
 use crate::notify::Notifiers;
-use crate::self_metrics::{SelfMetrics, TargetMetrics};
+use crate::self_metrics::SelfMetrics;
 use crate::shutdown::Shutdown;
-use crate::state_file::Saved;
-use crate::target::alerting::{Alerting, Alerts, Outlet};
-use crate::target::{State, Target};
+use crate::target::alerting::Outlet;
 
+mod fleet;
+mod reload;
 mod saved;
 mod site;
 mod web;
 
+use fleet::{Common, Fleet};
+use reload::{Parts, Reader};
 use site::Site;
-
-/// Wait before a target whose task panicked is begun anew.
-const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the exporter until it is asked to end.
 ///
 /// # Errors
 ///
 /// The configuration is wrong, or its address cannot be listened on.
-pub async fn run(args: &cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
-    let config = source::read(&args.source, args.listen.as_deref(), &of_process)?;
-    run_with(config, shutdown).await
+pub async fn run(args: cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
+    let hangups = reload::hangups()?;
+    let reader: Reader = Arc::new(move || source::read(&args.source, args.listen.as_deref(), &of_process));
+    let config = reader()?;
+    run_until(config, shutdown, Some((reader, hangups))).await
 }
 
-/// Runs the exporter with a configuration.
+/// Runs the exporter with a configuration that does not change.
 ///
 /// # Errors
 ///
 /// The address cannot be listened on.
 pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    run_until(config, shutdown, None).await
+}
+
+async fn run_until(
+    config: Config,
+    shutdown: Shutdown,
+    reloading: Option<(Reader, tokio::signal::unix::Signal)>,
+) -> anyhow::Result<()> {
     let listeners = web::Listeners::bind(&config.web)?;
-    let (_gate, gate) = watch::channel(web::gate(&config.web)?);
-    // The same names on every target.
-    let label_names: Vec<_> = config.targets.iter().take(1).flat_map(|target| target.labels.keys()).collect();
-    let label_names: Vec<_> = label_names.into_iter().map(String::as_str).collect();
-    let metrics =
-        SelfMetrics::new(unix_time(), &label_names).context("cannot register the exporter's own metrics")?;
-    if config.metrics.redis_exporter_compat {
-        metrics.add_redis_up().context("cannot register redis_up")?;
-    }
-    let external_url = config.web.external_url.as_deref();
-    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown);
-    let handle = notifiers.handle();
-    let outlet: Outlet = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
-    let state_file = config.alerts.state_file.clone();
-    let saved = state_file.as_deref().and_then(saved::load);
-    let (site, mut tasks) = start(config, metrics.clone(), saved.as_ref(), outlet).await;
-    let watched = site.targets.iter().map(|(_, state)| state.clone()).collect();
-    let mut keeper = state_file.map(|path| saved::Keeper::new(path, watched));
-    let serving = listeners.serve(Arc::new(site), gate, &shutdown);
-    tokio::pin!(serving);
-    if let Some(keeper) = &mut keeper {
-        tokio::select! {
-            served = &mut serving => served?,
-            () = keeper.run() => serving.await?,
+    let (gate, guarded) = watch::channel(web::gate(&config.web)?);
+    let (reloads, mut inbox) = reload::requests();
+    let (mut parts, site) = start(config, gate, reloads, &shutdown).await?;
+    let mut keeper =
+        parts.config.alerts.state_file.clone().map(|path| saved::Keeper::new(path, parts.fleet.targets()));
+    let keeping = async {
+        match &mut keeper {
+            Some(keeper) => keeper.run().await,
+            None => std::future::pending().await,
         }
-        tasks.shutdown().await;
-        keeper.write_at_last().await;
-    } else {
-        serving.await?;
-        tasks.shutdown().await;
+    };
+    let changing = async {
+        match reloading {
+            Some((reader, hangups)) => parts.reload(reader, hangups, &mut inbox).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = listeners.serve(Arc::new(site), guarded, &shutdown) => served?,
+        ((), ()) = async { tokio::join!(keeping, changing) } => {}
     }
-    notifiers.drain().await;
+    parts.fleet.shut_down().await;
+    if let Some(keeper) = &mut keeper {
+        keeper.write_at_last().await;
+    }
+    parts.notifiers.drain().await;
     info!("stopped");
     Ok(())
 }
 
-/// Starts a task for each target, with the alerts that were saved.
+/// Starts all but the HTTP side.
 async fn start(
     config: Config,
-    metrics: SelfMetrics,
-    saved: Option<&Saved>,
-    outlet: Outlet,
-) -> (Site, JoinSet<()>) {
-    let excluded = config.metrics.exclude;
+    gate: watch::Sender<crate::http::gate::Gate>,
+    reloads: reload::Requests,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Parts, Site)> {
+    let metrics = SelfMetrics::new(unix_time(), &reload::label_names(&config))
+        .context("cannot register the exporter's own metrics")?;
+    if config.metrics.redis_exporter_compat {
+        metrics.add_redis_up().context("cannot register redis_up")?;
+    }
+    let external_url = config.web.external_url.as_deref();
+    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, shutdown);
+    let handle = notifiers.handle();
+    let outlet: Outlet = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
+    let saved = config.alerts.state_file.as_deref().and_then(saved::load);
+    let common = Common { layout: layout(&config), metrics: metrics.clone(), outlet };
+    let layout = Arc::clone(&common.layout);
+    let fleet = Fleet::start(&config, common, saved.as_ref()).await;
+    let site = Site {
+        layout,
+        metrics: metrics.clone(),
+        excluded: config.metrics.exclude.clone(),
+        targets: fleet.targets(),
+        reloads,
+    };
+    Ok((Parts { config, fleet, notifiers, gate, metrics }, site))
+}
+
+/// Which series are exported.
+fn layout(config: &Config) -> Arc<Layout> {
+    let excluded = &config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {
         let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
         !is_excluded && (has_foreign || family.origin == Origin::Own)
     };
-    let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
-    let mut tasks = JoinSet::new();
-    let mut targets = Vec::new();
-    for target in config.targets {
-        let labels = seen::labels(&target);
-        let evaluator = evaluator(labels.clone(), &config.alerts, config.poll.interval);
-        let alerts = resumed(&evaluator, saved).await;
-        let (state, watched) = watch::channel(State { alerts, ..State::default() });
-        targets.push((Arc::new(labels), watched));
-        // Here, not in the task: they are there from the first scrape on.
-        let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
-        let target_metrics = metrics.for_target(&target.name, &label_values);
-        let alerting = (evaluator, Arc::clone(&outlet));
-        let poll = config.poll.clone();
-        tasks.spawn(keep_running(target, poll, Arc::clone(&layout), target_metrics, state, alerting));
-    }
-    (Site { layout, metrics, excluded, targets }, tasks)
-}
-
-fn evaluator(labels: TargetLabels, alerts: &config::Alerts, interval: Duration) -> Evaluator {
-    let settings = Settings { hold: alerts.hold, external_labels: alerts.external_labels.clone(), interval };
-    Evaluator::new(&alerts.rules, labels, settings)
-}
-
-/// The alerts of a target as they were saved, as far as there are still rules for them.
-async fn resumed(evaluator: &Evaluator, saved: Option<&Saved>) -> Alerts {
-    let mut evaluator = evaluator.clone();
-    if let Some(saved) = saved {
-        evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
-    }
-    Alerts::of(&evaluator).await
-}
-
-/// Runs a target's task, and begins it anew should it panic: a defect that one target's data brings to light
-/// must not end the others.
-async fn keep_running(
-    target: config::Target,
-    poll: config::Poll,
-    layout: Arc<Layout>,
-    target_metrics: TargetMetrics,
-    state: watch::Sender<State>,
-    (evaluator, outlet): (Evaluator, Outlet),
-) {
-    let state = Arc::new(state);
-    loop {
-        // What was pending or firing before goes on.
-        let mut evaluator = evaluator.clone();
-        let active = Arc::clone(&state.borrow().alerts.active);
-        evaluator.resume(active.alerts(), unix_time());
-        let alerting = Alerting::new(evaluator, Arc::clone(&outlet));
-        let (layout, state) = (Arc::clone(&layout), Arc::clone(&state));
-        let running = Target::new(target.clone(), poll.clone(), layout, target_metrics.clone(), state)
-            .with_alerting(alerting)
-            .run();
-        // In a set of its own, so that it ends with this future.
-        let mut task = JoinSet::new();
-        task.spawn(running);
-        let Some(Err(panic)) = task.join_next().await else { return };
-        target_metrics.set_up(false);
-        error!(target_name = %target.name, error = %panic, "task of the target panicked; beginning anew");
-        sleep(RESTART_PAUSE).await;
-    }
+    Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle))
 }

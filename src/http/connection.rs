@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -13,7 +12,9 @@ use hyper::{HeaderMap, Request as HyperRequest, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 
+use crate::http::activity::Activity;
 use crate::http::body::Frames;
 use crate::http::gate::{self, Gate};
 use crate::http::limits::Limits;
@@ -33,19 +34,26 @@ pub(crate) struct Site {
     pub(crate) places: Arc<Semaphore>,
 }
 
-/// What is known of one connection.
-#[derive(Default)]
-struct Visit {
-    /// Whether the client has sent what nobody reads.
-    unread: Arc<AtomicBool>,
-    /// Requests so far.
-    requests: AtomicUsize,
+impl Site {
+    /// Whether all places are taken.
+    fn is_crowded(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
+    /// Resolves when the client holds up others: all places are taken, and we have waited for it for too long.
+    pub(crate) async fn is_held_up_by(&self, activity: &Activity) {
+        let limit = self.limits.crowded;
+        while !(self.is_crowded() && activity.idle() >= limit) {
+            sleep(limit / 8).await;
+        }
+    }
 }
 
 /// Serves one stream until it ends. When the sender of `stop` is dropped it ends after the answer under way.
 /// An error is one that the client caused: too large, too slow, gone.
 pub(crate) async fn serve<S>(
     stream: S,
+    activity: Arc<Activity>,
     site: Arc<Site>,
     mut stop: watch::Receiver<()>,
 ) -> Result<(), hyper::Error>
@@ -53,9 +61,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let limits = site.limits;
-    let visit = Visit::default();
-    let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&visit.unread));
-    let requests = service_fn(|request| answer(&site, &visit, request));
+    let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&activity));
+    let requests = service_fn(|request| answer(&site, &activity, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // It starts when the connection is ready for a request, so it also ends idle connections.
@@ -79,11 +86,12 @@ where
 /// Answers one request, if it may be.
 async fn answer(
     site: &Site,
-    visit: &Visit,
+    activity: &Activity,
     request: HyperRequest<Incoming>,
 ) -> Result<Response<Frames>, Infallible> {
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
+    let is_last = activity.note_request() >= site.limits.requests;
     let request = Request::new(&head);
     let (route, reply) = if is_admitted(site, &request, &head.headers).await {
         site.router.answer(&request).await
@@ -93,14 +101,14 @@ async fn answer(
     (site.observe)(route, reply.status().as_u16());
     let mut response = reply.into_response(&request.method);
     if has_body {
-        visit.unread.store(true, Ordering::Relaxed);
+        activity.note_unread();
     }
-    let is_last = visit.requests.fetch_add(1, Ordering::Relaxed) + 1 >= site.limits.requests;
     // After a body that nobody reads there is no telling where the next request begins. And while all places
     // are taken an idle connection would keep out those who wait.
-    if has_body || is_last || site.places.available_permits() == 0 {
+    if has_body || is_last || site.is_crowded() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    activity.note_answer();
     Ok(response)
 }
 

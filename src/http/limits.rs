@@ -17,6 +17,9 @@ pub struct Limits {
     pub head: Duration,
     /// Time until the TLS handshake is over.
     pub handshake: Duration,
+    /// Time without progress after which a client loses its place while all places are taken: it sends no request, or
+    /// takes nothing of its answer. So clients that only hold places do not keep out others for long.
+    pub crowded: Duration,
     /// Requests that one connection may carry; after the last one it is closed.
     pub requests: usize,
     /// Time in which a client must take some of an answer (64 KiB, or what is left of it).
@@ -37,6 +40,7 @@ impl Default for Limits {
             // meet the close of its connection again and again.
             head: Duration::from_secs(20),
             handshake: Duration::from_secs(10),
+            crowded: Duration::from_secs(2),
             requests: 1000,
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(2),

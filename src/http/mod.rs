@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`listener`] | binds the socket |
 //! | [`server`] | accepts connections, ends them at shutdown |
+//! | `activity` | what is known of one connection: who waits for whom |
 //! | `connection` | one connection: hyper over the transport, one request after the other |
 //! | `transport` | the stream under hyper: cuts off who does not read, closes without losing the answer |
 //! | [`limits`] | what a client may take |
@@ -18,6 +19,7 @@
 //! longer to render is a [streamed body](body::Body::stream). Authentication is in front of the router, in
 //! `connection`; TLS between the socket and `transport`, which takes any stream.
 
+mod activity;
 pub mod authentication;
 pub mod body;
 mod connection;

@@ -1,7 +1,6 @@
 //! Which function answers which request, as data.
 
-use std::pin::Pin;
-
+use futures_util::future::BoxFuture;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
 
@@ -11,16 +10,16 @@ use crate::http::request::Request;
 /// The name under which requests are counted that match no route.
 pub const OTHER: &str = "other";
 
+/// Makes a reply that must be waited for.
+type Later = dyn Fn(&Request) -> BoxFuture<'static, Reply> + Send + Sync;
+
 /// What makes a reply.
 enum Source {
     /// Of what is there already.
     Now(Box<dyn Fn(&Request) -> Reply + Send + Sync>),
     /// Of what must be waited for.
-    Later(Box<dyn Fn(&Request) -> Waiting + Send + Sync>),
+    Later(Box<Later>),
 }
-
-/// A reply to come.
-type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 struct Route {
     pattern: &'static str,

@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use crate::http::activity::Activity;
 use crate::http::connection::{self, Site};
 use crate::http::gate::Gate;
 use crate::http::limits::Limits;
@@ -72,18 +73,33 @@ async fn accept_until(
     }
 }
 
+/// Serves a connection for as long as it may stay.
+async fn admit(stream: TcpStream, peer: SocketAddr, site: Arc<Site>, stopped: watch::Receiver<()>) {
+    let activity = Arc::new(Activity::new());
+    tokio::select! {
+        () = secure(stream, peer, Arc::clone(&activity), Arc::clone(&site), stopped) => {}
+        () = site.is_held_up_by(&activity) => debug!(%peer, "connection cut off: others wait"),
+    }
+}
+
 /// Serves a connection, behind TLS where that is on.
-async fn admit(stream: TcpStream, peer: SocketAddr, site: Arc<Site>, mut stopped: watch::Receiver<()>) {
+async fn secure(
+    stream: TcpStream,
+    peer: SocketAddr,
+    activity: Arc<Activity>,
+    site: Arc<Site>,
+    mut stopped: watch::Receiver<()>,
+) {
     let tls = site.gate.borrow().tls.clone();
     let served = match tls {
-        None => connection::serve(stream, site, stopped).await,
+        None => connection::serve(stream, activity, site, stopped).await,
         Some(tls) => {
             let secured = tokio::select! {
                 secured = timeout(site.limits.handshake, tls.accept(stream)) => secured,
                 _ = stopped.changed() => return,
             };
             match secured {
-                Ok(Ok(stream)) => connection::serve(stream, site, stopped).await,
+                Ok(Ok(stream)) => connection::serve(stream, activity, site, stopped).await,
                 Ok(Err(error)) => return debug!(%peer, %error, "no TLS with the client"),
                 Err(_) => return debug!(%peer, "TLS handshake takes too long"),
             }

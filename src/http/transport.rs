@@ -4,12 +4,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::http::activity::Activity;
 
 /// What a client must take before it gets the whole stall time again. Otherwise it could hold its connection
 /// for ever by taking a byte now and then.
@@ -24,15 +25,22 @@ pub(crate) struct Transport<S> {
     progress_bytes: usize,
     linger: Duration,
     lingering: Option<Pin<Box<Sleep>>>,
-    unread: Arc<AtomicBool>,
+    activity: Arc<Activity>,
 }
 
 impl<S> Transport<S> {
     /// Wraps a stream. `stall` limits how long a write may find no room; `linger` how long a close waits when
     /// the client sends what nobody reads. That it does is known from what has arrived at the close, or
-    /// told through `unread`.
-    pub(crate) fn new(stream: S, stall: Duration, linger: Duration, unread: Arc<AtomicBool>) -> Self {
-        Self { stream, stall, stalled: None, progress_bytes: 0, linger, lingering: None, unread }
+    /// told through `activity`, which is told of what the client takes.
+    pub(crate) fn new(stream: S, stall: Duration, linger: Duration, activity: Arc<Activity>) -> Self {
+        Self { stream, stall, stalled: None, progress_bytes: 0, linger, lingering: None, activity }
+    }
+
+    /// Not of a flush, which succeeds whenever there is nothing to send.
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.activity.note_progress();
+        }
     }
 
     /// Notes how a write, a flush or a shutdown went, and turns one that waits too long into an error.
@@ -79,10 +87,10 @@ impl<S: AsyncRead + Unpin> Transport<S> {
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    self.unread.store(true, Ordering::Relaxed);
+                    self.activity.note_unread();
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending if self.unread.load(Ordering::Relaxed) => return Poll::Pending,
+                Poll::Pending if self.activity.has_unread() => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(()),
             }
         }
@@ -106,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_written(&written);
         self.pace(context, written, |taken| *taken)
     }
 
@@ -115,6 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_written(&written);
         self.pace(context, written, |taken| *taken)
     }
 
@@ -148,10 +158,10 @@ mod tests {
     const LINGER: Duration = Duration::from_secs(2);
     const ROOM_BYTES: usize = 1024;
 
-    fn pair() -> (Transport<DuplexStream>, DuplexStream, Arc<AtomicBool>) {
+    fn pair() -> (Transport<DuplexStream>, DuplexStream, Arc<Activity>) {
         let (server, client) = duplex(ROOM_BYTES);
-        let unread = Arc::new(AtomicBool::new(false));
-        (Transport::new(server, STALL, LINGER, Arc::clone(&unread)), client, unread)
+        let activity = Arc::new(Activity::new());
+        (Transport::new(server, STALL, LINGER, Arc::clone(&activity)), client, activity)
     }
 
     /// Writes much to a client that takes so many bytes each ten seconds.
@@ -209,8 +219,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_until_the_client_has_sent_all() {
-        let (mut transport, mut client, unread) = pair();
-        unread.store(true, Ordering::Relaxed);
+        let (mut transport, mut client, activity) = pair();
+        activity.note_unread();
         let send = async {
             client.write_all(&[0; 10 * ROOM_BYTES]).await?;
             assert_eq!(client.read(&mut [0]).await?, 0, "the client sees the end at once");

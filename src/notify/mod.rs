@@ -6,9 +6,10 @@
 //! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
 //! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -49,13 +50,26 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Notifiers {
     handle: Handle,
+    external_url: Option<Arc<str>>,
+    metrics: SelfMetrics,
+    shutdown: Shutdown,
+    running: Vec<Running>,
+    /// Those that are not in the configuration any more and send what waits.
+    leaving: JoinSet<()>,
+}
+
+/// A notifier and its tasks.
+#[derive(Debug)]
+struct Running {
+    settings: notifiers::Notifier,
+    notifier: Arc<Notifier>,
     tasks: JoinSet<()>,
 }
 
 /// Where notifications are handed in. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Handle {
-    notifiers: Arc<[Notifier]>,
+    notifiers: Arc<RwLock<Vec<Arc<Notifier>>>>,
 }
 
 #[derive(Debug)]
@@ -81,20 +95,57 @@ impl Notifiers {
         metrics: &SelfMetrics,
         shutdown: &Shutdown,
     ) -> Self {
-        let mut tasks = JoinSet::new();
-        let external_url: Option<Arc<str>> = external_url.map(Into::into);
-        let start = |notifier: &notifiers::Notifier| {
-            let start = Start {
-                name: notifier.name.as_str().into(),
-                external_url: external_url.clone(),
-                metrics: metrics.for_notifier(&notifier.name),
-                shutdown,
-                tasks: &mut tasks,
-            };
-            start.notifier(&notifier.receiver)
+        let mut notifiers = Self {
+            handle: Handle::default(),
+            external_url: None,
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            running: Vec::new(),
+            leaving: JoinSet::new(),
         };
-        let notifiers = config.iter().map(start).collect();
-        Self { handle: Handle { notifiers }, tasks }
+        notifiers.follow(config, external_url);
+        notifiers
+    }
+
+    /// Goes by a new configuration. A notifier of which nothing has changed goes on; one that has changed begins anew,
+    /// and its predecessor sends what waits, as far as that is possible within ten seconds.
+    pub fn follow(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
+        let mut before = std::mem::take(&mut self.running);
+        let is_same_url = self.external_url.as_deref() == external_url;
+        self.external_url = external_url.map(Into::into);
+        for settings in config {
+            let same = before.iter().position(|running| is_same_url && running.settings == *settings);
+            let running = match same {
+                Some(at) => before.swap_remove(at),
+                None => self.begin(settings),
+            };
+            self.running.push(running);
+        }
+        self.handle.set(self.running.iter().map(|running| Arc::clone(&running.notifier)).collect());
+        for mut left in before {
+            left.close();
+            let (handle, metrics) = (self.handle.clone(), self.metrics.clone());
+            self.leaving.spawn(async move {
+                left.end().await;
+                if !handle.has(&left.notifier.name) {
+                    metrics.forget_notifier(&left.notifier.name);
+                }
+            });
+        }
+        while self.leaving.try_join_next().is_some() {}
+    }
+
+    fn begin(&self, settings: &notifiers::Notifier) -> Running {
+        let mut tasks = JoinSet::new();
+        let start = Start {
+            name: settings.name.as_str().into(),
+            external_url: self.external_url.clone(),
+            metrics: self.metrics.for_notifier(&settings.name),
+            shutdown: &self.shutdown,
+            tasks: &mut tasks,
+        };
+        let notifier = Arc::new(start.notifier(&settings.receiver));
+        Running { settings: settings.clone(), notifier, tasks }
     }
 
     /// Where notifications are handed in.
@@ -106,9 +157,20 @@ impl Notifiers {
     /// Sends what waits, as far as that is possible within ten seconds, and ends. Nothing may be handed in any
     /// more.
     pub async fn drain(mut self) {
-        for notifier in self.handle.notifiers.iter() {
-            notifier.inboxes.iter().for_each(Inbox::close);
-        }
+        self.running.iter().for_each(Running::close);
+        let left = async { while self.leaving.join_next().await.is_some() {} };
+        // Each of them has a limit of its own.
+        tokio::join!(join_all(self.running.iter_mut().map(Running::end)), left);
+    }
+}
+
+impl Running {
+    fn close(&self) {
+        self.notifier.inboxes.iter().for_each(Inbox::close);
+    }
+
+    /// Waits until all is sent, for ten seconds at most.
+    async fn end(&mut self) {
         let all_ended = async {
             while let Some(ended) = self.tasks.join_next().await {
                 if let Err(error) = ended {
@@ -125,7 +187,8 @@ impl Notifiers {
 impl Handle {
     /// Hands in what receivers are to be told. Never waits.
     pub fn send(&self, notifications: &[Notification]) {
-        for notifier in self.notifiers.iter() {
+        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        for notifier in notifiers.iter() {
             let is_told = |notification: &&Notification| {
                 let named = &notification.alert.notifiers;
                 named.is_empty() || named.iter().any(|name| **name == *notifier.name)
@@ -134,6 +197,15 @@ impl Handle {
                 inbox.put(notifications.iter().filter(is_told));
             }
         }
+    }
+
+    fn set(&self, notifiers: Vec<Arc<Notifier>>) {
+        *self.notifiers.write().unwrap_or_else(PoisonError::into_inner) = notifiers;
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        notifiers.iter().any(|notifier| *notifier.name == *name)
     }
 }
 

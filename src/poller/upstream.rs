@@ -73,6 +73,12 @@ impl Upstream {
         }
     }
 
+    /// Begins anew with another configuration of the same servers. No connection takes the epoch of one before.
+    pub fn renew(&mut self, target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
+        let (connections, polls) = (self.connections, self.polls);
+        *self = Self { connections, polls, ..Self::new(target, poll, metrics) };
+    }
+
     /// What the node said it is; `None` before the first connection, and where it does not tell.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {

@@ -2,11 +2,13 @@
 //! 0 from the start, so that a rate over them is right from the first event on.
 
 pub mod labels;
+mod register;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -14,6 +16,7 @@ use prometheus::{
 };
 
 use crate::self_metrics::labels::{Command, Limited, NotificationResult, PollResult, Reason};
+use crate::self_metrics::register::Register;
 
 /// All of the exporter's own metrics. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct SelfMetrics {
     http_requests: IntCounterVec,
     notifications: IntCounterVec,
     notification_queue_length: IntGaugeVec,
+    reloaded: IntGauge,
+    reloaded_at: Gauge,
 }
 
 impl SelfMetrics {
@@ -126,9 +131,22 @@ impl SelfMetrics {
                 "Alerts that wait until a receiver is told of them, in all queues of the notifier.",
                 &["notifier"],
             )?,
+            reloaded: register.add(IntGauge::new(
+                "streamgauge_config_last_reload_successful",
+                "1 if the last attempt to read the configuration succeeded, 0 if not.",
+            )?)?,
+            reloaded_at: register.add(Gauge::new(
+                "streamgauge_config_last_reload_success_timestamp_seconds",
+                "Unix time when the configuration was last read successfully.",
+            )?)?,
             registry: registry.clone(),
         };
-        register.process(started)?;
+        let build_info =
+            register.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.note_reload(started);
         Ok(metrics)
     }
 
@@ -139,6 +157,17 @@ impl SelfMetrics {
     /// If it was exported already.
     pub fn add_redis_up(&self) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(self.redis_up.clone()))
+    }
+
+    /// Notes that the configuration was read and is in force since `at`, the time since the Unix epoch.
+    pub fn note_reload(&self, at: Duration) {
+        self.reloaded.set(1);
+        self.reloaded_at.set(at.as_secs_f64());
+    }
+
+    /// Notes that a new configuration could not be used.
+    pub fn note_failed_reload(&self) {
+        self.reloaded.set(0);
     }
 
     /// Makes a route present, as 0.
@@ -156,22 +185,7 @@ impl SelfMetrics {
     pub fn for_target(&self, target: &str, label_values: &[&str]) -> TargetMetrics {
         let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
         let metrics = TargetMetrics { all: self.clone(), target: target.to_owned(), label_values };
-        for reason in Reason::ALL {
-            metrics.count_errors(reason, 0);
-        }
-        for result in PollResult::ALL {
-            metrics.polls(result).inc_by(0);
-        }
-        for command in Command::ALL {
-            metrics.count_commands(command, 0);
-        }
-        for what in Limited::ALL {
-            metrics.set_limited(what, 0);
-        }
-        metrics.count_entries(0);
-        metrics.count_reply_bytes(0);
-        metrics.set_discovered_streams(0);
-        metrics.set_up(false);
+        metrics.announce();
         metrics
     }
 
@@ -183,6 +197,12 @@ impl SelfMetrics {
         }
         metrics.add_to_queue_length(0);
         metrics
+    }
+
+    /// Takes all series of a notifier away.
+    pub fn forget_notifier(&self, notifier: &str) {
+        forget(&self.notifications, "notifier", notifier);
+        forget(&self.notification_queue_length, "notifier", notifier);
     }
 
     /// All of them as Prometheus text, without those that `is_excluded` by name. With `target`, only series
@@ -224,6 +244,48 @@ pub struct TargetMetrics {
 }
 
 impl TargetMetrics {
+    /// The same target with other values of the labels that the configuration adds.
+    #[must_use]
+    pub fn with_labels(&self, label_values: &[&str]) -> Self {
+        let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
+        Self { label_values, ..self.clone() }
+    }
+
+    /// Makes every value of every closed list present as 0.
+    pub fn announce(&self) {
+        for reason in Reason::ALL {
+            self.count_errors(reason, 0);
+        }
+        for result in PollResult::ALL {
+            self.polls(result).inc_by(0);
+        }
+        for command in Command::ALL {
+            self.count_commands(command, 0);
+        }
+        for what in Limited::ALL {
+            self.set_limited(what, 0);
+        }
+        self.count_entries(0);
+        self.count_reply_bytes(0);
+        self.set_discovered_streams(0);
+        self.set_up(false);
+    }
+
+    /// Takes all series of the target away, whatever their other labels.
+    pub fn forget(&self) {
+        let SelfMetrics { target_up, redis_up, node_up, discovered_streams, limited, .. } = &self.all;
+        for gauges in [target_up, redis_up, node_up, discovered_streams, limited] {
+            forget(gauges, "target", &self.target);
+        }
+        let SelfMetrics { polls, poll_errors, redis_commands, redis_reply_bytes, counted_entries, .. } =
+            &self.all;
+        for counters in [polls, poll_errors, redis_commands, redis_reply_bytes, counted_entries] {
+            forget(counters, "target", &self.target);
+        }
+        forget(&self.all.poll_duration, "target", &self.target);
+        forget(&self.all.last_successful_poll, "target", &self.target);
+    }
+
     /// The values of a series' labels: the target, `own`, and those of the configuration.
     fn values<'a>(&'a self, own: Option<&'a str>) -> Vec<&'a str> {
         let configured = self.label_values.iter().map(String::as_str);
@@ -307,54 +369,20 @@ impl NotifierMetrics {
     }
 }
 
+/// Takes the series away that have this value of a label.
+fn forget<B: MetricVecBuilder>(metrics: &MetricVec<B>, label: &str, value: &str) {
+    for metric in metrics.collect().iter().flat_map(MetricFamily::get_metric) {
+        let labels: HashMap<_, _> =
+            metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        if labels.get(label) == Some(&value) {
+            // It fails only where somebody else was faster.
+            let _ = metrics.remove(&labels);
+        }
+    }
+}
+
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Makes metrics and registers them.
-struct Register<'a> {
-    registry: &'a Registry,
-    /// Names of the labels that the configuration adds to what has the label `target`.
-    label_names: &'a [&'a str],
-}
-
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
-        self.registry.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), &self.labels(labels))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(Opts::new(name, help), &self.labels(labels))?)
-    }
-
-    fn labels<'l>(&'l self, own: &[&'l str]) -> Vec<&'l str> {
-        let configured = if own.contains(&"target") { self.label_names } else { &[] };
-        own.iter().chain(configured).copied().collect()
-    }
-
-    fn process(&self, started: Duration) -> Result<(), prometheus::Error> {
-        let build_info =
-            self.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
-        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let reloaded = self.add(IntGauge::new(
-            "streamgauge_config_last_reload_successful",
-            "1 if the last attempt to read the configuration succeeded, 0 if not.",
-        )?)?;
-        reloaded.set(1);
-        let reloaded_at = self.add(Gauge::new(
-            "streamgauge_config_last_reload_success_timestamp_seconds",
-            "Unix time when the configuration was last read successfully.",
-        )?)?;
-        reloaded_at.set(started.as_secs_f64());
-        #[cfg(target_os = "linux")]
-        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -379,6 +407,30 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
         assert!(!text.contains("last_successful_poll_timestamp"), "unknown is absent: {text}");
+    }
+
+    #[test]
+    fn what_is_forgotten_has_no_series_left() {
+        let metrics = SelfMetrics::new(Duration::ZERO, &["team"]).unwrap();
+        metrics.add_redis_up().unwrap();
+        let (a, b) = (metrics.for_target("a", &["x"]), metrics.for_target("b", &["x"]));
+        for target in [&a, &b] {
+            target.set_node_up("n:1", true);
+            target.observe_poll(PollResult::Ok, Duration::ZERO);
+            target.set_last_successful_poll(Duration::ZERO);
+        }
+        for name in ["n", "o"] {
+            metrics.for_notifier(name);
+        }
+        let text = || String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
+        let of_b = text().matches(r#"target="b""#).count();
+        a.with_labels(&["y"]).set_up(true);
+        a.forget();
+        metrics.forget_notifier("n");
+        let text = text();
+        assert!(!text.contains(r#"target="a""#) && !text.contains(r#"notifier="n""#), "{text}");
+        assert_eq!(text.matches(r#"target="b""#).count(), of_b);
+        assert!(text.contains(r#"notifier="o""#), "{text}");
     }
 
     #[test]

@@ -64,15 +64,34 @@ impl Alerting {
         Self { evaluator, outlet, timeline: Timeline::new(now(), unix_time()) }
     }
 
+    /// Goes on with other rules: tells receivers at once of alerts that have none any more.
+    pub(super) async fn succeed(&mut self, evaluator: Evaluator) -> Alerts {
+        let before = std::mem::replace(&mut self.evaluator, evaluator);
+        let now = unix_time();
+        self.evaluator.succeed(before, now);
+        tell(&self.outlet, &self.evaluator.tell_former(now));
+        Alerts::of(&self.evaluator).await
+    }
+
+    /// Tells receivers that all alerts are over, as the target is not watched any more.
+    pub(super) fn retire(self) {
+        let Self { evaluator, outlet, .. } = self;
+        tell(&outlet, &evaluator.retire(unix_time()));
+    }
+
     /// Evaluates what the poll that was due at this time found, tells receivers, and shows readers.
     pub(super) async fn step(&mut self, reading: Reading<'_>, up: TargetUp, due: Instant) -> Alerts {
         let tick = self.timeline.at(due, now(), unix_time());
         let notifications = self.evaluator.step(reading, up, tick);
-        note_changes(&notifications);
-        if !notifications.is_empty() {
-            (self.outlet)(&notifications);
-        }
+        tell(&self.outlet, &notifications);
         Alerts::of(&self.evaluator).await
+    }
+}
+
+fn tell(outlet: &Outlet, notifications: &[Notification]) {
+    note_changes(notifications);
+    if !notifications.is_empty() {
+        outlet(notifications);
     }
 }
 

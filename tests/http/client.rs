@@ -29,7 +29,14 @@ pub(crate) async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
 
 /// Limits that no client in a test reaches.
 pub(crate) fn generous() -> Limits {
-    Limits { head: NEVER, write_stall: NEVER, linger: NEVER, drain: NEVER, ..Limits::default() }
+    Limits {
+        head: NEVER,
+        crowded: NEVER,
+        write_stall: NEVER,
+        linger: NEVER,
+        drain: NEVER,
+        ..Limits::default()
+    }
 }
 
 pub(crate) fn fine() -> Router {

@@ -87,6 +87,34 @@ async fn a_connection_carries_so_many_requests_and_no_more() {
     client.closed().await;
 }
 
+#[tokio::test]
+async fn who_only_holds_a_place_loses_it_when_all_are_taken() {
+    let crowded = Duration::from_secs(1);
+    let server = Server::start(fine(), Limits { connections: 2, crowded, ..generous() });
+    // Nothing else ends these: all other limits are out of reach.
+    let _silent = server.connect().await;
+    let mut dripping = server.connect().await;
+    dripping.send("GET / HTTP/1.1\r\nX-Slow: ").await;
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        assert_eq!(client.get("/").await.status, 200);
+        others.push(client);
+    }
+}
+
+#[tokio::test]
+async fn who_holds_a_place_keeps_it_while_there_are_others() {
+    let crowded = Duration::from_millis(10);
+    let server = Server::start(fine(), Limits { crowded, ..generous() });
+    let mut kept_alive = server.connect().await;
+    assert_eq!(kept_alive.get("/").await.status, 200);
+    for _ in 0..50 {
+        assert_eq!(server.connect().await.ask("GET", "/nowhere").await.status, 404);
+    }
+    assert_eq!(kept_alive.get("/").await.status, 200);
+}
+
 /// Far more than the buffers of both sockets hold.
 const LARGE_BYTES: usize = 256 << 20;
 

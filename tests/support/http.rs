@@ -1,4 +1,4 @@
-//! A GET, as a scraper sends it: one request, one connection.
+//! A GET, as a scraper sends it, or a POST: one request, one connection.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::header::{CONTENT_ENCODING, HOST};
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// How long a whole exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same of what takes a while.
+const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -57,14 +59,26 @@ pub async fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)])
 
 /// GETs a path; the error is what a client would see (a refused connection, a time-out).
 pub async fn try_get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
-    tokio::time::timeout(TIMEOUT, exchange(address, path, headers)).await?
+    tokio::time::timeout(TIMEOUT, exchange(address, Method::GET, path, headers)).await?
 }
 
-async fn exchange(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
+/// POSTs nothing to a path. Panics where no response comes.
+pub async fn post(address: SocketAddr, path: &str) -> Response {
+    let response = tokio::time::timeout(POST_TIMEOUT, exchange(address, Method::POST, path, &[])).await;
+    let response = response.unwrap_or_else(|error| Err(error.into()));
+    response.unwrap_or_else(|error| panic!("POST {path} to {address}: {error}"))
+}
+
+async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<Response> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let mut request = Request::get(path).header(HOST, address.to_string());
+    let mut request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -137,6 +137,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Asks it to read its configuration again, with SIGHUP.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("the program runs");
+    }
+
     /// Waits until it logs the address that it listens on.
     pub async fn listening(&mut self) -> SocketAddr {
         let address = wait_for(DEADLINE, "streamgauge listens", async || {

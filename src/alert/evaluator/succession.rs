@@ -72,7 +72,8 @@ impl Evaluator {
     }
 
     /// Says what receivers are to be told now of alerts that have no rule any more.
-    pub(super) fn tell_former(&mut self, now: Duration) -> Vec<Notification> {
+    #[must_use]
+    pub fn tell_former(&mut self, now: Duration) -> Vec<Notification> {
         let mut notifications = Vec::new();
         for Former { ruled, target, settings } in &mut self.former {
             ruled.end(now);

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::alert::active::Active;
 use crate::clock::{now, unix_time};
+use crate::commands::serve::fleet::Targets;
 use crate::state_file::{self, Saved};
 use crate::target::State;
 
@@ -38,6 +39,8 @@ pub(super) fn load(path: &Path) -> Option<Saved> {
 /// Writes the file as alerts change.
 pub(super) struct Keeper {
     path: PathBuf,
+    /// The targets that there are now.
+    all: watch::Receiver<Targets>,
     targets: Vec<watch::Receiver<State>>,
     written: Vec<Arc<Active>>,
     /// When the file is written although nothing has changed.
@@ -47,21 +50,30 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(path: PathBuf, targets: Vec<watch::Receiver<State>>) -> Self {
-        let written = targets.iter().map(|_| Arc::default()).collect();
-        Self { path, targets, written, refresh_at: now() + REFRESH, problem: None }
+    pub(super) fn new(path: PathBuf, all: watch::Receiver<Targets>) -> Self {
+        let (targets, written) = (Vec::new(), Vec::new());
+        let mut keeper = Self { path, all, targets, written, refresh_at: now() + REFRESH, problem: None };
+        keeper.follow();
+        keeper
     }
 
-    /// Runs until every target has ended.
+    /// Watches the targets that there are now. Their alerts are as good as not written yet.
+    fn follow(&mut self) {
+        self.targets = self.all.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
+        self.written = self.targets.iter().map(|_| Arc::default()).collect();
+    }
+
+    /// Runs until there are no targets any more.
     pub(super) async fn run(&mut self) {
         loop {
             tokio::select! {
-                is_there = any_change(&mut self.targets) => {
-                    if !is_there {
+                changed = self.all.changed() => {
+                    if changed.is_err() {
                         return;
                     }
-                    sleep(GATHERING).await;
+                    self.follow();
                 }
+                true = any_change(&mut self.targets) => sleep(GATHERING).await,
                 () = sleep_until(self.refresh_at) => {}
             }
             let active = self.active();
@@ -140,7 +152,8 @@ mod tests {
             Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
         let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
-        let mut keeper = Keeper::new(path.clone(), vec![state]);
+        let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
+        let mut keeper = Keeper::new(path.clone(), targets);
         let polls = async {
             let mut written = Vec::new();
             for poll in 0..30 {
@@ -156,7 +169,7 @@ mod tests {
                     std::fs::remove_file(&path).unwrap();
                 }
             }
-            drop(sender);
+            drop((sender, all));
             written
         };
         tokio::join!(keeper.run(), polls).1

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use tokio::sync::watch;
 use tracing::error;
 
 use crate::alert::active::Active;
 use crate::clock::now;
-use crate::commands::seen::{self, Watched};
+use crate::commands::seen;
+use crate::commands::serve::fleet::Targets;
+use crate::commands::serve::reload::Requests;
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
 use crate::glob::Glob;
@@ -32,18 +35,20 @@ pub(super) struct Site {
     pub(super) metrics: SelfMetrics,
     /// Names of metrics that are not exported.
     pub(super) excluded: Vec<Glob>,
-    /// The targets, in the order of the configuration.
-    pub(super) targets: Vec<Watched>,
+    /// The targets that there are now.
+    pub(super) targets: watch::Receiver<Targets>,
+    pub(super) reloads: Requests,
 }
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_alerts, for_groups) = (Arc::clone(&site), Arc::clone(&site), Arc::clone(&site));
+    let [for_metrics, for_alerts, for_groups, for_reload] = [(); 4].map(|()| Arc::clone(&site));
     probes(site)
         .get("/", |_| landing())
         .get("/metrics", move |request| for_metrics.metrics(request))
         .get("/api/v1/alerts", move |_| for_alerts.alerts())
         .get("/api/v1/groups", move |request| for_groups.groups(request))
+        .post_and_wait("/-/reload", move |_| for_reload.reloads.clone().ask())
 }
 
 /// The routes that need no authentication, which are all there is at `web.probe_listen`.
@@ -59,9 +64,14 @@ fn landing() -> Reply {
 }
 
 impl Site {
+    /// The targets, in the order of the configuration.
+    fn targets(&self) -> Targets {
+        Arc::clone(&self.targets.borrow())
+    }
+
     fn ready(&self) -> Reply {
-        let waiting: Vec<_> = self
-            .targets
+        let targets = self.targets();
+        let waiting: Vec<_> = targets
             .iter()
             .filter(|(_, state)| !state.borrow().was_tried)
             .map(|(labels, _)| labels.name.as_str())
@@ -74,7 +84,8 @@ impl Site {
 
     fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
-        if let Some(name) = only.filter(|name| self.targets.iter().all(|(labels, _)| labels.name != *name)) {
+        if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
+        {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
         let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
@@ -100,7 +111,7 @@ impl Site {
     /// What is pending or firing, as JSON.
     fn alerts(&self) -> Reply {
         let active: Vec<Arc<Active>> =
-            self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
+            self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
         let body = Body::stream(move |out| page::alerts::write(&active, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -111,21 +122,23 @@ impl Site {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let seen = seen::seen(&self.targets, now());
+        let seen = seen::seen(&self.targets(), now());
         let body = Body::stream(move |out| page::groups::write(&seen, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
     /// The series of the alerts of the targets, however old their last report is.
     fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
-        let wanted = self.targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let targets = self.targets();
+        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
     /// The series of the targets whose last report is not too old.
     fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
         let now = now();
-        let wanted = self.targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let targets = self.targets();
+        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted
             .filter_map(|(_, state)| {
                 state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))

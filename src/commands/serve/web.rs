@@ -31,6 +31,18 @@ pub(super) fn gate(web: &Web) -> anyhow::Result<Gate> {
     Ok(Gate { tls, users: Users::new(web.users.clone()).map(Arc::new) })
 }
 
+/// The same after a change of the configuration. What has not changed stays: sessions, and who is remembered.
+pub(super) fn gate_after(web: &Web, before: &Web, gate: &Gate) -> anyhow::Result<Gate> {
+    let mut after = gate.clone();
+    if web.tls != before.tls {
+        after.tls = self::gate(web)?.tls;
+    }
+    if web.users != before.users {
+        after.users = Users::new(web.users.clone()).map(Arc::new);
+    }
+    Ok(after)
+}
+
 impl Listeners {
     pub(super) fn bind(web: &Web) -> anyhow::Result<Self> {
         let main = listener::bind(web.listen)?;
