@@ -103,13 +103,14 @@ async fn start(
     };
     let layout = Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle));
     let mut tasks = JoinSet::new();
-    let mut targets = Vec::new();
+    let (mut targets, mut redis_cli) = (Vec::new(), Vec::new());
     for target in config.targets {
         let labels = seen::labels(&target);
         let evaluator = evaluator(labels.clone(), &config.alerts, config.poll.interval);
         let alerts = resumed(&evaluator, saved).await;
         let (state, watched) = watch::channel(State { alerts, ..State::default() });
         targets.push((Arc::new(labels), watched));
+        redis_cli.push(site::redis_cli::words(&target));
         // Here, not in the task: they are there from the first scrape on.
         let label_values: Vec<_> = target.labels.values().map(String::as_str).collect();
         let target_metrics = metrics.for_target(&target.name, &label_values);
@@ -117,7 +118,7 @@ async fn start(
         let poll = config.poll.clone();
         tasks.spawn(keep_running(target, poll, Arc::clone(&layout), target_metrics, state, alerting));
     }
-    (Site { layout, metrics, excluded, targets }, tasks)
+    (Site { layout, metrics, excluded, targets, redis_cli, interval: config.poll.interval }, tasks)
 }
 
 fn evaluator(labels: TargetLabels, alerts: &config::Alerts, interval: Duration) -> Evaluator {

@@ -1,9 +1,9 @@
 //! The routes of `streamgauge serve`: what each answers, from what the targets' tasks have published.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tracing::error;
 
 use crate::alert::active::Active;
@@ -21,10 +21,10 @@ use crate::page;
 use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
 
+mod pages;
+pub(super) mod redis_cli;
+
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The landing page has one inline style sheet and nothing else.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What the routes can see.
 pub(super) struct Site {
@@ -34,16 +34,25 @@ pub(super) struct Site {
     pub(super) excluded: Vec<Glob>,
     /// The targets, in the order of the configuration.
     pub(super) targets: Vec<Watched>,
+    /// How to reach each of them by redis-cli.
+    pub(super) redis_cli: Vec<Arc<[String]>>,
+    /// From one poll to the next.
+    pub(super) interval: Duration,
 }
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let (for_metrics, for_alerts, for_groups) = (Arc::clone(&site), Arc::clone(&site), Arc::clone(&site));
-    probes(site)
-        .get("/", |_| landing())
-        .get("/metrics", move |request| for_metrics.metrics(request))
-        .get("/api/v1/alerts", move |_| for_alerts.alerts())
-        .get("/api/v1/groups", move |request| for_groups.groups(request))
+    let with = |reply: fn(&Arc<Site>, &Request) -> Reply| {
+        let site = Arc::clone(&site);
+        move |request: &Request| reply(&site, request)
+    };
+    probes(Arc::clone(&site))
+        .get("/", with(pages::overview))
+        .get("/groups/{target}/{db}/{stream}/{group}", with(pages::group))
+        .get("/assets/{hash}/{name}", |request| pages::asset(&request.path))
+        .get("/metrics", with(|site, request| site.metrics(request)))
+        .get("/api/v1/alerts", with(|site, _| site.alerts()))
+        .get("/api/v1/groups", with(|site, request| site.groups(request)))
 }
 
 /// The routes that need no authentication, which are all there is at `web.probe_listen`.
@@ -51,11 +60,6 @@ pub(super) fn probes(site: Arc<Site>) -> Router {
     Router::new()
         .open("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
         .open("/-/ready", move |_| site.ready())
-}
-
-fn landing() -> Reply {
-    Reply::new(StatusCode::OK, "text/html; charset=utf-8", Body::Whole(page::landing().into()))
-        .header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))
 }
 
 impl Site {
