@@ -18,6 +18,7 @@ use crate::lag::budget::Budget;
 use crate::lag::inquiry::Inquiry;
 use crate::lag::memory::Memory;
 use crate::lag::report::Report;
+use crate::page::trail::Trail;
 use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
@@ -43,6 +44,8 @@ pub struct State {
     pub last_read: Option<Duration>,
     /// The last report; `None` before the first.
     pub published: Option<Published>,
+    /// The recent past of the groups, as of that report.
+    pub trail: Arc<Trail>,
     /// What is pending or firing, whatever the age of the report.
     pub alerts: Alerts,
 }
@@ -224,6 +227,7 @@ impl Target {
         debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
         if outcome.is_err() {
             self.failures = self.failures.saturating_add(1);
+            self.state.send_modify(|state| state.trail = Arc::new(state.trail.after_failure(unix_time())));
         } else {
             self.failures = 0;
         }
@@ -294,17 +298,21 @@ impl Target {
     }
 
     async fn publish(&self, report: Arc<Report>, read_at: Instant) {
-        let (layout, labels, rendering) =
-            (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
-        let rendered = tokio::task::spawn_blocking(move || Rendered::new(&layout, labels, rendering)).await;
-        // It fails only while the runtime shuts down.
-        let Ok(rendered) = rendered else { return };
-        let expires = read_at + self.poll.stale_after;
-        let published = Some(Published { report, rendered: Arc::new(rendered), expires });
+        let before = self.state.borrow().clone();
+        let (layout, labels, shown) = (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
         let last_read = unix_time();
+        let made = tokio::task::spawn_blocking(move || {
+            let previous = before.published.as_ref().map(|published| &*published.report);
+            let trail = before.trail.after(last_read, &shown, previous);
+            (Arc::new(Rendered::new(&layout, labels, shown)), Arc::new(trail))
+        });
+        // It fails only while the runtime shuts down.
+        let Ok((rendered, trail)) = made.await else { return };
+        let expires = read_at + self.poll.stale_after;
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            (state.published, state.last_read) = (published, Some(last_read));
+            state.published = Some(Published { report, rendered, expires });
+            (state.last_read, state.trail) = (Some(last_read), trail);
         });
     }
 

@@ -59,7 +59,7 @@ impl Keeper {
 
     /// Watches the targets that there are now. Their alerts are as good as not written yet.
     fn follow(&mut self) {
-        self.targets = self.all.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
+        self.targets = self.all.borrow_and_update().iter().map(|shown| shown.watched.1.clone()).collect();
         self.written = self.targets.iter().map(|_| Arc::default()).collect();
     }
 

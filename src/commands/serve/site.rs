@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -24,10 +23,10 @@ use crate::page;
 use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
 
+mod pages;
+pub(super) mod redis_cli;
+
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The landing page has one inline style sheet and nothing else.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What the routes can see.
 pub(super) struct Site {
@@ -42,12 +41,18 @@ pub(super) struct Site {
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let [for_metrics, for_alerts, for_groups, for_reload] = [(); 4].map(|()| Arc::clone(&site));
-    probes(site)
-        .get("/", |_| landing())
-        .get("/metrics", move |request| for_metrics.metrics(request))
-        .get("/api/v1/alerts", move |_| for_alerts.alerts())
-        .get("/api/v1/groups", move |request| for_groups.groups(request))
+    let with = |reply: fn(&Arc<Site>, &Request) -> Reply| {
+        let site = Arc::clone(&site);
+        move |request: &Request| reply(&site, request)
+    };
+    let for_reload = Arc::clone(&site);
+    probes(Arc::clone(&site))
+        .get("/", with(pages::overview))
+        .get("/groups/{target}/{db}/{stream}/{group}", with(pages::group))
+        .get("/assets/{hash}/{name}", |request| pages::asset(&request.path))
+        .get("/metrics", with(|site, request| site.metrics(request)))
+        .get("/api/v1/alerts", with(|site, _| site.alerts()))
+        .get("/api/v1/groups", with(|site, request| site.groups(request)))
         .post_and_wait("/-/reload", move |_| for_reload.reloads.clone().ask())
 }
 
@@ -56,11 +61,6 @@ pub(super) fn probes(site: Arc<Site>) -> Router {
     Router::new()
         .open("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
         .open("/-/ready", move |_| site.ready())
-}
-
-fn landing() -> Reply {
-    Reply::new(StatusCode::OK, "text/html; charset=utf-8", Body::Whole(page::landing().into()))
-        .header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))
 }
 
 impl Site {
@@ -73,6 +73,7 @@ impl Site {
         let targets = self.targets();
         let waiting: Vec<_> = targets
             .iter()
+            .map(|shown| &shown.watched)
             .filter(|(_, state)| !state.borrow().was_tried)
             .map(|(labels, _)| labels.name.as_str())
             .collect();
@@ -84,7 +85,8 @@ impl Site {
 
     fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
-        if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
+        if let Some(name) =
+            only.filter(|name| self.targets().iter().all(|shown| shown.watched.0.name != *name))
         {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
@@ -110,8 +112,10 @@ impl Site {
 
     /// What is pending or firing, as JSON.
     fn alerts(&self) -> Reply {
-        let active: Vec<Arc<Active>> =
-            self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
+        let active: Vec<Arc<Active>> = {
+            let targets = self.targets();
+            targets.iter().map(|shown| Arc::clone(&shown.watched.1.borrow().alerts.active)).collect()
+        };
         let body = Body::stream(move |out| page::alerts::write(&active, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -122,7 +126,7 @@ impl Site {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let seen = seen::seen(&self.targets(), now());
+        let seen = seen::seen(self.targets().iter().map(|shown| &shown.watched), now());
         let body = Body::stream(move |out| page::groups::write(&seen, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -130,7 +134,8 @@ impl Site {
     /// The series of the alerts of the targets, however old their last report is.
     fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
         let targets = self.targets();
-        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let watched = targets.iter().map(|shown| &shown.watched);
+        let wanted = watched.filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
@@ -138,7 +143,8 @@ impl Site {
     fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
         let now = now();
         let targets = self.targets();
-        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let watched = targets.iter().map(|shown| &shown.watched);
+        let wanted = watched.filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted
             .filter_map(|(_, state)| {
                 state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
