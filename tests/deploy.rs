@@ -49,10 +49,12 @@ fn documents(text: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
-/// Every document of every YAML file in deploy/, merge keys resolved.
+/// Every document of every YAML file in deploy/, merge keys resolved; templates are none.
 fn objects() -> Vec<(String, Value)> {
-    let yaml =
-        files("deploy").into_iter().filter(|(path, _)| path.ends_with("yaml") || path.ends_with("yml"));
+    let is_plain = |path: &str| !path.contains("/templates/") && !path.contains("/files/");
+    let yaml = files("deploy")
+        .into_iter()
+        .filter(|(path, _)| (path.ends_with("yaml") || path.ends_with("yml")) && is_plain(path));
     let documents = yaml
         .flat_map(|(path, text)| documents(&text).into_iter().map(move |document| (path.clone(), document)));
     documents
@@ -212,6 +214,69 @@ fn the_prometheus_rule_holds_the_rules_of_dashboards() {
     let rule = &documents(&read("deploy/kubernetes/prometheusrule.yaml"))[0];
     let holds = rule["spec"]["groups"].as_sequence() == Some(&expected);
     assert!(holds, "run `scripts/prometheus-rule.sh >deploy/kubernetes/prometheusrule.yaml`");
+}
+
+/// What Helm makes of the chart with these values, in JSON; an error is what it says.
+fn rendered(helm: &Path, values: &str) -> Result<Vec<Value>, String> {
+    let folder = ConfigFile::new("");
+    let chart = root().join("deploy/helm/streamgauge");
+    let values = folder.put("values.json", values);
+    let output =
+        Command::new(helm).args(["template", "demo"]).arg(chart).arg("--values").arg(values).output();
+    let output = output.unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() {
+        return Err(said(&output.stderr));
+    }
+    Ok(documents(&said(&output.stdout)).into_iter().filter(Value::is_mapping).collect())
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_chart_and_refuses_what_it_does_not_know() {
+    let Some(helm) = peers::find("helm") else { return };
+    let chart = root().join("deploy/helm/streamgauge");
+    let output = Command::new(&helm).args(["lint", "--strict"]).arg(chart).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+    for wrong in [r#"{"targets": []}"#, r#"{"config": {"targets": []}}"#, r#"{"image": {"repository": ""}}"#]
+    {
+        assert!(rendered(&helm, wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_chart_makes_what_runs_with_as_much_around_it_as_is_asked_for() {
+    let Some(helm) = peers::find("helm") else { return };
+    let kinds = |objects: &[Value]| {
+        objects.iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let plain = rendered(&helm, "{}").unwrap();
+    assert_eq!(kinds(&plain), ["ConfigMap", "Deployment", "Service"]);
+    let all = r#"{"existingSecret": "mine", "env": [{"name": "A", "value": "b"}], "image": {"tag": "1"},
+        "config": {"targets": [{"url": "redis://cache", "labels": {"team": "billing"}}]},
+        "serviceMonitor": {"enabled": true, "labels": {"release": "p"}}, "prometheusRule": {"enabled": true},
+        "dashboard": {"enabled": true}}"#;
+    let all = rendered(&helm, all).unwrap();
+    let of_kind = |kind: &str| all.iter().filter(|one| one["kind"] == kind).cloned().collect::<Vec<_>>();
+    assert_eq!(all.len(), 6, "{:?}", kinds(&all));
+
+    let container = &of_kind("Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "streamgauge:1");
+    Cli::try_parse_from(["streamgauge"].into_iter().chain(strings(&container["args"]))).unwrap();
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/run/secrets/streamgauge");
+    let labels = &of_kind("Service")[0]["metadata"]["labels"];
+    for (name, value) in of_kind("ServiceMonitor")[0]["spec"]["selector"]["matchLabels"].as_mapping().unwrap()
+    {
+        assert_eq!(labels[name], *value, "the Service is not found");
+    }
+    let rules = |groups: &Value| groups["groups"].as_sequence().unwrap().clone();
+    let own = &documents(&read("deploy/kubernetes/prometheusrule.yaml"))[0]["spec"];
+    assert_eq!(rules(&of_kind("PrometheusRule")[0]["spec"]), rules(own));
+
+    let texts = of_kind("ConfigMap").into_iter().map(|map| map["data"].clone()).collect::<Vec<_>>();
+    let config = texts.iter().find_map(|data| data["streamgauge.yaml"].as_str()).unwrap();
+    load::from_text("chart", config, Path::new(""), &|_| None).unwrap();
+    let dashboard = texts.iter().find_map(|data| data["streamgauge.json"].as_str()).unwrap();
+    assert_eq!(dashboard.trim(), read("dashboards/streamgauge.json").trim());
 }
 
 #[test]
