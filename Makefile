@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers dashboard bench bench-consume pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers dashboard dashboard-types bench bench-consume pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ peers: ## Bring Chromium, Prometheus, Alertmanager, redis-cli and prometheus-red
 
 dashboard: ## Write dashboards/streamgauge.json anew from dashboards/generator
 	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
+
+dashboard-types: ## Hold it against the types that Grafana publishes; needs npm
+	scripts/dashboard-types.sh
 
 bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)
 	scripts/peers.sh prometheus-redis-exporter

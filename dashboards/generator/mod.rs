@@ -69,7 +69,7 @@ pub(crate) fn dashboard() -> Value {
         "links": [],
         "liveNow": false,
         "panels": laid_out(&rows),
-        "refresh": "30s",
+        "refresh": "1m",
         "schemaVersion": SCHEMA_VERSION,
         "tags": ["redis", "valkey", "streams"],
         "templating": {"list": variables()},
@@ -209,7 +209,7 @@ fn placed(panels: &[Panel], top: u32, next_id: &mut impl FnMut() -> u32) -> (Vec
         if x + w > 24 {
             (x, y, height) = (0, y + height, 0);
         }
-        placed.push(panel.json(next_id(), json!({"x": x, "y": y, "w": w, "h": h})));
+        placed.push(panel.json(next_id(), &json!({"x": x, "y": y, "w": w, "h": h})));
         (x, height) = (x + w, height.max(h));
     }
     (placed, y + height)

@@ -22,6 +22,10 @@ pub(crate) struct Panel {
     pub(crate) queries: Vec<Query>,
     /// What it says where there is nothing.
     pub(crate) nothing: &'static str,
+    /// At how many times it asks, at most.
+    pub(crate) points: u32,
+    /// Overrides for lines that have a colour of their own.
+    pub(crate) colours: Vec<Value>,
     /// Width (of 24) and height, in units of the grid.
     pub(crate) size: (u32, u32),
     /// How it is drawn.
@@ -64,13 +68,15 @@ pub(crate) struct Column {
     pub(crate) steps: Vec<Step>,
 }
 
+/// Points of a panel whose query looks at every group at each of them.
+pub(crate) const FEW: u32 = 100;
 /// The most lines of a table.
 pub(crate) const LINES: u32 = 200;
 
 impl Panel {
     /// One number.
     pub(crate) fn number() -> Self {
-        Self::empty(Kind::Number, (4, 4))
+        Self { points: FEW, ..Self::empty(Kind::Number, (4, 4)) }
     }
 
     /// Lines over time.
@@ -102,6 +108,8 @@ impl Panel {
             steps: threshold::none(),
             queries: Vec::new(),
             nothing: "nothing to show",
+            points: 360,
+            colours: Vec::new(),
             size,
             kind,
         }
@@ -118,7 +126,7 @@ impl Panel {
     }
 
     /// As Grafana writes it.
-    pub(crate) fn json(&self, id: u32, place: Value) -> Value {
+    pub(crate) fn json(&self, id: u32, place: &Value) -> Value {
         let mut panel = json!({
             "id": id,
             "type": self.plugin(),
@@ -127,6 +135,7 @@ impl Panel {
             "description": format!("{}\n\n**When it looks bad:** {}", self.what, self.advice),
             "datasource": datasource(),
             "gridPos": place,
+            "maxDataPoints": self.points,
             "targets": self.targets(),
             "fieldConfig": {
                 "defaults": {
@@ -137,7 +146,7 @@ impl Panel {
                     "noValue": self.nothing,
                     "custom": self.custom(),
                 },
-                "overrides": [],
+                "overrides": self.colours,
             },
             "options": self.options(),
         });
@@ -147,9 +156,16 @@ impl Panel {
                 panel["fieldConfig"]["overrides"] = table.overrides();
                 panel["transformations"] = table.transformations();
             }
-            Kind::Number | Kind::Lines | Kind::Bars => {}
+            Kind::Number => panel["fieldConfig"]["defaults"]["mappings"] = self.unknown(),
+            Kind::Lines | Kind::Bars => {}
         }
         panel
+    }
+
+    /// What is not known is grey: neither good nor bad.
+    fn unknown(&self) -> Value {
+        let result = json!({"text": self.nothing, "color": "#808080", "index": 0});
+        json!([{"type": "special", "options": {"match": "null+nan", "result": result}}])
     }
 
     fn targets(&self) -> Vec<Value> {
@@ -245,6 +261,13 @@ impl Panel {
     }
 }
 
+impl Column {
+    /// Of a query that is there for its labels, and whose value says nothing.
+    pub(crate) fn hidden(query: Query) -> Self {
+        Self { title: "", query, unit: "short", steps: threshold::none() }
+    }
+}
+
 impl Table {
     /// One line for each set of labels, the worst first, and no more than can be read.
     fn transformations(&self) -> Value {
@@ -253,7 +276,9 @@ impl Table {
             let value = format!("Value #{}", ref_id(index));
             if index == 0 { vec![value, "Value".to_owned()] } else { vec![value] }
         };
-        let titles = self.columns.iter().enumerate();
+        let titles = self.columns.iter().enumerate().filter(|(_, column)| !column.title.is_empty());
+        let hidden = self.columns.iter().enumerate().filter(|(_, column)| column.title.is_empty());
+        let hidden = hidden.flat_map(|(index, _)| names(index)).chain(["Time".to_owned()]);
         let renamed = titles
             .flat_map(|(index, column)| names(index).into_iter().map(|name| (name, column.title.into())));
         let labels = self.labels.iter().enumerate().map(|(place, label)| ((*label).to_owned(), place.into()));
@@ -263,7 +288,7 @@ impl Table {
         json!([
             {"id": "merge", "options": {}},
             {"id": "organize", "options": {
-                "excludeByName": {"Time": true},
+                "excludeByName": hidden.map(|name| (name, true.into())).collect::<serde_json::Map<String, Value>>(),
                 "indexByName": labels.chain(values).collect::<serde_json::Map<String, Value>>(),
                 "renameByName": renamed.collect::<serde_json::Map<String, Value>>(),
             }},
@@ -276,9 +301,8 @@ impl Table {
         let of = |name: &str, properties: Value| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
         let background =
             json!({"id": "custom.cellOptions", "value": {"type": "color-background", "mode": "basic"}});
-        let mut overrides: Vec<_> = self
-            .columns
-            .iter()
+        let shown = self.columns.iter().filter(|column| !column.title.is_empty());
+        let mut overrides: Vec<_> = shown
             .map(|column| {
                 let mut properties = vec![json!({"id": "unit", "value": column.unit})];
                 if !column.steps.is_empty() {

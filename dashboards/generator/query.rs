@@ -44,7 +44,7 @@ impl Subject {
     }
 
     /// Its name in a legend, all of it: streams of two targets may have the same name.
-    fn legend(self) -> &'static str {
+    pub(crate) fn legend(self) -> &'static str {
         match self {
             Self::Target => "{{target}}",
             Self::Stream => "{{stream}} · {{target}} {{db}}",
@@ -75,19 +75,34 @@ impl Subject {
 
     /// Those whose metric was highest in the time shown, by that.
     pub(crate) fn worst(self, metric: &str) -> Query {
-        let highest = self.each(&format!("max_over_time({}{SHOWN})", self.of(metric)));
-        self.ranked(&self.value(metric), &highest)
+        self.ranked(&self.of(metric), &self.highest(metric))
+    }
+
+    /// The highest value of a metric in the time shown, for each.
+    pub(crate) fn highest(self, metric: &str) -> String {
+        self.each(&format!("max_over_time({}{SHOWN})", self.of(metric)))
     }
 
     /// How fast a counter goes, of those whose counter went fastest over the time shown.
     pub(crate) fn fastest(self, counter: &str) -> Query {
-        let rate = |range: &str| self.each(&format!("rate({}{range})", self.of(counter)));
-        self.ranked(&rate(STEP), &rate(SHOWN))
+        let rate = |range: &str| format!("rate({}{range})", self.of(counter));
+        self.ranked(&rate(STEP), &self.each(&rate(SHOWN)))
     }
 
-    /// Any value, of those that rank highest by another.
-    pub(crate) fn ranked(self, shown: &str, rank: &str) -> Query {
-        Query::range(format!("{shown} and topk($top, {rank})"), self.legend())
+    /// The highest at each step: where there are few to choose from.
+    pub(crate) fn top(self, expr: &str) -> Query {
+        Query::range(format!("topk($top, {expr})"), self.legend())
+    }
+
+    /// Any series, of those that rank highest by another.
+    pub(crate) fn ranked(self, series: &str, rank: &str) -> Query {
+        Query::range(self.among(series, rank), self.legend())
+    }
+
+    /// One value for each of those that rank highest by another. Chosen first and aggregated then: with 5,000 groups
+    /// that takes Prometheus a fifth of the time.
+    pub(crate) fn among(self, series: &str, rank: &str) -> String {
+        self.each(&format!("{series} and on ({}) topk($top, {rank})", self.labels()))
     }
 }
 

@@ -53,6 +53,15 @@ pub(crate) fn colour(status: Status) -> &'static str {
     }
 }
 
+/// Each status with its colour, where its name is that of a line.
+pub(crate) fn of_statuses() -> Vec<Value> {
+    let fixed = |status: &Status| {
+        let colour = json!({"id": "color", "value": {"mode": "fixed", "fixedColor": colour(*status)}});
+        json!({"matcher": {"id": "byName", "options": status.as_str()}, "properties": [colour]})
+    };
+    Status::ALL.iter().map(fixed).collect()
+}
+
 /// Each status with its colour, where its name is a value.
 pub(crate) fn statuses() -> Value {
     let options = Status::ALL.iter().enumerate().map(|(index, status)| {

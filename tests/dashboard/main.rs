@@ -6,7 +6,6 @@ mod support;
 
 /// The code that writes it.
 #[path = "../../dashboards/generator/mod.rs"]
-#[allow(dead_code, reason = "the tests read the dashboard, not what it is made of")]
 mod generator;
 
 mod file;

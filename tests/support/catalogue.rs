@@ -45,5 +45,6 @@ pub fn series() -> BTreeMap<String, BTreeSet<String>> {
 /// The name of the metric that a series belongs to: of a histogram's parts, the histogram's.
 pub fn metric_of(series: &str) -> &str {
     let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| series.strip_suffix(part));
-    parts.filter(|name| name.ends_with("_seconds")).last().unwrap_or(series)
+    let mut histograms = parts.filter(|name| name.ends_with("_seconds"));
+    histograms.next().unwrap_or(series)
 }

@@ -1,5 +1,5 @@
-//! Programs that the exporter is held against: Prometheus and Alertmanager, promtool, and the exporter that it is to
-//! replace.
+//! Programs that the exporter is held against: Prometheus and Alertmanager, promtool, Helm, and the exporter that it
+//! is to replace.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Consumers: how many, which are silent, and what is pending for each.
 
-use crate::generator::panel::{Column, Panel};
+use crate::generator::panel::{Column, FEW, Panel};
 use crate::generator::query::{Query, SHOWN, Subject::Consumer, Subject::Group, Subject::Target};
 use crate::generator::threshold::{alarm, none};
 use crate::generator::{Opens, Row};
@@ -22,7 +22,7 @@ fn number() -> Panel {
         what: "Names that the group has, whether they are alive or not: a name stays until XGROUP DELCONSUMER.",
         advice: "a number that only rises comes from consumers that take a new name at each start, and leave the old one \
                  behind; what was pending for it waits to be claimed.",
-        queries: vec![Group.ranked(&Group.value(CONSUMERS), &change)],
+        queries: vec![Group.ranked(&Group.of(CONSUMERS), &change)],
         ..Panel::lines()
     }
 }
@@ -36,7 +36,8 @@ fn nobody() -> Panel {
         what: "Entries wait for these groups, and nobody has ever read for them, or each name was deleted.",
         advice: "start the consumers; if nobody needs a group any more, XGROUP DESTROY.",
         steps: alarm(1.0),
-        queries: vec![Target.ranked(&groups, &groups)],
+        queries: vec![Target.top(&groups)],
+        points: FEW,
         ..Panel::lines()
     }
 }

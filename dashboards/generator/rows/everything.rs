@@ -24,7 +24,7 @@ fn groups() -> Panel {
     };
     let columns = vec![
         Column { title: "lag, at most", query: Query::now(most.clone()), unit: "short", steps: none() },
-        Column { title: "watched", query: Query::now(status), unit: "bool_yes_no", steps: none() },
+        Column::hidden(Query::now(status)),
         column("lag, at least", "redis_stream_group_lag_min", "short", none()),
         column(
             "seconds behind",

@@ -43,7 +43,10 @@ fn nodes() -> Panel {
         title: "Nodes that answered, the worst",
         what: "Whether each server answered when it was polled.",
         advice: "is it up, is it reachable from streamgauge, do user and password fit? \"What could not be read\" says why not.",
-        queries: vec![Query::range(format!("{} and {least}", each(&up)), "{{target}} {{node}}")],
+        queries: vec![Query::range(
+            each(&format!("{up} and on (target, node) {least}")),
+            "{{target}} {{node}}",
+        )],
         nothing: "no streamgauge is scraped",
         ..Panel::bands()
     }
@@ -122,7 +125,10 @@ fn limited() -> Panel {
         what: "Streams, groups and consumers beyond targets[].limits: no other panel shows them.",
         advice: "raise the limit, or poll fewer streams; streamgauge logs which limit it is.",
         steps: alarm(1.0),
-        queries: vec![Query::range(format!("{} and {most}", each(&gauge)), "{{target}} {{what}}")],
+        queries: vec![Query::range(
+            each(&format!("{gauge} and on (target, what) {most}")),
+            "{{target}} {{what}}",
+        )],
         ..small()
     }
 }
@@ -264,11 +270,7 @@ fn instances() -> Panel {
             &["instance", "version"],
             "up for",
             vec![
-                column(
-                    "scraped",
-                    "max by (instance, version) (streamgauge_build_info)".into(),
-                    "bool_yes_no",
-                ),
+                Column::hidden(Query::now("max by (instance, version) (streamgauge_build_info)")),
                 column("up for", since(&format!("process_start_time_seconds {ITSELF}")), "s"),
                 column(
                     "configuration read",

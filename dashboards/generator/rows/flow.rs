@@ -1,6 +1,6 @@
 //! Rates in and out, and when a backlog is gone.
 
-use crate::generator::panel::{Column, Panel};
+use crate::generator::panel::{Column, FEW, Panel};
 use crate::generator::query::{Query, SHOWN, STEP, Subject::Group, Subject::Stream};
 use crate::generator::threshold::{none, warn};
 use crate::generator::{Opens, Row};
@@ -29,7 +29,7 @@ fn added() -> Panel {
 
 /// A gauge that rises as a counter does, and steps back when a group is moved back: no reset, so no rate().
 fn delivery(range: &str) -> String {
-    Group.each(&format!("clamp_min(deriv({}{range}), 0)", Group.of(READ)))
+    format!("clamp_min(deriv({}{range}), 0)", Group.of(READ))
 }
 
 fn delivered() -> Panel {
@@ -39,14 +39,15 @@ fn delivered() -> Panel {
                it (6.2, or after an XDEL ahead of the group).",
         advice: "below the rate of what is added, the group falls behind; at 0 with a lag, nobody reads.",
         unit: "cps",
-        queries: vec![Group.ranked(&delivery(STEP), &delivery(SHOWN))],
+        queries: vec![Group.ranked(&delivery(STEP), &Group.each(&delivery(SHOWN)))],
+        points: FEW,
         nothing: "not known",
         ..Panel::lines()
     }
 }
 
 fn growing(range: &str) -> String {
-    Group.each(&format!("deriv({}{range})", Group.of(LAG)))
+    format!("deriv({}{range})", Group.of(LAG))
 }
 
 fn growth() -> Panel {
@@ -55,25 +56,27 @@ fn growth() -> Panel {
         what: "Entries per second by which the lag rises; below 0 it falls. Seen where the lag is exact.",
         advice: "above 0 for long, the consumers cannot keep up: add some, or make them faster. By about this much.",
         unit: "cps",
-        queries: vec![Group.ranked(&growing(STEP), &growing(SHOWN))],
+        queries: vec![Group.ranked(&growing(STEP), &Group.each(&growing(SHOWN)))],
+        points: FEW,
         ..Panel::lines()
     }
 }
 
 /// At the pace of the last minutes; nothing where the lag does not fall.
-fn draining() -> String {
-    format!("({} > 0) / -({} < 0)", Group.value(LAG), growing(STEP))
+fn draining(each: impl Fn(&str) -> String) -> String {
+    format!("({} > 0) / -({} < 0)", each(&Group.of(LAG)), each(&growing(STEP)))
 }
 
 fn drain() -> Panel {
-    let highest = Group.each(&format!("max_over_time({}{SHOWN})", Group.of(LEAST)));
+    let draining = draining(|series| Group.among(series, &Group.highest(LEAST)));
     Panel {
         title: "Time to drain, of the highest lags",
         what: "When the lag is gone if it goes on falling as it does now. No line: there is no lag, or it does not fall.",
         advice: "longer than may be waited for, add consumers. If a lag has no line here at all, it is not being worked off.",
         unit: "s",
         steps: warn(3_600.0, 86_400.0),
-        queries: vec![Group.ranked(&draining(), &highest)],
+        queries: vec![Query::range(draining, Group.legend())],
+        points: FEW,
         nothing: "no lag falls",
         ..Panel::lines()
     }
@@ -93,9 +96,19 @@ fn backlogs() -> Panel {
             "lag",
             vec![
                 column("lag", most.clone(), "short", none()),
-                column("delivered per second", of_most(&delivery(STEP)), "cps", none()),
-                column("growing per second", of_most(&growing(STEP)), "cps", vec![(0.001, "orange")]),
-                column("time to drain", of_most(&draining()), "s", warn(3_600.0, 86_400.0)),
+                column("delivered per second", of_most(&Group.each(&delivery(STEP))), "cps", none()),
+                column(
+                    "growing per second",
+                    of_most(&Group.each(&growing(STEP))),
+                    "cps",
+                    vec![(0.001, "orange")],
+                ),
+                column(
+                    "time to drain",
+                    of_most(&draining(|series| Group.each(series))),
+                    "s",
+                    warn(3_600.0, 86_400.0),
+                ),
             ],
         )
     }

@@ -1,7 +1,7 @@
 //! Lag, in entries and in seconds.
 
-use crate::generator::panel::Panel;
-use crate::generator::query::{SHOWN, Subject::Group, Subject::Target};
+use crate::generator::panel::{FEW, Panel};
+use crate::generator::query::{Query, Subject::Group, Subject::Target};
 use crate::generator::threshold::{alarm, of_alert};
 use crate::generator::{Opens, Row};
 
@@ -12,19 +12,16 @@ pub(crate) fn row() -> Row {
 }
 
 fn entries() -> Panel {
-    let exact_or_least = format!(
-        "({} or {})",
-        Group.value("redis_stream_group_lag"),
-        Group.value("redis_stream_group_lag_min")
-    );
-    let highest = Group.each(&format!("max_over_time({}{SHOWN})", Group.of("redis_stream_group_lag_min")));
+    let least = "redis_stream_group_lag_min";
+    let among = |metric: &str| Group.among(&Group.of(metric), &Group.highest(least));
+    let exact_or_least = format!("{} or {}", among("redis_stream_group_lag"), among(least));
     Panel {
         title: "Lag in entries, the highest",
         what: "Entries in the stream that the group has not been delivered; where that is still being counted, at least this \
                many.",
         advice: "does it rise without end (too few consumers, or slow ones), or rise and fall with the load? \"Time to drain\" \
                  below says when a backlog that falls is gone.",
-        queries: vec![Group.ranked(&exact_or_least, &highest)],
+        queries: vec![Query::range(exact_or_least, Group.legend())],
         ..Panel::lines()
     }
 }
@@ -43,16 +40,14 @@ fn seconds() -> Panel {
 }
 
 fn sums() -> Panel {
-    let sum = |range: &str| {
-        let metric = Group.of("redis_stream_group_lag_min");
-        let each = if range.is_empty() { metric } else { format!("max_over_time({metric}{range})") };
-        format!("sum by (target) ({})", Group.each(&each))
-    };
+    let sum = format!("sum by (target) ({})", Group.value("redis_stream_group_lag_min"));
+
     Panel {
         title: "Lag in entries, all groups of a target",
         what: "The lags of all groups of a server together.",
         advice: "if it rises while no single group stands out, all are slower, or all producers faster: look at the server.",
-        queries: vec![Target.ranked(&sum(""), &sum(SHOWN))],
+        queries: vec![Target.top(&sum)],
+        points: FEW,
         size: (8, 8),
         ..Panel::lines()
     }
@@ -79,7 +74,8 @@ fn counting() -> Panel {
         what: "Of these the lag is known by its bounds only. That is normal after a start, a reconnect, or an XDEL ahead of a \
                group.",
         advice: "if it stays, backlogs are deeper than poll.count_budget can count; raise that, or rely on the bounds.",
-        queries: vec![Target.ranked(&counted, &counted)],
+        queries: vec![Target.top(&counted)],
+        points: FEW,
         size: (8, 8),
         ..Panel::lines()
     }

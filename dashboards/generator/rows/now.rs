@@ -1,6 +1,6 @@
 //! What is wrong now.
 
-use crate::generator::panel::{Column, Panel};
+use crate::generator::panel::{Column, FEW, Panel};
 use crate::generator::query::{ALERT_FILTER, Query, Subject::Group, Subject::Stream, Subject::Target};
 use crate::generator::threshold::{self, alarm, none, warn};
 use crate::generator::{Opens, Row};
@@ -23,7 +23,10 @@ fn numbers() -> Vec<Panel> {
             what: "Consumer groups whose status is neither ok nor unknown.",
             advice: "the table below names them, with the status that says what is wrong.",
             steps: alarm(1.0),
-            queries: vec![Query::range(format!("sum({})", Group.each(&Group.with(STATUS, BAD))), "groups")],
+            queries: vec![Query::range(
+                format!("count({}) or 0 * count({})", bad(), Group.with(STATUS, r#"status="ok""#)),
+                "groups",
+            )],
             nothing: "no group is watched",
             ..Panel::number()
         },
@@ -109,8 +112,13 @@ fn missing() -> Query {
     Query::range(format!("{streams} + ({groups} or 0 * {streams})"), "missing")
 }
 
+/// Those where any exporter says so.
+fn bad() -> String {
+    Group.each(&format!("{} == 1", Group.with(STATUS, BAD)))
+}
+
 fn bad_groups() -> Panel {
-    let is_bad = Group.each(&format!("{} == 1", Group.with(STATUS, BAD)));
+    let is_bad = bad();
     let status = format!("max by (target, db, stream, group, status) ({} == 1)", Group.with(STATUS, BAD));
     let column = |title, metric: &str, unit, steps| Column {
         title,
@@ -119,7 +127,7 @@ fn bad_groups() -> Panel {
         steps,
     };
     let columns = vec![
-        Column { title: "in trouble", query: Query::now(status), unit: "bool_yes_no", steps: none() },
+        Column::hidden(Query::now(status)),
         column("lag", "redis_stream_group_lag_min", "short", none()),
         column(
             "seconds behind",
@@ -150,12 +158,14 @@ fn bad_groups() -> Panel {
 
 fn statuses() -> Panel {
     let each = Group.of(STATUS);
-    let query = format!("sum by (status) (max by (target, db, stream, group, status) ({each}))");
+    let query = format!("count by (status) (max by (target, db, stream, group, status) ({each} == 1))");
     Panel {
         title: "Groups by status",
         what: "How many groups had which status, over time.",
         advice: "a step in one colour at one moment is one cause for many groups: a deployment, a server, a producer.",
         queries: vec![Query::range(query, "{{status}}")],
+        points: FEW,
+        colours: threshold::of_statuses(),
         size: (8, 10),
         nothing: "no group is watched",
         ..Panel::bars()
@@ -163,8 +173,12 @@ fn statuses() -> Panel {
 }
 
 fn alerts() -> Panel {
-    let labels = "alertname, severity, alertstate, target, db, stream, group";
-    let query = Query::now(format!("max by ({labels}) (streamgauge_alerts{{{ALERT_FILTER}}})"));
+    let labels = ["alertname", "severity", "target", "db", "stream", "group"];
+    let in_state = |state| {
+        let by = labels.join(", ");
+        format!("max by ({by}) (streamgauge_alerts{{alertstate=\"{state}\", {ALERT_FILTER}}})")
+    };
+    let query = Query::now(format!("{} or 0 * {}", in_state("firing"), in_state("pending")));
     Panel {
         title: "Alerts",
         what: "What streamgauge's own evaluation has firing, or pending until it has lasted long enough; at most 200.",
@@ -172,9 +186,9 @@ fn alerts() -> Panel {
         nothing: "no alert is pending or firing",
         size: (24, 7),
         ..Panel::table(
-            &["alertname", "severity", "alertstate", "target", "db", "stream", "group"],
-            "alertstate",
-            vec![Column { title: "active", query, unit: "bool_yes_no", steps: none() }],
+            &["alertname", "severity", "target", "db", "stream", "group"],
+            "fires",
+            vec![Column { title: "fires", query, unit: "bool_yes_no", steps: alarm(1.0) }],
         )
     }
 }

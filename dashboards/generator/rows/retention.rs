@@ -1,7 +1,7 @@
 //! How much of what a stream keeps is used, what was lost, and the streams themselves.
 
 use crate::generator::panel::{Column, Panel};
-use crate::generator::query::{Query, STEP, Subject::Group, Subject::Stream};
+use crate::generator::query::{Query, SHOWN, STEP, Subject::Group, Subject::Stream};
 use crate::generator::threshold::{alarm, none, of_alert, warn};
 use crate::generator::{Opens, Row};
 
@@ -30,10 +30,9 @@ fn used() -> Panel {
 }
 
 fn lost() -> Panel {
-    let lost = |range: &str| {
-        Group.each(&format!("increase({}{range})", Group.of("redis_stream_group_entries_lost_total")))
-    };
-    let most = format!("{} > 0", lost("[$__range] @ end()"));
+    let lost =
+        |range: &str| format!("increase({}{range})", Group.of("redis_stream_group_entries_lost_total"));
+    let most = format!("{} > 0", Group.each(&lost(SHOWN)));
     Panel {
         title: "Entries lost, the most",
         what: "Entries that were trimmed or deleted before the group got them, as seen from poll to poll.",
@@ -58,14 +57,13 @@ fn length() -> Panel {
 }
 
 fn reach() -> Panel {
-    let age = format!("time() - {}", Stream.value(FIRST));
     let latest = Stream.each(&format!("{} @ end()", Stream.of(FIRST)));
     Panel {
         title: "How far back streams reach, the shortest",
         what: "Age of the oldest entry of a stream: how long a group may be away without losing any.",
         advice: "shorter than an outage of your consumers may last, raise MAXLEN or the age that MINID trims at.",
         unit: "s",
-        queries: vec![Stream.ranked(&format!("({age})"), &latest)],
+        queries: vec![Stream.ranked(&format!("(time() - {})", Stream.of(FIRST)), &latest)],
         nothing: "no stream has entries",
         size: (8, 8),
         ..Panel::lines()
@@ -73,14 +71,13 @@ fn reach() -> Panel {
 }
 
 fn silence() -> Panel {
-    let age = format!("time() - {}", Stream.value(LAST));
     let longest = format!("-{}", Stream.each(&format!("{} @ end()", Stream.of(LAST))));
     Panel {
         title: "Silence of producers, the longest",
         what: "Time since the newest entry was added to a stream.",
         advice: "longer than its producers are ever quiet: are they running, and can they reach Redis?",
         unit: "s",
-        queries: vec![Stream.ranked(&format!("({age})"), &longest)],
+        queries: vec![Stream.ranked(&format!("(time() - {})", Stream.of(LAST)), &longest)],
         nothing: "no stream has entries",
         size: (8, 8),
         ..Panel::lines()

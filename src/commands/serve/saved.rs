@@ -140,6 +140,7 @@ mod tests {
     use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
+    use crate::commands::serve::fleet::Shown;
     use crate::target::alerting::Alerts;
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -152,7 +153,11 @@ mod tests {
             Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
         let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
-        let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
+        let (all, targets) = watch::channel(Targets::from([Shown {
+            watched: (Arc::default(), state),
+            redis_cli: Arc::default(),
+            interval: REFRESH,
+        }]));
         let mut keeper = Keeper::new(path.clone(), targets);
         let polls = async {
             let mut written = Vec::new();
