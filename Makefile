@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers dashboard bench bench-consume fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers dashboard bench bench-consume pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ demo: ## Show it at work on a private Redis, which is found or installed
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --release --locked -- demo
 
 test: ## Run all tests, against every server that is there; one is installed if there is none
-	@for peer in prometheus-alertmanager prometheus; do scripts/peers.sh $$peer || \
+	@for peer in prometheus-alertmanager prometheus chromium redis-cli; do scripts/peers.sh $$peer || \
 	echo "test: without it, some tests are left out, and say so" >&2; done
 	@server=$$(scripts/servers.sh any) && echo "test: against each version among" >&2 && scripts/servers.sh list >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --locked
@@ -24,7 +24,7 @@ test: ## Run all tests, against every server that is there; one is installed if 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all
 
-peers: ## Bring Prometheus, promtool, Alertmanager and prometheus-redis-exporter under target/peers, for the tests that need them
+peers: ## Bring Chromium, Prometheus, Alertmanager, redis-cli and prometheus-redis-exporter under target/peers, for the tests that need them
 	scripts/peers.sh all
 
 dashboard: ## Write dashboards/streamgauge.json anew from dashboards/generator
@@ -38,6 +38,12 @@ bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick
 bench-consume: ## Measure the reference consumer beside a bare loop on one server in one run
 	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
+
+pictures: ## Take the pictures of the README anew, from real servers, into docs/pictures
+	@scripts/peers.sh chromium
+	@server=$$(scripts/servers.sh any) && mkdir -p docs/pictures && echo "pictures: on $$server, for three minutes" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_REQUIRE_PEERS=chromium STREAMGAUGE_PICTURES="$$PWD/docs/pictures" \
+	$(CARGO) test --locked --test page pictures::
 
 fmt: ## Format the sources
 	$(CARGO) fmt

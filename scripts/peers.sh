@@ -4,14 +4,15 @@
 # its signed lists. What is there already is left as it is.
 #
 #   scripts/peers.sh [all]       every one
-#   scripts/peers.sh NAME        one of them: prometheus prometheus-alertmanager prometheus-redis-exporter promtool
+#   scripts/peers.sh NAME        one of them: chromium prometheus prometheus-alertmanager prometheus-redis-exporter
+#                                promtool redis-cli
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="prometheus prometheus-alertmanager prometheus-redis-exporter promtool"
+names="chromium prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
 
 # bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME. What else the package has is
 # kept beside it, so that no package is downloaded twice.
@@ -48,8 +49,69 @@ bring() {
     say "$name is there now: $peers/$name"
 }
 
+# The browser: one that is installed, whatever its name, or Debian's headless Chromium with the libraries that are not
+# installed, unpacked beside each other.
+bring_chromium() {
+    local name installed package=chromium-headless-shell home=$peers/chromium.d
+    if "$peers/chromium" --version >/dev/null 2>&1; then
+        say "chromium is there: $peers/chromium"
+        return 0
+    fi
+    mkdir -p "$peers"
+    rm -rf "$peers/chromium" "$home"
+    for name in chromium google-chrome google-chrome-stable chromium-browser "$package"; do
+        # On Ubuntu chromium-browser only says where to get it.
+        if installed=$(command -v "$name") && "$installed" --version >/dev/null 2>&1; then
+            say "a browser is installed: $installed"
+            ln -s "$installed" "$peers/chromium"
+            return 0
+        fi
+    done
+    if ! has_apt || ! deb_known "$package"; then
+        say "cannot bring chromium: it comes as the package $package of Debian; install it, chromium or google-chrome so that it is on PATH"
+        return 1
+    fi
+    # shellcheck disable=SC2046 # one word for each package
+    if ! deb_unpack "$home" $(deb_missing "$package"); then
+        say "cannot bring chromium: apt-get could not download the package $package and the libraries it needs"
+        rm -rf "$home"
+        return 1
+    fi
+    write_chromium "$home"
+    "$peers/chromium" --version >/dev/null || {
+        say "cannot bring chromium: it does not run here"
+        return 1
+    }
+    say "chromium is there now: $peers/chromium"
+}
+
+# write_chromium HOME: the program that runs the one unpacked there, with its libraries, and with fonts where the
+# system has none.
+write_chromium() {
+    local libraries
+    libraries=$(find "$1" -name '*.so*' -printf '%h\n' | sort -u | grep -v '/usr/lib/chromium$' | paste -sd :)
+    cat >"$1/fonts.conf" <<EOF
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>/usr/share/fonts</dir>
+  <dir>$1/usr/share/fonts</dir>
+  <cachedir>$1/fonts.cache</cachedir>
+  <include ignore_missing="yes">/etc/fonts/conf.d</include>
+</fontconfig>
+EOF
+    cat >"$peers/chromium" <<EOF
+#!/bin/sh
+export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" FONTCONFIG_FILE="$1/fonts.conf"
+exec "$1/usr/lib/chromium/chromium-headless-shell" "\$@"
+EOF
+    chmod +x "$peers/chromium"
+}
+
 one() {
     case $1 in
+    chromium) bring_chromium ;;
+    redis-cli) bring "$1" redis-tools ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;
     *) fail "no peer is called \"$1\"; there are: $names, and \"all\"" ;;

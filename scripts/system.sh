@@ -58,4 +58,7 @@ deb_unpack() {
     rm -rf "$debs"
 }
 
+# Prints what apt-get would install for a package: it, and what it needs that is not there yet. Installs nothing.
+deb_missing() { apt-get install -qq --simulate --no-install-recommends "$1" | sed -n 's/^Inst \([^ ]*\) .*/\1/p'; }
+
 deb_download() { (cd "$1" && apt-get -qq -o APT::Sandbox::User=root download "$2" >&2); }

@@ -18,16 +18,20 @@ use crate::lag::budget::Budget;
 use crate::lag::inquiry::Inquiry;
 use crate::lag::memory::Memory;
 use crate::lag::report::Report;
+use crate::page::trail::Trail;
 use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::PollResult;
 use crate::target::alerting::{Alerting, Alerts};
+use crate::target::outcome::{Outcome, Polled, has_answered, result_and_error};
 use crate::target::plan::{Plan, Plans};
 use crate::target::schedule::{Schedule, backoff};
 
 pub mod alerting;
+mod outcome;
 pub mod plan;
+mod redis_cli;
 mod schedule;
 
 /// What readers see of a target.
@@ -43,6 +47,12 @@ pub struct State {
     pub last_read: Option<Duration>,
     /// The last report; `None` before the first.
     pub published: Option<Published>,
+    /// The recent past of the groups, as of that report.
+    pub trail: Arc<Trail>,
+    /// How a person reaches it: redis-cli, and its arguments before a command.
+    pub redis_cli: Arc<[String]>,
+    /// From one poll to the next.
+    pub interval: Duration,
     /// What is pending or firing, whatever the age of the report.
     pub alerts: Alerts,
 }
@@ -224,6 +234,7 @@ impl Target {
         debug!(target_name = %self.name, result = result.as_str(), elapsed_ms = took.as_millis(), "polled");
         if outcome.is_err() {
             self.failures = self.failures.saturating_add(1);
+            self.state.send_modify(|state| state.trail = Arc::new(state.trail.after_failure(unix_time())));
         } else {
             self.failures = 0;
         }
@@ -294,17 +305,22 @@ impl Target {
     }
 
     async fn publish(&self, report: Arc<Report>, read_at: Instant) {
-        let (layout, labels, rendering) =
-            (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
-        let rendered = tokio::task::spawn_blocking(move || Rendered::new(&layout, labels, rendering)).await;
-        // It fails only while the runtime shuts down.
-        let Ok(rendered) = rendered else { return };
-        let expires = read_at + self.poll.stale_after;
-        let published = Some(Published { report, rendered: Arc::new(rendered), expires });
+        let before = self.state.borrow().clone();
+        let (layout, labels, shown) = (Arc::clone(&self.layout), self.labels.clone(), Arc::clone(&report));
         let last_read = unix_time();
+        let made = tokio::task::spawn_blocking(move || {
+            let previous = before.published.as_ref().map(|published| &*published.report);
+            let trail = before.trail.after(last_read, &shown, previous);
+            (Arc::new(Rendered::new(&layout, labels, shown)), Arc::new(trail))
+        });
+        // It fails only while the runtime shuts down.
+        let Ok((rendered, trail)) = made.await else { return };
+        let expires = read_at + self.poll.stale_after;
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            (state.published, state.last_read) = (published, Some(last_read));
+            state.published = Some(Published { report, rendered, expires });
+            (state.last_read, state.trail) = (Some(last_read), trail);
+            (state.redis_cli, state.interval) = (redis_cli::words(&self.config), self.poll.interval);
         });
     }
 
@@ -352,31 +368,6 @@ impl Target {
         }
         self.problem = problem;
     }
-}
-
-/// What came of a poll.
-type Outcome = Result<Polled, PollError>;
-
-/// What came of a poll that read anything.
-struct Polled {
-    report: Arc<Report>,
-    /// What cut it off, if anything did.
-    cut_off_by: Option<PollError>,
-    /// Whether the report shows every stream there is.
-    is_whole: bool,
-}
-
-fn result_and_error(outcome: &Outcome) -> (PollResult, Option<&PollError>) {
-    match outcome {
-        Ok(Polled { cut_off_by: None, .. }) => (PollResult::Ok, None),
-        Ok(Polled { cut_off_by: Some(error), .. }) => (PollResult::Partial, Some(error)),
-        Err(error) => (PollResult::Failed, Some(error)),
-    }
-}
-
-/// Whether the target answered all the time that the poll had.
-fn has_answered(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
 }
 
 /// The plan after the one that was seen last; `None`: the target is to end.

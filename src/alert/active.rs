@@ -45,14 +45,39 @@ pub struct Shown {
 impl Active {
     /// Every pending and firing alert.
     pub fn alerts(&self) -> impl Iterator<Item = Shown> + '_ {
-        self.present().map(|(rule, entry)| {
-            let subject = entry.subject.labels(&self.target);
-            Shown {
-                labels: rule.labels(&subject),
-                annotations: rule.annotations(&subject, entry.life.value),
-                life: entry.life,
-            }
-        })
+        self.present().map(|(rule, entry)| self.shown(rule, entry))
+    }
+
+    /// The alerts of one state, pending or firing.
+    pub fn of_state(&self, state: State) -> impl Iterator<Item = Shown> + '_ {
+        let of_state = self.present().filter(move |(_, entry)| entry.life.state == state);
+        of_state.map(|(rule, entry)| self.shown(rule, entry))
+    }
+
+    /// How many alerts are of one state, pending or firing.
+    #[must_use]
+    pub fn count_of(&self, state: State) -> usize {
+        self.present().filter(|(_, entry)| entry.life.state == state).count()
+    }
+
+    /// The alerts that a group has to do with: its own, those of its stream, and of the target.
+    pub fn about(&self, stream: &Name, group: &Name) -> impl Iterator<Item = Shown> + '_ {
+        let (stream, group) = (stream.clone(), group.clone());
+        let is_about = move |subject: &Subject| {
+            subject.stream.as_ref().is_none_or(|name| *name == stream)
+                && subject.group.as_ref().is_none_or(|name| *name == group)
+        };
+        let about = self.present().filter(move |(_, entry)| is_about(&entry.subject));
+        about.map(|(rule, entry)| self.shown(rule, entry))
+    }
+
+    fn shown(&self, rule: &Rule, entry: &Entry) -> Shown {
+        let subject = entry.subject.labels(&self.target);
+        Shown {
+            labels: rule.labels(&subject),
+            annotations: rule.annotations(&subject, entry.life.value),
+            life: entry.life,
+        }
     }
 
     /// Whether the same alerts are pending and firing here and there, and have been since the same times. Values do

@@ -15,6 +15,7 @@
 //! | [`active`] | what is pending or firing, for readers |
 //! | [`promql`], [`rule_file`] | the same rules for Prometheus |
 //! | [`notification`] | what receivers are told |
+//! | [`link`] | where people find what an alert is about |
 //!
 //! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
 //! be known) holds the state of an alert; gone (the subject is absent from a whole reading) clears it.
@@ -25,6 +26,7 @@ mod day;
 pub mod evaluator;
 pub mod fact;
 mod fixture;
+pub mod link;
 pub mod losses;
 pub mod notification;
 pub mod outlook;

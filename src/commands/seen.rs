@@ -22,17 +22,18 @@ pub(super) fn labels(target: &config::Target) -> TargetLabels {
     }
 }
 
-/// The targets as they are now; a report that is too old is none, as on `/metrics`.
+/// The targets as they are now.
 pub(super) fn seen(targets: &[Watched], now: Instant) -> Vec<Seen> {
-    let of = |(labels, state): &Watched| {
-        let state = state.borrow();
-        Seen {
-            labels: Arc::clone(labels),
-            is_up: state.is_up,
-            last_read: state.last_read,
-            error: state.problem.clone(),
-            report: state.fresh(now).map(|published| Arc::clone(&published.report)),
-        }
-    };
-    targets.iter().map(of).collect()
+    targets.iter().map(|(labels, state)| of(labels, &state.borrow(), now)).collect()
+}
+
+/// A target in this state; a report that is too old is none, as on `/metrics`.
+pub(super) fn of(labels: &Arc<TargetLabels>, state: &State, now: Instant) -> Seen {
+    Seen {
+        labels: Arc::clone(labels),
+        is_up: state.is_up,
+        last_read: state.last_read,
+        error: state.problem.clone(),
+        report: state.fresh(now).map(|published| Arc::clone(&published.report)),
+    }
 }

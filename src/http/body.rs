@@ -6,9 +6,13 @@ use std::task::{Context, Poll, ready};
 use std::vec;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
+
+use crate::http::encoding::Encoding;
 
 /// How much a streamed body collects before it is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -36,6 +40,21 @@ impl Body {
     /// that the client does not take a part for the whole.
     pub fn stream(render: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static) -> Self {
         Self::Stream(Box::new(render))
+    }
+
+    /// The same, compressed on the way where `encoding` says so.
+    pub fn stream_in(
+        encoding: Encoding,
+        render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self::stream(move |out| match encoding {
+            Encoding::Identity => render(out),
+            Encoding::Gzip => {
+                let mut out = GzEncoder::new(out, Compression::fast());
+                render(&mut out)?;
+                out.finish().map(drop)
+            }
+        })
     }
 }
 
@@ -168,6 +187,9 @@ impl hyper::body::Body for Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
     use http_body_util::BodyExt;
     use hyper::body::Body as _;
 
@@ -207,6 +229,21 @@ mod tests {
         let lengths: Vec<_> = sent.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 300_000 - 4 * CHUNK_BYTES]);
         assert_eq!(sent.concat(), b"abc".repeat(100_000));
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_is_compressed_where_it_may_be() {
+        for encoding in [Encoding::Identity, Encoding::Gzip] {
+            let body = Body::stream_in(encoding, |out| (0..1_000).try_for_each(|_| out.write_all(b"abc")));
+            let sent = chunks(Frames::new(body)).await.unwrap().concat();
+            let mut text = Vec::new();
+            match encoding {
+                Encoding::Identity => text.clone_from(&sent),
+                Encoding::Gzip => drop(GzDecoder::new(sent.as_slice()).read_to_end(&mut text).unwrap()),
+            }
+            assert_eq!(text, b"abc".repeat(1_000));
+            assert_eq!(sent.len() < text.len(), encoding == Encoding::Gzip);
+        }
     }
 
     #[tokio::test]

@@ -37,6 +37,11 @@ impl Request {
     pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+
+    /// The parts of the path between its slashes, decoded; the first comes after the first slash.
+    pub fn path_parts(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.path.split('/').skip(1).map(|part| decode(part, Plus::Itself))
+    }
 }
 
 fn pairs(query: &str) -> Vec<(String, String)> {
@@ -44,19 +49,32 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
+            (text(name), text(value))
         })
         .collect()
 }
 
-/// Decodes one component of a query as browsers do: a `%` without two hex digits stands for itself, and bytes
-/// that are no UTF-8 become U+FFFD.
-fn decode(component: &str) -> String {
+/// One component of a query as browsers read it: bytes that are no UTF-8 become U+FFFD.
+fn text(component: &str) -> String {
+    String::from_utf8_lossy(&decode(component, Plus::Space)).into_owned()
+}
+
+/// What `+` stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    /// In a query, for a space.
+    Space,
+    /// In a path, for itself.
+    Itself,
+}
+
+/// Decodes a component; a `%` without two hex digits stands for itself.
+fn decode(component: &str, plus: Plus) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(component.len());
     let mut rest = component.as_bytes();
     while let [first, tail @ ..] = rest {
         let (byte, tail) = match (first, tail) {
-            (b'+', _) => (b' ', tail),
+            (b'+', _) if plus == Plus::Space => (b' ', tail),
             (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 (nibble(*high) << 4 | nibble(*low), tail)
             }
@@ -65,7 +83,7 @@ fn decode(component: &str) -> String {
         decoded.push(byte);
         rest = tail;
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    decoded
 }
 
 fn nibble(digit: u8) -> u8 {
@@ -111,7 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn the_path_keeps_its_encoding() {
-        assert_eq!(request("/groups/a%2Fb/db0?x=1").path, "/groups/a%2Fb/db0");
+    fn the_path_keeps_its_encoding_and_its_parts_are_decoded() {
+        let request = request("/groups/a%2Fb/%ff+%/?x=1");
+        assert_eq!(request.path, "/groups/a%2Fb/%ff+%/");
+        let parts: [&[u8]; 4] = [b"groups", b"a/b", b"\xff+%", b""];
+        assert_eq!(request.path_parts().collect::<Vec<_>>(), parts);
     }
 }

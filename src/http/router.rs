@@ -30,6 +30,18 @@ struct Route {
 }
 
 impl Route {
+    /// Whether the path is of the pattern. A part `{...}` of a pattern stands for any one part of a path.
+    fn leads(&self, path: &str) -> bool {
+        let (mut pattern, mut parts) = (self.pattern.split('/'), path.split('/'));
+        loop {
+            match (pattern.next(), parts.next()) {
+                (None, None) => return true,
+                (Some(expected), Some(part)) if expected == part || expected.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// HEAD is answered by what answers GET: the connection leaves out the body.
     fn answers(&self, method: &Method) -> bool {
         self.method == *method || (self.method == Method::GET && *method == Method::HEAD)
@@ -49,7 +61,8 @@ impl Router {
         Self::default()
     }
 
-    /// Adds a route for GET, and with it HEAD. The pattern is an exact path.
+    /// Adds a route for GET, and with it HEAD. The pattern is an exact path, but for parts `{...}`, which stand for
+    /// any one part each.
     #[must_use]
     pub fn get(
         self,
@@ -59,7 +72,7 @@ impl Router {
         self.route(Method::GET, pattern, reply)
     }
 
-    /// Adds a route for a method. The pattern is an exact path; several methods may share one.
+    /// Adds a route for a method. The pattern is as in [`get`](Self::get); several methods may share one.
     #[must_use]
     pub fn route(
         mut self,
@@ -102,13 +115,13 @@ impl Router {
     /// The pattern that a path matches, or [`OTHER`].
     #[must_use]
     pub fn pattern(&self, path: &str) -> &'static str {
-        self.routes.iter().find(|route| route.pattern == path).map_or(OTHER, |route| route.pattern)
+        self.routes.iter().find(|route| route.leads(path)).map_or(OTHER, |route| route.pattern)
     }
 
     /// Whether a path is answered without authentication.
     #[must_use]
     pub fn is_open(&self, path: &str) -> bool {
-        let mut here = self.routes.iter().filter(|route| route.pattern == path).peekable();
+        let mut here = self.routes.iter().filter(|route| route.leads(path)).peekable();
         here.peek().is_some() && here.all(|route| route.is_open)
     }
 
@@ -123,7 +136,7 @@ impl Router {
 
     /// Answers a request, and names the pattern it matched.
     pub async fn answer(&self, request: &Request) -> (&'static str, Reply) {
-        let here: Vec<_> = self.routes.iter().filter(|route| route.pattern == request.path).collect();
+        let here: Vec<_> = self.routes.iter().filter(|route| route.leads(&request.path)).collect();
         let Some(first) = here.first() else {
             return (OTHER, Reply::text(StatusCode::NOT_FOUND, "not found\n"));
         };
@@ -162,7 +175,7 @@ mod tests {
         let fine = |_: &Request| Reply::text(StatusCode::OK, "fine\n");
         let later = |_: &Request| async { Reply::text(StatusCode::OK, "fine\n") };
         let router = Router::new().get("/", fine).get("/tea", teapot).route(Method::POST, "/tea", fine);
-        router.post_and_wait("/-/reload", later).open("/-/healthy", fine)
+        router.post_and_wait("/-/reload", later).open("/-/healthy", fine).get("/of/{name}/x", fine)
     }
 
     #[tokio::test]
@@ -181,6 +194,12 @@ mod tests {
             (Method::GET, "/tea/", OTHER, 404, None),
             (Method::GET, "", OTHER, 404, None),
             (Method::OPTIONS, "*", OTHER, 404, None),
+            (Method::GET, "/of/a%2Fb/x", "/of/{name}/x", 200, None),
+            (Method::HEAD, "/of//x", "/of/{name}/x", 200, None),
+            (Method::POST, "/of/a/x", "/of/{name}/x", 405, Some("GET, HEAD")),
+            (Method::GET, "/of/a/y", OTHER, 404, None),
+            (Method::GET, "/of/a/x/", OTHER, 404, None),
+            (Method::GET, "/of/x", OTHER, 404, None),
         ];
         for (method, path, route, code, allow) in cases {
             let (answered, reply) = router().answer(&request(method.clone(), path)).await;
@@ -193,7 +212,7 @@ mod tests {
 
     #[test]
     fn every_name_to_count_under_is_known_beforehand() {
-        assert_eq!(router().patterns(), ["/", "/-/healthy", "/-/reload", "/tea", OTHER]);
+        assert_eq!(router().patterns(), ["/", "/-/healthy", "/-/reload", "/of/{name}/x", "/tea", OTHER]);
     }
 
     #[test]

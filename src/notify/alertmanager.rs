@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tracing::error;
 
+use crate::alert::link;
 use crate::alert::notification::Alert;
 use crate::config::receiver_url::ReceiverUrl;
 use crate::notify::client::{Client, Post};
@@ -41,7 +42,7 @@ struct PostableAlert<'a> {
     /// In the past: it is resolved.
     ends_at: String,
     #[serde(rename = "generatorURL", skip_serializing_if = "Option::is_none")]
-    generator_url: Option<&'a str>,
+    generator_url: Option<String>,
 }
 
 impl Alertmanager {
@@ -108,13 +109,13 @@ impl Outlet for Alertmanager {
     }
 }
 
-fn body(alerts: &[Arc<Alert>], generator_url: Option<&str>) -> Bytes {
+fn body(alerts: &[Arc<Alert>], external_url: Option<&str>) -> Bytes {
     let alerts = alerts.iter().map(|alert| PostableAlert {
         labels: &alert.labels,
         annotations: &alert.annotations,
         starts_at: rfc3339(alert.starts_at),
         ends_at: rfc3339(alert.ends_at),
-        generator_url,
+        generator_url: external_url.map(|url| link::of_alert(url, &alert.labels)),
     });
     write(&alerts.collect::<Vec<_>>())
 }

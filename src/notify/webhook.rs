@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fnv::FnvHasher;
 use serde::Serialize;
 
+use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
 use crate::notify::group::Message;
 use crate::notify::json::{rfc3339, write};
@@ -41,14 +42,14 @@ struct Item<'a> {
     starts_at: String,
     ends_at: String,
     #[serde(rename = "generatorURL")]
-    generator_url: &'a str,
+    generator_url: String,
     fingerprint: String,
 }
 
 /// The whole group, as Alertmanager sends it: also what was told before and fires still. Where it is cut short,
 /// what is new comes first.
 pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
-    let external_url = terms.external_url.as_deref().unwrap_or_default();
+    let external_url = terms.external_url.as_deref();
     let alerts: Vec<_> =
         message.alerts().take(terms.max_alerts).map(|alert| item(alert, external_url)).collect();
     write(&Body {
@@ -59,13 +60,13 @@ pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
         group_labels: message.key.labels(),
         common_labels: common(message, |alert| &alert.labels),
         common_annotations: common(message, |alert| &alert.annotations),
-        external_url,
+        external_url: external_url.unwrap_or_default(),
         version: "4",
         group_key: group_key(message),
     })
 }
 
-fn item<'a>(alert: &'a Alert, external_url: &'a str) -> Item<'a> {
+fn item<'a>(alert: &'a Alert, external_url: Option<&str>) -> Item<'a> {
     Item {
         status: status(alert.status),
         labels: &alert.labels,
@@ -75,7 +76,7 @@ fn item<'a>(alert: &'a Alert, external_url: &'a str) -> Item<'a> {
             Status::Firing => NOT_ENDED.to_owned(),
             Status::Resolved => rfc3339(alert.ends_at),
         },
-        generator_url: external_url,
+        generator_url: external_url.map(|url| link::of_alert(url, &alert.labels)).unwrap_or_default(),
         fingerprint: format!("{:016x}", fingerprint(&alert.labels)),
     }
 }
@@ -154,7 +155,7 @@ mod tests {
               },
               "endsAt": "0001-01-01T00:00:00Z",
               "fingerprint": "d588a2fe771c2790",
-              "generatorURL": "https://gauge.example.com",
+              "generatorURL": "https://gauge.example.com/groups/cache/db0/orders/mail",
               "labels": {
                 "alertname": "Lag\"High",
                 "db": "db0",
@@ -171,7 +172,7 @@ mod tests {
               },
               "endsAt": "2026-11-22T20:01:30.000Z",
               "fingerprint": "1c85696b9b6fe13c",
-              "generatorURL": "https://gauge.example.com",
+              "generatorURL": "https://gauge.example.com/groups/cache/db0/orders/audit",
               "labels": {
                 "alertname": "Lag\"High",
                 "db": "db0",

@@ -161,9 +161,9 @@ pub fn worst_first<'a>(seen: &'a [Seen], filter: &Filter) -> Vec<Found<'a>> {
 }
 
 /// Sorts the worst to the front: the position of the status, then what there is most of.
-type Badness = (usize, Reverse<(u64, u64, u64)>);
+pub(super) type Badness = (usize, Reverse<(u64, u64, u64)>);
 
-fn badness(group: &GroupReport) -> Option<Badness> {
+pub(super) fn badness(group: &GroupReport) -> Option<Badness> {
     let GroupValues { status, lag, messages_pending, .. } = group.values.as_ref()?;
     let rank = Status::ALL.iter().position(|one| one == status).unwrap_or(Status::ALL.len());
     Some((rank, Reverse((lag.min(), lag.max(), *messages_pending))))

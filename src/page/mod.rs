@@ -1,10 +1,28 @@
 //! Pages for people, and what programs read besides metrics, rendered on the server.
+//!
+//! Pages are made by [maud](https://maud.lambda.xyz): templates that the compiler checks, that escape all text, and
+//! that are functions, so that a badge or a chart is written once; its only dependency at run time is itoa. Names from
+//! Redis are hostile and go through `label` besides.
+//!
+//! | file | what it makes |
+//! | --- | --- |
+//! | [`view`] | nothing: what the pages are made of |
+//! | [`overview`] | the first page |
+//! | [`group`] | the page of a group |
+//! | [`trail`] | the recent past of groups, for `chart` |
+//! | [`assets`] | style sheet, script and icon |
+//! | [`groups`], [`alerts`] | JSON |
 
+mod alert_list;
 pub mod alerts;
+pub mod assets;
+mod chart;
+mod examples;
+mod frame;
+pub mod group;
 pub mod groups;
-
-/// The page at `/`: what this is, and where the numbers are.
-#[must_use]
-pub fn landing() -> String {
-    include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"))
-}
+mod label;
+pub mod overview;
+pub mod trail;
+mod units;
+pub mod view;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -24,10 +23,9 @@ use crate::page;
 use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
 
+mod pages;
+
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The landing page has one inline style sheet and nothing else.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What the routes can see.
 pub(super) struct Site {
@@ -42,13 +40,18 @@ pub(super) struct Site {
 
 /// Which route answers what.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let [for_metrics, for_alerts, for_groups, for_reload] = [(); 4].map(|()| Arc::clone(&site));
-    probes(site)
-        .get("/", |_| landing())
-        .get("/metrics", move |request| for_metrics.metrics(request))
-        .get("/api/v1/alerts", move |_| for_alerts.alerts())
-        .get("/api/v1/groups", move |request| for_groups.groups(request))
-        .post_and_wait("/-/reload", move |_| for_reload.reloads.clone().ask())
+    let with = |reply: fn(&Arc<Site>, &Request) -> Reply| {
+        let site = Arc::clone(&site);
+        move |request: &Request| reply(&site, request)
+    };
+    probes(Arc::clone(&site))
+        .get("/", with(pages::overview))
+        .get("/groups/{target}/{db}/{stream}/{group}", with(pages::group))
+        .get("/assets/{hash}/{name}", |request| pages::asset(&request.path))
+        .get("/metrics", with(|site, request| site.metrics(request)))
+        .get("/api/v1/alerts", with(|site, _| site.alerts()))
+        .get("/api/v1/groups", with(|site, request| site.groups(request)))
+        .post_and_wait("/-/reload", move |_| site.reloads.clone().ask())
 }
 
 /// The routes that need no authentication, which are all there is at `web.probe_listen`.
@@ -56,11 +59,6 @@ pub(super) fn probes(site: Arc<Site>) -> Router {
     Router::new()
         .open("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
         .open("/-/ready", move |_| site.ready())
-}
-
-fn landing() -> Reply {
-    Reply::new(StatusCode::OK, "text/html; charset=utf-8", Body::Whole(page::landing().into()))
-        .header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))
 }
 
 impl Site {

@@ -1,0 +1,89 @@
+//! The pages for people, and what browsers are told to make of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
+
+use crate::clock::{now, unix_time};
+use crate::commands::seen;
+use crate::commands::serve::site::Site;
+use crate::http::body::Body;
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::page::assets::Asset;
+use crate::page::group::{self, Place};
+use crate::page::overview;
+use crate::page::overview::query::Query;
+use crate::page::view::{TargetView, View};
+
+const HTML: &str = "text/html; charset=utf-8";
+/// Everything comes from here, nothing is inline, and nobody may show it in a frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// A page that is open looks for news this often at least.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// The path of an asset tells its content.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+/// The first page.
+pub(super) fn overview(site: &Arc<Site>, request: &Request) -> Reply {
+    let (view, query) = (view(site), Query::read(&request.query));
+    // Thousands of groups are searched and sorted: not on the reactor.
+    let body = Body::stream_in(request.encoding, move |out| {
+        out.write_all(overview::render(&view, &query).as_bytes())
+    });
+    page(StatusCode::OK, body).encoding(request.encoding)
+}
+
+/// The page of a group.
+pub(super) fn group(site: &Arc<Site>, request: &Request) -> Reply {
+    let parts: Vec<_> = request.path_parts().skip(1).collect();
+    let Some(place) = Place::read(&parts) else { return Reply::text(StatusCode::NOT_FOUND, "not found\n") };
+    let page_of_group = group::render(&view(site), &place);
+    let status = if page_of_group.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let body = Body::stream_in(request.encoding, move |out| out.write_all(page_of_group.html.as_bytes()));
+    page(status, body).encoding(request.encoding)
+}
+
+/// A style sheet, a script, an icon.
+pub(super) fn asset(path: &str) -> Reply {
+    match Asset::at(path) {
+        Some(asset) => Reply::new(StatusCode::OK, asset.content_type, Body::Whole(asset.text.into()))
+            .header(CACHE_CONTROL, HeaderValue::from_static(FOR_EVER)),
+        None => Reply::text(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+fn page(status: StatusCode, body: Body) -> Reply {
+    let headers = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-frame-options"), "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    headers.into_iter().fold(Reply::new(status, HTML, body), |reply, (name, value)| {
+        reply.header(name, HeaderValue::from_static(value))
+    })
+}
+
+/// The targets as they are now.
+fn view(site: &Site) -> View {
+    let (targets, now) = (site.targets(), now());
+    let mut interval = LONGEST_INTERVAL;
+    let views = targets.iter().map(|(labels, state)| {
+        // Looked at once: report and trail are as of the same poll.
+        let state = state.borrow();
+        interval = interval.min(state.interval);
+        TargetView {
+            seen: seen::of(labels, &state, now),
+            trail: Arc::clone(&state.trail),
+            active: Arc::clone(&state.alerts.active),
+            redis_cli: Arc::clone(&state.redis_cli),
+        }
+    });
+    View { targets: views.collect(), now: unix_time(), interval }
+}

@@ -1,0 +1,47 @@
+//! Alerts as a list, each with what it says and where it leads.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use crate::alert::active::Shown;
+use crate::alert::link::group_path;
+use crate::alert::state::State;
+use crate::page::frame::Grade;
+use crate::page::label;
+use crate::page::units::ago;
+
+/// Alerts in the order given, with links for a page at the root.
+pub(super) fn list(alerts: &[Shown], now: Duration) -> Markup {
+    list_from("", alerts, now)
+}
+
+/// The same for a page from which `root` leads to the root.
+pub(super) fn list_from(root: &str, alerts: &[Shown], now: Duration) -> Markup {
+    html! {
+        ul.alerts { @for alert in alerts { li { (item(root, alert, now)) } } }
+    }
+}
+
+fn item(root: &str, alert: &Shown, now: Duration) -> Markup {
+    let label_of = |name: &str| alert.labels.get(name).map_or("", String::as_str);
+    let path = group_path(label_of("target"), label_of("db"), label_of("stream"), label_of("group"));
+    let path = path.filter(|_| !label_of("group").is_empty());
+    let since = alert.life.fired_at.unwrap_or(alert.life.active_at);
+    let subject = ["group", "stream", "target"].into_iter().find(|name| !label_of(name).is_empty());
+    html! {
+        @match alert.life.state {
+            State::Pending => (Grade::Poor.badge("pending")),
+            State::Firing | State::Resolved => (Grade::Bad.badge("firing")),
+        }
+        " " strong { (label_of("alertname")) } " "
+        @if let Some(subject) = subject {
+            @match &path {
+                Some(path) => { a href={ (root) (path) } { (label::short(label_of(subject))) } }
+                None => { (label::short(label_of(subject))) }
+            }
+        }
+        " " span.dim.since { (ago(since, now)) } " "
+        @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::text(summary)) } }
+    }
+}

@@ -1,0 +1,154 @@
+// Shows what is new without losing place, and searches while one types. Every page works without this.
+"use strict";
+(() => {
+  const every = Number(document.body.dataset.refreshMs) || 10000;
+  const state = document.getElementById("live-state");
+  const toggle = document.getElementById("live-toggle");
+  let timer = 0;
+  let loading = null;
+  let isLive = true;
+  let failedAt = null;
+
+  const time = (date) => date.toLocaleTimeString();
+
+  // What has focus, or was opened, is found again by its id, or by where it leads.
+  const nameOf = (element) => {
+    if (element.id) return "#" + CSS.escape(element.id);
+    const link = element.getAttribute("href");
+    return link ? `a[href="${CSS.escape(link)}"]` : null;
+  };
+
+  const isSelecting = (part) => {
+    const selection = window.getSelection();
+    return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  };
+
+  const replace = (part, fresh) => {
+    if (part.innerHTML === fresh.innerHTML) return;
+    const focused = part.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    const details = [...part.querySelectorAll("details[id]")];
+    const opened = new Map(details.map((each) => [each.id, each.open]));
+    const scrolled = [...part.querySelectorAll("pre")].map((each) => each.scrollLeft);
+    part.replaceChildren(...document.importNode(fresh, true).childNodes);
+    for (const each of part.querySelectorAll("details[id]")) {
+      if (opened.has(each.id)) each.open = opened.get(each.id);
+    }
+    part.querySelectorAll("pre").forEach((each, at) => { each.scrollLeft = scrolled[at] || 0; });
+    const again = focused && part.querySelector(focused);
+    if (again) again.focus({ preventScroll: true });
+  };
+
+  const show = (text) => {
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    const [x, y] = [window.scrollX, window.scrollY];
+    const parts = [...document.querySelectorAll("[data-live]")];
+    const next = parts.map((part) => fresh.getElementById(part.id));
+    if (next.some((part) => !part) || fresh.querySelectorAll("[data-live]").length !== parts.length) {
+      // It has become another page: a group that is gone, a server that is another one.
+      document.getElementById("content").replaceChildren(
+        ...document.importNode(fresh.getElementById("content"), true).childNodes);
+    } else {
+      parts.forEach((part, at) => { if (!isSelecting(part)) replace(part, next[at]); });
+    }
+    document.title = fresh.title;
+    window.scrollTo(x, y);
+  };
+
+  const load = async (address) => {
+    clearTimeout(timer);
+    if (loading) loading.abort();
+    const request = loading = new AbortController();
+    try {
+      const answer = await fetch(address, { signal: request.signal, headers: { accept: "text/html" } });
+      const text = await answer.text();
+      if (!text.includes('id="content"')) throw new Error(`status ${answer.status}`);
+      if (request !== loading) return;
+      show(text);
+      failedAt = null;
+      state.textContent = "";
+    } catch (error) {
+      if (request !== loading || error.name === "AbortError") return;
+      failedAt = failedAt || new Date();
+      state.textContent = `No answer since ${time(failedAt)}; trying again`;
+    }
+    next();
+  };
+
+  const next = () => {
+    clearTimeout(timer);
+    if (isLive && !document.hidden) timer = setTimeout(() => load(location.href), every);
+  };
+
+  const go = (address, how) => {
+    history[how]({}, "", address);
+    return load(location.href);
+  };
+
+  const form = document.getElementById("filter");
+  let typing = 0;
+  const asked = () => {
+    const fields = [...new FormData(form)].filter(([, value]) => value);
+    return "./?" + new URLSearchParams(fields);
+  };
+  if (form) {
+    const order = () => form.querySelector("[name=order]");
+    form.addEventListener("input", (event) => {
+      clearTimeout(typing);
+      if (event.target.id === "sort" && order()) order().remove();
+      const how = event.target.id === "q" ? "replaceState" : "pushState";
+      typing = setTimeout(() => go(asked(), how), event.target.id === "q" ? 200 : 0);
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      clearTimeout(typing);
+      go(asked(), "pushState");
+    });
+  }
+
+  // The form shows what the address asks for, also after a click on a heading and on the way back.
+  const fill = () => {
+    if (!form) return;
+    const asked = new URLSearchParams(location.search);
+    for (const field of form.querySelectorAll("input[type=search], select")) {
+      const value = asked.get(field.name) || "";
+      if (field !== document.activeElement || field.tagName === "SELECT") field.value = value;
+    }
+    form.querySelector("[name=order]")?.remove();
+    if (asked.get("order")) {
+      const order = Object.assign(document.createElement("input"), { type: "hidden", name: "order" });
+      order.value = asked.get("order");
+      form.append(order);
+    }
+  };
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href]");
+    const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    if (!link || !isPlain || event.defaultPrevented || !form) return;
+    const to = new URL(link.href);
+    if (to.origin !== location.origin || to.pathname !== location.pathname) return;
+    if (!link.getAttribute("href").startsWith("./?")) return;
+    event.preventDefault();
+    to.hash = "";
+    go(to.href, "pushState").then(() => {
+      fill();
+      if (!link.closest("thead")) document.getElementById("groups").scrollIntoView();
+    });
+  });
+
+  addEventListener("popstate", () => { fill(); load(location.href); });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else if (isLive) load(location.href);
+  });
+
+  toggle.hidden = false;
+  toggle.addEventListener("click", () => {
+    isLive = !isLive;
+    toggle.setAttribute("aria-pressed", String(isLive));
+    toggle.textContent = isLive ? "Live" : "Paused";
+    if (isLive) load(location.href);
+    else clearTimeout(timer);
+  });
+  next();
+})();

@@ -1,0 +1,218 @@
+//! What the status of a group means, and what to try.
+
+use crate::lag::status::Status;
+
+/// What is to be said of a status.
+pub(super) struct Advice {
+    /// What it means.
+    pub(super) meaning: &'static str,
+    /// Where to look, and what helps.
+    pub(super) steps: &'static [Step],
+}
+
+/// One thing to try.
+pub(super) struct Step {
+    /// What it shows, or does.
+    pub(super) what: &'static str,
+    /// The command, if it takes one.
+    pub(super) command: Option<Command>,
+}
+
+/// A command of Redis, about a stream and a group.
+pub(super) struct Command {
+    pub(super) words: &'static [Word],
+    pub(super) effect: Effect,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Word {
+    Text(&'static str),
+    /// Key of the stream.
+    Stream,
+    /// Name of the group.
+    Group,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It only looks.
+    Reads,
+    /// It changes what consumers see.
+    Writes,
+}
+
+use Effect::{Reads, Writes};
+use Word::{Group, Stream, Text};
+
+const fn say(what: &'static str) -> Step {
+    Step { what, command: None }
+}
+
+const fn run(what: &'static str, effect: Effect, words: &'static [Word]) -> Step {
+    Step { what, command: Some(Command { words, effect }) }
+}
+
+const GROUPS: Step =
+    run("How far each group of the stream is:", Reads, &[Text("XINFO"), Text("GROUPS"), Stream]);
+const CONSUMERS: Step = run(
+    "Who reads, what each has in hand, and for how long it did nothing:",
+    Reads,
+    &[Text("XINFO"), Text("CONSUMERS"), Stream, Group],
+);
+const PENDING: Step = run(
+    "The oldest pending entries: ID, consumer, milliseconds since the last delivery, and number of deliveries:",
+    Reads,
+    &[Text("XPENDING"), Stream, Group, Text("-"), Text("+"), Text("10")],
+);
+const EXTENT: Step = run(
+    "What the stream keeps, and how much was ever added:",
+    Reads,
+    &[Text("XINFO"), Text("STREAM"), Stream],
+);
+const TAKE_OVER: Step = run(
+    "Hand pending entries that nobody touched for 10 minutes to another consumer, here \"rescuer\", which must then read its pending entries (XREADGROUP with the ID 0) and acknowledge them:",
+    Writes,
+    &[
+        Text("XAUTOCLAIM"),
+        Stream,
+        Group,
+        Text("rescuer"),
+        Text("600000"),
+        Text("0-0"),
+        Text("COUNT"),
+        Text("10"),
+    ],
+);
+
+/// What is to be said of a status; `None` is a group that is configured by name and missing.
+pub(super) fn on(status: Option<Status>) -> Advice {
+    match status {
+        None => MISSING,
+        Some(Status::Rewound) => REWOUND,
+        Some(Status::Losing) => LOSING,
+        Some(Status::Abandoned) => ABANDONED,
+        Some(Status::Stalled) => STALLED,
+        Some(Status::Stuck) => STUCK,
+        Some(Status::Lagging) => LAGGING,
+        Some(Status::Unknown) => UNKNOWN,
+        Some(Status::Ok) => OK,
+    }
+}
+
+const MISSING: Advice = Advice {
+    meaning: "The group is configured by name, and the stream has no such group. Its consumers get NOGROUP.",
+    steps: &[
+        GROUPS,
+        say("Was the stream deleted and made anew, or is the name misspelt in the configuration?"),
+        run(
+            "Make the group. 0 begins at the oldest entry that is left; give the last ID that was processed instead, if you know it. Not $: what came meanwhile would be skipped.",
+            Writes,
+            &[Text("XGROUP"), Text("CREATE"), Stream, Group, Text("0")],
+        ),
+    ],
+};
+
+const REWOUND: Advice = Advice {
+    meaning: "The group went back: its last-delivered-id became smaller within the window. Entries are delivered a second time.",
+    steps: &[
+        GROUPS,
+        say(
+            "Look for an XGROUP SETID, for a group that was destroyed and created further back, for a restart from an older file, and for a failover to a replica that was behind.",
+        ),
+        run("Whether the server was restarted: uptime_in_seconds.", Reads, &[Text("INFO"), Text("server")]),
+        run("Whether there was a failover: role and replicas.", Reads, &[Text("INFO"), Text("replication")]),
+    ],
+};
+
+const LOSING: Advice = Advice {
+    meaning: "Entries were trimmed or deleted within the window before the group got them. They are gone.",
+    steps: &[
+        EXTENT,
+        say(
+            "Raise MAXLEN of the producers, or trim by age (MINID). Add consumers, or make them faster, so that the group reads before the stream is trimmed.",
+        ),
+        CONSUMERS,
+    ],
+};
+
+const ABANDONED: Advice = Advice {
+    meaning: "Entries wait, none was delivered during the whole window, and there is no consumer, or each was silent all that time.",
+    steps: &[
+        CONSUMERS,
+        say("Start the consumers: are they deployed, scaled to zero, or unable to connect?"),
+        run(
+            "If nobody needs the group any more, remove it. What is pending in it is forgotten.",
+            Writes,
+            &[Text("XGROUP"), Text("DESTROY"), Stream, Group],
+        ),
+    ],
+};
+
+const STALLED: Advice = Advice {
+    meaning: "Entries wait, and none was delivered during the whole window, although there are consumers.",
+    steps: &[
+        CONSUMERS,
+        PENDING,
+        say(
+            "Look at the logs of the consumers: they are busy with pending entries, fail before they read, wait for something else, or read another group. A restart often helps, and often hides the cause.",
+        ),
+    ],
+};
+
+const STUCK: Advice = Advice {
+    meaning: "The oldest pending entry is the same as a window ago, and nobody took it up again. The group reads on, but this entry is not done.",
+    steps: &[
+        PENDING,
+        say(
+            "The first line names the entry and its consumer. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
+        ),
+        TAKE_OVER,
+        say("An entry that no consumer can process: put it aside, and acknowledge it by XACK."),
+    ],
+};
+
+const LAGGING: Advice = Advice {
+    meaning: "The group has been behind for the whole window, and falls further behind: more is added than it reads.",
+    steps: &[
+        say(
+            "Add consumers to the group, or make them faster: read more at a time (COUNT), and acknowledge in batches.",
+        ),
+        CONSUMERS,
+        EXTENT,
+        PENDING,
+    ],
+};
+
+const UNKNOWN: Advice = Advice {
+    meaning: "There is not enough history yet: after a start, for a new group, after polls that failed; or the group is behind, and its exact lag was not known often enough to tell whether it grows.",
+    steps: &[say("Wait for a window (status.window, 2 minutes unless it is configured)."), GROUPS, CONSUMERS],
+};
+
+const OK: Advice = Advice {
+    meaning: "None of the troubles that streamgauge looks for.",
+    steps: &[GROUPS, CONSUMERS, PENDING],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_has_something_to_try_and_what_writes_comes_after_a_look() {
+        for status in Status::ALL.into_iter().map(Some).chain([None]) {
+            let advice = on(status);
+            let effects: Vec<_> = advice
+                .steps
+                .iter()
+                .filter_map(|step| step.command.as_ref())
+                .map(|command| command.effect)
+                .collect();
+            assert!(effects.first() == Some(&Reads), "{status:?}");
+            assert!(advice.meaning.ends_with('.'), "{status:?}");
+            for step in advice.steps {
+                let end = step.what.chars().last().expect("it says something");
+                assert!(".:?)".contains(end), "{}", step.what);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Names from Redis on a page. Anybody who may write to Redis chooses them, so they are shown as what they are:
+//! markup is escaped by the templates, and here what would be invisible, or would turn the text around it, is made
+//! visible.
+
+use std::ops::Range;
+
+use maud::{Markup, html};
+
+/// Characters of a name in a table: beginning and end.
+const SHORT: (usize, usize) = (48, 15);
+/// The same at the head of a page.
+const LONG: (usize, usize) = (300, 60);
+
+/// A name in a table; a long one is cut in the middle.
+pub(super) fn short(name: &str) -> Markup {
+    shown(name, SHORT)
+}
+
+/// A name at the head of its page; one that is very long is cut.
+pub(super) fn long(name: &str) -> Markup {
+    shown(name, LONG)
+}
+
+/// A sentence about something from Redis, with its names in it.
+pub(super) fn text(text: &str) -> Markup {
+    shown(text, LONG)
+}
+
+/// All of a name, if [`long`] cuts it.
+pub(super) fn rest(name: &str) -> Option<Markup> {
+    let chars = name.chars().count();
+    (chars > LONG.0 + LONG.1 + 1).then(|| html! { bdi { (visible(name)) } })
+}
+
+/// A name as plain text, for titles; cut like that in a table.
+pub(super) fn plain(name: &str) -> String {
+    let mut text = String::new();
+    for (part, is_odd) in parts(&cut(name, SHORT)) {
+        if is_odd { text.extend(part.chars().flat_map(char::escape_default)) } else { text.push_str(part) }
+    }
+    if text.is_empty() { "(empty name)".to_owned() } else { text }
+}
+
+fn shown(name: &str, limits: (usize, usize)) -> Markup {
+    html! {
+        @if name.is_empty() {
+            em { "(empty name)" }
+        } @else {
+            bdi { (visible(&cut(name, limits))) }
+        }
+    }
+}
+
+/// Beginning and end of a name that is longer than both, with an ellipsis between them.
+fn cut(name: &str, (start, end): (usize, usize)) -> String {
+    let place = |at: usize| name.char_indices().nth(at).map(|(place, _)| place);
+    let chars = name.chars().count();
+    if chars <= start + end + 1 {
+        return name.to_owned();
+    }
+    let (Some(from), Some(to)) = (place(start), place(chars - end)) else { return name.to_owned() };
+    format!("{}\u{2026}{}", &name[..from], &name[to..])
+}
+
+fn visible(name: &str) -> Markup {
+    html! {
+        @for (part, is_odd) in parts(name) {
+            @if is_odd {
+                span.odd { (part.chars().flat_map(char::escape_default).collect::<String>()) }
+            } @else {
+                (part)
+            }
+        }
+    }
+}
+
+/// The runs of a text, and whether what is in them has to be written out.
+fn parts(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &text[at..];
+        let is_odd = is_odd(rest.chars().next()?);
+        let Range { start, end } = at..at + rest.find(|c| self::is_odd(c) != is_odd).unwrap_or(rest.len());
+        at = end;
+        Some((&text[start..end], is_odd))
+    })
+}
+
+/// Whether a character is not to be seen, or changes how others are: controls, marks of direction, joiners, spaces
+/// without width, separators of lines, tags.
+pub(super) fn is_odd(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_is_shown_as_what_it_is() {
+        for (name, shown) in [
+            ("orders", "<bdi>orders</bdi>"),
+            ("<script>alert(1)</script>", "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"),
+            ("a\"b'c&d", "<bdi>a&quot;b'c&amp;d</bdi>"),
+            (
+                "a\nb\u{1b}[31m",
+                r#"<bdi>a<span class="odd">\n</span>b<span class="odd">\u{1b}</span>[31m</bdi>"#,
+            ),
+            ("abc\u{202e}\u{200b}fed", r#"<bdi>abc<span class="odd">\u{202e}\u{200b}</span>fed</bdi>"#),
+            ("\u{645}\u{631}", "<bdi>\u{645}\u{631}</bdi>"),
+            ("", "<em>(empty name)</em>"),
+        ] {
+            assert_eq!(short(name).into_string(), shown);
+        }
+        assert_eq!(plain("a\nb<"), "a\\nb<");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_the_middle() {
+        let name = format!("{}{}", "a".repeat(5_000), "\u{fc}".repeat(5_000));
+        let expected = format!("<bdi>{}\u{2026}{}</bdi>", "a".repeat(48), "\u{fc}".repeat(15));
+        assert_eq!(short(&name).into_string(), expected);
+        assert_eq!(rest("short").map(maud::PreEscaped::into_string), None);
+        assert!(rest(&name).is_some_and(|all| all.into_string().len() > 15_000));
+        let fits = "x".repeat(64);
+        assert_eq!(short(&fits).into_string(), format!("<bdi>{fits}</bdi>"));
+    }
+}

@@ -1,0 +1,151 @@
+//! What pages look like in a browser, from a phone to a wide screen, light and dark; and what a screen reader gets.
+
+use serde_json::Value;
+
+use crate::browser::{Browser, Page, Scheme};
+use crate::story::Story;
+
+/// What is wrong with a page for those who do not see it, or do not use a mouse.
+const FAULTS: &str = r#"(() => {
+  const faults = [];
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const fault = (what, one) => faults.push(`${what}: ${one.outerHTML.slice(0, 200)}`);
+  if (!document.documentElement.lang) faults.push("no language");
+  if (all("h1").length !== 1) faults.push(`${all("h1").length} h1`);
+  for (const landmark of ["main", "header", "nav", "footer"]) if (!all(landmark).length) faults.push(`no ${landmark}`);
+  for (const one of all("input:not([type=hidden]), select")) if (!one.labels.length) fault("no label", one);
+  for (const one of all("a, button, summary")) if (!one.textContent.trim()) fault("no text", one);
+  for (const one of all("svg")) if (one.getAttribute("role") !== "img" || !one.getAttribute("aria-label")) fault("no words", one);
+  for (const one of all("th")) if (!one.scope) fault("no scope", one);
+  for (const one of all("nav")) if (!one.getAttribute("aria-label")) fault("no name", one);
+  const ids = all("[id]").map((one) => one.id);
+  for (const id of new Set(ids)) if (ids.filter((other) => other === id).length > 1) faults.push(`id ${id} twice`);
+  const light = (color) => {
+    const parts = color.match(/[\d.]+/g).slice(0, 3).map((part) => part / 255)
+      .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const ground = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if (!/, 0\)$|transparent/.test(color)) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  for (const one of all("p, a, th, td, h1, h2, dt, dd, span, strong, label, button, pre, li")) {
+    if (!one.checkVisibility() || ![...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+    const [front, back] = [light(getComputedStyle(one).color), light(ground(one))];
+    const contrast = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+    if (contrast < 4.5) fault(`contrast ${contrast.toFixed(2)}`, one);
+  }
+  return faults;
+})()"#;
+
+/// What sticks out of the window, or out of what it is in.
+const OVERFLOW: &str = r#"(() => {
+  const wide = document.documentElement.clientWidth;
+  const out = [...document.querySelectorAll("main *, header *")].filter((one) => {
+    if (one.closest(".unseen, .skip, pre, thead") || !one.checkVisibility()) return false;
+    const box = one.getBoundingClientRect();
+    return box.width > 0 && (box.right > wide + 1 || box.left < -1);
+  });
+  const faults = out.slice(0, 5).map((one) => one.outerHTML.slice(0, 200));
+  if (document.documentElement.scrollWidth > wide) faults.push(`${document.documentElement.scrollWidth} wide`);
+  return faults;
+})()"#;
+
+async fn assert_none(page: &Page<'_>, faults: &str, where_: &str) {
+    let found = page.eval(faults).await;
+    assert_eq!(found, Value::Array(Vec::new()), "{where_}");
+}
+
+#[tokio::test]
+async fn nothing_sticks_out_nothing_is_unreadable_and_nothing_is_without_a_name() {
+    let Some(browser) = Browser::start().await else { return };
+    let story = Story::begin().await;
+    let hostile =
+        percent_encoding::utf8_percent_encode(crate::story::HOSTILE, percent_encoding::NON_ALPHANUMERIC);
+    let paths = [
+        "/".to_owned(),
+        "/?q=names&sort=lag".to_owned(),
+        "/?q=nothing+is+called+this".to_owned(),
+        "/groups/shop/db0/orders/abandoned".to_owned(),
+        "/groups/shop/db0/orders/busy".to_owned(),
+        "/groups/shop/db0/orders/wanted".to_owned(),
+        format!("/groups/shop/db0/{hostile}/{hostile}"),
+        "/groups/shop/db0/orders/nobody".to_owned(),
+        "/groups/%3Cb%3Egone%3C%2Fb%3E/db0/s/g".to_owned(),
+    ];
+    for scheme in [Scheme::Light, Scheme::Dark] {
+        let page = browser.page(1_920, 1_080, scheme).await;
+        for path in &paths {
+            page.go(&story.url(path)).await;
+            for width in [360, 800, 1_920] {
+                page.resize(width, 900).await;
+                let place = format!("{path} at {width}, {}", scheme.name());
+                assert_none(&page, OVERFLOW, &place).await;
+                assert_none(&page, FAULTS, &place).await;
+            }
+            assert_eq!(page.eval("typeof window.harmed").await, "undefined", "{path}");
+        }
+        let ground =
+            page.eval("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 128").await;
+        assert_eq!(ground, scheme == Scheme::Dark);
+        // That a page which is not there is answered by 404 is all that it may complain of: see the next test.
+    }
+}
+
+#[tokio::test]
+async fn the_console_stays_empty() {
+    let Some(browser) = Browser::start().await else { return };
+    let story = Story::begin().await;
+    let page = browser.page(1_000, 800, Scheme::Light).await;
+    for path in
+        ["/", "/groups/shop/db0/orders/abandoned", "/?page=2", "/groups/%3Cb%3Egone%3C%2Fb%3E/db0/s/g"]
+    {
+        page.go(&story.url(path)).await;
+        // The page has asked for its next version, and shown it.
+        page.eval("window.before = performance.getEntriesByType('resource').length").await;
+        page.wait("performance.getEntriesByType('resource').length > window.before").await;
+        page.assert_no_complaint();
+    }
+}
+
+#[tokio::test]
+async fn the_worst_comes_first_and_each_number_is_the_one_of_the_metrics() {
+    let Some(browser) = Browser::start().await else { return };
+    let story = Story::begin().await;
+    let page = browser.page(1_400, 900, Scheme::Light).await;
+    page.go(&story.url("/")).await;
+    let rows = page
+        .eval("[...document.querySelectorAll('#groups-list tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))")
+        .await;
+    let rows: Vec<Vec<String>> = serde_json::from_value(rows).unwrap();
+    assert_eq!(rows.len(), 50);
+    assert_eq!(rows[0][..2], ["\u{2716} missing", "wanted"], "{:?}", rows[0]);
+    let abandoned = rows.iter().find(|row| row[1] == "abandoned").unwrap();
+    assert_eq!(abandoned[0], "\u{2716} abandoned");
+    assert_eq!((abandoned[3].as_str(), abandoned[5].as_str(), abandoned[7].as_str()), ("1,200", "0", "0"));
+    assert!(abandoned[2].starts_with("orders"), "{abandoned:?}");
+    let busy = rows.iter().find(|row| row[1] == "busy").unwrap();
+    assert_eq!((busy[3].as_str(), busy[5].as_str(), busy[7].as_str()), ("100", "1,100", "1"));
+    let place = |name: &str| rows.iter().position(|row| row[1] == name).unwrap_or(50);
+    assert!(place("abandoned") < place("calm"));
+    let summary = page.text("#summary").await;
+    assert!(summary.contains("<b>gone</b>") && summary.contains("on 2 targets"), "{summary}");
+    assert!(page.text("#alerts").await.contains("abandoned is 1200 behind"));
+
+    page.go(&story.url("/groups/shop/db0/orders/abandoned")).await;
+    let text = page.text("main").await;
+    for part in [
+        "abandoned",
+        "there is no consumer",
+        "Lag\n1,200",
+        "There are none.",
+        "abandoned is 1200 behind",
+        "XGROUP DESTROY orders abandoned",
+        "This changes data.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The status page: what is sent, and what a real browser makes of it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod browser;
+mod commands;
+mod looks;
+mod pictures;
+mod sent;
+mod story;
+mod use_of_it;
+
+#[path = "../support/mod.rs"]
+mod support;

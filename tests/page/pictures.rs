@@ -1,0 +1,107 @@
+//! The pictures of the README, from real servers: `make pictures` keeps them. Without it the test only sees that they
+//! can be made, and that they are small.
+
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{env, fs};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::browser::{Browser, Scheme};
+use crate::support::config::ConfigFile;
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::talk::Talk;
+use crate::support::wait::wait_for;
+
+const MAX_BYTES: usize = 300 * 1024;
+/// How long the story goes on where its pictures are kept: charts need some past.
+const STORY: Duration = Duration::from_secs(150);
+const STEP: Duration = Duration::from_millis(500);
+
+/// One step in the life of a shop.
+async fn step(talk: &mut Talk, step: u32) {
+    let wave = [1, 2, 4, 7, 4, 2][(step / 10 % 6) as usize];
+    for n in 0..wave + 4 {
+        talk.tell(&format!("XADD orders * step {step} n {n}")).await;
+    }
+    talk.tell("XADD payments * f v\nXADD thumbnails * f v").await;
+    let ids = |group: &str, stream: &str, count: u32| {
+        format!("XREADGROUP GROUP {group} {group}-1 COUNT {count} NOACK STREAMS {stream} >")
+    };
+    let all = [ids("billing", "orders", 1_000), ids("mail", "orders", 4), ids("ledger", "payments", 100)];
+    talk.tell(&all.join("\n")).await;
+    if step % 12 == 0 {
+        talk.tell(&ids("reports", "orders", 80)).await;
+    }
+    talk.tell(&ids("resize", "thumbnails", 100)).await;
+    // Busy with what it has got, again and again.
+    talk.tell("XREADGROUP GROUP audit audit-1 STREAMS orders 0").await;
+}
+
+async fn begin(talk: &mut Talk) {
+    for (stream, groups) in [
+        ("orders", &["billing", "mail", "audit", "reports", "search"][..]),
+        ("payments", &["ledger"]),
+        ("thumbnails", &["resize"]),
+    ] {
+        for group in groups {
+            talk.tell(&format!("XGROUP CREATE {stream} {group} 0 MKSTREAM")).await;
+        }
+    }
+    talk.tell("XADD orders * f v\nXADD thumbnails * f v\nXADD thumbnails * f v").await;
+    talk.tell("XREADGROUP GROUP audit audit-1 COUNT 1 STREAMS orders >").await;
+    talk.tell("XREADGROUP GROUP resize resize-2 COUNT 2 STREAMS thumbnails >").await;
+}
+
+#[tokio::test]
+async fn the_pictures_can_be_made_and_are_small() {
+    let Some(browser) = Browser::start().await else { return };
+    let folder = env::var_os("STREAMGAUGE_PICTURES").map(PathBuf::from);
+    let server = Server::start(newest(), &[]).await;
+    let mut talk = Talk::to(&server).await;
+    begin(&mut talk).await;
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: 1s}}\nstatus: {{window: 20s}}\ntargets: [{{name: shop, url: '{}'}}]
+alerts:
+  rules: [{{alert: OrdersLagHigh, stream: orders, expr: lag > 500, annotations: {{summary: '{{{{ $labels.group }}}} is {{{{ $value }}}} entries behind on {{{{ $labels.stream }}}}'}}}}]
+",
+        server.url()
+    ));
+    let exporter = config.serve().serving().await;
+    let began = now();
+    let mut at = 0;
+    wait_for(STORY + Duration::from_secs(60), "the story is told", async || {
+        step(&mut talk, at).await;
+        at += 1;
+        if folder.is_some() {
+            sleep_until(began + STEP * at).await;
+            return if began.elapsed() >= STORY { Ok(()) } else { Err("it goes on") };
+        }
+        let shown = exporter.get("/api/v1/groups").await.text();
+        if shown.contains("\"group\":\"search\"") { Ok(()) } else { Err("the groups are not known") }
+    })
+    .await;
+    let url = |path: &str| format!("http://{}{path}", exporter.address);
+    for (name, path, scheme, width, height) in [
+        ("status-page", "/", Scheme::Light, 1_280, 900),
+        ("status-page-dark", "/", Scheme::Dark, 1_280, 900),
+        ("group-page", "/groups/shop/db0/orders/mail", Scheme::Light, 1_280, 1_250),
+        ("status-page-phone", "/", Scheme::Light, 360, 800),
+    ] {
+        let page = browser.page(width, height, scheme).await;
+        page.go(&url(path)).await;
+        let picture = page.picture().await;
+        assert!(picture.len() < MAX_BYTES, "{name}: {} bytes", picture.len());
+        assert!(picture.starts_with(b"\x89PNG"), "{name}");
+        if let Some(folder) = &folder {
+            fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+        }
+        page.assert_no_complaint();
+    }
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "measures the length of a story")]
+    Instant::now()
+}

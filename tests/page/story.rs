@@ -1,0 +1,94 @@
+//! A server on which consumer groups are in every condition, and an exporter that watches it.
+
+use std::time::Duration;
+
+use crate::support::config::ConfigFile;
+use crate::support::program::Exporter;
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::talk::Talk;
+use crate::support::wait::wait_for;
+
+/// A window of 3 s, so that each status comes soon.
+const SETTINGS: &str = "poll: {interval: 250ms, timeout: 240ms, stale_after: 30s, discovery_interval: 250ms}
+status: {window: 3s}
+";
+
+/// A name that would do harm where it is taken for markup.
+pub(crate) const HOSTILE: &str = "<script>window.harmed=1</script>\"'><img src=x onerror=window.harmed=2>";
+/// Turned round, with a control character, and longer than any table.
+pub(crate) const ODD: &[u8] = b"abc\xe2\x80\xaefed\x1b[31m\xff";
+
+/// A server, and the exporter that watches it.
+pub(crate) struct Story {
+    pub(crate) server: Server,
+    pub(crate) exporter: Exporter,
+}
+
+impl Story {
+    /// Groups that stand still: `abandoned` with entries that wait, `calm` with none, and others by name.
+    pub(crate) async fn begin() -> Self {
+        let server = Server::start(newest(), &[]).await;
+        let mut talk = Talk::to(&server).await;
+        talk.tell("XGROUP CREATE orders calm $ MKSTREAM\nXGROUP CREATE orders abandoned 0").await;
+        for n in 0..1_200 {
+            talk.tell(&format!("XADD orders * n {n}")).await;
+        }
+        talk.tell("XGROUP CREATE orders busy 0\nXREADGROUP GROUP busy worker-1 COUNT 1100 STREAMS orders >")
+            .await;
+        talk.tell("XGROUP SETID orders calm $\nXGROUP CREATECONSUMER orders calm idler").await;
+        let hostile = HOSTILE.as_bytes();
+        let long = vec![b'x'; 10_000];
+        for group in [hostile, ODD, &long, b"..", "\u{645}\u{631}\u{62d}\u{628}\u{627}".as_bytes()] {
+            talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"names", group, b"$", b"MKSTREAM"]).await;
+        }
+        talk.ask::<String>(&[&b"XADD"[..], hostile, b"*", b"f", b"v"]).await;
+        talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", hostile, hostile, b"0"]).await;
+        talk.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", hostile, hostile, hostile]).await;
+        for n in 0..60 {
+            talk.tell(&format!("XGROUP CREATE many g{n:02} $ MKSTREAM")).await;
+        }
+        let exporter = Self::watch(&server, SETTINGS).await;
+        let story = Self { server, exporter };
+        story
+            .shows("abandoned is abandoned", "\"group\":\"abandoned\",\"up\":true,\"status\":\"abandoned\"")
+            .await;
+        story.shows("calm is ok", "\"group\":\"calm\",\"up\":true,\"status\":\"ok\"").await;
+        story
+    }
+
+    /// An exporter of this server, and of another one that is not there.
+    pub(crate) async fn watch(server: &Server, settings: &str) -> Exporter {
+        let config = ConfigFile::new(&format!(
+            "{settings}targets:
+  - {{name: shop, url: '{}', streams: [{{key: orders, groups: {{include: ['*', wanted]}}}}, {{key: '*'}}]}}
+  - {{name: <b>gone</b>, url: 'redis://127.0.0.1:1'}}
+alerts:
+  recommended: false
+  rules:
+    - {{alert: Behind, expr: lag > 1000, annotations: {{summary: '{{{{ $labels.group }}}} is {{{{ $value }}}} behind'}}}}
+    - {{alert: Waiting, expr: lag > 0, for: 1h}}
+",
+            server.url()
+        ));
+        config.serve().serving().await
+    }
+
+    /// Waits until the groups, as JSON, contain a text.
+    pub(crate) async fn shows(&self, what: &str, text: &str) {
+        wait_for(Duration::from_secs(60), what, async || {
+            let shown = self.exporter.get("/api/v1/groups").await.text();
+            if shown.contains(text) { Ok(()) } else { Err(shown.chars().take(2_000).collect::<String>()) }
+        })
+        .await;
+    }
+
+    /// The address of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.exporter.address)
+    }
+
+    pub(crate) async fn talk(&self) -> Talk {
+        Talk::to(&self.server).await
+    }
+}
