@@ -48,7 +48,7 @@
 //! | [`target`] | the loop above | every room |
 //! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
-//! | [`page`] | the landing page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde |
+//! | [`page`] | the status page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde, maud, shlex |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, `dial`, `tls`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |

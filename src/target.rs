@@ -24,11 +24,14 @@ use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::PollResult;
 use crate::target::alerting::{Alerting, Alerts};
+use crate::target::outcome::{Outcome, Polled, has_answered, result_and_error};
 use crate::target::plan::{Plan, Plans};
 use crate::target::schedule::{Schedule, backoff};
 
 pub mod alerting;
+mod outcome;
 pub mod plan;
+mod redis_cli;
 mod schedule;
 
 /// What readers see of a target.
@@ -46,6 +49,10 @@ pub struct State {
     pub published: Option<Published>,
     /// The recent past of the groups, as of that report.
     pub trail: Arc<Trail>,
+    /// How a person reaches it: redis-cli, and its arguments before a command.
+    pub redis_cli: Arc<[String]>,
+    /// From one poll to the next.
+    pub interval: Duration,
     /// What is pending or firing, whatever the age of the report.
     pub alerts: Alerts,
 }
@@ -313,6 +320,7 @@ impl Target {
         self.state.send_modify(|state| {
             state.published = Some(Published { report, rendered, expires });
             (state.last_read, state.trail) = (Some(last_read), trail);
+            (state.redis_cli, state.interval) = (redis_cli::words(&self.config), self.poll.interval);
         });
     }
 
@@ -360,31 +368,6 @@ impl Target {
         }
         self.problem = problem;
     }
-}
-
-/// What came of a poll.
-type Outcome = Result<Polled, PollError>;
-
-/// What came of a poll that read anything.
-struct Polled {
-    report: Arc<Report>,
-    /// What cut it off, if anything did.
-    cut_off_by: Option<PollError>,
-    /// Whether the report shows every stream there is.
-    is_whole: bool,
-}
-
-fn result_and_error(outcome: &Outcome) -> (PollResult, Option<&PollError>) {
-    match outcome {
-        Ok(Polled { cut_off_by: None, .. }) => (PollResult::Ok, None),
-        Ok(Polled { cut_off_by: Some(error), .. }) => (PollResult::Partial, Some(error)),
-        Err(error) => (PollResult::Failed, Some(error)),
-    }
-}
-
-/// Whether the target answered all the time that the poll had.
-fn has_answered(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
 }
 
 /// The plan after the one that was seen last; `None`: the target is to end.

@@ -60,7 +60,11 @@ const ROOMS: &[Room] = &[
     room("clock", Rooms::Only(&[]), Crates::Only(&["tokio"])),
     room("snapshot", Rooms::Only(&[]), Crates::Only(&[])),
     room("lag", Rooms::Only(&["snapshot"]), Crates::Only(&[])),
-    room("alert", Rooms::Only(&["glob", "lag", "snapshot"]), Crates::Only(&["humantime"])),
+    room(
+        "alert",
+        Rooms::Only(&["glob", "lag", "snapshot"]),
+        Crates::Only(&["humantime", "percent_encoding"]),
+    ),
     room(
         "exposition",
         Rooms::Only(&["lag", "alert", "snapshot"]),

@@ -211,6 +211,7 @@ fn guide(listen: SocketAddr, server: SocketAddr) -> String {
         "\
 streamgauge demo: a private server with one stream, {STREAM}, that gets {RATE} entries per second.
 
+  status    http://{host}/
   metrics   http://{host}/metrics
   server    redis-cli -p {port} XINFO GROUPS {STREAM}
 
@@ -242,6 +243,7 @@ mod tests {
         insta::assert_snapshot!(guide, @r"
         streamgauge demo: a private server with one stream, orders, that gets 20 entries per second.
 
+          status    http://localhost:10121/
           metrics   http://localhost:10121/metrics
           server    redis-cli -p 40123 XINFO GROUPS orders
 

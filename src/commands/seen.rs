@@ -23,8 +23,8 @@ pub(super) fn labels(target: &config::Target) -> TargetLabels {
 }
 
 /// The targets as they are now.
-pub(super) fn seen<'a>(targets: impl IntoIterator<Item = &'a Watched>, now: Instant) -> Vec<Seen> {
-    targets.into_iter().map(|(labels, state)| of(labels, &state.borrow(), now)).collect()
+pub(super) fn seen(targets: &[Watched], now: Instant) -> Vec<Seen> {
+    targets.iter().map(|(labels, state)| of(labels, &state.borrow(), now)).collect()
 }
 
 /// A target in this state; a report that is too old is none, as on `/metrics`.

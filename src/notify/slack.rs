@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
 use crate::notify::group::Message;
 use crate::notify::json::write;
@@ -56,7 +57,7 @@ fn headline(message: &Message, terms: &Terms) -> String {
     };
     let name = escape(message.key.alert_name.as_deref().unwrap_or("alert"));
     let name = match &terms.external_url {
-        Some(url) => format!("<{}|{name}>", escape(url)),
+        Some(url) => format!("<{}|{name}>", escape(&linked(message, url))),
         None => name,
     };
     let mut line = format!("*{what}: {name}*");
@@ -67,6 +68,15 @@ fn headline(message: &Message, terms: &Terms) -> String {
         let _ = write!(line, " ({} firing in all)", message.firing());
     }
     line
+}
+
+/// Where a message leads: to the page of its one alert, else to the first page.
+fn linked(message: &Message, external_url: &str) -> String {
+    let mut alerts = message.alerts();
+    match (alerts.next(), alerts.next()) {
+        (Some(alert), None) => link::of_alert(external_url, &alert.labels),
+        _ => external_url.to_owned(),
+    }
 }
 
 fn lines(alerts: &[&Arc<Alert>], max_alerts: usize) -> String {
@@ -166,6 +176,14 @@ mod tests {
         • mail is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
         • resolved after 1m 30s: audit is behind
         "#);
+    }
+
+    #[test]
+    fn a_message_about_one_alert_leads_to_its_page() {
+        let message = message(vec![firing("LagHigh", "a/b")], vec![]);
+        let text = written(&message, &terms(Some("https://gauge.example.com/")));
+        let link = "<https://gauge.example.com/groups/cache/db0/orders/a%2Fb|LagHigh>";
+        assert!(text.starts_with(&format!("*1 firing: {link}*")), "{text}");
     }
 
     #[test]

@@ -31,7 +31,9 @@ async fn an_alert_arrives_with_all_it_says_stays_one_and_resolves() {
     let shown = alertmanager.alerts().await.remove(0);
     assert_eq!(shown["labels"], json!(alert.labels));
     assert_eq!(shown["annotations"], json!(alert.annotations));
-    assert_eq!(shown["generatorURL"], "https://gauge.example.com");
+    let link = shown["generatorURL"].as_str().expect("it has a link");
+    assert_eq!(link, streamgauge::alert::link::of_alert("https://gauge.example.com", &alert.labels));
+    assert!(link.ends_with("/mail"), "{link}");
     assert_eq!(shown["startsAt"].as_str().unwrap()[..19], humantime(&alert)[..19]);
 
     for told in 2..6 {

@@ -12,7 +12,6 @@ use tracing::{error, info};
 use crate::alert::evaluator::Settings;
 use crate::clock::unix_time;
 use crate::commands::seen::{self, Watched};
-use crate::commands::serve::site::redis_cli;
 use crate::config::Config;
 use crate::exposition::page::Layout;
 use crate::self_metrics::{SelfMetrics, TargetMetrics};
@@ -25,16 +24,7 @@ use crate::target::{State, Target};
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// What readers see of all targets, in the order of the configuration.
-pub(super) type Targets = Arc<[Shown]>;
-
-/// What readers see of a target.
-pub(super) struct Shown {
-    pub(super) watched: Watched,
-    /// How to reach it by redis-cli.
-    pub(super) redis_cli: Arc<[String]>,
-    /// From one poll to the next.
-    pub(super) interval: Duration,
-}
+pub(super) type Targets = Arc<[Watched]>;
 
 /// What the tasks of all targets share.
 #[derive(Clone)]
@@ -147,11 +137,7 @@ impl Fleet {
     fn show(&self) {
         let watched = |member: &Member| {
             let plan = member.plans.borrow();
-            plan.as_ref().map(|plan| Shown {
-                watched: (Arc::clone(&plan.labels), member.state.clone()),
-                redis_cli: redis_cli::words(&plan.target),
-                interval: plan.poll.interval,
-            })
+            plan.as_ref().map(|plan| (Arc::clone(&plan.labels), member.state.clone()))
         };
         self.targets.send_replace(self.members.iter().filter_map(watched).collect());
     }

@@ -59,7 +59,7 @@ impl Keeper {
 
     /// Watches the targets that there are now. Their alerts are as good as not written yet.
     fn follow(&mut self) {
-        self.targets = self.all.borrow_and_update().iter().map(|shown| shown.watched.1.clone()).collect();
+        self.targets = self.all.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
         self.written = self.targets.iter().map(|_| Arc::default()).collect();
     }
 
@@ -140,7 +140,6 @@ mod tests {
     use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
-    use crate::commands::serve::fleet::Shown;
     use crate::target::alerting::Alerts;
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -153,11 +152,7 @@ mod tests {
             Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
         let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
-        let (all, targets) = watch::channel(Targets::from([Shown {
-            watched: (Arc::default(), state),
-            redis_cli: Arc::default(),
-            interval: REFRESH,
-        }]));
+        let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
         let mut keeper = Keeper::new(path.clone(), targets);
         let polls = async {
             let mut written = Vec::new();

@@ -24,7 +24,6 @@ use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
 
 mod pages;
-pub(super) mod redis_cli;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -45,7 +44,6 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         let site = Arc::clone(&site);
         move |request: &Request| reply(&site, request)
     };
-    let for_reload = Arc::clone(&site);
     probes(Arc::clone(&site))
         .get("/", with(pages::overview))
         .get("/groups/{target}/{db}/{stream}/{group}", with(pages::group))
@@ -53,7 +51,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .get("/metrics", with(|site, request| site.metrics(request)))
         .get("/api/v1/alerts", with(|site, _| site.alerts()))
         .get("/api/v1/groups", with(|site, request| site.groups(request)))
-        .post_and_wait("/-/reload", move |_| for_reload.reloads.clone().ask())
+        .post_and_wait("/-/reload", move |_| site.reloads.clone().ask())
 }
 
 /// The routes that need no authentication, which are all there is at `web.probe_listen`.
@@ -73,7 +71,6 @@ impl Site {
         let targets = self.targets();
         let waiting: Vec<_> = targets
             .iter()
-            .map(|shown| &shown.watched)
             .filter(|(_, state)| !state.borrow().was_tried)
             .map(|(labels, _)| labels.name.as_str())
             .collect();
@@ -85,8 +82,7 @@ impl Site {
 
     fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
-        if let Some(name) =
-            only.filter(|name| self.targets().iter().all(|shown| shown.watched.0.name != *name))
+        if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
         {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
@@ -112,10 +108,8 @@ impl Site {
 
     /// What is pending or firing, as JSON.
     fn alerts(&self) -> Reply {
-        let active: Vec<Arc<Active>> = {
-            let targets = self.targets();
-            targets.iter().map(|shown| Arc::clone(&shown.watched.1.borrow().alerts.active)).collect()
-        };
+        let active: Vec<Arc<Active>> =
+            self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
         let body = Body::stream(move |out| page::alerts::write(&active, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -126,7 +120,7 @@ impl Site {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let seen = seen::seen(self.targets().iter().map(|shown| &shown.watched), now());
+        let seen = seen::seen(&self.targets(), now());
         let body = Body::stream(move |out| page::groups::write(&seen, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -134,8 +128,7 @@ impl Site {
     /// The series of the alerts of the targets, however old their last report is.
     fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
         let targets = self.targets();
-        let watched = targets.iter().map(|shown| &shown.watched);
-        let wanted = watched.filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
@@ -143,8 +136,7 @@ impl Site {
     fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
         let now = now();
         let targets = self.targets();
-        let watched = targets.iter().map(|shown| &shown.watched);
-        let wanted = watched.filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
+        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted
             .filter_map(|(_, state)| {
                 state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))

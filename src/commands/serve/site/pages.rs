@@ -8,7 +8,6 @@ use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderVa
 
 use crate::clock::{now, unix_time};
 use crate::commands::seen;
-use crate::commands::serve::fleet::Shown;
 use crate::commands::serve::site::Site;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -23,6 +22,8 @@ const HTML: &str = "text/html; charset=utf-8";
 /// Everything comes from here, nothing is inline, and nobody may show it in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// A page that is open looks for news this often at least.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// The path of an asset tells its content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
@@ -71,17 +72,18 @@ fn page(status: StatusCode, body: Body) -> Reply {
 
 /// The targets as they are now.
 fn view(site: &Site) -> View {
-    let (shown, now) = (site.targets(), now());
-    let targets = shown.iter().map(|Shown { watched: (labels, state), redis_cli, .. }| {
+    let (targets, now) = (site.targets(), now());
+    let mut interval = LONGEST_INTERVAL;
+    let views = targets.iter().map(|(labels, state)| {
         // Looked at once: report and trail are as of the same poll.
         let state = state.borrow();
+        interval = interval.min(state.interval);
         TargetView {
             seen: seen::of(labels, &state, now),
             trail: Arc::clone(&state.trail),
             active: Arc::clone(&state.alerts.active),
-            redis_cli: Arc::clone(redis_cli),
+            redis_cli: Arc::clone(&state.redis_cli),
         }
     });
-    let interval = shown.first().map_or(Duration::ZERO, |shown| shown.interval);
-    View { targets: targets.collect(), now: unix_time(), interval }
+    View { targets: views.collect(), now: unix_time(), interval }
 }

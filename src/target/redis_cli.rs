@@ -8,7 +8,7 @@ use crate::server_url::{Address, Place};
 use crate::tls::{Tls, Verification};
 
 /// The program and the arguments that lead to a target. A password is asked for, and never among them.
-pub(in crate::commands::serve) fn words(target: &Target) -> Arc<[String]> {
+pub(super) fn words(target: &Target) -> Arc<[String]> {
     let mut words = vec!["redis-cli".to_owned()];
     match &target.place {
         Place::Tcp(address) => words.extend(to(address)),
