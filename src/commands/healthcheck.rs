@@ -3,23 +3,18 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
 use crate::http::listener::DEFAULT_PORT;
 use crate::secret::quotable;
+use crate::tls::{Tls, TlsContext, Verification};
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -67,17 +62,13 @@ async fn ask(address: SocketAddr) -> anyhow::Result<String> {
 }
 
 async fn ask_secure(address: SocketAddr) -> anyhow::Result<String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(ring::default_provider())))
-        .with_no_client_auth();
-    let name = ServerName::from(address.ip());
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, connect(address).await?).await;
+    let anybody = TlsContext::new(Tls { verification: Verification::Skipped, ..Tls::default() });
+    let connected = anybody.connect(connect(address).await?, &address.ip().to_string()).await;
     let stream = connected.with_context(|| format!("{address} answers neither over HTTP nor over TLS"))?;
-    exchange(stream).await.with_context(|| {
-        format!("{address} refuses us; where certificates of clients are required, ask at web.probe_listen")
-    })
+    let refused =
+        || format!("{address} refuses us; where clients must show a certificate, ask at web.probe_listen");
+    let answer = exchange(stream).await.with_context(refused)?;
+    if answer.is_empty() { bail!(refused()) } else { Ok(answer) }
 }
 
 async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -90,45 +81,6 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result
     stream.take(4_096).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
     Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// Takes any certificate.
-#[derive(Debug)]
-struct Anybody(CryptoProvider);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 use crate::http::encoding::Encoding;
@@ -182,6 +182,38 @@ impl hyper::body::Body for Frames {
             Self::Rendering(_) => SizeHint::default(),
             Self::Ended => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// A body that holds its turn to be answered until it is sent.
+pub(crate) struct Held {
+    frames: Frames,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    pub(crate) fn new(frames: Frames, turn: Option<OwnedSemaphorePermit>) -> Self {
+        Self { frames, _turn: turn }
+    }
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.frames).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.frames.size_hint()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::http::activity::Activity;
-use crate::http::body::Frames;
+use crate::http::body::Held;
 use crate::http::gate::{self, Gate};
 use crate::http::limits::Limits;
 use crate::http::request::Request;
@@ -32,15 +32,17 @@ pub(crate) struct Site {
     pub(crate) observe: Box<dyn Fn(&'static str, u16) + Send + Sync>,
     /// One permit per connection that may be served at once.
     pub(crate) places: Arc<Semaphore>,
+    /// One permit per answer that may be made or sent at once.
+    pub(crate) answers: Arc<Semaphore>,
 }
 
 impl Site {
-    /// Whether all places are taken.
+    /// Whether others may have to wait.
     fn is_crowded(&self) -> bool {
-        self.places.available_permits() == 0
+        self.places.available_permits() == 0 || self.answers.available_permits() == 0
     }
 
-    /// Resolves when the client holds up others: all places are taken, and we have waited for it for too long.
+    /// Resolves when the client holds up others: all is taken, and we have waited for it for too long.
     pub(crate) async fn is_held_up_by(&self, activity: &Activity) {
         let limit = self.limits.crowded;
         while !(self.is_crowded() && activity.idle() >= limit) {
@@ -68,8 +70,8 @@ where
         // It starts when the connection is ready for a request, so it also ends idle connections.
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
-        // Of what comes in, and of what goes out, besides the pieces of a body.
-        .max_buf_size(limits.buffer_bytes.max(2 * limits.head_bytes))
+        // Of what comes in, and of what goes out, besides the pieces of a body. By default it is 400 KiB.
+        .max_buf_size(limits.head_bytes.max(8 * 1024) * 2)
         // Or `printf 'GET ..' | nc` would get no answer.
         .half_close(true)
         .serve_connection(TokioIo::new(transport), requests);
@@ -88,34 +90,38 @@ async fn answer(
     site: &Site,
     activity: &Activity,
     request: HyperRequest<Incoming>,
-) -> Result<Response<Frames>, Infallible> {
+) -> Result<Response<Held>, Infallible> {
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let is_last = activity.note_request() >= site.limits.requests;
     let request = Request::new(&head);
-    let (route, reply) = if is_admitted(site, &request, &head.headers).await {
-        site.router.answer(&request).await
+    let is_open = site.router.is_open(&request.path);
+    let (route, reply, turn) = if is_open || is_admitted(site, &head.headers).await {
+        // It is never closed.
+        let turn = if is_open { None } else { Arc::clone(&site.answers).acquire_owned().await.ok() };
+        let (route, reply) = site.router.answer(&request).await;
+        (route, reply, turn)
     } else {
-        (site.router.pattern(&request.path), gate::unauthorized())
+        (site.router.pattern(&request.path), gate::unauthorized(), None)
     };
     (site.observe)(route, reply.status().as_u16());
-    let mut response = reply.into_response(&request.method);
+    let mut response = reply.into_response(&request.method).map(|frames| Held::new(frames, turn));
     if has_body {
         activity.note_unread();
     }
     // After a body that nobody reads there is no telling where the next request begins. And while all places
     // are taken an idle connection would keep out those who wait.
-    if has_body || is_last || site.is_crowded() {
+    if has_body || is_last || site.places.available_permits() == 0 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     activity.note_answer();
     Ok(response)
 }
 
-async fn is_admitted(site: &Site, request: &Request, headers: &HeaderMap) -> bool {
+async fn is_admitted(site: &Site, headers: &HeaderMap) -> bool {
     let users = site.gate.borrow().users.clone();
     match users {
-        Some(users) if !site.router.is_open(&request.path) => users.admit(headers).await,
-        _ => true,
+        Some(users) => users.admit(headers).await,
+        None => true,
     }
 }

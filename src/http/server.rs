@@ -38,7 +38,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections.max(1)));
-    let site = Site { router, limits, gate, observe: Box::new(observe), places };
+    let answers = Arc::new(Semaphore::new(limits.answers.max(1)));
+    let site = Site { router, limits, gate, observe: Box::new(observe), places, answers };
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     accept_until(listener, Arc::new(site), stopped, &mut connections, shutdown).await;

@@ -115,6 +115,22 @@ async fn who_holds_a_place_keeps_it_while_there_are_others() {
     assert_eq!(kept_alive.get("/").await.status, 200);
 }
 
+#[tokio::test]
+async fn answers_that_nobody_takes_hold_up_others_but_for_a_moment_and_open_routes_not_at_all() {
+    let router = large().open("/open", |_| Reply::text(StatusCode::OK, "open\n"));
+    let crowded = Duration::from_secs(1);
+    let server = Server::start(router, Limits { answers: 2, crowded, ..generous() });
+    let mut stalled = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        assert_eq!(client.head().await.status, 200);
+        stalled.push(client);
+    }
+    assert_eq!(server.connect().await.get("/open").await.status, 200);
+    assert_eq!(server.connect().await.get("/").await.status, 200);
+}
+
 /// Far more than the buffers of both sockets hold.
 const LARGE_BYTES: usize = 256 << 20;
 
