@@ -8,12 +8,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod misuse;
+pub mod terminal;
+
+use terminal::{Completions, PENDING_COST, Pending, Status};
 
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
 First steps:
   streamgauge demo                                       see it at work on a private server
   streamgauge check --redis-url redis://localhost:6379   see what it finds on yours
+  streamgauge status --redis-url redis://localhost:6379  see how far behind each group is
   streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
 
 /// What help of `produce` ends with.
@@ -98,6 +102,11 @@ pub enum Command {
     Serve(Serve),
     /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
+    /// Show how far behind each group is, asked of a running streamgauge or polled for a while.
+    Status(Status),
+    /// List the entries of a group that were read and not acknowledged.
+    #[command(after_help = PENDING_COST)]
+    Pending(Pending),
     /// Print the alert rules, those of a configuration or the recommended ones, as a Prometheus rule file.
     Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
@@ -107,9 +116,25 @@ pub enum Command {
     Produce(Produce),
     /// Everything at once on a private server of its own: a producer, three groups and the exporter.
     Demo(Demo),
+    /// Print a script that completes commands and flags in a shell.
+    Completions(Completions),
     /// Ask a running exporter whether it is healthy: for the health check of an image without a shell.
     #[command(hide = true)]
     Healthcheck(Healthcheck),
+}
+
+impl Command {
+    /// Least severe level that this command logs where `asked` is asked for; `None` is not at all.
+    #[must_use]
+    pub fn log_level(&self, asked: LogLevel) -> Option<LogLevel> {
+        match self {
+            // It draws on the whole terminal: lines would be in the way.
+            Self::Status(status) if status.watch => None,
+            // That it has connected is no news beside its answer.
+            Self::Status(_) | Self::Pending(_) if asked == LogLevel::Info => Some(LogLevel::Warn),
+            _ => Some(asked),
+        }
+    }
 }
 
 /// `streamgauge serve`.

@@ -48,7 +48,9 @@
 //! | [`target`] | the loop above | every room |
 //! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
+//! | [`http_client`] | a GET, for the commands that ask a running exporter | hyper, tokio, `clock`, `dial`, `secret`, `server_url`, `tls` and the URLs of `config` |
 //! | [`page`] | the status page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde, maud, shlex |
+//! | [`terminal`] | groups and pending entries as people see them in a terminal | `page`, `lag`, ratatui, anstyle |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |
 //! | [`workload`] | the reference consumer and the load generator | redis, tokio, `clock`, `secret`, `server_url`, `dial`, `tls`, prometheus for metrics of their own; no room of the monitor |
 //! | [`clock`] | the clocks, read at the edges only | tokio |
@@ -65,6 +67,7 @@ pub mod dial;
 pub mod exposition;
 pub mod glob;
 pub mod http;
+pub mod http_client;
 pub mod lag;
 pub mod logging;
 pub mod notify;
@@ -77,5 +80,6 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod state_file;
 pub mod target;
+pub mod terminal;
 pub mod tls;
 pub mod workload;

@@ -4,8 +4,10 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use streamgauge::cli::{Command, misuse};
-use streamgauge::commands::{check, consume, demo, exit, healthcheck, produce, rules, serve};
+use streamgauge::cli::{Command, Logging, misuse};
+use streamgauge::commands::{
+    check, completions, consume, demo, exit, healthcheck, pending, produce, rules, serve, status,
+};
 use streamgauge::logging;
 use streamgauge::shutdown::Shutdown;
 use tikv_jemallocator::Jemalloc;
@@ -20,7 +22,9 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = misuse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
-    logging::start(&cli.logging);
+    if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
+        logging::start(&Logging { log_level, ..cli.logging });
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error).context("cannot start the runtime")),
@@ -41,7 +45,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
             result = check::run(&args) => result,
             () = shutdown.requested() => Ok(()),
         },
+        Command::Status(args) => status::run(&args, shutdown).await,
+        Command::Pending(args) => tokio::select! {
+            result = pending::run(&args) => result,
+            () = shutdown.requested() => Ok(()),
+        },
         Command::Rules(args) => rules::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Consume(args) => consume::run(args, shutdown).await,
         Command::Produce(args) => produce::run(args, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,

@@ -36,7 +36,7 @@ const HYPER: [&str; 3] = ["hyper", "hyper_util", "http_body_util"];
 const ROOMS: &[Room] = &[
     room("main", Rooms::All, Crates::AllBut(&["redis"])),
     room("lib", Rooms::All, Crates::AllBut(&["redis"])),
-    room("cli", Rooms::Only(&["secret"]), Crates::Only(&["clap", "humantime"])),
+    room("cli", Rooms::Only(&["secret"]), Crates::Only(&["clap", "clap_complete", "humantime"])),
     room("commands", Rooms::All, Crates::AllBut(&["redis"])),
     room("target", Rooms::All, Crates::AllBut(&["redis"])),
     room(
@@ -101,12 +101,22 @@ const ROOMS: &[Room] = &[
         Rooms::Only(&["shutdown", "clock", "secret", "server_url", "dial", "tls"]),
         Crates::AllBut(&["serde_yaml", "clap"]),
     ),
+    room(
+        "http_client",
+        Rooms::Only(&["clock", "config", "dial", "secret", "server_url", "tls"]),
+        Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
+    ),
+    room(
+        "terminal",
+        Rooms::Only(&["page", "lag"]),
+        Crates::Only(&["anstyle", "ratatui", "serde", "tokio", "unicode_width"]),
+    ),
     room("shutdown", Rooms::Only(&[]), Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"])),
     room("logging", Rooms::Only(&["cli"]), Crates::AllBut(&["redis", "tokio", "prometheus", "serde_yaml"])),
 ];
 
 /// The rooms that speak HTTP, or put those together that do.
-const HTTP_ROOMS: [&str; 6] = ["main", "lib", "commands", "target", "http", "notify"];
+const HTTP_ROOMS: [&str; 7] = ["main", "lib", "commands", "target", "http", "http_client", "notify"];
 
 const fn room(name: &'static str, rooms: Rooms, crates: Crates) -> Room {
     Room { name, rooms, crates }

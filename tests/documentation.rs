@@ -229,10 +229,11 @@ fn the_tables_of_the_command_line_hold_each_command_and_flag_and_no_other() {
         }
     }
     for command in &commands {
-        let arguments =
-            command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()));
+        let is_flag =
+            |arg: &&clap::Arg| !arg.is_positional() && !["help", "version"].contains(&arg.get_id().as_str());
+        let arguments = command.get_arguments().filter(is_flag);
         for argument in arguments {
-            let flag = format!("--{}", argument.get_long().expect("there are only long flags"));
+            let flag = format!("--{}", argument.get_long().expect("every flag is a long one"));
             let variable = format!("STREAMGAUGE_{}", flag[2..].to_uppercase().replace('-', "_"));
             assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "{flag}");
             let default = documented.remove(&(command.get_name(), flag.clone()));

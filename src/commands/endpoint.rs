@@ -5,7 +5,7 @@ use crate::commands::exit::UsageError;
 use crate::commands::source;
 use crate::config::environment::{Environment, of_process};
 use crate::config::flags::{self, Flag, Overrides};
-use crate::config::{Password, Target};
+use crate::config::{Config, Password, Target};
 use crate::server_url::ServerUrl;
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
@@ -29,7 +29,21 @@ pub fn classify(error: WorkloadError) -> anyhow::Error {
     }
 }
 
+/// The configuration of a target at the server that the flags name.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub fn config(flags: &cli::Server) -> anyhow::Result<Config> {
+    config_from(flags, &of_process)
+}
+
 fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<Endpoint> {
+    let mut targets = config_from(given, environment)?.targets;
+    endpoint(targets.swap_remove(0)).map_err(classify)
+}
+
+fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<Config> {
     let fallback = || {
         let text = environment("REDIS_URL").filter(|url| !url.is_empty())?;
         Some(Flag { name: "REDIS_URL".to_owned(), text })
@@ -39,8 +53,7 @@ fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<En
         return Err(UsageError(text.to_owned()).into());
     };
     let server = source::server(url, given, Vec::new(), environment);
-    let mut targets = flags::alone(&server, &Overrides::default())?.targets;
-    endpoint(targets.swap_remove(0)).map_err(classify)
+    Ok(flags::alone(&server, &Overrides::default())?)
 }
 
 fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {

@@ -1,4 +1,5 @@
-//! Which exit code an error means: 2 where the caller has to change what was asked for, 1 for the rest.
+//! Which exit code an error means: 2 where the caller has to change what was asked for, 3 where groups are as bad as
+//! was asked about, 1 for the rest.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -12,12 +13,21 @@ use crate::config::error::ConfigError;
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What `status --fail-on` looks for was found.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct FoundStatus(pub String);
+
 /// Says on standard error what went wrong, and tells the exit code: 2 for a [`UsageError`] or a
-/// [`ConfigError`] anywhere in the chain, else 1.
+/// [`ConfigError`] anywhere in the chain, 3 for a [`FoundStatus`], else 1.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     // Without standard error there is nobody to tell.
     let _ = writeln!(io::stderr(), "{error:#}");
-    if is_usage(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+    match error {
+        _ if is_usage(error) => ExitCode::from(2),
+        _ if error.is::<FoundStatus>() => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

@@ -51,6 +51,34 @@ pub fn read(
     }
 }
 
+/// The running streamgauge that is to be asked, unless something to poll is given in its place.
+///
+/// # Errors
+///
+/// Both are given, neither of them rather than the other.
+pub(super) fn running(
+    server: Option<&str>,
+    source: &cli::Source,
+    environment: &Environment<'_>,
+) -> Result<Option<Flag>, ConfigError> {
+    let Some(asked) = given("server", server, environment) else { return Ok(None) };
+    let polled = [
+        given("config", text_of(source.config.as_ref()).as_deref(), environment),
+        given("redis-url", source.server.redis_url.as_deref(), environment),
+    ];
+    let typed_instead = |other: &Given| other.origin == Origin::CommandLine && asked.origin != other.origin;
+    if polled.iter().flatten().any(typed_instead) {
+        return Ok(None);
+    }
+    match polled.into_iter().flatten().find(|other| other.origin == asked.origin) {
+        Some(other) => Err(ConfigError::one(
+            asked.flag.name,
+            format!("{} is given too; expected one of them", other.flag.name),
+        )),
+        None => Ok(Some(asked.flag)),
+    }
+}
+
 fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<Choice<'s>, ConfigError> {
     let path = source.config.as_deref().filter(|path| !path.as_os_str().is_empty());
     let file = path.map(|path| (path, origin("config", &path.to_string_lossy(), environment)));

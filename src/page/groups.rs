@@ -16,6 +16,7 @@ use crate::lag::report::{
 };
 use crate::lag::status::Status;
 use crate::page::groups::filter::Filter;
+use crate::page::json;
 
 pub mod filter;
 mod status_name;
@@ -195,10 +196,10 @@ fn write_parts(
         if at > 0 {
             out.write_all(b",")?;
         }
-        serde_json::to_writer(&mut *out, group.borrow())?;
+        json::write(group.borrow(), out)?;
     }
     write!(out, r#"],"matched":{matched},"targets":"#)?;
-    serde_json::to_writer(&mut *out, targets)?;
+    json::write(targets, out)?;
     out.write_all(b"}\n")
 }
 

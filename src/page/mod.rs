@@ -21,6 +21,7 @@ mod examples;
 mod frame;
 pub mod group;
 pub mod groups;
+pub mod json;
 mod label;
 pub mod overview;
 pub mod trail;

@@ -231,18 +231,30 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
 
 /// `XPENDING key group - + 1`: the oldest pending entry.
 pub(super) fn oldest_pending(reply: Value) -> Decoded<Option<PendingEntry>> {
-    let Some(entry) = array(reply)?.into_iter().next() else { return Ok(None) };
-    let mut parts = array(entry)?.into_iter();
-    let (Some(entry), Some(_consumer), Some(idle), Some(deliveries)) =
+    let oldest = array(reply)?.into_iter().next().map(pending_entry).transpose()?;
+    Ok(oldest.map(|(entry, _)| entry))
+}
+
+/// `XPENDING key group start end count`: entries with their consumers, whose names are empty where an entry was
+/// given back.
+pub(super) fn pending(reply: Value) -> Decoded<Vec<(PendingEntry, Name)>> {
+    array(reply)?.into_iter().map(pending_entry).collect()
+}
+
+fn pending_entry(reply: Value) -> Decoded<(PendingEntry, Name)> {
+    let mut parts = array(reply)?.into_iter();
+    let (Some(entry), Some(consumer), Some(idle), Some(deliveries)) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(DecodeError("XPENDING is not ID, consumer, idle and deliveries"));
     };
-    Ok(Some(PendingEntry {
+    let consumer = if consumer == Value::Nil { Vec::new() } else { bytes(consumer)? };
+    let entry = PendingEntry {
         id: id(&entry)?,
         idle_ms: integer(idle)?.and_then(|ms| u64::try_from(ms).ok()),
         deliveries: count(deliveries)?,
-    }))
+    };
+    Ok((entry, consumer.into()))
 }
 
 /// `XPENDING key group start end count`, or any other list that is only counted.

@@ -2,7 +2,8 @@
 //!
 //! It decides nothing about lag; it turns replies into [facts](crate::snapshot::facts) and questions into
 //! commands. It must not disturb what it watches: few round trips, bounded replies, no command without a
-//! bound, no XPENDING with IDLE (it walks the whole PEL), no scripts, and nothing that writes.
+//! bound, no XPENDING with IDLE (it walks the whole PEL) unless a person asks for just that, no scripts, and
+//! nothing that writes.
 
 mod ask;
 mod catalogue;
@@ -12,6 +13,7 @@ pub mod error;
 mod exchange;
 mod names;
 pub mod node;
+pub mod pending;
 mod read;
 mod schedule;
 mod selection;

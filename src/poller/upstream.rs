@@ -14,6 +14,7 @@ use crate::poller::discovery::Discovery;
 use crate::poller::error::PollError;
 use crate::poller::names::Names;
 use crate::poller::node::{self, Identity, Node};
+use crate::poller::pending::{self, PendingError};
 use crate::poller::read::{self, Read, Reading};
 use crate::poller::schedule::PayloadBudget;
 use crate::poller::{ask, topology};
@@ -240,6 +241,16 @@ impl Upstream {
             return (vec![Answer::Nothing; questions.len()], None);
         };
         ask::ask(node, reading, questions, &mut self.names, &self.metrics, deadline).await
+    }
+
+    /// Lists pending entries of a group, for a person. There has to be a connection.
+    ///
+    /// # Errors
+    ///
+    /// The node does not answer, there is no such group, or the server does not let it be read.
+    pub async fn pending(&mut self, query: &pending::Query) -> Result<pending::Listed, PendingError> {
+        let Some(node) = &mut self.node else { return Ok(pending::Listed::default()) };
+        pending::list(&mut node.connection, &node.address, query, self.timeout).await
     }
 
     /// Notes bytes of entries that were read to answer questions.

@@ -97,6 +97,11 @@ impl Streamgauge {
         self
     }
 
+    /// The command itself, for a test that runs it in its own way.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,0 +1,113 @@
+//! `streamgauge pending`: the entries of a group that were read and not acknowledged.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::cli;
+use crate::clock::now;
+use crate::commands::status::room;
+use crate::commands::{endpoint, status};
+use crate::config::{Config, Poll, Role, Target};
+use crate::lag::age::age;
+use crate::page;
+use crate::poller::pending::{Listed, PAGE, PendingError, Query};
+use crate::poller::upstream::Upstream;
+use crate::self_metrics::SelfMetrics;
+use crate::snapshot::name::Name;
+use crate::snapshot::question::PendingEntry;
+use crate::terminal::entries::{self, Entry};
+use crate::terminal::text::count;
+
+/// Lists them.
+///
+/// # Errors
+///
+/// The server cannot be asked, or there is no such group.
+pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
+    let Config { poll, mut targets, .. } = endpoint::config(&args.redis)?;
+    let query = query(args);
+    if query.min_idle.is_some() {
+        let whose = if query.consumer.is_some() { "consumer" } else { "group" };
+        let pages = query.count.div_ceil(PAGE);
+        let often = if pages > 1 { format!(", up to {pages} times") } else { String::new() };
+        status::say(&format!(
+            "--min-idle: the server looks at every pending entry of the {whose}{often}, and answers nobody else meanwhile"
+        ));
+    }
+    let listed = list(targets.swap_remove(0), &poll, &query).await?;
+    let entries = entries(listed);
+    let mut out = anstream::stdout().lock();
+    let written =
+        if args.json { write_json(args, &entries, &mut out) } else { write(&query, &entries, &mut out) };
+    written.context("cannot write the result")
+}
+
+fn query(args: &cli::terminal::Pending) -> Query {
+    Query {
+        // As they are written elsewhere: `\xHH` is a byte.
+        stream: Name::read(&args.stream),
+        group: Name::read(&args.group),
+        consumer: args.consumer.as_deref().filter(|name| !name.is_empty()).map(Name::read),
+        min_idle: args.min_idle,
+        count: usize::try_from(args.count).unwrap_or(usize::MAX),
+    }
+}
+
+/// Asks the server behind a target, over a connection of its own.
+pub(super) async fn list(target: Target, poll: &Poll, query: &Query) -> Result<Listed, PendingError> {
+    // What a person asks for may come from any node.
+    let target = Arc::new(Target { role: Role::Any, ..target });
+    let metrics = SelfMetrics::new(Duration::ZERO, &[]).expect("a registry of its own takes all of them");
+    let metrics = metrics.for_target(&target.name, &[]);
+    let mut upstream = Upstream::new(target, poll, metrics);
+    upstream.connect(now() + poll.timeout).await?;
+    upstream.pending(query).await
+}
+
+/// The entries as they are shown.
+pub(super) fn entries(listed: Listed) -> Vec<Entry> {
+    let time = listed.time;
+    let entry = |(entry, consumer): (PendingEntry, Name)| Entry {
+        id: entry.id.to_string(),
+        consumer: consumer.to_string(),
+        age_seconds: time.and_then(|time| age(entry.id, time)).map(|age| age.as_secs_f64()),
+        idle_seconds: entry.idle_ms.map(|ms| Duration::from_millis(ms).as_secs_f64()),
+        deliveries: entry.deliveries,
+    };
+    listed.entries.into_iter().map(entry).collect()
+}
+
+fn write(query: &Query, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
+    if entries.is_empty() {
+        let idle = query
+            .min_idle
+            .map_or_else(String::new, |time| format!(" idle for {}", humantime::format_duration(time)));
+        return writeln!(out, "no pending entries{idle}");
+    }
+    for line in entries::table(entries, room()) {
+        writeln!(out, "{line}")?;
+    }
+    let more = if is_cut(query.count, entries) { "; there may be more: see --count" } else { "" };
+    let entries_are = if entries.len() == 1 { "entry is" } else { "entries are" };
+    writeln!(out, "\n{} pending {entries_are} shown{more}", count(entries.len() as u64))
+}
+
+fn is_cut(count: usize, entries: &[Entry]) -> bool {
+    entries.len() == count
+}
+
+fn write_json(args: &cli::terminal::Pending, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
+    let query = query(args);
+    let listed = json!({
+        "stream": query.stream.to_string(),
+        "group": query.group.to_string(),
+        "entries": entries,
+        "may_be_more": is_cut(query.count, entries),
+    });
+    page::json::write(&listed, out)?;
+    out.write_all(b"\n")
+}

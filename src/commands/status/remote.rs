@@ -1,0 +1,44 @@
+//! A running streamgauge that is asked.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use url::form_urlencoded::Serializer;
+
+use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
+use crate::http_client;
+use crate::page::groups::Listing;
+
+/// Where its groups are. `Display` shows no credential.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    base: ReceiverUrl,
+    groups: ReceiverUrl,
+}
+
+impl Remote {
+    /// The streamgauge at this URL; only of streams that match one of these globs, where there are any.
+    pub(super) fn new(url: &str, streams: &[String]) -> Result<Self, ReceiverUrlError> {
+        let base = ReceiverUrl::parse_base(url)?;
+        let mut path = "/api/v1/groups".to_owned();
+        if streams.iter().any(|stream| !stream.is_empty()) {
+            let pairs = streams.iter().map(|stream| ("stream", stream));
+            path = format!("{path}?{}", Serializer::new(String::new()).extend_pairs(pairs).finish());
+        }
+        let groups = base.below(&path);
+        Ok(Self { base, groups })
+    }
+
+    /// What it knows now.
+    pub(super) async fn listing(&self) -> anyhow::Result<Listing> {
+        let answer = http_client::get(&self.groups).await?;
+        serde_json::from_slice(&answer)
+            .with_context(|| format!("{self} does not answer as /api/v1/groups of streamgauge does"))
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.base.fmt(f)
+    }
+}

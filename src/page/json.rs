@@ -1,0 +1,45 @@
+//! JSON that is harmless on a terminal too: of the characters in a string not only those are escaped that JSON asks
+//! for, but all control characters.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+/// Writes a value on one line.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Harmless)).map_err(Into::into)
+}
+
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, control)) = rest.char_indices().find(|(_, one)| one.is_control()) {
+            write!(out, "{}\\u{:04x}", &rest[..at], u32::from(control))?;
+            rest = &rest[at + control.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_comes_through_and_none_is_lost() {
+        let name = "a\u{1b}[2J\u{7f}\u{9b}31m \"gr\u{fc}n\" \n";
+        let mut written = Vec::new();
+        write(name, &mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        assert_eq!(text, r#""a\u001b[2J\u007f\u009b31m \"grün\" \n""#);
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), name);
+    }
+}

@@ -1,0 +1,225 @@
+//! `streamgauge status`: the groups as a table that is printed once, and what is said below it.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::lag::status::Status;
+use crate::page::groups::{Group, Listing};
+use crate::terminal::columns::{Column, Severity, severity, status};
+use crate::terminal::layout::{GAP, fit, lay_out};
+use crate::terminal::text::{counted, printable};
+
+/// The table, in a terminal of this width (`None`: as wide as it gets), with colours that whoever prints it may take
+/// out again.
+#[must_use]
+pub fn render(listing: &Listing, room: Option<usize>) -> String {
+    let mut text = String::new();
+    if !listing.groups.is_empty() {
+        write_table(listing, room, &mut text);
+        text.push('\n');
+    }
+    text.push_str(&summary(listing));
+    text.push('\n');
+    text
+}
+
+fn write_table(listing: &Listing, room: Option<usize>, out: &mut String) {
+    let columns = Column::of(listing);
+    let headings: Vec<_> = columns.iter().map(|column| column.heading()).collect();
+    let rows: Vec<Vec<String>> = listing
+        .groups
+        .iter()
+        .map(|group| columns.iter().map(|column| column.cell(group)).collect())
+        .collect();
+    let shown = lay_out(&headings, &rows, room);
+    let gap = " ".repeat(GAP);
+    let head: Vec<_> =
+        shown.iter().map(|one| fit(headings[one.at].title, headings[one.at].align, one.width)).collect();
+    let bold = Style::new().bold();
+    let _ = writeln!(out, "{bold}{}{bold:#}", head.join(&gap).trim_end());
+    for (group, row) in listing.groups.iter().zip(&rows) {
+        let style = style(severity(group));
+        let cells: Vec<_> = shown
+            .iter()
+            .map(|one| {
+                let cell = fit(&row[one.at], headings[one.at].align, one.width);
+                if columns[one.at] == Column::Status { format!("{style}{cell}{style:#}") } else { cell }
+            })
+            .collect();
+        let _ = writeln!(out, "{}", cells.join(&gap).trim_end());
+    }
+}
+
+fn style(severity: Severity) -> Style {
+    let colour = match severity {
+        Severity::Bad => AnsiColor::Red,
+        Severity::Doubtful => AnsiColor::Yellow,
+        Severity::Fine => AnsiColor::Green,
+    };
+    Style::new().fg_color(Some(colour.into()))
+}
+
+/// How many groups there are of each status: `3 groups: 1 stalled, 2 ok`.
+#[must_use]
+pub fn summary(listing: &Listing) -> String {
+    let groups = &listing.groups;
+    let streams: Vec<_> = listing.targets.iter().filter_map(|target| target.streams).collect();
+    let of_streams = match streams.iter().sum::<usize>() {
+        _ if streams.is_empty() => String::new(),
+        number => format!(" of {}", counted(number, "stream")),
+    };
+    let mut parts = Vec::new();
+    let mut part = |name: &str, number: usize| {
+        if number > 0 {
+            parts.push(format!("{number} {name}"));
+        }
+    };
+    let count = |is_it: &dyn Fn(&Group) -> bool| groups.iter().filter(|group| is_it(group)).count();
+    part("missing", count(&|group| status(group) == "missing"));
+    for each in Status::ALL {
+        part(each.as_str(), count(&|group| group.status == Some(each)));
+    }
+    let left_out = listing.matched.saturating_sub(groups.len());
+    let more = if left_out > 0 { format!(" ({left_out} more not shown)") } else { String::new() };
+    let of_status = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{}{of_streams}{of_status}{more}", counted(groups.len(), "group"))
+}
+
+/// What could not be read, one line for each thing; none if all could be.
+#[must_use]
+pub fn unread(listing: &Listing) -> Vec<String> {
+    let mut lines = Vec::new();
+    for target in &listing.targets {
+        let name = printable(&target.target);
+        match (&target.error, target.streams) {
+            (Some(error), None) => lines.push(format!("target {name:?}: {}", printable(error))),
+            (Some(error), Some(_)) => {
+                lines.push(format!("target {name:?}, shown as read before: {}", printable(error)));
+            }
+            (None, None) => lines.push(format!("target {name:?}: not read yet")),
+            (None, Some(_)) => {}
+        }
+        for stream in &target.streams_down {
+            lines.push(format!(
+                "target {name:?}: stream {:?} is missing, of another type or denied",
+                printable(stream)
+            ));
+        }
+    }
+    for group in listing.groups.iter().filter(|group| status(group) == "missing") {
+        lines.push(format!(
+            "target {:?}: stream {:?} has no group {:?}",
+            printable(&group.target),
+            printable(&group.stream),
+            printable(&group.group)
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::groups::Target;
+
+    fn group(name: &str, status: Status, lag: Option<u64>) -> Group {
+        Group {
+            target: "cache:6379".to_owned(),
+            db: "db0".to_owned(),
+            stream: "orders".to_owned(),
+            group: name.to_owned(),
+            up: true,
+            status: Some(status),
+            lag,
+            lag_min: lag.or(Some(1_200)),
+            lag_max: lag.or(Some(5_000)),
+            lag_seconds: lag.map(|_| 192.4),
+            messages_pending: Some(3),
+            oldest_pending_age_seconds: None,
+            consumers: Some(2),
+            ..Group::default()
+        }
+    }
+
+    fn listing() -> Listing {
+        let missing = Group { stream: "bills".to_owned(), group: "tax".to_owned(), ..Group::default() };
+        let idle = Group { messages_pending: Some(0), ..group("idle", Status::Ok, Some(0)) };
+        let groups = vec![
+            missing,
+            group("mail\x1b[2J", Status::Stalled, Some(1_213)),
+            group("audit-of-everything-there-is", Status::Unknown, None),
+            idle,
+        ];
+        let target =
+            Target { target: "cache:6379".to_owned(), up: true, streams: Some(2), ..Target::default() };
+        Listing { matched: groups.len(), groups, targets: vec![target] }
+    }
+
+    fn plain(listing: &Listing, room: Option<usize>) -> String {
+        anstream::adapter::strip_str(&render(listing, room)).to_string()
+    }
+
+    #[test]
+    fn unknown_is_never_0_and_names_are_harmless() {
+        insta::assert_snapshot!(plain(&listing(), None), @r"
+        STATUS   STREAM  GROUP                                  LAG  BEHIND  PENDING  OLDEST  CONSUMERS
+        missing  bills   tax                                      ?       ?        ?       ?          ?
+        stalled  orders  mail\x1b[2J                          1,213  3m 12s        3       ?          2
+        unknown  orders  audit-of-everything-there-is  1,200..5,000       ?        3       ?          2
+        ok       orders  idle                                     0  3m 12s        0       -          2
+
+        4 groups of 2 streams: 1 missing, 1 stalled, 1 unknown, 1 ok
+        ");
+    }
+
+    #[test]
+    fn it_fits_a_narrow_terminal() {
+        for room in [80, 60, 40] {
+            let text = plain(&listing(), Some(room));
+            assert!(text.lines().take(5).all(|line| crate::terminal::text::width(line) <= room), "{text}");
+        }
+        insta::assert_snapshot!(plain(&listing(), Some(50)), @r"
+        STATUS   STREAM  GROUP                 LAG  BEHIND
+        missing  bills   tax                     ?       ?
+        stalled  orders  mail\x1b[2J         1,213  3m 12s
+        unknown  orders  audit-of-e…  1,200..5,000       ?
+        ok       orders  idle                    0  3m 12s
+
+        4 groups of 2 streams: 1 missing, 1 stalled, 1 unknown, 1 ok
+        ");
+    }
+
+    #[test]
+    fn colours_go_by_how_bad_it_is() {
+        let text = render(&listing(), None);
+        assert!(text.contains("\x1b[31mstalled"), "{text:?}");
+        assert!(text.contains("\x1b[33munknown"), "{text:?}");
+        assert!(text.contains("\x1b[32mok"), "{text:?}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_said() {
+        let mut listing = listing();
+        listing.targets[0].streams_down = vec!["gone".to_owned()];
+        let down = Target {
+            target: "other".to_owned(),
+            error: Some("cannot connect".to_owned()),
+            ..Target::default()
+        };
+        let stale = Target { target: "third".to_owned(), streams: Some(1), ..down.clone() };
+        listing.targets.extend([down, stale, Target { target: "new".to_owned(), ..Target::default() }]);
+        insta::assert_snapshot!(unread(&listing).join("\n"), @r#"
+        target "cache:6379": stream "gone" is missing, of another type or denied
+        target "other": cannot connect
+        target "third", shown as read before: cannot connect
+        target "new": not read yet
+        target "": stream "bills" has no group "tax"
+        "#);
+    }
+
+    #[test]
+    fn nothing_is_said_in_a_line() {
+        assert_eq!(plain(&Listing::default(), None), "0 groups\n");
+    }
+}

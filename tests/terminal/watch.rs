@@ -1,0 +1,183 @@
+//! `status --watch`, on the screen of a pseudo-terminal.
+
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use streamgauge::page::groups::Listing;
+use streamgauge::terminal::screen::Screen;
+use streamgauge::terminal::view::View;
+
+use crate::pty::Terminal;
+use crate::story::fill;
+use crate::support::config::{ConfigFile, QUICK};
+use crate::support::program::Streamgauge;
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::talk::Talk;
+use crate::support::wait::wait_until;
+
+const PANICS: &str = "STREAMGAUGE_TEST_PANICS";
+
+fn watching(server: &Server, rows: u16, columns: u16) -> Terminal {
+    let command = Streamgauge::command("status").args(["--watch", "--redis-url", &server.url()]);
+    Terminal::open(command.into_command(), rows, columns)
+}
+
+/// The groups that the list shows, from the top.
+fn listed(screen: &str) -> Vec<&str> {
+    let names = ["done", "behind", "untouched", "\\x1b[2Jgone"];
+    let of = |line: &str| names.into_iter().find(|name| line.split_whitespace().any(|word| word == *name));
+    // The line of keys has the word "done" too.
+    screen.lines().filter(|line| !line.contains("Esc")).filter_map(of).collect()
+}
+
+#[tokio::test]
+async fn groups_are_shown_sorted_filtered_and_looked_into() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    let mut terminal = watching(&server, 24, 80);
+    let screen =
+        terminal.shows_all(&["4 groups of 2 streams", "STATUS", "CONSUMERS", "q quit", "worst first"]).await;
+    assert_eq!(listed(&screen).len(), 4, "{screen}");
+    terminal.press("s");
+    terminal
+        .shows("it is sorted by lag", |screen| {
+            screen.contains("sorted by lag") && listed(screen)[..2] == ["untouched", "behind"]
+        })
+        .await;
+    terminal.press("r");
+    terminal
+        .shows("it is reversed", |screen| {
+            screen.contains("reversed") && listed(screen)[2..] == ["behind", "untouched"]
+        })
+        .await;
+    terminal.press("/BEH");
+    terminal
+        .shows("it is filtered", |screen| screen.contains("filter: BEH_") && listed(screen) == ["behind"])
+        .await;
+    terminal.press("\r\r");
+    let screen = terminal
+        .shows_all(&[
+            "group behind of stream orders",
+            "Consumers",
+            "worker-1",
+            "worker-2",
+            "Pending entries",
+            "DELIVERIES",
+        ])
+        .await;
+    assert!(
+        screen.lines().any(|line| line.starts_with("lag ") && line.trim_end().ends_with(" 4")),
+        "{screen}"
+    );
+    let ids = screen.lines().filter(|line| line.starts_with("17") || line.starts_with("18")).count();
+    assert!(ids >= 3, "{screen}");
+    terminal.press("q");
+    assert_eq!(terminal.ended().await, Some(0));
+    terminal.is_given_back().await;
+    let text = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+    assert!(!text.contains("\x1b[2Jgone"), "a name cleared the screen");
+    assert!(!text.contains("INFO") && !text.contains("WARN"), "log lines are in the way");
+}
+
+#[tokio::test]
+async fn it_is_kept_up_to_date_and_says_when_it_cannot_be() {
+    let mut server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    let terminal = watching(&server, 24, 80);
+    terminal.shows_all(&["4 groups"]).await;
+    Talk::to(&server).await.tell("XGROUP CREATE orders newcomer 0").await;
+    terminal.shows_all(&["5 groups", "newcomer"]).await;
+    server.kill();
+    // What was read before is still there.
+    terminal.shows_all(&["target \"127.0.0.1:", "shown as read before", "newcomer"]).await;
+}
+
+#[tokio::test]
+async fn a_narrow_terminal_is_enough_and_a_new_size_is_taken() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    let mut terminal = watching(&server, 8, 40);
+    let screen = terminal.shows_all(&["STATUS", "GROUP", "LAG", "untouched"]).await;
+    assert!(screen.lines().all(|line| line.chars().count() <= 40), "{screen}");
+    assert!(!screen.contains("CONSUMERS"), "there is no room for it:\n{screen}");
+    terminal.press("\r");
+    terminal.shows_all(&["status", "behind"]).await;
+    // More lines than there is room for: they can be reached.
+    terminal.press("\x1b[6~\x1b[6~\x1b[6~\x1b[6~");
+    terminal.shows_all(&["Pending entries"]).await;
+    terminal.press("\x1b");
+    terminal.shows_all(&["STATUS", "LAG"]).await;
+    terminal.press("\x03");
+    assert_eq!(terminal.ended().await, Some(0));
+    terminal.is_given_back().await;
+}
+
+#[tokio::test]
+async fn a_signal_gives_the_terminal_back() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut terminal = watching(&server, 24, 80);
+        terminal.shows_all(&["4 groups"]).await;
+        terminal.signal(signal);
+        assert_eq!(terminal.ended().await, Some(0));
+        terminal.is_given_back().await;
+    }
+}
+
+#[tokio::test]
+async fn a_running_streamgauge_is_watched() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    let config = ConfigFile::new(&format!("{QUICK}targets: [{{name: here, url: '{}'}}]\n", server.url()));
+    let exporter = config.serve().serving().await;
+    let soon = Duration::from_secs(30);
+    wait_until(soon, "it has polled", async || exporter.get("/-/ready").await.status == 200).await;
+    let url = format!("http://{}", exporter.address);
+    let command = Streamgauge::command("status").args(["--watch", "--server", &url]).into_command();
+    let mut terminal = Terminal::open(command, 24, 80);
+    terminal.shows_all(&[&url, "4 groups", "untouched"]).await;
+    terminal.press("/behind\r\r");
+    terminal
+        .shows_all(&["group behind of stream orders on here", "worker-1", "use streamgauge pending"])
+        .await;
+    exporter.stop().await;
+    terminal.press("\x1b");
+    terminal.shows_all(&["cannot connect", "behind"]).await;
+    terminal.press("q");
+    assert_eq!(terminal.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn without_a_terminal_it_says_so() {
+    let end =
+        Streamgauge::command("status").args(["--watch", "--redis-url", "redis://127.0.0.1:1"]).run().await;
+    assert_eq!((end.code, end.stdout.contains('\x1b')), (Some(1), false), "{:?}", end.stdout);
+    assert!(end.stderr.starts_with("--watch needs a terminal"), "{}", end.stderr);
+}
+
+/// Run again by itself on a terminal, this test panics on a screen that it has taken over.
+#[tokio::test]
+async fn a_panic_gives_the_terminal_back_before_it_is_told() {
+    if env::var_os(PANICS).is_some() {
+        let mut screen = Screen::open().unwrap();
+        let mut view = View::new("a screen".to_owned());
+        view.update(Listing::default());
+        screen.show(&mut view).unwrap();
+        panic!("expected by the test");
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let name = "watch::a_panic_gives_the_terminal_back_before_it_is_told";
+    command.args(["--exact", name, "--nocapture"]).env(PANICS, "1");
+    let mut terminal = Terminal::open(command, 24, 80);
+    assert_eq!(terminal.ended().await, Some(101));
+    terminal.shows_all(&["expected by the test"]).await;
+    terminal.is_given_back().await;
+    assert!(
+        String::from_utf8_lossy(&terminal.bytes()).contains("\x1b[?1049h"),
+        "it had taken the screen over"
+    );
+}
