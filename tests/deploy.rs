@@ -31,9 +31,11 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every file below a folder, as path from the root and text.
+/// Every file below a folder but pictures, as path from the root and text.
 fn files(folder: &str) -> Vec<(String, String)> {
+    let is_picture = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
+    let entries = entries.filter(|entry| !is_picture(&entry.path()));
     let mut files: Vec<_> = entries
         .flat_map(|entry| {
             let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
