@@ -219,14 +219,12 @@ impl Target {
         let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));
         let report = Arc::new(inquiry.close(previous.as_deref()));
         let watched: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
-        let is_whole = self.upstream.knows_its_streams() && report.streams.len() == watched;
+        let has_answered = self.upstream.has_all_nodes();
+        let is_whole = has_answered && self.upstream.knows_its_streams() && report.streams.len() == watched;
         drop(snapshot);
-        if cut_off_by.as_ref().is_some_and(|error| !matches!(error, PollError::Timeout { .. })) {
-            self.upstream.disconnect();
-        }
         self.metrics.count_entries(report.counted_entries);
         self.publish(Arc::clone(&report), began).await;
-        Ok(Polled { report, cut_off_by, is_whole })
+        Ok(Polled { report, cut_off_by, has_answered, is_whole })
     }
 
     /// Before the first report: looks for streams until all keys were seen, or until the time is over; the
@@ -296,6 +294,9 @@ impl Target {
         let target_name = &self.name;
         match (&problem, result) {
             (None, _) => info!(target_name, "target is polled again"),
+            (Some(error), PollResult::Partial) if !self.upstream.has_all_nodes() => {
+                warn!(target_name, error, "cannot poll a node of the target; trying again");
+            }
             (Some(error), PollResult::Partial) => {
                 warn!(target_name, error, "poll was cut off; the rest goes first in the next");
             }
@@ -313,6 +314,8 @@ struct Polled {
     report: Arc<Report>,
     /// What cut it off, if anything did.
     cut_off_by: Option<PollError>,
+    /// Whether each node answered all the time that the poll had.
+    has_answered: bool,
     /// Whether the report shows every stream there is.
     is_whole: bool,
 }
@@ -327,7 +330,7 @@ fn result_and_error(outcome: &Outcome) -> (PollResult, Option<&PollError>) {
 
 /// Whether the target answered all the time that the poll had.
 fn has_answered(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
+    outcome.as_ref().is_ok_and(|polled| polled.has_answered)
 }
 
 /// When polls are due: one after the other, at a phase of its own, so that several targets, and several

@@ -49,7 +49,7 @@ const ROOMS: &[Room] = &[
     room(
         "tls",
         Rooms::Only(&["secret"]),
-        Crates::Only(&["rustls", "rustls_native_certs", "thiserror", "tokio", "tokio_rustls"]),
+        Crates::Only(&["ring", "rustls", "rustls_native_certs", "thiserror", "tokio", "tokio_rustls"]),
     ),
     room(
         "dial",

@@ -97,7 +97,7 @@ fn all_keys_are_taken() {
     assert_eq!(config.metrics.exclude, [Glob::new("redis_stream_*")]);
     assert!(config.metrics.redis_exporter_compat);
     let target = &config.targets[0];
-    assert_eq!((target.place.to_string(), target.db, target.role), ("[::1]:6380".into(), 2, Role::Any));
+    assert_eq!((target.topology.to_string(), target.db, target.role), ("[::1]:6380".into(), 2, Role::Any));
     assert_eq!(target.labels.keys().collect::<Vec<_>>(), ["_1", "team"]);
     assert_eq!(target.limits, Limits { streams: 1, groups_per_stream: 2, consumers_per_group: 3 });
     let [first, second] = &target.streams[..] else { panic!("not two items") };
@@ -134,7 +134,7 @@ fn variables_are_read_as_their_key_s_type() {
     );
     assert_eq!(config.poll.interval, Duration::from_secs(20));
     let target = &config.targets[0];
-    assert_eq!((target.name.as_str(), target.place.to_string()), ("${HOST}", "cache:6380".into()));
+    assert_eq!((target.name.as_str(), target.topology.to_string()), ("${HOST}", "cache:6380".into()));
     assert_eq!(target.password.as_ref().unwrap().read().unwrap().expose(), "hunter2");
     assert_eq!((target.labels["a"].as_str(), target.limits.streams), ("", 7));
     assert_eq!((target.streams[0].key.pattern(), target.streams[0].consumers), (&b"x:cache"[..], false));
@@ -283,7 +283,7 @@ fn wrong_types() {
         &[
             "web: found a list; expected a map of listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
             "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period or payload_budget",
-            "targets[0]: found text; expected a map of name, url, username, password, password_file, tls, role, labels, streams or limits",
+            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, tls, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
         ],
     );
@@ -617,7 +617,7 @@ fn tls_goes_with_a_secured_url() {
     bad(
         "targets: [{url: 'redis://cache', tls: {}}, {url: 'rediss://cache', name: b, tls: {ca_file: /gone, key_file: /gone}}]",
         &[
-            "targets[0].tls: targets[0].url is not rediss://; expected that, or no such key",
+            "targets[0].tls: goes with rediss://; expected that in the URL, or no such key",
             "targets[1].tls.cert_file: missing; expected it together with targets[1].tls.key_file",
             "targets[1].tls.key_file: cannot read /gone: No such file or directory (os error 2); expected a readable file",
             "targets[1].tls.ca_file: cannot read /gone: No such file or directory (os error 2); expected a readable file",

@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::exposition::page::Layout;
 use crate::lag::report::{Lag, Report};
 use crate::poller::node::Identity;
+use crate::poller::upstream::NodeState;
 use crate::self_metrics::SelfMetrics;
 use crate::target::{State, Target};
 
@@ -42,7 +43,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             // Its own text holds its cause already.
             Err(error) => (line("error", &error.to_string()), None),
         };
-        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.place)
+        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.topology)
             .context("cannot write the result")?;
         found.push((target, of_target));
     }
@@ -62,8 +63,10 @@ struct Found {
     report: Arc<Report>,
     /// Whether all keys were looked at.
     is_whole: bool,
-    /// What the server says it is; `None` where it does not tell.
+    /// What the server says it is; `None` where it does not tell. Of a cluster, the first node.
     identity: Option<Identity>,
+    /// A line for each node.
+    nodes: Vec<String>,
     /// Why SCAN did not work; `None` if it did, or was not needed.
     scan_problem: Option<String>,
 }
@@ -77,24 +80,31 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
     let upstream = target.upstream();
     Ok(Found {
         report,
-        is_whole: upstream.knows_its_streams(),
-        identity: upstream.identity().cloned(),
+        is_whole: upstream.knows_its_streams() && upstream.has_all_nodes(),
+        identity: upstream.nodes().find_map(|node| node.identity.cloned()),
+        nodes: upstream.nodes().map(|node| describe_node(&node, upstream.nodes().count())).collect(),
         scan_problem: upstream.scan_problem().map(str::to_owned),
     })
 }
 
+/// A line about a node; of one among several it tells which.
+fn describe_node(node: &NodeState<'_>, count: usize) -> String {
+    let (title, text) = match (node.failure, node.identity) {
+        (Some(failure), _) => ("warning", failure.to_owned()),
+        (None, Some(Identity { server, version, role, .. })) => {
+            ("server", format!("{server} {version}, {role}"))
+        }
+        (None, None) => {
+            ("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned())
+        }
+    };
+    if count > 1 { line(title, &format!("{}: {text}", node.address)) } else { line(title, &text) }
+}
+
 /// What was found, one line for each kind of thing.
 fn describe(found: &Found) -> String {
-    let mut lines = String::new();
+    let mut lines = found.nodes.concat();
     let mut say = |title: &str, text: String| lines.push_str(&line(title, &text));
-    match &found.identity {
-        Some(identity) => {
-            say("server", format!("{} {}, {}", identity.server, identity.version, identity.role));
-        }
-        None => {
-            say("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned());
-        }
-    }
     if let Some(problem) = &found.scan_problem {
         say("warning", format!("cannot look for streams by SCAN: {problem}"));
     }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
+use crate::config::topology::Topology;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
@@ -165,7 +166,10 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
     };
     let target = Target {
         name: "demo".to_owned(),
-        place: Place::Tcp(Address { host: server.ip().to_string(), port: server.port() }),
+        topology: Topology::Standalone(Place::Tcp(Address {
+            host: server.ip().to_string(),
+            port: server.port(),
+        })),
         tls: Tls::default(),
         db: 0,
         username: None,

@@ -176,6 +176,7 @@ mod tests {
     use super::read;
     use crate::cli::{Cli, Command};
     use crate::config::Config;
+    use crate::config::topology::Topology;
     use crate::secret::Secret;
     use crate::server_url::Place;
 
@@ -208,9 +209,9 @@ mod tests {
     }
 
     fn host(config: &Config) -> &str {
-        match &config.targets[0].place {
-            Place::Tcp(address) => &address.host,
-            other => panic!("{other} is not over TCP"),
+        match &config.targets[0].topology {
+            Topology::Standalone(Place::Tcp(address)) => &address.host,
+            other => panic!("{other} is not one server over TCP"),
         }
     }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::alert::rule::Rule;
 use crate::config::notifiers::Notifier;
+use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
 use crate::glob::Glob;
 use crate::secret::Secret;
-use crate::server_url::Place;
 use crate::tls::Tls;
 
 pub mod environment;
@@ -26,6 +26,7 @@ pub mod load;
 pub mod notifiers;
 pub mod password;
 pub mod receiver_url;
+pub mod topology;
 pub mod web;
 
 mod alerts;
@@ -113,10 +114,11 @@ pub struct Status {
 /// One item of `targets`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The label `target`; unique. Default: host:port or the path of the socket, with /db when it is not 0.
+    /// The label `target`; unique. Default: host:port, the path of the socket or the name of the
+    /// Sentinel master, with /db when it is not 0.
     pub name: String,
-    /// Where the server is.
-    pub place: Place,
+    /// How it is run, and where it is found.
+    pub topology: Topology,
     /// For `rediss://`.
     pub tls: Tls,
     /// Database number.

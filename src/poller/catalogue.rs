@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::selection::{self, RuleIndex};
+use crate::poller::slots::slot;
 use crate::snapshot::name::Name;
 
 /// A stream that is polled.
@@ -13,6 +14,8 @@ use crate::snapshot::name::Name;
 pub(super) struct Watched {
     /// Its key.
     pub(super) key: Name,
+    /// Its slot, should it lie in a cluster.
+    pub(super) slot: u16,
     /// The item of the configuration that rules it.
     pub(super) rule: RuleIndex,
     /// Whether the configuration names it, rather than a glob having found it.
@@ -29,6 +32,13 @@ pub(super) struct Watched {
     pub(super) groups_with_consumers: Arc<[Name]>,
     /// Whether any limit cut its groups or consumers last; logged when it changes.
     pub(super) left_out: LeftOut,
+}
+
+impl Watched {
+    /// Whether the last try to read it brought something.
+    fn was_read(&self) -> bool {
+        self.last_read > 0 && self.problem.is_none()
+    }
 }
 
 /// Size of the replies about one stream.
@@ -117,11 +127,19 @@ impl Catalogue {
         left_out
     }
 
-    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more.
+    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more. Unless it was read
+    /// last: a key can go from a node that was not looked at yet to one that was, and the next reading shows
+    /// whether it is there.
     pub(super) fn end_turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
-        self.watched.retain(|watched| watched.named || seen.contains(&watched.key));
+        self.watched.retain(|watched| watched.named || watched.was_read() || seen.contains(&watched.key));
         self.left_out = self.admit_by_name();
+        self.begin_turn();
+    }
+
+    /// Ends a turn of SCAN that could not go over all keys.
+    pub(super) fn end_torn_turn(&mut self) {
+        self.admit();
         self.begin_turn();
     }
 
@@ -147,6 +165,7 @@ impl Catalogue {
             self.watched.insert(
                 at,
                 Watched {
+                    slot: slot(&key),
                     key,
                     rule,
                     named,
@@ -165,6 +184,7 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
     use crate::glob::Glob;
     use crate::server_url::{Address, Place};
@@ -185,7 +205,7 @@ mod tests {
     fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
         Catalogue::new(&Target {
             name: "t".to_owned(),
-            place: Place::Tcp(Address { host: "h".to_owned(), port: 1 }),
+            topology: Topology::Standalone(Place::Tcp(Address { host: "h".to_owned(), port: 1 })),
             tls: Tls::default(),
             db: 0,
             username: None,

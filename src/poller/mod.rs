@@ -6,14 +6,19 @@
 
 mod ask;
 mod catalogue;
+mod cluster;
 mod decode;
 mod discovery;
 pub mod error;
 mod exchange;
+mod fleet;
 mod names;
 pub mod node;
 mod read;
+mod round;
 mod schedule;
 mod selection;
-mod topology;
+mod sentinel;
+mod slots;
+mod source;
 pub mod upstream;
