@@ -185,6 +185,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             interval: INTERVAL,
             timeout: INTERVAL.mul_f64(0.8),
             stale_after: INTERVAL * 3,
+            shard: None,
             // The stream is created a moment after the first look at the keys.
             discovery_interval: INTERVAL,
             scan_keys_per_second: 50_000,

@@ -43,8 +43,11 @@ pub fn read(
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
     let flag = |name, text: Option<&str>| given(name, text, environment).map(|given| given.flag);
-    let overrides =
-        Overrides { listen: flag("listen", listen), interval: flag("interval", source.interval.as_deref()) };
+    let overrides = Overrides {
+        listen: flag("listen", listen),
+        interval: flag("interval", source.interval.as_deref()),
+        shard: flag("shard", source.shard.as_deref()),
+    };
     match choose(source, environment)? {
         Choice::File(path) => flags::over_file(path, &overrides, environment),
         Choice::Server(server) => flags::alone(&server, &overrides),

@@ -89,6 +89,8 @@ pub struct Poll {
     pub timeout: Duration,
     /// How long the last report of a target is served while polls fail. Default 3 intervals.
     pub stale_after: Duration,
+    /// Which part of the streams this exporter polls; `None` is all of them.
+    pub shard: Option<Shard>,
     /// Least time of a full turn of SCAN.
     pub discovery_interval: Duration,
     /// Most keys per second that SCAN walks.
@@ -101,6 +103,15 @@ pub struct Poll {
     pub audit_period: Duration,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
+}
+
+/// One of several parts of all streams: those whose key has CRC16 modulo `of` equal to `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    pub index: u16,
+    /// How many there are.
+    pub of: u16,
 }
 
 /// `status`: what a group's status is told by.

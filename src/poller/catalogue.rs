@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::{StreamRule, Target};
+use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::selection::{self, RuleIndex};
-use crate::poller::slots::slot;
+use crate::poller::slots::{crc16, slot};
 use crate::snapshot::name::Name;
 
 /// A stream that is polled.
@@ -66,6 +66,8 @@ pub(super) struct Catalogue {
     pub(super) watched: Vec<Watched>,
     /// What selects them: `Watched::rule` is a position here.
     pub(super) rules: Vec<StreamRule>,
+    /// Which part of all keys may be watched.
+    shard: Option<Shard>,
     limit: usize,
     /// Found in the present turn of SCAN, watched or not.
     seen: BTreeSet<Name>,
@@ -79,10 +81,11 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     /// Begins with the streams that the configuration names.
-    pub(super) fn new(target: &Target) -> Self {
+    pub(super) fn new(target: &Target, shard: Option<Shard>) -> Self {
         let mut catalogue = Self {
             watched: Vec::new(),
             rules: target.streams.clone(),
+            shard,
             limit: target.limits.streams,
             seen: BTreeSet::new(),
             candidates: BTreeSet::new(),
@@ -90,14 +93,17 @@ impl Catalogue {
             left_out: 0,
         };
         for key in target.streams.iter().filter_map(|rule| rule.key.literal()) {
-            catalogue.watch(Name::from(&*key), true);
+            let key = Name::from(&*key);
+            if catalogue.is_ours(&key) {
+                catalogue.watch(key, true);
+            }
         }
         catalogue
     }
 
     /// Notes a key that SCAN found.
     pub(super) fn found(&mut self, key: Name) {
-        if selection::rule_for(&self.rules, key.as_bytes()).is_none() {
+        if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
             return;
         }
         if self.position(&key).is_ok() {
@@ -106,6 +112,11 @@ impl Catalogue {
             self.candidates.pop_last();
             self.surplus += 1;
         }
+    }
+
+    /// Whether a key belongs to the part that is polled here: by all of its bytes, whatever its hash tag.
+    fn is_ours(&self, key: &Name) -> bool {
+        self.shard.is_none_or(|Shard { index, of }| crc16(key.as_bytes()) % of == index)
     }
 
     /// Watches what was found so far.
@@ -203,7 +214,11 @@ mod tests {
     }
 
     fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
-        Catalogue::new(&Target {
+        Catalogue::new(&target(rules, limit), None)
+    }
+
+    fn target(rules: Vec<StreamRule>, limit: usize) -> Target {
+        Target {
             name: "t".to_owned(),
             topology: Topology::Standalone(Place::Tcp(Address { host: "h".to_owned(), port: 1 })),
             tls: Tls::default(),
@@ -214,7 +229,7 @@ mod tests {
             labels: BTreeMap::new(),
             streams: rules,
             limits: Limits { streams: limit, groups_per_stream: 10, consumers_per_group: 10 },
-        })
+        }
     }
 
     fn keys(catalogue: &Catalogue) -> Vec<String> {
@@ -275,5 +290,26 @@ mod tests {
         catalogue.found(Name::from("a"));
         catalogue.end_turn();
         assert_eq!(keys(&catalogue), ["a", "b"]);
+    }
+
+    #[test]
+    fn shards_cover_each_key_once_whether_it_is_found_or_named() {
+        let keys: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
+        let mut watched = Vec::new();
+        for index in 0..3 {
+            let target = target(vec![rule("named", &[]), rule("*", &[])], 1_000);
+            let mut catalogue = Catalogue::new(&target, Some(Shard { index, of: 3 }));
+            turn(&mut catalogue, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+            let part = self::keys(&catalogue);
+            assert!(part.len() > 40, "{}", part.len());
+            watched.extend(part);
+        }
+        watched.sort();
+        let mut all = keys;
+        all.push("named".to_owned());
+        all.sort();
+        assert_eq!(watched, all);
+        // For ever: who polls what must not change with a version.
+        assert_eq!([&b"orders"[..], b"{a}x", b"123456789"].map(|key| crc16(key) % 3), [0, 2, 1]);
     }
 }

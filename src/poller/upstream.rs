@@ -73,7 +73,7 @@ impl Upstream {
         }
         Self {
             fleet: Fleet::new(Arc::clone(&target), metrics.clone()),
-            catalogue: Catalogue::new(&target),
+            catalogue: Catalogue::new(&target, poll.shard),
             names: Names::default(),
             discovery: Discovery::new(&target.streams, poll),
             payload: PayloadBudget::new(poll.payload_budget),

@@ -4,6 +4,7 @@
 mod cluster;
 mod logins;
 mod sentinel;
+mod shards;
 mod tls;
 
 #[path = "../support/mod.rs"]
