@@ -624,3 +624,57 @@ fn tls_goes_with_a_secured_url() {
         ],
     );
 }
+
+#[test]
+fn a_topology_has_its_own_keys() {
+    let sentinel = "sentinel: {master_name: m, urls: ['redis://s1', 'redis://s2']}";
+    bad(
+        &format!(
+            "targets:
+            - {{name: a, url: 'redis://a', urls: ['redis://b']}}
+            - {{name: b, topology: sentinel, url: 'redis://a', role: any}}
+            - {{name: c, topology: sentinel, sentinel: {{urls: ['redis://me:pw@s1', 'rediss://s2/1']}}}}
+            - {{name: d, topology: cluster, role: replica, url: 'redis://a/1'}}
+            - {{name: e, topology: cluster, {sentinel}}}
+            - {{name: f, topology: cluster, urls: ['unix:///a.sock']}}
+            - {{name: g, topology: ring, url: 'redis://a'}}"
+        ),
+        &[
+            "targets[0].urls: does not go with topology: standalone; expected targets[0].url instead",
+            "targets[1].url: does not go with topology: sentinel; expected targets[1].sentinel instead",
+            "targets[1].sentinel: missing; expected master_name and urls",
+            "targets[2].sentinel.urls[0]: has credentials; expected them in username and password or password_file",
+            "targets[2].sentinel.urls[1]: names another database than those before; expected the same",
+            "targets[2].sentinel.urls[1]: not the same scheme as those before; expected redis:// or rediss:// for all",
+            "targets[2].sentinel.master_name: missing; expected the name of the master and a list of sentinels",
+            "targets[3].url: names a database, and a cluster has but one; expected none",
+            "targets[3].role: goes with topology: standalone; the others poll masters. Expected master",
+            "targets[4].sentinel: does not go with topology: cluster; expected targets[4].url instead",
+            "targets[4].urls: missing; expected a list of nodes, each as redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",
+            "targets[5].urls[0]: a unix socket, which names no other node; expected redis:// or rediss://",
+            "targets[6].topology: unknown value \"ring\"; expected standalone, cluster or sentinel",
+        ],
+    );
+}
+
+#[test]
+fn names_of_targets_follow_their_topology() {
+    let names = |yaml: &str| -> Vec<String> {
+        let config = load(yaml).expect("it is valid");
+        config.targets.iter().map(|target| format!("{} at {}", target.name, target.topology)).collect()
+    };
+    let found = names(
+        "targets:
+        - {url: 'unix:///run/redis.sock'}
+        - {topology: sentinel, sentinel: {master_name: m, urls: ['redis://s1/2', 'redis://s2:1/2']}}
+        - {topology: cluster, urls: ['rediss://n1', 'rediss://n2:1']}",
+    );
+    assert_eq!(
+        found,
+        [
+            "/run/redis.sock at /run/redis.sock",
+            "m/2 at m, by the sentinels s1:26379, s2:1",
+            "n1:6379 at the cluster of n1:6379, n2:1",
+        ]
+    );
+}

@@ -16,6 +16,7 @@ use crate::lag::report::{Lag, Report};
 use crate::poller::node::Identity;
 use crate::poller::upstream::NodeState;
 use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::labels::Reason;
 use crate::target::{State, Target};
 
 mod alerting;
@@ -67,6 +68,10 @@ struct Found {
     identity: Option<Identity>,
     /// A line for each node.
     nodes: Vec<String>,
+    /// What is wrong with the streams that could not be read.
+    unread_because: Vec<&'static str>,
+    /// Whether TIME is refused.
+    is_time_refused: bool,
     /// Why SCAN did not work; `None` if it did, or was not needed.
     scan_problem: Option<String>,
 }
@@ -78,13 +83,32 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);
     let report = target.poll_once().await?;
     let upstream = target.upstream();
+    let unread = report.streams.iter().filter(|stream| stream.values.is_none());
+    let mut unread_because: Vec<_> =
+        unread.map(|stream| word_for(upstream.problem_of(&stream.key))).collect();
+    unread_because.sort_unstable();
+    unread_because.dedup();
     Ok(Found {
+        unread_because,
+        is_time_refused: upstream.is_time_refused(),
         report,
         is_whole: upstream.knows_its_streams() && upstream.has_all_nodes(),
         identity: upstream.nodes().find_map(|node| node.identity.cloned()),
         nodes: upstream.nodes().map(|node| describe_node(&node, upstream.nodes().count())).collect(),
         scan_problem: upstream.scan_problem().map(str::to_owned),
     })
+}
+
+/// What is wrong with a stream, in a word.
+fn word_for(problem: Option<Reason>) -> &'static str {
+    match problem {
+        None => "on a node that cannot be reached",
+        Some(Reason::MissingKey) => "missing",
+        Some(Reason::WrongType) => "of another type",
+        Some(Reason::Denied) => "denied",
+        Some(Reason::Protocol) => "not understood",
+        Some(_) => "refused (is XINFO renamed?)",
+    }
 }
 
 /// A line about a node; of one among several it tells which.
@@ -108,12 +132,15 @@ fn describe(found: &Found) -> String {
     if let Some(problem) = &found.scan_problem {
         say("warning", format!("cannot look for streams by SCAN: {problem}"));
     }
+    if found.is_time_refused {
+        say("warning", "TIME is refused: ages are told by this machine's clock".to_owned());
+    }
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
     say("streams", counted(read.iter().map(|stream| stream.key.to_string())));
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
-        say("warning", format!("missing, of another type or denied: {names}"));
+        say("warning", format!("{}: {names}", found.unread_because.join(", ")));
     }
     let groups = || streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();

@@ -166,6 +166,11 @@ impl Catalogue {
         self.watched.retain(|watched| watched.named || watched.problem != Some(KeyError::Missing));
     }
 
+    /// What was wrong with a stream last.
+    pub(super) fn problem_of(&self, key: &Name) -> Option<KeyError> {
+        self.position(key).ok().and_then(|at| self.watched[at].problem)
+    }
+
     fn position(&self, key: &Name) -> Result<usize, usize> {
         self.watched.binary_search_by(|watched| watched.key.cmp(key))
     }

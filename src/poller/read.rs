@@ -54,6 +54,8 @@ pub(super) type Outcomes = Vec<(Outcome, Vec<Name>)>;
 pub(super) struct Read {
     /// Bytes of entries that came with it.
     pub(super) payload_bytes: u64,
+    /// Whether a node refuses TIME.
+    pub(super) is_time_refused: bool,
     /// Why each node ended early, if it did; what was read by then stands.
     pub(super) ended: Vec<Option<PollError>>,
     /// Streams that a node does not hold, by their positions, with the number of the node that said so, and where
@@ -70,6 +72,7 @@ impl Reading<'_> {
             sources.iter().map(|(_, due)| due.iter().map(|&at| Asked::of(&watched[at])).collect()).collect();
         let lanes: Vec<_> = sources.iter().map(|(source, due)| lane(source, due, watched)).collect();
         let (payload_bytes, mut redirected) = (AtomicU64::new(0), Vec::new());
+        let mut is_time_refused = false;
         let ended = exchange(
             &lanes,
             deadline,
@@ -84,7 +87,9 @@ impl Reading<'_> {
             |number, batch, mut replies| {
                 let (source, due) = &sources[number];
                 let rest = replies.split_off(replies.len().min(1));
-                let time = node_time(replies.pop(), &source.node.address, metrics)?;
+                let time = replies.pop();
+                is_time_refused |= matches!(time, Some(Value::ServerError(_)));
+                let time = node_time(time, &source.node.address, metrics)?;
                 let mut replies = source.without_asking(rest);
                 for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
                     let (groups, stream) = (replies.next(), replies.next());
@@ -102,7 +107,7 @@ impl Reading<'_> {
             },
         )
         .await;
-        Read { payload_bytes: payload_bytes.into_inner(), ended, redirected }
+        Read { payload_bytes: payload_bytes.into_inner(), is_time_refused, ended, redirected }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::{Poll, Target};
 use crate::poller::ask;
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
-use crate::poller::error::PollError;
+use crate::poller::error::{KeyError, PollError};
 use crate::poller::fleet::Fleet;
 use crate::poller::names::Names;
 use crate::poller::node::Identity;
@@ -23,6 +23,7 @@ use crate::poller::source::Courtesy;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::{Limited, Reason};
 use crate::snapshot::facts::Snapshot;
+use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Question};
 use crate::tls::Verification;
 
@@ -44,6 +45,8 @@ pub struct Upstream {
     discovery: Discovery,
     payload: PayloadBudget,
     scan_problem: Option<String>,
+    /// Whether a node refused TIME in the last poll.
+    is_time_refused: bool,
     /// Whether the limit cut the streams last; logged when it changes.
     leaves_out_streams: bool,
     timeout: Duration,
@@ -85,6 +88,7 @@ impl Upstream {
             is_missing_nodes: false,
             polls: 0,
             scan_problem: None,
+            is_time_refused: false,
             leaves_out_streams: false,
         }
     }
@@ -102,6 +106,18 @@ impl Upstream {
     #[must_use]
     pub fn scan_problem(&self) -> Option<&str> {
         self.scan_problem.as_deref()
+    }
+
+    /// Whether TIME was refused in the last poll, so that this machine's clock had to serve.
+    #[must_use]
+    pub fn is_time_refused(&self) -> bool {
+        self.is_time_refused
+    }
+
+    /// Why a stream could not be read last; `None` if it was, or if no node that holds it could be asked.
+    #[must_use]
+    pub fn problem_of(&self, key: &Name) -> Option<Reason> {
+        self.catalogue.problem_of(key).map(KeyError::reason)
     }
 
     /// Bytes of entries that may be read in this poll to count lag.
@@ -212,6 +228,7 @@ impl Upstream {
     /// Nothing could be read.
     pub async fn read(&mut self, deadline: Instant) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.polls += 1;
+        self.is_time_refused = false;
         self.catalogue.admit();
         self.names.forget_unused();
         self.payload.begin_poll();
@@ -258,7 +275,8 @@ impl Upstream {
             payload_left: self.payload.left(),
             deadline,
         };
-        let Read { payload_bytes, ended, redirected } = reading.read(&asked, outcomes).await;
+        let Read { payload_bytes, is_time_refused, ended, redirected } = reading.read(&asked, outcomes).await;
+        self.is_time_refused |= is_time_refused;
         self.payload.spend(payload_bytes);
         for (planned, ended) in sources[first..].iter_mut().zip(ended) {
             planned.ended = ended;
