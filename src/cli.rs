@@ -191,6 +191,9 @@ pub struct Source {
     /// Time from one poll to the next, such as 10s or 1m [default: 10s].
     #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
+    /// Poll one part of N of all streams, by a hash of their keys: 0/3, 1/3 and 2/3 together poll each once.
+    #[arg(long, env = "STREAMGAUGE_SHARD", value_name = "I/N")]
+    pub shard: Option<String>,
 }
 
 /// A Redis or Valkey server given by flags.

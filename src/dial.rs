@@ -117,6 +117,22 @@ fn keep_alive(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_keepalive(true);
 }
 
+/// The error of a secured stream, in clear words where the other side has said what it complains of.
+fn explained(error: io::Error) -> io::Error {
+    complaint_in(&error).map_or(error, |text| io::Error::other(TlsError::Handshake(text)))
+}
+
+/// What the other side said before it closed the connection: what we send then fails before that is read.
+fn last_words(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Option<io::Error> {
+    let mut heard = [0; 64];
+    match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut heard)) {
+        Poll::Ready(Err(error)) => {
+            complaint_in(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
+        }
+        Poll::Ready(Ok(())) | Poll::Pending => None,
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -126,9 +142,7 @@ impl AsyncRead for Stream {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(|error| {
-                complaint_in(&error).map_or(error, |text| io::Error::other(TlsError::Handshake(text)))
-            }),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(explained),
         }
     }
 }
@@ -138,7 +152,10 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => {
+                let written = Pin::new(&mut *stream).poll_write(cx, bytes);
+                written.map_err(|error| last_words(stream, cx).unwrap_or(error))
+            }
         }
     }
 
@@ -146,7 +163,10 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => {
+                let flushed = Pin::new(&mut *stream).poll_flush(cx);
+                flushed.map_err(|error| last_words(stream, cx).unwrap_or(error))
+            }
         }
     }
 

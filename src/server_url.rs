@@ -23,6 +23,9 @@ pub const USER_WITHOUT_PASSWORD: &str = "a user without a password; expected a p
 /// The port of a server that names none.
 const DEFAULT_PORT: u16 = 6379;
 
+/// The port of a sentinel that names none.
+pub const SENTINEL_PORT: u16 = 26379;
+
 /// Schemes that others read, and what takes their place here: known, so that they are refused by name.
 const ELSEWHERE: [(&str, &str); 11] = [
     ("valkey", "redis://"),
@@ -130,6 +133,15 @@ pub enum UrlError {
 ///
 /// What is wrong, and what was expected.
 pub fn parse(text: &str) -> Result<ServerUrl, UrlError> {
+    parse_with_port(text, DEFAULT_PORT)
+}
+
+/// The same, with another port where the URL names none.
+///
+/// # Errors
+///
+/// What is wrong, and what was expected.
+pub fn parse_with_port(text: &str, default_port: u16) -> Result<ServerUrl, UrlError> {
     let scheme = text.trim_start().split_once(':').map_or("", |(scheme, _)| scheme);
     if let Some((scheme, instead)) =
         ELSEWHERE.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))
@@ -147,19 +159,23 @@ pub fn parse(text: &str) -> Result<ServerUrl, UrlError> {
     })?;
     match url.scheme() {
         "unix" => socket(&url),
-        "redis" => over_tcp(&url, Place::Tcp),
-        "rediss" => over_tcp(&url, Place::Tls),
+        "redis" => over_tcp(&url, default_port, Place::Tcp),
+        "rediss" => over_tcp(&url, default_port, Place::Tls),
         _ => Err(UrlError::Scheme),
     }
 }
 
-fn over_tcp(url: &Url, place: impl FnOnce(Address) -> Place) -> Result<ServerUrl, UrlError> {
+fn over_tcp(
+    url: &Url,
+    default_port: u16,
+    place: impl FnOnce(Address) -> Place,
+) -> Result<ServerUrl, UrlError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(UrlError::Query);
     }
     let password = url.password().filter(|password| !password.is_empty()).map(decode).transpose()?;
     let username = Some(url.username()).filter(|name| !name.is_empty()).map(decode).transpose()?;
-    let place = place(address(url)?);
+    let place = place(address(url, default_port)?);
     Ok(ServerUrl { place, db: db(url.path())?, username, password: password.map(Secret::new) })
 }
 
@@ -231,7 +247,7 @@ impl fmt::Display for Address {
     }
 }
 
-fn address(url: &Url) -> Result<Address, UrlError> {
+fn address(url: &Url, default_port: u16) -> Result<Address, UrlError> {
     let host = match url.host() {
         Some(Host::Domain(name)) => name_of_a_host(name)?,
         Some(Host::Ipv4(ip)) => ip.to_string(),
@@ -240,7 +256,7 @@ fn address(url: &Url) -> Result<Address, UrlError> {
     };
     match url.port() {
         Some(0) => Err(UrlError::PortZero),
-        port => Ok(Address { host, port: port.unwrap_or(DEFAULT_PORT) }),
+        port => Ok(Address { host, port: port.unwrap_or(default_port) }),
     }
 }
 

@@ -278,15 +278,13 @@ impl Target {
         let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));
         let report = Arc::new(inquiry.close(previous.as_deref()));
         let watched: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
-        let is_whole = self.upstream.knows_its_streams() && report.streams.len() == watched;
+        let has_answered = self.upstream.has_all_nodes();
+        let is_whole = has_answered && self.upstream.knows_its_streams() && report.streams.len() == watched;
         drop(snapshot);
-        if cut_off_by.as_ref().is_some_and(|error| !matches!(error, PollError::Timeout { .. })) {
-            self.upstream.disconnect();
-        }
         self.seeks_streams = false;
         self.metrics.count_entries(report.counted_entries);
         self.publish(Arc::clone(&report), began).await;
-        Ok(Polled { report, cut_off_by, is_whole })
+        Ok(Polled { report, cut_off_by, has_answered, is_whole })
     }
 
     /// Before the first report, and before the first by another configuration: looks for streams until all keys were
@@ -320,7 +318,10 @@ impl Target {
         self.state.send_modify(|state| {
             state.published = Some(Published { report, rendered, expires });
             (state.last_read, state.trail) = (Some(last_read), trail);
-            (state.redis_cli, state.interval) = (redis_cli::words(&self.config), self.poll.interval);
+            state.interval = self.poll.interval;
+            if let Some(place) = self.upstream.place() {
+                state.redis_cli = redis_cli::words(&self.config, place);
+            }
         });
     }
 
@@ -361,6 +362,9 @@ impl Target {
         let target_name = &self.name;
         match (&problem, result) {
             (None, _) => info!(target_name, "target is polled again"),
+            (Some(error), PollResult::Partial) if !self.upstream.has_all_nodes() => {
+                warn!(target_name, error, "cannot poll a node of the target; trying again");
+            }
             (Some(error), PollResult::Partial) => {
                 warn!(target_name, error, "poll was cut off; the rest goes first in the next");
             }

@@ -224,7 +224,7 @@ async fn check_says_what_it_found() {
 target \"t\" at {address}
   server   {name} {version}, master
   streams  2 (a, b)
-  warning  missing, of another type or denied: 2 (absent, text)
+  warning  missing, of another type: 2 (absent, text)
   groups   2, the lag of 2 is known by now
   warning  groups that are missing: 1 (missing)
 {gaps}  note     after a start these rules wait for a window of history (2m): 2 (RedisStreamGroupStalled, RedisStreamGroupAbandoned)

@@ -97,7 +97,7 @@ fn all_keys_are_taken() {
     assert_eq!(config.metrics.exclude, [Glob::new("redis_stream_*")]);
     assert!(config.metrics.redis_exporter_compat);
     let target = &config.targets[0];
-    assert_eq!((target.place.to_string(), target.db, target.role), ("[::1]:6380".into(), 2, Role::Any));
+    assert_eq!((target.topology.to_string(), target.db, target.role), ("[::1]:6380".into(), 2, Role::Any));
     assert_eq!(target.labels.keys().collect::<Vec<_>>(), ["_1", "team"]);
     assert_eq!(target.limits, Limits { streams: 1, groups_per_stream: 2, consumers_per_group: 3 });
     let [first, second] = &target.streams[..] else { panic!("not two items") };
@@ -134,7 +134,7 @@ fn variables_are_read_as_their_key_s_type() {
     );
     assert_eq!(config.poll.interval, Duration::from_secs(20));
     let target = &config.targets[0];
-    assert_eq!((target.name.as_str(), target.place.to_string()), ("${HOST}", "cache:6380".into()));
+    assert_eq!((target.name.as_str(), target.topology.to_string()), ("${HOST}", "cache:6380".into()));
     assert_eq!(target.password.as_ref().unwrap().read().unwrap().expose(), "hunter2");
     assert_eq!((target.labels["a"].as_str(), target.limits.streams), ("", 7));
     assert_eq!((target.streams[0].key.pattern(), target.streams[0].consumers), (&b"x:cache"[..], false));
@@ -282,8 +282,8 @@ fn wrong_types() {
         "web: []\npoll: x\nmetrics: 1\ntargets: [x]",
         &[
             "web: found a list; expected a map of listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
-            "poll: found text; expected a map of interval, timeout, stale_after, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period or payload_budget",
-            "targets[0]: found text; expected a map of name, url, username, password, password_file, tls, role, labels, streams or limits",
+            "poll: found text; expected a map of interval, timeout, stale_after, shard, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period or payload_budget",
+            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, tls, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
         ],
     );
@@ -617,10 +617,64 @@ fn tls_goes_with_a_secured_url() {
     bad(
         "targets: [{url: 'redis://cache', tls: {}}, {url: 'rediss://cache', name: b, tls: {ca_file: /gone, key_file: /gone}}]",
         &[
-            "targets[0].tls: targets[0].url is not rediss://; expected that, or no such key",
+            "targets[0].tls: goes with rediss://; expected that in the URL, or no such key",
             "targets[1].tls.cert_file: missing; expected it together with targets[1].tls.key_file",
             "targets[1].tls.key_file: cannot read /gone: No such file or directory (os error 2); expected a readable file",
             "targets[1].tls.ca_file: cannot read /gone: No such file or directory (os error 2); expected a readable file",
         ],
+    );
+}
+
+#[test]
+fn a_topology_has_its_own_keys() {
+    let sentinel = "sentinel: {master_name: m, urls: ['redis://s1', 'redis://s2']}";
+    bad(
+        &format!(
+            "targets:
+            - {{name: a, url: 'redis://a', urls: ['redis://b']}}
+            - {{name: b, topology: sentinel, url: 'redis://a', role: any}}
+            - {{name: c, topology: sentinel, sentinel: {{urls: ['redis://me:pw@s1', 'rediss://s2/1']}}}}
+            - {{name: d, topology: cluster, role: replica, url: 'redis://a/1'}}
+            - {{name: e, topology: cluster, {sentinel}}}
+            - {{name: f, topology: cluster, urls: ['unix:///a.sock']}}
+            - {{name: g, topology: ring, url: 'redis://a'}}"
+        ),
+        &[
+            "targets[0].urls: does not go with topology: standalone; expected targets[0].url instead",
+            "targets[1].url: does not go with topology: sentinel; expected targets[1].sentinel instead",
+            "targets[1].sentinel: missing; expected master_name and urls",
+            "targets[2].sentinel.urls[0]: has credentials; expected them in username and password or password_file",
+            "targets[2].sentinel.urls[1]: names another database than those before; expected the same",
+            "targets[2].sentinel.urls[1]: not the same scheme as those before; expected redis:// or rediss:// for all",
+            "targets[2].sentinel.master_name: missing; expected the name of the master and a list of sentinels",
+            "targets[3].url: names a database, and a cluster has but one; expected none",
+            "targets[3].role: goes with topology: standalone; the others poll masters. Expected master",
+            "targets[4].sentinel: does not go with topology: cluster; expected targets[4].url instead",
+            "targets[4].urls: missing; expected a list of nodes, each as redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",
+            "targets[5].urls[0]: a unix socket, which names no other node; expected redis:// or rediss://",
+            "targets[6].topology: unknown value \"ring\"; expected standalone, cluster or sentinel",
+        ],
+    );
+}
+
+#[test]
+fn names_of_targets_follow_their_topology() {
+    let names = |yaml: &str| -> Vec<String> {
+        let config = load(yaml).expect("it is valid");
+        config.targets.iter().map(|target| format!("{} at {}", target.name, target.topology)).collect()
+    };
+    let found = names(
+        "targets:
+        - {url: 'unix:///run/redis.sock'}
+        - {topology: sentinel, sentinel: {master_name: m, urls: ['redis://s1/2', 'redis://s2:1/2']}}
+        - {topology: cluster, urls: ['rediss://n1', 'rediss://n2:1']}",
+    );
+    assert_eq!(
+        found,
+        [
+            "/run/redis.sock at /run/redis.sock",
+            "m/2 at m, by the sentinels s1:26379, s2:1",
+            "n1:6379 at the cluster of n1:6379, n2:1",
+        ]
     );
 }

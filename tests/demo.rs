@@ -63,7 +63,7 @@ async fn the_demo_shows_its_three_groups_and_leaves_nothing_behind() {
     let config = timeout(DEADLINE, receiver).await.unwrap().unwrap();
     let target = &config.targets[0];
     assert_eq!(target.name, "demo");
-    let address: SocketAddr = target.place.to_string().parse().unwrap();
+    let address: SocketAddr = target.topology.to_string().parse().unwrap();
 
     let wait = async {
         while !in_their_conditions(&groups(address).await) {
@@ -82,7 +82,7 @@ async fn an_exporter_that_fails_ends_the_demo_with_its_error_and_without_the_ser
     let (_trigger, shutdown) = Shutdown::new();
     let (sender, receiver) = oneshot::channel();
     let serve = async move |config: Config, _: Shutdown| {
-        let address: SocketAddr = config.targets[0].place.to_string().parse().unwrap();
+        let address: SocketAddr = config.targets[0].topology.to_string().parse().unwrap();
         sender.send(address.port()).unwrap();
         Err(anyhow::anyhow!("no exporter today"))
     };

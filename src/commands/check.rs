@@ -14,7 +14,9 @@ use crate::config::{self, Config};
 use crate::exposition::page::Layout;
 use crate::lag::report::{Lag, Report};
 use crate::poller::node::Identity;
+use crate::poller::upstream::NodeState;
 use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::labels::Reason;
 use crate::target::{State, Target};
 
 mod alerting;
@@ -42,7 +44,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             // Its own text holds its cause already.
             Err(error) => (line("error", &error.to_string()), None),
         };
-        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.place)
+        write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.topology)
             .context("cannot write the result")?;
         found.push((target, of_target));
     }
@@ -62,8 +64,14 @@ struct Found {
     report: Arc<Report>,
     /// Whether all keys were looked at.
     is_whole: bool,
-    /// What the server says it is; `None` where it does not tell.
+    /// What the server says it is; `None` where it does not tell. Of a cluster, the first node.
     identity: Option<Identity>,
+    /// A line for each node.
+    nodes: Vec<String>,
+    /// What is wrong with the streams that could not be read.
+    unread_because: Vec<&'static str>,
+    /// Whether TIME is refused.
+    is_time_refused: bool,
     /// Why SCAN did not work; `None` if it did, or was not needed.
     scan_problem: Option<String>,
 }
@@ -75,35 +83,64 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);
     let report = target.poll_once().await?;
     let upstream = target.upstream();
+    let unread = report.streams.iter().filter(|stream| stream.values.is_none());
+    let mut unread_because: Vec<_> =
+        unread.map(|stream| word_for(upstream.problem_of(&stream.key))).collect();
+    unread_because.sort_unstable();
+    unread_because.dedup();
     Ok(Found {
+        unread_because,
+        is_time_refused: upstream.is_time_refused(),
         report,
-        is_whole: upstream.knows_its_streams(),
-        identity: upstream.identity().cloned(),
+        is_whole: upstream.knows_its_streams() && upstream.has_all_nodes(),
+        identity: upstream.nodes().find_map(|node| node.identity.cloned()),
+        nodes: upstream.nodes().map(|node| describe_node(&node, upstream.nodes().count())).collect(),
         scan_problem: upstream.scan_problem().map(str::to_owned),
     })
 }
 
+/// What is wrong with a stream, in a word.
+fn word_for(problem: Option<Reason>) -> &'static str {
+    match problem {
+        None => "on a node that cannot be reached",
+        Some(Reason::MissingKey) => "missing",
+        Some(Reason::WrongType) => "of another type",
+        Some(Reason::Denied) => "denied",
+        Some(Reason::Protocol) => "not understood",
+        Some(_) => "refused (is XINFO renamed?)",
+    }
+}
+
+/// A line about a node; of one among several it tells which.
+fn describe_node(node: &NodeState<'_>, count: usize) -> String {
+    let (title, text) = match (node.failure, node.identity) {
+        (Some(failure), _) => ("warning", failure.to_owned()),
+        (None, Some(Identity { server, version, role, .. })) => {
+            ("server", format!("{server} {version}, {role}"))
+        }
+        (None, None) => {
+            ("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned())
+        }
+    };
+    if count > 1 { line(title, &format!("{}: {text}", node.address)) } else { line(title, &text) }
+}
+
 /// What was found, one line for each kind of thing.
 fn describe(found: &Found) -> String {
-    let mut lines = String::new();
+    let mut lines = found.nodes.concat();
     let mut say = |title: &str, text: String| lines.push_str(&line(title, &text));
-    match &found.identity {
-        Some(identity) => {
-            say("server", format!("{} {}, {}", identity.server, identity.version, identity.role));
-        }
-        None => {
-            say("server", "does not tell what it is (HELLO refused): the role is not checked".to_owned());
-        }
-    }
     if let Some(problem) = &found.scan_problem {
         say("warning", format!("cannot look for streams by SCAN: {problem}"));
+    }
+    if found.is_time_refused {
+        say("warning", "TIME is refused: ages are told by this machine's clock".to_owned());
     }
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
     say("streams", counted(read.iter().map(|stream| stream.key.to_string())));
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
-        say("warning", format!("missing, of another type or denied: {names}"));
+        say("warning", format!("{}: {names}", found.unread_because.join(", ")));
     }
     let groups = || streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit::UsageError;
+use crate::config::topology::Topology;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use crate::glob::Glob;
 use crate::secret::quotable;
@@ -165,7 +166,10 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
     };
     let target = Target {
         name: "demo".to_owned(),
-        place: Place::Tcp(Address { host: server.ip().to_string(), port: server.port() }),
+        topology: Topology::Standalone(Place::Tcp(Address {
+            host: server.ip().to_string(),
+            port: server.port(),
+        })),
         tls: Tls::default(),
         db: 0,
         username: None,
@@ -181,6 +185,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             interval: INTERVAL,
             timeout: INTERVAL.mul_f64(0.8),
             stale_after: INTERVAL * 3,
+            shard: None,
             // The stream is created a moment after the first look at the keys.
             discovery_interval: INTERVAL,
             scan_keys_per_second: 50_000,

@@ -5,6 +5,7 @@ use crate::commands::exit::UsageError;
 use crate::commands::source;
 use crate::config::environment::{Environment, of_process};
 use crate::config::flags::{self, Flag, Overrides};
+use crate::config::topology::Topology;
 use crate::config::{Config, Password, Target};
 use crate::server_url::ServerUrl;
 use crate::workload::endpoint::Endpoint;
@@ -57,7 +58,10 @@ fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Re
 }
 
 fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
-    let Target { place, db, username, password, .. } = target;
+    let Target { topology, db, username, password, .. } = target;
+    let Topology::Standalone(place) = topology else {
+        return Err(WorkloadError::Setting(format!("{topology} is not one server")));
+    };
     let (password, password_file) = match password {
         Some(Password::Text(secret)) => (Some(secret), None),
         Some(Password::File(path)) => (None, Some(path)),

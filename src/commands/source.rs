@@ -43,8 +43,11 @@ pub fn read(
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
     let flag = |name, text: Option<&str>| given(name, text, environment).map(|given| given.flag);
-    let overrides =
-        Overrides { listen: flag("listen", listen), interval: flag("interval", source.interval.as_deref()) };
+    let overrides = Overrides {
+        listen: flag("listen", listen),
+        interval: flag("interval", source.interval.as_deref()),
+        shard: flag("shard", source.shard.as_deref()),
+    };
     match choose(source, environment)? {
         Choice::File(path) => flags::over_file(path, &overrides, environment),
         Choice::Server(server) => flags::alone(&server, &overrides),
@@ -204,6 +207,7 @@ mod tests {
     use super::read;
     use crate::cli::{Cli, Command};
     use crate::config::Config;
+    use crate::config::topology::Topology;
     use crate::secret::Secret;
     use crate::server_url::Place;
 
@@ -236,9 +240,9 @@ mod tests {
     }
 
     fn host(config: &Config) -> &str {
-        match &config.targets[0].place {
-            Place::Tcp(address) => &address.host,
-            other => panic!("{other} is not over TCP"),
+        match &config.targets[0].topology {
+            Topology::Standalone(Place::Tcp(address)) => &address.host,
+            other => panic!("{other} is not one server over TCP"),
         }
     }
 

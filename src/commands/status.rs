@@ -105,6 +105,7 @@ fn origin(args: &Arguments) -> anyhow::Result<Origin> {
         },
         stream: args.stream.clone(),
         interval: None,
+        shard: None,
     };
     if let Some(url) = source::running(args.server.as_deref(), &source, &of_process)? {
         let remote = Remote::new(&url.text, &args.stream)

@@ -105,7 +105,7 @@ fn the_defaults_in_the_example_are_the_code_s() {
         (Duration::from_secs(60), Duration::ZERO)
     );
     let (example, default) = (&example.targets[0], &default.targets[0]);
-    assert_eq!((&example.place, example.db, example.role), (&default.place, default.db, default.role));
+    assert_eq!((&example.topology, example.db, example.role), (&default.topology, default.db, default.role));
     assert_eq!(example.limits, default.limits);
     let (example, default) = (&example.streams[0], &default.streams[0]);
     assert_eq!(example.include_groups, default.include_groups);

@@ -26,6 +26,8 @@ pub struct Overrides {
     pub listen: Option<Flag>,
     /// `poll.interval`. Timeout and stale_after follow it, unless the file sets them.
     pub interval: Option<Flag>,
+    /// `poll.shard`.
+    pub shard: Option<Flag>,
 }
 
 /// A server and what to poll there, given by flags alone.
@@ -67,7 +69,11 @@ pub fn alone(server: &Server, overrides: &Overrides) -> Result<Config, ConfigErr
 
 impl Overrides {
     fn laid_over(&self) -> Vec<(String, &Flag)> {
-        named([("web.listen", self.listen.as_ref()), ("poll.interval", self.interval.as_ref())])
+        named([
+            ("web.listen", self.listen.as_ref()),
+            ("poll.interval", self.interval.as_ref()),
+            ("poll.shard", self.shard.as_ref()),
+        ])
     }
 }
 

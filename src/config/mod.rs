@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::alert::rule::Rule;
 use crate::config::notifiers::Notifier;
+use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
 use crate::glob::Glob;
 use crate::secret::Secret;
-use crate::server_url::Place;
 use crate::tls::Tls;
 
 pub mod environment;
@@ -26,6 +26,7 @@ pub mod load;
 pub mod notifiers;
 pub mod password;
 pub mod receiver_url;
+pub mod topology;
 pub mod web;
 
 mod alerts;
@@ -88,6 +89,8 @@ pub struct Poll {
     pub timeout: Duration,
     /// How long the last report of a target is served while polls fail. Default 3 intervals.
     pub stale_after: Duration,
+    /// Which part of the streams this exporter polls; `None` is all of them.
+    pub shard: Option<Shard>,
     /// Least time of a full turn of SCAN.
     pub discovery_interval: Duration,
     /// Most keys per second that SCAN walks.
@@ -102,6 +105,15 @@ pub struct Poll {
     pub payload_budget: u64,
 }
 
+/// One of several parts of all streams: those whose key has CRC16 modulo `of` equal to `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    pub index: u16,
+    /// How many there are.
+    pub of: u16,
+}
+
 /// `status`: what a group's status is told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -113,10 +125,11 @@ pub struct Status {
 /// One item of `targets`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The label `target`; unique. Default: host:port or the path of the socket, with /db when it is not 0.
+    /// The label `target`; unique. Default: host:port, the path of the socket or the name of the
+    /// Sentinel master, with /db when it is not 0.
     pub name: String,
-    /// Where the server is.
-    pub place: Place,
+    /// How it is run, and where it is found.
+    pub topology: Topology,
     /// For `rediss://`.
     pub tls: Tls,
     /// Database number.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
-use crate::config::{Config, Metrics, Poll, Status, alerts, target, web};
+use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -38,6 +38,7 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         interval: interval.length,
         timeout,
         stale_after,
+        shard: shard(&section.key("shard")),
         discovery_interval: section
             .key("discovery_interval")
             .duration(Duration::ZERO)
@@ -52,6 +53,28 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
     };
     (poll, interval)
+}
+
+/// `I/N`; empty is all of them.
+fn shard(key: &Cursor<'_>) -> Option<Shard> {
+    let text = key.text()?.value;
+    if text.is_empty() {
+        return None;
+    }
+    let numbers = text.split_once('/').and_then(|(index, of)| Some((number(index)?, number(of)?)));
+    match numbers {
+        Some((index, of)) if index < of => return Some(Shard { index, of }),
+        Some((index, of)) => {
+            key.fault(format_args!("{index} is not below {of}; expected I/N, with I from 0"))
+        }
+        None => key.fault(format_args!("found {text:?}; expected I/N, such as 0/3, 1/3 and 2/3")),
+    }
+    None
+}
+
+/// Digits alone: `parse` would take a sign too.
+fn number(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Interval, timeout and stale_after, which depend on each other.

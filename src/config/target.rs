@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::leaf::label_name_fault;
+use crate::config::topology::{Found, Topology};
 use crate::config::tree::{Cursor, Section, Text};
 use crate::config::window::Windows;
-use crate::config::{Limits, Role, StreamRule, Target, credentials, tls};
+use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
 use crate::glob::Glob;
-use crate::server_url::{self, Place, ServerUrl};
 
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 
@@ -65,27 +65,32 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
         name_key.fault("empty; expected a name");
     }
-    let url_key = section.key("url");
-    let url = server_url(&url_key);
-    let (username, password) = credentials::read(section, &url_key, url.as_ref(), folder);
+    let Found { topology, db, username, password } = topology::read(section, folder);
     let tls_key = section.key("tls");
     let tls = tls_key.section(|section| tls::read(section, folder));
-    if tls_key.is_given() && url.as_ref().is_some_and(|url| !matches!(url.place, Place::Tls(_))) {
-        tls_key.fault(format_args!("{} is not rediss://; expected that, or no such key", url_key.label()));
+    if tls_key.is_given() && topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
+        tls_key.fault("goes with rediss://; expected that in the URL, or no such key");
     }
-    let role = section.key("role").choice(&ROLES).unwrap_or(Role::Master);
+    let role_key = section.key("role");
+    let role = role_key.choice(&ROLES).unwrap_or(Role::Master);
+    if role != Role::Master && matches!(topology, Some(Topology::Sentinel(_) | Topology::Cluster(_))) {
+        role_key.fault("goes with topology: standalone; the others poll masters. Expected master");
+    }
     let labels_key = section.key("labels");
     let labels = labels(&labels_key);
     let streams = streams(&section.key("streams"), windows);
     let limits = section.key("limits").section(limits);
 
-    let default_name = || if name_key.is_given() { None } else { url.as_ref().map(default_name) };
+    let default_name = || {
+        let value = topology.as_ref().filter(|_| !name_key.is_given())?.default_name(db);
+        Some(Text { written: value.clone(), value })
+    };
     let name = given_name.or_else(default_name);
-    let target = url.zip(name.as_ref()).map(|(url, name)| Target {
+    let target = topology.zip(name.as_ref()).map(|(topology, name)| Target {
         name: name.value.clone(),
-        place: url.place,
+        topology,
         tls,
-        db: url.db,
+        db,
         username,
         password,
         role,
@@ -94,22 +99,6 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
         limits,
     });
     Draft { name_key, labels_key, name, labels, target }
-}
-
-fn server_url(key: &Cursor<'_>) -> Option<ServerUrl> {
-    if !key.is_given() {
-        key.fault(format_args!("missing; expected {}", server_url::FORM));
-        return None;
-    }
-    server_url::parse(&key.text()?.value).map_err(|error| key.fault(error)).ok()
-}
-
-fn default_name(url: &ServerUrl) -> Text {
-    let value = match url.db {
-        0 => url.place.to_string(),
-        db => format!("{}/{db}", url.place),
-    };
-    Text { written: value.clone(), value }
 }
 
 fn labels(key: &Cursor<'_>) -> BTreeMap<String, String> {

@@ -34,8 +34,11 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
             Outcome::Missing | Outcome::WrongType | Outcome::Refused => {
                 reports.push(Arc::new(unread(reading)));
             }
-            Outcome::Deferred => {
-                reports.extend(previous.and_then(|report| last_report(report, &reading.key)));
+            Outcome::Unreachable | Outcome::Deferred => {
+                match reading.outcome {
+                    Outcome::Unreachable => reports.push(Arc::new(unread(reading))),
+                    _ => reports.extend(previous.and_then(|report| last_report(report, &reading.key))),
+                }
                 if let Some(mut remembered) = kept.remove(&reading.key) {
                     remembered.pause = remembered.pause.max(pause);
                     memory.streams.insert(reading.key.clone(), remembered);
@@ -128,7 +131,7 @@ fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
-    let refused = reading.outcome == Outcome::Refused;
+    let refused = matches!(reading.outcome, Outcome::Refused | Outcome::Unreachable);
     StreamReport {
         key: reading.key.clone(),
         values: None,

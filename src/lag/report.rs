@@ -22,9 +22,9 @@ pub struct Report {
 pub struct StreamReport {
     /// Key of the stream.
     pub key: Name,
-    /// Its values; `None` if it could not be read (missing, of another type, denied).
+    /// Its values; `None` if it could not be read (missing, of another type, denied, its node unreachable).
     pub values: Option<StreamValues>,
-    /// Whether the server refuses to tell of it, so that nothing is known of its groups either.
+    /// Whether the server refuses to tell of it, or cannot be reached, so that nothing is known of its groups either.
     pub refused: bool,
     /// Its groups, in the order of their names.
     pub groups: Vec<GroupReport>,

@@ -5,50 +5,64 @@ use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::error::{KeyError, PollError, concern};
-use crate::poller::exchange::{batches, command, exchange};
+use crate::poller::exchange::{Lane, batches, command, exchange};
 use crate::poller::names::Names;
-use crate::poller::node::Node;
+use crate::poller::source::Source;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
-use crate::snapshot::facts::NodeReading;
+use crate::snapshot::facts::Snapshot;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Ask, Question};
 
-/// Puts questions about the streams of one node, and returns an answer for each, in their order. An error is
-/// why the rest was not answered.
+/// Puts questions about what nodes have told, each to the node that told it, and returns an answer for each, in
+/// their order, and why each node ended early, if it did. `sources` are nodes of the
+/// snapshot, with their numbers there.
 pub(super) async fn ask(
-    node: &Node,
-    reading: &NodeReading,
+    sources: &[(usize, Source<'_>)],
+    snapshot: &Snapshot,
     questions: &[Question],
     names: &mut Names,
     metrics: &TargetMetrics,
     deadline: Instant,
-) -> (Vec<Answer>, Option<PollError>) {
+) -> (Vec<Answer>, Vec<Option<PollError>>) {
     let mut answers = vec![Answer::Nothing; questions.len()];
-    let batches = batches(questions.iter().map(|question| question.reply_bytes));
+    // The questions that each node is asked, by their positions.
+    let asked: Vec<Vec<usize>> = sources
+        .iter()
+        .map(|(node, _)| (0..questions.len()).filter(|at| questions[*at].stream.node == *node).collect())
+        .collect();
+    let lanes: Vec<_> = sources
+        .iter()
+        .zip(&asked)
+        .map(|((_, source), asked)| Lane {
+            connection: &source.node.connection,
+            address: &source.node.address,
+            batches: batches(asked.iter().map(|at| questions[*at].reply_bytes)),
+        })
+        .collect();
     let ended = exchange(
-        &node.connection,
-        &node.address,
+        &lanes,
         deadline,
-        batches,
-        |batch| {
+        |lane, batch| {
+            let (node, source) = &sources[lane];
             let mut pipeline = Pipeline::with_capacity(batch.len());
-            for question in &questions[batch] {
-                let key = &reading.streams[question.stream.stream].key;
-                pipeline.add_command(command_for(key, &question.ask));
+            for question in asked[lane][batch].iter().map(|at| &questions[*at]) {
+                let key = &snapshot.nodes[*node].streams[question.stream.stream].key;
+                source.add(&mut pipeline, command_for(key, &question.ask), metrics);
                 metrics.count_commands(counted_as(&question.ask), 1);
             }
             Some(pipeline)
         },
-        |batch, replies| {
-            for (at, reply) in batch.zip(replies) {
-                answers[at] = answer(&questions[at].ask, reply, &node.address, names, metrics)?;
+        |lane, batch, replies| {
+            let source = &sources[lane].1;
+            for (&at, reply) in asked[lane][batch].iter().zip(source.without_asking(replies)) {
+                answers[at] = answer(&questions[at].ask, reply, &source.node.address, names, metrics)?;
             }
             Ok(())
         },
     )
     .await;
-    (answers, ended.err())
+    (answers, ended)
 }
 
 fn command_for(key: &Name, ask: &Ask) -> Cmd {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::{StreamRule, Target};
+use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::selection::{self, RuleIndex};
+use crate::poller::slots::{crc16, slot};
 use crate::snapshot::name::Name;
 
 /// A stream that is polled.
@@ -13,6 +14,8 @@ use crate::snapshot::name::Name;
 pub(super) struct Watched {
     /// Its key.
     pub(super) key: Name,
+    /// Its slot, should it lie in a cluster.
+    pub(super) slot: u16,
     /// The item of the configuration that rules it.
     pub(super) rule: RuleIndex,
     /// Whether the configuration names it, rather than a glob having found it.
@@ -29,6 +32,13 @@ pub(super) struct Watched {
     pub(super) groups_with_consumers: Arc<[Name]>,
     /// Whether any limit cut its groups or consumers last; logged when it changes.
     pub(super) left_out: LeftOut,
+}
+
+impl Watched {
+    /// Whether the last try to read it brought something.
+    fn was_read(&self) -> bool {
+        self.last_read > 0 && self.problem.is_none()
+    }
 }
 
 /// Size of the replies about one stream.
@@ -56,6 +66,8 @@ pub(super) struct Catalogue {
     pub(super) watched: Vec<Watched>,
     /// What selects them: `Watched::rule` is a position here.
     pub(super) rules: Vec<StreamRule>,
+    /// Which part of all keys may be watched.
+    shard: Option<Shard>,
     limit: usize,
     /// Found in the present turn of SCAN, watched or not.
     seen: BTreeSet<Name>,
@@ -69,10 +81,11 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     /// Begins with the streams that the configuration names.
-    pub(super) fn new(target: &Target) -> Self {
+    pub(super) fn new(target: &Target, shard: Option<Shard>) -> Self {
         let mut catalogue = Self {
             watched: Vec::new(),
             rules: target.streams.clone(),
+            shard,
             limit: target.limits.streams,
             seen: BTreeSet::new(),
             candidates: BTreeSet::new(),
@@ -80,14 +93,17 @@ impl Catalogue {
             left_out: 0,
         };
         for key in target.streams.iter().filter_map(|rule| rule.key.literal()) {
-            catalogue.watch(Name::from(&*key), true);
+            let key = Name::from(&*key);
+            if catalogue.is_ours(&key) {
+                catalogue.watch(key, true);
+            }
         }
         catalogue
     }
 
     /// Notes a key that SCAN found.
     pub(super) fn found(&mut self, key: Name) {
-        if selection::rule_for(&self.rules, key.as_bytes()).is_none() {
+        if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
             return;
         }
         if self.position(&key).is_ok() {
@@ -96,6 +112,11 @@ impl Catalogue {
             self.candidates.pop_last();
             self.surplus += 1;
         }
+    }
+
+    /// Whether a key belongs to the part that is polled here: by all of its bytes, whatever its hash tag.
+    fn is_ours(&self, key: &Name) -> bool {
+        self.shard.is_none_or(|Shard { index, of }| crc16(key.as_bytes()) % of == index)
     }
 
     /// Watches what was found so far.
@@ -117,11 +138,19 @@ impl Catalogue {
         left_out
     }
 
-    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more.
+    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more. Unless it was read
+    /// last: a key can go from a node that was not looked at yet to one that was, and the next reading shows
+    /// whether it is there.
     pub(super) fn end_turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
-        self.watched.retain(|watched| watched.named || seen.contains(&watched.key));
+        self.watched.retain(|watched| watched.named || watched.was_read() || seen.contains(&watched.key));
         self.left_out = self.admit_by_name();
+        self.begin_turn();
+    }
+
+    /// Ends a turn of SCAN that could not go over all keys.
+    pub(super) fn end_torn_turn(&mut self) {
+        self.admit();
         self.begin_turn();
     }
 
@@ -137,6 +166,11 @@ impl Catalogue {
         self.watched.retain(|watched| watched.named || watched.problem != Some(KeyError::Missing));
     }
 
+    /// What was wrong with a stream last.
+    pub(super) fn problem_of(&self, key: &Name) -> Option<KeyError> {
+        self.position(key).ok().and_then(|at| self.watched[at].problem)
+    }
+
     fn position(&self, key: &Name) -> Result<usize, usize> {
         self.watched.binary_search_by(|watched| watched.key.cmp(key))
     }
@@ -147,6 +181,7 @@ impl Catalogue {
             self.watched.insert(
                 at,
                 Watched {
+                    slot: slot(&key),
                     key,
                     rule,
                     named,
@@ -165,6 +200,7 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
     use crate::glob::Glob;
     use crate::server_url::{Address, Place};
@@ -183,9 +219,13 @@ mod tests {
     }
 
     fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
-        Catalogue::new(&Target {
+        Catalogue::new(&target(rules, limit), None)
+    }
+
+    fn target(rules: Vec<StreamRule>, limit: usize) -> Target {
+        Target {
             name: "t".to_owned(),
-            place: Place::Tcp(Address { host: "h".to_owned(), port: 1 }),
+            topology: Topology::Standalone(Place::Tcp(Address { host: "h".to_owned(), port: 1 })),
             tls: Tls::default(),
             db: 0,
             username: None,
@@ -194,7 +234,7 @@ mod tests {
             labels: BTreeMap::new(),
             streams: rules,
             limits: Limits { streams: limit, groups_per_stream: 10, consumers_per_group: 10 },
-        })
+        }
     }
 
     fn keys(catalogue: &Catalogue) -> Vec<String> {
@@ -255,5 +295,26 @@ mod tests {
         catalogue.found(Name::from("a"));
         catalogue.end_turn();
         assert_eq!(keys(&catalogue), ["a", "b"]);
+    }
+
+    #[test]
+    fn shards_cover_each_key_once_whether_it_is_found_or_named() {
+        let keys: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
+        let mut watched = Vec::new();
+        for index in 0..3 {
+            let target = target(vec![rule("named", &[]), rule("*", &[])], 1_000);
+            let mut catalogue = Catalogue::new(&target, Some(Shard { index, of: 3 }));
+            turn(&mut catalogue, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+            let part = self::keys(&catalogue);
+            assert!(part.len() > 40, "{}", part.len());
+            watched.extend(part);
+        }
+        watched.sort();
+        let mut all = keys;
+        all.push("named".to_owned());
+        all.sort();
+        assert_eq!(watched, all);
+        // For ever: who polls what must not change with a version.
+        assert_eq!([&b"orders"[..], b"{a}x", b"123456789"].map(|key| crc16(key) % 3), [0, 2, 1]);
     }
 }

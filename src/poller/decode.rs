@@ -1,4 +1,4 @@
-//! Replies into facts: the only file that knows the names of reply fields.
+//! Replies into facts: the only place that knows the names of reply fields.
 //!
 //! By hand, from [`redis::Value`]: by field name, since every version adds fields in the middle; signed, as
 //! counters of a damaged group can be negative; with absent and nil kept apart; from flat arrays (RESP2) and
@@ -14,6 +14,8 @@ use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixT
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Entries, PendingEntry};
+
+pub(super) mod nodes;
 
 /// What is wrong with a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

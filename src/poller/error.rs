@@ -81,6 +81,14 @@ pub enum PollError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// A sentinel does not know the master.
+    #[error("the sentinel {address} knows no master {master:?}; expected the name that it monitors it by")]
+    Sentinel {
+        /// Host and port of the sentinel.
+        address: String,
+        /// What the configuration calls the master.
+        master: String,
+    },
     /// The server answers with an error that concerns all of it.
     #[error("{address} answers {code} {detail}")]
     Server {
@@ -114,6 +122,7 @@ impl PollError {
             Self::Auth { .. } => Reason::Auth,
             Self::PasswordFile(_) => Reason::PasswordFile,
             Self::Role { .. } => Reason::Role,
+            Self::Sentinel { .. } => Reason::Sentinel,
             Self::Server { code, .. } if code == "LOADING" => Reason::Loading,
             Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
             Self::Server { .. } => Reason::Server,

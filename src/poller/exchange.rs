@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, StreamExt, select_all};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
@@ -60,36 +60,54 @@ pub(super) async fn call(
     }
 }
 
-/// Sends a pipeline for each batch, a few at a time, and hands each batch's replies over as they come. A batch
-/// for which there is no pipeline, when its turn comes, is left out.
+/// What is sent over one connection.
+pub(super) struct Lane<'a> {
+    pub(super) connection: &'a MultiplexedConnection,
+    /// As errors call it.
+    pub(super) address: &'a str,
+    pub(super) batches: Vec<Range<usize>>,
+}
+
+/// Sends a pipeline for each batch of each lane, a few at a time on each, and hands each batch's replies over as
+/// they come, with the number of their lane. A batch for which there is no pipeline, when its turn comes, is left
+/// out. Returns why each lane ended early, if it did; the others go on.
 pub(super) async fn exchange(
-    connection: &MultiplexedConnection,
-    address: &str,
+    lanes: &[Lane<'_>],
     deadline: Instant,
-    batches: Vec<Range<usize>>,
-    mut pipeline: impl FnMut(Range<usize>) -> Option<Pipeline>,
-    mut take: impl FnMut(Range<usize>, Vec<Value>) -> Result<(), PollError>,
-) -> Result<(), PollError> {
-    let mut replies = stream::iter(batches)
-        .map(|batch| {
-            let (pipeline, mut connection) = (pipeline(batch.clone()), connection.clone());
+    pipeline: impl Fn(usize, Range<usize>) -> Option<Pipeline>,
+    mut take: impl FnMut(usize, Range<usize>, Vec<Value>) -> Result<(), PollError>,
+) -> Vec<Option<PollError>> {
+    let pipeline = &pipeline;
+    let mut ended: Vec<_> = lanes.iter().map(|_| None).collect();
+    let mut waiting: Vec<_> = lanes.iter().map(|lane| lane.batches.len()).collect();
+    let mut replies = select_all(lanes.iter().enumerate().map(|(number, lane)| {
+        let sent = stream::iter(lane.batches.iter().cloned()).map(move |batch| {
+            let (pipeline, mut connection) = (pipeline(number, batch.clone()), lane.connection.clone());
             async move {
-                let pipeline = pipeline?;
-                Some((batch, connection.req_packed_commands(&pipeline, 0, pipeline.len()).await))
+                let Some(pipeline) = pipeline else { return (number, batch, None) };
+                let reply = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await;
+                (number, batch, Some(reply))
             }
-        })
-        .buffered(IN_FLIGHT);
-    loop {
-        match timeout_at(deadline, replies.next()).await {
-            Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
-            Ok(None) => return Ok(()),
-            Ok(Some(None)) => {}
-            Ok(Some(Some((batch, reply)))) => {
-                let reply = reply.map_err(|error| PollError::from_redis(address, &error))?;
-                take(batch, reply)?;
+        });
+        Box::pin(sent.buffered(IN_FLIGHT))
+    }));
+    while waiting.iter().zip(&ended).any(|(waiting, ended)| *waiting > 0 && ended.is_none()) {
+        let Ok(next) = timeout_at(deadline, replies.next()).await else {
+            for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| waiting[*number] > 0) {
+                let timed_out = || PollError::Timeout { address: lane.address.to_owned() };
+                ended[number].get_or_insert_with(timed_out);
             }
-        }
+            break;
+        };
+        let Some((number, batch, reply)) = next else { break };
+        waiting[number] -= 1;
+        let Some(reply) = reply.filter(|_| ended[number].is_none()) else { continue };
+        let taken = reply
+            .map_err(|error| PollError::from_redis(lanes[number].address, &error))
+            .and_then(|replies| take(number, batch, replies));
+        ended[number] = taken.err();
     }
+    ended
 }
 
 #[cfg(test)]

@@ -7,15 +7,20 @@
 
 mod ask;
 mod catalogue;
+mod cluster;
 mod decode;
 mod discovery;
 pub mod error;
 mod exchange;
+mod fleet;
 mod names;
 pub mod node;
 pub mod pending;
 mod read;
+mod round;
 mod schedule;
 mod selection;
-mod topology;
+mod sentinel;
+mod slots;
+mod source;
 pub mod upstream;

@@ -33,6 +33,41 @@ pub(super) struct Node {
     driver: JoinHandle<()>,
 }
 
+/// Who we are to a node, and which of its databases is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Login<'a> {
+    /// ACL user; `None` is the default user.
+    pub(super) username: Option<&'a str>,
+    /// `None` is no authentication.
+    pub(super) password: Option<&'a Password>,
+    /// Database number.
+    pub(super) db: u32,
+}
+
+impl<'a> Login<'a> {
+    /// The login of a target.
+    pub(super) fn of(target: &'a Target) -> Self {
+        Self { username: target.username.as_deref(), password: target.password.as_ref(), db: target.db }
+    }
+
+    /// The command that logs in; `None` where there is no password. A file is read anew each time, and may lie
+    /// where that takes a while.
+    async fn command(&self) -> Result<Option<Cmd>, PollError> {
+        let secret = match self.password {
+            None => return Ok(None),
+            Some(Password::Text(secret)) => secret.clone(),
+            Some(file) => {
+                let file = file.clone();
+                let read = spawn_blocking(move || file.read()).await;
+                read.unwrap_or_else(|panic| Err(panic.into())).map_err(PollError::PasswordFile)?
+            }
+        };
+        let mut auth = cmd("AUTH");
+        auth.arg(self.username).arg(secret.expose());
+        Ok(Some(auth))
+    }
+}
+
 /// What a node says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -76,7 +111,7 @@ impl Identity {
 impl Node {
     /// Connects to `place`, logs in and selects the database.
     pub(super) async fn connect(
-        target: &Target,
+        login: Login<'_>,
         dialer: &Dialer,
         place: &Place,
         epoch: Epoch,
@@ -85,7 +120,7 @@ impl Node {
     ) -> Result<Self, PollError> {
         let shown: Arc<str> = place.to_string().into();
         let timed_out = || PollError::Timeout { address: shown.to_string() };
-        let login = login(target).await?;
+        let auth = login.command().await?;
         let stream = dialer.dial(place, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let stream = CountedStream { stream, metrics: metrics.clone() };
@@ -99,18 +134,19 @@ impl Node {
                 .map_err(|_| timed_out())?
                 .map_err(|error| PollError::from_redis(&shown, &error))?;
         let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver: tokio::spawn(driver) };
-        if let Some(auth) = login {
+        if let Some(auth) = auth {
             metrics.count_commands(Command::Auth, 1);
             node.call(&auth, deadline).await.map_err(PollError::into_auth)?;
         }
-        if target.db != 0 {
+        if login.db != 0 {
             metrics.count_commands(Command::Select, 1);
-            node.call(cmd("SELECT").arg(target.db), deadline).await?;
+            node.call(cmd("SELECT").arg(login.db), deadline).await?;
         }
         Ok(node)
     }
 
-    async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
+    /// Sends one command that concerns the whole node.
+    pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
         call(&mut self.connection, &self.address, deadline, command).await
     }
 
@@ -171,23 +207,6 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Re
         return Ok(());
     }
     Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
-}
-
-/// The command that logs in; `None` where there is no password. A file is read anew each time, and may lie where
-/// that takes a while.
-async fn login(target: &Target) -> Result<Option<Cmd>, PollError> {
-    let secret = match &target.password {
-        None => return Ok(None),
-        Some(Password::Text(secret)) => secret.clone(),
-        Some(file) => {
-            let file = file.clone();
-            let read = spawn_blocking(move || file.read()).await;
-            read.unwrap_or_else(|panic| Err(panic.into())).map_err(PollError::PasswordFile)?
-        }
-    };
-    let mut auth = cmd("AUTH");
-    auth.arg(target.username.as_deref()).arg(secret.expose());
-    Ok(Some(auth))
 }
 
 /// A stream that counts what it receives.

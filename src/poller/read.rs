@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use std::vec;
 
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
@@ -15,10 +14,11 @@ use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode::{self, XinfoGroup};
 use crate::poller::error::{KeyError, PollError, concern};
-use crate::poller::exchange::{batches, command, exchange};
+use crate::poller::exchange::{Lane, batches, command, exchange};
 use crate::poller::names::Names;
-use crate::poller::node::Node;
 use crate::poller::selection::{self, Selection};
+use crate::poller::slots::{Redirect, redirect};
+use crate::poller::source::Source;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::{Command, Reason};
 use crate::snapshot::facts::{
@@ -37,97 +37,114 @@ const CONSUMER_BYTES: u64 = 110;
 
 /// What reading needs to know and may change.
 pub(super) struct Reading<'a> {
-    pub(super) node: &'a Node,
     pub(super) target: &'a Target,
     pub(super) catalogue: &'a mut Catalogue,
     pub(super) metrics: &'a TargetMetrics,
     pub(super) names: &'a mut Names,
-    /// Whether the node's word on consumers can be trusted: a replica's cannot.
-    pub(super) has_true_consumers: bool,
-    /// Whether its word on entries-read can be.
-    pub(super) has_true_entries_read: bool,
     pub(super) poll_number: u64,
     /// Bytes of entries that may be read of streams whose size is not known yet.
     pub(super) payload_left: u64,
     pub(super) deadline: Instant,
 }
 
-/// What became of reading.
+/// What became of each watched stream, in their order.
+pub(super) type Outcomes = Vec<(Outcome, Vec<Name>)>;
+
+/// What became of reading from some nodes.
 pub(super) struct Read {
-    /// One for each watched stream, in the order of their keys.
-    pub(super) streams: Vec<StreamReading>,
     /// Bytes of entries that came with it.
     pub(super) payload_bytes: u64,
-    /// Why it ended early, if it did; what was read by then stands.
-    pub(super) cut_off_by: Option<PollError>,
+    /// Whether a node refuses TIME.
+    pub(super) is_time_refused: bool,
+    /// Why each node ended early, if it did; what was read by then stands.
+    pub(super) ended: Vec<Option<PollError>>,
+    /// Streams that a node does not hold, by their positions, with the number of the node that said so, and where
+    /// to ask for them.
+    pub(super) redirected: Vec<(usize, usize, Redirect)>,
 }
 
-/// Reads the streams at the positions in `due`, in that order.
-pub(super) async fn read(reading: Reading<'_>, due: &[usize]) -> Read {
-    let Reading { node, deadline, metrics, .. } = reading;
-    let watched = &reading.catalogue.watched;
-    let asked: Vec<_> = due.iter().map(|&at| Asked::of(&watched[at])).collect();
+impl Reading<'_> {
+    /// Reads from each node the streams at the positions in its list, in that order.
+    pub(super) async fn read(&mut self, sources: &[(Source<'_>, &[usize])], outcomes: &mut Outcomes) -> Read {
+        let (deadline, metrics, payload_left) = (self.deadline, self.metrics, self.payload_left);
+        let watched = &self.catalogue.watched;
+        let asked: Vec<Vec<_>> =
+            sources.iter().map(|(_, due)| due.iter().map(|&at| Asked::of(&watched[at])).collect()).collect();
+        let lanes: Vec<_> = sources.iter().map(|(source, due)| lane(source, due, watched)).collect();
+        let (payload_bytes, mut redirected) = (AtomicU64::new(0), Vec::new());
+        let mut is_time_refused = false;
+        let ended = exchange(
+            &lanes,
+            deadline,
+            |number, batch| {
+                // Streams that were never read come first, a few at a time; should their entries turn out to be
+                // large, the rest of them waits for the next poll.
+                let asked = &asked[number][batch];
+                let is_unknown = asked.first().is_some_and(|first| first.is_unknown);
+                let is_spent = is_unknown && payload_bytes.load(Relaxed) >= payload_left;
+                (!is_spent).then(|| pipeline(&sources[number].0, asked, metrics))
+            },
+            |number, batch, mut replies| {
+                let (source, due) = &sources[number];
+                let rest = replies.split_off(replies.len().min(1));
+                let time = replies.pop();
+                is_time_refused |= matches!(time, Some(Value::ServerError(_)));
+                let time = node_time(time, &source.node.address, metrics)?;
+                let mut replies = source.without_asking(rest);
+                for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
+                    let (groups, stream) = (replies.next(), replies.next());
+                    if let Some(redirect) = redirect(groups.as_ref()).or_else(|| redirect(stream.as_ref())) {
+                        replies.by_ref().take(asked.groups.len()).for_each(drop);
+                        redirected.push((at, number, redirect));
+                        continue;
+                    }
+                    let said = facts(groups, stream, &source.node.address, time)?;
+                    let consumers = self.consumers(&source.node.address, asked, &mut replies)?;
+                    payload_bytes.fetch_add(said.as_ref().map_or(0, |said| said.payload_bytes), Relaxed);
+                    outcomes[at] = self.take(source, at, said, consumers);
+                }
+                Ok(())
+            },
+        )
+        .await;
+        Read { payload_bytes: payload_bytes.into_inner(), is_time_refused, ended, redirected }
+    }
+}
+
+fn lane<'a>(source: &Source<'a>, due: &[usize], watched: &[Watched]) -> Lane<'a> {
     let expected =
         due.iter().map(|&at| watched[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
-    let batches = batches(expected);
-    let mut outcomes = vec![(Outcome::Deferred, Vec::new()); watched.len()];
-    let is_unknown: Vec<_> = due.iter().map(|&at| watched[at].reply_bytes.is_none()).collect();
-    let (payload_bytes, payload_left) = (AtomicU64::new(0), reading.payload_left);
-    let mut reading = reading;
-    let ended = exchange(
-        &node.connection,
-        &node.address,
-        deadline,
-        batches,
-        |batch| {
-            // Streams that were never read come first, a few at a time; should their entries turn out to be
-            // large, the rest of them waits for the next poll.
-            let is_spent = is_unknown[batch.start] && payload_bytes.load(Relaxed) >= payload_left;
-            (!is_spent).then(|| pipeline(&asked[batch], metrics))
-        },
-        |batch, replies| {
-            let mut replies = replies.into_iter();
-            let time = node_time(replies.next(), &node.address, metrics)?;
-            for (&at, asked) in due[batch.clone()].iter().zip(&asked[batch]) {
-                let said = facts(replies.next(), replies.next(), &node.address, time)?;
-                let consumers = reading.consumers(asked, &mut replies)?;
-                payload_bytes.fetch_add(said.as_ref().map_or(0, |said| said.payload_bytes), Relaxed);
-                outcomes[at] = reading.take(at, said, consumers);
-            }
-            Ok(())
-        },
-    )
-    .await;
-    let Catalogue { watched, rules, .. } = &*reading.catalogue;
-    let streams = watched
-        .iter()
-        .zip(outcomes)
-        .filter_map(|(watched, outcome)| stream_reading(watched, outcome, rules[watched.rule.0].window));
-    let streams = streams.collect();
-    Read { streams, payload_bytes: payload_bytes.into_inner(), cut_off_by: ended.err() }
+    Lane { connection: &source.node.connection, address: &source.node.address, batches: batches(expected) }
 }
 
 /// A stream that is read, and groups of it whose consumers are read along.
 struct Asked {
     key: Name,
     groups: Arc<[Name]>,
+    /// It was never read.
+    is_unknown: bool,
 }
 
 impl Asked {
     fn of(watched: &Watched) -> Self {
-        Self { key: watched.key.clone(), groups: Arc::clone(&watched.groups_with_consumers) }
+        Self {
+            key: watched.key.clone(),
+            groups: Arc::clone(&watched.groups_with_consumers),
+            is_unknown: watched.reply_bytes.is_none(),
+        }
     }
 }
 
-fn pipeline(streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
+fn pipeline(source: &Source<'_>, streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
     let groups: usize = streams.iter().map(|asked| asked.groups.len()).sum();
     let mut pipeline = Pipeline::with_capacity(1 + 2 * streams.len() + groups);
     pipeline.cmd("TIME");
-    for Asked { key, groups } in streams {
-        pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
-        pipeline.add_command(command([b"XINFO", b"STREAM", key.as_bytes()]));
+    for Asked { key, groups, .. } in streams {
+        source.add(&mut pipeline, command([b"XINFO", b"GROUPS", key.as_bytes()]), metrics);
+        source.add(&mut pipeline, command([b"XINFO", b"STREAM", key.as_bytes()]), metrics);
         for group in groups.iter() {
-            pipeline.add_command(command([b"XINFO", b"CONSUMERS", key.as_bytes(), group.as_bytes()]));
+            let consumers = command([b"XINFO", b"CONSUMERS", key.as_bytes(), group.as_bytes()]);
+            source.add(&mut pipeline, consumers, metrics);
         }
     }
     metrics.count_commands(Command::Time, 1);
@@ -138,7 +155,7 @@ fn pipeline(streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
 }
 
 /// A key that a glob had found and that is gone leaves nothing behind; one that is named is reported.
-fn stream_reading(
+pub(super) fn stream_reading(
     watched: &Watched,
     (outcome, missing_groups): (Outcome, Vec<Name>),
     window: Duration,
@@ -159,14 +176,15 @@ impl Reading<'_> {
     /// gone, or have to be asked for.
     fn consumers(
         &mut self,
+        address: &str,
         asked: &Asked,
-        replies: &mut vec::IntoIter<Value>,
+        replies: &mut impl Iterator<Item = Value>,
     ) -> Result<Vec<(Name, Vec<ConsumerFacts>)>, PollError> {
         let mut consumers = Vec::with_capacity(asked.groups.len());
         for group in asked.groups.iter() {
             match replies.next().unwrap_or_default() {
                 // What it says of the group alone is said again when it is asked for.
-                Value::ServerError(error) => drop(concern(&self.node.address, &error)?),
+                Value::ServerError(error) => drop(concern(address, &error)?),
                 reply => {
                     let found = decode::xinfo_consumers(reply, self.names).ok();
                     consumers.extend(found.map(|found| (group.clone(), found)));
@@ -180,6 +198,7 @@ impl Reading<'_> {
     /// configuration names are missing.
     fn take(
         &mut self,
+        source: &Source<'_>,
         at: usize,
         said: Result<Said, KeyError>,
         consumers: Vec<(Name, Vec<ConsumerFacts>)>,
@@ -190,10 +209,10 @@ impl Reading<'_> {
         watched.last_read = self.poll_number;
         match said {
             Ok(Said { facts, mut groups, payload_bytes }) => {
-                if !self.has_true_entries_read {
+                if !source.has_true_entries_read {
                     groups.iter_mut().for_each(|group| group.entries_read = None);
                 }
-                let wants_consumers = self.has_true_consumers && rule.consumers;
+                let wants_consumers = source.has_true_consumers && rule.consumers;
                 let limits = &self.target.limits;
                 let mut selection = selection::select(rule, limits, wants_consumers, &watched.groups, groups);
                 for (group, consumers) in consumers {

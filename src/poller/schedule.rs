@@ -75,6 +75,7 @@ mod tests {
     fn watched(payloads: &[u64]) -> Vec<Watched> {
         let stream = |(at, payload): (usize, &u64)| Watched {
             key: Name::from(format!("{at:04}").as_str()),
+            slot: 0,
             rule: RuleIndex(0),
             named: false,
             reply_bytes: Some(ReplyBytes { total: payload + 500, payload: *payload }),

@@ -7,20 +7,25 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::now;
-use crate::config::{Poll, Role, Target};
-use crate::dial::Dialer;
+use crate::config::{Poll, Target};
+use crate::poller::ask;
 use crate::poller::catalogue::Catalogue;
 use crate::poller::discovery::Discovery;
-use crate::poller::error::PollError;
+use crate::poller::error::{KeyError, PollError};
+use crate::poller::fleet::Fleet;
 use crate::poller::names::Names;
-use crate::poller::node::{self, Identity, Node};
+use crate::poller::node::Identity;
 use crate::poller::pending::{self, PendingError};
-use crate::poller::read::{self, Read, Reading};
+use crate::poller::read::{Read, Reading};
+use crate::poller::round::Round;
 use crate::poller::schedule::PayloadBudget;
-use crate::poller::{ask, topology};
+use crate::poller::slots::Redirect;
+use crate::poller::source::Courtesy;
 use crate::self_metrics::TargetMetrics;
-use crate::self_metrics::labels::Limited;
-use crate::snapshot::facts::{Epoch, NodeReading, Snapshot};
+use crate::self_metrics::labels::{Limited, Reason};
+use crate::server_url::Place;
+use crate::snapshot::facts::Snapshot;
+use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Question};
 use crate::tls::Verification;
 
@@ -28,21 +33,36 @@ use crate::tls::Verification;
 #[derive(Debug)]
 pub struct Upstream {
     target: Arc<Target>,
-    dialer: Dialer,
     metrics: TargetMetrics,
-    node: Option<Node>,
-    identity: Option<Identity>,
-    /// How many connections were made: each is an epoch.
-    connections: u64,
+    fleet: Fleet,
+    /// The nodes of the last snapshot: their numbers in the fleet, and how they are asked.
+    sources: Vec<(usize, Courtesy)>,
+    /// Why some of the nodes could not be connected for this poll.
+    missing: Option<PollError>,
+    /// Whether there were any for the last poll.
+    is_missing_nodes: bool,
     polls: u64,
     catalogue: Catalogue,
     names: Names,
     discovery: Discovery,
     payload: PayloadBudget,
     scan_problem: Option<String>,
+    /// Whether a node refused TIME in the last poll.
+    is_time_refused: bool,
     /// Whether the limit cut the streams last; logged when it changes.
     leaves_out_streams: bool,
     timeout: Duration,
+}
+
+/// A node, as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeState<'a> {
+    /// Host and port, or the path of its socket.
+    pub address: &'a str,
+    /// What it said it is; `None` where it does not tell, and before the first connection.
+    pub identity: Option<&'a Identity>,
+    /// Why it cannot be polled; `None` if it can.
+    pub failure: Option<&'a str>,
 }
 
 impl Upstream {
@@ -57,33 +77,43 @@ impl Upstream {
             );
         }
         Self {
-            dialer: Dialer::new(target.tls.clone()),
-            catalogue: Catalogue::new(&target),
+            fleet: Fleet::new(Arc::clone(&target), metrics.clone()),
+            catalogue: Catalogue::new(&target, poll.shard),
             names: Names::default(),
             discovery: Discovery::new(&target.streams, poll),
             payload: PayloadBudget::new(poll.payload_budget),
             timeout: poll.timeout,
             target,
             metrics,
-            node: None,
-            identity: None,
-            connections: 0,
+            sources: Vec::new(),
+            missing: None,
+            is_missing_nodes: false,
             polls: 0,
             scan_problem: None,
+            is_time_refused: false,
             leaves_out_streams: false,
         }
     }
 
     /// Begins anew with another configuration of the same servers. No connection takes the epoch of one before.
     pub fn renew(&mut self, target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
-        let (connections, polls) = (self.connections, self.polls);
-        *self = Self { connections, polls, ..Self::new(target, poll, metrics) };
+        let fleet = self.fleet.successor(Arc::clone(&target), metrics.clone());
+        *self = Self { fleet, polls: self.polls, ..Self::new(target, poll, metrics) };
     }
 
-    /// What the node said it is; `None` before the first connection, and where it does not tell.
+    /// The nodes, as they stand.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeState<'_>> {
+        self.fleet.members.iter().map(|member| NodeState {
+            address: &member.address,
+            identity: member.identity.as_ref(),
+            failure: member.failure.as_deref(),
+        })
+    }
+
+    /// Where one of its nodes is, the first that is connected; `None` while none is.
     #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+    pub fn place(&self) -> Option<&Place> {
+        self.fleet.connected().next().map(|(_, member, _)| &member.place)
     }
 
     /// Why SCAN did not work last; `None` if it did, or was not needed.
@@ -92,63 +122,55 @@ impl Upstream {
         self.scan_problem.as_deref()
     }
 
+    /// Whether TIME was refused in the last poll, so that this machine's clock had to serve.
+    #[must_use]
+    pub fn is_time_refused(&self) -> bool {
+        self.is_time_refused
+    }
+
+    /// Why a stream could not be read last; `None` if it was, or if no node that holds it could be asked.
+    #[must_use]
+    pub fn problem_of(&self, key: &Name) -> Option<Reason> {
+        self.catalogue.problem_of(key).map(KeyError::reason)
+    }
+
     /// Bytes of entries that may be read in this poll to count lag.
     #[must_use]
     pub fn payload_left(&self) -> u64 {
         self.payload.left()
     }
 
-    /// Connects where there is no connection, and checks that the node is what it is to be.
+    /// Whether every node is connected, and none was lost since.
+    #[must_use]
+    pub fn has_all_nodes(&self) -> bool {
+        !self.is_missing_nodes && self.fleet.members.iter().all(|member| member.node.is_some())
+    }
+
+    /// Connects where there is no connection, and checks that the nodes are what they are to be.
     ///
     /// # Errors
     ///
-    /// The node cannot be reached, refuses the login or has another role. There is no connection then.
+    /// None can be reached: each refuses the login, has another role, or is not there. There is no connection then.
     pub async fn connect(&mut self, deadline: Instant) -> Result<(), PollError> {
-        let connected = self.connect_and_identify(deadline).await;
-        for address in topology::nodes(&self.target) {
-            self.metrics.set_node_up(&address.to_string(), connected.is_ok());
-        }
-        if connected.is_err() {
-            self.disconnect();
-        }
-        connected
-    }
-
-    async fn connect_and_identify(&mut self, deadline: Instant) -> Result<(), PollError> {
-        let is_new = self.node.is_none();
-        if is_new {
-            self.connections += 1;
-            let epoch = Epoch(self.connections);
-            let place = &topology::nodes(&self.target)[0];
-            let node =
-                Node::connect(&self.target, &self.dialer, place, epoch, &self.metrics, deadline).await?;
-            self.node = Some(node);
-        }
-        let Some(node) = &mut self.node else { return Ok(()) };
-        self.identity = node.identify(&self.metrics, deadline).await?;
-        if let Some(identity) = &self.identity {
-            node::check_role(self.target.role, &node.address, identity)?;
-        }
-        if is_new {
-            node.decline_touch(self.identity.as_ref(), &self.metrics, deadline).await?;
-            let identity = self.identity.as_ref();
-            info!(
-                target_name = %self.target.name,
-                address = %node.address,
-                server = identity.map(|identity| identity.server.as_str()),
-                version = identity.map(|identity| identity.version.as_str()),
-                role = identity.map(|identity| identity.role.as_str()),
-                "connected"
-            );
-            self.discovery.connected(&mut self.catalogue, now());
-        }
+        let connected = self.fleet.connect(deadline).await;
+        let nodes = self.fleet.connected().map(|(_, member, node)| (&member.address, node.epoch));
+        self.discovery.note_nodes(nodes, &mut self.catalogue, now());
+        self.note_missing_nodes();
+        self.missing = connected.inspect_err(|_| self.disconnect())?;
         Ok(())
     }
 
-    /// Closes the connection. The next [`connect`](Self::connect) resolves and dials anew.
+    fn note_missing_nodes(&mut self) {
+        let missing = self.fleet.members.iter().filter(|member| member.node.is_none()).count();
+        self.discovery.note_missing_nodes(missing);
+    }
+
+    /// Closes all connections. The next [`connect`](Self::connect) resolves and dials anew.
     pub fn disconnect(&mut self) {
-        self.node = None;
-        self.discovery.disconnected();
+        for member in &self.fleet.members {
+            self.discovery.disconnected(&member.address);
+        }
+        self.fleet.disconnect();
     }
 
     /// Whether every key was looked at at least once, if there are globs to find streams by.
@@ -167,18 +189,21 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// The node does not answer, or answers nothing.
+    /// The node does not answer, or answers nothing, and there is no other.
     pub async fn scan(&mut self) -> Result<(), PollError> {
-        let Some(node) = &mut self.node else { return Ok(()) };
+        let Some(address) = self.discovery.next_node().cloned() else { return Ok(()) };
+        let Some(node) = self.fleet.node_mut(&address) else {
+            self.discovery.disconnected(&address);
+            return Ok(());
+        };
         let (catalogue, metrics) = (&mut self.catalogue, &self.metrics);
-        let step = self.discovery.step(&mut node.connection, &node.address, catalogue, metrics, self.timeout);
-        let problem = match step.await {
+        let problem = match self.discovery.step(node, catalogue, metrics, self.timeout).await {
             Ok(()) => None,
             Err(error) if error.is_refusal() => {
                 self.metrics.count_errors(error.reason(), 1);
                 Some(error.to_string())
             }
-            Err(error) => return Err(error),
+            Err(error) => return self.lose(&address, error),
         };
         if self.scan_problem != problem {
             match &problem {
@@ -192,6 +217,24 @@ impl Upstream {
         Ok(())
     }
 
+    /// A node was lost between two polls: an error only where there is no other.
+    fn lose(&mut self, address: &str, error: PollError) -> Result<(), PollError> {
+        if self.fleet.members.len() == 1 {
+            return Err(error);
+        }
+        self.metrics.count_errors(error.reason(), 1);
+        if let Some(at) = self.fleet.members.iter().position(|member| *member.address == *address) {
+            self.fail(at, &error);
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, at: usize, error: &PollError) {
+        self.fleet.fail(at, error);
+        self.discovery.disconnected(&self.fleet.members[at].address);
+        self.note_missing_nodes();
+    }
+
     /// Reads the facts of every stream that is due.
     ///
     /// # Errors
@@ -199,34 +242,83 @@ impl Upstream {
     /// Nothing could be read.
     pub async fn read(&mut self, deadline: Instant) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.polls += 1;
+        self.is_time_refused = false;
         self.catalogue.admit();
         self.names.forget_unused();
         self.payload.begin_poll();
         let due = self.payload.select(&self.catalogue.watched);
-        let Some(node) = &self.node else { return Ok((Snapshot { nodes: Vec::new() }, None)) };
-        let identity = self.identity.as_ref();
-        let is_replica = self.target.role == Role::Replica || identity.is_some_and(Identity::is_replica);
-        let reading = Reading {
-            node,
-            target: &self.target,
+        let mut round = Round::new(&self.fleet, &self.catalogue.watched, &due);
+        let mut redirected = self.read_from(&mut round, 0, deadline).await;
+        if !redirected.is_empty() {
+            self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
+            let first = round.sources.len();
+            for (at, by, redirect) in redirected.drain(..) {
+                let by = round.sources[by].member;
+                // A node that cannot be reached leaves the stream to the next poll.
+                let share = now() + deadline.saturating_duration_since(now()) / 4;
+                if let Ok(member) = self.fleet.redirected(&redirect, by, share).await {
+                    round.add(first, member, redirect.kind, at);
+                }
+            }
+            // Whoever sends us on once more is asked again in the next poll.
+            self.read_from(&mut round, first, deadline).await;
+        }
+        self.finish(round)
+    }
+
+    /// Reads from the sources of a round, from `first` on. Returns what they do not hold.
+    async fn read_from(
+        &mut self,
+        round: &mut Round,
+        first: usize,
+        deadline: Instant,
+    ) -> Vec<(usize, usize, Redirect)> {
+        let Round { sources, outcomes, .. } = round;
+        let (fleet, target) = (&self.fleet, &self.target);
+        // Each of them is connected: they were chosen just now.
+        let asked: Vec<_> = sources[first..]
+            .iter()
+            .filter_map(|planned| Some((fleet.source(planned.member, planned.courtesy)?, &planned.due[..])))
+            .collect();
+        let mut reading = Reading {
+            target,
             catalogue: &mut self.catalogue,
             metrics: &self.metrics,
             names: &mut self.names,
-            has_true_consumers: !is_replica,
-            has_true_entries_read: !is_replica || identity.is_some_and(Identity::replicates_entries_read),
             poll_number: self.polls,
             payload_left: self.payload.left(),
             deadline,
         };
-        let Read { streams, payload_bytes, cut_off_by } = read::read(reading, &due).await;
-        let (address, epoch) = (Arc::clone(&node.address), node.epoch);
-        let was_any_read = self.catalogue.watched.iter().any(|watched| watched.last_read == self.polls);
+        let Read { payload_bytes, is_time_refused, ended, redirected } = reading.read(&asked, outcomes).await;
+        self.is_time_refused |= is_time_refused;
         self.payload.spend(payload_bytes);
+        for (planned, ended) in sources[first..].iter_mut().zip(ended) {
+            planned.ended = ended;
+        }
+        redirected.into_iter().map(|(at, by, redirect)| (at, by + first, redirect)).collect()
+    }
+
+    /// What a round has brought, by node.
+    fn finish(&mut self, mut round: Round) -> Result<(Snapshot, Option<PollError>), PollError> {
+        let was_any_read = self.catalogue.watched.iter().any(|watched| watched.last_read == self.polls);
+        let (nodes, are_silent) = round.readings(&self.fleet, &self.catalogue, self.polls);
+        let has_any_ended_well = round.sources.iter().any(|planned| planned.ended.is_none());
+        let mut cut_off_by = self.missing.take();
+        self.is_missing_nodes = cut_off_by.is_some();
+        self.sources.clear();
+        for (planned, is_silent) in round.sources.into_iter().zip(are_silent) {
+            self.sources.push((planned.member, planned.courtesy));
+            let Some(error) = planned.ended else { continue };
+            if is_silent || !matches!(error, PollError::Timeout { .. }) {
+                self.fail(planned.member, &error);
+            }
+            cut_off_by.get_or_insert(error);
+        }
         self.catalogue.forget_missing();
         self.show_numbers();
         match cut_off_by {
-            Some(error) if !was_any_read => Err(error),
-            cut_off_by => Ok((Snapshot { nodes: vec![NodeReading { address, epoch, streams }] }, cut_off_by)),
+            Some(error) if !was_any_read && !has_any_ended_well => Err(error),
+            cut_off_by => Ok((Snapshot { nodes }, cut_off_by)),
         }
     }
 
@@ -237,10 +329,22 @@ impl Upstream {
         questions: &[Question],
         deadline: Instant,
     ) -> (Vec<Answer>, Option<PollError>) {
-        let (Some(node), Some(reading)) = (&self.node, snapshot.nodes.first()) else {
-            return (vec![Answer::Nothing; questions.len()], None);
-        };
-        ask::ask(node, reading, questions, &mut self.names, &self.metrics, deadline).await
+        let sources = self.sources.iter().enumerate().filter_map(|(number, (member, courtesy))| {
+            Some((number, self.fleet.source(*member, *courtesy)?))
+        });
+        let sources: Vec<_> = sources.collect();
+        let asked = ask::ask(&sources, snapshot, questions, &mut self.names, &self.metrics, deadline);
+        let (answers, ended) = asked.await;
+        let members: Vec<_> = sources.iter().map(|(number, _)| self.sources[*number].0).collect();
+        let mut cut_off_by = None;
+        for (member, error) in members.into_iter().zip(ended) {
+            let Some(error) = error else { continue };
+            if !matches!(error, PollError::Timeout { .. }) {
+                self.fail(member, &error);
+            }
+            cut_off_by.get_or_insert(error);
+        }
+        (answers, cut_off_by)
     }
 
     /// Lists pending entries of a group, for a person. There has to be a connection.
@@ -249,7 +353,8 @@ impl Upstream {
     ///
     /// The node does not answer, there is no such group, or the server does not let it be read.
     pub async fn pending(&mut self, query: &pending::Query) -> Result<pending::Listed, PendingError> {
-        let Some(node) = &mut self.node else { return Ok(pending::Listed::default()) };
+        let mut connected = self.fleet.members.iter_mut().filter_map(|member| member.node.as_mut());
+        let Some(node) = connected.next() else { return Ok(pending::Listed::default()) };
         pending::list(&mut node.connection, &node.address, query, self.timeout).await
     }
 

@@ -23,6 +23,10 @@ pub enum Reason {
     Loading,
     /// The node is not what the configuration wants it to be (master or replica).
     Role,
+    /// No sentinel knows the master.
+    Sentinel,
+    /// A key that another node of the cluster holds by now; it is asked there.
+    Moved,
     /// Another error reply of the server.
     Server,
     /// A reply that does not have the expected form.
@@ -37,7 +41,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every one of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Resolve,
         Self::Connect,
         Self::Tls,
@@ -48,6 +52,8 @@ impl Reason {
         Self::Denied,
         Self::Loading,
         Self::Role,
+        Self::Sentinel,
+        Self::Moved,
         Self::Server,
         Self::Protocol,
         Self::MissingKey,
@@ -69,6 +75,8 @@ impl Reason {
             Self::Denied => "denied",
             Self::Loading => "loading",
             Self::Role => "role",
+            Self::Sentinel => "sentinel",
+            Self::Moved => "moved",
             Self::Server => "server",
             Self::Protocol => "protocol",
             Self::MissingKey => "missing_key",
@@ -133,14 +141,20 @@ impl Limited {
 /// What is sent to Redis: the label `command` of `streamgauge_redis_commands_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// ASKING, before each command about a slot that is on its way to another node.
+    Asking,
     /// AUTH, on connecting.
     Auth,
     /// CLIENT NO-TOUCH, on connecting.
     ClientNoTouch,
+    /// CLUSTER SLOTS, or CLUSTER SHARDS where that is refused; once per poll of a cluster.
+    Cluster,
     /// HELLO, once per poll: it tells the role.
     Hello,
     /// SCAN.
     Scan,
+    /// SENTINEL GET-MASTER-ADDR-BY-NAME, once per poll.
+    Sentinel,
     /// SELECT, on connecting, where the database is not 0.
     Select,
     /// TIME, once per pipeline.
@@ -159,11 +173,14 @@ pub enum Command {
 
 impl Command {
     /// Every one of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
+        Self::Asking,
         Self::Auth,
         Self::ClientNoTouch,
+        Self::Cluster,
         Self::Hello,
         Self::Scan,
+        Self::Sentinel,
         Self::Select,
         Self::Time,
         Self::XinfoConsumers,
@@ -177,10 +194,13 @@ impl Command {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Asking => "asking",
             Self::Auth => "auth",
             Self::ClientNoTouch => "client_no_touch",
+            Self::Cluster => "cluster",
             Self::Hello => "hello",
             Self::Scan => "scan",
+            Self::Sentinel => "sentinel",
             Self::Select => "select",
             Self::Time => "time",
             Self::XinfoConsumers => "xinfo_consumers",

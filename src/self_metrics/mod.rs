@@ -307,6 +307,12 @@ impl TargetMetrics {
         self.all.node_up.with_label_values(&self.values(Some(node))).set(i64::from(up));
     }
 
+    /// Forgets a node that does not belong to the target any more.
+    pub fn forget_node(&self, node: &str) {
+        // It may never have answered, and then it has no series.
+        let _ = self.all.node_up.remove_label_values(&self.values(Some(node)));
+    }
+
     /// Notes a poll that is over.
     pub fn observe_poll(&self, result: PollResult, took: Duration) {
         self.polls(result).inc();

@@ -14,7 +14,7 @@ pub struct Epoch(pub u64);
 /// What the nodes of one target said in one poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The nodes that answered.
+    /// The nodes that answered, and one without an address for the streams whose node cannot be reached.
     pub nodes: Vec<NodeReading>,
 }
 
@@ -53,6 +53,8 @@ pub enum Outcome {
     WrongType,
     /// The server refuses to tell: an ACL, or another error that concerns this key.
     Refused,
+    /// No node that holds it can be reached.
+    Unreachable,
     /// It was not this stream's turn: the poll's budget or deadline did not reach it. What was read of it
     /// last still stands.
     Deferred,

@@ -14,6 +14,8 @@ pub(super) struct Polled {
     pub(super) report: Arc<Report>,
     /// What cut it off, if anything did.
     pub(super) cut_off_by: Option<PollError>,
+    /// Whether each node answered all the time that the poll had.
+    pub(super) has_answered: bool,
     /// Whether the report shows every stream there is.
     pub(super) is_whole: bool,
 }
@@ -29,5 +31,5 @@ pub(super) fn result_and_error(outcome: &Outcome) -> (PollResult, Option<&PollEr
 
 /// Whether the target answered all the time that the poll had.
 pub(super) fn has_answered(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_ok_and(|polled| matches!(polled.cut_off_by, None | Some(PollError::Timeout { .. })))
+    outcome.as_ref().is_ok_and(|polled| polled.has_answered)
 }

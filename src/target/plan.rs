@@ -32,7 +32,7 @@ impl Plan {
     #[must_use]
     pub fn is_of_same_target(&self, other: &Self) -> bool {
         let (one, other) = (&self.target, &other.target);
-        one.name == other.name && one.place == other.place && one.db == other.db
+        one.name == other.name && one.topology == other.topology && one.db == other.db
     }
 
     /// The rules of this target; nothing is pending yet.

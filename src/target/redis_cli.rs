@@ -4,13 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Target;
+use crate::config::topology::Topology;
 use crate::server_url::{Address, Place};
 use crate::tls::{Tls, Verification};
 
-/// The program and the arguments that lead to a target. A password is asked for, and never among them.
-pub(super) fn words(target: &Target) -> Arc<[String]> {
+/// The program and the arguments that lead to a target, of which a node was found here. A password is asked for, and
+/// never among them.
+pub(super) fn words(target: &Target, place: &Place) -> Arc<[String]> {
     let mut words = vec!["redis-cli".to_owned()];
-    match &target.place {
+    if matches!(target.topology, Topology::Cluster(_)) {
+        // It goes where a key is.
+        words.push("-c".to_owned());
+    }
+    match place {
         Place::Tcp(address) => words.extend(to(address)),
         Place::Tls(address) => {
             words.extend(to(address));
@@ -55,4 +61,41 @@ fn secured(tls: &Tls) -> Vec<String> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::from_text;
+
+    fn words_for(target: &str, place: &str) -> String {
+        let text = format!("targets: [{{{target}}}]");
+        let config = from_text("f", &text, Path::new("/"), &|_| None).unwrap();
+        words(&config.targets[0], &crate::server_url::parse(place).unwrap().place).join(" ")
+    }
+
+    #[test]
+    fn each_way_to_a_server_is_one_that_redis_cli_takes() {
+        for (target, place, expected) in [
+            (
+                "url: 'redis://h/2', username: me, password: p",
+                "redis://h",
+                "redis-cli -h h -p 6379 -n 2 --user me --askpass",
+            ),
+            (
+                "url: 'rediss://h', tls: {server_name: n}",
+                "rediss://h",
+                "redis-cli -h h -p 6379 --tls --sni n",
+            ),
+            ("url: 'unix:///run/r.sock'", "unix:///run/r.sock", "redis-cli -s /run/r.sock"),
+            ("topology: cluster, urls: ['redis://a']", "redis://b:7001", "redis-cli -c -h b -p 7001"),
+            (
+                "topology: sentinel, sentinel: {master_name: m, urls: ['redis://s:26379']}",
+                "redis://master",
+                "redis-cli -h master -p 6379",
+            ),
+        ] {
+            assert_eq!(words_for(target, place), expected);
+        }
+    }
 }

@@ -121,7 +121,7 @@ async fn check_says_in_clear_words_what_is_wrong_with_a_certificate() {
         let config = ConfigFile::new(&format!("targets: [{}]", secured.target("mon:pw", &tls)));
         // The server closes the connection as soon as it has said why, and that word can be lost with it.
         let mut checked = config.command("check").run().await;
-        for _ in 0..5 {
+        for _ in 0..20 {
             if checked.stdout.contains(said) {
                 break;
             }

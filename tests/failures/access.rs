@@ -196,3 +196,32 @@ async fn a_server_without_hello_is_polled_without_a_check_of_its_role() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn check_says_in_a_word_what_a_server_refuses() {
+    for_each_program(async |program| {
+        let server = Server::start(program, &["--rename-command", "HELLO", ""]).await;
+        let mut talk = with_streams(&server).await;
+        let url = with_user(&server, &mut talk, "~b +xinfo +xpending +xrange").await;
+        let config = ConfigFile::new(&format!(
+            "targets: [{{name: t, url: '{url}', streams: [{{key: a}}, {{key: 'b*'}}, {{key: b}}]}}]"
+        ));
+        let checked = config.command("check").run().await;
+        assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+        for said in [
+            "does not tell what it is (HELLO refused)",
+            "cannot look for streams by SCAN",
+            "TIME is refused: ages are told by this machine's clock",
+            "denied: 1 (a)",
+        ] {
+            assert!(checked.stdout.contains(said), "{said}: {}", checked.stdout);
+        }
+
+        let server = Server::start(program, &["--rename-command", "XINFO", "XWHAT"]).await;
+        Talk::to(&server).await.tell("XADD a * f v").await;
+        let config = ConfigFile::new(&format!("targets: [{{name: t, url: '{}'}}]", server.url()));
+        let checked = config.command("check").run().await;
+        assert!(checked.stdout.contains("refused (is XINFO renamed?): 1 (a)"), "{}", checked.stdout);
+    })
+    .await;
+}

@@ -4,6 +4,7 @@
 mod access;
 mod impostors;
 mod keys;
+mod network;
 mod outages;
 mod roles;
 

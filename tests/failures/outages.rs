@@ -173,14 +173,17 @@ async fn a_dead_target_does_not_touch_the_other() {
     with_streams(&dying).await;
     with_streams(&living).await;
     let silent = Impostor::new(Manner::Silent).await;
+    let flooding = Impostor::new(Manner::Repeats(b"-ERR flood\r\n-ERR flood\r\n-ERR flood\r\n")).await;
     let exporter = serving(&format!(
         "{QUICK}targets:
           - {{name: dying, url: '{}'}}
           - {{name: silent, url: '{}'}}
+          - {{name: flooding, url: '{}'}}
           - {{name: nowhere, url: 'redis://name.invalid'}}
           - {{name: t, url: '{}'}}",
         dying.url(),
         silent.url(),
+        flooding.url(),
         living.url()
     ))
     .await;

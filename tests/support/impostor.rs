@@ -32,6 +32,26 @@ pub enum Manner {
         /// Bytes of replies that still come through.
         after: usize,
     },
+    /// Passes everything on to a server, with a fault.
+    Passes {
+        /// The server.
+        server: SocketAddr,
+        /// What is wrong with the way there.
+        fault: Fault,
+    },
+}
+
+/// What is wrong with the way to a server.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Each reply takes so much longer.
+    Latency(Duration),
+    /// One of so many parts of replies resets the connection instead, on average.
+    Resets(u32),
+    /// After so many bytes of replies nothing comes any more, and the connection stays open.
+    Silence(usize),
+    /// After so many bytes of replies come these.
+    Garbage(usize, &'static [u8]),
 }
 
 /// A listener on a loopback port; it is gone, with all its connections, when this is dropped.
@@ -120,6 +140,7 @@ async fn behave(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
             return stream.write_all(words).await;
         }
         Manner::CutsOff { server, after } => return cut_off(stream, server, after).await,
+        Manner::Passes { server, fault } => return pass(stream, server, fault).await,
     }
     while stream.read(&mut heard).await? > 0 {}
     Ok(())
@@ -142,4 +163,35 @@ async fn cut_off(mut client: TcpStream, server: SocketAddr, mut after: usize) ->
         }
     }
     Ok(())
+}
+
+async fn pass(mut client: TcpStream, server: SocketAddr, fault: Fault) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let (mut asked, mut said, mut passed) = ([0; 4096], [0; 4096], 0);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => match read? {
+                0 => return Ok(()),
+                read => server.write_all(&asked[..read]).await?,
+            },
+            read = server.read(&mut said) => {
+                let read = read?;
+                passed += read;
+                match fault {
+                    _ if read == 0 => return Ok(()),
+                    Fault::Latency(time) => tokio::time::sleep(time).await,
+                    Fault::Resets(one_in) if fastrand::u32(0..one_in) == 0 => {
+                        return socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                    }
+                    Fault::Silence(after) if passed > after => {
+                        while client.read(&mut asked).await? > 0 {}
+                        return Ok(());
+                    }
+                    Fault::Garbage(after, bytes) if passed > after => client.write_all(bytes).await?,
+                    Fault::Resets(_) | Fault::Silence(_) | Fault::Garbage(..) => {}
+                }
+                client.write_all(&said[..read]).await?;
+            }
+        }
+    }
 }

@@ -10,6 +10,8 @@
 //! | [`proxy`] | a proxy before a receiver, which misbehaves |
 //! | [`sink`] | a listener that takes down what it is sent, and may pass it on |
 //! | [`catalogue`] | the metrics that the program has |
+//! | [`cluster`] | a cluster of servers |
+//! | [`sentinel`] | a running sentinel |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
@@ -34,6 +36,7 @@
 pub mod alertmanager;
 pub mod catalogue;
 pub mod certificates;
+pub mod cluster;
 pub mod config;
 pub mod http;
 pub mod impostor;
@@ -43,6 +46,7 @@ pub mod polled;
 pub mod program;
 pub mod prometheus;
 pub mod proxy;
+pub mod sentinel;
 pub mod series;
 pub mod server;
 pub mod servers;

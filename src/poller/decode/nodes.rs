@@ -1,0 +1,136 @@
+//! Where nodes are: what sentinels and the nodes of a cluster say of others.
+
+use redis::Value;
+
+use super::{DecodeError, Decoded, array, bytes, count, fields};
+use crate::poller::slots::Range;
+
+/// SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
+pub(in crate::poller) fn address(reply: Value) -> Decoded<(String, u16)> {
+    let mut parts = array(reply)?.into_iter();
+    let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
+        return Err(DecodeError("expected a host and a port"));
+    };
+    Ok((String::from_utf8_lossy(&bytes(host)?).into_owned(), port_number(port)?))
+}
+
+fn port_number(reply: Value) -> Decoded<u16> {
+    count(reply)?.try_into().map_err(|_| DecodeError("expected a port"))
+}
+
+fn slot(reply: Value) -> Decoded<u16> {
+    count(reply)?.try_into().map_err(|_| DecodeError("expected the number of a slot"))
+}
+
+/// CLUSTER SLOTS: the master of each run of slots.
+pub(in crate::poller) fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
+    let run = |run: Value| {
+        let mut parts = array(run)?.into_iter();
+        let (Some(first), Some(last), Some(master)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(DecodeError("CLUSTER SLOTS lacks a master"));
+        };
+        let mut master = array(master)?.into_iter();
+        let (Some(host), Some(port)) = (master.next(), master.next()) else {
+            return Err(DecodeError("CLUSTER SLOTS lacks the address of a master"));
+        };
+        let master = (host_name(host)?, port_number(port)?);
+        Ok(Range { first: slot(first)?, last: slot(last)?, master })
+    };
+    array(reply)?.into_iter().map(run).collect()
+}
+
+/// A host that the node may not know: nil, then.
+fn host_name(reply: Value) -> Decoded<String> {
+    match reply {
+        Value::Nil => Ok(String::new()),
+        reply => Ok(String::from_utf8_lossy(&bytes(reply)?).into_owned()),
+    }
+}
+
+/// CLUSTER SHARDS: the same, of the master that is online where a shard has two. `port_field` is `port` or
+/// `tls-port`.
+pub(in crate::poller) fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
+    let mut ranges = Vec::new();
+    for shard in array(reply)? {
+        let (mut slots, mut nodes) = (Vec::new(), Vec::new());
+        for field in fields(shard)? {
+            let (field, value) = field?;
+            match field.as_slice() {
+                b"slots" => slots = array(value)?.into_iter().map(slot).collect::<Decoded<_>>()?,
+                b"nodes" => nodes = array(value)?,
+                _ => {}
+            }
+        }
+        let mut masters = Vec::new();
+        for node in nodes {
+            masters.extend(shard_master(node, port_field)?);
+        }
+        masters.sort_by_key(|(is_failing, _)| *is_failing);
+        let Some((_, master)) = masters.into_iter().next() else { continue };
+        let run = |run: &[u16]| Range { first: run[0], last: run[1], master: master.clone() };
+        ranges.extend(slots.chunks_exact(2).map(run));
+    }
+    Ok(ranges)
+}
+
+/// Whether a master of a shard is failing, and its address; `None` of a replica.
+fn shard_master(reply: Value, port_field: &[u8]) -> Decoded<Option<(bool, (String, u16))>> {
+    let (mut host, mut port, mut is_master, mut is_failing) = (String::new(), 0, false, false);
+    for field in fields(reply)? {
+        let (field, value) = field?;
+        match field.as_slice() {
+            b"endpoint" => host = host_name(value)?,
+            name if name == port_field => port = port_number(value)?,
+            b"role" => is_master = bytes(value)? == b"master",
+            b"health" => is_failing = bytes(value)? != b"online",
+            _ => {}
+        }
+    }
+    Ok((is_master && port != 0).then_some((is_failing, (host, port))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Value {
+        redis::parse_redis_value(text.replace(' ', "\r\n").as_bytes()).unwrap()
+    }
+
+    fn range(first: u16, last: u16, host: &str, port: u16) -> Range {
+        Range { first, last, master: (host.to_owned(), port) }
+    }
+
+    #[test]
+    fn masters_are_the_first_nodes_of_cluster_slots_and_may_not_know_their_host() {
+        let reply = parse(
+            "*2 *4 :0 :99 *3 $9 127.0.0.1 :7000 $1 a *3 $9 127.0.0.1 :7003 $1 d *3 :100 :16383 *3 $-1 :7001 $1 b ",
+        );
+        let expected = [range(0, 99, "127.0.0.1", 7000), range(100, 16_383, "", 7001)];
+        assert_eq!(cluster_slots(reply), Ok(expected.to_vec()));
+        assert!(cluster_slots(parse("*1 *2 :0 :99 ")).is_err());
+        assert!(cluster_slots(parse("*1 *3 :0 :99999 *2 $1 h :1 ")).is_err());
+    }
+
+    #[test]
+    fn the_master_that_is_online_has_the_slots_of_a_shard() {
+        let node = |port: u16, role: &str, health: &str| {
+            let word = |word: &str| format!("${} {word} ", word.len());
+            let port = format!("{}:{port} {}:{} ", word("port"), word("tls-port"), port + 100);
+            let [endpoint, role, health] = [("endpoint", "h"), ("role", role), ("health", health)]
+                .map(|(name, value)| format!("{}{}", word(name), word(value)));
+            format!("*10 {port}{endpoint}{role}{health}")
+        };
+        let nodes = [node(1, "master", "fail"), node(2, "replica", "online"), node(3, "master", "online")];
+        let text = format!("*1 *4 $5 slots *4 :0 :9 :20 :29 $5 nodes *3 {}", nodes.concat());
+        let masters = |port| vec![range(0, 9, "h", port), range(20, 29, "h", port)];
+        assert_eq!(cluster_shards(parse(&text), b"port"), Ok(masters(3)));
+        assert_eq!(cluster_shards(parse(&text), b"tls-port"), Ok(masters(103)));
+    }
+
+    #[test]
+    fn a_master_has_a_host_and_a_port() {
+        assert_eq!(address(parse("*2 $9 127.0.0.1 $4 6380 ")), Ok(("127.0.0.1".to_owned(), 6380)));
+        assert!(address(parse("*2 $9 127.0.0.1 $5 99999 ")).is_err());
+    }
+}

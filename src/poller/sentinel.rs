@@ -1,0 +1,106 @@
+//! Which node is the master, by the word of sentinels. It is only taken for one if it says so itself: a sentinel may
+//! be behind.
+
+use redis::{Value, cmd};
+use tokio::time::Instant;
+
+use crate::clock::now;
+use crate::config::topology::Sentinel;
+use crate::dial::Dialer;
+use crate::poller::decode::nodes;
+use crate::poller::error::PollError;
+use crate::poller::node::{Login, Node};
+use crate::poller::slots::place_of;
+use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::labels::Command;
+use crate::server_url::Place;
+use crate::snapshot::facts::Epoch;
+
+/// The sentinels of a target.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    settings: Sentinel,
+    /// Which one is asked first: one whose word was wrong goes last.
+    first: usize,
+    /// The connection to the one that answered last.
+    connected: Option<(usize, Node)>,
+}
+
+impl Sentinels {
+    /// Nothing is connected yet.
+    pub(super) fn new(settings: Sentinel) -> Self {
+        Self { settings, first: 0, connected: None }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.settings.places.len()
+    }
+
+    /// The word of the one asked first was wrong.
+    pub(super) fn distrust_first(&mut self) {
+        self.first = (self.first + 1) % self.count();
+        self.connected = None;
+    }
+
+    /// Where the master is, by the first that answers. Each may take its share of the time.
+    pub(super) async fn master(
+        &mut self,
+        dialer: &Dialer,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<Place, PollError> {
+        let mut failed = None;
+        for asked in 0..self.count() {
+            let left = u32::try_from(self.count() - asked).unwrap_or(u32::MAX);
+            let share = now() + deadline.saturating_duration_since(now()) / (left + 1);
+            let at = (self.first + asked) % self.count();
+            match self.ask(at, dialer, metrics, share).await {
+                Ok(place) => {
+                    self.first = at;
+                    return Ok(place);
+                }
+                Err(error) => {
+                    self.connected = None;
+                    failed = Some(error);
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.no_master(&self.settings.places[0].to_string())))
+    }
+
+    async fn ask(
+        &mut self,
+        at: usize,
+        dialer: &Dialer,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<Place, PollError> {
+        let Sentinel { master_name, places, username, password } = &self.settings;
+        let place = &places[at];
+        let mut node = match self.connected.take() {
+            Some((connected, node)) if connected == at => node,
+            _ => {
+                let login = Login { username: username.as_deref(), password: password.as_ref(), db: 0 };
+                Node::connect(login, dialer, place, Epoch(0), metrics, deadline).await?
+            }
+        };
+        metrics.count_commands(Command::Sentinel, 1);
+        let reply =
+            node.call(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master_name), deadline).await?;
+        if matches!(reply, Value::Nil) {
+            return Err(self.no_master(&node.address));
+        }
+        let master = nodes::address(reply).map_err(|error| PollError::Protocol {
+            address: node.address.to_string(),
+            detail: error.to_string(),
+        })?;
+        let master = place_of(&master, place);
+        self.connected = Some((at, node));
+        Ok(master)
+    }
+
+    fn no_master(&self, address: &str) -> PollError {
+        PollError::Sentinel { address: address.to_owned(), master: self.settings.master_name.clone() }
+    }
+}

@@ -1,0 +1,160 @@
+//! Which node of a cluster holds which key: slots, who owns them, and what a node says that does not.
+
+use redis::{ServerErrorKind, Value};
+
+use crate::server_url::{Address, Place};
+use crate::snapshot::name::Name;
+
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+/// No node owns the slot.
+const NOBODY: u16 = u16::MAX;
+
+/// The slot of a key: CRC16 of it, or of what stands between its first `{` and the next `}`, if anything does.
+pub(super) fn slot(key: &Name) -> u16 {
+    crc16(hashed(key.as_bytes())) % SLOTS
+}
+
+/// CRC16 as Redis Cluster computes it (XMODEM).
+pub(super) fn crc16(bytes: &[u8]) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(bytes)
+}
+
+fn hashed(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|byte| *byte == b'{') else { return key };
+    let behind = &key[open + 1..];
+    match behind.iter().position(|byte| *byte == b'}') {
+        None | Some(0) => key,
+        Some(close) => &behind[..close],
+    }
+}
+
+/// A run of slots and the master that owns them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The first.
+    pub(super) first: u16,
+    /// The last, which is one of them.
+    pub(super) last: u16,
+    /// Host and port of the master; an empty host is that of the node that was asked.
+    pub(super) master: (String, u16),
+}
+
+/// Who owns each slot.
+#[derive(Clone, Debug)]
+pub(super) struct Slots(Box<[u16]>);
+
+impl Slots {
+    /// Nobody owns any.
+    pub(super) fn new() -> Self {
+        Self(vec![NOBODY; usize::from(SLOTS)].into())
+    }
+
+    /// Which node owns a slot: a position in the list of nodes; `None` where nobody does.
+    pub(super) fn owner(&self, slot: u16) -> Option<usize> {
+        Some(self.0[usize::from(slot)]).filter(|owner| *owner != NOBODY).map(usize::from)
+    }
+
+    /// Gives a run of slots to a node.
+    pub(super) fn assign(&mut self, first: u16, last: u16, owner: usize) {
+        let (first, last) = (usize::from(first), usize::from(last.min(SLOTS - 1)));
+        let owner = u16::try_from(owner).unwrap_or(NOBODY);
+        for slot in self.0.iter_mut().take(last + 1).skip(first) {
+            *slot = owner;
+        }
+    }
+}
+
+/// Where to ask, in place of the node that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Redirect {
+    /// The slot.
+    pub(super) slot: u16,
+    /// Host and port of the node; an empty host is that of the node that was asked.
+    pub(super) node: (String, u16),
+    /// For how long.
+    pub(super) kind: RedirectKind,
+}
+
+/// For how long another node is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RedirectKind {
+    /// From now on: MOVED.
+    Moved,
+    /// Just once, with ASKING before it, while the slot is on its way: ASK.
+    Ask,
+}
+
+/// Where a reply sends us, if it does.
+pub(super) fn redirect(reply: Option<&Value>) -> Option<Redirect> {
+    let Some(Value::ServerError(error)) = reply else { return None };
+    let kind = match error.kind()? {
+        ServerErrorKind::Moved => RedirectKind::Moved,
+        ServerErrorKind::Ask => RedirectKind::Ask,
+        _ => return None,
+    };
+    let (slot, node) = error.details()?.split_once(' ')?;
+    let (host, port) = node.split_whitespace().next()?.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(Redirect { slot: slot.parse().ok()?, node: (host.to_owned(), port.parse().ok()?), kind })
+}
+
+/// The place of a node that another one names, spoken to in the same way as that one.
+pub(super) fn place_of((host, port): &(String, u16), asked: &Place) -> Place {
+    let address = |same: &Address| {
+        // A node that does not know its own name means the one that was asked.
+        let is_unknown = host.is_empty() || host == "?";
+        Address { host: if is_unknown { same.host.clone() } else { host.clone() }, port: *port }
+    };
+    match asked {
+        Place::Tcp(same) => Place::Tcp(address(same)),
+        Place::Tls(same) => Place::Tls(address(same)),
+        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_cluster_keyslot() {
+        // As redis-server says them.
+        for (key, expected) in [
+            ("orders", 105),
+            ("foo", 12_182),
+            ("{user1000}.following", 3_443),
+            ("{user1000}.followers", 3_443),
+            ("foo{}{bar}", 8_363),
+            ("foo{{bar}}zap", 4_015),
+            ("foo{bar}{zap}", 5_061),
+            ("", 0),
+        ] {
+            assert_eq!(slot(&Name::from(key)), expected, "{key}");
+        }
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+
+    #[test]
+    fn redirects_are_read_and_other_errors_are_none() {
+        let parse = |text: &str| redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+        let of = |text| redirect(Some(&parse(text)));
+        let to = |slot, host: &str, port, kind| Some(Redirect { slot, node: (host.to_owned(), port), kind });
+        assert_eq!(of("MOVED 3999 127.0.0.1:6381"), to(3999, "127.0.0.1", 6381, RedirectKind::Moved));
+        assert_eq!(of("ASK 3999 ::1:6381"), to(3999, "::1", 6381, RedirectKind::Ask));
+        assert_eq!(of("MOVED 3999 :6381"), to(3999, "", 6381, RedirectKind::Moved));
+        for other in ["MOVED 3999", "MOVED x h:1", "ERR no such key", "CLUSTERDOWN Hash slot not served"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(redirect(Some(&Value::Okay)), None);
+    }
+
+    #[test]
+    fn each_slot_has_one_owner_or_none() {
+        let mut slots = Slots::new();
+        assert_eq!(slots.owner(0), None);
+        slots.assign(0, 16_383, 1);
+        slots.assign(5, 6, 0);
+        assert_eq!([0, 5, 6, 7, 16_383].map(|slot| slots.owner(slot)), [1, 0, 0, 1, 1].map(Some));
+    }
+}

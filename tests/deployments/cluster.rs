@@ -1,0 +1,184 @@
+//! Clusters: each stream is read from the node that owns its slot, while slots move and nodes die.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::support::cluster::Cluster;
+use crate::support::config::{ConfigFile, serving};
+use crate::support::metrics::{Metrics, named};
+use crate::support::program::Exporter;
+use crate::support::series::{TARGET_UP, errors, group, polls, up};
+use crate::support::servers::{Program, all, newest};
+use crate::support::talk::Talk;
+use crate::support::watch::{is_up, until_within};
+
+const SOON: Duration = Duration::from_secs(60);
+
+const POLL: &str = "poll: {interval: 1500ms, timeout: 1400ms, stale_after: 1m, discovery_interval: 1s}\n";
+
+const STREAMS: usize = 300;
+
+fn keys() -> impl Iterator<Item = String> {
+    (0..STREAMS).map(|n| format!("s{n}"))
+}
+
+/// A stream of two entries, of which the group has read one; the key is `KEY`.
+const STREAM: &str =
+    "XADD KEY * f v\nXADD KEY * f v\nXGROUP CREATE KEY g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS KEY >";
+
+async fn fill(cluster: &Cluster) {
+    let mut lines = [String::new(), String::new(), String::new()];
+    for key in keys() {
+        let owner = Cluster::first_owner(cluster.slot(&key).await);
+        lines[owner].push_str(&format!("{}\n", STREAM.replace("KEY", &key)));
+    }
+    for (node, lines) in cluster.nodes.iter().zip(&lines) {
+        Talk::to(node).await.tell(lines).await;
+    }
+}
+
+fn target(cluster: &Cluster) -> String {
+    let seeds: Vec<_> = cluster.nodes.iter().take(2).map(|node| format!("'{}'", node.url())).collect();
+    format!("{POLL}targets: [{{name: t, topology: cluster, urls: [{}]}}]", seeds.join(", "))
+}
+
+fn lag(key: &str) -> String {
+    group("redis_stream_group_lag", key, "g")
+}
+
+fn all_there(metrics: &Metrics) -> bool {
+    is_up(metrics)
+        && named(metrics, "redis_stream_up").len() == STREAMS
+        && keys().all(|key| metrics.get(&up(&key)) == Some(&1.0) && metrics.get(&lag(&key)) == Some(&1.0))
+}
+
+/// Waits for some polls more. Each stream is there in each of them.
+async fn all_stay(exporter: &Exporter, polled: f64) {
+    let before = exporter.metrics().await[&polls("ok")];
+    until_within(SOON, exporter, "more polls", |metrics| {
+        let there = named(metrics, "redis_stream_up");
+        assert_eq!(there.len(), STREAMS, "each once");
+        // A loaded machine may not answer in time.
+        let down: Vec<_> = there.iter().filter(|(_, value)| **value != 1.0).collect();
+        assert!(down.is_empty() || metrics[&errors("timeout")] > 0.0, "{down:?}");
+        metrics[&polls("ok")] >= before + polled
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
+    let mut cluster = Cluster::start(newest(), 3, &[]).await;
+    fill(&cluster).await;
+    for node in &cluster.nodes {
+        let user =
+            "ACL SETUSER mon reset on >pw ~* +xinfo +xpending +xrange +scan +time +cluster|slots +asking";
+        Talk::to(node).await.tell(user).await;
+    }
+    let exporter = serving(&target(&cluster).replace("urls:", "username: mon, password: pw, urls:")).await;
+    let found = until_within(SOON, &exporter, "all streams", all_there).await;
+    assert_eq!(named(&found, "streamgauge_node_up").len(), 3);
+    assert_eq!(found[r#"streamgauge_discovered_streams{target="t"}"#], 300.0);
+
+    // Slots on their way: the stream is on either node.
+    let moved: Vec<_> = keys().take(3).collect();
+    for key in &moved {
+        let slot = cluster.slot(key).await;
+        let (from, to) = (Cluster::first_owner(slot), (Cluster::first_owner(slot) + 1) % 3);
+        cluster.begin_to_move(slot, from, to).await;
+        all_stay(&exporter, 1.0).await;
+        // All that lies in the slot goes.
+        cluster.migrate(key, from, to).await;
+        all_stay(&exporter, 2.0).await;
+        let here: Vec<String> =
+            cluster.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "100"]).await;
+        for other in here {
+            cluster.migrate(&other, from, to).await;
+        }
+        cluster.end_move(slot, to).await;
+        all_stay(&exporter, 1.0).await;
+    }
+    let found = until_within(SOON, &exporter, "all lags again", all_there).await;
+    assert!(found[&errors("moved")] > 0.0);
+    assert_eq!(found[&errors("denied")], 0.0);
+    assert!(found[r#"streamgauge_redis_commands_total{command="asking",target="t"}"#] > 0.0);
+
+    // A dead master takes its own streams with it, and nothing else.
+    let dead = 2;
+    let mut of_the_dead = BTreeSet::new();
+    for key in keys() {
+        let slot = cluster.slot(&key).await;
+        let first = Cluster::first_owner(slot);
+        let owner = if moved.contains(&key) { (first + 1) % 3 } else { first };
+        if owner == dead {
+            of_the_dead.insert(key);
+        }
+    }
+    let address = cluster.nodes[dead].address().to_string();
+    cluster.nodes[dead].kill();
+    let of_them = |metrics: &Metrics, key: &str| {
+        let is_of = |series: &&String| {
+            series.starts_with("redis_stream_") && series.contains(&format!(r#"stream="{key}""#))
+        };
+        metrics.keys().filter(is_of).count()
+    };
+    let found = until_within(SOON, &exporter, "its streams are down", |metrics| {
+        of_the_dead.iter().all(|key| metrics.get(&up(key)) == Some(&0.0))
+    })
+    .await;
+    assert_eq!(found[TARGET_UP], 0.0);
+    assert_eq!(found[&format!(r#"streamgauge_node_up{{node="{address}",target="t"}}"#)], 0.0);
+    for key in keys() {
+        if of_the_dead.contains(&key) {
+            assert_eq!(of_them(&found, &key), 1, "{key}");
+        } else if found[&errors("timeout")] == 0.0 {
+            assert_eq!((found.get(&up(&key)), found.get(&lag(&key))), (Some(&1.0), Some(&1.0)), "{key}");
+        }
+    }
+
+    // Its replica takes over.
+    let found = until_within(SOON, &exporter, "all streams again", all_there).await;
+    let taken_over = cluster.nodes[dead + 3].address().to_string();
+    assert_eq!(found[&format!(r#"streamgauge_node_up{{node="{taken_over}",target="t"}}"#)], 1.0);
+    assert!(!found.contains_key(&format!(r#"streamgauge_node_up{{node="{address}",target="t"}}"#)));
+}
+
+#[tokio::test]
+async fn every_version_tells_of_its_cluster_and_check_shows_its_nodes() {
+    let oldest_and_newest: [&'static Program; 2] = [&all()[0], newest()];
+    for program in oldest_and_newest {
+        let cluster = Cluster::start(program, 0, &[]).await;
+        for key in ["a", "b", "c", "{a}2"] {
+            cluster.tell(key, STREAM).await;
+        }
+        for (user, permissions) in [("slots", "+cluster|slots"), ("shards", "+cluster|shards")] {
+            if user == "shards" && program.version < (7, 0, 0) {
+                continue;
+            }
+            for node in &cluster.nodes {
+                let user = format!(
+                    "ACL SETUSER {user} reset on >pw ~* +xinfo +xpending +xrange +scan +time {permissions}"
+                );
+                Talk::to(node).await.tell(&user).await;
+            }
+            let config = ConfigFile::new(
+                &target(&cluster).replace("urls:", &format!("username: {user}, password: pw, urls:")),
+            );
+            let checked = config.command("check").run().await;
+            assert_eq!(checked.code, Some(0), "{program}: {}{}", checked.stdout, checked.stderr);
+            assert!(checked.stdout.contains("streams  4 (a, b, c, {a}2)"), "{program}: {}", checked.stdout);
+            for node in &cluster.nodes {
+                assert!(checked.stdout.contains(&format!("{}: ", node.address())), "{}", checked.stdout);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_cluster_is_said() {
+    let server = crate::support::server::Server::start(newest(), &[]).await;
+    let config = ConfigFile::new(&format!("targets: [{{topology: cluster, url: '{}'}}]", server.url()));
+    let checked = config.command("check").run().await;
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.stdout.contains("cluster support disabled"), "{}", checked.stdout);
+}

@@ -1,0 +1,145 @@
+//! A cluster of servers on loopback: three masters, and replicas if a test wants them.
+
+use std::time::Duration;
+
+use super::server::{Server, free_port};
+use super::servers::Program;
+use super::talk::Talk;
+use super::wait::{wait_for, wait_until};
+
+/// How long a cluster may take to agree on something.
+const DEADLINE: Duration = Duration::from_secs(60);
+const SLOTS: u16 = 16_384;
+
+/// Servers of a cluster. The first three own the slots, a third each.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Masters, then their replicas in the same order.
+    pub nodes: Vec<Server>,
+}
+
+impl Cluster {
+    /// Three masters, and as many replicas if `replicas` is 3. `args` are for each server.
+    pub async fn start(program: &'static Program, replicas: usize, args: &[&str]) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..3 + replicas {
+            // The port on which nodes talk to each other; before 7.0 it is the port of clients plus 10,000.
+            let bus = free_port().to_string();
+            let own: [&str; 8] = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-require-full-coverage",
+                "no",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-port",
+                &bus,
+            ];
+            let own = if program.version < (7, 0, 0) { &own[..6] } else { &own };
+            nodes.push(Server::start(program, &[own, args].concat()).await);
+        }
+        let cluster = Self { nodes };
+        cluster.share_out_slots().await;
+        cluster.introduce(replicas).await;
+        cluster
+    }
+
+    async fn share_out_slots(&self) {
+        let third = SLOTS / 3 + 1;
+        for (at, node) in (0_u16..).zip(&self.nodes[..3]) {
+            let slots = at * third..SLOTS.min((at + 1) * third);
+            let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+            let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+            node.command::<()>(&words.collect::<Vec<_>>()).await;
+        }
+    }
+
+    async fn introduce(&self, replicas: usize) {
+        for node in &self.nodes[1..] {
+            let (port, bus) = (node.port().to_string(), bus_port(node).await);
+            self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+        }
+        for node in &self.nodes {
+            wait_until(DEADLINE, "the nodes know each other", async || {
+                let info: String = node.command(&["CLUSTER", "INFO"]).await;
+                let all = format!("cluster_known_nodes:{}", self.nodes.len());
+                info.contains("cluster_slots_assigned:16384") && info.contains(&all)
+            })
+            .await;
+        }
+        for (master, replica) in self.nodes.iter().zip(&self.nodes[3..3 + replicas]) {
+            let id: String = master.command(&["CLUSTER", "MYID"]).await;
+            replica.command::<()>(&["CLUSTER", "REPLICATE", &id]).await;
+        }
+        for node in &self.nodes {
+            wait_until(DEADLINE, "the cluster works", async || {
+                let info: String = node.command(&["CLUSTER", "INFO"]).await;
+                info.contains("cluster_state:ok")
+            })
+            .await;
+        }
+        for replica in &self.nodes[3..3 + replicas] {
+            wait_until(DEADLINE, "the replica follows", async || {
+                let info: String = replica.command(&["INFO", "replication"]).await;
+                info.contains("master_link_status:up")
+            })
+            .await;
+        }
+    }
+
+    /// The slot of a key.
+    pub async fn slot(&self, key: &str) -> u16 {
+        self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).await
+    }
+
+    /// Which of the masters had the slot at the start.
+    pub fn first_owner(slot: u16) -> usize {
+        usize::from(slot / (SLOTS / 3 + 1))
+    }
+
+    /// Commands to the master that had the key at the start, with the key in place of `KEY`.
+    pub async fn tell(&self, key: &str, lines: &str) {
+        let owner = Self::first_owner(self.slot(key).await);
+        Talk::to(&self.nodes[owner]).await.tell(&lines.replace("KEY", key)).await;
+    }
+
+    /// Begins to move a slot: from here on its keys are on both nodes.
+    pub async fn begin_to_move(&self, slot: u16, from: usize, to: usize) {
+        let [source, target] = [&self.nodes[from], &self.nodes[to]];
+        let ids = [
+            source.command::<String>(&["CLUSTER", "MYID"]).await,
+            target.command(&["CLUSTER", "MYID"]).await,
+        ];
+        let slot = slot.to_string();
+        target.command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]).await;
+        source.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await;
+    }
+
+    /// Moves a key of a slot that is being moved.
+    pub async fn migrate(&self, key: &str, from: usize, to: usize) {
+        let port = self.nodes[to].port().to_string();
+        let words = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
+        self.nodes[from].command::<redis::Value>(&words).await;
+    }
+
+    /// Ends the move of a slot: all masters are told.
+    pub async fn end_move(&self, slot: u16, to: usize) {
+        let id: String = self.nodes[to].command(&["CLUSTER", "MYID"]).await;
+        let slot = slot.to_string();
+        for node in [to].into_iter().chain((0..3).filter(|at| *at != to)) {
+            self.nodes[node].command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]).await;
+        }
+    }
+}
+
+/// The port on which a node talks to others.
+async fn bus_port(node: &Server) -> String {
+    wait_for(DEADLINE, "the node tells its port", async || {
+        let nodes: String = node.command(&["CLUSTER", "NODES"]).await;
+        let line = nodes.lines().find(|line| line.contains("myself")).ok_or("no line of its own")?;
+        let address = line.split(' ').nth(1).ok_or("no address")?;
+        let bus = address.split('@').nth(1).ok_or("no port")?;
+        Ok::<_, &str>(bus.split(',').next().unwrap_or_default().to_owned())
+    })
+    .await
+}
