@@ -18,8 +18,15 @@ for each page, and answers nobody else meanwhile, some 10 ms for 100,000 entries
 /// `streamgauge status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// URL of a running streamgauge to ask: http[s]://[user:password@]host[:port]; takes the place of polling.
-    #[arg(long, env = "STREAMGAUGE_SERVER", value_name = "URL", hide_env_values = true)]
+    /// URL of a running streamgauge to ask; it takes the place of polling.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_SERVER",
+        value_name = "URL",
+        hide_env_values = true,
+        help = "URL of a running streamgauge to ask, http[s]://[user:password@]host[:port]; it takes the place of \
+                polling"
+    )]
     pub server: Option<String>,
     /// Configuration file (YAML); it takes the place of --redis-url.
     #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
