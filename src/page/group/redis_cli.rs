@@ -76,7 +76,7 @@ mod tests {
             let (quoting, name) = expected.split_at(expected.len() - 1);
             let expected = [&["redis-cli", "-h", "a b"], quoting, &["XINFO", "GROUPS"], name].concat();
             assert_eq!(words, expected, "{written}");
-            assert!(!written.contains(|c| is_odd(c)), "{written}");
+            assert!(!written.contains(is_odd), "{written}");
         }
         assert_eq!(line(&program, &[b"XLEN", b"orders"]), "redis-cli -h 'a b' XLEN orders");
     }
