@@ -41,10 +41,16 @@ async fn changes_are_told_once_and_repetitions_are_not() {
 
     let [began, ended] = &chat.received()[..] else { panic!("not two messages") };
     assert_eq!(began.head.lines().next(), Some("POST /services/x HTTP/1.1"));
-    assert_eq!(began.body["text"], "*1 firing: <https://gauge.example.com|LagHigh>* on cache");
+    assert_eq!(
+        began.body["text"],
+        "*1 firing: <https://gauge.example.com/groups/cache/db0/orders/mail|LagHigh>* on cache"
+    );
     let line = began.body["attachments"][0]["text"].as_str().unwrap();
     assert!(line.starts_with("• a group is \"behind\" &lt;&amp;&gt; (since "), "{line}");
-    assert_eq!(ended.body["text"], "*1 resolved: <https://gauge.example.com|LagHigh>* on cache");
+    assert_eq!(
+        ended.body["text"],
+        "*1 resolved: <https://gauge.example.com/groups/cache/db0/orders/mail|LagHigh>* on cache"
+    );
 }
 
 #[tokio::test]
