@@ -31,7 +31,7 @@ async fn step(talk: &mut Talk, step: u32) {
     };
     let all = [ids("billing", "orders", 1_000), ids("mail", "orders", 4), ids("ledger", "payments", 100)];
     talk.tell(&all.join("\n")).await;
-    if step % 12 == 0 {
+    if step.is_multiple_of(12) {
         talk.tell(&ids("reports", "orders", 80)).await;
     }
     talk.tell(&ids("resize", "thumbnails", 100)).await;
