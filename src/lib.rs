@@ -22,6 +22,9 @@
 //!    /metrics and pages: readers only; rendered and compressed once per report, shared by all scrapes
 //! ```
 //!
+//! A new configuration ends no task of a target that stays: each goes by a [plan](target::plan), and takes another one
+//! between two polls, so that what it knows never has to be handed over.
+//!
 //! The pure middle knows no Redis, no clock and no HTTP: it asks [questions](snapshot::question) and is
 //! given answers, so that all of it is a function of literals. **Unknown is a value**: what cannot be known
 //! is a variant in the report and an absent series on `/metrics`, never a 0.

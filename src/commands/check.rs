@@ -8,10 +8,12 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::cli;
+use crate::commands::exit::UsageError;
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
 use crate::exposition::page::Layout;
+use crate::http::tls::Tls;
 use crate::lag::report::{Lag, Report};
 use crate::poller::node::Identity;
 use crate::poller::upstream::NodeState;
@@ -31,6 +33,9 @@ const SHOWN_NAMES: usize = 5;
 /// The configuration is wrong, or a target cannot be polled.
 pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
     let config = source::read(&args.source, None, &of_process)?;
+    if let Some(tls) = &config.web.tls {
+        Tls::new(tls.clone()).map_err(|error| UsageError(error.to_string()))?;
+    }
     let mut out = io::stdout();
     if let Some(path) = &args.source.config {
         writeln!(out, "{} is valid", path.display())?;

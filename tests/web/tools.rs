@@ -184,3 +184,18 @@ async fn openssl_sees_the_certificate_of_the_day_and_the_versions_that_are_spoke
     assert!(log.contains("certificates of the HTTP side are read again"), "{log}");
     assert!((1..=2).contains(&told()), "once, or twice if only one of the two new files was there: {log}");
 }
+
+#[tokio::test]
+async fn a_certificate_and_a_key_that_do_not_go_together_are_found_before_anything_is_served() {
+    let certificates = Certificates::new();
+    std::fs::copy(certificates.path("client.key"), certificates.path("own.key")).unwrap();
+    let web = format!("web: {{tls_server_config: {}}}", certificates.config(""));
+    let file = ConfigFile::new(&format!("{web}\ntargets: [{{url: 'redis://127.0.0.1:1'}}]"));
+    for command in ["check", "serve"] {
+        let run = if command == "serve" { file.serve() } else { file.command(command) };
+        let end = run.run().await;
+        assert_eq!(end.code, Some(2), "{command}: {}", end.stderr);
+        let fault = "web.tls_server_config: cert_file and key_file do not go together";
+        assert!(end.stderr.contains(fault), "{command}: {}", end.stderr);
+    }
+}

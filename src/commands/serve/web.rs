@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::commands::exit::UsageError;
 use crate::commands::serve::site::{self, Site};
 use crate::config::Web;
 use crate::http::authentication::Users;
@@ -26,13 +27,14 @@ pub(super) struct Listeners {
 }
 
 /// What clients must pass.
-pub(super) fn gate(web: &Web) -> anyhow::Result<Gate> {
-    let tls = web.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+pub(super) fn gate(web: &Web) -> Result<Gate, UsageError> {
+    let tls = web.tls.clone().map(Tls::new).transpose().map_err(|error| UsageError(error.to_string()))?;
+    let tls = tls.map(Arc::new);
     Ok(Gate { tls, users: Users::new(web.users.clone()).map(Arc::new) })
 }
 
 /// The same after a change of the configuration. What has not changed stays: sessions, and who is remembered.
-pub(super) fn gate_after(web: &Web, before: &Web, gate: &Gate) -> anyhow::Result<Gate> {
+pub(super) fn gate_after(web: &Web, before: &Web, gate: &Gate) -> Result<Gate, UsageError> {
     let mut after = gate.clone();
     if web.tls != before.tls {
         after.tls = self::gate(web)?.tls;
