@@ -65,7 +65,7 @@ fn shard(key: &Cursor<'_>) -> Option<Shard> {
     match numbers {
         Some((index, of)) if index < of => return Some(Shard { index, of }),
         Some((index, of)) => {
-            key.fault(format_args!("{index} is not below {of}; expected I/N, with I from 0"))
+            key.fault(format_args!("{index} is not below {of}; expected I/N, with I from 0"));
         }
         None => key.fault(format_args!("found {text:?}; expected I/N, such as 0/3, 1/3 and 2/3")),
     }
