@@ -265,14 +265,15 @@ impl Target {
             timeout: self.poll.timeout,
         };
         let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget, at);
-        while cut_off_by.is_none() {
+        // A node that was lost keeps no other from being asked.
+        while now() < deadline && self.upstream.is_connected() {
             let questions = inquiry.questions();
             if questions.is_empty() {
                 break;
             }
             let (answers, error) = self.upstream.ask(&snapshot, &questions, deadline).await;
             inquiry.answer(answers);
-            cut_off_by = error;
+            cut_off_by = cut_off_by.or(error);
         }
         self.upstream.spend_payload(inquiry.payload_bytes_read());
         let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));

@@ -146,6 +146,12 @@ impl Upstream {
         !self.is_missing_nodes && self.fleet.members.iter().all(|member| member.node.is_some())
     }
 
+    /// Whether any node is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.fleet.connected().next().is_some()
+    }
+
     /// Connects where there is no connection, and checks that the nodes are what they are to be.
     ///
     /// # Errors
