@@ -145,6 +145,7 @@ fn an_evaluation_takes_milliseconds() {
     };
     let calm = measure("all well", &found(0, 0), 0);
     let rough = measure("five alerts pending or firing for each", &found(9_000, 9_000), 60);
-    // Where the code is not optimized the size is smaller.
-    assert!(calm < Duration::from_millis(20) && rough < Duration::from_millis(60), "{calm:?} {rough:?}");
+    // Where the code is not optimized the size is smaller, and other tests run beside it.
+    let allowed = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 20 });
+    assert!(calm < allowed && rough < 3 * allowed, "{calm:?} {rough:?}");
 }

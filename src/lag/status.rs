@@ -1039,8 +1039,8 @@ mod tests {
                 best = best.min(began.elapsed());
             }
             assert_eq!(right, 100_000);
-            // A build without optimization is many times slower.
-            let allowed = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 5 });
+            // A build without optimization is many times slower, and tests run beside it.
+            let allowed = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 5 });
             assert!(best < allowed, "{best:?}");
         }
     }

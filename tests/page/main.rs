@@ -6,6 +6,7 @@ mod browser;
 mod commands;
 mod looks;
 mod pictures;
+mod screen;
 mod sent;
 mod story;
 mod use_of_it;

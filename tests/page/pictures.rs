@@ -1,19 +1,26 @@
 //! The pictures of the README, from real servers: `make pictures` keeps them. Without it the test only sees that they
 //! can be made, and that they are small.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, sleep_until};
 
 use crate::browser::{Browser, Scheme};
+use crate::screen;
 use crate::support::config::ConfigFile;
+use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
 const MAX_BYTES: usize = 300 * 1024;
 /// How long the story goes on where its pictures are kept: charts need some past.
 const STORY: Duration = Duration::from_secs(150);
@@ -99,6 +106,24 @@ alerts:
         }
         page.assert_no_complaint();
     }
+    let picture = terminal(&browser, exporter.address).await;
+    assert!(picture.len() < MAX_BYTES, "terminal: {} bytes", picture.len());
+    if let Some(folder) = &folder {
+        fs::write(folder.join("terminal.png"), picture).unwrap();
+    }
+}
+
+/// What `streamgauge status` shows in a terminal.
+async fn terminal(browser: &Browser, address: SocketAddr) -> Vec<u8> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo '$ streamgauge status --server http://localhost:10121'; exec \"$0\" \"$@\""]);
+    command.arg(PROGRAM).args(["status", "--server", &format!("http://{address}")]).env_remove("NO_COLOR");
+    let mut terminal = Terminal::open(command, 12, 80);
+    assert_eq!(terminal.ended().await, Some(0));
+    terminal.shows_all(&["--server", "search", "thumbnails"]).await;
+    let page = browser.page(800, 310, Scheme::Dark).await;
+    page.go(&format!("data:text/html;base64,{}", STANDARD.encode(terminal.look(screen::page)))).await;
+    page.picture().await
 }
 
 fn now() -> Instant {

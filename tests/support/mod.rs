@@ -19,6 +19,7 @@
 //! | [`polled`] | a target inside the test, which polls when it is told to |
 //! | [`whole`] | streams and groups read as a whole, to hold numbers against |
 //! | [`series`] | the names of series that tests look for |
+//! | [`pty`] | a pseudo-terminal with a program on it |
 //! | [`talk`] | commands to a server, over one connection |
 //! | [`impostor`] | a listener that is no Redis |
 //! | [`watch`] | an exporter that polls in quick succession, and what it tells |
@@ -46,6 +47,7 @@ pub mod polled;
 pub mod program;
 pub mod prometheus;
 pub mod proxy;
+pub mod pty;
 pub mod sentinel;
 pub mod series;
 pub mod server;

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::pty::Terminal;
 use crate::story::{cells, fill};
 use crate::support::config::ConfigFile;
 use crate::support::program::Streamgauge;
+use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 use crate::support::talk::Talk;

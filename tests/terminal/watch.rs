@@ -9,10 +9,10 @@ use streamgauge::page::groups::Listing;
 use streamgauge::terminal::screen::Screen;
 use streamgauge::terminal::view::View;
 
-use crate::pty::Terminal;
 use crate::story::fill;
 use crate::support::config::{ConfigFile, QUICK};
 use crate::support::program::Streamgauge;
+use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::talk::Talk;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::support::wait::wait_for;
+use super::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -24,7 +24,7 @@ struct Written {
 }
 
 /// A terminal with a program on it, which is killed on drop.
-pub(crate) struct Terminal {
+pub struct Terminal {
     child: Child,
     controller: File,
     written: Arc<Mutex<Written>>,
@@ -32,7 +32,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Starts the program on a terminal of this size.
-    pub(crate) fn open(mut command: Command, rows: u16, columns: u16) -> Self {
+    pub fn open(mut command: Command, rows: u16, columns: u16) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
@@ -62,27 +62,32 @@ impl Terminal {
     }
 
     /// What the screen shows.
-    pub(crate) fn screen(&self) -> String {
+    pub fn screen(&self) -> String {
         self.written.lock().unwrap().parser.screen().contents()
     }
 
+    /// Looks at the screen with its colours.
+    pub fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        look(self.written.lock().unwrap().parser.screen())
+    }
+
     /// All that was written, control sequences too.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         self.written.lock().unwrap().bytes.clone()
     }
 
     /// Types these bytes.
-    pub(crate) fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.controller.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits until the screen shows something, and returns it.
-    pub(crate) async fn shows(&self, what: &str, is_shown: impl Fn(&str) -> bool) -> String {
+    pub async fn shows(&self, what: &str, is_shown: impl Fn(&str) -> bool) -> String {
         wait_for(SOON, what, async || {
             let screen = self.screen();
             if is_shown(&screen) { Ok(screen) } else { Err(format!("the screen shows\n{screen}")) }
@@ -91,13 +96,13 @@ impl Terminal {
     }
 
     /// Waits until the screen shows all of these texts.
-    pub(crate) async fn shows_all(&self, texts: &[&str]) -> String {
+    pub async fn shows_all(&self, texts: &[&str]) -> String {
         self.shows(&format!("{texts:?} are shown"), |screen| texts.iter().all(|text| screen.contains(text)))
             .await
     }
 
     /// Waits until the program has ended, and returns its exit code.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         let child = &mut self.child;
         let written = &self.written;
         let status = wait_for(SOON, "the program ends", async || {
@@ -108,7 +113,7 @@ impl Terminal {
 
     /// Panics unless the terminal is as a shell wants it: lines are edited, keys are echoed, the cursor is there, and
     /// what was on the screen before is there again.
-    pub(crate) async fn is_given_back(&self) {
+    pub async fn is_given_back(&self) {
         wait_for(SOON, "the terminal is given back", async || {
             let modes = tcgetattr(&self.controller).unwrap().local_modes;
             let written = self.written.lock().unwrap();
