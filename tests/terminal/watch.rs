@@ -172,6 +172,8 @@ async fn a_panic_gives_the_terminal_back_before_it_is_told() {
     let mut command = Command::new(env::current_exe().unwrap());
     let name = "watch::a_panic_gives_the_terminal_back_before_it_is_told";
     command.args(["--exact", name, "--nocapture"]).env(PANICS, "1");
+    // A backtrace would not fit on the screen.
+    command.env("RUST_BACKTRACE", "0");
     let mut terminal = Terminal::open(command, 24, 80);
     assert_eq!(terminal.ended().await, Some(101));
     terminal.shows_all(&["expected by the test"]).await;
