@@ -22,12 +22,21 @@ pub struct FoundStatus(pub String);
 /// [`ConfigError`] anywhere in the chain, 3 for a [`FoundStatus`], else 1.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     // Without standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{error:#}");
+    let _ = writeln!(io::stderr(), "{}", told(error));
     match error {
         _ if is_usage(error) => ExitCode::from(2),
         _ if error.is::<FoundStatus>() => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// The error and its causes; without those that the error before has told already.
+fn told(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .reduce(|told, cause| if told.ends_with(&cause) { told } else { format!("{told}: {cause}") })
+        .unwrap_or_default()
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -46,5 +55,14 @@ mod tests {
         assert!(is_usage(&usage));
         assert!(is_usage(&Err::<(), _>(usage).context("consume").unwrap_err()));
         assert!(!is_usage(&anyhow!("connection refused")));
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_again() {
+        #[derive(Debug, Error)]
+        #[error("cannot connect: {0}")]
+        struct Connect(#[source] io::Error);
+        let error = anyhow::Error::from(Connect(io::Error::other("refused"))).context("h:1");
+        assert_eq!(told(&error), "h:1: cannot connect: refused");
     }
 }
