@@ -70,13 +70,6 @@ pub fn render(view: &View, place: &Place) -> Page {
     Page { html: frame.around(&content).into_string(), is_found }
 }
 
-/// What any other path leads to.
-#[must_use]
-pub fn render_not_found(view: &View, root: &str) -> String {
-    let content = html! { h1 { "There is no such page" } p { a href=(root) { "All groups" } } };
-    Frame { title: "Not found", root, interval: view.interval }.around(&content).into_string()
-}
-
 fn not_found(place: &Place) -> Markup {
     html! {
         h1 { "There is no such group" }

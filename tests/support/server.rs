@@ -174,12 +174,6 @@ impl Server {
         self.ready().await;
     }
 
-    /// [`Server::restart`] with other arguments than those it was first started with.
-    pub async fn restart_with(&mut self, args: &[&str]) {
-        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        self.restart().await;
-    }
-
     /// A new connection, as the default user without a password.
     pub async fn connection(&self) -> MultiplexedConnection {
         let connection = connect(&self.url()).await;
