@@ -14,13 +14,13 @@ use crate::commands::{endpoint, status};
 use crate::config::{Config, Poll, Role, Target};
 use crate::lag::age::age;
 use crate::page;
+use crate::page::units::count;
 use crate::poller::pending::{Listed, PAGE, PendingError, Query};
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::SelfMetrics;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::PendingEntry;
 use crate::terminal::entries::{self, Entry};
-use crate::terminal::text::count;
 
 /// Lists them.
 ///

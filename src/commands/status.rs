@@ -14,9 +14,9 @@ use crate::config::environment::of_process;
 use crate::lag::status::Status;
 use crate::page::groups::Listing;
 use crate::page::groups::filter::statuses;
+use crate::page::units::counted;
 use crate::shutdown::Shutdown;
 use crate::terminal::table::{render, unread};
-use crate::terminal::text::counted;
 
 mod observe;
 mod remote;
@@ -75,7 +75,9 @@ fn judge(listing: &Listing, looked_for: &[Status], problems: &[String]) -> anyho
     let found = listing.groups.iter().filter(|group| is_found(&group.status)).count();
     if found > 0 {
         let names: Vec<_> = looked_for.iter().map(|status| status.as_str()).collect();
-        return Err(FoundStatus(format!("{} {}", counted(found, "group"), names.join(" or "))).into());
+        return Err(
+            FoundStatus(format!("{} {}", counted(found, "group", "groups"), names.join(" or "))).into()
+        );
     }
     if !problems.is_empty() {
         bail!("not everything could be read");

@@ -12,6 +12,7 @@
 //! | [`trail`] | the recent past of groups, for `chart` |
 //! | [`assets`] | style sheet, script and icon |
 //! | [`groups`], [`alerts`] | JSON |
+//! | [`units`] | numbers and times, also for a terminal |
 
 mod alert_list;
 pub mod alerts;
@@ -25,5 +26,5 @@ pub mod json;
 mod label;
 pub mod overview;
 pub mod trail;
-mod units;
+pub mod units;
 pub mod view;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A number with a comma between thousands: `1,234,567`.
 #[must_use]
-pub(super) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -18,7 +18,7 @@ pub(super) fn count(number: u64) -> String {
 
 /// A number with its noun, `one` being that of 1: `3 groups`, `1 group`.
 #[must_use]
-pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
+pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }
 

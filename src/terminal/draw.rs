@@ -7,11 +7,12 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
 use crate::page::groups::{Consumer, Group};
+use crate::page::units::count;
 use crate::terminal::columns::{Column, Severity, severity, status};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, fit, lay_out, lines};
 use crate::terminal::table::{summary, unread};
-use crate::terminal::text::{count, count_or_unknown, lag, printable, span, span_or_unknown};
+use crate::terminal::text::{count_or_unknown, lag, printable, span, span_or_unknown};
 use crate::terminal::view::{Entries, Mode, View};
 
 const LIST_KEYS: &str = "q quit  ↑↓ move  Enter details  s sort  r reverse  / filter";

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use crate::page::units::count;
 use crate::terminal::layout::{Align, Heading, lines};
-use crate::terminal::text::{UNKNOWN, count, printable, span};
+use crate::terminal::text::{UNKNOWN, printable, span};
 
 /// A pending entry. `None` is not known.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -6,9 +6,10 @@ use anstyle::{AnsiColor, Style};
 
 use crate::lag::status::Status;
 use crate::page::groups::{Group, Listing};
+use crate::page::units::counted;
 use crate::terminal::columns::{Column, Severity, severity, status};
 use crate::terminal::layout::{GAP, fit, lay_out};
-use crate::terminal::text::{counted, printable};
+use crate::terminal::text::printable;
 
 /// The table, in a terminal of this width (`None`: as wide as it gets), with colours that whoever prints it may take
 /// out again.
@@ -67,7 +68,7 @@ pub fn summary(listing: &Listing) -> String {
     let streams: Vec<_> = listing.targets.iter().filter_map(|target| target.streams).collect();
     let of_streams = match streams.iter().sum::<usize>() {
         _ if streams.is_empty() => String::new(),
-        number => format!(" of {}", counted(number, "stream")),
+        number => format!(" of {}", counted(number, "stream", "streams")),
     };
     let mut parts = Vec::new();
     let mut part = |name: &str, number: usize| {
@@ -83,7 +84,7 @@ pub fn summary(listing: &Listing) -> String {
     let left_out = listing.matched.saturating_sub(groups.len());
     let more = if left_out > 0 { format!(" ({left_out} more not shown)") } else { String::new() };
     let of_status = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
-    format!("{}{of_streams}{of_status}{more}", counted(groups.len(), "group"))
+    format!("{}{of_streams}{of_status}{more}", counted(groups.len(), "group", "groups"))
 }
 
 /// What could not be read, one line for each thing; none if all could be.

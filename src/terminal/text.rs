@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::page::units::count;
+
 /// What stands for a value that is not known.
 pub const UNKNOWN: &str = "?";
 
@@ -66,20 +68,6 @@ pub fn elide(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
-/// A number with its thousands apart.
-#[must_use]
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A number that may not be known.
 #[must_use]
 pub fn count_or_unknown(number: Option<u64>) -> String {
@@ -117,12 +105,6 @@ pub fn span(seconds: f64) -> String {
 #[must_use]
 pub fn span_or_unknown(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| UNKNOWN.to_owned(), span)
-}
-
-/// So many of them: `1 group`, `2 groups`.
-#[must_use]
-pub fn counted(number: usize, one: &str) -> String {
-    format!("{} {one}{}", count(number as u64), if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
