@@ -62,7 +62,7 @@ async fn an_alert_outlives_its_redis_for_as_long_as_it_is_held() {
 
 async fn outlives(outage: Outage) {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let sink = Sink::before(alertmanager.address()).await;
+    let sink = Sink::before(alertmanager.process.address()).await;
     // All is still there when it comes back.
     let mut server = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
     Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
@@ -96,7 +96,7 @@ async fn outlives(outage: Outage) {
 #[tokio::test]
 async fn an_alert_resolves_when_its_group_or_stream_is_gone() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let sink = Sink::before(alertmanager.address()).await;
+    let sink = Sink::before(alertmanager.process.address()).await;
     let server = Server::start(newest(), &[]).await;
     let mut talk = Talk::to(&server).await;
     talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0\nXGROUP CREATE orders audit 0").await;

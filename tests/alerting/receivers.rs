@@ -70,7 +70,7 @@ async fn restarts() {
     let notifier = format!("{{name: main, alertmanager: {{urls: ['{}']}}}}", alertmanager.url());
     let exporter = exporter(&server, BEHIND, &notifier).await;
     alertmanager.shows(&["mail"]).await;
-    alertmanager.kill();
+    alertmanager.process.kill();
     talk.tell("XGROUP CREATE orders audit 0").await;
     until_counted(&exporter, "main", "failed", 1.0).await;
     alertmanager.launch().await;
@@ -83,7 +83,7 @@ async fn restarts() {
 
 async fn is_slow() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::Delays(Duration::from_secs(30))).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::Delays(Duration::from_secs(30))).await;
     let (server, _) = behind().await;
     let notifier = |name: &str, timeout: &str| {
         format!("{{name: {name}, alertmanager: {{urls: ['http://{}'], timeout: {timeout}}}}}", proxy.address)
@@ -102,7 +102,7 @@ async fn is_slow() {
 
 async fn answers(words: &'static [u8]) {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::Answers(words)).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(words)).await;
     let (server, mut talk) = behind().await;
     let notifier = format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", proxy.address);
     let exporter = exporter(&server, BEHIND, &notifier).await;
@@ -125,7 +125,7 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     const RULES: usize = 3;
     const ROUNDS: usize = 8;
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::Answers(ERROR)).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(ERROR)).await;
     let (server, mut talk) = behind().await;
     talk.tell("XGROUP DESTROY orders mail").await;
     let every_group = async |talk: &mut Talk, command: &str, id: &str| {

@@ -14,8 +14,10 @@ async fn two_replicas_are_one_alert() {
     let server = Server::start(newest(), &[]).await;
     let mut talk = Talk::to(&server).await;
     talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    let (first_tells, second_tells) =
-        (Sink::before(alertmanager.address()).await, Sink::before(alertmanager.address()).await);
+    let (first_tells, second_tells) = (
+        Sink::before(alertmanager.process.address()).await,
+        Sink::before(alertmanager.process.address()).await,
+    );
     let config = |receiver: &Sink| {
         ConfigFile::new(&format!(
             "poll: {{interval: 500ms}}

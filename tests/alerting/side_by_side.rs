@@ -44,7 +44,7 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{}']}}]}}]}}\n",
     ))?;
     let rules = config.command("rules").run().await;
     assert_eq!(rules.code, Some(0), "{}", rules.stderr);
-    prometheus.put("rules.yml", &rules.stdout);
+    prometheus.process.put("rules.yml", &rules.stdout);
     prometheus.launch().await;
     Some(prometheus)
 }
@@ -113,8 +113,10 @@ async fn fell_behind_at(talk: &mut Talk) -> Duration {
 #[tokio::test]
 async fn a_consumer_that_slows_down_is_one_alert_of_two_senders() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let (ours, its) =
-        (Sink::before(alertmanager.address()).await, Sink::before(alertmanager.address()).await);
+    let (ours, its) = (
+        Sink::before(alertmanager.process.address()).await,
+        Sink::before(alertmanager.process.address()).await,
+    );
     let server = Server::start(newest(), &[]).await;
     let config = ConfigFile::new(&format!(
         "poll: {{interval: {INTERVAL:?}}}
@@ -190,7 +192,7 @@ async fn what_prometheus_adds_makes_two_alerts_unless_streamgauge_adds_it_too() 
         .await
         .tell("XADD orders * n 1\nXADD orders * n 2\nXADD orders * n 3\nXGROUP CREATE orders mail 0")
         .await;
-    let sink = async || Sink::before(alertmanager.address()).await;
+    let sink = async || Sink::before(alertmanager.process.address()).await;
     let (its, plain, labelled) = (sink().await, sink().await, sink().await);
     let config = |external_labels: &str, receiver: &Sink| {
         ConfigFile::new(&format!(

@@ -89,7 +89,7 @@ impl Story {
         let exporters = [config.serve().serving().await, config.serve().serving().await];
         let mut consumer = consumer(&server);
         let addresses = exporters.each_ref().map(|exporter| format!("'{}'", exporter.address)).join(", ");
-        prometheus.put(
+        prometheus.process.put(
             "config.yml",
             &format!(
                 "{}scrape_configs:

@@ -64,7 +64,7 @@ async fn every_url_gets_every_alert_and_a_name_with_two_addresses_is_no_trouble(
         return;
     };
     // "localhost" is an address of each family in most places; Alertmanager listens on one of them here.
-    let urls = format!("http://localhost:{}', '{}", first.address().port(), second.url());
+    let urls = format!("http://localhost:{}', '{}", first.process.address().port(), second.url());
     let running = notifying(&one(&urls));
     running.send(&[changed(&firing("mail")), changed(&firing("audit"))]);
     for alertmanager in [&first, &second] {
@@ -136,8 +136,8 @@ async fn a_login_is_needed_and_a_password_file_that_is_mended_is_read_again() {
     let Some(alertmanager) = Alertmanager::with(SILENT) else { return };
     let mut alertmanager = alertmanager.guarded(USERS, &[LOGIN]);
     alertmanager.launch().await;
-    let file = alertmanager.put("password", "not-the-secret\n");
-    let with_url = format!("http://gauge:secret@{}", alertmanager.address());
+    let file = alertmanager.process.put("password", "not-the-secret\n");
+    let with_url = format!("http://gauge:secret@{}", alertmanager.process.address());
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['{}'], basic_auth: {{username: gauge, password_file: '{}'}}}}}},
          {{name: other, alertmanager: {{urls: ['{with_url}']}}}}",
@@ -149,7 +149,7 @@ async fn a_login_is_needed_and_a_password_file_that_is_mended_is_read_again() {
     running.until_counted("main", "failed", 2.0).await;
     assert_eq!(running.counted("main", "delivered"), 0.0);
     assert!(running.log().contains("answers 401 Unauthorized"), "{}", running.log());
-    alertmanager.put("password", "secret\n");
+    alertmanager.process.put("password", "secret\n");
     running.until_counted("main", "delivered", 1.0).await;
     assert_eq!(alertmanager.groups().await, ["mail"]);
     assert!(running.log().contains("receiver is notified again"));
@@ -180,7 +180,7 @@ async fn what_alertmanager_forgot_in_a_restart_it_is_told_again() {
     let (stays, ends) = (firing("stays"), firing("ends"));
     running.send(&[changed(&stays), changed(&ends)]);
     alertmanager.shows(&["ends", "stays"]).await;
-    alertmanager.kill();
+    alertmanager.process.kill();
     // What a minute of outage, or hours of it, hands in.
     for _ in 0..100 {
         running.send(&[again(&stays), again(&ends)]);

@@ -89,7 +89,7 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         (&forged, &ca, "its certificate is of an authority that is not trusted"),
         (&foreign, &ca, "its certificate is of an authority that is not trusted"),
     ] {
-        let terminator = Terminator::before(alertmanager.address(), shown).await;
+        let terminator = Terminator::before(alertmanager.process.address(), shown).await;
         // What a check says beforehand is what comes of it.
         let reached = reach(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
@@ -117,7 +117,8 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
 async fn an_authority_of_nobody_but_us_is_not_trusted_by_default() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let authority = Authority::new("authority");
-    let terminator = Terminator::before(alertmanager.address(), &authority.sign("localhost", |_| {})).await;
+    let terminator =
+        Terminator::before(alertmanager.process.address(), &authority.sign("localhost", |_| {})).await;
     let running = notifying(&terminator.told_by("main", ""));
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("main", "failed", 2.0).await;
@@ -131,7 +132,7 @@ async fn an_authority_of_nobody_but_us_is_not_trusted_by_default() {
 #[tokio::test]
 async fn a_receiver_that_does_not_speak_tls_is_told_so() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let port = alertmanager.address().port();
+    let port = alertmanager.process.address().port();
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['https://localhost:{port}'], tls: {{insecure_skip_verify: true}}}}}}"
     ));
@@ -164,7 +165,7 @@ async fn alertmanager_s_own_tls_wants_our_certificate_and_files_are_read_again()
     };
     let [cert, key] = put(&stranger);
     let list = |name: &str, own: &str| {
-        let port = alertmanager.address().port();
+        let port = alertmanager.process.address().port();
         format!(
             "{{name: {name}, alertmanager: {{urls: ['https://localhost:{port}'], tls: {{ca_file: '{ca}'{own}}}}}}}"
         )

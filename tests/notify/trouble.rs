@@ -40,7 +40,7 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
         let (Some(behind), Some(beside)) = (Alertmanager::start().await, Alertmanager::start().await) else {
             return;
         };
-        let proxy = Proxy::before(behind.address(), manner).await;
+        let proxy = Proxy::before(behind.process.address(), manner).await;
         let running = notifying(&through(&proxy, &beside, "300ms"));
         let (stays, ends) = (firing("stays"), firing("ends"));
         running.send(&[changed(&stays), changed(&ends)]);
@@ -65,7 +65,7 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
 #[tokio::test]
 async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::ChokesOn("poison")).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::ChokesOn("poison")).await;
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['http://{}']}}}}, {{name: hook, webhook: {{url: 'http://{}'}}}}",
         proxy.address, proxy.address
@@ -91,7 +91,7 @@ async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
 #[tokio::test]
 async fn a_failure_that_repeats_is_logged_once() {
     let Some(beside) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(beside.address(), Manner::Answers(ERROR)).await;
+    let proxy = Proxy::before(beside.process.address(), Manner::Answers(ERROR)).await;
     let running = notifying(&through(&proxy, &beside, "1s"));
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("bad", "failed", 4.0).await;
@@ -104,8 +104,8 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
     let (Some(patient), Some(hasty)) = (Alertmanager::start().await, Alertmanager::start().await) else {
         return;
     };
-    let before_patient = Proxy::before(patient.address(), Manner::Delays(SLOW)).await;
-    let before_hasty = Proxy::before(hasty.address(), Manner::Delays(SLOW)).await;
+    let before_patient = Proxy::before(patient.process.address(), Manner::Delays(SLOW)).await;
+    let before_hasty = Proxy::before(hasty.process.address(), Manner::Delays(SLOW)).await;
     let running = notifying(&format!(
         "{{name: patient, alertmanager: {{urls: ['http://{}'], timeout: 60s, resolve_all: false}}}},
          {{name: hasty, alertmanager: {{urls: ['http://{}'], timeout: 5s, resolve_all: false}}}}",
@@ -163,7 +163,7 @@ async fn a_receiver_that_cannot_be_found_or_reached_is_named() {
 #[tokio::test]
 async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::Hangs).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::Hangs).await;
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['http://{}'], timeout: 1s, resolve_all: false}}}}",
         proxy.address
@@ -181,8 +181,8 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
 #[tokio::test]
 async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is_told() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.address(), Manner::Answers(ERROR)).await;
-    let dead = Proxy::before(alertmanager.address(), Manner::Hangs).await;
+    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(ERROR)).await;
+    let dead = Proxy::before(alertmanager.process.address(), Manner::Hangs).await;
     let running = notifying(&format!(
         "{{name: back, alertmanager: {{urls: ['http://{}'], resolve_all: false}}}},
          {{name: fan, alertmanager: {{urls: ['http://{}']}}}}, {{name: hook, webhook: {{url: 'http://{}'}}}}",

@@ -5,6 +5,7 @@
 //! | [`servers`] | the server programs that are there, and one test body run against each |
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
+//! | [`process`] | a program beside it, with its files, its port and its log |
 //! | [`alertmanager`] | one running Alertmanager |
 //! | [`prometheus`] | one running Prometheus |
 //! | [`proxy`] | a proxy before a receiver, which misbehaves |
@@ -44,6 +45,7 @@ pub mod impostor;
 pub mod metrics;
 pub mod peers;
 pub mod polled;
+pub mod process;
 pub mod program;
 pub mod prometheus;
 pub mod proxy;

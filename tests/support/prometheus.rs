@@ -3,23 +3,18 @@
 //! ```ignore
 //! let Some(mut prometheus) = Prometheus::with(&format!("{QUICK}scrape_configs: [..]\nrule_files: [rules.yml]\n"))
 //! else { return };
-//! prometheus.put("rules.yml", &rules);
+//! prometheus.process.put("rules.yml", &rules);
 //! prometheus.launch().await;
 //! ```
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::http;
-use super::peers;
-use super::server::{free_port, tail};
+use super::process::Process;
+use super::server::tail;
 use super::wait::wait_for;
 
 /// How long it may take to start.
@@ -31,69 +26,39 @@ pub const QUICK: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s, evalu
 /// A Prometheus that a test started.
 #[derive(Debug)]
 pub struct Prometheus {
-    program: PathBuf,
-    port: u16,
-    folder: TempDir,
-    child: Option<Child>,
+    pub process: Process,
 }
 
 impl Prometheus {
     /// One with this configuration, which is not started yet; `None` where there is none and there need not be.
-    /// Rule files that it names lie beside it: see [`Prometheus::put`].
+    /// Rule files that it names lie beside it: see [`Process::put`].
     pub fn with(config: &str) -> Option<Self> {
-        let program = peers::find("prometheus")?;
-        let folder = tempfile::Builder::new().prefix("streamgauge-prom-").tempdir().expect("a folder");
-        let prometheus = Self { program, port: free_port(), folder, child: None };
-        prometheus.put("config.yml", config);
-        Some(prometheus)
-    }
-
-    /// Writes a file beside its configuration, and returns its path.
-    pub fn put(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).expect("a file in a folder of our own can be written");
-        path
-    }
-
-    /// Where it listens: stays the same over a restart.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        let process = Process::of("prometheus", "Prometheus")?;
+        process.put("config.yml", config);
+        Some(Self { process })
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("http://{}", self.process.address())
     }
 
     /// Starts it, and waits until it answers queries.
     pub async fn launch(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let log = File::create(self.folder.path().join("log")).expect("a log can be written");
-        let path = |name| self.folder.path().join(name).display().to_string();
-        let child = Command::new(&self.program)
-            .args([
-                format!("--config.file={}", path("config.yml")),
-                format!("--storage.tsdb.path={}", path("data")),
-                format!("--web.listen-address={}", self.address()),
-            ])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle of the log"))
-            .stderr(log)
-            .spawn()
-            .expect("Prometheus can be run");
-        self.child = Some(child);
+        let path = |name| self.process.path(name).display().to_string();
+        let args = [
+            format!("--config.file={}", path("config.yml")),
+            format!("--storage.tsdb.path={}", path("data")),
+            format!("--web.listen-address={}", self.process.address()),
+        ];
+        self.process.start(args);
         wait_for(DEADLINE, "Prometheus is ready", async || {
-            match http::try_get(self.address(), "/-/ready", &[]).await {
+            match http::try_get(self.process.address(), "/-/ready", &[]).await {
                 Ok(response) if response.status == 200 => Ok(()),
-                _ => Err(tail(&self.log(), 10)),
+                _ => Err(tail(&self.process.log(), 10)),
             }
         })
         .await;
-    }
-
-    /// What it logged since it was launched.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// The samples of an instant query: each with `metric` and `value`.
@@ -124,7 +89,7 @@ impl Prometheus {
     }
 
     async fn data(&self, path: &str) -> Value {
-        let response = http::get(self.address(), path).await;
+        let response = http::get(self.process.address(), path).await;
         assert_eq!(response.status, 200, "{path}: {}", response.text());
         let mut answer: Value = serde_json::from_str(&response.text()).expect("the answer is JSON");
         answer["data"].take()
@@ -135,20 +100,5 @@ fn list(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
         other => panic!("{other} is no list"),
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
-            {
-                eprintln!("Prometheus wrote:\n{}", tail(&self.log(), 20));
-            }
-        }
     }
 }
