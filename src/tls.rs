@@ -156,41 +156,70 @@ impl TlsContext {
             }
         };
         let Some((cert, key)) = &files.certificate else { return Ok(verified.with_no_client_auth()) };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
-        let chain = chain.map_err(|error| format!("tls.cert_file holds no certificate: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| format!("tls.key_file holds no private key: {error}"))?;
+        let (chain, key) = certificate(cert, key, "tls.")?;
         let fits = verified.with_client_auth_cert(chain, key);
         fits.map_err(|error| format!("tls.cert_file and tls.key_file do not go together: {error}"))
     }
 
     /// Whom to trust: those of the file, or those of the system.
     fn roots(&self, authorities: Option<&[u8]>) -> Result<RootCertStore, String> {
+        if let Some(pem) = authorities {
+            return self::authorities(pem, "tls.ca_file");
+        }
         let mut roots = RootCertStore::empty();
-        match authorities {
-            Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let added = certificate
-                        .map_err(|error| error.to_string())
-                        .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-                    added.map_err(|error| format!("tls.ca_file holds a certificate of no use: {error}"))?;
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("this system has no certificates of authorities; set tls.ca_file".to_owned());
         }
-        match (roots.is_empty(), authorities) {
-            (false, _) => Ok(roots),
-            (true, Some(_)) => Err("tls.ca_file holds no certificate".to_owned()),
-            (true, None) => Err("this system has no certificates of authorities; set tls.ca_file".to_owned()),
-        }
+        Ok(roots)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads a file of certificates, or with a key.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display().to_string();
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", quotable(&name)))
+}
+
+/// A certificate, with those that lead to its authority, and its key, from PEM. `section` stands before the names of
+/// their files in messages: `tls.`, or nothing.
+///
+/// # Errors
+///
+/// One of them is not there.
+pub fn certificate(
+    cert: &[u8],
+    key: &[u8],
+    section: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+    let chain = chain.map_err(|error| format!("{section}cert_file holds no certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| format!("{section}key_file holds no private key: {error}"))?;
+    Ok((chain, key))
+}
+
+/// Whom to trust, from PEM. `name` is that of the file in messages.
+///
+/// # Errors
+///
+/// There is none, or one that is of no use.
+pub fn authorities(pem: &[u8], name: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+        added.map_err(|error| format!("{name} holds a certificate of no use: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{name} holds no certificate"));
+    }
+    Ok(roots)
 }
 
 /// What is wrong, the same as long as the cause is the same: some texts of the library hold the present time.

@@ -2,20 +2,17 @@
 //! connects, so that certificates may be replaced while it runs: new files that are of no use change nothing.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::clock::now;
 use crate::config::web::{ClientAuth, TlsServer, TlsVersion};
-use crate::secret::quotable;
+use crate::tls::{self, read};
 
 /// The files are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -150,11 +147,6 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let name = path.display().to_string();
-    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", quotable(&name)))
-}
-
 fn build(settings: &TlsServer, files: &Files) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let versions: Vec<&SupportedProtocolVersion> = [(TlsVersion::Tls12, &TLS12), (TlsVersion::Tls13, &TLS13)]
@@ -169,10 +161,7 @@ fn build(settings: &TlsServer, files: &Files) -> Result<ServerConfig, String> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.cert).collect();
-    let chain = chain.map_err(|error| format!("cert_file holds no certificate: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(&files.key)
-        .map_err(|error| format!("key_file holds no private key: {error}"))?;
+    let (chain, key) = tls::certificate(&files.cert, &files.key, "")?;
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| format!("cert_file and key_file do not go together: {error}"))?;
@@ -195,16 +184,7 @@ fn client_verifier(
         ClientAuth::RequireAny => return Ok(anybody(true)),
         ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {}
     }
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authorities.unwrap_or_default()) {
-        let added = certificate
-            .map_err(|error| error.to_string())
-            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-        added.map_err(|error| format!("client_ca_file holds a certificate of no use: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err("client_ca_file holds no certificate".to_owned());
-    }
+    let roots = tls::authorities(authorities.unwrap_or_default(), "client_ca_file")?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder =
         if client_auth == ClientAuth::VerifyIfGiven { builder.allow_unauthenticated() } else { builder };
