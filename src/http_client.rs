@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Bytes of an answer that are taken: 10,000 groups with ten consumers each are 20 MB.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Characters of an answer that messages quote.
-const QUOTED_CHARS: usize = 200;
+pub const QUOTED_CHARS: usize = 200;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -114,8 +114,9 @@ fn request(url: &ReceiverUrl) -> Result<Request<Empty<Bytes>>, hyper::http::Erro
     request.body(Empty::new())
 }
 
-/// The beginning of an answer, on one line.
-fn quote(answer: &[u8]) -> String {
+/// The beginning of an answer, on one line, as messages quote it: after a colon, or nothing.
+#[must_use]
+pub fn quote(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     let line: Vec<_> = text.split(|char: char| char.is_whitespace() || char.is_control()).collect();
     let line: Vec<_> = line.into_iter().filter(|word| !word.is_empty()).collect();

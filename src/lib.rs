@@ -49,9 +49,9 @@
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `dial`, `tls`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
-//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
-//! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret` and its section of `config` |
-//! | [`http_client`] | a GET, for the commands that ask a running exporter | hyper, tokio, `clock`, `dial`, `secret`, `server_url`, `tls` and the URLs of `config` |
+//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `http_client`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
+//! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret`, `tls` and its section of `config` |
+//! | [`http_client`] | a GET, for the commands that ask a running exporter; what an answer is quoted as | hyper, tokio, `clock`, `dial`, `secret`, `server_url`, `tls` and the URLs of `config` |
 //! | [`page`] | the status page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde, maud, shlex |
 //! | [`terminal`] | groups and pending entries as people see them in a terminal | `page`, `lag`, ratatui, anstyle |
 //! | [`state_file`] | pending and firing alerts over a restart | serde, `alert` |

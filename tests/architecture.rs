@@ -88,12 +88,22 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "notify",
-        Rooms::Only(&["alert", "clock", "config", "secret", "self_metrics", "server_url", "shutdown", "tls"]),
+        Rooms::Only(&[
+            "alert",
+            "clock",
+            "config",
+            "http_client",
+            "secret",
+            "self_metrics",
+            "server_url",
+            "shutdown",
+            "tls",
+        ]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
     room(
         "http",
-        Rooms::Only(&["clock", "config", "secret", "self_metrics", "shutdown"]),
+        Rooms::Only(&["clock", "config", "secret", "self_metrics", "shutdown", "tls"]),
         Crates::AllBut(&["redis", "prometheus", "serde_yaml", "clap"]),
     ),
     room(

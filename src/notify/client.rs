@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
+use crate::http_client;
 use crate::notify::error::NotifyError;
 use crate::secret::Secret;
 use crate::server_url::Address;
@@ -38,8 +39,6 @@ use crate::tls::{TlsContext, TlsError};
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: usize = 4096;
-/// Characters of an answer that messages quote.
-const QUOTED_CHARS: usize = 200;
 /// Bytes of the head of an answer, and of what is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// A part of a path that is shorter is no secret, and would hide too much.
@@ -286,10 +285,7 @@ fn quote(answer: &[u8], secrets: &[Secret]) -> String {
     if secrets.iter().any(|secret| !secret.expose().is_empty() && text.contains(secret.expose())) {
         return String::new();
     }
-    let words: Vec<_> = text.split(|char: char| char.is_whitespace() || char.is_control()).collect();
-    let line: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    let line: String = line.join(" ").chars().take(QUOTED_CHARS).collect();
-    if line.is_empty() { line } else { format!(": {line}") }
+    http_client::quote(answer)
 }
 
 fn not_secure(address: &str, error: TlsError) -> NotifyError {
@@ -310,6 +306,7 @@ fn lost(address: &str, error: &(impl Error + ?Sized)) -> NotifyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http_client::QUOTED_CHARS;
 
     #[test]
     fn an_answer_is_quoted_on_one_line_and_never_with_a_secret() {
