@@ -200,6 +200,7 @@ impl Target {
         self.labels = TargetLabels::new(&plan.target.name, plan.target.db, &plan.target.labels);
         (self.config, self.poll) = (Arc::clone(&plan.target), plan.poll.clone());
         self.upstream.renew(Arc::clone(&self.config), &self.poll, self.metrics.clone());
+        // Unless it selects what it did before: then all of it is known.
         self.seeks_streams = true;
         true
     }

@@ -69,6 +69,21 @@ impl Topology {
         }
     }
 
+    /// Whether both lead to the same servers: those at one place, or those that a sentinel or a node in common tells of.
+    #[must_use]
+    pub fn is_of_same_servers(&self, other: &Self) -> bool {
+        let have_one_in_common =
+            |these: &[Place], those: &[Place]| these.iter().any(|place| those.contains(place));
+        match (self, other) {
+            (Self::Standalone(this), Self::Standalone(that)) => this == that,
+            (Self::Sentinel(this), Self::Sentinel(that)) => {
+                this.master_name == that.master_name && have_one_in_common(&this.places, &that.places)
+            }
+            (Self::Cluster(these), Self::Cluster(those)) => have_one_in_common(these, those),
+            _ => false,
+        }
+    }
+
     /// The name of a target that has no other.
     pub(super) fn default_name(&self, db: u32) -> String {
         let name = match self {

@@ -101,6 +101,35 @@ impl Catalogue {
         catalogue
     }
 
+    /// One for another configuration. It goes on with the streams of this one that are selected there too, as far as
+    /// the limit allows: to find them again would take a turn of SCAN, and by then all that is known of them was
+    /// forgotten.
+    pub(super) fn successor(self, target: &Target, shard: Option<Shard>) -> Self {
+        let mut next = Self::new(target, shard);
+        for known in self.watched {
+            let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
+            // Whether their consumers are wanted may have changed.
+            let known = Watched { rule, groups_with_consumers: Arc::default(), ..known };
+            match next.position(&known.key) {
+                Ok(at) => next.watched[at] = Watched { named: true, ..known },
+                Err(at) if next.is_ours(&known.key) && next.watched.len() < next.limit => {
+                    next.watched.insert(at, Watched { named: false, ..known });
+                }
+                Err(_) => {}
+            }
+        }
+        next
+    }
+
+    /// Whether another configuration watches the same streams.
+    pub(super) fn finds_the_same(&self, target: &Target, shard: Option<Shard>) -> bool {
+        let keys = |rules: &[StreamRule]| {
+            rules.iter().map(|rule| (rule.key.clone(), rule.exclude.clone())).collect::<Vec<_>>()
+        };
+        (self.shard, self.limit) == (shard, target.limits.streams)
+            && keys(&self.rules) == keys(&target.streams)
+    }
+
     /// Notes a key that SCAN found.
     pub(super) fn found(&mut self, key: Name) {
         if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
@@ -295,6 +324,34 @@ mod tests {
         catalogue.found(Name::from("a"));
         catalogue.end_turn();
         assert_eq!(keys(&catalogue), ["a", "b"]);
+    }
+
+    #[test]
+    fn another_configuration_goes_on_with_what_it_selects_too() {
+        let mut before = catalogue(vec![rule("b", &[]), rule("a*", &[])], 10);
+        turn(&mut before, &["a1", "a2", "a3", "ax"]);
+        for (at, watched) in (1..).zip(&mut before.watched) {
+            (watched.last_read, watched.groups) = (at, vec![Name::from("g")]);
+        }
+        let rules = vec![rule("a2", &[]), rule("new", &[]), rule("*", &["ax"])];
+        let mut next = before.successor(&target(rules, 4), None);
+        let shown = |catalogue: &Catalogue| {
+            let of = |one: &Watched| format!("{}:{}:{}:{}", one.key, one.rule.0, one.named, one.last_read);
+            catalogue.watched.iter().map(of).collect::<Vec<_>>().join(" ")
+        };
+        // Past the limit by name, and those that are named in any case.
+        assert_eq!(shown(&next), "a1:2:false:1 a2:0:true:2 a3:2:false:3 new:1:true:0");
+        assert_eq!(next.watched[0].groups, [Name::from("g")]);
+        // A turn in which it was not found yet does not take it away.
+        turn(&mut next, &["a2"]);
+        assert_eq!(keys(&next), ["a1", "a2", "a3", "new"]);
+
+        let part = next.successor(&target(vec![rule("*", &[])], 10), Some(Shard { index: 0, of: 3 }));
+        let is_ours = |key: &&str| crc16(key.as_bytes()) % 3 == 0;
+        assert_eq!(
+            keys(&part),
+            ["a1", "a2", "a3", "new"].iter().copied().filter(is_ours).collect::<Vec<_>>()
+        );
     }
 
     #[test]

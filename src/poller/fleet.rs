@@ -127,9 +127,12 @@ impl Fleet {
         Self { target, dialer, metrics, members, slots: None, sentinels, connections: 0 }
     }
 
-    /// One of another configuration, whose connections take no epoch of those before.
+    /// One of another configuration of the same servers: it knows the nodes and is connected to none. Its connections
+    /// take no epoch of those before.
     pub(super) fn successor(&self, target: Arc<Target>, metrics: TargetMetrics) -> Self {
-        Self { connections: self.connections, ..Self::new(target, metrics) }
+        let members = self.members.iter().map(|member| Member::new(member.place.clone())).collect();
+        let (slots, connections) = (self.slots.clone(), self.connections);
+        Self { members, slots, connections, ..Self::new(target, metrics) }
     }
 
     /// Connects the nodes that there are now. Returns the first error, where some could be connected.

@@ -28,11 +28,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the other is about the same database of the same server, under the same name.
+    /// Whether the other is about the same database of the same servers, under the same name.
     #[must_use]
     pub fn is_of_same_target(&self, other: &Self) -> bool {
         let (one, other) = (&self.target, &other.target);
-        one.name == other.name && one.topology == other.topology && one.db == other.db
+        one.name == other.name && one.db == other.db && one.topology.is_of_same_servers(&other.topology)
     }
 
     /// The rules of this target; nothing is pending yet.

@@ -8,5 +8,6 @@ mod support;
 mod alerts;
 mod endless;
 mod fixture;
+mod keyspace;
 mod refused;
 mod targets;
