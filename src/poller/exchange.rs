@@ -7,6 +7,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::now;
 use crate::poller::error::PollError;
 
 /// Bytes of replies that one pipeline may be expected to return. What is taken apart of it stays in the
@@ -60,6 +61,12 @@ pub(super) async fn call(
     }
 }
 
+/// Until when something may take that is followed by so many others: its part of the time that is left.
+pub(super) fn share(deadline: Instant, others: usize) -> Instant {
+    let others = u32::try_from(others).unwrap_or(u32::MAX);
+    now() + deadline.saturating_duration_since(now()) / others.saturating_add(1)
+}
+
 /// What is sent over one connection.
 pub(super) struct Lane<'a> {
     pub(super) connection: &'a MultiplexedConnection,
@@ -70,7 +77,8 @@ pub(super) struct Lane<'a> {
 
 /// Sends a pipeline for each batch of each lane, a few at a time on each, and hands each batch's replies over as
 /// they come, with the number of their lane. A batch for which there is no pipeline, when its turn comes, is left
-/// out. Returns why each lane ended early, if it did; the others go on.
+/// out. Returns why each lane ended early, if it did; the others go on. As soon as one has told all, the others have
+/// half of the time that is left: one that hangs must not take all of it from what comes next.
 pub(super) async fn exchange(
     lanes: &[Lane<'_>],
     deadline: Instant,
@@ -91,8 +99,9 @@ pub(super) async fn exchange(
         });
         Box::pin(sent.buffered(IN_FLIGHT))
     }));
+    let (mut until, mut has_any_told_all) = (deadline, false);
     while waiting.iter().zip(&ended).any(|(waiting, ended)| *waiting > 0 && ended.is_none()) {
-        let Ok(next) = timeout_at(deadline, replies.next()).await else {
+        let Ok(next) = timeout_at(until, replies.next()).await else {
             for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| waiting[*number] > 0) {
                 let timed_out = || PollError::Timeout { address: lane.address.to_owned() };
                 ended[number].get_or_insert_with(timed_out);
@@ -106,6 +115,10 @@ pub(super) async fn exchange(
             .map_err(|error| PollError::from_redis(lanes[number].address, &error))
             .and_then(|replies| take(number, batch, replies));
         ended[number] = taken.err();
+        if waiting[number] == 0 && ended[number].is_none() && !has_any_told_all {
+            has_any_told_all = true;
+            until = share(deadline, 1);
+        }
     }
     ended
 }

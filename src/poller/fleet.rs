@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::clock::now;
 use crate::config::topology::Topology;
 use crate::config::{Role, Target};
 use crate::dial::Dialer;
 use crate::poller::cluster;
 use crate::poller::error::PollError;
+use crate::poller::exchange::share;
 use crate::poller::node::{self, Identity, Login, Node};
 use crate::poller::sentinel::Sentinels;
 use crate::poller::slots::{Range, Redirect, RedirectKind, Slots, place_of};
@@ -20,9 +20,6 @@ use crate::poller::source::{Courtesy, Source};
 use crate::self_metrics::TargetMetrics;
 use crate::server_url::Place;
 use crate::snapshot::facts::Epoch;
-
-/// A node that dawdles may take so much of the time of the others: half of what is left.
-const SHARE: u32 = 2;
 
 /// One node.
 #[derive(Debug)]
@@ -39,12 +36,18 @@ pub(super) struct Member {
     pub(super) failure: Option<String>,
 }
 
-/// The nodes of one target.
+/// What the nodes of a target are connected with.
 #[derive(Debug)]
-pub(super) struct Fleet {
+struct Access {
     target: Arc<Target>,
     dialer: Dialer,
     metrics: TargetMetrics,
+}
+
+/// The nodes of one target.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    access: Access,
     pub(super) members: Vec<Member>,
     /// Who owns which slot; `None` where there are none.
     slots: Option<Slots>,
@@ -53,22 +56,32 @@ pub(super) struct Fleet {
     connections: u64,
 }
 
+impl Access {
+    async fn connect(&self, place: &Place, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
+        let login = Login::of(&self.target);
+        Node::connect(login, &self.dialer, place, epoch, &self.metrics, deadline).await
+    }
+
+    /// The slots that the masters of its cluster own, as a node tells them.
+    async fn ranges(
+        &self,
+        node: &mut Node,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<Vec<Range>, PollError> {
+        cluster::ranges(node, place, &self.metrics, deadline).await
+    }
+}
+
 impl Member {
     fn new(place: Place) -> Self {
         Self { address: place.to_string().into(), place, node: None, identity: None, failure: None }
     }
 
     /// Connects where there is no connection, and checks that the node is what it is to be.
-    async fn connect(
-        &mut self,
-        target: &Target,
-        dialer: &Dialer,
-        epoch: Epoch,
-        metrics: &TargetMetrics,
-        deadline: Instant,
-    ) -> Result<(), PollError> {
-        let connected = self.try_connect(target, dialer, epoch, metrics, deadline).await;
-        metrics.set_node_up(&self.address, connected.is_ok());
+    async fn connect(&mut self, access: &Access, epoch: Epoch, deadline: Instant) -> Result<(), PollError> {
+        let connected = self.try_connect(access, epoch, deadline).await;
+        access.metrics.set_node_up(&self.address, connected.is_ok());
         self.failure = connected.as_ref().err().map(ToString::to_string);
         if connected.is_err() {
             self.node = None;
@@ -78,19 +91,15 @@ impl Member {
 
     async fn try_connect(
         &mut self,
-        target: &Target,
-        dialer: &Dialer,
+        access: &Access,
         epoch: Epoch,
-        metrics: &TargetMetrics,
         deadline: Instant,
     ) -> Result<(), PollError> {
+        let Access { target, metrics, .. } = access;
         let is_new = self.node.is_none();
         let node = match &mut self.node {
             Some(node) => node,
-            none => {
-                let login = Login::of(target);
-                none.insert(Node::connect(login, dialer, &self.place, epoch, metrics, deadline).await?)
-            }
+            none => none.insert(access.connect(&self.place, epoch, deadline).await?),
         };
         self.identity = node.identify(metrics, deadline).await?;
         if let Some(identity) = &self.identity {
@@ -124,7 +133,8 @@ impl Fleet {
             Topology::Sentinel(_) | Topology::Cluster(_) => Vec::new(),
         };
         let dialer = Dialer::new(target.tls.clone());
-        Self { target, dialer, metrics, members, slots: None, sentinels, connections: 0 }
+        let access = Access { target, dialer, metrics };
+        Self { access, members, slots: None, sentinels, connections: 0 }
     }
 
     /// One of another configuration of the same servers: it knows the nodes and is connected to none. Its connections
@@ -141,7 +151,7 @@ impl Fleet {
     ///
     /// None could.
     pub(super) async fn connect(&mut self, deadline: Instant) -> Result<Option<PollError>, PollError> {
-        match &self.target.topology {
+        match &self.access.target.topology {
             Topology::Standalone(_) => {
                 let failed = self.connect_members(deadline).await;
                 failed.map_or(Ok(None), Err)
@@ -149,10 +159,8 @@ impl Fleet {
             Topology::Sentinel(_) => self.connect_master(deadline).await.map(|()| None),
             Topology::Cluster(seeds) => {
                 let seeds = seeds.clone();
-                let share = now() + deadline.saturating_duration_since(now()) / SHARE;
-                let unknown = self.find_masters(&seeds, share).await;
-                let share = now() + deadline.saturating_duration_since(now()) / SHARE;
-                let failed = self.connect_members(share).await;
+                let unknown = self.find_masters(&seeds, share(deadline, 1)).await;
+                let failed = self.connect_members(share(deadline, 1)).await;
                 let failed = failed.or(unknown.err());
                 match failed {
                     Some(error) if self.connected().next().is_none() => Err(error),
@@ -164,11 +172,10 @@ impl Fleet {
 
     /// Connects all of them at once; returns the first error.
     async fn connect_members(&mut self, deadline: Instant) -> Option<PollError> {
-        let (target, dialer, metrics) = (&*self.target, &self.dialer, &self.metrics);
-        let connections = &mut self.connections;
+        let (access, connections) = (&self.access, &mut self.connections);
         let connecting = self.members.iter_mut().map(|member| {
             *connections += u64::from(member.node.is_none());
-            member.connect(target, dialer, Epoch(*connections), metrics, deadline)
+            member.connect(access, Epoch(*connections), deadline)
         });
         join_all(connecting).await.into_iter().find_map(Result::err)
     }
@@ -180,7 +187,7 @@ impl Fleet {
             self.connections += 1;
             let epoch = Epoch(self.connections);
             let member = &mut self.members[at];
-            member.connect(&self.target, &self.dialer, epoch, &self.metrics, deadline).await?;
+            member.connect(&self.access, epoch, deadline).await?;
         }
         Ok(at)
     }
@@ -199,9 +206,8 @@ impl Fleet {
         let Some(mut sentinels) = self.sentinels.take() else { return Ok(()) };
         let mut failed = None;
         for left in (1..=sentinels.count()).rev() {
-            let left = u32::try_from(left).unwrap_or(u32::MAX);
-            let share = now() + deadline.saturating_duration_since(now()) / (left + 1);
-            let named = sentinels.master(&self.dialer, &self.metrics, share).await;
+            let share = share(deadline, left);
+            let named = sentinels.master(&self.access.dialer, &self.access.metrics, share).await;
             let followed = match named {
                 Ok(place) => self.follow(place, share).await,
                 Err(error) => Err(error),
@@ -229,23 +235,24 @@ impl Fleet {
         self.connections += 1;
         let mut member = Member::new(place);
         let epoch = Epoch(self.connections);
-        let connected = member.connect(&self.target, &self.dialer, epoch, &self.metrics, deadline).await;
+        let connected = member.connect(&self.access, epoch, deadline).await;
         if connected.is_err() && !self.members.is_empty() {
-            self.metrics.forget_node(&member.address);
+            self.access.metrics.forget_node(&member.address);
             return connected;
         }
         for before in std::mem::replace(&mut self.members, vec![member]) {
-            self.metrics.forget_node(&before.address);
+            self.access.metrics.forget_node(&before.address);
         }
         connected
     }
 
-    /// Asks the nodes which masters there are.
+    /// Asks the nodes which masters there are: those that are connected first, then all that were ever named. Each may
+    /// take half of the time that is left.
     async fn find_masters(&mut self, seeds: &[Place], deadline: Instant) -> Result<(), PollError> {
         let mut failed = None;
         for member in &mut self.members {
             let Some(node) = &mut member.node else { continue };
-            match cluster::ranges(node, &member.place, &self.metrics, deadline).await {
+            match self.access.ranges(node, &member.place, share(deadline, 1)).await {
                 Ok(ranges) => {
                     let asked = member.place.clone();
                     self.arrange(&ranges, &asked);
@@ -259,11 +266,10 @@ impl Fleet {
         }
         let known: Vec<_> = self.members.iter().map(|member| member.place.clone()).collect();
         for place in seeds.iter().chain(&known) {
-            let login = Login::of(&self.target);
+            let deadline = share(deadline, 1);
             let asked = async {
-                let mut node =
-                    Node::connect(login, &self.dialer, place, Epoch(0), &self.metrics, deadline).await?;
-                cluster::ranges(&mut node, place, &self.metrics, deadline).await
+                let mut node = self.access.connect(place, Epoch(0), deadline).await?;
+                self.access.ranges(&mut node, place, deadline).await
             };
             match asked.await {
                 Ok(ranges) => {
@@ -297,8 +303,8 @@ impl Fleet {
             self.members.push(member);
         }
         for gone in before.into_iter().flatten() {
-            self.metrics.forget_node(&gone.address);
-            info!(target_name = %self.target.name, address = %gone.address, "node holds no slots any more");
+            self.access.metrics.forget_node(&gone.address);
+            info!(target_name = %self.access.target.name, address = %gone.address, "node holds no slots any more");
         }
         self.slots = Some(slots);
     }
@@ -337,7 +343,8 @@ impl Fleet {
     pub(super) fn source(&self, at: usize, courtesy: Courtesy) -> Option<Source<'_>> {
         let Member { node, identity, .. } = self.members.get(at)?;
         let identity = identity.as_ref();
-        let is_replica = self.target.role == Role::Replica || identity.is_some_and(Identity::is_replica);
+        let is_replica =
+            self.access.target.role == Role::Replica || identity.is_some_and(Identity::is_replica);
         Some(Source {
             node: node.as_ref()?,
             courtesy,
@@ -356,7 +363,7 @@ impl Fleet {
     pub(super) fn fail(&mut self, at: usize, error: &PollError) {
         let member = &mut self.members[at];
         (member.node, member.failure) = (None, Some(error.to_string()));
-        self.metrics.set_node_up(&member.address, false);
+        self.access.metrics.set_node_up(&member.address, false);
     }
 
     /// Closes all connections. The next [`connect`](Self::connect) resolves and dials anew.

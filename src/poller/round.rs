@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::poller::catalogue::{Catalogue, Watched};
 use crate::poller::error::PollError;
+use crate::poller::exchange::share;
 use crate::poller::fleet::Fleet;
 use crate::poller::read::{Outcomes, stream_reading};
-use crate::poller::slots::RedirectKind;
+use crate::poller::slots::{Redirect, RedirectKind};
 use crate::poller::source::Courtesy;
 use crate::snapshot::facts::{Epoch, NodeReading, Outcome};
 
@@ -49,8 +52,31 @@ impl Round {
         Self { sources, read_by, outcomes: vec![(Outcome::Deferred, Vec::new()); watched.len()] }
     }
 
+    /// Asks for streams where other nodes sent us, in further sources; the number of the first of those.
+    pub(super) async fn follow(
+        &mut self,
+        redirected: Vec<(usize, usize, Redirect)>,
+        fleet: &mut Fleet,
+        deadline: Instant,
+    ) -> usize {
+        let first = self.sources.len();
+        // What cannot be reached leaves its streams to the next poll, and is not tried for each of them.
+        let mut unreachable = Vec::new();
+        for (at, by, redirect) in redirected {
+            let by = self.sources[by].member;
+            if unreachable.contains(&redirect.node) {
+                continue;
+            }
+            match fleet.redirected(&redirect, by, share(deadline, 3)).await {
+                Ok(member) => self.add(first, member, redirect.kind, at),
+                Err(_) => unreachable.push(redirect.node),
+            }
+        }
+        first
+    }
+
     /// A stream is asked for elsewhere after all, in a source from `first` on.
-    pub(super) fn add(&mut self, first: usize, member: usize, kind: RedirectKind, at: usize) {
+    fn add(&mut self, first: usize, member: usize, kind: RedirectKind, at: usize) {
         let courtesy = match kind {
             RedirectKind::Moved => Courtesy::None,
             RedirectKind::Ask => Courtesy::Asking,

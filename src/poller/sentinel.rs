@@ -4,11 +4,11 @@
 use redis::{Value, cmd};
 use tokio::time::Instant;
 
-use crate::clock::now;
 use crate::config::topology::Sentinel;
 use crate::dial::Dialer;
 use crate::poller::decode::nodes;
 use crate::poller::error::PollError;
+use crate::poller::exchange::share;
 use crate::poller::node::{Login, Node};
 use crate::poller::slots::place_of;
 use crate::self_metrics::TargetMetrics;
@@ -52,8 +52,7 @@ impl Sentinels {
     ) -> Result<Place, PollError> {
         let mut failed = None;
         for asked in 0..self.count() {
-            let left = u32::try_from(self.count() - asked).unwrap_or(u32::MAX);
-            let share = now() + deadline.saturating_duration_since(now()) / (left + 1);
+            let share = share(deadline, self.count() - asked);
             let at = (self.first + asked) % self.count();
             match self.ask(at, dialer, metrics, share).await {
                 Ok(place) => {

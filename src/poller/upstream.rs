@@ -35,8 +35,9 @@ pub struct Upstream {
     target: Arc<Target>,
     metrics: TargetMetrics,
     fleet: Fleet,
-    /// The nodes of the last snapshot: their numbers in the fleet, and how they are asked.
-    sources: Vec<(usize, Courtesy)>,
+    /// The nodes of the last snapshot: their numbers in the fleet, and how they are asked. `None`: not any more, as it
+    /// took too long over a question about it.
+    sources: Vec<Option<(usize, Courtesy)>>,
     /// Why some of the nodes could not be connected for this poll.
     missing: Option<PollError>,
     /// Whether there were any for the last poll.
@@ -259,18 +260,10 @@ impl Upstream {
         self.payload.begin_poll();
         let due = self.payload.select(&self.catalogue.watched);
         let mut round = Round::new(&self.fleet, &self.catalogue.watched, &due);
-        let mut redirected = self.read_from(&mut round, 0, deadline).await;
+        let redirected = self.read_from(&mut round, 0, deadline).await;
         if !redirected.is_empty() {
             self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
-            let first = round.sources.len();
-            for (at, by, redirect) in redirected.drain(..) {
-                let by = round.sources[by].member;
-                // A node that cannot be reached leaves the stream to the next poll.
-                let share = now() + deadline.saturating_duration_since(now()) / 4;
-                if let Ok(member) = self.fleet.redirected(&redirect, by, share).await {
-                    round.add(first, member, redirect.kind, at);
-                }
-            }
+            let first = round.follow(redirected, &mut self.fleet, deadline).await;
             // Whoever sends us on once more is asked again in the next poll.
             self.read_from(&mut round, first, deadline).await;
         }
@@ -318,7 +311,7 @@ impl Upstream {
         self.is_missing_nodes = cut_off_by.is_some();
         self.sources.clear();
         for (planned, is_silent) in round.sources.into_iter().zip(are_silent) {
-            self.sources.push((planned.member, planned.courtesy));
+            self.sources.push(Some((planned.member, planned.courtesy)));
             let Some(error) = planned.ended else { continue };
             if is_silent || !matches!(error, PollError::Timeout { .. }) {
                 self.fail(planned.member, &error);
@@ -340,17 +333,19 @@ impl Upstream {
         questions: &[Question],
         deadline: Instant,
     ) -> (Vec<Answer>, Option<PollError>) {
-        let sources = self.sources.iter().enumerate().filter_map(|(number, (member, courtesy))| {
-            Some((number, self.fleet.source(*member, *courtesy)?))
+        let sources = self.sources.iter().enumerate().filter_map(|(number, source)| {
+            let (member, courtesy) = (*source)?;
+            Some((number, self.fleet.source(member, courtesy)?))
         });
         let sources: Vec<_> = sources.collect();
         let asked = ask::ask(&sources, snapshot, questions, &mut self.names, &self.metrics, deadline);
         let (answers, ended) = asked.await;
-        let members: Vec<_> = sources.iter().map(|(number, _)| self.sources[*number].0).collect();
+        let numbers: Vec<_> = sources.iter().map(|(number, _)| *number).collect();
         let mut cut_off_by = None;
-        for (member, error) in members.into_iter().zip(ended) {
+        for (number, error) in numbers.into_iter().zip(ended) {
             let Some(error) = error else { continue };
-            if !matches!(error, PollError::Timeout { .. }) {
+            let source = self.sources[number].take();
+            if let Some((member, _)) = source.filter(|_| !matches!(error, PollError::Timeout { .. })) {
                 self.fail(member, &error);
             }
             cut_off_by.get_or_insert(error);

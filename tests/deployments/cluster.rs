@@ -7,9 +7,11 @@ use crate::support::cluster::Cluster;
 use crate::support::config::{ConfigFile, serving};
 use crate::support::metrics::{Metrics, named};
 use crate::support::program::Exporter;
+use crate::support::proxy::{Manner, Proxy};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
 use crate::support::servers::{Program, all, newest};
 use crate::support::talk::Talk;
+use crate::support::wait::wait_until;
 use crate::support::watch::{is_up, until_within};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -184,4 +186,62 @@ async fn a_server_that_is_no_cluster_is_said() {
     let checked = config.command("check").run().await;
     assert_eq!(checked.code, Some(1));
     assert!(checked.stdout.contains("cluster support disabled"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
+    const KEYS: usize = 30;
+    let cluster = Cluster::start(newest(), 0, &[]).await;
+    let keys: Vec<_> = (0..KEYS).map(|n| format!("s{n}")).collect();
+    let mut of_node = [Vec::new(), Vec::new(), Vec::new()];
+    for key in &keys {
+        cluster.tell(key, STREAM).await;
+        of_node[Cluster::first_owner(cluster.slot(key).await)].push(key.as_str());
+    }
+    // The exporter reaches the first master by a proxy, as all of them tell it.
+    let hanging = &cluster.nodes[0];
+    let proxy = Proxy::before(hanging.address(), Manner::Passes).await;
+    let port = proxy.address.port().to_string();
+    hanging.command::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]).await;
+    for node in &cluster.nodes {
+        wait_until(SOON, "the port is known", async || {
+            node.command::<String>(&["CLUSTER", "NODES"]).await.contains(&format!("127.0.0.1:{port}@"))
+        })
+        .await;
+    }
+    let poll = "poll: {interval: 3s, timeout: 2900ms, stale_after: 1m, discovery_interval: 1s}\n";
+    let exporter = serving(&target(&cluster).replace(POLL, poll)).await;
+    let is_there = |metrics: &Metrics, key: &&str| {
+        [up(key), lag(key)].iter().all(|series| metrics.get(series) == Some(&1.0))
+    };
+    until_within(SOON, &exporter, "all streams", |metrics| {
+        keys.iter().all(|key| is_there(metrics, &key.as_str()))
+    })
+    .await;
+
+    proxy.behave(Manner::HangsOn("XINFO"));
+    hanging.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    // Something that takes a question to know, asked in the polls from now on.
+    for key in of_node[1].iter().chain(&of_node[2]) {
+        cluster.tell(key, "XGROUP CREATE KEY late 0\nXREADGROUP GROUP late c COUNT 1 STREAMS KEY >").await;
+    }
+    let node = format!(r#"streamgauge_node_up{{node="127.0.0.1:{port}",target="t"}}"#);
+    let late = |metric: &str, key: &str| group(&format!("redis_stream_group_{metric}"), key, "late");
+    until_within(SOON, &exporter, "its streams are down, and the others whole", |metrics| {
+        let mut others = of_node[1].iter().chain(&of_node[2]);
+        of_node[0].iter().all(|key| metrics.get(&up(key)) == Some(&0.0) && !metrics.contains_key(&lag(key)))
+            && others.all(|key| {
+                let told = late("oldest_pending_deliveries", key);
+                is_there(metrics, key) && metrics.get(&told) == Some(&1.0)
+            })
+            && (metrics[&node], metrics[TARGET_UP]) == (0.0, 0.0)
+            && metrics[&errors("timeout")] >= 2.0
+    })
+    .await;
+
+    proxy.behave(Manner::Passes);
+    until_within(SOON, &exporter, "all streams again", |metrics| {
+        is_up(metrics) && keys.iter().all(|key| is_there(metrics, &key.as_str()))
+    })
+    .await;
 }

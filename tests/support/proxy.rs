@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -25,6 +25,8 @@ pub enum Manner {
     ChokesOn(&'static str),
     /// Reads some, and never answers.
     Hangs,
+    /// Passes everything on, and from a command that holds this text on nothing more.
+    HangsOn(&'static str),
     /// Reads some, and resets the connection.
     Resets,
 }
@@ -106,10 +108,40 @@ async fn behave(mut stream: TcpStream, receiver: SocketAddr, manner: Manner) -> 
             copy_bidirectional(&mut stream, &mut receiver).await?;
         }
         Manner::Hangs => while stream.read(&mut heard).await? > 0 {},
+        Manner::HangsOn(text) => {
+            let mut receiver = TcpStream::connect(receiver).await?;
+            let (mut from, mut to) = stream.split();
+            let (mut answers, mut asks) = receiver.split();
+            let answering = tokio::io::copy(&mut answers, &mut to);
+            tokio::select! {
+                asked = pass_until(text, &mut from, &mut asks) => asked?,
+                answered = answering => drop(answered?),
+            }
+        }
         Manner::Resets => {
             let _ = stream.read(&mut heard).await?;
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
     }
     Ok(())
+}
+
+/// Passes on what comes, up to what holds this text, and then nothing; ends with the sender.
+async fn pass_until(
+    text: &str,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let mut heard = vec![0; 65_536];
+    let mut has_come = false;
+    loop {
+        let read = from.read(&mut heard).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        has_come |= heard[..read].windows(text.len()).any(|piece| piece == text.as_bytes());
+        if !has_come {
+            to.write_all(&heard[..read]).await?;
+        }
+    }
 }
