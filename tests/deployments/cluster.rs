@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::config::{ConfigFile, serving};
 use crate::support::metrics::{Metrics, named};
@@ -13,6 +14,7 @@ use crate::support::servers::{Program, all, newest};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{is_up, until_within};
+use crate::tls::{own, with_tls};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -40,8 +42,17 @@ async fn fill(cluster: &Cluster) {
 }
 
 fn target(cluster: &Cluster) -> String {
-    let seeds: Vec<_> = cluster.nodes.iter().take(2).map(|node| format!("'{}'", node.url())).collect();
-    format!("{POLL}targets: [{{name: t, topology: cluster, urls: [{}]}}]", seeds.join(", "))
+    target_by(cluster, "redis", "")
+}
+
+/// A target at the first two nodes, over this scheme and with these keys besides.
+fn target_by(cluster: &Cluster, scheme: &str, keys: &str) -> String {
+    let seeds: Vec<_> = (0..2).map(|at| format!("'{scheme}://{}'", cluster.address(at))).collect();
+    format!("{POLL}targets: [{{name: t, topology: cluster{keys}, urls: [{}]}}]", seeds.join(", "))
+}
+
+fn node_up(address: &str) -> String {
+    format!(r#"streamgauge_node_up{{node="{address}",target="t"}}"#)
 }
 
 fn lag(key: &str) -> String {
@@ -70,16 +81,38 @@ async fn all_stay(exporter: &Exporter, polled: f64) {
 
 #[tokio::test]
 async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
-    let mut cluster = Cluster::start(newest(), 3, &[]).await;
+    let cluster = Cluster::start(newest(), 3, &[]).await;
+    let target = target_by(&cluster, "redis", USER);
+    slots_move_and_a_master_dies(cluster, &target).await;
+}
+
+#[tokio::test]
+async fn so_they_are_over_tls_with_a_certificate_of_ours() {
+    let program = with_tls().pop().expect("there is one");
+    let authority = Authority::new("authority");
+    let node = own(&authority, "node", &authority.sign("127.0.0.1", |_| {}));
+    let ca = authority.file();
+    let args = ["--tls-cert-file", &node.0, "--tls-key-file", &node.1, "--tls-ca-cert-file", &ca];
+    let cluster = Cluster::start_secured(program, 3, &args).await;
+    let (cert, key) = own(&authority, "client", &authority.sign("streamgauge", |_| {}));
+    let tls = format!("{USER}, tls: {{ca_file: '{ca}', cert_file: '{cert}', key_file: '{key}'}}");
+    let target = target_by(&cluster, "rediss", &tls);
+    slots_move_and_a_master_dies(cluster, &target).await;
+}
+
+const USER: &str = ", username: mon, password: pw";
+
+async fn slots_move_and_a_master_dies(mut cluster: Cluster, target: &str) {
     fill(&cluster).await;
     for node in &cluster.nodes {
         let user =
             "ACL SETUSER mon reset on >pw ~* +xinfo +xpending +xrange +scan +time +cluster|slots +asking";
         Talk::to(node).await.tell(user).await;
     }
-    let exporter = serving(&target(&cluster).replace("urls:", "username: mon, password: pw, urls:")).await;
+    let exporter = serving(target).await;
     let found = until_within(SOON, &exporter, "all streams", all_there).await;
-    assert_eq!(named(&found, "streamgauge_node_up").len(), 3);
+    let nodes: BTreeSet<_> = named(&found, "streamgauge_node_up").into_keys().collect();
+    assert_eq!(nodes, (0..3).map(|at| node_up(&cluster.address(at))).collect());
     assert_eq!(found[r#"streamgauge_discovered_streams{target="t"}"#], 300.0);
 
     // Slots on their way: the stream is on either node.
@@ -116,7 +149,7 @@ async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
             of_the_dead.insert(key);
         }
     }
-    let address = cluster.nodes[dead].address().to_string();
+    let address = cluster.address(dead);
     cluster.nodes[dead].kill();
     // What has to be asked for goes on for all others.
     let pending = |key: &str| group("redis_stream_group_oldest_pending_deliveries", key, "g");
@@ -131,7 +164,7 @@ async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
     })
     .await;
     assert_eq!(found[TARGET_UP], 0.0);
-    assert_eq!(found[&format!(r#"streamgauge_node_up{{node="{address}",target="t"}}"#)], 0.0);
+    assert_eq!(found[&node_up(&address)], 0.0);
     for key in keys() {
         if of_the_dead.contains(&key) {
             assert_eq!(of_them(&found, &key), 1, "{key}");
@@ -143,9 +176,8 @@ async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
 
     // Its replica takes over.
     let found = until_within(SOON, &exporter, "all streams again", all_there).await;
-    let taken_over = cluster.nodes[dead + 3].address().to_string();
-    assert_eq!(found[&format!(r#"streamgauge_node_up{{node="{taken_over}",target="t"}}"#)], 1.0);
-    assert!(!found.contains_key(&format!(r#"streamgauge_node_up{{node="{address}",target="t"}}"#)));
+    assert_eq!(found[&node_up(&cluster.address(dead + 3))], 1.0);
+    assert!(!found.contains_key(&node_up(&address)));
 }
 
 #[tokio::test]
@@ -225,7 +257,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     for key in of_node[1].iter().chain(&of_node[2]) {
         cluster.tell(key, "XGROUP CREATE KEY late 0\nXREADGROUP GROUP late c COUNT 1 STREAMS KEY >").await;
     }
-    let node = format!(r#"streamgauge_node_up{{node="127.0.0.1:{port}",target="t"}}"#);
+    let node = node_up(&proxy.address.to_string());
     let late = |metric: &str, key: &str| group(&format!("redis_stream_group_{metric}"), key, "late");
     until_within(SOON, &exporter, "its streams are down, and the others whole", |metrics| {
         let mut others = of_node[1].iter().chain(&of_node[2]);

@@ -15,7 +15,7 @@ use crate::support::watch::{
 };
 
 /// The servers that were built with TLS.
-fn with_tls() -> Vec<&'static Program> {
+pub(crate) fn with_tls() -> Vec<&'static Program> {
     // One without TLS does not know what it would need certificates for.
     let knows = |program: &&'static Program| {
         let said = Command::new(&program.path).args(["--port", "0", "--tls-port", "1"]).output();
@@ -66,7 +66,7 @@ impl Secured {
 }
 
 /// The files of a certificate and its key.
-fn own(authority: &Authority, name: &str, signed: &Signed) -> (String, String) {
+pub(crate) fn own(authority: &Authority, name: &str, signed: &Signed) -> (String, String) {
     let put = |end: &str, text: &str| authority.put(&format!("{name}.{end}"), text).display().to_string();
     (put("pem", &signed.cert), put("key", &signed.key))
 }

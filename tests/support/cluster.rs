@@ -16,13 +16,38 @@ const SLOTS: u16 = 16_384;
 pub struct Cluster {
     /// Masters, then their replicas in the same order.
     pub nodes: Vec<Server>,
+    /// Where they listen for TLS, in the same order; empty where they do not.
+    secured: Vec<u16>,
 }
 
 impl Cluster {
     /// Three masters, and as many replicas if `replicas` is 3. `args` are for each server.
     pub async fn start(program: &'static Program, replicas: usize, args: &[&str]) -> Self {
+        Self::start_each(program, replicas, |_| args.iter().map(|arg| (*arg).to_owned()).collect(), &[]).await
+    }
+
+    /// The same with nodes that speak TLS to one another and name to others the port on which they speak it to clients.
+    /// On another they speak in clear, for the test alone. `args` hold their certificates.
+    pub async fn start_secured(program: &'static Program, replicas: usize, args: &[&str]) -> Self {
+        let ports: Vec<u16> = (0..3 + replicas).map(|_| free_port()).collect();
+        let of_node = |at: usize| {
+            let port = ports[at].to_string();
+            let own = ["--tls-port", &port, "--tls-cluster", "yes", "--tls-replication", "yes"];
+            own.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
+        };
+        Self::start_each(program, replicas, of_node, &ports).await
+    }
+
+    async fn start_each(
+        program: &'static Program,
+        replicas: usize,
+        args: impl Fn(usize) -> Vec<String>,
+        secured: &[u16],
+    ) -> Self {
         let mut nodes = Vec::new();
-        for _ in 0..3 + replicas {
+        for at in 0..3 + replicas {
+            let args = args(at);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
             // The port on which nodes talk to each other; before 7.0 it is the port of clients plus 10,000.
             let bus = free_port().to_string();
             let own: [&str; 8] = [
@@ -36,9 +61,9 @@ impl Cluster {
                 &bus,
             ];
             let own = if program.version < (7, 0, 0) { &own[..6] } else { &own };
-            nodes.push(Server::start(program, &[own, args].concat()).await);
+            nodes.push(Server::start(program, &[own, &args].concat()).await);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, secured: secured.to_vec() };
         cluster.share_out_slots().await;
         cluster.introduce(replicas).await;
         cluster
@@ -87,6 +112,15 @@ impl Cluster {
         }
     }
 
+    /// Where clients reach a node, as the nodes say: host and port.
+    pub fn address(&self, at: usize) -> String {
+        format!("127.0.0.1:{}", self.port(at))
+    }
+
+    fn port(&self, at: usize) -> u16 {
+        self.secured.get(at).copied().unwrap_or_else(|| self.nodes[at].port())
+    }
+
     /// The slot of a key.
     pub async fn slot(&self, key: &str) -> u16 {
         self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).await
@@ -117,7 +151,7 @@ impl Cluster {
 
     /// Moves a key of a slot that is being moved.
     pub async fn migrate(&self, key: &str, from: usize, to: usize) {
-        let port = self.nodes[to].port().to_string();
+        let port = self.port(to).to_string();
         let words = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
         self.nodes[from].command::<redis::Value>(&words).await;
     }
