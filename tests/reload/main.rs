@@ -11,3 +11,4 @@ mod fixture;
 mod keyspace;
 mod refused;
 mod targets;
+mod topologies;
