@@ -25,6 +25,7 @@ pub mod groups;
 pub mod json;
 mod label;
 pub mod overview;
+mod part;
 pub mod trail;
 pub mod units;
 pub mod view;
