@@ -23,6 +23,7 @@ use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::PollResult;
+use crate::server_url::Place;
 use crate::target::alerting::{Alerting, Alerts};
 use crate::target::outcome::{Outcome, Polled, has_answered, result_and_error};
 use crate::target::plan::{Plan, Plans};
@@ -92,6 +93,8 @@ pub struct Target {
     layout: Arc<Layout>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<State>>,
+    /// The node that readers are told the way to; `None` before the first, and after the configuration has changed.
+    shown_place: Option<Place>,
     /// `None` where nobody is to be told of anything.
     alerting: Option<Alerting>,
     /// What the last poll failed of; logged when it changes.
@@ -112,6 +115,7 @@ impl Target {
     ) -> Self {
         let config = config.into();
         let labels = TargetLabels::new(&config.name, config.db, &config.labels);
+        state.send_modify(|state| state.interval = poll.interval);
         Self {
             name: config.name.clone(),
             upstream: Upstream::new(Arc::clone(&config), &poll, metrics.clone()),
@@ -124,6 +128,7 @@ impl Target {
             layout,
             metrics,
             state,
+            shown_place: None,
             alerting: None,
             problem: None,
             failures: 0,
@@ -200,8 +205,9 @@ impl Target {
         self.labels = TargetLabels::new(&plan.target.name, plan.target.db, &plan.target.labels);
         (self.config, self.poll) = (Arc::clone(&plan.target), plan.poll.clone());
         self.upstream.renew(Arc::clone(&self.config), &self.poll, self.metrics.clone());
-        // Unless it selects what it did before: then all of it is known.
-        self.seeks_streams = true;
+        // Streams are not looked for if it selects what it did before: then all of them are known.
+        (self.seeks_streams, self.shown_place) = (true, None);
+        self.state.send_modify(|state| state.interval = self.poll.interval);
         true
     }
 
@@ -252,6 +258,7 @@ impl Target {
 
     async fn try_poll(&mut self, began: Instant) -> Outcome {
         self.upstream.connect(began + self.poll.timeout).await?;
+        self.show_place();
         let found = self.find_streams(began + self.poll.interval).await;
         found.inspect_err(|_| self.upstream.disconnect())?;
         let at = now() - self.started;
@@ -320,11 +327,18 @@ impl Target {
         self.state.send_modify(|state| {
             state.published = Some(Published { report, rendered, expires });
             (state.last_read, state.trail) = (Some(last_read), trail);
-            state.interval = self.poll.interval;
-            if let Some(place) = self.upstream.place() {
-                state.redis_cli = redis_cli::words(&self.config, place);
-            }
         });
+    }
+
+    /// Shows readers the way to the node that is polled, where it is another one than before.
+    fn show_place(&mut self) {
+        let place = self.upstream.place();
+        if place.is_none() || place == self.shown_place.as_ref() {
+            return;
+        }
+        self.shown_place = place.cloned();
+        let words = self.shown_place.as_ref().map(|place| redis_cli::words(&self.config, place));
+        self.state.send_modify(|state| state.redis_cli = words.unwrap_or_default());
     }
 
     /// Evaluates the alerts on what the poll that was due at this time found.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::lag::history::{Readers, View};
 
 /// The status of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// last-delivered-id went back in the window.
     Rewound,

@@ -1,7 +1,7 @@
 //! Charts of the recent past, as SVG: what is known as a line, what lies between bounds as a band, and where nothing
 //! was read a gap.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use maud::{Markup, html};
@@ -71,11 +71,31 @@ fn large(moments: &[Moment], title: &str, what: &str, value: Value) -> Markup {
     }
 }
 
+/// A place in a drawing, in tenths of its unit: no screen shows more, and thousands of them are on a page.
+#[derive(Clone, Copy, Debug)]
+struct Tenths(u32);
+
+impl Tenths {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place is within a drawing")]
+    fn of(place: f64) -> Self {
+        Self((place * 10.0).round() as u32)
+    }
+}
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 10, self.0 % 10) {
+            (whole, 0) => whole.fmt(f),
+            (whole, tenths) => write!(f, "{whole}.{tenths}"),
+        }
+    }
+}
+
 /// What is to be drawn, with its scale.
 struct Drawing {
     size: Size,
     /// Runs without a gap: of each moment the horizontal place, the minimum and the maximum.
-    runs: Vec<Vec<(f64, u32, u32)>>,
+    runs: Vec<Vec<(Tenths, u32, u32)>>,
     top: u32,
     first: (u32, u32),
     last: (u32, u32),
@@ -93,7 +113,7 @@ impl Drawing {
         for moment in moments {
             match values(moment) {
                 Some((min, max)) => {
-                    let x = (moment.at - begin).div_duration_f64(lasts) * size.width;
+                    let x = Tenths::of((moment.at - begin).div_duration_f64(lasts) * size.width);
                     runs.last_mut().expect("there is one").push((x, min, max));
                 }
                 None => runs.push(Vec::new()),
@@ -104,9 +124,9 @@ impl Drawing {
         Some(Self { size, runs, top, first: *known.first()?, last: *known.last()?, lasts })
     }
 
-    fn y(&self, value: u32) -> f64 {
+    fn y(&self, value: u32) -> Tenths {
         let share = f64::from(value) / f64::from(self.top.max(1));
-        self.size.height - MARGIN - share * (self.size.height - 2.0 * MARGIN)
+        Tenths::of(self.size.height - MARGIN - share * (self.size.height - 2.0 * MARGIN))
     }
 
     /// The same in words.
@@ -135,26 +155,25 @@ impl Drawing {
         }
     }
 
-    fn draw(&self, run: &[(f64, u32, u32)], line: &mut String, area: &mut String, band: &mut String) {
+    fn draw(&self, run: &[(Tenths, u32, u32)], line: &mut String, area: &mut String, band: &mut String) {
         let [(from, ..), .., (to, ..)] = run else {
             // One moment between gaps: a dot, by a line without length and its round ends.
             let (x, min, _) = run[0];
-            let _ = write!(line, "M{x:.1} {:.1}h0", self.y(min));
+            let _ = write!(line, "M{x} {}h0", self.y(min));
             return;
         };
-        let base = self.size.height;
-        let _ = write!(area, "M{from:.1} {base}");
-        for (at, (x, min, _)) in run.iter().enumerate() {
-            let _ = write!(line, "{}{x:.1} {:.1}", if at == 0 { 'M' } else { 'L' }, self.y(*min));
-            let _ = write!(area, "L{x:.1} {:.1}", self.y(*min));
+        // Pairs of numbers after the first are joined by lines.
+        let mut minima = String::with_capacity(run.len() * 11);
+        for (x, min, _) in run {
+            let _ = write!(minima, " {x} {}", self.y(*min));
         }
-        let _ = write!(area, "L{to:.1} {base}Z");
+        let (base, minima) = (self.size.height, minima.trim_start());
+        let _ = write!(line, "M{minima}");
+        let _ = write!(area, "M{from} {base} {minima} {to} {base}Z");
         if run.iter().any(|(_, min, max)| min != max) {
-            for (at, (x, min, _)) in run.iter().enumerate() {
-                let _ = write!(band, "{}{x:.1} {:.1}", if at == 0 { 'M' } else { 'L' }, self.y(*min));
-            }
+            let _ = write!(band, "M{minima}");
             for (x, _, max) in run.iter().rev() {
-                let _ = write!(band, "L{x:.1} {:.1}", self.y(*max));
+                let _ = write!(band, " {x} {}", self.y(*max));
             }
             band.push('Z');
         }
@@ -174,15 +193,15 @@ mod tests {
     #[test]
     fn exact_lags_are_a_line_over_an_area() {
         let drawn = small(&moments(&[Some((0, 0)), Some((50, 50)), Some((100, 100))])).into_string();
-        insta::assert_snapshot!(drawn, @r#"<svg class="spark" role="img" aria-label="lag over 20 s: first 0, last 100, highest 100" viewBox="0 0 120 26" preserveAspectRatio="none"><path class="area" d="M0.0 26L0.0 24.5L60.0 13.0L120.0 1.5L120.0 26Z"></path><path class="line" d="M0.0 24.5L60.0 13.0L120.0 1.5" vector-effect="non-scaling-stroke"></path></svg>"#);
+        insta::assert_snapshot!(drawn, @r#"<svg class="spark" role="img" aria-label="lag over 20 s: first 0, last 100, highest 100" viewBox="0 0 120 26" preserveAspectRatio="none"><path class="area" d="M0 26 0 24.5 60 13 120 1.5 120 26Z"></path><path class="line" d="M0 24.5 60 13 120 1.5" vector-effect="non-scaling-stroke"></path></svg>"#);
     }
 
     #[test]
     fn bounds_are_a_band_and_what_was_not_read_is_a_gap() {
         let drawn = small(&moments(&[Some((10, 40)), Some((20, 20)), None, Some((40, 40))])).into_string();
         assert!(drawn.contains("lag over 30 s: first 10 to 40, last 40, highest 40"), "{drawn}");
-        assert!(drawn.contains(r#"class="band" d="M0.0 18.8L40.0 13.0L40.0 13.0L0.0 1.5Z""#), "{drawn}");
-        assert!(drawn.contains("M120.0 1.5h0"), "a dot: {drawn}");
+        assert!(drawn.contains(r#"class="band" d="M0 18.8 40 13 40 13 0 1.5Z""#), "{drawn}");
+        assert!(drawn.contains("M120 1.5h0"), "a dot: {drawn}");
     }
 
     #[test]
@@ -191,7 +210,7 @@ mod tests {
             assert_eq!(small(&moments(lags)).into_string(), r#"<span class="dim">no history yet</span>"#);
         }
         assert!(
-            small(&moments(&[Some((0, 0)), Some((0, 0))])).into_string().contains("M0.0 24.5L120.0 24.5")
+            small(&moments(&[Some((0, 0)), Some((0, 0))])).into_string().contains("M0 24.5 120 24.5")
         );
     }
 

@@ -31,15 +31,6 @@ pub struct Place {
     pub group: Name,
 }
 
-/// A page, and whether what it is about is there.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// The document.
-    pub html: String,
-    /// Whether it is the page of a group; else it says that there is none.
-    pub is_found: bool,
-}
-
 impl Place {
     /// Reads the four parts of a path, as [`link`](crate::alert::link) writes them; bytes that are no text stand for
     /// themselves.
@@ -54,9 +45,18 @@ impl Place {
     }
 }
 
+/// Whether there is a group at this place, or may be one, as nobody knows; else its page says that there is none.
+#[must_use]
+pub fn may_be_there(view: &View, place: &Place) -> bool {
+    let target = view.target(&place.target, &place.db);
+    target.is_some_and(|target| {
+        target.seen.report.is_none() || Row::find(target, &place.stream, &place.group).is_some()
+    })
+}
+
 /// The page of the group at this place.
 #[must_use]
-pub fn render(view: &View, place: &Place) -> Page {
+pub fn render(view: &View, place: &Place) -> String {
     let target = view.target(&place.target, &place.db);
     let row = target.and_then(|target| Row::find(target, &place.stream, &place.group));
     let content = match (target, row) {
@@ -64,10 +64,9 @@ pub fn render(view: &View, place: &Place) -> Page {
         (Some(target), None) if target.seen.report.is_none() => in_the_dark(view, target, place),
         _ => not_found(place),
     };
-    let is_found = row.is_some() || target.is_some_and(|target| target.seen.report.is_none());
     let title = format!("{} of {}", label::plain(&place.group.text()), label::plain(&place.stream.text()));
     let frame = Frame { title: &title, root: ROOT, interval: view.interval };
-    Page { html: frame.around(&content).into_string(), is_found }
+    frame.around(&content).into_string()
 }
 
 fn not_found(place: &Place) -> Markup {

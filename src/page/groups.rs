@@ -17,6 +17,7 @@ use crate::lag::report::{
 use crate::lag::status::Status;
 use crate::page::groups::filter::Filter;
 use crate::page::json;
+use crate::page::part::in_order;
 
 pub mod filter;
 mod status_name;
@@ -143,12 +144,12 @@ pub struct Found<'a> {
     pub group: &'a GroupReport,
 }
 
-/// The groups that the filter selects, the worst first; its limit is not applied.
+/// The groups that the filter selects, the worst first and no more than its limit; and how many there are without it.
 ///
 /// The order is: groups that are missing, then by status as in [`Status::ALL`]; of one status by the certain minimum of
 /// the lag, by its maximum and by the entries pending, the most first; then by name.
 #[must_use]
-pub fn worst_first<'a>(seen: &'a [Seen], filter: &Filter) -> Vec<Found<'a>> {
+pub fn worst_first<'a>(seen: &'a [Seen], filter: &Filter) -> (Vec<Found<'a>>, usize) {
     let mut found = Vec::new();
     for seen in seen.iter().filter(|seen| filter.takes_target(&seen.labels.name)) {
         let streams = seen.report.iter().flat_map(|report| &report.streams);
@@ -157,17 +158,19 @@ pub fn worst_first<'a>(seen: &'a [Seen], filter: &Filter) -> Vec<Found<'a>> {
             found.extend(groups.map(|group| Found { seen, stream, group }));
         }
     }
-    found.sort_by_cached_key(|found| (badness(found.group), found.name()));
-    found
+    let matched = found.len();
+    let worst = in_order(found, 0..filter.limit(), |one, other| {
+        badness(one.group).cmp(&badness(other.group)).then_with(|| one.name().cmp(&other.name()))
+    });
+    (worst, matched)
 }
 
 /// Sorts the worst to the front: the position of the status, then what there is most of.
-pub(super) type Badness = (usize, Reverse<(u64, u64, u64)>);
+pub(super) type Badness = (Status, Reverse<(u64, u64, u64)>);
 
 pub(super) fn badness(group: &GroupReport) -> Option<Badness> {
     let GroupValues { status, lag, messages_pending, .. } = group.values.as_ref()?;
-    let rank = Status::ALL.iter().position(|one| one == status).unwrap_or(Status::ALL.len());
-    Some((rank, Reverse((lag.min(), lag.max(), *messages_pending))))
+    Some((*status, Reverse((lag.min(), lag.max(), *messages_pending))))
 }
 
 /// Writes the groups and the targets that the filter selects, one at a time.
@@ -176,9 +179,8 @@ pub(super) fn badness(group: &GroupReport) -> Option<Badness> {
 ///
 /// Those of `out`.
 pub fn write(seen: &[Seen], filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
-    let found = worst_first(seen, filter);
-    let shown = found.iter().take(filter.limit()).map(Group::of);
-    write_parts(shown, found.len(), &targets(seen, filter), out)
+    let (found, matched) = worst_first(seen, filter);
+    write_parts(found.iter().map(Group::of), matched, &targets(seen, filter), out)
 }
 
 fn targets(seen: &[Seen], filter: &Filter) -> Vec<Target> {
@@ -207,9 +209,8 @@ impl Listing {
     /// What the filter selects.
     #[must_use]
     pub fn of(seen: &[Seen], filter: &Filter) -> Self {
-        let found = worst_first(seen, filter);
-        let groups = found.iter().take(filter.limit()).map(Group::of).collect();
-        Self { groups, matched: found.len(), targets: targets(seen, filter) }
+        let (found, matched) = worst_first(seen, filter);
+        Self { groups: found.iter().map(Group::of).collect(), matched, targets: targets(seen, filter) }
     }
 
     /// Writes it as [`write()`] does.

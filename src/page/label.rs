@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use maud::{Markup, html};
 
+use crate::page::invisible::is_invisible;
+
 /// Characters of a name in a table: beginning and end.
 const SHORT: (usize, usize) = (48, 15);
 /// The same at the head of a page.
@@ -79,21 +81,11 @@ fn parts(text: &str) -> impl Iterator<Item = (&str, bool)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = &text[at..];
-        let is_odd = is_odd(rest.chars().next()?);
-        let Range { start, end } = at..at + rest.find(|c| self::is_odd(c) != is_odd).unwrap_or(rest.len());
+        let is_odd = is_invisible(rest.chars().next()?);
+        let Range { start, end } = at..at + rest.find(|c| is_invisible(c) != is_odd).unwrap_or(rest.len());
         at = end;
         Some((&text[start..end], is_odd))
     })
-}
-
-/// Whether a character is not to be seen, or changes how others are: controls, marks of direction, joiners, spaces
-/// without width, separators of lines, tags.
-pub(super) fn is_odd(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::page::view::{TargetView, View};
 use crate::page::{alert_list, label};
 
 mod groups;
+mod needle;
 pub mod query;
 
 /// Alerts of a state that are listed; the rest is counted.
@@ -25,36 +26,44 @@ const STREAMS: usize = 10;
 /// The first page.
 #[must_use]
 pub fn render(view: &View, query: &Query) -> String {
+    let tally = Tally::of(view);
     let content = html! {
-        (summary(view))
+        (summary(view, &tally))
         (alerts(view))
         (Groups::of(view, query).section())
         (targets(view))
     };
-    let title = title(view);
+    let title = title(&tally);
     Frame { title: &title, root: "./", interval: view.interval }.around(&content).into_string()
 }
 
+/// How many groups there are of each status, `None` for those that are missing.
+struct Tally(BTreeMap<Option<Status>, usize>);
+
+impl Tally {
+    fn of(view: &View) -> Self {
+        let mut groups = BTreeMap::new();
+        for row in view.rows() {
+            *groups.entry(status_of(row.group)).or_default() += 1;
+        }
+        Self(groups)
+    }
+
+    fn of_filter(&self, filter: StatusFilter) -> usize {
+        self.0.iter().filter(|(status, _)| filter.takes(**status)).map(|(_, groups)| groups).sum()
+    }
+}
+
 /// What a tab shows among many.
-fn title(view: &View) -> String {
-    match view.rows().filter(|row| StatusFilter::Trouble.takes(status_of(row.group))).count() {
+fn title(tally: &Tally) -> String {
+    match tally.of_filter(StatusFilter::Trouble) {
         0 => "Consumer groups".to_owned(),
         some => format!("{} in trouble", counted(some, "group", "groups")),
     }
 }
 
-fn summary(view: &View) -> Markup {
-    let mut by_status = BTreeMap::<_, (Option<Status>, usize)>::new();
-    for row in view.rows() {
-        let status = status_of(row.group);
-        by_status.entry(place(status)).or_insert((status, 0)).1 += 1;
-    }
-    let groups: usize = by_status.values().map(|(_, groups)| groups).sum();
-    let trouble: usize = by_status
-        .values()
-        .filter(|(status, _)| StatusFilter::Trouble.takes(*status))
-        .map(|(_, groups)| groups)
-        .sum();
+fn summary(view: &View, tally: &Tally) -> Markup {
+    let (groups, trouble) = (tally.of_filter(StatusFilter::Any), tally.of_filter(StatusFilter::Trouble));
     let firing: usize = view.targets.iter().map(|target| target.active.count_of(State::Firing)).sum();
     let down: Vec<_> = view.targets.iter().filter(|target| health(target).0 != Grade::Good).collect();
     html! {
@@ -75,7 +84,7 @@ fn summary(view: &View) -> Markup {
                 p.callout { "and " a href="#targets" { (count((down.len() - STREAMS) as u64)) " more targets" } }
             }
             ul.counts aria-label="Groups by status" {
-                @for (status, groups) in by_status.values() {
+                @for (status, groups) in &tally.0 {
                     li {
                         a href=(by_status_link(StatusFilter::One(*status))) {
                             (Grade::of(*status).badge(status_name(*status))) " " (count(*groups as u64))
@@ -85,11 +94,6 @@ fn summary(view: &View) -> Markup {
             }
         }
     }
-}
-
-/// The place of a status among all, that of a missing group first.
-fn place(status: Option<Status>) -> usize {
-    status.map_or(0, |status| 1 + Status::ALL.iter().position(|one| *one == status).unwrap_or_default())
 }
 
 fn by_status_link(status: StatusFilter) -> String {
@@ -315,7 +319,7 @@ mod tests {
             (&[("sort", "group"), ("order", "desc")], &["x", "wanted", "dead", "counted", "calm"]),
             (
                 &[("sort", "stream"), ("order", "desc"), ("page", "7")],
-                &["x", "calm", "counted", "dead", "wanted"],
+                &["x", "wanted", "dead", "counted", "calm"],
             ),
         ] {
             assert_eq!(first_words(query), expected, "{query:?}");

@@ -140,20 +140,11 @@ impl Trail {
         kept.into_iter().map(|row| row.unwrap_or_else(&mut seat)).collect()
     }
 
-    /// The moments of a group, the oldest first: those since it is known. `report` is the one that this trail is as
-    /// of; of a group that is not in it there are none.
+    /// The moments of the group at this place among all groups of the report that this trail is as of, the oldest
+    /// first: those since it is known.
     #[must_use]
-    pub fn of(&self, report: &Report, key: &Name, group: &Name) -> Vec<Moment> {
-        let mut at = 0;
-        for stream in &report.streams {
-            if stream.key == *key {
-                let place = stream.groups.iter().position(|one| one.name == *group);
-                let row = place.and_then(|place| self.rows.get(at + place));
-                return row.map_or_else(Vec::new, |row| self.moments(*row));
-            }
-            at += stream.groups.len();
-        }
-        Vec::new()
+    pub fn of(&self, place: usize) -> Vec<Moment> {
+        self.rows.get(place).map_or_else(Vec::new, |row| self.moments(*row))
     }
 
     fn moments(&self, row: Row) -> Vec<Moment> {
@@ -201,8 +192,9 @@ mod tests {
         (trail, previous.unwrap())
     }
 
-    fn shown(trail: &Trail, report: &Report, group: &str) -> Vec<Option<u32>> {
-        let moments = trail.of(report, &Name::from("s"), &Name::from(group));
+    fn shown(trail: &Trail, report: &Report, name: &str) -> Vec<Option<u32>> {
+        let place = groups(report).position(|(_, group)| group.name == Name::from(name));
+        let moments = place.map_or_else(Vec::new, |place| trail.of(place));
         moments.iter().map(|moment| moment.point.map(|point| point.lag_max)).collect()
     }
 
@@ -236,7 +228,7 @@ mod tests {
                 trail = trail.after(s(0) + Duration::from_millis(interval_ms * poll), &report, previous);
                 previous = Some(&report);
             }
-            let moments = trail.of(&report, &Name::from("s"), &Name::from("a"));
+            let moments = trail.of(0);
             assert_eq!(moments.len(), COLUMNS, "{interval_ms}");
             assert_eq!(moments[COLUMNS - 1].at, s(0) + Duration::from_millis(interval_ms * 1_999));
             let least = moments.windows(2).rev().skip(1).map(|pair| pair[1].at - pair[0].at).min();

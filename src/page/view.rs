@@ -40,6 +40,8 @@ pub(super) struct Row<'a> {
     pub(super) target: &'a TargetView,
     pub(super) stream: &'a StreamReport,
     pub(super) group: &'a GroupReport,
+    /// Its place among all groups of the report.
+    place: usize,
 }
 
 impl View {
@@ -47,8 +49,8 @@ impl View {
     pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.targets.iter().flat_map(|target| {
             let streams = target.seen.report.iter().flat_map(|report| &report.streams);
-            streams
-                .flat_map(move |stream| stream.groups.iter().map(move |group| Row { target, stream, group }))
+            let groups = streams.flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)));
+            groups.enumerate().map(move |(place, (stream, group))| Row { target, stream, group, place })
         })
     }
 
@@ -68,18 +70,23 @@ impl<'a> Row<'a> {
         group_path(&labels.name, &labels.db, &self.stream.key.text(), &self.group.name.text())
     }
 
+    /// What it is sorted by where all else is equal.
+    pub(super) fn name(&self) -> (&'a str, &'a [u8], &'a [u8]) {
+        (&self.target.seen.labels.name, self.stream.key.as_bytes(), self.group.name.as_bytes())
+    }
+
     /// Its recent past.
     pub(super) fn moments(&self) -> Vec<Moment> {
-        let report = self.target.seen.report.as_deref();
-        report
-            .map_or_else(Vec::new, |report| self.target.trail.of(report, &self.stream.key, &self.group.name))
+        self.target.trail.of(self.place)
     }
 
     /// The group of a stream of a target's report.
     pub(super) fn find(target: &'a TargetView, stream: &Name, group: &Name) -> Option<Self> {
         let streams = &target.seen.report.as_ref()?.streams;
-        let stream = streams.iter().find(|one| one.key == *stream)?;
-        let group = stream.groups.iter().find(|one| one.name == *group)?;
-        Some(Self { target, stream, group })
+        let at = streams.binary_search_by(|one| one.key.cmp(stream)).ok()?;
+        let stream = &streams[at];
+        let nth = stream.groups.binary_search_by(|one| one.name.cmp(group)).ok()?;
+        let before: usize = streams[..at].iter().map(|one| one.groups.len()).sum();
+        Some(Self { target, stream, group: &stream.groups[nth], place: before + nth })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::page::invisible::is_invisible;
 use crate::page::units::count;
 
 /// What stands for a value that is not known.
@@ -14,16 +15,16 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Text of a server, safe to print: what would move the cursor, colour the screen or turn the direction of writing is
-/// written `\xHH`, byte by byte. Names are written that way elsewhere where they are not UTF-8, and read back alike.
+/// Text of a server, safe to print: what would move the cursor, colour the screen, turn the direction of writing or not
+/// be seen is written `\xHH`, byte by byte. Names are written that way elsewhere where they are not UTF-8, and read back alike.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
+    if !text.contains(is_invisible) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        if is_unprintable(character) {
+        if is_invisible(character) {
             for byte in character.encode_utf8(&mut [0; 4]).bytes() {
                 let _ = write!(safe, "\\x{byte:02x}");
             }
@@ -32,12 +33,6 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
-}
-
-/// Control characters, and those of no width that change what is around them.
-fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// How many columns of a terminal the text takes.
@@ -120,6 +115,7 @@ mod tests {
             ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
             ("\u{9b}31m\u{7f}", "\\xc2\\x9b31m\\x7f"),
             ("abc\u{202e}cba\u{feff}", "abc\\xe2\\x80\\xaecba\\xef\\xbb\\xbf"),
+            ("a\u{ad}b\u{a0}c", "a\\xc2\\xadb\\xc2\\xa0c"),
         ] {
             assert_eq!(printable(name), shown);
         }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use shlex::try_quote;
 
-use crate::page::label::is_odd;
+use crate::page::invisible::is_invisible;
 
 /// A command: `arguments` after `program`, which is redis-cli and what it needs to find the server.
 pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {
@@ -27,7 +27,7 @@ pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {
 /// An argument that needs the shell's quoting alone.
 fn plain(argument: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(argument).ok()?;
-    if text.chars().any(is_odd) { None } else { Some(for_shell(text)) }
+    if text.chars().any(is_invisible) { None } else { Some(for_shell(text)) }
 }
 
 /// A word without NUL, as no other comes here.
@@ -76,7 +76,7 @@ mod tests {
             let (quoting, name) = expected.split_at(expected.len() - 1);
             let expected = [&["redis-cli", "-h", "a b"], quoting, &["XINFO", "GROUPS"], name].concat();
             assert_eq!(words, expected, "{written}");
-            assert!(!written.contains(is_odd), "{written}");
+            assert!(!written.contains(is_invisible), "{written}");
         }
         assert_eq!(line(&program, &[b"XLEN", b"orders"]), "redis-cli -h 'a b' XLEN orders");
     }

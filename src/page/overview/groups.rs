@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use crate::lag::report::{GroupValues, Lag, OldestPending};
 use crate::page::frame::{Grade, status_name, status_of, unknown};
 use crate::page::overview::query::{Column, Direction, Query, Sort, StatusFilter};
+use crate::page::part::in_order;
 use crate::page::units::{count, counted, span};
 use crate::page::view::{Row, View};
 use crate::page::{chart, label};
@@ -28,12 +29,11 @@ pub(super) struct Groups<'a> {
 
 impl<'a> Groups<'a> {
     pub(super) fn of(view: &'a View, query: &'a Query) -> Self {
-        let needle = query.search.to_lowercase();
-        let mut rows: Vec<_> = view.rows().filter(|row| query.takes(row, &needle)).collect();
-        query.order(&mut rows);
+        let rows = query.select(view);
         let found = rows.len();
         let page = query.page.min(found.saturating_sub(1) / PAGE);
-        let rows = rows.into_iter().skip(page * PAGE).take(PAGE).collect();
+        let first = page * PAGE;
+        let rows = in_order(rows, first..first + PAGE, |one, other| query.compare(one, other));
         Self { view, query, rows, found, page }
     }
 

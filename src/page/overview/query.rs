@@ -1,16 +1,27 @@
 //! What a reader of the first page asks for: which groups, in which order, which part of them. It is all in the
 //! query of the address, so that a view can be linked to, and everything works without a script.
 
+use std::cmp::Ordering;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::lag::report::OldestPending;
 use crate::lag::status::Status;
 use crate::page::frame::{status_name, status_of};
 use crate::page::groups::badness;
-use crate::page::view::Row;
+use crate::page::overview::needle::Needle;
+use crate::page::view::{Row, View};
 
 /// A number that a row is sorted by; `None` where it is not known.
 type Key = fn(&Row<'_>) -> Option<u128>;
+/// A name that a row is sorted by.
+type Text = for<'a> fn(&Row<'a>) -> &'a [u8];
+
+/// What a column holds.
+enum Content {
+    Text(Text),
+    Number(Key),
+}
 
 /// What a reader asks for. What is not understood is as if it were not there: a page is better than an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +101,15 @@ impl StatusFilter {
     }
 }
 
+impl Direction {
+    fn turn(self, order: Ordering) -> Ordering {
+        match self {
+            Self::Up => order,
+            Self::Down => order.reverse(),
+        }
+    }
+}
+
 impl Column {
     pub(super) const ALL: [Self; 7] =
         [Self::Group, Self::Stream, Self::Lag, Self::Behind, Self::Pending, Self::Oldest, Self::Consumers];
@@ -128,9 +148,10 @@ impl Column {
         }
     }
 
-    fn key(self) -> Option<Key> {
+    fn content(self) -> Content {
         let key: Key = match self {
-            Self::Group | Self::Stream => return None,
+            Self::Group => return Content::Text(|row| row.group.name.as_bytes()),
+            Self::Stream => return Content::Text(|row| row.stream.key.as_bytes()),
             Self::Lag => |row| {
                 let lag = row.group.values.as_ref()?.lag;
                 Some(u128::from(lag.min()) << 64 | u128::from(lag.max()))
@@ -143,7 +164,7 @@ impl Column {
             },
             Self::Consumers => |row| Some(row.group.values.as_ref()?.consumers.into()),
         };
-        Some(key)
+        Content::Number(key)
     }
 }
 
@@ -217,37 +238,35 @@ impl Query {
         self.search.is_empty() && self.status == StatusFilter::Any && self.target.is_none()
     }
 
-    /// Whether a group is asked for.
-    pub(super) fn takes(&self, row: &Row<'_>, needle: &str) -> bool {
-        let target = &row.target.seen.labels.name;
-        let contains = |name: &str| name.to_lowercase().contains(needle);
-        self.target.as_ref().is_none_or(|name| name == target)
-            && self.status.takes(status_of(row.group))
-            && (needle.is_empty()
-                || contains(&row.group.name.text())
-                || contains(&row.stream.key.text())
-                || contains(target))
+    /// The groups that are asked for, in no order.
+    pub(super) fn select<'a>(&self, view: &'a View) -> Vec<Row<'a>> {
+        let needle = Needle::new(&self.search);
+        let is_asked_for = |row: &Row<'_>| {
+            let target = &row.target.seen.labels.name;
+            self.target.as_ref().is_none_or(|name| name == target)
+                && self.status.takes(status_of(row.group))
+                && (needle.is_in(&row.group.name.text())
+                    || needle.is_in(&row.stream.key.text())
+                    || needle.is_in(target))
+        };
+        view.rows().filter(is_asked_for).collect()
     }
 
-    /// Sorts the groups: what is not known last, and among equals the worst first.
-    pub(super) fn order(&self, rows: &mut [Row<'_>]) {
-        rows.sort_by_cached_key(|row| badness(row.group));
-        let Sort::By(column, direction) = self.sort else { return };
-        match (column, column.key()) {
-            (Column::Group, _) => rows.sort_by(|one, other| one.group.name.cmp(&other.group.name)),
-            (_, None) => rows.sort_by(|one, other| one.stream.key.cmp(&other.stream.key)),
-            (_, Some(key)) => {
-                rows.sort_by_cached_key(|row| match (key(row), direction) {
-                    (None, _) => (true, 0),
-                    (Some(number), Direction::Up) => (false, number),
-                    (Some(number), Direction::Down) => (false, u128::MAX - number),
-                });
-                return;
-            }
-        }
-        if direction == Direction::Down {
-            rows.reverse();
-        }
+    /// Which of two groups comes first: what is not known last, among equals the worst first, and then by name.
+    pub(super) fn compare(&self, one: &Row<'_>, other: &Row<'_>) -> Ordering {
+        let by_column = match self.sort {
+            Sort::Worst => Ordering::Equal,
+            Sort::By(column, direction) => match column.content() {
+                Content::Text(text) => direction.turn(text(one).cmp(text(other))),
+                Content::Number(key) => match (key(one), key(other)) {
+                    (Some(one), Some(other)) => direction.turn(one.cmp(&other)),
+                    (one, other) => one.is_none().cmp(&other.is_none()),
+                },
+            },
+        };
+        by_column
+            .then_with(|| badness(one.group).cmp(&badness(other.group)))
+            .then_with(|| one.name().cmp(&other.name()))
     }
 }
 

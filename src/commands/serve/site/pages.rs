@@ -41,9 +41,12 @@ pub(super) fn overview(site: &Arc<Site>, request: &Request) -> Reply {
 pub(super) fn group(site: &Arc<Site>, request: &Request) -> Reply {
     let parts: Vec<_> = request.path_parts().skip(1).collect();
     let Some(place) = Place::read(&parts) else { return Reply::text(StatusCode::NOT_FOUND, "not found\n") };
-    let page_of_group = group::render(&view(site), &place);
-    let status = if page_of_group.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    let body = Body::stream_in(request.encoding, move |out| out.write_all(page_of_group.html.as_bytes()));
+    let view = view(site);
+    let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    // It may have thousands of consumers.
+    let body = Body::stream_in(request.encoding, move |out| {
+        out.write_all(group::render(&view, &place).as_bytes())
+    });
     page(status, body).encoding(request.encoding)
 }
 
@@ -77,7 +80,8 @@ fn view(site: &Site) -> View {
     let views = targets.iter().map(|(labels, state)| {
         // Looked at once: report and trail are as of the same poll.
         let state = state.borrow();
-        interval = interval.min(state.interval);
+        // The first poll ends soon.
+        interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });
         TargetView {
             seen: seen::of(labels, &state, now),
             trail: Arc::clone(&state.trail),
