@@ -572,6 +572,7 @@ fn no_message_and_no_debug_output_holds_a_secret() {
         "targets: [{url: 'redis://cache', password: 'hunter2', password_file: x}]",
         "targets: [{url: 'redis://cache', pasword: 'hunter2'}]",
         "targets: [{url: 'redis://cache', role: '${SECRET}', limits: {streams: '${SECRET}'}}]",
+        "poll: {shard: '${SECRET}'}",
         "poll: {interval: '${SECRET}', payload_budget: '${SECRET}'}\nweb: {listen: '${SECRET}'}",
         "targets: [{url: 'redis://cache', password: 'hunter2]",
     ] {

@@ -1,5 +1,5 @@
 //! What is wrong with a configuration: all of it at once. A fault never shows a secret, so it never shows
-//! what an environment variable holds, nor any part of a URL.
+//! what an environment variable holds (but for the name of a file that cannot be read), nor any part of a URL.
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
 use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
+use crate::secret::quotable;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -57,17 +58,16 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
 
 /// `I/N`; empty is all of them.
 fn shard(key: &Cursor<'_>) -> Option<Shard> {
-    let text = key.text()?.value;
-    if text.is_empty() {
+    let text = key.text()?;
+    if text.value.is_empty() {
         return None;
     }
-    let numbers = text.split_once('/').and_then(|(index, of)| Some((number(index)?, number(of)?)));
+    let numbers = text.value.split_once('/').and_then(|(index, of)| Some((number(index)?, number(of)?)));
+    let found = quotable(&text.written);
     match numbers {
         Some((index, of)) if index < of => return Some(Shard { index, of }),
-        Some((index, of)) => {
-            key.fault(format_args!("{index} is not below {of}; expected I/N, with I from 0"));
-        }
-        None => key.fault(format_args!("found {text:?}; expected I/N, such as 0/3, 1/3 and 2/3")),
+        Some(_) => key.fault(format_args!("found {found:?}; expected I/N, with I from 0 and below N")),
+        None => key.fault(format_args!("found {found:?}; expected I/N, such as 0/3, 1/3 and 2/3")),
     }
     None
 }

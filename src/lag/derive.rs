@@ -275,7 +275,9 @@ fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
             inactive: consumer.inactive_ms.map(Duration::from_millis),
         })
         .collect();
-    consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    consumers.sort_by(|a, b| a.name.cmp(&b.name));
+    // No server tells of a consumer twice; what is no server must not make two series of one.
+    consumers.dedup_by(|second, first| second.name == first.name);
     consumers
 }
 
@@ -315,6 +317,19 @@ mod tests {
         }
         assert_eq!(last, Status::Ok, "{counters:?}");
         (model, watch)
+    }
+
+    #[test]
+    fn a_consumer_that_is_told_of_twice_is_one() {
+        let told = |name: &str, pending| ConsumerFacts {
+            name: Name::from(name),
+            pending,
+            idle_ms: 0,
+            inactive_ms: None,
+        };
+        let consumers = consumers(&[told("b", 1), told("a", 2), told("b", 3)]);
+        let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.to_string()).collect();
+        assert_eq!((names.join(" "), consumers[1].messages_pending), ("a b".to_owned(), 1));
     }
 
     #[test]

@@ -104,14 +104,7 @@ fn answer(
         let is_gone = matches!(error, KeyError::Missing | KeyError::MissingGroup);
         return Ok(if is_gone { Answer::Gone } else { Answer::Nothing });
     }
-    let decoded = match ask {
-        Ask::OldestPending { .. } => decode::oldest_pending(reply).map(Answer::OldestPending),
-        Ask::PendingBelow { .. } => decode::length(reply).map(Answer::PendingBelow),
-        Ask::Consumers { .. } => decode::xinfo_consumers(reply, names).map(Answer::Consumers),
-        Ask::Entries { .. } => decode::xrange(reply).map(Answer::Entries),
-        Ask::Whole => decode::xinfo_stream_full(reply).map(|facts| Answer::Whole(Box::new(facts))),
-    };
-    decoded.or_else(|_| {
+    decode::answer(ask, reply, names).or_else(|_| {
         metrics.count_errors(KeyError::Protocol.reason(), 1);
         Ok(Answer::Nothing)
     })

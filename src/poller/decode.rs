@@ -13,72 +13,60 @@ use crate::poller::names::Names;
 use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
 use crate::snapshot::name::Name;
-use crate::snapshot::question::{Entries, PendingEntry};
+use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
 
-pub(super) mod nodes;
+pub mod nodes;
 
-/// What is wrong with a reply.
+/// What is wrong with a reply: it has not the form that the command is documented to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct DecodeError(&'static str);
+pub struct DecodeError(&'static str);
 
-type Decoded<T> = Result<T, DecodeError>;
+/// What a reply says.
+pub type Decoded<T> = Result<T, DecodeError>;
 
 /// XINFO STREAM, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct XinfoStream {
-    pub(super) length: u64,
-    pub(super) groups: u64,
-    pub(super) last_generated: StreamId,
-    pub(super) first: Option<StreamId>,
-    pub(super) last: Option<StreamId>,
-    pub(super) entries_added: Option<u64>,
-    pub(super) max_deleted: Option<StreamId>,
-    pub(super) radix_tree: RadixTree,
+pub struct XinfoStream {
+    /// length: entries in the stream.
+    pub length: u64,
+    /// groups: how many there are.
+    pub groups: u64,
+    /// last-generated-id.
+    pub last_generated: StreamId,
+    /// ID of first-entry; `None` where it is nil.
+    pub first: Option<StreamId>,
+    /// ID of last-entry; `None` where it is nil.
+    pub last: Option<StreamId>,
+    /// entries-added; `None` before server 7.0.
+    pub entries_added: Option<u64>,
+    /// max-deleted-entry-id; `None` before server 7.0.
+    pub max_deleted: Option<StreamId>,
+    /// radix-tree-keys and radix-tree-nodes.
+    pub radix_tree: RadixTree,
     /// Size of the larger of the first and the last entry in the reply, in bytes.
-    pub(super) entry_bytes: u64,
+    pub entry_bytes: u64,
     /// Size of both.
-    pub(super) payload_bytes: u64,
+    pub payload_bytes: u64,
 }
 
 /// One group of XINFO GROUPS, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct XinfoGroup {
-    pub(super) name: Vec<u8>,
-    pub(super) consumers: u64,
-    pub(super) pending: u64,
-    pub(super) last_delivered: StreamId,
-    pub(super) entries_read: Option<u64>,
-}
-
-/// What HELLO tells of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hello {
-    pub(super) server: String,
-    pub(super) version: String,
-    pub(super) role: String,
-    pub(super) mode: String,
-}
-
-/// HELLO without arguments.
-pub(super) fn hello(reply: Value) -> Decoded<Hello> {
-    let mut hello = Hello::default();
-    for field in fields(reply)? {
-        let (field, value) = field?;
-        let slot = match field.as_slice() {
-            b"server" => &mut hello.server,
-            b"version" => &mut hello.version,
-            b"role" => &mut hello.role,
-            b"mode" => &mut hello.mode,
-            _ => continue,
-        };
-        *slot = String::from_utf8_lossy(&bytes(value)?).into_owned();
-    }
-    Ok(hello)
+pub struct XinfoGroup {
+    /// name.
+    pub name: Vec<u8>,
+    /// consumers: how many there are.
+    pub consumers: u64,
+    /// pending: entries delivered and not acknowledged.
+    pub pending: u64,
+    /// last-delivered-id.
+    pub last_delivered: StreamId,
+    /// entries-read; `None` before server 7.0, and where it is nil or negative.
+    pub entries_read: Option<u64>,
 }
 
 /// TIME, as the time since the Unix epoch.
-pub(super) fn time(reply: Value) -> Decoded<Duration> {
+pub fn time(reply: Value) -> Decoded<Duration> {
     let mut parts = array(reply)?.into_iter().map(count);
     match (parts.next(), parts.next()) {
         (Some(seconds), Some(micros)) => {
@@ -89,7 +77,7 @@ pub(super) fn time(reply: Value) -> Decoded<Duration> {
 }
 
 /// SCAN: the next cursor and the keys.
-pub(super) fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
+pub fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
     let mut parts = array(reply)?.into_iter();
     let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
         return Err(DecodeError("SCAN is not a cursor and keys"));
@@ -99,7 +87,7 @@ pub(super) fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
 }
 
 /// XINFO STREAM.
-pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
+pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     let mut stream = XinfoStream::default();
     let (mut has_length, mut has_last_generated) = (false, false);
     for field in fields(reply)? {
@@ -131,7 +119,7 @@ pub(super) fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
 }
 
 /// `XINFO STREAM key FULL COUNT 1`: the extent, and where the groups stand.
-pub(super) fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
+pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
     let (mut length, mut last_generated) = (None, None);
     let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
     for field in fields(reply)? {
@@ -178,7 +166,7 @@ fn full_group(reply: Value) -> Decoded<GroupFacts> {
 }
 
 /// XINFO GROUPS.
-pub(super) fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
+pub fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
     array(reply)?.into_iter().map(xinfo_group).collect()
 }
 
@@ -206,7 +194,7 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
 }
 
 /// XINFO CONSUMERS.
-pub(super) fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerFacts>> {
+pub fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerFacts>> {
     array(reply)?.into_iter().map(|consumer| xinfo_consumer(consumer, names)).collect()
 }
 
@@ -232,14 +220,14 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
 }
 
 /// `XPENDING key group - + 1`: the oldest pending entry.
-pub(super) fn oldest_pending(reply: Value) -> Decoded<Option<PendingEntry>> {
+pub fn oldest_pending(reply: Value) -> Decoded<Option<PendingEntry>> {
     let oldest = array(reply)?.into_iter().next().map(pending_entry).transpose()?;
     Ok(oldest.map(|(entry, _)| entry))
 }
 
 /// `XPENDING key group start end count`: entries with their consumers, whose names are empty where an entry was
 /// given back.
-pub(super) fn pending(reply: Value) -> Decoded<Vec<(PendingEntry, Name)>> {
+pub fn pending(reply: Value) -> Decoded<Vec<(PendingEntry, Name)>> {
     array(reply)?.into_iter().map(pending_entry).collect()
 }
 
@@ -260,12 +248,12 @@ fn pending_entry(reply: Value) -> Decoded<(PendingEntry, Name)> {
 }
 
 /// `XPENDING key group start end count`, or any other list that is only counted.
-pub(super) fn length(reply: Value) -> Decoded<u32> {
+pub fn length(reply: Value) -> Decoded<u32> {
     u32::try_from(array(reply)?.len()).map_err(|_| DecodeError("a list is longer than was asked for"))
 }
 
 /// XRANGE, without the payload.
-pub(super) fn xrange(reply: Value) -> Decoded<Entries> {
+pub fn xrange(reply: Value) -> Decoded<Entries> {
     let entries = array(reply)?;
     let count =
         u32::try_from(entries.len()).map_err(|_| DecodeError("XRANGE is longer than was asked for"))?;
@@ -278,6 +266,17 @@ pub(super) fn xrange(reply: Value) -> Decoded<Entries> {
         _ => None,
     };
     Ok(Entries { count, ends })
+}
+
+/// What a reply says to a question. It is not an error reply.
+pub fn answer(ask: &Ask, reply: Value, names: &mut Names) -> Decoded<Answer> {
+    match ask {
+        Ask::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
+        Ask::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
+        Ask::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
+        Ask::Entries { .. } => xrange(reply).map(Answer::Entries),
+        Ask::Whole => xinfo_stream_full(reply).map(|facts| Answer::Whole(Box::new(facts))),
+    }
 }
 
 /// ID and size of an entry; `None` for nil.
@@ -528,7 +527,7 @@ mod tests {
 
     #[test]
     fn the_node_tells_its_role_its_clock_and_its_keys() {
-        for (name, hello) in decoded("HELLO", hello) {
+        for (name, hello) in decoded("HELLO", nodes::hello) {
             assert_eq!((hello.role.as_str(), hello.mode.as_str()), ("master", "standalone"), "{name}");
             assert!(!hello.version.is_empty() && !hello.server.is_empty(), "{name}");
         }
@@ -598,7 +597,7 @@ mod tests {
             assert!(time(reply.clone()).is_err(), "{reply:?}");
             assert!(scan(reply.clone()).is_err(), "{reply:?}");
             let consumers = xinfo_consumers(reply.clone(), &mut Names::default());
-            let _ = (xinfo_groups(reply.clone()), consumers, hello(reply.clone()));
+            let _ = (xinfo_groups(reply.clone()), consumers, nodes::hello(reply.clone()));
             let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
         }
     }

@@ -4,16 +4,19 @@
 //! commands. It must not disturb what it watches: few round trips, bounded replies, no command without a
 //! bound, no XPENDING with IDLE (it walks the whole PEL) unless a person asks for just that, no scripts, and
 //! nothing that writes.
+//!
+//! What replies are taken apart by is public though nothing outside needs it, for the fuzz targets in `tests/fuzz`:
+//! [`decode`], with [`names`] and [`slots`].
 
 mod ask;
 mod catalogue;
 mod cluster;
-mod decode;
+pub mod decode;
 mod discovery;
 pub mod error;
 mod exchange;
 mod fleet;
-mod names;
+pub mod names;
 pub mod node;
 pub mod pending;
 mod read;
@@ -21,6 +24,6 @@ mod round;
 mod schedule;
 mod selection;
 mod sentinel;
-mod slots;
+pub mod slots;
 mod source;
 pub mod upstream;

@@ -7,11 +7,11 @@ use crate::snapshot::name::Name;
 
 /// Names that somebody holds, or held not long ago.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<Name>);
+pub struct Names(HashSet<Name>);
 
 impl Names {
     /// The name of these bytes: the one that is there already, or else a new one.
-    pub(super) fn name(&mut self, bytes: &[u8]) -> Name {
+    pub fn name(&mut self, bytes: &[u8]) -> Name {
         if let Some(name) = self.0.get(bytes) {
             return name.clone();
         }

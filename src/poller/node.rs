@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
 use crate::dial::{Dialer, Stream};
-use crate::poller::decode::{self, Hello};
+use crate::poller::decode::nodes::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::TargetMetrics;
@@ -159,7 +159,7 @@ impl Node {
         metrics.count_commands(Command::Hello, 1);
         match self.call(&cmd("HELLO"), deadline).await {
             Ok(reply) => {
-                let Hello { server, version, role, mode } = decode::hello(reply).map_err(|error| {
+                let Hello { server, version, role, mode } = nodes::hello(reply).map_err(|error| {
                     PollError::Protocol { address: self.address.to_string(), detail: error.to_string() }
                 })?;
                 Ok(Some(Identity { server, version, role, mode }))

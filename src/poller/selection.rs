@@ -48,7 +48,9 @@ pub(super) fn select(
     mut found: Vec<XinfoGroup>,
 ) -> Selection {
     found.retain(|group| is_selected(rule, &group.name));
-    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    // No server tells of a group twice; what is no server must not make two series of one.
+    found.dedup_by(|second, first| second.name == first.name);
     let mut left_out = LeftOut { groups: found.len().saturating_sub(limits.groups_per_stream), consumers: 0 };
     if left_out.groups > 0 {
         let is_shown = |group: &XinfoGroup| position(shown, &group.name).is_some();
@@ -169,6 +171,14 @@ mod tests {
         assert_eq!(
             select_names(&rule, 2, &["b", "c"], &["c", "b", "a"]),
             ("b c".to_owned(), String::new(), 1)
+        );
+    }
+
+    #[test]
+    fn a_group_that_is_told_of_twice_is_one() {
+        assert_eq!(
+            select_names(&rule(&["*"], &[]), 2, &[], &["b", "a", "b"]),
+            ("a b".to_owned(), String::new(), 0)
         );
     }
 

@@ -31,13 +31,13 @@ fn hashed(key: &[u8]) -> &[u8] {
 
 /// A run of slots and the master that owns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub struct Range {
     /// The first.
-    pub(super) first: u16,
+    pub first: u16,
     /// The last, which is one of them.
-    pub(super) last: u16,
+    pub last: u16,
     /// Host and port of the master; an empty host is that of the node that was asked.
-    pub(super) master: (String, u16),
+    pub master: (String, u16),
 }
 
 /// Who owns each slot.
@@ -67,18 +67,18 @@ impl Slots {
 
 /// Where to ask, in place of the node that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Redirect {
+pub struct Redirect {
     /// The slot.
-    pub(super) slot: u16,
+    pub slot: u16,
     /// Host and port of the node; an empty host is that of the node that was asked.
-    pub(super) node: (String, u16),
+    pub node: (String, u16),
     /// For how long.
-    pub(super) kind: RedirectKind,
+    pub kind: RedirectKind,
 }
 
 /// For how long another node is to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RedirectKind {
+pub enum RedirectKind {
     /// From now on: MOVED.
     Moved,
     /// Just once, with ASKING before it, while the slot is on its way: ASK.
@@ -86,7 +86,7 @@ pub(super) enum RedirectKind {
 }
 
 /// Where a reply sends us, if it does.
-pub(super) fn redirect(reply: Option<&Value>) -> Option<Redirect> {
+pub fn redirect(reply: Option<&Value>) -> Option<Redirect> {
     let Some(Value::ServerError(error)) = reply else { return None };
     let kind = match error.kind()? {
         ServerErrorKind::Moved => RedirectKind::Moved,

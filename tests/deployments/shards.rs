@@ -60,10 +60,10 @@ async fn shards_together_poll_each_stream_once_while_streams_come_and_go() {
 #[tokio::test]
 async fn a_shard_that_is_none_is_said() {
     for (shard, said) in [
-        ("3/3", "3 is not below 3; expected I/N, with I from 0"),
+        ("3/3", "found \"3/3\"; expected I/N, with I from 0 and below N"),
         ("1", "found \"1\"; expected I/N, such as 0/3, 1/3 and 2/3"),
         ("+0/3", "found \"+0/3\"; expected I/N, such as 0/3, 1/3 and 2/3"),
-        ("0/0", "0 is not below 0; expected I/N, with I from 0"),
+        ("0/0", "found \"0/0\"; expected I/N, with I from 0 and below N"),
     ] {
         let args = ["--redis-url", "redis://cache", "--shard", shard];
         let ended = Streamgauge::serve().args(args).run().await;

@@ -1,12 +1,42 @@
-//! Where nodes are: what sentinels and the nodes of a cluster say of others.
+//! What a node is, by its own word, and where nodes are: what sentinels and the nodes of a cluster say of others.
 
 use redis::Value;
 
 use super::{DecodeError, Decoded, array, bytes, count, fields};
 use crate::poller::slots::Range;
 
+/// What HELLO tells of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// server, such as `redis`.
+    pub server: String,
+    /// version, such as `7.0.15`.
+    pub version: String,
+    /// role: `master`, `replica` or, of a sentinel, nothing.
+    pub role: String,
+    /// mode: `standalone`, `cluster` or `sentinel`.
+    pub mode: String,
+}
+
+/// HELLO without arguments.
+pub fn hello(reply: Value) -> Decoded<Hello> {
+    let mut hello = Hello::default();
+    for field in fields(reply)? {
+        let (field, value) = field?;
+        let slot = match field.as_slice() {
+            b"server" => &mut hello.server,
+            b"version" => &mut hello.version,
+            b"role" => &mut hello.role,
+            b"mode" => &mut hello.mode,
+            _ => continue,
+        };
+        *slot = String::from_utf8_lossy(&bytes(value)?).into_owned();
+    }
+    Ok(hello)
+}
+
 /// SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
-pub(in crate::poller) fn address(reply: Value) -> Decoded<(String, u16)> {
+pub fn address(reply: Value) -> Decoded<(String, u16)> {
     let mut parts = array(reply)?.into_iter();
     let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
         return Err(DecodeError("expected a host and a port"));
@@ -23,7 +53,7 @@ fn slot(reply: Value) -> Decoded<u16> {
 }
 
 /// CLUSTER SLOTS: the master of each run of slots.
-pub(in crate::poller) fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
+pub fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
     let run = |run: Value| {
         let mut parts = array(run)?.into_iter();
         let (Some(first), Some(last), Some(master)) = (parts.next(), parts.next(), parts.next()) else {
@@ -49,7 +79,7 @@ fn host_name(reply: Value) -> Decoded<String> {
 
 /// CLUSTER SHARDS: the same, of the master that is online where a shard has two. `port_field` is `port` or
 /// `tls-port`.
-pub(in crate::poller) fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
+pub fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
     let mut ranges = Vec::new();
     for shard in array(reply)? {
         let (mut slots, mut nodes) = (Vec::new(), Vec::new());

@@ -1,0 +1,327 @@
+//! Polls: what a server that says anything at all becomes, on the whole way from its replies to the pages.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
+use streamgauge::alert::recommended;
+use streamgauge::alert::rule;
+use streamgauge::exposition::page::{Layout, Rendered, TargetLabels, write_plain};
+use streamgauge::lag::budget::Budget;
+use streamgauge::lag::inquiry::Inquiry;
+use streamgauge::lag::memory::Memory;
+use streamgauge::lag::report::Report;
+use streamgauge::page::groups::{self, Listing, Seen, filter::Filter};
+use streamgauge::page::trail::Trail;
+use streamgauge::poller::decode;
+use streamgauge::poller::names::Names;
+use streamgauge::snapshot::facts::{
+    ConsumersReading, Epoch, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
+};
+use streamgauge::snapshot::id::StreamId;
+use streamgauge::snapshot::name::Name;
+use streamgauge::snapshot::question::{Answer, Ask, Question};
+
+use super::model::{self, Consumer, Group, Id, NOW_MS, Pending, Protocol, Reply, Stream};
+
+/// Polls of one input.
+const MOST_POLLS: usize = 8;
+/// Keys of the streams.
+const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
+
+static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::new(|_| true, Duration::MAX));
+
+pub fn run(data: &[u8]) {
+    let mut u = Unstructured::new(data);
+    let mut watch = Watch::new();
+    for _ in 0..MOST_POLLS {
+        if u.is_empty() || watch.poll(&mut u).is_err() {
+            break;
+        }
+    }
+}
+
+/// One target, and what is remembered of it from poll to poll.
+struct Watch {
+    streams: [Option<Said>; 2],
+    memory: Memory,
+    names: Names,
+    epoch: u64,
+    /// Since the first poll.
+    at: Duration,
+    last: Option<Arc<Report>>,
+    trail: Trail,
+    evaluator: Evaluator,
+}
+
+/// What the server says of a stream.
+#[derive(Arbitrary, Clone, Debug)]
+struct Said {
+    stream: Stream,
+    groups: Vec<Group>,
+    consumers: Option<Vec<Consumer>>,
+}
+
+/// What becomes of a stream until a poll.
+#[derive(Arbitrary, Debug)]
+enum Change {
+    Nothing,
+    /// Entries are added, and the first group reads some.
+    Grows {
+        added: u8,
+        read: u8,
+        trimmed: u8,
+    },
+    Becomes(Said),
+    Is(State),
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum State {
+    Missing,
+    Refused,
+    Unreachable,
+    Deferred,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let target = rule::TargetLabels { name: "t".into(), db: "db0".into(), configured: BTreeMap::new() };
+        let settings = Settings {
+            hold: Duration::from_secs(60),
+            external_labels: BTreeMap::new(),
+            interval: Duration::from_secs(10),
+        };
+        Self {
+            streams: [None, None],
+            memory: Memory::default(),
+            names: Names::default(),
+            epoch: 1,
+            at: Duration::ZERO,
+            last: None,
+            trail: Trail::default(),
+            evaluator: Evaluator::new(&recommended::rules(), target, settings),
+        }
+    }
+
+    fn poll(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        self.at += Duration::from_millis(u64::from(u.arbitrary::<u16>()?));
+        self.epoch += u64::from(u.ratio(1_u8, 8)?);
+        // A clock that may be set back, or be none at all.
+        let now = match u.arbitrary::<u8>()? {
+            0 => Duration::ZERO,
+            1 => Duration::from_secs(i64::MAX.cast_unsigned()),
+            _ => Duration::from_millis(NOW_MS) + self.at,
+        };
+        let now = decode::time(model::time(now).sent(Protocol::Resp2)).expect("it is a time");
+        let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
+        let snapshot = Snapshot {
+            nodes: vec![NodeReading { address: "h:1".into(), epoch: Epoch(self.epoch), streams }],
+        };
+        let report = Arc::new(self.ask(&snapshot, u)?);
+        check_the_order(&report);
+        self.check_what_readers_see(&report, now);
+        self.last = Some(report);
+        Ok(())
+    }
+
+    /// What a poll reads of a stream.
+    fn read(&mut self, at: usize, now: Duration, u: &mut Unstructured<'_>) -> Result<StreamReading> {
+        let (said, state) = match (u.arbitrary()?, self.streams[at].take()) {
+            (Change::Becomes(said), _) => (Some(said), None),
+            (Change::Nothing, said) => (said, None),
+            (Change::Is(state), said) => (said, Some(state)),
+            (Change::Grows { added, read, trimmed }, said) => {
+                (said.map(|said| said.grown(added.into(), read.into(), trimmed.into())), None)
+            }
+        };
+        let outcome = match (state, &said) {
+            (None | Some(State::Missing), None) | (Some(State::Missing), _) => Outcome::Missing,
+            (Some(State::Refused), _) => Outcome::Refused,
+            (Some(State::Unreachable), _) => Outcome::Unreachable,
+            (Some(State::Deferred), _) => Outcome::Deferred,
+            (None, Some(said)) => Outcome::Read(said.facts(now, &mut self.names)),
+        };
+        self.streams[at] = said;
+        let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };
+        let window = Duration::from_secs(120);
+        Ok(StreamReading { key: Name::from(KEYS[at]), outcome, missing_groups, window })
+    }
+
+    /// Asks until nothing is left to ask: that must come.
+    fn ask(&mut self, snapshot: &Snapshot, u: &mut Unstructured<'_>) -> Result<Report> {
+        let entries = u32::from(u.arbitrary::<u8>()?) * 8;
+        let budget = Budget {
+            entries,
+            audit_entries: entries / 2,
+            audit_period: Duration::from_secs(u.int_in_range(0..=60)?),
+            payload_bytes: 1 << u.int_in_range(0..=24)?,
+            timeout: Duration::from_secs(8),
+        };
+        let mut inquiry = Inquiry::open(snapshot, &mut self.memory, budget, self.at);
+        for round in 0.. {
+            assert!(round < 100 + entries, "questions do not end");
+            let questions = inquiry.questions();
+            if questions.is_empty() {
+                break;
+            }
+            let names = &mut self.names;
+            let answers =
+                questions.iter().map(|question| answer(question, u, names)).collect::<Result<_>>()?;
+            inquiry.answer(answers);
+        }
+        Ok(inquiry.close(self.last.as_deref()))
+    }
+
+    fn check_what_readers_see(&mut self, report: &Arc<Report>, now: Duration) {
+        let labels = TargetLabels::new("t", 0, &BTreeMap::new());
+        let rendered = Arc::new(Rendered::new(&LAYOUT, labels, Arc::clone(report)));
+        let mut text = Vec::new();
+        write_plain(&LAYOUT, &[rendered], &[], b"", &mut text).expect("it is written to memory");
+        check_the_metrics(std::str::from_utf8(&text).expect("it is UTF-8"));
+
+        self.trail = self.trail.after(now, report, self.last.as_deref());
+        for stream in &report.streams {
+            for group in &stream.groups {
+                let moments = self.trail.of(report, &stream.key, &group.name);
+                assert!(moments.len() <= 60);
+            }
+        }
+        let (up, reading) = (TargetUp::Yes, Reading::Whole(report));
+        for notification in self.evaluator.step(reading, up, now) {
+            let alert = &notification.alert;
+            assert!(alert.labels.contains_key("alertname") && !alert.value.is_nan(), "{alert:?}");
+        }
+        check_the_json(report, now);
+    }
+}
+
+fn check_the_order(report: &Report) {
+    assert!(report.streams.is_sorted_by(|a, b| a.key < b.key), "streams are in order, each once");
+    for stream in &report.streams {
+        assert!(
+            stream.groups.is_sorted_by(|a, b| a.name < b.name),
+            "groups are in order, each once: {stream:?}"
+        );
+        for group in stream.groups.iter().filter_map(|group| group.values.as_ref()) {
+            assert!(group.lag.min() <= group.lag.max(), "{group:?}");
+            assert!(group.retention_used.is_none_or(|used| (0.0..=1.0).contains(&used.ratio())), "{group:?}");
+        }
+    }
+}
+
+/// Each line is a comment or a sample; each series is there once; each value is a number.
+fn check_the_metrics(text: &str) {
+    let mut seen = HashSet::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once("} ").unwrap_or_else(|| panic!("no sample: {line:?}"));
+        let number: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line:?}"));
+        assert!(number.is_finite() && number >= 0.0, "{line:?}");
+        assert!(seen.insert(series), "twice: {line:?}");
+    }
+}
+
+/// `/api/v1/groups` can be read, and says the same.
+fn check_the_json(report: &Arc<Report>, now: Duration) {
+    let labels = rule::TargetLabels { name: "t".into(), db: "db0".into(), configured: BTreeMap::new() };
+    let seen = [Seen {
+        labels: Arc::new(labels),
+        is_up: true,
+        last_read: Some(now),
+        error: None,
+        report: Some(Arc::clone(report)),
+    }];
+    let mut json = Vec::new();
+    groups::write(&seen, &Filter::default(), &mut json).expect("it is written to memory");
+    let read: Listing = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(read, Listing::of(&seen, &Filter::default()));
+}
+
+impl Said {
+    /// The same some time later.
+    fn grown(mut self, added: u64, read: u64, trimmed: u64) -> Self {
+        let stream = &mut self.stream;
+        let step = |id: &mut Id, by: u64| id.0.ms = id.0.ms.saturating_add(by);
+        step(&mut stream.last_generated, added);
+        stream.ends.1 = stream.last_generated;
+        step(&mut stream.ends.0, trimmed);
+        stream.between.iter_mut().for_each(|between| between.0 = (between.0 + added).saturating_sub(trimmed));
+        stream.entries_added.iter_mut().for_each(|all| all.0 = (all.0 + added).min(i64::MAX.cast_unsigned()));
+        if let Some(group) = self.groups.first_mut() {
+            step(&mut group.last_delivered, read);
+            group
+                .entries_read
+                .iter_mut()
+                .for_each(|all| all.0 = (all.0 + read).min(i64::MAX.cast_unsigned()));
+        }
+        self
+    }
+
+    /// As the poller makes them of the replies: groups in the order of their names, each once.
+    fn facts(&self, time: Duration, names: &mut Names) -> StreamFacts {
+        let stream = decode::xinfo_stream(self.stream.reply().sent(Protocol::Resp3)).expect("it is one");
+        let groups = model::list(&self.groups, Group::reply).sent(Protocol::Resp2);
+        let mut groups = decode::xinfo_groups(groups).expect("they are groups");
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups.dedup_by(|a, b| a.name == b.name);
+        let each_consumer = match &self.consumers {
+            None => ConsumersReading::Open,
+            Some(consumers) if consumers.is_empty() => ConsumersReading::NotWanted,
+            Some(consumers) => {
+                let reply = model::list(consumers, Consumer::reply).sent(Protocol::Resp3);
+                ConsumersReading::Read(decode::xinfo_consumers(reply, names).expect("they are consumers"))
+            }
+        };
+        let group = |group: decode::XinfoGroup| GroupFacts {
+            name: Name::from(group.name),
+            named: false,
+            consumers: group.consumers,
+            pending: group.pending,
+            last_delivered: group.last_delivered,
+            entries_read: group.entries_read,
+            each_consumer: each_consumer.clone(),
+        };
+        StreamFacts {
+            time,
+            length: stream.length,
+            first: stream.first,
+            last: stream.last,
+            last_generated: stream.last_generated,
+            entries_added: stream.entries_added,
+            max_deleted: stream.max_deleted,
+            group_count: stream.groups,
+            entry_bytes: stream.entry_bytes,
+            radix_tree: stream.radix_tree,
+            groups: groups.into_iter().map(group).collect(),
+        }
+    }
+}
+
+/// What is said to a question: something of the form that was asked for, or nothing.
+fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut Names) -> Result<Answer> {
+    let reply = match (u.arbitrary::<u8>()?, &question.ask) {
+        (255, _) => return Ok(Answer::Gone),
+        (254, _) => Reply::Int(-1),
+        (_, Ask::OldestPending { .. } | Ask::PendingBelow { .. }) => {
+            model::list(&u.arbitrary::<Vec<Pending>>()?, Pending::reply)
+        }
+        (_, Ask::Consumers { .. }) => model::list(&u.arbitrary::<Vec<Consumer>>()?, Consumer::reply),
+        (kind, Ask::Entries { after, at_most, .. }) if kind < 192 => {
+            let count = u.int_in_range(0..=*at_most)?.min(64);
+            let id = |above: u32| Id(StreamId::new(after.ms.saturating_add(above.into()), after.seq));
+            model::entries(&(1..=count).map(id).collect::<Vec<_>>())
+        }
+        (_, Ask::Entries { .. }) => model::entries(&u.arbitrary::<Vec<Id>>()?),
+        (_, Ask::Whole) => {
+            let Said { stream, groups, .. } = u.arbitrary()?;
+            let Reply::Fields(mut fields) = stream.reply() else { unreachable!("it is made of fields") };
+            fields.retain(|(name, _)| *name != "groups");
+            fields.push(("groups", model::list(&groups, Group::reply)));
+            fields.push(("entries", model::entries(&[stream.ends.0])));
+            Reply::Fields(fields)
+        }
+    };
+    Ok(decode::answer(&question.ask, reply.sent(Protocol::Resp3), names).unwrap_or(Answer::Nothing))
+}
