@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers dashboard dashboard-types bench bench-consume pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test servers peers dashboard dashboard-types bench bench-consume soak pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick
 bench-consume: ## Measure the reference consumer beside a bare loop on one server in one run
 	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
+
+soak: ## Put the released program through an hour of trouble (SOAK=15m: another time, SEED=4711: the same troubles again)
+	@server=$$(scripts/servers.sh any) && echo "soak: on each version among" >&2 && scripts/servers.sh list >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_SOAK="$(or $(SOAK),1h)" STREAMGAUGE_SOAK_SEED="$(SEED)" \
+	$(CARGO) test --release --locked --test soak
 
 pictures: ## Take the pictures of the README anew, from real servers, into docs/pictures
 	@scripts/peers.sh chromium

@@ -9,9 +9,6 @@
 //! at nothing but the IDs: what a client can get from this server at most over one connection. redis-benchmark, where it is on
 //! PATH, only reads, with NOACK.
 
-#[path = "comparison/process.rs"]
-#[expect(dead_code, reason = "the other benchmark looks at more")]
-mod process;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -26,6 +23,7 @@ use streamgauge::workload::consume::metrics::Metrics;
 use streamgauge::workload::consume::{self, Membership};
 use streamgauge::workload::endpoint::Endpoint;
 
+use support::footprint;
 use support::server::Server;
 use support::servers::all;
 use tikv_jemallocator::Jemalloc;
@@ -123,7 +121,7 @@ async fn create(server: &Server, group: &str) {
 async fn bare_loop(server: &Server, group: &str) -> Run {
     create(server, group).await;
     let mut connection = server.connection().await;
-    let (started, cpu) = (now(), process::cpu(std::process::id()));
+    let (started, cpu) = (now(), footprint::cpu(std::process::id()));
     let mut ids: Vec<Value> = Vec::new();
     let mut entries = 0;
     loop {
@@ -148,7 +146,7 @@ async fn bare_loop(server: &Server, group: &str) -> Run {
         entries += ids.len() as u64;
     }
     server.command::<()>(&["XGROUP", "DESTROY", "orders", group]).await;
-    Run { entries, took: started.elapsed(), cpu: process::cpu(std::process::id()) - cpu }
+    Run { entries, took: started.elapsed(), cpu: footprint::cpu(std::process::id()) - cpu }
 }
 
 fn ids_of(reply: Value) -> Vec<Value> {
@@ -169,7 +167,7 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     let metrics = Metrics::new(&membership.place()).expect("each has a name of its own");
     let (trigger, shutdown) = Shutdown::new();
     let mut connection = server.connection().await;
-    let (started, cpu) = (now(), process::cpu(std::process::id()));
+    let (started, cpu) = (now(), footprint::cpu(std::process::id()));
     let running =
         tokio::spawn(
             async move { consume::run_with(&membership, Nothing, metrics, shutdown.requested()).await },
@@ -197,7 +195,7 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    let cpu = process::cpu(std::process::id()) - cpu;
+    let cpu = footprint::cpu(std::process::id()) - cpu;
     trigger.fire();
     let consumed = running.await.expect("it does not panic").expect("it succeeds");
     assert_eq!(consumed.acknowledged, entries, "each was acknowledged once");

@@ -1,11 +1,11 @@
 //! The happy path from outside: what `/metrics` says of real servers, against a reading of our own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use redis::{FromRedisValue, Value};
+use redis::Value;
 use streamgauge::exposition::definitions::{FAMILIES, Origin};
 use streamgauge::lag::status::Status;
 
@@ -16,10 +16,11 @@ use support::http;
 use support::metrics::{self, Metrics, named};
 use support::peers;
 use support::program::Exporter;
-use support::series::{self, consumer, errors, group, polls, stream};
+use support::series::{self, errors, group, polls, stream};
 use support::server::Server;
 use support::servers::{Kind, Program, for_each_program, for_each_server, newest};
 use support::talk::Talk;
+use support::truth::{Expected, Place, Truth, differences, of_streams};
 use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -78,175 +79,25 @@ async fn fill(talk: &mut Talk) {
     talk.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", b"a\xffb", b"li\nne", b"c\\x41\xc3\xa9"]).await;
 }
 
-/// A label as the contract and the text format write it.
-fn label(name: &[u8]) -> String {
-    let written: &str = match name {
-        b"a\xffb" => r"a\\xffb",
-        b"q\"uo\\te" => r#"q\"uo\\te"#,
-        b"li\nne" => r"li\nne",
-        b"c\\x41\xc3\xa9" => "c\\\\x5cx41\u{e9}",
-        plain => {
-            let plain = std::str::from_utf8(plain).expect("every odd name is in this list");
-            assert!(!plain.contains(['\\', '"', '\n']), "every odd name is in this list: {plain:?}");
-            plain
+/// What a first reading must show, of which the past says nothing yet.
+fn as_first_seen(places: &[Place]) -> Expected {
+    let mut expected = Expected::new();
+    let mut put = |series: String, value: f64| expected.insert(series, (value, value));
+    for place in places {
+        // Nothing was lost yet, as far as anybody saw; before 7.0 nobody can tell.
+        if place.counts_added {
+            put(place.series("redis_stream_group_entries_lost_total"), 0.0);
         }
-    };
-    written.to_owned()
-}
-
-/// `ms-seq`.
-type Id = (u64, u64);
-
-fn id(text: &str) -> Id {
-    let (ms, seq) = text.split_once('-').expect("an ID has a dash");
-    (ms.parse().expect("a number"), seq.parse().expect("a number"))
-}
-
-/// The fields of a reply by name.
-type Fields = HashMap<String, Value>;
-
-fn field<T: FromRedisValue>(fields: &Fields, name: &str) -> Option<T> {
-    redis::from_redis_value(fields.get(name)?.clone()).expect("the field is of this type")
-}
-
-fn must<T: FromRedisValue>(fields: &Fields, name: &str) -> T {
-    redis::from_redis_value(fields[name].clone()).expect("the field is of this type")
-}
-
-/// Every series that there must be, each with the least and the largest value that is right.
-type Expected = BTreeMap<String, (f64, f64)>;
-
-/// What a series would be at the time of this reading: exact, but for what changes with time.
-#[derive(Debug, Default)]
-struct Truth {
-    /// Seconds since the Unix epoch, by the server's clock.
-    now: f64,
-    values: BTreeMap<String, f64>,
-}
-
-impl Truth {
-    /// Reads everything, and counts it one by one.
-    async fn read(talk: &mut Talk) -> Self {
-        let (seconds, micros): (f64, f64) = talk.ask(&["TIME"]).await;
-        let mut truth = Self { now: seconds + micros / 1e6, ..Self::default() };
-        let mut keys: Vec<Vec<u8>> = talk.ask(&["KEYS", "*"]).await;
-        keys.sort();
-        for key in keys {
-            let kind: String = talk.ask(&[b"TYPE", key.as_slice()]).await;
-            if kind == "stream" {
-                truth.read_stream(talk, &key).await;
-            }
+        if place.was_trimmed {
+            put(place.series("redis_stream_group_retention_used_ratio"), place.retention_used());
         }
-        truth
-    }
-
-    async fn read_stream(&mut self, talk: &mut Talk, key: &[u8]) {
-        let entries: Vec<(String, Value)> = talk.ask(&[&b"XRANGE"[..], key, b"-", b"+"]).await;
-        let entries: Vec<Id> = entries.iter().map(|(text, _)| id(text)).collect();
-        let stream: Fields = talk.ask(&[&b"XINFO"[..], b"STREAM", key]).await;
-        let groups: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"GROUPS", key]).await;
-        let shown = label(key);
-        let mut put = |name: &str, value: Option<f64>| {
-            let name = format!("redis_stream_{name}");
-            self.values.extend(value.map(|value| (series::stream(&name, &shown), value)));
-        };
-        put("up", Some(1.0));
-        put("length", Some(entries.len() as f64));
-        put("groups", Some(groups.len() as f64));
-        put("entries_added_total", field(&stream, "entries-added"));
-        put("first_entry_timestamp_seconds", entries.first().and_then(|id| timestamp(*id)));
-        put(
-            "last_generated_id_timestamp_seconds",
-            timestamp(id(&must::<String>(&stream, "last-generated-id"))),
-        );
-        // More were added than are there, and none of them was deleted.
-        let was_trimmed = field::<usize>(&stream, "entries-added").is_some_and(|added| added > entries.len())
-            && field::<String>(&stream, "max-deleted-entry-id").as_deref() == Some("0-0");
-        for group in &groups {
-            let name = label(&must::<Vec<u8>>(group, "name"));
-            // Nothing was lost yet, as far as anybody saw; before 7.0 nobody can tell.
-            let lost = stream.contains_key("entries-added").then_some(0.0);
-            let series = series::group("redis_stream_group_entries_lost_total", &shown, &name);
-            self.values.extend(lost.map(|lost| (series, lost)));
-            let behind =
-                entries.iter().filter(|entry| **entry > id(&must::<String>(group, "last-delivered-id")));
-            let ratio = behind.count() as f64 / entries.len().max(1) as f64;
-            let series = series::group("redis_stream_group_retention_used_ratio", &shown, &name);
-            self.values.extend(was_trimmed.then_some((series, ratio)));
-            self.read_group(talk, key, &entries, group).await;
-        }
-    }
-
-    async fn read_group(&mut self, talk: &mut Talk, key: &[u8], entries: &[Id], fields: &Fields) {
-        let name: Vec<u8> = must(fields, "name");
-        let pending: Vec<(String, Vec<u8>, f64, f64)> =
-            talk.ask(&[&b"XPENDING"[..], key, &name, b"-", b"+", b"100000"]).await;
-        let consumers: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"CONSUMERS", key, &name]).await;
-        let delivered = id(&must::<String>(fields, "last-delivered-id"));
-        let ahead: Vec<Id> = entries.iter().copied().filter(|id| *id > delivered).collect();
-        let gone = pending.iter().filter(|(text, ..)| entries.first().is_none_or(|first| id(text) < *first));
-        let (now, shown) = (self.now, label(key));
-        let mut put = |metric: &str, value: Option<f64>| {
-            let metric = format!("redis_stream_group_{metric}");
-            self.values.extend(value.map(|value| (group(&metric, &shown, &label(&name)), value)));
-        };
-        for metric in ["lag", "lag_min", "lag_max"] {
-            put(metric, Some(ahead.len() as f64));
-        }
-        put("lag_seconds", ahead.first().map_or(Some(0.0), |id| age(*id, now)));
-        put("last_delivered_id_age_seconds", age(delivered, now));
-        put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
-        put("messages_pending", Some(pending.len() as f64));
-        let oldest = pending.first();
-        put("oldest_pending_age_seconds", oldest.map_or(Some(0.0), |(text, ..)| age(id(text), now)));
-        put("oldest_pending_idle_seconds", Some(oldest.map_or(0.0, |(_, _, idle_ms, _)| idle_ms / 1e3)));
-        put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
-        put("pending_orphaned", Some(gone.count() as f64));
-        put("consumers", Some(consumers.len() as f64));
         for status in Status::ALL {
             // One poll is no history.
-            let series = series::status(&shown, &label(&name), status.as_str());
-            self.values.insert(series, f64::from(u8::from(status == Status::Unknown)));
-        }
-        for fields in &consumers {
-            let consumed_by = label(&must::<Vec<u8>>(fields, "name"));
-            let mut put = |metric: &str, value: Option<f64>| {
-                let metric = format!("redis_stream_group_consumer_{metric}");
-                let series = consumer(&metric, &shown, &label(&name), &consumed_by);
-                self.values.extend(value.map(|value| (series, value)));
-            };
-            put("messages_pending", Some(must(fields, "pending")));
-            put("idle_seconds", Some(must::<f64>(fields, "idle") / 1e3));
-            let inactive = field::<f64>(fields, "inactive").filter(|ms| *ms >= 0.0);
-            put("inactive_seconds", inactive.map(|ms| ms / 1e3));
+            let series = series::status(&place.stream, &place.group, status.as_str());
+            put(series, f64::from(u8::from(status == Status::Unknown)));
         }
     }
-
-    /// What must lie between two readings.
-    fn until(self, later: &Self) -> Expected {
-        assert!(self.values.keys().eq(later.values.keys()), "nothing was changed between the readings");
-        self.values
-            .into_iter()
-            .map(|(series, least)| (series.clone(), (least, later.values[&series])))
-            .collect()
-    }
-}
-
-/// IDs of the tests are from now, or far too small to be a time.
-fn timestamp((ms, _): Id) -> Option<f64> {
-    (ms > 1_000_000).then_some(ms as f64 / 1e3)
-}
-
-fn age(id: Id, now: f64) -> Option<f64> {
-    timestamp(id).map(|time| (now - time).max(0.0))
-}
-
-fn of_streams(metrics: &Metrics) -> Metrics {
-    metrics
-        .iter()
-        .filter(|(series, _)| series.starts_with("redis_stream_"))
-        .map(|(s, v)| (s.clone(), *v))
-        .collect()
+    expected
 }
 
 async fn polled(exporter: &Exporter) -> Metrics {
@@ -256,21 +107,6 @@ async fn polled(exporter: &Exporter) -> Metrics {
         if is_up { Ok(metrics) } else { Err(exporter.stderr()) }
     })
     .await
-}
-
-fn assert_is(found: &Metrics, expected: &Expected) {
-    /// Half of what six decimals can tell, and of what a double can.
-    const ROUNDING: f64 = 2e-6;
-    let (found_names, names): (BTreeSet<_>, BTreeSet<_>) =
-        (found.keys().collect(), expected.keys().collect());
-    assert_eq!(found_names.difference(&names).collect::<Vec<_>>(), Vec::<&&String>::new(), "not expected");
-    assert_eq!(names.difference(&found_names).collect::<Vec<_>>(), Vec::<&&String>::new(), "not found");
-    let wrong: Vec<_> = expected
-        .iter()
-        .filter(|(series, (least, most))| !(least - ROUNDING..=most + ROUNDING).contains(&found[*series]))
-        .map(|(series, range)| format!("{series} is {}, not in {range:?}", found[series]))
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]
@@ -288,10 +124,12 @@ async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
         let found = of_streams(&polled(&exporter).await);
         let after = Truth::read(&mut talk).await;
         let mut expected = before.until(&after);
+        expected.extend(as_first_seen(&after.places));
         for name in ["behind", "done"] {
             expected.insert(group("redis_stream_group_up", "orders", name), (1.0, 1.0));
         }
-        assert_is(&found, &expected);
+        let wrong = differences(&found, &expected, 0.0);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_no_family_is_left_out(&found, server.program());
     })
     .await;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::process;
 use crate::runs::{Peer, polled, polls, start_streamgauge};
 use crate::scrape::{Coding, scrape};
+use crate::support::footprint;
 use crate::support::server::Server;
 
 /// Polls and scrapes before anything is measured.
@@ -48,7 +48,7 @@ pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle 
             scrape(address, Coding::Gzip).await;
         }
     }
-    let cpu = || (process::cpu(polling.pid()), process::cpu(waiting.pid()));
+    let cpu = || (footprint::cpu(polling.pid()), footprint::cpu(waiting.pid()));
     let (polls_before, cpu_before) = (polls(&polling).len(), cpu());
     tokio::time::sleep(time).await;
     let cpu_after = cpu();
@@ -57,9 +57,9 @@ pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle 
         polls: polls(&polling).len() - polls_before,
         polling_cpu: cpu_after.0 - cpu_before.0,
         waiting_cpu: cpu_after.1 - cpu_before.1,
-        resident_bytes: process::resident_bytes(polling.pid()),
-        descriptors: process::descriptors(polling.pid()),
-        peer_resident_bytes: process::resident_bytes(peer.pid()),
-        peer_descriptors: process::descriptors(peer.pid()),
+        resident_bytes: footprint::resident_bytes(polling.pid()),
+        descriptors: footprint::descriptors(polling.pid()),
+        peer_resident_bytes: footprint::resident_bytes(peer.pid()),
+        peer_descriptors: footprint::descriptors(peer.pid()),
     }
 }

@@ -14,7 +14,6 @@
 //! | --- | --- |
 //! | [`load`] | streams as a server in use has them |
 //! | [`proxy`] | adds a round trip, and limits nothing |
-//! | [`process`] | what a process has used, from `/proc` |
 //! | [`usage`] | what a server has done, from INFO |
 //! | [`scrape`] | a GET of a page, timed |
 //! | [`runs`] | one run of either exporter |
@@ -23,7 +22,6 @@
 
 mod idle;
 mod load;
-mod process;
 mod proxy;
 mod runs;
 mod scrape;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 
 use crate::load::move_all;
-use crate::process;
 use crate::scrape::{Coding, Page, scrape, series, value};
+use crate::support::footprint;
 use crate::support::http;
 use crate::support::program::{Exporter, Streamgauge};
 use crate::support::server::free_port;
@@ -119,15 +119,15 @@ pub(crate) async fn streamgauge(
 
     let done = polls(&exporter).len();
     polled(&exporter, done + 1).await;
-    let (usage, cpu) = (Usage::of(server).await, process::cpu(exporter.pid()));
+    let (usage, cpu) = (Usage::of(server).await, footprint::cpu(exporter.pid()));
     polled(&exporter, done + 1 + rounds.polls as usize).await;
-    let (used, cpu) = (usage.since(server).await, process::cpu(exporter.pid()) - cpu);
+    let (used, cpu) = (usage.since(server).await, footprint::cpu(exporter.pid()) - cpu);
     assert_eq!(polls(&exporter).len(), done + 1 + rounds.polls as usize, "no poll was missed");
 
     // Between two polls.
     let plain = scrape(exporter.address, Coding::Plain).await;
     let gzip = scrape(exporter.address, Coding::Gzip).await;
-    let peak_bytes = process::peak_bytes(exporter.pid());
+    let peak_bytes = footprint::peak_bytes(exporter.pid());
     let after = plain.text();
     check(&plain, &gzip);
     let grown = |metric: &str| value(&after, metric) - value(&before, metric);
@@ -263,11 +263,11 @@ pub(crate) async fn peer(server: &mut MultiplexedConnection, peer: Peer, streams
     let consumers = series(&page, "redis_stream_group_consumer_idle_seconds");
     assert_eq!(consumers, 6 * streams, "every consumer is there");
 
-    let (usage, cpu) = (Usage::of(server).await, process::cpu(peer.pid()));
+    let (usage, cpu) = (Usage::of(server).await, footprint::cpu(peer.pid()));
     let plain = scrape(peer.address, Coding::Plain).await;
-    let (used, cpu) = (usage.since(server).await, process::cpu(peer.pid()) - cpu);
+    let (used, cpu) = (usage.since(server).await, footprint::cpu(peer.pid()) - cpu);
     let gzip = scrape(peer.address, Coding::Gzip).await;
-    let peak_bytes = process::peak_bytes(peer.pid());
+    let peak_bytes = footprint::peak_bytes(peer.pid());
     check(&plain, &gzip);
     Figures {
         collection: plain.took,

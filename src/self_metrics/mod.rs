@@ -38,6 +38,7 @@ pub struct SelfMetrics {
     http_requests: IntCounterVec,
     notifications: IntCounterVec,
     notification_queue_length: IntGaugeVec,
+    tasks: IntGauge,
     reloaded: IntGauge,
     reloaded_at: Gauge,
 }
@@ -131,6 +132,10 @@ impl SelfMetrics {
                 "Alerts that wait until a receiver is told of them, in all queues of the notifier.",
                 &["notifier"],
             )?,
+            tasks: register.add(IntGauge::new(
+                "streamgauge_tasks",
+                "Tasks of this process that have not ended: of targets, connections and receivers.",
+            )?)?,
             reloaded: register.add(IntGauge::new(
                 "streamgauge_config_last_reload_successful",
                 "1 if the last attempt to read the configuration succeeded, 0 if not.",
@@ -168,6 +173,11 @@ impl SelfMetrics {
     /// Notes that a new configuration could not be used.
     pub fn note_failed_reload(&self) {
         self.reloaded.set(0);
+    }
+
+    /// Notes how many tasks there are that have not ended.
+    pub fn set_tasks(&self, tasks: usize) {
+        self.tasks.set(gauge(tasks));
     }
 
     /// Makes a route present, as 0.

@@ -6,6 +6,7 @@
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
 //! | [`process`] | a program beside it, with its files, its port and its log |
+//! | [`footprint`] | what a process holds, from `/proc` |
 //! | [`alertmanager`] | one running Alertmanager |
 //! | [`prometheus`] | one running Prometheus |
 //! | [`proxy`] | a proxy before a receiver, which misbehaves |
@@ -19,6 +20,7 @@
 //! | [`peers`] | programs that the exporter is held against |
 //! | [`polled`] | a target inside the test, which polls when it is told to |
 //! | [`whole`] | streams and groups read as a whole, to hold numbers against |
+//! | [`truth`] | streams, groups and consumers read one by one, as the series that they must be |
 //! | [`series`] | the names of series that tests look for |
 //! | [`pty`] | a pseudo-terminal with a program on it |
 //! | [`talk`] | commands to a server, over one connection |
@@ -40,6 +42,7 @@ pub mod catalogue;
 pub mod certificates;
 pub mod cluster;
 pub mod config;
+pub mod footprint;
 pub mod http;
 pub mod impostor;
 pub mod metrics;
@@ -56,6 +59,7 @@ pub mod server;
 pub mod servers;
 pub mod sink;
 pub mod talk;
+pub mod truth;
 pub mod wait;
 pub mod watch;
 pub mod whole;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::error;
 
@@ -87,6 +88,7 @@ impl Site {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
         let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
+        self.metrics.set_tasks(Handle::current().metrics().num_alive_tasks());
         let own = match self.metrics.render(only, is_excluded) {
             Ok(own) => own,
             Err(error) => {

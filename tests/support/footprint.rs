@@ -1,4 +1,4 @@
-//! What a process has used so far, as the kernel counts it.
+//! What a process holds and has used so far, as the kernel counts it.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time of all threads, user and system. Source: `/proc/PID/stat`, in steps of 10 ms.
-pub(crate) fn cpu(pid: u32) -> Duration {
+pub fn cpu(pid: u32) -> Duration {
     let stat = read(pid, "stat");
     // The name, in parentheses, may hold anything; what follows it are numbers.
     let (_, after) = stat.rsplit_once(')').expect("stat holds the name in parentheses");
@@ -20,18 +20,23 @@ pub(crate) fn cpu(pid: u32) -> Duration {
 }
 
 /// The most memory that was ever resident, in bytes.
-pub(crate) fn peak_bytes(pid: u32) -> u64 {
+pub fn peak_bytes(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
 /// Memory that is resident now, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> u64 {
+pub fn resident_bytes(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
 /// Open file descriptors.
-pub(crate) fn descriptors(pid: u32) -> usize {
+pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+}
+
+/// Threads that run in it.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").count()
 }
 
 fn status(pid: u32, field: &str) -> u64 {

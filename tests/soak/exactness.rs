@@ -1,0 +1,209 @@
+//! Whether each number is right once all is quiet: each series of each target beside a reading one by one, what was
+//! lost, which alerts fire, and what receivers were told of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use streamgauge::lag::status::Status;
+use tokio::time::{sleep, timeout};
+
+use crate::scene::{BEHIND, CLUSTER, DEADLINE, Scene};
+use crate::support::metrics::{self, Metrics, named};
+use crate::support::series::{self, polls};
+use crate::support::talk::Talk;
+use crate::support::truth::{Expected, Place, Truth, differences, of_streams};
+use crate::support::wait::wait_until;
+
+/// What is read at one time, and told as of another, may be off by this many seconds.
+const UNCERTAINTY: f64 = 0.02;
+/// Entries that are taken away before a group got them.
+const LOST: usize = 30;
+const LOSSES: &str = "redis_stream_group_entries_lost_total";
+
+/// A group: target, stream, name.
+type Group = [String; 3];
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub(crate) struct Exactness {
+    /// Series that were held against a reading one by one.
+    pub(crate) series: usize,
+    /// Groups.
+    pub(crate) groups: usize,
+    /// Alerts that have to fire.
+    pub(crate) alerts: usize,
+    /// What was wrong.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Compares all there is. Nothing may change meanwhile, and have changed for as long as the status looks back.
+pub(crate) async fn compare(scene: &Scene) -> Exactness {
+    let (mut all, targets) = (Exactness::default(), scene.targets());
+    let mut behind = BTreeSet::new();
+    let readings = join_all(targets.iter().map(async |target| {
+        let before = truth(scene, target).await;
+        (target, before, polled(scene, target).await, truth(scene, target).await)
+    }));
+    for (target, before, found, after) in readings.await {
+        for place in after.places.iter().filter(|place| place.ahead > BEHIND) {
+            behind.insert([target.clone(), place.stream.clone(), place.group.clone()]);
+        }
+        let (found, mut expected) = (of_streams(&found), before.until(&after));
+        expected.extend(of_the_past(&after.places, &found));
+        if target != CLUSTER {
+            let series = series::group("redis_stream_group_up", "orders", "workers");
+            expected.insert(series, (1.0, 1.0));
+        }
+        all.series += expected.len();
+        all.groups += after.places.len();
+        let wrong = differences(&found, &expected, UNCERTAINTY);
+        all.wrong.extend(wrong.into_iter().map(|wrong| format!("{target}: {wrong}")));
+    }
+    all.alerts = behind.len();
+    all.wrong.extend(wrong_alerts(scene, &behind).await);
+    all.wrong.extend(wrong_losses(scene).await);
+    all
+}
+
+async fn truth(scene: &Scene, target: &str) -> Truth {
+    let mut truth = Truth::default();
+    for node in scene.nodes_of(target) {
+        truth.read_also(&mut Talk::at(&node.url).await).await;
+    }
+    truth
+}
+
+/// The series of a target after two more polls, with the target named as in all tests.
+async fn polled(scene: &Scene, target: &str) -> Metrics {
+    let read = async || {
+        let text = scene.exporter.get(&format!("/metrics?target={target}")).await.text();
+        metrics::parse(&text.replace(&format!("target=\"{target}\""), "target=\"t\""))
+    };
+    let before = read().await[&polls("ok")];
+    let mut found = Metrics::new();
+    wait_until(DEADLINE, "two more polls", async || {
+        found = read().await;
+        found[&polls("ok")] >= before + 2.0
+    })
+    .await;
+    found
+}
+
+/// What only the past tells: what there must be of it after a while in which nothing happened.
+fn of_the_past(places: &[Place], found: &Metrics) -> Expected {
+    let mut expected = Expected::new();
+    for place in places {
+        let series = place.series(LOSSES);
+        if place.counts_added {
+            // How many, is seen below.
+            expected.insert(series.clone(), found.get(&series).map_or((0.0, 0.0), |lost| (*lost, *lost)));
+        }
+        let series = place.series("redis_stream_group_retention_used_ratio");
+        if found.contains_key(&series) {
+            expected.insert(series, (place.retention_used(), place.retention_used()));
+        }
+        for status in Status::ALL {
+            let series = series::status(&place.stream, &place.group, status.as_str());
+            let is = f64::from(u8::from(status == status_after_quiet(place)));
+            expected.insert(series, (is, is));
+        }
+    }
+    expected
+}
+
+/// Everybody has been silent for as long as the status looks back.
+fn status_after_quiet(place: &Place) -> Status {
+    match place {
+        Place { ahead: 1.., .. } => Status::Abandoned,
+        Place { pending: 1.., .. } => Status::Stuck,
+        _ => Status::Ok,
+    }
+}
+
+/// What fires beside what must, and what the Alertmanager was told last.
+async fn wrong_alerts(scene: &Scene, behind: &BTreeSet<Group>) -> Vec<String> {
+    let text = scene.exporter.get("/api/v1/alerts").await.text();
+    let json: Value = serde_json::from_str(&text).expect("the answer is JSON");
+    let alerts = json["data"]["alerts"].as_array().expect("a list");
+    let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+    let firing: BTreeSet<_> = firing.filter_map(|alert| group(&alert["labels"])).collect();
+    let mut wrong = Vec::new();
+    if firing != *behind {
+        wrong.push(format!("alerts of {firing:?} fire, of {behind:?} should"));
+    }
+    // It may be about to be told.
+    let is_told = timeout(DEADLINE, async {
+        while told(scene) != *behind {
+            sleep(Duration::from_millis(200)).await;
+        }
+    });
+    if is_told.await.is_err() {
+        wrong.push(format!("Alertmanager was told that {:?} fire, not {behind:?}", told(scene)));
+    }
+    wrong
+}
+
+/// The groups that the Alertmanager must take for firing, by what it was sent last of each.
+fn told(scene: &Scene) -> BTreeSet<Group> {
+    let mut firing = BTreeMap::new();
+    for request in scene.alertmanager.received() {
+        for alert in request.body.as_array().expect("a list") {
+            let Some(group) = group(&alert["labels"]) else { continue };
+            let ends = humantime::parse_rfc3339(alert["endsAt"].as_str().unwrap_or_default());
+            let ends = ends.ok().and_then(|ends| ends.duration_since(UNIX_EPOCH).ok());
+            firing.insert(group, ends.is_none_or(|ends| ends > request.at));
+        }
+    }
+    firing.into_iter().filter_map(|(group, is_firing)| is_firing.then_some(group)).collect()
+}
+
+/// The group that an alert of the rule is about.
+fn group(labels: &Value) -> Option<Group> {
+    let label = |name: &str| labels[name].as_str().map(str::to_owned);
+    if labels["alertname"] != "Behind" {
+        return None;
+    }
+    Some([label("target")?, label("stream")?, label("group")?])
+}
+
+/// Takes entries away that a group has not got, and looks whether just those are counted, and nobody else's.
+async fn wrong_losses(scene: &Scene) -> Vec<String> {
+    for node in &scene.nodes {
+        let (mut talk, key) = (Talk::at(&node.url).await, format!("{}finale", node.tag));
+        for _ in 0..2 * LOST {
+            talk.tell(&format!("XADD {key} * field value")).await;
+        }
+        talk.tell(&format!("XGROUP CREATE {key} late 0")).await;
+    }
+    let before = losses(scene).await;
+    for node in &scene.nodes {
+        let key = format!("{}finale", node.tag);
+        Talk::at(&node.url).await.tell(&format!("XTRIM {key} MAXLEN {LOST}")).await;
+    }
+    let after = losses(scene).await;
+    let mut wrong = Vec::new();
+    for (series, lost) in &after {
+        let more = before.get(series).map(|before| lost - before);
+        let right = if series.contains("finale") { LOST as f64 } else { 0.0 };
+        if more != Some(right) {
+            wrong.push(format!("{series} grew by {more:?} in place of {right}"));
+        }
+    }
+    if before.len() != after.len() {
+        wrong.push(format!("{} groups had losses, {} have", before.len(), after.len()));
+    }
+    wrong
+}
+
+/// What is told to be lost, two polls from now.
+async fn losses(scene: &Scene) -> Metrics {
+    let (mut losses, targets) = (Metrics::new(), scene.targets());
+    let readings = join_all(targets.iter().map(async |target| (target, polled(scene, target).await))).await;
+    for (target, found) in readings {
+        let of_target = named(&found, LOSSES).into_iter();
+        losses.extend(of_target.map(|(series, lost)| (format!("{target}: {series}"), lost)));
+    }
+    losses
+}

@@ -1,0 +1,114 @@
+//! Producers and consumers, those that the program itself brings: on each node a stream with a group that keeps up and
+//! one that does not.
+
+use std::time::Duration;
+
+use streamgauge::shutdown::{Shutdown, Trigger};
+use streamgauge::workload::connection::Timeouts;
+use streamgauge::workload::consume::handler::Nothing;
+use streamgauge::workload::consume::simulate::Simulated;
+use streamgauge::workload::consume::{self, Membership};
+use streamgauge::workload::endpoint::Endpoint;
+use streamgauge::workload::produce::pattern::Pattern;
+use streamgauge::workload::produce::trim::{Precision, Trim};
+use streamgauge::workload::produce::{self, Load as Produce};
+use tokio::task::JoinSet;
+
+use crate::scene::Node;
+
+/// Entries per second that are added on each node.
+const RATE: f64 = 50.0;
+const MAXLEN: u64 = 1_000;
+/// Time that the slow group takes for each entry: it falls behind until what it has not read is trimmed.
+const SLOWNESS: Duration = Duration::from_millis(30);
+
+/// All that produces and consumes.
+pub(crate) struct Load {
+    trigger: Trigger,
+    tasks: JoinSet<Done>,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Entries that were added.
+    pub(crate) added: u64,
+    /// Entries that were handled.
+    pub(crate) handled: u64,
+    /// What ended by an error.
+    pub(crate) errors: Vec<String>,
+}
+
+impl Load {
+    /// Starts it.
+    pub(crate) fn start(nodes: &[Node]) -> Self {
+        let (trigger, shutdown) = Shutdown::new();
+        let mut tasks = JoinSet::new();
+        for node in nodes {
+            let key = format!("{}orders", node.tag);
+            tasks.spawn(produce(endpoint(node), key.clone(), shutdown.clone()));
+            for (group, slowness) in [("workers", Duration::ZERO), ("archive", SLOWNESS)] {
+                tasks.spawn(consume(endpoint(node), key.clone(), group, slowness, shutdown.clone()));
+            }
+        }
+        Self { trigger, tasks }
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub(crate) async fn stop(mut self) -> Done {
+        self.trigger.fire();
+        let mut done = Done::default();
+        while let Some(ended) = self.tasks.join_next().await {
+            let Done { added, handled, errors } = ended.expect("no load panics");
+            done.added += added;
+            done.handled += handled;
+            done.errors.extend(errors);
+        }
+        done
+    }
+}
+
+fn endpoint(node: &Node) -> Endpoint {
+    Endpoint::new(&node.url, None, None).expect("the URL of a test server is one")
+}
+
+async fn produce(endpoint: Endpoint, key: String, shutdown: Shutdown) -> Done {
+    let load = Produce {
+        rate: RATE,
+        pattern: Pattern::Sine { period: Duration::from_secs(20) },
+        trim: Trim::Length { entries: MAXLEN, precision: Precision::About },
+        ..Produce::new(endpoint, key.as_str())
+    };
+    match produce::run(&load, shutdown.requested()).await {
+        Ok(done) => Done { added: done.added, ..Done::default() },
+        Err(error) => Done { errors: vec![format!("producer of {key}: {error}")], ..Done::default() },
+    }
+}
+
+async fn consume(
+    endpoint: Endpoint,
+    key: String,
+    group: &str,
+    slowness: Duration,
+    shutdown: Shutdown,
+) -> Done {
+    let membership = Membership {
+        claim_min_idle: Duration::from_secs(5),
+        retry_delay: Duration::from_millis(200),
+        block: Duration::from_millis(500),
+        grace: Duration::from_millis(500),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(2),
+            reply: Duration::from_secs(2),
+            longest_delay: Duration::from_millis(500),
+        },
+        ..Membership::new(endpoint, key.as_str(), group, "member")
+    };
+    let handler = Simulated { inner: Nothing, work_time: slowness, fail_rate: 0.01 };
+    match consume::run(&membership, handler, shutdown.requested()).await {
+        Ok(done) => Done { handled: done.handled, ..Done::default() },
+        Err(error) => {
+            Done { errors: vec![format!("consumer of {key}, {group}: {error}")], ..Done::default() }
+        }
+    }
+}

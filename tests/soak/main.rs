@@ -1,0 +1,211 @@
+//! The soak: the program under load, with the troubles of ordinary life over and over, for as long as is wanted. At the
+//! end nothing may be left of them: memory is flat, no task, thread, descriptor or connection is left over, each poll
+//! was on time, and every number is exact.
+//!
+//! ```text
+//! make soak                an hour, with the program as it is released
+//! make soak SOAK=15m       for another time
+//! make soak SEED=4711      the same troubles in the same order again
+//! make test                two minutes of it, with all other tests
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`schedule`] | how long, by which seed, and what comes next |
+//! | [`scene`] | the servers, the program, the receivers |
+//! | [`load`] | producers and consumers |
+//! | [`churn`] | streams, groups and consumers that come and go |
+//! | [`outages`] | servers that are killed, stand still, hang up |
+//! | [`changes`] | reloads, and receivers that fail |
+//! | [`readers`] | scrapes, pages, and clients that are slow or leave |
+//! | [`journal`] | what was done to whom, and when |
+//! | [`measures`] | memory over time, and all that is held at rest |
+//! | [`polls`] | whether each poll was on time |
+//! | [`exactness`] | whether each number is right at the end |
+//! | [`traces`] | what is left on the servers and in the log |
+//! | [`verdict`] | the table |
+
+mod changes;
+mod churn;
+mod exactness;
+mod journal;
+mod load;
+mod measures;
+mod outages;
+mod polls;
+mod readers;
+mod scene;
+mod schedule;
+#[path = "../support/mod.rs"]
+mod support;
+mod traces;
+mod verdict;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use streamgauge::clock::now;
+use tokio::time::{sleep, timeout};
+
+use churn::Churn;
+use exactness::Exactness;
+use journal::{Journal, Window};
+use load::Load;
+use measures::{AtRest, Memory, Stalls};
+use polls::{LONGEST_GAP, Punctuality};
+use readers::CROWD;
+use scene::{DEADLINE, Scene};
+use schedule::Plan;
+use support::metrics::{Metrics, named};
+use support::server::Server;
+use verdict::Verdict;
+
+const QUEUE: &str = "streamgauge_notification_queue_length";
+/// What memory may grow by, of what it is in the middle of the time: less is what chance leaves in an allocator.
+const MAX_GROWTH: f64 = 0.1;
+/// Receivers of alerts: the connection to each, and its task, may be kept for the next alert or not.
+const RECEIVERS: usize = 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_troubles_under_load() {
+    let plan = Plan::from_environment();
+    say(&format!("soak: {} of trouble, SEED={}", humantime::format_duration(plan.trouble), plan.seed));
+    let (scene, mut servers) = Scene::start().await;
+    let journal = Journal::default();
+    let stalls = Stalls::watch();
+    let (load, mut churn) = (Load::start(&scene.nodes), Churn::new(&scene.nodes));
+    let [warm_up, rest] = plan.parts();
+    trouble(&scene, &mut servers, &mut churn, warm_up, &journal).await;
+    let before = AtRest::of(&scene).await;
+    let memory = trouble(&scene, &mut servers, &mut churn, rest, &journal).await;
+    let done = load.stop().await;
+    // Longer than the status looks back.
+    let after = AtRest::of(&scene).await;
+    let mut verdict = Verdict::default();
+    let excused = [journal.windows(), stalls.end()];
+    let (denied, slow) = traces::on_servers(&scene, &excused.concat()).await;
+    let exactness = exactness::compare(&scene).await;
+
+    verdict.tell("entries added", done.added);
+    verdict.tell("entries handled", done.handled);
+    verdict.none("producers and consumers that gave up", &done.errors);
+    let counts = journal.counts();
+    verdict.tell("troubles", counts.values().sum::<usize>());
+    hold_memory(&mut verdict, &memory);
+    hold_rest(&mut verdict, &before, &after);
+    hold_polls(&mut verdict, &scene, &excused);
+    verdict.none("commands that a server denied", &denied);
+    verdict.none("commands above 100 ms", &slow);
+    hold_numbers(&mut verdict, &exactness);
+    hold_notifications(&mut verdict, &all_told(&scene).await);
+    let refusals = counts.get("Wrong").copied().unwrap_or_default();
+    let ended = scene.exporter.stop().await;
+    verdict.hold("exit code", format!("{:?}", ended.code), "Some(0)", ended.code == Some(0));
+    verdict.none("errors in the log", &traces::in_log(&ended.stderr, refusals));
+    // Their logs tell nothing of it.
+    drop(servers);
+    say(&verdict.text());
+    say(&format!("troubles: {counts:?}"));
+    assert!(verdict.holds(), "something of it does not hold: see the table; SEED={}", plan.seed);
+}
+
+/// All that happens, at once, and what it takes of memory.
+async fn trouble(
+    scene: &Scene,
+    servers: &mut [Server],
+    churn: &mut Churn<'_>,
+    plan: Plan,
+    journal: &Journal,
+) -> Memory {
+    let (memory, ..) = tokio::join!(
+        Memory::watch(scene.exporter.pid(), now() + plan.trouble),
+        outages::run(scene, servers, plan, journal),
+        churn.run(plan, journal),
+        changes::run(scene, plan, journal),
+        readers::run(scene, plan, journal),
+    );
+    memory
+}
+
+fn hold_memory(verdict: &mut Verdict, memory: &Memory) {
+    let (level, slope) = memory.level_and_slope();
+    let growth = slope * memory.span().as_secs_f64();
+    let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
+    verdict.tell("memory, most", mib(memory.peak() as f64));
+    verdict.tell("memory, median", mib(level));
+    verdict.tell("memory, slope", format_args!("{} an hour", mib(slope * 3_600.0)));
+    let (measured, bound) = (mib(growth), mib(level * MAX_GROWTH));
+    let what = format!("memory, growth in {}", humantime::format_duration(whole_seconds(memory)));
+    verdict.hold(&what, measured, format_args!("{bound} at most"), growth <= level * MAX_GROWTH);
+}
+
+fn whole_seconds(memory: &Memory) -> Duration {
+    Duration::from_secs(memory.span().as_secs())
+}
+
+fn hold_rest(verdict: &mut Verdict, before: &AtRest, after: &AtRest) {
+    verdict.no_more("descriptors at rest", before.descriptors, after.descriptors, RECEIVERS);
+    verdict.no_more("threads at rest", before.threads, after.threads, CROWD);
+    verdict.no_more("tasks at rest", before.tasks, after.tasks, RECEIVERS);
+    let (connections, one_each) = (format!("{:?}", after.connections), vec![1; after.connections.len()]);
+    verdict.hold("connections to each node", connections, "1", after.connections == one_each);
+}
+
+fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Window>; 2]) {
+    let log = scene.exporter.stderr();
+    let polls = Punctuality::of(&log, &scene.targets(), excused, stalls);
+    verdict.tell("polls while all was well", polls.calm);
+    verdict.none("of those, late or early by 250 ms", &polls.untimely);
+    verdict.tell("of those, the worst was off by", format_args!("{:?}", polls.worst));
+    verdict.none("of those, cut off or failed", &polls.failed);
+    verdict.tell("polls of targets in trouble", polls.troubled);
+    verdict.hold(
+        "of those, the longest time from one to the next",
+        format_args!("{:?}", polls.longest_gap),
+        format_args!("{LONGEST_GAP:?} at most"),
+        polls.longest_gap <= LONGEST_GAP,
+    );
+    verdict.tell("times when the machine stood still", stalls.len());
+}
+
+fn hold_numbers(verdict: &mut Verdict, exactness: &Exactness) {
+    let Exactness { series, groups, alerts, wrong } = exactness;
+    verdict.hold("groups compared one by one", groups, "more than 100", *groups > 100);
+    verdict.tell("their series, and those of streams and consumers", series);
+    verdict.hold("groups whose alert has to fire", alerts, "some", *alerts > 0);
+    verdict.none("of all those, wrong", wrong);
+}
+
+/// The metrics once no alert waits any more, or after a while.
+async fn all_told(scene: &Scene) -> Metrics {
+    let mut metrics = Metrics::new();
+    let told = timeout(DEADLINE, async {
+        loop {
+            metrics = scene.exporter.metrics().await;
+            if named(&metrics, QUEUE).values().all(|waiting| *waiting == 0.0) {
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    });
+    // What waits still is told below.
+    let _ = told.await;
+    metrics
+}
+
+fn hold_notifications(verdict: &mut Verdict, metrics: &Metrics) {
+    let sum = |result: &str| -> f64 {
+        let all = named(metrics, "streamgauge_notifications_total").into_iter();
+        all.filter(|(series, _)| series.contains(&format!("result=\"{result}\""))).map(|(_, n)| n).sum()
+    };
+    verdict.tell("alerts told", sum("delivered"));
+    let lost = sum("dropped") + sum("rejected");
+    verdict.hold("alerts given up", lost, "0", lost == 0.0);
+    let waiting: f64 = named(metrics, QUEUE).values().sum();
+    verdict.hold("alerts that wait to be told", waiting, "0", waiting == 0.0);
+}
+
+/// Past the capture of output: it is to be seen whether the test fails or not.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,192 @@
+//! A server of each version and a cluster, the exporter that polls them all, and two receivers of its alerts.
+
+use std::time::Duration;
+
+use crate::support::cluster::Cluster;
+use crate::support::config::ConfigFile;
+use crate::support::program::Exporter;
+use crate::support::server::Server;
+use crate::support::servers::{Program, all, newest};
+use crate::support::sink::Sink;
+use crate::support::wait::wait_until;
+
+/// From one poll of a target to the next.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a poll may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
+/// What the status of a group looks at: no less than six intervals.
+pub(crate) const WINDOW: Duration = Duration::from_secs(8);
+/// Above this lag a group is told of.
+pub(crate) const BEHIND: usize = 100;
+/// The user of the ACL that polls.
+pub(crate) const USER: &str = "streamgauge";
+/// The name of the cluster's target.
+pub(crate) const CLUSTER: &str = "cluster";
+
+/// How long all of it may take to start, and what was changed to take effect.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server, alone or of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// The target that it is of.
+    pub(crate) target: String,
+    /// Where it is.
+    pub(crate) url: String,
+    /// What its keys begin with: of a node of the cluster, a hash tag of one of its slots.
+    pub(crate) tag: String,
+}
+
+/// All that stays up, or comes back.
+pub(crate) struct Scene {
+    /// The program.
+    pub(crate) exporter: Exporter,
+    /// Its configuration.
+    pub(crate) file: ConfigFile,
+    /// What it polls, in the order of the servers.
+    pub(crate) nodes: Vec<Node>,
+    /// A receiver as Alertmanager is one.
+    pub(crate) alertmanager: Sink,
+    /// Another, by a webhook.
+    pub(crate) webhook: Sink,
+}
+
+/// What a reload may change of the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Variant {
+    /// The target that has other streams.
+    pub(crate) narrowed: Option<String>,
+    /// Targets besides.
+    pub(crate) spares: usize,
+    /// Names what is new each time.
+    pub(crate) serial: usize,
+}
+
+impl Scene {
+    /// Starts all of it, and waits until each target was polled.
+    pub(crate) async fn start() -> (Self, Vec<Server>) {
+        let (servers, nodes) = servers().await;
+        let (alertmanager, webhook) = (Sink::new().await, Sink::new().await);
+        let file = ConfigFile::new("");
+        file.put("password", "pw\n");
+        file.put("config.yaml", &config(&nodes, [&alertmanager, &webhook], &Variant::default()));
+        let exporter = file.serve().args(["--log-level", "debug"]).serving().await;
+        let scene = Self { exporter, file, nodes, alertmanager, webhook };
+        wait_until(DEADLINE, "each target is polled", async || {
+            let metrics = scene.exporter.metrics().await;
+            scene.targets().iter().all(|target| metrics[&up(target)] == 1.0)
+        })
+        .await;
+        (scene, servers)
+    }
+
+    /// The targets that are always there.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let mut targets: Vec<_> = self.nodes.iter().map(|node| node.target.clone()).collect();
+        targets.dedup();
+        targets
+    }
+
+    /// The nodes of a target.
+    pub(crate) fn nodes_of<'a>(&'a self, target: &'a str) -> impl Iterator<Item = &'a Node> {
+        self.nodes.iter().filter(move |node| node.target == target)
+    }
+
+    /// Its configuration with these changes.
+    pub(crate) fn config(&self, variant: &Variant) -> String {
+        config(&self.nodes, [&self.alertmanager, &self.webhook], variant)
+    }
+}
+
+/// Whether a target was answered in the last poll.
+pub(crate) fn up(target: &str) -> String {
+    format!(r#"streamgauge_target_up{{target="{target}"}}"#)
+}
+
+/// Every second server keeps what it has when it is killed.
+async fn servers() -> (Vec<Server>, Vec<Node>) {
+    let (mut servers, mut nodes) = (Vec::new(), Vec::new());
+    for (at, program) in all().iter().enumerate() {
+        let kept = ["--appendonly", if at % 2 == 0 { "yes" } else { "no" }];
+        let server = Server::start(program, &[&user(program)[..], &kept].concat()).await;
+        nodes.push(Node { target: program.name.clone(), url: server.url(), tag: String::new() });
+        servers.push(server);
+    }
+    let mut user = user(newest());
+    user.extend(["+cluster|slots", "+asking"]);
+    let cluster = Cluster::start(newest(), 0, &user).await;
+    for (at, node) in cluster.nodes.into_iter().enumerate() {
+        let tags = (0..).map(|n| format!("{{{n}}}"));
+        let mut of_node = tags.filter(|tag| Cluster::first_owner(slot(tag)) == at);
+        let tag = of_node.next().expect("each node has some of the slots");
+        nodes.push(Node { target: CLUSTER.to_owned(), url: node.url(), tag });
+        servers.push(node);
+    }
+    (servers, nodes)
+}
+
+/// The slot of a hash tag in braces.
+fn slot(tag: &str) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(tag.trim_matches(['{', '}']).as_bytes()) % 16_384
+}
+
+/// The user that the README recommends, as arguments of a server, which knows it after each restart.
+fn user(program: &Program) -> Vec<&'static str> {
+    let mut words = vec!["--slowlog-log-slower-than", "100000", "--user", USER, "on", ">pw"];
+    words.push(if program.version < (7, 0, 0) { "~*" } else { "%R~*" });
+    words.extend([
+        "+xinfo|stream",
+        "+xinfo|groups",
+        "+xinfo|consumers",
+        "+xpending",
+        "+xrange",
+        "+scan",
+        "+time",
+    ]);
+    if program.version >= (7, 2, 0) {
+        words.push("+client|no-touch");
+    }
+    words
+}
+
+fn config(nodes: &[Node], [alertmanager, webhook]: [&Sink; 2], variant: &Variant) -> String {
+    let (alertmanager, webhook) = (alertmanager.address, webhook.address);
+    let (interval, timeout, serial) = (INTERVAL.as_millis(), TIMEOUT.as_millis(), variant.serial);
+    let window = WINDOW.as_secs();
+    let mut text = format!(
+        "poll: {{interval: {interval}ms, timeout: {timeout}ms, stale_after: 5s, discovery_interval: 1s}}
+status: {{window: {window}s}}
+alerts:
+  state_file: alerts.json
+  rules:
+    - {{alert: Behind, expr: lag > {BEHIND}}}
+    - {{alert: Other{serial}, expr: messages_pending > {serial}}}
+  notifiers:
+    - {{name: alertmanager, alertmanager: {{urls: ['http://{alertmanager}'], timeout: 2s}}}}
+    - {{name: webhook, webhook: {{url: 'http://{webhook}/{serial}', repeat_interval: 1m}}}}
+targets:\n"
+    );
+    for node in nodes.iter().filter(|node| node.target != CLUSTER) {
+        let streams = match &variant.narrowed {
+            Some(target) if *target == node.target => {
+                "{key: 'churn*', window: 12s}, {key: '*orders*', groups: {exclude: ['g*1']}, consumers: false}"
+            }
+            _ => "{key: orders, groups: {include: [workers, '*']}}, {key: '*'}",
+        };
+        text += &target(&node.target, &format!("url: '{}'", node.url), streams);
+    }
+    let seeds = nodes.iter().filter(|node| node.target == CLUSTER).map(|node| format!("'{}'", node.url));
+    let seeds = seeds.collect::<Vec<_>>().join(", ");
+    text += &target(CLUSTER, &format!("topology: cluster, urls: [{seeds}]"), "{key: '*'}");
+    for (spare, node) in (0..variant.spares).zip(nodes.iter()) {
+        let (name, url) = (format!("spare-{serial}-{spare}"), format!("url: '{}/0'", node.url));
+        text += &target(&name, &url, "{key: '*'}");
+    }
+    text
+}
+
+fn target(name: &str, place: &str, streams: &str) -> String {
+    format!(
+        "  - {{name: {name}, {place}, username: {USER}, password_file: password, streams: [{streams}]}}\n"
+    )
+}

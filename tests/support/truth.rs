@@ -1,0 +1,232 @@
+//! Streams, groups and consumers read one by one: what each series of them must be.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use redis::{FromRedisValue, Value};
+
+use super::metrics::Metrics;
+use super::series::{self, consumer, group};
+use super::talk::Talk;
+
+/// `ms-seq`.
+type Id = (u64, u64);
+
+/// The fields of a reply by name.
+type Fields = HashMap<String, Value>;
+
+/// Every series that there must be, each with the least and the largest value that is right.
+pub type Expected = BTreeMap<String, (f64, f64)>;
+
+/// What each series of a target `t` would be at the time of this reading: exact, but for what changes with time. Left
+/// out is what only the past tells: losses, whether a stream was trimmed, status.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// Seconds since the Unix epoch, by the server's clock.
+    now: f64,
+    /// By series.
+    pub values: BTreeMap<String, f64>,
+    /// Where each group is.
+    pub places: Vec<Place>,
+}
+
+/// Where a group is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The stream, as labels have it.
+    pub stream: String,
+    /// The group, likewise.
+    pub group: String,
+    /// Entries in the stream.
+    pub length: usize,
+    /// Entries in the stream that the group was not delivered.
+    pub ahead: usize,
+    /// Entries that were delivered and not acknowledged.
+    pub pending: usize,
+    /// Whether the server counts what is added, as since 7.0.
+    pub counts_added: bool,
+    /// Whether more were added than are there, and none of them was deleted: so they were trimmed.
+    pub was_trimmed: bool,
+}
+
+impl Place {
+    /// A series of the group.
+    pub fn series(&self, metric: &str) -> String {
+        group(metric, &self.stream, &self.group)
+    }
+
+    /// The lag by the length.
+    pub fn retention_used(&self) -> f64 {
+        self.ahead as f64 / self.length.max(1) as f64
+    }
+}
+
+impl Truth {
+    /// Reads everything, and counts it one by one.
+    pub async fn read(talk: &mut Talk) -> Self {
+        let mut truth = Self::default();
+        truth.read_also(talk).await;
+        truth
+    }
+
+    /// The same of another node of the target.
+    pub async fn read_also(&mut self, talk: &mut Talk) {
+        let (seconds, micros): (f64, f64) = talk.ask(&["TIME"]).await;
+        self.now = seconds + micros / 1e6;
+        let mut keys: Vec<Vec<u8>> = talk.ask(&["KEYS", "*"]).await;
+        keys.sort();
+        for key in keys {
+            let kind: String = talk.ask(&[b"TYPE", key.as_slice()]).await;
+            if kind == "stream" {
+                self.read_stream(talk, &key).await;
+            }
+        }
+    }
+
+    async fn read_stream(&mut self, talk: &mut Talk, key: &[u8]) {
+        let entries: Vec<(String, Value)> = talk.ask(&[&b"XRANGE"[..], key, b"-", b"+"]).await;
+        let entries: Vec<Id> = entries.iter().map(|(text, _)| id(text)).collect();
+        let stream: Fields = talk.ask(&[&b"XINFO"[..], b"STREAM", key]).await;
+        let groups: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"GROUPS", key]).await;
+        let shown = label(key);
+        let mut put = |name: &str, value: Option<f64>| {
+            let name = format!("redis_stream_{name}");
+            self.values.extend(value.map(|value| (series::stream(&name, &shown), value)));
+        };
+        put("up", Some(1.0));
+        put("length", Some(entries.len() as f64));
+        put("groups", Some(groups.len() as f64));
+        put("entries_added_total", field(&stream, "entries-added"));
+        put("first_entry_timestamp_seconds", entries.first().and_then(|id| timestamp(*id)));
+        put(
+            "last_generated_id_timestamp_seconds",
+            timestamp(id(&must::<String>(&stream, "last-generated-id"))),
+        );
+        let was_trimmed = field::<usize>(&stream, "entries-added").is_some_and(|added| added > entries.len())
+            && field::<String>(&stream, "max-deleted-entry-id").as_deref() == Some("0-0");
+        for fields in &groups {
+            let place = self.read_group(talk, key, &entries, fields).await;
+            let counts_added = stream.contains_key("entries-added");
+            self.places.push(Place { counts_added, was_trimmed, ..place });
+        }
+    }
+
+    async fn read_group(&mut self, talk: &mut Talk, key: &[u8], entries: &[Id], fields: &Fields) -> Place {
+        let name: Vec<u8> = must(fields, "name");
+        let pending: Vec<(String, Vec<u8>, f64, f64)> =
+            talk.ask(&[&b"XPENDING"[..], key, &name, b"-", b"+", b"100000"]).await;
+        let consumers: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"CONSUMERS", key, &name]).await;
+        let delivered = id(&must::<String>(fields, "last-delivered-id"));
+        let ahead: Vec<Id> = entries.iter().copied().filter(|id| *id > delivered).collect();
+        let gone = pending.iter().filter(|(text, ..)| entries.first().is_none_or(|first| id(text) < *first));
+        let (now, shown) = (self.now, label(key));
+        let mut put = |metric: &str, value: Option<f64>| {
+            let metric = format!("redis_stream_group_{metric}");
+            self.values.extend(value.map(|value| (group(&metric, &shown, &label(&name)), value)));
+        };
+        for metric in ["lag", "lag_min", "lag_max"] {
+            put(metric, Some(ahead.len() as f64));
+        }
+        put("lag_seconds", ahead.first().map_or(Some(0.0), |id| age(*id, now)));
+        put("last_delivered_id_age_seconds", age(delivered, now));
+        put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
+        put("messages_pending", Some(pending.len() as f64));
+        let oldest = pending.first();
+        put("oldest_pending_age_seconds", oldest.map_or(Some(0.0), |(text, ..)| age(id(text), now)));
+        put("oldest_pending_idle_seconds", Some(oldest.map_or(0.0, |(_, _, idle_ms, _)| idle_ms / 1e3)));
+        put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
+        put("pending_orphaned", Some(gone.count() as f64));
+        put("consumers", Some(consumers.len() as f64));
+        for fields in &consumers {
+            let consumed_by = label(&must::<Vec<u8>>(fields, "name"));
+            let mut put = |metric: &str, value: Option<f64>| {
+                let metric = format!("redis_stream_group_consumer_{metric}");
+                let series = consumer(&metric, &shown, &label(&name), &consumed_by);
+                self.values.extend(value.map(|value| (series, value)));
+            };
+            put("messages_pending", Some(must(fields, "pending")));
+            put("idle_seconds", Some(must::<f64>(fields, "idle") / 1e3));
+            let inactive = field::<f64>(fields, "inactive").filter(|ms| *ms >= 0.0);
+            put("inactive_seconds", inactive.map(|ms| ms / 1e3));
+        }
+        Place {
+            stream: shown,
+            group: label(&name),
+            length: entries.len(),
+            ahead: ahead.len(),
+            pending: pending.len(),
+            counts_added: false,
+            was_trimmed: false,
+        }
+    }
+
+    /// What must lie between two readings.
+    pub fn until(self, later: &Self) -> Expected {
+        assert_eq!(self.places, later.places, "nothing was changed between the readings");
+        assert!(self.values.keys().eq(later.values.keys()), "nothing was changed between the readings");
+        self.values
+            .into_iter()
+            .map(|(series, least)| (series.clone(), (least, later.values[&series])))
+            .collect()
+    }
+}
+
+/// What is not as expected, one line each. What changes with time may be as far from it as `uncertainty`, in seconds.
+pub fn differences(found: &Metrics, expected: &Expected, uncertainty: f64) -> Vec<String> {
+    /// Half of what six decimals can tell, and of what a double can.
+    const ROUNDING: f64 = 2e-6;
+    let (found_names, names): (BTreeSet<_>, BTreeSet<_>) =
+        (found.keys().collect(), expected.keys().collect());
+    let surplus = found_names.difference(&names).map(|series| format!("not expected: {series}"));
+    let missing = names.difference(&found_names).map(|series| format!("not found: {series}"));
+    let wrong = expected.iter().filter_map(|(series, (least, most))| {
+        let value = found.get(series)?;
+        let tolerance = if least < most { ROUNDING.max(uncertainty) } else { ROUNDING };
+        let is_right = (least - tolerance..=most + tolerance).contains(value);
+        (!is_right).then(|| format!("{series} is {value}, not in {least}..{most}"))
+    });
+    surplus.chain(missing).chain(wrong).collect()
+}
+
+/// The series of streams, groups and consumers.
+pub fn of_streams(metrics: &Metrics) -> Metrics {
+    let of_streams = metrics.iter().filter(|(series, _)| series.starts_with("redis_stream_"));
+    of_streams.map(|(series, value)| (series.clone(), *value)).collect()
+}
+
+/// A label as the contract and the text format write it.
+fn label(name: &[u8]) -> String {
+    let written: &str = match name {
+        b"a\xffb" => r"a\\xffb",
+        b"q\"uo\\te" => r#"q\"uo\\te"#,
+        b"li\nne" => r"li\nne",
+        b"c\\x41\xc3\xa9" => "c\\\\x5cx41\u{e9}",
+        plain => {
+            let plain = std::str::from_utf8(plain).expect("every odd name is in this list");
+            assert!(!plain.contains(['\\', '"', '\n']), "every odd name is in this list: {plain:?}");
+            plain
+        }
+    };
+    written.to_owned()
+}
+
+fn id(text: &str) -> Id {
+    let (ms, seq) = text.split_once('-').expect("an ID has a dash");
+    (ms.parse().expect("a number"), seq.parse().expect("a number"))
+}
+
+fn field<T: FromRedisValue>(fields: &Fields, name: &str) -> Option<T> {
+    redis::from_redis_value(fields.get(name)?.clone()).expect("the field is of this type")
+}
+
+fn must<T: FromRedisValue>(fields: &Fields, name: &str) -> T {
+    redis::from_redis_value(fields[name].clone()).expect("the field is of this type")
+}
+
+/// IDs of the tests are from now, or far too small to be a time.
+fn timestamp((ms, _): Id) -> Option<f64> {
+    (ms > 1_000_000).then_some(ms as f64 / 1e3)
+}
+
+fn age(id: Id, now: f64) -> Option<f64> {
+    timestamp(id).map(|time| (now - time).max(0.0))
+}
