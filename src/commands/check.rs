@@ -19,7 +19,8 @@ use crate::poller::node::Identity;
 use crate::poller::upstream::NodeState;
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::labels::Reason;
-use crate::target::{State, Target};
+use crate::target::Target;
+use crate::target::state::State;
 
 mod alerting;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::alert::rule::TargetLabels;
 use crate::config;
 use crate::page::groups::Seen;
-use crate::target::State;
+use crate::target::state::State;
 
 /// A target that is watched: what it is called, and where its state is published.
 pub(super) type Watched = (Arc<TargetLabels>, watch::Receiver<State>);

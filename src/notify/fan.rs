@@ -20,7 +20,7 @@ use crate::notify::client::resolve;
 use crate::notify::error::NotifyError;
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue};
 use crate::notify::send::{Lane, Outlet, Told};
-use crate::self_metrics::NotifierMetrics;
+use crate::self_metrics::notifier::NotifierMetrics;
 use crate::server_url::Address;
 use crate::shutdown::Shutdown;
 

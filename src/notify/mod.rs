@@ -23,7 +23,8 @@ use crate::notify::group::Groups;
 use crate::notify::messages::{Messenger, Terms};
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
 use crate::notify::send::{Lane, Outlet};
-use crate::self_metrics::{NotifierMetrics, SelfMetrics};
+use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;
 use crate::tls::Verification;
 

@@ -9,8 +9,8 @@ use tracing::warn;
 
 use crate::alert::notification::{Alert, Notification};
 use crate::notify::backlog::{Backlog, Identity};
-use crate::self_metrics::NotifierMetrics;
 use crate::self_metrics::labels::NotificationResult;
+use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::{Shutdown, Trigger};
 
 /// Alerts that wait for one receiver at most. More than this fire only where thousands of groups are in trouble

@@ -14,8 +14,8 @@ use tracing::{debug, error, info, warn};
 use crate::clock::unix_time;
 use crate::notify::error::NotifyError;
 use crate::notify::queue::{Mailbox, Next, Pace, Store, Suspect};
-use crate::self_metrics::NotifierMetrics;
 use crate::self_metrics::labels::NotificationResult;
+use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;
 
 /// Longest wait after the first failure; it doubles with each.

@@ -7,8 +7,8 @@ use crate::poller::decode::nodes;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
 use crate::poller::slots::Range;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::self_metrics::target::TargetMetrics;
 use crate::server_url::Place;
 
 /// Asks by CLUSTER SLOTS, which every version has and which tells the port of the kind of connection it is asked

@@ -13,8 +13,8 @@ use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::poller::node::Node;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::self_metrics::target::TargetMetrics;
 use crate::snapshot::facts::Epoch;
 
 /// Most keys that one SCAN walks: about half a millisecond of the server's time.

@@ -17,7 +17,7 @@ use crate::poller::node::{self, Identity, Login, Node};
 use crate::poller::sentinel::Sentinels;
 use crate::poller::slots::{Range, Redirect, RedirectKind, Slots, place_of};
 use crate::poller::source::{Courtesy, Source};
-use crate::self_metrics::TargetMetrics;
+use crate::self_metrics::target::TargetMetrics;
 use crate::server_url::Place;
 use crate::snapshot::facts::Epoch;
 

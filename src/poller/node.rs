@@ -16,8 +16,8 @@ use crate::dial::{Dialer, Stream};
 use crate::poller::decode::nodes::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::self_metrics::target::TargetMetrics;
 use crate::server_url::Place;
 use crate::snapshot::facts::Epoch;
 

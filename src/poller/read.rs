@@ -19,8 +19,8 @@ use crate::poller::names::Names;
 use crate::poller::selection::{self, Selection};
 use crate::poller::slots::{Redirect, redirect};
 use crate::poller::source::Source;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::{Command, Reason};
+use crate::self_metrics::target::TargetMetrics;
 use crate::snapshot::facts::{
     ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
 };

@@ -11,8 +11,8 @@ use crate::poller::error::PollError;
 use crate::poller::exchange::share;
 use crate::poller::node::{Login, Node};
 use crate::poller::slots::place_of;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::self_metrics::target::TargetMetrics;
 use crate::server_url::Place;
 use crate::snapshot::facts::Epoch;
 

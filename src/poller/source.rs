@@ -3,8 +3,8 @@
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::poller::node::Node;
-use crate::self_metrics::TargetMetrics;
 use crate::self_metrics::labels::Command;
+use crate::self_metrics::target::TargetMetrics;
 
 /// A node that streams are read from, and how.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,8 @@ use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::exposition::page::Layout;
 use streamgauge::self_metrics::SelfMetrics;
-use streamgauge::target::{State, Target};
+use streamgauge::target::Target;
+use streamgauge::target::state::State;
 use tokio::sync::watch;
 
 use super::metrics::parse;

@@ -14,11 +14,13 @@ use crate::clock::unix_time;
 use crate::commands::seen::{self, Watched};
 use crate::config::Config;
 use crate::exposition::page::Layout;
-use crate::self_metrics::{SelfMetrics, TargetMetrics};
+use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::target::TargetMetrics;
 use crate::state_file::Saved;
+use crate::target::Target;
 use crate::target::alerting::{Alerting, Alerts, Outlet};
 use crate::target::plan::{Plan, Plans};
-use crate::target::{State, Target};
+use crate::target::state::State;
 
 /// Wait before a target whose task panicked is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);

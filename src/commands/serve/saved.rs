@@ -14,7 +14,7 @@ use crate::alert::active::Active;
 use crate::clock::{now, unix_time};
 use crate::commands::serve::fleet::Targets;
 use crate::state_file::{self, Saved};
-use crate::target::State;
+use crate::target::state::State;
 
 /// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);

@@ -16,7 +16,8 @@ use crate::exposition::page::Layout;
 use crate::page::groups::Listing;
 use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
-use crate::target::{State, Target};
+use crate::target::Target;
+use crate::target::state::State;
 
 /// Polls of a target while it is observed, after the first.
 const POLLS: u32 = 8;

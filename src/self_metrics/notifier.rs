@@ -1,0 +1,26 @@
+//! The metrics of one notifier.
+
+use std::sync::Arc;
+
+use crate::self_metrics::SelfMetrics;
+use crate::self_metrics::labels::NotificationResult;
+
+/// The metrics of one notifier. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NotifierMetrics {
+    pub(super) all: SelfMetrics,
+    pub(super) notifier: Arc<str>,
+}
+
+impl NotifierMetrics {
+    /// Counts alerts that a receiver was told of, or was not.
+    pub fn count(&self, result: NotificationResult, alerts: usize) {
+        let counter = self.all.notifications.with_label_values(&[&*self.notifier, result.as_str()]);
+        counter.inc_by(u64::try_from(alerts).unwrap_or(u64::MAX));
+    }
+
+    /// Notes by how much one of the queues became longer, or shorter where it is negative.
+    pub fn add_to_queue_length(&self, alerts: i64) {
+        self.all.notification_queue_length.with_label_values(&[&*self.notifier]).add(alerts);
+    }
+}

@@ -1,0 +1,128 @@
+//! The metrics of one target.
+
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use crate::self_metrics::labels::{Command, Limited, PollResult, Reason};
+use crate::self_metrics::{SelfMetrics, forget, gauge};
+
+/// The metrics of one target. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TargetMetrics {
+    pub(super) all: SelfMetrics,
+    pub(super) target: String,
+    pub(super) label_values: Vec<String>,
+}
+
+impl TargetMetrics {
+    /// The same target with other values of the labels that the configuration adds.
+    #[must_use]
+    pub fn with_labels(&self, label_values: &[&str]) -> Self {
+        let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
+        Self { label_values, ..self.clone() }
+    }
+
+    /// Makes every value of every closed list present as 0.
+    pub fn announce(&self) {
+        for reason in Reason::ALL {
+            self.count_errors(reason, 0);
+        }
+        for result in PollResult::ALL {
+            self.polls(result).inc_by(0);
+        }
+        for command in Command::ALL {
+            self.count_commands(command, 0);
+        }
+        for what in Limited::ALL {
+            self.set_limited(what, 0);
+        }
+        self.count_entries(0);
+        self.count_reply_bytes(0);
+        self.set_discovered_streams(0);
+        self.set_up(false);
+    }
+
+    /// Takes all series of the target away, whatever their other labels.
+    pub fn forget(&self) {
+        let SelfMetrics { target_up, redis_up, node_up, discovered_streams, limited, .. } = &self.all;
+        for gauges in [target_up, redis_up, node_up, discovered_streams, limited] {
+            forget(gauges, "target", &self.target);
+        }
+        let SelfMetrics { polls, poll_errors, redis_commands, redis_reply_bytes, counted_entries, .. } =
+            &self.all;
+        for counters in [polls, poll_errors, redis_commands, redis_reply_bytes, counted_entries] {
+            forget(counters, "target", &self.target);
+        }
+        forget(&self.all.poll_duration, "target", &self.target);
+        forget(&self.all.last_successful_poll, "target", &self.target);
+    }
+
+    /// The values of a series' labels: the target, `own`, and those of the configuration.
+    fn values<'a>(&'a self, own: Option<&'a str>) -> Vec<&'a str> {
+        let configured = self.label_values.iter().map(String::as_str);
+        std::iter::once(self.target.as_str()).chain(own).chain(configured).collect()
+    }
+
+    fn polls(&self, result: PollResult) -> IntCounter {
+        self.all.polls.with_label_values(&self.values(Some(result.as_str())))
+    }
+
+    /// Whether every node answered in the last poll.
+    pub fn set_up(&self, up: bool) {
+        self.all.redis_up.with_label_values(&self.values(None)).set(i64::from(up));
+        self.all.target_up.with_label_values(&self.values(None)).set(i64::from(up));
+    }
+
+    /// Whether this node answered in the last poll.
+    pub fn set_node_up(&self, node: &str, up: bool) {
+        self.all.node_up.with_label_values(&self.values(Some(node))).set(i64::from(up));
+    }
+
+    /// Forgets a node that does not belong to the target any more.
+    pub fn forget_node(&self, node: &str) {
+        // It may never have answered, and then it has no series.
+        let _ = self.all.node_up.remove_label_values(&self.values(Some(node)));
+    }
+
+    /// Notes a poll that is over.
+    pub fn observe_poll(&self, result: PollResult, took: Duration) {
+        self.polls(result).inc();
+        self.all.poll_duration.with_label_values(&self.values(None)).observe(took.as_secs_f64());
+    }
+
+    /// Notes when the last poll read something, as the time since the Unix epoch.
+    pub fn set_last_successful_poll(&self, at: Duration) {
+        self.all.last_successful_poll.with_label_values(&self.values(None)).set(at.as_secs_f64());
+    }
+
+    /// Counts what could not be read.
+    pub fn count_errors(&self, reason: Reason, by: u64) {
+        self.all.poll_errors.with_label_values(&self.values(Some(reason.as_str()))).inc_by(by);
+    }
+
+    /// Counts commands sent.
+    pub fn count_commands(&self, command: Command, by: u64) {
+        self.all.redis_commands.with_label_values(&self.values(Some(command.as_str()))).inc_by(by);
+    }
+
+    /// Counts bytes received.
+    pub fn count_reply_bytes(&self, by: u64) {
+        self.all.redis_reply_bytes.with_label_values(&self.values(None)).inc_by(by);
+    }
+
+    /// How many streams are polled.
+    pub fn set_discovered_streams(&self, streams: usize) {
+        self.all.discovered_streams.with_label_values(&self.values(None)).set(gauge(streams));
+    }
+
+    /// How much a limit leaves out.
+    pub fn set_limited(&self, what: Limited, left_out: usize) {
+        self.all.limited.with_label_values(&self.values(Some(what.as_str()))).set(gauge(left_out));
+    }
+
+    /// Counts entries that were read to count lag.
+    pub fn count_entries(&self, by: u64) {
+        self.all.counted_entries.with_label_values(&self.values(None)).inc_by(by);
+    }
+}
