@@ -48,9 +48,29 @@ pub fn read(
         interval: flag("interval", source.interval.as_deref()),
         shard: flag("shard", source.shard.as_deref()),
     };
-    match choose(source, environment)? {
-        Choice::File(path) => flags::over_file(path, &overrides, environment),
-        Choice::Server(server) => flags::alone(&server, &overrides),
+    configuration(&source.polled, &overrides, environment)
+}
+
+/// The same, with nothing over what a file says.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub(super) fn read_polled(
+    polled: &cli::Polled,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    configuration(polled, &Overrides::default(), environment)
+}
+
+fn configuration(
+    polled: &cli::Polled,
+    overrides: &Overrides,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    match choose(polled, environment)? {
+        Choice::File(path) => flags::over_file(path, overrides, environment),
+        Choice::Server(server) => flags::alone(&server, overrides),
     }
 }
 
@@ -61,19 +81,19 @@ pub fn read(
 /// Both are given, neither of them rather than the other.
 pub(super) fn running(
     server: Option<&str>,
-    source: &cli::Source,
+    polled: &cli::Polled,
     environment: &Environment<'_>,
 ) -> Result<Option<Flag>, ConfigError> {
     let Some(asked) = given("server", server, environment) else { return Ok(None) };
-    let polled = [
-        given("config", text_of(source.config.as_ref()).as_deref(), environment),
-        given("redis-url", source.server.redis_url.as_deref(), environment),
+    let others = [
+        given("config", text_of(polled.config.as_ref()).as_deref(), environment),
+        given("redis-url", polled.server.redis_url.as_deref(), environment),
     ];
     let typed_instead = |other: &Given| other.origin == Origin::CommandLine && asked.origin != other.origin;
-    if polled.iter().flatten().any(typed_instead) {
+    if others.iter().flatten().any(typed_instead) {
         return Ok(None);
     }
-    match polled.into_iter().flatten().find(|other| other.origin == asked.origin) {
+    match others.into_iter().flatten().find(|other| other.origin == asked.origin) {
         Some(other) => Err(ConfigError::one(
             asked.flag.name,
             format!("{} is given too; expected one of them", other.flag.name),
@@ -82,22 +102,22 @@ pub(super) fn running(
     }
 }
 
-fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<Choice<'s>, ConfigError> {
-    let path = source.config.as_deref().filter(|path| !path.as_os_str().is_empty());
+fn choose<'s>(polled: &'s cli::Polled, environment: &Environment<'_>) -> Result<Choice<'s>, ConfigError> {
+    let path = polled.config.as_deref().filter(|path| !path.as_os_str().is_empty());
     let file = path.map(|path| (path, origin("config", &path.to_string_lossy(), environment)));
-    let url = given("redis-url", source.server.redis_url.as_deref(), environment);
+    let url = given("redis-url", polled.server.redis_url.as_deref(), environment);
     match (file, url) {
         (Some((_, file_origin)), Some(url)) if file_origin == url.origin => Err(ConfigError::one(
             shown("config", file_origin),
             format!("{} is given too; expected one of them", url.flag.name),
         )),
-        (Some((path, Origin::CommandLine)), _) => file_alone(path, Origin::CommandLine, source, environment),
-        (_, Some(url)) => Ok(Choice::Server(polled(url.flag, source, environment))),
-        (Some((path, origin)), None) => file_alone(path, origin, source, environment),
+        (Some((path, Origin::CommandLine)), _) => file_alone(path, Origin::CommandLine, polled, environment),
+        (_, Some(url)) => Ok(Choice::Server(at(url.flag, polled, environment))),
+        (Some((path, origin)), None) => file_alone(path, origin, polled, environment),
         (None, None) => match environment("REDIS_URL").filter(|url| !url.is_empty()) {
             Some(text) => {
                 let url = Flag { name: "REDIS_URL".to_owned(), text };
-                Ok(Choice::Server(polled(url, source, environment)))
+                Ok(Choice::Server(at(url, polled, environment)))
             }
             None => Err(ConfigError::one(
                 "--config",
@@ -111,15 +131,15 @@ fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<
 fn file_alone<'s>(
     path: &'s Path,
     file_origin: Origin,
-    source: &cli::Source,
+    polled: &cli::Polled,
     environment: &Environment<'_>,
 ) -> Result<Choice<'s>, ConfigError> {
-    let server = &source.server;
+    let server = &polled.server;
     let mut others = vec![
         given("redis-username", server.redis_username.as_deref(), environment),
         given("redis-password-file", text_of(server.redis_password_file.as_ref()).as_deref(), environment),
     ];
-    others.extend(streams(source, environment).into_iter().next().map(Some));
+    others.extend(streams(polled, environment).into_iter().next().map(Some));
     let contradicts = |other: &Given| other.origin == Origin::CommandLine || other.origin == file_origin;
     let fault = |other: Given| Fault {
         subject: other.flag.name,
@@ -132,9 +152,10 @@ fn file_alone<'s>(
     if faults.is_empty() { Ok(Choice::File(path)) } else { Err(ConfigError { faults }) }
 }
 
-fn polled(url: Flag, source: &cli::Source, environment: &Environment<'_>) -> Server {
-    let streams = streams(source, environment).into_iter().map(|given| given.flag).collect();
-    server(url, &source.server, streams, environment)
+/// The server at a URL, and what to poll there.
+fn at(url: Flag, polled: &cli::Polled, environment: &Environment<'_>) -> Server {
+    let streams = streams(polled, environment).into_iter().map(|given| given.flag).collect();
+    server(url, &polled.server, streams, environment)
 }
 
 /// The URL of the server, if one is given.
@@ -159,11 +180,11 @@ pub(super) fn server(
     }
 }
 
-fn streams(source: &cli::Source, environment: &Environment<'_>) -> Vec<Given> {
-    let origin = origin("stream", &source.stream.join("\n"), environment);
+fn streams(polled: &cli::Polled, environment: &Environment<'_>) -> Vec<Given> {
+    let origin = origin("stream", &polled.stream.join("\n"), environment);
     let given =
         |text: &String| Given { flag: Flag { name: shown("stream", origin), text: text.clone() }, origin };
-    source.stream.iter().filter(|text| !text.is_empty()).map(given).collect()
+    polled.stream.iter().filter(|text| !text.is_empty()).map(given).collect()
 }
 
 /// A flag by its long name. Empty text is as good as none: that is what compose files set for an absent value.
