@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod misuse;
 pub mod terminal;
+pub mod tls;
 
 use terminal::{Completions, PENDING_COST, Pending, Status};
+use tls::Tls;
 
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
@@ -221,6 +223,9 @@ pub struct Server {
     /// File that holds the password, where the URL holds none; read again at every connect.
     #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
+    /// How it is known, where the URL is `rediss://`.
+    #[command(flatten)]
+    pub tls: Tls,
 }
 
 /// `streamgauge consume`.

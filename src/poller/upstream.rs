@@ -27,7 +27,7 @@ use crate::server_url::Place;
 use crate::snapshot::facts::Snapshot;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Question};
-use crate::tls::Verification;
+use crate::tls::{SKIPPED, Verification};
 
 /// The servers behind one target.
 #[derive(Debug)]
@@ -71,11 +71,7 @@ impl Upstream {
     #[must_use]
     pub fn new(target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) -> Self {
         if target.tls.verification == Verification::Skipped {
-            let target_name = &target.name;
-            warn!(
-                target_name,
-                "insecure_skip_verify: anybody may be the server, and read the password and change what is read"
-            );
+            warn!(target_name = %target.name, "{SKIPPED}");
         }
         Self {
             fleet: Fleet::new(Arc::clone(&target), metrics.clone()),

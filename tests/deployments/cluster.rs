@@ -87,7 +87,7 @@ async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
 }
 
 #[tokio::test]
-async fn so_they_are_over_tls_with_a_certificate_of_ours() {
+async fn they_are_read_over_tls_too_with_a_certificate_of_ours() {
     let program = with_tls().pop().expect("there is one");
     let authority = Authority::new("authority");
     let node = own(&authority, "node", &authority.sign("127.0.0.1", |_| {}));
