@@ -355,9 +355,7 @@ impl Upstream {
     ///
     /// The node does not answer, there is no such group, or the server does not let it be read.
     pub async fn pending(&mut self, query: &pending::Query) -> Result<pending::Listed, PendingError> {
-        let mut connected = self.fleet.members.iter_mut().filter_map(|member| member.node.as_mut());
-        let Some(node) = connected.next() else { return Ok(pending::Listed::default()) };
-        pending::list(&mut node.connection, &node.address, query, self.timeout).await
+        pending::list(&mut self.fleet, query, self.timeout).await
     }
 
     /// Notes bytes of entries that were read to answer questions.

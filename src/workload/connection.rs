@@ -251,7 +251,7 @@ fn into_io(error: DialError) -> RedisError {
 }
 
 /// The node that holds the key, where the error says that it is another one.
-fn moved_to(error: &RedisError) -> Option<(String, u16)> {
+pub(super) fn moved_to(error: &RedisError) -> Option<(String, u16)> {
     if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
         return None;
     }
