@@ -94,13 +94,13 @@ impl Upstream {
 
     /// Connects anew, with another configuration of the same servers, and goes on with the streams that it selects too.
     /// No connection takes the epoch of one before.
-    pub fn renew(&mut self, target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
-        let fleet = self.fleet.successor(Arc::clone(&target), metrics.clone());
-        let next = Self { fleet, polls: self.polls, ..Self::new(Arc::clone(&target), poll, metrics) };
+    pub fn renew(&mut self, target: &Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
+        let fleet = self.fleet.successor(Arc::clone(target), metrics.clone());
+        let next = Self { fleet, polls: self.polls, ..Self::new(Arc::clone(target), poll, metrics) };
         let before = std::mem::replace(self, next);
-        let finds_the_same = before.catalogue.finds_the_same(&target, poll.shard);
+        let finds_the_same = before.catalogue.finds_the_same(target, poll.shard);
         self.discovery.ended_a_turn |= finds_the_same && before.discovery.ended_a_turn;
-        self.catalogue = before.catalogue.successor(&target, poll.shard);
+        self.catalogue = before.catalogue.successor(target, poll.shard);
     }
 
     /// The nodes, as they stand.
