@@ -44,9 +44,8 @@ pub(super) fn group(site: &Arc<Site>, request: &Request) -> Reply {
     let view = view(site);
     let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     // It may have thousands of consumers.
-    let body = Body::stream_in(request.encoding, move |out| {
-        out.write_all(group::render(&view, &place).as_bytes())
-    });
+    let body =
+        Body::stream_in(request.encoding, move |out| out.write_all(group::render(&view, &place).as_bytes()));
     page(status, body).encoding(request.encoding)
 }
 
