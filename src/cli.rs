@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod misuse;
 pub mod terminal;
+pub mod tls;
 
 use terminal::{Completions, PENDING_COST, Pending, Status};
+use tls::Tls;
 
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
@@ -169,31 +171,38 @@ pub struct Rules {
     pub config: Option<PathBuf>,
 }
 
-/// What to poll: a configuration file, or one server given by flags.
+/// What to poll, and how.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Configuration file (YAML); it takes the place of --redis-url.
-    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The server to poll, in place of a file.
+    /// What to poll.
     #[command(flatten)]
-    pub server: Server,
-    /// Key or glob of streams to poll; may be given several times.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_STREAM",
-        value_name = "KEY_OR_GLOB",
-        value_delimiter = '\n',
-        help = "Key or glob of streams to poll; may be given several times (in the variable: one per line) \
-                [default: *]"
-    )]
-    pub stream: Vec<String>,
+    pub polled: Polled,
     /// Time from one poll to the next, such as 10s or 1m [default: 10s].
     #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
     /// Poll one part of N of all streams, by a hash of their keys: 0/3, 1/3 and 2/3 together poll each once.
     #[arg(long, env = "STREAMGAUGE_SHARD", value_name = "I/N")]
     pub shard: Option<String>,
+}
+
+/// What to poll: a configuration file, or one server given by flags.
+#[derive(Debug, Args)]
+pub struct Polled {
+    /// Configuration file (YAML); it takes the place of --redis-url.
+    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The server to poll, in place of a file.
+    #[command(flatten)]
+    pub server: Server,
+    /// Key or glob of streams; may be given several times.
+    #[arg(
+        long,
+        env = "STREAMGAUGE_STREAM",
+        value_name = "KEY_OR_GLOB",
+        value_delimiter = '\n',
+        help = "Key or glob of streams; may be given several times (in the variable: one per line) [default: *]"
+    )]
+    pub stream: Vec<String>,
 }
 
 /// A Redis or Valkey server given by flags.
@@ -214,6 +223,9 @@ pub struct Server {
     /// File that holds the password, where the URL holds none; read again at every connect.
     #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
+    /// How it is known, where the URL is `rediss://`.
+    #[command(flatten)]
+    pub tls: Tls,
 }
 
 /// `streamgauge consume`.

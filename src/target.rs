@@ -162,7 +162,7 @@ impl Target {
         }
         self.labels = TargetLabels::new(&plan.target.name, plan.target.db, &plan.target.labels);
         (self.config, self.poll) = (Arc::clone(&plan.target), plan.poll.clone());
-        self.upstream.renew(Arc::clone(&self.config), &self.poll, self.metrics.clone());
+        self.upstream.renew(&self.config, &self.poll, self.metrics.clone());
         // Streams are not looked for if it selects what it did before: then all of them are known.
         (self.seeks_streams, self.shown_place) = (true, None);
         self.state.send_modify(|state| state.interval = self.poll.interval);

@@ -23,6 +23,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::secret::quotable;
 
+/// What is said where the certificate of a server is not looked at.
+pub const SKIPPED: &str =
+    "insecure_skip_verify: anybody may be the server, and read the password and change what is read";
+
 /// How a server is known, and how we are to it. The files are read again when they are needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {

@@ -1,13 +1,12 @@
 //! The flags of the commands that answer in a terminal.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use clap_complete::Shell;
 
-use super::Server;
+use super::{Polled, Server};
 
 /// What help of `pending` ends with.
 pub(super) const PENDING_COST: &str = "\
@@ -28,22 +27,9 @@ pub struct Status {
                 polling"
     )]
     pub server: Option<String>,
-    /// Configuration file (YAML); it takes the place of --redis-url.
-    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The server to poll, in place of a file.
+    /// What to poll.
     #[command(flatten)]
-    pub redis: Server,
-    /// Key or glob of streams to show.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_STREAM",
-        value_name = "KEY_OR_GLOB",
-        value_delimiter = '\n',
-        help = "Key or glob of streams to show; may be given several times (in the variable: one per line) \
-                [default: *]"
-    )]
-    pub stream: Vec<String>,
+    pub polled: Polled,
     /// Time to poll for before the status of the groups is told; not used with --server.
     #[arg(long, env = "STREAMGAUGE_OBSERVE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub observe: Duration,

@@ -38,7 +38,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
         Tls::new(tls.clone()).map_err(|error| UsageError(error.to_string()))?;
     }
     let mut out = io::stdout();
-    if let Some(path) = &args.source.config {
+    if let Some(path) = &args.source.polled.config {
         writeln!(out, "{} is valid", path.display())?;
     }
     let mut found = Vec::new();

@@ -1,5 +1,7 @@
 //! The server that the flags (or `REDIS_URL`) name, for the commands that need just one.
 
+use tracing::warn;
+
 use crate::cli;
 use crate::commands::exit::UsageError;
 use crate::commands::source;
@@ -8,6 +10,7 @@ use crate::config::flags::{self, Flag, Overrides};
 use crate::config::topology::Topology;
 use crate::config::{Config, Password, Target};
 use crate::server_url::ServerUrl;
+use crate::tls::{SKIPPED, Verification};
 use crate::workload::endpoint::Endpoint;
 use crate::workload::error::WorkloadError;
 
@@ -58,7 +61,7 @@ fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Re
 }
 
 fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
-    let Target { topology, db, username, password, .. } = target;
+    let Target { name, topology, tls, db, username, password, .. } = target;
     let Topology::Standalone(place) = topology else {
         return Err(WorkloadError::Setting(format!("{topology} is not one server")));
     };
@@ -67,7 +70,10 @@ fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
         Some(Password::File(path)) => (None, Some(path)),
         None => (None, None),
     };
-    Endpoint::at(ServerUrl { place, db, username, password }, password_file)
+    if tls.verification == Verification::Skipped {
+        warn!(server = %name, "{SKIPPED}");
+    }
+    Ok(Endpoint::at(ServerUrl { place, db, username, password }, password_file)?.with_tls(tls))
 }
 
 #[cfg(test)]
@@ -78,7 +84,12 @@ mod tests {
 
     fn flags(redis_url: Option<&str>) -> cli::Server {
         let redis_url = redis_url.map(str::to_owned);
-        cli::Server { redis_url, redis_username: None, redis_password_file: None }
+        cli::Server {
+            redis_url,
+            redis_username: None,
+            redis_password_file: None,
+            tls: cli::tls::Tls::default(),
+        }
     }
 
     fn redis_url(value: &'static str) -> impl Fn(&str) -> Option<String> {

@@ -48,9 +48,29 @@ pub fn read(
         interval: flag("interval", source.interval.as_deref()),
         shard: flag("shard", source.shard.as_deref()),
     };
-    match choose(source, environment)? {
-        Choice::File(path) => flags::over_file(path, &overrides, environment),
-        Choice::Server(server) => flags::alone(&server, &overrides),
+    configuration(&source.polled, &overrides, environment)
+}
+
+/// The same, with nothing over what a file says.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub(super) fn read_polled(
+    polled: &cli::Polled,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    configuration(polled, &Overrides::default(), environment)
+}
+
+fn configuration(
+    polled: &cli::Polled,
+    overrides: &Overrides,
+    environment: &Environment<'_>,
+) -> Result<Config, ConfigError> {
+    match choose(polled, environment)? {
+        Choice::File(path) => flags::over_file(path, overrides, environment),
+        Choice::Server(server) => flags::alone(&server, overrides),
     }
 }
 
@@ -61,19 +81,19 @@ pub fn read(
 /// Both are given, neither of them rather than the other.
 pub(super) fn running(
     server: Option<&str>,
-    source: &cli::Source,
+    polled: &cli::Polled,
     environment: &Environment<'_>,
 ) -> Result<Option<Flag>, ConfigError> {
     let Some(asked) = given("server", server, environment) else { return Ok(None) };
-    let polled = [
-        given("config", text_of(source.config.as_ref()).as_deref(), environment),
-        given("redis-url", source.server.redis_url.as_deref(), environment),
+    let others = [
+        given("config", text_of(polled.config.as_ref()).as_deref(), environment),
+        given("redis-url", polled.server.redis_url.as_deref(), environment),
     ];
     let typed_instead = |other: &Given| other.origin == Origin::CommandLine && asked.origin != other.origin;
-    if polled.iter().flatten().any(typed_instead) {
+    if others.iter().flatten().any(typed_instead) {
         return Ok(None);
     }
-    match polled.into_iter().flatten().find(|other| other.origin == asked.origin) {
+    match others.into_iter().flatten().find(|other| other.origin == asked.origin) {
         Some(other) => Err(ConfigError::one(
             asked.flag.name,
             format!("{} is given too; expected one of them", other.flag.name),
@@ -82,22 +102,22 @@ pub(super) fn running(
     }
 }
 
-fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<Choice<'s>, ConfigError> {
-    let path = source.config.as_deref().filter(|path| !path.as_os_str().is_empty());
+fn choose<'s>(polled: &'s cli::Polled, environment: &Environment<'_>) -> Result<Choice<'s>, ConfigError> {
+    let path = polled.config.as_deref().filter(|path| !path.as_os_str().is_empty());
     let file = path.map(|path| (path, origin("config", &path.to_string_lossy(), environment)));
-    let url = given("redis-url", source.server.redis_url.as_deref(), environment);
+    let url = given("redis-url", polled.server.redis_url.as_deref(), environment);
     match (file, url) {
         (Some((_, file_origin)), Some(url)) if file_origin == url.origin => Err(ConfigError::one(
             shown("config", file_origin),
             format!("{} is given too; expected one of them", url.flag.name),
         )),
-        (Some((path, Origin::CommandLine)), _) => file_alone(path, Origin::CommandLine, source, environment),
-        (_, Some(url)) => Ok(Choice::Server(polled(url.flag, source, environment))),
-        (Some((path, origin)), None) => file_alone(path, origin, source, environment),
+        (Some((path, Origin::CommandLine)), _) => file_alone(path, Origin::CommandLine, polled, environment),
+        (_, Some(url)) => Ok(Choice::Server(at(url.flag, polled, environment))),
+        (Some((path, origin)), None) => file_alone(path, origin, polled, environment),
         (None, None) => match environment("REDIS_URL").filter(|url| !url.is_empty()) {
             Some(text) => {
                 let url = Flag { name: "REDIS_URL".to_owned(), text };
-                Ok(Choice::Server(polled(url, source, environment)))
+                Ok(Choice::Server(at(url, polled, environment)))
             }
             None => Err(ConfigError::one(
                 "--config",
@@ -111,15 +131,11 @@ fn choose<'s>(source: &'s cli::Source, environment: &Environment<'_>) -> Result<
 fn file_alone<'s>(
     path: &'s Path,
     file_origin: Origin,
-    source: &cli::Source,
+    polled: &cli::Polled,
     environment: &Environment<'_>,
 ) -> Result<Choice<'s>, ConfigError> {
-    let server = &source.server;
-    let mut others = vec![
-        given("redis-username", server.redis_username.as_deref(), environment),
-        given("redis-password-file", text_of(server.redis_password_file.as_ref()).as_deref(), environment),
-    ];
-    others.extend(streams(source, environment).into_iter().next().map(Some));
+    let settings = settings(&polled.server, environment).map(|(_, given)| given);
+    let others = settings.chain(streams(polled, environment).into_iter().next());
     let contradicts = |other: &Given| other.origin == Origin::CommandLine || other.origin == file_origin;
     let fault = |other: Given| Fault {
         subject: other.flag.name,
@@ -128,13 +144,14 @@ fn file_alone<'s>(
             shown("config", file_origin)
         ),
     };
-    let faults: Vec<_> = others.into_iter().flatten().filter(contradicts).map(fault).collect();
+    let faults: Vec<_> = others.filter(contradicts).map(fault).collect();
     if faults.is_empty() { Ok(Choice::File(path)) } else { Err(ConfigError { faults }) }
 }
 
-fn polled(url: Flag, source: &cli::Source, environment: &Environment<'_>) -> Server {
-    let streams = streams(source, environment).into_iter().map(|given| given.flag).collect();
-    server(url, &source.server, streams, environment)
+/// The server at a URL, and what to poll there.
+fn at(url: Flag, polled: &cli::Polled, environment: &Environment<'_>) -> Server {
+    let streams = streams(polled, environment).into_iter().map(|given| given.flag).collect();
+    server(url, &polled.server, streams, environment)
 }
 
 /// The URL of the server, if one is given.
@@ -145,25 +162,41 @@ pub(super) fn url(server: &cli::Server, environment: &Environment<'_>) -> Option
 /// The server that is given by flags, at `url`.
 pub(super) fn server(
     url: Flag,
-    given_server: &cli::Server,
+    server: &cli::Server,
     streams: Vec<Flag>,
     environment: &Environment<'_>,
 ) -> Server {
-    let flag = |name, text: Option<&str>| given(name, text, environment).map(|given| given.flag);
-    let password_file = text_of(given_server.redis_password_file.as_ref());
-    Server {
-        url,
-        username: flag("redis-username", given_server.redis_username.as_deref()),
-        password_file: flag("redis-password-file", password_file.as_deref()),
-        streams,
-    }
+    let settings = settings(server, environment).map(|(key, given)| (key, given.flag)).collect();
+    Server { url, settings, streams }
 }
 
-fn streams(source: &cli::Source, environment: &Environment<'_>) -> Vec<Given> {
-    let origin = origin("stream", &source.stream.join("\n"), environment);
+/// What flags say of a server besides its URL, with the key of a target that each stands for.
+fn settings(
+    server: &cli::Server,
+    environment: &Environment<'_>,
+) -> impl Iterator<Item = (&'static str, Given)> {
+    let cli::Server { redis_username, redis_password_file, tls, .. } = server;
+    let text = |key, name, text: Option<&str>| Some((key, given(name, text, environment)?));
+    let path = |key, name, path: &Option<PathBuf>| text(key, name, text_of(path.as_ref()).as_deref());
+    let skips = "redis-tls-insecure-skip-verify";
+    let skips = tls.redis_tls_insecure_skip_verify.then(|| switch(skips, environment));
+    let settings = [
+        text("username", "redis-username", redis_username.as_deref()),
+        path("password_file", "redis-password-file", redis_password_file),
+        path("tls.ca_file", "redis-tls-ca-file", &tls.redis_tls_ca_file),
+        path("tls.cert_file", "redis-tls-cert-file", &tls.redis_tls_cert_file),
+        path("tls.key_file", "redis-tls-key-file", &tls.redis_tls_key_file),
+        text("tls.server_name", "redis-tls-server-name", tls.redis_tls_server_name.as_deref()),
+        skips.map(|given| ("tls.insecure_skip_verify", given)),
+    ];
+    settings.into_iter().flatten()
+}
+
+fn streams(polled: &cli::Polled, environment: &Environment<'_>) -> Vec<Given> {
+    let origin = origin("stream", &polled.stream.join("\n"), environment);
     let given =
         |text: &String| Given { flag: Flag { name: shown("stream", origin), text: text.clone() }, origin };
-    source.stream.iter().filter(|text| !text.is_empty()).map(given).collect()
+    polled.stream.iter().filter(|text| !text.is_empty()).map(given).collect()
 }
 
 /// A flag by its long name. Empty text is as good as none: that is what compose files set for an absent value.
@@ -171,6 +204,15 @@ fn given(name: &str, text: Option<&str>, environment: &Environment<'_>) -> Optio
     let text = text.filter(|text| !text.is_empty())?;
     let origin = origin(name, text, environment);
     Some(Given { flag: Flag { name: shown(name, origin), text: text.to_owned() }, origin })
+}
+
+/// A flag without a value, which is set.
+fn switch(name: &str, environment: &Environment<'_>) -> Given {
+    let origin = match environment(&variable(name)) {
+        Some(_) => Origin::Environment,
+        None => Origin::CommandLine,
+    };
+    Given { flag: Flag { name: shown(name, origin), text: "true".to_owned() }, origin }
 }
 
 fn origin(name: &str, text: &str, environment: &Environment<'_>) -> Origin {
@@ -210,6 +252,7 @@ mod tests {
     use crate::config::topology::Topology;
     use crate::secret::Secret;
     use crate::server_url::Place;
+    use crate::tls::Verification;
 
     const FILE: &str =
         "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";
@@ -326,6 +369,32 @@ mod tests {
         assert_eq!(user, "--redis-url: a user without a password; expected a password too");
         let file = serve(&["--config", "/nowhere.yaml", "--interval", "ten"], &[]).unwrap_err();
         assert_eq!(file, "/nowhere.yaml: cannot read the file: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn tls_is_said_by_flags_as_in_a_file() {
+        let secured = ["--redis-url", "rediss://flagged", "--redis-tls-server-name", "cache.internal"];
+        let config = serve(&[&secured[..], &["--redis-tls-insecure-skip-verify"]].concat(), &[]).unwrap();
+        let tls = &config.targets[0].tls;
+        assert_eq!(tls.server_name.as_deref(), Some("cache.internal"));
+        assert_eq!(tls.verification, Verification::Skipped);
+        let no_file = serve(&[&secured[..], &["--redis-tls-ca-file", "/no"]].concat(), &[]).unwrap_err();
+        assert_eq!(
+            no_file,
+            "--redis-tls-ca-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
+        );
+        let skip = "--redis-tls-insecure-skip-verify";
+        let by_variable = [("STREAMGAUGE_REDIS_TLS_INSECURE_SKIP_VERIFY", "1")];
+        assert_eq!(
+            serve(&["--redis-url", "redis://flagged", "--redis-tls-server-name", "x", skip], &by_variable)
+                .unwrap_err(),
+            "--redis-tls-server-name: goes with rediss://; expected that in the URL\n\
+             STREAMGAUGE_REDIS_TLS_INSECURE_SKIP_VERIFY: goes with rediss://; expected that in the URL"
+        );
+        assert_eq!(
+            serve(&["--config", "FILE", skip], &[]).unwrap_err(),
+            "--redis-tls-insecure-skip-verify: goes with --redis-url, not with --config; expected it in the file"
+        );
     }
 
     #[test]

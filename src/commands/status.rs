@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
 
-use crate::cli;
 use crate::cli::terminal::Status as Arguments;
 use crate::commands::exit::{FoundStatus, UsageError};
 use crate::commands::source;
@@ -98,21 +97,10 @@ pub(super) fn room() -> Option<usize> {
 }
 
 fn origin(args: &Arguments) -> anyhow::Result<Origin> {
-    let source = cli::Source {
-        config: args.config.clone(),
-        server: cli::Server {
-            redis_url: args.redis.redis_url.clone(),
-            redis_username: args.redis.redis_username.clone(),
-            redis_password_file: args.redis.redis_password_file.clone(),
-        },
-        stream: args.stream.clone(),
-        interval: None,
-        shard: None,
-    };
-    if let Some(url) = source::running(args.server.as_deref(), &source, &of_process)? {
-        let remote = Remote::new(&url.text, &args.stream)
+    if let Some(url) = source::running(args.server.as_deref(), &args.polled, &of_process)? {
+        let remote = Remote::new(&url.text, &args.polled.stream)
             .map_err(|error| UsageError(format!("{}: {error}", url.name)))?;
         return Ok(Origin::Remote(Box::new(remote)));
     }
-    Ok(Origin::Polled(Box::new(source::read(&source, None, &of_process)?)))
+    Ok(Origin::Polled(Box::new(source::read_polled(&args.polled, &of_process)?)))
 }

@@ -35,10 +35,9 @@ pub struct Overrides {
 pub struct Server {
     /// `targets[0].url`.
     pub url: Flag,
-    /// `targets[0].username`.
-    pub username: Option<Flag>,
-    /// `targets[0].password_file`, relative to the working directory.
-    pub password_file: Option<Flag>,
+    /// What else is said of it, with the key below `targets[0]`: `username`, `tls.ca_file`. Paths are relative to the
+    /// working directory.
+    pub settings: Vec<(&'static str, Flag)>,
     /// `targets[0].streams[].key`. Empty is all streams.
     pub streams: Vec<Flag>,
 }
@@ -79,11 +78,8 @@ impl Overrides {
 
 impl Server {
     fn laid_over(&self) -> Vec<(String, &Flag)> {
-        let mut flags = named([
-            ("targets[0].url", Some(&self.url)),
-            ("targets[0].username", self.username.as_ref()),
-            ("targets[0].password_file", self.password_file.as_ref()),
-        ]);
+        let mut flags = named([("targets[0].url", Some(&self.url))]);
+        flags.extend(self.settings.iter().map(|(key, flag)| (format!("targets[0].{key}"), flag)));
         let streams = self.streams.iter().enumerate();
         flags.extend(streams.map(|(at, flag)| (format!("targets[0].streams[{at}].key"), flag)));
         flags

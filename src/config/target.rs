@@ -68,8 +68,12 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     let Found { topology, db, username, password } = topology::read(section, folder);
     let tls_key = section.key("tls");
     let tls = tls_key.section(|section| tls::read(section, folder));
-    if tls_key.is_given() && topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
-        tls_key.fault("goes with rediss://; expected that in the URL, or no such key");
+    if topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
+        let expected = "goes with rediss://; expected that in the URL";
+        tls_key.flags_below().for_each(|flag| flag.fault(expected));
+        if tls_key.is_given() {
+            tls_key.fault(format_args!("{expected}, or no such key"));
+        }
     }
     let role_key = section.key("role");
     let role = role_key.choice(&ROLES).unwrap_or(Role::Master);

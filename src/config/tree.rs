@@ -83,6 +83,13 @@ impl<'t> Cursor<'t> {
         !matches!(self.source, Source::Absent)
     }
 
+    /// What flags say of keys of this map.
+    pub(super) fn flags_below(&self) -> impl Iterator<Item = Self> {
+        let (tree, start) = (self.tree, format!("{}.", self.path));
+        let below = tree.flags.iter().filter(move |(path, _)| path.starts_with(&start));
+        below.map(move |(path, flag)| Cursor { tree, path: path.clone(), source: Source::Flag(flag) })
+    }
+
     /// Whether this is a list of nothing.
     pub(super) fn is_an_empty_list(&self) -> bool {
         matches!(self.source, Source::File(Value::Sequence(items)) if items.is_empty())
@@ -106,6 +113,7 @@ impl<'t> Cursor<'t> {
         let subject = match (self.source, self.path.as_str()) {
             (Source::Flag(flag), _) => flag.name.clone(),
             (_, "") => self.tree.file.to_owned(),
+            (_, path) if self.tree.file.is_empty() => path.to_owned(),
             (_, path) => format!("{}: {path}", self.tree.file),
         };
         self.tree.faults.borrow_mut().push(Fault { subject, message: message.to_string() });

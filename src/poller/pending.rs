@@ -6,16 +6,21 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
 use crate::clock::now;
 use crate::poller::decode;
 use crate::poller::error::PollError;
-use crate::poller::exchange::call;
+use crate::poller::fleet::Fleet;
+use crate::poller::node::Node;
+use crate::poller::slots::{redirect_of, slot};
+use crate::poller::source::Courtesy;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::PendingEntry;
+
+/// How often a node may send us to another one for a list: slots may move meanwhile.
+const MOST_REDIRECTS: usize = 5;
 
 /// Most entries of one reply.
 pub const PAGE: usize = 1_000;
@@ -70,6 +75,9 @@ pub enum PendingError {
         /// The group.
         group: Name,
     },
+    /// Each node of a cluster says that another one holds it.
+    #[error("no node of the cluster holds stream {0:?}: each names another")]
+    Adrift(Name),
     /// The key holds something else.
     #[error("key {0:?} holds no stream, but another type")]
     NotAStream(Name),
@@ -83,14 +91,37 @@ pub enum PendingError {
     },
 }
 
-/// Lists them, page by page. `timeout` is the deadline of each command.
+/// Lists them, from the node that holds the stream. `timeout` is the deadline of each command.
 pub(super) async fn list(
-    connection: &mut MultiplexedConnection,
-    address: &str,
+    fleet: &mut Fleet,
     query: &Query,
     timeout: Duration,
 ) -> Result<Listed, PendingError> {
-    let time = match call(connection, address, now() + timeout, &cmd("TIME")).await {
+    let any = || fleet.connected().next().map(|(at, ..)| at);
+    let Some(mut at) = fleet.home(slot(&query.stream)).or_else(any) else { return Ok(Listed::default()) };
+    let mut courtesy = Courtesy::None;
+    for _ in 0..MOST_REDIRECTS {
+        let Some(node) = fleet.members[at].node.as_mut() else { break };
+        let listed = list_from(node, courtesy, query, timeout).await;
+        let redirect = match &listed {
+            Err(PendingError::Poll(PollError::Server { code, detail, .. })) => redirect_of(code, detail),
+            _ => None,
+        };
+        let Some(redirect) = redirect else { return listed };
+        at = fleet.redirected(&redirect, at, now() + timeout).await?;
+        courtesy = Courtesy::towards(redirect.kind);
+    }
+    Err(PendingError::Adrift(query.stream.clone()))
+}
+
+/// Lists them, page by page.
+async fn list_from(
+    node: &mut Node,
+    courtesy: Courtesy,
+    query: &Query,
+    timeout: Duration,
+) -> Result<Listed, PendingError> {
+    let time = match node.call(&cmd("TIME"), now() + timeout).await {
         Ok(reply) => decode::time(reply).ok(),
         Err(error) if error.is_refusal() => None,
         Err(error) => return Err(error.into()),
@@ -100,8 +131,10 @@ pub(super) async fn list(
         let page = PAGE.min(query.count - entries.len());
         let after = entries.last().map(|(entry, _)| entry.id);
         let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-        let command = command(query, &start, page);
-        let found = one_page(connection, address, query, &command, now() + timeout).await?;
+        if courtesy == Courtesy::Asking {
+            node.call(&cmd("ASKING"), now() + timeout).await?;
+        }
+        let found = one_page(node, query, &command(query, &start, page), now() + timeout).await?;
         let is_last = found.len() < page;
         entries.extend(found);
         if is_last {
@@ -125,39 +158,30 @@ fn command(query: &Query, start: &str, count: usize) -> Cmd {
 }
 
 async fn one_page(
-    connection: &mut MultiplexedConnection,
-    address: &str,
+    node: &mut Node,
     query: &Query,
     command: &Cmd,
     deadline: Instant,
 ) -> Result<Vec<(PendingEntry, Name)>, PendingError> {
-    let reply = match call(connection, address, deadline, command).await {
+    let reply = match node.call(command, deadline).await {
         Ok(reply) => reply,
-        Err(PollError::Server { address, code, detail }) => {
-            let refused = PollError::Server { address, code, detail };
-            return Err(explain(connection, query, refused, deadline).await);
-        }
+        Err(refused @ PollError::Server { .. }) => return Err(explain(node, query, refused, deadline).await),
         Err(error) => return Err(error.into()),
     };
     decode::pending(reply).map_err(|error| {
-        PollError::Protocol { address: address.to_owned(), detail: error.to_string() }.into()
+        PollError::Protocol { address: node.address.to_string(), detail: error.to_string() }.into()
     })
 }
 
 /// What an error reply means for this stream.
-async fn explain(
-    connection: &mut MultiplexedConnection,
-    query: &Query,
-    refused: PollError,
-    deadline: Instant,
-) -> PendingError {
+async fn explain(node: &mut Node, query: &Query, refused: PollError, deadline: Instant) -> PendingError {
     let (stream, group) = (query.stream.clone(), query.group.clone());
     let PollError::Server { address, code, detail } = refused else { return refused.into() };
     match code.as_str() {
         // Said of a key that is missing, too.
         "NOGROUP" => {
             let mut exists = cmd("EXISTS");
-            match call(connection, &address, deadline, exists.arg(stream.as_bytes())).await {
+            match node.call(exists.arg(stream.as_bytes()), deadline).await {
                 Ok(Value::Int(0)) => PendingError::NoStream(stream),
                 Ok(Value::Int(_)) => PendingError::NoGroup { stream, group },
                 _ => PendingError::Neither { stream, group },

@@ -77,10 +77,7 @@ impl Round {
 
     /// A stream is asked for elsewhere after all, in a source from `first` on.
     fn add(&mut self, first: usize, member: usize, kind: RedirectKind, at: usize) {
-        let courtesy = match kind {
-            RedirectKind::Moved => Courtesy::None,
-            RedirectKind::Ask => Courtesy::Asking,
-        };
+        let courtesy = Courtesy::towards(kind);
         let is_it = |source: &Planned| (source.member, source.courtesy) == (member, courtesy);
         let known = self.sources[first..].iter().position(is_it);
         let number = known.map_or(self.sources.len(), |at| first + at);

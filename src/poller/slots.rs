@@ -1,6 +1,6 @@
 //! Which node of a cluster holds which key: slots, who owns them, and what a node says that does not.
 
-use redis::{ServerErrorKind, Value};
+use redis::Value;
 
 use crate::server_url::{Address, Place};
 use crate::snapshot::name::Name;
@@ -88,12 +88,17 @@ pub enum RedirectKind {
 /// Where a reply sends us, if it does.
 pub fn redirect(reply: Option<&Value>) -> Option<Redirect> {
     let Some(Value::ServerError(error)) = reply else { return None };
-    let kind = match error.kind()? {
-        ServerErrorKind::Moved => RedirectKind::Moved,
-        ServerErrorKind::Ask => RedirectKind::Ask,
+    redirect_of(error.code(), error.details()?)
+}
+
+/// Where an error reply sends us, by its first word and the rest, if it does.
+pub(super) fn redirect_of(code: &str, detail: &str) -> Option<Redirect> {
+    let kind = match code {
+        "MOVED" => RedirectKind::Moved,
+        "ASK" => RedirectKind::Ask,
         _ => return None,
     };
-    let (slot, node) = error.details()?.split_once(' ')?;
+    let (slot, node) = detail.split_once(' ')?;
     let (host, port) = node.split_whitespace().next()?.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some(Redirect { slot: slot.parse().ok()?, node: (host.to_owned(), port.parse().ok()?), kind })

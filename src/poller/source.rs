@@ -3,6 +3,7 @@
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::poller::node::Node;
+use crate::poller::slots::RedirectKind;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 
@@ -24,6 +25,16 @@ pub(super) enum Courtesy {
     None,
     /// ASKING goes before each command.
     Asking,
+}
+
+impl Courtesy {
+    /// What is due to a node that another one sent us to.
+    pub(super) fn towards(kind: RedirectKind) -> Self {
+        match kind {
+            RedirectKind::Moved => Self::None,
+            RedirectKind::Ask => Self::Asking,
+        }
+    }
 }
 
 impl Source<'_> {

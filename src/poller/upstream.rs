@@ -27,7 +27,7 @@ use crate::server_url::Place;
 use crate::snapshot::facts::Snapshot;
 use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Question};
-use crate::tls::Verification;
+use crate::tls::{SKIPPED, Verification};
 
 /// The servers behind one target.
 #[derive(Debug)]
@@ -71,11 +71,7 @@ impl Upstream {
     #[must_use]
     pub fn new(target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) -> Self {
         if target.tls.verification == Verification::Skipped {
-            let target_name = &target.name;
-            warn!(
-                target_name,
-                "insecure_skip_verify: anybody may be the server, and read the password and change what is read"
-            );
+            warn!(target_name = %target.name, "{SKIPPED}");
         }
         Self {
             fleet: Fleet::new(Arc::clone(&target), metrics.clone()),
@@ -98,13 +94,13 @@ impl Upstream {
 
     /// Connects anew, with another configuration of the same servers, and goes on with the streams that it selects too.
     /// No connection takes the epoch of one before.
-    pub fn renew(&mut self, target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
-        let fleet = self.fleet.successor(Arc::clone(&target), metrics.clone());
-        let next = Self { fleet, polls: self.polls, ..Self::new(Arc::clone(&target), poll, metrics) };
+    pub fn renew(&mut self, target: &Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
+        let fleet = self.fleet.successor(Arc::clone(target), metrics.clone());
+        let next = Self { fleet, polls: self.polls, ..Self::new(Arc::clone(target), poll, metrics) };
         let before = std::mem::replace(self, next);
-        let finds_the_same = before.catalogue.finds_the_same(&target, poll.shard);
+        let finds_the_same = before.catalogue.finds_the_same(target, poll.shard);
         self.discovery.ended_a_turn |= finds_the_same && before.discovery.ended_a_turn;
-        self.catalogue = before.catalogue.successor(&target, poll.shard);
+        self.catalogue = before.catalogue.successor(target, poll.shard);
     }
 
     /// The nodes, as they stand.
@@ -359,9 +355,7 @@ impl Upstream {
     ///
     /// The node does not answer, there is no such group, or the server does not let it be read.
     pub async fn pending(&mut self, query: &pending::Query) -> Result<pending::Listed, PendingError> {
-        let mut connected = self.fleet.members.iter_mut().filter_map(|member| member.node.as_mut());
-        let Some(node) = connected.next() else { return Ok(pending::Listed::default()) };
-        pending::list(&mut node.connection, &node.address, query, self.timeout).await
+        pending::list(&mut self.fleet, query, self.timeout).await
     }
 
     /// Notes bytes of entries that were read to answer questions.

@@ -17,7 +17,6 @@ use super::stop::Stop;
 use crate::clock::now;
 use crate::dial::{DialError, Dialer};
 use crate::server_url::{Address, Place};
-use crate::tls::Tls;
 
 /// How long what is in hand may still take once the run shall end.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -79,7 +78,7 @@ impl Connection {
     pub(super) fn new(endpoint: Endpoint, stop: Stop) -> Self {
         let timeouts = Timeouts::default();
         let (moved_to, proven) = (None, Proof::Never);
-        let dialer = Dialer::new(Tls::default());
+        let dialer = endpoint.dialer();
         Self { endpoint, dialer, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
     }
 
@@ -252,7 +251,7 @@ fn into_io(error: DialError) -> RedisError {
 }
 
 /// The node that holds the key, where the error says that it is another one.
-fn moved_to(error: &RedisError) -> Option<(String, u16)> {
+pub(super) fn moved_to(error: &RedisError) -> Option<(String, u16)> {
     if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
         return None;
     }

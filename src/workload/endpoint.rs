@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use redis::{ProtocolVersion, RedisConnectionInfo};
 
 use super::error::WorkloadError;
+use crate::dial::Dialer;
 use crate::server_url::{self, CREDENTIALS_TWICE, Place, ServerUrl, USER_WITHOUT_PASSWORD};
+use crate::tls::Tls;
 
 /// Where a server is and who we are there. `Display` shows no credentials, `Debug` no password.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     url: ServerUrl,
     password_file: Option<PathBuf>,
+    tls: Tls,
 }
 
 impl Endpoint {
@@ -54,7 +57,18 @@ impl Endpoint {
         if url.username.is_some() && url.password.is_none() && password_file.is_none() {
             return Err(setting(USER_WITHOUT_PASSWORD));
         }
-        Ok(Self { url, password_file })
+        Ok(Self { url, password_file, tls: Tls::default() })
+    }
+
+    /// The same, and how it is known where the URL is `rediss://`: else by the authorities of the system.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// What makes connections to it.
+    pub(super) fn dialer(&self) -> Dialer {
+        Dialer::new(self.tls.clone())
     }
 
     /// Where it listens.

@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Progress, moved_to};
 use super::endpoint::Endpoint;
 use super::error::WorkloadError;
 use super::line::escape;
@@ -143,6 +143,10 @@ struct Producer<'a> {
     /// Numbers of entries that were not added for certain: they go before new ones. Never more than a batch.
     again: Vec<u64>,
     shares: Vec<Share>,
+    /// Streams that the node took entries for that we are connected to, in their order.
+    taken: Vec<bool>,
+    /// How often a node sent us to another one since all streams were taken by one.
+    moves: usize,
     /// When there was a connection first.
     started: Option<Instant>,
     /// From then to the end of the run; zero before it.
@@ -164,6 +168,8 @@ impl<'a> Producer<'a> {
             numbered: 0,
             again: Vec::new(),
             shares: load.streams.iter().map(share).collect(),
+            taken: vec![false; load.streams.len()],
+            moves: 0,
             started: None,
             elapsed: Duration::ZERO,
             clock: None,
@@ -186,10 +192,31 @@ impl<'a> Producer<'a> {
             }
             match self.session(started).await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.connection.lost(error)?,
+                Err(error) => {
+                    self.note_move(&error)?;
+                    self.connection.lost(error)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// There is one connection: streams on several nodes of a cluster would make it go to and fro.
+    fn note_move(&mut self, error: &RedisError) -> Result<(), WorkloadError> {
+        if moved_to(error).is_none() {
+            return Ok(());
+        }
+        self.taken.fill(false);
+        self.moves += 1;
+        if self.taken.len() == 1 || self.moves <= self.taken.len() {
+            return Ok(());
+        }
+        let names: Vec<_> = self.load.streams.iter().map(|stream| escape(stream)).collect();
+        Err(WorkloadError::Setting(format!(
+            "the streams {} are on several nodes of a cluster: give their keys one hash tag, or produce to each \
+             of them by itself",
+            names.join(", ")
+        )))
     }
 
     /// From one connection to the next.
@@ -287,6 +314,11 @@ impl<'a> Producer<'a> {
         let share = self.share(n);
         share.added += 1;
         share.bytes += bytes as u64;
+        let stream = self.stream_of(n);
+        self.taken[stream] = true;
+        if self.taken.iter().all(|taken| *taken) {
+            self.moves = 0;
+        }
     }
 
     /// Says once that the rate is too high for this server, or this machine.

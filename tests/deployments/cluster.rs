@@ -7,7 +7,7 @@ use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::config::{ConfigFile, serving};
 use crate::support::metrics::{Metrics, named};
-use crate::support::program::Exporter;
+use crate::support::program::{Exporter, Streamgauge};
 use crate::support::proxy::{Manner, Proxy};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
 use crate::support::servers::{Program, all, newest};
@@ -87,7 +87,7 @@ async fn streams_are_read_where_they_are_while_slots_move_and_a_master_dies() {
 }
 
 #[tokio::test]
-async fn so_they_are_over_tls_with_a_certificate_of_ours() {
+async fn they_are_read_over_tls_too_with_a_certificate_of_ours() {
     let program = with_tls().pop().expect("there is one");
     let authority = Authority::new("authority");
     let node = own(&authority, "node", &authority.sign("127.0.0.1", |_| {}));
@@ -276,4 +276,59 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
         is_up(metrics) && keys.iter().all(|key| is_there(metrics, &key.as_str()))
     })
     .await;
+}
+
+#[tokio::test]
+async fn commands_go_to_the_node_that_holds_the_stream_whichever_is_named() {
+    let cluster = Cluster::start(newest(), 0, &[]).await;
+    cluster.tell("s", STREAM).await;
+    let slot = cluster.slot("s").await;
+    let (from, to) = (Cluster::first_owner(slot), (Cluster::first_owner(slot) + 1) % 3);
+    let of = |name: &str, at: usize, args: &[&str]| {
+        Streamgauge::command(name).args(["--redis-url", &cluster.nodes[at].url()]).args(args)
+    };
+    let is_listed_by_each = async || {
+        for at in 0..3 {
+            let listed = of("pending", at, &["--stream", "s", "--group", "g"]).run().await;
+            assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+            assert!(listed.stdout.contains("1 pending entry is shown"), "{}", listed.stdout);
+        }
+    };
+    is_listed_by_each().await;
+    let missing = of("pending", to, &["--stream", "s", "--group", "other"]).run().await;
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains(r#"stream "s" has no group "other""#), "{}", missing.stderr);
+    cluster.begin_to_move(slot, from, to).await;
+    cluster.migrate("s", from, to).await;
+    is_listed_by_each().await;
+    cluster.end_move(slot, to).await;
+    is_listed_by_each().await;
+
+    let produce = ["--count", "60", "--rate", "0", "--stream"];
+    for at in 0..3 {
+        let produced = of("produce", at, &[&produce[..], &["{s}1", "--stream", "{s}2"]].concat()).run().await;
+        assert_eq!(produced.code, Some(0), "{}", produced.stderr);
+    }
+    let lengths: [u64; 2] = [
+        cluster.nodes[to].command(&["XLEN", "{s}1"]).await,
+        cluster.nodes[to].command(&["XLEN", "{s}2"]).await,
+    ];
+    assert_eq!(lengths, [90, 90]);
+
+    let elsewhere = keys();
+    let mut far = String::new();
+    for key in elsewhere {
+        if Cluster::first_owner(cluster.slot(&key).await) == (to + 1) % 3 {
+            far = key;
+            break;
+        }
+    }
+    for rate in ["0", "100"] {
+        let args = ["--stream", "s", "--stream", &far, "--rate", rate];
+        let refused = of("produce", 0, &args).run().await;
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        let said =
+            format!("the streams s, {far} are on several nodes of a cluster: give their keys one hash tag");
+        assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+    }
 }

@@ -10,6 +10,7 @@ use crate::support::program::Streamgauge;
 use crate::support::series::{errors, group, up};
 use crate::support::server::{Server, free_port};
 use crate::support::servers::{Program, all};
+use crate::support::wait::wait_until;
 use crate::support::watch::{
     RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, with_streams,
 };
@@ -165,23 +166,80 @@ async fn a_server_in_clear_behind_a_secured_url_is_said() {
     assert_told(&exporter, "does it speak TLS?", 1).await;
 }
 
+/// A command with the URL of the server, and what it is known by as far as it is told.
+fn command(name: &str, secured: &Secured, tls: &[&str]) -> Streamgauge {
+    let url = format!("rediss://localhost:{}", secured.port);
+    Streamgauge::command(name).args(["--redis-url", &url, "--stream", "s"]).args(tls)
+}
+
 #[tokio::test]
-async fn the_workload_speaks_tls_too() {
+async fn commands_are_told_by_flags_what_a_file_tells_the_exporter() {
     let newest = with_tls().pop().expect("there is one");
-    let authority = Authority::new("authority");
-    let (cert, key) = own(&authority, "server", &authority.sign("localhost", |_| {}));
-    let (port, ca) = (free_port(), authority.file());
-    let tls_port = port.to_string();
-    let args = ["--tls-port", &tls_port, "--tls-cert-file", &cert, "--tls-key-file", &key];
-    let server = Server::start(newest, &[&args[..], &["--tls-auth-clients", "no"]].concat()).await;
-    let url = format!("rediss://localhost:{port}");
-    let produced = Streamgauge::command("produce")
-        .args(["--redis-url", &url, "--stream", "s", "--count", "7", "--rate", "0"])
-        // Where the system looks for its authorities.
-        .env("SSL_CERT_FILE", &ca)
-        .run()
-        .await;
+    let secured = Secured::start(newest).await;
+    let (cert, key) = own(&secured.authority, "client", &secured.authority.sign("client", |_| {}));
+    let ca = secured.authority.file();
+    let own = ["--redis-tls-cert-file", &cert, "--redis-tls-key-file", &key];
+    let known = [&own[..], &["--redis-tls-ca-file", &ca]].concat();
+    let unverified = [&own[..], &["--redis-tls-insecure-skip-verify"]].concat();
+
+    let produced = command("produce", &secured, &known).args(["--count", "4", "--rate", "0"]).run().await;
     assert_eq!(produced.code, Some(0), "{}", produced.stderr);
-    assert_eq!(server.command::<u64>(&["XLEN", "s"]).await, 7);
-    drop(server);
+    assert!(!produced.stderr.contains("anybody may be the server"), "{}", produced.stderr);
+    let produced =
+        command("produce", &secured, &unverified).args(["--count", "3", "--rate", "0"]).run().await;
+    assert_eq!(produced.code, Some(0), "{}", produced.stderr);
+    assert_eq!(produced.stderr.matches("anybody may be the server").count(), 1, "{}", produced.stderr);
+
+    let group = ["--group", "g", "--consumer", "one"];
+    let consuming = command("consume", &secured, &known).args(group).args(["--fail-rate", "1"]).spawn();
+    wait_until(RECOVERY, "all are pending", async || {
+        let listed = command("pending", &secured, &known).args(group).run().await;
+        listed.stdout.contains("7 pending entries are shown")
+    })
+    .await;
+    let ended = consuming.stop().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let listed = command("pending", &secured, &unverified).args(group).run().await;
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    assert!(listed.stderr.contains("anybody may be the server"), "{}", listed.stderr);
+
+    // The exporter's commands take the same flags.
+    let checked = command("check", &secured, &known).run().await;
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+    assert!(checked.stdout.contains("streams  1 (s)"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn commands_say_in_clear_words_what_is_wrong_with_a_certificate() {
+    let newest = with_tls().pop().expect("there is one");
+    let secured = Secured::start(newest).await;
+    let ca = secured.authority.file();
+    let other = ["--redis-tls-ca-file", &ca, "--redis-tls-server-name", "other.example.com"];
+    let said = "its certificate is not for other.example.com";
+    let pending = command("pending", &secured, &other).args(["--group", "g"]).run().await;
+    assert_eq!(pending.code, Some(1));
+    assert!(pending.stderr.contains(said), "{}", pending.stderr);
+    // A certificate may be mended while they wait.
+    let waiting = command("produce", &secured, &other).args(["--count", "1"]).spawn();
+    wait_until(RECOVERY, "it is said", async || waiting.stderr().contains(said)).await;
+    drop(waiting);
+    let half = ["--redis-tls-cert-file", ca.as_str()];
+    let refused = command("consume", &secured, &half).args(["--group", "g"]).run().await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--redis-tls-key-file"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn without_a_word_of_it_the_authorities_of_the_system_count() {
+    let newest = with_tls().pop().expect("there is one");
+    let secured = Secured::start(newest).await;
+    let (cert, key) = own(&secured.authority, "client", &secured.authority.sign("client", |_| {}));
+    let produced =
+        command("produce", &secured, &["--redis-tls-cert-file", &cert, "--redis-tls-key-file", &key])
+            .args(["--count", "1"])
+            // Where the system looks for its authorities.
+            .env("SSL_CERT_FILE", secured.authority.file())
+            .run()
+            .await;
+    assert_eq!(produced.code, Some(0), "{}", produced.stderr);
 }
