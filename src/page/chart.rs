@@ -76,7 +76,11 @@ fn large(moments: &[Moment], title: &str, what: &str, value: Value) -> Markup {
 struct Tenths(u32);
 
 impl Tenths {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place is within a drawing")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place is within a drawing"
+    )]
     fn of(place: f64) -> Self {
         Self((place * 10.0).round() as u32)
     }
@@ -209,9 +213,7 @@ mod tests {
         for lags in [&[][..], &[Some((1, 1))], &[None, None]] {
             assert_eq!(small(&moments(lags)).into_string(), r#"<span class="dim">no history yet</span>"#);
         }
-        assert!(
-            small(&moments(&[Some((0, 0)), Some((0, 0))])).into_string().contains("M0 24.5 120 24.5")
-        );
+        assert!(small(&moments(&[Some((0, 0)), Some((0, 0))])).into_string().contains("M0 24.5 120 24.5"));
     }
 
     #[test]

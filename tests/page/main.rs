@@ -4,6 +4,7 @@
 
 mod browser;
 mod commands;
+mod crowd;
 mod looks;
 mod pictures;
 mod screen;
