@@ -5,10 +5,11 @@
 mod browser;
 mod commands;
 mod crowd;
-mod looks;
 mod pictures;
+mod readable;
 mod screen;
 mod sent;
+mod shown;
 mod story;
 mod use_of_it;
 
