@@ -204,6 +204,34 @@ async fn the_gzipped_page_is_the_plain_one() {
 }
 
 #[tokio::test]
+async fn whatever_may_be_large_is_gzipped_for_who_takes_it() {
+    let server = Server::start(newest(), &[]).await;
+    let mut talk = Talk::to(&server).await;
+    fill(&mut talk).await;
+    let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+    polled(&exporter).await;
+    for path in ["/", "/groups/t/db0/orders/behind", "/metrics", "/api/v1/groups", "/api/v1/alerts"] {
+        for (accepted, coded) in [
+            ("gzip;q=0.4, identity;q=0.2", Some("gzip")),
+            ("gzip;q=0, *", None),
+            ("gzip;q=0.4, identity", None),
+        ] {
+            let answer = http::get_with(exporter.address, path, &[("accept-encoding", accepted)]).await;
+            assert_eq!(answer.status, 200, "{path}");
+            assert_eq!(answer.header("content-encoding"), coded, "{path}, {accepted}");
+            assert_eq!(answer.header("vary"), Some("accept-encoding"), "{path}, {accepted}");
+            let text = answer.text();
+            let begin = ["<!DOCTYPE html>", "# HELP ", "{\""];
+            assert!(begin.iter().any(|begin| text.starts_with(begin)), "{path}, {accepted}: {text}");
+        }
+    }
+    let packed = http::get_with(exporter.address, "/api/v1/groups", &[("accept-encoding", "gzip")]).await;
+    let plain = exporter.get("/api/v1/groups").await;
+    assert!(packed.body.len() * 2 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
+    assert_eq!(packed.text(), plain.text());
+}
+
+#[tokio::test]
 async fn promtool_finds_nothing_to_complain_of() {
     let Some(promtool) = peers::find("promtool") else { return };
     let server = Server::start(newest(), &[]).await;

@@ -1,6 +1,6 @@
 //! The body of a reply: bytes that are there already, shared and never copied, or a closure that writes them.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::vec;
@@ -12,8 +12,6 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
-use crate::http::encoding::Encoding;
-
 /// How much a streamed body collects before it is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -21,7 +19,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS_AHEAD: usize = 2;
 
 /// Writes a streamed body. It runs on a thread where it may block.
-pub type Render = Box<dyn FnOnce(&mut BodyWriter) -> io::Result<()> + Send>;
+pub type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// What a reply carries.
 pub enum Body {
@@ -38,24 +36,19 @@ pub enum Body {
 impl Body {
     /// A body that is written while it is sent. When the closure fails or panics the connection is cut, so
     /// that the client does not take a part for the whole.
-    pub fn stream(render: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static) -> Self {
+    pub fn stream(render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
         Self::Stream(Box::new(render))
     }
+}
 
-    /// The same, compressed on the way where `encoding` says so.
-    pub fn stream_in(
-        encoding: Encoding,
-        render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        Self::stream(move |out| match encoding {
-            Encoding::Identity => render(out),
-            Encoding::Gzip => {
-                let mut out = GzEncoder::new(out, Compression::fast());
-                render(&mut out)?;
-                out.finish().map(drop)
-            }
-        })
-    }
+/// Compresses what is written on the way.
+pub(crate) fn compressed(render: Render) -> Render {
+    Box::new(move |out| {
+        // It takes its time for each write, however short: JSON is written some bytes at a time.
+        let mut out = BufWriter::with_capacity(CHUNK_BYTES, GzEncoder::new(out, Compression::fast()));
+        render(&mut out)?;
+        out.into_inner()?.finish().map(drop)
+    })
 }
 
 /// A piece of a streamed body. That it ended is said aloud: a sender that is merely gone has panicked or failed.
@@ -66,7 +59,7 @@ pub(crate) enum Piece {
 
 /// Takes a streamed body from the closure that renders it. Once the client is gone every write is an error of
 /// the kind `BrokenPipe`, and the closure should end.
-pub struct BodyWriter {
+struct BodyWriter {
     buffer: Vec<u8>,
     pieces: mpsc::Sender<Piece>,
 }
@@ -264,18 +257,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_streamed_body_is_compressed_where_it_may_be() {
-        for encoding in [Encoding::Identity, Encoding::Gzip] {
-            let body = Body::stream_in(encoding, |out| (0..1_000).try_for_each(|_| out.write_all(b"abc")));
-            let sent = chunks(Frames::new(body)).await.unwrap().concat();
-            let mut text = Vec::new();
-            match encoding {
-                Encoding::Identity => text.clone_from(&sent),
-                Encoding::Gzip => drop(GzDecoder::new(sent.as_slice()).read_to_end(&mut text).unwrap()),
-            }
-            assert_eq!(text, b"abc".repeat(1_000));
-            assert_eq!(sent.len() < text.len(), encoding == Encoding::Gzip);
-        }
+    async fn a_streamed_body_is_compressed_while_it_is_written() {
+        let render: Render = Box::new(|out| (0..1_000).try_for_each(|_| out.write_all(b"abc")));
+        let sent = chunks(Frames::new(Body::Stream(compressed(render)))).await.unwrap().concat();
+        let mut text = Vec::new();
+        GzDecoder::new(sent.as_slice()).read_to_end(&mut text).unwrap();
+        assert_eq!(text, b"abc".repeat(1_000));
+        assert!(sent.len() < 100, "{} bytes", sent.len());
+        let failing: Render = Box::new(|out| out.write_all(b"half").and(Err(io::Error::other("no more"))));
+        assert!(chunks(Frames::new(Body::Stream(compressed(failing)))).await.is_err());
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ async fn answer(
         (site.router.pattern(&request.path), gate::unauthorized(), None)
     };
     (site.observe)(route, reply.status().as_u16());
-    let mut response = reply.into_response(&request.method).map(|frames| Held::new(frames, turn));
+    let mut response = reply.into_response(&request).map(|frames| Held::new(frames, turn));
     if has_body {
         activity.note_unread();
     }

@@ -10,28 +10,47 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The coding to answer in, from the lines of `Accept-Encoding`: gzip wherever it is accepted. What names
-    /// gzip rules over `*`; a weight of 0, or one that is no number, refuses.
+    /// The coding to answer in, from the lines of `Accept-Encoding`, as RFC 9110 (section 12.5.3) has it: gzip wherever
+    /// it is accepted, unless the answer as it is has the larger weight. What names a coding rules over `*`. A weight of 0
+    /// refuses, and so does one that is none. Who refuses everything gets the answer as it is, as the RFC advises.
     pub fn accepted<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        let (mut gzip, mut any) = (None, None);
+        let (mut gzip, mut identity, mut any) = (None, None, None);
         for coding in lines.into_iter().flat_map(|line| line.split(',')) {
             let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-            match name.trim().to_ascii_lowercase().as_str() {
-                "gzip" | "x-gzip" => gzip = Some(weight(parameters)),
-                "*" => any = Some(weight(parameters)),
-                _ => {}
-            }
+            let named = match name.trim().to_ascii_lowercase().as_str() {
+                "gzip" | "x-gzip" => &mut gzip,
+                "identity" => &mut identity,
+                "*" => &mut any,
+                _ => continue,
+            };
+            *named = (*named).max(Some(weight(parameters)));
         }
-        if gzip.or(any).is_some_and(|weight| weight > 0.0) { Self::Gzip } else { Self::Identity }
+        let gzip = gzip.or(any).unwrap_or(0);
+        if gzip > 0 && Some(gzip) >= identity { Self::Gzip } else { Self::Identity }
     }
 }
 
-fn weight(parameters: &str) -> f32 {
+/// The weight among the parameters of a coding, in thousandths: 1,000 where there is none.
+fn weight(parameters: &str) -> u16 {
     let value = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("q").then_some(value)
+        name.trim().eq_ignore_ascii_case("q").then_some(value.trim())
     });
-    value.map_or(1.0, |value| value.trim().parse().unwrap_or(0.0))
+    value.map_or(1_000, |value| thousandths(value).unwrap_or(0))
+}
+
+/// A number from 0 to 1 with three decimals at most; `None` if it is none.
+fn thousandths(value: &str) -> Option<u16> {
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let decimals = format!("{decimals:0<3}").parse().ok()?;
+    match (whole, decimals) {
+        ("0", decimals) => Some(decimals),
+        ("1", 0) => Some(1_000),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +74,22 @@ mod tests {
             (&["gzip; q = 0"], Identity),
             (&["gzip;q=often"], Identity),
             (&["gzip;q=-1"], Identity),
+            (&["gzip;q=2"], Identity),
+            (&["gzip;q=1.001"], Identity),
+            (&["gzip;q=0.0001"], Identity),
+            (&["gzip;q=inf"], Identity),
+            (&["gzip;q=1e-1"], Identity),
+            (&["gzip;q=."], Identity),
+            (&["gzip;q=1."], Gzip),
+            (&["gzip;q=1.000"], Gzip),
+            (&["gzip;q=0.5, identity"], Identity),
+            (&["gzip;q=0.5, identity;q=0.4"], Gzip),
+            (&["gzip;q=0.5, identity;q=0.51"], Identity),
+            (&["identity, gzip"], Gzip),
+            (&["identity;q=0.5, *;q=0.2"], Identity),
+            (&["*;q=0.5, identity;q=0.2"], Gzip),
+            (&["gzip;q=0, x-gzip;q=0.2"], Gzip),
+            (&["gzip;q=0, identity;q=0"], Identity),
             (&["*"], Gzip),
             (&["*;q=0"], Identity),
             (&["*;q=0, gzip"], Gzip),

@@ -4,14 +4,18 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Response, StatusCode};
 
-use crate::http::body::{Body, Frames};
+use crate::http::body::{Body, Frames, compressed};
 use crate::http::encoding::Encoding;
+use crate::http::request::Request;
 
-/// A status, headers and a body. `Content-Length` and `X-Content-Type-Options` need not be set.
+/// A status, headers and a body. `Content-Length` and `X-Content-Type-Options` need not be set, nor anything about the
+/// coding of a body that is streamed: all of those are compressed for clients that take it.
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Body,
+    /// What the body is in already, having been chosen among several.
+    encoding: Option<Encoding>,
 }
 
 impl Reply {
@@ -22,7 +26,8 @@ impl Reply {
     /// When the type is no header text, as a literal always is.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: Body) -> Self {
-        Self { status, headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))], body }
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Self { status, headers, body, encoding: None }
     }
 
     /// A short reply for people, such as an error.
@@ -34,7 +39,7 @@ impl Reply {
     /// A reply without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Empty }
+        Self { status, headers: Vec::new(), body: Body::Empty, encoding: None }
     }
 
     /// Adds a header.
@@ -44,15 +49,10 @@ impl Reply {
         self
     }
 
-    /// Says which coding the body is in, for a resource that comes in several: caches are told that the
-    /// answer depends on what was accepted, whichever was chosen.
+    /// Says which coding the body is in, for one that is kept in several. It is sent as it is.
     #[must_use]
     pub fn encoding(self, encoding: Encoding) -> Self {
-        let varied = self.header(VARY, HeaderValue::from_static("accept-encoding"));
-        match encoding {
-            Encoding::Identity => varied,
-            Encoding::Gzip => varied.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")),
-        }
+        Self { encoding: Some(encoding), ..self }
     }
 
     /// The status.
@@ -67,11 +67,18 @@ impl Reply {
         &self.headers
     }
 
-    /// The response to a request with this method. Starts a streamed body, so it needs a Tokio runtime.
-    pub(crate) fn into_response(self, method: &Method) -> Response<Frames> {
-        let frames = match self.body {
+    /// The response to a request. Starts a streamed body, so it needs a Tokio runtime.
+    pub(crate) fn into_response(self, request: &Request) -> Response<Frames> {
+        let (body, encoding) = match (self.body, self.encoding) {
+            (Body::Stream(render), None) => match request.encoding {
+                Encoding::Identity => (Body::Stream(render), Some(Encoding::Identity)),
+                Encoding::Gzip => (Body::Stream(compressed(render)), Some(Encoding::Gzip)),
+            },
+            made => made,
+        };
+        let frames = match body {
             // Its length is not known before it is rendered, so there is nothing to tell.
-            Body::Stream(_) if *method == Method::HEAD => Frames::new(Body::Empty),
+            Body::Stream(_) if request.method == Method::HEAD => Frames::new(Body::Empty),
             // Of other bodies hyper sends the length and leaves out the bytes.
             body => Frames::new(body),
         };
@@ -80,6 +87,13 @@ impl Reply {
         let headers = response.headers_mut();
         for (name, value) in self.headers {
             headers.append(name, value);
+        }
+        if encoding.is_some() {
+            // Whichever was chosen: caches must know that there are others.
+            headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if encoding == Some(Encoding::Gzip) {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
@@ -90,8 +104,13 @@ impl Reply {
 mod tests {
     use super::*;
 
+    fn request(method: Method, encoding: Encoding) -> Request {
+        Request { method, path: "/".to_owned(), query: Vec::new(), encoding }
+    }
+
     fn headers(reply: Reply) -> Vec<String> {
-        let response = reply.into_response(&Method::GET);
+        // What is not streamed is as it is, whatever the client takes.
+        let response = reply.into_response(&request(Method::GET, Encoding::Gzip));
         response
             .headers()
             .iter()
@@ -130,8 +149,21 @@ mod tests {
 
     #[test]
     fn a_streamed_body_is_not_rendered_for_head() {
-        let reply = Reply::new(StatusCode::OK, "text/plain", Body::stream(|_| panic!("rendered for HEAD")));
-        // Outside of a runtime: to render would panic in itself.
-        reply.into_response(&Method::HEAD);
+        for (encoding, coded) in [(Encoding::Identity, None), (Encoding::Gzip, Some("gzip"))] {
+            let body = Body::stream(|_| panic!("rendered for HEAD"));
+            // Outside of a runtime: to render would panic in itself.
+            let response = Reply::new(StatusCode::OK, "text/plain", body)
+                .into_response(&request(Method::HEAD, encoding));
+            let header = |name: HeaderName| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!((header(CONTENT_ENCODING), header(VARY)), (coded, Some("accept-encoding")));
+        }
+    }
+
+    #[test]
+    fn what_is_short_and_there_already_is_sent_as_it_is() {
+        assert_eq!(
+            headers(Reply::text(StatusCode::OK, "fine")),
+            ["content-type: text/plain; charset=utf-8", "x-content-type-options: nosniff"]
+        );
     }
 }

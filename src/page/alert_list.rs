@@ -9,7 +9,7 @@ use crate::alert::link::group_path;
 use crate::alert::state::State;
 use crate::page::frame::Grade;
 use crate::page::label;
-use crate::page::units::ago;
+use crate::page::units::lasting;
 
 /// Alerts in the order given, with links for a page at the root.
 pub(super) fn list(alerts: &[Shown], now: Duration) -> Markup {
@@ -41,7 +41,7 @@ fn item(root: &str, alert: &Shown, now: Duration) -> Markup {
                 None => { (label::short(label_of(subject))) }
             }
         }
-        " " span.dim.since { (ago(since, now)) } " "
+        " " span.dim.since { (lasting(since, now)) } " "
         @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::text(summary)) } }
     }
 }

@@ -17,10 +17,13 @@ type Value = fn(&Point) -> (u32, u32);
 struct Size {
     width: f64,
     height: f64,
+    /// What is drawn at full height at least.
+    least_top: u32,
 }
 
-const SMALL: Size = Size { width: 120.0, height: 26.0 };
-const LARGE: Size = Size { width: 640.0, height: 140.0 };
+/// It has no scale, so a few entries must not look like thousands.
+const SMALL: Size = Size { width: 120.0, height: 26.0, least_top: 10 };
+const LARGE: Size = Size { width: 640.0, height: 140.0, least_top: 1 };
 /// Above the highest point and below the lowest, so that a line is not cut off.
 const MARGIN: f64 = 1.5;
 
@@ -129,7 +132,7 @@ impl Drawing {
     }
 
     fn y(&self, value: u32) -> Tenths {
-        let share = f64::from(value) / f64::from(self.top.max(1));
+        let share = f64::from(value) / f64::from(self.top.max(self.size.least_top));
         Tenths::of(self.size.height - MARGIN - share * (self.size.height - 2.0 * MARGIN))
     }
 
@@ -144,7 +147,7 @@ impl Drawing {
     }
 
     fn svg(&self, label: &str) -> Markup {
-        let Size { width, height } = self.size;
+        let Size { width, height, .. } = self.size;
         let (mut line, mut area, mut band) = (String::new(), String::new(), String::new());
         for run in &self.runs {
             self.draw(run, &mut line, &mut area, &mut band);
@@ -206,6 +209,14 @@ mod tests {
         assert!(drawn.contains("lag over 30 s: first 10 to 40, last 40, highest 40"), "{drawn}");
         assert!(drawn.contains(r#"class="band" d="M0 18.8 40 13 40 13 0 1.5Z""#), "{drawn}");
         assert!(drawn.contains("M120 1.5h0"), "a dot: {drawn}");
+    }
+
+    #[test]
+    fn a_few_entries_do_not_look_like_thousands() {
+        let drawn = small(&moments(&[Some((0, 0)), Some((1, 1))])).into_string();
+        assert!(drawn.contains("M0 24.5 120 22.2"), "{drawn}");
+        let large = of_lag(&moments(&[Some((0, 0)), Some((1, 1))])).into_string();
+        assert!(large.contains("M0 138.5 640 1.5"), "it has a scale: {large}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use crate::lag::report::ConsumerReport;
+use crate::lag::report::{ConsumerReport, GroupValues};
 use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
 use crate::page::group::advice::{Effect, Word};
 use crate::page::units::{ago, count, span};
@@ -14,6 +14,9 @@ use crate::snapshot::name::Name;
 mod advice;
 mod numbers;
 mod redis_cli;
+
+/// Why consumers of a group are not known.
+const NOT_READ: &str = "they are not read (consumers: false, more of them than limits.consumers_per_group, or a replica), or the last poll did not get to them";
 
 /// What leads from the page of a group to the first page.
 const ROOT: &str = "../../../../";
@@ -73,9 +76,9 @@ fn not_found(place: &Place) -> Markup {
     html! {
         h1 { "There is no such group" }
         p {
-            "The last poll found no group " (label::long(&place.group.text())) " of the stream "
-            (label::long(&place.stream.text())) " on the target " (label::long(&place.target.text())) ", "
-            (label::long(&place.db.text())) ". It may have been destroyed, or it is not selected by the configuration."
+            "The last poll found no group " strong { (label::long(&place.group.text())) } " of the stream "
+            strong { (label::long(&place.stream.text())) } " on the target "
+            strong { (label::long(&place.target.text())) } ", " (label::long(&place.db.text())) ". It may have been destroyed, or it is not selected by the configuration."
         }
         p { a href=(ROOT) { "All groups" } }
     }
@@ -87,6 +90,7 @@ fn in_the_dark(view: &View, target: &TargetView, place: &Place) -> Markup {
         div #group data-live {
             (crumbs(target))
             h1 { (label::long(&place.group.text())) }
+            p.lead { "a consumer group of the stream " strong { (label::long(&place.stream.text())) } }
             p.callout {
                 "Nothing is known of this group at present, because the target could not be read"
                 @if let Some(at) = target.seen.last_read { " since " (ago(at, view.now)) }
@@ -110,15 +114,17 @@ fn group_page(view: &View, row: &Row<'_>) -> Markup {
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (age(view, row.target))
         }
-        section #history data-live {
-            h2 { "Lately" }
-            div.charts { (chart::of_lag(&moments)) (chart::of_pending(&moments)) }
+        @if row.group.values.is_some() || moments.iter().any(|moment| moment.point.is_some()) {
+            section #history data-live {
+                h2 { "Lately" }
+                div.charts { (chart::of_lag(&moments)) (chart::of_pending(&moments)) }
+            }
         }
         (what_to_try(row))
         @if let Some(values) = &row.group.values {
             section #numbers data-live { h2 { "Numbers" } (numbers::of_group(values)) }
+            (consumers(row, values))
         }
-        (consumers(row))
         (alerts(view, row))
         section #stream data-live {
             h2 { "The stream" }
@@ -133,7 +139,8 @@ fn group_page(view: &View, row: &Row<'_>) -> Markup {
 fn crumbs(target: &TargetView) -> Markup {
     html! {
         nav aria-label="Path" {
-            a href=(ROOT) { "All groups" } " / " (label::short(&target.seen.labels.name)) " " (target.seen.labels.db)
+            a href=(ROOT) { "All groups" } " / " (label::short(&target.seen.labels.name))
+            @if target.seen.labels.db != "db0" { " " (target.seen.labels.db) }
         }
     }
 }
@@ -187,27 +194,16 @@ fn what_to_try(row: &Row<'_>) -> Markup {
     }
 }
 
-fn consumers(row: &Row<'_>) -> Markup {
+fn consumers(row: &Row<'_>, values: &GroupValues) -> Markup {
     html! {
         section #consumers data-live {
             h2 { "Consumers" }
             @match &row.group.consumers {
-                None if row.group.values.as_ref().is_some_and(|values| values.consumers == 0) => {
-                    p { "There are none." }
-                }
-                None => { p { "Not known, because " (why_no_consumers(row)) "." } }
+                None if values.consumers == 0 => { p { "There are none." } }
+                None => { p { "Not known, because " (NOT_READ) "." } }
                 Some(consumers) if consumers.is_empty() => { p { "There are none." } }
                 Some(consumers) => (consumer_table(consumers)),
             }
-        }
-    }
-}
-
-fn why_no_consumers(row: &Row<'_>) -> &'static str {
-    match row.group.values {
-        None => "there is no such group",
-        Some(_) => {
-            "they are not read (consumers: false, more of them than limits.consumers_per_group, or a replica), or the last poll did not get to them"
         }
     }
 }

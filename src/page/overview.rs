@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::alert::active::Shown;
 use crate::alert::state::State;
 use crate::lag::status::Status;
-use crate::page::frame::{Frame, Grade, status_name, status_of};
+use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
 use crate::page::overview::groups::Groups;
 use crate::page::overview::query::{Query, StatusFilter};
 use crate::page::units::{ago, count, counted};
@@ -20,6 +20,8 @@ pub mod query;
 
 /// Alerts of a state that are listed; the rest is counted.
 const ALERTS: usize = 10;
+/// Pending ones that are shown at once where none fires; more have to be opened.
+const FEW_ALERTS: usize = 3;
 /// Streams of a target that could not be read, likewise.
 const STREAMS: usize = 10;
 
@@ -33,7 +35,11 @@ pub fn render(view: &View, query: &Query) -> String {
         (Groups::of(view, query).section())
         (targets(view))
     };
-    let title = title(&tally);
+    let (groups, targets) = troubled(view, &tally);
+    let title = match in_words(groups, targets) {
+        Some(trouble) => format!("{trouble} in trouble"),
+        None => "Consumer groups".to_owned(),
+    };
     Frame { title: &title, root: "./", interval: view.interval }.around(&content).into_string()
 }
 
@@ -54,28 +60,41 @@ impl Tally {
     }
 }
 
-/// What a tab shows among many.
-fn title(tally: &Tally) -> String {
-    match tally.of_filter(StatusFilter::Trouble) {
-        0 => "Consumer groups".to_owned(),
-        some => format!("{} in trouble", counted(some, "group", "groups")),
+/// How many groups are in trouble, and how many targets.
+fn troubled(view: &View, tally: &Tally) -> (usize, usize) {
+    let is_in_trouble = |target: &&TargetView| matches!(health(target).0, Grade::Bad | Grade::Poor);
+    (tally.of_filter(StatusFilter::Trouble), view.targets.iter().filter(is_in_trouble).count())
+}
+
+/// So many groups and so many targets; `None` if there are neither.
+fn in_words(groups: usize, targets: usize) -> Option<String> {
+    let (of_groups, of_targets) = (counted(groups, "group", "groups"), counted(targets, "target", "targets"));
+    match (groups, targets) {
+        (0, 0) => None,
+        (_, 0) => Some(of_groups),
+        (0, _) => Some(of_targets),
+        _ => Some(format!("{of_groups} and {of_targets}")),
     }
 }
 
 fn summary(view: &View, tally: &Tally) -> Markup {
-    let (groups, trouble) = (tally.of_filter(StatusFilter::Any), tally.of_filter(StatusFilter::Trouble));
+    let groups = tally.of_filter(StatusFilter::Any);
+    let (groups_in_trouble, targets_in_trouble) = troubled(view, tally);
     let firing: usize = view.targets.iter().map(|target| target.active.count_of(State::Firing)).sum();
     let down: Vec<_> = view.targets.iter().filter(|target| health(target).0 != Grade::Good).collect();
     html! {
         section #summary data-live {
             h1 {
-                @if trouble > 0 { (counted(trouble, "group needs", "groups need")) " a look" }
+                @if let Some(trouble) = in_words(groups_in_trouble, targets_in_trouble) {
+                    (trouble) @if groups_in_trouble + targets_in_trouble == 1 { " needs" } @else { " need" } " a look"
+                }
                 @else if groups > 0 && down.is_empty() { "No group is in trouble" }
                 @else { "Consumer groups" }
             }
             p.lead {
                 (counted(groups, "group", "groups")) " on " (counted(view.targets.len(), "target", "targets")) ", "
-                a href="#alerts" { (counted(firing, "alert fires", "alerts fire")) }
+                @if firing == 0 { "no alert fires" }
+                @else { a href="#alerts" { (counted(firing, "alert fires", "alerts fire")) } }
             }
             @for target in down.iter().take(STREAMS) {
                 p.callout { (trouble_of(target, view)) }
@@ -144,8 +163,8 @@ fn alerts(view: &View) -> Markup {
                 (alert_list::list(&first(State::Firing), view.now))
                 (more(firing))
                 @if pending > 0 {
-                    details #pending-alerts open[firing == 0] {
-                        summary { (counted(pending, "alert is", "alerts are")) " pending: not for long enough to fire" }
+                    details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
+                        summary { (counted(pending, "alert is", "alerts are")) " pending, and will fire if this goes on" }
                         (alert_list::list(&first(State::Pending), view.now))
                         (more(pending))
                     }
@@ -169,7 +188,7 @@ fn targets(view: &View) -> Markup {
             h2 { "Targets" }
             table role="table" {
                 thead role="rowgroup" { tr role="row" {
-                    @for heading in ["Target", "Health", "Data", "Streams", "Groups", "Alerts"] {
+                    @for heading in ["Target", "Health", "Last read", "Streams", "Groups", "Firing alerts"] {
                         th scope="col" role="columnheader" { (heading) }
                     }
                 } }
@@ -189,7 +208,10 @@ fn target_row(target: &TargetView, view: &View) -> Markup {
     let unread = streams.into_iter().flatten().filter(|stream| stream.values.is_none());
     let unread: Vec<_> = unread.collect();
     let only = Query { target: Some(seen.labels.name.clone()), ..Query::default() };
-    let number = |number: Option<usize>| number.map_or_else(|| "?".to_owned(), |number| count(number as u64));
+    let number = |number: Option<usize>| match number {
+        Some(number) => html! { (count(number as u64)) },
+        None => unknown("the target was not read, or too long ago"),
+    };
     let firing = target.active.count_of(State::Firing) as u64;
     html! {
         tr role="row" {
@@ -202,8 +224,8 @@ fn target_row(target: &TargetView, view: &View) -> Markup {
                 (grade.badge(word))
                 @if let Some(error) = &seen.error { div.dim { (error) } }
             }
-            td role="cell" data-label="Data" {
-                @match seen.last_read { Some(at) => (ago(at, view.now)), None => "never read" }
+            td role="cell" data-label="Last read" {
+                @match seen.last_read { Some(at) => (ago(at, view.now)), None => "never" }
             }
             td.number role="cell" data-label="Streams" {
                 (number(streams.map(Vec::len)))
@@ -223,7 +245,7 @@ fn target_row(target: &TargetView, view: &View) -> Markup {
                 }
             }
             td.number role="cell" data-label="Groups" { (number(groups)) }
-            td.number role="cell" data-label="Alerts" { (count(firing)) }
+            td.number role="cell" data-label="Firing alerts" { (count(firing)) }
         }
     }
 }
@@ -293,7 +315,7 @@ mod tests {
     #[test]
     fn the_worst_group_comes_first_and_what_is_not_known_is_no_number() {
         insta::assert_snapshot!(shown(&shop(), &[]).join("\n"), @r"
-        ✖ missing wanted orders there is no such group no history yet
+        ✖ missing wanted orders the stream has no such group
         ✖ abandoned dead orders 1,200 ? not known 0 ? not known 1 no history yet
         ▲ lagging counted orders 3 to 4,000 ? not known 0 ? not known 1 no history yet
         ✔ ok calm orders 0 ? not known 0 ? not known 1 no history yet

@@ -49,9 +49,21 @@ fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
 /// now.
 #[must_use]
 pub(super) fn ago(moment: Duration, now: Duration) -> String {
-    match now.saturating_sub(moment) {
-        time if time < Duration::from_secs(1) => "just now".to_owned(),
-        time => format!("{} ago", span(Duration::from_secs(time.as_secs()))),
+    whole(moment, now).map_or_else(|| "just now".to_owned(), |time| format!("{time} ago"))
+}
+
+/// For how long something has been as it is, likewise.
+#[must_use]
+pub(super) fn lasting(since: Duration, now: Duration) -> String {
+    whole(since, now).map_or_else(|| "just now".to_owned(), |time| format!("for {time}"))
+}
+
+/// The time between two moments, without parts of a second; `None` if there is not even one.
+fn whole(from: Duration, to: Duration) -> Option<String> {
+    match to.saturating_sub(from).as_secs() {
+        0 => None,
+        seconds @ 1..10 => Some(format!("{seconds} s")),
+        seconds => Some(span(Duration::from_secs(seconds))),
     }
 }
 
@@ -98,5 +110,8 @@ mod tests {
         let s = Duration::from_secs;
         assert_eq!(ago(s(100), s(99)), "just now");
         assert_eq!(ago(s(100), s(175)), "1 min 15 s ago");
+        assert_eq!(ago(s(100), Duration::from_millis(104_900)), "4 s ago");
+        assert_eq!(lasting(s(100), s(109)), "for 9 s");
+        assert_eq!(lasting(s(100), Duration::from_millis(100_900)), "just now");
     }
 }

@@ -19,6 +19,9 @@ const LIST_KEYS: &str = "q quit  ↑↓ move  Enter details  s sort  r reverse  
 const DETAIL_KEYS: &str = "q quit  Esc back  ↑↓ scroll";
 const FILTER_KEYS: &str = "Enter done  Esc clear";
 
+/// In place of the entries that a running streamgauge does not tell of.
+const UNTOLD: &str = "only with --redis-url or --config; a running streamgauge lists no entries";
+
 const CONSUMERS: [Heading; 4] = [
     Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
     Heading { title: "PENDING", align: Align::Right, expendable: None, shrinks_to: None },
@@ -74,7 +77,7 @@ fn heading(view: &View) -> String {
     }
 }
 
-/// What is wrong, else how the list is sorted and filtered.
+/// What is wrong, else how a list is sorted and filtered.
 fn note(view: &View) -> Line<'static> {
     let problem = view.problem.clone().or_else(|| {
         let unread = unread(&view.listing);
@@ -89,6 +92,9 @@ fn note(view: &View) -> Line<'static> {
     }
     if let Some(problem) = problem {
         return Line::styled(printable(&problem).into_owned(), Color::Red);
+    }
+    if view.mode == Mode::Detail {
+        return Line::default();
     }
     let direction = if view.is_reversed { ", reversed" } else { "" };
     let filter = match view.filter.as_str() {
@@ -157,6 +163,7 @@ fn detail(view: &View, area: Rect) -> Text<'static> {
     let listed = match &view.entries {
         Entries::Loading => vec!["reading them".to_owned()],
         Entries::Failed(why) => vec![printable(why).into_owned()],
+        Entries::Untold => vec![UNTOLD.to_owned()],
         Entries::Listed(list) if list.is_empty() => vec!["none".to_owned()],
         Entries::Listed(list) => entries::table(list, room),
     };

@@ -48,6 +48,8 @@ pub enum Entries {
     Listed(Vec<Entry>),
     /// They cannot be read, and why.
     Failed(String),
+    /// Where the groups come from tells of their number and of the oldest, and not of each.
+    Untold,
 }
 
 /// What is shown, and how.
@@ -75,6 +77,8 @@ pub struct View {
     pub page: usize,
     cursor: usize,
     selected: Subject,
+    /// What is known of pending entries when a group begins to be looked at.
+    entries_at_first: Entries,
 }
 
 impl Subject {
@@ -92,6 +96,12 @@ impl View {
     #[must_use]
     pub fn new(origin: String) -> Self {
         Self { origin, page: 10, ..Self::default() }
+    }
+
+    /// The same of groups whose pending entries will never come.
+    #[must_use]
+    pub fn without_entries(origin: String) -> Self {
+        Self { entries_at_first: Entries::Untold, ..Self::new(origin) }
     }
 
     /// Takes the groups as they are now. The cursor stays on its group.
@@ -203,7 +213,7 @@ impl View {
             KeyCode::Enter if self.rows().get(self.cursor).is_some() => {
                 self.mode = Mode::Detail;
                 self.scroll = 0;
-                self.entries = Entries::Loading;
+                self.entries = self.entries_at_first.clone();
             }
             _ => {}
         }
@@ -342,6 +352,14 @@ mod tests {
         assert_eq!((view.subject(), view.group()), (Some(&audit), None));
         press(&mut view, "\x1b");
         assert_eq!((view.mode, view.subject()), (Mode::List, None));
+    }
+
+    #[test]
+    fn entries_that_never_come_are_not_waited_for() {
+        let mut view = View::without_entries("there".to_owned());
+        view.update(Listing { matched: 1, groups: vec![group("mail", 9, 1)], targets: Vec::new() });
+        press(&mut view, "\n");
+        assert_eq!((view.mode, &view.entries), (Mode::Detail, &Entries::Untold));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What is answered to which request.
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use hyper::{Method, StatusCode};
 use streamgauge::http::body::Body;
 use streamgauge::http::encoding::Encoding;
@@ -97,6 +98,43 @@ async fn a_list_of_chunks_is_sent_whole_with_its_length() {
         assert_eq!(answer.header("content-length"), Some(whole.len().to_string().as_str()));
         assert!(answer.body == whole);
     }
+}
+
+#[tokio::test]
+async fn what_is_streamed_is_compressed_for_clients_that_take_it() {
+    let server = Server::start(streamed(lines), generous());
+    let mut client = server.connect().await;
+    for (accepted, coded) in [
+        ("", None),
+        ("Accept-Encoding: gzip\r\n", Some("gzip")),
+        ("Accept-Encoding: br;q=1.0, gzip;q=0.8, *;q=0.1\r\n", Some("gzip")),
+        ("Accept-Encoding: gzip;q=0.2, identity;q=0.9\r\n", None),
+        ("Accept-Encoding: *, gzip;q=0\r\n", None),
+        ("Accept-Encoding: br\r\naccept-encoding: x-gzip\r\n", Some("gzip")),
+    ] {
+        for method in ["HEAD", "GET"] {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: test\r\n{accepted}\r\n")).await;
+            let answer = if method == "GET" { client.answer().await } else { client.head().await };
+            assert_eq!(answer.header("content-encoding"), coded, "{method}, {accepted}");
+            assert_eq!(answer.header("vary"), Some("accept-encoding"), "{method}, {accepted}");
+            let mut text = Vec::new();
+            match coded {
+                Some(_) => drop(GzDecoder::new(answer.body.as_slice()).read_to_end(&mut text)),
+                None => text.clone_from(&answer.body),
+            }
+            assert!(method == "HEAD" || text == written_lines(), "{accepted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_compressed_and_fails_does_not_look_complete() {
+    let failing = |out: &mut dyn Write| out.write_all(b"half").and(Err(io::Error::other("no more")));
+    let server = Server::start(streamed(failing), generous());
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 200);
+    assert!(!client.rest().await.unwrap_or_default().ends_with(b"0\r\n\r\n"));
 }
 
 fn streamed(render: impl Fn(&mut dyn Write) -> io::Result<()> + Clone + Send + Sync + 'static) -> Router {

@@ -4,10 +4,12 @@
 
 mod browser;
 mod commands;
-mod looks;
+mod crowd;
 mod pictures;
+mod readable;
 mod screen;
 mod sent;
+mod shown;
 mod story;
 mod use_of_it;
 

@@ -21,7 +21,7 @@ use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
-const MAX_BYTES: usize = 300 * 1024;
+const MAX_BYTES: usize = 150 * 1024;
 /// How long the story goes on where its pictures are kept: charts need some past.
 const STORY: Duration = Duration::from_secs(150);
 const STEP: Duration = Duration::from_millis(500);

@@ -1,9 +1,11 @@
 //! A pseudo-terminal with a program on it, and what its screen shows. Made of rustix, which is there anyway; the
-//! screen is that of the crate vt100, so that what is looked at is what a person would see.
+//! screen is that of the crate vt100, so that what is looked at is what a person would see. It is the terminal of the
+//! program's session, so the system tells the program of a new size as it does in a window.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, SpecialCodeIndex, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use super::wait::wait_for;
 
@@ -28,26 +30,38 @@ pub struct Terminal {
     child: Child,
     controller: File,
     written: Arc<Mutex<Written>>,
+    /// What a shell would have left on the screen.
+    text_before: &'static str,
+    modes_before: Termios,
 }
 
 impl Terminal {
-    /// Starts the program on a terminal of this size.
-    pub fn open(mut command: Command, rows: u16, columns: u16) -> Self {
+    /// Starts the program on an empty terminal of this size.
+    pub fn open(command: Command, rows: u16, columns: u16) -> Self {
+        Self::open_below("", command, rows, columns)
+    }
+
+    /// Starts the program on a terminal of this size, on which a shell has left a line of text.
+    pub fn open_below(text_before: &'static str, command: Command, rows: u16, columns: u16) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
         let path = std::ffi::OsStr::from_bytes(name.to_bytes());
-        let user = OpenOptions::new().read(true).write(true).open(path).unwrap();
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&user, size).unwrap();
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).custom_flags(OpenptFlags::NOCTTY.bits().cast_signed());
+        let user = open.open(path).unwrap();
+        tcsetwinsize(&user, size(rows, columns)).unwrap();
+        let modes_before = tcgetattr(&user).unwrap();
+        let mut command = in_session(&command);
         command.env("TERM", "xterm-256color").stdin(user.try_clone().unwrap());
         command.stdout(user.try_clone().unwrap()).stderr(user);
-        let child = command.spawn().unwrap();
+        let child = command.spawn().expect("setsid of util-linux is there");
         // It holds the other side open: what is read ends with the program.
         drop(command);
-        let written =
-            Arc::new(Mutex::new(Written { bytes: Vec::new(), parser: vt100::Parser::new(rows, columns, 0) }));
+        let mut parser = vt100::Parser::new(rows, columns, 0);
+        parser.process(text_before.as_bytes());
+        let written = Arc::new(Mutex::new(Written { bytes: Vec::new(), parser }));
         let controller = File::from(controller);
         let (mut from, sink) = (controller.try_clone().unwrap(), Arc::clone(&written));
         thread::spawn(move || {
@@ -58,7 +72,15 @@ impl Terminal {
                 written.parser.process(&chunk[..read]);
             }
         });
-        Self { child, controller, written }
+        Self { child, controller, written, text_before, modes_before }
+    }
+
+    /// Changes the size. The screen is empty then, so that what it shows was drawn after that.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let mut written = self.written.lock().unwrap();
+        written.parser.screen_mut().set_size(rows, columns);
+        written.parser.process(b"\x1b[2J");
+        tcsetwinsize(&self.controller, size(rows, columns)).unwrap();
     }
 
     /// What the screen shows.
@@ -111,20 +133,53 @@ impl Terminal {
         status.await.code()
     }
 
-    /// Panics unless the terminal is as a shell wants it: lines are edited, keys are echoed, the cursor is there, and
-    /// what was on the screen before is there again.
+    /// Panics unless the terminal is as it was before the program, and as a shell wants it: lines are edited, keys are
+    /// echoed, the cursor is there, and what was on the screen is there again.
     pub async fn is_given_back(&self) {
         wait_for(SOON, "the terminal is given back", async || {
-            let modes = tcgetattr(&self.controller).unwrap().local_modes;
+            let modes = tcgetattr(&self.controller).unwrap();
             let written = self.written.lock().unwrap();
             let screen = written.parser.screen();
-            let is_back = modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+            let is_back = are_same(&modes, &self.modes_before)
+                && modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
                 && !screen.alternate_screen()
-                && !screen.hide_cursor();
+                && !screen.hide_cursor()
+                && !screen.bracketed_paste()
+                && !screen.application_cursor()
+                && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None
+                && screen.contents().contains(self.text_before.trim());
             if is_back { Ok(()) } else { Err(format!("{modes:?}\n{}", screen.contents())) }
         })
         .await;
     }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// The same program, as the leader of a session whose terminal is its standard input. It is no other process: setsid
+/// becomes the program.
+fn in_session(command: &Command) -> Command {
+    let mut leader = Command::new("setsid");
+    leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => leader.env(name, value),
+            None => leader.env_remove(name),
+        };
+    }
+    leader
+}
+
+fn are_same(one: &Termios, other: &Termios) -> bool {
+    let waits =
+        |of: &Termios| [SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME].map(|index| of.special_codes[index]);
+    one.input_modes == other.input_modes
+        && one.output_modes == other.output_modes
+        && one.control_modes == other.control_modes
+        && one.local_modes == other.local_modes
+        && waits(one) == waits(other)
 }
 
 impl Drop for Terminal {

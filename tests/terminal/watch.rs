@@ -22,7 +22,7 @@ const PANICS: &str = "STREAMGAUGE_TEST_PANICS";
 
 fn watching(server: &Server, rows: u16, columns: u16) -> Terminal {
     let command = Streamgauge::command("status").args(["--watch", "--redis-url", &server.url()]);
-    Terminal::open(command.into_command(), rows, columns)
+    Terminal::open_below("$ streamgauge status --watch\r\n", command.into_command(), rows, columns)
 }
 
 /// The groups that the list shows, from the top.
@@ -96,7 +96,7 @@ async fn it_is_kept_up_to_date_and_says_when_it_cannot_be() {
 }
 
 #[tokio::test]
-async fn a_narrow_terminal_is_enough_and_a_new_size_is_taken() {
+async fn a_narrow_terminal_is_enough() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
     let mut terminal = watching(&server, 8, 40);
@@ -115,11 +115,68 @@ async fn a_narrow_terminal_is_enough_and_a_new_size_is_taken() {
     terminal.is_given_back().await;
 }
 
+/// The first line, which is cut where there is no room for it.
+fn first_line(screen: &str) -> &str {
+    screen.lines().next().unwrap_or_default().trim_end()
+}
+
+#[tokio::test]
+async fn a_new_size_is_taken_down_to_a_single_character_and_up_again() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    let mut terminal = watching(&server, 24, 80);
+    let wide = terminal.shows_all(&["4 groups", "CONSUMERS", "q quit"]).await;
+    let title = first_line(&wide).to_owned();
+    terminal.resize(12, 40);
+    let narrow = terminal.shows_all(&["STATUS", "LAG", "untouched", "q quit"]).await;
+    assert!(!narrow.contains("CONSUMERS"), "there is no room for it:\n{narrow}");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+    // In the list, in a group, and while a filter is typed.
+    for (keys, back) in [("", ""), ("\r", "\x1b"), ("/", "\x1b")] {
+        terminal.resize(24, 80);
+        terminal.shows("the list is wide again", |screen| first_line(screen) == title).await;
+        terminal.press(keys);
+        let shown = match keys {
+            "\r" => terminal.shows_all(&["Pending entries", "Esc back"]).await,
+            "/" => terminal.shows_all(&["filter: _", "Enter done"]).await,
+            _ => wide.clone(),
+        };
+        let title = first_line(&shown).to_owned();
+        for (rows, columns) in [(24, 200), (24, 80), (5, 12), (2, 30), (1, 80), (24, 1), (1, 1), (3, 2)] {
+            terminal.resize(rows, columns);
+            let expected: String = title.chars().take(columns.into()).collect();
+            let what = format!("{rows} rows of {columns} columns after {keys:?}");
+            terminal.shows(&what, |screen| first_line(screen) == expected.trim_end()).await;
+        }
+        terminal.press(back);
+    }
+    terminal.resize(24, 80);
+    let screen = terminal.shows_all(&["4 groups", "CONSUMERS", "q quit"]).await;
+    assert_eq!(listed(&screen).len(), 4, "{screen}");
+    terminal.press("q");
+    assert_eq!(terminal.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_key_that_ends_it_gives_the_terminal_back() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    // Control-C is a key here, and q is one but in a filter.
+    for keys in ["q", "\x03", "\rq", "\r\x03", "/q\x03"] {
+        let mut terminal = watching(&server, 24, 80);
+        let screen = terminal.shows_all(&["4 groups"]).await;
+        assert!(!screen.contains("$ streamgauge"), "it has a screen of its own:\n{screen}");
+        terminal.press(keys);
+        assert_eq!(terminal.ended().await, Some(0), "{keys:?}");
+        terminal.is_given_back().await;
+    }
+}
+
 #[tokio::test]
 async fn a_signal_gives_the_terminal_back() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut terminal = watching(&server, 24, 80);
         terminal.shows_all(&["4 groups"]).await;
         terminal.signal(signal);
@@ -141,9 +198,12 @@ async fn a_running_streamgauge_is_watched() {
     let mut terminal = Terminal::open(command, 24, 80);
     terminal.shows_all(&[&url, "4 groups", "untouched"]).await;
     terminal.press("/behind\r\r");
-    terminal
-        .shows_all(&["group behind of stream orders on here", "worker-1", "use streamgauge pending"])
-        .await;
+    let screen =
+        terminal.shows_all(&["group behind of stream orders on here", "worker-1", "lists no entries"]).await;
+    // What a running streamgauge does know of them is there.
+    let line = |name: &str| screen.lines().find(|line| line.starts_with(name)).unwrap_or(&screen).trim_end();
+    assert!(line("pending").ends_with(" 5") && line("consumers").ends_with(" 2"), "{screen}");
+    assert!(line("oldest pending").contains("last delivered"), "{screen}");
     exporter.stop().await;
     terminal.press("\x1b");
     terminal.shows_all(&["cannot connect", "behind"]).await;

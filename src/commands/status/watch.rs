@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -45,10 +46,12 @@ enum News {
 pub(super) async fn run(origin: Origin, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut screen = Screen::open().context("--watch needs a terminal")?;
     let mut events = keys::listen().context("cannot listen to the terminal")?;
+    // The window is closed, or the connection that it came over is gone.
+    let mut hung_up = signal(SignalKind::hangup()).context("cannot listen to signals")?;
     let (sender, mut news) = mpsc::channel(4);
     let (looked_at, looking) = watch::channel(None);
     let mut tasks = JoinSet::new();
-    let mut view = View::new(start(origin, &mut tasks, &sender, looking));
+    let mut view = start(origin, &mut tasks, &sender, looking);
     loop {
         screen.show(&mut view).context("the terminal is gone")?;
         tokio::select! {
@@ -63,6 +66,7 @@ pub(super) async fn run(origin: Origin, shutdown: Shutdown) -> anyhow::Result<()
                 News::Entries(subject, entries) => view.take_entries(&subject, entries),
             },
             () = shutdown.requested() => return Ok(()),
+            _ = hung_up.recv() => return Ok(()),
         }
         looked_at.send_if_modified(|now| {
             let is_other = now.as_ref() != view.subject();
@@ -74,21 +78,18 @@ pub(super) async fn run(origin: Origin, shutdown: Shutdown) -> anyhow::Result<()
     }
 }
 
-/// Begins to read; what the title calls it.
+/// Begins to read, for a view of it.
 fn start(
     origin: Origin,
     tasks: &mut JoinSet<()>,
     sender: &mpsc::Sender<News>,
     looking: watch::Receiver<Option<Subject>>,
-) -> String {
+) -> View {
     match origin {
         Origin::Remote(remote) => {
             let title = remote.to_string();
             tasks.spawn(ask(*remote, sender.clone()));
-            let why = "a running streamgauge does not list them: use streamgauge pending, or --watch with --redis-url";
-            let reason = Entries::Failed(why.to_owned());
-            tasks.spawn(refuse_entries(reason, looking, sender.clone()));
-            title
+            View::without_entries(title)
         }
         Origin::Polled(config) => {
             let Config { poll, targets, .. } = *config;
@@ -111,7 +112,7 @@ fn start(
             }
             tasks.spawn(look(watched, sender.clone()));
             tasks.spawn(list_entries(targets, poll, looking, sender.clone()));
-            title
+            View::new(title)
         }
     }
 }
@@ -161,21 +162,6 @@ async fn look(mut watched: Vec<Watched>, sender: mpsc::Sender<News>) {
             _ = futures_util::future::select_all(changes) => sleep(REFRESH / 10).await,
             // What is shown gets too old by itself.
             () = sleep(REFRESH) => {}
-        }
-    }
-}
-
-async fn refuse_entries(
-    reason: Entries,
-    mut looking: watch::Receiver<Option<Subject>>,
-    sender: mpsc::Sender<News>,
-) {
-    while looking.changed().await.is_ok() {
-        let subject = looking.borrow_and_update().clone();
-        if let Some(subject) = subject
-            && sender.send(News::Entries(subject, reason.clone())).await.is_err()
-        {
-            return;
         }
     }
 }

@@ -28,12 +28,12 @@
     const focused = part.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     const details = [...part.querySelectorAll("details[id]")];
     const opened = new Map(details.map((each) => [each.id, each.open]));
-    const scrolled = [...part.querySelectorAll("pre")].map((each) => each.scrollLeft);
+    const scrolled = [...part.querySelectorAll("pre")].map((each) => each.scrollTop);
     part.replaceChildren(...document.importNode(fresh, true).childNodes);
     for (const each of part.querySelectorAll("details[id]")) {
       if (opened.has(each.id)) each.open = opened.get(each.id);
     }
-    part.querySelectorAll("pre").forEach((each, at) => { each.scrollLeft = scrolled[at] || 0; });
+    part.querySelectorAll("pre").forEach((each, at) => { each.scrollTop = scrolled[at] || 0; });
     const again = focused && part.querySelector(focused);
     if (again) again.focus({ preventScroll: true });
   };

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use crate::lag::report::{GroupValues, Lag, OldestPending, StreamValues};
 use crate::page::units::{ago, count, span};
+use crate::snapshot::id::StreamId;
 
 /// A number with its name; or why it is not known.
 struct Number {
@@ -15,7 +16,7 @@ struct Number {
     note: &'static str,
 }
 
-const NO_TIME: &str = "the ID does not tell the time (0-0, or IDs of your own)";
+const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
 const OLD_SERVER: &str = "the server does not tell before version 7.0";
 
 fn number(name: &'static str, value: Result<String, &'static str>, note: &'static str) -> Number {
@@ -65,25 +66,52 @@ pub(super) fn of_group(values: &GroupValues) -> Markup {
             "pending entries that are not in the stream any more",
         ),
         known("Consumers", values.consumers, ""),
-        maybe("Lost", values.entries_lost, OLD_SERVER, "removed before the group got them, since streamgauge looks"),
+        maybe(
+            "Lost",
+            values.entries_lost,
+            OLD_SERVER,
+            "removed before the group got them, since streamgauge looks",
+        ),
         number(
             "Retention used",
             values
                 .retention_used
                 .map(|used| format!("{:.0} %", used.ratio() * 100.0))
-                .ok_or("no trimming of the stream was seen yet, the lag is not known, or the server is older than 7.0"),
+                .ok_or(why_no_retention(values)),
             "lag by length of the stream: at 100 % the next trim loses entries",
         ),
         number("Last delivered ID", Ok(values.last_delivered_id.to_string()), ""),
-        time("Its age", values.last_delivered_id_age, NO_TIME, ""),
+        time(
+            "Age of that ID",
+            values.last_delivered_id_age,
+            if values.last_delivered_id == StreamId::MIN {
+                "it is where a stream begins, and tells no time"
+            } else {
+                NO_TIME
+            },
+            "",
+        ),
         maybe(
             "Entries read",
             values.entries_read,
-            "the server does not tell: before 7.0, a replica before 7.4, or it has lost count",
+            // Since version 7.0 losses are known.
+            if values.entries_lost.is_none() {
+                OLD_SERVER
+            } else {
+                "the server has lost count, or is a replica before 7.4"
+            },
             "as the server counts",
         ),
     ]);
     list(&numbers)
+}
+
+fn why_no_retention(values: &GroupValues) -> &'static str {
+    match (values.entries_lost, values.lag.exact()) {
+        (None, _) => OLD_SERVER,
+        (Some(_), None) => "the lag is not known exactly",
+        (Some(_), Some(_)) => "no trimming of the stream was seen yet",
+    }
 }
 
 fn oldest_pending(oldest: Option<OldestPending>) -> Vec<Number> {
@@ -98,7 +126,7 @@ fn oldest_pending(oldest: Option<OldestPending>) -> Vec<Number> {
                 "it was given back and waits for a new reader",
                 "since its last delivery",
             ),
-            known("Deliveries of it", deliveries, ""),
+            known("Delivered", deliveries, if deliveries == 1 { "time" } else { "times" }),
         ],
     }
 }
@@ -117,7 +145,10 @@ pub(super) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
         ),
         number(
             "Newest ID",
-            ago_or(values.last_generated, NO_TIME),
+            ago_or(
+                values.last_generated,
+                if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
+            ),
             "how long the producers have been silent",
         ),
     ])
@@ -157,8 +188,8 @@ mod tests {
             ("Oldest pending", "the last poll did not find out"),
             ("Pending and gone", "they are more than 1,000"),
             ("Lost", "the server does not tell before version 7.0"),
-            ("Retention used", "no trimming of the stream was seen yet"),
-            ("Its age", "the ID does not tell the time"),
+            ("Retention used", "the server does not tell before version 7.0"),
+            ("Age of that ID", "the ID does not tell the time"),
             ("Entries read", "the server does not tell"),
         ] {
             let expected = format!(
@@ -167,6 +198,22 @@ mod tests {
             assert!(shown.contains(&expected), "{name}: {shown}");
         }
         assert!(shown.contains(r#"<dt>Lag</dt><dd><span class="value">0</span>"#), "{shown}");
+    }
+
+    #[test]
+    fn the_reason_why_something_is_not_known_is_the_one_that_holds() {
+        let known = GroupValues { entries_lost: Some(0), ..values() };
+        let counting = GroupValues { lag: Lag::Between { min: 3, max: 4 }, ..known.clone() };
+        let at_the_beginning = GroupValues { last_delivered_id: StreamId::MIN, ..values() };
+        for (values, why) in [
+            (&known, "because no trimming of the stream was seen yet"),
+            (&known, "because the server has lost count, or is a replica before 7.4"),
+            (&counting, "because the lag is not known exactly"),
+            (&at_the_beginning, "because it is where a stream begins, and tells no time"),
+        ] {
+            let shown = of_group(values).into_string();
+            assert!(shown.contains(why), "{why}: {shown}");
+        }
     }
 
     #[test]

@@ -54,7 +54,14 @@ impl<'a> Groups<'a> {
     fn told(&self) -> String {
         let (first, last) = (self.page * PAGE + 1, self.page * PAGE + self.rows.len());
         match self.found {
-            0 if self.query.is_open() => "There is no group to show.".to_owned(),
+            0 if self.view.targets.iter().any(|target| target.seen.report.is_none())
+                && self.query.is_open() =>
+            {
+                "There is no group to show.".to_owned()
+            }
+            0 if self.query.is_open() => {
+                "No consumer group was found. A new one is shown after the next poll.".to_owned()
+            }
             0 => "No group is like this.".to_owned(),
             found if found == self.rows.len() => counted(found, "group", "groups"),
             found => {
@@ -160,15 +167,19 @@ impl<'a> Groups<'a> {
                 }
                 td role="cell" data-label="Stream" {
                     (label::short(&row.stream.key.text()))
-                    @if self.view.targets.len() > 1 || labels.db != "db0" {
-                        div.dim { (label::short(&labels.name)) " " (labels.db) }
-                    }
+                    @if self.view.targets.len() > 1 { " " span.dim { "on " (label::short(&labels.name)) } }
+                    @if labels.db != "db0" { " " span.dim { (labels.db) } }
                 }
                 @match &row.group.values {
                     Some(values) => (cells(values)),
-                    None => { td.dim role="cell" colspan="5" data-label="" { "there is no such group" } }
+                    None => { td.dim role="cell" colspan="5" data-label="" { "the stream has no such group" } }
                 }
-                td role="cell" data-label="Lag lately" { (chart::small(&row.moments())) }
+                @let moments = row.moments();
+                @if status.is_none() && moments.iter().all(|moment| moment.point.is_none()) {
+                    td role="cell" data-label="" {}
+                } @else {
+                    td role="cell" data-label="Lag lately" { (chart::small(&moments)) }
+                }
             }
         }
     }
@@ -195,7 +206,11 @@ impl<'a> Groups<'a> {
 fn cells(values: &GroupValues) -> Markup {
     let time = |time: Option<Duration>, why: &str| {
         html! {
-            @match time { Some(time) => (span(time)), None => (unknown(why)) }
+            @match time {
+                Some(Duration::ZERO) => { span.dim { "0 s" } }
+                Some(time) => (span(time)),
+                None => (unknown(why)),
+            }
         }
     };
     html! {
@@ -203,7 +218,7 @@ fn cells(values: &GroupValues) -> Markup {
         td.number role="cell" data-label="Behind" {
             (time(values.lag_seconds, "the oldest entry that waits is not known yet, or its ID does not tell the time"))
         }
-        td.number role="cell" data-label="Pending" { (count(values.messages_pending)) }
+        td.number role="cell" data-label="Pending" { (quiet(values.messages_pending)) }
         td.number role="cell" data-label="Oldest pending" {
             @match values.oldest_pending {
                 Some(OldestPending::Nothing) => { span.dim { "none" } }
@@ -215,11 +230,18 @@ fn cells(values: &GroupValues) -> Markup {
     }
 }
 
+/// A number that is nothing to look at if it is 0.
+fn quiet(number: u64) -> Markup {
+    html! {
+        @if number == 0 { span.dim { "0" } } @else { (count(number)) }
+    }
+}
+
 /// A lag: exact, or its certain bounds.
 pub(super) fn lag(lag: Lag) -> Markup {
     html! {
         @match lag {
-            Lag::Exact(entries) => (count(entries)),
+            Lag::Exact(entries) => (quiet(entries)),
             Lag::Between { min, max } => {
                 span title="being counted; these bounds are certain" { (count(min)) " to " (count(max)) }
             }

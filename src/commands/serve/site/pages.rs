@@ -31,10 +31,8 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 pub(super) fn overview(site: &Arc<Site>, request: &Request) -> Reply {
     let (view, query) = (view(site), Query::read(&request.query));
     // Thousands of groups are searched and sorted: not on the reactor.
-    let body = Body::stream_in(request.encoding, move |out| {
-        out.write_all(overview::render(&view, &query).as_bytes())
-    });
-    page(StatusCode::OK, body).encoding(request.encoding)
+    let body = Body::stream(move |out| out.write_all(overview::render(&view, &query).as_bytes()));
+    page(StatusCode::OK, body)
 }
 
 /// The page of a group.
@@ -44,9 +42,8 @@ pub(super) fn group(site: &Arc<Site>, request: &Request) -> Reply {
     let view = view(site);
     let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     // It may have thousands of consumers.
-    let body =
-        Body::stream_in(request.encoding, move |out| out.write_all(group::render(&view, &place).as_bytes()));
-    page(status, body).encoding(request.encoding)
+    let body = Body::stream(move |out| out.write_all(group::render(&view, &place).as_bytes()));
+    page(status, body)
 }
 
 /// A style sheet, a script, an icon.

@@ -1,0 +1,60 @@
+//! That pages show what they are to show: the worst first, the numbers of the metrics, what helps; and that browsers
+//! complain of nothing.
+
+use crate::browser::{Browser, Scheme};
+use crate::story::Story;
+
+#[tokio::test]
+async fn the_console_stays_empty() {
+    let Some(browser) = Browser::start().await else { return };
+    let story = Story::begin().await;
+    let page = browser.page(1_000, 800, Scheme::Light).await;
+    for path in
+        ["/", "/groups/shop/db0/orders/abandoned", "/?page=2", "/groups/%3Cb%3Egone%3C%2Fb%3E/db0/s/g"]
+    {
+        page.go(&story.url(path)).await;
+        // The page has asked for its next version, and shown it.
+        page.eval("window.before = performance.getEntriesByType('resource').length").await;
+        page.wait("performance.getEntriesByType('resource').length > window.before").await;
+        page.assert_no_complaint();
+    }
+}
+
+#[tokio::test]
+async fn the_worst_comes_first_and_each_number_is_the_one_of_the_metrics() {
+    let Some(browser) = Browser::start().await else { return };
+    let story = Story::begin().await;
+    let page = browser.page(1_400, 900, Scheme::Light).await;
+    page.go(&story.url("/")).await;
+    let rows = page
+        .eval("[...document.querySelectorAll('#groups-list tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))")
+        .await;
+    let rows: Vec<Vec<String>> = serde_json::from_value(rows).unwrap();
+    assert_eq!(rows.len(), 50);
+    assert_eq!(rows[0][..2], ["\u{2716} missing", "wanted"], "{:?}", rows[0]);
+    let abandoned = rows.iter().find(|row| row[1] == "abandoned").unwrap();
+    assert_eq!(abandoned[0], "\u{2716} abandoned");
+    assert_eq!((abandoned[3].as_str(), abandoned[5].as_str(), abandoned[7].as_str()), ("1,200", "0", "0"));
+    assert!(abandoned[2].starts_with("orders"), "{abandoned:?}");
+    let busy = rows.iter().find(|row| row[1] == "busy").unwrap();
+    assert_eq!((busy[3].as_str(), busy[5].as_str(), busy[7].as_str()), ("100", "1,100", "1"));
+    let place = |name: &str| rows.iter().position(|row| row[1] == name).unwrap_or(50);
+    assert!(place("abandoned") < place("calm"));
+    let summary = page.text("#summary").await;
+    assert!(summary.contains("<b>gone</b>") && summary.contains("on 2 targets"), "{summary}");
+    assert!(page.text("#alerts").await.contains("abandoned is 1200 behind"));
+
+    page.go(&story.url("/groups/shop/db0/orders/abandoned")).await;
+    let text = page.text("main").await;
+    for part in [
+        "abandoned",
+        "there is no consumer",
+        "Lag\n1,200",
+        "There are none.",
+        "abandoned is 1200 behind",
+        "XGROUP DESTROY orders abandoned",
+        "This changes data.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
