@@ -247,7 +247,10 @@ impl Said {
         step(&mut stream.last_generated, added);
         stream.ends.1 = stream.last_generated;
         step(&mut stream.ends.0, trimmed);
-        stream.between.iter_mut().for_each(|between| between.0 = (between.0 + added).saturating_sub(trimmed));
+        stream
+            .between
+            .iter_mut()
+            .for_each(|between| between.0 = (between.0 + added).saturating_sub(trimmed).min(model::MOST));
         stream.entries_added.iter_mut().for_each(|all| all.0 = (all.0 + added).min(i64::MAX.cast_unsigned()));
         if let Some(group) = self.groups.first_mut() {
             step(&mut group.last_delivered, read);
