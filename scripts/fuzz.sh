@@ -25,7 +25,7 @@ has_cargo_fuzz() {
 
 # cargo_fuzz COMMAND ...: with the versions of crates that everything else is built with.
 cargo_fuzz() {
-    CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+    CARGO_PROFILE_RELEASE_DEBUG=0 \
         cargo +nightly fuzz "$1" --sanitizer none --target-dir "$scratch/target" "${@:2}"
 }
 
