@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers peers dashboard dashboard-types bench bench-consume soak pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume soak pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## Run all tests, against every server that is there; one is installed if 
 	echo "test: without it, some tests are left out, and say so" >&2; done
 	@server=$$(scripts/servers.sh any) && echo "test: against each version among" >&2 && scripts/servers.sh list >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --locked
+
+fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; scripts/fuzz.sh tells the rest)
+	@scripts/fuzz.sh $(FUZZ_FLAGS)
 
 servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers for the tests
 	scripts/servers.sh all

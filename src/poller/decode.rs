@@ -17,6 +17,9 @@ use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
 
 pub mod nodes;
 
+/// More of anything than fits into a server: what claims to hold so many is none, and all sums are safe from it.
+const MORE_THAN_FITS: u64 = 1 << 40;
+
 /// What is wrong with a reply: it has not the form that the command is documented to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -93,10 +96,10 @@ pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     for field in fields(reply)? {
         let (field, value) = field?;
         match field.as_slice() {
-            b"length" => (stream.length, has_length) = (count(value)?, true),
-            b"groups" => stream.groups = count(value)?,
-            b"radix-tree-keys" => stream.radix_tree.keys = count(value)?,
-            b"radix-tree-nodes" => stream.radix_tree.nodes = count(value)?,
+            b"length" => (stream.length, has_length) = (amount(value)?, true),
+            b"groups" => stream.groups = amount(value)?,
+            b"radix-tree-keys" => stream.radix_tree.keys = amount(value)?,
+            b"radix-tree-nodes" => stream.radix_tree.nodes = amount(value)?,
             b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(&value)?, true),
             b"entries-added" => stream.entries_added = Some(count(value)?),
             b"max-deleted-entry-id" => stream.max_deleted = Some(id(&value)?),
@@ -125,7 +128,7 @@ pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
     for field in fields(reply)? {
         let (field, value) = field?;
         match field.as_slice() {
-            b"length" => length = Some(count(value)?),
+            b"length" => length = Some(amount(value)?),
             b"last-generated-id" => last_generated = Some(id(&value)?),
             b"entries-added" => entries_added = Some(count(value)?),
             b"max-deleted-entry-id" => max_deleted = Some(id(&value)?),
@@ -178,8 +181,8 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
         match field.as_slice() {
             b"name" => (group.name, has_name) = (bytes(value)?, true),
             // In XINFO STREAM FULL these two are lists.
-            b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = count(value)?,
-            b"pending" if !matches!(value, Value::Array(_)) => group.pending = count(value)?,
+            b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = amount(value)?,
+            b"pending" if !matches!(value, Value::Array(_)) => group.pending = amount(value)?,
             b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
             // Nil where the server does not know it, and nothing sensible below 0.
             b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
@@ -204,7 +207,7 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
         let (field, value) = field?;
         match field.as_slice() {
             b"name" => name = Some(names.name(&bytes(value)?)),
-            b"pending" => pending = Some(count(value)?),
+            b"pending" => pending = Some(amount(value)?),
             b"idle" => idle_ms = Some(count(value)?),
             // -1: it never got an entry.
             b"inactive" => inactive_ms = integer(value)?.and_then(|ms| u64::try_from(ms).ok()),
@@ -380,6 +383,12 @@ fn count(reply: Value) -> Decoded<u64> {
     integer(reply)?
         .and_then(|number| u64::try_from(number).ok())
         .ok_or(DecodeError("expected a number that is not negative"))
+}
+
+/// How many there are of something that takes memory of the server.
+fn amount(reply: Value) -> Decoded<u64> {
+    let fits = |amount: &u64| *amount < MORE_THAN_FITS;
+    Some(count(reply)?).filter(fits).ok_or(DecodeError("expected no more than a server can hold"))
 }
 
 #[cfg(test)]
@@ -599,6 +608,20 @@ mod tests {
             let consumers = xinfo_consumers(reply.clone(), &mut Names::default());
             let _ = (xinfo_groups(reply.clone()), consumers, nodes::hello(reply.clone()));
             let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
+        }
+    }
+
+    #[test]
+    fn what_no_server_can_hold_is_an_error() {
+        let group = |consumers| {
+            let fields = [bulk("name"), bulk("g"), bulk("last-delivered-id"), bulk("5-0"), bulk("consumers")];
+            let group = fields.into_iter().chain([Value::Int(consumers)]).collect();
+            xinfo_groups(Value::Array(vec![Value::Array(group)]))
+        };
+        assert_eq!(group((1 << 40) - 1).unwrap()[0].consumers, (1 << 40) - 1);
+        for consumers in [1 << 40, i64::MAX] {
+            let error = group(consumers).unwrap_err();
+            assert_eq!(error.to_string(), "expected no more than a server can hold");
         }
     }
 }

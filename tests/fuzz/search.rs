@@ -1,11 +1,12 @@
 //! Running a target over inputs, until one fails, one does not end, or the time is over.
 
+use std::cell::RefCell;
 use std::panic;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use crate::mutation::inputs;
 use crate::targets::Run;
@@ -62,25 +63,44 @@ fn mutated(
     seed: u64,
 ) -> Result<(), String> {
     let until = Instant::now() + time;
-    let config =
-        Config { cases: 64, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(config, rng);
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let inputs = inputs(corpus);
     while Instant::now() < until {
-        let failed =
-            runner.run(&inputs, |input| checked(&input).map_err(proptest::test_runner::TestCaseError::fail));
+        let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+        // A runner runs its cases once.
+        let mut runner = TestRunner::new_with_rng(config, rng);
+        let failed = runner.run(&inputs, |input| checked(&input).map_err(TestCaseError::fail));
         match failed {
-            Ok(()) => {}
-            Err(TestError::Fail(reason, input)) => {
-                return Err(format!("b\"{}\": {reason}", input.escape_ascii()));
+            Ok(()) => rng = runner.new_rng(),
+            Err(TestError::Fail(_, input)) => {
+                let input = smallest(&checked, input);
+                let reason = checked(&input).err().unwrap_or_default();
+                return Err(format!("{reason}\non b\"{}\"", input.escape_ascii()));
             }
             Err(TestError::Abort(reason)) => return Err(reason.to_string()),
         }
     }
     Ok(())
+}
+
+/// An input that fails too, from which no run of bytes can be taken.
+fn smallest(checked: impl Fn(&[u8]) -> Result<(), String>, mut input: Vec<u8>) -> Vec<u8> {
+    let mut length = input.len().next_power_of_two();
+    while length > 0 {
+        let mut at = 0;
+        while at < input.len() {
+            let mut shorter = input.clone();
+            shorter.drain(at..input.len().min(at + length));
+            match checked(&shorter) {
+                Err(_) => input = shorter,
+                Ok(()) => at += length,
+            }
+        }
+        length /= 2;
+    }
+    input
 }
 
 /// Runs it over one input, and says what it panics with.
@@ -96,10 +116,12 @@ fn checked(run: Run, input: &[u8], progress: &Mutex<Progress>) -> Result<(), Str
     note(Some(Instant::now()));
     let ended = panic::catch_unwind(|| run(input));
     note(None);
-    ended.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-    })
+    ended.map_err(|_| LAST_PANIC.take())
+}
+
+thread_local! {
+    /// What the last panic of a search said, and where.
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Thousands of panics while an input is made smaller are no news: what is left of them is told in the end.
@@ -107,10 +129,9 @@ fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let told = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if thread::current().name() != Some(THREAD) {
-                told(info);
-            }
+        panic::set_hook(Box::new(move |info| match thread::current().name() {
+            Some(THREAD) => LAST_PANIC.set(info.to_string()),
+            _ => told(info),
         }));
     });
 }

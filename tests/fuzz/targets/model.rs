@@ -9,6 +9,9 @@ use streamgauge::snapshot::id::StreamId;
 /// A clock that the IDs of models are close to, in milliseconds since the Unix epoch.
 pub const NOW_MS: u64 = 1_700_000_000_000;
 
+/// The most that a server can hold of anything.
+pub const MOST: u64 = (1 << 40) - 1;
+
 /// A reply as it is to be written.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -96,6 +99,16 @@ impl<'a> Arbitrary<'a> for Count {
     }
 }
 
+/// How many there are of something: mostly few, at times as many as a server can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount(pub u64);
+
+impl<'a> Arbitrary<'a> for Amount {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(Self(Count::arbitrary(u)?.0.min(MOST)))
+    }
+}
+
 /// An ID: close to the clock, small, as large as there can be, or any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub StreamId);
@@ -131,13 +144,13 @@ impl<'a> Arbitrary<'a> for Label {
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Stream {
     /// Entries, besides the first and the last; `None` if it is empty.
-    pub between: Option<Count>,
+    pub between: Option<Amount>,
     pub ends: (Id, Id),
     pub last_generated: Id,
-    pub groups: Count,
+    pub groups: Amount,
     pub entries_added: Option<Count>,
     pub max_deleted: Option<Id>,
-    pub radix_tree: (Count, Count),
+    pub radix_tree: (Amount, Amount),
     pub payload: Label,
     pub oddity: Oddity,
 }
@@ -165,7 +178,7 @@ impl Oddity {
 
 impl Stream {
     pub fn length(&self) -> u64 {
-        self.between.map_or(0, |between| between.0.saturating_add(1).min(i64::MAX.cast_unsigned()))
+        self.between.map_or(0, |between| (between.0 + 1).min(MOST))
     }
 
     pub fn ends(&self) -> Option<(StreamId, StreamId)> {
@@ -199,8 +212,8 @@ impl Stream {
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Group {
     pub name: Label,
-    pub consumers: Count,
-    pub pending: Count,
+    pub consumers: Amount,
+    pub pending: Amount,
     pub last_delivered: Id,
     pub entries_read: Option<Count>,
     pub oddity: Oddity,
@@ -224,7 +237,7 @@ impl Group {
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Consumer {
     pub name: Label,
-    pub pending: Count,
+    pub pending: Amount,
     pub idle: Count,
     pub inactive: Option<Count>,
     pub oddity: Oddity,
