@@ -50,7 +50,7 @@ use tokio::time::sleep;
 use churn::Churn;
 use exactness::Exactness;
 use journal::{Journal, Window};
-use load::Load;
+use load::{Done, Load};
 use measures::{AtRest, Memory, Stalls};
 use polls::{LONGEST_GAP, Punctuality};
 use readers::CROWD;
@@ -86,11 +86,9 @@ async fn nothing_is_left_of_troubles_under_load() {
     let (denied, slow) = traces::on_servers(&scene, &excused.concat()).await;
     let exactness = exactness::compare(&scene).await;
 
-    verdict.tell("entries added", done.added);
-    verdict.tell("entries handled", done.handled);
-    verdict.none("producers and consumers that gave up", &done.errors);
     let counts = journal.counts();
     verdict.tell("troubles", counts.values().sum::<usize>());
+    hold_load(&mut verdict, &done);
     hold_memory(&mut verdict, &memory);
     hold_rest(&mut verdict, &before, &after);
     hold_polls(&mut verdict, &scene, &excused);
@@ -127,6 +125,12 @@ async fn trouble(
     memory
 }
 
+fn hold_load(verdict: &mut Verdict, done: &Done) {
+    verdict.tell("entries added", done.added);
+    verdict.tell("entries handled", done.handled);
+    verdict.none("producers and consumers that gave up", &done.errors);
+}
+
 fn hold_memory(verdict: &mut Verdict, memory: &Memory) {
     let (level, slope) = memory.level_and_slope();
     let growth = slope * memory.span().as_secs_f64();
@@ -155,9 +159,9 @@ fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Win
     let log = scene.exporter.stderr();
     let polls = Punctuality::of(&log, &scene.targets(), excused, stalls);
     verdict.tell("polls while all was well", polls.calm);
-    verdict.none("of those, late or early by 250 ms", &polls.untimely);
+    verdict.none("of those, left out", &polls.missed);
+    verdict.few("of those, off by more than 250 ms, cut off, or failed", &polls.spoiled, polls.tolerated());
     verdict.tell("of those, the worst was off by", format_args!("{:?}", polls.worst));
-    verdict.none("of those, cut off or failed", &polls.failed);
     verdict.tell("polls of targets in trouble", polls.troubled);
     verdict.hold(
         "of those, the longest time from one to the next",
