@@ -61,8 +61,13 @@ use support::server::Server;
 use verdict::Verdict;
 
 const WAITING: &str = r#"streamgauge_notification_queue_length{notifier="alertmanager"}"#;
-/// What memory may grow by, of what it is in the middle of the time: less is what chance leaves in an allocator.
+/// What memory may grow by, as a part of what it is in the middle of the time: less is what chance leaves in an
+/// allocator.
 const MAX_GROWTH: f64 = 0.1;
+/// In a short run, bytes: for some minutes caches and pools of the allocator fill up.
+const MAX_GROWTH_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
+/// What is a short run.
+const SHORT: Duration = Duration::from_secs(5 * 60);
 /// Receivers of alerts: the connection to each, and its task, may be kept for the next alert or not.
 const RECEIVERS: usize = 2;
 
@@ -138,9 +143,9 @@ fn hold_memory(verdict: &mut Verdict, memory: &Memory) {
     verdict.tell("memory, most", mib(memory.peak() as f64));
     verdict.tell("memory, median", mib(level));
     verdict.tell("memory, slope", format_args!("{} an hour", mib(slope * 3_600.0)));
-    let (measured, bound) = (mib(growth), mib(level * MAX_GROWTH));
+    let bound = if memory.span() < SHORT { MAX_GROWTH_BYTES } else { level * MAX_GROWTH };
     let what = format!("memory, growth in {}", humantime::format_duration(whole_seconds(memory)));
-    verdict.hold(&what, measured, format_args!("{bound} at most"), growth <= level * MAX_GROWTH);
+    verdict.hold(&what, mib(growth), format_args!("{} at most", mib(bound)), growth <= bound);
 }
 
 fn whole_seconds(memory: &Memory) -> Duration {
