@@ -10,11 +10,11 @@ use crate::support::metrics::{Metrics, named};
 use crate::support::program::{Exporter, Streamgauge};
 use crate::support::proxy::{Manner, Proxy};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
-use crate::support::servers::{Program, all, newest};
+use crate::support::servers::{Program, all, newest, with_tls};
 use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{is_up, until_within};
-use crate::tls::{own, with_tls};
+use crate::tls::own;
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,5 @@
 //! Servers behind TLS, which want a certificate of ours, and a user of the ACL.
 
-use std::process::Command;
-
 use rcgen::date_time_ymd;
 
 use crate::support::certificates::{Authority, Signed};
@@ -9,23 +7,11 @@ use crate::support::config::{ConfigFile, QUICK};
 use crate::support::program::Streamgauge;
 use crate::support::series::{errors, group, up};
 use crate::support::server::{Server, free_port};
-use crate::support::servers::{Program, all};
+use crate::support::servers::{Program, with_tls};
 use crate::support::wait::wait_until;
 use crate::support::watch::{
     RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, with_streams,
 };
-
-/// The servers that were built with TLS.
-pub(crate) fn with_tls() -> Vec<&'static Program> {
-    // One without TLS does not know what it would need certificates for.
-    let knows = |program: &&'static Program| {
-        let said = Command::new(&program.path).args(["--port", "0", "--tls-port", "1"]).output();
-        String::from_utf8_lossy(&said.expect("a server runs").stdout).contains("tls-cert-file")
-    };
-    let found: Vec<_> = all().iter().filter(knows).collect();
-    assert!(!found.is_empty(), "no server with TLS: install redis-server, whose package on Debian has it");
-    found
-}
 
 /// A server that speaks TLS only, to those alone who show a certificate of the authority.
 struct Secured {

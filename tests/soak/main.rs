@@ -45,24 +45,29 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use streamgauge::clock::now;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use churn::Churn;
 use exactness::Exactness;
 use journal::{Journal, Window};
-use load::Load;
+use load::{Done, Load};
 use measures::{AtRest, Memory, Stalls};
 use polls::{LONGEST_GAP, Punctuality};
 use readers::CROWD;
-use scene::{DEADLINE, Scene};
+use scene::Scene;
 use schedule::Plan;
 use support::metrics::{Metrics, named};
 use support::server::Server;
 use verdict::Verdict;
 
-const QUEUE: &str = "streamgauge_notification_queue_length";
-/// What memory may grow by, of what it is in the middle of the time: less is what chance leaves in an allocator.
+const WAITING: &str = r#"streamgauge_notification_queue_length{notifier="alertmanager"}"#;
+/// What memory may grow by, as a part of what it is in the middle of the time: less is what chance leaves in an
+/// allocator.
 const MAX_GROWTH: f64 = 0.1;
+/// In a short run, bytes: for some minutes caches and pools of the allocator fill up.
+const MAX_GROWTH_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
+/// What is a short run.
+const SHORT: Duration = Duration::from_secs(5 * 60);
 /// Receivers of alerts: the connection to each, and its task, may be kept for the next alert or not.
 const RECEIVERS: usize = 2;
 
@@ -86,18 +91,16 @@ async fn nothing_is_left_of_troubles_under_load() {
     let (denied, slow) = traces::on_servers(&scene, &excused.concat()).await;
     let exactness = exactness::compare(&scene).await;
 
-    verdict.tell("entries added", done.added);
-    verdict.tell("entries handled", done.handled);
-    verdict.none("producers and consumers that gave up", &done.errors);
     let counts = journal.counts();
     verdict.tell("troubles", counts.values().sum::<usize>());
+    hold_load(&mut verdict, &done);
     hold_memory(&mut verdict, &memory);
     hold_rest(&mut verdict, &before, &after);
     hold_polls(&mut verdict, &scene, &excused);
     verdict.none("commands that a server denied", &denied);
     verdict.none("commands above 100 ms", &slow);
-    hold_numbers(&mut verdict, &exactness);
-    hold_notifications(&mut verdict, &all_told(&scene).await);
+    hold_numbers(&mut verdict, &exactness, scene.nodes.len());
+    hold_notifications(&mut verdict, &at_last(&scene).await);
     let refusals = counts.get("Wrong").copied().unwrap_or_default();
     let ended = scene.exporter.stop().await;
     verdict.hold("exit code", format!("{:?}", ended.code), "Some(0)", ended.code == Some(0));
@@ -127,6 +130,12 @@ async fn trouble(
     memory
 }
 
+fn hold_load(verdict: &mut Verdict, done: &Done) {
+    verdict.tell("entries added", done.added);
+    verdict.tell("entries handled", done.handled);
+    verdict.none("producers and consumers that gave up", &done.errors);
+}
+
 fn hold_memory(verdict: &mut Verdict, memory: &Memory) {
     let (level, slope) = memory.level_and_slope();
     let growth = slope * memory.span().as_secs_f64();
@@ -134,9 +143,9 @@ fn hold_memory(verdict: &mut Verdict, memory: &Memory) {
     verdict.tell("memory, most", mib(memory.peak() as f64));
     verdict.tell("memory, median", mib(level));
     verdict.tell("memory, slope", format_args!("{} an hour", mib(slope * 3_600.0)));
-    let (measured, bound) = (mib(growth), mib(level * MAX_GROWTH));
+    let bound = if memory.span() < SHORT { MAX_GROWTH_BYTES } else { level * MAX_GROWTH };
     let what = format!("memory, growth in {}", humantime::format_duration(whole_seconds(memory)));
-    verdict.hold(&what, measured, format_args!("{bound} at most"), growth <= level * MAX_GROWTH);
+    verdict.hold(&what, mib(growth), format_args!("{} at most", mib(bound)), growth <= bound);
 }
 
 fn whole_seconds(memory: &Memory) -> Duration {
@@ -155,9 +164,9 @@ fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Win
     let log = scene.exporter.stderr();
     let polls = Punctuality::of(&log, &scene.targets(), excused, stalls);
     verdict.tell("polls while all was well", polls.calm);
-    verdict.none("of those, late or early by 250 ms", &polls.untimely);
+    verdict.none("of those, left out", &polls.missed);
+    verdict.few("of those, off by more than 250 ms, cut off, or failed", &polls.spoiled, polls.tolerated());
     verdict.tell("of those, the worst was off by", format_args!("{:?}", polls.worst));
-    verdict.none("of those, cut off or failed", &polls.failed);
     verdict.tell("polls of targets in trouble", polls.troubled);
     verdict.hold(
         "of those, the longest time from one to the next",
@@ -168,28 +177,26 @@ fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Win
     verdict.tell("times when the machine stood still", stalls.len());
 }
 
-fn hold_numbers(verdict: &mut Verdict, exactness: &Exactness) {
+fn hold_numbers(verdict: &mut Verdict, exactness: &Exactness, nodes: usize) {
     let Exactness { series, groups, alerts, wrong } = exactness;
-    verdict.hold("groups compared one by one", groups, "more than 100", *groups > 100);
+    // Or there would be little to compare.
+    let least = 10 * nodes;
+    verdict.hold("groups compared one by one", groups, format_args!("{least} at least"), *groups >= least);
     verdict.tell("their series, and those of streams and consumers", series);
     verdict.hold("groups whose alert has to fire", alerts, "some", *alerts > 0);
     verdict.none("of all those, wrong", wrong);
 }
 
-/// The metrics once no alert waits any more, or after a while.
-async fn all_told(scene: &Scene) -> Metrics {
-    let mut metrics = Metrics::new();
-    let told = timeout(DEADLINE, async {
-        loop {
-            metrics = scene.exporter.metrics().await;
-            if named(&metrics, QUEUE).values().all(|waiting| *waiting == 0.0) {
-                return;
-            }
-            sleep(Duration::from_millis(200)).await;
+/// The metrics once no alert is on its way to Alertmanager, or after a while.
+async fn at_last(scene: &Scene) -> Metrics {
+    let mut metrics = scene.exporter.metrics().await;
+    for _ in 0..100 {
+        if metrics[WAITING] == 0.0 {
+            break;
         }
-    });
-    // What waits still is told below.
-    let _ = told.await;
+        sleep(Duration::from_millis(100)).await;
+        metrics = scene.exporter.metrics().await;
+    }
     metrics
 }
 
@@ -201,8 +208,9 @@ fn hold_notifications(verdict: &mut Verdict, metrics: &Metrics) {
     verdict.tell("alerts told", sum("delivered"));
     let lost = sum("dropped") + sum("rejected");
     verdict.hold("alerts given up", lost, "0", lost == 0.0);
-    let waiting: f64 = named(metrics, QUEUE).values().sum();
-    verdict.hold("alerts that wait to be told", waiting, "0", waiting == 0.0);
+    // Messages of the webhook wait for half a minute, so that there are not too many.
+    let waiting = metrics[WAITING];
+    verdict.hold("alerts that wait to be told to Alertmanager", waiting, "0", waiting == 0.0);
 }
 
 /// Past the capture of output: it is to be seen whether the test fails or not.

@@ -9,6 +9,7 @@ use streamgauge::clock::{now, unix_time};
 use tokio::time::{Instant, sleep};
 
 use crate::journal::Window;
+use crate::say;
 use crate::scene::{Scene, USER};
 use crate::support::footprint;
 use crate::support::server::connect;
@@ -16,6 +17,8 @@ use crate::support::whole::{ask, text};
 
 /// From one look at the memory to the next.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often somebody who waits is told how it stands.
+const TOLD_MINUTES: u64 = 5;
 /// Threads for blocking work end when they had nothing to do for ten seconds.
 const REST: Duration = Duration::from_secs(12);
 /// Parts that the time is divided into, to find which way the memory goes.
@@ -40,9 +43,17 @@ pub(crate) struct AtRest {
 impl Memory {
     /// Looks at it until then.
     pub(crate) async fn watch(pid: u32, until: Instant) -> Self {
-        let (mut looks, began) = (Vec::new(), now());
+        let (mut looks, began, mut told) = (Vec::new(), now(), 0);
         while now() < until {
-            looks.push((began.elapsed(), footprint::resident_bytes(pid)));
+            let (elapsed, bytes) = (began.elapsed(), footprint::resident_bytes(pid));
+            looks.push((elapsed, bytes));
+            let minutes = elapsed.as_secs() / 60;
+            if minutes >= told + TOLD_MINUTES {
+                told = minutes;
+                let (descriptors, threads) = (footprint::descriptors(pid), footprint::threads(pid));
+                let mib = bytes as f64 / f64::from(1 << 20);
+                say(&format!("{minutes} min: {mib:.1} MiB, {descriptors} descriptors, {threads} threads"));
+            }
             sleep(PAUSE).await;
         }
         Self(looks)
@@ -81,6 +92,15 @@ impl Memory {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a small count, written as a float"
+)]
+fn count(value: f64) -> usize {
+    value as usize
+}
+
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     numbers[numbers.len() / 2]
@@ -95,8 +115,7 @@ impl AtRest {
         while now() < until {
             descriptors = descriptors.min(footprint::descriptors(pid));
             threads = threads.min(footprint::threads(pid));
-            let told = scene.exporter.metrics().await["streamgauge_tasks"];
-            tasks = tasks.min(told as usize);
+            tasks = tasks.min(count(scene.exporter.metrics().await["streamgauge_tasks"]));
             sleep(PAUSE).await;
         }
         let mut connections = Vec::new();

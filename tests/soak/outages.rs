@@ -20,18 +20,28 @@ enum Outage {
     Paused,
     /// It ends all connections.
     Disconnected,
+    /// The one that is polled over TLS gets a new certificate, and so does the program.
+    Certified,
 }
 
-const OUTAGES: &[Outage] = &[Outage::Killed, Outage::Restarted, Outage::Paused, Outage::Disconnected];
+const OUTAGES: &[Outage] =
+    &[Outage::Killed, Outage::Restarted, Outage::Paused, Outage::Disconnected, Outage::Certified];
 
 /// One server after the other, until the time is over. All of them are up then.
 pub(crate) async fn run(scene: &Scene, servers: &mut [Server], plan: Plan, journal: &Journal) {
     let mut deck = Deck::new(OUTAGES, plan, 1);
     while let Some(outage) = deck.deal(500..3_000).await {
-        let at = deck.chance.usize(..servers.len());
         let time = Duration::from_millis(deck.chance.u64(300..3_500));
+        let any = deck.chance.usize(..servers.len());
+        let at = if matches!(outage, Outage::Certified) { scene.secured.at } else { any };
         journal.count(outage);
-        journal.during(&scene.nodes[at].target, befall(&mut servers[at], outage, time)).await;
+        let trouble = async {
+            if matches!(outage, Outage::Certified) {
+                scene.secured.certify();
+            }
+            befall(&mut servers[at], outage, time).await;
+        };
+        journal.during(&scene.nodes[at].target, trouble).await;
     }
 }
 
@@ -42,7 +52,7 @@ async fn befall(server: &mut Server, outage: Outage, time: Duration) {
             sleep(time).await;
             server.restart().await;
         }
-        Outage::Restarted => server.restart().await,
+        Outage::Restarted | Outage::Certified => server.restart().await,
         Outage::Paused => {
             server.pause();
             sleep(time).await;

@@ -14,7 +14,7 @@ const TOLERANCE: Duration = Duration::from_millis(250);
 struct Poll {
     began: Duration,
     ended: Duration,
-    is_ok: bool,
+    result: String,
 }
 
 /// How punctual the polls of all targets were.
@@ -22,10 +22,10 @@ struct Poll {
 pub(crate) struct Punctuality {
     /// Polls while nothing was done to their target.
     pub(crate) calm: usize,
-    /// Of those, those that were late, or came too early.
-    pub(crate) untimely: Vec<String>,
-    /// Of those, those that were cut off, or failed.
-    pub(crate) failed: Vec<String>,
+    /// Of those, those that were late, came too early, were cut off, or failed.
+    pub(crate) spoiled: Vec<String>,
+    /// Of those, those that came so late that another was left out.
+    pub(crate) missed: Vec<String>,
     /// By how much the worst of them was late, or early.
     pub(crate) worst: Duration,
     /// Polls while something was.
@@ -37,7 +37,7 @@ pub(crate) struct Punctuality {
 /// The longest time that may pass from one poll to the next, whatever happens: an interval, a poll that waits for the
 /// whole time-out twice, to connect and to read, and a rest.
 pub(crate) const LONGEST_GAP: Duration =
-    Duration::from_millis((INTERVAL.as_millis() + 2 * TIMEOUT.as_millis() + 900) as u64);
+    INTERVAL.saturating_add(TIMEOUT.saturating_mul(2)).saturating_add(Duration::from_millis(900));
 
 impl Punctuality {
     /// Of the polls of these targets, with the times in which something was done to them.
@@ -67,16 +67,20 @@ impl Punctuality {
         self.calm += 1;
         let off_by = gap.abs_diff(INTERVAL);
         self.worst = self.worst.max(off_by);
-        let told = || {
-            let at = humantime::format_rfc3339_millis(UNIX_EPOCH + poll.began);
-            format!("{target} at {at}, {gap:?} after the one before")
-        };
-        if off_by > TOLERANCE {
-            self.untimely.push(told());
+        let at = humantime::format_rfc3339_millis(UNIX_EPOCH + poll.began);
+        let result = &poll.result;
+        let told = || format!("{target} at {at}, {gap:?} after the one before: {result}");
+        if off_by > TOLERANCE || result != "ok" {
+            self.spoiled.push(told());
         }
-        if !poll.is_ok {
-            self.failed.push(told());
+        if gap > 2 * INTERVAL - TOLERANCE {
+            self.missed.push(told());
         }
+    }
+
+    /// How many of the calm polls may be spoiled: somebody else may have used the machine.
+    pub(crate) fn tolerated(&self) -> usize {
+        self.calm / 100
     }
 }
 
@@ -97,5 +101,5 @@ fn poll(line: &str) -> Option<(String, Poll)> {
     let (target, told) = told.split_once(" result=\"")?;
     let (result, took) = told.split_once("\" elapsed_ms=")?;
     let took = Duration::from_millis(took.trim().parse().ok()?);
-    Some((target.to_owned(), Poll { began: ended.saturating_sub(took), ended, is_ok: result == "ok" }))
+    Some((target.to_owned(), Poll { began: ended.saturating_sub(took), ended, result: result.to_owned() }))
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::config::ConfigFile;
 use crate::support::program::Exporter;
-use crate::support::server::Server;
-use crate::support::servers::{Program, all, newest};
+use crate::support::server::{Server, free_port};
+use crate::support::servers::{Program, all, newest, with_tls};
 use crate::support::sink::Sink;
 use crate::support::wait::wait_until;
 
@@ -31,8 +32,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Node {
     /// The target that it is of.
     pub(crate) target: String,
-    /// Where it is.
+    /// Where it is, in clear.
     pub(crate) url: String,
+    /// Where it is polled, as the configuration has it.
+    place: String,
     /// What its keys begin with: of a node of the cluster, a hash tag of one of its slots.
     pub(crate) tag: String,
 }
@@ -45,10 +48,19 @@ pub(crate) struct Scene {
     pub(crate) file: ConfigFile,
     /// What it polls, in the order of the servers.
     pub(crate) nodes: Vec<Node>,
+    /// The one that is polled over TLS.
+    pub(crate) secured: Secured,
     /// A receiver as Alertmanager is one.
     pub(crate) alertmanager: Sink,
     /// Another, by a webhook.
     pub(crate) webhook: Sink,
+}
+
+/// A server that wants a certificate, and shows one.
+pub(crate) struct Secured {
+    /// Which of the nodes it is.
+    pub(crate) at: usize,
+    authority: Authority,
 }
 
 /// What a reload may change of the configuration.
@@ -65,13 +77,13 @@ pub(crate) struct Variant {
 impl Scene {
     /// Starts all of it, and waits until each target was polled.
     pub(crate) async fn start() -> (Self, Vec<Server>) {
-        let (servers, nodes) = servers().await;
+        let (servers, nodes, secured) = servers().await;
         let (alertmanager, webhook) = (Sink::new().await, Sink::new().await);
         let file = ConfigFile::new("");
         file.put("password", "pw\n");
         file.put("config.yaml", &config(&nodes, [&alertmanager, &webhook], &Variant::default()));
         let exporter = file.serve().args(["--log-level", "debug"]).serving().await;
-        let scene = Self { exporter, file, nodes, alertmanager, webhook };
+        let scene = Self { exporter, file, nodes, secured, alertmanager, webhook };
         wait_until(DEADLINE, "each target is polled", async || {
             let metrics = scene.exporter.metrics().await;
             scene.targets().iter().all(|target| metrics[&up(target)] == 1.0)
@@ -103,13 +115,49 @@ pub(crate) fn up(target: &str) -> String {
     format!(r#"streamgauge_target_up{{target="{target}"}}"#)
 }
 
+impl Secured {
+    /// Makes new certificates, its own and the program's.
+    pub(crate) fn certify(&self) {
+        for (name, subject) in [("server", "localhost"), ("client", "streamgauge")] {
+            let signed = self.authority.sign(subject, |_| {});
+            self.authority.put(&format!("{name}.pem"), &signed.cert);
+            self.authority.put(&format!("{name}.key"), &signed.key);
+        }
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.authority.path(file).display().to_string()
+    }
+
+    fn args(&self, port: u16) -> Vec<String> {
+        let (cert, key, ca) = (self.path("server.pem"), self.path("server.key"), self.authority.file());
+        let keys = ["--tls-port", "--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"];
+        let values = [port.to_string(), cert, key, ca];
+        keys.into_iter().zip(values).flat_map(|(key, value)| [key.to_owned(), value]).collect()
+    }
+
+    fn place(&self, port: u16) -> String {
+        let (ca, cert, key) = (self.authority.file(), self.path("client.pem"), self.path("client.key"));
+        let tls = format!("{{ca_file: '{ca}', cert_file: '{cert}', key_file: '{key}'}}");
+        format!("url: 'rediss://localhost:{port}', tls: {tls}")
+    }
+}
+
 /// Every second server keeps what it has when it is killed.
-async fn servers() -> (Vec<Server>, Vec<Node>) {
+async fn servers() -> (Vec<Server>, Vec<Node>, Secured) {
     let (mut servers, mut nodes) = (Vec::new(), Vec::new());
+    let secured_program = with_tls()[0];
+    let at = all().iter().position(|program| program.name == secured_program.name).expect("it is one of all");
+    let secured = Secured { at, authority: Authority::new("soak") };
+    secured.certify();
     for (at, program) in all().iter().enumerate() {
         let kept = ["--appendonly", if at % 2 == 0 { "yes" } else { "no" }];
-        let server = Server::start(program, &[&user(program)[..], &kept].concat()).await;
-        nodes.push(Node { target: program.name.clone(), url: server.url(), tag: String::new() });
+        let port = free_port();
+        let tls = if at == secured.at { secured.args(port) } else { Vec::new() };
+        let tls: Vec<_> = tls.iter().map(String::as_str).collect();
+        let server = Server::start(program, &[&user(program)[..], &kept, &tls].concat()).await;
+        let place = if at == secured.at { secured.place(port) } else { format!("url: '{}'", server.url()) };
+        nodes.push(Node { target: program.name.clone(), url: server.url(), place, tag: String::new() });
         servers.push(server);
     }
     let mut user = user(newest());
@@ -119,10 +167,10 @@ async fn servers() -> (Vec<Server>, Vec<Node>) {
         let tags = (0..).map(|n| format!("{{{n}}}"));
         let mut of_node = tags.filter(|tag| Cluster::first_owner(slot(tag)) == at);
         let tag = of_node.next().expect("each node has some of the slots");
-        nodes.push(Node { target: CLUSTER.to_owned(), url: node.url(), tag });
+        nodes.push(Node { target: CLUSTER.to_owned(), url: node.url(), place: node.url(), tag });
         servers.push(node);
     }
-    (servers, nodes)
+    (servers, nodes, secured)
 }
 
 /// The slot of a hash tag in braces.
@@ -173,9 +221,9 @@ targets:\n"
             }
             _ => "{key: orders, groups: {include: [workers, '*']}}, {key: '*'}",
         };
-        text += &target(&node.target, &format!("url: '{}'", node.url), streams);
+        text += &target(&node.target, &node.place, streams);
     }
-    let seeds = nodes.iter().filter(|node| node.target == CLUSTER).map(|node| format!("'{}'", node.url));
+    let seeds = nodes.iter().filter(|node| node.target == CLUSTER).map(|node| format!("'{}'", node.place));
     let seeds = seeds.collect::<Vec<_>>().join(", ");
     text += &target(CLUSTER, &format!("topology: cluster, urls: [{seeds}]"), "{key: '*'}");
     for (spare, node) in (0..variant.spares).zip(nodes.iter()) {

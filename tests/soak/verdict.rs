@@ -36,7 +36,13 @@ impl Verdict {
 
     /// The same of faults, of which there must be none.
     pub(crate) fn none(&mut self, what: &str, faults: &[String]) {
-        self.hold(what, faults.len(), "0", faults.is_empty());
+        self.few(what, faults, 0);
+    }
+
+    /// The same of faults, of which there may be so many.
+    pub(crate) fn few(&mut self, what: &str, faults: &[String], most: usize) {
+        let bound = if most == 0 { "0".to_owned() } else { format!("{most} at most") };
+        self.hold(what, faults.len(), bound, faults.len() <= most);
         self.notes.extend(faults.iter().take(MOST_NOTES).map(|fault| format!("{what}: {fault}")));
     }
 

@@ -40,9 +40,14 @@ impl Authority {
 
     /// Writes a file into its folder.
     pub fn put(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Where a file of its folder lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Its own certificate, as a file.

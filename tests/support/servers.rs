@@ -99,6 +99,18 @@ pub fn newest() -> &'static Program {
     all().iter().max_by_key(|program| program.version).expect("all() is never empty")
 }
 
+/// The servers that were built with TLS.
+pub fn with_tls() -> Vec<&'static Program> {
+    // One without TLS does not know what it would need certificates for.
+    let knows = |program: &&'static Program| {
+        let said = Command::new(&program.path).args(["--port", "0", "--tls-port", "1"]).output();
+        String::from_utf8_lossy(&said.expect("a server runs").stdout).contains("tls-cert-file")
+    };
+    let found: Vec<_> = all().iter().filter(knows).collect();
+    assert!(!found.is_empty(), "no server with TLS: install redis-server, whose package on Debian has it");
+    found
+}
+
 /// Every place a server may lie at, the preferred ones first.
 fn candidates() -> Vec<PathBuf> {
     const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
