@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alert::known::{Known, Standing};
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::notify::backlog::{Backlog, Identity, is_same_news};
 use crate::notify::queue::{Next, Pace, Store, Suspect};
@@ -44,6 +45,12 @@ pub(super) struct Groups {
     capacity: usize,
     groups: BTreeMap<GroupKey, Group>,
     next_place: u64,
+    /// What is being sent: its news may be heard before it is known to be.
+    sending: Option<Message>,
+    /// Of what began to fire until then, the receiver knows only what is remembered here; the time since the Unix
+    /// epoch.
+    remembers_until: Duration,
+    revision: u64,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +101,38 @@ impl Message {
 impl Groups {
     /// Nothing to tell yet. At most `capacity` alerts wait, and as many are remembered.
     pub(super) fn new(repeat_interval: Duration, capacity: usize) -> Self {
-        Self { repeat_interval, capacity, groups: BTreeMap::new(), next_place: 0 }
+        Self {
+            repeat_interval,
+            capacity,
+            groups: BTreeMap::new(),
+            next_place: 0,
+            sending: None,
+            remembers_until: Duration::ZERO,
+            revision: 0,
+        }
+    }
+
+    /// The same with what the receiver knew when this program ended, which is all that it knows of what began to fire
+    /// until then, the time since the Unix epoch.
+    pub(super) fn recalling(mut self, known: &[Known], until: Duration) -> Self {
+        for Known { alert, standing, told_at } in known.iter().take(self.capacity) {
+            let group = self.groups.entry(GroupKey::of(alert)).or_default();
+            group.told_at = group.told_at.max(*told_at);
+            let identity = Identity(Arc::clone(alert));
+            match standing {
+                Standing::Told => {
+                    group.firing.insert(identity);
+                }
+                Standing::Waits => {
+                    group.news.put(self.next_place, alert);
+                    group.news.note_may_be_known(&identity);
+                    self.next_place += 1;
+                }
+            }
+        }
+        // What was left out may be known as well.
+        self.remembers_until = if known.len() < self.capacity { until } else { Duration::ZERO };
+        self
     }
 
     fn remembered(&self) -> usize {
@@ -116,10 +154,14 @@ impl Store for Groups {
         let alert = &notification.alert;
         // Only a repetition can be no news, and must not be taken for one only because it cannot be remembered.
         let has_room = notification.occasion == Occasion::Changed || self.remembered() < self.capacity;
+        let is_from_before = alert.starts_at <= self.remembers_until;
         let group = self.groups.entry(GroupKey::of(alert)).or_default();
-        if group.is_news(notification, has_room) {
+        // That it is over means nothing to who never heard of it.
+        let is_over_unheard = alert.status == Status::Resolved && is_from_before && !group.knows(alert);
+        if !is_over_unheard && group.is_news(notification, has_room) {
             group.news.put(self.next_place, alert);
             self.next_place += 1;
+            self.revision += 1;
         }
         let dropped = self.waiting().saturating_sub(self.capacity);
         (0..dropped).for_each(|_| self.drop_oldest());
@@ -145,6 +187,8 @@ impl Store for Groups {
             if due > now && group.told_at.is_none_or(|told_at| told_at <= now) {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
             } else if let Some(message) = group.message(now) {
+                self.sending = Some(message.clone());
+                self.revision += 1;
                 return Next::Parcel(message);
             }
         }
@@ -153,6 +197,8 @@ impl Store for Groups {
 
     fn settle(&mut self, message: &Message, now: Duration) {
         let mut room = self.capacity.saturating_sub(self.remembered());
+        self.sending = None;
+        self.revision += 1;
         let group = self.groups.entry(message.key.clone()).or_default();
         group.told_at = Some(now);
         group.failed_at = None;
@@ -170,9 +216,16 @@ impl Store for Groups {
     }
 
     /// Nothing is given up: nobody would tell of it again.
-    fn postpone(&mut self, message: &Message, now: Duration, _: Suspect) -> Option<Arc<Alert>> {
+    fn postpone(&mut self, message: &Message, now: Duration, suspect: Suspect) -> Option<Arc<Alert>> {
+        self.sending = None;
+        self.revision += 1;
         if let Some(group) = self.groups.get_mut(&message.key) {
             group.failed_at = Some(now);
+            if suspect == Suspect::Content {
+                for alert in &message.news {
+                    group.news.note_may_be_known(&Identity(Arc::clone(alert)));
+                }
+            }
         }
         None
     }
@@ -184,9 +237,42 @@ impl Store for Groups {
     fn alerts_in(message: &Message) -> usize {
         if message.news.is_empty() { message.still_firing.len() } else { message.news.len() }
     }
+
+    fn known(&self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for (key, group) in &self.groups {
+            let sending = self.sending.iter().filter(|message| message.key == *key);
+            let sending: BTreeSet<_> =
+                sending.flat_map(|message| &message.news).cloned().map(Identity).collect();
+            let of = |alert: &Arc<Alert>, standing| Known {
+                alert: Arc::clone(alert),
+                standing,
+                told_at: group.told_at,
+            };
+            for (alert, may_be_known) in group.news.all() {
+                let identity = Identity(Arc::clone(alert));
+                if may_be_known || sending.contains(&identity) || group.firing.contains(&identity) {
+                    known.push(of(alert, Standing::Waits));
+                }
+            }
+            let told = group.firing.iter().filter(|identity| !group.news.holds(identity));
+            known.extend(told.map(|Identity(alert)| of(alert, Standing::Told)));
+        }
+        known
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
 }
 
 impl Group {
+    /// Whether the receiver was told of it, or is to be.
+    fn knows(&self, alert: &Arc<Alert>) -> bool {
+        let identity = Identity(Arc::clone(alert));
+        self.news.holds(&identity) || self.firing.contains(&identity)
+    }
+
     /// Whether the receiver does not know it, or it waits to be told and this is its newest state. An alert that
     /// is repeated and not known began to fire before this program did, or was dropped. What resolved is not
     /// known any more once it was told, however often it is repeated.
@@ -430,6 +516,65 @@ mod tests {
             groups.postpone(&message, at(now), Suspect::Content);
         }
         assert_eq!(tried, ["A", "B", "C", "A", "B"]);
+    }
+
+    /// What a store says that its receiver knows: names, with `?` where it is still to be told.
+    fn known(groups: &Groups) -> Vec<String> {
+        let told = |known: &Known| match known.standing {
+            Standing::Told => names([&known.alert]).remove(0),
+            Standing::Waits => format!("{}?", names([&known.alert])[0]),
+        };
+        groups.known().iter().map(told).collect()
+    }
+
+    #[test]
+    fn what_a_receiver_may_have_heard_is_known_until_it_is_told_that_it_is_over() {
+        let mut groups = groups();
+        groups.put(&changed(firing("A", "x")));
+        assert_eq!(known(&groups), [] as [String; 0]);
+        let message = due(&mut groups, 0);
+        assert_eq!(known(&groups), ["x?"], "it is on its way");
+        groups.postpone(&message, at(0), Suspect::Receiver);
+        assert_eq!(known(&groups), [] as [String; 0], "nobody was there");
+        let message = due(&mut groups, 1);
+        groups.postpone(&message, at(1), Suspect::Content);
+        assert_eq!(known(&groups), ["x?"], "it may have arrived");
+        sent(&mut groups, 2);
+        assert_eq!(known(&groups), ["x"]);
+        let before = groups.revision();
+        groups.put(&repeated(firing("A", "x")));
+        assert_eq!(groups.revision(), before, "a repetition changes nothing");
+        groups.put(&changed(resolved("A", "x", 60)));
+        groups.put(&changed(firing("A", "y")));
+        groups.put(&changed(resolved("A", "y", 60)));
+        assert_ne!(groups.revision(), before);
+        assert_eq!(known(&groups), ["-x?"], "it never heard of the other");
+        sent(&mut groups, 60);
+        assert_eq!(known(&groups), [] as [String; 0]);
+    }
+
+    #[test]
+    fn after_a_restart_a_receiver_is_told_what_is_over_unless_it_never_heard_of_it() {
+        let mut before = groups();
+        for group in ["fires", "over", "over later"] {
+            before.put(&changed(firing("A", group)));
+        }
+        sent(&mut before, 0);
+        before.put(&changed(resolved("A", "over", 5)));
+        before.put(&changed(firing("A", "unheard")));
+        before.put(&changed(firing("A", "unheard and over")));
+        before.put(&changed(resolved("A", "unheard and over", 6)));
+
+        let mut after = groups().recalling(&before.known(), at(10));
+        assert_eq!(known(&after), known(&before));
+        assert_eq!(after.next(at(11), Pace::Steady), Next::In(Duration::from_secs(19)), "gathering goes on");
+        after.put(&repeated(firing("A", "fires")));
+        after.put(&changed(resolved("A", "over later", 12)));
+        after.put(&changed(resolved("A", "unheard", 12)));
+        assert_eq!(names(&sent(&mut after, 30).news), ["-over", "-over later"]);
+        after.put(&changed(Alert { starts_at: at(11), ..resolved("A", "new", 40) }));
+        assert_eq!(names(&sent(&mut after, 60).news), ["-new"]);
+        assert_eq!(known(&after), ["fires"]);
     }
 
     #[test]

@@ -6,14 +6,17 @@
 //! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
 //! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use crate::alert::known::{Known, Memory};
 use crate::alert::notification::Notification;
 use crate::config::notifiers::{self, Http, Messages, Receiver};
 use crate::notify::alertmanager::Alertmanager;
@@ -53,6 +56,8 @@ pub struct Notifiers {
     external_url: Option<Arc<str>>,
     metrics: SelfMetrics,
     shutdown: Shutdown,
+    /// What receivers knew when this program ended; only while it starts.
+    memory: Option<Memory>,
     running: Vec<Running>,
     /// Those that are not in the configuration any more and send what waits.
     leaving: JoinSet<()>,
@@ -70,6 +75,8 @@ struct Running {
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     notifiers: Arc<RwLock<Vec<Arc<Notifier>>>>,
+    /// Told of each change of what receivers know.
+    known: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -95,15 +102,29 @@ impl Notifiers {
         metrics: &SelfMetrics,
         shutdown: &Shutdown,
     ) -> Self {
+        Self::resume(config, external_url, metrics, shutdown, None)
+    }
+
+    /// The same with what receivers knew when this program ended; `None` where nobody knows that.
+    #[must_use]
+    pub fn resume(
+        config: &[notifiers::Notifier],
+        external_url: Option<&str>,
+        metrics: &SelfMetrics,
+        shutdown: &Shutdown,
+        memory: Option<Memory>,
+    ) -> Self {
         let mut notifiers = Self {
             handle: Handle::default(),
             external_url: None,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            memory,
             running: Vec::new(),
             leaving: JoinSet::new(),
         };
         notifiers.follow(config, external_url);
+        notifiers.memory = None;
         notifiers
     }
 
@@ -142,6 +163,8 @@ impl Notifiers {
             external_url: self.external_url.clone(),
             metrics: self.metrics.for_notifier(&settings.name),
             shutdown: &self.shutdown,
+            memory: self.memory.as_ref(),
+            known: &self.handle.known,
             tasks: &mut tasks,
         };
         let notifier = Arc::new(start.notifier(&settings.receiver));
@@ -199,8 +222,26 @@ impl Handle {
         }
     }
 
+    /// What each receiver of messages knows, by the name of its notifier.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<String, Vec<Known>> {
+        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        let known = notifiers.iter().map(|notifier| {
+            let known = notifier.inboxes.iter().flat_map(Inbox::known).collect();
+            (notifier.name.to_string(), known)
+        });
+        known.collect()
+    }
+
+    /// Changes whenever that does, but for what a repetition changes.
+    #[must_use]
+    pub fn known_changes(&self) -> watch::Receiver<()> {
+        self.known.subscribe()
+    }
+
     fn set(&self, notifiers: Vec<Arc<Notifier>>) {
         *self.notifiers.write().unwrap_or_else(PoisonError::into_inner) = notifiers;
+        self.known.send_replace(());
     }
 
     fn has(&self, name: &str) -> bool {
@@ -214,6 +255,13 @@ impl Inbox {
         match self {
             Self::Alerts(mailbox) => mailbox.put(notifications),
             Self::Messages(mailbox) => mailbox.put(notifications),
+        }
+    }
+
+    fn known(&self) -> Vec<Known> {
+        match self {
+            Self::Alerts(mailbox) => mailbox.known(),
+            Self::Messages(mailbox) => mailbox.known(),
         }
     }
 
@@ -231,6 +279,8 @@ struct Start<'a> {
     external_url: Option<Arc<str>>,
     metrics: NotifierMetrics,
     shutdown: &'a Shutdown,
+    memory: Option<&'a Memory>,
+    known: &'a watch::Sender<()>,
     tasks: &'a mut JoinSet<()>,
 }
 
@@ -282,11 +332,17 @@ impl Start<'_> {
     }
 
     fn messages(&mut self, messenger: Messenger, messages: Messages) -> Inbox {
-        Inbox::Messages(self.lane(Groups::new(messages.repeat_interval, CAPACITY_ALERTS), messenger))
+        let mut groups = Groups::new(messages.repeat_interval, CAPACITY_ALERTS);
+        if let Some(Memory { until, receivers }) = self.memory {
+            let known = receivers.get(&*self.name).map_or(&[][..], Vec::as_slice);
+            groups = groups.recalling(known, *until);
+        }
+        Inbox::Messages(self.lane(groups, messenger))
     }
 
     fn lane<S: Store, O: Outlet<Parcel = S::Parcel>>(&mut self, store: S, outlet: O) -> Arc<Mailbox<S>> {
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone()));
+        let mailbox = Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone());
+        let mailbox = Arc::new(mailbox.telling(self.known.clone()));
         let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
         let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, self.shutdown.clone());
         self.tasks.spawn(lane.run());

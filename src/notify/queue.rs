@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::alert::known::Known;
 use crate::alert::notification::{Alert, Notification};
 use crate::notify::backlog::{Backlog, Identity};
 use crate::self_metrics::NotifierMetrics;
@@ -47,6 +48,16 @@ pub(super) trait Store: Send + 'static {
 
     /// Alerts in a parcel.
     fn alerts_in(parcel: &Self::Parcel) -> usize;
+
+    /// What the receiver knows and is not done with, for after a restart.
+    fn known(&self) -> Vec<Known> {
+        Vec::new()
+    }
+
+    /// Another number whenever that has changed, but for what a repetition changes.
+    fn revision(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether there is time to gather news.
@@ -158,6 +169,8 @@ pub(super) struct Mailbox<S> {
     metrics: NotifierMetrics,
     state: Mutex<State<S>>,
     changed: Notify,
+    /// Told of each change of what the receiver knows.
+    known: watch::Sender<()>,
     closer: Trigger,
     closed: Shutdown,
 }
@@ -169,14 +182,29 @@ struct State<S> {
     shown: usize,
     /// Whether alerts were dropped since something was settled; logged when it changes.
     is_dropping: bool,
+    /// That of the store, when it was last told of.
+    revision: u64,
 }
 
 impl<S: Store> Mailbox<S> {
     /// For the notifier of this name.
     pub(super) fn new(name: Arc<str>, store: S, metrics: NotifierMetrics) -> Self {
-        let state = Mutex::new(State { store, shown: 0, is_dropping: false });
+        let shown = store.waiting();
+        metrics.add_to_queue_length(signed(shown));
+        let revision = store.revision();
+        let state = Mutex::new(State { store, shown, is_dropping: false, revision });
         let (closer, closed) = Shutdown::new();
-        Self { name, metrics, state, changed: Notify::new(), closer, closed }
+        Self { name, metrics, state, changed: Notify::new(), known: watch::Sender::default(), closer, closed }
+    }
+
+    /// The same; each change of what the receiver knows is told there.
+    pub(super) fn telling(self, known: watch::Sender<()>) -> Self {
+        Self { known, ..self }
+    }
+
+    /// What the receiver knows and is not done with.
+    pub(super) fn known(&self) -> Vec<Known> {
+        self.lock().store.known()
     }
 
     /// Takes in what the receiver is to be told, all of it before any of it is sent.
@@ -196,7 +224,10 @@ impl<S: Store> Mailbox<S> {
 
     /// What is to be sent at `now`, the time since the Unix epoch.
     pub(super) fn next(&self, now: Duration, pace: Pace) -> Next<S::Parcel> {
-        self.lock().store.next(now, pace)
+        let mut state = self.lock();
+        let next = state.store.next(now, pace);
+        self.show(&mut state);
+        next
     }
 
     /// Forgets what was sent.
@@ -259,6 +290,10 @@ impl<S: Store> Mailbox<S> {
         let waiting = state.store.waiting();
         let shown = std::mem::replace(&mut state.shown, waiting);
         self.metrics.add_to_queue_length(signed(waiting) - signed(shown));
+        let revision = state.store.revision();
+        if std::mem::replace(&mut state.revision, revision) != revision {
+            self.known.send_replace(());
+        }
     }
 
     /// What a panic in the middle of a change left is as good as what was there before.

@@ -170,7 +170,7 @@ impl<S: Store, O> Drop for Lane<S, O> {
     fn drop(&mut self) {
         let lost = self.mailbox.abandon();
         if lost > 0 {
-            warn!(notifier = %self.name, alerts = lost, "alerts are lost: there is no more time to send them");
+            warn!(notifier = %self.name, alerts = lost, "there is no more time to send alerts");
         }
     }
 }
