@@ -3,7 +3,7 @@
 //!
 //! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
 //! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
-//! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
+//! it fires; `fan` finds every address behind a name, and `spread` fills their queues. Webhook and Slack get messages about a `group` of
 //! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ use crate::notify::group::Groups;
 use crate::notify::messages::{Messenger, Terms};
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
 use crate::notify::send::{Lane, Outlet};
+use crate::notify::spread::{Branches, Spread};
 use crate::self_metrics::{NotifierMetrics, SelfMetrics};
 use crate::shutdown::Shutdown;
 use crate::tls::Verification;
@@ -44,6 +45,7 @@ mod queue;
 pub mod reach;
 mod send;
 mod slack;
+mod spread;
 mod webhook;
 
 /// Time that is left at the end of the program to send what waits.
@@ -89,6 +91,7 @@ struct Notifier {
 #[derive(Debug)]
 enum Inbox {
     Alerts(Arc<Mailbox<Queue>>),
+    AlertsForAll(Arc<Mailbox<Spread>>),
     Messages(Arc<Mailbox<Groups>>),
 }
 
@@ -254,6 +257,7 @@ impl Inbox {
     fn put<'n>(&self, notifications: impl Iterator<Item = &'n Notification>) {
         match self {
             Self::Alerts(mailbox) => mailbox.put(notifications),
+            Self::AlertsForAll(mailbox) => mailbox.put(notifications),
             Self::Messages(mailbox) => mailbox.put(notifications),
         }
     }
@@ -261,6 +265,7 @@ impl Inbox {
     fn known(&self) -> Vec<Known> {
         match self {
             Self::Alerts(mailbox) => mailbox.known(),
+            Self::AlertsForAll(mailbox) => mailbox.known(),
             Self::Messages(mailbox) => mailbox.known(),
         }
     }
@@ -268,6 +273,7 @@ impl Inbox {
     fn close(&self) {
         match self {
             Self::Alerts(mailbox) => mailbox.close(),
+            Self::AlertsForAll(mailbox) => mailbox.close(),
             Self::Messages(mailbox) => mailbox.close(),
         }
     }
@@ -319,14 +325,14 @@ impl Start<'_> {
         for url in &settings.urls {
             let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
             let outlet = Alertmanager::new(name, client.clone(), url, external_url);
-            let queue = Queue::new(CAPACITY_ALERTS);
-            let mailbox = if settings.resolve_all {
-                let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
-                self.lane(queue, Fan::new(name, outlet, metrics, self.shutdown.clone()))
+            inboxes.push(if settings.resolve_all {
+                let (name, branches) = (Arc::clone(&self.name), Branches::default());
+                let spread = Spread::new(CAPACITY_ALERTS, branches.clone());
+                let fan = Fan::new(name, outlet, branches, self.metrics.clone(), self.shutdown.clone());
+                Inbox::AlertsForAll(self.lane(spread, fan))
             } else {
-                self.lane(queue, outlet)
-            };
-            inboxes.push(Inbox::Alerts(mailbox));
+                Inbox::Alerts(self.lane(Queue::new(CAPACITY_ALERTS), outlet))
+            });
         }
         inboxes
     }

@@ -54,6 +54,11 @@ pub(super) trait Store: Send + 'static {
         Vec::new()
     }
 
+    /// By how many alerts other queues have become longer, of which the gauge was not told yet; it is now.
+    fn take_moved(&mut self) -> i64 {
+        0
+    }
+
     /// Another number whenever that has changed, but for what a repetition changes.
     fn revision(&self) -> u64 {
         0
@@ -106,6 +111,16 @@ impl Queue {
     /// An empty queue for at most so many alerts.
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity, backlog: Backlog::default(), next_place: 0, batch: BATCH_ALERTS }
+    }
+
+    /// All that waits, the oldest first. It goes on waiting.
+    pub(super) fn all(&self) -> Vec<Arc<Alert>> {
+        self.backlog.oldest(usize::MAX)
+    }
+
+    /// Takes everything out.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<Alert>> {
+        std::mem::take(&mut self.backlog).oldest(usize::MAX)
     }
 
     fn put_alert(&mut self, alert: &Arc<Alert>) -> usize {
@@ -287,9 +302,7 @@ impl<S: Store> Mailbox<S> {
     }
 
     fn show(&self, state: &mut State<S>) {
-        let waiting = state.store.waiting();
-        let shown = std::mem::replace(&mut state.shown, waiting);
-        self.metrics.add_to_queue_length(signed(waiting) - signed(shown));
+        self.metrics.add_to_queue_length(state.shift());
         let revision = state.store.revision();
         if std::mem::replace(&mut state.revision, revision) != revision {
             self.known.send_replace(());
@@ -303,26 +316,36 @@ impl<S: Store> Mailbox<S> {
 }
 
 impl Mailbox<Queue> {
-    /// Takes in alerts that come from another queue.
-    pub(super) fn pass(&self, alerts: &[Arc<Alert>]) {
-        self.change(|queue| alerts.iter().map(|alert| queue.put_alert(alert)).sum());
-    }
-
-    /// The same, of alerts that may be older than what is here.
-    pub(super) fn pass_unless_held(&self, alerts: &[Arc<Alert>]) {
-        self.change(|queue| {
-            let is_held = |alert: &Arc<Alert>| queue.backlog.holds(&Identity(Arc::clone(alert)));
-            let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
-            others.into_iter().map(|alert| queue.put_alert(alert)).sum()
-        });
-    }
-
-    /// Takes everything out.
-    pub(super) fn take_all(&self) -> Vec<Arc<Alert>> {
+    /// Takes in alerts that come from another queue, unless what is here is newer. The caller tells the gauge by how
+    /// many alerts this has become longer, together with what the other has lost: who looks sees each of them once.
+    #[must_use]
+    pub(super) fn take_over(&self, alerts: &[Arc<Alert>]) -> i64 {
         let mut state = self.lock();
-        let backlog = std::mem::take(&mut state.store.backlog);
-        self.show(&mut state);
-        backlog.oldest(usize::MAX)
+        let is_held = |alert: &Arc<Alert>| state.store.backlog.holds(&Identity(Arc::clone(alert)));
+        let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
+        let dropped = others.into_iter().map(|alert| state.store.put_alert(alert)).sum();
+        self.count_dropped(&mut state, dropped);
+        let longer = state.shift();
+        drop(state);
+        self.changed.notify_one();
+        longer
+    }
+
+    /// Takes everything out, and says by how many alerts this has become shorter. That is for the caller to tell.
+    #[must_use]
+    pub(super) fn hand_over(&self) -> (Vec<Arc<Alert>>, i64) {
+        let mut state = self.lock();
+        let alerts = state.store.take_all();
+        (alerts, -state.shift())
+    }
+}
+
+impl<S: Store> State<S> {
+    /// By how many alerts the store is longer than the gauge was last told. It counts as told.
+    fn shift(&mut self) -> i64 {
+        let waiting = self.store.waiting();
+        let shown = std::mem::replace(&mut self.shown, waiting);
+        signed(waiting) - signed(shown) + self.store.take_moved()
     }
 }
 
@@ -465,11 +488,9 @@ mod tests {
         mailbox.put(&[changed(resolved("A", "x", 60))]);
         let (other, _) = queue(10);
         other.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        let orphaned = other.take_all();
-        assert_eq!(batch(&other), []);
-        mailbox.pass_unless_held(&orphaned);
+        let (orphaned, shorter) = other.hand_over();
+        assert_eq!((batch(&other), shorter), (vec![], 2));
+        assert_eq!(mailbox.take_over(&orphaned), 1);
         assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
-        mailbox.pass(&orphaned);
-        assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
     }
 }
