@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::alert::known::{Known, Standing};
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::notify::backlog::{Backlog, Identity, is_same_news};
-use crate::notify::queue::{Next, Pace, Store, Suspect};
+use crate::notify::doubt::Doubts;
+use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
 
 /// Least time between two messages about a group. Where trouble spreads from poll to poll, it makes a few messages
 /// and not one for each poll.
@@ -44,6 +45,7 @@ pub(super) struct Groups {
     /// Of alerts that wait, and of those that are remembered.
     capacity: usize,
     groups: BTreeMap<GroupKey, Group>,
+    doubts: Doubts,
     next_place: u64,
     /// What is being sent: its news may be heard before it is known to be.
     sending: Option<Message>,
@@ -105,6 +107,7 @@ impl Groups {
             repeat_interval,
             capacity,
             groups: BTreeMap::new(),
+            doubts: Doubts::default(),
             next_place: 0,
             sending: None,
             remembers_until: Duration::ZERO,
@@ -133,6 +136,32 @@ impl Groups {
         // What was left out may be known as well.
         self.remembers_until = if known.len() < self.capacity { until } else { Duration::ZERO };
         self
+    }
+
+    /// What is over, was told to be, and is to be told so once more.
+    fn over_in_doubt(&self) -> impl Iterator<Item = Known> {
+        let is_over = |(identity, alert): &(&Identity, &Arc<Alert>)| {
+            let group = self.groups.get(&GroupKey::of(alert));
+            alert.status == Status::Resolved && group.is_none_or(|group| !group.news.holds(identity))
+        };
+        self.doubts.pending().filter(is_over).map(|(_, alert)| {
+            let told_at = self.groups.get(&GroupKey::of(alert)).and_then(|group| group.told_at);
+            Known { alert: Arc::clone(alert), standing: Standing::Waits, told_at }
+        })
+    }
+
+    /// Lets what may not have been the receiver's last word be told once more.
+    fn clear_doubts(&mut self, now: Duration) {
+        let is_news = |identity: &Identity| {
+            let group = self.groups.get(&GroupKey::of(&identity.0));
+            group.is_some_and(|group| group.news.holds(identity))
+        };
+        for alert in self.doubts.take_due(now, is_news) {
+            let group = self.groups.entry(GroupKey::of(&alert)).or_default();
+            group.news.put(self.next_place, &alert);
+            group.news.note_may_be_known(&Identity(alert));
+            self.next_place += 1;
+        }
     }
 
     fn remembered(&self) -> usize {
@@ -169,6 +198,7 @@ impl Store for Groups {
     }
 
     fn next(&mut self, now: Duration, pace: Pace) -> Next<Message> {
+        self.clear_doubts(now);
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
             let is_over = group.due(repeat_interval, Pace::Steady).is_none();
@@ -181,7 +211,7 @@ impl Store for Groups {
             .collect();
         // What failed goes behind the others, so that one message which a receiver chokes on is not all it gets.
         due.sort_by_key(|(due, group)| (group.failed_at, *due));
-        let mut earliest: Option<Duration> = None;
+        let mut earliest = self.doubts.next_due();
         for (due, group) in due {
             // A clock that was set back must not hold back a message.
             if due > now && group.told_at.is_none_or(|told_at| told_at <= now) {
@@ -192,13 +222,14 @@ impl Store for Groups {
                 return Next::Parcel(message);
             }
         }
-        earliest.map_or(Next::Nothing, |due| Next::In(due - now))
+        earliest.map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
     }
 
     fn settle(&mut self, message: &Message, now: Duration) {
         let mut room = self.capacity.saturating_sub(self.remembered());
         self.sending = None;
         self.revision += 1;
+        message.alerts().for_each(|alert| self.doubts.note_told(alert, now));
         let group = self.groups.entry(message.key.clone()).or_default();
         group.told_at = Some(now);
         group.failed_at = None;
@@ -216,12 +247,15 @@ impl Store for Groups {
     }
 
     /// Nothing is given up: nobody would tell of it again.
-    fn postpone(&mut self, message: &Message, now: Duration, suspect: Suspect) -> Option<Arc<Alert>> {
+    fn postpone(&mut self, message: &Message, failure: Failure) -> Option<Arc<Alert>> {
         self.sending = None;
         self.revision += 1;
+        if failure.suspect == Suspect::Silence {
+            message.alerts().for_each(|alert| self.doubts.note(alert, failure.began));
+        }
         if let Some(group) = self.groups.get_mut(&message.key) {
-            group.failed_at = Some(now);
-            if suspect == Suspect::Content {
+            group.failed_at = Some(failure.failed);
+            if failure.suspect != Suspect::Receiver {
                 for alert in &message.news {
                     group.news.note_may_be_known(&Identity(Arc::clone(alert)));
                 }
@@ -258,6 +292,7 @@ impl Store for Groups {
             let told = group.firing.iter().filter(|identity| !group.news.holds(identity));
             known.extend(told.map(|Identity(alert)| of(alert, Standing::Told)));
         }
+        known.extend(self.over_in_doubt());
         known
     }
 
@@ -344,6 +379,10 @@ mod tests {
             Next::Parcel(message) => message,
             other => panic!("there is no message but {other:?}"),
         }
+    }
+
+    fn failing(now: u64, suspect: Suspect) -> Failure {
+        Failure { began: at(now), failed: at(now), suspect }
     }
 
     /// A firing alert that holds for so many seconds.
@@ -513,7 +552,7 @@ mod tests {
         for now in 0..5 {
             let message = due(&mut groups, now);
             tried.push(message.key.alert_name.clone().unwrap());
-            groups.postpone(&message, at(now), Suspect::Content);
+            groups.postpone(&message, failing(now, Suspect::Content));
         }
         assert_eq!(tried, ["A", "B", "C", "A", "B"]);
     }
@@ -534,10 +573,10 @@ mod tests {
         assert_eq!(known(&groups), [] as [String; 0]);
         let message = due(&mut groups, 0);
         assert_eq!(known(&groups), ["x?"], "it is on its way");
-        groups.postpone(&message, at(0), Suspect::Receiver);
+        groups.postpone(&message, failing(0, Suspect::Receiver));
         assert_eq!(known(&groups), [] as [String; 0], "nobody was there");
         let message = due(&mut groups, 1);
-        groups.postpone(&message, at(1), Suspect::Content);
+        groups.postpone(&message, failing(1, Suspect::Content));
         assert_eq!(known(&groups), ["x?"], "it may have arrived");
         sent(&mut groups, 2);
         assert_eq!(known(&groups), ["x"]);
@@ -575,6 +614,30 @@ mod tests {
         after.put(&changed(Alert { starts_at: at(11), ..resolved("A", "new", 40) }));
         assert_eq!(names(&sent(&mut after, 60).news), ["-new"]);
         assert_eq!(known(&after), ["fires"]);
+    }
+
+    #[test]
+    fn what_a_message_without_an_answer_may_undo_is_told_once_more() {
+        let mut groups = groups();
+        groups.put(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        groups.put(&changed(firing("A", "y")));
+        let message = due(&mut groups, 30);
+        groups.postpone(&message, Failure { failed: at(40), ..failing(30, Suspect::Silence) });
+        // The message that may come late says of both that they fire.
+        groups.put(&changed(resolved("A", "x", 41)));
+        groups.put(&changed(resolved("A", "y", 42)));
+        assert_eq!(names(&sent(&mut groups, 45).news), ["-x", "-y"]);
+        assert_eq!(groups.waiting(), 0);
+        assert_eq!(known(&groups).len(), 2, "over a restart too");
+        assert_eq!(groups.next(at(45), Pace::Steady), Next::In(Duration::from_secs(15)));
+        assert!(
+            !matches!(groups.next(at(60), Pace::Steady), Next::Parcel(_)),
+            "a group is not told twice in 30 s"
+        );
+        assert_eq!(names(&sent(&mut groups, 75).news), ["-x", "-y"]);
+        assert_eq!(groups.next(at(200), Pace::Steady), Next::Nothing);
+        assert_eq!(known(&groups), [] as [String; 0]);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //!
 //! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
 //! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
-//! it fires; `fan` finds every address behind a name, and `spread` fills their queues. Webhook and Slack get messages about a `group` of
-//! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
+//! it fires; `fan` finds every address behind a name, and `spread` fills their queues. Webhook and Slack get messages
+//! about a `group` of alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
+//!
+//! A receiver is sent one request after the other. Where one was not answered, and might be taken up after the next,
+//! `doubt` sees to it that the newest word is the last.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,6 +37,7 @@ use crate::tls::Verification;
 mod alertmanager;
 mod backlog;
 mod client;
+mod doubt;
 mod error;
 #[cfg(test)]
 mod examples;

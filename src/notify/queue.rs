@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::alert::known::Known;
 use crate::alert::notification::{Alert, Notification};
 use crate::notify::backlog::{Backlog, Identity};
+use crate::notify::doubt::Doubts;
 use crate::self_metrics::NotifierMetrics;
 use crate::self_metrics::labels::NotificationResult;
 use crate::shutdown::{Shutdown, Trigger};
@@ -41,7 +42,7 @@ pub(super) trait Store: Send + 'static {
 
     /// Notes that this could not be sent: it is tried again, and something else may come before it. Returns what is
     /// given up instead.
-    fn postpone(&mut self, parcel: &Self::Parcel, now: Duration, suspect: Suspect) -> Option<Arc<Alert>>;
+    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>>;
 
     /// Alerts that wait to be sent.
     fn waiting(&self) -> usize;
@@ -81,6 +82,19 @@ pub(super) enum Suspect {
     Receiver,
     /// What was sent, or the receiver.
     Content,
+    /// The same; and the receiver may still take up what was sent.
+    Silence,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// When it began, as the time since the Unix epoch.
+    pub(super) began: Duration,
+    /// When it failed. Likewise.
+    pub(super) failed: Duration,
+    /// What it may have failed of.
+    pub(super) suspect: Suspect,
 }
 
 /// What a store has to send.
@@ -102,6 +116,7 @@ pub(super) enum Next<P> {
 pub(super) struct Queue {
     capacity: usize,
     backlog: Backlog,
+    doubts: Doubts,
     next_place: u64,
     /// Alerts in the next request.
     batch: usize,
@@ -110,7 +125,13 @@ pub(super) struct Queue {
 impl Queue {
     /// An empty queue for at most so many alerts.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, backlog: Backlog::default(), next_place: 0, batch: BATCH_ALERTS }
+        Self {
+            capacity,
+            backlog: Backlog::default(),
+            doubts: Doubts::default(),
+            next_place: 0,
+            batch: BATCH_ALERTS,
+        }
     }
 
     /// All that waits, the oldest first. It goes on waiting.
@@ -139,21 +160,32 @@ impl Store for Queue {
         self.put_alert(&notification.alert)
     }
 
-    fn next(&mut self, _: Duration, _: Pace) -> Next<Self::Parcel> {
+    fn next(&mut self, now: Duration, _: Pace) -> Next<Self::Parcel> {
+        let due = self.doubts.take_due(now, |identity| self.backlog.holds(identity));
+        for alert in due.iter().take(self.capacity.saturating_sub(self.backlog.len())) {
+            self.put_alert(alert);
+        }
         match self.backlog.oldest(self.batch) {
-            batch if batch.is_empty() => Next::Nothing,
+            batch if batch.is_empty() => {
+                self.doubts.next_due().map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
+            }
             batch => Next::Parcel(batch),
         }
     }
 
-    fn settle(&mut self, parcel: &Self::Parcel, _: Duration) {
-        parcel.iter().for_each(|alert| self.backlog.settle(alert));
+    fn settle(&mut self, parcel: &Self::Parcel, now: Duration) {
+        for alert in parcel {
+            self.backlog.settle(alert);
+            self.doubts.note_told(alert, now);
+        }
         self.batch = (2 * self.batch).min(BATCH_ALERTS);
     }
 
-    fn postpone(&mut self, parcel: &Self::Parcel, _: Duration, suspect: Suspect) -> Option<Arc<Alert>> {
-        if suspect == Suspect::Receiver {
-            return None;
+    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>> {
+        match failure.suspect {
+            Suspect::Receiver => return None,
+            Suspect::Content => {}
+            Suspect::Silence => parcel.iter().for_each(|alert| self.doubts.note(alert, failure.began)),
         }
         self.batch = (parcel.len() / 2).max(1);
         let mut failures = 0;
@@ -254,9 +286,9 @@ impl<S: Store> Mailbox<S> {
     }
 
     /// Notes that this could not be sent.
-    pub(super) fn postpone(&self, parcel: &S::Parcel, now: Duration, suspect: Suspect) {
+    pub(super) fn postpone(&self, parcel: &S::Parcel, failure: Failure) {
         let mut state = self.lock();
-        let given_up = state.store.postpone(parcel, now, suspect);
+        let given_up = state.store.postpone(parcel, failure);
         self.show(&mut state);
         drop(state);
         if let Some(alert) = given_up {
@@ -359,6 +391,10 @@ mod tests {
     use crate::notify::examples::{START, changed, firing, names, repeated, resolved};
     use crate::self_metrics::SelfMetrics;
 
+    fn failing(suspect: Suspect) -> Failure {
+        Failure { began: START, failed: START, suspect }
+    }
+
     fn queue(capacity: usize) -> (Mailbox<Queue>, SelfMetrics) {
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         (Mailbox::new("am".into(), Queue::new(capacity), metrics.for_notifier("am")), metrics)
@@ -402,7 +438,7 @@ mod tests {
                     failed += 1;
                     // What is told again meanwhile is the same.
                     mailbox.put(&[repeated(firing("A", &poison))]);
-                    mailbox.postpone(&parcel.to_vec(), START, Suspect::Content);
+                    mailbox.postpone(&parcel.to_vec(), failing(Suspect::Content));
                 } else {
                     sent += parcel.len();
                     mailbox.settle(&parcel.to_vec(), START);
@@ -420,7 +456,7 @@ mod tests {
         let (mailbox, metrics) = queue(10);
         mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
         for _ in 0..1_000 {
-            mailbox.postpone(&batch(&mailbox), START, Suspect::Receiver);
+            mailbox.postpone(&batch(&mailbox), failing(Suspect::Receiver));
         }
         assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
         assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#));
@@ -431,12 +467,35 @@ mod tests {
         let (mailbox, _) = queue(10);
         mailbox.put(&[changed(firing("A", "x"))]);
         for _ in 1..MAX_FAILURES {
-            mailbox.postpone(&batch(&mailbox), START, Suspect::Content);
+            mailbox.postpone(&batch(&mailbox), failing(Suspect::Content));
         }
         let sent = batch(&mailbox);
         mailbox.put(&[changed(resolved("A", "x", 60))]);
-        mailbox.postpone(&sent, START, Suspect::Content);
+        mailbox.postpone(&sent, failing(Suspect::Content));
         assert_eq!(names(&batch(&mailbox)), ["-x"]);
+    }
+
+    #[test]
+    fn what_is_told_after_something_that_was_not_answered_is_told_once_more() {
+        let (mailbox, metrics) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        let took = Duration::from_secs(10);
+        mailbox.postpone(&batch(&mailbox), Failure { failed: START + took, ..failing(Suspect::Silence) });
+        mailbox.put(&[changed(resolved("A", "x", 5))]);
+        let at = |seconds| START + Duration::from_secs(seconds);
+        let told = |seconds| match mailbox.next(at(seconds), Pace::Steady) {
+            Next::Parcel(batch) => {
+                mailbox.settle(&batch, at(seconds));
+                names(&batch)
+            }
+            Next::In(_) | Next::Nothing => Vec::new(),
+        };
+        assert_eq!(told(11), ["-x"]);
+        assert_eq!(told(12), ["y"]);
+        assert_eq!(mailbox.next(at(12), Pace::Steady), Next::In(Duration::from_secs(10)));
+        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+        assert_eq!(told(22), ["-x"]);
+        assert_eq!(mailbox.next(at(23), Pace::Steady), Next::Nothing);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification};
-use crate::notify::queue::{Mailbox, Next, Pace, Queue, Store, Suspect};
+use crate::notify::queue::{Failure, Mailbox, Next, Pace, Queue, Store};
 
 /// The queue of each address. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,7 @@ impl Store for Spread {
     }
 
     /// The receivers are not known, so nothing was sent.
-    fn postpone(&mut self, _: &Self::Parcel, _: Duration, _: Suspect) -> Option<Arc<Alert>> {
+    fn postpone(&mut self, _: &Self::Parcel, _: Failure) -> Option<Arc<Alert>> {
         self.has_news = true;
         None
     }
@@ -94,6 +94,7 @@ impl Store for Spread {
 mod tests {
     use super::*;
     use crate::notify::examples::{START, changed, firing, names, resolved};
+    use crate::notify::queue::Suspect;
     use crate::self_metrics::SelfMetrics;
 
     struct Host {
@@ -173,7 +174,8 @@ mod tests {
         host.mailbox.settle(&parcel, START);
         assert_eq!(names(&parcel), ["x"]);
         assert_eq!(host.length(), 1, "nobody took it");
-        host.mailbox.postpone(&parcel, START, Suspect::Receiver);
+        let failure = Failure { began: START, failed: START, suspect: Suspect::Receiver };
+        host.mailbox.postpone(&parcel, failure);
         let branch = host.branch(1);
         host.mailbox.put(&[changed(firing("A", "y"))]);
         assert_eq!(waiting(&branch), []);
