@@ -1,10 +1,12 @@
-//! The state file: pending and firing alerts over a restart, so that `for` goes on counting and nobody is told of an
-//! alert as if it were new. Written in one piece or not at all.
+//! The state file: pending and firing alerts over a restart, and what receivers know of them, so that `for` goes on
+//! counting, nobody is told of an alert as if it were new, and nobody is left with one that is over. Written in one
+//! piece or not at all.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,12 +14,16 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use crate::alert::active::Shown;
+use crate::alert::known::{Known, Standing};
+use crate::alert::notification::{self, Status};
 use crate::alert::state::{Life, State};
 
 /// What is older is not taken up: too much may have happened since.
 pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest that is still read. It does not say what receivers know.
+const OLDEST_VERSION: u32 = 1;
 
 /// What the file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +32,8 @@ pub struct Saved {
     pub saved_at: Duration,
     /// Pending and firing alerts, without annotations.
     pub alerts: Vec<Shown>,
+    /// What receivers of messages know, by the name of the notifier; `None` where the file does not say.
+    pub receivers: Option<BTreeMap<String, Vec<Known>>>,
 }
 
 /// Why a state file is not taken up. All begins anew then.
@@ -48,7 +56,7 @@ pub enum StateFileError {
         source: serde_json::Error,
     },
     /// Another version of streamgauge wrote it.
-    #[error("{path} is of version {version}; this streamgauge knows version {VERSION}", path = .path.display())]
+    #[error("{path} is of version {version}; this streamgauge knows versions {OLDEST_VERSION} to {VERSION}", path = .path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -93,6 +101,9 @@ struct Content {
     version: u32,
     saved_at_ms: u64,
     alerts: Vec<Alert>,
+    /// Not in version 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receivers: Option<BTreeMap<String, Vec<Heard>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +122,28 @@ struct Alert {
     told_at_ms: Option<u64>,
 }
 
+/// What a receiver knows of an alert.
+#[derive(Serialize, Deserialize)]
+struct Heard {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    value: f64,
+    starts_at_ms: u64,
+    ends_at_ms: u64,
+    status: HeardStatus,
+    /// Whether it is still to be told.
+    waits: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told_at_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HeardStatus {
+    Firing,
+    Resolved,
+}
+
 /// Reads the file. `None` where there is none.
 ///
 /// # Errors
@@ -124,7 +157,7 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError>
     };
     let damaged = |source| StateFileError::Damaged { path: path.to_owned(), source };
     let Versioned { version } = serde_json::from_slice(&text).map_err(damaged)?;
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(StateFileError::Version { path: path.to_owned(), version });
     }
     let content: Content = serde_json::from_slice(&text).map_err(damaged)?;
@@ -140,7 +173,12 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError>
     // What the file says of later times is not true.
     let saved_at = saved_at.min(now);
     let alerts = content.alerts.into_iter().map(|alert| alert.shown(saved_at)).collect();
-    Ok(Some(Saved { saved_at, alerts }))
+    let known = |heard: Vec<Heard>| heard.into_iter().map(|heard| heard.known(saved_at, now)).collect();
+    let receivers = content.receivers.map(|all| {
+        let all = all.into_iter().map(|(name, heard)| (name, known(heard)));
+        all.collect()
+    });
+    Ok(Some(Saved { saved_at, alerts, receivers }))
 }
 
 /// Writes the file. Takes its time: not for a reactor.
@@ -148,9 +186,19 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError>
 /// # Errors
 ///
 /// It cannot be written; what was there before still is.
-pub fn save(path: &Path, now: Duration, alerts: impl Iterator<Item = Shown>) -> io::Result<()> {
-    let content =
-        Content { version: VERSION, saved_at_ms: ms(now), alerts: alerts.map(Alert::from).collect() };
+pub fn save(
+    path: &Path,
+    now: Duration,
+    alerts: impl Iterator<Item = Shown>,
+    receivers: &BTreeMap<String, Vec<Known>>,
+) -> io::Result<()> {
+    let heard = receivers.iter().map(|(name, known)| (name.clone(), known.iter().map(Heard::from).collect()));
+    let content = Content {
+        version: VERSION,
+        saved_at_ms: ms(now),
+        alerts: alerts.map(Alert::from).collect(),
+        receivers: Some(heard.collect()),
+    };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(folder)?;
     let mut writer = io::BufWriter::new(&mut file);
@@ -200,6 +248,51 @@ impl Alert {
     }
 }
 
+impl From<&Known> for Heard {
+    fn from(known: &Known) -> Self {
+        let alert = &known.alert;
+        Self {
+            labels: alert.labels.clone(),
+            annotations: alert.annotations.clone(),
+            value: alert.value,
+            starts_at_ms: ms(alert.starts_at),
+            ends_at_ms: ms(alert.ends_at),
+            status: match alert.status {
+                Status::Firing => HeardStatus::Firing,
+                Status::Resolved => HeardStatus::Resolved,
+            },
+            waits: known.standing == Standing::Waits,
+            told_at_ms: known.told_at.map(ms),
+        }
+    }
+}
+
+impl Heard {
+    /// As it was when the file was written, but that nobody could speak of it meanwhile: what fires holds as much
+    /// longer.
+    fn known(self, saved_at: Duration, now: Duration) -> Known {
+        let time = |ms| Duration::from_millis(ms).min(saved_at);
+        let (status, ends_at) = match self.status {
+            HeardStatus::Firing => {
+                let held = Duration::from_millis(self.ends_at_ms).saturating_sub(saved_at);
+                (Status::Firing, now + held.min(MAX_AGE))
+            }
+            HeardStatus::Resolved => (Status::Resolved, time(self.ends_at_ms)),
+        };
+        let alert = notification::Alert {
+            labels: self.labels,
+            annotations: self.annotations,
+            value: self.value,
+            starts_at: time(self.starts_at_ms),
+            ends_at,
+            status,
+            notifiers: Arc::default(),
+        };
+        let standing = if self.waits { Standing::Waits } else { Standing::Told };
+        Known { alert: Arc::new(alert), standing, told_at: self.told_at_ms.map(time) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +315,57 @@ mod tests {
         Shown { labels, annotations: BTreeMap::new(), life }
     }
 
+    fn known(status: Status, standing: Standing) -> Known {
+        let labels =
+            [("alertname", "A"), ("group", "g\nh")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let ends_at = match status {
+            Status::Firing => NOW + Duration::from_secs(200),
+            Status::Resolved => NOW - Duration::from_secs(5),
+        };
+        let alert = notification::Alert {
+            labels,
+            annotations: BTreeMap::from([("summary".to_owned(), "\"late\"".to_owned())]),
+            value: 0.5,
+            starts_at: NOW - Duration::from_secs(90),
+            ends_at,
+            status,
+            notifiers: Arc::default(),
+        };
+        Known { alert: Arc::new(alert), standing, told_at: Some(NOW - Duration::from_secs(80)) }
+    }
+
+    #[test]
+    fn what_receivers_know_is_loaded_and_holds_as_long_as_it_would_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let receivers = BTreeMap::from([
+            ("chat".to_owned(), Vec::new()),
+            (
+                "hook".to_owned(),
+                vec![known(Status::Firing, Standing::Told), known(Status::Resolved, Standing::Waits)],
+            ),
+        ]);
+        save(&path, NOW, std::iter::empty(), &receivers).unwrap();
+        assert_eq!(load(&path, NOW).unwrap().unwrap().receivers, Some(receivers.clone()));
+        let later = load(&path, NOW + Duration::from_secs(600)).unwrap().unwrap().receivers.unwrap();
+        assert_eq!(later["hook"][0].alert.ends_at, NOW + Duration::from_secs(800));
+        assert_eq!(later["hook"][1], receivers["hook"][1]);
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let text = r#"{"version":1,"saved_at_ms":1700000000000,"alerts":[
+            {"labels":{"alertname":"A","group":"g\\xff\""},"value":1234.5,"active_at_ms":1699999940000},
+            {"labels":{"alertname":"A","group":"g\\xff\""},"value":1234.5,"active_at_ms":1699999940000,
+             "fired_at_ms":1699999998500,"unknown_since_ms":1699999998500,"told_at_ms":1699999998500}]}"#;
+        fs::write(&path, text).unwrap();
+        let alerts = vec![alert(None), alert(Some(NOW - Duration::from_millis(1_500)))];
+        let saved = Saved { saved_at: NOW, alerts, receivers: None };
+        assert_eq!(load(&path, NOW).unwrap(), Some(saved));
+    }
+
     #[test]
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
@@ -229,8 +373,9 @@ mod tests {
         assert_eq!(load(&path, NOW).unwrap(), None);
         let alerts = vec![alert(None), alert(Some(NOW - Duration::from_millis(1_500)))];
         for alerts in [alerts, Vec::new()] {
-            save(&path, NOW, alerts.clone().into_iter()).unwrap();
-            assert_eq!(load(&path, NOW + MAX_AGE).unwrap(), Some(Saved { saved_at: NOW, alerts }));
+            save(&path, NOW, alerts.clone().into_iter(), &BTreeMap::new()).unwrap();
+            let saved = Saved { saved_at: NOW, alerts, receivers: Some(BTreeMap::new()) };
+            assert_eq!(load(&path, NOW + MAX_AGE).unwrap(), Some(saved));
         }
         let left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -241,7 +386,7 @@ mod tests {
     fn nothing_is_loaded_that_is_still_to_come() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.json");
-        save(&path, NOW, [alert(Some(NOW))].into_iter()).unwrap();
+        save(&path, NOW, [alert(Some(NOW))].into_iter(), &BTreeMap::new()).unwrap();
         let whole = fs::read_to_string(&path).unwrap();
         let now = NOW - Duration::from_secs(1_800);
         for key in ["fired_at_ms", "active_at_ms", "told_at_ms", "unknown_since_ms"] {
@@ -263,7 +408,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.json");
         let shown = path.display().to_string();
-        save(&path, NOW, [alert(None)].into_iter()).unwrap();
+        save(&path, NOW, [alert(None)].into_iter(), &BTreeMap::new()).unwrap();
         let whole = fs::read_to_string(&path).unwrap();
         let old = load(&path, NOW + MAX_AGE + Duration::from_millis(1_001)).unwrap_err();
         assert_eq!(old.to_string(), format!("{shown} was written 1h 1s ago; at most 1h count"));
@@ -278,8 +423,8 @@ mod tests {
             ("[]", " is damaged: invalid length 0"),
             (&whole.replace("\"value\":1234.5", "\"value\":\"x\""), " is damaged: invalid type"),
             (
-                &whole.replace("\"version\":1", "\"version\":2"),
-                " is of version 2; this streamgauge knows version 1",
+                &whole.replace("\"version\":2", "\"version\":3"),
+                " is of version 3; this streamgauge knows versions 1 to 2",
             ),
         ] {
             fs::write(&path, text).unwrap();
@@ -287,6 +432,7 @@ mod tests {
             assert!(error.starts_with(&format!("{shown}{said}")), "{error}");
         }
         assert!(matches!(load(folder.path(), NOW), Err(StateFileError::Read { .. })));
-        assert!(save(&folder.path().join("no/such"), NOW, std::iter::empty()).is_err());
+        let nowhere = folder.path().join("no/such");
+        assert!(save(&nowhere, NOW, std::iter::empty(), &BTreeMap::new()).is_err());
     }
 }

@@ -15,6 +15,7 @@
 //! | [`active`] | what is pending or firing, for readers |
 //! | [`promql`], [`rule_file`] | the same rules for Prometheus |
 //! | [`notification`] | what receivers are told |
+//! | [`known`] | what they know of that, over a restart |
 //! | [`link`] | where people find what an alert is about |
 //!
 //! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
@@ -26,6 +27,7 @@ mod day;
 pub mod evaluator;
 pub mod fact;
 mod fixture;
+pub mod known;
 pub mod link;
 pub mod losses;
 pub mod notification;

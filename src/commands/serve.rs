@@ -60,8 +60,12 @@ async fn run_until(
     let (gate, guarded) = watch::channel(web::gate(&config.web)?);
     let (reloads, mut inbox) = reload::requests();
     let (mut parts, site) = start(config, gate, reloads, &shutdown).await?;
-    let mut keeper =
-        parts.config.alerts.state_file.clone().map(|path| saved::Keeper::new(path, parts.fleet.targets()));
+    let mut keeper = parts
+        .config
+        .alerts
+        .state_file
+        .clone()
+        .map(|path| saved::Keeper::new(path, parts.fleet.targets(), parts.notifiers.handle()));
     let keeping = async {
         match &mut keeper {
             Some(keeper) => keeper.run().await,
@@ -83,6 +87,10 @@ async fn run_until(
         keeper.write_at_last().await;
     }
     parts.notifiers.drain().await;
+    // By now receivers know more.
+    if let Some(keeper) = &mut keeper {
+        keeper.write_at_last().await;
+    }
     info!("stopped");
     Ok(())
 }
@@ -100,10 +108,11 @@ async fn start(
         metrics.add_redis_up().context("cannot register redis_up")?;
     }
     let external_url = config.web.external_url.as_deref();
-    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, shutdown);
+    let saved = config.alerts.state_file.as_deref().and_then(saved::load);
+    let memory = saved.as_ref().and_then(|saved| saved::memory(saved, &config));
+    let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, memory);
     let handle = notifiers.handle();
     let outlet: Outlet = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
-    let saved = config.alerts.state_file.as_deref().and_then(saved::load);
     let common = Common { layout: layout(&config), metrics: metrics.clone(), outlet };
     let layout = Arc::clone(&common.layout);
     let fleet = Fleet::start(&config, common, saved.as_ref()).await;

@@ -55,15 +55,31 @@ struct Waiting {
     alert: Arc<Alert>,
     /// How often it was sent in vain.
     failures: u32,
+    /// Whether a state of it may have been heard, although no attempt to send it has succeeded.
+    may_be_known: bool,
 }
 
 impl Backlog {
     /// Puts an alert at `place`, which must be beyond all others, or its newer state where it waits already.
     pub(super) fn put(&mut self, place: u64, alert: &Arc<Alert>) {
         let place = *self.places.entry(Identity(Arc::clone(alert))).or_insert(place);
-        let before = self.waiting.get(&place).filter(|waiting| is_same_news(&waiting.alert, alert));
-        let failures = before.map_or(0, |waiting| waiting.failures);
-        self.waiting.insert(place, Waiting { alert: Arc::clone(alert), failures });
+        let before = self.waiting.get(&place);
+        let may_be_known = before.is_some_and(|waiting| waiting.may_be_known);
+        let same = before.filter(|waiting| is_same_news(&waiting.alert, alert));
+        let failures = same.map_or(0, |waiting| waiting.failures);
+        self.waiting.insert(place, Waiting { alert: Arc::clone(alert), failures, may_be_known });
+    }
+
+    /// Notes that a state of this alert may have been heard.
+    pub(super) fn note_may_be_known(&mut self, identity: &Identity) {
+        if let Some(waiting) = self.places.get(identity).and_then(|place| self.waiting.get_mut(place)) {
+            waiting.may_be_known = true;
+        }
+    }
+
+    /// All that wait, the oldest first, each with whether a state of it may have been heard.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Alert>, bool)> {
+        self.waiting.values().map(|waiting| (&waiting.alert, waiting.may_be_known))
     }
 
     /// Notes that an alert was sent in vain, and puts it at `place`, which must be beyond all others; returns how

@@ -104,6 +104,19 @@ impl NotifyError {
         }
     }
 
+    /// Whether the receiver may still take up what it was sent: nobody said what became of it.
+    pub(super) fn may_come_late(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status == StatusCode::GATEWAY_TIMEOUT,
+            Self::Lost { .. } | Self::Timeout { .. } => true,
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::File { .. }
+            | Self::Url { .. } => false,
+        }
+    }
+
     /// After which time the receiver wants to be asked again; `None` where it does not say.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -119,18 +132,19 @@ mod tests {
 
     #[test]
     fn only_answers_about_the_content_are_final() {
-        for (status, is_final, may_be) in [
-            (301, false, false),
-            (400, true, false),
-            (401, false, false),
-            (403, false, false),
-            (404, false, false),
-            (408, false, false),
-            (413, true, false),
-            (422, true, false),
-            (429, false, false),
-            (500, false, true),
-            (503, false, true),
+        for (status, is_final, may_be, may_come_late) in [
+            (301, false, false, false),
+            (400, true, false, false),
+            (401, false, false, false),
+            (403, false, false, false),
+            (404, false, false, false),
+            (408, false, false, false),
+            (413, true, false, false),
+            (422, true, false, false),
+            (429, false, false, false),
+            (500, false, true, false),
+            (503, false, true, false),
+            (504, false, true, true),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let error = NotifyError::Status {
@@ -141,10 +155,12 @@ mod tests {
             };
             assert_eq!(error.is_about_the_content(), is_final, "{status}");
             assert_eq!(error.may_be_about_the_content(), may_be, "{status}");
+            assert_eq!(error.may_come_late(), may_come_late, "{status}");
         }
         let timeout =
             NotifyError::Timeout { address: "am:9093".into(), timeout: Duration::from_millis(1500) };
         assert!(!timeout.is_about_the_content() && timeout.may_be_about_the_content());
+        assert!(timeout.may_come_late());
         assert_eq!(timeout.to_string(), "am:9093 did not answer within 1.5 s");
     }
 }

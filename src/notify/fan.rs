@@ -20,6 +20,7 @@ use crate::notify::client::resolve;
 use crate::notify::error::NotifyError;
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue};
 use crate::notify::send::{Lane, Outlet, Told};
+use crate::notify::spread::Branches;
 use crate::self_metrics::notifier::NotifierMetrics;
 use crate::server_url::Address;
 use crate::shutdown::Shutdown;
@@ -36,7 +37,9 @@ pub(super) struct Fan {
     outlet: Alertmanager,
     metrics: NotifierMetrics,
     shutdown: Shutdown,
-    branches: BTreeMap<SocketAddr, Branch>,
+    branches: Branches,
+    /// The task of each branch.
+    lanes: BTreeMap<SocketAddr, AbortHandle>,
     tasks: JoinSet<()>,
     /// Looks the name up; one task at most.
     resolving: JoinSet<Result<Vec<SocketAddr>, NotifyError>>,
@@ -46,17 +49,12 @@ pub(super) struct Fan {
     problem: Option<String>,
 }
 
-#[derive(Debug)]
-struct Branch {
-    mailbox: Arc<Mailbox<Queue>>,
-    task: AbortHandle,
-}
-
 impl Fan {
-    /// Nothing is resolved yet. `outlet` is how each of them is told.
+    /// Nothing is resolved yet. `outlet` is how each of them is told of what comes into its branch.
     pub(super) fn new(
         name: Arc<str>,
         outlet: Alertmanager,
+        branches: Branches,
         metrics: NotifierMetrics,
         shutdown: Shutdown,
     ) -> Self {
@@ -65,7 +63,8 @@ impl Fan {
             outlet,
             metrics,
             shutdown,
-            branches: BTreeMap::new(),
+            branches,
+            lanes: BTreeMap::new(),
             tasks: JoinSet::new(),
             resolving: JoinSet::new(),
             resolve_at: now(),
@@ -78,7 +77,7 @@ impl Fan {
         if self.resolving.is_empty() && self.resolve_at <= now() {
             self.resolving.spawn(look_up(self.outlet.url().address.clone(), self.outlet.client().timeout()));
         }
-        let found = if self.branches.is_empty() {
+        let found = if self.lanes.is_empty() {
             self.resolving.join_next().await
         } else {
             self.resolving.try_join_next()
@@ -88,7 +87,7 @@ impl Fan {
             None => return Ok(()),
         };
         match found {
-            Err(error) if self.branches.is_empty() => return Err(error),
+            Err(error) if self.lanes.is_empty() => return Err(error),
             Err(error) => self.note_problem(Some(error.to_string())),
             Ok(addresses) => {
                 self.note_problem(None);
@@ -101,38 +100,41 @@ impl Fan {
 
     /// What an address that is gone was not told of goes to the others: it may have moved there.
     fn branch_to(&mut self, addresses: &[SocketAddr]) {
-        if addresses.len() == self.branches.len()
-            && addresses.iter().all(|address| self.branches.contains_key(address))
+        if addresses.len() == self.lanes.len()
+            && addresses.iter().all(|address| self.lanes.contains_key(address))
         {
             return;
         }
-        let mut orphaned: Vec<Arc<Alert>> = Vec::new();
-        self.branches.retain(|address, branch| {
+        let shared = self.branches.clone();
+        let mut branches = shared.lock();
+        let (mut orphaned, mut longer): (Vec<Arc<Alert>>, i64) = (Vec::new(), 0);
+        branches.retain(|address, branch| {
             let stays = addresses.contains(address);
             if !stays {
-                orphaned.extend(branch.mailbox.take_all());
-                branch.task.abort();
+                let (alerts, shorter) = branch.hand_over();
+                orphaned.extend(alerts);
+                longer -= shorter;
+                if let Some(task) = self.lanes.remove(address) {
+                    task.abort();
+                }
             }
             stays
         });
         for address in addresses {
-            if !self.branches.contains_key(address) {
-                let branch = self.branch(*address);
-                self.branches.insert(*address, branch);
-            }
+            branches.entry(*address).or_insert_with(|| self.branch(*address));
         }
-        for branch in self.branches.values() {
-            branch.mailbox.pass_unless_held(&orphaned);
-        }
+        longer += branches.values().map(|branch| branch.take_over(&orphaned)).sum::<i64>();
+        self.metrics.add_to_queue_length(longer);
         info!(notifier = %self.name, url = %self.outlet.url(), ?addresses, "addresses to notify");
     }
 
-    fn branch(&mut self, address: SocketAddr) -> Branch {
+    fn branch(&mut self, address: SocketAddr) -> Arc<Mailbox<Queue>> {
         let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&name), Queue::new(CAPACITY_ALERTS), metrics.clone()));
         let (outlet, shutdown) = (self.outlet.at(address), self.shutdown.clone());
         let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, shutdown);
-        Branch { mailbox, task: self.tasks.spawn(lane.run()) }
+        self.lanes.insert(address, self.tasks.spawn(lane.run()));
+        mailbox
     }
 
     fn not_resolved(&self, panic: &JoinError) -> NotifyError {
@@ -151,19 +153,17 @@ impl Fan {
 impl Outlet for Fan {
     type Parcel = Vec<Arc<Alert>>;
 
-    /// Hands the alerts on. They are counted where they arrive.
-    async fn deliver(&mut self, alerts: &Self::Parcel) -> Result<Told, NotifyError> {
+    /// Sees to it that there is a branch for each address. The alerts get there when they are settled, and are counted
+    /// there.
+    async fn deliver(&mut self, _: &Self::Parcel) -> Result<Told, NotifyError> {
         self.resolve().await?;
-        for branch in self.branches.values() {
-            branch.mailbox.pass(alerts);
-        }
         // Those of addresses that are gone have ended.
         while self.tasks.try_join_next().is_some() {}
         Ok(Told::default())
     }
 
     async fn finish(&mut self) {
-        self.branches.values().for_each(|branch| branch.mailbox.close());
+        self.branches.lock().values().for_each(|branch| branch.close());
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -203,7 +203,9 @@ mod tests {
     use crate::config::notifiers::Http;
     use crate::config::receiver_url::ReceiverUrl;
     use crate::notify::client::Client;
-    use crate::notify::examples::firing;
+    use crate::notify::examples::{START, changed, firing};
+    use crate::notify::queue::{Next, Pace};
+    use crate::notify::spread::Spread;
     use crate::self_metrics::SelfMetrics;
     use crate::shutdown::Trigger;
     use crate::tls::Tls;
@@ -260,30 +262,49 @@ mod tests {
         }
     }
 
-    /// One that takes its addresses as resolved. It ends soon after the trigger is dropped.
-    fn fan() -> (Fan, SelfMetrics, Trigger) {
+    /// A fan, and where it is told of alerts.
+    struct Open {
+        fan: Fan,
+        mailbox: Mailbox<Spread>,
+        metrics: SelfMetrics,
+        /// All ends soon after this is dropped.
+        _trigger: Trigger,
+    }
+
+    impl Open {
+        async fn tell(&mut self, groups: &[&str]) -> Result<(), NotifyError> {
+            let alerts: Vec<_> = groups.iter().map(|group| changed(firing("A", group))).collect();
+            self.mailbox.put(&alerts);
+            let Next::Parcel(parcel) = self.mailbox.next(START, Pace::Steady) else { panic!("no parcel") };
+            self.fan.deliver(&parcel).await?;
+            self.mailbox.settle(&parcel, START);
+            Ok(())
+        }
+    }
+
+    /// One that takes its addresses as resolved.
+    fn fan() -> Open {
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         let of_notifier = metrics.for_notifier("am");
         let http = Http { authorization: None, tls: Tls::default(), timeout: Duration::from_secs(30) };
         let url = ReceiverUrl::parse("http://am:9093").unwrap();
         let outlet = Alertmanager::new("am".into(), Client::new(http), &url, None);
         let (trigger, shutdown) = Shutdown::new();
-        let mut fan = Fan::new("am".into(), outlet, of_notifier, shutdown);
+        let branches = Branches::default();
+        let spread = Spread::new(100, branches.clone());
+        let mailbox = Mailbox::new("am".into(), spread, of_notifier.clone());
+        let mut fan = Fan::new("am".into(), outlet, branches, of_notifier, shutdown);
         fan.resolve_at = now() + Duration::from_secs(3_600);
-        (fan, metrics, trigger)
-    }
-
-    fn alerts(groups: &[&str]) -> Vec<Arc<Alert>> {
-        groups.iter().map(|group| Arc::new(firing("A", group))).collect()
+        Open { fan, mailbox, metrics, _trigger: trigger }
     }
 
     #[tokio::test]
     async fn each_address_is_told_of_everything_and_a_dead_one_delays_no_other() {
         let (first, dead, last) = (Receiver::new().await, Receiver::silent().await, Receiver::new().await);
-        let (mut fan, _metrics, _trigger) = fan();
-        fan.branch_to(&[first.address, dead.address, last.address]);
+        let mut open = fan();
+        open.fan.branch_to(&[first.address, dead.address, last.address]);
         for group in ["x", "y", "z"] {
-            fan.deliver(&alerts(&[group])).await.unwrap();
+            open.tell(&[group]).await.unwrap();
             first.hears_of(group).await;
             last.hears_of(group).await;
         }
@@ -292,15 +313,15 @@ mod tests {
     #[tokio::test]
     async fn what_an_address_that_is_gone_was_not_told_goes_to_the_others() {
         let (dead, stays, new) = (Receiver::silent().await, Receiver::new().await, Receiver::new().await);
-        let (mut fan, metrics, _trigger) = fan();
-        fan.branch_to(&[dead.address, stays.address]);
-        fan.deliver(&alerts(&["x", "y"])).await.unwrap();
+        let mut open = fan();
+        open.fan.branch_to(&[dead.address, stays.address]);
+        open.tell(&["x", "y"]).await.unwrap();
         stays.hears_of("y").await;
-        fan.branch_to(&[stays.address, new.address]);
+        open.fan.branch_to(&[stays.address, new.address]);
         new.hears_of("x").await;
         new.hears_of("y").await;
-        timeout(Duration::from_secs(20), fan.finish()).await.unwrap();
-        let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
+        timeout(Duration::from_secs(20), open.fan.finish()).await.unwrap();
+        let text = String::from_utf8(open.metrics.render(None, |_| false).unwrap()).unwrap();
         for line in [
             r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#,
             r#"streamgauge_notification_queue_length{notifier="am"} 0"#,
@@ -312,27 +333,27 @@ mod tests {
     #[tokio::test]
     async fn those_who_are_known_do_not_wait_for_the_resolver_and_stay_when_it_fails() {
         let known = Receiver::new().await;
-        let (mut fan, _metrics, _trigger) = fan();
-        fan.branch_to(&[known.address]);
+        let mut open = fan();
+        open.fan.branch_to(&[known.address]);
         let (answer, answered) = tokio::sync::oneshot::channel();
-        fan.resolving.spawn(async move { answered.await.unwrap() });
-        fan.deliver(&alerts(&["x"])).await.unwrap();
+        open.fan.resolving.spawn(async move { answered.await.unwrap() });
+        open.tell(&["x"]).await.unwrap();
         known.hears_of("x").await;
         let no_answer = NotifyError::Resolve { host: "am".to_owned(), source: io::Error::other("no answer") };
         answer.send(Err(no_answer)).unwrap();
-        while fan.problem.is_none() {
-            fan.deliver(&alerts(&["y"])).await.unwrap();
+        while open.fan.problem.is_none() {
+            open.tell(&["y"]).await.unwrap();
             tokio::task::yield_now().await;
         }
         known.hears_of("y").await;
-        assert_eq!(fan.branches.len(), 1);
+        assert_eq!(open.fan.lanes.len(), 1);
     }
 
     #[tokio::test]
     async fn alerts_are_not_taken_for_delivered_while_nobody_is_known() {
-        let (mut fan, _metrics, _trigger) = fan();
-        fan.resolving.spawn(async { panic!("a defect") });
-        assert!(matches!(fan.deliver(&alerts(&["x"])).await, Err(NotifyError::Resolve { .. })));
+        let mut open = fan();
+        open.fan.resolving.spawn(async { panic!("a defect") });
+        assert!(matches!(open.tell(&["x"]).await, Err(NotifyError::Resolve { .. })));
     }
 
     #[tokio::test]

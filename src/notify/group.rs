@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alert::known::{Known, Standing};
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::notify::backlog::{Backlog, Identity, is_same_news};
-use crate::notify::queue::{Next, Pace, Store, Suspect};
+use crate::notify::doubt::Doubts;
+use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
 
 /// Least time between two messages about a group. Where trouble spreads from poll to poll, it makes a few messages
 /// and not one for each poll.
@@ -43,7 +45,14 @@ pub(super) struct Groups {
     /// Of alerts that wait, and of those that are remembered.
     capacity: usize,
     groups: BTreeMap<GroupKey, Group>,
+    doubts: Doubts,
     next_place: u64,
+    /// What is being sent: its news may be heard before it is known to be.
+    sending: Option<Message>,
+    /// Of what began to fire until then, the receiver knows only what is remembered here; the time since the Unix
+    /// epoch.
+    remembers_until: Duration,
+    revision: u64,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +103,65 @@ impl Message {
 impl Groups {
     /// Nothing to tell yet. At most `capacity` alerts wait, and as many are remembered.
     pub(super) fn new(repeat_interval: Duration, capacity: usize) -> Self {
-        Self { repeat_interval, capacity, groups: BTreeMap::new(), next_place: 0 }
+        Self {
+            repeat_interval,
+            capacity,
+            groups: BTreeMap::new(),
+            doubts: Doubts::default(),
+            next_place: 0,
+            sending: None,
+            remembers_until: Duration::ZERO,
+            revision: 0,
+        }
+    }
+
+    /// The same with what the receiver knew when this program ended, which is all that it knows of what began to fire
+    /// until then, the time since the Unix epoch.
+    pub(super) fn recalling(mut self, known: &[Known], until: Duration) -> Self {
+        for Known { alert, standing, told_at } in known.iter().take(self.capacity) {
+            let group = self.groups.entry(GroupKey::of(alert)).or_default();
+            group.told_at = group.told_at.max(*told_at);
+            let identity = Identity(Arc::clone(alert));
+            match standing {
+                Standing::Told => {
+                    group.firing.insert(identity);
+                }
+                Standing::Waits => {
+                    group.news.put(self.next_place, alert);
+                    group.news.note_may_be_known(&identity);
+                    self.next_place += 1;
+                }
+            }
+        }
+        // What was left out may be known as well.
+        self.remembers_until = if known.len() < self.capacity { until } else { Duration::ZERO };
+        self
+    }
+
+    /// What is over, was told to be, and is to be told so once more.
+    fn over_in_doubt(&self) -> impl Iterator<Item = Known> {
+        let is_over = |(identity, alert): &(&Identity, &Arc<Alert>)| {
+            let group = self.groups.get(&GroupKey::of(alert));
+            alert.status == Status::Resolved && group.is_none_or(|group| !group.news.holds(identity))
+        };
+        self.doubts.pending().filter(is_over).map(|(_, alert)| {
+            let told_at = self.groups.get(&GroupKey::of(alert)).and_then(|group| group.told_at);
+            Known { alert: Arc::clone(alert), standing: Standing::Waits, told_at }
+        })
+    }
+
+    /// Lets what may not have been the receiver's last word be told once more.
+    fn clear_doubts(&mut self, now: Duration) {
+        let is_news = |identity: &Identity| {
+            let group = self.groups.get(&GroupKey::of(&identity.0));
+            group.is_some_and(|group| group.news.holds(identity))
+        };
+        for alert in self.doubts.take_due(now, is_news) {
+            let group = self.groups.entry(GroupKey::of(&alert)).or_default();
+            group.news.put(self.next_place, &alert);
+            group.news.note_may_be_known(&Identity(alert));
+            self.next_place += 1;
+        }
     }
 
     fn remembered(&self) -> usize {
@@ -116,10 +183,14 @@ impl Store for Groups {
         let alert = &notification.alert;
         // Only a repetition can be no news, and must not be taken for one only because it cannot be remembered.
         let has_room = notification.occasion == Occasion::Changed || self.remembered() < self.capacity;
+        let is_from_before = alert.starts_at <= self.remembers_until;
         let group = self.groups.entry(GroupKey::of(alert)).or_default();
-        if group.is_news(notification, has_room) {
+        // That it is over means nothing to who never heard of it.
+        let is_over_unheard = alert.status == Status::Resolved && is_from_before && !group.knows(alert);
+        if !is_over_unheard && group.is_news(notification, has_room) {
             group.news.put(self.next_place, alert);
             self.next_place += 1;
+            self.revision += 1;
         }
         let dropped = self.waiting().saturating_sub(self.capacity);
         (0..dropped).for_each(|_| self.drop_oldest());
@@ -127,6 +198,7 @@ impl Store for Groups {
     }
 
     fn next(&mut self, now: Duration, pace: Pace) -> Next<Message> {
+        self.clear_doubts(now);
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
             let is_over = group.due(repeat_interval, Pace::Steady).is_none();
@@ -139,20 +211,25 @@ impl Store for Groups {
             .collect();
         // What failed goes behind the others, so that one message which a receiver chokes on is not all it gets.
         due.sort_by_key(|(due, group)| (group.failed_at, *due));
-        let mut earliest: Option<Duration> = None;
+        let mut earliest = self.doubts.next_due();
         for (due, group) in due {
             // A clock that was set back must not hold back a message.
             if due > now && group.told_at.is_none_or(|told_at| told_at <= now) {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
             } else if let Some(message) = group.message(now) {
+                self.sending = Some(message.clone());
+                self.revision += 1;
                 return Next::Parcel(message);
             }
         }
-        earliest.map_or(Next::Nothing, |due| Next::In(due - now))
+        earliest.map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
     }
 
     fn settle(&mut self, message: &Message, now: Duration) {
         let mut room = self.capacity.saturating_sub(self.remembered());
+        self.sending = None;
+        self.revision += 1;
+        message.alerts().for_each(|alert| self.doubts.note_told(alert, now));
         let group = self.groups.entry(message.key.clone()).or_default();
         group.told_at = Some(now);
         group.failed_at = None;
@@ -170,9 +247,19 @@ impl Store for Groups {
     }
 
     /// Nothing is given up: nobody would tell of it again.
-    fn postpone(&mut self, message: &Message, now: Duration, _: Suspect) -> Option<Arc<Alert>> {
+    fn postpone(&mut self, message: &Message, failure: Failure) -> Option<Arc<Alert>> {
+        self.sending = None;
+        self.revision += 1;
+        if failure.suspect == Suspect::Silence {
+            message.alerts().for_each(|alert| self.doubts.note(alert, failure.began));
+        }
         if let Some(group) = self.groups.get_mut(&message.key) {
-            group.failed_at = Some(now);
+            group.failed_at = Some(failure.failed);
+            if failure.suspect != Suspect::Receiver {
+                for alert in &message.news {
+                    group.news.note_may_be_known(&Identity(Arc::clone(alert)));
+                }
+            }
         }
         None
     }
@@ -184,9 +271,43 @@ impl Store for Groups {
     fn alerts_in(message: &Message) -> usize {
         if message.news.is_empty() { message.still_firing.len() } else { message.news.len() }
     }
+
+    fn known(&self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for (key, group) in &self.groups {
+            let sending = self.sending.iter().filter(|message| message.key == *key);
+            let sending: BTreeSet<_> =
+                sending.flat_map(|message| &message.news).cloned().map(Identity).collect();
+            let of = |alert: &Arc<Alert>, standing| Known {
+                alert: Arc::clone(alert),
+                standing,
+                told_at: group.told_at,
+            };
+            for (alert, may_be_known) in group.news.all() {
+                let identity = Identity(Arc::clone(alert));
+                if may_be_known || sending.contains(&identity) || group.firing.contains(&identity) {
+                    known.push(of(alert, Standing::Waits));
+                }
+            }
+            let told = group.firing.iter().filter(|identity| !group.news.holds(identity));
+            known.extend(told.map(|Identity(alert)| of(alert, Standing::Told)));
+        }
+        known.extend(self.over_in_doubt());
+        known
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
 }
 
 impl Group {
+    /// Whether the receiver was told of it, or is to be.
+    fn knows(&self, alert: &Arc<Alert>) -> bool {
+        let identity = Identity(Arc::clone(alert));
+        self.news.holds(&identity) || self.firing.contains(&identity)
+    }
+
     /// Whether the receiver does not know it, or it waits to be told and this is its newest state. An alert that
     /// is repeated and not known began to fire before this program did, or was dropped. What resolved is not
     /// known any more once it was told, however often it is repeated.
@@ -258,6 +379,10 @@ mod tests {
             Next::Parcel(message) => message,
             other => panic!("there is no message but {other:?}"),
         }
+    }
+
+    fn failing(now: u64, suspect: Suspect) -> Failure {
+        Failure { began: at(now), failed: at(now), suspect }
     }
 
     /// A firing alert that holds for so many seconds.
@@ -427,9 +552,92 @@ mod tests {
         for now in 0..5 {
             let message = due(&mut groups, now);
             tried.push(message.key.alert_name.clone().unwrap());
-            groups.postpone(&message, at(now), Suspect::Content);
+            groups.postpone(&message, failing(now, Suspect::Content));
         }
         assert_eq!(tried, ["A", "B", "C", "A", "B"]);
+    }
+
+    /// What a store says that its receiver knows: names, with `?` where it is still to be told.
+    fn known(groups: &Groups) -> Vec<String> {
+        let told = |known: &Known| match known.standing {
+            Standing::Told => names([&known.alert]).remove(0),
+            Standing::Waits => format!("{}?", names([&known.alert])[0]),
+        };
+        groups.known().iter().map(told).collect()
+    }
+
+    #[test]
+    fn what_a_receiver_may_have_heard_is_known_until_it_is_told_that_it_is_over() {
+        let mut groups = groups();
+        groups.put(&changed(firing("A", "x")));
+        assert_eq!(known(&groups), [] as [String; 0]);
+        let message = due(&mut groups, 0);
+        assert_eq!(known(&groups), ["x?"], "it is on its way");
+        groups.postpone(&message, failing(0, Suspect::Receiver));
+        assert_eq!(known(&groups), [] as [String; 0], "nobody was there");
+        let message = due(&mut groups, 1);
+        groups.postpone(&message, failing(1, Suspect::Content));
+        assert_eq!(known(&groups), ["x?"], "it may have arrived");
+        sent(&mut groups, 2);
+        assert_eq!(known(&groups), ["x"]);
+        let before = groups.revision();
+        groups.put(&repeated(firing("A", "x")));
+        assert_eq!(groups.revision(), before, "a repetition changes nothing");
+        groups.put(&changed(resolved("A", "x", 60)));
+        groups.put(&changed(firing("A", "y")));
+        groups.put(&changed(resolved("A", "y", 60)));
+        assert_ne!(groups.revision(), before);
+        assert_eq!(known(&groups), ["-x?"], "it never heard of the other");
+        sent(&mut groups, 60);
+        assert_eq!(known(&groups), [] as [String; 0]);
+    }
+
+    #[test]
+    fn after_a_restart_a_receiver_is_told_what_is_over_unless_it_never_heard_of_it() {
+        let mut before = groups();
+        for group in ["fires", "over", "over later"] {
+            before.put(&changed(firing("A", group)));
+        }
+        sent(&mut before, 0);
+        before.put(&changed(resolved("A", "over", 5)));
+        before.put(&changed(firing("A", "unheard")));
+        before.put(&changed(firing("A", "unheard and over")));
+        before.put(&changed(resolved("A", "unheard and over", 6)));
+
+        let mut after = groups().recalling(&before.known(), at(10));
+        assert_eq!(known(&after), known(&before));
+        assert_eq!(after.next(at(11), Pace::Steady), Next::In(Duration::from_secs(19)), "gathering goes on");
+        after.put(&repeated(firing("A", "fires")));
+        after.put(&changed(resolved("A", "over later", 12)));
+        after.put(&changed(resolved("A", "unheard", 12)));
+        assert_eq!(names(&sent(&mut after, 30).news), ["-over", "-over later"]);
+        after.put(&changed(Alert { starts_at: at(11), ..resolved("A", "new", 40) }));
+        assert_eq!(names(&sent(&mut after, 60).news), ["-new"]);
+        assert_eq!(known(&after), ["fires"]);
+    }
+
+    #[test]
+    fn what_a_message_without_an_answer_may_undo_is_told_once_more() {
+        let mut groups = groups();
+        groups.put(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        groups.put(&changed(firing("A", "y")));
+        let message = due(&mut groups, 30);
+        groups.postpone(&message, Failure { failed: at(40), ..failing(30, Suspect::Silence) });
+        // The message that may come late says of both that they fire.
+        groups.put(&changed(resolved("A", "x", 41)));
+        groups.put(&changed(resolved("A", "y", 42)));
+        assert_eq!(names(&sent(&mut groups, 45).news), ["-x", "-y"]);
+        assert_eq!(groups.waiting(), 0);
+        assert_eq!(known(&groups).len(), 2, "over a restart too");
+        assert_eq!(groups.next(at(45), Pace::Steady), Next::In(Duration::from_secs(15)));
+        assert!(
+            !matches!(groups.next(at(60), Pace::Steady), Next::Parcel(_)),
+            "a group is not told twice in 30 s"
+        );
+        assert_eq!(names(&sent(&mut groups, 75).news), ["-x", "-y"]);
+        assert_eq!(groups.next(at(200), Pace::Steady), Next::Nothing);
+        assert_eq!(known(&groups), [] as [String; 0]);
     }
 
     #[test]

@@ -3,17 +3,23 @@
 //!
 //! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
 //! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
-//! it fires; `fan` finds every address behind a name. Webhook and Slack get messages about a `group` of
-//! alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
+//! it fires; `fan` finds every address behind a name, and `spread` fills their queues. Webhook and Slack get messages
+//! about a `group` of alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
+//!
+//! A receiver is sent one request after the other. Where one was not answered, and might be taken up after the next,
+//! `doubt` sees to it that the newest word is the last.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use crate::alert::known::{Known, Memory};
 use crate::alert::notification::Notification;
 use crate::config::notifiers::{self, Http, Messages, Receiver};
 use crate::notify::alertmanager::Alertmanager;
@@ -23,6 +29,7 @@ use crate::notify::group::Groups;
 use crate::notify::messages::{Messenger, Terms};
 use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
 use crate::notify::send::{Lane, Outlet};
+use crate::notify::spread::{Branches, Spread};
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;
@@ -31,6 +38,7 @@ use crate::tls::Verification;
 mod alertmanager;
 mod backlog;
 mod client;
+mod doubt;
 mod error;
 #[cfg(test)]
 mod examples;
@@ -42,6 +50,7 @@ mod queue;
 pub mod reach;
 mod send;
 mod slack;
+mod spread;
 mod webhook;
 
 /// Time that is left at the end of the program to send what waits.
@@ -54,6 +63,8 @@ pub struct Notifiers {
     external_url: Option<Arc<str>>,
     metrics: SelfMetrics,
     shutdown: Shutdown,
+    /// What receivers knew when this program ended; only while it starts.
+    memory: Option<Memory>,
     running: Vec<Running>,
     /// Those that are not in the configuration any more and send what waits.
     leaving: JoinSet<()>,
@@ -71,6 +82,8 @@ struct Running {
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     notifiers: Arc<RwLock<Vec<Arc<Notifier>>>>,
+    /// Told of each change of what receivers know.
+    known: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -83,6 +96,7 @@ struct Notifier {
 #[derive(Debug)]
 enum Inbox {
     Alerts(Arc<Mailbox<Queue>>),
+    AlertsForAll(Arc<Mailbox<Spread>>),
     Messages(Arc<Mailbox<Groups>>),
 }
 
@@ -96,15 +110,29 @@ impl Notifiers {
         metrics: &SelfMetrics,
         shutdown: &Shutdown,
     ) -> Self {
+        Self::resume(config, external_url, metrics, shutdown, None)
+    }
+
+    /// The same with what receivers knew when this program ended; `None` where nobody knows that.
+    #[must_use]
+    pub fn resume(
+        config: &[notifiers::Notifier],
+        external_url: Option<&str>,
+        metrics: &SelfMetrics,
+        shutdown: &Shutdown,
+        memory: Option<Memory>,
+    ) -> Self {
         let mut notifiers = Self {
             handle: Handle::default(),
             external_url: None,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            memory,
             running: Vec::new(),
             leaving: JoinSet::new(),
         };
         notifiers.follow(config, external_url);
+        notifiers.memory = None;
         notifiers
     }
 
@@ -143,6 +171,8 @@ impl Notifiers {
             external_url: self.external_url.clone(),
             metrics: self.metrics.for_notifier(&settings.name),
             shutdown: &self.shutdown,
+            memory: self.memory.as_ref(),
+            known: &self.handle.known,
             tasks: &mut tasks,
         };
         let notifier = Arc::new(start.notifier(&settings.receiver));
@@ -200,8 +230,26 @@ impl Handle {
         }
     }
 
+    /// What each receiver of messages knows, by the name of its notifier.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<String, Vec<Known>> {
+        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        let known = notifiers.iter().map(|notifier| {
+            let known = notifier.inboxes.iter().flat_map(Inbox::known).collect();
+            (notifier.name.to_string(), known)
+        });
+        known.collect()
+    }
+
+    /// Changes whenever that does, but for what a repetition changes.
+    #[must_use]
+    pub fn known_changes(&self) -> watch::Receiver<()> {
+        self.known.subscribe()
+    }
+
     fn set(&self, notifiers: Vec<Arc<Notifier>>) {
         *self.notifiers.write().unwrap_or_else(PoisonError::into_inner) = notifiers;
+        self.known.send_replace(());
     }
 
     fn has(&self, name: &str) -> bool {
@@ -214,13 +262,23 @@ impl Inbox {
     fn put<'n>(&self, notifications: impl Iterator<Item = &'n Notification>) {
         match self {
             Self::Alerts(mailbox) => mailbox.put(notifications),
+            Self::AlertsForAll(mailbox) => mailbox.put(notifications),
             Self::Messages(mailbox) => mailbox.put(notifications),
+        }
+    }
+
+    fn known(&self) -> Vec<Known> {
+        match self {
+            Self::Alerts(mailbox) => mailbox.known(),
+            Self::AlertsForAll(mailbox) => mailbox.known(),
+            Self::Messages(mailbox) => mailbox.known(),
         }
     }
 
     fn close(&self) {
         match self {
             Self::Alerts(mailbox) => mailbox.close(),
+            Self::AlertsForAll(mailbox) => mailbox.close(),
             Self::Messages(mailbox) => mailbox.close(),
         }
     }
@@ -232,6 +290,8 @@ struct Start<'a> {
     external_url: Option<Arc<str>>,
     metrics: NotifierMetrics,
     shutdown: &'a Shutdown,
+    memory: Option<&'a Memory>,
+    known: &'a watch::Sender<()>,
     tasks: &'a mut JoinSet<()>,
 }
 
@@ -270,24 +330,30 @@ impl Start<'_> {
         for url in &settings.urls {
             let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
             let outlet = Alertmanager::new(name, client.clone(), url, external_url);
-            let queue = Queue::new(CAPACITY_ALERTS);
-            let mailbox = if settings.resolve_all {
-                let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
-                self.lane(queue, Fan::new(name, outlet, metrics, self.shutdown.clone()))
+            inboxes.push(if settings.resolve_all {
+                let (name, branches) = (Arc::clone(&self.name), Branches::default());
+                let spread = Spread::new(CAPACITY_ALERTS, branches.clone());
+                let fan = Fan::new(name, outlet, branches, self.metrics.clone(), self.shutdown.clone());
+                Inbox::AlertsForAll(self.lane(spread, fan))
             } else {
-                self.lane(queue, outlet)
-            };
-            inboxes.push(Inbox::Alerts(mailbox));
+                Inbox::Alerts(self.lane(Queue::new(CAPACITY_ALERTS), outlet))
+            });
         }
         inboxes
     }
 
     fn messages(&mut self, messenger: Messenger, messages: Messages) -> Inbox {
-        Inbox::Messages(self.lane(Groups::new(messages.repeat_interval, CAPACITY_ALERTS), messenger))
+        let mut groups = Groups::new(messages.repeat_interval, CAPACITY_ALERTS);
+        if let Some(Memory { until, receivers }) = self.memory {
+            let known = receivers.get(&*self.name).map_or(&[][..], Vec::as_slice);
+            groups = groups.recalling(known, *until);
+        }
+        Inbox::Messages(self.lane(groups, messenger))
     }
 
     fn lane<S: Store, O: Outlet<Parcel = S::Parcel>>(&mut self, store: S, outlet: O) -> Arc<Mailbox<S>> {
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone()));
+        let mailbox = Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone());
+        let mailbox = Arc::new(mailbox.telling(self.known.clone()));
         let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
         let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, self.shutdown.clone());
         self.tasks.spawn(lane.run());

@@ -4,11 +4,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::alert::known::Known;
 use crate::alert::notification::{Alert, Notification};
 use crate::notify::backlog::{Backlog, Identity};
+use crate::notify::doubt::Doubts;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::{Shutdown, Trigger};
@@ -40,13 +42,28 @@ pub(super) trait Store: Send + 'static {
 
     /// Notes that this could not be sent: it is tried again, and something else may come before it. Returns what is
     /// given up instead.
-    fn postpone(&mut self, parcel: &Self::Parcel, now: Duration, suspect: Suspect) -> Option<Arc<Alert>>;
+    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>>;
 
     /// Alerts that wait to be sent.
     fn waiting(&self) -> usize;
 
     /// Alerts in a parcel.
     fn alerts_in(parcel: &Self::Parcel) -> usize;
+
+    /// What the receiver knows and is not done with, for after a restart.
+    fn known(&self) -> Vec<Known> {
+        Vec::new()
+    }
+
+    /// By how many alerts other queues have become longer, of which the gauge was not told yet; it is now.
+    fn take_moved(&mut self) -> i64 {
+        0
+    }
+
+    /// Another number whenever that has changed, but for what a repetition changes.
+    fn revision(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether there is time to gather news.
@@ -65,6 +82,19 @@ pub(super) enum Suspect {
     Receiver,
     /// What was sent, or the receiver.
     Content,
+    /// The same; and the receiver may still take up what was sent.
+    Silence,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// When it began, as the time since the Unix epoch.
+    pub(super) began: Duration,
+    /// When it failed. Likewise.
+    pub(super) failed: Duration,
+    /// What it may have failed of.
+    pub(super) suspect: Suspect,
 }
 
 /// What a store has to send.
@@ -86,6 +116,7 @@ pub(super) enum Next<P> {
 pub(super) struct Queue {
     capacity: usize,
     backlog: Backlog,
+    doubts: Doubts,
     next_place: u64,
     /// Alerts in the next request.
     batch: usize,
@@ -94,7 +125,23 @@ pub(super) struct Queue {
 impl Queue {
     /// An empty queue for at most so many alerts.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, backlog: Backlog::default(), next_place: 0, batch: BATCH_ALERTS }
+        Self {
+            capacity,
+            backlog: Backlog::default(),
+            doubts: Doubts::default(),
+            next_place: 0,
+            batch: BATCH_ALERTS,
+        }
+    }
+
+    /// All that waits, the oldest first. It goes on waiting.
+    pub(super) fn all(&self) -> Vec<Arc<Alert>> {
+        self.backlog.oldest(usize::MAX)
+    }
+
+    /// Takes everything out.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<Alert>> {
+        std::mem::take(&mut self.backlog).oldest(usize::MAX)
     }
 
     fn put_alert(&mut self, alert: &Arc<Alert>) -> usize {
@@ -113,21 +160,32 @@ impl Store for Queue {
         self.put_alert(&notification.alert)
     }
 
-    fn next(&mut self, _: Duration, _: Pace) -> Next<Self::Parcel> {
+    fn next(&mut self, now: Duration, _: Pace) -> Next<Self::Parcel> {
+        let due = self.doubts.take_due(now, |identity| self.backlog.holds(identity));
+        for alert in due.iter().take(self.capacity.saturating_sub(self.backlog.len())) {
+            self.put_alert(alert);
+        }
         match self.backlog.oldest(self.batch) {
-            batch if batch.is_empty() => Next::Nothing,
+            batch if batch.is_empty() => {
+                self.doubts.next_due().map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
+            }
             batch => Next::Parcel(batch),
         }
     }
 
-    fn settle(&mut self, parcel: &Self::Parcel, _: Duration) {
-        parcel.iter().for_each(|alert| self.backlog.settle(alert));
+    fn settle(&mut self, parcel: &Self::Parcel, now: Duration) {
+        for alert in parcel {
+            self.backlog.settle(alert);
+            self.doubts.note_told(alert, now);
+        }
         self.batch = (2 * self.batch).min(BATCH_ALERTS);
     }
 
-    fn postpone(&mut self, parcel: &Self::Parcel, _: Duration, suspect: Suspect) -> Option<Arc<Alert>> {
-        if suspect == Suspect::Receiver {
-            return None;
+    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>> {
+        match failure.suspect {
+            Suspect::Receiver => return None,
+            Suspect::Content => {}
+            Suspect::Silence => parcel.iter().for_each(|alert| self.doubts.note(alert, failure.began)),
         }
         self.batch = (parcel.len() / 2).max(1);
         let mut failures = 0;
@@ -158,6 +216,8 @@ pub(super) struct Mailbox<S> {
     metrics: NotifierMetrics,
     state: Mutex<State<S>>,
     changed: Notify,
+    /// Told of each change of what the receiver knows.
+    known: watch::Sender<()>,
     closer: Trigger,
     closed: Shutdown,
 }
@@ -169,14 +229,29 @@ struct State<S> {
     shown: usize,
     /// Whether alerts were dropped since something was settled; logged when it changes.
     is_dropping: bool,
+    /// That of the store, when it was last told of.
+    revision: u64,
 }
 
 impl<S: Store> Mailbox<S> {
     /// For the notifier of this name.
     pub(super) fn new(name: Arc<str>, store: S, metrics: NotifierMetrics) -> Self {
-        let state = Mutex::new(State { store, shown: 0, is_dropping: false });
+        let shown = store.waiting();
+        metrics.add_to_queue_length(signed(shown));
+        let revision = store.revision();
+        let state = Mutex::new(State { store, shown, is_dropping: false, revision });
         let (closer, closed) = Shutdown::new();
-        Self { name, metrics, state, changed: Notify::new(), closer, closed }
+        Self { name, metrics, state, changed: Notify::new(), known: watch::Sender::default(), closer, closed }
+    }
+
+    /// The same; each change of what the receiver knows is told there.
+    pub(super) fn telling(self, known: watch::Sender<()>) -> Self {
+        Self { known, ..self }
+    }
+
+    /// What the receiver knows and is not done with.
+    pub(super) fn known(&self) -> Vec<Known> {
+        self.lock().store.known()
     }
 
     /// Takes in what the receiver is to be told, all of it before any of it is sent.
@@ -196,7 +271,10 @@ impl<S: Store> Mailbox<S> {
 
     /// What is to be sent at `now`, the time since the Unix epoch.
     pub(super) fn next(&self, now: Duration, pace: Pace) -> Next<S::Parcel> {
-        self.lock().store.next(now, pace)
+        let mut state = self.lock();
+        let next = state.store.next(now, pace);
+        self.show(&mut state);
+        next
     }
 
     /// Forgets what was sent.
@@ -208,9 +286,9 @@ impl<S: Store> Mailbox<S> {
     }
 
     /// Notes that this could not be sent.
-    pub(super) fn postpone(&self, parcel: &S::Parcel, now: Duration, suspect: Suspect) {
+    pub(super) fn postpone(&self, parcel: &S::Parcel, failure: Failure) {
         let mut state = self.lock();
-        let given_up = state.store.postpone(parcel, now, suspect);
+        let given_up = state.store.postpone(parcel, failure);
         self.show(&mut state);
         drop(state);
         if let Some(alert) = given_up {
@@ -256,9 +334,11 @@ impl<S: Store> Mailbox<S> {
     }
 
     fn show(&self, state: &mut State<S>) {
-        let waiting = state.store.waiting();
-        let shown = std::mem::replace(&mut state.shown, waiting);
-        self.metrics.add_to_queue_length(signed(waiting) - signed(shown));
+        self.metrics.add_to_queue_length(state.shift());
+        let revision = state.store.revision();
+        if std::mem::replace(&mut state.revision, revision) != revision {
+            self.known.send_replace(());
+        }
     }
 
     /// What a panic in the middle of a change left is as good as what was there before.
@@ -268,26 +348,36 @@ impl<S: Store> Mailbox<S> {
 }
 
 impl Mailbox<Queue> {
-    /// Takes in alerts that come from another queue.
-    pub(super) fn pass(&self, alerts: &[Arc<Alert>]) {
-        self.change(|queue| alerts.iter().map(|alert| queue.put_alert(alert)).sum());
-    }
-
-    /// The same, of alerts that may be older than what is here.
-    pub(super) fn pass_unless_held(&self, alerts: &[Arc<Alert>]) {
-        self.change(|queue| {
-            let is_held = |alert: &Arc<Alert>| queue.backlog.holds(&Identity(Arc::clone(alert)));
-            let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
-            others.into_iter().map(|alert| queue.put_alert(alert)).sum()
-        });
-    }
-
-    /// Takes everything out.
-    pub(super) fn take_all(&self) -> Vec<Arc<Alert>> {
+    /// Takes in alerts that come from another queue, unless what is here is newer. The caller tells the gauge by how
+    /// many alerts this has become longer, together with what the other has lost: who looks sees each of them once.
+    #[must_use]
+    pub(super) fn take_over(&self, alerts: &[Arc<Alert>]) -> i64 {
         let mut state = self.lock();
-        let backlog = std::mem::take(&mut state.store.backlog);
-        self.show(&mut state);
-        backlog.oldest(usize::MAX)
+        let is_held = |alert: &Arc<Alert>| state.store.backlog.holds(&Identity(Arc::clone(alert)));
+        let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
+        let dropped = others.into_iter().map(|alert| state.store.put_alert(alert)).sum();
+        self.count_dropped(&mut state, dropped);
+        let longer = state.shift();
+        drop(state);
+        self.changed.notify_one();
+        longer
+    }
+
+    /// Takes everything out, and says by how many alerts this has become shorter. That is for the caller to tell.
+    #[must_use]
+    pub(super) fn hand_over(&self) -> (Vec<Arc<Alert>>, i64) {
+        let mut state = self.lock();
+        let alerts = state.store.take_all();
+        (alerts, -state.shift())
+    }
+}
+
+impl<S: Store> State<S> {
+    /// By how many alerts the store is longer than the gauge was last told. It counts as told.
+    fn shift(&mut self) -> i64 {
+        let waiting = self.store.waiting();
+        let shown = std::mem::replace(&mut self.shown, waiting);
+        signed(waiting) - signed(shown) + self.store.take_moved()
     }
 }
 
@@ -300,6 +390,10 @@ mod tests {
     use super::*;
     use crate::notify::examples::{START, changed, firing, names, repeated, resolved};
     use crate::self_metrics::SelfMetrics;
+
+    fn failing(suspect: Suspect) -> Failure {
+        Failure { began: START, failed: START, suspect }
+    }
 
     fn queue(capacity: usize) -> (Mailbox<Queue>, SelfMetrics) {
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
@@ -344,7 +438,7 @@ mod tests {
                     failed += 1;
                     // What is told again meanwhile is the same.
                     mailbox.put(&[repeated(firing("A", &poison))]);
-                    mailbox.postpone(&parcel.to_vec(), START, Suspect::Content);
+                    mailbox.postpone(&parcel.to_vec(), failing(Suspect::Content));
                 } else {
                     sent += parcel.len();
                     mailbox.settle(&parcel.to_vec(), START);
@@ -362,7 +456,7 @@ mod tests {
         let (mailbox, metrics) = queue(10);
         mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
         for _ in 0..1_000 {
-            mailbox.postpone(&batch(&mailbox), START, Suspect::Receiver);
+            mailbox.postpone(&batch(&mailbox), failing(Suspect::Receiver));
         }
         assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
         assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#));
@@ -373,12 +467,35 @@ mod tests {
         let (mailbox, _) = queue(10);
         mailbox.put(&[changed(firing("A", "x"))]);
         for _ in 1..MAX_FAILURES {
-            mailbox.postpone(&batch(&mailbox), START, Suspect::Content);
+            mailbox.postpone(&batch(&mailbox), failing(Suspect::Content));
         }
         let sent = batch(&mailbox);
         mailbox.put(&[changed(resolved("A", "x", 60))]);
-        mailbox.postpone(&sent, START, Suspect::Content);
+        mailbox.postpone(&sent, failing(Suspect::Content));
         assert_eq!(names(&batch(&mailbox)), ["-x"]);
+    }
+
+    #[test]
+    fn what_is_told_after_something_that_was_not_answered_is_told_once_more() {
+        let (mailbox, metrics) = queue(10);
+        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        let took = Duration::from_secs(10);
+        mailbox.postpone(&batch(&mailbox), Failure { failed: START + took, ..failing(Suspect::Silence) });
+        mailbox.put(&[changed(resolved("A", "x", 5))]);
+        let at = |seconds| START + Duration::from_secs(seconds);
+        let told = |seconds| match mailbox.next(at(seconds), Pace::Steady) {
+            Next::Parcel(batch) => {
+                mailbox.settle(&batch, at(seconds));
+                names(&batch)
+            }
+            Next::In(_) | Next::Nothing => Vec::new(),
+        };
+        assert_eq!(told(11), ["-x"]);
+        assert_eq!(told(12), ["y"]);
+        assert_eq!(mailbox.next(at(12), Pace::Steady), Next::In(Duration::from_secs(10)));
+        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+        assert_eq!(told(22), ["-x"]);
+        assert_eq!(mailbox.next(at(23), Pace::Steady), Next::Nothing);
     }
 
     #[test]
@@ -430,11 +547,9 @@ mod tests {
         mailbox.put(&[changed(resolved("A", "x", 60))]);
         let (other, _) = queue(10);
         other.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        let orphaned = other.take_all();
-        assert_eq!(batch(&other), []);
-        mailbox.pass_unless_held(&orphaned);
+        let (orphaned, shorter) = other.hand_over();
+        assert_eq!((batch(&other), shorter), (vec![], 2));
+        assert_eq!(mailbox.take_over(&orphaned), 1);
         assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
-        mailbox.pass(&orphaned);
-        assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
     }
 }

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::unix_time;
 use crate::notify::error::NotifyError;
-use crate::notify::queue::{Mailbox, Next, Pace, Store, Suspect};
+use crate::notify::queue::{Failure, Mailbox, Next, Pace, Store, Suspect};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;
@@ -79,6 +79,7 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
         while let Some(parcel) = self.next().await {
+            let began = unix_time();
             match self.deliver(&parcel).await {
                 Ok(told) => {
                     failures = 0;
@@ -92,9 +93,8 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
                 }
                 Err(error) => {
                     failures += 1;
-                    let is_suspect = error.may_be_about_the_content();
-                    let suspect = if is_suspect { Suspect::Content } else { Suspect::Receiver };
-                    self.mailbox.postpone(&parcel, unix_time(), suspect);
+                    let failure = Failure { began, failed: unix_time(), suspect: suspect(&error) };
+                    self.mailbox.postpone(&parcel, failure);
                     self.metrics.count(NotificationResult::Failed, S::alerts_in(&parcel));
                     self.note_problem(Some(error.to_string()));
                     self.pause(failures, error.retry_after()).await;
@@ -170,8 +170,18 @@ impl<S: Store, O> Drop for Lane<S, O> {
     fn drop(&mut self) {
         let lost = self.mailbox.abandon();
         if lost > 0 {
-            warn!(notifier = %self.name, alerts = lost, "alerts are lost: there is no more time to send them");
+            warn!(notifier = %self.name, alerts = lost, "there is no more time to send alerts");
         }
+    }
+}
+
+fn suspect(error: &NotifyError) -> Suspect {
+    if error.may_come_late() {
+        Suspect::Silence
+    } else if error.may_be_about_the_content() {
+        Suspect::Content
+    } else {
+        Suspect::Receiver
     }
 }
 

@@ -122,6 +122,50 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
     assert_eq!((running.counted("hasty", "delivered"), running.waiting("hasty")), (0.0, 1.0));
 }
 
+/// How each request told of the one alert, in the order in which they were heard.
+fn heard(sink: &Sink) -> Vec<bool> {
+    let received = sink.received();
+    let alert = |body: &serde_json::Value| body.get("alerts").unwrap_or(body)[0].clone();
+    let alerts = received.iter().map(|request| (alert(&request.body), request.at));
+    let is_over = |(alert, at): (serde_json::Value, Duration)| match alert["status"].as_str() {
+        Some(status) => status == "resolved",
+        None => {
+            humantime::parse_rfc3339(alert["endsAt"].as_str().unwrap()).unwrap() < std::time::UNIX_EPOCH + at
+        }
+    };
+    alerts.map(is_over).collect()
+}
+
+#[tokio::test]
+async fn the_last_word_that_a_receiver_hears_is_the_newest_however_late_it_takes_up_others() {
+    const LATE: Duration = Duration::from_secs(5);
+    let (am, hook) = (Sink::new().await, Sink::new().await);
+    let before_am = Proxy::before(am.address, Manner::Delays(LATE)).await;
+    let before_hook = Proxy::before(hook.address, Manner::Delays(LATE)).await;
+    let running = notifying(&format!(
+        "{{name: am, alertmanager: {{urls: ['http://{}'], timeout: 1s, resolve_all: false}}}},
+         {{name: hook, webhook: {{url: 'http://{}', timeout: 1s}}}}",
+        before_am.address, before_hook.address
+    ));
+    let alert = firing("mail");
+    running.send(&[changed(&alert)]);
+    for (notifier, proxy) in [("am", &before_am), ("hook", &before_hook)] {
+        running.until_counted(notifier, "failed", 1.0).await;
+        proxy.behave(Manner::Passes);
+    }
+    running.send(&[changed(&resolved(&alert))]);
+    for (notifier, sink) in [("am", &am), ("hook", &hook)] {
+        wait_for(3 * SOON, &format!("{notifier} hears what is old, and then what is new"), async || {
+            let heard = heard(sink);
+            let late = heard.iter().skip_while(|is_over| !**is_over).skip_while(|is_over| **is_over);
+            let is_told_again = late.clone().count() > 0 && late.last() == Some(&true);
+            if is_told_again { Ok(()) } else { Err(format!("{heard:?}")) }
+        })
+        .await;
+        wait_until(SOON, "nothing waits", async || running.waiting(notifier) == 0.0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let Some(elsewhere) = Alertmanager::start().await else { return };

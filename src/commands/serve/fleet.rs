@@ -146,7 +146,7 @@ impl Fleet {
 }
 
 /// What each target is to go by.
-fn plans(config: &Config) -> impl Iterator<Item = Plan> + '_ {
+pub(super) fn plans(config: &Config) -> impl Iterator<Item = Plan> + '_ {
     let Config { alerts, poll, .. } = config;
     config.targets.iter().map(move |target| Plan {
         labels: Arc::new(seen::labels(target)),

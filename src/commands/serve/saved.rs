@@ -1,6 +1,8 @@
-//! Keeps the alerts of all targets in the state file: reads it at the start, and writes it when an alert comes, goes or
-//! changes its state, and each minute while there is any, so that its age says how long nobody has looked.
+//! Keeps the alerts of all targets in the state file, and what receivers know of them: reads it at the start, and writes
+//! it when an alert comes, goes or changes its state, when a receiver is told, and each minute while there is any, so
+//! that its age says how long nobody has looked.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +12,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use crate::alert::active::Active;
+use crate::alert::active::{Active, Shown};
+use crate::alert::known::{Known, Memory, Standing};
+use crate::alert::notification::{Alert, Status};
+use crate::alert::state;
 use crate::clock::{now, unix_time};
-use crate::commands::serve::fleet::Targets;
+use crate::commands::serve::fleet::{Targets, plans};
+use crate::config::Config;
+use crate::notify::Handle;
 use crate::state_file::{self, Saved};
 use crate::target::state::State;
 
@@ -36,6 +43,32 @@ pub(super) fn load(path: &Path) -> Option<Saved> {
     }
 }
 
+/// What receivers knew when the file was written; `None` where it does not say. What they know to fire, and no target
+/// or rule speaks of any more, is over: what is taken out of the configuration is gone, not unknown.
+pub(super) fn memory(saved: &Saved, config: &Config) -> Option<Memory> {
+    let mut receivers = saved.receivers.clone()?;
+    let firing: HashSet<_> = plans(config)
+        .flat_map(|plan| {
+            let mut evaluator = plan.evaluator();
+            evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
+            let active = evaluator.active();
+            let external = &config.alerts.external_labels;
+            let labels =
+                |shown: Shown| external.clone().into_iter().chain(shown.labels).collect::<BTreeMap<_, _>>();
+            active.of_state(state::State::Firing).map(labels).collect::<Vec<_>>()
+        })
+        .collect();
+    for known in receivers.values_mut().flatten() {
+        let is_gone = known.alert.status == Status::Firing && !firing.contains(&known.alert.labels);
+        if is_gone {
+            let ends_at = saved.saved_at.max(known.alert.starts_at);
+            let over = Alert { status: Status::Resolved, ends_at, ..(*known.alert).clone() };
+            (known.alert, known.standing) = (Arc::new(over), Standing::Waits);
+        }
+    }
+    Some(Memory { until: saved.saved_at, receivers })
+}
+
 /// Writes the file as alerts change.
 pub(super) struct Keeper {
     path: PathBuf,
@@ -43,6 +76,12 @@ pub(super) struct Keeper {
     all: watch::Receiver<Targets>,
     targets: Vec<watch::Receiver<State>>,
     written: Vec<Arc<Active>>,
+    /// Where receivers are told.
+    receivers: Handle,
+    /// Changes with what they know.
+    known: watch::Receiver<()>,
+    /// Whether that was not written yet.
+    has_news: bool,
     /// When the file is written although nothing has changed.
     refresh_at: Instant,
     /// What went wrong last; logged when it changes.
@@ -50,9 +89,18 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(path: PathBuf, all: watch::Receiver<Targets>) -> Self {
-        let (targets, written) = (Vec::new(), Vec::new());
-        let mut keeper = Self { path, all, targets, written, refresh_at: now() + REFRESH, problem: None };
+    pub(super) fn new(path: PathBuf, all: watch::Receiver<Targets>, receivers: Handle) -> Self {
+        let mut keeper = Self {
+            path,
+            all,
+            targets: Vec::new(),
+            written: Vec::new(),
+            known: receivers.known_changes(),
+            receivers,
+            has_news: false,
+            refresh_at: now() + REFRESH,
+            problem: None,
+        };
         keeper.follow();
         keeper
     }
@@ -74,14 +122,22 @@ impl Keeper {
                     self.follow();
                 }
                 true = any_change(&mut self.targets) => sleep(GATHERING).await,
+                Ok(()) = self.known.changed() => {
+                    self.has_news = true;
+                    sleep(GATHERING).await;
+                }
                 () = sleep_until(self.refresh_at) => {}
             }
             let active = self.active();
             let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_set(other);
-            let has_changed = !active.iter().zip(&self.written).all(is_same);
+            self.has_news |= self.known.has_changed().unwrap_or_default();
+            self.known.mark_unchanged();
+            let known = self.receivers.known();
+            let has_changed = self.has_news || !active.iter().zip(&self.written).all(is_same);
             let is_dated = self.refresh_at <= now();
-            if has_changed || (is_dated && active.iter().any(|active| !active.is_empty())) {
-                self.write(active).await;
+            let is_empty = active.iter().all(|active| active.is_empty()) && known.values().all(Vec::is_empty);
+            if has_changed || (is_dated && !is_empty) {
+                self.write(active, known).await;
             } else if is_dated {
                 // Of an empty file the age does not matter.
                 self.refresh_at = now() + REFRESH;
@@ -91,19 +147,19 @@ impl Keeper {
 
     /// Writes what there is now.
     pub(super) async fn write_at_last(&mut self) {
-        let active = self.active();
-        self.write(active).await;
+        let (active, known) = (self.active(), self.receivers.known());
+        self.write(active, known).await;
     }
 
     fn active(&self) -> Vec<Arc<Active>> {
         self.targets.iter().map(|state| Arc::clone(&state.borrow().alerts.active)).collect()
     }
 
-    async fn write(&mut self, active: Vec<Arc<Active>>) {
+    async fn write(&mut self, active: Vec<Arc<Active>>, known: BTreeMap<String, Vec<Known>>) {
         let (path, writing) = (self.path.clone(), active.clone());
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts());
-            state_file::save(&path, unix_time(), alerts)
+            state_file::save(&path, unix_time(), alerts, &known)
         };
         // It fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
@@ -115,6 +171,7 @@ impl Keeper {
         // Where it failed, the next poll tries again.
         if problem.is_none() {
             self.written = active;
+            self.has_news = false;
         }
         self.refresh_at = now() + REFRESH;
         self.problem = problem;
@@ -136,10 +193,13 @@ async fn any_change(targets: &mut [watch::Receiver<State>]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
+    use crate::config::load::from_text;
     use crate::target::alerting::Alerts;
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -153,7 +213,7 @@ mod tests {
         let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
-        let mut keeper = Keeper::new(path.clone(), targets);
+        let mut keeper = Keeper::new(path.clone(), targets, Handle::default());
         let polls = async {
             let mut written = Vec::new();
             for poll in 0..30 {
@@ -173,6 +233,40 @@ mod tests {
             written
         };
         tokio::join!(keeper.run(), polls).1
+    }
+
+    #[test]
+    fn what_has_no_rule_any_more_is_over_for_those_who_know_it_to_fire() {
+        let yaml = "targets: [{name: t, url: 'redis://cache'}]
+alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, expr: target_up == 0}]}";
+        let config = from_text("test", yaml, Path::new("/"), &|_| None).unwrap();
+        let saved_at = Duration::from_secs(1_700_000_000);
+        let mut evaluator = plans(&config).next().unwrap().evaluator();
+        evaluator.step(Reading::Failed, TargetUp::No, saved_at);
+        let known = |name: &str| {
+            let labels = [("alertname", name), ("target", "t"), ("dc", "eu")];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let alert = Alert {
+                labels,
+                annotations: BTreeMap::new(),
+                value: 0.0,
+                starts_at: saved_at - Duration::from_secs(60),
+                ends_at: saved_at + Duration::from_secs(240),
+                status: Status::Firing,
+                notifiers: Arc::default(),
+            };
+            Known { alert: Arc::new(alert), standing: Standing::Told, told_at: Some(saved_at) }
+        };
+        let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
+        let alerts = evaluator.active().alerts().collect();
+        let mut saved = Saved { saved_at, alerts, receivers: Some(receivers) };
+        let memory = memory(&saved, &config).unwrap();
+        let [down, gone] = &memory.receivers["hook"][..] else { panic!("{memory:?}") };
+        assert_eq!((memory.until, down), (saved_at, &known("Down")));
+        assert_eq!((gone.alert.status, gone.standing), (Status::Resolved, Standing::Waits));
+        assert_eq!(gone.alert.ends_at, saved_at);
+        saved.receivers = None;
+        assert_eq!(super::memory(&saved, &config), None);
     }
 
     #[tokio::test(start_paused = true)]
