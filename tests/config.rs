@@ -407,6 +407,25 @@ fn an_external_url_is_a_plain_link() {
 }
 
 #[test]
+fn a_runbook_is_a_plain_link_that_recommended_rules_get() {
+    let target = "targets: [{url: 'redis://cache'}]";
+    let config = good(&format!("alerts: {{runbook_url: 'https://docs.example.com/operating.md'}}\n{target}"));
+    let links = config.alerts.rules.iter().map(|rule| rule.annotations["runbook_url"].source().to_owned());
+    assert_eq!(
+        links.collect::<Vec<_>>()[0],
+        "https://docs.example.com/operating.md#redisstreamtargetdown",
+        "the chapter of the first rule"
+    );
+    let config = good(target);
+    assert!(config.alerts.rules.iter().all(|rule| !rule.annotations.contains_key("runbook_url")));
+
+    let fault = "alerts.runbook_url: has {{, which would be taken for a template; expected %7B%7B";
+    bad(&format!("alerts: {{runbook_url: 'https://docs.example.com/{{{{x}}}}'}}\n{target}"), &[fault]);
+    let fault = "alerts.runbook_url: has credentials, which everybody would see; expected none";
+    bad(&format!("alerts: {{runbook_url: 'http://u:hunter2@docs.example.com'}}\n{target}"), &[fault]);
+}
+
+#[test]
 fn bad_names_and_roles() {
     bad_target("role: slave", &["targets[0].role: unknown value \"slave\"; expected master, replica or any"]);
     bad_target("name: ''", &["targets[0].name: empty; expected a name"]);

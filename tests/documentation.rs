@@ -173,8 +173,8 @@ fn the_tables_of_alerts_hold_each_fact_and_each_recommended_rule_and_no_other() 
         rows.iter().map(|row| code(row[0])[0]).collect::<Vec<_>>(),
         recommended::names().collect::<Vec<_>>()
     );
-    let foreign = recommended::foreign(&[]);
-    let times = recommended::rules().into_iter().map(|rule| rule.pending_for);
+    let foreign = recommended::foreign(&[], None);
+    let times = recommended::rules(None).into_iter().map(|rule| rule.pending_for);
     let times = times.chain(foreign.iter().map(|rule| rule.pending_for));
     let minutes: Vec<_> = times.map(|time| format!("{}m", time.as_secs() / 60)).collect();
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), minutes);

@@ -137,13 +137,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     WRITTEN.iter().map(|written| written.name)
 }
 
-/// Those that are evaluated here.
+/// Those that are evaluated here. `runbook_url` is where people read what to do about each, under its name.
 ///
 /// # Panics
 ///
 /// If one was written wrongly, which a test would have found.
 #[must_use]
-pub fn rules() -> Vec<Arc<Rule>> {
+pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
     let rule = |written: &Written| match written.expr {
         Here(condition) => Some(Arc::new(Rule {
             name: written.name.to_owned(),
@@ -152,7 +152,7 @@ pub fn rules() -> Vec<Arc<Rule>> {
             pending_for: written.pending_for(),
             keep_firing_for: Duration::ZERO,
             labels: written.labels(),
-            annotations: written.annotations(),
+            annotations: written.annotations(runbook_url),
             notifiers: Arc::new([]),
         })),
         There(_) | ThereOneEach(..) => None,
@@ -160,9 +160,13 @@ pub fn rules() -> Vec<Arc<Rule>> {
     WRITTEN.iter().filter_map(rule).collect()
 }
 
-/// Those for Prometheus alone. `label_names` are those of `targets[].labels`.
+/// Those for Prometheus alone. `label_names` are those of `targets[].labels`; `runbook_url` as for [`rules`].
+///
+/// # Panics
+///
+/// As [`rules`].
 #[must_use]
-pub fn foreign(label_names: &[&str]) -> Vec<Foreign> {
+pub fn foreign(label_names: &[&str], runbook_url: Option<&str>) -> Vec<Foreign> {
     let rule = |written: &Written| {
         let expression = match written.expr {
             Here(_) => return None,
@@ -174,7 +178,7 @@ pub fn foreign(label_names: &[&str]) -> Vec<Foreign> {
             expression,
             pending_for: written.pending_for(),
             labels: written.labels(),
-            annotations: written.annotations(),
+            annotations: written.annotations(runbook_url),
         })
     };
     WRITTEN.iter().filter_map(rule).collect()
@@ -189,8 +193,12 @@ impl Written {
         texts([("severity", self.severity)])
     }
 
-    fn annotations(&self) -> BTreeMap<String, Template> {
-        texts([("summary", self.summary), ("description", self.description)])
+    fn annotations(&self, runbook_url: Option<&str>) -> BTreeMap<String, Template> {
+        let mut annotations = texts([("summary", self.summary), ("description", self.description)]);
+        // What shows Markdown gives a heading an anchor of its name, in small letters.
+        let chapter = runbook_url.map(|url| format!("{url}#{}", self.name.to_lowercase()));
+        annotations.extend(chapter.iter().flat_map(|url| texts([("runbook_url", url)])));
+        annotations
     }
 }
 
@@ -206,7 +214,7 @@ mod tests {
 
     #[test]
     fn all_are_right_and_have_names_of_their_own() {
-        assert_eq!(rules().len() + foreign(&[]).len(), WRITTEN.len());
+        assert_eq!(rules(None).len() + foreign(&[], None).len(), WRITTEN.len());
         let mut names: Vec<_> = names().collect();
         names.sort_unstable();
         names.dedup();
@@ -214,15 +222,26 @@ mod tests {
     }
 
     #[test]
+    fn each_leads_to_its_chapter_where_there_is_a_runbook() {
+        let url = "https://docs.example.com/operating.md";
+        let here = rules(Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
+        let there = foreign(&[], Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
+        let links: Vec<_> = here.chain(there).map(|link| link.source().to_owned()).collect();
+        let chapters: Vec<_> = names().map(|name| format!("{url}#{}", name.to_lowercase())).collect();
+        assert_eq!(links, chapters);
+        assert!(rules(None).iter().all(|rule| !rule.annotations.contains_key("runbook_url")));
+    }
+
+    #[test]
     fn texts_name_only_labels_that_their_subject_has() {
-        for rule in rules() {
+        for rule in rules(None) {
             let known = label_names(rule.condition.fact.subject());
             for name in rule.annotations.values().flat_map(Template::labels) {
                 assert!(known.contains(&name), "{}: {name}", rule.name);
             }
             assert!(rule.labels.values().all(|text| text.labels().next().is_none()), "{}", rule.name);
         }
-        for rule in foreign(&[]) {
+        for rule in foreign(&[], None) {
             let known: &[&str] = if rule.name == "StreamgaugeGone" { &[] } else { &["target"] };
             for name in rule.annotations.values().flat_map(Template::labels) {
                 assert!(known.contains(&name), "{}: {name}", rule.name);

@@ -140,7 +140,7 @@ mod tests {
             ("c".to_owned(), template("Group {{ $labels.group }} of \u{fc}")),
         ]
         .into();
-        let last = recommended::foreign(&["team"]).pop().expect("there are some");
+        let last = recommended::foreign(&["team"], None).pop().expect("there are some");
         let last = Foreign { annotations: BTreeMap::new(), ..last };
         let text = write([&rule, &test_rule("yes", "target_up == 0")], &[last], &["team"]);
         insta::assert_snapshot!(text, @r#"

@@ -12,6 +12,7 @@ use crate::alert::rule::{Rule, Selector, label_names};
 use crate::alert::template::Template;
 use crate::config::leaf::label_name_fault;
 use crate::config::notifiers::{self, Notifier};
+use crate::config::receiver;
 use crate::config::tree::{Cursor, Section, closest};
 use crate::config::{Alerts, Target};
 use crate::glob::Glob;
@@ -27,7 +28,9 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
     let wants_recommended = section.key("recommended").boolean().unwrap_or(true);
     let disabled = disabled(&section.key("disable"));
     let is_wanted = |name: &str| wants_recommended && !disabled.iter().any(|disabled| disabled == name);
-    let mut alerts = Alerts::default();
+    let runbook_url = runbook_url(&section.key("runbook_url"));
+    let mut alerts = Alerts { rules: recommended::rules(runbook_url.as_deref()), ..Alerts::default() };
+    alerts.runbook_url = runbook_url;
     alerts.rules.retain(|rule| is_wanted(&rule.name));
     alerts.foreign.retain(|name| is_wanted(name));
     if let Some(hold) = section.key("hold").duration(Duration::ZERO) {
@@ -45,8 +48,9 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
 impl Default for Alerts {
     fn default() -> Self {
         Self {
-            rules: recommended::rules(),
-            foreign: recommended::foreign(&[]).iter().map(|rule| rule.name).collect(),
+            rules: recommended::rules(None),
+            foreign: recommended::foreign(&[], None).iter().map(|rule| rule.name).collect(),
+            runbook_url: None,
             hold: HOLD,
             external_labels: BTreeMap::new(),
             state_file: None,
@@ -68,6 +72,15 @@ fn disabled(list: &Cursor<'_>) -> Vec<String> {
         Some(name.value)
     };
     items.filter_map(name).collect()
+}
+
+fn runbook_url(key: &Cursor<'_>) -> Option<String> {
+    let url = receiver::external_url(key)?;
+    if url.contains("{{") {
+        key.fault("has {{, which would be taken for a template; expected %7B%7B");
+        return None;
+    }
+    Some(url)
 }
 
 fn state_file(key: &Cursor<'_>, folder: &Path) -> Option<PathBuf> {
@@ -411,7 +424,7 @@ mod tests {
                 "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
                 "state_file: empty; expected the path of a file",
                 "rules: found a map; expected a list",
-                "notify: unknown key; expected recommended, disable, hold, external_labels, state_file, notifiers or rules",
+                "notify: unknown key; expected recommended, disable, runbook_url, hold, external_labels, state_file, notifiers or rules",
             ],
         );
     }

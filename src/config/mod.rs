@@ -214,6 +214,8 @@ pub struct Alerts {
     pub rules: Vec<Arc<Rule>>,
     /// Names of the recommended rules in force that only Prometheus can evaluate.
     pub foreign: Vec<&'static str>,
+    /// Where people read what to do about each of the recommended rules, under its name; `None`: it is not said.
+    pub runbook_url: Option<String>,
     /// How long an alert outlives the data it fired on, while its target cannot be polled.
     pub hold: Duration,
     /// Labels that receivers see besides those of the alert.

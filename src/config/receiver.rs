@@ -19,7 +19,7 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 const RESERVED_HEADERS: [&str; 7] =
     ["connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
 
-/// `web.external_url`; empty is none.
+/// A URL that people open: `web.external_url`, `alerts.runbook_url`; empty is none.
 pub(super) fn external_url(key: &Cursor<'_>) -> Option<String> {
     let text = key.text()?.value;
     if text.is_empty() {

@@ -210,7 +210,7 @@ mod tests {
         let path = folder.path().join("alerts.json");
         let settings =
             Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
-        let mut evaluator = Evaluator::new(&recommended::rules(), TargetLabels::default(), settings);
+        let mut evaluator = Evaluator::new(&recommended::rules(None), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
         let mut keeper = Keeper::new(path.clone(), targets, Handle::default());

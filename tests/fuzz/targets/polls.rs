@@ -106,7 +106,7 @@ impl Watch {
             at: Duration::ZERO,
             last: None,
             trail: Trail::default(),
-            evaluator: Evaluator::new(&recommended::rules(), target, settings),
+            evaluator: Evaluator::new(&recommended::rules(None), target, settings),
         }
     }
 
