@@ -332,3 +332,41 @@ async fn commands_go_to_the_node_that_holds_the_stream_whichever_is_named() {
         assert!(refused.stderr.contains(&said), "{}", refused.stderr);
     }
 }
+
+#[tokio::test]
+async fn a_master_that_stands_still_costs_no_other_its_connection() {
+    let cluster = Cluster::start(newest(), 0, &[]).await;
+    let mut of_node: [Option<String>; 3] = [const { None }; 3];
+    for key in keys().take(30) {
+        let owner = Cluster::first_owner(cluster.slot(&key).await);
+        if of_node[owner].is_none() {
+            cluster.tell(&key, STREAM).await;
+            of_node[owner] = Some(key);
+        }
+    }
+    let of_node = of_node.map(|key| key.expect("thirty keys are on every node"));
+    let named = of_node.each_ref().map(|key| format!("{{key: {key}}}")).join(", ");
+    let [still, others @ ..] = of_node;
+    // So long that a busy machine is not taken for one that stands still. Without globs nothing is asked in between.
+    let poll = "poll: {interval: 8s, timeout: 7900ms, stale_after: 1m}\n";
+    let target = target_by(&cluster, "redis", &format!(", streams: [{named}]")).replace(POLL, poll);
+    let exporter = serving(&target).await;
+    let are_up = |metrics: &Metrics| others.iter().all(|key| metrics.get(&up(key)) == Some(&1.0));
+    until_within(SOON, &exporter, "all streams", |metrics| {
+        are_up(metrics) && metrics.get(&up(&still)) == Some(&1.0)
+    })
+    .await;
+    // The first that is asked which masters there are.
+    cluster.nodes[0].pause();
+    let found =
+        until_within(SOON, &exporter, "its stream is down", |metrics| metrics.get(&up(&still)) == Some(&0.0))
+            .await;
+    cluster.nodes[0].resume();
+    assert!(are_up(&found));
+    let log = exporter.stderr();
+    for other in 1..3 {
+        let address = format!("address={} ", cluster.address(other));
+        let connected = log.lines().filter(|line| line.contains(": connected ") && line.contains(&address));
+        assert_eq!(connected.count(), 1, "{log}");
+    }
+}
