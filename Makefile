@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume soak pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,14 +36,18 @@ dashboard: ## Write dashboards/streamgauge.json anew from dashboards/generator
 dashboard-types: ## Hold it against the types that Grafana publishes; needs npm
 	scripts/dashboard-types.sh
 
-bench: ## Compare with prometheus-redis-exporter in one run (BENCH_FLAGS=--quick: only check that it works)
+bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: only check that it works)
 	scripts/peers.sh prometheus-redis-exporter
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-page
 
 bench-consume: ## Measure the reference consumer beside a bare loop on one server in one run
 	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
+
+bench-page: ## Measure the status page, and groups as JSON, of 10,000 groups
+	$(CARGO) bench --locked --bench page -- $(BENCH_FLAGS)
 
 soak: ## Put the released program through an hour of trouble (SOAK=15m: another time, SEED=4711: the same troubles again)
 	@server=$$(scripts/servers.sh any) && echo "soak: on each version among" >&2 && scripts/servers.sh list >&2 && \

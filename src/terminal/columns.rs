@@ -184,8 +184,8 @@ impl Sort {
             Self::Pending => other.messages_pending.cmp(&one.messages_pending),
             Self::OldestPending => by(|group| group.oldest_pending_age_seconds),
             Self::Name => {
-                let key = |group: &Group| (group.target.clone(), group.stream.clone(), group.group.clone());
-                key(one).cmp(&key(other))
+                let (target, stream) = (one.target.cmp(&other.target), one.stream.cmp(&other.stream));
+                target.then(stream).then_with(|| one.group.cmp(&other.group))
             }
         }
     }

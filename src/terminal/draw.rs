@@ -132,7 +132,7 @@ fn list(view: &View, area: Rect) -> Text<'static> {
         let style = if is_selected { Modifier::REVERSED.into() } else { Style::default() };
         text.push_line(Line::from(spans).style(style));
     }
-    if view.rows().is_empty() && !view.listing.groups.is_empty() {
+    if all.is_empty() && !view.listing.groups.is_empty() {
         text.push_line("no group matches the filter");
     }
     text

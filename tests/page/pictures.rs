@@ -118,7 +118,7 @@ async fn terminal(browser: &Browser, address: SocketAddr) -> Vec<u8> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo '$ streamgauge status --server http://localhost:10121'; exec \"$0\" \"$@\""]);
     command.arg(PROGRAM).args(["status", "--server", &format!("http://{address}")]).env_remove("NO_COLOR");
-    let mut terminal = Terminal::open(command, 12, 80);
+    let mut terminal = Terminal::open(&command, 12, 80);
     assert_eq!(terminal.ended().await, Some(0));
     terminal.shows_all(&["--server", "search", "thumbnails"]).await;
     let page = browser.page(800, 310, Scheme::Dark).await;

@@ -37,12 +37,12 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts the program on an empty terminal of this size.
-    pub fn open(command: Command, rows: u16, columns: u16) -> Self {
+    pub fn open(command: &Command, rows: u16, columns: u16) -> Self {
         Self::open_below("", command, rows, columns)
     }
 
     /// Starts the program on a terminal of this size, on which a shell has left a line of text.
-    pub fn open_below(text_before: &'static str, command: Command, rows: u16, columns: u16) -> Self {
+    pub fn open_below(text_before: &'static str, command: &Command, rows: u16, columns: u16) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
@@ -53,7 +53,7 @@ impl Terminal {
         let user = open.open(path).unwrap();
         tcsetwinsize(&user, size(rows, columns)).unwrap();
         let modes_before = tcgetattr(&user).unwrap();
-        let mut command = in_session(&command);
+        let mut command = in_session(command);
         command.env("TERM", "xterm-256color").stdin(user.try_clone().unwrap());
         command.stdout(user.try_clone().unwrap()).stderr(user);
         let child = command.spawn().expect("setsid of util-linux is there");

@@ -107,7 +107,7 @@ async fn a_terminal_has_colours_unless_it_wants_none_and_its_width_is_kept() {
         if colours == "always" {
             command.env_remove("NO_COLOR");
         }
-        let mut terminal = Terminal::open(command, 24, columns);
+        let mut terminal = Terminal::open(&command, 24, columns);
         assert_eq!(terminal.ended().await, Some(0), "{}", terminal.screen());
         let screen = terminal.shows_all(&["5 groups of 2 streams"]).await;
         let text = String::from_utf8(terminal.bytes()).unwrap();

@@ -22,7 +22,7 @@ const PANICS: &str = "STREAMGAUGE_TEST_PANICS";
 
 fn watching(server: &Server, rows: u16, columns: u16) -> Terminal {
     let command = Streamgauge::command("status").args(["--watch", "--redis-url", &server.url()]);
-    Terminal::open_below("$ streamgauge status --watch\r\n", command.into_command(), rows, columns)
+    Terminal::open_below("$ streamgauge status --watch\r\n", &command.into_command(), rows, columns)
 }
 
 /// The groups that the list shows, from the top.
@@ -195,7 +195,7 @@ async fn a_running_streamgauge_is_watched() {
     wait_until(soon, "it has polled", async || exporter.get("/-/ready").await.status == 200).await;
     let url = format!("http://{}", exporter.address);
     let command = Streamgauge::command("status").args(["--watch", "--server", &url]).into_command();
-    let mut terminal = Terminal::open(command, 24, 80);
+    let mut terminal = Terminal::open(&command, 24, 80);
     terminal.shows_all(&[&url, "4 groups", "untouched"]).await;
     terminal.press("/behind\r\r");
     let screen =
@@ -234,7 +234,7 @@ async fn a_panic_gives_the_terminal_back_before_it_is_told() {
     command.args(["--exact", name, "--nocapture"]).env(PANICS, "1");
     // A backtrace would not fit on the screen.
     command.env("RUST_BACKTRACE", "0");
-    let mut terminal = Terminal::open(command, 24, 80);
+    let mut terminal = Terminal::open(&command, 24, 80);
     assert_eq!(terminal.ended().await, Some(101));
     terminal.shows_all(&["expected by the test"]).await;
     terminal.is_given_back().await;

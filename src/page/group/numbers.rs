@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn the_reason_why_something_is_not_known_is_the_one_that_holds() {
         let known = GroupValues { entries_lost: Some(0), ..values() };
-        let counting = GroupValues { lag: Lag::Between { min: 3, max: 4 }, ..known.clone() };
+        let lag = Lag::Between { min: 3, max: 4 };
+        let counting = GroupValues { lag, entries_lost: Some(0), ..values() };
         let at_the_beginning = GroupValues { last_delivered_id: StreamId::MIN, ..values() };
         for (values, why) in [
             (&known, "because no trimming of the stream was seen yet"),

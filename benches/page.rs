@@ -1,0 +1,233 @@
+//! Measures what people look at: the pages of 10,000 groups with all of their past, and the same as JSON, rendered as
+//! for a client that takes gzip.
+//!
+//! ```text
+//! make bench-page                         a table in Markdown, and whether the goal is met
+//! make bench-page BENCH_FLAGS=--quick     the same whatever it takes: it only checks that all of it works
+//! ```
+//!
+//! Nothing but this process is measured: no server, no socket. Where each group has a stream of its own, and where ten
+//! share one.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use streamgauge::alert::rule::TargetLabels;
+use streamgauge::lag::report::{
+    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
+    StreamValues,
+};
+use streamgauge::lag::status::Status;
+use streamgauge::page::group::{self, Place};
+use streamgauge::page::groups::filter::Filter;
+use streamgauge::page::groups::{self, Seen};
+use streamgauge::page::overview;
+use streamgauge::page::overview::query::Query;
+use streamgauge::page::trail::Trail;
+use streamgauge::page::view::{TargetView, View};
+use streamgauge::snapshot::facts::RadixTree;
+use streamgauge::snapshot::id::StreamId;
+use streamgauge::snapshot::name::Name;
+
+const GROUPS: usize = 10_000;
+/// Times that each is rendered; the median counts.
+const ROUNDS: usize = 31;
+/// Polls that the charts show: more than are kept.
+const POLLS: u64 = 70;
+/// What a page may take.
+const GOAL: Duration = Duration::from_millis(20);
+const BEGIN: Duration = Duration::from_secs(1_700_000_000);
+
+/// What is measured: its name, and what is asked for.
+enum Asked {
+    Overview(&'static str, &'static [(&'static str, &'static str)]),
+    Group(&'static str),
+    Json(&'static str, &'static [(&'static str, &'static str)]),
+}
+
+const ALL: [Asked; 8] = [
+    Asked::Overview("the first page", &[]),
+    Asked::Overview("what is in trouble", &[("status", "trouble")]),
+    Asked::Overview("searched for \"0\"", &[("q", "0")]),
+    Asked::Overview("the largest lag first", &[("sort", "lag")]),
+    Asked::Overview("by group, the last page", &[("sort", "group"), ("page", "200")]),
+    Asked::Group("the page of a group"),
+    Asked::Json("all groups as JSON", &[]),
+    Asked::Json("the 100 worst as JSON", &[("limit", "100")]),
+];
+
+fn main() -> ExitCode {
+    let mut is_goal_met = true;
+    for groups_per_stream in [1, 10] {
+        let view = view(groups_per_stream);
+        let streams = GROUPS / groups_per_stream;
+        say(&format!("| {GROUPS} groups on {streams} streams | median | size | gzipped |"));
+        say("| --- | ---: | ---: | ---: |");
+        for asked in &ALL {
+            let measured = Measured::of(|out| asked.write(&view, out));
+            is_goal_met &= matches!(asked, Asked::Json(..)) || measured.median <= GOAL;
+            say(&format!("| {} | {measured}", asked.name()));
+        }
+        say("");
+    }
+    if is_goal_met || env::args().any(|argument| argument == "--quick") {
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("A page took longer than {GOAL:?}."));
+    ExitCode::FAILURE
+}
+
+impl Asked {
+    fn name(&self) -> &'static str {
+        let (Self::Overview(name, _) | Self::Group(name) | Self::Json(name, _)) = self;
+        name
+    }
+
+    fn write(&self, view: &View, out: &mut dyn Write) {
+        let pairs = |query: &[(&str, &str)]| -> Vec<(String, String)> {
+            query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let written = match self {
+            Self::Overview(_, query) => {
+                out.write_all(overview::render(view, &Query::read(&pairs(query))).as_bytes())
+            }
+            Self::Group(_) => {
+                let last = view.targets[0].seen.report.as_ref().and_then(|report| report.streams.last());
+                let stream = last.expect("there are streams");
+                let place = Place {
+                    target: Name::from("shop"),
+                    db: Name::from("db0"),
+                    stream: stream.key.clone(),
+                    group: stream.groups[0].name.clone(),
+                };
+                out.write_all(group::render(view, &place).as_bytes())
+            }
+            Self::Json(_, query) => {
+                let seen: Vec<_> = view.targets.iter().map(|target| target.seen.clone()).collect();
+                let filter = Filter::read(&pairs(query)).expect("it is understood");
+                groups::write(&seen, &filter, out)
+            }
+        };
+        written.expect("memory takes it");
+    }
+}
+
+/// What was measured.
+struct Measured {
+    median: Duration,
+    bytes: usize,
+    packed_bytes: usize,
+}
+
+impl Measured {
+    fn of(write: impl Fn(&mut dyn Write)) -> Self {
+        let mut plain = Vec::new();
+        write(&mut plain);
+        let (mut times, mut packed_bytes) = (Vec::new(), 0);
+        for _ in 0..ROUNDS {
+            let began = now();
+            let mut out =
+                BufWriter::with_capacity(64 * 1024, GzEncoder::new(Vec::new(), Compression::fast()));
+            write(&mut out);
+            let out = out.into_inner().map_err(|error| error.to_string()).expect("memory takes it");
+            packed_bytes = out.finish().expect("memory takes it").len();
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        Self { median: times[ROUNDS / 2], bytes: plain.len(), packed_bytes }
+    }
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (ms, kib) = (self.median.as_secs_f64() * 1_000.0, |bytes: usize| bytes / 1024);
+        write!(f, "{ms:.1} ms | {} KiB | {} KiB |", kib(self.bytes), kib(self.packed_bytes))
+    }
+}
+
+/// One target with groups in every condition, after an hour or so of polls.
+fn view(groups_per_stream: usize) -> View {
+    let (mut trail, mut last) = (Trail::default(), None::<Arc<Report>>);
+    for poll in 0..POLLS {
+        let report = Arc::new(report(groups_per_stream, poll));
+        trail = trail.after(BEGIN + Duration::from_secs(10 * poll), &report, last.as_deref());
+        last = Some(report);
+    }
+    let labels = TargetLabels { name: "shop".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
+    let now = BEGIN + Duration::from_secs(10 * POLLS);
+    let seen =
+        Seen { labels: Arc::new(labels), is_up: true, last_read: Some(now), error: None, report: last };
+    let target = TargetView {
+        seen,
+        trail: Arc::new(trail),
+        active: Arc::default(),
+        redis_cli: Arc::new(["redis-cli".to_owned()]),
+    };
+    View { targets: vec![target], now, interval: Duration::from_secs(10) }
+}
+
+fn report(groups_per_stream: usize, poll: u64) -> Report {
+    let stream = |stream: usize| {
+        let groups = (0..groups_per_stream).map(|n| group((stream * groups_per_stream + n) as u64, poll));
+        let values = StreamValues {
+            length: 4_000,
+            groups: groups_per_stream as u64,
+            entries_added: Some(90_000),
+            first_entry: Some(BEGIN),
+            last_generated: Some(BEGIN),
+            ids: StreamIds::default(),
+            radix_tree: RadixTree::default(),
+        };
+        let key = Name::from(format!("shop:orders:{stream:05}").as_str());
+        Arc::new(StreamReport { key, values: Some(values), refused: false, groups: groups.collect() })
+    };
+    Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), counted_entries: 0 }
+}
+
+fn group(number: u64, poll: u64) -> GroupReport {
+    let spread = number * 7_919 % 10_007;
+    let lag = spread * (poll % 13 + 1);
+    let idle = Duration::from_millis(spread);
+    let consumer = |n: u64| ConsumerReport {
+        name: Name::from(format!("worker-{n}").as_str()),
+        messages_pending: spread % 7,
+        idle,
+        inactive: Some(idle),
+    };
+    let values = GroupValues {
+        lag: if number.is_multiple_of(9) {
+            Lag::Between { min: lag, max: lag + 90 }
+        } else {
+            Lag::Exact(lag)
+        },
+        lag_seconds: Some(Duration::from_millis(lag)),
+        last_delivered_id: StreamId::new(1_700_000_000_000, number),
+        last_delivered_id_age: Some(idle),
+        entries_read: Some(90_000),
+        messages_pending: spread % 50,
+        oldest_pending: Some(OldestPending::Entry { age: Some(idle), idle: Some(idle), deliveries: 2 }),
+        pending_orphaned: Some(0),
+        consumers: 3,
+        entries_lost: Some(0),
+        retention_used: None,
+        status: Status::ALL[usize::try_from(spread % 8).expect("it is less than 8")],
+    };
+    let name = Name::from(format!("group-{number:05}").as_str());
+    GroupReport { name, named: false, values: Some(values), consumers: Some((0..3).map(consumer).collect()) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a benchmark")]
+fn say(text: &str) {
+    println!("{text}");
+}
