@@ -80,7 +80,7 @@ enum Change {
         read: u8,
         trimmed: u8,
     },
-    Becomes(Said),
+    Becomes(Box<Said>),
     Is(State),
 }
 
@@ -136,7 +136,7 @@ impl Watch {
     /// What a poll reads of a stream.
     fn read(&mut self, at: usize, now: Duration, u: &mut Unstructured<'_>) -> Result<StreamReading> {
         let (said, state) = match (u.arbitrary()?, self.streams[at].take()) {
-            (Change::Becomes(said), _) => (Some(said), None),
+            (Change::Becomes(said), _) => (Some(*said), None),
             (Change::Nothing, said) => (said, None),
             (Change::Is(state), said) => (said, Some(state)),
             (Change::Grows { added, read, trimmed }, said) => {
