@@ -8,6 +8,9 @@
 
 mod corpus;
 mod mutation;
+#[path = "../support/peers.rs"]
+#[expect(unreachable_pub, reason = "it is a module of the support of other tests")]
+mod peers;
 mod search;
 mod targets;
 
