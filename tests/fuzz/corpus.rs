@@ -3,8 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use streamgauge::alert::rule_file;
 
 use crate::TARGETS;
+use crate::peers;
+use crate::targets::expressions;
 
 /// Most bytes of a file: what shows something shows it in few.
 const MOST_BYTES: usize = 2048;
@@ -42,4 +47,21 @@ fn each_target_has_a_small_corpus_and_a_program_for_cargo_fuzz() {
             assert!(bytes.len() <= MOST_BYTES, "{name}/{file} has {} bytes", bytes.len());
         }
     }
+}
+
+#[test]
+fn prometheus_takes_every_rule_of_the_corpus() {
+    let Some(promtool) = peers::find("promtool") else { return };
+    let mut rules: Vec<_> =
+        read("expressions").iter().filter_map(|(_, bytes)| expressions::read(bytes)).collect();
+    assert!(rules.len() > 10, "{} rules", rules.len());
+    for (at, rule) in rules.iter_mut().enumerate() {
+        // Prometheus wants one.
+        rule.name.push_str(&format!(" {at}"));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rule_file::write(&rules, &[], &["team"])).unwrap();
+    let output = Command::new(promtool).args(["check", "rules"]).arg(file.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }

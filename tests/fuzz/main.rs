@@ -8,6 +8,9 @@
 
 mod corpus;
 mod mutation;
+#[path = "../support/peers.rs"]
+#[expect(unreachable_pub, reason = "it is a module of the support of other tests")]
+mod peers;
 mod search;
 mod targets;
 
@@ -30,7 +33,10 @@ fn fuzz(name: &str) {
     let seconds = variable("STREAMGAUGE_FUZZ_SECONDS").unwrap_or(1);
     let seed = variable("STREAMGAUGE_FUZZ_SEED").unwrap_or(0);
     let inputs = search::run(name, run, corpus::read(name), Duration::from_secs(seconds), seed);
-    println!("{name}: {inputs} inputs in {seconds} s with STREAMGAUGE_FUZZ_SEED={seed}");
+    #[expect(clippy::print_stdout, reason = "shown by --show-output")]
+    {
+        println!("{name}: {inputs} inputs in {seconds} s with STREAMGAUGE_FUZZ_SEED={seed}");
+    }
 }
 
 fn variable(name: &str) -> Option<u64> {

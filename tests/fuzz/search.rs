@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::panic;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use streamgauge::clock::now;
+use tokio::time::Instant;
 
 use crate::mutation::inputs;
 use crate::targets::Run;
@@ -62,12 +64,12 @@ fn mutated(
     time: Duration,
     seed: u64,
 ) -> Result<(), String> {
-    let until = Instant::now() + time;
+    let until = now() + time;
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let inputs = inputs(corpus);
-    while Instant::now() < until {
+    while now() < until {
         let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
         // A runner runs its cases once.
         let mut runner = TestRunner::new_with_rng(config, rng);
@@ -113,7 +115,7 @@ fn checked(run: Run, input: &[u8], progress: &Mutex<Progress>) -> Result<(), Str
             input.clone_into(&mut progress.input);
         }
     };
-    note(Some(Instant::now()));
+    note(Some(now()));
     let ended = panic::catch_unwind(|| run(input));
     note(None);
     ended.map_err(|_| LAST_PANIC.take())

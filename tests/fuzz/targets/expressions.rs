@@ -20,8 +20,7 @@ const TIMES: [Duration; 4] =
     [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(90_500), Duration::from_secs(31_557_600)];
 
 pub fn run(data: &[u8]) {
-    let mut parts = super::parts(data);
-    let source = text(parts.next());
+    let source = text(super::parts(data).next());
     let condition = match Condition::parse(&source) {
         Ok(condition) => condition,
         Err(fault) => {
@@ -32,12 +31,26 @@ pub fn run(data: &[u8]) {
     };
     check_that_it_reads_back(&condition);
     check_that_it_is_decided(&condition);
+    let rule = rule(data, condition);
+    let expression = promql::expression(&rule, &["team"]);
+    check_the_promql(&rule, &expression);
+    check_the_file(&rule, &expression);
+}
+
+/// The rule that an input is about; `None` where its condition is none.
+pub fn read(data: &[u8]) -> Option<Rule> {
+    let condition = Condition::parse(&text(super::parts(data).next())).ok()?;
+    Some(rule(data, condition))
+}
+
+fn rule(data: &[u8], condition: Condition) -> Rule {
+    let mut parts = super::parts(data).skip(1);
     let mut glob = || Glob::new(parts.next().unwrap_or(b"*"));
     let selector = Selector { target: glob(), stream: glob(), group: glob() };
     let name = text(parts.next());
     let annotation = Template::parse(&text(parts.next())).ok();
     let time = |at: usize| TIMES[usize::from(data[at % data.len()]) % TIMES.len()];
-    let rule = Rule {
+    Rule {
         name,
         selector,
         condition,
@@ -46,10 +59,7 @@ pub fn run(data: &[u8]) {
         labels: BTreeMap::new(),
         annotations: annotation.into_iter().map(|text| ("summary".to_owned(), text)).collect(),
         notifiers: Arc::new([]),
-    };
-    let expression = promql::expression(&rule, &["team"]);
-    check_the_promql(&rule, &expression);
-    check_the_file(&rule, &expression);
+    }
 }
 
 fn check_that_it_reads_back(condition: &Condition) {

@@ -18,9 +18,9 @@ pub enum Reply {
     Nil,
     Int(i64),
     Text(Vec<u8>),
-    List(Vec<Reply>),
+    List(Vec<Self>),
     /// Names and values.
-    Fields(Vec<(&'static str, Reply)>),
+    Fields(Vec<(&'static str, Self)>),
 }
 
 /// How it is written.
@@ -31,8 +31,8 @@ pub enum Protocol {
 }
 
 impl Reply {
-    pub fn text(text: impl ToString) -> Self {
-        Self::Text(text.to_string().into_bytes())
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into().into_bytes())
     }
 
     pub fn count(number: u64) -> Self {
@@ -64,7 +64,7 @@ impl Reply {
                 };
                 out.extend(start.bytes());
                 for (name, value) in fields {
-                    Self::text(name).write(protocol, out);
+                    Self::text(*name).write(protocol, out);
                     value.write(protocol, out);
                 }
             }
@@ -187,7 +187,7 @@ impl Stream {
 
     fn entry(&self, id: Id) -> Reply {
         let payload = Reply::List(vec![Reply::text("n"), Reply::Text(self.payload.0.clone())]);
-        Reply::List(vec![Reply::text(id.0), payload])
+        Reply::List(vec![Reply::text(id.0.to_string()), payload])
     }
 
     /// XINFO STREAM.
@@ -197,12 +197,12 @@ impl Stream {
             ("length", Reply::count(self.length())),
             ("radix-tree-keys", Reply::count(self.radix_tree.0.0)),
             ("radix-tree-nodes", Reply::count(self.radix_tree.1.0)),
-            ("last-generated-id", Reply::text(self.last_generated.0)),
+            ("last-generated-id", Reply::text(self.last_generated.0.to_string())),
             ("groups", Reply::count(self.groups.0)),
             ("first-entry", Reply::or_nil(is_filled, |()| self.entry(self.ends.0))),
             ("last-entry", Reply::or_nil(is_filled, |()| self.entry(self.ends.1))),
         ];
-        fields.extend(self.max_deleted.map(|id| ("max-deleted-entry-id", Reply::text(id.0))));
+        fields.extend(self.max_deleted.map(|id| ("max-deleted-entry-id", Reply::text(id.0.to_string()))));
         fields.extend(self.entries_added.map(|added| ("entries-added", Reply::count(added.0))));
         self.oddity.applied(fields)
     }
@@ -226,7 +226,7 @@ impl Group {
             ("name", Reply::Text(self.name.0.clone())),
             ("consumers", Reply::count(self.consumers.0)),
             ("pending", Reply::count(self.pending.0)),
-            ("last-delivered-id", Reply::text(self.last_delivered.0)),
+            ("last-delivered-id", Reply::text(self.last_delivered.0.to_string())),
             ("entries-read", Reply::or_nil(self.entries_read, |read| Reply::count(read.0))),
             ("lag", Reply::Nil),
         ])
@@ -270,7 +270,7 @@ impl Pending {
     /// One item of XPENDING.
     pub fn reply(&self) -> Reply {
         Reply::List(vec![
-            Reply::text(self.id.0),
+            Reply::text(self.id.0.to_string()),
             Reply::Text(self.consumer.0.clone()),
             self.idle.map_or(Reply::Int(-1), |idle| Reply::count(idle.0)),
             Reply::count(self.deliveries.0),
@@ -280,8 +280,9 @@ impl Pending {
 
 /// XRANGE of entries with these IDs.
 pub fn entries(ids: &[Id]) -> Reply {
-    let entry =
-        |id: &Id| Reply::List(vec![Reply::text(id.0), Reply::List(vec![Reply::text("n"), Reply::Nil])]);
+    let entry = |id: &Id| {
+        Reply::List(vec![Reply::text(id.0.to_string()), Reply::List(vec![Reply::text("n"), Reply::Nil])])
+    };
     Reply::List(ids.iter().map(entry).collect())
 }
 
@@ -292,5 +293,5 @@ pub fn list<T>(items: &[T], reply: impl Fn(&T) -> Reply) -> Reply {
 
 /// TIME.
 pub fn time(now: Duration) -> Reply {
-    Reply::List(vec![Reply::text(now.as_secs()), Reply::text(now.subsec_micros())])
+    Reply::List(vec![Reply::text(now.as_secs().to_string()), Reply::text(now.subsec_micros().to_string())])
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
 use streamgauge::alert::recommended;
-use streamgauge::alert::rule;
+use streamgauge::alert::rule::{self, Rule};
 use streamgauge::exposition::page::{Layout, Rendered, TargetLabels, write_plain};
 use streamgauge::lag::budget::Budget;
 use streamgauge::lag::inquiry::Inquiry;
@@ -32,6 +32,8 @@ const MOST_POLLS: usize = 8;
 const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
 
 static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::new(|_| true, Duration::MAX));
+
+static RULES: LazyLock<Vec<Arc<Rule>>> = LazyLock::new(|| recommended::rules(None));
 
 pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
@@ -78,7 +80,7 @@ enum Change {
         read: u8,
         trimmed: u8,
     },
-    Becomes(Said),
+    Becomes(Box<Said>),
     Is(State),
 }
 
@@ -106,7 +108,7 @@ impl Watch {
             at: Duration::ZERO,
             last: None,
             trail: Trail::default(),
-            evaluator: Evaluator::new(&recommended::rules(None), target, settings),
+            evaluator: Evaluator::new(&RULES, target, settings),
         }
     }
 
@@ -134,7 +136,7 @@ impl Watch {
     /// What a poll reads of a stream.
     fn read(&mut self, at: usize, now: Duration, u: &mut Unstructured<'_>) -> Result<StreamReading> {
         let (said, state) = match (u.arbitrary()?, self.streams[at].take()) {
-            (Change::Becomes(said), _) => (Some(said), None),
+            (Change::Becomes(said), _) => (Some(*said), None),
             (Change::Nothing, said) => (said, None),
             (Change::Is(state), said) => (said, Some(state)),
             (Change::Grows { added, read, trimmed }, said) => {

@@ -140,7 +140,8 @@ impl Model {
 
     fn check_the_node(&self, protocol: Protocol) {
         let keys = model::list(&self.keys, |key| Reply::Text(key.0.clone()));
-        let scan = decode::scan(Reply::List(vec![Reply::text(self.cursor.0), keys]).sent(protocol));
+        let scan =
+            decode::scan(Reply::List(vec![Reply::text(self.cursor.0.to_string()), keys]).sent(protocol));
         let keys = self.keys.iter().map(|key| Name::from(key.0.as_slice())).collect();
         assert_eq!(scan, Ok((self.cursor.0, keys)));
         let now = Duration::from_micros(u64::from(self.micros) << 20);
@@ -150,18 +151,18 @@ impl Model {
         let fields = names.into_iter().enumerate().map(|(at, name)| (name, Reply::text(word(at)))).collect();
         let hello = nodes::hello(Reply::Fields(fields).sent(protocol)).expect("it is one");
         assert_eq!([hello.server, hello.version, hello.role, hello.mode], [0, 1, 2, 3].map(word));
-        self.check_the_cluster(protocol, (word(0), self.port));
+        self.check_the_cluster(protocol, &(word(0), self.port));
     }
 
-    fn check_the_cluster(&self, protocol: Protocol, address: (String, u16)) {
+    fn check_the_cluster(&self, protocol: Protocol, address: &(String, u16)) {
         let slots = [self.slots.0, self.slots.1].map(|slot| Reply::count(u64::from(slot)));
         let port = Reply::count(u64::from(address.1));
-        let node = Reply::List(vec![Reply::text(&address.0), port.clone()]);
+        let node = Reply::List(vec![Reply::text(address.0.as_str()), port.clone()]);
         let run = Reply::List(vec![slots[0].clone(), slots[1].clone(), node]);
         let by_slots = nodes::cluster_slots(Reply::List(vec![run]).sent(protocol)).expect("it is one");
         let fields = vec![
             ("port", port),
-            ("endpoint", Reply::text(&address.0)),
+            ("endpoint", Reply::text(address.0.as_str())),
             ("role", Reply::text("master")),
             ("health", Reply::text("online")),
         ];
@@ -169,7 +170,7 @@ impl Model {
         let shard = Reply::Fields(vec![("slots", Reply::List(slots.to_vec())), ("nodes", nodes)]);
         let by_shards = nodes::cluster_shards(Reply::List(vec![shard]).sent(protocol), b"port");
         assert_eq!((by_slots[0].first, by_slots[0].last), self.slots);
-        assert_eq!(by_slots[0].master, address);
+        assert_eq!(by_slots[0].master, *address);
         assert_eq!(by_shards, Ok(if address.1 == 0 { Vec::new() } else { by_slots }));
     }
 }
