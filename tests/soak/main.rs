@@ -162,10 +162,12 @@ fn hold_rest(verdict: &mut Verdict, before: &AtRest, after: &AtRest) {
 
 fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Window>; 2]) {
     let log = scene.exporter.stderr();
-    let polls = Punctuality::of(&log, &scene.targets(), excused, stalls);
+    let targets = scene.targets();
+    let polls = Punctuality::of(&log, &targets, excused, stalls);
     verdict.tell("polls while all was well", polls.calm);
     verdict.none("of those, left out", &polls.missed);
-    verdict.few("of those, off by more than 250 ms, cut off, or failed", &polls.spoiled, polls.tolerated());
+    let tolerated = polls.tolerated(targets.len());
+    verdict.few("of those, off by more than 250 ms, cut off, or failed", &polls.spoiled, tolerated);
     verdict.tell("of those, the worst was off by", format_args!("{:?}", polls.worst));
     verdict.tell("polls of targets in trouble", polls.troubled);
     verdict.hold(
