@@ -78,9 +78,10 @@ impl Punctuality {
         }
     }
 
-    /// How many of the calm polls may be spoiled: somebody else may have used the machine.
-    pub(crate) fn tolerated(&self) -> usize {
-        self.calm / 100
+    /// How many of the calm polls may be spoiled, as somebody else may use the machine, too: one in a hundred, or as many
+    /// as one moment spoils, in which polls of all targets are late, and the next seem early.
+    pub(crate) fn tolerated(&self, targets: usize) -> usize {
+        (self.calm / 100).max(2 * targets)
     }
 }
 
