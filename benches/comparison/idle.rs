@@ -27,10 +27,14 @@ pub(crate) struct Idle {
     pub(crate) waiting_cpu: Duration,
     /// Resident memory of the one that polled, at the end.
     pub(crate) resident_bytes: u64,
+    /// The part of it that is no file's.
+    pub(crate) own_bytes: u64,
     /// Its file descriptors.
     pub(crate) descriptors: usize,
     /// Resident memory of the peer after a few scrapes.
     pub(crate) peer_resident_bytes: u64,
+    /// The part of it that is no file's.
+    pub(crate) peer_own_bytes: u64,
     /// Its file descriptors.
     pub(crate) peer_descriptors: usize,
 }
@@ -58,8 +62,10 @@ pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle 
         polling_cpu: cpu_after.0 - cpu_before.0,
         waiting_cpu: cpu_after.1 - cpu_before.1,
         resident_bytes: footprint::resident_bytes(polling.pid()),
+        own_bytes: footprint::own_bytes(polling.pid()),
         descriptors: footprint::descriptors(polling.pid()),
         peer_resident_bytes: footprint::resident_bytes(peer.pid()),
+        peer_own_bytes: footprint::own_bytes(peer.pid()),
         peer_descriptors: footprint::descriptors(peer.pid()),
     }
 }

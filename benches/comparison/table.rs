@@ -124,16 +124,21 @@ impl Table {
     /// Adds what was seen of the idle exporters.
     pub(crate) fn idle(&mut self, idle: &Idle) {
         let (ours, theirs) = (Amount::Bytes(idle.resident_bytes), Amount::Bytes(idle.peer_resident_bytes));
-        let ratio = theirs.number() / ours.number();
+        let own = [idle.own_bytes, idle.peer_own_bytes].map(Amount::Bytes);
+        let [ratio, own_ratio] =
+            [[&ours, &theirs], own.each_ref()].map(|[ours, theirs]| theirs.number() / ours.number());
         self.sections.push(format!(
             "| one stream, idle | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
              | --- | ---: | ---: | ---: | ---: |\n\
              | resident memory | {} | {} | {ratio:.1}x | |\n\
+             | of it, not of files (program, libraries) | {} | {} | {own_ratio:.1}x | |\n\
              | file descriptors | {} | {} | | |\n\
              | CPU in {:?} between polls | {} | | | |\n\
              | CPU of {} polls | {} | | | |\n",
             ours.text(),
             theirs.text(),
+            own[0].text(),
+            own[1].text(),
             idle.descriptors,
             idle.peer_descriptors,
             idle.time,

@@ -29,6 +29,12 @@ pub fn resident_bytes(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
+/// The part of it that is no file's, in bytes: pages of the program and of libraries are shared by all that run it, and
+/// the kernel may drop them.
+pub fn own_bytes(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
 /// Open file descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
