@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::clock::unix_time;
 use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
@@ -256,14 +257,23 @@ async fn judge(response: Response<Incoming>, address: &str, secrets: &[Secret]) 
     if status.is_success() {
         return Ok(());
     }
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, unix_time()));
     let detail = if status.is_redirection() {
         ": a redirect, which is not followed".to_owned()
     } else {
         quote(&beginning(response.into_body()).await, secrets)
     };
-    let retry_after = seconds.map(Duration::from_secs);
     Err(NotifyError::Status { address: address.to_owned(), status, detail, retry_after })
+}
+
+/// The time that a `Retry-After` asks for: in seconds, or until a date.
+fn wait(text: &str, now: Duration) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(now))
 }
 
 /// What came of a body, up to a bound. One that breaks off is worth as much as came of it.
@@ -321,6 +331,23 @@ mod tests {
             assert_eq!(quote(answer, &secrets), quoted);
         }
         assert_eq!(quote(&[b'x'; 5000], &secrets).len(), QUOTED_CHARS + 2);
+    }
+
+    #[test]
+    fn a_receiver_asks_for_time_in_seconds_or_until_a_date() {
+        let now = Duration::from_secs(784_111_777);
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]
