@@ -2,14 +2,16 @@
 //! goes over it is the business of others.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 
+use crate::clock::now;
 use crate::server_url::{Address, Place};
 use crate::tls::{Tls, TlsContext, TlsError, complaint_in};
 
@@ -70,7 +72,9 @@ impl Dialer {
     pub async fn dial(&self, place: &Place, deadline: Instant) -> Result<Stream, DialError> {
         let connecting = async {
             match place {
-                Place::Tcp(address) | Place::Tls(address) => Ok(Stream::Tcp(connect(address).await?)),
+                Place::Tcp(address) | Place::Tls(address) => {
+                    Ok(Stream::Tcp(connect(address, deadline).await?))
+                }
                 Place::Unix(path) => {
                     UnixStream::connect(path).await.map(Stream::Unix).map_err(DialError::Connect)
                 }
@@ -93,21 +97,37 @@ fn no_answer() -> TlsError {
     TlsError::Handshake("no answer to its first words; does it speak TLS?".to_owned())
 }
 
-async fn connect(address: &Address) -> Result<TcpStream, DialError> {
+async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, DialError> {
     let resolved = lookup_host((address.host.as_str(), address.port))
         .await
         .map_err(|source| DialError::Resolve { host: address.host.clone(), source })?;
+    let candidates: Vec<_> = resolved.collect();
+    connect_first(&candidates, deadline).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => DialError::Timeout,
+        _ => DialError::Connect(error),
+    })
+}
+
+/// Connects to the first of the addresses of a name that can be connected to. One that does not answer must not take
+/// the time of the others: each has an equal share of what is left until the deadline.
+///
+/// # Errors
+///
+/// What the last of them failed of: `TimedOut` where it did not answer.
+pub async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in resolved {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => {
+    for (candidate, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
+        let share = (deadline - now()) / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(candidate)).await {
+            Ok(Ok(stream)) => {
                 keep_alive(&stream);
                 return Ok(stream);
             }
-            Err(error) => last = error,
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
         }
     }
-    Err(DialError::Connect(last))
+    Err(last)
 }
 
 /// Commands are small and wait for their replies; a peer that vanished without a word is noticed between
@@ -176,5 +196,39 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A listener that takes no more connections, and refuses none; its address, and what fills it.
+    async fn full() -> (Socket, SocketAddr, TcpStream) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let first = TcpStream::connect(address).await.unwrap();
+        (listener, address, first)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_others() {
+        let (_listener, dead, _first) = full().await;
+        let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let within = |seconds| now() + Duration::from_secs(seconds);
+        let alone = connect_first(&[dead], within(1)).await.unwrap_err();
+        assert_eq!(alone.kind(), io::ErrorKind::TimedOut);
+        let candidates = [dead, alive.local_addr().unwrap()];
+        let stream = connect_first(&candidates, within(10)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), candidates[1]);
+        let none = connect_first(&[], within(1)).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
     }
 }

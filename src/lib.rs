@@ -40,7 +40,7 @@
 //! | [`secret`] | what is never shown, and what of a wrong argument may be quoted | std |
 //! | [`server_url`] | the one way to read a server's URL | url, `secret` |
 //! | [`tls`] | secure connections to servers, with certificates that may be rotated | rustls, tokio, `secret` |
-//! | [`dial`] | a stream of bytes to where a server listens | tokio, `server_url`, `tls` |
+//! | [`dial`] | a stream of bytes to where a server listens | tokio, `clock`, `server_url`, `tls` |
 //! | [`glob`] | Redis' glob dialect, over bytes | std |
 //! | [`snapshot`] | what a node said, typed; questions and answers | std |
 //! | [`lag`] | what it means: plan, derive, marks, ages, history and status, report | `snapshot` |
@@ -49,7 +49,7 @@
 //! | [`self_metrics`] | the exporter's own counters | prometheus |
 //! | [`poller`] | the only room of the monitor that talks to Redis | redis, tokio, `snapshot`, `glob`, `server_url`, `dial`, `tls`, `self_metrics` and its section of `config` |
 //! | [`target`] | the loop above | every room |
-//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `tls`, `http_client`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
+//! | [`notify`] | tells Alertmanager, webhooks and Slack of alerts | hyper, rustls, tokio, `alert`, `secret`, `server_url`, `dial`, `tls`, `http_client`, `self_metrics`, `shutdown`, `clock` and its section of `config` |
 //! | [`http`] | a hyper server over a bound listener, TLS, authentication | hyper, rustls, tokio, `clock`, `secret`, `tls` and its section of `config` |
 //! | [`http_client`] | a GET, for the commands that ask a running exporter; what an answer is quoted as | hyper, tokio, `clock`, `dial`, `secret`, `server_url`, `tls` and the URLs of `config` |
 //! | [`page`] | the status page, and groups and alerts as JSON | `lag`, `alert`, `snapshot`, `glob`, serde, maud, shlex |

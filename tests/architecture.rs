@@ -53,7 +53,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "dial",
-        Rooms::Only(&["server_url", "tls"]),
+        Rooms::Only(&["clock", "server_url", "tls"]),
         Crates::Only(&["socket2", "thiserror", "tokio", "tokio_rustls"]),
     ),
     room("glob", Rooms::Only(&[]), Crates::Only(&[])),
@@ -92,6 +92,7 @@ const ROOMS: &[Room] = &[
             "alert",
             "clock",
             "config",
+            "dial",
             "http_client",
             "secret",
             "self_metrics",

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,11 +26,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use crate::clock::{now, unix_time};
 use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
+use crate::dial::connect_first;
 use crate::http_client;
 use crate::notify::error::NotifyError;
 use crate::secret::Secret;
@@ -80,7 +82,8 @@ impl Client {
     pub(super) async fn post(&self, post: Post<'_>) -> Result<(), NotifyError> {
         let address = shown(post.url, post.at);
         let timed_out = |_| Err(NotifyError::Timeout { address: address.clone(), timeout: self.timeout });
-        timeout(self.timeout, self.try_post(post, &address)).await.unwrap_or_else(timed_out)
+        let deadline = now() + self.timeout;
+        timeout_at(deadline, self.try_post(post, &address, deadline)).await.unwrap_or_else(timed_out)
     }
 
     /// Connects as for a request, over TLS where the URL says so, reads the secrets that it would take, and sends
@@ -88,25 +91,26 @@ impl Client {
     pub(super) async fn reach(&self, post: Post<'_>) -> Result<(), NotifyError> {
         let address = shown(post.url, post.at);
         let timed_out = |_| Err(NotifyError::Timeout { address: address.clone(), timeout: self.timeout });
+        let deadline = now() + self.timeout;
         let reach = async {
             self.headers(&post).await?;
-            let stream = self.dial(&post, &address).await?;
+            let stream = self.dial(&post, &address, deadline).await?;
             if post.url.scheme == Scheme::Https {
                 let secured = self.tls.connect(stream, &post.url.address.host).await;
                 secured.map_err(|error| not_secure(&address, error))?;
             }
             Ok(())
         };
-        timeout(self.timeout, reach).await.unwrap_or_else(timed_out)
+        timeout_at(deadline, reach).await.unwrap_or_else(timed_out)
     }
 
-    async fn try_post(&self, post: Post<'_>, address: &str) -> Result<(), NotifyError> {
+    async fn try_post(&self, post: Post<'_>, address: &str, deadline: Instant) -> Result<(), NotifyError> {
         let (headers, secrets) = self.headers(&post).await?;
         let mut request = Request::post(post.url.path.expose())
             .body(Full::new(post.body.clone()))
             .map_err(|error| lost(address, &error))?;
         *request.headers_mut() = headers;
-        let stream = self.dial(&post, address).await?;
+        let stream = self.dial(&post, address, deadline).await?;
         match post.url.scheme {
             Scheme::Http => exchange(stream, request, address, &secrets).await,
             Scheme::Https => {
@@ -117,26 +121,18 @@ impl Client {
         }
     }
 
-    async fn dial(&self, post: &Post<'_>, address: &str) -> Result<TcpStream, NotifyError> {
+    async fn dial(
+        &self,
+        post: &Post<'_>,
+        address: &str,
+        deadline: Instant,
+    ) -> Result<TcpStream, NotifyError> {
         let candidates = match post.at {
             Some(at) => vec![at],
             None => resolve(&post.url.address).await?,
         };
-        // One that does not answer must not take the time of the others.
-        let share = self.timeout / u32::try_from(candidates.len()).unwrap_or(u32::MAX).max(1);
-        let mut failed = std::io::Error::other("no address");
-        for candidate in candidates {
-            match timeout(share, TcpStream::connect(candidate)).await {
-                Ok(Ok(stream)) => {
-                    // The request is written whole, so there is nothing to wait for.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => failed = error,
-                Err(_) => failed = std::io::Error::other("no answer"),
-            }
-        }
-        Err(NotifyError::Connect { address: address.to_owned(), source: failed })
+        let not_connected = |source| NotifyError::Connect { address: address.to_owned(), source };
+        connect_first(&candidates, deadline).await.map_err(not_connected)
     }
 
     /// The headers of a request, and what of it must not be shown.
@@ -256,14 +252,23 @@ async fn judge(response: Response<Incoming>, address: &str, secrets: &[Secret]) 
     if status.is_success() {
         return Ok(());
     }
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, unix_time()));
     let detail = if status.is_redirection() {
         ": a redirect, which is not followed".to_owned()
     } else {
         quote(&beginning(response.into_body()).await, secrets)
     };
-    let retry_after = seconds.map(Duration::from_secs);
     Err(NotifyError::Status { address: address.to_owned(), status, detail, retry_after })
+}
+
+/// The time that a `Retry-After` asks for: in seconds, or until a date.
+fn wait(text: &str, now: Duration) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(now))
 }
 
 /// What came of a body, up to a bound. One that breaks off is worth as much as came of it.
@@ -321,6 +326,23 @@ mod tests {
             assert_eq!(quote(answer, &secrets), quoted);
         }
         assert_eq!(quote(&[b'x'; 5000], &secrets).len(), QUOTED_CHARS + 2);
+    }
+
+    #[test]
+    fn a_receiver_asks_for_time_in_seconds_or_until_a_date() {
+        let now = Duration::from_secs(784_111_777);
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]

@@ -138,6 +138,18 @@ impl Groups {
         self
     }
 
+    /// Repeats what fires after this time from now on.
+    pub(super) fn repeat_after(&mut self, repeat_interval: Duration) {
+        self.repeat_interval = repeat_interval;
+    }
+
+    /// Notes that what is being sent at `now`, if anything is, is sent no further: it may have arrived.
+    pub(super) fn interrupt(&mut self, now: Duration) {
+        if let Some(message) = self.sending.take() {
+            self.postpone(&message, Failure { began: now, failed: now, suspect: Suspect::Silence });
+        }
+    }
+
     /// What is over, was told to be, and is to be told so once more.
     fn over_in_doubt(&self) -> impl Iterator<Item = Known> {
         let is_over = |(identity, alert): &(&Identity, &Arc<Alert>)| {

@@ -17,23 +17,18 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::alert::known::{Known, Memory};
 use crate::alert::notification::Notification;
-use crate::config::notifiers::{self, Http, Messages, Receiver};
-use crate::notify::alertmanager::Alertmanager;
-use crate::notify::client::Client;
-use crate::notify::fan::Fan;
+use crate::clock::unix_time;
+use crate::config::notifiers::{self, Receiver};
 use crate::notify::group::Groups;
-use crate::notify::messages::{Messenger, Terms};
-use crate::notify::queue::{CAPACITY_ALERTS, Mailbox, Queue, Store};
-use crate::notify::send::{Lane, Outlet};
-use crate::notify::spread::{Branches, Spread};
+use crate::notify::queue::{Mailbox, Queue};
+use crate::notify::spread::Spread;
+use crate::notify::start::Start;
 use crate::self_metrics::SelfMetrics;
-use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;
-use crate::tls::Verification;
 
 mod alertmanager;
 mod backlog;
@@ -51,6 +46,7 @@ pub mod reach;
 mod send;
 mod slack;
 mod spread;
+mod start;
 mod webhook;
 
 /// Time that is left at the end of the program to send what waits.
@@ -136,8 +132,9 @@ impl Notifiers {
         notifiers
     }
 
-    /// Goes by a new configuration. A notifier of which nothing has changed goes on; one that has changed begins anew,
-    /// and its predecessor sends what waits, as far as that is possible within ten seconds.
+    /// Goes by a new configuration. A notifier of which nothing has changed goes on, and a webhook or Slack at the same
+    /// URL goes on with what waits and what it knows. Any other that has changed begins anew, and its predecessor sends
+    /// what waits, as far as that is possible within ten seconds.
     pub fn follow(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
         let mut before = std::mem::take(&mut self.running);
         let is_same_url = self.external_url.as_deref() == external_url;
@@ -146,7 +143,10 @@ impl Notifiers {
             let same = before.iter().position(|running| is_same_url && running.settings == *settings);
             let running = match same {
                 Some(at) => before.swap_remove(at),
-                None => self.begin(settings),
+                None => match before.iter().position(|running| running.is_of_same_place(settings)) {
+                    Some(at) => self.go_on(before.swap_remove(at), settings),
+                    None => self.begin(settings),
+                },
             };
             self.running.push(running);
         }
@@ -166,17 +166,44 @@ impl Notifiers {
 
     fn begin(&self, settings: &notifiers::Notifier) -> Running {
         let mut tasks = JoinSet::new();
-        let start = Start {
+        let notifier = Arc::new(self.starting(settings, &mut tasks).notifier(&settings.receiver));
+        Running { settings: settings.clone(), notifier, tasks }
+    }
+
+    /// Tells the same receiver in another way. The request that is under way is given up: two at once could arrive in
+    /// any order.
+    fn go_on(&self, before: Running, settings: &notifiers::Notifier) -> Running {
+        let Running { notifier, tasks: mut old, .. } = before;
+        let mut tasks = JoinSet::new();
+        for inbox in &notifier.inboxes {
+            let Inbox::Messages(mailbox) = inbox else { continue };
+            let start = self.starting(settings, &mut tasks);
+            let Some((messenger, messages)) = start.messenger(&settings.receiver) else { continue };
+            mailbox.await_heir();
+            mailbox.amend(|groups| groups.repeat_after(messages.repeat_interval));
+            let lane = start.lane_of(mailbox, messenger);
+            let mailbox = Arc::clone(mailbox);
+            let mut old = std::mem::take(&mut old);
+            tasks.spawn(async move {
+                old.shutdown().await;
+                mailbox.note_heir();
+                mailbox.amend(|groups| groups.interrupt(unix_time()));
+                lane.run().await;
+            });
+        }
+        Running { settings: settings.clone(), notifier, tasks }
+    }
+
+    fn starting<'a>(&'a self, settings: &notifiers::Notifier, tasks: &'a mut JoinSet<()>) -> Start<'a> {
+        Start {
             name: settings.name.as_str().into(),
             external_url: self.external_url.clone(),
             metrics: self.metrics.for_notifier(&settings.name),
             shutdown: &self.shutdown,
             memory: self.memory.as_ref(),
             known: &self.handle.known,
-            tasks: &mut tasks,
-        };
-        let notifier = Arc::new(start.notifier(&settings.receiver));
-        Running { settings: settings.clone(), notifier, tasks }
+            tasks,
+        }
     }
 
     /// Where notifications are handed in.
@@ -196,6 +223,16 @@ impl Notifiers {
 }
 
 impl Running {
+    /// Whether this sends messages to where those settings send them, under the same name.
+    fn is_of_same_place(&self, settings: &notifiers::Notifier) -> bool {
+        self.settings.name == settings.name
+            && match (&self.settings.receiver, &settings.receiver) {
+                (Receiver::Webhook(one), Receiver::Webhook(other)) => one.url == other.url,
+                (Receiver::Slack(one), Receiver::Slack(other)) => one.url == other.url,
+                _ => false,
+            }
+    }
+
     fn close(&self) {
         self.notifier.inboxes.iter().for_each(Inbox::close);
     }
@@ -281,94 +318,5 @@ impl Inbox {
             Self::AlertsForAll(mailbox) => mailbox.close(),
             Self::Messages(mailbox) => mailbox.close(),
         }
-    }
-}
-
-/// What it takes to start the tasks of one notifier.
-struct Start<'a> {
-    name: Arc<str>,
-    external_url: Option<Arc<str>>,
-    metrics: NotifierMetrics,
-    shutdown: &'a Shutdown,
-    memory: Option<&'a Memory>,
-    known: &'a watch::Sender<()>,
-    tasks: &'a mut JoinSet<()>,
-}
-
-impl Start<'_> {
-    fn notifier(mut self, receiver: &Receiver) -> Notifier {
-        let inboxes = match receiver {
-            Receiver::Alertmanager(settings) => self.alertmanagers(settings),
-            Receiver::Webhook(settings) => {
-                let messenger = Messenger {
-                    client: self.client(&settings.http),
-                    url: settings.url.clone(),
-                    headers: settings.headers.clone(),
-                    terms: self.terms(settings.messages),
-                    body: webhook::body,
-                };
-                vec![self.messages(messenger, settings.messages)]
-            }
-            Receiver::Slack(settings) => {
-                let messenger = Messenger {
-                    client: self.client(&settings.http),
-                    url: settings.url.clone(),
-                    headers: std::collections::BTreeMap::new(),
-                    terms: self.terms(settings.messages),
-                    body: slack::body,
-                };
-                vec![self.messages(messenger, settings.messages)]
-            }
-        };
-        Notifier { name: self.name, inboxes }
-    }
-
-    /// One for each URL.
-    fn alertmanagers(&mut self, settings: &notifiers::Alertmanager) -> Vec<Inbox> {
-        let client = self.client(&settings.http);
-        let mut inboxes = Vec::new();
-        for url in &settings.urls {
-            let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
-            let outlet = Alertmanager::new(name, client.clone(), url, external_url);
-            inboxes.push(if settings.resolve_all {
-                let (name, branches) = (Arc::clone(&self.name), Branches::default());
-                let spread = Spread::new(CAPACITY_ALERTS, branches.clone());
-                let fan = Fan::new(name, outlet, branches, self.metrics.clone(), self.shutdown.clone());
-                Inbox::AlertsForAll(self.lane(spread, fan))
-            } else {
-                Inbox::Alerts(self.lane(Queue::new(CAPACITY_ALERTS), outlet))
-            });
-        }
-        inboxes
-    }
-
-    fn messages(&mut self, messenger: Messenger, messages: Messages) -> Inbox {
-        let mut groups = Groups::new(messages.repeat_interval, CAPACITY_ALERTS);
-        if let Some(Memory { until, receivers }) = self.memory {
-            let known = receivers.get(&*self.name).map_or(&[][..], Vec::as_slice);
-            groups = groups.recalling(known, *until);
-        }
-        Inbox::Messages(self.lane(groups, messenger))
-    }
-
-    fn lane<S: Store, O: Outlet<Parcel = S::Parcel>>(&mut self, store: S, outlet: O) -> Arc<Mailbox<S>> {
-        let mailbox = Mailbox::new(Arc::clone(&self.name), store, self.metrics.clone());
-        let mailbox = Arc::new(mailbox.telling(self.known.clone()));
-        let (name, metrics) = (Arc::clone(&self.name), self.metrics.clone());
-        let lane = Lane::new(name, Arc::clone(&mailbox), outlet, metrics, self.shutdown.clone());
-        self.tasks.spawn(lane.run());
-        mailbox
-    }
-
-    fn client(&self, http: &Http) -> Client {
-        if http.tls.verification == Verification::Skipped {
-            warn!(notifier = %self.name, "insecure_skip_verify: anybody may be the receiver, and read and change what is sent");
-        }
-        Client::new(http.clone())
-    }
-
-    fn terms(&self, messages: Messages) -> Terms {
-        let (name, external_url) = (Arc::clone(&self.name), self.external_url.clone());
-        Terms { name, max_alerts: messages.max_alerts, external_url }
     }
 }

@@ -231,6 +231,8 @@ struct State<S> {
     is_dropping: bool,
     /// That of the store, when it was last told of.
     revision: u64,
+    /// Whether another task is to send what waits, once this one has ended.
+    has_heir: bool,
 }
 
 impl<S: Store> Mailbox<S> {
@@ -239,7 +241,7 @@ impl<S: Store> Mailbox<S> {
         let shown = store.waiting();
         metrics.add_to_queue_length(signed(shown));
         let revision = store.revision();
-        let state = Mutex::new(State { store, shown, is_dropping: false, revision });
+        let state = Mutex::new(State { store, shown, is_dropping: false, revision, has_heir: false });
         let (closer, closed) = Shutdown::new();
         Self { name, metrics, state, changed: Notify::new(), known: watch::Sender::default(), closer, closed }
     }
@@ -303,6 +305,24 @@ impl<S: Store> Mailbox<S> {
         self.changed.notified().await;
     }
 
+    /// Changes the store in another way.
+    pub(super) fn amend(&self, amend: impl FnOnce(&mut S)) {
+        self.change(|store| {
+            amend(store);
+            0
+        });
+    }
+
+    /// Notes that another task is to send what waits: that of now may end as it is.
+    pub(super) fn await_heir(&self) {
+        self.lock().has_heir = true;
+    }
+
+    /// Notes that the task before has ended, and the other begins.
+    pub(super) fn note_heir(&self) {
+        self.lock().has_heir = false;
+    }
+
     /// Lets the other side end once all is sent: nothing is put in any more.
     pub(super) fn close(&self) {
         self.closer.fire();
@@ -316,6 +336,9 @@ impl<S: Store> Mailbox<S> {
     /// Counts what waits as dropped, since nobody sends it any more; returns how many alerts that are.
     pub(super) fn abandon(&self) -> usize {
         let mut state = self.lock();
+        if state.has_heir {
+            return 0;
+        }
         let left = state.store.waiting();
         self.metrics.count(NotificationResult::Dropped, left);
         self.metrics.add_to_queue_length(-signed(state.shown));

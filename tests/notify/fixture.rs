@@ -62,6 +62,12 @@ impl Running {
         self.handle.send(notifications);
     }
 
+    /// Goes by the notifiers of this YAML list, without its brackets.
+    pub(crate) fn follow(&mut self, list: &str) {
+        let config = config(list);
+        self.notifiers.follow(&config.alerts.notifiers, config.web.external_url.as_deref());
+    }
+
     /// All that is counted.
     pub(crate) fn metrics(&self) -> Metrics {
         parse(&String::from_utf8(self.metrics.render(None, |_| false).unwrap()).unwrap())

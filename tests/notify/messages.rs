@@ -1,11 +1,14 @@
 //! What a webhook and Slack are sent.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
+use crate::support::proxy::{Manner, Proxy};
 use crate::support::sink::{OK, Sink};
-use crate::support::wait::wait_until;
+use crate::support::wait::{wait_for, wait_until};
 
 #[tokio::test]
 async fn changes_are_told_once_and_repetitions_are_not() {
@@ -103,4 +106,44 @@ async fn a_url_file_that_is_mended_is_read_again() {
     std::fs::write(&file, format!("http://{}/hunter2", chat.address)).unwrap();
     running.until_counted("chat", "delivered", 1.0).await;
     assert!(!running.log().contains("hunter2"), "{}", running.log());
+}
+
+/// Whether each message tells that something fires.
+fn fires(hook: &Sink) -> Vec<bool> {
+    hook.received().iter().map(|request| request.body["status"] == "firing").collect()
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
+    let hook = Sink::new().await;
+    let proxy = Proxy::before(hook.address, Manner::Delays(Duration::from_secs(3))).await;
+    let with = |timeout: &str| {
+        format!("{{name: hook, webhook: {{url: 'http://{}', timeout: {timeout}}}}}", proxy.address)
+    };
+    let mut running = notifying(&with("20s"));
+    let (mail, audit) = (firing("mail"), firing("audit"));
+    running.send(&[changed(&mail), changed(&audit)]);
+    wait_until(SOON, "a request is under way", async || proxy.connections() == 1).await;
+    proxy.behave(Manner::Passes);
+    running.follow(&with("19s"));
+    running.send(&[changed(&resolved(&mail)), changed(&resolved(&audit))]);
+    wait_for(3 * SOON, "what is old is heard, and then what is new", async || {
+        let fires = fires(&hook);
+        if fires.contains(&true) && fires.ends_with(&[false]) { Ok(()) } else { Err(format!("{fires:?}")) }
+    })
+    .await;
+    wait_until(SOON, "nothing waits", async || running.waiting("hook") == 0.0).await;
+    assert_eq!(running.counted("hook", "dropped"), 0.0);
+
+    // What it was told to fire it need not be told again.
+    let other = firing("other");
+    running.send(&[changed(&other)]);
+    running.until_counted_within(3 * SOON, "hook", "delivered", 5.0).await;
+    let requests = hook.received().len();
+    running.follow(&with("18s"));
+    running.send(&[again(&other)]);
+    assert_eq!(running.waiting("hook"), 0.0);
+    let counted = running.end().await;
+    assert_eq!(counted["streamgauge_notifications_total{notifier=\"hook\",result=\"dropped\"}"], 0.0);
+    assert_eq!(hook.received().len(), requests);
 }
