@@ -13,7 +13,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::unix_time;
 use crate::notify::error::NotifyError;
-use crate::notify::queue::{Failure, Mailbox, Next, Pace, Store, Suspect};
+use crate::notify::mailbox::Mailbox;
+use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 use crate::shutdown::Shutdown;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification};
-use crate::notify::queue::{Failure, Mailbox, Next, Pace, Queue, Store};
+use crate::notify::mailbox::Mailbox;
+use crate::notify::queue::{Failure, Next, Pace, Queue, Store};
 
 /// The queue of each address. Cheap to clone.
 #[derive(Clone, Debug, Default)]
