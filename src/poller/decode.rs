@@ -9,6 +9,7 @@ use std::vec;
 
 use redis::Value;
 
+use crate::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use crate::poller::names::Names;
 use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
 use crate::snapshot::id::StreamId;
@@ -16,6 +17,7 @@ use crate::snapshot::name::Name;
 use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
 
 pub mod nodes;
+pub mod xinfo;
 
 /// More of anything than fits into a server: what claims to hold so many is none, and all sums are safe from it.
 const MORE_THAN_FITS: u64 = 1 << 40;
@@ -27,46 +29,6 @@ pub struct DecodeError(&'static str);
 
 /// What a reply says.
 pub type Decoded<T> = Result<T, DecodeError>;
-
-/// XINFO STREAM, as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct XinfoStream {
-    /// length: entries in the stream.
-    pub length: u64,
-    /// groups: how many there are.
-    pub groups: u64,
-    /// last-generated-id.
-    pub last_generated: StreamId,
-    /// ID of first-entry; `None` where it is nil.
-    pub first: Option<StreamId>,
-    /// ID of last-entry; `None` where it is nil.
-    pub last: Option<StreamId>,
-    /// entries-added; `None` before server 7.0.
-    pub entries_added: Option<u64>,
-    /// max-deleted-entry-id; `None` before server 7.0.
-    pub max_deleted: Option<StreamId>,
-    /// radix-tree-keys and radix-tree-nodes.
-    pub radix_tree: RadixTree,
-    /// Size of the larger of the first and the last entry in the reply, in bytes.
-    pub entry_bytes: u64,
-    /// Size of both.
-    pub payload_bytes: u64,
-}
-
-/// One group of XINFO GROUPS, as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct XinfoGroup {
-    /// name.
-    pub name: Vec<u8>,
-    /// consumers: how many there are.
-    pub consumers: u64,
-    /// pending: entries delivered and not acknowledged.
-    pub pending: u64,
-    /// last-delivered-id.
-    pub last_delivered: StreamId,
-    /// entries-read; `None` before server 7.0, and where it is nil or negative.
-    pub entries_read: Option<u64>,
-}
 
 /// TIME, as the time since the Unix epoch.
 pub fn time(reply: Value) -> Decoded<Duration> {

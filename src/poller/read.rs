@@ -12,7 +12,8 @@ use tracing::{debug, info, warn};
 use crate::clock::unix_time;
 use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
-use crate::poller::decode::{self, XinfoGroup};
+use crate::poller::decode;
+use crate::poller::decode::xinfo::XinfoGroup;
 use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{Lane, batches, command, exchange};
 use crate::poller::names::Names;
@@ -273,20 +274,7 @@ fn facts(
     else {
         return Ok(Err(KeyError::Protocol));
     };
-    let facts = StreamFacts {
-        time,
-        length: stream.length,
-        first: stream.first,
-        last: stream.last,
-        last_generated: stream.last_generated,
-        entries_added: stream.entries_added,
-        max_deleted: stream.max_deleted,
-        group_count: stream.groups,
-        entry_bytes: stream.entry_bytes,
-        radix_tree: stream.radix_tree,
-        groups: Vec::new(),
-    };
-    Ok(Ok(Said { facts, groups, payload_bytes: stream.payload_bytes }))
+    Ok(Ok(Said { facts: stream.facts(time), groups, payload_bytes: stream.payload_bytes }))
 }
 
 fn protocol(address: &str, error: decode::DecodeError) -> PollError {

@@ -2,7 +2,7 @@
 
 use crate::config::{Limits, StreamRule};
 use crate::poller::catalogue::LeftOut;
-use crate::poller::decode::XinfoGroup;
+use crate::poller::decode::xinfo::XinfoGroup;
 use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
 use crate::snapshot::name::Name;
 

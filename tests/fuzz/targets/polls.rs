@@ -281,7 +281,7 @@ impl Said {
                 ConsumersReading::Read(decode::xinfo_consumers(reply, names).expect("they are consumers"))
             }
         };
-        let group = |group: decode::XinfoGroup| GroupFacts {
+        let group = |group: decode::xinfo::XinfoGroup| GroupFacts {
             name: Name::from(group.name),
             named: false,
             consumers: group.consumers,
@@ -290,19 +290,7 @@ impl Said {
             entries_read: group.entries_read,
             each_consumer: each_consumer.clone(),
         };
-        StreamFacts {
-            time,
-            length: stream.length,
-            first: stream.first,
-            last: stream.last,
-            last_generated: stream.last_generated,
-            entries_added: stream.entries_added,
-            max_deleted: stream.max_deleted,
-            group_count: stream.groups,
-            entry_bytes: stream.entry_bytes,
-            radix_tree: stream.radix_tree,
-            groups: groups.into_iter().map(group).collect(),
-        }
+        StreamFacts { groups: groups.into_iter().map(group).collect(), ..stream.facts(time) }
     }
 }
 

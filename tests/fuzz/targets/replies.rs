@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use redis::Value;
-use streamgauge::poller::decode::{self, XinfoGroup, XinfoStream, nodes};
+use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
+use streamgauge::poller::decode::{self, nodes};
 use streamgauge::poller::names::Names;
 use streamgauge::poller::slots::redirect;
 use streamgauge::snapshot::facts::{ConsumerFacts, RadixTree};

@@ -1,0 +1,66 @@
+//! What XINFO says, as it is.
+
+use std::time::Duration;
+
+use crate::snapshot::facts::{RadixTree, StreamFacts};
+use crate::snapshot::id::StreamId;
+
+/// XINFO STREAM, as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XinfoStream {
+    /// length: entries in the stream.
+    pub length: u64,
+    /// groups: how many there are.
+    pub groups: u64,
+    /// last-generated-id.
+    pub last_generated: StreamId,
+    /// ID of first-entry; `None` where it is nil.
+    pub first: Option<StreamId>,
+    /// ID of last-entry; `None` where it is nil.
+    pub last: Option<StreamId>,
+    /// entries-added; `None` before server 7.0.
+    pub entries_added: Option<u64>,
+    /// max-deleted-entry-id; `None` before server 7.0.
+    pub max_deleted: Option<StreamId>,
+    /// radix-tree-keys and radix-tree-nodes.
+    pub radix_tree: RadixTree,
+    /// Size of the larger of the first and the last entry in the reply, in bytes.
+    pub entry_bytes: u64,
+    /// Size of both.
+    pub payload_bytes: u64,
+}
+
+/// One group of XINFO GROUPS, as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XinfoGroup {
+    /// name.
+    pub name: Vec<u8>,
+    /// consumers: how many there are.
+    pub consumers: u64,
+    /// pending: entries delivered and not acknowledged.
+    pub pending: u64,
+    /// last-delivered-id.
+    pub last_delivered: StreamId,
+    /// entries-read; `None` before server 7.0, and where it is nil or negative.
+    pub entries_read: Option<u64>,
+}
+
+impl XinfoStream {
+    /// The facts of the stream at `time`, without any group.
+    #[must_use]
+    pub fn facts(&self, time: Duration) -> StreamFacts {
+        StreamFacts {
+            time,
+            length: self.length,
+            first: self.first,
+            last: self.last,
+            last_generated: self.last_generated,
+            entries_added: self.entries_added,
+            max_deleted: self.max_deleted,
+            group_count: self.groups,
+            entry_bytes: self.entry_bytes,
+            radix_tree: self.radix_tree,
+            groups: Vec::new(),
+        }
+    }
+}
