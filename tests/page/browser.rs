@@ -100,6 +100,17 @@ impl Browser {
     }
 
     async fn send(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        let answer = self.try_send(session, method, parameters).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// What it answers, or its error: that a page went elsewhere meanwhile, among others.
+    async fn try_send(
+        &self,
+        session: Option<&str>,
+        method: &str,
+        parameters: Value,
+    ) -> Result<Value, String> {
         let (sender, answer) = oneshot::channel();
         let id = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,8 +128,10 @@ impl Browser {
         self.stdin.lock().await.write_all(&bytes).await.expect("the browser reads");
         let answer = timeout(DEADLINE, answer).await.unwrap_or_else(|_| panic!("{method}: no answer"));
         let answer = answer.unwrap_or_else(|_| panic!("{method}: the browser ended"));
-        assert!(answer.get("error").is_none(), "{method}: {answer}");
-        answer["result"].clone()
+        match answer.get("error") {
+            Some(error) => Err(error.to_string()),
+            None => Ok(answer["result"].clone()),
+        }
     }
 
     /// A new page of this size.
@@ -214,14 +227,14 @@ impl Page<'_> {
 
     async fn try_eval(&self, expression: &str) -> Result<Value, String> {
         let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let outcome = self.send("Runtime.evaluate", parameters).await;
+        let outcome = self.browser.try_send(Some(&self.session), "Runtime.evaluate", parameters).await?;
         match outcome.get("exceptionDetails") {
             Some(details) => Err(details.to_string()),
             None => Ok(outcome["result"]["value"].clone()),
         }
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true: of the page before or the one after, while it is on its way.
     pub(crate) async fn wait(&self, expression: &str) {
         wait_for(DEADLINE, expression, async || match self.try_eval(expression).await {
             Ok(Value::Bool(true)) => Ok(()),
