@@ -105,6 +105,11 @@ impl Sink {
         *self.answer.lock().unwrap() = Answer::Words(answer.to_owned());
     }
 
+    /// Forgets what came until now.
+    pub fn forget(&self) {
+        self.received.lock().unwrap().clear();
+    }
+
     /// All that came.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
