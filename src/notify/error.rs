@@ -93,23 +93,27 @@ impl NotifyError {
     /// Whether it may be what was sent that the receiver, or something on the way to it, breaks down over, so that
     /// anything else would get through.
     pub(super) fn may_be_about_the_content(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => status.is_server_error(),
-            Self::Lost { .. } | Self::Timeout { .. } => true,
-            Self::Resolve { .. }
-            | Self::Connect { .. }
-            | Self::Tls { .. }
-            | Self::File { .. }
-            | Self::Url { .. } => false,
-        }
+        self.status().is_some_and(|status| status.is_server_error()) || self.is_without_answer()
     }
 
     /// Whether the receiver may still take up what it was sent: nobody said what became of it.
     pub(super) fn may_come_late(&self) -> bool {
+        self.status() == Some(StatusCode::GATEWAY_TIMEOUT) || self.is_without_answer()
+    }
+
+    fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Status { status, .. } => *status == StatusCode::GATEWAY_TIMEOUT,
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether it was sent, and nothing was said to it.
+    fn is_without_answer(&self) -> bool {
+        match self {
             Self::Lost { .. } | Self::Timeout { .. } => true,
-            Self::Resolve { .. }
+            Self::Status { .. }
+            | Self::Resolve { .. }
             | Self::Connect { .. }
             | Self::Tls { .. }
             | Self::File { .. }
