@@ -163,7 +163,7 @@ impl Target {
         self.labels = TargetLabels::new(&plan.target.name, plan.target.db, &plan.target.labels);
         (self.config, self.poll) = (Arc::clone(&plan.target), plan.poll.clone());
         self.upstream.renew(&self.config, &self.poll, self.metrics.clone());
-        // Streams are not looked for if it selects what it did before: then all of them are known.
+        // Nothing is looked for where it selects what it did before: upstream knows its streams then.
         (self.seeks_streams, self.shown_place) = (true, None);
         self.state.send_modify(|state| state.interval = self.poll.interval);
         true
@@ -290,13 +290,13 @@ impl Target {
 
     /// Shows readers the way to the node that is polled, where it is another one than before.
     fn show_place(&mut self) {
-        let place = self.upstream.place();
-        if place.is_none() || place == self.shown_place.as_ref() {
+        let Some(place) = self.upstream.place() else { return };
+        if self.shown_place.as_ref() == Some(place) {
             return;
         }
-        self.shown_place = place.cloned();
-        let words = self.shown_place.as_ref().map(|place| redis_cli::words(&self.config, place));
-        self.state.send_modify(|state| state.redis_cli = words.unwrap_or_default());
+        let words = redis_cli::words(&self.config, place);
+        self.shown_place = Some(place.clone());
+        self.state.send_modify(|state| state.redis_cli = words);
     }
 
     /// Evaluates the alerts on what the poll that was due at this time found.
