@@ -19,7 +19,7 @@ test: ## Run all tests, against every server that is there; one is installed if 
 	@for peer in prometheus-alertmanager prometheus chromium redis-cli; do scripts/peers.sh $$peer || \
 	echo "test: without it, some tests are left out, and say so" >&2; done
 	@server=$$(scripts/servers.sh any) && echo "test: against each version among" >&2 && scripts/servers.sh list >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --locked
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) test --workspace --locked
 
 fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; scripts/fuzz.sh tells the rest)
 	@scripts/fuzz.sh $(FUZZ_FLAGS)
@@ -61,16 +61,16 @@ pictures: ## Take the pictures of the README anew, from real servers, into docs/
 	$(CARGO) test --locked --test page pictures::
 
 fmt: ## Format the sources
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 fmt-check: ## Check that the sources are formatted
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 lint: ## Run clippy on all targets; a warning is an error
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 doc: ## Build the documentation; a warning is an error
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 ci: ## Run all that CI runs
 	.ci/run

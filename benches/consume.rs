@@ -17,11 +17,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value, cmd};
-use streamgauge::shutdown::Shutdown;
-use streamgauge::workload::consume::handler::Nothing;
-use streamgauge::workload::consume::metrics::Metrics;
-use streamgauge::workload::consume::{self, Membership};
-use streamgauge::workload::endpoint::Endpoint;
+use redis_stream_consumer::consume::handler::Nothing;
+use redis_stream_consumer::consume::metrics::Metrics;
+use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_core::shutdown::Shutdown;
 
 use support::footprint;
 use support::server::Server;

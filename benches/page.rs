@@ -18,22 +18,22 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use streamgauge::alert::rule::TargetLabels;
-use streamgauge::lag::report::{
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
     StreamValues,
 };
-use streamgauge::lag::status::Status;
+use redis_stream_lag::status::Status;
+use streamgauge::alert::rule::TargetLabels;
+use streamgauge::api::groups::filter::Filter;
+use streamgauge::api::groups::{self, Seen};
 use streamgauge::page::group::{self, Place};
-use streamgauge::page::groups::filter::Filter;
-use streamgauge::page::groups::{self, Seen};
 use streamgauge::page::overview;
 use streamgauge::page::overview::query::Query;
 use streamgauge::page::trail::Trail;
 use streamgauge::page::view::{TargetView, View};
-use streamgauge::snapshot::facts::RadixTree;
-use streamgauge::snapshot::id::StreamId;
-use streamgauge::snapshot::name::Name;
 
 const GROUPS: usize = 10_000;
 /// Times that each is rendered; the median counts.

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use streamgauge::shutdown::signalled;
-use streamgauge::workload::consume::handler::{Handler, HandlerError};
-use streamgauge::workload::consume::{self, Membership};
-use streamgauge::workload::endpoint::Endpoint;
-use streamgauge::workload::entry::Entry;
+use redis_stream_consumer::consume::handler::{Handler, HandlerError};
+use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::entry::Entry;
+use redis_stream_core::shutdown::signalled;
 
 struct Sum(Arc<AtomicU64>);
 

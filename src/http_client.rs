@@ -14,11 +14,11 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::time::timeout_at;
 
-use crate::clock::now;
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
-use crate::dial::{DialError, Dialer, Stream};
-use crate::server_url::Place;
-use crate::tls::Tls;
+use redis_stream_core::clock::now;
+use redis_stream_core::dial::{DialError, Dialer, Stream};
+use redis_stream_core::redis_url::Place;
+use redis_stream_core::tls::Tls;
 
 /// Longest time of a connection and its answer.
 const DEADLINE: Duration = Duration::from_secs(15);

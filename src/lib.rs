@@ -62,27 +62,25 @@
 //! `tests/architecture.rs` holds this table.
 
 pub mod alert;
+pub mod api;
 pub mod cli;
-pub mod clock;
+
 pub mod commands;
 pub mod config;
-pub mod dial;
+
 pub mod exposition;
-pub mod glob;
+
+pub mod format;
 pub mod http;
 pub mod http_client;
-pub mod lag;
+
 pub mod logging;
 pub mod notify;
 pub mod page;
 pub mod poller;
-pub mod secret;
+
 pub mod self_metrics;
-pub mod server_url;
-pub mod shutdown;
-pub mod snapshot;
+
+pub mod monitor;
 pub mod state_file;
-pub mod target;
 pub mod terminal;
-pub mod tls;
-pub mod workload;

@@ -4,12 +4,12 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use redis_stream_core::shutdown::Shutdown;
 use streamgauge::cli::{Command, Logging, misuse};
 use streamgauge::commands::{
     check, completions, consume, demo, exit, healthcheck, pending, produce, rules, serve, status,
 };
 use streamgauge::logging;
-use streamgauge::shutdown::Shutdown;
 use tikv_jemallocator::Jemalloc;
 
 /// A poll of many streams takes millions of small strings apart, on one thread, and drops them on another: the

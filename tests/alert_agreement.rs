@@ -12,6 +12,14 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use proptest::{collection, option, prop_oneof};
+use redis_stream_core::glob::Glob;
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::{
+    GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport, StreamValues,
+};
+use redis_stream_lag::status::Status;
 use streamgauge::alert::condition::Condition;
 use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
 use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
@@ -19,14 +27,6 @@ use streamgauge::alert::rule_file;
 use streamgauge::alert::state::State;
 use streamgauge::alert::template::Template;
 use streamgauge::exposition::page::{self, Layout, Rendered, write_plain};
-use streamgauge::glob::Glob;
-use streamgauge::lag::report::{
-    GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport, StreamValues,
-};
-use streamgauge::lag::status::Status;
-use streamgauge::snapshot::facts::RadixTree;
-use streamgauge::snapshot::id::StreamId;
-use streamgauge::snapshot::name::Name;
 
 mod support;
 

@@ -191,7 +191,11 @@ fn each_kind_of_fault_is_found() {
             "//! Doc.\nuse hyper_util::rt;\n",
             "line 2: poller may not name the crate hyper_util",
         ),
-        ("poller/read.rs", "//! Doc.\nuse crate::lag::Report;\n", "line 2: poller may not use the room lag"),
+        (
+            "poller/read.rs",
+            "//! Doc.\nuse redis_stream_lag::Report;\n",
+            "line 2: poller may not use the room lag",
+        ),
         (
             "poller/read.rs",
             "//! Doc.\nuse crate::{\n    glob::Glob,\n    snapshot::{A, lag},\n    exposition::x,\n};\n",

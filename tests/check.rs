@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use redis_stream_core::clock::unix_time;
+use redis_stream_lag::report::Report;
 use streamgauge::alert::condition::{Condition, Operator};
 use streamgauge::alert::fact::{FACTS, Source, Value};
 use streamgauge::alert::losses::Losses;
 use streamgauge::alert::outlook::{self, Effect};
-use streamgauge::clock::unix_time;
-use streamgauge::lag::report::Report;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;

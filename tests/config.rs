@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 use proptest::sample::select;
+use redis_stream_core::glob::Glob;
 use streamgauge::config::load::{from_file, from_text};
 use streamgauge::config::{Config, Limits, Password, Role};
-use streamgauge::glob::Glob;
 
 /// The environment of all tests here.
 fn environment(name: &str) -> Option<String> {

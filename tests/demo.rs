@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::Value;
+use redis_stream_core::shutdown::Shutdown;
 use streamgauge::cli::Demo;
 use streamgauge::commands::demo;
 use streamgauge::config::Config;
-use streamgauge::shutdown::Shutdown;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use redis::Value;
+use redis_stream_lag::status::Status;
 use streamgauge::alert::fact::{FACTS, Subject};
 use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
-use streamgauge::lag::status::Status;
 
 use support::catalogue::own_metrics;
 use support::config::serving;
@@ -141,7 +141,7 @@ fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other(
 fn every_own_metric_was_looked_at() {
     let own = own_metrics();
     let (source, _) = include_str!("../src/self_metrics/mod.rs").split_once("mod tests").unwrap();
-    let consumer = include_str!("../src/workload/consume/metrics.rs");
+    let consumer = include_str!("../crates/redis-stream-consumer/src/consume/metrics.rs");
     let sources = [source, consumer].concat();
     let names: BTreeSet<_> =
         sources.split('"').skip(1).step_by(2).filter(|text| text.starts_with("streamgauge_")).collect();

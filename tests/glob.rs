@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use streamgauge::glob::Glob;
+use redis_stream_core::glob::Glob;
 
 mod support;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, cmd};
-use streamgauge::lag::report::{GroupValues, Lag, Report};
+use redis_stream_lag::report::{GroupValues, Lag, Report};
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{self, for_each_program, for_each_server};

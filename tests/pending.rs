@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd};
-use streamgauge::lag::report::OldestPending;
+use redis_stream_lag::report::OldestPending;
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::for_each_server;

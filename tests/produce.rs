@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use streamgauge::shutdown::{Shutdown, Trigger};
-use streamgauge::workload::endpoint::Endpoint;
-use streamgauge::workload::error::WorkloadError;
-use streamgauge::workload::produce::pattern::Pattern;
-use streamgauge::workload::produce::trim::{Precision, Trim};
-use streamgauge::workload::produce::{self, Load, Produced};
+use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::error::WorkloadError;
+use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::trim::{Precision, Trim};
+use redis_stream_consumer::produce::{self, Load, Produced};
+use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use redis::Value;
+use redis_stream_lag::status::Status;
 use streamgauge::exposition::definitions::{FAMILIES, Origin};
-use streamgauge::lag::status::Status;
 
 mod support;
 

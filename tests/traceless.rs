@@ -7,7 +7,7 @@
 mod support;
 
 use redis::aio::MultiplexedConnection;
-use streamgauge::lag::report::Lag;
+use redis_stream_lag::report::Lag;
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};

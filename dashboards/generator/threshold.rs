@@ -1,9 +1,9 @@
 //! Where values turn orange or red: where the recommended alerts fire, wherever there is one.
 
+use redis_stream_lag::status::Status;
 use serde_json::{Value, json};
 use streamgauge::alert::condition::Operand;
 use streamgauge::alert::recommended;
-use streamgauge::lag::status::Status;
 
 /// From which value on, and the colour.
 pub(crate) type Step = (f64, &'static str);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Life, State};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
 
 /// What is pending or firing at one target.
 #[derive(Clone, Debug, Default)]

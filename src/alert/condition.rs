@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::alert::fact::{FACTS, Fact, Unit};
-use crate::lag::status::Status;
+use redis_stream_lag::status::Status;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use crate::alert::condition::Condition;
 use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
 use crate::alert::fixture::{group, report, stream, values};
 use crate::alert::rule::{Rule, Selector, TargetLabels, test_rule};
-use crate::glob::Glob;
-use crate::lag::report::{GroupValues, Lag, OldestPending, Report, Retention};
+use redis_stream_core::glob::Glob;
+use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report, Retention};
 
 const STREAMS: usize = if cfg!(debug_assertions) { 250 } else { 5_000 };
 const GROUPS: usize = 2 * STREAMS;

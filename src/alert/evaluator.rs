@@ -14,8 +14,8 @@ use crate::alert::losses::Losses;
 use crate::alert::notification::{Alert, Notification, Occasion, Status};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Finding, Life, State, Times, step};
-use crate::lag::report::{GroupReport, Report, StreamReport};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{GroupReport, Report, StreamReport};
 
 mod succession;
 
@@ -333,8 +333,8 @@ mod tests {
     use crate::alert::fixture::{group, lagging, missing_group, report, stream, values};
     use crate::alert::rule::{Selector, test_rule};
     use crate::alert::template::Template;
-    use crate::glob::Glob;
-    use crate::lag::report::GroupValues;
+    use redis_stream_core::glob::Glob;
+    use redis_stream_lag::report::GroupValues;
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 

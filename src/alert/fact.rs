@@ -1,11 +1,11 @@
 //! The facts that an alert can speak of: a closed list. Each has the name of its metric without the prefix, a
-//! subject and a unit, a value in a [report](crate::lag::report), and the series that says the same to Prometheus.
+//! subject and a unit, a value in a [report](redis_stream_lag::report), and the series that says the same to Prometheus.
 
 use std::time::Duration;
 
 use crate::alert::condition::Operator;
-use crate::lag::report::{GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
-use crate::lag::status::Status;
+use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
+use redis_stream_lag::status::Status;
 
 /// How far back `entries_lost` looks.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
@@ -303,7 +303,7 @@ fn yes_or_no(yes: bool) -> f64 {
 mod tests {
     use super::*;
     use crate::alert::fixture::{group, missing_group, stream, values};
-    use crate::lag::report::{Lag, Retention};
+    use redis_stream_lag::report::{Lag, Retention};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> Value {
         match Fact::named(name).unwrap().source {

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lag::report::{GroupReport, GroupValues, Lag, Report, StreamIds, StreamReport, StreamValues};
-use crate::lag::status::Status;
-use crate::snapshot::facts::RadixTree;
-use crate::snapshot::id::StreamId;
-use crate::snapshot::name::Name;
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::{
+    GroupReport, GroupValues, Lag, Report, StreamIds, StreamReport, StreamValues,
+};
+use redis_stream_lag::status::Status;
 
 /// Values of a group that has read all there is; what may be unknown is.
 pub(super) fn values() -> GroupValues {

@@ -43,7 +43,7 @@ fn part(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::name::Name;
+    use redis_stream_core::name::Name;
 
     #[test]
     fn each_name_is_one_part_of_a_path() {

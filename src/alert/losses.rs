@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::alert::fact::LOSS_WINDOW;
-use crate::lag::report::{GroupReport, Report};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{GroupReport, Report};
 
 /// What groups lost lately.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +101,7 @@ impl Lost {
 mod tests {
     use super::*;
     use crate::alert::fixture::{group, missing_group, report, stream, values};
-    use crate::lag::report::GroupValues;
+    use redis_stream_lag::report::GroupValues;
 
     /// Notes what the counter of one group showed, one reading each minute, and tells what is in the window after
     /// each. `None` is a reading without the group.

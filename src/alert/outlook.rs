@@ -4,7 +4,7 @@
 use crate::alert::condition::{Condition, Operand};
 use crate::alert::fact::{Source, Subject};
 use crate::alert::rule::Rule;
-use crate::lag::report::Report;
+use redis_stream_lag::report::Report;
 
 /// What decides which facts a server can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ mod tests {
     use crate::alert::fact::FACTS;
     use crate::alert::fixture::{group, missing_group, report, stream, values};
     use crate::alert::rule::test_rule;
-    use crate::glob::Glob;
+    use redis_stream_core::glob::Glob;
 
     const MASTER: Server = Server { counts_entries: true, is_replica: false, release: (7, 4) };
 

@@ -4,8 +4,8 @@
 use crate::alert::condition::{Condition, Operand, Operator};
 use crate::alert::fact::Series;
 use crate::alert::rule::{Rule, Selector};
-use crate::glob::Glob;
-use crate::lag::status::Status;
+use redis_stream_core::glob::Glob;
+use redis_stream_lag::status::Status;
 
 /// The expression. `label_names` are those of `targets[].labels`, which alerts carry too.
 #[must_use]

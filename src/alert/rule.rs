@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::alert::condition::Condition;
 use crate::alert::fact::Subject;
 use crate::alert::template::Template;
-use crate::glob::Glob;
+use redis_stream_core::glob::Glob;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, Error};
 use clap::{CommandFactory as _, Parser as _};
 
 use super::Cli;
-use crate::secret::quotable;
+use redis_stream_core::secret::quotable;
 
 /// Reads the command line, the program's name first.
 ///

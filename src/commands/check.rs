@@ -14,13 +14,13 @@ use crate::config::environment::of_process;
 use crate::config::{self, Config};
 use crate::exposition::page::Layout;
 use crate::http::tls::Tls;
-use crate::lag::report::{Lag, Report};
+use crate::monitor::Target;
+use crate::monitor::state::State;
 use crate::poller::node::Identity;
 use crate::poller::upstream::NodeState;
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::labels::Reason;
-use crate::target::Target;
-use crate::target::state::State;
+use redis_stream_lag::report::{Lag, Report};
 
 mod alerting;
 

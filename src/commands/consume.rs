@@ -20,13 +20,13 @@ use crate::http::limits::Limits;
 use crate::http::reply::Reply;
 use crate::http::router::Router;
 use crate::http::{listener, server};
-use crate::shutdown::Shutdown;
-use crate::workload::consume::exec::Exec;
-use crate::workload::consume::handler::Handler;
-use crate::workload::consume::lines::Lines;
-use crate::workload::consume::metrics::Metrics;
-use crate::workload::consume::simulate::Simulated;
-use crate::workload::consume::{self, Membership};
+use redis_stream_consumer::consume::exec::Exec;
+use redis_stream_consumer::consume::handler::Handler;
+use redis_stream_consumer::consume::lines::Lines;
+use redis_stream_consumer::consume::metrics::Metrics;
+use redis_stream_consumer::consume::simulate::Simulated;
+use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_core::shutdown::Shutdown;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -9,10 +9,10 @@ use crate::config::environment::{Environment, of_process};
 use crate::config::flags::{self, Flag, Overrides};
 use crate::config::topology::Topology;
 use crate::config::{Config, Password, Target};
-use crate::server_url::ServerUrl;
-use crate::tls::{SKIPPED, Verification};
-use crate::workload::endpoint::Endpoint;
-use crate::workload::error::WorkloadError;
+use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::error::WorkloadError;
+use redis_stream_core::redis_url::ServerUrl;
+use redis_stream_core::tls::{SKIPPED, Verification};
 
 /// Reads the flags as `serve` reads them; `REDIS_URL` where they hold no URL.
 ///

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::cli;
 use crate::commands::exit::UsageError;
 use crate::http::listener::DEFAULT_PORT;
-use crate::secret::quotable;
-use crate::tls::{Tls, TlsContext, Verification};
+use redis_stream_core::secret::quotable;
+use redis_stream_core::tls::{Tls, TlsContext, Verification};
 
 const LIMIT: Duration = Duration::from_secs(3);
 

@@ -7,20 +7,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::api;
 use crate::cli;
-use crate::clock::now;
 use crate::commands::status::room;
 use crate::commands::{endpoint, status};
 use crate::config::{Config, Poll, Role, Target};
-use crate::lag::age::age;
-use crate::page;
-use crate::page::units::count;
+use crate::format::units::count;
 use crate::poller::pending::{Listed, PAGE, PendingError, Query};
 use crate::poller::upstream::Upstream;
 use crate::self_metrics::SelfMetrics;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::PendingEntry;
 use crate::terminal::entries::{self, Entry};
+use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
+use redis_stream_lag::age::age;
+use redis_stream_lag::question::PendingEntry;
 
 /// Lists them.
 ///
@@ -108,6 +108,6 @@ fn write_json(args: &cli::terminal::Pending, entries: &[Entry], out: &mut dyn Wr
         "entries": entries,
         "may_be_more": is_cut(query.count, entries),
     });
-    page::json::write(&listed, out)?;
+    api::json::write(&listed, out)?;
     out.write_all(b"\n")
 }

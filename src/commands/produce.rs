@@ -8,10 +8,10 @@ use bytesize::ByteSize;
 
 use crate::cli;
 use crate::commands::endpoint;
-use crate::shutdown::Shutdown;
-use crate::workload::produce::pattern::Pattern;
-use crate::workload::produce::trim::{Precision, Trim};
-use crate::workload::produce::{self, Load, Produced};
+use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::trim::{Precision, Trim};
+use redis_stream_consumer::produce::{self, Load, Produced};
+use redis_stream_core::shutdown::Shutdown;
 
 /// Below, the time between the first entry and the last says little of a rate, in seconds.
 const SHORTEST_FOR_A_RATE: f64 = 1.0;
@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::workload::produce::Share;
+    use redis_stream_consumer::produce::Share;
 
     fn share(stream: &str, added: u64, unknown: u64) -> Share {
         Share { stream: stream.into(), added, bytes: added * 100, unknown }

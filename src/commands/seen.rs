@@ -6,9 +6,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::alert::rule::TargetLabels;
+use crate::api::groups::Seen;
 use crate::config;
-use crate::page::groups::Seen;
-use crate::target::state::State;
+use crate::monitor::state::State;
 
 /// A target that is watched: what it is called, and where its state is published.
 pub(super) type Watched = (Arc<TargetLabels>, watch::Receiver<State>);

@@ -9,16 +9,16 @@ use tracing::info;
 
 use crate::alert::notification::Notification;
 use crate::cli;
-use crate::clock::unix_time;
 use crate::commands::source;
 use crate::config::Config;
 use crate::config::environment::of_process;
 use crate::exposition::definitions::{Family, Origin};
 use crate::exposition::page::Layout;
+use crate::monitor::alerting::Outlet;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
-use crate::shutdown::Shutdown;
-use crate::target::alerting::Outlet;
+use redis_stream_core::clock::unix_time;
+use redis_stream_core::shutdown::Shutdown;
 
 mod fleet;
 mod reload;

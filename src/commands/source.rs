@@ -250,9 +250,9 @@ mod tests {
     use crate::cli::{Cli, Command};
     use crate::config::Config;
     use crate::config::topology::Topology;
-    use crate::secret::Secret;
-    use crate::server_url::Place;
-    use crate::tls::Verification;
+    use redis_stream_core::redis_url::Place;
+    use redis_stream_core::secret::Secret;
+    use redis_stream_core::tls::Verification;
 
     const FILE: &str =
         "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";

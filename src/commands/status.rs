@@ -4,18 +4,18 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
 
+use crate::api::groups::Listing;
+use crate::api::groups::filter::statuses;
 use crate::cli::terminal::Status as Arguments;
 use crate::commands::exit::{FoundStatus, UsageError};
 use crate::commands::source;
 use crate::commands::status::remote::Remote;
 use crate::config::Config;
 use crate::config::environment::of_process;
-use crate::lag::status::Status;
-use crate::page::groups::Listing;
-use crate::page::groups::filter::statuses;
-use crate::page::units::counted;
-use crate::shutdown::Shutdown;
+use crate::format::units::counted;
 use crate::terminal::table::{render, unread};
+use redis_stream_core::shutdown::Shutdown;
+use redis_stream_lag::status::Status;
 
 mod observe;
 mod remote;

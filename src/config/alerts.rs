@@ -15,8 +15,8 @@ use crate::config::notifiers::{self, Notifier};
 use crate::config::receiver;
 use crate::config::tree::{Cursor, Section, closest};
 use crate::config::{Alerts, Target};
-use crate::glob::Glob;
-use crate::secret::quotable;
+use redis_stream_core::glob::Glob;
+use redis_stream_core::secret::quotable;
 
 const HOLD: Duration = Duration::from_secs(60 * 60);
 

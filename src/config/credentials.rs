@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::config::Password;
 use crate::config::tree::{Cursor, Section};
-use crate::secret::Secret;
-use crate::server_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
+use redis_stream_core::redis_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
+use redis_stream_core::secret::Secret;
 
 /// Username and password, each from one place.
 pub(super) fn read(

@@ -37,7 +37,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::decode;
-    use crate::glob::Glob;
+    use redis_stream_core::glob::Glob;
 
     #[test]
     fn escapes_stand_for_bytes() {

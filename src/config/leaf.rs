@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 
 use crate::config::escape;
 use crate::config::tree::{Cursor, listing};
-use crate::glob::Glob;
-use crate::secret::quotable;
+use redis_stream_core::glob::Glob;
+use redis_stream_core::secret::quotable;
 
 /// Longest duration that makes sense anywhere, a year; far below where adding it to the time would overflow.
 const LONGEST: Duration = Duration::from_secs(31_557_600);

@@ -10,7 +10,7 @@ use crate::config::error::{ConfigError, Fault};
 use crate::config::flags::Flag;
 use crate::config::tree::Tree;
 use crate::config::{Config, section};
-use crate::secret::quotable;
+use redis_stream_core::secret::quotable;
 
 /// Reads a file. Relative paths in it are relative to its folder.
 ///

@@ -15,9 +15,9 @@ use crate::alert::rule::Rule;
 use crate::config::notifiers::Notifier;
 use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
-use crate::glob::Glob;
-use crate::secret::Secret;
-use crate::tls::Tls;
+use redis_stream_core::glob::Glob;
+use redis_stream_core::secret::Secret;
+use redis_stream_core::tls::Tls;
 
 pub mod environment;
 pub mod error;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::receiver_url::ReceiverUrl;
 use crate::config::tree::{Cursor, Section, listing};
 use crate::config::{Password, receiver};
-use crate::secret::Secret;
-use crate::tls::Tls;
+use redis_stream_core::secret::Secret;
+use redis_stream_core::tls::Tls;
 
 const REPEAT_INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);
 /// Below this a reminder is a nuisance.
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::load::from_text;
-    use crate::tls::{ClientCertificate, Verification};
+    use redis_stream_core::tls::{ClientCertificate, Verification};
 
     fn load_in(folder: &Path, notifiers: &str) -> Result<Config, String> {
         let text = format!("targets: [{{url: 'redis://cache'}}]\nalerts: {{notifiers: [{notifiers}]}}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::config::Password;
-use crate::secret::{Secret, quotable};
+use redis_stream_core::secret::{Secret, quotable};
 
 impl Password {
     /// The password as it is now. Of a file's text one trailing line end is not part of it, since editors and
@@ -33,7 +33,7 @@ mod tests {
     use std::path::PathBuf;
 
     use crate::config::Password;
-    use crate::secret::Secret;
+    use redis_stream_core::secret::Secret;
 
     fn read_file_of(content: &[u8]) -> std::io::Result<Secret> {
         let folder = tempfile::tempdir().unwrap();

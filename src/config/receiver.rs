@@ -9,8 +9,8 @@ use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::config::tree::{Cursor, Section};
 use crate::config::{credentials, tls};
-use crate::secret::Secret;
-use crate::server_url::CREDENTIALS_TWICE;
+use redis_stream_core::redis_url::CREDENTIALS_TWICE;
+use redis_stream_core::secret::Secret;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use url::{Host, ParseError, Url};
 
-use crate::secret::Secret;
-use crate::server_url::Address;
+use redis_stream_core::redis_url::Address;
+use redis_stream_core::secret::Secret;
 
 /// What a URL may look like, as messages say it.
 const FORM: &str = "http[s]://[user:password@]host[:port][/path]";

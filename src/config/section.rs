@@ -7,7 +7,7 @@ use crate::config::leaf::show;
 use crate::config::tree::{Cursor, Section};
 use crate::config::window::{Interval, Windows};
 use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
-use crate::secret::quotable;
+use redis_stream_core::secret::quotable;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.

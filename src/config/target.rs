@@ -8,7 +8,7 @@ use crate::config::topology::{Found, Topology};
 use crate::config::tree::{Cursor, Section, Text};
 use crate::config::window::Windows;
 use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
-use crate::glob::Glob;
+use redis_stream_core::glob::Glob;
 
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 

@@ -7,8 +7,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::config::tree::{Cursor, Section};
-use crate::secret::quotable;
-use crate::tls::{ClientCertificate, Tls, Verification};
+use redis_stream_core::secret::quotable;
+use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 
 /// Reads the section.
 pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {

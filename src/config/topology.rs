@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::Password;
 use crate::config::credentials;
 use crate::config::tree::{Cursor, Section};
-use crate::server_url::{self, Place, SENTINEL_PORT, ServerUrl};
+use redis_stream_core::redis_url::{self, Place, SENTINEL_PORT, ServerUrl};
 
 /// How a target is run, and where it is found.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,8 +113,8 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Found {
     let kind = section.key("topology").choice(&KINDS).unwrap_or(Kind::Standalone);
     let keys @ [url_key, urls_key, sentinel_key] = &["url", "urls", "sentinel"].map(|key| section.key(key));
     let sentinel = sentinel_key.section(|section| sentinel(section, folder, sentinel_key));
-    let seeds = places(urls_key, server_url::parse);
-    let url = url_key.text().and_then(|text| read_url(url_key, &text.value, server_url::parse));
+    let seeds = places(urls_key, redis_url::parse);
+    let url = url_key.text().and_then(|text| read_url(url_key, &text.value, redis_url::parse));
     let (username, password) = credentials::read(section, url_key, url.as_ref(), folder);
     refuse_others(kind, keys, url_key);
     let (topology, db) = match kind {
@@ -148,10 +148,10 @@ fn refuse_others(kind: Kind, [url, urls, sentinel]: &[Cursor<'_>; 3], place: &Cu
     }
     match needed.iter().filter(|key| key.is_given()).count() {
         0 if kind == Kind::Cluster => {
-            urls.fault(format_args!("missing; expected a list of nodes, each as {}", server_url::FORM));
+            urls.fault(format_args!("missing; expected a list of nodes, each as {}", redis_url::FORM));
         }
         0 if kind == Kind::Sentinel => sentinel.fault("missing; expected master_name and urls"),
-        0 => place.fault(format_args!("missing; expected {}", server_url::FORM)),
+        0 => place.fault(format_args!("missing; expected {}", redis_url::FORM)),
         1 => {}
         _ => urls.fault(format_args!("{} is there too; expected one of them", url.label())),
     }
@@ -161,7 +161,7 @@ fn sentinel(section: &Section<'_>, folder: &Path, place: &Cursor<'_>) -> Option<
     let name_key = section.key("master_name");
     let urls_key = section.key("urls");
     let master_name = name_key.text().map(|text| text.value);
-    let found = places(&urls_key, |text| server_url::parse_with_port(text, SENTINEL_PORT));
+    let found = places(&urls_key, |text| redis_url::parse_with_port(text, SENTINEL_PORT));
     let (username, password) = credentials::read(section, &urls_key, None, folder);
     if place.is_given() {
         for key in [&name_key, &urls_key].into_iter().filter(|key| !key.is_given()) {
@@ -178,7 +178,7 @@ fn sentinel(section: &Section<'_>, folder: &Path, place: &Cursor<'_>) -> Option<
 /// Several places, all spoken to in the same way, and the database that they name.
 fn places(
     list: &Cursor<'_>,
-    parse: impl Fn(&str) -> Result<ServerUrl, server_url::UrlError>,
+    parse: impl Fn(&str) -> Result<ServerUrl, redis_url::UrlError>,
 ) -> Option<(Vec<Place>, u32)> {
     if list.is_an_empty_list() {
         list.fault("an empty list; expected at least one");
@@ -208,7 +208,7 @@ fn places(
 fn read_url(
     key: &Cursor<'_>,
     text: &str,
-    parse: impl Fn(&str) -> Result<ServerUrl, server_url::UrlError>,
+    parse: impl Fn(&str) -> Result<ServerUrl, redis_url::UrlError>,
 ) -> Option<ServerUrl> {
     parse(text).map_err(|error| key.fault(error)).ok()
 }

@@ -10,7 +10,7 @@ use crate::config::Web;
 use crate::config::receiver;
 use crate::config::tls::{CERTIFICATE, PRIVATE_KEY, pem_file};
 use crate::config::tree::{Cursor, Section};
-use crate::secret::Secret;
+use redis_stream_core::secret::Secret;
 
 const CLIENT_AUTHS: [(&str, ClientAuth); 5] = [
     ("NoClientCert", ClientAuth::None),

@@ -2,11 +2,11 @@
 //! documentation's table of metrics is held against this list by a test.
 
 use crate::exposition::text::Number;
-use crate::lag::report::{
+use redis_stream_core::id::StreamId;
+use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues,
 };
-use crate::lag::status::Status;
-use crate::snapshot::id::StreamId;
+use redis_stream_lag::status::Status;
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::now;
+use redis_stream_core::clock::now;
 
 /// What is known of one connection.
 #[derive(Debug)]

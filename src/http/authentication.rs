@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use crate::secret::Secret;
+use redis_stream_core::secret::Secret;
 
 /// Those who may read.
 pub struct Users {

@@ -22,9 +22,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
-use crate::clock::now;
 use crate::config::web::{ClientAuth, TlsServer, TlsVersion};
-use crate::tls::{self, read};
+use redis_stream_core::clock::now;
+use redis_stream_core::tls::{self, read};
 
 /// The files are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -28,16 +28,16 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::{now, unix_time};
 use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
-use crate::dial::connect_first;
 use crate::http_client;
 use crate::notify::error::NotifyError;
-use crate::secret::Secret;
-use crate::server_url::Address;
-use crate::tls::{TlsContext, TlsError};
+use redis_stream_core::clock::{now, unix_time};
+use redis_stream_core::dial::connect_first;
+use redis_stream_core::redis_url::Address;
+use redis_stream_core::secret::Secret;
+use redis_stream_core::tls::{TlsContext, TlsError};
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: usize = 4096;

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::alert::notification::Alert;
-use crate::clock::now;
 use crate::notify::alertmanager::Alertmanager;
 use crate::notify::client::resolve;
 use crate::notify::error::NotifyError;
@@ -23,8 +22,9 @@ use crate::notify::queue::{CAPACITY_ALERTS, Queue};
 use crate::notify::send::{Lane, Outlet, Told};
 use crate::notify::spread::Branches;
 use crate::self_metrics::notifier::NotifierMetrics;
-use crate::server_url::Address;
-use crate::shutdown::Shutdown;
+use redis_stream_core::clock::now;
+use redis_stream_core::redis_url::Address;
+use redis_stream_core::shutdown::Shutdown;
 
 /// How long what a name stands for is relied on.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
@@ -208,8 +208,8 @@ mod tests {
     use crate::notify::queue::{Next, Pace};
     use crate::notify::spread::Spread;
     use crate::self_metrics::SelfMetrics;
-    use crate::shutdown::Trigger;
-    use crate::tls::Tls;
+    use redis_stream_core::shutdown::Trigger;
+    use redis_stream_core::tls::Tls;
 
     /// Listens on a free port, and takes down what it is sent; or never answers.
     struct Receiver {

@@ -11,7 +11,7 @@ use crate::alert::notification::{Alert, Notification};
 use crate::notify::queue::{Failure, Next, Pace, Queue, Store};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
-use crate::shutdown::{Shutdown, Trigger};
+use redis_stream_core::shutdown::{Shutdown, Trigger};
 
 /// A store that is filled on one side and emptied on the other.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::notify::error::NotifyError;
 use crate::notify::group::{Groups, Message};
 use crate::notify::queue::Store as _;
 use crate::notify::send::{Outlet, Told};
-use crate::secret::Secret;
+use redis_stream_core::secret::Secret;
 
 /// What the text of a message depends on, besides its alerts.
 #[derive(Clone, Debug)]

@@ -21,7 +21,6 @@ use tracing::error;
 
 use crate::alert::known::{Known, Memory};
 use crate::alert::notification::Notification;
-use crate::clock::unix_time;
 use crate::config::notifiers::{self, Receiver};
 use crate::notify::group::Groups;
 use crate::notify::mailbox::Mailbox;
@@ -29,7 +28,8 @@ use crate::notify::queue::Queue;
 use crate::notify::spread::Spread;
 use crate::notify::start::Start;
 use crate::self_metrics::SelfMetrics;
-use crate::shutdown::Shutdown;
+use redis_stream_core::clock::unix_time;
+use redis_stream_core::shutdown::Shutdown;
 
 mod alertmanager;
 mod backlog;

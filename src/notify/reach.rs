@@ -12,7 +12,7 @@ use crate::config::receiver_url::ReceiverUrl;
 use crate::notify::client::{self, Client, Post};
 use crate::notify::error::NotifyError;
 use crate::notify::fan::look_up;
-use crate::secret::Secret;
+use redis_stream_core::secret::Secret;
 
 /// What came of one address.
 #[derive(Clone, Debug, PartialEq, Eq)]

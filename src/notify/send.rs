@@ -11,13 +11,13 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use crate::clock::unix_time;
 use crate::notify::error::NotifyError;
 use crate::notify::mailbox::Mailbox;
 use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
-use crate::shutdown::Shutdown;
+use redis_stream_core::clock::unix_time;
+use redis_stream_core::shutdown::Shutdown;
 
 /// Longest wait after the first failure; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -202,11 +202,11 @@ mod tests {
 
     use super::*;
     use crate::alert::notification::Alert;
-    use crate::clock::now;
     use crate::notify::examples::{changed, firing, names, resolved};
     use crate::notify::queue::Queue;
     use crate::self_metrics::SelfMetrics;
-    use crate::shutdown::Trigger;
+    use redis_stream_core::clock::now;
+    use redis_stream_core::shutdown::Trigger;
 
     /// What a receiver does with an attempt.
     #[derive(Clone, Copy)]

@@ -20,8 +20,8 @@ use crate::notify::send::{Lane, Outlet};
 use crate::notify::spread::{Branches, Spread};
 use crate::notify::{Inbox, Notifier, slack, webhook};
 use crate::self_metrics::notifier::NotifierMetrics;
-use crate::shutdown::Shutdown;
-use crate::tls::Verification;
+use redis_stream_core::shutdown::Shutdown;
+use redis_stream_core::tls::Verification;
 
 /// What it takes to start the tasks of one notifier.
 pub(super) struct Start<'a> {

@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use crate::alert::active::Shown;
 use crate::alert::link::group_path;
 use crate::alert::state::State;
+use crate::format::units::lasting;
 use crate::page::frame::Grade;
 use crate::page::label;
-use crate::page::units::lasting;
 
 /// Alerts in the order given, with links for a page at the root.
 pub(super) fn list(alerts: &[Shown], now: Duration) -> Markup {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
+use crate::format::units::{count, span};
 use crate::page::trail::{Moment, Point};
-use crate::page::units::{count, span};
 
 /// What is drawn: a certain minimum and maximum.
 type Value = fn(&Point) -> (u32, u32);

@@ -3,13 +3,13 @@
 
 use maud::{Markup, html};
 
-use crate::lag::report::{ConsumerReport, GroupValues};
+use crate::format::units::{ago, count, span};
 use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
 use crate::page::group::advice::{Effect, Word};
-use crate::page::units::{ago, count, span};
 use crate::page::view::{Row, TargetView, View};
 use crate::page::{alert_list, chart, label};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{ConsumerReport, GroupValues};
 
 mod advice;
 mod numbers;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use maud::{Markup, html};
 
-use crate::page::invisible::is_invisible;
+use crate::format::unicode::is_invisible;
 
 /// Characters of a name in a table: beginning and end.
 const SHORT: (usize, usize) = (48, 15);

@@ -11,23 +11,14 @@
 //! | [`group`] | the page of a group |
 //! | [`trail`] | the recent past of groups, for `chart` |
 //! | [`assets`] | style sheet, script and icon |
-//! | [`groups`], [`alerts`] | JSON |
-//! | [`units`] | numbers and times, also for a terminal |
-//! | [`invisible`] | which characters of a name nobody sees, also for a terminal |
 
 mod alert_list;
-pub mod alerts;
 pub mod assets;
 mod chart;
 mod examples;
 mod frame;
 pub mod group;
-pub mod groups;
-pub mod invisible;
-pub mod json;
 mod label;
 pub mod overview;
-mod part;
 pub mod trail;
-pub mod units;
 pub mod view;

@@ -6,13 +6,13 @@ use maud::{Markup, html};
 
 use crate::alert::active::Shown;
 use crate::alert::state::State;
-use crate::lag::status::Status;
+use crate::format::units::{ago, count, counted};
 use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
 use crate::page::overview::groups::Groups;
 use crate::page::overview::query::{Query, StatusFilter};
-use crate::page::units::{ago, count, counted};
 use crate::page::view::{TargetView, View};
 use crate::page::{alert_list, label};
+use redis_stream_lag::status::Status;
 
 mod groups;
 mod needle;
@@ -257,9 +257,9 @@ mod tests {
 
     use super::*;
     use crate::alert::rule::TargetLabels;
-    use crate::lag::report::{GroupReport, GroupValues, Lag, Report};
+    use crate::api::groups::Seen;
     use crate::page::examples::{group, report, stream, values};
-    use crate::page::groups::Seen;
+    use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report};
 
     fn view_of(report: Option<Report>) -> View {
         let labels =

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lag::report::{GroupReport, Report};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{GroupReport, Report};
 
 /// Moments that are kept.
 const COLUMNS: usize = 60;
@@ -165,8 +165,8 @@ fn groups(report: &Report) -> impl Iterator<Item = (&Name, &GroupReport)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag::report::Lag;
     use crate::page::examples::{group, report, stream, values};
+    use redis_stream_lag::report::Lag;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(1_700_000_000 + seconds)

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::alert::active::Active;
 use crate::alert::link::group_path;
-use crate::lag::report::{GroupReport, StreamReport};
-use crate::page::groups::Seen;
+use crate::api::groups::Seen;
 use crate::page::trail::{Moment, Trail};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{GroupReport, StreamReport};
 
 /// All that a page shows.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use crate::poller::names::Names;
 use crate::poller::source::Source;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use crate::snapshot::facts::Snapshot;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Ask, Question};
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::Snapshot;
+use redis_stream_lag::question::{Answer, Ask, Question};
 
 /// Puts questions about what nodes have told, each to the node that told it, and returns an answer for each, in
 /// their order, and why each node ended early, if it did. `sources` are nodes of the

@@ -7,7 +7,7 @@ use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::selection::{self, RuleIndex};
 use crate::poller::slots::{crc16, slot};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
 
 /// A stream that is polled.
 #[derive(Clone, Debug)]
@@ -231,9 +231,9 @@ mod tests {
     use super::*;
     use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
-    use crate::glob::Glob;
-    use crate::server_url::{Address, Place};
-    use crate::tls::Tls;
+    use redis_stream_core::glob::Glob;
+    use redis_stream_core::redis_url::{Address, Place};
+    use redis_stream_core::tls::Tls;
     use std::collections::BTreeMap;
 
     fn rule(key: &str, exclude: &[&str]) -> StreamRule {

@@ -9,7 +9,7 @@ use crate::poller::node::Node;
 use crate::poller::slots::Range;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use crate::server_url::Place;
+use redis_stream_core::redis_url::Place;
 
 /// Asks by CLUSTER SLOTS, which every version has and which tells the port of the kind of connection it is asked
 /// on; where it is refused, by CLUSTER SHARDS (7.0+).

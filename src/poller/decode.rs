@@ -11,10 +11,10 @@ use redis::Value;
 
 use crate::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use crate::poller::names::Names;
-use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
-use crate::snapshot::id::StreamId;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Ask, Entries, PendingEntry};
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
+use redis_stream_lag::question::{Answer, Ask, Entries, PendingEntry};
 
 pub mod nodes;
 pub mod xinfo;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
-use crate::clock::now;
 use crate::config::{Poll, StreamRule};
 use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
@@ -15,7 +14,8 @@ use crate::poller::exchange::call;
 use crate::poller::node::Node;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use crate::snapshot::facts::Epoch;
+use redis_stream_core::clock::now;
+use redis_stream_lag::facts::Epoch;
 
 /// Most keys that one SCAN walks: about half a millisecond of the server's time.
 const MAX_SCAN_COUNT: u32 = 1_000;

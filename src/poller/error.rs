@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use redis::ServerErrorKind;
 
-use crate::dial::DialError;
 use crate::self_metrics::labels::Reason;
-use crate::tls::TlsError;
+use redis_stream_core::dial::DialError;
+use redis_stream_core::tls::TlsError;
 
 /// How a connection ends that this side did not end.
 const CLOSED: &str = "closed by the server";

@@ -7,8 +7,8 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::now;
 use crate::poller::error::PollError;
+use redis_stream_core::clock::now;
 
 /// Bytes of replies that one pipeline may be expected to return. What is taken apart of it stays in the
 /// processor's cache.

@@ -9,7 +9,6 @@ use tracing::info;
 
 use crate::config::topology::Topology;
 use crate::config::{Role, Target};
-use crate::dial::Dialer;
 use crate::poller::cluster;
 use crate::poller::error::PollError;
 use crate::poller::exchange::share;
@@ -18,8 +17,9 @@ use crate::poller::sentinel::Sentinels;
 use crate::poller::slots::{Range, Redirect, RedirectKind, Slots, place_of};
 use crate::poller::source::{Courtesy, Source};
 use crate::self_metrics::target::TargetMetrics;
-use crate::server_url::Place;
-use crate::snapshot::facts::Epoch;
+use redis_stream_core::dial::Dialer;
+use redis_stream_core::redis_url::Place;
+use redis_stream_lag::facts::Epoch;
 
 /// One node.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
 
 /// Names that somebody holds, or held not long ago.
 #[derive(Debug, Default)]

@@ -12,14 +12,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
-use crate::dial::{Dialer, Stream};
 use crate::poller::decode::nodes::{self, Hello};
 use crate::poller::error::PollError;
 use crate::poller::exchange::call;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use crate::server_url::Place;
-use crate::snapshot::facts::Epoch;
+use redis_stream_core::dial::{Dialer, Stream};
+use redis_stream_core::redis_url::Place;
+use redis_stream_lag::facts::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
 #[derive(Debug)]

@@ -9,15 +9,15 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
-use crate::clock::now;
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::fleet::Fleet;
 use crate::poller::node::Node;
 use crate::poller::slots::{redirect_of, slot};
 use crate::poller::source::Courtesy;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::PendingEntry;
+use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
+use redis_stream_lag::question::PendingEntry;
 
 /// How often a node may send us to another one for a list: slots may move meanwhile.
 const MOST_REDIRECTS: usize = 5;

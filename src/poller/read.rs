@@ -9,7 +9,6 @@ use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::clock::unix_time;
 use crate::config::Target;
 use crate::poller::catalogue::{Catalogue, ReplyBytes, Watched};
 use crate::poller::decode;
@@ -22,10 +21,11 @@ use crate::poller::slots::{Redirect, redirect};
 use crate::poller::source::Source;
 use crate::self_metrics::labels::{Command, Reason};
 use crate::self_metrics::target::TargetMetrics;
-use crate::snapshot::facts::{
+use redis_stream_core::clock::unix_time;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::{
     ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
 };
-use crate::snapshot::name::Name;
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
 const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;

@@ -11,7 +11,7 @@ use crate::poller::fleet::Fleet;
 use crate::poller::read::{Outcomes, stream_reading};
 use crate::poller::slots::{Redirect, RedirectKind};
 use crate::poller::source::Courtesy;
-use crate::snapshot::facts::{Epoch, NodeReading, Outcome};
+use redis_stream_lag::facts::{Epoch, NodeReading, Outcome};
 
 /// A node, and what it is asked for.
 pub(super) struct Planned {

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::poller::catalogue::{LeftOut, ReplyBytes};
     use crate::poller::selection::RuleIndex;
-    use crate::snapshot::name::Name;
+    use redis_stream_core::name::Name;
 
     fn watched(payloads: &[u64]) -> Vec<Watched> {
         let stream = |(at, payload): (usize, &u64)| Watched {

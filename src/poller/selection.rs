@@ -3,8 +3,8 @@
 use crate::config::{Limits, StreamRule};
 use crate::poller::catalogue::LeftOut;
 use crate::poller::decode::xinfo::XinfoGroup;
-use crate::snapshot::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
 
 /// Position of an item in `targets[].streams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,14 +117,14 @@ fn position(shown: &[Name], name: &[u8]) -> Option<usize> {
 }
 
 fn is_selected(rule: &StreamRule, name: &[u8]) -> bool {
-    let matches = |glob: &crate::glob::Glob| glob.matches(name);
+    let matches = |glob: &redis_stream_core::glob::Glob| glob.matches(name);
     rule.include_groups.iter().any(matches) && !rule.exclude_groups.iter().any(matches)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::glob::Glob;
+    use redis_stream_core::glob::Glob;
 
     fn rule(include: &[&str], exclude: &[&str]) -> StreamRule {
         let globs = |patterns: &[&str]| patterns.iter().map(|pattern| Glob::new(*pattern)).collect();

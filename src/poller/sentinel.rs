@@ -5,7 +5,6 @@ use redis::{Value, cmd};
 use tokio::time::Instant;
 
 use crate::config::topology::Sentinel;
-use crate::dial::Dialer;
 use crate::poller::decode::nodes;
 use crate::poller::error::PollError;
 use crate::poller::exchange::share;
@@ -13,8 +12,9 @@ use crate::poller::node::{Login, Node};
 use crate::poller::slots::place_of;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use crate::server_url::Place;
-use crate::snapshot::facts::Epoch;
+use redis_stream_core::dial::Dialer;
+use redis_stream_core::redis_url::Place;
+use redis_stream_lag::facts::Epoch;
 
 /// The sentinels of a target.
 #[derive(Debug)]

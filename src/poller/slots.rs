@@ -2,8 +2,8 @@
 
 use redis::Value;
 
-use crate::server_url::{Address, Place};
-use crate::snapshot::name::Name;
+use redis_stream_core::name::Name;
+use redis_stream_core::redis_url::{Address, Place};
 
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::clock::now;
 use crate::config::{Poll, Target};
 use crate::poller::ask;
 use crate::poller::catalogue::Catalogue;
@@ -23,11 +22,12 @@ use crate::poller::slots::Redirect;
 use crate::poller::source::Courtesy;
 use crate::self_metrics::labels::{Limited, Reason};
 use crate::self_metrics::target::TargetMetrics;
-use crate::server_url::Place;
-use crate::snapshot::facts::Snapshot;
-use crate::snapshot::name::Name;
-use crate::snapshot::question::{Answer, Question};
-use crate::tls::{SKIPPED, Verification};
+use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
+use redis_stream_core::redis_url::Place;
+use redis_stream_core::tls::{SKIPPED, Verification};
+use redis_stream_lag::facts::Snapshot;
+use redis_stream_lag::question::{Answer, Question};
 
 /// The servers behind one target.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use crate::lag::status::Status;
-use crate::page::groups::{Group, Listing};
+use crate::api::groups::{Group, Listing};
 use crate::terminal::layout::{Align, Heading};
 use crate::terminal::text::{count_or_unknown, lag, printable, span_or_unknown};
+use redis_stream_lag::status::Status;
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

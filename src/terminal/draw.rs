@@ -6,8 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::page::groups::{Consumer, Group};
-use crate::page::units::count;
+use crate::api::groups::{Consumer, Group};
+use crate::format::units::count;
 use crate::terminal::columns::{Column, Severity, severity, status};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, fit, lay_out, lines};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::page::units::count;
+use crate::format::units::count;
 use crate::terminal::layout::{Align, Heading, lines};
 use crate::terminal::text::{UNKNOWN, printable, span};
 

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::lag::status::Status;
-use crate::page::groups::{Group, Listing};
-use crate::page::units::counted;
+use crate::api::groups::{Group, Listing};
+use crate::format::units::counted;
 use crate::terminal::columns::{Column, Severity, severity, status};
 use crate::terminal::layout::{GAP, fit, lay_out};
 use crate::terminal::text::printable;
+use redis_stream_lag::status::Status;
 
 /// The table, in a terminal of this width (`None`: as wide as it gets), with colours that whoever prints it may take
 /// out again.
@@ -122,7 +122,7 @@ pub fn unread(listing: &Listing) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::groups::Target;
+    use crate::api::groups::Target;
 
     fn group(name: &str, status: Status, lag: Option<u64>) -> Group {
         Group {

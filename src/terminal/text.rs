@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::page::invisible::is_invisible;
-use crate::page::units::count;
+use crate::format::unicode::is_invisible;
+use crate::format::units::count;
 
 /// What stands for a value that is not known.
 pub const UNKNOWN: &str = "?";

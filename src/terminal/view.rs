@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::page::groups::{Group, Listing};
+use crate::api::groups::{Group, Listing};
 use crate::terminal::columns::{Sort, status};
 use crate::terminal::entries::Entry;
 
@@ -262,7 +262,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag::status::Status;
+    use redis_stream_lag::status::Status;
 
     fn group(name: &str, lag: u64, pending: u64) -> Group {
         Group {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use redis_stream_core::clock::unix_time;
 use serde_json::Value;
-use streamgauge::clock::unix_time;
 
 use crate::support::config::ConfigFile;
 use crate::support::server::Server;

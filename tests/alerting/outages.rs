@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamgauge::clock::unix_time;
+use redis_stream_core::clock::unix_time;
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::config::{QUICK, serving};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::Value as Reply;
+use redis_stream_core::clock::unix_time;
 use serde_json::json;
-use streamgauge::clock::unix_time;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Value;
-use streamgauge::workload::consume::Membership;
+use redis_stream_consumer::consume::Membership;
 
 use crate::member::{Recorder, Running, add, member, pending, send};
 use crate::support::program::{self, Streamgauge};

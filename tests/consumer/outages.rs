@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use streamgauge::workload::consume::Membership;
+use redis_stream_consumer::consume::Membership;
 use tokio::time::sleep;
 
 use crate::member::{DEADLINE, Recorder, Running, add, member, pending, send};

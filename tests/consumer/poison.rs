@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use streamgauge::workload::consume::Membership;
+use redis_stream_consumer::consume::Membership;
 
 use crate::member::{DEADLINE, Recorder, Running, Seen, add, member, pending, send};
 use crate::support::program::Streamgauge;

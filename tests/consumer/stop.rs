@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use streamgauge::workload::consume::Membership;
+use redis_stream_consumer::consume::Membership;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::program::Streamgauge;

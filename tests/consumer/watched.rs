@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamgauge::workload::consume::Membership;
+use redis_stream_consumer::consume::Membership;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending};
 use crate::support::config::{ConfigFile, QUICK};

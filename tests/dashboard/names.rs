@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redis_stream_lag::status::Status;
 use regex::Regex;
 use serde_yaml::Value;
-use streamgauge::lag::status::Status;
 
 use crate::file::{annotations, queries, variables};
 use crate::support::catalogue::{metric_of, series};

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use streamgauge::clock::now;
+use redis_stream_core::clock::now;
 use tokio::time::Instant;
 
 use crate::mutation::inputs;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
+use redis_stream_core::secret::Secret;
 use streamgauge::http::authentication::Users;
 use streamgauge::http::gate::Gate;
 use streamgauge::http::reply::Reply;
 use streamgauge::http::router::Router;
-use streamgauge::secret::Secret;
 
 use crate::client::{Answer, Client, Server, fine, generous};
 

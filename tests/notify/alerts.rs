@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis_stream_core::clock::unix_time;
 use streamgauge::alert::notification::{Alert, Notification, Occasion, Status};
-use streamgauge::clock::unix_time;
 
 /// An alert about a group of the stream `orders` on the target `cache`, which begins to fire now, to the second.
 pub(crate) fn firing(group: &str) -> Alert {

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use redis_stream_core::shutdown::{Shutdown, Trigger};
 use streamgauge::alert::notification::Notification;
 use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::notify::{Handle, Notifiers};
 use streamgauge::self_metrics::SelfMetrics;
-use streamgauge::shutdown::{Shutdown, Trigger};
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::metrics::{Metrics, parse};

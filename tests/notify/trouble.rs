@@ -234,10 +234,10 @@ async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is
     ));
     running.send(&[changed(&firing("mail")), changed(&firing("audit"))]);
     running.until_counted("back", "failed", 6.0).await;
-    let began = streamgauge::clock::now();
+    let began = redis_stream_core::clock::now();
     proxy.behave(Manner::Passes);
     let counted = running.end().await;
-    let took = streamgauge::clock::now() - began;
+    let took = redis_stream_core::clock::now() - began;
     assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(20), "{took:?}");
     alertmanager.shows(&["audit", "mail"]).await;
     for (notifier, result, alerts) in [

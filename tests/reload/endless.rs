@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamgauge::clock::now;
+use redis_stream_core::clock::now;
 
 use crate::fixture::{QUICK, Reloading, SOON, server, value};
 use crate::support::wait::wait_until;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use redis_stream_lag::status::Status;
 use serde_json::Value;
-use streamgauge::lag::status::Status;
 use tokio::time::{sleep, timeout};
 
 use crate::scene::{BEHIND, CLUSTER, DEADLINE, Scene};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use streamgauge::clock::unix_time;
+use redis_stream_core::clock::unix_time;
 
 use crate::scene::CLUSTER;
 

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use streamgauge::shutdown::{Shutdown, Trigger};
-use streamgauge::workload::connection::Timeouts;
-use streamgauge::workload::consume::handler::Nothing;
-use streamgauge::workload::consume::simulate::Simulated;
-use streamgauge::workload::consume::{self, Membership};
-use streamgauge::workload::endpoint::Endpoint;
-use streamgauge::workload::produce::pattern::Pattern;
-use streamgauge::workload::produce::trim::{Precision, Trim};
-use streamgauge::workload::produce::{self, Load as Produce};
+use redis_stream_consumer::connection::Timeouts;
+use redis_stream_consumer::consume::handler::Nothing;
+use redis_stream_consumer::consume::simulate::Simulated;
+use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::trim::{Precision, Trim};
+use redis_stream_consumer::produce::{self, Load as Produce};
+use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinSet;
 
 use crate::scene::Node;

@@ -44,7 +44,7 @@ mod verdict;
 use std::io::Write as _;
 use std::time::Duration;
 
-use streamgauge::clock::now;
+use redis_stream_core::clock::now;
 use tokio::time::sleep;
 
 use churn::Churn;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use streamgauge::clock::{now, unix_time};
+use redis_stream_core::clock::{now, unix_time};
 use tokio::time::{Instant, sleep};
 
 use crate::journal::Window;

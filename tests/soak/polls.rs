@@ -94,7 +94,7 @@ fn read(log: &str) -> BTreeMap<String, Vec<Poll>> {
     polls
 }
 
-/// `TIME DEBUG streamgauge::target: polled target_name=t result="ok" elapsed_ms=3`
+/// `TIME DEBUG streamgauge::monitor: polled target_name=t result="ok" elapsed_ms=3`
 fn poll(line: &str) -> Option<(String, Poll)> {
     let time = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
     let ended = time.duration_since(UNIX_EPOCH).ok()?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamgauge::clock::now;
+use redis_stream_core::clock::now;
 use tokio::time::{Instant, sleep};
 
 /// What CI has time for.

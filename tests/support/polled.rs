@@ -7,9 +7,9 @@ use std::time::Duration;
 use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::exposition::page::Layout;
+use streamgauge::monitor::Target;
+use streamgauge::monitor::state::State;
 use streamgauge::self_metrics::SelfMetrics;
-use streamgauge::target::Target;
-use streamgauge::target::state::State;
 use tokio::sync::watch;
 
 use super::metrics::parse;

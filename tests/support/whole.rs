@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd};
-use streamgauge::snapshot::id::StreamId;
+use redis_stream_core::id::StreamId;
 
 /// A stream and its groups, read as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use streamgauge::page::groups::Listing;
+use streamgauge::api::groups::Listing;
 use streamgauge::terminal::screen::Screen;
 use streamgauge::terminal::view::View;
 

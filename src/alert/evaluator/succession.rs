@@ -12,8 +12,8 @@ use crate::alert::fact;
 use crate::alert::notification::Notification;
 use crate::alert::rule::TargetLabels;
 use crate::alert::state::{Finding, State, Times, step};
-use crate::glob::Glob;
-use crate::snapshot::name::Name;
+use redis_stream_core::glob::Glob;
+use redis_stream_core::name::Name;
 
 /// A rule that is no longer there, with its alerts that had fired: receivers are told for a while that they are over,
 /// by the labels that they know.
@@ -161,7 +161,7 @@ mod tests {
     use crate::alert::notification::Status;
     use crate::alert::rule::{Rule, Selector, test_rule};
     use crate::alert::template::Template;
-    use crate::lag::report::Report;
+    use redis_stream_lag::report::Report;
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 

@@ -11,9 +11,9 @@ use crate::alert::recommended;
 use crate::alert::rule::Rule;
 use crate::config::notifiers::{Notifier, Receiver};
 use crate::config::{self, Alerts};
-use crate::lag::report::Report;
 use crate::notify::reach::{Reach, reach};
 use crate::poller::node::Identity;
+use redis_stream_lag::report::Report;
 
 use super::{Found, counted, line};
 

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::secret::quotable;
+use redis_stream_core::secret::quotable;
 
 /// Programs that are looked for on PATH, in this order.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];

@@ -10,17 +10,17 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::alert::evaluator::Settings;
-use crate::clock::unix_time;
 use crate::commands::seen::{self, Watched};
 use crate::config::Config;
 use crate::exposition::page::Layout;
+use crate::monitor::Target;
+use crate::monitor::alerting::{Alerting, Alerts, Outlet};
+use crate::monitor::plan::{Plan, Plans};
+use crate::monitor::state::State;
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::target::TargetMetrics;
 use crate::state_file::Saved;
-use crate::target::Target;
-use crate::target::alerting::{Alerting, Alerts, Outlet};
-use crate::target::plan::{Plan, Plans};
-use crate::target::state::State;
+use redis_stream_core::clock::unix_time;
 
 /// Wait before a target whose task panicked is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use crate::clock::unix_time;
 use crate::commands::serve::fleet::Fleet;
 use crate::commands::serve::web;
 use crate::config::Config;
@@ -20,6 +19,7 @@ use crate::http::gate::Gate;
 use crate::http::reply::Reply;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
+use redis_stream_core::clock::unix_time;
 
 /// Reloads that wait for the one under way; further ones wait to be let in.
 const WAITING: usize = 8;

@@ -16,12 +16,12 @@ use crate::alert::active::{Active, Shown};
 use crate::alert::known::{Known, Memory, Standing};
 use crate::alert::notification::{Alert, Status};
 use crate::alert::state;
-use crate::clock::{now, unix_time};
 use crate::commands::serve::fleet::{Targets, plans};
 use crate::config::Config;
+use crate::monitor::state::State;
 use crate::notify::Handle;
 use crate::state_file::{self, Saved};
-use crate::target::state::State;
+use redis_stream_core::clock::{now, unix_time};
 
 /// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);
@@ -200,7 +200,7 @@ mod tests {
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
-    use crate::target::alerting::Alerts;
+    use crate::monitor::alerting::Alerts;
 
     const INTERVAL: Duration = Duration::from_secs(10);
 

@@ -8,21 +8,21 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::alert::active::Active;
-use crate::clock::now;
+use crate::api;
+use crate::api::groups::filter::Filter;
 use crate::commands::seen;
 use crate::commands::serve::fleet::Targets;
 use crate::commands::serve::reload::Requests;
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
-use crate::glob::Glob;
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::router::Router;
-use crate::page;
-use crate::page::groups::filter::Filter;
 use crate::self_metrics::SelfMetrics;
+use redis_stream_core::clock::now;
+use redis_stream_core::glob::Glob;
 
 mod pages;
 
@@ -112,7 +112,7 @@ impl Site {
     fn alerts(&self) -> Reply {
         let active: Vec<Arc<Active>> =
             self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
-        let body = Body::stream(move |out| page::alerts::write(&active, out));
+        let body = Body::stream(move |out| api::alerts::write(&active, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
@@ -123,7 +123,7 @@ impl Site {
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
         let seen = seen::seen(&self.targets(), now());
-        let body = Body::stream(move |out| page::groups::write(&seen, &filter, out));
+        let body = Body::stream(move |out| api::groups::write(&seen, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
 

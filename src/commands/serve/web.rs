@@ -15,7 +15,7 @@ use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::tls::Tls;
 use crate::http::{listener, server};
-use crate::shutdown::Shutdown;
+use redis_stream_core::shutdown::Shutdown;
 
 /// Probes are few: a place for each that hangs.
 const PROBE_CONNECTIONS: usize = 16;

@@ -8,16 +8,16 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::clock::now;
+use crate::api::groups::Listing;
+use crate::api::groups::filter::Filter;
 use crate::commands::seen::{self, Watched};
 use crate::commands::status::say;
 use crate::config::{self, Config, Poll};
 use crate::exposition::page::Layout;
-use crate::page::groups::Listing;
-use crate::page::groups::filter::Filter;
+use crate::monitor::Target;
+use crate::monitor::state::State;
 use crate::self_metrics::SelfMetrics;
-use crate::target::Target;
-use crate::target::state::State;
+use redis_stream_core::clock::now;
 
 /// Polls of a target while it is observed, after the first.
 const POLLS: u32 = 8;

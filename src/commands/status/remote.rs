@@ -5,9 +5,9 @@ use std::fmt;
 use anyhow::Context as _;
 use url::form_urlencoded::Serializer;
 
+use crate::api::groups::Listing;
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::http_client;
-use crate::page::groups::Listing;
 
 /// Where its groups are. `Display` shows no credential.
 #[derive(Clone, Debug)]

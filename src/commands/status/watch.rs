@@ -11,20 +11,20 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::alert::evaluator::Settings;
+use crate::api::groups::Listing;
 use crate::commands::pending;
 use crate::commands::seen::{self, Watched};
 use crate::commands::status::Origin;
 use crate::commands::status::observe::{build, listing};
 use crate::commands::status::remote::Remote;
 use crate::config::{Config, Poll, Target};
-use crate::page::groups::Listing;
+use crate::monitor::plan::Plan;
 use crate::poller::pending::Query;
-use crate::shutdown::Shutdown;
-use crate::snapshot::name::Name;
-use crate::target::plan::Plan;
 use crate::terminal::keys;
 use crate::terminal::screen::Screen;
 use crate::terminal::view::{Entries, Request, Subject, View};
+use redis_stream_core::name::Name;
+use redis_stream_core::shutdown::Shutdown;
 
 /// From one reading to the next.
 const REFRESH: Duration = Duration::from_secs(2);

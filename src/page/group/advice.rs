@@ -1,6 +1,6 @@
 //! What the status of a group means, and what to try.
 
-use crate::lag::status::Status;
+use redis_stream_lag::status::Status;
 
 /// What is to be said of a status.
 pub(super) struct Advice {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::lag::report::{GroupValues, Lag, OldestPending, StreamValues};
-use crate::page::units::{ago, count, span};
-use crate::snapshot::id::StreamId;
+use crate::format::units::{ago, count, span};
+use redis_stream_core::id::StreamId;
+use redis_stream_lag::report::{GroupValues, Lag, OldestPending, StreamValues};
 
 /// A number with its name; or why it is not known.
 struct Number {

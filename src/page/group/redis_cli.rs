@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use shlex::try_quote;
 
-use crate::page::invisible::is_invisible;
+use crate::format::unicode::is_invisible;
 
 /// A command: `arguments` after `program`, which is redis-cli and what it needs to find the server.
 pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::lag::report::{GroupValues, Lag, OldestPending};
+use crate::api::partial_sort::in_order;
+use crate::format::units::{count, counted, span};
 use crate::page::frame::{Grade, status_name, status_of, unknown};
 use crate::page::overview::query::{Column, Direction, Query, Sort, StatusFilter};
-use crate::page::part::in_order;
-use crate::page::units::{count, counted, span};
 use crate::page::view::{Row, View};
 use crate::page::{chart, label};
+use redis_stream_lag::report::{GroupValues, Lag, OldestPending};
 
 /// Groups on one page.
 pub(super) const PAGE: usize = 50;

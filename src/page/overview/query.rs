@@ -5,12 +5,12 @@ use std::cmp::Ordering;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::lag::report::OldestPending;
-use crate::lag::status::Status;
+use crate::api::groups::badness;
 use crate::page::frame::{status_name, status_of};
-use crate::page::groups::badness;
 use crate::page::overview::needle::Needle;
 use crate::page::view::{Row, View};
+use redis_stream_lag::report::OldestPending;
+use redis_stream_lag::status::Status;
 
 /// A number that a row is sorted by; `None` where it is not known.
 type Key = fn(&Row<'_>) -> Option<u128>;

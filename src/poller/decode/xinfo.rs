@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::snapshot::facts::{RadixTree, StreamFacts};
-use crate::snapshot::id::StreamId;
+use redis_stream_core::id::StreamId;
+use redis_stream_lag::facts::{RadixTree, StreamFacts};
 
 /// XINFO STREAM, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

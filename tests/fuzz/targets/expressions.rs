@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis_stream_core::glob::Glob;
+use redis_stream_core::name;
 use regex::Regex;
 use serde_yaml::Value;
 use streamgauge::alert::condition::{Condition, Operand, Operator};
 use streamgauge::alert::rule::{Rule, Selector};
 use streamgauge::alert::template::Template;
 use streamgauge::alert::{promql, rule_file};
-use streamgauge::glob::Glob;
-use streamgauge::snapshot::name;
 
 use super::text;
 

@@ -1,8 +1,8 @@
 //! Globs: a pattern, NUL, and names that are held against it, with a NUL between them.
 
+use redis_stream_core::glob::Glob;
+use redis_stream_core::name::{self, Name};
 use regex::Regex;
-use streamgauge::glob::Glob;
-use streamgauge::snapshot::name::{self, Name};
 
 pub fn run(data: &[u8]) {
     let mut parts = super::parts(data);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use redis::Value;
-use streamgauge::snapshot::id::StreamId;
+use redis_stream_core::id::StreamId;
 
 /// A clock that the IDs of models are close to, in milliseconds since the Unix epoch.
 pub const NOW_MS: u64 = 1_700_000_000_000;

@@ -5,24 +5,24 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::budget::Budget;
+use redis_stream_lag::facts::{
+    ConsumersReading, Epoch, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
+};
+use redis_stream_lag::inquiry::Inquiry;
+use redis_stream_lag::memory::Memory;
+use redis_stream_lag::question::{Answer, Ask, Question};
+use redis_stream_lag::report::Report;
 use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
+use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
 use streamgauge::exposition::page::{Layout, Rendered, TargetLabels, write_plain};
-use streamgauge::lag::budget::Budget;
-use streamgauge::lag::inquiry::Inquiry;
-use streamgauge::lag::memory::Memory;
-use streamgauge::lag::report::Report;
-use streamgauge::page::groups::{self, Listing, Seen, filter::Filter};
 use streamgauge::page::trail::Trail;
 use streamgauge::poller::decode;
 use streamgauge::poller::names::Names;
-use streamgauge::snapshot::facts::{
-    ConsumersReading, Epoch, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
-};
-use streamgauge::snapshot::id::StreamId;
-use streamgauge::snapshot::name::Name;
-use streamgauge::snapshot::question::{Answer, Ask, Question};
 
 use super::model::{self, Consumer, Group, Id, NOW_MS, Pending, Protocol, Reply, Stream};
 

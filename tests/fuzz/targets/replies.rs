@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use redis::Value;
+use redis_stream_core::name::Name;
+use redis_stream_lag::facts::{ConsumerFacts, RadixTree};
+use redis_stream_lag::question::{Entries, PendingEntry};
 use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use streamgauge::poller::decode::{self, nodes};
 use streamgauge::poller::names::Names;
 use streamgauge::poller::slots::redirect;
-use streamgauge::snapshot::facts::{ConsumerFacts, RadixTree};
-use streamgauge::snapshot::name::Name;
-use streamgauge::snapshot::question::{Entries, PendingEntry};
 
 use super::model::{self, Consumer, Count, Group, Id, Label, Pending, Protocol, Reply, Stream};
 

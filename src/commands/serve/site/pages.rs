@@ -6,7 +6,6 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
-use crate::clock::{now, unix_time};
 use crate::commands::seen;
 use crate::commands::serve::site::Site;
 use crate::http::body::Body;
@@ -17,6 +16,7 @@ use crate::page::group::{self, Place};
 use crate::page::overview;
 use crate::page::overview::query::Query;
 use crate::page::view::{TargetView, View};
+use redis_stream_core::clock::{now, unix_time};
 
 const HTML: &str = "text/html; charset=utf-8";
 /// Everything comes from here, nothing is inline, and nobody may show it in a frame.

@@ -1,0 +1,314 @@
+//! When entries are due. Pure: the time since the start is a parameter.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use crate::error::WorkloadError;
+
+/// The share of its period that a burst lasts.
+const BURST: f64 = 0.1;
+
+/// An entry that waits for longer shows that the producer cannot keep its rate.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How the load spreads over time. The average over a period is the rate, whatever the pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pattern {
+    /// The same all the time.
+    #[default]
+    Steady,
+    /// Ten times the rate in the first tenth of each period, then nothing.
+    Bursts {
+        /// From the start of one burst to the next; not zero.
+        period: Duration,
+    },
+    /// From nothing to twice the rate and back in each period.
+    Sine {
+        /// From one trough to the next; not zero.
+        period: Duration,
+    },
+}
+
+/// How many entries are due at which time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// Entries per second; above 0.
+    rate: f64,
+    pattern: Pattern,
+}
+
+impl Schedule {
+    /// `None` for the rate 0, which is no schedule at all: everything is due at once.
+    pub(super) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, WorkloadError> {
+        let wrong = |text: String| Err(WorkloadError::Setting(text));
+        if !rate.is_finite() || rate < 0.0 {
+            return wrong(format!("rate {rate} is not a number of entries per second, expected 0 or more"));
+        }
+        if let Pattern::Bursts { period } | Pattern::Sine { period } = pattern {
+            if period.is_zero() {
+                return wrong("a period of 0s, expected a time that a pattern takes".to_owned());
+            }
+            if rate == 0.0 {
+                return wrong("rate 0 has no pattern, expected a rate above 0 with it".to_owned());
+            }
+        }
+        if rate == 0.0 {
+            return Ok(None);
+        }
+        if Duration::try_from_secs_f64(rate.recip()).is_err() {
+            return wrong(format!("rate {rate:?} is too small"));
+        }
+        Ok(Some(Self { rate, pattern }))
+    }
+
+    /// Entries due after `elapsed`, in all. The first is due at once.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither negative nor NaN, and no run lasts beyond the range of u64"
+    )]
+    fn due(&self, elapsed: Duration) -> u64 {
+        (self.integral(elapsed) as u64).saturating_add(1)
+    }
+
+    /// The rate at each moment, summed up: entries, with a fraction. Whole periods apart from the rest, so that
+    /// no error adds up over a long run.
+    fn integral(&self, elapsed: Duration) -> f64 {
+        let period = match self.pattern {
+            Pattern::Steady => Duration::from_secs(1),
+            Pattern::Bursts { period } | Pattern::Sine { period } => period,
+        };
+        let whole = elapsed.as_nanos() / period.as_nanos();
+        let rest = elapsed.as_nanos() % period.as_nanos();
+        let phase = rest as f64 / period.as_nanos() as f64;
+        let share = match self.pattern {
+            Pattern::Steady => phase,
+            Pattern::Bursts { .. } => (phase / BURST).min(1.0),
+            Pattern::Sine { .. } => (phase - (TAU * phase).sin() / TAU).clamp(0.0, 1.0),
+        };
+        let per_period = self.rate * period.as_secs_f64();
+        whole as f64 * per_period + share * per_period
+    }
+
+    /// The first moment at which so many entries are due.
+    fn time_of(&self, entries: u64) -> Duration {
+        let is_due = |nanos: u64| self.due(Duration::from_nanos(nanos)) >= entries;
+        if is_due(0) {
+            return Duration::ZERO;
+        }
+        let mut late = 1_u64;
+        while !is_due(late) {
+            let Some(later) = late.checked_mul(2) else { return Duration::from_nanos(u64::MAX) };
+            late = later;
+        }
+        let mut early = late / 2;
+        while late - early > 1 {
+            let middle = early + (late - early) / 2;
+            if is_due(middle) {
+                late = middle;
+            } else {
+                early = middle;
+            }
+        }
+        Duration::from_nanos(late)
+    }
+}
+
+/// Hands out what is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// `None`: as fast as possible.
+    schedule: Option<Schedule>,
+    /// Entries handed out, and those that were left out.
+    given: u64,
+}
+
+impl Pace {
+    pub(super) fn new(schedule: Option<Schedule>) -> Self {
+        Self { schedule, given: 0 }
+    }
+
+    /// How many entries to add after `elapsed`, at most `most`.
+    pub(super) fn take(&mut self, elapsed: Duration, most: u64) -> u64 {
+        let Some(schedule) = &self.schedule else { return most };
+        let taken = schedule.due(elapsed).saturating_sub(self.given).min(most);
+        self.given += taken;
+        taken
+    }
+
+    /// When the next entry is due, since the start.
+    pub(super) fn next(&self) -> Duration {
+        self.schedule.map_or(Duration::ZERO, |schedule| schedule.time_of(self.given.saturating_add(1)))
+    }
+
+    /// Leaves out what is due by now and was not handed out: an outage is not made up for.
+    pub(super) fn leave_out(&mut self, elapsed: Duration) {
+        if let Some(schedule) = &self.schedule {
+            self.given = self.given.max(schedule.due(elapsed));
+        }
+    }
+
+    /// Whether an entry is waiting for longer than it should.
+    pub(super) fn is_behind(&self, elapsed: Duration) -> bool {
+        let since = elapsed.checked_sub(LATE);
+        self.schedule.zip(since).is_some_and(|(schedule, since)| schedule.due(since) > self.given)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const BURSTS: Pattern = Pattern::Bursts { period: MINUTE };
+    const SINE: Pattern = Pattern::Sine { period: MINUTE };
+
+    fn schedule(rate: f64, pattern: Pattern) -> Schedule {
+        Schedule::new(rate, pattern).unwrap().unwrap()
+    }
+
+    #[test]
+    fn entries_due_by_pattern_and_time() {
+        for (rate, pattern, due) in [
+            (
+                20.0,
+                Pattern::Steady,
+                [(0, 1), (49, 1), (50, 2), (1_000, 21), (60_000, 1_201), (3_600_000, 72_001)],
+            ),
+            (
+                0.1,
+                Pattern::Steady,
+                [(0, 1), (9_999, 1), (10_000, 2), (60_000, 7), (600_000, 61), (601_000, 61)],
+            ),
+            (10.0, BURSTS, [(0, 1), (3_000, 301), (6_000, 601), (59_999, 601), (60_000, 601), (63_000, 901)]),
+            (
+                10.0,
+                SINE,
+                [(0, 1), (15_000, 55), (30_000, 301), (45_000, 546), (60_000, 601), (120_000, 1_201)],
+            ),
+        ] {
+            for (ms, entries) in due {
+                let elapsed = Duration::from_millis(ms);
+                assert_eq!(schedule(rate, pattern).due(elapsed), entries, "{rate} {pattern:?} {ms} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_rates_and_periods_are_settings() {
+        let nothing = Duration::ZERO;
+        for (rate, pattern, text) in [
+            (-1.0, Pattern::Steady, "rate -1 is not a number of entries per second, expected 0 or more"),
+            (f64::NAN, Pattern::Steady, "rate NaN is not a number of entries per second, expected 0 or more"),
+            (f64::INFINITY, SINE, "rate inf is not a number of entries per second, expected 0 or more"),
+            (1e-300, Pattern::Steady, "rate 1e-300 is too small"),
+            (0.0, BURSTS, "rate 0 has no pattern, expected a rate above 0 with it"),
+            (
+                1.0,
+                Pattern::Bursts { period: nothing },
+                "a period of 0s, expected a time that a pattern takes",
+            ),
+            (1.0, Pattern::Sine { period: nothing }, "a period of 0s, expected a time that a pattern takes"),
+        ] {
+            assert_eq!(Schedule::new(rate, pattern).unwrap_err().to_string(), text);
+        }
+        assert!(Schedule::new(0.0, Pattern::Steady).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_pace_gives_what_is_due_and_keeps_what_a_full_batch_left() {
+        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        let ms = Duration::from_millis;
+        assert_eq!(pace.take(ms(0), 500), 1);
+        assert_eq!((pace.take(ms(99), 500), pace.next()), (0, ms(100)));
+        assert_eq!(pace.take(ms(1_000), 4), 4);
+        assert_eq!(pace.take(ms(1_000), 500), 6);
+        assert_eq!(Pace::new(None).take(ms(0), 500), 500);
+    }
+
+    #[test]
+    fn what_an_outage_held_up_is_left_out() {
+        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        let ms = Duration::from_millis;
+        pace.leave_out(ms(10_050));
+        assert_eq!((pace.take(ms(10_050), 500), pace.next()), (0, ms(10_100)));
+        assert!(!pace.is_behind(ms(10_050)));
+    }
+
+    #[test]
+    fn a_pace_is_behind_once_an_entry_waits_for_more_than_a_second() {
+        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        assert_eq!(pace.take(Duration::ZERO, 500), 1);
+        // The second entry is due at 100 ms.
+        assert!(!pace.is_behind(Duration::from_millis(1_099)));
+        assert!(pace.is_behind(Duration::from_millis(1_100)));
+        assert!(!Pace::new(None).is_behind(MINUTE));
+    }
+
+    fn patterns() -> impl Strategy<Value = Pattern> {
+        (0..3_u8, 1_u64..600_000).prop_map(|(which, ms)| {
+            let period = Duration::from_millis(ms);
+            match which {
+                0 => Pattern::Steady,
+                1 => Pattern::Bursts { period },
+                _ => Pattern::Sine { period },
+            }
+        })
+    }
+
+    fn period_of(pattern: Pattern) -> Duration {
+        match pattern {
+            Pattern::Steady => Duration::from_secs(1),
+            Pattern::Bursts { period } | Pattern::Sine { period } => period,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_period_brings_the_rate_times_its_length(
+            pattern in patterns(), rate in 0.01..100_000.0_f64, ms in 0_u64..10_000_000, periods in 1_u32..100
+        ) {
+            let (schedule, from) = (schedule(rate, pattern), Duration::from_millis(ms));
+            let (before, after) = (schedule.due(from), schedule.due(from + period_of(pattern) * periods));
+            let wanted = rate * period_of(pattern).as_secs_f64() * f64::from(periods);
+            prop_assert!(((after - before) as f64 - wanted).abs() <= 1.0 + wanted * 1e-9);
+        }
+
+        #[test]
+        fn it_is_never_further_from_the_steady_rate_than_one_period_allows(
+            pattern in patterns(), rate in 0.01..100_000.0_f64, ms in 0_u64..10_000_000
+        ) {
+            let elapsed = Duration::from_millis(ms);
+            let due = schedule(rate, pattern).due(elapsed) as f64;
+            let steady = rate * elapsed.as_secs_f64();
+            let (behind, ahead) = match pattern {
+                Pattern::Steady => (0.0, 0.0),
+                Pattern::Bursts { period } => (0.0, (1.0 - BURST) * rate * period.as_secs_f64()),
+                Pattern::Sine { period } => [rate * period.as_secs_f64() / TAU; 2].into(),
+            };
+            let error = steady * 1e-9;
+            prop_assert!(due - steady >= -behind - error, "{} below {}", due, steady);
+            prop_assert!(due - steady <= ahead + 1.0 + error, "{} above {}", due, steady);
+        }
+
+        #[test]
+        fn who_wakes_when_the_next_is_due_never_runs_ahead_and_has_nothing_left_to_do(
+            pattern in patterns(), rate in 0.01..100_000.0_f64, wakes in 1_usize..50
+        ) {
+            let schedule = schedule(rate, pattern);
+            let mut pace = Pace::new(Some(schedule));
+            let mut sent = pace.take(Duration::ZERO, u64::MAX);
+            for _ in 0..wakes {
+                let next = pace.next();
+                prop_assert_eq!(pace.take(next.saturating_sub(Duration::from_nanos(1)), u64::MAX), 0);
+                let taken = pace.take(next, u64::MAX);
+                prop_assert!(taken > 0);
+                sent += taken;
+                prop_assert_eq!(sent, schedule.due(next));
+                prop_assert!(!pace.is_behind(next));
+            }
+        }
+    }
+}

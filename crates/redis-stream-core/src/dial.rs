@@ -1,0 +1,234 @@
+//! Opens a stream of bytes to where a server listens: over TCP, in clear or secured by TLS, or a unix socket. What
+//! goes over it is the business of others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
+
+use crate::clock::now;
+use crate::redis_url::{Address, Place};
+use crate::tls::{Tls, TlsContext, TlsError, complaint_in};
+
+/// How servers are reached. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    tls: TlsContext,
+}
+
+/// Why a server could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The host name does not resolve.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The host name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No connection could be made.
+    #[error("cannot connect: {0}")]
+    Connect(
+        /// What the system said.
+        io::Error,
+    ),
+    /// The deadline passed.
+    #[error("no answer in time")]
+    Timeout,
+    /// No secure connection could be made.
+    #[error("no TLS: {0}")]
+    Tls(TlsError),
+}
+
+/// A stream of bytes to a server.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP, in clear.
+    Tcp(TcpStream),
+    /// Over TCP, secured.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Over a unix socket.
+    Unix(UnixStream),
+}
+
+impl Dialer {
+    /// Nothing is read or connected yet. `tls` is for places that are secured.
+    #[must_use]
+    pub fn new(tls: Tls) -> Self {
+        Self { tls: TlsContext::new(tls) }
+    }
+
+    /// Connects to a place, until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached, or not as securely as it must be.
+    pub async fn dial(&self, place: &Place, deadline: Instant) -> Result<Stream, DialError> {
+        let connecting = async {
+            match place {
+                Place::Tcp(address) | Place::Tls(address) => {
+                    Ok(Stream::Tcp(connect(address, deadline).await?))
+                }
+                Place::Unix(path) => {
+                    UnixStream::connect(path).await.map(Stream::Unix).map_err(DialError::Connect)
+                }
+            }
+        };
+        let stream = timeout_at(deadline, connecting).await.unwrap_or(Err(DialError::Timeout))?;
+        match (place, stream) {
+            (Place::Tls(address), Stream::Tcp(stream)) => {
+                let securing = self.tls.connect(stream, &address.host);
+                let secured = timeout_at(deadline, securing).await.unwrap_or_else(|_| Err(no_answer()));
+                Ok(Stream::Tls(Box::new(secured.map_err(DialError::Tls)?)))
+            }
+            (_, stream) => Ok(stream),
+        }
+    }
+}
+
+/// A server that does not speak TLS may wait for the end of what it takes for a command.
+fn no_answer() -> TlsError {
+    TlsError::Handshake("no answer to its first words; does it speak TLS?".to_owned())
+}
+
+async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, DialError> {
+    let resolved = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|source| DialError::Resolve { host: address.host.clone(), source })?;
+    let candidates: Vec<_> = resolved.collect();
+    connect_first(&candidates, deadline).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => DialError::Timeout,
+        _ => DialError::Connect(error),
+    })
+}
+
+/// Connects to the first of the addresses of a name that can be connected to. One that does not answer must not take
+/// the time of the others: each has an equal share of what is left until the deadline.
+///
+/// # Errors
+///
+/// What the last of them failed of: `TimedOut` where it did not answer.
+pub async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (candidate, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
+        let share = (deadline - now()) / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(candidate)).await {
+            Ok(Ok(stream)) => {
+                keep_alive(&stream);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+        }
+    }
+    Err(last)
+}
+
+/// Commands are small and wait for their replies; a peer that vanished without a word is noticed between
+/// commands too. Where the system refuses either, the connection works all the same.
+fn keep_alive(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_keepalive(true);
+}
+
+/// The error of a secured stream, in clear words where the other side has said what it complains of.
+fn explained(error: io::Error) -> io::Error {
+    complaint_in(&error).map_or(error, |text| io::Error::other(TlsError::Handshake(text)))
+}
+
+/// What the other side said before it closed the connection: what we send then fails before that is read.
+fn last_words(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Option<io::Error> {
+    let mut heard = [0; 64];
+    match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut heard)) {
+        Poll::Ready(Err(error)) => {
+            complaint_in(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
+        }
+        Poll::Ready(Ok(())) | Poll::Pending => None,
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(explained),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => {
+                let written = Pin::new(&mut *stream).poll_write(cx, bytes);
+                written.map_err(|error| last_words(stream, cx).unwrap_or(error))
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => {
+                let flushed = Pin::new(&mut *stream).poll_flush(cx);
+                flushed.map_err(|error| last_words(stream, cx).unwrap_or(error))
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A listener that takes no more connections, and refuses none; its address, and what fills it.
+    async fn full() -> (Socket, SocketAddr, TcpStream) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let first = TcpStream::connect(address).await.unwrap();
+        (listener, address, first)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_others() {
+        let (_listener, dead, _first) = full().await;
+        let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let within = |seconds| now() + Duration::from_secs(seconds);
+        let alone = connect_first(&[dead], within(1)).await.unwrap_err();
+        assert_eq!(alone.kind(), io::ErrorKind::TimedOut);
+        let candidates = [dead, alive.local_addr().unwrap()];
+        let stream = connect_first(&candidates, within(10)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), candidates[1]);
+        let none = connect_first(&[], within(1)).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,16 @@
+//! Plain types and connections for programs that work with Redis and Valkey Streams.
+
+pub mod glob;
+pub mod id;
+pub mod name;
+pub mod redis_url;
+pub mod secret;
+
+#[cfg(feature = "net")]
+pub mod clock;
+#[cfg(feature = "net")]
+pub mod dial;
+#[cfg(feature = "net")]
+pub mod shutdown;
+#[cfg(feature = "net")]
+pub mod tls;

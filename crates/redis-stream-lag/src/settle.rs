@@ -1,0 +1,82 @@
+//! What the facts alone settle, free and on every server version.
+
+use crate::facts::StreamFacts;
+use redis_stream_core::id::StreamId;
+
+/// Orphaned pending entries are counted up to this many.
+pub const MAX_ORPHANS: u32 = 1_000;
+
+/// The lag of a group that stands at `last_delivered`, where it stands at an end of the stream or beyond.
+#[must_use]
+pub fn by_rules(facts: &StreamFacts, last_delivered: StreamId) -> Option<u64> {
+    let (Some(first), Some(last)) = (facts.first, facts.last) else { return Some(0) };
+    if last_delivered >= last {
+        Some(0)
+    } else if last_delivered < first {
+        Some(facts.length)
+    } else if last_delivered == first {
+        facts.length.checked_sub(1)
+    } else {
+        None
+    }
+}
+
+/// The oldest entry that a group that stands at `last_delivered` was not delivered, where the facts show it.
+#[must_use]
+pub fn next_entry(facts: &StreamFacts, last_delivered: StreamId) -> Option<StreamId> {
+    facts.first.filter(|first| last_delivered < *first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::RadixTree;
+    use std::time::Duration;
+
+    fn facts(length: u64, first: Option<u64>, last: Option<u64>) -> StreamFacts {
+        StreamFacts {
+            time: Duration::ZERO,
+            length,
+            first: first.map(|ms| StreamId::new(ms, 0)),
+            last: last.map(|ms| StreamId::new(ms, 0)),
+            last_generated: StreamId::new(20, 0),
+            entries_added: None,
+            max_deleted: None,
+            group_count: 1,
+            entry_bytes: 100,
+            radix_tree: RadixTree::default(),
+            groups: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_group_at_an_end_of_the_stream_is_settled_by_rules() {
+        for (length, first, last, last_delivered, expected) in [
+            (0, None, None, 0, Some(0)),
+            (0, None, None, 99, Some(0)),
+            (10, Some(5), Some(14), 0, Some(10)),
+            (10, Some(5), Some(14), 4, Some(10)),
+            (10, Some(5), Some(14), 5, Some(9)),
+            (10, Some(5), Some(14), 6, None),
+            (10, Some(5), Some(14), 13, None),
+            (10, Some(5), Some(14), 14, Some(0)),
+            (10, Some(5), Some(14), 20, Some(0)),
+            (10, Some(5), Some(14), 99, Some(0)),
+            (1, Some(5), Some(5), 5, Some(0)),
+            (1, Some(5), Some(5), 4, Some(1)),
+        ] {
+            let settled = by_rules(&facts(length, first, last), StreamId::new(last_delivered, 0));
+            assert_eq!(
+                settled, expected,
+                "{length} entries {first:?} to {last:?}, group at {last_delivered}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_next_entry_is_the_first_one_for_a_group_before_it() {
+        let facts = facts(10, Some(5), Some(14));
+        assert_eq!(next_entry(&facts, StreamId::new(4, 9)), Some(StreamId::new(5, 0)));
+        assert_eq!(next_entry(&facts, StreamId::new(5, 0)), None);
+    }
+}

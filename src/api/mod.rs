@@ -1,0 +1,6 @@
+//! Groups, targets and alerts as JSON, and the same values for pages and the terminal.
+
+pub mod alerts;
+pub mod groups;
+pub mod json;
+pub mod partial_sort;

@@ -1,0 +1,4 @@
+//! Numbers, durations and names for people: one way for pages, terminal and alerts.
+
+pub mod unicode;
+pub mod units;

@@ -1,0 +1,117 @@
+//! Numbers and times as people read them.
+
+use std::time::Duration;
+
+/// A number with a comma between thousands: `1,234,567`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with its noun, `one` being that of 1: `3 groups`, `1 group`.
+#[must_use]
+pub fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", count(number as u64), if number == 1 { one } else { many })
+}
+
+/// A time span in its two largest units: `0.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
+#[must_use]
+pub(crate) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match seconds {
+        0 if time.as_millis() < 50 => "0 s".to_owned(),
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => two(minutes, "min", rest, "s"),
+        3_600..86_400 => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
+fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{} {large_unit}", count(large)),
+        _ => format!("{} {large_unit} {small} {small_unit}", count(large)),
+    }
+}
+
+/// How long ago a moment was, both as the time since the Unix epoch. One that is still to come, by another clock, is
+/// now.
+#[must_use]
+pub(crate) fn ago(moment: Duration, now: Duration) -> String {
+    whole(moment, now).map_or_else(|| "just now".to_owned(), |time| format!("{time} ago"))
+}
+
+/// For how long something has been as it is, likewise.
+#[must_use]
+pub(crate) fn lasting(since: Duration, now: Duration) -> String {
+    whole(since, now).map_or_else(|| "just now".to_owned(), |time| format!("for {time}"))
+}
+
+/// The time between two moments, without parts of a second; `None` if there is not even one.
+fn whole(from: Duration, to: Duration) -> Option<String> {
+    match to.saturating_sub(from).as_secs() {
+        0 => None,
+        seconds @ 1..10 => Some(format!("{seconds} s")),
+        seconds => Some(span(Duration::from_secs(seconds))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_commas() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(counted(1, "group", "groups"), "1 group");
+        assert_eq!(counted(0, "group", "groups"), "0 groups");
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        for (ms, text) in [
+            (0, "0 s"),
+            (49, "0 s"),
+            (449, "0.4 s"),
+            (9_940, "9.9 s"),
+            (45_900, "45 s"),
+            (60_000, "1 min"),
+            (192_000, "3 min 12 s"),
+            (7_500_000, "2 h 5 min"),
+            (86_400_000, "1 d"),
+            (273_600_000, "3 d 4 h"),
+            (1_700_000_000_000, "19,675 d 22 h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
+    fn what_is_to_come_is_now() {
+        let s = Duration::from_secs;
+        assert_eq!(ago(s(100), s(99)), "just now");
+        assert_eq!(ago(s(100), s(175)), "1 min 15 s ago");
+        assert_eq!(ago(s(100), Duration::from_millis(104_900)), "4 s ago");
+        assert_eq!(lasting(s(100), s(109)), "for 9 s");
+        assert_eq!(lasting(s(100), Duration::from_millis(100_900)), "just now");
+    }
+}
