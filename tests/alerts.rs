@@ -7,12 +7,12 @@ use serde_json::Value;
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::{ConfigFile, QUICK};
 use support::metrics::named;
 use support::program::Exporter;
 use support::server::Server;
 use support::servers::{for_each_server, newest};
-use support::talk::Talk;
 use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -53,8 +53,8 @@ alerts:
 #[tokio::test]
 async fn an_alert_begins_and_resolves_with_what_it_is_about() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XADD s * f v\nXADD s * f v\nXGROUP CREATE s a 0\nXGROUP CREATE s b 0\nXGROUP CREATE s c $").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD s * f v\nXADD s * f v\nXGROUP CREATE s a 0\nXGROUP CREATE s b 0\nXGROUP CREATE s c $").await;
         let config = config(
             &server,
             r#"rules:
@@ -98,9 +98,9 @@ async fn an_alert_begins_and_resolves_with_what_it_is_about() {
         .await;
 
         // One reads, one is destroyed, another falls behind; then the stream is gone.
-        talk.tell("XREADGROUP GROUP a one COUNT 1 STREAMS s >\nXGROUP DESTROY s b\nXGROUP SETID s c 0").await;
+        client.run("XREADGROUP GROUP a one COUNT 1 STREAMS s >\nXGROUP DESTROY s b\nXGROUP SETID s c 0").await;
         wait_for_alerts(&exporter, &["firing Behind c", "firing Short -", "firing Up -"]).await;
-        talk.tell("DEL s").await;
+        client.run("DEL s").await;
         wait_for_alerts(&exporter, &["firing Up -"]).await;
         let finished = exporter.stop().await;
         assert!(finished.stderr.contains("alerts began to fire"), "{}", finished.stderr);
@@ -112,7 +112,7 @@ async fn an_alert_begins_and_resolves_with_what_it_is_about() {
 #[tokio::test]
 async fn an_alert_holds_while_its_target_cannot_be_read_and_no_longer_than_that() {
     let mut server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD s * f v\nXGROUP CREATE s g 0").await;
+    RedisClient::to(&server).await.run("XADD s * f v\nXGROUP CREATE s g 0").await;
     let rules = "rules: [{alert: Behind, expr: lag > 0}, {alert: Waiting, expr: lag > 0, for: 1h}, {alert: Down, expr: target_up == 0}]\n";
     let long = config(&server, &format!("hold: 1h\n  {rules}")).serve().serving().await;
     let short = config(&server, &format!("hold: 1s\n  {rules}")).serve().serving().await;
@@ -143,7 +143,7 @@ fn kill(exporter: &Exporter) {
 #[tokio::test]
 async fn alerts_outlast_the_program() {
     let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD s * f v\nXGROUP CREATE s g 0").await;
+    RedisClient::to(&server).await.run("XADD s * f v\nXGROUP CREATE s g 0").await;
     let config = config(
         &server,
         "state_file: alerts.json

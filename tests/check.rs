@@ -15,12 +15,12 @@ use tokio::time::timeout;
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::ConfigFile;
 use support::polled::Polled;
 use support::program::Finished;
 use support::server::{Server, free_port};
 use support::servers::{for_each_program, for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -47,11 +47,11 @@ fn value(name: &str, report: &Report) -> Value {
 }
 
 /// Entries of which the group was given two and has two before it, and one of those given was trimmed away.
-async fn with_all_that_can_be_known(server: &Server) -> Talk {
-    let mut talk = Talk::to(server).await;
-    talk.tell("XADD s * f v\nXADD s * f v\nXADD s * f v\nXADD s * f v\nXGROUP CREATE s g 0").await;
-    talk.tell("XREADGROUP GROUP g c COUNT 2 STREAMS s >\nXTRIM s MAXLEN 3").await;
-    talk
+async fn with_all_that_can_be_known(server: &Server) -> RedisClient {
+    let mut client = RedisClient::to(server).await;
+    client.run("XADD s * f v\nXADD s * f v\nXADD s * f v\nXADD s * f v\nXGROUP CREATE s g 0").await;
+    client.run("XREADGROUP GROUP g c COUNT 2 STREAMS s >\nXTRIM s MAXLEN 3").await;
+    client
 }
 
 #[tokio::test]
@@ -79,8 +79,8 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
 async fn a_replica_knows_less_of_consumers_than_its_master() {
     for_each_program(async |program| {
         let master = Server::start(program, AT_ONCE).await;
-        let mut talk = with_all_that_can_be_known(&master).await;
-        talk.tell("XREADGROUP GROUP g c STREAMS s >").await;
+        let mut client = with_all_that_can_be_known(&master).await;
+        client.run("XREADGROUP GROUP g c STREAMS s >").await;
         let replica = Server::start(program, &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
         let mut polled = Polled::with_role(&replica, "replica", &["s"], "");
         let mut on_master = Polled::new(&master, &["s"], "");
@@ -92,8 +92,8 @@ async fn a_replica_knows_less_of_consumers_than_its_master() {
         wait_for(SOON, "the replica has all but those who were given nothing", async || {
             // There is nothing left to be given. A copy as a whole brings also those who have asked before it.
             round += 1;
-            talk.tell(&format!("XREADGROUP GROUP g idle{round} STREAMS s >")).await;
-            talk.tell("XADD s * last v\nXREADGROUP GROUP g c STREAMS s >").await;
+            client.run(&format!("XREADGROUP GROUP g idle{round} STREAMS s >")).await;
+            client.run("XADD s * last v\nXREADGROUP GROUP g c STREAMS s >").await;
             let of = on_master.target.poll_once().await.map_err(|error| error.to_string())?;
             let known = polled.target.poll_once().await.map_err(|error| error.to_string())?;
             if known.streams[0].groups.is_empty() {
@@ -131,10 +131,10 @@ fn from<'f>(finished: &'f Finished, heading: &str) -> &'f str {
 #[tokio::test]
 async fn rules_that_are_about_nothing_or_cannot_be_relied_on_are_named() {
     let master = Server::start(newest(), AT_ONCE).await;
-    let mut talk = Talk::to(&master).await;
-    talk.tell("XADD orders * f v\nXGROUP CREATE orders mail 0").await;
+    let mut client = RedisClient::to(&master).await;
+    client.run("XADD orders * f v\nXGROUP CREATE orders mail 0").await;
     let replica = Server::start(newest(), &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
-    let mut copy = Talk::to(&replica).await;
+    let mut copy = RedisClient::to(&replica).await;
     wait_for(SOON, "the replica has the stream", async || {
         let info: String = copy.ask(&["INFO", "replication"]).await;
         let length: i64 = copy.ask(&["XLEN", "orders"]).await;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::{ConfigFile, QUICK};
 use support::metrics::named;
 use support::program::{Finished, Streamgauge};
 use support::series::{TARGET_UP, errors};
 use support::server::{Server, free_port};
 use support::servers::{for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -204,9 +204,9 @@ const GAPS_BEFORE_7: &str = "  warning  entries_lost is never known here (before
 #[tokio::test]
 async fn check_says_what_it_found() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XADD a * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0\nSET text value").await;
-        let info: String = talk.ask(&["INFO", "server"]).await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD a * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0\nSET text value").await;
+        let info: String = client.ask(&["INFO", "server"]).await;
         let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).expect("it has one");
         let (name, version) = match info.lines().find_map(|line| line.strip_prefix("valkey_version:")) {
             Some(valkey) => ("valkey", valkey),
@@ -278,7 +278,7 @@ async fn a_password_appears_nowhere() {
     let server = Server::start(newest(), &["--requirepass", "hunter2 &/"]).await;
     let address = server.address();
     let in_url = |password: &str| format!("redis://:{password}@{address}");
-    Talk::at(&in_url("hunter2%20%26%2F")).await.tell("XADD s * f v\nXGROUP CREATE s g 0").await;
+    RedisClient::at(&in_url("hunter2%20%26%2F")).await.run("XADD s * f v\nXGROUP CREATE s g 0").await;
     let trace = ["--log-level", "trace"];
     for (is_right, encoded, plain) in
         [(true, "hunter2%20%26%2F", "hunter2 &/"), (false, "hunter2wrong", "hunter2wrong")]
@@ -346,7 +346,7 @@ async fn what_is_produced_is_consumed_line_by_line() {
         let finished = consumer.stop().await;
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         let entries: Vec<(String, Vec<(String, String)>)> =
-            Talk::to(&server).await.ask(&["XRANGE", "orders", "-", "+"]).await;
+            RedisClient::to(&server).await.ask(&["XRANGE", "orders", "-", "+"]).await;
         let lines: Vec<_> = entries
             .iter()
             .enumerate()
@@ -359,7 +359,7 @@ async fn what_is_produced_is_consumed_line_by_line() {
             .collect();
         assert_eq!(finished.stdout.lines().collect::<Vec<_>>(), lines);
         let pending: (i64, redis::Value, redis::Value, redis::Value) =
-            Talk::to(&server).await.ask(&["XPENDING", "orders", "billing"]).await;
+            RedisClient::to(&server).await.ask(&["XPENDING", "orders", "billing"]).await;
         assert_eq!(pending.0, 0, "each was acknowledged");
     })
     .await;

@@ -19,8 +19,8 @@ use streamgauge::cli::Cli;
 use streamgauge::config::load;
 
 use support::alertmanager::Alertmanager;
-use support::catalogue::{metric_of, series};
 use support::config::ConfigFile;
+use support::metric_list::{metric_of, series};
 use support::peers;
 
 fn root() -> &'static Path {

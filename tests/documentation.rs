@@ -18,8 +18,8 @@ use streamgauge::config::load;
 use streamgauge::exposition::alerts;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
 
-use support::catalogue::own_metrics;
 use support::config::serving;
+use support::metric_list::own_metrics;
 use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
 use support::server::Server;

@@ -7,23 +7,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use support::client::RedisClient;
 use support::config::{ConfigFile, ONCE, QUICK};
 use support::metrics::Metrics;
 use support::program::Exporter;
 use support::server::Server;
 use support::servers::{for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 
 async fn fill(server: &Server) {
-    let mut talk = Talk::to(server).await;
+    let mut client = RedisClient::to(server).await;
     for n in 1..=9 {
-        talk.tell(&format!("XADD orders * n {n}\nXADD explicit {n}-1 n {n}")).await;
+        client.run(&format!("XADD orders * n {n}\nXADD explicit {n}-1 n {n}")).await;
     }
-    talk.tell(
-        "XGROUP CREATE orders done 0
+    client
+        .run(
+            "XGROUP CREATE orders done 0
          XREADGROUP GROUP done d1 COUNT 100 NOACK STREAMS orders >
          XGROUP CREATE orders behind 0
          XREADGROUP GROUP behind b1 COUNT 3 STREAMS orders >
@@ -32,9 +33,9 @@ async fn fill(server: &Server) {
          XGROUP CREATE explicit untimed 0
          XREADGROUP GROUP untimed u1 COUNT 1 STREAMS explicit >
          SET text value",
-    )
-    .await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"orders", b"a\xff\"\n", b"0"]).await;
+        )
+        .await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"orders", b"a\xff\"\n", b"0"]).await;
 }
 
 fn config(server: &Server, poll: &str) -> ConfigFile {

@@ -19,8 +19,8 @@ use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report};
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};
+use support::snapshot::{StreamSnapshot, ask};
 use support::wait::wait_for;
-use support::whole::{Whole, ask};
 
 const STREAMS: [&str; 2] = ["s0", "s1"];
 const GROUPS: [&str; 3] = ["a", "b", "c"];
@@ -97,22 +97,22 @@ impl Story {
         story
     }
 
-    async fn wholes(&mut self) -> [Whole; 2] {
+    async fn snapshots(&mut self) -> [StreamSnapshot; 2] {
         [
-            Whole::read(&mut self.connection, STREAMS[0]).await,
-            Whole::read(&mut self.connection, STREAMS[1]).await,
+            StreamSnapshot::read(&mut self.connection, STREAMS[0]).await,
+            StreamSnapshot::read(&mut self.connection, STREAMS[1]).await,
         ]
     }
 
     /// One random thing that clients, or the server, do; keeps the books on what was lost by it.
     async fn step(&mut self) {
-        let before = self.wholes().await;
+        let before = self.snapshots().await;
         let at = self.rng.usize(..2);
         self.act(at, &before[at]).await;
-        let after = self.wholes().await;
+        let after = self.snapshots().await;
         for (at, (before, after)) in before.iter().zip(&after).enumerate() {
             for (name, (place, _)) in &before.groups {
-                let lost = before.ahead_of(*place).filter(|id| !after.entries.contains(id)).count();
+                let lost = before.undelivered_after(*place).filter(|id| !after.entries.contains(id)).count();
                 *self.lost.entry((at, name.clone())).or_default() += lost as u64;
                 // A poll sees that the group is gone, and begins anew; unless it comes back before the poll.
                 if self.polls_each_step && !after.groups.contains_key(name) {
@@ -122,16 +122,16 @@ impl Story {
         }
     }
 
-    async fn act(&mut self, at: usize, whole: &Whole) {
+    async fn act(&mut self, at: usize, snapshot: &StreamSnapshot) {
         let stream = STREAMS[at];
         let group = GROUPS[self.rng.usize(..GROUPS.len())];
         let some = |rng: &mut Rng, ids: &[StreamId]| {
             if ids.is_empty() { "0-0".to_owned() } else { ids[rng.usize(..ids.len())].to_string() }
         };
-        let entry = some(&mut self.rng, &whole.entries);
-        let (place, pending) = whole.groups.get(group).cloned().unwrap_or_default();
+        let entry = some(&mut self.rng, &snapshot.entries);
+        let (place, pending) = snapshot.groups.get(group).cloned().unwrap_or_default();
         let unacknowledged = some(&mut self.rng, &pending);
-        let kept = self.rng.usize(..=whole.entries.len()).to_string();
+        let kept = self.rng.usize(..=snapshot.entries.len()).to_string();
         match self.rng.u32(..100) {
             0..=29 => {
                 for _ in 0..self.rng.u32(1..6) {
@@ -217,26 +217,27 @@ impl Story {
     /// Polls and holds every value against the whole.
     async fn hold(&mut self) {
         let (report, began, ended) = self.poll().await;
-        let wholes = self.wholes().await;
-        for (at, whole) in wholes.iter().enumerate() {
+        let snapshots = self.snapshots().await;
+        for (at, snapshot) in snapshots.iter().enumerate() {
             let stream = report.streams.iter().find(|stream| stream.key.to_string() == STREAMS[at]).unwrap();
             let Some(values) = &stream.values else {
-                assert_eq!(whole, &Whole::default(), "the stream is there");
+                assert_eq!(snapshot, &StreamSnapshot::default(), "the stream is there");
                 continue;
             };
-            assert_eq!(values.length, whole.entries.len() as u64);
+            assert_eq!(values.length, snapshot.entries.len() as u64);
             let names: Vec<_> = stream.groups.iter().map(|group| group.name.to_string()).collect();
-            assert_eq!(names, whole.groups.keys().cloned().collect::<Vec<_>>());
+            assert_eq!(names, snapshot.groups.keys().cloned().collect::<Vec<_>>());
             for group in &stream.groups {
                 let (name, values) = (group.name.to_string(), group.values.as_ref().unwrap());
-                let (place, pending) = &whole.groups[&name];
+                let (place, pending) = &snapshot.groups[&name];
                 let sent = &self.sent[self.sent.len().saturating_sub(20)..];
-                let context = format!("{} {name} at {place}: {values:?}\n{whole:?}\n{sent:#?}", STREAMS[at]);
-                self.hold_lag(whole, *place, values, &context);
+                let context =
+                    format!("{} {name} at {place}: {values:?}\n{snapshot:?}\n{sent:#?}", STREAMS[at]);
+                self.hold_lag(snapshot, *place, values, &context);
                 let has_consumers = group.consumers.is_some();
                 assert!(!has_consumers || self.replica.is_none(), "a replica's word on consumers: {context}");
-                hold_age(whole.ahead_of(*place).next(), values, began, ended, &context);
-                hold_pending(whole, pending, values, &context);
+                hold_age(snapshot.undelivered_after(*place).next(), values, began, ended, &context);
+                hold_pending(snapshot, pending, values, &context);
                 let lost = self.lost.get(&(at, name)).copied().unwrap_or(0);
                 if let Some(seen) = values.entries_lost {
                     assert!(
@@ -248,8 +249,8 @@ impl Story {
         }
     }
 
-    fn hold_lag(&mut self, whole: &Whole, place: StreamId, values: &GroupValues, context: &str) {
-        let ahead = whole.ahead_of(place).count() as u64;
+    fn hold_lag(&mut self, snapshot: &StreamSnapshot, place: StreamId, values: &GroupValues, context: &str) {
+        let ahead = snapshot.undelivered_after(place).count() as u64;
         self.readings += 1;
         match values.lag {
             Lag::Exact(lag) => {
@@ -259,7 +260,7 @@ impl Story {
             Lag::Between { min, max } => assert!((min..=max).contains(&ahead), "{ahead}: {context}"),
         }
         if let (Some(used), Lag::Exact(lag)) = (values.retention_used, values.lag) {
-            assert_eq!((used.lag, used.length), (lag, whole.entries.len() as u64), "{context}");
+            assert_eq!((used.lag, used.length), (lag, snapshot.entries.len() as u64), "{context}");
         }
     }
 }
@@ -280,12 +281,12 @@ fn hold_age(next: Option<StreamId>, values: &GroupValues, began: Duration, ended
     }
 }
 
-fn hold_pending(whole: &Whole, pending: &[StreamId], values: &GroupValues, context: &str) {
+fn hold_pending(snapshot: &StreamSnapshot, pending: &[StreamId], values: &GroupValues, context: &str) {
     assert_eq!(values.messages_pending, pending.len() as u64, "{context}");
     let has_oldest = matches!(values.oldest_pending, Some(OldestPending::Entry { .. }));
     assert!(values.oldest_pending.is_some(), "{context}");
     assert_eq!(has_oldest, !pending.is_empty(), "{context}");
-    let first = whole.entries.first();
+    let first = snapshot.entries.first();
     let orphaned = pending.iter().filter(|id| first.is_none_or(|first| *id < first)).count();
     assert_eq!(values.pending_orphaned, Some(orphaned as u64), "{context}");
 }

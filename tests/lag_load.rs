@@ -14,7 +14,7 @@ use redis_stream_lag::report::{GroupValues, Lag, Report};
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{self, for_each_program, for_each_server};
-use support::whole::{Whole, ask};
+use support::snapshot::{StreamSnapshot, ask};
 
 fn group<'a>(report: &'a Report, name: &str) -> &'a GroupValues {
     let groups = report.streams.iter().flat_map(|stream| &stream.groups);
@@ -55,9 +55,9 @@ async fn consume(server: &Server, group: &str, pause: Duration, stop: &AtomicBoo
         turn += 1;
         let words = ["XREADGROUP", "GROUP", group, "me", "COUNT", "40", "STREAMS", "s", ">"];
         ask(&mut connection, &words).await.unwrap();
-        let whole = ask(&mut connection, &["XPENDING", "s", group, "-", "+", "60"]).await.unwrap();
-        for entry in support::whole::list(whole) {
-            let id = support::whole::text(&support::whole::list(entry)[0]);
+        let snapshot = ask(&mut connection, &["XPENDING", "s", group, "-", "+", "60"]).await.unwrap();
+        for entry in support::snapshot::list(snapshot) {
+            let id = support::snapshot::text(&support::snapshot::list(entry)[0]);
             ask(&mut connection, &["XACK", "s", group, &id]).await.unwrap();
             if turn % 7 == 0 {
                 ask(&mut connection, &["XDEL", "s", &id]).await.unwrap();
@@ -106,14 +106,14 @@ async fn is_exact_soon_after(server: Server, trim: bool) {
         },
     );
     assert!(polls > 5, "{polls}");
-    let whole = Whole::read(&mut connection, "s").await;
-    let allowed = 2 + whole.entries.len() / 2_000 + 1;
+    let snapshot = StreamSnapshot::read(&mut connection, "s").await;
+    let allowed = 2 + snapshot.entries.len() / 2_000 + 1;
     for polls in 1..=allowed {
         let report = polled.target.poll_once().await.unwrap();
         let mut all_exact = true;
-        for (name, (place, pending)) in &whole.groups {
+        for (name, (place, pending)) in &snapshot.groups {
             let values = group(&report, name);
-            let ahead = whole.ahead_of(*place).count() as u64;
+            let ahead = snapshot.undelivered_after(*place).count() as u64;
             all_exact &= values.lag == Lag::Exact(ahead);
             let lag = values.lag;
             assert!(lag.min() <= ahead && ahead <= lag.max(), "{name} is {ahead} behind, not {lag:?}");
@@ -212,7 +212,7 @@ async fn is_counted_over_several_polls(server: Server) {
     }
     assert_eq!(polls, (ENTRIES / 2).div_ceil(BUDGET), "as many polls as budgets");
     // On a busy machine the server stands still at times, in the middle of a command too; but not always.
-    let slow = support::whole::list(ask(&mut connection, &["SLOWLOG", "GET", "1000"]).await.unwrap());
+    let slow = support::snapshot::list(ask(&mut connection, &["SLOWLOG", "GET", "1000"]).await.unwrap());
     let commands = ENTRIES / 2 / 1_000;
     assert!(slow.len() as u64 * 10 < commands, "{} of {commands} commands took more than 2 ms", slow.len());
 }

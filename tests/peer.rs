@@ -10,13 +10,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use support::client::RedisClient;
 use support::config::{ONCE, serving};
 use support::http;
 use support::metrics::parse;
 use support::peers;
 use support::server::{Server, free_port};
 use support::servers::for_each_server;
-use support::talk::Talk;
 use support::wait::{wait_for, wait_until};
 
 /// The peer, as a process that ends with this.
@@ -72,9 +72,10 @@ fn series(text: &str) -> BTreeMap<Series, f64> {
         .collect()
 }
 
-async fn fill(talk: &mut Talk) {
-    talk.tell(
-        "XADD orders 5-1 item 1
+async fn fill(client: &mut RedisClient) {
+    client
+        .run(
+            "XADD orders 5-1 item 1
          XADD orders 6-0 item 2
          XADD orders 7-3 item 3
          XADD orders * item 4
@@ -87,15 +88,15 @@ async fn fill(talk: &mut Talk) {
          XACK orders mail 5-1
          XDEL orders 7-3
          SET text value",
-    )
-    .await;
+        )
+        .await;
 }
 
 #[tokio::test]
 async fn every_stream_series_of_the_peer_is_here_with_the_same_labels_and_value() {
     let Some(program) = peers::find("prometheus-redis-exporter") else { return };
     for_each_server(async |server| {
-        fill(&mut Talk::to(&server).await).await;
+        fill(&mut RedisClient::to(&server).await).await;
         let exporter = serving(&format!(
             "{ONCE}metrics: {{redis_exporter_compat: true}}\ntargets: [{{name: t, url: '{}'}}]",
             server.url()

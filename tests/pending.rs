@@ -13,8 +13,8 @@ use redis_stream_lag::report::OldestPending;
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::for_each_server;
+use support::snapshot::{ask, list, text};
 use support::wait::wait_until;
-use support::whole::{ask, list, text};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Of a poll; and so the silence that it takes to be sure.

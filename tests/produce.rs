@@ -127,7 +127,7 @@ async fn a_stream_is_trimmed_to_a_length() {
             assert_eq!(produce(&Load { count: Some(2_000), trim, ..load(&server) }).await.added, 2_000);
             length(&server, "orders").await
         };
-        // Whole nodes of up to 100 entries go.
+        // StreamSnapshot nodes of up to 100 entries go.
         let about = trimmed(Precision::About).await;
         assert!((150..=350).contains(&about), "{about}");
         assert_eq!(trimmed(Precision::Exact).await, 150);
@@ -156,7 +156,7 @@ async fn a_stream_is_trimmed_by_age_as_the_server_tells_it() {
         let about = kept(3_600, Precision::About).await;
         assert!(
             (41..=141).contains(&about),
-            "{about}: whole nodes of up to 100 entries are older than an hour"
+            "{about}: snapshot nodes of up to 100 entries are older than an hour"
         );
         assert_eq!(kept(3_600, Precision::Exact).await, 61);
         assert_eq!(kept(900, Precision::Exact).await, 80, "the one of half an hour ago is gone too");
@@ -175,7 +175,7 @@ async fn bursts_come_at_the_start_of_each_period() {
     // The first is due at once, so each burst ends with the first of the next hundred.
     assert!(produced.elapsed >= Duration::from_millis(2_050), "{:?}", produced.elapsed);
     for (ms, n) in entries(&server, "orders").await {
-        // The server's clock is not ours, and tells whole milliseconds.
+        // The server's clock is not ours, and tells snapshot milliseconds.
         let earliest = (n.saturating_sub(2) / 100) * 1_000;
         assert!(ms + 50 >= start + earliest, "{n} came {} ms after the start", ms - start);
     }

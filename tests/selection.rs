@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::{ONCE, QUICK, serving};
 use support::metrics::{Metrics, named};
 use support::program::Exporter;
 use support::series::{consumer, errors, group, limited, polls, stream, up};
 use support::server::Server;
 use support::servers::{for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -46,14 +46,14 @@ fn all_up(names: &[&str]) -> Vec<(String, f64)> {
 #[tokio::test]
 async fn keys_globs_excludes_and_group_filters_select_and_the_first_item_rules() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
+        let mut client = RedisClient::to(&server).await;
         for key in ["orders:1", "orders:2", "orders:tmp:3", "audit", "other", "h[a]llo", "hallo"] {
-            talk.tell(&format!("XADD {key} * f v")).await;
+            client.run(&format!("XADD {key} * f v")).await;
             for name in ["billing", "shipping", "tmp-1", "tmp-2"] {
-                talk.tell(&format!("XGROUP CREATE {key} {name} 0\nXGROUP CREATECONSUMER {key} {name} c")).await;
+                client.run(&format!("XGROUP CREATE {key} {name} 0\nXGROUP CREATECONSUMER {key} {name} c")).await;
             }
         }
-        talk.tell("SET orders:text value\nRPUSH orders:list value").await;
+        client.run("SET orders:text value\nRPUSH orders:list value").await;
         let url = server.url();
         let exporter = serving(&format!(
             "{ONCE}targets:
@@ -90,8 +90,8 @@ async fn keys_globs_excludes_and_group_filters_select_and_the_first_item_rules()
 #[tokio::test]
 async fn names_that_are_missing_are_shown_as_0_until_they_are_there() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XADD there * f v\nXGROUP CREATE there g 0").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD there * f v\nXGROUP CREATE there g 0").await;
         let url = server.url();
         let exporter = serving(&format!(
             "{QUICK}targets: [{{name: t, url: '{url}', streams: [
@@ -113,8 +113,8 @@ async fn names_that_are_missing_are_shown_as_0_until_they_are_there() {
         assert!(found[&errors("missing_key")] > 0.0 && found[&errors("missing_group")] > 0.0);
         assert_eq!(named(&found, "redis_stream_group_lag").len(), 1, "nothing is known of what is missing");
 
-        talk.tell("XGROUP CREATE there awaited 0\nXGROUP CREATE absent g $ MKSTREAM").await;
-        talk.ask::<String>(&[&b"XADD"[..], b"odd \xff", b"*", b"f", b"v"]).await;
+        client.run("XGROUP CREATE there awaited 0\nXGROUP CREATE absent g $ MKSTREAM").await;
+        client.ask::<String>(&[&b"XADD"[..], b"odd \xff", b"*", b"f", b"v"]).await;
         let found = until(&exporter, "all are there", |metrics| {
             streams(metrics).iter().all(|(_, up)| *up == 1.0)
                 && group_up(metrics, "there", "awaited") == Some(1.0)
@@ -129,15 +129,15 @@ async fn names_that_are_missing_are_shown_as_0_until_they_are_there() {
 #[tokio::test]
 async fn streams_that_are_deleted_go_with_the_next_poll_and_new_ones_are_found_within_a_turn() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XADD a * f v\nXADD b * f v").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD a * f v\nXADD b * f v").await;
         let url = server.url();
         let exporter = serving(&format!(
             "poll: {{interval: 200ms, timeout: 180ms, discovery_interval: 1s}}\ntargets: [{{name: t, url: '{url}'}}]"
         ))
         .await;
         until(&exporter, "both", |metrics| streams(metrics) == all_up(&["a", "b"])).await;
-        talk.tell("DEL a").await;
+        client.run("DEL a").await;
         let deleted = exporter.metrics().await[&polls("ok")];
         let found = until(&exporter, "one is gone", |metrics| {
             let is_gone = streams(metrics) == all_up(&["b"]);
@@ -149,7 +149,7 @@ async fn streams_that_are_deleted_go_with_the_next_poll_and_new_ones_are_found_w
         assert!(!found.keys().any(|series| series.contains("stream=\"a\"")), "{found:#?}");
 
         let began = now();
-        talk.tell("XADD c * f v").await;
+        client.run("XADD c * f v").await;
         until(&exporter, "the new one", |metrics| streams(metrics) == all_up(&["b", "c"])).await;
         // A turn, the poll after it, and time for a loaded machine.
         assert!(began.elapsed() < Duration::from_millis(1_000 + 200 + 2_000), "{:?}", began.elapsed());
@@ -160,17 +160,16 @@ async fn streams_that_are_deleted_go_with_the_next_poll_and_new_ones_are_found_w
 #[tokio::test]
 async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     for key in ["s3", "s4", "s5"] {
         for name in ["g2", "g3", "g4"] {
-            talk.tell(&format!("XGROUP CREATE {key} {name} $ MKSTREAM")).await;
+            client.run(&format!("XGROUP CREATE {key} {name} $ MKSTREAM")).await;
         }
     }
-    talk.tell("XGROUP CREATECONSUMER s3 g2 c1\nXGROUP CREATECONSUMER s3 g2 c2").await;
-    talk.tell(
-        "XGROUP CREATECONSUMER s3 g3 c1\nXGROUP CREATECONSUMER s3 g3 c2\nXGROUP CREATECONSUMER s3 g3 c3",
-    )
-    .await;
+    client.run("XGROUP CREATECONSUMER s3 g2 c1\nXGROUP CREATECONSUMER s3 g2 c2").await;
+    client
+        .run("XGROUP CREATECONSUMER s3 g3 c1\nXGROUP CREATECONSUMER s3 g3 c2\nXGROUP CREATECONSUMER s3 g3 c3")
+        .await;
     let url = server.url();
     let exporter = serving(&format!(
         "{QUICK}targets: [{{name: t, url: '{url}', limits: {{streams: 2, groups_per_stream: 2, consumers_per_group: 2}}}}]"
@@ -198,7 +197,7 @@ async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
     assert_eq!(found[&group("redis_stream_group_consumers", "s3", "g3")], 3.0, "counted all the same");
 
     // Names that come first now do not push out what is shown.
-    talk.tell("XGROUP CREATE s1 g $ MKSTREAM\nXGROUP CREATE s3 g1 $\nXGROUP CREATE s4 g1 $").await;
+    client.run("XGROUP CREATE s1 g $ MKSTREAM\nXGROUP CREATE s3 g1 $\nXGROUP CREATE s4 g1 $").await;
     let found = until(&exporter, "more is left out", |metrics| left_out(metrics) == [2.0, 4.0, 3.0]).await;
     assert_eq!(streams(&found), all_up(&["s3", "s4"]));
     assert_eq!(
@@ -206,7 +205,7 @@ async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
         (vec!["g2".into(), "g3".into()], vec!["g2".into(), "g3".into()])
     );
 
-    talk.tell("DEL s4\nXGROUP DESTROY s3 g2\nXGROUP DELCONSUMER s3 g3 c2").await;
+    client.run("DEL s4\nXGROUP DESTROY s3 g2\nXGROUP DELCONSUMER s3 g3 c2").await;
     let found = until(&exporter, "others take their places", |metrics| {
         streams(metrics) == all_up(&["s1", "s3"]) && left_out(metrics) == [1.0, 1.0, 0.0]
     })
@@ -231,8 +230,8 @@ async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
 #[tokio::test]
 async fn consumers_are_not_asked_for_where_they_are_not_wanted() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD s * f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c STREAMS s >").await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s * f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c STREAMS s >").await;
     let url = server.url();
     let exporter = serving(&format!(
         "{QUICK}targets: [{{name: t, url: '{url}', streams: [{{key: '*', consumers: false}}]}}]"
@@ -242,8 +241,8 @@ async fn consumers_are_not_asked_for_where_they_are_not_wanted() {
     assert!(!found.keys().any(|series| series.starts_with("redis_stream_group_consumer_")), "{found:#?}");
     assert_eq!(found[&group("redis_stream_group_consumers", "s", "g")], 1.0);
     assert_eq!(found[&group("redis_stream_group_messages_pending", "s", "g")], 1.0);
-    assert_eq!(talk.calls("xinfo|consumers").await, 0);
-    assert!(talk.calls("xinfo|groups").await >= 3);
+    assert_eq!(client.calls("xinfo|consumers").await, 0);
+    assert!(client.calls("xinfo|groups").await >= 3);
     assert_eq!(found[r#"streamgauge_redis_commands_total{command="xinfo_consumers",target="t"}"#], 0.0);
 }
 
@@ -251,10 +250,10 @@ async fn consumers_are_not_asked_for_where_they_are_not_wanted() {
 async fn the_commands_counted_are_those_that_the_server_got() {
     let server = Server::start(newest(), &["--requirepass", "pw"]).await;
     let url = format!("redis://:pw@{}", server.address());
-    let mut talk = Talk::at(&format!("{url}/2")).await;
-    talk.tell("XADD s 1-1 f v\nXADD s 2-1 f v\nXADD s 3-1 f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c COUNT 2 STREAMS s >")
+    let mut client = RedisClient::at(&format!("{url}/2")).await;
+    client.run("XADD s 1-1 f v\nXADD s 2-1 f v\nXADD s 3-1 f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c COUNT 2 STREAMS s >")
         .await;
-    talk.tell("CONFIG RESETSTAT").await;
+    client.run("CONFIG RESETSTAT").await;
     let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{url}/2'}}]")).await;
     let found = until(&exporter, "a poll", |metrics| metrics[&polls("ok")] >= 1.0).await;
     for (label, command) in [
@@ -271,9 +270,9 @@ async fn the_commands_counted_are_those_that_the_server_got() {
         ("xrange", "xrange"),
     ] {
         let counted = found[&format!(r#"streamgauge_redis_commands_total{{command="{label}",target="t"}}"#)];
-        assert_eq!((counted, talk.calls(command).await), (1.0, 1), "{label}");
+        assert_eq!((counted, client.calls(command).await), (1.0, 1), "{label}");
     }
-    let info: String = talk.ask(&["INFO", "commandstats"]).await;
+    let info: String = client.ask(&["INFO", "commandstats"]).await;
     let others: Vec<_> = info
         .lines()
         .filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next())
@@ -291,9 +290,9 @@ async fn the_commands_counted_are_those_that_the_server_got() {
 #[tokio::test]
 async fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD s * f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g holds STREAMS s >").await;
-    talk.tell("XGROUP CREATECONSUMER s g idles").await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s * f v\nXGROUP CREATE s g 0\nXREADGROUP GROUP g holds STREAMS s >").await;
+    client.run("XGROUP CREATECONSUMER s g idles").await;
     let url = server.url();
     let exporter =
         serving(&format!("{QUICK}metrics: {{consumer_max_idle: 1s}}\ntargets: [{{name: t, url: '{url}'}}]"))
@@ -307,7 +306,7 @@ async fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
     let idle = || found[&consumer("redis_stream_group_consumer_idle_seconds", "s", "g", "holds")];
     assert!(idle() >= 1.0, "the other has no series from then on, and not before: {}", idle());
     assert_eq!(found[&group("redis_stream_group_consumers", "s", "g")], 2.0);
-    talk.tell("XREADGROUP GROUP g idles COUNT 1 STREAMS s >").await;
+    client.run("XREADGROUP GROUP g idles COUNT 1 STREAMS s >").await;
     until(&exporter, "it is back", |metrics| shown(metrics).len() == 2).await;
     let found = until(&exporter, "it is gone again", only_the_holder).await;
     assert!(!found.keys().any(|series| series.contains("consumer=\"idles\"")), "{found:#?}");
@@ -318,25 +317,29 @@ async fn scan_keeps_its_pace() {
     /// Keys per second; a SCAN walks a thousand.
     const PACE: f64 = 10_000.0;
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     for chunk in 0..40 {
         let mut mset = vec!["MSET".to_owned()];
         mset.extend((0..1_000).flat_map(|n| [format!("key:{chunk}:{n}"), "v".to_owned()]));
-        let _: String = talk.ask(&mset).await;
+        let _: String = client.ask(&mset).await;
     }
-    talk.tell("XADD stream * f v").await;
+    client.run("XADD stream * f v").await;
     let url = server.url();
     let exporter = serving(&format!(
         "poll: {{interval: 200ms, timeout: 150ms, discovery_interval: 10ms, scan_keys_per_second: {PACE}}}
 targets: [{{name: t, url: '{url}'}}]"
     ))
     .await;
-    wait_for(SOON, "SCAN began", async || if talk.calls("scan").await > 0 { Ok(()) } else { Err("no call") })
-        .await;
+    wait_for(
+        SOON,
+        "SCAN began",
+        async || if client.calls("scan").await > 0 { Ok(()) } else { Err("no call") },
+    )
+    .await;
     // 40,000 keys, walked at least once.
-    let (from, at_first) = (now(), talk.calls("scan").await);
+    let (from, at_first) = (now(), client.calls("scan").await);
     let (at_last, took) = wait_for(Duration::from_secs(60), "forty more SCANs", async || {
-        let calls = talk.calls("scan").await;
+        let calls = client.calls("scan").await;
         if calls >= at_first + 40 { Ok((calls, from.elapsed())) } else { Err(calls) }
     })
     .await;
@@ -350,11 +353,11 @@ targets: [{{name: t, url: '{url}'}}]"
 #[tokio::test]
 async fn a_slow_pace_is_kept_within_each_second() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     for n in 0..200 {
-        talk.tell(&format!("SET key:{n} v")).await;
+        client.run(&format!("SET key:{n} v")).await;
     }
-    talk.tell("XADD stream * f v").await;
+    client.run("XADD stream * f v").await;
     let (url, began) = (server.url(), now());
     let exporter = serving(&format!(
         "poll: {{interval: 200ms, timeout: 150ms, discovery_interval: 10ms, scan_keys_per_second: 100}}
@@ -363,7 +366,7 @@ targets: [{{name: t, url: '{url}'}}]"
     .await;
     until(&exporter, "it is found", |metrics| streams(metrics) == all_up(&["stream"])).await;
     wait_for(SOON, "a turn", async || {
-        let calls = talk.calls("scan").await;
+        let calls = client.calls("scan").await;
         if calls >= 3 { Ok(()) } else { Err(calls) }
     })
     .await;
@@ -374,18 +377,22 @@ targets: [{{name: t, url: '{url}'}}]"
 #[tokio::test]
 async fn a_small_keyspace_is_walked_once_in_a_discovery_interval() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD s * f v").await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s * f v").await;
     let url = server.url();
     let exporter = serving(&format!(
         "poll: {{interval: 100ms, timeout: 80ms, discovery_interval: 500ms}}\ntargets: [{{name: t, url: '{url}'}}]"
     ))
     .await;
-    wait_for(SOON, "SCAN began", async || if talk.calls("scan").await > 0 { Ok(()) } else { Err("no call") })
-        .await;
-    let (from, at_first) = (now(), talk.calls("scan").await);
+    wait_for(
+        SOON,
+        "SCAN began",
+        async || if client.calls("scan").await > 0 { Ok(()) } else { Err("no call") },
+    )
+    .await;
+    let (from, at_first) = (now(), client.calls("scan").await);
     until(&exporter, "many polls", |metrics| metrics[&polls("ok")] >= 20.0).await;
-    let (calls, took) = (talk.calls("scan").await - at_first, from.elapsed());
+    let (calls, took) = (client.calls("scan").await - at_first, from.elapsed());
     assert!(calls as f64 <= took.as_secs_f64() / 0.5 + 1.0, "{calls} in {took:?}");
     // A named stream is not looked for.
     let exporter =

@@ -11,7 +11,9 @@ use streamgauge::exposition::definitions::{FAMILIES, Origin};
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::{ConfigFile, ONCE, QUICK, serving};
+use support::expected::{Expected, ExpectedGroup, ExpectedState, differences, of_streams};
 use support::http;
 use support::metrics::{self, Metrics, named};
 use support::peers;
@@ -19,19 +21,18 @@ use support::program::Exporter;
 use support::series::{self, errors, group, polls, stream};
 use support::server::Server;
 use support::servers::{Kind, Program, for_each_program, for_each_server, newest};
-use support::talk::Talk;
-use support::truth::{Expected, Place, Truth, differences, of_streams};
 use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
 /// Streams and groups in every condition that a first reading can meet.
-async fn fill(talk: &mut Talk) {
+async fn fill(client: &mut RedisClient) {
     for n in 0..20 {
-        talk.tell(&format!("XADD orders * n {n}")).await;
+        client.run(&format!("XADD orders * n {n}")).await;
     }
-    talk.tell(
-        "XGROUP CREATE orders done 0
+    client
+        .run(
+            "XGROUP CREATE orders done 0
          XREADGROUP GROUP done d1 COUNT 100 STREAMS orders >
          XGROUP CREATE orders behind 0
          XREADGROUP GROUP behind b1 COUNT 3 STREAMS orders >
@@ -41,49 +42,50 @@ async fn fill(talk: &mut Talk) {
          XGROUP CREATE orders untouched 0
          XGROUP CREATE orders new $
          XGROUP CREATECONSUMER orders new idler",
-    )
-    .await;
-    let all: Vec<(String, Value)> = talk.ask(&["XRANGE", "orders", "-", "+"]).await;
+        )
+        .await;
+    let all: Vec<(String, Value)> = client.ask(&["XRANGE", "orders", "-", "+"]).await;
     for (id, _) in &all {
-        talk.tell(&format!("XACK orders done {id}")).await;
+        client.run(&format!("XACK orders done {id}")).await;
     }
     // The oldest pending entry changes hands: its deliveries go up, its idle time starts over.
-    talk.tell(&format!("XCLAIM orders behind b2 0 {}", all[0].0)).await;
-    talk.tell(&format!("XACK orders behind {}", all[1].0)).await;
+    client.run(&format!("XCLAIM orders behind b2 0 {}", all[0].0)).await;
+    client.run(&format!("XACK orders behind {}", all[1].0)).await;
     // Not an end of the stream, and no counter known.
-    talk.tell(&format!("XGROUP CREATE orders middle {}", all[9].0)).await;
+    client.run(&format!("XGROUP CREATE orders middle {}", all[9].0)).await;
 
     for n in 1..=10 {
-        talk.tell(&format!("XADD deleted-ahead * n {n}\nXADD trimmed * n {n}\nXADD emptied * n {n}")).await;
-        talk.tell(&format!("XADD deleted-behind {n}-1 n {n}\nXADD explicit {n}-1 n {n}")).await;
+        client.run(&format!("XADD deleted-ahead * n {n}\nXADD trimmed * n {n}\nXADD emptied * n {n}")).await;
+        client.run(&format!("XADD deleted-behind {n}-1 n {n}\nXADD explicit {n}-1 n {n}")).await;
     }
     for key in ["deleted-ahead", "trimmed", "emptied", "deleted-behind", "explicit"] {
-        talk.tell(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 4 STREAMS {key} >")).await;
+        client.run(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 4 STREAMS {key} >")).await;
     }
-    let ahead: Vec<(String, Value)> = talk.ask(&["XRANGE", "deleted-ahead", "-", "+"]).await;
-    talk.tell(&format!("XDEL deleted-ahead {}", ahead[6].0)).await;
-    talk.tell(
-        "XDEL deleted-behind 2-1
+    let ahead: Vec<(String, Value)> = client.ask(&["XRANGE", "deleted-ahead", "-", "+"]).await;
+    client.run(&format!("XDEL deleted-ahead {}", ahead[6].0)).await;
+    client
+        .run(
+            "XDEL deleted-behind 2-1
          XTRIM trimmed MAXLEN 3
          XTRIM emptied MAXLEN 0
          XADD bare * f v
          XGROUP CREATE nothing g $ MKSTREAM
          SET text value
          HSET hash f v",
-    )
-    .await;
+        )
+        .await;
     // Two groups whose names need care, and a consumer.
-    talk.ask::<String>(&[&b"XADD"[..], b"a\xffb", b"*", b"f", b"v"]).await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"q\"uo\\te", b"0"]).await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"li\nne", b"0"]).await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", b"a\xffb", b"li\nne", b"c\\x41\xc3\xa9"]).await;
+    client.ask::<String>(&[&b"XADD"[..], b"a\xffb", b"*", b"f", b"v"]).await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"q\"uo\\te", b"0"]).await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xffb", b"li\nne", b"0"]).await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", b"a\xffb", b"li\nne", b"c\\x41\xc3\xa9"]).await;
 }
 
 /// What a first reading must show, of which the past says nothing yet.
-fn as_first_seen(places: &[Place]) -> Expected {
+fn as_first_seen(groups: &[ExpectedGroup]) -> Expected {
     let mut expected = Expected::new();
     let mut put = |series: String, value: f64| expected.insert(series, (value, value));
-    for place in places {
+    for place in groups {
         // Nothing was lost yet, as far as anybody saw; before 7.0 nobody can tell.
         if place.counts_added {
             put(place.series("redis_stream_group_entries_lost_total"), 0.0);
@@ -112,9 +114,9 @@ async fn polled(exporter: &Exporter) -> Metrics {
 #[tokio::test]
 async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        fill(&mut talk).await;
-        let before = Truth::read(&mut talk).await;
+        let mut client = RedisClient::to(&server).await;
+        fill(&mut client).await;
+        let before = ExpectedState::read(&mut client).await;
         let url = server.url();
         let exporter = serving(&format!(
             "{ONCE}targets: [{{name: t, url: '{url}', streams: [
@@ -122,9 +124,9 @@ async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
         ))
         .await;
         let found = of_streams(&polled(&exporter).await);
-        let after = Truth::read(&mut talk).await;
+        let after = ExpectedState::read(&mut client).await;
         let mut expected = before.until(&after);
-        expected.extend(as_first_seen(&after.places));
+        expected.extend(as_first_seen(&after.groups));
         for name in ["behind", "done"] {
             expected.insert(group("redis_stream_group_up", "orders", name), (1.0, 1.0));
         }
@@ -155,8 +157,8 @@ fn assert_no_family_is_left_out(found: &Metrics, program: &Program) {
 #[tokio::test]
 async fn lag_stays_exact_while_groups_read_and_entries_come_and_go() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        fill(&mut talk).await;
+        let mut client = RedisClient::to(&server).await;
+        fill(&mut client).await;
         let url = server.url();
         let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{url}'}}]")).await;
         polled(&exporter).await;
@@ -166,12 +168,12 @@ async fn lag_stays_exact_while_groups_read_and_entries_come_and_go() {
             "XTRIM orders MAXLEN 8\nXADD emptied * n 11\nXADD emptied * n 12\nXDEL explicit 7-1",
             "XREADGROUP GROUP middle m COUNT 2 STREAMS orders >\nXREADGROUP GROUP g c COUNT 1 STREAMS emptied >",
         ] {
-            talk.tell(step).await;
-            let truth = Truth::read(&mut talk).await;
+            client.run(step).await;
+            let state = ExpectedState::read(&mut client).await;
             let lags = |all: &BTreeMap<String, f64>| named(all, "redis_stream_group_lag");
             wait_for(SOON, "each lag is the true one", async || {
                 let metrics = exporter.metrics().await;
-                let (found, expected) = (lags(&metrics), lags(&truth.values));
+                let (found, expected) = (lags(&metrics), lags(&state.values));
                 if found == expected { Ok(()) } else { Err(format!("{step}: {found:#?} for {expected:#?}")) }
             })
             .await;
@@ -183,8 +185,8 @@ async fn lag_stays_exact_while_groups_read_and_entries_come_and_go() {
 #[tokio::test]
 async fn the_gzipped_page_is_the_plain_one() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    fill(&mut talk).await;
+    let mut client = RedisClient::to(&server).await;
+    fill(&mut client).await;
     let url = server.url();
     let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{url}'}}]")).await;
     polled(&exporter).await;
@@ -206,8 +208,8 @@ async fn the_gzipped_page_is_the_plain_one() {
 #[tokio::test]
 async fn whatever_may_be_large_is_gzipped_for_who_takes_it() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    fill(&mut talk).await;
+    let mut client = RedisClient::to(&server).await;
+    fill(&mut client).await;
     let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{}'}}]", server.url())).await;
     polled(&exporter).await;
     for path in ["/", "/groups/t/db0/orders/behind", "/metrics", "/api/v1/groups", "/api/v1/alerts"] {
@@ -235,7 +237,7 @@ async fn whatever_may_be_large_is_gzipped_for_who_takes_it() {
 async fn promtool_finds_nothing_to_complain_of() {
     let Some(promtool) = peers::find("promtool") else { return };
     let server = Server::start(newest(), &[]).await;
-    fill(&mut Talk::to(&server).await).await;
+    fill(&mut RedisClient::to(&server).await).await;
     let url = server.url();
     let exporter = serving(&format!(
         "{ONCE}targets: [{{name: t, url: '{url}', labels: {{team: 'a \"b\" \\c'}}, streams: [
@@ -260,12 +262,12 @@ async fn promtool_finds_nothing_to_complain_of() {
 #[tokio::test]
 async fn the_minimal_acl_is_enough_for_everything() {
     for_each_server(async |server| {
-        let mut talk = Talk::to(&server).await;
-        fill(&mut talk).await;
+        let mut client = RedisClient::to(&server).await;
+        fill(&mut client).await;
         // Before 7.0 there are no key permissions for reading alone.
         let is_old = server.program().kind == Kind::Redis && server.program().version < (7, 0, 0);
         let keys = if is_old { "~*" } else { "%R~*" };
-        talk.tell(&format!(
+        client.run(&format!(
             "ACL SETUSER mon reset on >pw {keys} +xinfo|stream +xinfo|groups +xinfo|consumers +xpending +xrange \
              +scan +time"
         ))
@@ -301,9 +303,9 @@ async fn the_minimal_acl_is_enough_for_everything() {
 #[tokio::test]
 async fn the_database_of_the_url_is_polled_and_no_other() {
     for_each_server(async |server| {
-        let (url, mut third) = (server.url(), Talk::at(&format!("{}/3", server.url())).await);
-        Talk::to(&server).await.tell("XADD in-db-0 * f v").await;
-        third.tell("XADD in-db-3 * f v\nXGROUP CREATE in-db-3 g 0").await;
+        let (url, mut third) = (server.url(), RedisClient::at(&format!("{}/3", server.url())).await);
+        RedisClient::to(&server).await.run("XADD in-db-0 * f v").await;
+        third.run("XADD in-db-3 * f v\nXGROUP CREATE in-db-3 g 0").await;
         let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{url}/3'}}]")).await;
         let found = polled(&exporter).await;
         let ups = named(&found, "redis_stream_up");
@@ -322,9 +324,9 @@ async fn without_a_file_the_target_is_named_after_its_server() {
     for_each_program(async |program| {
         let server = Server::start(program, &["--requirepass", "pass word"]).await;
         let address = server.address();
-        Talk::at(&format!("redis://:pass%20word@{address}/1"))
+        RedisClient::at(&format!("redis://:pass%20word@{address}/1"))
             .await
-            .tell("XADD orders * f v\nXADD b * f v")
+            .run("XADD orders * f v\nXADD b * f v")
             .await;
         let url = format!("redis://:pass%20word@{address}/1");
         let flags = ["--redis-url", &url, "--stream", "orders", "--stream", "a*", "--interval", "300ms"];
@@ -343,8 +345,8 @@ async fn without_a_file_the_target_is_named_after_its_server() {
 #[tokio::test]
 async fn targets_have_their_own_labels_and_can_be_scraped_one_by_one() {
     let (one, two) = (Server::start(newest(), &[]).await, Server::start(newest(), &[]).await);
-    Talk::to(&one).await.tell("XADD orders * f v\nXGROUP CREATE orders g 0").await;
-    Talk::to(&two).await.tell("XADD orders * f v\nXADD orders * f v").await;
+    RedisClient::to(&one).await.run("XADD orders * f v\nXGROUP CREATE orders g 0").await;
+    RedisClient::to(&two).await.run("XADD orders * f v\nXADD orders * f v").await;
     let exporter = serving(&format!(
         "{ONCE}targets:
            - {{name: one, url: '{}', labels: {{team: billing, zone: 'a\"b'}}}}
@@ -383,7 +385,7 @@ async fn targets_have_their_own_labels_and_can_be_scraped_one_by_one() {
 #[tokio::test]
 async fn what_is_excluded_is_not_exported() {
     let server = Server::start(newest(), &[]).await;
-    fill(&mut Talk::to(&server).await).await;
+    fill(&mut RedisClient::to(&server).await).await;
     let exporter = serving(&format!(
         "{ONCE}targets: [{{name: t, url: '{}'}}]
 metrics: {{exclude: ['redis_stream_group_consumer_*', redis_stream_length, 'streamgauge_redis_*', 'process_*']}}",

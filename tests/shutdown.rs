@@ -9,14 +9,14 @@ use tokio::net::{TcpSocket, TcpStream};
 
 mod support;
 
+use support::client::RedisClient;
 use support::config::{ConfigFile, QUICK, serving};
-use support::impostor::{Impostor, Manner};
+use support::fake_server::{FakeServer, Manner};
 use support::metrics::named;
 use support::program::{Exporter, Finished, Streamgauge};
 use support::series::{TARGET_UP, errors, polls};
 use support::server::{Server, free_port};
 use support::servers::{for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -46,19 +46,19 @@ async fn ends_at_once(yaml: &str, what: &str, holds: impl AsyncFn(&Exporter) -> 
 #[tokio::test]
 async fn between_polls() {
     let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD s * f v").await;
+    RedisClient::to(&server).await.run("XADD s * f v").await;
     let yaml = format!("{QUICK}targets: [{{name: t, url: '{}'}}]", server.url());
     ends_at_once(&yaml, "it polls", async |exporter| exporter.metrics().await[TARGET_UP] == 1.0).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     wait_until(SOON, "no connection is left but our own", async || {
-        talk.ask::<String>(&["CLIENT", "LIST"]).await.lines().count() == 1
+        client.ask::<String>(&["CLIENT", "LIST"]).await.lines().count() == 1
     })
     .await;
 }
 
 #[tokio::test]
 async fn in_the_middle_of_a_poll_that_is_not_answered() {
-    let silent = Impostor::new(Manner::Silent).await;
+    let silent = FakeServer::new(Manner::Silent).await;
     for login in ["", ":pw@"] {
         let url = format!("redis://{login}{}", silent.address);
         let yaml = format!("poll: {{interval: 1h}}\ntargets: [{{name: t, url: '{url}'}}]");
@@ -103,7 +103,7 @@ async fn while_a_name_does_not_resolve() {
 
 #[tokio::test]
 async fn before_anything_was_polled() {
-    let silent = Impostor::new(Manner::Silent).await;
+    let silent = FakeServer::new(Manner::Silent).await;
     let config = ConfigFile::new(&format!("targets: [{{url: '{}'}}]", silent.url()));
     let exporter = config.serve().serving().await;
     assert_eq!(exporter.get("/-/ready").await.status, 503);
@@ -130,7 +130,7 @@ async fn a_client_that_hangs_is_dropped_when_its_time_is_over() {
     let server = Server::start(newest(), &[]).await;
     // A page that no socket's buffers take.
     let script = "for n = 1, 20000 do redis.call('XGROUP', 'CREATE', 's' .. n, 'g', '$', 'MKSTREAM') end";
-    Talk::to(&server).await.ask::<Option<i64>>(&["EVAL", script, "0"]).await;
+    RedisClient::to(&server).await.ask::<Option<i64>>(&["EVAL", script, "0"]).await;
     let yaml = format!(
         "poll: {{interval: 1h, timeout: 1m}}\ntargets: [{{name: t, url: '{}', limits: {{streams: 20000}}}}]",
         server.url()
@@ -174,7 +174,7 @@ async fn narrow_client(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn at_the_very_start() {
-    let silent = Impostor::new(Manner::Silent).await;
+    let silent = FakeServer::new(Manner::Silent).await;
     let running = Streamgauge::serve().args(["--redis-url", &silent.url()]).spawn();
     wait_until(SOON, "it wrote its first line", async || !running.stderr().is_empty()).await;
     let finished = running.stop().await;

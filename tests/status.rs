@@ -4,13 +4,13 @@ mod support;
 
 use std::time::Duration;
 
+use support::client::RedisClient;
 use support::config::serving;
 use support::metrics::named;
 use support::program::Exporter;
 use support::series;
 use support::server::Server;
 use support::servers::{Kind, for_each_server, newest};
-use support::talk::Talk;
 use support::wait::wait_for;
 
 /// Several windows, on a machine that is busy with other things.
@@ -49,10 +49,10 @@ impl<'a> Watched<'a> {
     }
 
     /// Goes on with `act` until the group has this status.
-    async fn becomes(&self, key: &str, status: &str, mut act: impl AsyncFnMut(&mut Talk)) {
-        let mut talk = Talk::to(self.server).await;
+    async fn becomes(&self, key: &str, status: &str, mut act: impl AsyncFnMut(&mut RedisClient)) {
+        let mut client = RedisClient::to(self.server).await;
         wait_for(DEADLINE, &format!("{key} is {status}"), async || {
-            act(&mut talk).await;
+            act(&mut client).await;
             let found = self.status(key).await;
             if found.as_deref() == Some(status) { Ok(()) } else { Err(format!("it is {found:?}")) }
         })
@@ -74,8 +74,8 @@ impl<'a> Watched<'a> {
         .await;
     }
 
-    async fn tell(&self, lines: &str) {
-        Talk::to(self.server).await.tell(lines).await;
+    async fn run(&self, lines: &str) {
+        RedisClient::to(self.server).await.run(lines).await;
     }
 }
 
@@ -84,30 +84,30 @@ fn read_all(key: &str) -> String {
 }
 
 async fn a_new_group_is_unknown_then_ok(watched: &Watched<'_>) {
-    watched.tell("XGROUP CREATE new g $ MKSTREAM").await;
+    watched.run("XGROUP CREATE new g $ MKSTREAM").await;
     watched.turns("new", "unknown").await;
     watched.turns("new", "ok").await;
-    watched.tell("XADD new * f v").await;
-    watched.tell(&read_all("new")).await;
+    watched.run("XADD new * f v").await;
+    watched.run(&read_all("new")).await;
     watched.sees("redis_stream_group_consumers", "new", 1.0).await;
     // A new life of that name further back is no rewind.
-    watched.tell("XGROUP DESTROY new g\nXGROUP CREATE new g 0").await;
+    watched.run("XGROUP DESTROY new g\nXGROUP CREATE new g 0").await;
     let next = wait_for(DEADLINE, "the new group is seen", async || match watched.status("new").await {
         Some(status) if status != "ok" => Ok(status),
         other => Err(format!("{other:?}")),
     });
     assert_eq!(next.await, "unknown");
-    watched.tell(&read_all("new")).await;
+    watched.run(&read_all("new")).await;
     watched.turns("new", "ok").await;
 }
 
 async fn rewound(watched: &Watched<'_>) {
-    watched.tell("XADD rewound * f v\nXGROUP CREATE rewound g 0").await;
-    watched.tell(&read_all("rewound")).await;
+    watched.run("XADD rewound * f v\nXGROUP CREATE rewound g 0").await;
+    watched.run(&read_all("rewound")).await;
     watched.turns("rewound", "ok").await;
-    watched.tell("XGROUP SETID rewound g 0").await;
+    watched.run("XGROUP SETID rewound g 0").await;
     watched.turns("rewound", "rewound").await;
-    watched.tell(&read_all("rewound")).await;
+    watched.run(&read_all("rewound")).await;
     watched.turns("rewound", "ok").await;
 }
 
@@ -116,61 +116,61 @@ async fn losing(watched: &Watched<'_>) {
     if program.kind == Kind::Redis && program.version < (7, 0, 0) {
         return;
     }
-    watched.tell("XADD losing * f v\nXGROUP CREATE losing g 0").await;
-    watched.tell(&read_all("losing")).await;
-    watched.tell("XADD losing * f v\nXADD losing * f v\nXADD losing * f v").await;
+    watched.run("XADD losing * f v\nXGROUP CREATE losing g 0").await;
+    watched.run(&read_all("losing")).await;
+    watched.run("XADD losing * f v\nXADD losing * f v\nXADD losing * f v").await;
     watched.sees("redis_stream_group_lag", "losing", 3.0).await;
-    watched.tell("XTRIM losing MAXLEN 1").await;
+    watched.run("XTRIM losing MAXLEN 1").await;
     watched.turns("losing", "losing").await;
-    watched.tell(&read_all("losing")).await;
+    watched.run(&read_all("losing")).await;
     watched.turns("losing", "ok").await;
 }
 
 async fn abandoned(watched: &Watched<'_>) {
-    watched.tell("XADD abandoned * f v\nXGROUP CREATE abandoned g 0").await;
+    watched.run("XADD abandoned * f v\nXGROUP CREATE abandoned g 0").await;
     watched.turns("abandoned", "abandoned").await;
-    watched.tell(&read_all("abandoned")).await;
+    watched.run(&read_all("abandoned")).await;
     watched.turns("abandoned", "ok").await;
     // Now with a consumer that falls silent.
-    watched.tell("XADD abandoned * f v").await;
+    watched.run("XADD abandoned * f v").await;
     watched.turns("abandoned", "abandoned").await;
-    watched.tell(&read_all("abandoned")).await;
+    watched.run(&read_all("abandoned")).await;
     watched.turns("abandoned", "ok").await;
 }
 
 async fn stalled(watched: &Watched<'_>) {
-    watched.tell("XADD stalled * f v\nXADD stalled * f v\nXGROUP CREATE stalled g 0").await;
-    watched.tell("XREADGROUP GROUP g c COUNT 1 STREAMS stalled >").await;
+    watched.run("XADD stalled * f v\nXADD stalled * f v\nXGROUP CREATE stalled g 0").await;
+    watched.run("XREADGROUP GROUP g c COUNT 1 STREAMS stalled >").await;
     // Its consumer is busy with what it has got, again and again.
-    let busy = async |talk: &mut Talk| talk.tell("XREADGROUP GROUP g c STREAMS stalled 0").await;
+    let busy = async |client: &mut RedisClient| client.run("XREADGROUP GROUP g c STREAMS stalled 0").await;
     watched.becomes("stalled", "stalled", busy).await;
-    watched.tell(&read_all("stalled")).await;
+    watched.run(&read_all("stalled")).await;
     watched.becomes("stalled", "ok", busy).await;
 }
 
 async fn stuck(watched: &Watched<'_>) {
-    let mut talk = Talk::to(watched.server).await;
-    let id: String = talk.ask(&["XADD", "stuck", "*", "f", "v"]).await;
-    watched.tell("XGROUP CREATE stuck g 0\nXREADGROUP GROUP g c STREAMS stuck >").await;
+    let mut client = RedisClient::to(watched.server).await;
+    let id: String = client.ask(&["XADD", "stuck", "*", "f", "v"]).await;
+    watched.run("XGROUP CREATE stuck g 0\nXREADGROUP GROUP g c STREAMS stuck >").await;
     watched.turns("stuck", "stuck").await;
     // Somebody takes it over, and is given the time to do it.
-    watched.tell(&format!("XCLAIM stuck g other 0 {id}")).await;
+    watched.run(&format!("XCLAIM stuck g other 0 {id}")).await;
     watched.turns("stuck", "ok").await;
     watched.turns("stuck", "stuck").await;
-    watched.tell(&format!("XACK stuck g {id}")).await;
+    watched.run(&format!("XACK stuck g {id}")).await;
     watched.turns("stuck", "ok").await;
 }
 
 async fn lagging(watched: &Watched<'_>) {
-    watched.tell("XGROUP CREATE lagging g 0 MKSTREAM").await;
-    let fall_behind = async |talk: &mut Talk| {
+    watched.run("XGROUP CREATE lagging g 0 MKSTREAM").await;
+    let fall_behind = async |client: &mut RedisClient| {
         for _ in 0..3 {
-            talk.tell("XADD lagging * f v\nXADD lagging * f v\nXADD lagging * f v").await;
+            client.run("XADD lagging * f v\nXADD lagging * f v\nXADD lagging * f v").await;
         }
-        talk.tell("XREADGROUP GROUP g c COUNT 3 NOACK STREAMS lagging >").await;
+        client.run("XREADGROUP GROUP g c COUNT 3 NOACK STREAMS lagging >").await;
     };
     watched.becomes("lagging", "lagging", fall_behind).await;
-    watched.tell(&read_all("lagging")).await;
+    watched.run(&read_all("lagging")).await;
     watched.turns("lagging", "ok").await;
 }
 
@@ -195,8 +195,8 @@ async fn each_status_is_reached_by_doing_what_it_names_and_left_again() {
 async fn a_server_that_was_away_leaves_no_false_status_behind() {
     let mut server = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
     let watched = Watched::new(&server).await;
-    watched.tell("XADD away * f v\nXADD away * f v\nXGROUP CREATE away g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS away >").await;
-    watched.tell("XGROUP CREATE calm g $ MKSTREAM").await;
+    watched.run("XADD away * f v\nXADD away * f v\nXGROUP CREATE away g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS away >").await;
+    watched.run("XGROUP CREATE calm g $ MKSTREAM").await;
     watched.turns("away", "abandoned").await;
     let Watched { exporter, .. } = watched;
     server.kill();
@@ -219,7 +219,10 @@ async fn a_server_that_was_away_leaves_no_false_status_behind() {
 #[tokio::test]
 async fn a_stream_has_the_window_of_its_own_rule() {
     let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XGROUP CREATE soon g $ MKSTREAM\nXGROUP CREATE late g $ MKSTREAM").await;
+    RedisClient::to(&server)
+        .await
+        .run("XGROUP CREATE soon g $ MKSTREAM\nXGROUP CREATE late g $ MKSTREAM")
+        .await;
     let url = server.url();
     let exporter = serving(&format!(
         "poll: {{interval: 250ms, timeout: 240ms}}\nstatus: {{window: 1h}}

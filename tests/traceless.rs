@@ -11,7 +11,7 @@ use redis_stream_lag::report::Lag;
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};
-use support::whole::{Whole, ask};
+use support::snapshot::{StreamSnapshot, ask};
 
 /// Entries of the stream at first.
 const ENTRIES: u64 = 600;
@@ -93,9 +93,9 @@ impl Story {
     async fn lags(&mut self) -> (Lag, u64) {
         let report = self.polled.target.poll_once().await.unwrap();
         let told = report.streams[0].groups[0].values.as_ref().unwrap().lag;
-        let whole = Whole::read(&mut self.connection, "s").await;
-        let place = whole.groups["g"].0;
-        (told, whole.ahead_of(place).count() as u64)
+        let snapshot = StreamSnapshot::read(&mut self.connection, "s").await;
+        let place = snapshot.groups["g"].0;
+        (told, snapshot.undelivered_after(place).count() as u64)
     }
 
     /// How many polls are wrong after this was done, until none is any more.

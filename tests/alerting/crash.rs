@@ -5,11 +5,11 @@ use std::time::Duration;
 use redis_stream_core::clock::unix_time;
 use serde_json::Value;
 
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
+use crate::support::receiver::{OK, TestReceiver};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::sink::{OK, Sink};
-use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
 use crate::told::{SOON, active_at, told, until_firing};
 
@@ -18,12 +18,12 @@ const PENDING_FOR: Duration = Duration::from_secs(12);
 const PENDING_BEFORE: Duration = Duration::from_secs(6);
 
 /// The webhook's messages about alerts of this name that fire.
-fn messages(hook: &Sink, name: &str) -> usize {
+fn messages(hook: &TestReceiver, name: &str) -> usize {
     let is_about = |body: &Value| body["commonLabels"]["alertname"] == name && body["status"] == "firing";
     hook.received().iter().filter(|request| is_about(&request.body)).count()
 }
 
-fn config(server: &Server, rules: &str, [sink, hook]: [&Sink; 2]) -> ConfigFile {
+fn config(server: &Server, rules: &str, [receiver, hook]: [&TestReceiver; 2]) -> ConfigFile {
     ConfigFile::new(&format!(
         "poll: {{interval: 500ms}}
 targets: [{{name: t, url: '{}'}}]
@@ -36,7 +36,7 @@ alerts:
     - {{name: hook, webhook: {{url: 'http://{}'}}}}
 ",
         server.url(),
-        sink.address,
+        receiver.address,
         hook.address
     ))
 }
@@ -57,7 +57,7 @@ async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_
 }
 
 /// Groups of the alerts that a webhook was told of with this status, in the order in which it was.
-fn groups(hook: &Sink, status: &str) -> Vec<String> {
+fn groups(hook: &TestReceiver, status: &str) -> Vec<String> {
     let received = hook.received();
     let alerts = received.iter().flat_map(|request| request.body["alerts"].as_array().unwrap());
     let of_status = alerts.filter(|alert| alert["status"] == status);
@@ -68,9 +68,9 @@ fn groups(hook: &Sink, status: &str) -> Vec<String> {
 async fn after_a_crash_a_webhook_is_told_that_an_alert_is_over_if_it_heard_of_it() {
     const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD orders * n 1\nXGROUP CREATE orders early 0\nXGROUP CREATE orders late 0").await;
-    let (heard, unheard) = (Sink::new().await, Sink::answering(REFUSED).await);
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD orders * n 1\nXGROUP CREATE orders early 0\nXGROUP CREATE orders late 0").await;
+    let (heard, unheard) = (TestReceiver::new().await, TestReceiver::answering(REFUSED).await);
     let config = ConfigFile::new(&format!(
         "poll: {{interval: 500ms}}
 targets: [{{name: t, url: '{}'}}]
@@ -99,10 +99,10 @@ alerts:
     unheard.until_received(1).await;
     // It dies before one of them is over, and after the other is and nobody could be told.
     heard.answer(REFUSED);
-    talk.tell("XREADGROUP GROUP early one NOACK STREAMS orders >").await;
+    client.run("XREADGROUP GROUP early one NOACK STREAMS orders >").await;
     until_saved(1, "\"status\":\"resolved\"").await;
     before.kill();
-    talk.tell("XREADGROUP GROUP late one NOACK STREAMS orders >").await;
+    client.run("XREADGROUP GROUP late one NOACK STREAMS orders >").await;
     // What was refused was not told.
     for hook in [&heard, &unheard] {
         hook.forget();
@@ -116,7 +116,7 @@ alerts:
         if over == ["early", "late"] { Ok(()) } else { Err(format!("{over:?}")) }
     })
     .await;
-    talk.tell("XGROUP CREATE orders new 0").await;
+    client.run("XGROUP CREATE orders new 0").await;
     wait_for(3 * SOON, "both are told of what is new", async || {
         let told = [&heard, &unheard].map(|hook| groups(hook, "firing"));
         if told.iter().all(|told| told.contains(&"new".to_owned())) {
@@ -133,36 +133,36 @@ alerts:
 
 async fn goes_on() {
     let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    let (sink, hook) = (Sink::new().await, Sink::new().await);
+    RedisClient::to(&server).await.run("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let (receiver, hook) = (TestReceiver::new().await, TestReceiver::new().await);
     let rules =
         format!("{{alert: Firing, expr: lag > 0}}, {{alert: Waiting, expr: lag > 0, for: {PENDING_FOR:?}}}");
-    let config = config(&server, &rules, [&sink, &hook]);
+    let config = config(&server, &rules, [&receiver, &hook]);
     let before = config.serve().serving().await;
-    let first = until_firing(&sink, "Firing").await;
+    let first = until_firing(&receiver, "Firing").await;
     hook.until_received(1).await;
     until_saved(&config, 2).await;
     let waits_since = active_at(&before, "Waiting").await;
     wait_until(SOON, "it waits for a while", async || unix_time() >= waits_since + PENDING_BEFORE).await;
     before.kill();
-    assert!(told(&sink, "Waiting").is_empty());
-    assert_eq!((told(&sink, "Firing").len(), messages(&hook, "Firing")), (1, 1));
+    assert!(told(&receiver, "Waiting").is_empty());
+    assert_eq!((told(&receiver, "Firing").len(), messages(&hook, "Firing")), (1, 1));
 
     let after = config.serve().serving().await;
-    let fired = until_firing(&sink, "Waiting").await;
+    let fired = until_firing(&receiver, "Waiting").await;
     let counted = fired.starts_at - waits_since;
     let anew = PENDING_FOR + PENDING_BEFORE;
     assert!(PENDING_FOR <= counted && counted < anew, "it was pending for {counted:?}");
     assert_eq!(active_at(&after, "Waiting").await, waits_since);
     // What is repeated is the same alert, a minute after it was told; the webhook knows it.
     wait_for(3 * SOON, "the reminder comes", async || {
-        let all = told(&sink, "Firing");
+        let all = told(&receiver, "Firing");
         if all.len() >= 2 { Ok(()) } else { Err(format!("{all:?}")) }
     })
     .await;
-    let all = told(&sink, "Firing");
+    let all = told(&receiver, "Firing");
     assert!(all.iter().all(|told| told.starts_at == first.starts_at && !told.is_over()), "{all:?}");
-    assert_eq!((all.len(), told(&sink, "Waiting").len()), (2, 1));
+    assert_eq!((all.len(), told(&receiver, "Waiting").len()), (2, 1));
     assert_eq!((messages(&hook, "Firing"), messages(&hook, "Waiting")), (1, 1));
     after.stop().await;
 }
@@ -171,20 +171,20 @@ async fn goes_on() {
 async fn is_delivered_at_last() {
     const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
     let server = Server::start(newest(), &[]).await;
-    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    let (sink, hook) = (Sink::answering(ERROR).await, Sink::answering(ERROR).await);
-    let config = config(&server, "{alert: Firing, expr: lag > 0}", [&sink, &hook]);
+    RedisClient::to(&server).await.run("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let (receiver, hook) = (TestReceiver::answering(ERROR).await, TestReceiver::answering(ERROR).await);
+    let config = config(&server, "{alert: Firing, expr: lag > 0}", [&receiver, &hook]);
     let before = config.serve().serving().await;
-    let first = until_firing(&sink, "Firing").await;
+    let first = until_firing(&receiver, "Firing").await;
     hook.until_received(1).await;
     until_saved(&config, 1).await;
     before.kill();
-    let (refused, unheard) = (told(&sink, "Firing").len(), messages(&hook, "Firing"));
-    sink.answer(OK);
+    let (refused, unheard) = (told(&receiver, "Firing").len(), messages(&hook, "Firing"));
+    receiver.answer(OK);
     hook.answer(OK);
     let after = config.serve().serving().await;
     wait_for(3 * SOON, "it is told", async || {
-        let all = told(&sink, "Firing");
+        let all = told(&receiver, "Firing");
         if all.len() > refused && messages(&hook, "Firing") > unheard {
             Ok(())
         } else {
@@ -192,6 +192,6 @@ async fn is_delivered_at_last() {
         }
     })
     .await;
-    assert_eq!(told(&sink, "Firing").pop().unwrap().starts_at, first.starts_at);
+    assert_eq!(told(&receiver, "Firing").pop().unwrap().starts_at, first.starts_at);
     after.stop().await;
 }

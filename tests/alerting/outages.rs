@@ -5,12 +5,12 @@ use std::time::Duration;
 use redis_stream_core::clock::unix_time;
 
 use crate::support::alertmanager::Alertmanager;
+use crate::support::client::RedisClient;
 use crate::support::config::{QUICK, serving};
 use crate::support::program::Exporter;
+use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::sink::Sink;
-use crate::support::talk::Talk;
 use crate::told::{Told, shows, told, until_firing, until_resolved};
 
 const HOLD: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ impl Outage {
     }
 }
 
-async fn exporter(server: &Server, receiver: &Sink) -> Exporter {
+async fn exporter(server: &Server, receiver: &TestReceiver) -> Exporter {
     serving(&format!(
         "{QUICK}targets: [{{name: t, url: '{}'}}]
 alerts:
@@ -62,25 +62,25 @@ async fn an_alert_outlives_its_redis_for_as_long_as_it_is_held() {
 
 async fn outlives(outage: Outage) {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let sink = Sink::before(alertmanager.process.address()).await;
+    let receiver = TestReceiver::before(alertmanager.process.address()).await;
     // All is still there when it comes back.
     let mut server = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
-    Talk::to(&server).await.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    let exporter = exporter(&server, &sink).await;
-    let first = until_firing(&sink, "Behind").await;
+    RedisClient::to(&server).await.run("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let exporter = exporter(&server, &receiver).await;
+    let first = until_firing(&receiver, "Behind").await;
     shows(&alertmanager, &["Behind"]).await;
 
     outage.begin(&mut server);
     shows(&alertmanager, &["Behind", "Down"]).await;
     outage.end(&mut server).await;
     shows(&alertmanager, &["Behind"]).await;
-    let all = told(&sink, "Behind");
+    let all = told(&receiver, "Behind");
     let is_the_same = |told: &Told| !told.is_over() && told.starts_at == first.starts_at;
     assert!(all.iter().all(is_the_same), "it fired all the time: {all:?}");
 
     let away_since = unix_time();
     outage.begin(&mut server);
-    let over = until_resolved(&sink, "Behind").await;
+    let over = until_resolved(&receiver, "Behind").await;
     let held = over.ends_at - away_since;
     assert!(held + POLL > HOLD, "it was not held long enough: {held:?}");
     assert!(held < HOLD + 2 * POLL, "it was held too long: {held:?}");
@@ -88,7 +88,7 @@ async fn outlives(outage: Outage) {
 
     outage.end(&mut server).await;
     shows(&alertmanager, &["Behind"]).await;
-    let again = told(&sink, "Behind").pop().unwrap();
+    let again = told(&receiver, "Behind").pop().unwrap();
     assert!(again.starts_at > over.ends_at, "{again:?} began after {over:?}");
     exporter.stop().await;
 }
@@ -96,16 +96,16 @@ async fn outlives(outage: Outage) {
 #[tokio::test]
 async fn an_alert_resolves_when_its_group_or_stream_is_gone() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let sink = Sink::before(alertmanager.process.address()).await;
+    let receiver = TestReceiver::before(alertmanager.process.address()).await;
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0\nXGROUP CREATE orders audit 0").await;
-    let exporter = exporter(&server, &sink).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD orders * n 1\nXGROUP CREATE orders mail 0\nXGROUP CREATE orders audit 0").await;
+    let exporter = exporter(&server, &receiver).await;
     alertmanager.shows(&["audit", "mail"]).await;
-    talk.tell("XGROUP DESTROY orders mail").await;
+    client.run("XGROUP DESTROY orders mail").await;
     alertmanager.shows(&["audit"]).await;
-    assert_eq!(until_resolved(&sink, "Behind").await.labels["group"], "mail");
-    talk.tell("DEL orders").await;
+    assert_eq!(until_resolved(&receiver, "Behind").await.labels["group"], "mail");
+    client.run("DEL orders").await;
     alertmanager.shows(&[]).await;
     exporter.stop().await;
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::support::alertmanager::Alertmanager;
+use crate::support::client::RedisClient;
 use crate::support::config::serving;
 use crate::support::metrics::named;
 use crate::support::program::Exporter;
 use crate::support::proxy::{Manner, Proxy};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
 use crate::told::SOON;
 
@@ -18,11 +18,11 @@ const GARBAGE: &[u8] = b"\x16\x03\x01 who are you?\r\n\r\n";
 /// What fires is told again after a minute.
 const NEXT_REMINDER: Duration = Duration::from_secs(90);
 
-async fn behind() -> (Server, Talk) {
+async fn behind() -> (Server, RedisClient) {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
-    (server, talk)
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    (server, client)
 }
 
 async fn exporter(server: &Server, rules: &str, notifiers: &str) -> Exporter {
@@ -66,17 +66,17 @@ async fn an_alertmanager_in_trouble_is_told_at_least_once_and_shows_one() {
 
 async fn restarts() {
     let Some(mut alertmanager) = Alertmanager::start().await else { return };
-    let (server, mut talk) = behind().await;
+    let (server, mut client) = behind().await;
     let notifier = format!("{{name: main, alertmanager: {{urls: ['{}']}}}}", alertmanager.url());
     let exporter = exporter(&server, BEHIND, &notifier).await;
     alertmanager.shows(&["mail"]).await;
     alertmanager.process.kill();
-    talk.tell("XGROUP CREATE orders audit 0").await;
+    client.run("XGROUP CREATE orders audit 0").await;
     until_counted(&exporter, "main", "failed", 1.0).await;
     alertmanager.launch().await;
     // One waits to be sent; the other it was told of, and has forgotten.
     until_shown(&alertmanager, &["audit", "mail"]).await;
-    talk.tell("DEL orders").await;
+    client.run("DEL orders").await;
     alertmanager.shows(&[]).await;
     exporter.stop().await;
 }
@@ -103,7 +103,7 @@ async fn is_slow() {
 async fn answers(words: &'static [u8]) {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(words)).await;
-    let (server, mut talk) = behind().await;
+    let (server, mut client) = behind().await;
     let notifier = format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", proxy.address);
     let exporter = exporter(&server, BEHIND, &notifier).await;
     until_counted(&exporter, "main", "failed", 2.0).await;
@@ -111,7 +111,7 @@ async fn answers(words: &'static [u8]) {
     proxy.behave(Manner::Passes);
     alertmanager.shows(&["mail"]).await;
     proxy.behave(Manner::Answers(words));
-    talk.tell("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
+    client.run("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
     let failed = counted(&exporter, "main", "failed").await;
     until_counted(&exporter, "main", "failed", failed + 1.0).await;
     proxy.behave(Manner::Passes);
@@ -126,15 +126,15 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     const ROUNDS: usize = 8;
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(ERROR)).await;
-    let (server, mut talk) = behind().await;
-    talk.tell("XGROUP DESTROY orders mail").await;
-    let every_group = async |talk: &mut Talk, command: &str, id: &str| {
+    let (server, mut client) = behind().await;
+    client.run("XGROUP DESTROY orders mail").await;
+    let every_group = async |client: &mut RedisClient, command: &str, id: &str| {
         let script = format!(
             "for n = 1, {GROUPS} do redis.call('XGROUP', '{command}', KEYS[1], 'g' .. n, ARGV[1]) end"
         );
-        let _: redis::Value = talk.ask(&["EVAL", &script, "1", "orders", id]).await;
+        let _: redis::Value = client.ask(&["EVAL", &script, "1", "orders", id]).await;
     };
-    every_group(&mut talk, "CREATE", "$").await;
+    every_group(&mut client, "CREATE", "$").await;
     let rules: Vec<_> = (0..RULES)
         .map(|n| {
             format!("{{alert: Behind{n}, expr: lag > 0, annotations: {{summary: '{}'}}}}", "x".repeat(500))
@@ -148,7 +148,7 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     let mut resident = Vec::new();
     for _ in 0..ROUNDS {
         for (id, firing) in [("0", GROUPS * RULES), ("$", 0)] {
-            every_group(&mut talk, "SETID", id).await;
+            every_group(&mut client, "SETID", id).await;
             wait_for(SOON, &format!("{firing} alerts fire"), async || {
                 let shown = named(&exporter.metrics().await, "streamgauge_alerts").len();
                 if shown == firing { Ok(()) } else { Err(format!("{shown} do")) }
@@ -163,7 +163,7 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     let grown = resident[ROUNDS - 1] - resident[2];
     assert!(grown < 16.0, "it grew by {grown} MiB: {resident:?}");
 
-    every_group(&mut talk, "SETID", "0").await;
+    every_group(&mut client, "SETID", "0").await;
     proxy.behave(Manner::Passes);
     wait_until(SOON, "all are shown, each once", async || {
         alertmanager.alerts().await.len() == GROUPS * RULES

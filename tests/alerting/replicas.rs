@@ -1,24 +1,24 @@
 //! Two streamgauges watch one Redis, and tell one Alertmanager.
 
 use crate::support::alertmanager::Alertmanager;
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
+use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::sink::Sink;
-use crate::support::talk::Talk;
 use crate::told::{told, until_firing, until_resolved};
 
 #[tokio::test]
 async fn two_replicas_are_one_alert() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD orders * n 1\nXGROUP CREATE orders mail 0").await;
     let (first_tells, second_tells) = (
-        Sink::before(alertmanager.process.address()).await,
-        Sink::before(alertmanager.process.address()).await,
+        TestReceiver::before(alertmanager.process.address()).await,
+        TestReceiver::before(alertmanager.process.address()).await,
     );
-    let config = |receiver: &Sink| {
+    let config = |receiver: &TestReceiver| {
         ConfigFile::new(&format!(
             "poll: {{interval: 500ms}}
 targets: [{{name: t, url: '{}'}}]
@@ -38,16 +38,16 @@ alerts:
     assert_eq!(one.labels, other.labels);
     alertmanager.shows(&["mail"]).await;
 
-    talk.tell("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
+    client.run("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
     until_resolved(&first_tells, "Behind").await;
     until_resolved(&second_tells, "Behind").await;
     alertmanager.shows(&[]).await;
 
     // One is enough.
     first.kill();
-    talk.tell("XADD orders * n 2").await;
+    client.run("XADD orders * n 2").await;
     alertmanager.shows(&["mail"]).await;
-    talk.tell("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
+    client.run("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
     alertmanager.shows(&[]).await;
     assert_eq!(told(&first_tells, "Behind").len(), 2);
     second.stop().await;

@@ -10,15 +10,15 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::support::alertmanager::Alertmanager;
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::http::get;
 use crate::support::metrics::{Metrics, named, parse};
 use crate::support::program::{Exporter, Running, Streamgauge};
 use crate::support::prometheus::{Prometheus, QUICK};
+use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::sink::Sink;
-use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
 use crate::told::{SOON, Told, active_at, told, until_firing, until_resolved};
 
@@ -33,7 +33,7 @@ const THRESHOLD: usize = 50;
 async fn prometheus(
     config: &ConfigFile,
     exporter: &Exporter,
-    receiver: &Sink,
+    receiver: &TestReceiver,
     global: &str,
 ) -> Option<Prometheus> {
     let mut prometheus = Prometheus::with(&format!(
@@ -99,12 +99,13 @@ impl Drop for Polls {
 
 /// When the group came to be more than [`THRESHOLD`] entries behind what it has read by now, by the clock of the
 /// server, which is that of this machine.
-async fn fell_behind_at(talk: &mut Talk) -> Duration {
-    let group: Vec<std::collections::HashMap<String, Reply>> = talk.ask(&["XINFO", "GROUPS", "orders"]).await;
+async fn fell_behind_at(client: &mut RedisClient) -> Duration {
+    let group: Vec<std::collections::HashMap<String, Reply>> =
+        client.ask(&["XINFO", "GROUPS", "orders"]).await;
     let Reply::BulkString(last) = &group[0]["last-delivered-id"] else { panic!("no ID in {group:?}") };
     let after = format!("({}", String::from_utf8_lossy(last));
     let count = (THRESHOLD + 1).to_string();
-    let entries: Vec<(String, Reply)> = talk.ask(&["XRANGE", "orders", &after, "+", "COUNT", &count]).await;
+    let entries: Vec<(String, Reply)> = client.ask(&["XRANGE", "orders", &after, "+", "COUNT", &count]).await;
     assert_eq!(entries.len(), THRESHOLD + 1, "it is behind");
     let (ms, _) = entries[THRESHOLD].0.split_once('-').unwrap();
     Duration::from_millis(ms.parse().unwrap())
@@ -114,8 +115,8 @@ async fn fell_behind_at(talk: &mut Talk) -> Duration {
 async fn a_consumer_that_slows_down_is_one_alert_of_two_senders() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let (ours, its) = (
-        Sink::before(alertmanager.process.address()).await,
-        Sink::before(alertmanager.process.address()).await,
+        TestReceiver::before(alertmanager.process.address()).await,
+        TestReceiver::before(alertmanager.process.address()).await,
     );
     let server = Server::start(newest(), &[]).await;
     let config = ConfigFile::new(&format!(
@@ -154,7 +155,7 @@ alerts:
     quick.stop().await;
     let slow = consumer(&["--consumer", "slow", "--work-time", "10m"]);
     let first = until_firing(&ours, "Behind").await;
-    let began = fell_behind_at(&mut Talk::to(&server).await).await;
+    let began = fell_behind_at(&mut RedisClient::to(&server).await).await;
     let active_at = active_at(&exporter, "Behind").await;
     let late = polls.late(began, first.at);
     let took = first.at.saturating_sub(began);
@@ -164,8 +165,8 @@ alerts:
 
     // Both senders, one alert.
     until_firing(&its, "Behind").await;
-    for sink in [&ours, &its] {
-        let told = told(sink, "Behind");
+    for receiver in [&ours, &its] {
+        let told = told(receiver, "Behind");
         assert!(told.iter().all(|told| told.labels == labels), "{told:?}");
     }
     let shown = alertmanager.alerts().await;
@@ -174,8 +175,8 @@ alerts:
     slow.stop().await;
     let recovered = unix_time();
     let quick = consumer(&["--consumer", "quick"]);
-    for sink in [&ours, &its] {
-        let over = until_resolved(sink, "Behind").await;
+    for receiver in [&ours, &its] {
+        let over = until_resolved(receiver, "Behind").await;
         assert!(over.at >= recovered && over.labels == labels, "{over:?}");
     }
     alertmanager.shows(&[]).await;
@@ -188,13 +189,13 @@ alerts:
 async fn what_prometheus_adds_makes_two_alerts_unless_streamgauge_adds_it_too() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let mut server = Server::start(newest(), &[]).await;
-    Talk::to(&server)
+    RedisClient::to(&server)
         .await
-        .tell("XADD orders * n 1\nXADD orders * n 2\nXADD orders * n 3\nXGROUP CREATE orders mail 0")
+        .run("XADD orders * n 1\nXADD orders * n 2\nXADD orders * n 3\nXGROUP CREATE orders mail 0")
         .await;
-    let sink = async || Sink::before(alertmanager.process.address()).await;
-    let (its, plain, labelled) = (sink().await, sink().await, sink().await);
-    let config = |external_labels: &str, receiver: &Sink| {
+    let receiver = async || TestReceiver::before(alertmanager.process.address()).await;
+    let (its, plain, labelled) = (receiver().await, receiver().await, receiver().await);
+    let config = |external_labels: &str, receiver: &TestReceiver| {
         ConfigFile::new(&format!(
             "poll: {{interval: 1s}}
 targets: [{{name: t, url: '{}'}}]
@@ -213,8 +214,8 @@ alerts:
     let global = QUICK.replace("}", ", external_labels: {dc: eu}}");
     let Some(_prometheus) = prometheus(&without, &exporter, &its, &global).await else { return };
     let mut summaries = Vec::new();
-    for sink in [&plain, &labelled, &its] {
-        summaries.push(until_firing(sink, "Behind").await.annotations);
+    for receiver in [&plain, &labelled, &its] {
+        summaries.push(until_firing(receiver, "Behind").await.annotations);
     }
     assert!(summaries.iter().all(|said| *said == json!({"summary": "mail is 3 behind"})), "{summaries:?}");
     let shows = async |expected: &[Option<&str>]| {

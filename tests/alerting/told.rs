@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::program::Exporter;
-use crate::support::sink::{Received, Sink};
+use crate::support::receiver::{Received, TestReceiver};
 use crate::support::wait::wait_for;
 
 /// How long anything may take that is not waited for on purpose.
@@ -40,24 +40,24 @@ impl Told {
 }
 
 /// All that was told of alerts of this name, in the order in which it came.
-pub(crate) fn told(sink: &Sink, name: &str) -> Vec<Told> {
-    let all = sink.received().into_iter().flat_map(|request| alerts(&request));
+pub(crate) fn told(receiver: &TestReceiver, name: &str) -> Vec<Told> {
+    let all = receiver.received().into_iter().flat_map(|request| alerts(&request));
     all.filter(|told| told.is(name)).collect()
 }
 
 /// Waits until an alert of this name is told to fire, and returns what was told then.
-pub(crate) async fn until_firing(sink: &Sink, name: &str) -> Told {
-    until(sink, name, "fires", |told| !told.is_over()).await
+pub(crate) async fn until_firing(receiver: &TestReceiver, name: &str) -> Told {
+    until(receiver, name, "fires", |told| !told.is_over()).await
 }
 
 /// Waits until an alert of this name is told to have resolved, and returns what was told then.
-pub(crate) async fn until_resolved(sink: &Sink, name: &str) -> Told {
-    until(sink, name, "resolves", Told::is_over).await
+pub(crate) async fn until_resolved(receiver: &TestReceiver, name: &str) -> Told {
+    until(receiver, name, "resolves", Told::is_over).await
 }
 
-async fn until(sink: &Sink, name: &str, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
+async fn until(receiver: &TestReceiver, name: &str, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
     wait_for(SOON, &format!("{name} {what}"), async || {
-        let told = told(sink, name);
+        let told = told(receiver, name);
         told.iter().find(|told| is_so(told)).cloned().ok_or_else(|| format!("{told:?}"))
     })
     .await

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_yaml::Value;
 
 use crate::file::{annotations, queries, variables};
-use crate::support::catalogue::{metric_of, series};
+use crate::support::metric_list::{metric_of, series};
 
 /// Metrics that no panel shows, and why.
 const LEFT_OUT: &[(&str, &str)] = &[

@@ -9,12 +9,12 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use crate::file::{Query, annotations, queries, variables};
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::program::{Exporter, Streamgauge};
 use crate::support::prometheus::{self, Prometheus};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 
 /// Several windows and scrapes, on a machine that is busy with other things.
@@ -74,13 +74,13 @@ impl Story {
     async fn begin() -> Option<Self> {
         let mut prometheus = Prometheus::with("")?;
         let server = Server::start(newest(), &[]).await;
-        let mut talk = Talk::to(&server).await;
-        talk.tell(BEGINNING).await;
+        let mut client = RedisClient::to(&server).await;
+        client.run(BEGINNING).await;
         let backlog = "XADD draining * f v\n".repeat(5_000);
-        talk.tell(&backlog).await;
+        client.run(&backlog).await;
         let beats = tokio::spawn(async move {
             loop {
-                talk.tell(EACH_BEAT).await;
+                client.run(EACH_BEAT).await;
                 tokio::time::sleep(BEAT).await;
             }
         });

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::certificates::Authority;
+use crate::support::client::RedisClient;
 use crate::support::cluster::Cluster;
 use crate::support::config::{ConfigFile, serving};
 use crate::support::metrics::{Metrics, named};
@@ -11,7 +12,6 @@ use crate::support::program::{Exporter, Streamgauge};
 use crate::support::proxy::{Manner, Proxy};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
 use crate::support::servers::{Program, all, newest, with_tls};
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{is_up, until_within};
 use crate::tls::own;
@@ -37,7 +37,7 @@ async fn fill(cluster: &Cluster) {
         lines[owner].push_str(&format!("{}\n", STREAM.replace("KEY", &key)));
     }
     for (node, lines) in cluster.nodes.iter().zip(&lines) {
-        Talk::to(node).await.tell(lines).await;
+        RedisClient::to(node).await.run(lines).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn slots_move_and_a_master_dies(mut cluster: Cluster, target: &str) {
     for node in &cluster.nodes {
         let user =
             "ACL SETUSER mon reset on >pw ~* +xinfo +xpending +xrange +scan +time +cluster|slots +asking";
-        Talk::to(node).await.tell(user).await;
+        RedisClient::to(node).await.run(user).await;
     }
     let exporter = serving(target).await;
     let found = until_within(SOON, &exporter, "all streams", all_there).await;
@@ -186,7 +186,7 @@ async fn every_version_tells_of_its_cluster_and_check_shows_its_nodes() {
     for program in oldest_and_newest {
         let cluster = Cluster::start(program, 0, &[]).await;
         for key in ["a", "b", "c", "{a}2"] {
-            cluster.tell(key, STREAM).await;
+            cluster.run(key, STREAM).await;
         }
         for (user, permissions) in [("slots", "+cluster|slots"), ("shards", "+cluster|shards")] {
             if user == "shards" && program.version < (7, 0, 0) {
@@ -196,7 +196,7 @@ async fn every_version_tells_of_its_cluster_and_check_shows_its_nodes() {
                 let user = format!(
                     "ACL SETUSER {user} reset on >pw ~* +xinfo +xpending +xrange +scan +time {permissions}"
                 );
-                Talk::to(node).await.tell(&user).await;
+                RedisClient::to(node).await.run(&user).await;
             }
             let config = ConfigFile::new(
                 &target(&cluster).replace("urls:", &format!("username: {user}, password: pw, urls:")),
@@ -227,7 +227,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     let keys: Vec<_> = (0..KEYS).map(|n| format!("s{n}")).collect();
     let mut of_node = [Vec::new(), Vec::new(), Vec::new()];
     for key in &keys {
-        cluster.tell(key, STREAM).await;
+        cluster.run(key, STREAM).await;
         of_node[Cluster::first_owner(cluster.slot(key).await)].push(key.as_str());
     }
     // The exporter reaches the first master by a proxy, as all of them tell it.
@@ -255,7 +255,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     hanging.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     // Something that takes a question to know, asked in the polls from now on.
     for key in of_node[1].iter().chain(&of_node[2]) {
-        cluster.tell(key, "XGROUP CREATE KEY late 0\nXREADGROUP GROUP late c COUNT 1 STREAMS KEY >").await;
+        cluster.run(key, "XGROUP CREATE KEY late 0\nXREADGROUP GROUP late c COUNT 1 STREAMS KEY >").await;
     }
     let node = node_up(&proxy.address.to_string());
     let late = |metric: &str, key: &str| group(&format!("redis_stream_group_{metric}"), key, "late");
@@ -281,7 +281,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
 #[tokio::test]
 async fn commands_go_to_the_node_that_holds_the_stream_whichever_is_named() {
     let cluster = Cluster::start(newest(), 0, &[]).await;
-    cluster.tell("s", STREAM).await;
+    cluster.run("s", STREAM).await;
     let slot = cluster.slot("s").await;
     let (from, to) = (Cluster::first_owner(slot), (Cluster::first_owner(slot) + 1) % 3);
     let of = |name: &str, at: usize, args: &[&str]| {
@@ -340,7 +340,7 @@ async fn a_master_that_stands_still_costs_no_other_its_connection() {
     for key in keys().take(30) {
         let owner = Cluster::first_owner(cluster.slot(&key).await);
         if of_node[owner].is_none() {
-            cluster.tell(&key, STREAM).await;
+            cluster.run(&key, STREAM).await;
             of_node[owner] = Some(key);
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, serving};
-use crate::support::impostor::{Impostor, Manner};
+use crate::support::fake_server::{FakeServer, Manner};
 use crate::support::sentinel::{MASTER, Sentinel};
 use crate::support::series::{TARGET_UP, errors, group, up};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{assert_told, is_up, until_metrics, until_within, with_streams};
 
@@ -52,9 +52,9 @@ async fn a_failover_is_followed_though_one_sentinel_is_dead_and_one_knows_the_ol
         sentinel.knows(2, 2).await;
     }
     // One that is not there, one that does not answer, and one that will never hear of a failover.
-    let dead = Impostor::new(Manner::SaysAndCloses(b"")).await;
+    let dead = FakeServer::new(Manner::SaysAndCloses(b"")).await;
     let old = format!("*2\r\n$9\r\n127.0.0.1\r\n$5\r\n{}\r\n", master.port());
-    let stale = Impostor::new(Manner::Repeats(Box::leak(old.into_boxed_str()).as_bytes())).await;
+    let stale = FakeServer::new(Manner::Repeats(Box::leak(old.into_boxed_str()).as_bytes())).await;
     let mut urls = vec![dead.url(), stale.url()];
     urls.extend(sentinels.iter().map(Sentinel::url));
     let exporter = serving(&target(&urls)).await;
@@ -62,13 +62,13 @@ async fn a_failover_is_followed_though_one_sentinel_is_dead_and_one_knows_the_ol
     assert_eq!((found[&node(&master)], found[&group("redis_stream_group_lag", "b", "g")]), (1.0, 2.0));
 
     // A failover by an operator: the old master becomes a replica, and stays.
-    sentinels[0].talk().await.tell(&format!("SENTINEL FAILOVER {MASTER}")).await;
+    sentinels[0].client().await.run(&format!("SENTINEL FAILOVER {MASTER}")).await;
     let before = master.port();
     wait_until(FAILOVER, "another master is known", async || sentinels[0].master().await != before).await;
     let promoted = sentinels[0].master().await;
     let at = replicas.iter().position(|replica| replica.port() == promoted).expect("it was a replica");
     let promoted = replicas.remove(at);
-    Talk::to(&promoted).await.tell("XADD b * f v").await;
+    RedisClient::to(&promoted).await.run("XADD b * f v").await;
     let found = until_within(FAILOVER, &exporter, "the new master", |metrics| {
         metrics.get(&group("redis_stream_group_lag", "b", "g")) == Some(&3.0)
     })
@@ -88,12 +88,12 @@ async fn a_failover_is_followed_though_one_sentinel_is_dead_and_one_knows_the_ol
     wait_until(FAILOVER, "a third master is known", async || sentinels[1].master().await != port).await;
     let third = sentinels[1].master().await;
     let third = if third == master.port() { &mut master } else { &mut replicas[0] };
-    let mut talk = Talk::to(third).await;
+    let mut client = RedisClient::to(third).await;
     wait_until(FAILOVER, "it is a master", async || {
-        talk.ask::<String>(&["INFO", "replication"]).await.contains("role:master")
+        client.ask::<String>(&["INFO", "replication"]).await.contains("role:master")
     })
     .await;
-    talk.tell("XADD b * f v").await;
+    client.run("XADD b * f v").await;
     until_within(FAILOVER, &exporter, "the third master", |metrics| {
         is_up(metrics) && metrics.get(&group("redis_stream_group_lag", "b", "g")) == Some(&4.0)
     })
@@ -109,7 +109,7 @@ async fn sentinels_that_are_gone_leave_the_master_that_is_known() {
     let exporter = serving(&target(&[sentinel.url()])).await;
     until_metrics(&exporter, "both streams", |metrics| metrics.contains_key(&up("b"))).await;
     sentinel.pause();
-    Talk::to(&master).await.tell("XADD b * f v").await;
+    RedisClient::to(&master).await.run("XADD b * f v").await;
     until_metrics(&exporter, "it is polled all the same", |metrics| {
         is_up(metrics) && metrics.get(&group("redis_stream_group_lag", "b", "g")) == Some(&3.0)
     })

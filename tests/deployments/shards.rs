@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, QUICK};
 use crate::support::metrics::named;
 use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 use crate::support::watch::SOON;
 
@@ -19,8 +19,8 @@ fn add(keys: std::ops::Range<u32>) -> String {
 #[tokio::test]
 async fn shards_together_poll_each_stream_once_while_streams_come_and_go() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.tell(&add(0..60)).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run(&add(0..60)).await;
     let config = ConfigFile::new(&format!(
         "{QUICK}targets: [{{name: t, url: '{}', streams: [{{key: named}}, {{key: '*'}}]}}]",
         server.url()
@@ -50,9 +50,9 @@ async fn shards_together_poll_each_stream_once_while_streams_come_and_go() {
     // The one that is named is missing, which one of them says.
     until_there(61).await;
     for round in 1..4 {
-        talk.tell(&add(60 * round..60 * (round + 1))).await;
+        client.run(&add(60 * round..60 * (round + 1))).await;
         let gone: String = (60 * (round - 1)..60 * round).map(|n| format!("DEL s{n}\n")).collect();
-        talk.tell(&gone).await;
+        client.run(&gone).await;
         until_there(61).await;
     }
 }

@@ -39,10 +39,10 @@ impl Secured {
             &ca,
         ];
         let server = Server::start(program, &args).await;
-        let mut talk = with_streams(&server).await;
-        talk.tell("ACL SETUSER mon reset on >pw ~* +xinfo +xpending +xrange +scan +time").await;
+        let mut client = with_streams(&server).await;
+        client.run("ACL SETUSER mon reset on >pw ~* +xinfo +xpending +xrange +scan +time").await;
         // The port in clear was for the test alone.
-        talk.tell("CONFIG SET port 0").await;
+        client.run("CONFIG SET port 0").await;
         Self { authority, server, port }
     }
 

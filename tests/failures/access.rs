@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, QUICK, serving};
 use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{
     RECOVERY, SOON, assert_told, assert_told_once, is_up, keeps_failing, of_streams, until_metrics,
@@ -20,7 +20,7 @@ use crate::support::watch::{
 async fn a_password_that_is_refused_is_read_again_until_it_is_right() {
     for_each_program(async |program| {
         let server = Server::start(program, &["--requirepass", "right"]).await;
-        Talk::at(&format!("redis://:right@{}", server.address())).await.tell("XADD a * f v").await;
+        RedisClient::at(&format!("redis://:right@{}", server.address())).await.run("XADD a * f v").await;
         let config = ConfigFile::new(&format!(
             "{QUICK}targets: [{{name: t, url: '{}', password_file: password}}]",
             server.url()
@@ -38,7 +38,7 @@ async fn a_password_that_is_refused_is_read_again_until_it_is_right() {
 #[tokio::test]
 async fn a_password_file_is_read_when_a_connection_is_made_and_not_while_one_lasts() {
     let server = Server::start(newest(), &["--requirepass", "right"]).await;
-    let mut talk = Talk::at(&format!("redis://:right@{}", server.address())).await;
+    let mut client = RedisClient::at(&format!("redis://:right@{}", server.address())).await;
     // Time enough that no loaded machine makes a poll end the connection.
     let config = ConfigFile::new(&format!(
         "poll: {{interval: 2s, timeout: 1900ms}}\ntargets: [{{name: t, url: '{}', password_file: password}}]",
@@ -50,7 +50,7 @@ async fn a_password_file_is_read_when_a_connection_is_made_and_not_while_one_las
     fs::remove_file(password).expect("it was there");
     let polled = exporter.metrics().await[&polls("ok")];
     until_metrics(&exporter, "more polls", |metrics| metrics[&polls("ok")] >= polled + 2.0).await;
-    let closed: i64 = talk.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let closed: i64 = client.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     assert!(closed >= 1);
     keeps_failing(&exporter, "password_file").await;
     assert_told(&exporter, "password file: cannot read ", 1).await;
@@ -64,8 +64,8 @@ async fn a_password_that_is_needed_or_not_needed_is_said() {
         let closed = Server::start(program, &["--requirepass", "right"]).await;
         let exporter = watching(&closed.url()).await;
         keeps_failing(&exporter, "auth").await;
-        let mut talk = Talk::at(&format!("redis://:right@{}", closed.address())).await;
-        talk.tell("CONFIG SET requirepass secret").await;
+        let mut client = RedisClient::at(&format!("redis://:right@{}", closed.address())).await;
+        client.run("CONFIG SET requirepass secret").await;
         assert_told(&exporter, "refuses the login: NOAUTH", 1).await;
 
         let open = Server::start(program, &[]).await;
@@ -85,7 +85,7 @@ async fn a_database_that_is_not_there_or_not_allowed_is_said() {
         assert_told(&exporter, "answers ERR", 1).await;
         assert_told(&exporter, "DB index is out of range", 1).await;
 
-        Talk::to(&server).await.tell("ACL SETUSER mon reset on >pw ~* +xinfo +scan +time").await;
+        RedisClient::to(&server).await.run("ACL SETUSER mon reset on >pw ~* +xinfo +scan +time").await;
         let exporter = watching(&format!("redis://mon:pw@{}/1", server.address())).await;
         keeps_failing(&exporter, "denied").await;
         assert_told(&exporter, "answers NOPERM", 1).await;
@@ -94,16 +94,16 @@ async fn a_database_that_is_not_there_or_not_allowed_is_said() {
 }
 
 /// A user `mon`, and the URL to log in with.
-async fn with_user(server: &Server, talk: &mut Talk, permissions: &str) -> String {
-    talk.tell(&format!("ACL SETUSER mon reset on >pw {permissions}")).await;
+async fn with_user(server: &Server, client: &mut RedisClient, permissions: &str) -> String {
+    client.run(&format!("ACL SETUSER mon reset on >pw {permissions}")).await;
     format!("redis://mon:pw@{}", server.address())
 }
 
 #[tokio::test]
 async fn a_user_who_may_not_use_xinfo_sees_streams_that_are_down() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
-        let url = with_user(&server, &mut talk, "~* +xpending +xrange +scan +time").await;
+        let mut client = with_streams(&server).await;
+        let url = with_user(&server, &mut client, "~* +xpending +xrange +scan +time").await;
         let exporter = watching(&url).await;
         let denied =
             until_metrics(&exporter, "several polls", |metrics| metrics[&errors("denied")] >= 8.0).await;
@@ -112,7 +112,7 @@ async fn a_user_who_may_not_use_xinfo_sees_streams_that_are_down() {
         assert_told(&exporter, "stream cannot be read", 2).await;
         assert_told(&exporter, r#"reason="denied""#, 2).await;
 
-        talk.tell("ACL SETUSER mon +xinfo").await;
+        client.run("ACL SETUSER mon +xinfo").await;
         let found = until_within(RECOVERY, &exporter, "both streams", |metrics| {
             metrics.get(&up("a")) == Some(&1.0) && metrics.get(&up("b")) == Some(&1.0)
         })
@@ -126,8 +126,8 @@ async fn a_user_who_may_not_use_xinfo_sees_streams_that_are_down() {
 #[tokio::test]
 async fn one_key_that_is_denied_does_not_spoil_the_others() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
-        let url = with_user(&server, &mut talk, "~b +xinfo +xpending +xrange +scan +time").await;
+        let mut client = with_streams(&server).await;
+        let url = with_user(&server, &mut client, "~b +xinfo +xpending +xrange +scan +time").await;
         let exporter = watching(&url).await;
         let found = until_metrics(&exporter, "several polls", |metrics| {
             is_up(metrics) && metrics[&errors("denied")] >= 4.0
@@ -144,8 +144,8 @@ async fn one_key_that_is_denied_does_not_spoil_the_others() {
 #[tokio::test]
 async fn without_permission_for_scan_named_streams_are_polled_all_the_same() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
-        let url = with_user(&server, &mut talk, "~* +xinfo +xpending +xrange +time").await;
+        let mut client = with_streams(&server).await;
+        let url = with_user(&server, &mut client, "~* +xinfo +xpending +xrange +time").await;
         let exporter = serving(&format!(
             "{QUICK}targets: [{{name: t, url: '{url}', streams: [{{key: a}}, {{key: '*'}}]}}]"
         ))
@@ -157,7 +157,7 @@ async fn without_permission_for_scan_named_streams_are_polled_all_the_same() {
         assert_eq!((found[&up("a")], found.get(&up("b"))), (1.0, None));
         assert_told(&exporter, "cannot look for streams by SCAN", 1).await;
 
-        talk.tell("ACL SETUSER mon +scan").await;
+        client.run("ACL SETUSER mon +scan").await;
         until_within(RECOVERY, &exporter, "the other stream", |metrics| metrics.contains_key(&up("b"))).await;
         assert_told(&exporter, "can look for streams by SCAN again", 1).await;
     })
@@ -167,9 +167,9 @@ async fn without_permission_for_scan_named_streams_are_polled_all_the_same() {
 #[tokio::test]
 async fn questions_that_are_denied_leave_out_their_answers_only() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
-        talk.tell("XREADGROUP GROUP g c COUNT 1 STREAMS b >\nXADD b * f v").await;
-        let url = with_user(&server, &mut talk, "~* +xinfo|stream +xinfo|groups +scan").await;
+        let mut client = with_streams(&server).await;
+        client.run("XREADGROUP GROUP g c COUNT 1 STREAMS b >\nXADD b * f v").await;
+        let url = with_user(&server, &mut client, "~* +xinfo|stream +xinfo|groups +scan").await;
         let exporter = watching(&url).await;
         let found = until_metrics(&exporter, "several polls", |metrics| metrics[&polls("ok")] >= 4.0).await;
         assert!(found[&errors("denied")] >= 8.0, "XPENDING, XINFO CONSUMERS, XRANGE and TIME: {found:#?}");
@@ -201,8 +201,8 @@ async fn a_server_without_hello_is_polled_without_a_check_of_its_role() {
 async fn check_says_in_a_word_what_a_server_refuses() {
     for_each_program(async |program| {
         let server = Server::start(program, &["--rename-command", "HELLO", ""]).await;
-        let mut talk = with_streams(&server).await;
-        let url = with_user(&server, &mut talk, "~b +xinfo +xpending +xrange").await;
+        let mut client = with_streams(&server).await;
+        let url = with_user(&server, &mut client, "~b +xinfo +xpending +xrange").await;
         let config = ConfigFile::new(&format!(
             "targets: [{{name: t, url: '{url}', streams: [{{key: a}}, {{key: 'b*'}}, {{key: b}}]}}]"
         ));
@@ -218,7 +218,7 @@ async fn check_says_in_a_word_what_a_server_refuses() {
         }
 
         let server = Server::start(program, &["--rename-command", "XINFO", "XWHAT"]).await;
-        Talk::to(&server).await.tell("XADD a * f v").await;
+        RedisClient::to(&server).await.run("XADD a * f v").await;
         let config = ConfigFile::new(&format!("targets: [{{name: t, url: '{}'}}]", server.url()));
         let checked = config.command("check").run().await;
         assert!(checked.stdout.contains("refused (is XINFO renamed?): 1 (a)"), "{}", checked.stdout);

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use crate::support::impostor::{Impostor, Manner};
+use crate::support::fake_server::{FakeServer, Manner};
 use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
@@ -15,7 +15,7 @@ use crate::support::watch::{
 async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
     // One that speaks first may be read before anything is asked; then the connection is merely lost.
-    let greeter = Impostor::new(Manner::Greets(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
+    let greeter = FakeServer::new(Manner::Greets(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
     let exporter = watching(&greeter.url()).await;
     until_metrics(&exporter, "it is no Redis", |metrics| {
         assert!(!is_up(metrics));
@@ -41,8 +41,8 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
 
 /// What a listener of this manner does is counted by this reason alone, and logged once.
 async fn is_told(manner: Manner, login: &str, reason: &str) {
-    let impostor = Impostor::new(manner).await;
-    let exporter = watching(&format!("redis://{login}{}", impostor.address)).await;
+    let fake = FakeServer::new(manner).await;
+    let exporter = watching(&format!("redis://{login}{}", fake.address)).await;
     let found = until_metrics(&exporter, &format!("{manner:?} {login} is {reason}"), |metrics| {
         metrics[&polls("failed")] >= 4.0
     })
@@ -53,17 +53,17 @@ async fn is_told(manner: Manner, login: &str, reason: &str) {
         .collect();
     assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{manner:?} {login}");
     assert_told(&exporter, "cannot poll target", 1).await;
-    assert!(impostor.connections() >= 4, "each try is a new connection");
+    assert!(fake.connections() >= 4, "each try is a new connection");
 }
 
 #[tokio::test]
 async fn a_server_in_place_of_garbage_is_polled() {
     let mut server = Server::start(newest(), &[]).await;
     server.stop().await;
-    let impostor = Impostor::on(server.address(), Manner::Says(b"garbage\r\n")).await;
+    let fake = FakeServer::on(server.address(), Manner::Says(b"garbage\r\n")).await;
     let exporter = watching(&server.url()).await;
     keeps_failing(&exporter, "protocol").await;
-    impostor.close().await;
+    fake.close().await;
     server.launch();
     server.ready().await;
     with_streams(&server).await;
@@ -76,7 +76,7 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
         with_streams(&server).await;
         // Through HELLO and into the replies of the poll.
         for after in [20, 250, 700, 1_500] {
-            let cutter = Impostor::new(Manner::CutsOff { server: server.address(), after }).await;
+            let cutter = FakeServer::new(Manner::CutsOff { server: server.address(), after }).await;
             let address = cutter.address;
             let exporter = watching(&cutter.url()).await;
             until_metrics(&exporter, "it is cut off again and again", |metrics| {
@@ -89,7 +89,8 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
             }
             cutter.close().await;
             let _through =
-                Impostor::on(address, Manner::CutsOff { server: server.address(), after: usize::MAX }).await;
+                FakeServer::on(address, Manner::CutsOff { server: server.address(), after: usize::MAX })
+                    .await;
             let found = until_within(RECOVERY, &exporter, "all is there", |metrics| {
                 is_up(metrics) && metrics.contains_key(&up("b"))
             })

@@ -11,8 +11,8 @@ use crate::support::watch::{
 #[tokio::test]
 async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
-        talk.tell("XADD named * f v\nXGROUP CREATE named g 0").await;
+        let mut client = with_streams(&server).await;
+        client.run("XADD named * f v\nXGROUP CREATE named g 0").await;
         let url = server.url();
         let exporter = serving(&format!(
             "{QUICK}targets: [{{name: t, url: '{url}', streams: [
@@ -28,7 +28,7 @@ async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {
         })
         .await;
 
-        talk.tell("XGROUP DESTROY named g\nXGROUP DESTROY b g").await;
+        client.run("XGROUP DESTROY named g\nXGROUP DESTROY b g").await;
         let found = until_metrics(&exporter, "no group", |metrics| {
             is(metrics, 1.0, 0.0) && !metrics.keys().any(|series| series.contains(r#"stream="b",group"#))
         })
@@ -36,19 +36,19 @@ async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {
         assert_eq!(found[&up("b")], 1.0);
         assert!(found[&errors("missing_group")] > 0.0);
 
-        talk.tell("DEL named\nDEL b").await;
+        client.run("DEL named\nDEL b").await;
         until_metrics(&exporter, "no key", |metrics| is_up(metrics) && is(metrics, 0.0, 0.0)).await;
         until_metrics(&exporter, "what was found is gone", |metrics| !metrics.contains_key(&up("b"))).await;
         until_metrics(&exporter, "several polls", |metrics| metrics[&errors("missing_key")] >= 4.0).await;
 
-        talk.tell("SET named text\nSET b text").await;
+        client.run("SET named text\nSET b text").await;
         let found =
             until_metrics(&exporter, "another type", |metrics| metrics[&errors("wrong_type")] >= 3.0).await;
         assert!(is(&found, 0.0, 0.0), "{found:#?}");
         assert_eq!(found.get(&up("b")), None, "of another type, and not named");
         assert_eq!(found[&group("redis_stream_group_lag", "a", "g")], 1.0, "untouched");
 
-        talk.tell("XADD new * f v\nXGROUP CREATE new g $\nRENAME new named").await;
+        client.run("XADD new * f v\nXGROUP CREATE new g $\nRENAME new named").await;
         let found = until_metrics(&exporter, "all there again", |metrics| is(metrics, 1.0, 1.0)).await;
         assert_eq!(found[&group("redis_stream_group_lag", "named", "g")], 0.0);
         assert!(only_slow_polls_failed(&found), "{found:#?}");
@@ -66,7 +66,7 @@ async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {
 #[tokio::test]
 async fn a_key_of_another_type_that_was_found_as_a_stream_is_gone_with_the_next_poll() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
+        let mut client = with_streams(&server).await;
         // A turn of SCAN takes so long that only the poll itself can notice.
         let url = server.url();
         let exporter = serving(&format!(
@@ -75,14 +75,14 @@ targets: [{{name: t, url: '{url}'}}]"
         ))
         .await;
         until_metrics(&exporter, "both", |metrics| metrics.contains_key(&up("b"))).await;
-        talk.tell("DEL a b\nSET b text").await;
+        client.run("DEL a b\nSET b text").await;
         let found = until_metrics(&exporter, "both are gone", |metrics| {
             is_up(metrics) && of_streams(metrics).is_empty()
         })
         .await;
         assert!(only_slow_polls_failed(&found), "{found:#?}");
         assert_told(&exporter, "stream=b", 1).await;
-        talk.tell("DEL b\nXADD b * f v").await;
+        client.run("DEL b\nXADD b * f v").await;
         until_metrics(&exporter, "a stream again", |metrics| metrics.get(&up("b")) == Some(&1.0)).await;
     })
     .await;

@@ -2,13 +2,13 @@
 
 use tokio::net::TcpStream;
 
+use crate::support::client::RedisClient;
 use crate::support::config::{QUICK, serving};
-use crate::support::impostor::{Impostor, Manner};
+use crate::support::fake_server::{FakeServer, Manner};
 use crate::support::metrics::named;
 use crate::support::series::{LAST_SUCCESS, TARGET_UP, errors, group, polls, stream, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 use crate::support::watch::{
     RECOVERY, SOON, assert_served_until_stale, assert_told, assert_told_once, count, is_up, keeps_failing,
@@ -48,8 +48,8 @@ async fn a_server_that_was_killed_and_comes_back_with_other_data_leaves_nothing_
         keeps_failing(&exporter, "connect").await;
 
         server.restart().await;
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XADD b 5-1 f v\nXGROUP CREATE b other 0\nXADD c * f v").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD b 5-1 f v\nXGROUP CREATE b other 0\nXADD c * f v").await;
         let found = until_within(RECOVERY, &exporter, "the new streams", |metrics| {
             is_up(metrics) && metrics.contains_key(&up("c"))
         })
@@ -80,12 +80,12 @@ async fn a_restart_between_two_polls_is_a_new_epoch() {
     for round in 1..=3 {
         server.kill();
         server.restart().await;
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XGROUP CREATE a g 0 MKSTREAM").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XGROUP CREATE a g 0 MKSTREAM").await;
         for n in 1..=10 * round {
-            talk.tell(&format!("XADD a {n}-0 f v")).await;
+            client.run(&format!("XADD a {n}-0 f v")).await;
         }
-        talk.tell(&format!("XREADGROUP GROUP g c COUNT {round} STREAMS a >\nXDEL a {}-0", round + 1)).await;
+        client.run(&format!("XREADGROUP GROUP g c COUNT {round} STREAMS a >\nXDEL a {}-0", round + 1)).await;
         until_within(RECOVERY, &exporter, "the lag of the new data", |metrics| {
             let lag = metrics.get(&group("redis_stream_group_lag", "a", "g"));
             lag == Some(&f64::from(10 * round - round - 1)) && !metrics.contains_key(&up("b"))
@@ -119,11 +119,11 @@ async fn loading(server: &mut Server) {
     // It looks at its clients after each so many bytes, 2 MiB before 7.0, and takes so long for each key.
     let is_old = server.program().version < (7, 0, 0);
     let (keys, bytes, delay_us) = if is_old { (200, 250_000, "8000") } else { (300, 2_000, "5000") };
-    let mut talk = Talk::to(server).await;
+    let mut client = RedisClient::to(server).await;
     for n in 0..keys {
-        talk.tell(&format!("SETRANGE filler:{n} {bytes} x")).await;
+        client.run(&format!("SETRANGE filler:{n} {bytes} x")).await;
     }
-    talk.tell("CONFIG SET rdbcompression no\nSAVE").await;
+    client.run("CONFIG SET rdbcompression no\nSAVE").await;
     let slowly = ["--key-load-delay", delay_us, "--loading-process-events-interval-bytes", "1024"];
     server.relaunch_with(if is_old { &slowly[..2] } else { &slowly });
 }
@@ -172,8 +172,8 @@ async fn a_dead_target_does_not_touch_the_other() {
     let (mut dying, living) = (Server::start(newest(), &[]).await, Server::start(newest(), &[]).await);
     with_streams(&dying).await;
     with_streams(&living).await;
-    let silent = Impostor::new(Manner::Silent).await;
-    let flooding = Impostor::new(Manner::Repeats(b"-ERR flood\r\n-ERR flood\r\n-ERR flood\r\n")).await;
+    let silent = FakeServer::new(Manner::Silent).await;
+    let flooding = FakeServer::new(Manner::Repeats(b"-ERR flood\r\n-ERR flood\r\n-ERR flood\r\n")).await;
     let exporter = serving(&format!(
         "{QUICK}targets:
           - {{name: dying, url: '{}'}}
@@ -197,7 +197,7 @@ async fn a_dead_target_does_not_touch_the_other() {
         metrics[r#"streamgauge_target_up{target="dying"}"#] == 0.0 && !metrics.contains_key(of_dying)
     })
     .await;
-    Talk::to(&living).await.tell("XADD b * f v").await;
+    RedisClient::to(&living).await.run("XADD b * f v").await;
     let after = until_metrics(&exporter, "the other goes on", |metrics| {
         metrics.get(&group("redis_stream_group_lag", "b", "g")) == Some(&3.0)
             && metrics[&polls("ok")] >= before[&polls("ok")] + 3.0
@@ -219,10 +219,10 @@ async fn a_dead_target_does_not_touch_the_other() {
 #[tokio::test]
 async fn a_connection_that_the_server_closes_between_polls_is_made_anew() {
     for_each_server(async |server| {
-        let mut talk = with_streams(&server).await;
+        let mut client = with_streams(&server).await;
         let exporter = watching(&server.url()).await;
         let before = until_metrics(&exporter, "both", |metrics| metrics.contains_key(&up("b"))).await;
-        let closed: i64 = talk.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        let closed: i64 = client.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
         assert!(closed >= 1);
         until_within(RECOVERY, &exporter, "more polls", |metrics| {
             assert!(metrics.contains_key(&up("b")), "the last report bridges it");

@@ -15,14 +15,14 @@ async fn a_master_that_becomes_a_replica_is_none_any_more() {
     for_each_program(async |program| {
         let master = Server::start(program, &[]).await;
         let server = Server::start(program, &[]).await;
-        let mut talk = with_streams(&server).await;
+        let mut client = with_streams(&server).await;
         let exporter = watching(&server.url()).await;
         until_metrics(&exporter, "both streams", |metrics| metrics.contains_key(&up("b"))).await;
-        talk.tell(&format!("REPLICAOF 127.0.0.1 {}", master.port())).await;
+        client.run(&format!("REPLICAOF 127.0.0.1 {}", master.port())).await;
         assert_served_until_stale(&exporter).await;
         keeps_failing(&exporter, "role").await;
         // It has the master's data by now: none.
-        talk.tell("REPLICAOF NO ONE\nDEL a b\nXADD c * f v").await;
+        client.run("REPLICAOF NO ONE\nDEL a b\nXADD c * f v").await;
         let found = until_within(RECOVERY, &exporter, "the stream", |metrics| {
             is_up(metrics) && metrics.contains_key(&up("c"))
         })
@@ -37,8 +37,8 @@ async fn a_master_that_becomes_a_replica_is_none_any_more() {
 async fn a_replica_is_polled_where_one_is_wanted_and_shows_no_consumers() {
     for_each_program(async |program| {
         let master = Server::start(program, &[]).await;
-        let mut talk = with_streams(&master).await;
-        talk.tell("XREADGROUP GROUP g c COUNT 1 STREAMS b >").await;
+        let mut client = with_streams(&master).await;
+        client.run("XREADGROUP GROUP g c COUNT 1 STREAMS b >").await;
         let replica = Server::start(program, &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
         for role in ["replica", "any"] {
             let url = replica.url();

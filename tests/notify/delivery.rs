@@ -8,7 +8,7 @@ use streamgauge::alert::notification::Alert;
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
 use crate::support::alertmanager::{Alertmanager, SILENT};
-use crate::support::sink::Sink;
+use crate::support::receiver::TestReceiver;
 use crate::support::wait::{wait_for, wait_until};
 
 /// The hash of "secret", as cheap as bcrypt can be.
@@ -99,7 +99,7 @@ async fn only_notifiers_that_a_rule_names_are_told() {
 #[tokio::test]
 async fn ten_thousand_alerts_that_begin_at_once_all_arrive_and_are_one_message_for_people() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let (hook, chat) = (Sink::new().await, Sink::new().await);
+    let (hook, chat) = (TestReceiver::new().await, TestReceiver::new().await);
     let running = notifying(&format!(
         "{}, {{name: hook, webhook: {{url: 'http://{}'}}}}, {{name: chat, slack: {{webhook_url: 'http://{}'}}}}",
         one(&alertmanager.url()),
@@ -198,7 +198,7 @@ async fn what_alertmanager_forgot_in_a_restart_it_is_told_again() {
 #[tokio::test]
 async fn what_waits_is_sent_at_the_end() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let hook = Sink::new().await;
+    let hook = TestReceiver::new().await;
     let running = notifying(&format!(
         "{}, {{name: hook, webhook: {{url: 'http://{}'}}}}",
         one(&alertmanager.url()),
@@ -223,7 +223,7 @@ async fn what_waits_is_sent_at_the_end() {
 
 #[tokio::test]
 async fn alertmanager_s_own_webhook_has_the_same_body() {
-    let (ours, theirs) = (Sink::new().await, Sink::new().await);
+    let (ours, theirs) = (TestReceiver::new().await, TestReceiver::new().await);
     let config = format!(
         "route: {{receiver: hook, group_by: [alertname, target], group_wait: 1s}}\n\
          receivers: [{{name: hook, webhook_configs: [{{url: 'http://{}'}}]}}]",
@@ -273,28 +273,29 @@ async fn a_token_is_read_from_its_file_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "first\n").unwrap();
-    let sink = Sink::new().await;
+    let receiver = TestReceiver::new().await;
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['http://{}'], bearer_token_file: '{}'}}}}",
-        sink.address,
+        receiver.address,
         file.display()
     ));
     running.send(&[changed(&firing("mail"))]);
-    let first = sink.until_received(1).await.remove(0);
+    let first = receiver.until_received(1).await.remove(0);
     assert_eq!(first.head.lines().next(), Some("POST /api/v2/alerts HTTP/1.1"));
     assert_eq!(first.header("authorization"), Some("Bearer first"));
-    assert_eq!(first.header("host"), Some(sink.address.to_string().as_str()));
+    assert_eq!(first.header("host"), Some(receiver.address.to_string().as_str()));
     assert_eq!(first.header("content-type"), Some("application/json"));
     std::fs::write(&file, "second").unwrap();
     running.send(&[changed(&firing("mail"))]);
-    assert_eq!(sink.until_received(2).await[1].header("authorization"), Some("Bearer second"));
+    assert_eq!(receiver.until_received(2).await[1].header("authorization"), Some("Bearer second"));
 
     std::fs::remove_file(&file).unwrap();
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("main", "failed", 1.0).await;
     assert!(running.log().contains(&format!("cannot read {}", file.display())), "{}", running.log());
     std::fs::write(&file, "third").unwrap();
-    let received =
-        wait_for(SOON, "the third token", async || sink.received().get(2).cloned().ok_or("it did not come"));
+    let received = wait_for(SOON, "the third token", async || {
+        receiver.received().get(2).cloned().ok_or("it did not come")
+    });
     assert_eq!(received.await.header("authorization"), Some("Bearer third"));
 }

@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
 use crate::support::proxy::{Manner, Proxy};
-use crate::support::sink::{OK, Sink};
+use crate::support::receiver::{OK, TestReceiver};
 use crate::support::wait::{wait_for, wait_until};
 
 #[tokio::test]
 async fn changes_are_told_once_and_repetitions_are_not() {
-    let (hook, chat) = (Sink::new().await, Sink::new().await);
+    let (hook, chat) = (TestReceiver::new().await, TestReceiver::new().await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
     std::fs::write(&file, format!("http://{}/services/x\n", chat.address)).unwrap();
@@ -58,7 +58,7 @@ async fn changes_are_told_once_and_repetitions_are_not() {
 
 #[tokio::test]
 async fn a_message_that_failed_is_told_later_as_things_are_then() {
-    let hook = Sink::answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+    let hook = TestReceiver::answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
     let running = notifying(&format!("{{name: hook, webhook: {{url: 'http://{}'}}}}", hook.address));
     let (mail, audit) = (firing("mail"), firing("audit"));
     running.send(&[changed(&mail), changed(&audit)]);
@@ -81,7 +81,9 @@ async fn a_message_that_failed_is_told_later_as_things_are_then() {
 
 #[tokio::test]
 async fn a_message_that_is_refused_for_what_it_says_is_not_sent_again() {
-    let chat = Sink::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\ninvalid_payload").await;
+    let chat =
+        TestReceiver::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\ninvalid_payload")
+            .await;
     let running = notifying(&format!("{{name: chat, slack: {{webhook_url: 'http://{}'}}}}", chat.address));
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("chat", "rejected", 1.0).await;
@@ -94,7 +96,7 @@ async fn a_message_that_is_refused_for_what_it_says_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_url_file_that_is_mended_is_read_again() {
-    let chat = Sink::new().await;
+    let chat = TestReceiver::new().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
     std::fs::write(&file, "http://127.0.0.1:1/hunter2").unwrap();
@@ -109,13 +111,13 @@ async fn a_url_file_that_is_mended_is_read_again() {
 }
 
 /// Whether each message tells that something fires.
-fn fires(hook: &Sink) -> Vec<bool> {
+fn fires(hook: &TestReceiver) -> Vec<bool> {
     hook.received().iter().map(|request| request.body["status"] == "firing").collect()
 }
 
 #[tokio::test]
 async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
-    let hook = Sink::new().await;
+    let hook = TestReceiver::new().await;
     let proxy = Proxy::before(hook.address, Manner::Delays(Duration::from_secs(3))).await;
     let with = |timeout: &str| {
         format!("{{name: hook, webhook: {{url: 'http://{}', timeout: {timeout}}}}}", proxy.address)

@@ -9,7 +9,7 @@ use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
 use crate::support::alertmanager::Alertmanager;
 use crate::support::proxy::{Manner, Proxy};
-use crate::support::sink::Sink;
+use crate::support::receiver::TestReceiver;
 use crate::support::wait::{wait_for, wait_until};
 
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno!\n";
@@ -123,8 +123,8 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
 }
 
 /// How each request told of the one alert, in the order in which they were heard.
-fn heard(sink: &Sink) -> Vec<bool> {
-    let received = sink.received();
+fn heard(receiver: &TestReceiver) -> Vec<bool> {
+    let received = receiver.received();
     let alert = |body: &serde_json::Value| body.get("alerts").unwrap_or(body)[0].clone();
     let alerts = received.iter().map(|request| (alert(&request.body), request.at));
     let is_over = |(alert, at): (serde_json::Value, Duration)| match alert["status"].as_str() {
@@ -139,7 +139,7 @@ fn heard(sink: &Sink) -> Vec<bool> {
 #[tokio::test]
 async fn the_last_word_that_a_receiver_hears_is_the_newest_however_late_it_takes_up_others() {
     const LATE: Duration = Duration::from_secs(5);
-    let (am, hook) = (Sink::new().await, Sink::new().await);
+    let (am, hook) = (TestReceiver::new().await, TestReceiver::new().await);
     let before_am = Proxy::before(am.address, Manner::Delays(LATE)).await;
     let before_hook = Proxy::before(hook.address, Manner::Delays(LATE)).await;
     let running = notifying(&format!(
@@ -154,9 +154,9 @@ async fn the_last_word_that_a_receiver_hears_is_the_newest_however_late_it_takes
         proxy.behave(Manner::Passes);
     }
     running.send(&[changed(&resolved(&alert))]);
-    for (notifier, sink) in [("am", &am), ("hook", &hook)] {
+    for (notifier, receiver) in [("am", &am), ("hook", &hook)] {
         wait_for(3 * SOON, &format!("{notifier} hears what is old, and then what is new"), async || {
-            let heard = heard(sink);
+            let heard = heard(receiver);
             let late = heard.iter().skip_while(|is_over| !**is_over).skip_while(|is_over| **is_over);
             let is_told_again = late.clone().count() > 0 && late.last() == Some(&true);
             if is_told_again { Ok(()) } else { Err(format!("{heard:?}")) }
@@ -172,9 +172,9 @@ async fn a_redirect_is_not_followed() {
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("{}/api/v2/alerts?hunter2", elsewhere.url());
         let answer = format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
-        let sink = Sink::answering(&answer).await;
+        let receiver = TestReceiver::answering(&answer).await;
         let running =
-            notifying(&format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", sink.address));
+            notifying(&format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", receiver.address));
         running.send(&[changed(&firing("mail"))]);
         running.until_counted("main", "failed", 2.0).await;
         assert!(elsewhere.alerts().await.is_empty());
@@ -258,14 +258,15 @@ async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is
 
 #[tokio::test]
 async fn what_a_receiver_says_is_quoted_unless_it_repeats_a_secret() {
-    let sink =
-        Sink::answering("HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 9\r\n\r\ncome back").await;
+    let receiver =
+        TestReceiver::answering("HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 9\r\n\r\ncome back")
+            .await;
     let running = notifying(&format!(
         "{{name: hook, webhook: {{url: 'http://gauge:hunter2@{}/services/hunter3-xyz?key=hunter4-xyz', headers: {{X-Key: hunter5}}}}}}",
-        sink.address
+        receiver.address
     ));
     running.send(&[changed(&firing("mail"))]);
-    let first = sink.until_received(1).await.remove(0);
+    let first = receiver.until_received(1).await.remove(0);
     assert_eq!(first.head.lines().next(), Some("POST /services/hunter3-xyz?key=hunter4-xyz HTTP/1.1"));
     assert_eq!(first.header("authorization"), Some("Basic Z2F1Z2U6aHVudGVyMg=="));
     assert_eq!(first.header("x-key"), Some("hunter5"));
@@ -285,7 +286,7 @@ async fn what_a_receiver_says_is_quoted_unless_it_repeats_a_secret() {
         ("Z2F1Z2U6aHVudGVyMg==", "505 E"),
     ] {
         let said = format!("you sent {secret}");
-        sink.answer(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{said}", said.len()));
+        receiver.answer(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{said}", said.len()));
         log(&format!("answers {}", &status[..3])).await;
     }
     assert!(!running.log().contains("hunter") && !running.log().contains("Z2F1"), "{}", running.log());

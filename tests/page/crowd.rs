@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::support::client::RedisClient;
 use crate::support::config::{ONCE, serving};
 use crate::support::program::Exporter;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 
 const READERS: usize = 50;
@@ -29,14 +29,14 @@ fn memory(exporter: &Exporter, field: &str) -> u64 {
 #[tokio::test]
 async fn fifty_readers_of_ten_thousand_groups_keep_nobody_waiting_and_ask_redis_nothing() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    talk.ask::<()>(&["EVAL", FILL, "0"]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.ask::<()>(&["EVAL", FILL, "0"]).await;
     let exporter = serving(&format!("{ONCE}targets: [{{name: t, url: '{}'}}]", server.url())).await;
     wait_until(Duration::from_secs(60), "all groups are known", async || {
         exporter.get("/api/v1/groups?limit=1").await.text().contains("\"matched\":10000")
     })
     .await;
-    let asked = talk.calls("xinfo|groups").await;
+    let asked = client.calls("xinfo|groups").await;
     assert!(asked >= 1_000, "{asked}");
     // From here on the peak is counted anew.
     fs::write(format!("/proc/{}/clear_refs", exporter.pid()), "5").unwrap();
@@ -60,5 +60,5 @@ async fn fifty_readers_of_ten_thousand_groups_keep_nobody_waiting_and_ask_redis_
 
     let more = memory(&exporter, "VmHWM:").saturating_sub(before);
     assert!(more < MAX_BYTES, "{more} bytes more than {before}");
-    assert_eq!(talk.calls("xinfo|groups").await, asked);
+    assert_eq!(client.calls("xinfo|groups").await, asked);
 }

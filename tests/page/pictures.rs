@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::browser::{Browser, Scheme};
 use crate::screen;
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
@@ -27,38 +27,38 @@ const STORY: Duration = Duration::from_secs(150);
 const STEP: Duration = Duration::from_millis(500);
 
 /// One step in the life of a shop.
-async fn step(talk: &mut Talk, step: u32) {
+async fn step(client: &mut RedisClient, step: u32) {
     let wave = [1, 2, 4, 7, 4, 2][(step / 10 % 6) as usize];
     for n in 0..wave + 4 {
-        talk.tell(&format!("XADD orders * step {step} n {n}")).await;
+        client.run(&format!("XADD orders * step {step} n {n}")).await;
     }
-    talk.tell("XADD payments * f v\nXADD thumbnails * f v").await;
+    client.run("XADD payments * f v\nXADD thumbnails * f v").await;
     let ids = |group: &str, stream: &str, count: u32| {
         format!("XREADGROUP GROUP {group} {group}-1 COUNT {count} NOACK STREAMS {stream} >")
     };
     let all = [ids("billing", "orders", 1_000), ids("mail", "orders", 4), ids("ledger", "payments", 100)];
-    talk.tell(&all.join("\n")).await;
+    client.run(&all.join("\n")).await;
     if step.is_multiple_of(12) {
-        talk.tell(&ids("reports", "orders", 80)).await;
+        client.run(&ids("reports", "orders", 80)).await;
     }
-    talk.tell(&ids("resize", "thumbnails", 100)).await;
+    client.run(&ids("resize", "thumbnails", 100)).await;
     // Busy with what it has got, again and again.
-    talk.tell("XREADGROUP GROUP audit audit-1 STREAMS orders 0").await;
+    client.run("XREADGROUP GROUP audit audit-1 STREAMS orders 0").await;
 }
 
-async fn begin(talk: &mut Talk) {
+async fn begin(client: &mut RedisClient) {
     for (stream, groups) in [
         ("orders", &["billing", "mail", "audit", "reports", "search"][..]),
         ("payments", &["ledger"]),
         ("thumbnails", &["resize"]),
     ] {
         for group in groups {
-            talk.tell(&format!("XGROUP CREATE {stream} {group} 0 MKSTREAM")).await;
+            client.run(&format!("XGROUP CREATE {stream} {group} 0 MKSTREAM")).await;
         }
     }
-    talk.tell("XADD orders * f v\nXADD thumbnails * f v\nXADD thumbnails * f v").await;
-    talk.tell("XREADGROUP GROUP audit audit-1 COUNT 1 STREAMS orders >").await;
-    talk.tell("XREADGROUP GROUP resize resize-2 COUNT 2 STREAMS thumbnails >").await;
+    client.run("XADD orders * f v\nXADD thumbnails * f v\nXADD thumbnails * f v").await;
+    client.run("XREADGROUP GROUP audit audit-1 COUNT 1 STREAMS orders >").await;
+    client.run("XREADGROUP GROUP resize resize-2 COUNT 2 STREAMS thumbnails >").await;
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn the_pictures_can_be_made_and_are_small() {
     let Some(browser) = Browser::start().await else { return };
     let folder = env::var_os("STREAMGAUGE_PICTURES").map(PathBuf::from);
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
-    begin(&mut talk).await;
+    let mut client = RedisClient::to(&server).await;
+    begin(&mut client).await;
     let config = ConfigFile::new(&format!(
         "poll: {{interval: 1s}}\nstatus: {{window: 20s}}\ntargets: [{{name: shop, url: '{}'}}]
 alerts:
@@ -79,7 +79,7 @@ alerts:
     let began = now();
     let mut at = 0;
     wait_for(STORY + Duration::from_secs(60), "the story is told", async || {
-        step(&mut talk, at).await;
+        step(&mut client, at).await;
         at += 1;
         if folder.is_some() {
             sleep_until(began + STEP * at).await;

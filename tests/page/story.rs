@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::program::Exporter;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_for;
 
 /// A window of 3 s, so that each status comes soon.
@@ -29,24 +29,25 @@ impl Story {
     /// Groups that stand still: `abandoned` with entries that wait, `calm` with none, and others by name.
     pub(crate) async fn begin() -> Self {
         let server = Server::start(newest(), &[]).await;
-        let mut talk = Talk::to(&server).await;
-        talk.tell("XGROUP CREATE orders calm $ MKSTREAM\nXGROUP CREATE orders abandoned 0").await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XGROUP CREATE orders calm $ MKSTREAM\nXGROUP CREATE orders abandoned 0").await;
         for n in 0..1_200 {
-            talk.tell(&format!("XADD orders * n {n}")).await;
+            client.run(&format!("XADD orders * n {n}")).await;
         }
-        talk.tell("XGROUP CREATE orders busy 0\nXREADGROUP GROUP busy worker-1 COUNT 1100 STREAMS orders >")
+        client
+            .run("XGROUP CREATE orders busy 0\nXREADGROUP GROUP busy worker-1 COUNT 1100 STREAMS orders >")
             .await;
-        talk.tell("XGROUP SETID orders calm $\nXGROUP CREATECONSUMER orders calm idler").await;
+        client.run("XGROUP SETID orders calm $\nXGROUP CREATECONSUMER orders calm idler").await;
         let hostile = HOSTILE.as_bytes();
         let long = vec![b'x'; 10_000];
         for group in [hostile, ODD, &long, b"..", "\u{645}\u{631}\u{62d}\u{628}\u{627}".as_bytes()] {
-            talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"names", group, b"$", b"MKSTREAM"]).await;
+            client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"names", group, b"$", b"MKSTREAM"]).await;
         }
-        talk.ask::<String>(&[&b"XADD"[..], hostile, b"*", b"f", b"v"]).await;
-        talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", hostile, hostile, b"0"]).await;
-        talk.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", hostile, hostile, hostile]).await;
+        client.ask::<String>(&[&b"XADD"[..], hostile, b"*", b"f", b"v"]).await;
+        client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", hostile, hostile, b"0"]).await;
+        client.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", hostile, hostile, hostile]).await;
         for n in 0..60 {
-            talk.tell(&format!("XGROUP CREATE many g{n:02} $ MKSTREAM")).await;
+            client.run(&format!("XGROUP CREATE many g{n:02} $ MKSTREAM")).await;
         }
         let exporter = Self::watch(&server, SETTINGS).await;
         let story = Self { server, exporter };
@@ -88,7 +89,7 @@ alerts:
         format!("http://{}{path}", self.exporter.address)
     }
 
-    pub(crate) async fn talk(&self) -> Talk {
-        Talk::to(&self.server).await
+    pub(crate) async fn client(&self) -> RedisClient {
+        RedisClient::to(&self.server).await
     }
 }

@@ -58,7 +58,7 @@ async fn a_search_narrows_down_while_one_types_and_the_address_says_so() {
 async fn what_is_new_is_shown_and_the_place_is_kept() {
     let Some(browser) = Browser::start().await else { return };
     let story = Story::begin().await;
-    let mut talk = story.talk().await;
+    let mut client = story.client().await;
     let page = browser.page(900, 500, Scheme::Light).await;
     page.go(&story.url("/?q=orders")).await;
     // The reader is somewhere below, has a link under the finger, something open, and something half typed.
@@ -67,7 +67,7 @@ async fn what_is_new_is_shown_and_the_place_is_kept() {
     let scrolled = page.eval("window.scrollY").await;
     assert!(scrolled.as_f64().unwrap() > 100.0, "{scrolled}");
     for n in 0..30 {
-        talk.tell(&format!("XADD orders * n {n}")).await;
+        client.run(&format!("XADD orders * n {n}")).await;
     }
     page.wait("document.getElementById('groups-list').innerText.includes('1,230')").await;
     assert_eq!(page.eval("window.old.isConnected").await, false, "it was replaced");
@@ -79,7 +79,7 @@ async fn what_is_new_is_shown_and_the_place_is_kept() {
     // Paused, nothing moves; and then it goes on.
     page.click("#live-toggle").await;
     page.wait("document.getElementById('live-toggle').ariaPressed === 'false'").await;
-    talk.tell("XADD orders * n 31").await;
+    client.run("XADD orders * n 31").await;
     story.shows("the exporter knows", "\"lag\":1231").await;
     assert!(!page.text("#groups-list").await.contains("1,231"));
     page.click("#live-toggle").await;
@@ -88,7 +88,7 @@ async fn what_is_new_is_shown_and_the_place_is_kept() {
     // The page of a group too, down to what is selected in it.
     page.go(&story.url("/groups/shop/db0/orders/abandoned")).await;
     page.eval("window.getSelection().selectAllChildren(document.querySelector('pre'))").await;
-    talk.tell("XADD orders * n 32").await;
+    client.run("XADD orders * n 32").await;
     page.wait("document.getElementById('numbers').innerText.includes('1,232')").await;
     let selected = page.eval("window.getSelection().toString()").await;
     assert!(selected.as_str().unwrap().contains("redis-cli"), "{selected}");

@@ -13,7 +13,7 @@ fn lag_over(bound: u32, summary: &str) -> String {
 
 #[tokio::test]
 async fn a_changed_rule_keeps_its_firing_alert() {
-    let (server, mut talk) = server().await;
+    let (server, mut client) = server().await;
     let reloading = Reloading::start(&config(&server.url(), &lag_over(5, "one"))).await;
     wait_until(SOON, "both fire", async || reloading.alerts().await.len() == 2).await;
     let before = reloading.alerts().await;
@@ -30,7 +30,7 @@ async fn a_changed_rule_keeps_its_firing_alert() {
         assert_eq!(before[..4], after[..4], "state, name, stream and since when are the same");
     }
     // And it goes by the new rule.
-    talk.tell("XREADGROUP GROUP g c COUNT 3 STREAMS a >").await;
+    client.run("XREADGROUP GROUP g c COUNT 3 STREAMS a >").await;
     wait_until(SOON, "one of them resolves", async || reloading.alerts().await.len() == 1).await;
     assert_eq!(reloading.alerts().await[0][3], before[1][3]);
     let log = reloading.exporter.stderr();

@@ -11,7 +11,7 @@ const RELOADS: usize = 200;
 
 #[tokio::test]
 async fn two_hundred_reloads_under_load_leak_nothing() {
-    let (server, mut talk) = server().await;
+    let (server, mut client) = server().await;
     // Each differs from the one before in all that can change.
     let config = |turn: usize| {
         let (key, bound, spare) = (["a", "*", "[ab]"][turn % 3], turn % 4, turn % 5);
@@ -41,12 +41,12 @@ async fn two_hundred_reloads_under_load_leak_nothing() {
     }
     let settled = |turn: usize| config(turn - turn % 60);
     reloading.to(&settled(0)).await;
-    let before = at_rest(&reloading, &mut talk).await;
+    let before = at_rest(&reloading, &mut client).await;
     for turn in 20..20 + RELOADS {
         reloading.to(&config(turn)).await;
     }
     reloading.to(&settled(60)).await;
-    let after = at_rest(&reloading, &mut talk).await;
+    let after = at_rest(&reloading, &mut client).await;
     assert!(!scraping.is_finished(), "every scrape was answered");
     scraping.abort();
     assert!(after.descriptors <= before.descriptors + 3.0, "{before:?} {after:?}");
@@ -74,9 +74,9 @@ struct AtRest {
 }
 
 /// What it holds once all that was taken out has ended.
-async fn at_rest(reloading: &Reloading, talk: &mut crate::support::talk::Talk) -> AtRest {
+async fn at_rest(reloading: &Reloading, client: &mut crate::support::client::RedisClient) -> AtRest {
     wait_until(SOON, "one connection to the server is left", async || {
-        let clients: String = talk.ask(&["CLIENT", "LIST"]).await;
+        let clients: String = client.ask(&["CLIENT", "LIST"]).await;
         // The test's own is the other.
         clients.lines().count() == 2
     })

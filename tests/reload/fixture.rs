@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::http::{self, Response};
 use crate::support::metrics::{Metrics, named};
 use crate::support::program::Exporter;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 
 /// Generous: the machine may be busy.
@@ -74,16 +74,16 @@ impl Reloading {
 }
 
 /// A server with the streams `a` and `b` of ten entries each, and a group `g` of each that has read one.
-pub(crate) async fn server() -> (Server, Talk) {
+pub(crate) async fn server() -> (Server, RedisClient) {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     for key in ["a", "b"] {
         for n in 0..10 {
-            talk.tell(&format!("XADD {key} * n {n}")).await;
+            client.run(&format!("XADD {key} * n {n}")).await;
         }
-        talk.tell(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS {key} >")).await;
+        client.run(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS {key} >")).await;
     }
-    (server, talk)
+    (server, client)
 }
 
 /// Whether there is any series of a target.

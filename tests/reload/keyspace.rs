@@ -36,13 +36,13 @@ async fn a_stays(reloading: &Reloading) -> Metrics {
 
 #[tokio::test]
 async fn streams_that_are_still_selected_need_not_be_found_again() {
-    let (server, mut talk) = server().await;
+    let (server, mut client) = server().await;
     let fill = format!("for n = 1, {KEYS} do redis.call('SET', 'other:' .. n, '') end");
-    talk.ask::<redis::Value>(&["EVAL", &fill, "0"]).await;
+    client.ask::<redis::Value>(&["EVAL", &fill, "0"]).await;
     let url = server.url();
     let reloading = Reloading::start(&config(10_000_000, 200, &url, "[{key: '*'}]")).await;
     wait_until(SOON, "both groups fire", async || reloading.alerts().await.len() == 2).await;
-    talk.tell("XTRIM a MAXLEN 2").await;
+    client.run("XTRIM a MAXLEN 2").await;
     reloading.metrics_when("a loss is seen", |metrics| lost(metrics, "a") == Some(7.0)).await;
     let fired = reloading.alerts().await;
 

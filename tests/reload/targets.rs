@@ -16,12 +16,12 @@ fn target(name: &str, url: &str, rest: &str) -> String {
 
 #[tokio::test]
 async fn one_goes_with_its_alerts_one_comes_and_one_stays_as_it_is() {
-    let (first, mut talk) = server().await;
+    let (first, mut client) = server().await;
     let (second, _) = server().await;
     let (stays, goes) = (target("stays", &first.url(), ""), target("goes", &second.url(), ""));
     let reloading = Reloading::start(&config(&[stays.clone(), goes])).await;
     wait_until(SOON, "all four groups fire", async || reloading.alerts().await.len() == 4).await;
-    talk.tell("XTRIM a MAXLEN 2").await;
+    client.run("XTRIM a MAXLEN 2").await;
     let lost =
         |metrics: &_| value(metrics, "redis_stream_group_entries_lost_total", &["stays", "stream=\"a\""]);
     let before = reloading.metrics_when("a loss is seen", |metrics| lost(metrics) == Some(7.0)).await;
@@ -48,10 +48,10 @@ async fn one_goes_with_its_alerts_one_comes_and_one_stays_as_it_is() {
 
 #[tokio::test]
 async fn a_target_that_changes_keeps_what_it_knows() {
-    let (server, mut talk) = server().await;
+    let (server, mut client) = server().await;
     let reloading = Reloading::start(&config(&[target("t", &server.url(), ", labels: {team: x}")])).await;
     wait_until(SOON, "both groups fire", async || reloading.alerts().await.len() == 2).await;
-    talk.tell("XTRIM a MAXLEN 2").await;
+    client.run("XTRIM a MAXLEN 2").await;
     let lost = |metrics: &_, team: &str| {
         value(
             metrics,
@@ -77,12 +77,12 @@ async fn a_target_that_changes_keeps_what_it_knows() {
 
 #[tokio::test]
 async fn the_same_name_of_another_server_begins_anew() {
-    let (first, mut talk) = server().await;
+    let (first, mut client) = server().await;
     let (second, _) = server().await;
     let reloading = Reloading::start(&config(&[target("t", &first.url(), "")])).await;
     let lost = |metrics: &_| value(metrics, "redis_stream_group_entries_lost_total", &["stream=\"a\""]);
     reloading.metrics_when("the first is polled", |metrics| lost(metrics) == Some(0.0)).await;
-    talk.tell("XTRIM a MAXLEN 2").await;
+    client.run("XTRIM a MAXLEN 2").await;
     reloading.metrics_when("a loss is seen", |metrics| lost(metrics) == Some(7.0)).await;
 
     reloading.to(&config(&[target("t", &second.url(), "")])).await;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::fixture::{Reloading, server, value};
+use crate::support::client::RedisClient;
 use crate::support::cluster::Cluster;
 use crate::support::metrics::{Metrics, named};
 use crate::support::sentinel::{MASTER, Sentinel};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::{wait_for, wait_until};
 
 /// A failover takes a while on a loaded machine.
@@ -64,7 +64,7 @@ fn leads_to(metrics: &Metrics, address: &str) -> bool {
 
 #[tokio::test]
 async fn sentinels_come_and_go_and_what_is_known_of_the_master_stays() {
-    let (master, mut talk) = server().await;
+    let (master, mut client) = server().await;
     let replica = Server::start(newest(), &["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
     wait_until(DEADLINE, "it follows", async || {
         let info: String = replica.command(&["INFO", "replication"]).await;
@@ -85,7 +85,7 @@ async fn sentinels_come_and_go_and_what_is_known_of_the_master_stays() {
     };
     let reloading = Reloading::start(&of(800, &sentinels[..1], "{key: '*'}")).await;
     metrics_when(&reloading, "both streams", |metrics| lost(metrics) == [0.0, 0.0]).await;
-    talk.tell("XTRIM a MAXLEN 2\nXTRIM b MAXLEN 2").await;
+    client.run("XTRIM a MAXLEN 2\nXTRIM b MAXLEN 2").await;
     metrics_when(&reloading, "both losses", |metrics| lost(metrics) == [7.0, 7.0]).await;
 
     reloading.to(&of(900, &sentinels[..2], "{key: '*'}")).await;
@@ -93,13 +93,13 @@ async fn sentinels_come_and_go_and_what_is_known_of_the_master_stays() {
     reloading.to(&of(800, &sentinels[1..], "{key: 'a*'}")).await;
     all_stay(&reloading, 1).await;
 
-    sentinels[2].talk().await.tell(&format!("SENTINEL FAILOVER {MASTER}")).await;
+    sentinels[2].client().await.run(&format!("SENTINEL FAILOVER {MASTER}")).await;
     wait_until(DEADLINE, "another master is known", async || sentinels[1].master().await == replica.port())
         .await;
     let address = replica.address().to_string();
     let found = metrics_when(&reloading, "it is polled", |metrics| leads_to(metrics, &address)).await;
     assert_eq!(named(&found, "streamgauge_node_up").len(), 1);
-    Talk::to(&replica).await.tell("XADD a * n 10").await;
+    RedisClient::to(&replica).await.run("XADD a * n 10").await;
     metrics_when(&reloading, "what is added there is seen", |metrics| {
         value(metrics, "redis_stream_group_lag", &["stream=\"a\""]) == Some(3.0)
     })
@@ -115,7 +115,7 @@ async fn seeds_come_and_go_and_what_is_known_of_a_cluster_stays() {
     for key in &keys {
         let add = "XADD KEY * f v\n".repeat(10);
         let group = "XGROUP CREATE KEY g 0\nXREADGROUP GROUP g c COUNT 1 STREAMS KEY >";
-        cluster.tell(key, &format!("{add}{group}")).await;
+        cluster.run(key, &format!("{add}{group}")).await;
     }
     let of = |interval_ms, seeds: &[&Server], streams: &str| {
         let urls: Vec<_> = seeds.iter().map(|seed| seed.url()).collect();
@@ -130,7 +130,7 @@ async fn seeds_come_and_go_and_what_is_known_of_a_cluster_stays() {
     let reloading = Reloading::start(&one).await;
     metrics_when(&reloading, "all streams", |metrics| lost(metrics) == [0.0; STREAMS]).await;
     for key in &keys {
-        cluster.tell(key, "XTRIM KEY MAXLEN 2").await;
+        cluster.run(key, "XTRIM KEY MAXLEN 2").await;
     }
     metrics_when(&reloading, "all losses", |metrics| lost(metrics) == [7.0; STREAMS]).await;
     reloading.to(&two).await;

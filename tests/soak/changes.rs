@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::journal::Journal;
-use crate::scene::{DEADLINE, Scene, Variant};
 use crate::schedule::{Deck, Plan};
-use crate::support::sink::OK;
+use crate::setup::{DEADLINE, Setup, Variant};
+use crate::support::receiver::OK;
 use crate::support::wait::wait_until;
 
 /// What is changed.
@@ -41,7 +41,7 @@ const RELOADED: &str = "streamgauge_config_last_reload_success_timestamp_seconds
 const SUCCESSFUL: &str = "streamgauge_config_last_reload_successful";
 
 /// One change after the other, until the time is over. All is as at the start then.
-pub(crate) async fn run(scene: &Scene, plan: Plan, journal: &Journal) {
+pub(crate) async fn run(setup: &Setup, plan: Plan, journal: &Journal) {
     let mut deck = Deck::new(CHANGES, plan, 2);
     while let Some(change) = deck.deal(500..2_000).await {
         journal.count(change);
@@ -49,21 +49,21 @@ pub(crate) async fn run(scene: &Scene, plan: Plan, journal: &Journal) {
         let time = Duration::from_millis(deck.chance.u64(200..4_000));
         let variant = Variant { serial, ..Variant::default() };
         match change {
-            Change::Alerts => there_and_back(scene, &variant, time).await,
+            Change::Alerts => there_and_back(setup, &variant, time).await,
             Change::Targets => {
                 let spares = deck.chance.usize(1..4);
-                there_and_back(scene, &Variant { spares, ..variant }, time).await;
+                there_and_back(setup, &Variant { spares, ..variant }, time).await;
             }
             Change::Streams => {
-                let servers = scene.targets().len() - 1;
-                let target = scene.targets()[deck.chance.usize(..servers)].clone();
+                let servers = setup.targets().len() - 1;
+                let target = setup.targets()[deck.chance.usize(..servers)].clone();
                 let narrowed = Some(target.clone());
                 let changed = Variant { narrowed, ..variant };
-                journal.during(&target, there_and_back(scene, &changed, time)).await;
+                journal.during(&target, there_and_back(setup, &changed, time)).await;
             }
-            Change::Wrong => refused(scene).await,
+            Change::Wrong => refused(setup).await,
             Change::ReceiverRefuses | Change::ReceiverHangsUp => {
-                let sink = if deck.chance.bool() { &scene.alertmanager } else { &scene.webhook };
+                let sink = if deck.chance.bool() { &setup.alertmanager } else { &setup.webhook };
                 sink.answer(if matches!(change, Change::ReceiverRefuses) { UNAVAILABLE } else { "" });
                 sleep(time).await;
                 sink.answer(OK);
@@ -72,28 +72,28 @@ pub(crate) async fn run(scene: &Scene, plan: Plan, journal: &Journal) {
     }
 }
 
-async fn there_and_back(scene: &Scene, variant: &Variant, time: Duration) {
-    reload(scene, &scene.config(variant)).await;
+async fn there_and_back(setup: &Setup, variant: &Variant, time: Duration) {
+    reload(setup, &setup.config(variant)).await;
     sleep(time).await;
-    reload(scene, &scene.config(&Variant::default())).await;
+    reload(setup, &setup.config(&Variant::default())).await;
 }
 
-async fn reload(scene: &Scene, text: &str) {
-    let before = scene.exporter.metrics().await[RELOADED];
-    scene.file.put("config.yaml", text);
-    scene.exporter.hang_up();
+async fn reload(setup: &Setup, text: &str) {
+    let before = setup.exporter.metrics().await[RELOADED];
+    setup.file.put("config.yaml", text);
+    setup.exporter.hang_up();
     wait_until(DEADLINE, "it is reloaded", async || {
-        let metrics = scene.exporter.metrics().await;
+        let metrics = setup.exporter.metrics().await;
         metrics[RELOADED] > before && metrics[SUCCESSFUL] == 1.0
     })
     .await;
 }
 
 /// Nothing changes but what tells of it.
-async fn refused(scene: &Scene) {
-    let right = scene.config(&Variant::default());
-    scene.file.put("config.yaml", &format!("{right}unknown: key\n"));
-    scene.exporter.hang_up();
-    wait_until(DEADLINE, "it is refused", async || scene.exporter.metrics().await[SUCCESSFUL] == 0.0).await;
-    reload(scene, &right).await;
+async fn refused(setup: &Setup) {
+    let right = setup.config(&Variant::default());
+    setup.file.put("config.yaml", &format!("{right}unknown: key\n"));
+    setup.exporter.hang_up();
+    wait_until(DEADLINE, "it is refused", async || setup.exporter.metrics().await[SUCCESSFUL] == 0.0).await;
+    reload(setup, &right).await;
 }

@@ -9,10 +9,10 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
 use crate::journal::Journal;
-use crate::scene::Node;
 use crate::schedule::{Deck, Plan};
+use crate::setup::Node;
 use crate::support::server::connect;
-use crate::support::whole::ask;
+use crate::support::snapshot::ask;
 
 /// What is done to a node.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ const KEPT: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A node, and what was made there.
-struct Place<'a> {
+struct GroupState<'a> {
     node: &'a Node,
     connection: Option<MultiplexedConnection>,
     made: usize,
@@ -62,12 +62,12 @@ struct Place<'a> {
 }
 
 /// Who does it, and what was made so far.
-pub(crate) struct Churn<'a>(Vec<Place<'a>>);
+pub(crate) struct Churn<'a>(Vec<GroupState<'a>>);
 
 impl<'a> Churn<'a> {
     /// Nothing was made yet.
     pub(crate) fn new(nodes: &'a [Node]) -> Self {
-        Self(nodes.iter().map(Place::new).collect())
+        Self(nodes.iter().map(GroupState::new).collect())
     }
 
     /// One deed after the other, until the time is over.
@@ -83,7 +83,7 @@ impl<'a> Churn<'a> {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> GroupState<'a> {
     fn new(node: &'a Node) -> Self {
         let (groups, streams, consumers) = Default::default();
         Self { node, connection: None, made: 0, groups, streams, consumers }
@@ -100,7 +100,7 @@ impl<'a> Place<'a> {
     }
 
     /// Sends a command, if there is somebody to send it to.
-    async fn tell(&mut self, words: &[&str]) -> Option<Value> {
+    async fn run(&mut self, words: &[&str]) -> Option<Value> {
         if self.connection.is_none() {
             self.connection = timeout(PATIENCE, connect(&self.node.url)).await.ok()?.ok();
         }
@@ -118,12 +118,12 @@ impl<'a> Place<'a> {
     /// Adds entries with IDs of the server.
     async fn fill(&mut self, key: &str, entries: usize) {
         for _ in 0..entries {
-            self.tell(&["XADD", key, "MAXLEN", "~", "300", "*", "field", "value"]).await;
+            self.run(&["XADD", key, "MAXLEN", "~", "300", "*", "field", "value"]).await;
         }
     }
 
     async fn read(&mut self, key: &str, group: &str, consumer: &str, count: &str) {
-        self.tell(&["XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", key, ">"]).await;
+        self.run(&["XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", key, ">"]).await;
     }
 
     async fn doing(&mut self, deed: Deed, chance: u64) {
@@ -134,20 +134,20 @@ impl<'a> Place<'a> {
             Deed::Consumers => self.consumers(&key).await,
             Deed::Deletions => self.deletions(&key, chance).await,
             Deed::Emptied => {
-                self.tell(&["XTRIM", &key, "MAXLEN", "0"]).await;
+                self.run(&["XTRIM", &key, "MAXLEN", "0"]).await;
             }
             Deed::Moved => {
                 let Some(group) = self.groups.back().cloned() else { return };
                 let to = if chance.is_multiple_of(2) { "0" } else { "$" };
-                self.tell(&["XGROUP", "SETID", &key, &group, to]).await;
+                self.run(&["XGROUP", "SETID", &key, &group, to]).await;
             }
             Deed::Retyped => {
                 let key = self.key("retyped");
-                self.tell(&["SET", &key, "value"]).await;
+                self.run(&["SET", &key, "value"]).await;
                 self.fill(&key, 1).await;
-                self.tell(&["DEL", &key]).await;
+                self.run(&["DEL", &key]).await;
                 self.fill(&key, 5).await;
-                self.tell(&["XGROUP", "CREATE", &key, "readers", "0"]).await;
+                self.run(&["XGROUP", "CREATE", &key, "readers", "0"]).await;
             }
         }
     }
@@ -156,22 +156,22 @@ impl<'a> Place<'a> {
         self.fill(key, 15).await;
         for _ in 0..3 {
             let (group, consumer) = (self.fresh("g"), self.fresh("c"));
-            self.tell(&["XGROUP", "CREATE", key, &group, "0", "MKSTREAM"]).await;
+            self.run(&["XGROUP", "CREATE", key, &group, "0", "MKSTREAM"]).await;
             self.read(key, &group, &consumer, "7").await;
             self.acknowledge(key, &group).await;
             self.groups.push_back(group);
         }
         while self.groups.len() > KEPT {
             let group = self.groups.pop_front().expect("there are more");
-            self.tell(&["XGROUP", "DESTROY", key, &group]).await;
+            self.run(&["XGROUP", "DESTROY", key, &group]).await;
         }
     }
 
     /// The oldest three of what is pending.
     async fn acknowledge(&mut self, key: &str, group: &str) {
-        let pending = self.tell(&["XPENDING", key, group, "-", "+", "3"]).await;
+        let pending = self.run(&["XPENDING", key, group, "-", "+", "3"]).await;
         for id in first_words(pending) {
-            self.tell(&["XACK", key, group, &id]).await;
+            self.run(&["XACK", key, group, &id]).await;
         }
     }
 
@@ -179,22 +179,22 @@ impl<'a> Place<'a> {
         let name = self.fresh("s");
         let key = self.key(&name);
         self.fill(&key, 10).await;
-        self.tell(&["XGROUP", "CREATE", &key, "readers", "0"]).await;
+        self.run(&["XGROUP", "CREATE", &key, "readers", "0"]).await;
         self.read(&key, "readers", "reader", "4").await;
         self.streams.push_back(key);
         while self.streams.len() > KEPT {
             let key = self.streams.pop_front().expect("there are more");
-            self.tell(&["DEL", &key]).await;
+            self.run(&["DEL", &key]).await;
         }
         let again = self.key("again");
-        self.tell(&["DEL", &again]).await;
+        self.run(&["DEL", &again]).await;
         self.fill(&again, 3).await;
-        self.tell(&["XGROUP", "CREATE", &again, "readers", "$"]).await;
+        self.run(&["XGROUP", "CREATE", &again, "readers", "$"]).await;
         self.fill(&again, 4).await;
     }
 
     async fn consumers(&mut self, key: &str) {
-        self.tell(&["XGROUP", "CREATE", key, "members", "0", "MKSTREAM"]).await;
+        self.run(&["XGROUP", "CREATE", key, "members", "0", "MKSTREAM"]).await;
         self.fill(key, 6).await;
         for _ in 0..3 {
             let consumer = self.fresh("m");
@@ -203,15 +203,15 @@ impl<'a> Place<'a> {
         }
         while self.consumers.len() > KEPT {
             let consumer = self.consumers.pop_front().expect("there are more");
-            self.tell(&["XGROUP", "DELCONSUMER", key, "members", &consumer]).await;
+            self.run(&["XGROUP", "DELCONSUMER", key, "members", &consumer]).await;
         }
     }
 
     async fn deletions(&mut self, key: &str, mut chance: u64) {
-        let entries = self.tell(&["XRANGE", key, "-", "+", "COUNT", "40"]).await;
+        let entries = self.run(&["XRANGE", key, "-", "+", "COUNT", "40"]).await;
         for id in first_words(entries) {
             if chance.is_multiple_of(5) {
-                self.tell(&["XDEL", key, &id]).await;
+                self.run(&["XDEL", key, &id]).await;
             }
             chance = chance.rotate_right(3);
         }

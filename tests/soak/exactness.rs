@@ -9,11 +9,11 @@ use redis_stream_lag::status::Status;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::scene::{BEHIND, CLUSTER, DEADLINE, Scene};
+use crate::setup::{BEHIND, CLUSTER, DEADLINE, Setup};
+use crate::support::client::RedisClient;
+use crate::support::expected::{Expected, ExpectedGroup, ExpectedState, differences, of_streams};
 use crate::support::metrics::{self, Metrics, named};
 use crate::support::series::{self, polls};
-use crate::support::talk::Talk;
-use crate::support::truth::{Expected, Place, Truth, differences, of_streams};
 use crate::support::wait::wait_until;
 
 /// Ages are exact to the time that a poll takes, from which its time-out lets none be further away; in seconds.
@@ -42,47 +42,47 @@ pub(crate) struct Exactness {
 }
 
 /// Compares all there is. Nothing may change meanwhile, and have changed for as long as the status looks back.
-pub(crate) async fn compare(scene: &Scene) -> Exactness {
-    let (mut all, targets) = (Exactness::default(), scene.targets());
+pub(crate) async fn compare(setup: &Setup) -> Exactness {
+    let (mut all, targets) = (Exactness::default(), setup.targets());
     let mut behind = BTreeSet::new();
     let readings = join_all(targets.iter().map(async |target| {
-        let before = truth(scene, target).await;
-        (target, before, polled(scene, target).await, truth(scene, target).await)
+        let before = state(setup, target).await;
+        (target, before, polled(setup, target).await, state(setup, target).await)
     }));
     for (target, before, found, after) in readings.await {
-        for place in after.places.iter().filter(|place| place.ahead > BEHIND) {
+        for place in after.groups.iter().filter(|place| place.undelivered > BEHIND) {
             behind.insert([target.clone(), place.stream.clone(), place.group.clone()]);
         }
         let (found, mut expected) = (of_streams(&found), before.until(&after));
         hold_steps_back(&mut expected, &found);
-        expected.extend(of_the_past(&after.places, &found));
+        expected.extend(of_the_past(&after.groups, &found));
         if target != CLUSTER {
             let series = series::group("redis_stream_group_up", "orders", "workers");
             expected.insert(series, (1.0, 1.0));
         }
         all.series += expected.len();
-        all.groups += after.places.len();
+        all.groups += after.groups.len();
         let wrong = differences(&found, &expected, UNCERTAINTY);
         all.wrong.extend(wrong.into_iter().map(|wrong| format!("{target}: {wrong}")));
     }
     all.alerts = behind.len();
-    all.wrong.extend(wrong_alerts(scene, &behind).await);
-    all.wrong.extend(wrong_losses(scene).await);
+    all.wrong.extend(wrong_alerts(setup, &behind).await);
+    all.wrong.extend(wrong_losses(setup).await);
     all
 }
 
-async fn truth(scene: &Scene, target: &str) -> Truth {
-    let mut truth = Truth::default();
-    for node in scene.nodes_of(target) {
-        truth.read_also(&mut Talk::at(&node.url).await).await;
+async fn state(setup: &Setup, target: &str) -> ExpectedState {
+    let mut state = ExpectedState::default();
+    for node in setup.nodes_of(target) {
+        state.read_also(&mut RedisClient::at(&node.url).await).await;
     }
-    truth
+    state
 }
 
 /// The series of a target after two more polls, with the target named as in all tests.
-async fn polled(scene: &Scene, target: &str) -> Metrics {
+async fn polled(setup: &Setup, target: &str) -> Metrics {
     let read = async || {
-        let text = scene.exporter.get(&format!("/metrics?target={target}")).await.text();
+        let text = setup.exporter.get(&format!("/metrics?target={target}")).await.text();
         metrics::parse(&text.replace(&format!("target=\"{target}\""), "target=\"t\""))
     };
     let before = read().await[&polls("ok")];
@@ -108,9 +108,9 @@ fn hold_steps_back(expected: &mut Expected, found: &Metrics) {
 }
 
 /// What only the past tells: what there must be of it after a while in which nothing happened.
-fn of_the_past(places: &[Place], found: &Metrics) -> Expected {
+fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
     let mut expected = Expected::new();
-    for place in places {
+    for place in groups {
         let series = place.series(LOSSES);
         if place.counts_added {
             // How many, is seen below.
@@ -130,17 +130,17 @@ fn of_the_past(places: &[Place], found: &Metrics) -> Expected {
 }
 
 /// Everybody has been silent for as long as the status looks back.
-fn status_after_quiet(place: &Place) -> Status {
+fn status_after_quiet(place: &ExpectedGroup) -> Status {
     match place {
-        Place { ahead: 1.., .. } => Status::Abandoned,
-        Place { pending: 1.., .. } => Status::Stuck,
+        ExpectedGroup { undelivered: 1.., .. } => Status::Abandoned,
+        ExpectedGroup { pending: 1.., .. } => Status::Stuck,
         _ => Status::Ok,
     }
 }
 
 /// What fires beside what must, and what the Alertmanager was told last.
-async fn wrong_alerts(scene: &Scene, behind: &BTreeSet<Group>) -> Vec<String> {
-    let text = scene.exporter.get("/api/v1/alerts").await.text();
+async fn wrong_alerts(setup: &Setup, behind: &BTreeSet<Group>) -> Vec<String> {
+    let text = setup.exporter.get("/api/v1/alerts").await.text();
     let json: Value = serde_json::from_str(&text).expect("the answer is JSON");
     let alerts = json["data"]["alerts"].as_array().expect("a list");
     let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
@@ -151,20 +151,20 @@ async fn wrong_alerts(scene: &Scene, behind: &BTreeSet<Group>) -> Vec<String> {
     }
     // It may be about to be told.
     let is_told = timeout(DEADLINE, async {
-        while told(scene) != *behind {
+        while told(setup) != *behind {
             sleep(Duration::from_millis(200)).await;
         }
     });
     if is_told.await.is_err() {
-        wrong.push(format!("Alertmanager was told that {:?} fire, not {behind:?}", told(scene)));
+        wrong.push(format!("Alertmanager was told that {:?} fire, not {behind:?}", told(setup)));
     }
     wrong
 }
 
 /// The groups that the Alertmanager must take for firing, by what it was sent last of each.
-fn told(scene: &Scene) -> BTreeSet<Group> {
+fn told(setup: &Setup) -> BTreeSet<Group> {
     let mut firing = BTreeMap::new();
-    for request in scene.alertmanager.received() {
+    for request in setup.alertmanager.received() {
         for alert in request.body.as_array().expect("a list") {
             let Some(group) = group(&alert["labels"]) else { continue };
             let ends = humantime::parse_rfc3339(alert["endsAt"].as_str().unwrap_or_default());
@@ -185,20 +185,20 @@ fn group(labels: &Value) -> Option<Group> {
 }
 
 /// Takes entries away that a group has not got, and looks whether just those are counted, and nobody else's.
-async fn wrong_losses(scene: &Scene) -> Vec<String> {
-    for node in &scene.nodes {
-        let (mut talk, key) = (Talk::at(&node.url).await, format!("{}finale", node.tag));
+async fn wrong_losses(setup: &Setup) -> Vec<String> {
+    for node in &setup.nodes {
+        let (mut client, key) = (RedisClient::at(&node.url).await, format!("{}finale", node.tag));
         for _ in 0..2 * LOST {
-            talk.tell(&format!("XADD {key} * field value")).await;
+            client.run(&format!("XADD {key} * field value")).await;
         }
-        talk.tell(&format!("XGROUP CREATE {key} late 0")).await;
+        client.run(&format!("XGROUP CREATE {key} late 0")).await;
     }
-    let before = losses(scene).await;
-    for node in &scene.nodes {
+    let before = losses(setup).await;
+    for node in &setup.nodes {
         let key = format!("{}finale", node.tag);
-        Talk::at(&node.url).await.tell(&format!("XTRIM {key} MAXLEN {LOST}")).await;
+        RedisClient::at(&node.url).await.run(&format!("XTRIM {key} MAXLEN {LOST}")).await;
     }
-    let after = losses(scene).await;
+    let after = losses(setup).await;
     let mut wrong = Vec::new();
     for (series, lost) in &after {
         let more = before.get(series).map(|before| lost - before);
@@ -214,9 +214,9 @@ async fn wrong_losses(scene: &Scene) -> Vec<String> {
 }
 
 /// What is told to be lost, two polls from now.
-async fn losses(scene: &Scene) -> Metrics {
-    let (mut losses, targets) = (Metrics::new(), scene.targets());
-    let readings = join_all(targets.iter().map(async |target| (target, polled(scene, target).await))).await;
+async fn losses(setup: &Setup) -> Metrics {
+    let (mut losses, targets) = (Metrics::new(), setup.targets());
+    let readings = join_all(targets.iter().map(async |target| (target, polled(setup, target).await))).await;
     for (target, found) in readings {
         let of_target = named(&found, LOSSES).into_iter();
         losses.extend(of_target.map(|(series, lost)| (format!("{target}: {series}"), lost)));

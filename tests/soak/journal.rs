@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
 
-use crate::scene::CLUSTER;
+use crate::setup::CLUSTER;
 
 /// After a trouble: the poll that it may have spoiled, to connect and to read, and the next.
 const GRACE: Duration = Duration::from_secs(3);

@@ -14,7 +14,7 @@ use redis_stream_consumer::produce::{self, Load as Produce};
 use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinSet;
 
-use crate::scene::Node;
+use crate::setup::Node;
 
 /// Entries per second that are added on each node.
 const RATE: f64 = 50.0;

@@ -12,7 +12,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`schedule`] | how long, by which seed, and what comes next |
-//! | [`scene`] | the servers, the program, the receivers |
+//! | [`setup`] | the servers, the program, the receivers |
 //! | [`load`] | producers and consumers |
 //! | [`churn`] | streams, groups and consumers that come and go |
 //! | [`outages`] | servers that are killed, stand still, hang up |
@@ -22,7 +22,7 @@
 //! | [`measures`] | memory over time, and all that is held at rest |
 //! | [`polls`] | whether each poll was on time |
 //! | [`exactness`] | whether each number is right at the end |
-//! | [`traces`] | what is left on the servers and in the log |
+//! | [`records`] | what is left on the servers and in the log |
 //! | [`verdict`] | the table |
 
 mod changes;
@@ -34,11 +34,11 @@ mod measures;
 mod outages;
 mod polls;
 mod readers;
-mod scene;
+mod records;
 mod schedule;
+mod setup;
 #[path = "../support/mod.rs"]
 mod support;
-mod traces;
 mod verdict;
 
 use std::io::Write as _;
@@ -54,8 +54,8 @@ use load::{Done, Load};
 use measures::{AtRest, Memory, Stalls};
 use polls::{LONGEST_GAP, Punctuality};
 use readers::CROWD;
-use scene::Scene;
 use schedule::Plan;
+use setup::Setup;
 use support::metrics::{Metrics, named};
 use support::server::Server;
 use verdict::Verdict;
@@ -76,36 +76,36 @@ const RECEIVERS: usize = 2;
 async fn nothing_is_left_of_troubles_under_load() {
     let plan = Plan::from_environment();
     say(&format!("soak: {} of trouble, SEED={}", humantime::format_duration(plan.trouble), plan.seed));
-    let (scene, mut servers) = Scene::start().await;
+    let (setup, mut servers) = Setup::start().await;
     let journal = Journal::default();
     let stalls = Stalls::watch();
-    let (load, mut churn) = (Load::start(&scene.nodes), Churn::new(&scene.nodes));
+    let (load, mut churn) = (Load::start(&setup.nodes), Churn::new(&setup.nodes));
     let [warm_up, rest] = plan.parts();
-    trouble(&scene, &mut servers, &mut churn, warm_up, &journal).await;
-    let before = AtRest::of(&scene).await;
-    let memory = trouble(&scene, &mut servers, &mut churn, rest, &journal).await;
+    trouble(&setup, &mut servers, &mut churn, warm_up, &journal).await;
+    let before = AtRest::of(&setup).await;
+    let memory = trouble(&setup, &mut servers, &mut churn, rest, &journal).await;
     let done = load.stop().await;
     // Longer than the status looks back.
-    let after = AtRest::of(&scene).await;
+    let after = AtRest::of(&setup).await;
     let mut verdict = Verdict::default();
     let excused = [journal.windows(), stalls.end()];
-    let (denied, slow) = traces::on_servers(&scene, &excused.concat()).await;
-    let exactness = exactness::compare(&scene).await;
+    let (denied, slow) = records::on_servers(&setup, &excused.concat()).await;
+    let exactness = exactness::compare(&setup).await;
 
     let counts = journal.counts();
-    verdict.tell("troubles", counts.values().sum::<usize>());
+    verdict.note("troubles", counts.values().sum::<usize>());
     hold_load(&mut verdict, &done);
     hold_memory(&mut verdict, &memory, plan);
     hold_rest(&mut verdict, &before, &after);
-    hold_polls(&mut verdict, &scene, &excused);
+    hold_polls(&mut verdict, &setup, &excused);
     verdict.none("commands that a server denied", &denied);
     verdict.none("commands above 100 ms", &slow);
-    hold_numbers(&mut verdict, &exactness, scene.nodes.len());
-    hold_notifications(&mut verdict, &at_last(&scene).await);
+    hold_numbers(&mut verdict, &exactness, setup.nodes.len());
+    hold_notifications(&mut verdict, &at_last(&setup).await);
     let refusals = counts.get("Wrong").copied().unwrap_or_default();
-    let ended = scene.exporter.stop().await;
+    let ended = setup.exporter.stop().await;
     verdict.hold("exit code", format!("{:?}", ended.code), "Some(0)", ended.code == Some(0));
-    verdict.none("errors in the log", &traces::in_log(&ended.stderr, refusals));
+    verdict.none("errors in the log", &records::in_log(&ended.stderr, refusals));
     // Their logs tell nothing of it.
     drop(servers);
     say(&verdict.text());
@@ -115,25 +115,25 @@ async fn nothing_is_left_of_troubles_under_load() {
 
 /// All that happens, at once, and what it takes of memory.
 async fn trouble(
-    scene: &Scene,
+    setup: &Setup,
     servers: &mut [Server],
     churn: &mut Churn<'_>,
     plan: Plan,
     journal: &Journal,
 ) -> Memory {
     let (memory, ..) = tokio::join!(
-        Memory::watch(scene.exporter.pid(), now() + plan.trouble),
-        outages::run(scene, servers, plan, journal),
+        Memory::watch(setup.exporter.pid(), now() + plan.trouble),
+        outages::run(setup, servers, plan, journal),
         churn.run(plan, journal),
-        changes::run(scene, plan, journal),
-        readers::run(scene, plan, journal),
+        changes::run(setup, plan, journal),
+        readers::run(setup, plan, journal),
     );
     memory
 }
 
 fn hold_load(verdict: &mut Verdict, done: &Done) {
-    verdict.tell("entries added", done.added);
-    verdict.tell("entries handled", done.handled);
+    verdict.note("entries added", done.added);
+    verdict.note("entries handled", done.handled);
     verdict.none("producers and consumers that gave up", &done.errors);
 }
 
@@ -141,9 +141,9 @@ fn hold_memory(verdict: &mut Verdict, memory: &Memory, plan: Plan) {
     let (level, slope) = memory.level_and_slope();
     let growth = slope * memory.span().as_secs_f64();
     let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
-    verdict.tell("memory, most", mib(memory.peak() as f64));
-    verdict.tell("memory, median", mib(level));
-    verdict.tell("memory, slope", format_args!("{} an hour", mib(slope * 3_600.0)));
+    verdict.note("memory, most", mib(memory.peak() as f64));
+    verdict.note("memory, median", mib(level));
+    verdict.note("memory, slope", format_args!("{} an hour", mib(slope * 3_600.0)));
     let bound = if plan.trouble < SHORT { MAX_GROWTH_BYTES } else { level * MAX_GROWTH };
     let what = format!("memory, growth in {}", humantime::format_duration(whole_seconds(memory)));
     verdict.hold(&what, mib(growth), format_args!("{} at most", mib(bound)), growth <= bound);
@@ -161,23 +161,23 @@ fn hold_rest(verdict: &mut Verdict, before: &AtRest, after: &AtRest) {
     verdict.hold("connections to each node", connections, "1", after.connections == one_each);
 }
 
-fn hold_polls(verdict: &mut Verdict, scene: &Scene, [excused, stalls]: &[Vec<Window>; 2]) {
-    let log = scene.exporter.stderr();
-    let targets = scene.targets();
+fn hold_polls(verdict: &mut Verdict, setup: &Setup, [excused, stalls]: &[Vec<Window>; 2]) {
+    let log = setup.exporter.stderr();
+    let targets = setup.targets();
     let polls = Punctuality::of(&log, &targets, excused, stalls);
-    verdict.tell("polls while all was well", polls.calm);
+    verdict.note("polls while all was well", polls.calm);
     verdict.none("of those, left out", &polls.missed);
     let tolerated = polls.tolerated(targets.len());
     verdict.few("of those, off by more than 250 ms, cut off, or failed", &polls.spoiled, tolerated);
-    verdict.tell("of those, the worst was off by", format_args!("{:?}", polls.worst));
-    verdict.tell("polls of targets in trouble", polls.troubled);
+    verdict.note("of those, the worst was off by", format_args!("{:?}", polls.worst));
+    verdict.note("polls of targets in trouble", polls.troubled);
     verdict.hold(
         "of those, the longest time from one to the next",
         format_args!("{:?}", polls.longest_gap),
         format_args!("{LONGEST_GAP:?} at most"),
         polls.longest_gap <= LONGEST_GAP,
     );
-    verdict.tell("times when the machine stood still", stalls.len());
+    verdict.note("times when the machine stood still", stalls.len());
 }
 
 fn hold_numbers(verdict: &mut Verdict, exactness: &Exactness, nodes: usize) {
@@ -185,20 +185,20 @@ fn hold_numbers(verdict: &mut Verdict, exactness: &Exactness, nodes: usize) {
     // Or there would be little to compare.
     let least = 10 * nodes;
     verdict.hold("groups compared one by one", groups, format_args!("{least} at least"), *groups >= least);
-    verdict.tell("their series, and those of streams and consumers", series);
+    verdict.note("their series, and those of streams and consumers", series);
     verdict.hold("groups whose alert has to fire", alerts, "some", *alerts > 0);
     verdict.none("of all those, wrong", wrong);
 }
 
 /// The metrics once no alert is on its way to Alertmanager, or after a while.
-async fn at_last(scene: &Scene) -> Metrics {
-    let mut metrics = scene.exporter.metrics().await;
+async fn at_last(setup: &Setup) -> Metrics {
+    let mut metrics = setup.exporter.metrics().await;
     for _ in 0..100 {
         if metrics[WAITING] == 0.0 {
             break;
         }
         sleep(Duration::from_millis(100)).await;
-        metrics = scene.exporter.metrics().await;
+        metrics = setup.exporter.metrics().await;
     }
     metrics
 }
@@ -208,7 +208,7 @@ fn hold_notifications(verdict: &mut Verdict, metrics: &Metrics) {
         let all = named(metrics, "streamgauge_notifications_total").into_iter();
         all.filter(|(series, _)| series.contains(&format!("result=\"{result}\""))).map(|(_, n)| n).sum()
     };
-    verdict.tell("alerts told", sum("delivered"));
+    verdict.note("alerts told", sum("delivered"));
     let lost = sum("dropped") + sum("rejected");
     verdict.hold("alerts given up", lost, "0", lost == 0.0);
     // Messages of the webhook wait for half a minute, so that there are not too many.

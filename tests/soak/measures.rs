@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::journal::Window;
 use crate::say;
-use crate::scene::{Scene, USER};
+use crate::setup::{Setup, USER};
 use crate::support::footprint;
 use crate::support::server::connect;
-use crate::support::whole::{ask, text};
+use crate::support::snapshot::{ask, text};
 
 /// From one look at the memory to the next.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -108,18 +108,18 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 impl AtRest {
     /// Looks for a while. Nobody else may read from the program meanwhile.
-    pub(crate) async fn of(scene: &Scene) -> Self {
-        let pid = scene.exporter.pid();
+    pub(crate) async fn of(setup: &Setup) -> Self {
+        let pid = setup.exporter.pid();
         let (mut descriptors, mut threads, mut tasks) = (usize::MAX, usize::MAX, usize::MAX);
         let until = now() + REST;
         while now() < until {
             descriptors = descriptors.min(footprint::descriptors(pid));
             threads = threads.min(footprint::threads(pid));
-            tasks = tasks.min(count(scene.exporter.metrics().await["streamgauge_tasks"]));
+            tasks = tasks.min(count(setup.exporter.metrics().await["streamgauge_tasks"]));
             sleep(PAUSE).await;
         }
         let mut connections = Vec::new();
-        for node in &scene.nodes {
+        for node in &setup.nodes {
             let mut connection = connect(&node.url).await.expect("all servers are up");
             let clients =
                 text(&ask(&mut connection, &["CLIENT", "LIST"]).await.expect("it lists its clients"));

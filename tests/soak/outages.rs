@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::journal::Journal;
-use crate::scene::Scene;
 use crate::schedule::{Deck, Plan};
+use crate::setup::Setup;
 use crate::support::server::Server;
 
 /// What befalls a server.
@@ -28,20 +28,20 @@ const OUTAGES: &[Outage] =
     &[Outage::Killed, Outage::Restarted, Outage::Paused, Outage::Disconnected, Outage::Certified];
 
 /// One server after the other, until the time is over. All of them are up then.
-pub(crate) async fn run(scene: &Scene, servers: &mut [Server], plan: Plan, journal: &Journal) {
+pub(crate) async fn run(setup: &Setup, servers: &mut [Server], plan: Plan, journal: &Journal) {
     let mut deck = Deck::new(OUTAGES, plan, 1);
     while let Some(outage) = deck.deal(500..3_000).await {
         let time = Duration::from_millis(deck.chance.u64(300..3_500));
         let any = deck.chance.usize(..servers.len());
-        let at = if matches!(outage, Outage::Certified) { scene.secured.at } else { any };
+        let at = if matches!(outage, Outage::Certified) { setup.secured.at } else { any };
         journal.count(outage);
         let trouble = async {
             if matches!(outage, Outage::Certified) {
-                scene.secured.certify();
+                setup.secured.certify();
             }
             befall(&mut servers[at], outage, time).await;
         };
-        journal.during(&scene.nodes[at].target, trouble).await;
+        journal.during(&setup.nodes[at].target, trouble).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::journal::Window;
-use crate::scene::{INTERVAL, TIMEOUT};
+use crate::setup::{INTERVAL, TIMEOUT};
 
 /// A poll that begins so much later, or earlier, than an interval after the one before is not on time.
 const TOLERANCE: Duration = Duration::from_millis(250);

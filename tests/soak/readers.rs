@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::journal::Journal;
-use crate::scene::Scene;
 use crate::schedule::{Deck, Plan};
+use crate::setup::Setup;
 use crate::support::http::get_with;
 use crate::support::metrics;
 
@@ -59,13 +59,13 @@ const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: soak\r\n\r\n";
 const GZIP: [(&str, &str); 1] = [("accept-encoding", "gzip")];
 
 /// One reader after the other, until the time is over. All have left then.
-pub(crate) async fn run(scene: &Scene, plan: Plan, journal: &Journal) {
+pub(crate) async fn run(setup: &Setup, plan: Plan, journal: &Journal) {
     let mut deck = Deck::new(READERS, plan, 4);
-    let targets = scene.targets();
+    let targets = setup.targets();
     while let Some(reader) = deck.deal(100..700).await {
         journal.count(reader);
         let target = &targets[deck.chance.usize(..targets.len())];
-        read(scene.exporter.address, reader, target).await;
+        read(setup.exporter.address, reader, target).await;
     }
 }
 

@@ -47,7 +47,7 @@ impl Verdict {
     }
 
     /// Adds what is only told.
-    pub(crate) fn tell(&mut self, what: &str, measured: impl Display) {
+    pub(crate) fn note(&mut self, what: &str, measured: impl Display) {
         self.hold(what, measured, "", true);
     }
 

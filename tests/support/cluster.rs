@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::client::RedisClient;
 use super::server::{Server, free_port};
 use super::servers::Program;
-use super::talk::Talk;
 use super::wait::{wait_for, wait_until};
 
 /// How long a cluster may take to agree on something.
@@ -132,9 +132,9 @@ impl Cluster {
     }
 
     /// Commands to the master that had the key at the start, with the key in place of `KEY`.
-    pub async fn tell(&self, key: &str, lines: &str) {
+    pub async fn run(&self, key: &str, lines: &str) {
         let owner = Self::first_owner(self.slot(key).await);
-        Talk::to(&self.nodes[owner]).await.tell(&lines.replace("KEY", key)).await;
+        RedisClient::to(&self.nodes[owner]).await.run(&lines.replace("KEY", key)).await;
     }
 
     /// Begins to move a slot: from here on its keys are on both nodes.

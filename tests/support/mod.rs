@@ -1,32 +1,32 @@
-//! What the integration tests stand on: real servers, the program itself, HTTP and metrics as a reader sees them.
+//! Support for integration tests: real servers, the program itself, HTTP clients and parsed metrics.
 //!
-//! | module | what it gives |
+//! | module | contents |
 //! | --- | --- |
-//! | [`servers`] | the server programs that are there, and one test body run against each |
+//! | [`servers`] | finds the server programs, and runs a test body against each |
 //! | [`server`] | one running server: stop, kill, pause, resume, restart on the same port |
 //! | [`program`] | one run of streamgauge: its output, its exit code, its metrics |
-//! | [`process`] | a program beside it, with its files, its port and its log |
-//! | [`footprint`] | what a process holds, from `/proc` |
+//! | [`process`] | another program, with its files, its port and its log |
+//! | [`footprint`] | a process's memory, descriptors and threads, from `/proc` |
 //! | [`alertmanager`] | one running Alertmanager |
 //! | [`prometheus`] | one running Prometheus |
-//! | [`proxy`] | a proxy before a receiver, which misbehaves |
-//! | [`sink`] | a listener that takes down what it is sent, and may pass it on |
-//! | [`catalogue`] | the metrics that the program has |
+//! | [`proxy`] | a faulty proxy before a receiver |
+//! | [`receiver`] | an HTTP receiver that records its requests, and may pass them on |
+//! | [`metric_list`] | all metrics of the program |
 //! | [`cluster`] | a cluster of servers |
 //! | [`sentinel`] | a running sentinel |
 //! | [`config`] | a configuration file |
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
-//! | [`peers`] | programs that the exporter is held against |
-//! | [`polled`] | a target inside the test, which polls when it is told to |
-//! | [`whole`] | streams and groups read as a whole, to hold numbers against |
-//! | [`truth`] | streams, groups and consumers read one by one, as the series that they must be |
+//! | [`peers`] | programs that the exporter is tested with: Prometheus, Chromium, Helm |
+//! | [`polled`] | a target inside the test, polled on request |
+//! | [`snapshot`] | a complete snapshot of a stream and its groups |
+//! | [`expected`] | the expected value of each stream series |
 //! | [`series`] | the names of series that tests look for |
 //! | [`pty`] | a pseudo-terminal with a program on it |
-//! | [`talk`] | commands to a server, over one connection |
-//! | [`impostor`] | a listener that is no Redis |
-//! | [`watch`] | an exporter that polls in quick succession, and what it tells |
-//! | [`certificates`] | an authority, and what it signs |
+//! | [`client`] | sends commands to a server |
+//! | [`fake_server`] | a fake Redis with faults |
+//! | [`watch`] | an exporter with a short poll interval |
+//! | [`certificates`] | a certificate authority |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
 //! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
@@ -38,13 +38,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod alertmanager;
-pub mod catalogue;
 pub mod certificates;
+pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod expected;
+pub mod fake_server;
 pub mod footprint;
 pub mod http;
-pub mod impostor;
+pub mod metric_list;
 pub mod metrics;
 pub mod peers;
 pub mod polled;
@@ -53,13 +55,11 @@ pub mod program;
 pub mod prometheus;
 pub mod proxy;
 pub mod pty;
+pub mod receiver;
 pub mod sentinel;
 pub mod series;
 pub mod server;
 pub mod servers;
-pub mod sink;
-pub mod talk;
-pub mod truth;
+pub mod snapshot;
 pub mod wait;
 pub mod watch;
-pub mod whole;

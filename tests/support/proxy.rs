@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::sink::{Received, receive};
+use super::receiver::{Received, receive};
 
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::client::RedisClient;
 use super::server::{Server, free_port};
 use super::servers::Program;
-use super::talk::Talk;
 use super::wait::wait_until;
 use crate::support::server::connect;
 
@@ -57,23 +57,23 @@ impl Sentinel {
     }
 
     /// Commands to it.
-    pub async fn talk(&self) -> Talk {
-        Talk::at(&self.url()).await
+    pub async fn client(&self) -> RedisClient {
+        RedisClient::at(&self.url()).await
     }
 
     /// The port of the master, as it says.
     pub async fn master(&self) -> u16 {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
-        let (_, port): (String, u16) = self.talk().await.ask(&words).await;
+        let (_, port): (String, u16) = self.client().await.ask(&words).await;
         port
     }
 
     /// Waits until it knows so many other sentinels and replicas.
     pub async fn knows(&self, sentinels: usize, replicas: usize) {
-        let mut talk = self.talk().await;
+        let mut client = self.client().await;
         wait_until(DEADLINE, "the sentinel knows the others", async || {
-            let others: Vec<redis::Value> = talk.ask(&["SENTINEL", "SENTINELS", MASTER]).await;
-            let found: Vec<redis::Value> = talk.ask(&["SENTINEL", "REPLICAS", MASTER]).await;
+            let others: Vec<redis::Value> = client.ask(&["SENTINEL", "SENTINELS", MASTER]).await;
+            let found: Vec<redis::Value> = client.ask(&["SENTINEL", "REPLICAS", MASTER]).await;
             (others.len(), found.len()) == (sentinels, replicas)
         })
         .await;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::client::RedisClient;
 use super::config::{QUICK, serving};
 use super::metrics::Metrics;
 use super::program::Exporter;
 use super::series::{LAST_SUCCESS, TARGET_UP, errors, polls};
 use super::server::Server;
-use super::talk::Talk;
 use super::wait::wait_for;
 
 pub const SOON: Duration = Duration::from_secs(15);
@@ -24,10 +24,10 @@ pub async fn watching(url: &str) -> Exporter {
 }
 
 /// A server with two streams, each with a group.
-pub async fn with_streams(server: &Server) -> Talk {
-    let mut talk = Talk::to(server).await;
-    talk.tell("XADD a * f v\nXADD b * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0").await;
-    talk
+pub async fn with_streams(server: &Server) -> RedisClient {
+    let mut client = RedisClient::to(server).await;
+    client.run("XADD a * f v\nXADD b * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0").await;
+    client
 }
 
 pub async fn until_metrics(exporter: &Exporter, what: &str, holds: impl Fn(&Metrics) -> bool) -> Metrics {

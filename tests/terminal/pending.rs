@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use crate::support::client::RedisClient;
 use crate::support::program::{Finished, Streamgauge};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
-use crate::support::talk::Talk;
 
 async fn pending(server: &Server, args: &[&str]) -> Finished {
     Streamgauge::command("pending").args(["--redis-url", &server.url()]).args(args).run().await
@@ -14,18 +14,19 @@ async fn pending(server: &Server, args: &[&str]) -> Finished {
 const OF_MAIL: [&str; 4] = ["--stream", "orders", "--group", "mail"];
 
 /// So many entries, all of them read by `worker-1`, but for the first two.
-async fn fill(server: &Server, entries: usize) -> Talk {
-    let mut talk = Talk::to(server).await;
+async fn fill(server: &Server, entries: usize) -> RedisClient {
+    let mut client = RedisClient::to(server).await;
     let script =
         "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], '1700000000000-' .. n, 'n', n) end return 1";
-    let _: i64 = talk.ask(&["EVAL", script, "1", "orders", &entries.to_string()]).await;
-    talk.tell(
-        "XGROUP CREATE orders mail 0
+    let _: i64 = client.ask(&["EVAL", script, "1", "orders", &entries.to_string()]).await;
+    client
+        .run(
+            "XGROUP CREATE orders mail 0
          XREADGROUP GROUP mail worker-2 COUNT 2 STREAMS orders >
          XREADGROUP GROUP mail worker-1 STREAMS orders >",
-    )
-    .await;
-    talk
+        )
+        .await;
+    client
 }
 
 fn rows(end: &Finished) -> Vec<Vec<String>> {
@@ -40,8 +41,8 @@ fn rows(end: &Finished) -> Vec<Vec<String>> {
 #[tokio::test]
 async fn entries_are_listed_from_the_oldest_with_consumer_idle_time_and_deliveries() {
     for_each_server(async |server| {
-        let mut talk = fill(&server, 5).await;
-        talk.tell("XCLAIM orders mail worker-2 0 1700000000000-1").await;
+        let mut client = fill(&server, 5).await;
+        client.run("XCLAIM orders mail worker-2 0 1700000000000-1").await;
         let end = pending(&server, &OF_MAIL).await;
         let rows = rows(&end);
         let seen: Vec<_> =
@@ -65,14 +66,14 @@ async fn entries_are_listed_from_the_oldest_with_consumer_idle_time_and_deliveri
 #[tokio::test]
 async fn it_is_read_in_pages_of_a_thousand() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = fill(&server, 2_500).await;
-    let before = talk.calls("xpending").await;
+    let mut client = fill(&server, 2_500).await;
+    let before = client.calls("xpending").await;
     let end = pending(&server, &[&OF_MAIL[..], &["--count", "2200"]].concat()).await;
     let ids: Vec<_> = rows(&end).into_iter().map(|row| row[0].clone()).collect();
     let expected: Vec<_> = (1..=2_200).map(|n| format!("1700000000000-{n}")).collect();
     assert_eq!(ids, expected);
     assert!(end.stdout.ends_with("\n2,200 pending entries are shown; there may be more: see --count\n"));
-    assert_eq!(talk.calls("xpending").await - before, 3);
+    assert_eq!(client.calls("xpending").await - before, 3);
     let end = pending(&server, &[&OF_MAIL[..], &["--count", "5000"]].concat()).await;
     assert_eq!(rows(&end).len(), 2_500);
 }
@@ -80,7 +81,7 @@ async fn it_is_read_in_pages_of_a_thousand() {
 #[tokio::test]
 async fn a_consumer_an_idle_time_and_json() {
     let server = Server::start(newest(), &[]).await;
-    let mut talk = fill(&server, 5).await;
+    let mut client = fill(&server, 5).await;
     let end = pending(&server, &[&OF_MAIL[..], &["--consumer", "worker-2", "--count", "1"]].concat()).await;
     assert_eq!(rows(&end).len(), 1);
     assert!(
@@ -92,9 +93,10 @@ async fn a_consumer_an_idle_time_and_json() {
     assert_eq!((end.code, end.stdout.as_str()), (Some(0), "no pending entries idle for 1h\n"));
     assert!(end.stderr.contains("the server looks at every pending entry of the group, "), "{}", end.stderr);
     // Names are bytes, and written as everywhere.
-    talk.ask::<String>(&[&b"XADD"[..], b"a\xff", b"5-1", b"f", b"v"]).await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xff", b"g\n", b"0"]).await;
-    talk.ask::<redis::Value>(&[&b"XREADGROUP"[..], b"GROUP", b"g\n", b"c\x1b", b"STREAMS", b"a\xff", b">"])
+    client.ask::<String>(&[&b"XADD"[..], b"a\xff", b"5-1", b"f", b"v"]).await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xff", b"g\n", b"0"]).await;
+    client
+        .ask::<redis::Value>(&[&b"XREADGROUP"[..], b"GROUP", b"g\n", b"c\x1b", b"STREAMS", b"a\xff", b">"])
         .await;
     let end = pending(&server, &["--stream", "a\\xff", "--group", "g\\x0a", "--json"]).await;
     assert_eq!(end.code, Some(0), "{}", end.stderr);
@@ -116,12 +118,13 @@ async fn a_consumer_an_idle_time_and_json() {
 #[tokio::test]
 async fn what_is_missing_is_said_in_a_sentence() {
     for_each_server(async |server| {
-        let mut talk = fill(&server, 1).await;
-        talk.tell(
-            "SET text value
+        let mut client = fill(&server, 1).await;
+        client
+            .run(
+                "SET text value
              ACL SETUSER blind on >hunter2 ~* +ping +hello +time",
-        )
-        .await;
+            )
+            .await;
         for (args, said) in [
             (&["--stream", "none", "--group", "mail"][..], "there is no stream \"none\"\n"),
             (

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::story::{cells, fill};
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::program::Streamgauge;
 use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
-use crate::support::talk::Talk;
 
 /// Observes for this long.
 fn status(server: &Server, time: &str) -> Streamgauge {
@@ -99,9 +99,9 @@ async fn json_has_the_shape_of_the_route() {
 async fn a_terminal_has_colours_unless_it_wants_none_and_its_width_is_kept() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
-    let mut talk = Talk::to(&server).await;
+    let mut client = RedisClient::to(&server).await;
     let long = "a-group-with-a-name-of-some-length-that-does-not-fit";
-    talk.tell(&format!("XGROUP CREATE orders {long} $")).await;
+    client.run(&format!("XGROUP CREATE orders {long} $")).await;
     for (columns, colours) in [(80, "always"), (40, "never")] {
         let mut command = status(&server, "1s").into_command();
         if colours == "always" {

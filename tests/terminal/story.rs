@@ -1,26 +1,27 @@
 //! Streams and groups that the tests look at.
 
+use crate::support::client::RedisClient;
 use crate::support::server::Server;
-use crate::support::talk::Talk;
 
 /// A group that has read all, one that has some pending and some to read, one that nobody reads; and a group with a
 /// name that would clear the screen.
 pub(crate) async fn fill(server: &Server) {
-    let mut talk = Talk::to(server).await;
+    let mut client = RedisClient::to(server).await;
     for n in 1..=9 {
-        talk.tell(&format!("XADD orders * n {n}")).await;
+        client.run(&format!("XADD orders * n {n}")).await;
     }
-    talk.tell(
-        "XGROUP CREATE orders done 0
+    client
+        .run(
+            "XGROUP CREATE orders done 0
          XREADGROUP GROUP done d1 COUNT 100 NOACK STREAMS orders >
          XGROUP CREATE orders behind 0
          XREADGROUP GROUP behind worker-1 COUNT 3 STREAMS orders >
          XREADGROUP GROUP behind worker-2 COUNT 2 STREAMS orders >
          XGROUP CREATE orders untouched 0
          XADD bills * n 1",
-    )
-    .await;
-    talk.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"bills", b"\x1b[2Jgone", b"$"]).await;
+        )
+        .await;
+    client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"bills", b"\x1b[2Jgone", b"$"]).await;
 }
 
 /// The cells of the row of a group in a printed table.

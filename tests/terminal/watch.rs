@@ -10,12 +10,12 @@ use streamgauge::terminal::screen::Screen;
 use streamgauge::terminal::view::View;
 
 use crate::story::fill;
+use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, QUICK};
 use crate::support::program::Streamgauge;
 use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 use crate::support::wait::wait_until;
 
 const PANICS: &str = "STREAMGAUGE_TEST_PANICS";
@@ -88,7 +88,7 @@ async fn it_is_kept_up_to_date_and_says_when_it_cannot_be() {
     fill(&server).await;
     let terminal = watching(&server, 24, 80);
     terminal.shows_all(&["4 groups"]).await;
-    Talk::to(&server).await.tell("XGROUP CREATE orders newcomer 0").await;
+    RedisClient::to(&server).await.run("XGROUP CREATE orders newcomer 0").await;
     terminal.shows_all(&["5 groups", "newcomer"]).await;
     server.kill();
     // What was read before is still there.

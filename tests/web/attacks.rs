@@ -10,13 +10,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::http;
 use crate::support::metrics::{self, Metrics};
 use crate::support::program::Exporter;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::talk::Talk;
 
 const MAX_MEMORY_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Attacked {
     async fn start() -> Self {
         let turn = TURN.lock().await;
         let server = Server::start(newest(), &[]).await;
-        let mut talk = Talk::to(&server).await;
+        let mut client = RedisClient::to(&server).await;
         let commands: String = (0..50)
             .map(|stream| {
                 let groups: String =
@@ -52,7 +52,7 @@ impl Attacked {
                 format!("XADD stream:{stream} * f v\n{groups}")
             })
             .collect();
-        talk.tell(&commands).await;
+        client.run(&commands).await;
         let config = format!(
             "poll: {{interval: {}ms}}\ntargets: [{{name: t, url: '{}'}}]",
             INTERVAL.as_millis(),

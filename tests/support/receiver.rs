@@ -1,4 +1,4 @@
-//! A listener that takes down what it is sent, and answers what it is told to, or what another answers.
+//! An HTTP receiver that records its requests, and answers as configured or as another receiver answers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ impl Received {
 }
 
 /// A listener on a loopback port; it is gone when this is dropped.
-pub struct Sink {
+pub struct TestReceiver {
     /// Where it listens.
     pub address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
@@ -57,7 +57,7 @@ pub struct Sink {
     task: JoinHandle<()>,
 }
 
-impl Sink {
+impl TestReceiver {
     /// One that answers this.
     pub async fn answering(answer: &str) -> Self {
         Self::with(Answer::Words(answer.to_owned())).await
@@ -125,7 +125,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for TestReceiver {
     fn drop(&mut self) {
         self.task.abort();
     }

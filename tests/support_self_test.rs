@@ -1,5 +1,4 @@
-//! The ground the other tests stand on: every server starts, pauses and comes back, and the support code reads
-//! rightly what it reads.
+//! Tests of the support code: each server starts, pauses and restarts, and replies are parsed correctly.
 
 use std::time::Duration;
 

@@ -6,9 +6,9 @@ use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::config::ConfigFile;
 use crate::support::program::Exporter;
+use crate::support::receiver::TestReceiver;
 use crate::support::server::{Server, free_port};
 use crate::support::servers::{Program, all, newest, with_tls};
-use crate::support::sink::Sink;
 use crate::support::wait::wait_until;
 
 /// From one poll of a target to the next.
@@ -41,7 +41,7 @@ pub(crate) struct Node {
 }
 
 /// All that stays up, or comes back.
-pub(crate) struct Scene {
+pub(crate) struct Setup {
     /// The program.
     pub(crate) exporter: Exporter,
     /// Its configuration.
@@ -51,9 +51,9 @@ pub(crate) struct Scene {
     /// The one that is polled over TLS.
     pub(crate) secured: Secured,
     /// A receiver as Alertmanager is one.
-    pub(crate) alertmanager: Sink,
+    pub(crate) alertmanager: TestReceiver,
     /// Another, by a webhook.
-    pub(crate) webhook: Sink,
+    pub(crate) webhook: TestReceiver,
 }
 
 /// A server that wants a certificate, and shows one.
@@ -74,22 +74,22 @@ pub(crate) struct Variant {
     pub(crate) serial: usize,
 }
 
-impl Scene {
+impl Setup {
     /// Starts all of it, and waits until each target was polled.
     pub(crate) async fn start() -> (Self, Vec<Server>) {
         let (servers, nodes, secured) = servers().await;
-        let (alertmanager, webhook) = (Sink::new().await, Sink::new().await);
+        let (alertmanager, webhook) = (TestReceiver::new().await, TestReceiver::new().await);
         let file = ConfigFile::new("");
         file.put("password", "pw\n");
         file.put("config.yaml", &config(&nodes, [&alertmanager, &webhook], &Variant::default()));
         let exporter = file.serve().args(["--log-level", "debug"]).serving().await;
-        let scene = Self { exporter, file, nodes, secured, alertmanager, webhook };
+        let setup = Self { exporter, file, nodes, secured, alertmanager, webhook };
         wait_until(DEADLINE, "each target is polled", async || {
-            let metrics = scene.exporter.metrics().await;
-            scene.targets().iter().all(|target| metrics[&up(target)] == 1.0)
+            let metrics = setup.exporter.metrics().await;
+            setup.targets().iter().all(|target| metrics[&up(target)] == 1.0)
         })
         .await;
-        (scene, servers)
+        (setup, servers)
     }
 
     /// The targets that are always there.
@@ -197,7 +197,7 @@ fn user(program: &Program) -> Vec<&'static str> {
     words
 }
 
-fn config(nodes: &[Node], [alertmanager, webhook]: [&Sink; 2], variant: &Variant) -> String {
+fn config(nodes: &[Node], [alertmanager, webhook]: [&TestReceiver; 2], variant: &Variant) -> String {
     let (alertmanager, webhook) = (alertmanager.address, webhook.address);
     let (interval, timeout, serial) = (INTERVAL.as_millis(), TIMEOUT.as_millis(), variant.serial);
     let window = WINDOW.as_secs();

@@ -3,17 +3,17 @@
 use redis::Value;
 
 use crate::journal::Window;
-use crate::scene::{Node, Scene, USER};
+use crate::setup::{Node, Setup, USER};
 use crate::support::server::connect;
-use crate::support::whole::{ask, list, text};
+use crate::support::snapshot::{ask, list, text};
 
 /// Commands that nobody else sends here.
 const OWN: [&str; 4] = ["XINFO", "SCAN", "TIME", "HELLO"];
 
 /// What a server denied it, and which of its commands were slow while nothing was done to the server.
-pub(crate) async fn on_servers(scene: &Scene, excused: &[Window]) -> (Vec<String>, Vec<String>) {
+pub(crate) async fn on_servers(setup: &Setup, excused: &[Window]) -> (Vec<String>, Vec<String>) {
     let (mut denied, mut slow) = (Vec::new(), Vec::new());
-    for node in &scene.nodes {
+    for node in &setup.nodes {
         let mut connection = connect(&node.url).await.expect("all servers are up");
         for entry in list(ask(&mut connection, &["ACL", "LOG"]).await.expect("it tells")) {
             let told = format!("{entry:?}");

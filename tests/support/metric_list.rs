@@ -1,4 +1,4 @@
-//! The metrics that the program has, and their labels, as its own code says.
+//! All metrics of the program and their labels, taken from its code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A listener that is no Redis: it answers with what a test gives it, or not at all.
+//! A fake server: it answers with what a test gives it, or not at all.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,14 +56,14 @@ pub enum Fault {
 
 /// A listener on a loopback port; it is gone, with all its connections, when this is dropped.
 #[derive(Debug)]
-pub struct Impostor {
+pub struct FakeServer {
     /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
-impl Impostor {
+impl FakeServer {
     /// On a free port, which nothing else takes when this is closed.
     pub async fn new(manner: Manner) -> Self {
         loop {
@@ -114,7 +114,7 @@ impl Impostor {
     }
 }
 
-impl Drop for Impostor {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         self.task.abort();
     }

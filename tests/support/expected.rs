@@ -1,12 +1,12 @@
-//! Streams, groups and consumers read one by one: what each series of them must be.
+//! The expected value of each stream series, computed from streams, groups and consumers read one by one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redis::{FromRedisValue, Value};
 
+use super::client::RedisClient;
 use super::metrics::Metrics;
 use super::series::{self, consumer, group};
-use super::talk::Talk;
 
 /// `ms-seq`.
 type Id = (u64, u64);
@@ -14,79 +14,74 @@ type Id = (u64, u64);
 /// The fields of a reply by name.
 type Fields = HashMap<String, Value>;
 
-/// Every series that there must be, each with the least and the largest value that is right.
+/// The bounds of each expected series.
 pub type Expected = BTreeMap<String, (f64, f64)>;
 
-/// What each series of a target `t` would be at the time of this reading: exact, but for what changes with time. Left
-/// out is what only the past tells: losses, whether a stream was trimmed, status.
+/// The series of a target `t` at the time of this reading. Series that depend on earlier polls (losses, trimming,
+/// status) are left out.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub struct ExpectedState {
     /// Seconds since the Unix epoch, by the server's clock.
     now: f64,
-    /// By series.
     pub values: BTreeMap<String, f64>,
-    /// Where each group is.
-    pub places: Vec<Place>,
+    pub groups: Vec<ExpectedGroup>,
 }
 
-/// Where a group is.
+/// A group as the server has it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
-    /// The stream, as labels have it.
+pub struct ExpectedGroup {
     pub stream: String,
-    /// The group, likewise.
     pub group: String,
     /// Entries in the stream.
     pub length: usize,
-    /// Entries in the stream that the group was not delivered.
-    pub ahead: usize,
-    /// Entries that were delivered and not acknowledged.
+    /// Entries in the stream after the group's last-delivered-id.
+    pub undelivered: usize,
+    /// Entries delivered and not acknowledged.
     pub pending: usize,
-    /// Whether the server counts what is added, as since 7.0.
+    /// True from Redis 7.0 on, where XINFO STREAM has entries-added.
     pub counts_added: bool,
-    /// Whether more were added than are there, and none of them was deleted: so they were trimmed.
+    /// More entries were added than are left, and XDEL removed none.
     pub was_trimmed: bool,
 }
 
-impl Place {
-    /// A series of the group.
+impl ExpectedGroup {
     pub fn series(&self, metric: &str) -> String {
         group(metric, &self.stream, &self.group)
     }
 
-    /// The lag by the length.
+    /// The lag as a ratio of the stream's length.
     pub fn retention_used(&self) -> f64 {
-        self.ahead as f64 / self.length.max(1) as f64
+        self.undelivered as f64 / self.length.max(1) as f64
     }
 }
 
-impl Truth {
-    /// Reads everything, and counts it one by one.
-    pub async fn read(talk: &mut Talk) -> Self {
-        let mut truth = Self::default();
-        truth.read_also(talk).await;
-        truth
+impl ExpectedState {
+    /// Reads all streams of a node.
+    pub async fn read(client: &mut RedisClient) -> Self {
+        let mut state = Self::default();
+        state.read_also(client).await;
+        state
     }
 
-    /// The same of another node of the target.
-    pub async fn read_also(&mut self, talk: &mut Talk) {
-        let (seconds, micros): (f64, f64) = talk.ask(&["TIME"]).await;
+    /// Adds the streams of another node of the target.
+    pub async fn read_also(&mut self, client: &mut RedisClient) {
+        let (seconds, micros): (f64, f64) = client.ask(&["TIME"]).await;
         self.now = seconds + micros / 1e6;
-        let mut keys: Vec<Vec<u8>> = talk.ask(&["KEYS", "*"]).await;
+        let mut keys: Vec<Vec<u8>> = client.ask(&["KEYS", "*"]).await;
         keys.sort();
         for key in keys {
-            let kind: String = talk.ask(&[b"TYPE", key.as_slice()]).await;
+            let kind: String = client.ask(&[b"TYPE", key.as_slice()]).await;
             if kind == "stream" {
-                self.read_stream(talk, &key).await;
+                self.read_stream(client, &key).await;
             }
         }
     }
 
-    async fn read_stream(&mut self, talk: &mut Talk, key: &[u8]) {
-        let entries: Vec<(String, Value)> = talk.ask(&[&b"XRANGE"[..], key, b"-", b"+"]).await;
+    async fn read_stream(&mut self, client: &mut RedisClient, key: &[u8]) {
+        let entries: Vec<(String, Value)> = client.ask(&[&b"XRANGE"[..], key, b"-", b"+"]).await;
         let entries: Vec<Id> = entries.iter().map(|(text, _)| id(text)).collect();
-        let stream: Fields = talk.ask(&[&b"XINFO"[..], b"STREAM", key]).await;
-        let groups: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"GROUPS", key]).await;
+        let stream: Fields = client.ask(&[&b"XINFO"[..], b"STREAM", key]).await;
+        let groups: Vec<Fields> = client.ask(&[&b"XINFO"[..], b"GROUPS", key]).await;
         let shown = label(key);
         let mut put = |name: &str, value: Option<f64>| {
             let name = format!("redis_stream_{name}");
@@ -104,19 +99,25 @@ impl Truth {
         let was_trimmed = field::<usize>(&stream, "entries-added").is_some_and(|added| added > entries.len())
             && field::<String>(&stream, "max-deleted-entry-id").as_deref() == Some("0-0");
         for fields in &groups {
-            let place = self.read_group(talk, key, &entries, fields).await;
+            let place = self.read_group(client, key, &entries, fields).await;
             let counts_added = stream.contains_key("entries-added");
-            self.places.push(Place { counts_added, was_trimmed, ..place });
+            self.groups.push(ExpectedGroup { counts_added, was_trimmed, ..place });
         }
     }
 
-    async fn read_group(&mut self, talk: &mut Talk, key: &[u8], entries: &[Id], fields: &Fields) -> Place {
+    async fn read_group(
+        &mut self,
+        client: &mut RedisClient,
+        key: &[u8],
+        entries: &[Id],
+        fields: &Fields,
+    ) -> ExpectedGroup {
         let name: Vec<u8> = must(fields, "name");
         let pending: Vec<(String, Vec<u8>, f64, f64)> =
-            talk.ask(&[&b"XPENDING"[..], key, &name, b"-", b"+", b"100000"]).await;
-        let consumers: Vec<Fields> = talk.ask(&[&b"XINFO"[..], b"CONSUMERS", key, &name]).await;
+            client.ask(&[&b"XPENDING"[..], key, &name, b"-", b"+", b"100000"]).await;
+        let consumers: Vec<Fields> = client.ask(&[&b"XINFO"[..], b"CONSUMERS", key, &name]).await;
         let delivered = id(&must::<String>(fields, "last-delivered-id"));
-        let ahead: Vec<Id> = entries.iter().copied().filter(|id| *id > delivered).collect();
+        let undelivered: Vec<Id> = entries.iter().copied().filter(|id| *id > delivered).collect();
         let gone = pending.iter().filter(|(text, ..)| entries.first().is_none_or(|first| id(text) < *first));
         let (now, shown) = (self.now, label(key));
         let mut put = |metric: &str, value: Option<f64>| {
@@ -124,9 +125,9 @@ impl Truth {
             self.values.extend(value.map(|value| (group(&metric, &shown, &label(&name)), value)));
         };
         for metric in ["lag", "lag_min", "lag_max"] {
-            put(metric, Some(ahead.len() as f64));
+            put(metric, Some(undelivered.len() as f64));
         }
-        put("lag_seconds", ahead.first().map_or(Some(0.0), |id| age(*id, now)));
+        put("lag_seconds", undelivered.first().map_or(Some(0.0), |id| age(*id, now)));
         put("last_delivered_id_age_seconds", age(delivered, now));
         put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
         put("messages_pending", Some(pending.len() as f64));
@@ -148,20 +149,20 @@ impl Truth {
             let inactive = field::<f64>(fields, "inactive").filter(|ms| *ms >= 0.0);
             put("inactive_seconds", inactive.map(|ms| ms / 1e3));
         }
-        Place {
+        ExpectedGroup {
             stream: shown,
             group: label(&name),
             length: entries.len(),
-            ahead: ahead.len(),
+            undelivered: undelivered.len(),
             pending: pending.len(),
             counts_added: false,
             was_trimmed: false,
         }
     }
 
-    /// What must lie between two readings.
+    /// Returns the bounds of each series between two readings.
     pub fn until(self, later: &Self) -> Expected {
-        assert_eq!(self.places, later.places, "nothing was changed between the readings");
+        assert_eq!(self.groups, later.groups, "nothing was changed between the readings");
         assert!(self.values.keys().eq(later.values.keys()), "nothing was changed between the readings");
         self.values
             .into_iter()
@@ -170,9 +171,9 @@ impl Truth {
     }
 }
 
-/// What is not as expected, one line each. What changes with time may be as far from it as `uncertainty`, in seconds.
+/// Describes each difference in one line. Series that change with time may be off by `uncertainty` seconds.
 pub fn differences(found: &Metrics, expected: &Expected, uncertainty: f64) -> Vec<String> {
-    /// Half of what six decimals can tell, and of what a double can.
+    /// Six decimals are printed.
     const ROUNDING: f64 = 2e-6;
     let (found_names, names): (BTreeSet<_>, BTreeSet<_>) =
         (found.keys().collect(), expected.keys().collect());

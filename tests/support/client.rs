@@ -1,21 +1,20 @@
-//! Commands to a server, over one connection. A refused command is a failure of the test.
+//! Sends commands to a server over one connection. A refused command fails the test.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, ToRedisArgs};
 
 use super::server::{Server, connect};
 
-/// A connection that sends commands as a test writes them.
 #[derive(Clone, Debug)]
-pub struct Talk(MultiplexedConnection);
+pub struct RedisClient(MultiplexedConnection);
 
-impl Talk {
-    /// To this server, as the default user without a password.
+impl RedisClient {
+    /// Connects as the default user without a password.
     pub async fn to(server: &Server) -> Self {
         Self(server.connection().await)
     }
 
-    /// To a URL, which may hold a user, a password and a database.
+    /// Connects to a URL, which may hold a user, a password and a database.
     pub async fn at(url: &str) -> Self {
         Self(connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}")))
     }
@@ -31,14 +30,14 @@ impl Talk {
     }
 
     /// Sends commands written as in redis-cli, one a line, without quotes.
-    pub async fn tell(&mut self, lines: &str) {
+    pub async fn run(&mut self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let parts: Vec<_> = line.split_whitespace().collect();
             let _: redis::Value = self.ask(&parts).await;
         }
     }
 
-    /// How often the server was sent a command: `calls("scan")`, `calls("xinfo|consumers")`.
+    /// Returns how often the server was sent a command: `calls("scan")`, `calls("xinfo|consumers")`.
     pub async fn calls(&mut self, command: &str) -> u64 {
         let info: String = self.ask(&["INFO", "commandstats"]).await;
         let prefix = format!("cmdstat_{command}:calls=");

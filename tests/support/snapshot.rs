@@ -1,4 +1,4 @@
-//! Streams and their groups read as a whole: what every derived number is held against.
+//! Complete snapshots of streams and their groups, which derived numbers are compared with.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,16 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd};
 use redis_stream_core::id::StreamId;
 
-/// A stream and its groups, read as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Whole {
-    /// IDs of all entries.
+pub struct StreamSnapshot {
+    /// The IDs of all entries.
     pub entries: Vec<StreamId>,
     /// last-delivered-id and the IDs of all pending entries, by group.
     pub groups: BTreeMap<String, (StreamId, Vec<StreamId>)>,
 }
 
-impl Whole {
-    /// Reads all of it; empty if there is no such stream.
+impl StreamSnapshot {
+    /// Reads all entries and groups; empty if there is no such stream.
     pub async fn read(connection: &mut MultiplexedConnection, stream: &str) -> Self {
         let first_id = |entry: &Value| match entry {
             Value::Array(parts) => id(&parts[0]),
@@ -40,9 +39,9 @@ impl Whole {
         Self { entries, groups }
     }
 
-    /// The entries above `place`.
-    pub fn ahead_of(&self, place: StreamId) -> impl Iterator<Item = StreamId> + '_ {
-        self.entries.iter().copied().filter(move |id| *id > place)
+    /// Returns the IDs after a last-delivered-id.
+    pub fn undelivered_after(&self, delivered: StreamId) -> impl Iterator<Item = StreamId> + '_ {
+        self.entries.iter().copied().filter(move |id| *id > delivered)
     }
 }
 
