@@ -1,24 +1,26 @@
-//! The fuzz targets on stable Rust: each over its kept corpus, and then for a while over what mutation makes of it.
+//! The fuzz targets on stable Rust: each over its kept corpus, and over what proptest makes of it.
 //!
-//! The corpus is `fuzz/corpus`, which cargo-fuzz starts from too. `STREAMGAUGE_FUZZ_SECONDS` says how long each target
-//! is run (1 by default), `STREAMGAUGE_FUZZ_SEED` with which numbers: the same by default, so that what is found in one
-//! run of the tests is found in all. `make fuzz` runs it longer, and each time with others.
+//! The corpus is `fuzz/corpus`, which cargo-fuzz starts from too (`make fuzz`). `PROPTEST_CASES` sets the number of
+//! inputs per target.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod corpus;
-mod mutation;
 #[path = "../support/peers.rs"]
 #[expect(unreachable_pub, reason = "it is a module of the support of other tests")]
 mod peers;
-mod search;
 mod targets;
 
-use std::time::Duration;
+use std::panic;
+
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any};
+use proptest::prop_oneof;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestError, TestRunner};
 
 use targets::Run;
 
-/// Every target.
 const TARGETS: [(&str, Run); 6] = [
     ("configuration", targets::configuration::run),
     ("expressions", targets::expressions::run),
@@ -28,20 +30,32 @@ const TARGETS: [(&str, Run); 6] = [
     ("templates", targets::templates::run),
 ];
 
+/// Runs a target over its corpus, then over random bytes and over random sequences of the corpus' lines.
 fn fuzz(name: &str) {
-    let (name, run) = TARGETS.into_iter().find(|(other, _)| *other == name).unwrap();
-    let seconds = variable("STREAMGAUGE_FUZZ_SECONDS").unwrap_or(1);
-    let seed = variable("STREAMGAUGE_FUZZ_SEED").unwrap_or(0);
-    let inputs = search::run(name, run, corpus::read(name), Duration::from_secs(seconds), seed);
-    #[expect(clippy::print_stdout, reason = "shown by --show-output")]
-    {
-        println!("{name}: {inputs} inputs in {seconds} s with STREAMGAUGE_FUZZ_SEED={seed}");
+    let (_, run) = TARGETS.into_iter().find(|(other, _)| *other == name).unwrap();
+    let corpus = corpus::read(name);
+    for (file, input) in &corpus {
+        let ended = panic::catch_unwind(|| run(input));
+        assert!(ended.is_ok(), "fuzz/corpus/{name}/{file} fails");
+    }
+    let lines: Vec<_> = corpus.iter().flat_map(|(_, input)| lines(input)).collect();
+    let inputs =
+        prop_oneof![vec(any::<u8>(), 0..512), vec(select(lines), 0..24).prop_map(|lines| lines.concat())];
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let result = runner.run(&inputs, |input| {
+        run(&input);
+        Ok(())
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, input)) => panic!("{name}: {reason}\non b\"{}\"", input.escape_ascii()),
+        Err(TestError::Abort(reason)) => panic!("{name}: {reason}"),
     }
 }
 
-fn variable(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a whole number")))
+/// Splits an input behind each newline and each NUL, which separates the parts of some targets' inputs.
+fn lines(input: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    input.split_inclusive(|byte| b"\n\0".contains(byte)).map(<[u8]>::to_vec)
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! What is fuzzed: each target takes bytes and panics where something that must hold of all bytes does not hold.
+//! The fuzz targets: each takes bytes, and panics where a property that must hold for all bytes does not.
 //!
-//! The same functions are run by this test program, over the kept corpus and what it makes of it, and by cargo-fuzz,
-//! whose programs in `fuzz/fuzz_targets` include this module.
+//! The same functions run in this test program, over the kept corpus and inputs of proptest, and in cargo-fuzz, whose
+//! programs in `fuzz/fuzz_targets` include this module.
 //!
-//! | target | its bytes | what holds |
+//! | target | input | properties |
 //! | --- | --- | --- |
 //! | [`replies`] | replies in RESP, and the seed of a model | decoding ends, in bounded memory; a model comes back as it was encoded, by both protocols |
 //! | [`polls`] | the seed of polls of a server that says anything | questions end; the report has its bounds in order; what it is written as can be read |
@@ -26,7 +26,6 @@ pub mod templates;
 
 mod model;
 
-/// A target.
 pub type Run = fn(&[u8]);
 
 /// The bytes up to each NUL: bytes of a target that takes several texts.
