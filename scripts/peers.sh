@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Brings the programs that benchmarks and tests compare with, or talk to, under target/peers/, from Debian's packages,
-# unpacked in place: nothing is installed and nothing is started. apt-get checks each package against the sums of
-# its signed lists. Helm comes from a Python wheel, whose sum is here. What is there already is left as it is.
+# Brings the programs that benchmarks and tests need under target/peers/, from Debian's packages, unpacked in place:
+# nothing is installed and nothing is started. apt-get checks each package against its signed lists; Helm comes from a
+# Python wheel with a pinned hash. Programs that are there already are kept.
 #
 #   scripts/peers.sh [all]       every one
 #   scripts/peers.sh NAME        one of them: chromium curl helm openssl prometheus prometheus-alertmanager
-#                                prometheus-redis-exporter promtool redis-cli
+#                                prometheus-redis-exporter promtool redis-cli systemd-analyze
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
 . "$root/scripts/system.sh"
 
 peers=$root/target/peers
-names="chromium curl helm openssl prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli"
+names="chromium curl helm openssl prometheus prometheus-alertmanager prometheus-redis-exporter promtool redis-cli systemd-analyze"
 
-# bring NAME PACKAGE: the program of this name, out of this package, at target/peers/NAME. What else the package has is
-# kept beside it, so that no package is downloaded twice.
+# bring NAME PACKAGE: the program from this package, at target/peers/NAME. The package's other programs are kept beside
+# it, so that no package is downloaded twice.
 bring() {
     local name=$1 package=$2 staging installed
-    if "$peers/$name" --version >/dev/null 2>&1; then
-        say "$name is there: $peers/$name"
+    if "$peers/$name" --version >/dev/null 2>&1 && has_templates "$name"; then
+        say "$name: found $peers/$name"
         return 0
     fi
     mkdir -p "$peers"
     rm -f "$peers/$name"
     if installed=$(command -v "$name"); then
-        say "$name is installed: $installed"
+        say "$name: found $installed"
         ln -s "$installed" "$peers/$name"
         return 0
     fi
@@ -40,33 +40,45 @@ bring() {
         return 1
     fi
     mv -n "$staging"/usr/bin/* "$peers/"
+    put_templates "$staging"
     rm -rf "$staging"
-    "$peers/$name" --version >/dev/null 2>&1 || {
-        say "cannot bring $name: $peers/$name does not run here"
+    "$peers/$name" --version >/dev/null 2>&1 && has_templates "$name" || {
+        say "cannot bring $name: $peers/$name does not run here; install the package $package"
         rm -f "$peers/$name"
         return 1
     }
-    say "$name is there now: $peers/$name"
+    say "$name: brought to $peers/$name"
 }
 
-# bring_tool NAME ARGUMENT: a program that says its version when it is given this argument, from the package of the same
-# name: the one that is installed, or Debian's with the libraries that are not, unpacked beside each other.
+# Debian's Alertmanager reads its templates from /usr/share: the one thing here that is written outside target/.
+templates=/usr/share/prometheus/alertmanager
+
+has_templates() { [ "$1" != prometheus-alertmanager ] || [ -L "$peers/$1" ] || [ -e "$templates/default.tmpl" ]; }
+
+# put_templates FOLDER: copies the templates of the package unpacked there, as root.
+put_templates() {
+    [ ! -d "$1$templates" ] || [ -e "$templates/default.tmpl" ] ||
+        { as_root mkdir -p "$templates" && as_root cp -r "$1$templates/." "$templates/"; } || true
+}
+
+# bring_tool NAME ARGUMENT [PACKAGE]: the installed program, or Debian's, unpacked with the libraries that are missing
+# here. ARGUMENT makes it print its version; the package has the same name unless given.
 bring_tool() {
-    local name=$1 argument=$2 home=$peers/$1.d installed libraries
+    local name=$1 argument=$2 package=${3:-$1} home=$peers/$1.d installed libraries
     if "$peers/$name" "$argument" >/dev/null 2>&1; then
-        say "$name is there: $peers/$name"
+        say "$name: found $peers/$name"
         return 0
     fi
     mkdir -p "$peers"
     rm -rf "${peers:?}/$name" "$home"
     if installed=$(command -v "$name"); then
-        say "$name is installed: $installed"
+        say "$name: found $installed"
         ln -s "$installed" "$peers/$name"
         return 0
     fi
     # shellcheck disable=SC2046 # one word for each package
-    if ! has_apt || ! deb_known "$name" || ! deb_unpack "$home" $(deb_missing "$name"); then
-        say "cannot bring $name: it comes as the package $name of Debian or Ubuntu; install it so that $name is on PATH"
+    if ! has_apt || ! deb_known "$package" || ! deb_unpack "$home" $(deb_missing "$package"); then
+        say "cannot bring $name: it comes as the package $package of Debian or Ubuntu; install it so that $name is on PATH"
         rm -rf "$home"
         return 1
     fi
@@ -81,15 +93,15 @@ EOF
         say "cannot bring $name: it does not run here"
         return 1
     }
-    say "$name is there now: $peers/$name"
+    say "$name: brought to $peers/$name"
 }
 
-# The browser: one that is installed, whatever its name, or Debian's headless Chromium with the libraries that are not
-# installed, unpacked beside each other.
+# The installed browser under any of its names, or Debian's headless Chromium, unpacked with the libraries that are
+# missing here.
 bring_chromium() {
     local name installed package=chromium-headless-shell home=$peers/chromium.d
     if "$peers/chromium" --version >/dev/null 2>&1; then
-        say "chromium is there: $peers/chromium"
+        say "chromium: found $peers/chromium"
         return 0
     fi
     mkdir -p "$peers"
@@ -97,7 +109,7 @@ bring_chromium() {
     for name in chromium google-chrome google-chrome-stable chromium-browser "$package"; do
         # On Ubuntu chromium-browser only says where to get it.
         if installed=$(command -v "$name") && "$installed" --version >/dev/null 2>&1; then
-            say "a browser is installed: $installed"
+            say "chromium: found $installed"
             ln -s "$installed" "$peers/chromium"
             return 0
         fi
@@ -117,11 +129,11 @@ bring_chromium() {
         say "cannot bring chromium: it does not run here"
         return 1
     }
-    say "chromium is there now: $peers/chromium"
+    say "chromium: brought to $peers/chromium"
 }
 
-# write_chromium HOME: the program that runs the one unpacked there, with its libraries, and with fonts where the
-# system has none.
+# write_chromium HOME: a script that runs the unpacked browser with its libraries, and with fonts where the system has
+# none.
 write_chromium() {
     local libraries
     libraries=$(find "$1" -name '*.so*' -printf '%h\n' | sort -u | grep -v '/usr/lib/chromium$' | paste -sd :)
@@ -143,19 +155,19 @@ EOF
     chmod +x "$peers/chromium"
 }
 
-# Helm's own code, as a library in a wheel, with as much of its command line around it as the tests need: lint --strict
-# CHART, and template NAME CHART --values FILE.
+# Helm's library from a wheel, with the part of its command line that the tests need: lint --strict CHART, and template
+# NAME CHART --values FILE.
 bring_helm() {
     local wheel=helm-python-sdk==0.2.2
     local sum=28cc13abaf134c3a7e37f070c939be8d9cdc9825c3c8b8b2d35161073bcd4578
     if "$peers/helm" version >/dev/null 2>&1; then
-        say "helm is there: $peers/helm"
+        say "helm: found $peers/helm"
         return 0
     fi
     mkdir -p "$peers"
     rm -rf "$peers/helm" "$peers/.helm"
     if command -v helm >/dev/null; then
-        say "helm is installed: $(command -v helm)"
+        say "helm: found $(command -v helm)"
         ln -s "$(command -v helm)" "$peers/helm"
         return 0
     fi
@@ -200,7 +212,7 @@ PROGRAM
         rm -rf "$peers/helm" "$peers/.helm"
         return 1
     }
-    say "helm is there now: $peers/helm"
+    say "helm: brought to $peers/helm"
 }
 
 one() {
@@ -208,11 +220,12 @@ one() {
     chromium) bring_chromium ;;
     curl) bring_tool "$1" --version ;;
     openssl) bring_tool "$1" version ;;
+    systemd-analyze) bring_tool "$1" --version systemd ;;
     redis-cli) bring "$1" redis-tools ;;
     helm) bring_helm ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;
-    *) fail "no peer is called \"$1\"; there are: $names, and \"all\"" ;;
+    *) fail "unknown peer \"$1\"; expected all or one of: $names" ;;
     esac
 }
 
@@ -221,7 +234,7 @@ if [ "${1:-all}" = all ]; then
     for name in $names; do
         one "$name" || missing="$missing $name"
     done
-    [ -z "$missing" ] || fail "not there:$missing"
+    [ -z "$missing" ] || fail "missing:$missing"
 else
     one "$1"
 fi

@@ -1,4 +1,4 @@
-# What servers.sh and peers.sh share: speech, and Debian packages unpacked in place. Sourced, not run.
+# Shared by servers.sh and peers.sh: messages, and Debian packages unpacked in place. Sourced, not run.
 # shellcheck shell=bash
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -32,10 +32,10 @@ apt_update() {
     as_root apt-get update -qq >&2
 }
 
-# Prints the version of a package that apt-get would take; nothing where it knows none.
+# Prints the version of a package that apt-get would install; nothing for an unknown package.
 deb_version() { apt-cache --no-all-versions show "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
 
-# Makes sure that apt-get knows the package.
+# Succeeds if apt-get knows the package, after an update if necessary.
 deb_known() { [ -n "$(deb_version "$1")" ] || { apt_update && [ -n "$(deb_version "$1")" ]; }; }
 
 # deb_unpack FOLDER PACKAGE...: downloads the packages and unpacks them under the folder. Needs no root,
@@ -58,7 +58,7 @@ deb_unpack() {
     rm -rf "$debs"
 }
 
-# Prints what apt-get would install for a package: it, and what it needs that is not there yet. Installs nothing.
+# Prints the packages that apt-get would install for a package: the package and its missing dependencies.
 deb_missing() { apt-get install -qq --simulate --no-install-recommends "$1" | sed -n 's/^Inst \([^ ]*\) .*/\1/p'; }
 
 deb_download() { (cd "$1" && apt-get -qq -o APT::Sandbox::User=root download "$2" >&2); }

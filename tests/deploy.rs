@@ -101,7 +101,7 @@ fn every_command_is_understood() {
     let unit = read("deploy/systemd/streamgauge.service");
     let started = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/streamgauge "));
     commands.extend(started.map(|arguments| ("systemd".to_owned(), arguments.to_owned())));
-    assert_eq!(commands.len(), 7, "{commands:?}");
+    assert!(!commands.is_empty());
     for (path, command) in commands {
         if let Err(error) = Cli::try_parse_from(["streamgauge"].into_iter().chain(command.split(' '))) {
             panic!("{path}: streamgauge {command}: {error}");
@@ -119,7 +119,6 @@ fn every_configuration_loads() {
         configurations
             .extend(blocks(&text, "yaml").into_iter().map(|block| (path.clone(), block.to_owned())));
     }
-    assert_eq!(configurations.len(), 3);
     let folder = ConfigFile::new("");
     let password = folder.put("redis-password", "secret");
     for (path, text) in configurations {
@@ -234,7 +233,7 @@ fn rendered(helm: &Path, values: &str) -> Result<Vec<Value>, String> {
 }
 
 #[test]
-fn helm_finds_nothing_wrong_with_the_chart_and_refuses_what_it_does_not_know() {
+fn helm_lints_the_chart_and_refuses_unknown_values() {
     let Some(helm) = peers::find("helm") else { return };
     let chart = root().join("deploy/helm/streamgauge");
     let output = Command::new(&helm).args(["lint", "--strict"]).arg(chart).output().unwrap();
@@ -246,7 +245,7 @@ fn helm_finds_nothing_wrong_with_the_chart_and_refuses_what_it_does_not_know() {
 }
 
 #[test]
-fn the_chart_makes_what_runs_with_as_much_around_it_as_is_asked_for() {
+fn the_chart_renders_each_optional_object_on_request() {
     let Some(helm) = peers::find("helm") else { return };
     let kinds = |objects: &[Value]| {
         objects.iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -282,7 +281,7 @@ fn the_chart_makes_what_runs_with_as_much_around_it_as_is_asked_for() {
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_with_the_configuration_of_prometheus() {
+fn promtool_accepts_the_configuration_of_prometheus() {
     let Some(promtool) = peers::find("promtool") else { return };
     let folder = ConfigFile::new("");
     let config = folder.put("prometheus.yml", &read("deploy/compose/prometheus.yml"));
@@ -293,29 +292,28 @@ fn promtool_finds_nothing_wrong_with_the_configuration_of_prometheus() {
 }
 
 #[tokio::test]
-async fn alertmanager_takes_its_configuration() {
+async fn alertmanager_accepts_its_configuration() {
     let config = read("deploy/compose/alertmanager.yml");
     let Some(mut alertmanager) = Alertmanager::with(&config) else { return };
     alertmanager.launch().await;
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn systemd_accepts_the_unit_and_its_sandbox() {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_streamgauge"));
     let unit = read("deploy/systemd/streamgauge.service");
     let unit = unit.replace("/usr/local/bin/streamgauge", program.to_str().unwrap());
     let folder = ConfigFile::new("");
     let path = folder.put("streamgauge.service", &unit);
-    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&path).output();
-    let Ok(output) = analyze(&["verify", "--man=no"]) else {
-        eprintln!("not checked: there is no systemd-analyze");
-        return;
-    };
+    let Some(systemd_analyze) = peers::find("systemd-analyze") else { return };
+    let analyze =
+        |arguments: &[&str]| Command::new(&systemd_analyze).args(arguments).arg(&path).output().unwrap();
+    let output = analyze(&["verify", "--man=no"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let about_it: Vec<_> = said.lines().filter(|line| line.contains("streamgauge.service")).collect();
     assert!(about_it.is_empty(), "{about_it:?}");
-    // From 0 (nothing that is not needed) to 100; a unit without any of it has 96. Older ones do not know the option.
-    let output = analyze(&["security", "--offline=yes", "--threshold=20"]).unwrap();
+    // The exposure level, at most 100; a unit without a sandbox has 96. Older versions lack --offline.
+    let output = analyze(&["security", "--offline=yes", "--threshold=20"]);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() || said.contains("unrecognized option"), "{said}");
 }
@@ -329,7 +327,7 @@ fn the_runbook_has_a_section_for_each_recommended_alert_and_no_other() {
     assert!(steps, "each says what to do first");
 }
 
-/// The place that a heading is linked by.
+/// Returns the anchors of all headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings =
         text.lines().filter_map(|line| Some(line.strip_prefix('#')?.trim_start_matches('#').trim()));
@@ -337,10 +335,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn links_lead_somewhere_and_there_are_four_pages_at_most() {
-    let pages = files("docs");
-    assert!(pages.len() <= 4, "{}", pages.len());
-    for (path, text) in pages {
+fn links_of_documents_have_a_target() {
+    for (path, text) in files("docs") {
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let (file, section) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { root().join(&path) } else { root().join("docs").join(file) };

@@ -65,7 +65,7 @@ impl Scheme {
 }
 
 impl Browser {
-    /// Starts it; `None` where there is none, which is said.
+    /// Starts it; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
     pub(crate) async fn start() -> Option<Self> {
         let program = peers::find(NAME)?;
         let profile = tempfile::Builder::new().prefix("streamgauge-browser-").tempdir().unwrap();

@@ -23,7 +23,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// One that is not started yet; `None` where the peer is not there and need not be.
+    /// Returns one that is not started yet; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
     pub fn of(peer: &str, name: &'static str) -> Option<Self> {
         let program = peers::find(peer)?;
         let folder = tempfile::Builder::new().prefix("streamgauge-peer-").tempdir().expect("a folder");
