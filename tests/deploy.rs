@@ -1,50 +1,24 @@
-//! What lies in deploy/ and docs/, held to the code: commands are understood, configurations load, names exist, links lead
-//! somewhere.
+//! Checks deploy/: commands and configurations are accepted, addresses and files exist.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use regex::Regex;
 use serde::Deserialize as _;
 use serde_yaml::Value;
-use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 
 use support::alertmanager::Alertmanager;
 use support::config::ConfigFile;
-use support::metric_list::{metric_of, series};
 use support::peers;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// Every file below a folder but pictures, as path from the root and text.
-fn files(folder: &str) -> Vec<(String, String)> {
-    let is_picture = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
-    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
-    let entries = entries.filter(|entry| !is_picture(&entry.path()));
-    let mut files: Vec<_> = entries
-        .flat_map(|entry| {
-            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() { files(&path) } else { vec![(path.clone(), read(&path))] }
-        })
-        .collect();
-    files.sort();
-    files
-}
+use support::repository::{files, read, root};
 
 /// The documents of a YAML file.
 fn documents(text: &str) -> Vec<Value> {
@@ -81,11 +55,6 @@ fn strings(value: &Value) -> Vec<&str> {
     value.as_sequence().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("```{language}\n");
-    text.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
-}
-
 #[test]
 fn every_command_is_understood() {
     let mut commands = Vec::new();
@@ -115,10 +84,6 @@ fn every_configuration_loads() {
     for (path, object) in objects().into_iter().filter(|(_, object)| object["kind"] == "ConfigMap") {
         configurations.push((path, object["data"]["streamgauge.yaml"].as_str().unwrap().to_owned()));
     }
-    for (path, text) in files("docs") {
-        configurations
-            .extend(blocks(&text, "yaml").into_iter().map(|block| (path.clone(), block.to_owned())));
-    }
     let folder = ConfigFile::new("");
     let password = folder.put("redis-password", "secret");
     for (path, text) in configurations {
@@ -126,40 +91,6 @@ fn every_configuration_loads() {
         let loaded = load::from_text(&path, &text, Path::new(""), &|_| None);
         loaded.unwrap_or_else(|error| panic!("{path}: {error}"));
     }
-}
-
-#[test]
-fn every_name_exists() {
-    let cli = Cli::command();
-    let arguments = cli.get_subcommands().chain([&cli]).flat_map(clap::Command::get_arguments);
-    let variables: BTreeSet<_> =
-        arguments.filter_map(|argument| Some(argument.get_env()?.to_str().unwrap().to_owned())).collect();
-    let known = series();
-    let metrics: BTreeSet<_> = known.keys().flat_map(|name| [name.as_str(), metric_of(name)]).collect();
-    let alerts: BTreeSet<_> = recommended::names().collect();
-    let word = Regex::new(r"[A-Za-z_]\w*").unwrap();
-    let mut seen = 0;
-    for (path, text) in files("deploy").into_iter().chain(files("docs")) {
-        for found in word.find_iter(&text).map(|found| found.as_str()) {
-            let is_alert = found.starts_with("RedisStream")
-                || found == "StreamgaugeGone"
-                || found == "StreamgaugeDataOld";
-            let is_metric =
-                ["redis_stream_", "streamgauge_", "process_"].iter().any(|start| found.starts_with(start));
-            let is_variable = found.starts_with("STREAMGAUGE_") && found != "STREAMGAUGE_";
-            // The middle of the name of a recording rule.
-            let is_recorded =
-                found == "redis_stream_group_entries_lost" || found == "redis_stream_group_drain_seconds";
-            assert!(!is_alert || alerts.contains(found), "{path}: there is no alert {found}");
-            assert!(
-                !is_metric || is_recorded || metrics.contains(found),
-                "{path}: there is no metric {found}"
-            );
-            assert!(!is_variable || variables.contains(found), "{path}: there is no variable {found}");
-            seen += usize::from(is_alert || is_metric || is_variable);
-        }
-    }
-    assert!(seen > 50);
 }
 
 #[test]
@@ -316,39 +247,4 @@ fn systemd_accepts_the_unit_and_its_sandbox() {
     let output = analyze(&["security", "--offline=yes", "--threshold=20"]);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() || said.contains("unrecognized option"), "{said}");
-}
-
-#[test]
-fn the_runbook_has_a_section_for_each_recommended_alert_and_no_other() {
-    let text = read("docs/operating.md");
-    let sections: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-    assert_eq!(sections, recommended::names().collect::<Vec<_>>());
-    let steps = text.split("\n## ").skip(1).all(|section| section.contains("\n1. "));
-    assert!(steps, "each says what to do first");
-}
-
-/// Returns the anchors of all headings.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let headings =
-        text.lines().filter_map(|line| Some(line.strip_prefix('#')?.trim_start_matches('#').trim()));
-    headings.map(|heading| heading.to_lowercase().replace(' ', "-").replace([',', '.'], "")).collect()
-}
-
-#[test]
-fn links_of_documents_have_a_target() {
-    for (path, text) in files("docs") {
-        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            let (file, section) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { root().join(&path) } else { root().join("docs").join(file) };
-            assert!(target.exists(), "{path}: {link}");
-            if !section.is_empty() {
-                let there = anchors(&fs::read_to_string(target).unwrap());
-                assert!(there.contains(section), "{path}: {link}");
-            }
-        }
-        let lines = blocks(&text, "console").into_iter().flat_map(str::lines);
-        for file in lines.filter_map(|line| line.split(" -f ").nth(1)) {
-            assert!(root().join(file.trim()).exists(), "{path}: {file}");
-        }
-    }
 }

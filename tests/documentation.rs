@@ -1,16 +1,20 @@
-//! Holds the README to the code: what it lists exists, what exists is listed, and what it prints works.
+//! Checks the documents against the code: listed names exist and are complete, printed commands and configurations
+//! work.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use redis::Value;
 use redis_stream_lag::status::Status;
+use regex::Regex;
 use streamgauge::alert::fact::{FACTS, Subject};
 use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
@@ -19,69 +23,65 @@ use streamgauge::exposition::alerts;
 use streamgauge::exposition::definitions::{FAMILIES, Kind};
 
 use support::config::serving;
-use support::metric_list::own_metrics;
+use support::metric_list::{self, metric_of, own_metrics};
 use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
+use support::repository::{files, read, root, user_documents};
 use support::server::Server;
 use support::servers::{Kind as ServerKind, Program, for_each_server};
 use support::wait::{wait_for, wait_until};
 
-const README: &str = include_str!("../README.md");
 const SOON: Duration = Duration::from_secs(15);
 
-/// The rows of each table whose header begins with `first`, the header among them.
+/// All documents for users, in one text.
+static TEXT: LazyLock<String> =
+    LazyLock::new(|| user_documents().into_iter().map(|(_, text)| text + "\n").collect());
+
+/// Returns the rows of each table whose first header is `first`, the header among them.
 fn tables(first: &str) -> Vec<Vec<Vec<&'static str>>> {
     let is_row = |line: &&str| line.starts_with('|');
     let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
-    let lines: Vec<_> = README.lines().collect();
+    let lines: Vec<_> = TEXT.lines().collect();
     let tables = lines.chunk_by(|a, b| is_row(a) == is_row(b)).filter(|lines| is_row(&lines[0]));
     let tables: Vec<Vec<_>> = tables
         .map(|lines| lines.iter().filter(|line| !line.contains("---")).map(|line| cells(line)).collect())
         .filter(|table: &Vec<Vec<&str>>| table[0][0] == first)
         .collect();
-    assert!(!tables.is_empty(), "the README has no table that begins with {first:?}");
+    assert!(!tables.is_empty(), "no table begins with {first:?}");
     tables
 }
 
-/// The rows of the one table whose header begins with `first`, without the header.
+/// Returns the rows of the one table whose first header is `first`, without the header.
 fn rows(first: &str) -> Vec<Vec<&'static str>> {
     let mut tables = tables(first);
     assert_eq!(tables.len(), 1, "one table begins with {first:?}");
     tables.remove(0).split_off(1)
 }
 
-/// The fenced blocks of a language.
+/// Returns the fenced blocks of a language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    let blocks: Vec<_> =
-        README.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(!blocks.is_empty(), "the README has no block of {language}");
-    blocks
+    TEXT.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
-/// The pieces between backticks.
+/// Returns the pieces between backticks.
 fn code(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Every longest run of characters of names.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
-}
-
-/// From name to type, of Prometheus text.
+/// Returns the type of each metric in Prometheus text.
 fn types(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
 }
 
-/// The name of a series, and its labels.
+/// Splits a sample into the series' name and labels.
 fn series(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let (name, rest) = line.split_once('{')?;
     let labels = rest.rsplit_once('}')?.0;
     Some((name, labels.split(',').map(|label| label.split_once('=').unwrap()).collect()))
 }
 
-/// The names of the labels of a metric, sorted.
+/// Returns the label names of a metric, sorted.
 fn labels(text: &str, metric: &str, kind: &str) -> Vec<String> {
     let is_of = |name: &str| match kind {
         "histogram" => name.strip_suffix("_count") == Some(metric),
@@ -95,7 +95,7 @@ fn labels(text: &str, metric: &str, kind: &str) -> Vec<String> {
     labels
 }
 
-/// What the README says of each metric: type and labels.
+/// Returns the documented type and labels of each metric.
 fn documented() -> BTreeMap<&'static str, (&'static str, Vec<String>)> {
     let mut documented = BTreeMap::new();
     for row in tables("metric").into_iter().flat_map(|table| table.into_iter().skip(1)) {
@@ -115,7 +115,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 #[test]
-fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other() {
+fn the_tables_of_metrics_are_complete() {
     let own = own_metrics();
     let mut documented = documented();
     for family in FAMILIES {
@@ -136,9 +136,9 @@ fn the_tables_of_metrics_hold_each_metric_with_its_type_and_labels_and_no_other(
     assert!(documented.is_empty(), "these do not exist: {:?}", documented.keys());
 }
 
-/// Or a metric that has no series here would escape the test above.
+/// A metric without series would escape the test above.
 #[test]
-fn every_own_metric_was_looked_at() {
+fn every_own_metric_has_series_in_these_tests() {
     let own = own_metrics();
     let (source, _) = include_str!("../src/self_metrics/mod.rs").split_once("mod tests").unwrap();
     let consumer = include_str!("../crates/redis-stream-consumer/src/consume/metrics.rs");
@@ -150,16 +150,44 @@ fn every_own_metric_was_looked_at() {
 }
 
 #[test]
-fn every_metric_that_the_readme_names_exists() {
-    let known = documented();
-    for word in words(README) {
-        let is_metric = ["redis_stream_", "streamgauge_", "process_"].iter().any(|p| word.starts_with(p));
-        assert!(!is_metric || known.contains_key(word), "{word} does not exist");
+fn every_metric_alert_and_variable_that_is_named_exists() {
+    let cli = Cli::command();
+    let arguments = cli.get_subcommands().chain([&cli]).flat_map(clap::Command::get_arguments);
+    let variables: BTreeSet<_> =
+        arguments.filter_map(|argument| Some(argument.get_env()?.to_str().unwrap().to_owned())).collect();
+    let known = metric_list::series();
+    let metrics: BTreeSet<_> = known.keys().flat_map(|name| [name.as_str(), metric_of(name)]).collect();
+    let alerts: BTreeSet<_> = recommended::names().collect();
+    let word = Regex::new(r"[A-Za-z_]\w*").unwrap();
+    let mut seen = 0;
+    for (path, text) in files("deploy").into_iter().chain(user_documents()) {
+        for found in word.find_iter(&text).map(|found| found.as_str()) {
+            let is_alert = found.starts_with("RedisStream")
+                || found == "StreamgaugeGone"
+                || found == "StreamgaugeDataOld";
+            let is_crate =
+                ["redis_stream_core", "redis_stream_lag", "redis_stream_consumer"].contains(&found);
+            let is_metric =
+                ["redis_stream_", "streamgauge_", "process_"].iter().any(|start| found.starts_with(start))
+                    && !is_crate;
+            let is_variable = found.starts_with("STREAMGAUGE_") && found != "STREAMGAUGE_";
+            // The middle of the name of a recording rule.
+            let is_recorded =
+                found == "redis_stream_group_entries_lost" || found == "redis_stream_group_drain_seconds";
+            assert!(!is_alert || alerts.contains(found), "{path}: there is no alert {found}");
+            assert!(
+                !is_metric || is_recorded || metrics.contains(found),
+                "{path}: there is no metric {found}"
+            );
+            assert!(!is_variable || variables.contains(found), "{path}: there is no variable {found}");
+            seen += usize::from(is_alert || is_metric || is_variable);
+        }
     }
+    assert!(seen > 50);
 }
 
 #[test]
-fn the_tables_of_alerts_hold_each_fact_and_each_recommended_rule_and_no_other() {
+fn the_tables_of_facts_and_recommended_rules_are_complete() {
     let subject = |subject: Subject| match subject {
         Subject::Target => "target",
         Subject::Stream => "stream",
@@ -180,7 +208,7 @@ fn the_tables_of_alerts_hold_each_fact_and_each_recommended_rule_and_no_other() 
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), minutes);
 }
 
-/// Every value of a label in Prometheus text.
+/// Returns all values of a label in Prometheus text.
 fn values_of(label: &str, text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter_map(series);
     let labels = lines.flat_map(|(_, labels)| labels).filter(|(name, _)| *name == label);
@@ -189,28 +217,25 @@ fn values_of(label: &str, text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn closed_lists_are_documented_with_all_their_values() {
-    // Nobody answers there, so all there is are the exporter's own metrics.
+    // No server listens there, so only the exporter's own metrics are exposed.
     let exporter = serving(
         "targets: [{url: 'redis://127.0.0.1:1'}]
 alerts: {notifiers: [{name: n, webhook: {url: 'http://127.0.0.1:1'}}]}",
     )
     .await;
     let text = exporter.get("/metrics").await.text();
-    let mut listed = 0;
     for row in rows("label") {
         let label = code(row[0])[0];
         let values: BTreeSet<_> = code(row[1]).into_iter().map(str::to_owned).collect();
         assert_eq!(values, values_of(label, &text), "{label}");
-        listed += 1;
     }
-    assert_eq!(listed, 5);
     let routes: BTreeSet<_> = rows("route").iter().map(|row| code(row[0])[0]).collect();
     let counted = values_of("route", &text);
     assert_eq!(routes, counted.iter().map(String::as_str).filter(|route| *route != "other").collect());
 }
 
 #[test]
-fn the_tables_of_the_command_line_hold_each_command_and_flag_and_no_other() {
+fn the_tables_of_commands_and_flags_are_complete() {
     let mut cli = Cli::command();
     cli.build();
     let commands: Vec<_> = cli.get_subcommands().filter(|command| command.get_name() != "help").collect();
@@ -248,13 +273,13 @@ fn the_tables_of_the_command_line_hold_each_command_and_flag_and_no_other() {
 }
 
 #[test]
-fn the_table_of_statuses_holds_all_of_them_in_their_order() {
+fn the_table_of_statuses_is_complete_and_in_order() {
     let listed: Vec<_> = rows("status").iter().map(|row| code(row[0])[0]).collect();
     assert_eq!(listed, Status::ALL.map(Status::as_str));
 }
 
 #[test]
-fn every_command_that_is_printed_is_understood() {
+fn every_printed_command_parses() {
     let lines = blocks("console").into_iter().flat_map(str::lines);
     let commands: Vec<_> = lines.filter_map(|line| line.strip_prefix("$ streamgauge ")).collect();
     assert!(commands.len() >= 4, "{commands:?}");
@@ -271,8 +296,10 @@ fn every_make_target_that_is_named_exists() {
     let makefile = include_str!("../Makefile");
     let printed =
         blocks("console").into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
-    // Blocks are cut out, or their fences would count as backticks.
-    let prose: String = README.split("```").step_by(2).collect();
+    // The fences of blocks would count as backticks.
+    let contributing = read("CONTRIBUTING.md");
+    let prose: String =
+        [TEXT.as_str(), &contributing].iter().flat_map(|text| text.split("```").step_by(2)).collect();
     let mut named = 0;
     for text in printed.chain(code(&prose)) {
         let Some(target) = text.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) else {
@@ -282,22 +309,66 @@ fn every_make_target_that_is_named_exists() {
         named += 1;
     }
     assert!(named > 3);
+    for file in
+        blocks("console").into_iter().flat_map(str::lines).filter_map(|line| line.split(" -f ").nth(1))
+    {
+        assert!(root().join(file.trim()).exists(), "{file}");
+    }
+}
+
+/// Returns the anchors of all headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings =
+        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings
+        .map(|heading| heading.to_lowercase().replace(' ', "-").replace([',', '.', ':', '`'], ""))
+        .collect()
 }
 
 #[test]
-fn links_to_files_and_sections_lead_somewhere() {
-    let headings: BTreeSet<_> = README
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-").replace(',', ""))
-        .collect();
-    for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-        if let Some(section) = link.strip_prefix('#') {
-            assert!(headings.contains(section), "#{section}");
-        } else if !link.starts_with("https://") {
-            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "{link}");
+fn links_to_files_and_sections_have_a_target() {
+    let others =
+        ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|path| (path.to_owned(), read(path)));
+    for (path, text) in user_documents().into_iter().chain(others) {
+        let folder = root().join(&path).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(&path) } else { folder.join(file) };
+            assert!(target.exists(), "{path}: {link}");
+            let has_section = || anchors(&fs::read_to_string(&target).unwrap()).contains(section);
+            assert!(section.is_empty() || has_section(), "{path}: {link}");
         }
     }
+}
+
+#[test]
+fn files_and_functions_that_contributors_read_of_exist() {
+    let [architecture, contributing] = ["ARCHITECTURE.md", "CONTRIBUTING.md"].map(read);
+    let code: String = files("src").into_iter().chain(files("crates")).map(|(_, text)| text).collect();
+    let function = Regex::new(r"\b([A-Z]\w+)::([a-z_]+)\b").unwrap();
+    for name in function.captures_iter(&architecture) {
+        let found =
+            code.contains(&format!(" struct {}", &name[1])) && code.contains(&format!("fn {}(", &name[2]));
+        assert!(found, "ARCHITECTURE.md: there is no {}", &name[0]);
+    }
+    let path =
+        Regex::new(r"`((?:src|crates|tests|dashboards|scripts|docs|\.ci)/[^` ]*|[\w.]+\.(?:md|yaml))`")
+            .unwrap();
+    for found in path.captures_iter(&(architecture + &contributing)) {
+        assert!(root().join(&found[1]).exists(), "there is no {}", &found[1]);
+    }
+    let example = contributing.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(read("tests/support_self_test.rs").contains(example), "the example is a test");
+}
+
+#[test]
+fn the_runbook_has_a_section_for_each_recommended_alert_and_no_other() {
+    let text = read("docs/operating.md");
+    let sections: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, recommended::names().collect::<Vec<_>>());
+    let steps = text.split("\n## ").skip(1).all(|section| section.contains("\n1. "));
+    assert!(steps, "each says what to do first");
 }
 
 #[test]
@@ -314,7 +385,7 @@ fn yaml_blocks_load() {
             assert_eq!(value["scrape_configs"][0]["honor_labels"], true, "{block}");
             scrapes += 1;
         } else {
-            let loaded = load::from_text("README.md", block, Path::new(""), &environment);
+            let loaded = load::from_text("documents", block, Path::new(""), &environment);
             loaded.unwrap_or_else(|error| panic!("{error}\n{block}"));
             configurations += 1;
         }
@@ -338,7 +409,7 @@ fn the_configuration_keys_that_are_listed_exist_with_their_defaults() {
     }
 }
 
-/// The ACL SETUSER that the README prints for this server, with the password "secret".
+/// Returns the documented ACL SETUSER for this server, with the password "secret".
 fn acl_line(program: &Program) -> Vec<String> {
     let heading = match (program.kind, program.version) {
         (ServerKind::Redis, (6, ..)) => "# Redis 6.2",
@@ -352,8 +423,7 @@ fn acl_line(program: &Program) -> Vec<String> {
     line.replace("PASSWORD", "secret").split_whitespace().map(str::to_owned).collect()
 }
 
-/// A stream about which every question has to be asked: counting, pending entries that were trimmed away,
-/// and a consumer.
+/// Fills a stream that needs every question: counting, pending entries that were trimmed, and a consumer.
 async fn fill(server: &Server) {
     for n in 1..=10 {
         server.command::<String>(&["XADD", "s", &format!("{n}-0"), "f", "v"]).await;
@@ -388,10 +458,10 @@ async fn the_printed_acl_is_enough_and_no_command_is_denied() {
             if series.contains("\"client_no_touch\"") {
                 assert_eq!(sent > 0.0, knows_no_touch, "{series} is {sent}");
             } else {
-                // What other databases, sentinels and clusters are sent has tests of its own.
+                // Commands for other databases, sentinels and clusters have their own tests.
                 let others = ["select", "sentinel", "cluster", "asking"];
                 let is_other = others.iter().any(|name| series.contains(&format!("\"{name}\"")));
-                assert!(sent > 0.0 || is_other, "{series} was not put to the test");
+                assert!(sent > 0.0 || is_other, "{series} is 0");
             }
         }
         exporter.stop().await;
@@ -416,7 +486,7 @@ fn sum(all: &Metrics, name: &str) -> f64 {
     found.values().sum()
 }
 
-/// Does what a row of the table of lags says, to the stream `key`.
+/// Performs the steps of a row of the table of lags on the stream `key`.
 async fn act(server: &Server, key: &str, what: &str) {
     for n in 1..=10 {
         server.command::<String>(&["XADD", key, &format!("{n}-0"), "f", "v"]).await;
@@ -447,11 +517,11 @@ async fn act(server: &Server, key: &str, what: &str) {
             trim().await;
             read("3").await;
         }
-        other => panic!("a row that no test does: {other}"),
+        other => panic!("unknown row: {other}"),
     }
 }
 
-/// What the server says, as the table writes it.
+/// Returns the server's own lag, as the table shows it.
 async fn lag_by_the_server(server: &Server, key: &str) -> String {
     let mut groups: Vec<HashMap<String, Value>> = server.command(&["XINFO", "GROUPS", key]).await;
     match groups.remove(0).remove("lag") {
@@ -461,7 +531,7 @@ async fn lag_by_the_server(server: &Server, key: &str) -> String {
     }
 }
 
-/// The column of the table that speaks of a server; `None` for a version that it leaves out.
+/// Returns the column of the table for a server; `None` for a version without one.
 fn column(header: &[&str], program: &Program) -> Option<usize> {
     let (major, minor, _) = program.version;
     header.iter().position(|cell| {
@@ -474,7 +544,7 @@ fn column(header: &[&str], program: &Program) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn the_table_of_lags_is_what_servers_say_and_what_streamgauge_shows() {
+async fn the_table_of_lags_holds_for_servers_and_for_streamgauge() {
     let table = tables("entries 1 to 10, group created at 0").remove(0);
     let (header, rows) = table.split_first().unwrap();
     for_each_server(async |server| {

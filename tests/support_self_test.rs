@@ -4,11 +4,15 @@ use std::time::Duration;
 
 mod support;
 
+use support::client::RedisClient;
+use support::config::{QUICK, serving};
 use support::metrics;
 use support::program::listening_address;
+use support::series;
 use support::server::{Server, connect};
 use support::servers::{self, Kind, Program, for_each_program, for_each_server};
 use support::wait::{wait_for, wait_until};
+use support::watch::until_metrics;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -160,4 +164,19 @@ fn metrics_are_read_with_spaces_and_braces_in_their_labels() {
 #[should_panic(expected = "a is there twice")]
 fn a_series_that_is_there_twice_is_a_failure() {
     metrics::parse("a 1\na 2\n");
+}
+
+#[tokio::test]
+async fn a_deleted_entry_is_not_part_of_the_lag() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client
+            .run("XADD orders 1-0 n 1\nXADD orders 2-0 n 2\nXGROUP CREATE orders mail 0\nXDEL orders 1-0")
+            .await;
+        let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+        let lag = series::group("redis_stream_group_lag", "orders", "mail");
+        until_metrics(&exporter, "the lag is 1", |metrics| metrics.get(&lag) == Some(&1.0)).await;
+        exporter.stop().await;
+    })
+    .await;
 }

@@ -18,6 +18,7 @@
 //! | [`http`] | a GET |
 //! | [`metrics`] | Prometheus text as a map |
 //! | [`peers`] | programs that the exporter is tested with: Prometheus, Chromium, Helm |
+//! | [`repository`] | files of the repository |
 //! | [`polled`] | a target inside the test, polled on request |
 //! | [`snapshot`] | a complete snapshot of a stream and its groups |
 //! | [`expected`] | the expected value of each stream series |
@@ -56,6 +57,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod pty;
 pub mod receiver;
+pub mod repository;
 pub mod sentinel;
 pub mod series;
 pub mod server;
