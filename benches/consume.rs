@@ -21,7 +21,7 @@ use redis_stream_consumer::consume::handler::Nothing;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::{self, Membership};
 use redis_stream_consumer::endpoint::Endpoint;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 use support::footprint;
 use support::server::Server;
@@ -165,13 +165,13 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     let endpoint = Endpoint::new(&server.url(), None, None).expect("the URL is right");
     let membership = Membership { batch: BATCH, ..Membership::new(endpoint, "orders", group, "ours") };
     let metrics = Metrics::new(&membership.place()).expect("each has a name of its own");
-    let (trigger, shutdown) = Shutdown::new();
+    let shutdown = CancellationToken::new();
+    let trigger = shutdown.clone();
     let mut connection = server.connection().await;
     let (started, cpu) = (now(), footprint::cpu(std::process::id()));
-    let running =
-        tokio::spawn(
-            async move { consume::run_with(&membership, Nothing, metrics, shutdown.requested()).await },
-        );
+    let running = tokio::spawn(async move {
+        consume::run_with(&membership, Nothing, metrics, shutdown.cancelled_owned()).await
+    });
     // All are acknowledged: nothing is pending, and the last one was delivered.
     let last: Vec<(String, Value)> = cmd("XREVRANGE")
         .arg("orders")
@@ -196,7 +196,7 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     let cpu = footprint::cpu(std::process::id()) - cpu;
-    trigger.fire();
+    trigger.cancel();
     let consumed = running.await.expect("it does not panic").expect("it succeeds");
     assert_eq!(consumed.acknowledged, entries, "each was acknowledged once");
     server.command::<()>(&["XGROUP", "DESTROY", "orders", group]).await;

@@ -12,7 +12,6 @@ use redis_stream_consumer::consume::handler::{Handler, HandlerError};
 use redis_stream_consumer::consume::{self, Membership};
 use redis_stream_consumer::endpoint::Endpoint;
 use redis_stream_consumer::entry::Entry;
-use redis_stream_core::shutdown::signalled;
 
 struct Sum(Arc<AtomicU64>);
 
@@ -36,9 +35,8 @@ async fn main() -> anyhow::Result<()> {
         ..Membership::new(Endpoint::new(&url, None, None)?, "orders", "billing", consumer)
     };
     let sum = Arc::new(AtomicU64::new(0));
-    let interrupted = signalled()?;
-    let stop = async move {
-        interrupted.await;
+    let stop = async {
+        let _ = tokio::signal::ctrl_c().await;
     };
     let consumed = consume::run(&membership, Sum(Arc::clone(&sum)), stop).await?;
     #[expect(clippy::print_stdout, reason = "the result of the example")]

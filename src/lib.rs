@@ -80,6 +80,7 @@ pub mod page;
 pub mod poller;
 
 pub mod self_metrics;
+pub mod shutdown;
 
 pub mod monitor;
 pub mod state_file;

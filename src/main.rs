@@ -4,12 +4,11 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redis_stream_core::shutdown::Shutdown;
 use streamgauge::cli::{Command, Logging, misuse};
 use streamgauge::commands::{
     check, completions, consume, demo, exit, healthcheck, pending, produce, rules, serve, status,
 };
-use streamgauge::logging;
+use streamgauge::{logging, shutdown};
 use tikv_jemallocator::Jemalloc;
 
 /// A poll of many streams takes millions of small strings apart, on one thread, and drops them on another: the
@@ -38,17 +37,17 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
-    let shutdown = Shutdown::on_signal()?;
+    let shutdown = shutdown::on_signal()?;
     match command {
         Command::Serve(args) => serve::run(args, shutdown).await,
         Command::Check(args) => tokio::select! {
             result = check::run(&args) => result,
-            () = shutdown.requested() => Ok(()),
+            () = shutdown.cancelled() => Ok(()),
         },
         Command::Status(args) => status::run(&args, shutdown).await,
         Command::Pending(args) => tokio::select! {
             result = pending::run(&args) => result,
-            () = shutdown.requested() => Ok(()),
+            () = shutdown.cancelled() => Ok(()),
         },
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_core::shutdown::Shutdown;
 use streamgauge::cli::Demo;
 use streamgauge::commands::demo;
 use streamgauge::config::Config;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -52,11 +52,12 @@ fn in_their_conditions(groups: &[Group]) -> bool {
 
 #[tokio::test]
 async fn the_demo_shows_its_three_groups_and_leaves_nothing_behind() {
-    let (trigger, shutdown) = Shutdown::new();
+    let shutdown = CancellationToken::new();
+    let trigger = shutdown.clone();
     let (sender, receiver) = oneshot::channel();
-    let serve = async move |config: Config, shutdown: Shutdown| {
+    let serve = async move |config: Config, shutdown: CancellationToken| {
         sender.send(config).unwrap();
-        shutdown.requested().await;
+        shutdown.cancelled().await;
         Ok(())
     };
     let running = tokio::spawn(demo::run(args(), shutdown, serve));
@@ -72,16 +73,17 @@ async fn the_demo_shows_its_three_groups_and_leaves_nothing_behind() {
     };
     timeout(DEADLINE, wait).await.expect("the groups come to their conditions");
 
-    trigger.fire();
+    trigger.cancel();
     timeout(DEADLINE, running).await.expect("it ends soon").unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "the server is still there");
 }
 
 #[tokio::test]
 async fn an_exporter_that_fails_ends_the_demo_with_its_error_and_without_the_server() {
-    let (_trigger, shutdown) = Shutdown::new();
+    let shutdown = CancellationToken::new();
+    let _trigger = shutdown.clone();
     let (sender, receiver) = oneshot::channel();
-    let serve = async move |config: Config, _: Shutdown| {
+    let serve = async move |config: Config, _: CancellationToken| {
         let address: SocketAddr = config.targets[0].topology.to_string().parse().unwrap();
         sender.send(address.port()).unwrap();
         Err(anyhow::anyhow!("no exporter today"))

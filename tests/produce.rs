@@ -11,9 +11,9 @@ use redis_stream_consumer::error::WorkloadError;
 use redis_stream_consumer::produce::pattern::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load, Produced};
-use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 mod support;
 
@@ -58,14 +58,15 @@ async fn length(server: &Server, stream: &str) -> u64 {
 
 /// A producer that runs beside its test.
 struct Running {
-    trigger: Trigger,
+    trigger: CancellationToken,
     task: JoinHandle<Result<Produced, WorkloadError>>,
 }
 
 impl Running {
     fn start(load: Load) -> Self {
-        let (trigger, shutdown) = Shutdown::new();
-        let task = tokio::spawn(async move { produce::run(&load, shutdown.requested()).await });
+        let shutdown = CancellationToken::new();
+        let trigger = shutdown.clone();
+        let task = tokio::spawn(async move { produce::run(&load, shutdown.cancelled_owned()).await });
         Self { trigger, task }
     }
 
@@ -74,7 +75,7 @@ impl Running {
     }
 
     async fn stop(self) -> Produced {
-        self.trigger.fire();
+        self.trigger.cancel();
         self.end().await
     }
 }

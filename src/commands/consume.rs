@@ -26,7 +26,7 @@ use redis_stream_consumer::consume::lines::Lines;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::simulate::Simulated;
 use redis_stream_consumer::consume::{self, Membership};
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -35,13 +35,14 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 ///
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
-pub async fn run(args: cli::Consume, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Result<()> {
     let membership = membership(&args)?;
     let place = membership.place();
     let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &place));
     let exec = exec.transpose().map_err(endpoint::classify)?;
     let metrics = Metrics::new(&place).context("cannot register the metrics")?;
-    let (trigger, ended) = Shutdown::new();
+    let ended = CancellationToken::new();
+    let _guard = ended.clone().drop_guard();
     let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
     let consumed = match exec {
         Some(exec) => consume_with(&args, &membership, exec, metrics, shutdown).await,
@@ -50,7 +51,7 @@ pub async fn run(args: cli::Consume, shutdown: Shutdown) -> anyhow::Result<()> {
             consume_with(&args, &membership, lines, metrics, shutdown).await
         }
     };
-    trigger.fire();
+    ended.cancel();
     if let Some(serving) = serving {
         serving.await.context("the HTTP server broke off")?;
     }
@@ -62,10 +63,10 @@ async fn consume_with(
     membership: &Membership,
     inner: impl Handler,
     metrics: Metrics,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
-    let consumed = consume::run_with(membership, handler, metrics, shutdown.requested()).await;
+    let consumed = consume::run_with(membership, handler, metrics, shutdown.cancelled_owned()).await;
     consumed.map(drop).map_err(endpoint::classify)
 }
 
@@ -86,7 +87,7 @@ fn membership(args: &cli::Consume) -> anyhow::Result<Membership> {
 }
 
 /// Serves the metrics until `ended`: also while what is in hand is finished.
-fn serve(address: SocketAddr, metrics: Metrics, ended: &Shutdown) -> anyhow::Result<JoinHandle<()>> {
+fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let listener = listener::bind(Some(address))?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let router = Router::new()
@@ -95,7 +96,14 @@ fn serve(address: SocketAddr, metrics: Metrics, ended: &Shutdown) -> anyhow::Res
     info!(%address, "listening");
     let limits = Limits::default();
     let open = watch::channel(Gate::default()).1;
-    Ok(tokio::spawn(server::run(listener, Arc::new(router), open, limits, |_, _| {}, ended.requested())))
+    Ok(tokio::spawn(server::run(
+        listener,
+        Arc::new(router),
+        open,
+        limits,
+        |_, _| {},
+        ended.clone().cancelled_owned(),
+    )))
 }
 
 fn rendered(metrics: &Metrics) -> Reply {

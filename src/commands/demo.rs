@@ -26,8 +26,8 @@ use redis_stream_consumer::produce::{self, Load};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::redis_url::{Address, Place};
 use redis_stream_core::secret::quotable;
-use redis_stream_core::shutdown::Shutdown;
 use redis_stream_core::tls::Tls;
+use tokio_util::sync::CancellationToken;
 
 pub mod private_server;
 
@@ -53,9 +53,9 @@ const WINDOW: Duration = Duration::from_secs(20);
 ///
 /// A usage error for an address that is none; otherwise where the server does not start, the address is in
 /// use, or the exporter or a part of the workload fails. The private server is gone in every case.
-pub async fn run<S, F>(args: cli::Demo, shutdown: Shutdown, serve: S) -> anyhow::Result<()>
+pub async fn run<S, F>(args: cli::Demo, shutdown: CancellationToken, serve: S) -> anyhow::Result<()>
 where
-    S: FnOnce(Config, Shutdown) -> F,
+    S: FnOnce(Config, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let listen = free_address(&args.listen)?;
@@ -64,24 +64,25 @@ where
     let program = find_program(args.redis_server.as_deref())?;
     let server = tokio::select! {
         started = PrivateServer::start(&program, &[]) => started?,
-        () = shutdown.requested() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(()),
     };
 
-    let (trigger, ending) = Shutdown::new();
+    let ending = CancellationToken::new();
+    let _guard = ending.clone().drop_guard();
     let mut cast = cast(&server, &ending)?;
     write!(io::stdout(), "{}", guide(listen, server.address())).context("cannot write to standard output")?;
 
-    let mut serving = pin!(serve(config(listen, server.address()), ending));
+    let mut serving = pin!(serve(config(listen, server.address()), ending.clone()));
     let mut ended = Ok(());
     let served = tokio::select! {
         served = &mut serving => served,
         end = end(&shutdown, &mut hangup, &mut cast) => {
             ended = end;
-            trigger.fire();
+            ending.cancel();
             serving.await
         }
     };
-    trigger.fire();
+    ending.cancel();
     // The server goes last, so that nobody is left waiting for it.
     while cast.join_next().await.is_some() {}
     server.stop().await;
@@ -89,9 +90,9 @@ where
 }
 
 /// Resolves when the demo shall end, with an error where a part of it failed.
-async fn end(shutdown: &Shutdown, hangup: &mut Signal, cast: &mut Cast) -> anyhow::Result<()> {
+async fn end(shutdown: &CancellationToken, hangup: &mut Signal, cast: &mut Cast) -> anyhow::Result<()> {
     tokio::select! {
-        () = shutdown.requested() => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
         _ = hangup.recv() => Ok(()),
         failed = failure(cast) => failed,
     }
@@ -109,21 +110,22 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
 }
 
 /// The producer and the consumers.
-fn cast(server: &PrivateServer, ending: &Shutdown) -> anyhow::Result<Cast> {
+fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Cast> {
     let endpoint = Endpoint::new(&server.url(), None, None)?;
     let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
     let load = Load { rate: RATE, trim, ..Load::new(endpoint.clone(), STREAM) };
     let mut cast = Cast::new();
-    let stop = ending.requested();
+    let stop = ending.clone().cancelled_owned();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
 
     for (group, work_time) in [("fast", Duration::ZERO), ("slow", SLOW_WORK)] {
-        let (member, handler, stop) = (member(&endpoint, group), work(work_time), ending.requested());
+        let (member, handler, stop) =
+            (member(&endpoint, group), work(work_time), ending.clone().cancelled_owned());
         cast.spawn(async move { consume::run(&member, handler, stop).await.map(drop) });
     }
 
     let stopped = member(&endpoint, "stopped");
-    let stop = ending.requested();
+    let stop = ending.clone().cancelled_owned();
     let stop = async move {
         tokio::select! {
             () = stop => {}

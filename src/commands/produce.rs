@@ -11,7 +11,7 @@ use crate::commands::endpoint;
 use redis_stream_consumer::produce::pattern::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load, Produced};
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Below, the time between the first entry and the last says little of a rate, in seconds.
 const SHORTEST_FOR_A_RATE: f64 = 1.0;
@@ -21,9 +21,9 @@ const SHORTEST_FOR_A_RATE: f64 = 1.0;
 /// # Errors
 ///
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
-pub async fn run(args: cli::Produce, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(args: cli::Produce, shutdown: CancellationToken) -> anyhow::Result<()> {
     let load = load(args)?;
-    let produced = produce::run(&load, shutdown.requested()).await.map_err(endpoint::classify)?;
+    let produced = produce::run(&load, shutdown.cancelled_owned()).await.map_err(endpoint::classify)?;
     write!(io::stdout(), "{}", summary(&produced)).context("cannot write to standard output")
 }
 

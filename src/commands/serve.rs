@@ -18,7 +18,7 @@ use crate::monitor::alerting::Outlet;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 mod fleet;
 mod reload;
@@ -35,7 +35,7 @@ use site::Site;
 /// # Errors
 ///
 /// The configuration is wrong, or its address cannot be listened on.
-pub async fn run(args: cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(args: cli::Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = reload::hangups()?;
     let reader: Reader = Arc::new(move || source::read(&args.source, args.listen.as_deref(), &of_process));
     let config = reader()?;
@@ -47,13 +47,13 @@ pub async fn run(args: cli::Serve, shutdown: Shutdown) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// The address cannot be listened on.
-pub async fn run_with(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run_with(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     run_until(config, shutdown, None).await
 }
 
 async fn run_until(
     config: Config,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     reloading: Option<(Reader, tokio::signal::unix::Signal)>,
 ) -> anyhow::Result<()> {
     let listeners = web::Listeners::bind(&config.web)?;
@@ -100,7 +100,7 @@ async fn start(
     config: Config,
     gate: watch::Sender<crate::http::gate::Gate>,
     reloads: reload::Requests,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> anyhow::Result<(Parts, Site)> {
     let metrics = SelfMetrics::new(unix_time(), &reload::label_names(&config))
         .context("cannot register the exporter's own metrics")?;

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::config::environment::of_process;
 use crate::format::units::counted;
 use crate::terminal::table::{render, unread};
-use redis_stream_core::shutdown::Shutdown;
 use redis_stream_lag::status::Status;
+use tokio_util::sync::CancellationToken;
 
 mod observe;
 mod remote;
@@ -34,7 +34,7 @@ enum Origin {
 /// # Errors
 ///
 /// Something could not be read, after the rest was shown; or a group has one of the statuses that are looked for.
-pub async fn run(args: &Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(args: &Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
     let looked_for =
         statuses(&args.fail_on.join(",")).map_err(|error| UsageError(format!("--fail-on: {error}")))?;
     let origin = origin(args)?;
@@ -49,7 +49,7 @@ pub async fn run(args: &Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let (listing, mut problems) = tokio::select! {
         read = read => read?,
-        () = shutdown.requested() => bail!("interrupted before anything was shown"),
+        () = shutdown.cancelled() => bail!("interrupted before anything was shown"),
     };
     let mut out = anstream::stdout().lock();
     let written = match args.json {

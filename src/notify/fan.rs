@@ -24,7 +24,7 @@ use crate::notify::spread::Branches;
 use crate::self_metrics::notifier::NotifierMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::redis_url::Address;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// How long what a name stands for is relied on.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(super) struct Fan {
     name: Arc<str>,
     outlet: Alertmanager,
     metrics: NotifierMetrics,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     branches: Branches,
     /// The task of each branch.
     lanes: BTreeMap<SocketAddr, AbortHandle>,
@@ -57,7 +57,7 @@ impl Fan {
         outlet: Alertmanager,
         branches: Branches,
         metrics: NotifierMetrics,
-        shutdown: Shutdown,
+        shutdown: CancellationToken,
     ) -> Self {
         Self {
             name,
@@ -208,8 +208,8 @@ mod tests {
     use crate::notify::queue::{Next, Pace};
     use crate::notify::spread::Spread;
     use crate::self_metrics::SelfMetrics;
-    use redis_stream_core::shutdown::Trigger;
     use redis_stream_core::tls::Tls;
+    use tokio_util::sync::CancellationToken;
 
     /// Listens on a free port, and takes down what it is sent; or never answers.
     struct Receiver {
@@ -269,7 +269,7 @@ mod tests {
         mailbox: Mailbox<Spread>,
         metrics: SelfMetrics,
         /// All ends soon after this is dropped.
-        _trigger: Trigger,
+        _trigger: CancellationToken,
     }
 
     impl Open {
@@ -290,7 +290,8 @@ mod tests {
         let http = Http { authorization: None, tls: Tls::default(), timeout: Duration::from_secs(30) };
         let url = ReceiverUrl::parse("http://am:9093").unwrap();
         let outlet = Alertmanager::new("am".into(), Client::new(http), &url, None);
-        let (trigger, shutdown) = Shutdown::new();
+        let shutdown = CancellationToken::new();
+        let trigger = shutdown.clone();
         let branches = Branches::default();
         let spread = Spread::new(100, branches.clone());
         let mailbox = Mailbox::new("am".into(), spread, of_notifier.clone());

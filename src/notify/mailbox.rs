@@ -11,7 +11,7 @@ use crate::alert::notification::{Alert, Notification};
 use crate::notify::queue::{Failure, Next, Pace, Queue, Store};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
-use redis_stream_core::shutdown::{Shutdown, Trigger};
+use tokio_util::sync::CancellationToken;
 
 /// A store that is filled on one side and emptied on the other.
 #[derive(Debug)]
@@ -22,8 +22,7 @@ pub(super) struct Mailbox<S> {
     changed: Notify,
     /// Told of each change of what the receiver knows.
     known: watch::Sender<()>,
-    closer: Trigger,
-    closed: Shutdown,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -46,8 +45,8 @@ impl<S: Store> Mailbox<S> {
         metrics.add_to_queue_length(signed(shown));
         let revision = store.revision();
         let state = Mutex::new(State { store, shown, is_dropping: false, revision, has_heir: false });
-        let (closer, closed) = Shutdown::new();
-        Self { name, metrics, state, changed: Notify::new(), known: watch::Sender::default(), closer, closed }
+        let closed = CancellationToken::new();
+        Self { name, metrics, state, changed: Notify::new(), known: watch::Sender::default(), closed }
     }
 
     /// The same; each change of what the receiver knows is told there.
@@ -129,11 +128,11 @@ impl<S: Store> Mailbox<S> {
 
     /// Lets the other side end once all is sent: nothing is put in any more.
     pub(super) fn close(&self) {
-        self.closer.fire();
+        self.closed.cancel();
     }
 
     /// Fires when nothing is put in any more.
-    pub(super) fn closed(&self) -> &Shutdown {
+    pub(super) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
 

@@ -29,7 +29,7 @@ use crate::notify::spread::Spread;
 use crate::notify::start::Start;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 mod alertmanager;
 mod backlog;
@@ -60,7 +60,7 @@ pub struct Notifiers {
     handle: Handle,
     external_url: Option<Arc<str>>,
     metrics: SelfMetrics,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     /// What receivers knew when this program ended; only while it starts.
     memory: Option<Memory>,
     running: Vec<Running>,
@@ -106,7 +106,7 @@ impl Notifiers {
         config: &[notifiers::Notifier],
         external_url: Option<&str>,
         metrics: &SelfMetrics,
-        shutdown: &Shutdown,
+        shutdown: &CancellationToken,
     ) -> Self {
         Self::resume(config, external_url, metrics, shutdown, None)
     }
@@ -117,7 +117,7 @@ impl Notifiers {
         config: &[notifiers::Notifier],
         external_url: Option<&str>,
         metrics: &SelfMetrics,
-        shutdown: &Shutdown,
+        shutdown: &CancellationToken,
         memory: Option<Memory>,
     ) -> Self {
         let mut notifiers = Self {

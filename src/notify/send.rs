@@ -17,7 +17,7 @@ use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 use redis_stream_core::clock::unix_time;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Longest wait after the first failure; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ pub(super) struct Lane<S: Store, O> {
     mailbox: Arc<Mailbox<S>>,
     outlet: O,
     metrics: NotifierMetrics,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     /// What the last attempt failed of; logged when it changes.
     problem: Option<String>,
 }
@@ -71,7 +71,7 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
         mailbox: Arc<Mailbox<S>>,
         outlet: O,
         metrics: NotifierMetrics,
-        shutdown: Shutdown,
+        shutdown: CancellationToken,
     ) -> Self {
         Self { name, mailbox, outlet, metrics, shutdown, problem: None }
     }
@@ -107,7 +107,7 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
 
     async fn next(&self) -> Option<S::Parcel> {
         loop {
-            let (is_ending, is_closed) = (self.shutdown.is_requested(), self.mailbox.closed().is_requested());
+            let (is_ending, is_closed) = (self.shutdown.is_cancelled(), self.mailbox.closed().is_cancelled());
             let pace = if is_ending || is_closed { Pace::Last } else { Pace::Steady };
             let wait = match self.mailbox.next(unix_time(), pace) {
                 Next::Parcel(parcel) => return Some(parcel),
@@ -117,8 +117,8 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
             };
             tokio::select! {
                 () = self.mailbox.changed() => {}
-                () = self.mailbox.closed().requested() => {}
-                () = self.shutdown.requested(), if !is_ending => {}
+                () = self.mailbox.closed().cancelled() => {}
+                () = self.shutdown.cancelled(), if !is_ending => {}
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
@@ -141,13 +141,13 @@ impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
     }
 
     async fn pause(&self, failures: u32, retry_after: Option<Duration>) {
-        let is_ending = || self.shutdown.is_requested() || self.mailbox.closed().is_requested();
+        let is_ending = || self.shutdown.is_cancelled() || self.mailbox.closed().is_cancelled();
         let asked_for = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         if !is_ending() {
             tokio::select! {
                 () = sleep(asked_for.max(backoff(failures, MAX_BACKOFF, fastrand::f64()))) => {}
-                () = self.shutdown.requested() => {}
-                () = self.mailbox.closed().requested() => {}
+                () = self.shutdown.cancelled() => {}
+                () = self.mailbox.closed().cancelled() => {}
             }
         } else {
             sleep(backoff(failures, LAST_BACKOFF, fastrand::f64())).await;
@@ -206,7 +206,7 @@ mod tests {
     use crate::notify::queue::Queue;
     use crate::self_metrics::SelfMetrics;
     use redis_stream_core::clock::now;
-    use redis_stream_core::shutdown::Trigger;
+    use tokio_util::sync::CancellationToken;
 
     /// What a receiver does with an attempt.
     #[derive(Clone, Copy)]
@@ -250,7 +250,7 @@ mod tests {
         mailbox: Arc<Mailbox<Queue>>,
         attempts: Attempts,
         metrics: SelfMetrics,
-        trigger: Trigger,
+        trigger: CancellationToken,
         task: JoinHandle<()>,
     }
 
@@ -260,7 +260,8 @@ mod tests {
         let mailbox = Arc::new(Mailbox::new("am".into(), Queue::new(100), of_notifier.clone()));
         let attempts = Attempts::default();
         let outlet = Scripted { script: script.to_vec(), attempts: Arc::clone(&attempts) };
-        let (trigger, shutdown) = Shutdown::new();
+        let shutdown = CancellationToken::new();
+        let trigger = shutdown.clone();
         let lane = Lane::new("am".into(), Arc::clone(&mailbox), outlet, of_notifier, shutdown);
         Running { mailbox, attempts, metrics, trigger, task: tokio::spawn(lane.run()) }
     }
@@ -354,7 +355,7 @@ mod tests {
         let running = run(&[Does::AskToWait(300), Does::Fail, Does::Fail, Does::Take]);
         running.mailbox.put(&[changed(firing("A", "x"))]);
         running.attempted(1).await;
-        running.trigger.fire();
+        running.trigger.cancel();
         running.attempted(4).await;
         assert!(
             running.pauses().into_iter().all(|pause| pause <= LAST_BACKOFF * 2),

@@ -20,8 +20,8 @@ use crate::notify::send::{Lane, Outlet};
 use crate::notify::spread::{Branches, Spread};
 use crate::notify::{Inbox, Notifier, slack, webhook};
 use crate::self_metrics::notifier::NotifierMetrics;
-use redis_stream_core::shutdown::Shutdown;
 use redis_stream_core::tls::Verification;
+use tokio_util::sync::CancellationToken;
 
 /// What it takes to start the tasks of one notifier.
 pub(super) struct Start<'a> {
@@ -32,7 +32,7 @@ pub(super) struct Start<'a> {
     /// Where it counts.
     pub(super) metrics: NotifierMetrics,
     /// Fires when the program ends.
-    pub(super) shutdown: &'a Shutdown,
+    pub(super) shutdown: &'a CancellationToken,
     /// What receivers knew when this program ended; `None` where nobody knows that.
     pub(super) memory: Option<&'a Memory>,
     /// Told of each change of what receivers know.

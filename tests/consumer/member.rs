@@ -15,9 +15,9 @@ use redis_stream_consumer::consume::{self, Consumed, Membership};
 use redis_stream_consumer::endpoint::Endpoint;
 use redis_stream_consumer::entry::Entry;
 use redis_stream_consumer::error::WorkloadError;
-use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::server::Server;
 use crate::support::wait::wait_until;
@@ -130,16 +130,17 @@ impl Handler for Recorder {
 /// A consumer that runs beside its test.
 pub(crate) struct Running {
     pub(crate) recorder: Recorder,
-    trigger: Trigger,
+    trigger: CancellationToken,
     task: JoinHandle<Result<Consumed, WorkloadError>>,
 }
 
 impl Running {
     pub(crate) fn start(membership: Membership, recorder: Recorder) -> Self {
-        let (trigger, shutdown) = Shutdown::new();
+        let shutdown = CancellationToken::new();
+        let trigger = shutdown.clone();
         let handler = recorder.clone();
         let task =
-            tokio::spawn(async move { consume::run(&membership, handler, shutdown.requested()).await });
+            tokio::spawn(async move { consume::run(&membership, handler, shutdown.cancelled_owned()).await });
         Self { recorder, trigger, task }
     }
 
@@ -149,7 +150,7 @@ impl Running {
 
     /// Asks it to end, as SIGTERM does.
     pub(crate) async fn stop(self) -> (Recorder, Consumed) {
-        self.trigger.fire();
+        self.trigger.cancel();
         let consumed = timeout(DEADLINE, self.task).await.expect("it ends soon").unwrap().unwrap();
         (self.recorder, consumed)
     }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis_stream_core::shutdown::{Shutdown, Trigger};
 use streamgauge::alert::notification::Notification;
 use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::notify::{Handle, Notifiers};
 use streamgauge::self_metrics::SelfMetrics;
+use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::metrics::{Metrics, parse};
@@ -24,7 +24,7 @@ pub(crate) struct Running {
     notifiers: Notifiers,
     handle: Handle,
     metrics: SelfMetrics,
-    trigger: Trigger,
+    trigger: CancellationToken,
     log: Log,
     _log_guard: DefaultGuard,
 }
@@ -50,7 +50,8 @@ pub(crate) fn notifying(list: &str) -> Running {
     // Tasks of a test run on its own thread.
     let guard = tracing::subscriber::set_default(subscriber.finish());
     let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
-    let (trigger, shutdown) = Shutdown::new();
+    let shutdown = CancellationToken::new();
+    let trigger = shutdown.clone();
     let external_url = config.web.external_url.as_deref();
     let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown);
     Running { handle: notifiers.handle(), notifiers, metrics, trigger, log, _log_guard: guard }
@@ -111,7 +112,7 @@ impl Running {
 
     /// Ends the program, and returns all that was counted in the end.
     pub(crate) async fn end(self) -> Metrics {
-        self.trigger.fire();
+        self.trigger.cancel();
         self.notifiers.drain().await;
         parse(&String::from_utf8(self.metrics.render(None, |_| false).unwrap()).unwrap())
     }

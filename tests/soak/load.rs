@@ -11,8 +11,8 @@ use redis_stream_consumer::endpoint::Endpoint;
 use redis_stream_consumer::produce::pattern::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load as Produce};
-use redis_stream_core::shutdown::{Shutdown, Trigger};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::setup::Node;
 
@@ -24,7 +24,7 @@ const SLOWNESS: Duration = Duration::from_millis(30);
 
 /// All that produces and consumes.
 pub(crate) struct Load {
-    trigger: Trigger,
+    trigger: CancellationToken,
     tasks: JoinSet<Done>,
 }
 
@@ -42,7 +42,8 @@ pub(crate) struct Done {
 impl Load {
     /// Starts it.
     pub(crate) fn start(nodes: &[Node]) -> Self {
-        let (trigger, shutdown) = Shutdown::new();
+        let shutdown = CancellationToken::new();
+        let trigger = shutdown.clone();
         let mut tasks = JoinSet::new();
         for node in nodes {
             let key = format!("{}orders", node.tag);
@@ -56,7 +57,7 @@ impl Load {
 
     /// Ends it, and waits until it has ended.
     pub(crate) async fn stop(mut self) -> Done {
-        self.trigger.fire();
+        self.trigger.cancel();
         let mut done = Done::default();
         while let Some(ended) = self.tasks.join_next().await {
             let Done { added, handled, errors } = ended.expect("no load panics");
@@ -72,14 +73,14 @@ fn endpoint(node: &Node) -> Endpoint {
     Endpoint::new(&node.url, None, None).expect("the URL of a test server is one")
 }
 
-async fn produce(endpoint: Endpoint, key: String, shutdown: Shutdown) -> Done {
+async fn produce(endpoint: Endpoint, key: String, shutdown: CancellationToken) -> Done {
     let load = Produce {
         rate: RATE,
         pattern: Pattern::Sine { period: Duration::from_secs(20) },
         trim: Trim::Length { entries: MAXLEN, precision: Precision::About },
         ..Produce::new(endpoint, key.as_str())
     };
-    match produce::run(&load, shutdown.requested()).await {
+    match produce::run(&load, shutdown.cancelled_owned()).await {
         Ok(done) => Done { added: done.added, ..Done::default() },
         Err(error) => Done { errors: vec![format!("producer of {key}: {error}")], ..Done::default() },
     }
@@ -90,7 +91,7 @@ async fn consume(
     key: String,
     group: &str,
     slowness: Duration,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) -> Done {
     let membership = Membership {
         claim_min_idle: Duration::from_secs(5),
@@ -105,7 +106,7 @@ async fn consume(
         ..Membership::new(endpoint, key.as_str(), group, "member")
     };
     let handler = Simulated { inner: Nothing, work_time: slowness, fail_rate: 0.01 };
-    match consume::run(&membership, handler, shutdown.requested()).await {
+    match consume::run(&membership, handler, shutdown.cancelled_owned()).await {
         Ok(done) => Done { handled: done.handled, ..Done::default() },
         Err(error) => {
             Done { errors: vec![format!("consumer of {key}, {group}: {error}")], ..Done::default() }

@@ -11,6 +11,4 @@ pub mod clock;
 #[cfg(feature = "net")]
 pub mod dial;
 #[cfg(feature = "net")]
-pub mod shutdown;
-#[cfg(feature = "net")]
 pub mod tls;

@@ -15,7 +15,7 @@ use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::tls::Tls;
 use crate::http::{listener, server};
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Probes are few: a place for each that hangs.
 const PROBE_CONNECTIONS: usize = 16;
@@ -57,7 +57,7 @@ impl Listeners {
         self,
         site: Arc<Site>,
         gate: watch::Receiver<Gate>,
-        shutdown: &Shutdown,
+        shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let router = Arc::new(site::router(Arc::clone(&site)));
         let metrics = site.metrics.clone();
@@ -68,7 +68,7 @@ impl Listeners {
         let address = self.main.local_addr().context("cannot tell the address that is listened on")?;
         let is_secure = gate.borrow().tls.is_some();
         info!(%address, tls = is_secure, "listening");
-        let ended = shutdown.requested();
+        let ended = shutdown.cancelled();
         let main = server::run(self.main, router, gate, Limits::default(), observe.clone(), ended);
         let probes = async {
             let Some(listener) = self.probes else { return };
@@ -78,7 +78,7 @@ impl Listeners {
             let router = Arc::new(site::probes(site));
             let (_open, gate) = watch::channel(Gate::default());
             let limits = Limits { connections: PROBE_CONNECTIONS, ..Limits::default() };
-            server::run(listener, router, gate, limits, observe, shutdown.requested()).await;
+            server::run(listener, router, gate, limits, observe, shutdown.cancelled()).await;
         };
         tokio::join!(main, probes);
         Ok(())

@@ -24,7 +24,7 @@ use crate::terminal::keys;
 use crate::terminal::screen::Screen;
 use crate::terminal::view::{Entries, Request, Subject, View};
 use redis_stream_core::name::Name;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// From one reading to the next.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ enum News {
 /// # Errors
 ///
 /// There is no terminal.
-pub(super) async fn run(origin: Origin, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut screen = Screen::open().context("--watch needs a terminal")?;
     let mut events = keys::listen().context("cannot listen to the terminal")?;
     // The window is closed, or the connection that it came over is gone.
@@ -65,7 +65,7 @@ pub(super) async fn run(origin: Origin, shutdown: Shutdown) -> anyhow::Result<()
                 News::Problem(problem) => view.problem = Some(problem),
                 News::Entries(subject, entries) => view.take_entries(&subject, entries),
             },
-            () = shutdown.requested() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(()),
             _ = hung_up.recv() => return Ok(()),
         }
         looked_at.send_if_modified(|now| {

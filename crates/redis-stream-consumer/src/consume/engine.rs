@@ -24,7 +24,7 @@ use crate::entry::{Entry, EntryId, Fields, Place};
 use crate::error::{WorkloadError, is_group_gone};
 use crate::stop::Stop;
 use redis_stream_core::clock::now;
-use redis_stream_core::shutdown::{Shutdown, Trigger};
+use tokio_util::sync::CancellationToken;
 
 /// IDs in one XACK, and outcomes taken at a time.
 pub(super) const ACK_IDS: usize = 1_000;
@@ -33,12 +33,10 @@ pub(super) const MOST_WAITING: usize = 1_000;
 
 /// How the run is asked to end.
 pub(super) struct Stops {
-    /// Fires `soft`.
-    pub(super) trigger: Arc<Trigger>,
     /// Begin nothing any more.
-    pub(super) soft: Shutdown,
+    pub(super) soft: CancellationToken,
     /// The grace is over.
-    pub(super) hard: Shutdown,
+    pub(super) hard: CancellationToken,
 }
 
 /// The consumer, but for its reader and its workers.
@@ -82,7 +80,7 @@ impl Engine {
     ) -> Self {
         let place = Arc::new(membership.place());
         let connect = || {
-            Connection::new(membership.endpoint.clone(), Stop::new(stops.hard.requested()))
+            Connection::new(membership.endpoint.clone(), Stop::new(stops.hard.clone().cancelled_owned()))
                 .with_timeouts(membership.timeouts)
         };
         let (requests, asked) = mpsc::channel(1);
@@ -149,7 +147,7 @@ impl Engine {
             let was_stopping = self.is_stopping();
             let connected = tokio::select! {
                 connected = self.connection.connect() => connected?,
-                () = soft.requested(), if !was_stopping => continue,
+                () = soft.cancelled(), if !was_stopping => continue,
             };
             if connected == Progress::Stopped {
                 return Ok(());
@@ -242,12 +240,12 @@ impl Engine {
             _ = self.outcomes.recv_many(&mut outcomes, ACK_IDS) => {
                 outcomes.into_iter().for_each(|outcome| self.take(outcome));
             }
-            () = self.stops.soft.requested(), if !is_stopping => {
+            () = self.stops.soft.cancelled(), if !is_stopping => {
                 let (held, waiting) = (self.hand.held(), self.hand.waiting());
                 debug!(held, waiting, "consumer ends, what is not begun stays pending");
                 self.queue.close();
             }
-            () = self.stops.hard.requested(), if is_stopping => {}
+            () = self.stops.hard.cancelled(), if is_stopping => {}
             () = sleep_until(due) => {}
         }
     }
@@ -264,7 +262,7 @@ impl Engine {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stops.soft.is_requested()
+        self.stops.soft.is_cancelled()
     }
 
     /// Whether something is being handled, or is handled and not acknowledged.
@@ -282,13 +280,13 @@ impl Engine {
             return false;
         }
         self.queue.close();
-        self.stops.hard.is_requested() || (!self.is_reading && !self.has_duties())
+        self.stops.hard.is_cancelled() || (!self.is_reading && !self.has_duties())
     }
 
     /// Ends the run with an error, in order.
     fn fail(&mut self, failure: WorkloadError) {
         self.failure.get_or_insert(failure);
-        self.stops.trigger.fire();
+        self.stops.soft.cancel();
     }
 
     pub(super) fn take_outcomes(&mut self) {
@@ -317,7 +315,7 @@ impl Engine {
             }
             Err(HandlerError::Closed) => {
                 debug!("nobody reads the results any more");
-                self.stops.trigger.fire();
+                self.stops.soft.cancel();
             }
             Err(HandlerError::Broken(error)) => self.fail(WorkloadError::Sink(error)),
         }

@@ -64,7 +64,6 @@ mod recovery;
 mod settle;
 pub mod simulate;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -78,7 +77,7 @@ use super::line::escape;
 use engine::Engine;
 use handler::Handler;
 use metrics::Metrics;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Who consumes what, and how.
 #[derive(Clone, Debug)]
@@ -221,24 +220,21 @@ pub async fn run_with(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Consumed, WorkloadError> {
     membership.check()?;
-    let (trigger, soft) = Shutdown::new();
-    let (hard_trigger, hard) = Shutdown::new();
-    let trigger = Arc::new(trigger);
-    let (asked, grace) = (Arc::clone(&trigger), membership.grace);
-    let ending = soft.requested();
+    let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+    let (ending, over, grace) = (soft.clone(), hard.clone(), membership.grace);
     // Beside the engine, which may be waiting for a server while the stop is asked for.
     let watch = tokio::spawn(async move {
         tokio::select! {
-            () = stop => asked.fire(),
-            () = ending => {}
+            () = stop => ending.cancel(),
+            () = ending.cancelled() => {}
         }
         sleep(grace).await;
-        hard_trigger.fire();
+        over.cancel();
     });
     let [stream, group, name] =
         [&membership.stream, &membership.group, &membership.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
-    let stops = engine::Stops { trigger, soft, hard };
+    let stops = engine::Stops { soft, hard };
     let engine = span.in_scope(|| Engine::start(membership, handler, metrics, stops));
     let ended = engine.run().instrument(span.clone()).await;
     watch.abort();

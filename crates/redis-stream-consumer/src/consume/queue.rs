@@ -13,7 +13,7 @@ use super::handler::{Handler, HandlerError};
 use super::metrics::Metrics;
 use crate::entry::{Entry, EntryId};
 use redis_stream_core::clock::now;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// How a delivery ended.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ pub(super) fn start<H: Handler>(
     queue: &Arc<Queue>,
     outcomes: &mpsc::UnboundedSender<Outcome>,
     metrics: &Metrics,
-    stop: &Shutdown,
+    stop: &CancellationToken,
 ) -> JoinSet<()> {
     let handler = Arc::new(handler);
     let mut workers = JoinSet::new();
@@ -152,9 +152,9 @@ async fn work<H: Handler>(
     queue: Arc<Queue>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     metrics: Metrics,
-    stop: Shutdown,
+    stop: CancellationToken,
 ) {
-    while !stop.is_requested() {
+    while !stop.is_cancelled() {
         let Some(entry) = queue.next().await else { return };
         let started = now();
         let handled = AssertUnwindSafe(async { handler.handle(&entry).await }).catch_unwind().await;

@@ -12,7 +12,7 @@ use crate::connection::{Connection, Progress};
 use crate::entry::{EntryId, Fields, Place, decode_read};
 use crate::error::{WorkloadError, is_group_gone};
 use redis_stream_core::clock::now;
-use redis_stream_core::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// What came of one request to read. Each request has exactly one.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct Reader {
     pub(super) place: Arc<Place>,
     pub(super) connection: Connection,
     pub(super) metrics: Metrics,
-    pub(super) stop: Shutdown,
+    pub(super) stop: CancellationToken,
 }
 
 impl Reader {
@@ -54,10 +54,10 @@ impl Reader {
         let stop = self.stop.clone();
         let connected = tokio::select! {
             connected = self.connection.connect() => connected,
-            () = stop.requested() => return Read::Nothing,
+            () = stop.cancelled() => return Read::Nothing,
         };
         match connected {
-            Ok(Progress::Ready) if !stop.is_requested() => {}
+            Ok(Progress::Ready) if !stop.is_cancelled() => {}
             Ok(_) => return Read::Nothing,
             Err(error) => return Read::Failed(error),
         }
