@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Holds dashboards/streamgauge.json against the types that Grafana publishes for dashboards and panels. Needs node and
-# npm; brings @grafana/schema and typescript under target/grafana-types. For whoever changes the generator: the tests
-# do without.
+# Checks dashboards/streamgauge.json against Grafana's published types of dashboards and panels. Needs node and npm;
+# brings @grafana/schema and typescript under target/grafana-types. Run it after a change of the generator; the tests do
+# not need it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v npm >/dev/null || {

