@@ -12,6 +12,10 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::cli::{LogFormat, LogLevel, Logging};
 
+/// The crates of this workspace: their lines are shown at the level that was asked for.
+const OWN_CRATES: [&str; 4] =
+    [env!("CARGO_CRATE_NAME"), "redis_stream_consumer", "redis_stream_core", "redis_stream_lag"];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Colour {
     Ansi,
@@ -32,10 +36,10 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let level = level(logging.log_level);
-    // What dependencies tell below a warning is about their insides.
+    // Below a warning, dependencies log about their own internals.
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), level);
+        .with_targets(OWN_CRATES.map(|name| (name, level)));
     let layer = fmt::layer().with_writer(writer);
     let layer = match logging.log_format {
         LogFormat::Text => layer.with_ansi(colour == Colour::Ansi).boxed(),
@@ -85,6 +89,7 @@ mod tests {
             debug!("our debug");
             info!(target_name = "orders", "our info");
             warn!("our warning");
+            debug!(target: "redis_stream_consumer::consume", "library debug");
             info!(target: "redis", "their info");
             warn!(target: "redis", "their warning");
         });
@@ -94,13 +99,16 @@ mod tests {
 
     fn messages(log_level: LogLevel) -> Vec<&'static str> {
         let text = logged(log_level, LogFormat::Text, Colour::Plain);
-        let all = ["our debug", "our info", "our warning", "their info", "their warning"];
+        let all = ["our debug", "our info", "our warning", "library debug", "their info", "their warning"];
         all.into_iter().filter(|message| text.contains(message)).collect()
     }
 
     #[test]
     fn dependencies_log_warnings_at_most() {
-        assert_eq!(messages(LogLevel::Debug), ["our debug", "our info", "our warning", "their warning"]);
+        assert_eq!(
+            messages(LogLevel::Debug),
+            ["our debug", "our info", "our warning", "library debug", "their warning"]
+        );
         assert_eq!(messages(LogLevel::Info), ["our info", "our warning", "their warning"]);
         assert_eq!(messages(LogLevel::Warn), ["our warning", "their warning"]);
         assert!(messages(LogLevel::Error).is_empty());

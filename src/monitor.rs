@@ -15,7 +15,7 @@ use crate::exposition::page::{Layout, Rendered, TargetLabels};
 use crate::monitor::alerting::Alerting;
 use crate::monitor::outcome::{Outcome, Polled, has_answered, result_and_error};
 use crate::monitor::plan::{Plan, Plans};
-use crate::monitor::schedule::{Schedule, backoff};
+use crate::monitor::schedule::{BACKOFF, Schedule};
 use crate::monitor::state::{Published, State};
 use crate::poller::error::PollError;
 use crate::poller::upstream::Upstream;
@@ -131,13 +131,13 @@ impl Target {
                     self.step_alerts(&outcome, next_poll).await;
                     next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
-                        Err(_) => schedule.retry_after(now(), backoff(self.failures, fastrand::f64())),
+                        Err(_) => schedule.retry_after(now(), BACKOFF.delay(self.failures, fastrand::f64())),
                     };
                 }
                 () = until(self.upstream.next_scan()) => {
                     if let Err(error) = self.upstream.scan().await {
                         self.note_lost(&error);
-                        next_poll = next_poll.min(now() + backoff(self.failures, fastrand::f64()));
+                        next_poll = next_poll.min(now() + BACKOFF.delay(self.failures, fastrand::f64()));
                     }
                 }
             }

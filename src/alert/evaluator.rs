@@ -168,7 +168,7 @@ impl Ruled {
     /// What the alert of these labels is about. A name that is not among them is empty.
     fn subject(&self, labels: &BTreeMap<String, String>) -> Subject {
         let kind = self.rule.condition.fact.subject();
-        let name = |label: &str| Name::read(labels.get(label).map_or("", String::as_str));
+        let name = |label: &str| Name::from_text(labels.get(label).map_or("", String::as_str));
         Subject {
             stream: (kind >= fact::Subject::Stream).then(|| name("stream")),
             group: (kind >= fact::Subject::Group).then(|| name("group")),

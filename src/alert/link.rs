@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn dots_that_are_escaped_are_the_same_name() {
-        assert_eq!(Name::read("\\x2e."), Name::from(".."));
-        assert_eq!(Name::read("\\x2e"), Name::from("."));
+        assert_eq!(Name::from_text("\\x2e."), Name::from(".."));
+        assert_eq!(Name::from_text("\\x2e"), Name::from("."));
     }
 
     #[test]

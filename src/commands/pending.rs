@@ -19,7 +19,6 @@ use crate::self_metrics::SelfMetrics;
 use crate::terminal::entries::{self, Entry};
 use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
-use redis_stream_lag::age::age;
 use redis_stream_lag::question::PendingEntry;
 
 /// Lists them.
@@ -49,9 +48,9 @@ pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
 fn query(args: &cli::terminal::Pending) -> Query {
     Query {
         // As they are written elsewhere: `\xHH` is a byte.
-        stream: Name::read(&args.stream),
-        group: Name::read(&args.group),
-        consumer: args.consumer.as_deref().filter(|name| !name.is_empty()).map(Name::read),
+        stream: Name::from_text(&args.stream),
+        group: Name::from_text(&args.group),
+        consumer: args.consumer.as_deref().filter(|name| !name.is_empty()).map(Name::from_text),
         min_idle: args.min_idle,
         count: usize::try_from(args.count).unwrap_or(usize::MAX),
     }
@@ -74,7 +73,7 @@ pub(super) fn entries(listed: Listed) -> Vec<Entry> {
     let entry = |(entry, consumer): (PendingEntry, Name)| Entry {
         id: entry.id.to_string(),
         consumer: consumer.to_string(),
-        age_seconds: time.and_then(|time| age(entry.id, time)).map(|age| age.as_secs_f64()),
+        age_seconds: time.and_then(|time| entry.id.age(time)).map(|age| age.as_secs_f64()),
         idle_seconds: entry.idle_ms.map(|ms| Duration::from_millis(ms).as_secs_f64()),
         deliveries: entry.deliveries,
     };

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::config::escape;
 use crate::config::tree::{Cursor, listing};
+use redis_stream_core::escape::unescape;
 use redis_stream_core::glob::Glob;
 use redis_stream_core::secret::quotable;
 
@@ -69,7 +69,7 @@ impl Cursor<'_> {
 
     /// A glob, in which `\xHH` names a byte.
     pub(super) fn glob(&self) -> Option<Glob> {
-        Some(Glob::new(escape::decode(&self.text()?.value)))
+        Some(Glob::new(unescape(&self.text()?.value)))
     }
 
     /// A list of globs, without those that are wrong.

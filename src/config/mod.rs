@@ -31,7 +31,6 @@ pub mod web;
 
 mod alerts;
 mod credentials;
-mod escape;
 #[cfg(test)]
 mod example;
 mod leaf;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use redis_stream_core::backoff::Backoff;
 use tokio::time::Instant;
 
-/// Longest wait before a server that failed is tried again.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Longest wait after the first failure; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// Delays before a target that failed is polled again.
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// When polls are due: one after the other, at a phase of its own, so that several targets, and several
 /// exporters, do not poll at the same moment.
@@ -38,24 +37,10 @@ impl Schedule {
     }
 }
 
-/// Full jitter: anything from nothing to a bound that doubles with each failure. `random` is from 0 to 1.
-pub(super) fn backoff(failures: u32, random: f64) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(MAX_BACKOFF).mul_f64(random)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use redis_stream_core::clock::now;
-
-    #[test]
-    fn backoff_doubles_up_to_5_s_with_full_jitter() {
-        let bounds: Vec<_> = (1..8).map(|failures| backoff(failures, 1.0).as_millis()).collect();
-        assert_eq!(bounds, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
-        assert_eq!(backoff(u32::MAX, 1.0), MAX_BACKOFF);
-        assert_eq!(backoff(7, 0.0), Duration::ZERO);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn ticks_keep_their_phase_and_missed_ones_are_left_out() {

@@ -40,7 +40,7 @@ impl Place {
     #[must_use]
     pub fn read(parts: &[Vec<u8>]) -> Option<Self> {
         let name = |part: &Vec<u8>| match std::str::from_utf8(part) {
-            Ok(text) => Name::read(text),
+            Ok(text) => Name::from_text(text),
             Err(_) => Name::from(part.clone()),
         };
         let [target, db, stream, group] = parts else { return None };

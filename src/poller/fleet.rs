@@ -14,9 +14,10 @@ use crate::poller::error::PollError;
 use crate::poller::exchange::share;
 use crate::poller::node::{self, Identity, Login, Node};
 use crate::poller::sentinel::Sentinels;
-use crate::poller::slots::{Range, Redirect, RedirectKind, Slots, place_of};
+use crate::poller::slots::{Range, Slots};
 use crate::poller::source::{Courtesy, Source};
 use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::facts::Epoch;
@@ -288,7 +289,7 @@ impl Fleet {
         let before = std::mem::take(&mut self.members);
         let mut places: Vec<Place> = Vec::new();
         for range in ranges {
-            let place = place_of(&range.master, asked);
+            let place = endpoint_of(&range.master, asked);
             let at = places.iter().position(|known| *known == place).unwrap_or_else(|| {
                 places.push(place);
                 places.len() - 1
@@ -316,7 +317,7 @@ impl Fleet {
         by: usize,
         deadline: Instant,
     ) -> Result<usize, PollError> {
-        let place = place_of(&redirect.node, &self.members[by].place);
+        let place = endpoint_of(&redirect.node, &self.members[by].place);
         let at = self.member_at(place.clone());
         if let (RedirectKind::Moved, Some(slots)) = (redirect.kind, &mut self.slots) {
             slots.assign(redirect.slot, redirect.slot, at);

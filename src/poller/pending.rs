@@ -13,9 +13,10 @@ use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::fleet::Fleet;
 use crate::poller::node::Node;
-use crate::poller::slots::{redirect_of, slot};
+use crate::poller::slots::slot;
 use crate::poller::source::Courtesy;
 use redis_stream_core::clock::now;
+use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::PendingEntry;
 
@@ -104,7 +105,7 @@ pub(super) async fn list(
         let Some(node) = fleet.members[at].node.as_mut() else { break };
         let listed = list_from(node, courtesy, query, timeout).await;
         let redirect = match &listed {
-            Err(PendingError::Poll(PollError::Server { code, detail, .. })) => redirect_of(code, detail),
+            Err(PendingError::Poll(PollError::Server { code, detail, .. })) => Redirect::parse(code, detail),
             _ => None,
         };
         let Some(redirect) = redirect else { return listed };

@@ -17,11 +17,12 @@ use crate::poller::error::{KeyError, PollError, concern};
 use crate::poller::exchange::{Lane, batches, command, exchange};
 use crate::poller::names::Names;
 use crate::poller::selection::{self, Selection};
-use crate::poller::slots::{Redirect, redirect};
+use crate::poller::slots::redirect;
 use crate::poller::source::Source;
 use crate::self_metrics::labels::{Command, Reason};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
+use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::facts::{
     ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,

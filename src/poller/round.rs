@@ -9,8 +9,8 @@ use crate::poller::error::PollError;
 use crate::poller::exchange::share;
 use crate::poller::fleet::Fleet;
 use crate::poller::read::{Outcomes, stream_reading};
-use crate::poller::slots::{Redirect, RedirectKind};
 use crate::poller::source::Courtesy;
+use redis_stream_core::cluster::{Redirect, RedirectKind};
 use redis_stream_lag::facts::{Epoch, NodeReading, Outcome};
 
 /// A node, and what it is asked for.

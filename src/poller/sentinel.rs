@@ -9,9 +9,9 @@ use crate::poller::decode::nodes;
 use crate::poller::error::PollError;
 use crate::poller::exchange::share;
 use crate::poller::node::{Login, Node};
-use crate::poller::slots::place_of;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::cluster::endpoint_of;
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::facts::Epoch;
@@ -94,7 +94,7 @@ impl Sentinels {
             address: node.address.to_string(),
             detail: error.to_string(),
         })?;
-        let master = place_of(&master, place);
+        let master = endpoint_of(&master, place);
         self.connected = Some((at, node));
         Ok(master)
     }

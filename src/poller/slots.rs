@@ -2,8 +2,8 @@
 
 use redis::Value;
 
+use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
-use redis_stream_core::redis_url::{Address, Place};
 
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
@@ -65,61 +65,16 @@ impl Slots {
     }
 }
 
-/// Where to ask, in place of the node that was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redirect {
-    /// The slot.
-    pub slot: u16,
-    /// Host and port of the node; an empty host is that of the node that was asked.
-    pub node: (String, u16),
-    /// For how long.
-    pub kind: RedirectKind,
-}
-
-/// For how long another node is to be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedirectKind {
-    /// From now on: MOVED.
-    Moved,
-    /// Just once, with ASKING before it, while the slot is on its way: ASK.
-    Ask,
-}
-
-/// Where a reply sends us, if it does.
+/// Returns the node that a reply redirects to, if it does.
 pub fn redirect(reply: Option<&Value>) -> Option<Redirect> {
     let Some(Value::ServerError(error)) = reply else { return None };
-    redirect_of(error.code(), error.details()?)
-}
-
-/// Where an error reply sends us, by its first word and the rest, if it does.
-pub(super) fn redirect_of(code: &str, detail: &str) -> Option<Redirect> {
-    let kind = match code {
-        "MOVED" => RedirectKind::Moved,
-        "ASK" => RedirectKind::Ask,
-        _ => return None,
-    };
-    let (slot, node) = detail.split_once(' ')?;
-    let (host, port) = node.split_whitespace().next()?.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some(Redirect { slot: slot.parse().ok()?, node: (host.to_owned(), port.parse().ok()?), kind })
-}
-
-/// The place of a node that another one names, spoken to in the same way as that one.
-pub(super) fn place_of((host, port): &(String, u16), asked: &Place) -> Place {
-    let address = |same: &Address| {
-        // A node that does not know its own name means the one that was asked.
-        let is_unknown = host.is_empty() || host == "?";
-        Address { host: if is_unknown { same.host.clone() } else { host.clone() }, port: *port }
-    };
-    match asked {
-        Place::Tcp(same) => Place::Tcp(address(same)),
-        Place::Tls(same) => Place::Tls(address(same)),
-        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
-    }
+    Redirect::parse(error.code(), error.details()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use redis_stream_core::cluster::RedirectKind;
+
     use super::*;
 
     #[test]

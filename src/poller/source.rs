@@ -3,9 +3,9 @@
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::poller::node::Node;
-use crate::poller::slots::RedirectKind;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::cluster::RedirectKind;
 
 /// A node that streams are read from, and how.
 #[derive(Clone, Copy, Debug)]

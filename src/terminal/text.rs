@@ -1,8 +1,8 @@
 //! Names, numbers and times as people read them. What is not known is `?`.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
+use redis_stream_core::escape::escape_chars;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::format::unicode::is_invisible;
@@ -19,20 +19,7 @@ const DAY: u64 = 24 * HOUR;
 /// be seen is written `\xHH`, byte by byte. Names are written that way elsewhere where they are not UTF-8, and read back alike.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_invisible) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if is_invisible(character) {
-            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                let _ = write!(safe, "\\x{byte:02x}");
-            }
-        } else {
-            safe.push(character);
-        }
-    }
-    Cow::Owned(safe)
+    escape_chars(text, is_invisible)
 }
 
 /// How many columns of a terminal the text takes.

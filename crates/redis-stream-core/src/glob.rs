@@ -20,6 +20,8 @@
 
 use std::fmt;
 
+use crate::escape::escape;
+
 pub mod regex;
 
 /// A pattern, ready to match. Patterns are equal when they are written the same.
@@ -175,30 +177,11 @@ fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
     (Token::Class(if negated { set.inverted() } else { set }), after)
 }
 
-/// The pattern, with bytes that are not UTF-8 as `\xHH`, and a backslash that could be read as the start of
-/// such an escape as `\x5c`: two patterns never look the same.
+/// The pattern, [escaped](crate::escape): different patterns never look the same.
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.pattern.utf8_chunks() {
-            let mut rest = chunk.valid();
-            while let Some(at) = rest.find('\\') {
-                let (before, tail) = (&rest[..at], &rest[at + 1..]);
-                f.write_str(before)?;
-                f.write_str(if looks_like_an_escape(tail) { "\\x5c" } else { "\\" })?;
-                rest = tail;
-            }
-            f.write_str(rest)?;
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&escape(&self.pattern))
     }
-}
-
-fn looks_like_an_escape(behind_the_backslash: &str) -> bool {
-    matches!(behind_the_backslash.as_bytes(),
-        [b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
 impl fmt::Debug for Glob {

@@ -2,6 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
+
+/// 2010-01-01. An ID from before the first Redis is no time.
+const EARLIEST: Duration = Duration::from_secs(1_262_304_000);
+/// The furthest that an ID may be ahead of the server's clock and still be a time.
+const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 
 /// ID of an entry, or a position between entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +28,22 @@ impl StreamId {
     #[must_use]
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
+    }
+
+    /// Returns the time at which the entry was added, since the Unix epoch; `now` is the server's time.
+    ///
+    /// IDs that a server makes (`*`) begin with its clock in milliseconds. Those that a producer makes may begin with
+    /// anything: a counter, nanoseconds. `None` for these, since a wrong time is worse than none.
+    #[must_use]
+    pub fn timestamp(self, now: Duration) -> Option<Duration> {
+        let time = Duration::from_millis(self.ms);
+        (EARLIEST..=now.saturating_add(MAX_AHEAD)).contains(&time).then_some(time)
+    }
+
+    /// Returns the time since the entry was added; zero if its ID is ahead of `now`, `None` if the ID is no time.
+    #[must_use]
+    pub fn age(self, now: Duration) -> Option<Duration> {
+        self.timestamp(now).map(|time| now.saturating_sub(time))
     }
 }
 
@@ -57,6 +79,8 @@ impl FromStr for StreamId {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::from_millis(1_700_000_000_500);
+
     #[test]
     fn ids_are_ordered_by_milliseconds_then_sequence() {
         assert!(StreamId::new(1, 9) < StreamId::new(2, 0));
@@ -71,6 +95,28 @@ mod tests {
         }
         for text in ["", "1", "1-", "-1", "a-0", "1-0-0", "18446744073709551616-0"] {
             assert_eq!(text.parse::<StreamId>(), Err(ParseStreamIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_that_are_time_stamps_have_an_age_and_others_have_none() {
+        let day_ms = 86_400_000;
+        for (ms, expected) in [
+            (1_700_000_000_000, Some(Duration::from_millis(500))),
+            (1_700_000_000_500, Some(Duration::ZERO)),
+            (1_700_000_060_000, Some(Duration::ZERO)),
+            (1_700_000_000_500 + day_ms, Some(Duration::ZERO)),
+            (1_700_000_000_501 + day_ms, None),
+            (1_262_304_000_000, Some(NOW - EARLIEST)),
+            (1_262_303_999_999, None),
+            (0, None),
+            (1, None),
+            (1_700_000_000, None),
+            (1_700_000_000_000_000, None),
+            (1_700_000_000_000_000_000, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(StreamId::new(ms, 3).age(NOW), expected, "{ms}");
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Plain types and connections for programs that work with Redis and Valkey Streams.
 
+pub mod backoff;
+pub mod cluster;
+pub mod escape;
 pub mod glob;
 pub mod id;
 pub mod name;
 pub mod redis_url;
 pub mod secret;
+pub mod server_clock;
 
 #[cfg(feature = "net")]
 pub mod clock;

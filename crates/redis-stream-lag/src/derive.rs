@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::age::{age, timestamp};
 use crate::counters::Sound;
 use crate::facts::{ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading};
 use crate::history::{History, Readers, Sample, View};
@@ -154,8 +153,8 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
         length: facts.length,
         groups: facts.group_count,
         entries_added,
-        first_entry: facts.first.and_then(|id| timestamp(id, facts.time)),
-        last_generated: timestamp(facts.last_generated, facts.time),
+        first_entry: facts.first.and_then(|id| id.timestamp(facts.time)),
+        last_generated: facts.last_generated.timestamp(facts.time),
         ids: StreamIds {
             first: facts.first,
             last: facts.last,
@@ -187,13 +186,13 @@ fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -
     let lag_seconds = if lag == Lag::Exact(0) {
         Some(Duration::ZERO)
     } else {
-        stream.next_entry(place).and_then(|next| age(next, facts.time))
+        stream.next_entry(place).and_then(|next| next.age(facts.time))
     };
     GroupValues {
         lag,
         lag_seconds,
         last_delivered_id: place,
-        last_delivered_id_age: age(place, facts.time),
+        last_delivered_id_age: place.age(facts.time),
         entries_read: group.entries_read,
         messages_pending: group.pending,
         oldest_pending: oldest_pending(group, open, facts),
@@ -231,7 +230,7 @@ fn oldest_pending(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -> 
     Some(match open.oldest_pending? {
         None => OldestPending::Nothing,
         Some(entry) => OldestPending::Entry {
-            age: age(entry.id, facts.time),
+            age: entry.id.age(facts.time),
             idle: entry.idle_ms.map(Duration::from_millis),
             deliveries: entry.deliveries,
         },

@@ -15,7 +15,6 @@
 //!
 //! What is not known at the end is not known in the report: there is no default, and no 0.
 
-pub mod age;
 mod audit;
 pub mod budget;
 mod cases;

@@ -46,7 +46,7 @@ impl Filter {
         let mut filter = Self::default();
         for (name, value) in query {
             // Names are written there as everywhere else: `\xHH` is a byte.
-            let glob = || (!value.is_empty()).then(|| Glob::new(Name::read(value).as_bytes()));
+            let glob = || (!value.is_empty()).then(|| Glob::new(Name::from_text(value).as_bytes()));
             match name.as_str() {
                 "target" => filter.target.extend(glob()),
                 "stream" => filter.stream.extend(glob()),

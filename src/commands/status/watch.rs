@@ -179,8 +179,8 @@ async fn list_entries(
             && let Some(target) = targets.iter().find(|target| target.name == subject.target)
         {
             let query = Query {
-                stream: Name::read(&subject.stream),
-                group: Name::read(&subject.group),
+                stream: Name::from_text(&subject.stream),
+                group: Name::from_text(&subject.group),
                 consumer: None,
                 min_idle: None,
                 count: ENTRIES,

@@ -4,8 +4,7 @@
 //! which would be invisible or might act on the terminal they are pasted into, goes through redis-cli's own quoting,
 //! which is plain ASCII (`--quoted-input`, redis-cli 6.2 and later). Both work in any POSIX shell.
 
-use std::fmt::Write as _;
-
+use redis_stream_core::escape::push_byte;
 use shlex::try_quote;
 
 use crate::format::unicode::is_invisible;
@@ -46,7 +45,7 @@ fn for_redis_cli(argument: &[u8]) -> String {
         match byte {
             b'"' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
             b' '..=b'~' => quoted.push(char::from(*byte)),
-            _ => drop(write!(quoted, "\\x{byte:02x}")),
+            _ => push_byte(&mut quoted, *byte),
         }
     }
     quoted.push('"');

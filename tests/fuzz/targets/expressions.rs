@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis_stream_core::escape::escape;
 use redis_stream_core::glob::Glob;
-use redis_stream_core::name;
 use regex::Regex;
 use serde_yaml::Value;
 use streamgauge::alert::condition::{Condition, Operand, Operator};
@@ -110,7 +110,7 @@ fn check_the_promql(rule: &Rule, expression: &str) {
             Some(literal) => {
                 assert!(outside.contains(&format!("{label}=\"\"")), "{label} in {outside}");
                 assert!(
-                    strings.iter().any(|string| *string == name::text(&literal)),
+                    strings.iter().any(|string| *string == escape(&literal)),
                     "{literal:?} in {expression}"
                 );
             }

@@ -1,0 +1,84 @@
+//! Redirections in a cluster: `MOVED` and `ASK`.
+
+use crate::redis_url::{Address, Place};
+
+/// The node to ask in place of the one that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The slot of the key.
+    pub slot: u16,
+    /// Host and port of the node; see [`endpoint_of`].
+    pub node: (String, u16),
+    /// How long the redirection holds.
+    pub kind: RedirectKind,
+}
+
+/// How long a redirection holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectKind {
+    /// From now on: `MOVED`.
+    Moved,
+    /// For this command only, sent after `ASKING`, while the slot is being migrated: `ASK`.
+    Ask,
+}
+
+impl Redirect {
+    /// Reads an error reply, its first word and the rest: `MOVED`, `3999 127.0.0.1:6381`. `None` for other errors.
+    #[must_use]
+    pub fn parse(code: &str, detail: &str) -> Option<Self> {
+        let kind = match code {
+            "MOVED" => RedirectKind::Moved,
+            "ASK" => RedirectKind::Ask,
+            _ => return None,
+        };
+        let (slot, node) = detail.split_once(' ')?;
+        let (host, port) = node.split_whitespace().next()?.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some(Self { slot: slot.parse().ok()?, node: (host.to_owned(), port.parse().ok()?), kind })
+    }
+}
+
+/// Returns where the node that `asked` names is reached, in the same way as `asked` itself.
+///
+/// A host that is empty or `?` is that of `asked`: a node that does not know its own name means itself.
+#[must_use]
+pub fn endpoint_of((host, port): &(String, u16), asked: &Place) -> Place {
+    let address = |same: &Address| {
+        let is_unknown = host.is_empty() || host == "?";
+        Address { host: if is_unknown { same.host.clone() } else { host.clone() }, port: *port }
+    };
+    match asked {
+        Place::Tcp(same) => Place::Tcp(address(same)),
+        Place::Tls(same) => Place::Tls(address(same)),
+        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_are_read_and_other_errors_are_none() {
+        let to = |slot, host: &str, port, kind| Some(Redirect { slot, node: (host.to_owned(), port), kind });
+        let moved = |detail| Redirect::parse("MOVED", detail);
+        assert_eq!(moved("3999 127.0.0.1:6381"), to(3999, "127.0.0.1", 6381, RedirectKind::Moved));
+        assert_eq!(moved("3999 [::1]:6381"), to(3999, "::1", 6381, RedirectKind::Moved));
+        assert_eq!(moved("3999 :6381"), to(3999, "", 6381, RedirectKind::Moved));
+        assert_eq!(Redirect::parse("ASK", "1 h:2"), to(1, "h", 2, RedirectKind::Ask));
+        for (code, detail) in [("MOVED", "3999"), ("MOVED", "x h:1"), ("ERR", "1 h:1")] {
+            assert_eq!(Redirect::parse(code, detail), None, "{code} {detail}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_reached_in_the_same_way_as_the_one_that_named_it() {
+        let address = |host: &str, port| Address { host: host.to_owned(), port };
+        let node = |host: &str| (host.to_owned(), 2);
+        let tls = Place::Tls(address("a", 1));
+        assert_eq!(endpoint_of(&node("b"), &tls), Place::Tls(address("b", 2)));
+        assert_eq!(endpoint_of(&node("?"), &tls), Place::Tls(address("a", 2)));
+        assert_eq!(endpoint_of(&node(""), &Place::Tcp(address("a", 1))), Place::Tcp(address("a", 2)));
+        assert_eq!(endpoint_of(&node("b"), &Place::Unix("/s".into())), Place::Tcp(address("b", 2)));
+    }
+}
