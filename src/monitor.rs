@@ -148,7 +148,7 @@ impl Target {
     /// history, counters and alerts, as far as the plan still speaks of them.
     async fn follow(&mut self, plan: &Plan) -> bool {
         if let Some(alerting) = &mut self.alerting {
-            let alerts = alerting.succeed(plan.evaluator()).await;
+            let alerts = alerting.copy_state(plan.evaluator()).await;
             self.state.send_modify(|state| state.alerts = alerts);
         }
         if plan.target == self.config && plan.poll == self.poll {

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use crate::alert::active::Shown;
-use crate::alert::known::{Known, Standing};
+use crate::alert::active::ActiveAlert;
 use crate::alert::notification::{self, Status};
-use crate::alert::state::{Life, State};
+use crate::alert::notification_log::{LogEntry, SendState};
+use crate::alert::state::{AlertState, Phase};
 
 /// What is older is not taken up: too much may have happened since.
 pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -31,9 +31,9 @@ pub struct Saved {
     /// When it was written, since the Unix epoch.
     pub saved_at: Duration,
     /// Pending and firing alerts, without annotations.
-    pub alerts: Vec<Shown>,
+    pub alerts: Vec<ActiveAlert>,
     /// What receivers of messages know, by the name of the notifier; `None` where the file does not say.
-    pub receivers: Option<BTreeMap<String, Vec<Known>>>,
+    pub receivers: Option<BTreeMap<String, Vec<LogEntry>>>,
 }
 
 /// Why a state file is not taken up. All begins anew then.
@@ -189,8 +189,8 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<Saved>, StateFileError>
 pub fn save(
     path: &Path,
     now: Duration,
-    alerts: impl Iterator<Item = Shown>,
-    receivers: &BTreeMap<String, Vec<Known>>,
+    alerts: impl Iterator<Item = ActiveAlert>,
+    receivers: &BTreeMap<String, Vec<LogEntry>>,
 ) -> io::Result<()> {
     let heard = receivers.iter().map(|(name, known)| (name.clone(), known.iter().map(Heard::from).collect()));
     let content = Content {
@@ -215,41 +215,41 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl From<Shown> for Alert {
-    fn from(shown: Shown) -> Self {
-        let life = shown.life;
+impl From<ActiveAlert> for Alert {
+    fn from(shown: ActiveAlert) -> Self {
+        let state = shown.state;
         Self {
             labels: shown.labels,
-            value: life.value,
-            active_at_ms: ms(life.active_at),
-            fired_at_ms: life.fired_at.map(ms),
-            kept_since_ms: life.kept_since.map(ms),
-            unknown_since_ms: life.unknown_since.map(ms),
-            told_at_ms: life.told_at.map(ms),
+            value: state.value,
+            active_at_ms: ms(state.active_at),
+            fired_at_ms: state.fired_at.map(ms),
+            kept_since_ms: state.kept_since.map(ms),
+            unknown_since_ms: state.unknown_since.map(ms),
+            told_at_ms: state.last_sent_at.map(ms),
         }
     }
 }
 
 impl Alert {
     /// As it was when the file was written.
-    fn shown(self, saved_at: Duration) -> Shown {
+    fn shown(self, saved_at: Duration) -> ActiveAlert {
         let time = |ms| Duration::from_millis(ms).min(saved_at);
-        let life = Life {
-            state: if self.fired_at_ms.is_some() { State::Firing } else { State::Pending },
+        let state = AlertState {
+            phase: if self.fired_at_ms.is_some() { Phase::Firing } else { Phase::Pending },
             value: self.value,
             active_at: time(self.active_at_ms),
             fired_at: self.fired_at_ms.map(time),
             resolved_at: None,
             kept_since: self.kept_since_ms.map(time),
             unknown_since: self.unknown_since_ms.map(time),
-            told_at: self.told_at_ms.map(time),
+            last_sent_at: self.told_at_ms.map(time),
         };
-        Shown { labels: self.labels, annotations: BTreeMap::new(), life }
+        ActiveAlert { labels: self.labels, annotations: BTreeMap::new(), state }
     }
 }
 
-impl From<&Known> for Heard {
-    fn from(known: &Known) -> Self {
+impl From<&LogEntry> for Heard {
+    fn from(known: &LogEntry) -> Self {
         let alert = &known.alert;
         Self {
             labels: alert.labels.clone(),
@@ -261,8 +261,8 @@ impl From<&Known> for Heard {
                 Status::Firing => HeardStatus::Firing,
                 Status::Resolved => HeardStatus::Resolved,
             },
-            waits: known.standing == Standing::Waits,
-            told_at_ms: known.told_at.map(ms),
+            waits: known.send_state == SendState::Unsent,
+            told_at_ms: known.last_sent_at.map(ms),
         }
     }
 }
@@ -270,7 +270,7 @@ impl From<&Known> for Heard {
 impl Heard {
     /// As it was when the file was written, but that nobody could speak of it meanwhile: what fires holds as much
     /// longer.
-    fn known(self, saved_at: Duration, now: Duration) -> Known {
+    fn known(self, saved_at: Duration, now: Duration) -> LogEntry {
         let time = |ms| Duration::from_millis(ms).min(saved_at);
         let (status, ends_at) = match self.status {
             HeardStatus::Firing => {
@@ -288,8 +288,8 @@ impl Heard {
             status,
             notifiers: Arc::default(),
         };
-        let standing = if self.waits { Standing::Waits } else { Standing::Told };
-        Known { alert: Arc::new(alert), standing, told_at: self.told_at_ms.map(time) }
+        let send_state = if self.waits { SendState::Unsent } else { SendState::Sent };
+        LogEntry { alert: Arc::new(alert), send_state, last_sent_at: self.told_at_ms.map(time) }
     }
 }
 
@@ -299,23 +299,23 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 
-    fn alert(fired_at: Option<Duration>) -> Shown {
-        let life = Life {
-            state: if fired_at.is_some() { State::Firing } else { State::Pending },
+    fn alert(fired_at: Option<Duration>) -> ActiveAlert {
+        let state = AlertState {
+            phase: if fired_at.is_some() { Phase::Firing } else { Phase::Pending },
             value: 1234.5,
             active_at: NOW - Duration::from_secs(60),
             fired_at,
             resolved_at: None,
             kept_since: None,
             unknown_since: fired_at,
-            told_at: fired_at,
+            last_sent_at: fired_at,
         };
         let labels =
             [("alertname", "A"), ("group", "g\\xff\"")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        Shown { labels, annotations: BTreeMap::new(), life }
+        ActiveAlert { labels, annotations: BTreeMap::new(), state }
     }
 
-    fn known(status: Status, standing: Standing) -> Known {
+    fn known(status: Status, send_state: SendState) -> LogEntry {
         let labels =
             [("alertname", "A"), ("group", "g\nh")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let ends_at = match status {
@@ -331,7 +331,7 @@ mod tests {
             status,
             notifiers: Arc::default(),
         };
-        Known { alert: Arc::new(alert), standing, told_at: Some(NOW - Duration::from_secs(80)) }
+        LogEntry { alert: Arc::new(alert), send_state, last_sent_at: Some(NOW - Duration::from_secs(80)) }
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
             ("chat".to_owned(), Vec::new()),
             (
                 "hook".to_owned(),
-                vec![known(Status::Firing, Standing::Told), known(Status::Resolved, Standing::Waits)],
+                vec![known(Status::Firing, SendState::Sent), known(Status::Resolved, SendState::Unsent)],
             ),
         ]);
         save(&path, NOW, std::iter::empty(), &receivers).unwrap();
@@ -395,10 +395,10 @@ mod tests {
             // Far beyond any time that can be written.
             fs::write(&path, whole.replace(&before, &format!("\"{key}\":1844674"))).unwrap();
             let saved = load(&path, now).unwrap().unwrap();
-            let life = saved.alerts[0].life;
+            let state = saved.alerts[0].state;
             assert_eq!(saved.saved_at, now);
-            for time in [Some(life.active_at), life.fired_at, life.unknown_since, life.told_at] {
-                assert!(time.unwrap() <= now, "{key}: {life:?}");
+            for time in [Some(state.active_at), state.fired_at, state.unknown_since, state.last_sent_at] {
+                assert!(time.unwrap() <= now, "{key}: {state:?}");
             }
         }
     }

@@ -21,10 +21,10 @@ use redis_stream_lag::report::{
 };
 use redis_stream_lag::status::Status;
 use streamgauge::alert::condition::Condition;
-use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
+use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
 use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
 use streamgauge::alert::rule_file;
-use streamgauge::alert::state::State;
+use streamgauge::alert::state::Phase;
 use streamgauge::alert::template::Template;
 use streamgauge::exposition::page::{self, Layout, Rendered, write_plain};
 
@@ -205,14 +205,17 @@ fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
 /// What our evaluation says at each step, as Prometheus' own series of alerts.
 fn expected(rules: &[Arc<Rule>], reports: &[Arc<Report>]) -> Vec<Vec<String>> {
     let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
-    let settings =
-        Settings { hold: Duration::from_secs(3600), external_labels: BTreeMap::new(), interval: INTERVAL };
+    let settings = EvaluatorSettings {
+        hold: Duration::from_secs(3600),
+        external_labels: BTreeMap::new(),
+        interval: INTERVAL,
+    };
     let mut evaluator = Evaluator::new(rules, target, settings);
     let evaluate = |(step, report): (usize, &Arc<Report>)| {
         evaluator.step(Reading::Whole(report), TargetUp::Yes, INTERVAL * u32::try_from(step).unwrap_or(0));
         let alerts = evaluator.active();
         let line = alerts.alerts().map(|alert| {
-            let state = if alert.life.state == State::Pending { "pending" } else { "firing" };
+            let state = if alert.state.phase == Phase::Pending { "pending" } else { "firing" };
             let labels: String =
                 alert.labels.iter().map(|(name, value)| format!(", {name}=\"{value}\"")).collect();
             format!("ALERTS{{alertstate=\"{state}\"{labels}}}")

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
 use redis_stream_lag::report::Report;
-use streamgauge::alert::condition::{Condition, Operator};
+use streamgauge::alert::capabilities::{self, Effect};
+use streamgauge::alert::condition::Condition;
 use streamgauge::alert::fact::{FACTS, Source, Value};
-use streamgauge::alert::losses::Losses;
-use streamgauge::alert::outlook::{self, Effect};
+use streamgauge::alert::loss_window::Losses;
+use streamgauge::alert::operator::Operator;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -60,13 +61,14 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
         let _talk = with_all_that_can_be_known(&server).await;
         let mut polled = Polled::new(&server, &["s"], "");
         let report = polled.target.poll_once().await.expect("it answers");
-        let counts_entries = outlook::counts_entries(&report).expect("a stream was read");
+        let counts_entries = capabilities::counts_entries(&report).expect("a stream was read");
         assert_eq!(counts_entries, server.program().version >= (7, 0, 0));
-        let it = outlook::Server { counts_entries, is_replica: false, release: (7, 4) };
+        let it = capabilities::ServerCapabilities { counts_entries, is_replica: false, release: (7, 4) };
         // group_up is one of groups that are named, which a glob has not.
         for fact in FACTS.iter().filter(|fact| !matches!(fact.name, "group_up" | "status")) {
             let condition = Condition::parse(&format!("{} > 0", fact.name)).expect("it is a condition");
-            let is_never_known = it.gap(&condition).is_some_and(|(effect, _)| effect == Effect::NeverKnown);
+            let is_never_known =
+                it.limitation(&condition).is_some_and(|(effect, _)| effect == Effect::NeverKnown);
             let value = value(fact.name, &report);
             assert_eq!(value == Value::Unknown, is_never_known, "{}: {value:?}", fact.name);
             assert_ne!(value, Value::Gone, "{}", fact.name);
@@ -85,9 +87,13 @@ async fn a_replica_knows_less_of_consumers_than_its_master() {
         let mut polled = Polled::with_role(&replica, "replica", &["s"], "");
         let mut on_master = Polled::new(&master, &["s"], "");
         let (major, minor, _) = program.version;
-        let it = outlook::Server { counts_entries: true, is_replica: true, release: (major, minor) };
+        let it = capabilities::ServerCapabilities {
+            counts_entries: true,
+            is_replica: true,
+            release: (major, minor),
+        };
         let condition = Condition::parse("consumers < 1").expect("it is a condition");
-        let may_be_wrong = it.gap(&condition).is_some();
+        let may_be_wrong = it.limitation(&condition).is_some();
         let mut round = 0;
         wait_for(SOON, "the replica has all but those who were given nothing", async || {
             // There is nothing left to be given. A copy as a whole brings also those who have asked before it.

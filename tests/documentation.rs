@@ -201,7 +201,7 @@ fn the_tables_of_facts_and_recommended_rules_are_complete() {
         rows.iter().map(|row| code(row[0])[0]).collect::<Vec<_>>(),
         recommended::names().collect::<Vec<_>>()
     );
-    let foreign = recommended::foreign(&[], None);
+    let foreign = recommended::prometheus_only(&[], None);
     let times = recommended::rules(None).into_iter().map(|rule| rule.pending_for);
     let times = times.chain(foreign.iter().map(|rule| rule.pending_for));
     let minutes: Vec<_> = times.map(|time| format!("{}m", time.as_secs() / 60)).collect();

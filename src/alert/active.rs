@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::alert::rule::{Rule, TargetLabels};
-use crate::alert::state::{Life, State};
+use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
 
 /// What is pending or firing at one target.
 #[derive(Clone, Debug, Default)]
 pub struct Active {
     pub(super) target: Arc<TargetLabels>,
-    pub(super) rules: Vec<(Arc<Rule>, Vec<Entry>)>,
+    pub(super) rules: Vec<(Arc<Rule>, Vec<TrackedAlert>)>,
 }
 
 /// One alert of a rule.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) subject: Subject,
-    pub(super) life: Life,
+pub(super) struct TrackedAlert {
+    pub(super) subject: AlertSubject,
+    pub(super) state: AlertState,
 }
 
 /// What an alert is about, in the order of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Subject {
+pub(super) struct AlertSubject {
     /// Key of the stream; `None` for the target itself.
     pub(super) stream: Option<Name>,
     /// Name of the group; `None` for the stream itself.
@@ -33,37 +33,37 @@ pub(super) struct Subject {
 
 /// A pending or firing alert as it is shown: with its own labels, without `alerts.external_labels`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown {
+pub struct ActiveAlert {
     /// What identifies it, `alertname` among them.
     pub labels: BTreeMap<String, String>,
     /// What is said of it.
     pub annotations: BTreeMap<String, String>,
     /// Where it stands, and since when.
-    pub life: Life,
+    pub state: AlertState,
 }
 
 impl Active {
     /// Every pending and firing alert.
-    pub fn alerts(&self) -> impl Iterator<Item = Shown> + '_ {
+    pub fn alerts(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
         self.present().map(|(rule, entry)| self.shown(rule, entry))
     }
 
     /// The alerts of one state, pending or firing.
-    pub fn of_state(&self, state: State) -> impl Iterator<Item = Shown> + '_ {
-        let of_state = self.present().filter(move |(_, entry)| entry.life.state == state);
+    pub fn of_phase(&self, phase: Phase) -> impl Iterator<Item = ActiveAlert> + '_ {
+        let of_state = self.present().filter(move |(_, entry)| entry.state.phase == phase);
         of_state.map(|(rule, entry)| self.shown(rule, entry))
     }
 
     /// How many alerts are of one state, pending or firing.
     #[must_use]
-    pub fn count_of(&self, state: State) -> usize {
-        self.present().filter(|(_, entry)| entry.life.state == state).count()
+    pub fn count_of(&self, phase: Phase) -> usize {
+        self.present().filter(|(_, entry)| entry.state.phase == phase).count()
     }
 
     /// The alerts that a group has to do with: its own, those of its stream, and of the target.
-    pub fn about(&self, stream: &Name, group: &Name) -> impl Iterator<Item = Shown> + '_ {
+    pub fn about(&self, stream: &Name, group: &Name) -> impl Iterator<Item = ActiveAlert> + '_ {
         let (stream, group) = (stream.clone(), group.clone());
-        let is_about = move |subject: &Subject| {
+        let is_about = move |subject: &AlertSubject| {
             subject.stream.as_ref().is_none_or(|name| *name == stream)
                 && subject.group.as_ref().is_none_or(|name| *name == group)
         };
@@ -71,12 +71,12 @@ impl Active {
         about.map(|(rule, entry)| self.shown(rule, entry))
     }
 
-    fn shown(&self, rule: &Rule, entry: &Entry) -> Shown {
+    fn shown(&self, rule: &Rule, entry: &TrackedAlert) -> ActiveAlert {
         let subject = entry.subject.labels(&self.target);
-        Shown {
+        ActiveAlert {
             labels: rule.labels(&subject),
-            annotations: rule.annotations(&subject, entry.life.value),
-            life: entry.life,
+            annotations: rule.annotations(&subject, entry.state.value),
+            state: entry.state,
         }
     }
 
@@ -87,9 +87,9 @@ impl Active {
         self.target == other.target && self.standings().eq(other.standings())
     }
 
-    fn standings(&self) -> impl Iterator<Item = (*const Rule, &Subject, Life)> {
+    fn standings(&self) -> impl Iterator<Item = (*const Rule, &AlertSubject, AlertState)> {
         self.present().map(|(rule, entry)| {
-            (Arc::as_ptr(rule), &entry.subject, Life { value: 0.0, told_at: None, ..entry.life })
+            (Arc::as_ptr(rule), &entry.subject, AlertState { value: 0.0, last_sent_at: None, ..entry.state })
         })
     }
 
@@ -99,14 +99,14 @@ impl Active {
         self.present().next().is_none()
     }
 
-    fn present(&self) -> impl Iterator<Item = (&Arc<Rule>, &Entry)> {
+    fn present(&self) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
         let all =
             self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
-        all.filter(|(_, entry)| entry.life.state != State::Resolved)
+        all.filter(|(_, entry)| entry.state.phase != Phase::Resolved)
     }
 }
 
-impl Subject {
+impl AlertSubject {
     pub(super) fn labels(&self, target: &TargetLabels) -> BTreeMap<String, String> {
         let text = |name: &Option<Name>| name.as_ref().map(|name| name.text().into_owned());
         target.subject(text(&self.stream).as_deref(), text(&self.group).as_deref())

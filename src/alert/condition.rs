@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::alert::fact::{FACTS, Fact, Unit};
+use crate::alert::operator::{OPERATORS, Operator};
 use redis_stream_lag::status::Status;
 
 /// One comparison.
@@ -17,23 +18,6 @@ pub struct Condition {
     pub operand: Operand,
 }
 
-/// How a value is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    /// `>`
-    Above,
-    /// `>=`
-    AtLeast,
-    /// `<`
-    Below,
-    /// `<=`
-    AtMost,
-    /// `==`
-    Is,
-    /// `!=`
-    IsNot,
-}
-
 /// With what a value is compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operand {
@@ -45,7 +29,7 @@ pub enum Operand {
 
 /// Why a text is no condition. Says what was expected, and quotes nothing of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ConditionError {
     /// It is not of the form `FACT OPERATOR VALUE`.
     Form,
     /// It joins comparisons by this word.
@@ -60,28 +44,18 @@ pub enum Fault {
     Value(Unit),
 }
 
-/// The longer ones first: the first that a text starts with is meant.
-const OPERATORS: [(&str, Operator); 6] = [
-    (">=", Operator::AtLeast),
-    ("<=", Operator::AtMost),
-    ("==", Operator::Is),
-    ("!=", Operator::IsNot),
-    (">", Operator::Above),
-    ("<", Operator::Below),
-];
-
 impl Condition {
     /// Reads a condition.
     ///
     /// # Errors
     ///
     /// Why the text is none.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let words = || text.split_whitespace().map(str::to_ascii_lowercase);
         if let Some(reserved) =
             ["and", "or"].into_iter().find(|reserved| words().any(|word| word == *reserved))
         {
-            return Err(Fault::Reserved(reserved));
+            return Err(ConditionError::Reserved(reserved));
         }
         let text = text.trim();
         let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
@@ -90,9 +64,9 @@ impl Condition {
             rest.trim_start().strip_prefix(sign).map(|value| (*operator, value.trim()))
         });
         let Some((operator, value)) = found.filter(|(_, value)| !name.is_empty() && !value.is_empty()) else {
-            return Err(Fault::Form);
+            return Err(ConditionError::Form);
         };
-        let fact = Fact::named(name).ok_or_else(|| Fault::UnknownFact(name.to_owned()))?;
+        let fact = Fact::named(name).ok_or_else(|| ConditionError::UnknownFact(name.to_owned()))?;
         let operand = operand(fact, operator, value)?;
         Ok(Self { fact, operator, operand })
     }
@@ -116,29 +90,21 @@ impl Condition {
     }
 }
 
-impl Operator {
-    /// As rules write it.
-    #[must_use]
-    pub fn sign(self) -> &'static str {
-        OPERATORS.iter().find(|(_, operator)| *operator == self).map_or("", |(sign, _)| sign)
-    }
-}
-
-fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, Fault> {
+fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, ConditionError> {
     match fact.unit {
         Unit::Status => {
             let status = Status::ALL.map(Status::as_str).into_iter().find(|status| *status == value);
             let is_equality = matches!(operator, Operator::Is | Operator::IsNot);
-            status.filter(|_| is_equality).map(Operand::Status).ok_or(Fault::Status)
+            status.filter(|_| is_equality).map(Operand::Status).ok_or(ConditionError::Status)
         }
         Unit::Number if fact.name == "entries_lost" => {
             let is_the_one = operator == Operator::Above && number(value) == Some(0.0);
-            if is_the_one { Ok(Operand::Number(0.0)) } else { Err(Fault::Losses) }
+            if is_the_one { Ok(Operand::Number(0.0)) } else { Err(ConditionError::Losses) }
         }
-        Unit::Number => number(value).map(Operand::Number).ok_or(Fault::Value(fact.unit)),
+        Unit::Number => number(value).map(Operand::Number).ok_or(ConditionError::Value(fact.unit)),
         Unit::Seconds => {
             let duration = || humantime::parse_duration(value).ok().as_ref().map(Duration::as_secs_f64);
-            number(value).or_else(duration).map(Operand::Number).ok_or(Fault::Value(fact.unit))
+            number(value).or_else(duration).map(Operand::Number).ok_or(ConditionError::Value(fact.unit))
         }
     }
 }
@@ -149,7 +115,7 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConditionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Form => f.write_str("expected FACT OPERATOR VALUE, such as lag > 1000"),
@@ -178,7 +144,7 @@ impl fmt::Display for Fault {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<(&'static str, &'static str, Operand), Fault> {
+    fn read(text: &str) -> Result<(&'static str, &'static str, Operand), ConditionError> {
         Condition::parse(text).map(|read| (read.fact.name, read.operator.sign(), read.operand))
     }
 
@@ -207,27 +173,27 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_told_from_what_is() {
         for (text, fault) in [
-            ("", Fault::Form),
-            ("lag", Fault::Form),
-            ("lag >", Fault::Form),
-            ("> 5", Fault::Form),
-            ("lag = 5", Fault::Form),
-            ("max(lag) > 5", Fault::Form),
-            ("lag ! > 5", Fault::Form),
-            ("lag > 5 and consumers == 0", Fault::Reserved("and")),
-            ("lag > 5 OR lag_seconds > 5m", Fault::Reserved("or")),
-            ("lagg > 5", Fault::UnknownFact("lagg".to_owned())),
-            ("Lag > 5", Fault::UnknownFact("Lag".to_owned())),
-            ("lag > 5m", Fault::Value(Unit::Number)),
-            ("lag > > 5", Fault::Value(Unit::Number)),
-            ("lag > inf", Fault::Value(Unit::Number)),
-            ("lag > 5 entries", Fault::Value(Unit::Number)),
-            ("lag_seconds > soon", Fault::Value(Unit::Seconds)),
-            ("entries_lost > 1", Fault::Losses),
-            ("entries_lost >= 0", Fault::Losses),
-            ("status > ok", Fault::Status),
-            ("status == sleepy", Fault::Status),
-            ("status == 1", Fault::Status),
+            ("", ConditionError::Form),
+            ("lag", ConditionError::Form),
+            ("lag >", ConditionError::Form),
+            ("> 5", ConditionError::Form),
+            ("lag = 5", ConditionError::Form),
+            ("max(lag) > 5", ConditionError::Form),
+            ("lag ! > 5", ConditionError::Form),
+            ("lag > 5 and consumers == 0", ConditionError::Reserved("and")),
+            ("lag > 5 OR lag_seconds > 5m", ConditionError::Reserved("or")),
+            ("lagg > 5", ConditionError::UnknownFact("lagg".to_owned())),
+            ("Lag > 5", ConditionError::UnknownFact("Lag".to_owned())),
+            ("lag > 5m", ConditionError::Value(Unit::Number)),
+            ("lag > > 5", ConditionError::Value(Unit::Number)),
+            ("lag > inf", ConditionError::Value(Unit::Number)),
+            ("lag > 5 entries", ConditionError::Value(Unit::Number)),
+            ("lag_seconds > soon", ConditionError::Value(Unit::Seconds)),
+            ("entries_lost > 1", ConditionError::Losses),
+            ("entries_lost >= 0", ConditionError::Losses),
+            ("status > ok", ConditionError::Status),
+            ("status == sleepy", ConditionError::Status),
+            ("status == 1", ConditionError::Status),
         ] {
             assert_eq!(read(text), Err(fault), "{text}");
         }

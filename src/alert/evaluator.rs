@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::{Active, Entry, Shown, Subject};
+use crate::alert::active::{Active, ActiveAlert, AlertSubject, TrackedAlert};
 use crate::alert::condition::Operand;
-use crate::alert::evaluator::succession::Former;
+use crate::alert::evaluator::reload::RemovedRule;
 use crate::alert::fact::{self, Source, Value, status_is};
-use crate::alert::losses::Losses;
-use crate::alert::notification::{Alert, Notification, Occasion, Status};
+use crate::alert::loss_window::Losses;
+use crate::alert::notification::{Alert, Notification, SendReason, Status};
 use crate::alert::rule::{Rule, TargetLabels};
-use crate::alert::state::{Finding, Life, State, Times, step};
+use crate::alert::state::{AlertState, Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Report, StreamReport};
 
-mod succession;
+mod reload;
 
 /// What holds for all rules.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct EvaluatorSettings {
     /// How long an alert outlives what is known of its condition.
     pub hold: Duration,
     /// Labels that receivers see besides those of the alert, which go before.
@@ -53,30 +53,30 @@ pub enum TargetUp {
 /// The rules of one target, and what became of them.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
-    settings: Settings,
+    settings: EvaluatorSettings,
     target: Arc<TargetLabels>,
-    rules: Vec<Ruled>,
+    rules: Vec<RuleState>,
     /// What the configuration before this one had rules for.
-    former: Vec<Former>,
+    removed: Vec<RemovedRule>,
     losses: Losses,
     needs_losses: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Ruled {
+struct RuleState {
     rule: Arc<Rule>,
     times: Times,
     /// In the order of a report.
-    entries: Vec<Entry>,
+    entries: Vec<TrackedAlert>,
 }
 
 impl Evaluator {
     /// An evaluator of those rules that are about this target. Nothing is pending yet.
     #[must_use]
-    pub fn new(rules: &[Arc<Rule>], target: TargetLabels, settings: Settings) -> Self {
+    pub fn new(rules: &[Arc<Rule>], target: TargetLabels, settings: EvaluatorSettings) -> Self {
         let of_target = rules.iter().filter(|rule| rule.selector.target.matches(target.name.as_bytes()));
         let rules: Vec<_> = of_target
-            .map(|rule| Ruled {
+            .map(|rule| RuleState {
                 rule: Arc::clone(rule),
                 times: Times {
                     pending_for: rule.pending_for,
@@ -87,28 +87,30 @@ impl Evaluator {
             })
             .collect();
         let needs_losses =
-            rules.iter().any(|ruled| matches!(ruled.rule.condition.fact.source, Source::Losses));
+            rules.iter().any(|rule_state| matches!(rule_state.rule.condition.fact.source, Source::Losses));
         let (target, losses) = (Arc::new(target), Losses::default());
-        Self { settings, target, rules, former: Vec::new(), losses, needs_losses }
+        Self { settings, target, rules, removed: Vec::new(), losses, needs_losses }
     }
 
     /// Takes over what was pending or firing before, as far as there is still a rule and a target for it. Until the
     /// first reading nothing is known of it, since `unknown_since`.
-    pub fn resume(&mut self, alerts: impl IntoIterator<Item = Shown>, unknown_since: Duration) {
-        for Shown { labels, mut life, .. } in alerts {
+    pub fn resume(&mut self, alerts: impl IntoIterator<Item = ActiveAlert>, unknown_since: Duration) {
+        for ActiveAlert { labels, mut state, .. } in alerts {
             let Some(name) = labels.get("alertname") else { continue };
             if labels.get("target") != Some(&self.target.name) {
                 continue;
             }
-            let is_of = |ruled: &Ruled| {
-                let labels_now = || ruled.rule.labels(&ruled.subject(&labels).labels(&self.target));
-                ruled.rule.name == *name && labels_now() == labels
+            let is_of = |rule_state: &RuleState| {
+                let labels_now = || rule_state.rule.labels(&rule_state.subject(&labels).labels(&self.target));
+                rule_state.rule.name == *name && labels_now() == labels
             };
-            let Some(ruled) = self.rules.iter_mut().find(|ruled| is_of(ruled)) else { continue };
-            let subject = ruled.subject(&labels);
-            life.unknown_since.get_or_insert(unknown_since);
-            if let Err(at) = ruled.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
-                ruled.entries.insert(at, Entry { subject, life });
+            let Some(rule_state) = self.rules.iter_mut().find(|rule_state| is_of(rule_state)) else {
+                continue;
+            };
+            let subject = rule_state.subject(&labels);
+            state.unknown_since.get_or_insert(unknown_since);
+            if let Err(at) = rule_state.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
+                rule_state.entries.insert(at, TrackedAlert { subject, state });
             }
         }
     }
@@ -119,41 +121,48 @@ impl Evaluator {
             self.losses.note(report, now);
         }
         let mut notifications = Vec::new();
-        for ruled in &mut self.rules {
-            ruled.step(reading, up, &self.losses, now);
-            for entry in &mut ruled.entries {
-                if let Some(occasion) = entry.life.tell(now) {
-                    let alert = alert(&ruled.rule, entry, &self.target, &self.settings, now);
-                    notifications.push(Notification { alert: Arc::new(alert), occasion });
+        for rule_state in &mut self.rules {
+            rule_state.step(reading, up, &self.losses, now);
+            for entry in &mut rule_state.entries {
+                if let Some(reason) = entry.state.needs_sending(now) {
+                    let alert = alert(&rule_state.rule, entry, &self.target, &self.settings, now);
+                    notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
             }
         }
-        notifications.extend(self.tell_former(now));
+        notifications.extend(self.notify_removed(now));
         notifications
     }
 
     /// What is pending or firing.
     #[must_use]
     pub fn active(&self) -> Active {
-        let rules = self.rules.iter().filter(|ruled| !ruled.entries.is_empty());
-        let rules = rules.map(|ruled| (Arc::clone(&ruled.rule), ruled.entries.clone())).collect();
+        let rules = self.rules.iter().filter(|rule_state| !rule_state.entries.is_empty());
+        let rules =
+            rules.map(|rule_state| (Arc::clone(&rule_state.rule), rule_state.entries.clone())).collect();
         Active { target: Arc::clone(&self.target), rules }
     }
 }
 
 /// What a receiver is told of an alert.
-fn alert(rule: &Rule, entry: &Entry, target: &TargetLabels, settings: &Settings, now: Duration) -> Alert {
-    let life = &entry.life;
+fn alert(
+    rule: &Rule,
+    entry: &TrackedAlert,
+    target: &TargetLabels,
+    settings: &EvaluatorSettings,
+    now: Duration,
+) -> Alert {
+    let state = &entry.state;
     let subject = entry.subject.labels(target);
     let mut labels = settings.external_labels.clone();
     labels.extend(rule.labels(&subject));
     Alert {
         labels,
-        annotations: rule.annotations(&subject, life.value),
-        value: life.value,
-        starts_at: life.fired_at.unwrap_or(life.active_at),
-        ends_at: life.ends_at(now, settings.interval),
-        status: if life.state == State::Resolved { Status::Resolved } else { Status::Firing },
+        annotations: rule.annotations(&subject, state.value),
+        value: state.value,
+        starts_at: state.fired_at.unwrap_or(state.active_at),
+        ends_at: state.ends_at(now, settings.interval),
+        status: if state.phase == Phase::Resolved { Status::Resolved } else { Status::Firing },
         notifiers: Arc::clone(&rule.notifiers),
     }
 }
@@ -161,15 +170,15 @@ fn alert(rule: &Rule, entry: &Entry, target: &TargetLabels, settings: &Settings,
 /// How many of them are changes, rather than reminders.
 #[must_use]
 pub fn changes(notifications: &[Notification]) -> usize {
-    notifications.iter().filter(|notification| notification.occasion == Occasion::Changed).count()
+    notifications.iter().filter(|notification| notification.reason == SendReason::Changed).count()
 }
 
-impl Ruled {
+impl RuleState {
     /// What the alert of these labels is about. A name that is not among them is empty.
-    fn subject(&self, labels: &BTreeMap<String, String>) -> Subject {
+    fn subject(&self, labels: &BTreeMap<String, String>) -> AlertSubject {
         let kind = self.rule.condition.fact.subject();
         let name = |label: &str| Name::from_text(labels.get(label).map_or("", String::as_str));
-        Subject {
+        AlertSubject {
             stream: (kind >= fact::Subject::Stream).then(|| name("stream")),
             group: (kind >= fact::Subject::Group).then(|| name("group")),
         }
@@ -177,7 +186,7 @@ impl Ruled {
 
     fn step(&mut self, reading: Reading<'_>, up: TargetUp, losses: &Losses, now: Duration) {
         let before = std::mem::take(&mut self.entries);
-        let mut walk = Walk {
+        let mut walk = SubjectCursor {
             rule: &self.rule,
             times: &self.times,
             reading,
@@ -224,16 +233,16 @@ fn lost(losses: &Losses, stream: &Name, group: &GroupReport) -> Value {
 }
 
 /// A walk over the subjects of a report, side by side with the alerts from before.
-struct Walk<'w> {
+struct SubjectCursor<'w> {
     rule: &'w Rule,
     times: &'w Times,
     reading: Reading<'w>,
     now: Duration,
-    before: std::iter::Peekable<std::vec::IntoIter<Entry>>,
-    after: Vec<Entry>,
+    before: std::iter::Peekable<std::vec::IntoIter<TrackedAlert>>,
+    after: Vec<TrackedAlert>,
 }
 
-impl Walk<'_> {
+impl SubjectCursor<'_> {
     fn groups(&mut self, report: &Report, value: impl Fn(&StreamReport, &GroupReport) -> Value) {
         for stream in &report.streams {
             for group in &stream.groups {
@@ -243,14 +252,14 @@ impl Walk<'_> {
     }
 
     fn visit(&mut self, stream: Option<&Arc<StreamReport>>, group: Option<&GroupReport>, value: Value) {
-        let finding = match value {
-            Value::Known(value) if self.rule.condition.holds(value) => Finding::Holds(value),
-            Value::Known(_) | Value::Gone => Finding::Clear,
-            Value::Unknown => Finding::Unknown,
+        let evaluation = match value {
+            Value::Known(value) if self.rule.condition.holds(value) => Evaluation::Holds(value),
+            Value::Known(_) | Value::Gone => Evaluation::Clear,
+            Value::Unknown => Evaluation::Unknown,
         };
         let (key, name) = (stream.map(|stream| &stream.key), group.map(|group| &group.name));
         let known = self.known(key, name);
-        if known.is_none() && !matches!(finding, Finding::Holds(_)) {
+        if known.is_none() && !matches!(evaluation, Evaluation::Holds(_)) {
             return;
         }
         let selector = &self.rule.selector;
@@ -260,16 +269,16 @@ impl Walk<'_> {
         if !is_selected {
             return;
         }
-        let (subject, life) = match known {
-            Some(Entry { subject, life }) => (subject, Some(life)),
-            None => (Subject { stream: key.cloned(), group: name.cloned() }, None),
+        let (subject, state) = match known {
+            Some(TrackedAlert { subject, state }) => (subject, Some(state)),
+            None => (AlertSubject { stream: key.cloned(), group: name.cloned() }, None),
         };
-        self.put(subject, life, finding);
+        self.put(subject, state, evaluation);
     }
 
     /// The alert of a subject, if there is one. Those of subjects before it, which the report does not show, are
     /// settled.
-    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<Entry> {
+    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<TrackedAlert> {
         loop {
             let next = &self.before.peek()?.subject;
             match (next.stream.as_ref(), next.group.as_ref()).cmp(&(stream, group)) {
@@ -281,25 +290,27 @@ impl Walk<'_> {
     }
 
     fn settle_absent(&mut self) {
-        let Some(Entry { subject, life }) = self.before.next() else { return };
-        let finding = match self.reading {
+        let Some(TrackedAlert { subject, state }) = self.before.next() else { return };
+        let evaluation = match self.reading {
             Reading::Whole(report) if shows(report, subject.stream.as_ref()) != Shows::Refused => {
-                Finding::Clear
+                Evaluation::Clear
             }
             // What the report shows of a stream it shows as a whole.
-            Reading::Part(report) if shows(report, subject.stream.as_ref()) == Shows::Told => Finding::Clear,
-            Reading::Whole(_) | Reading::Part(_) | Reading::Failed => Finding::Unknown,
+            Reading::Part(report) if shows(report, subject.stream.as_ref()) == Shows::Told => {
+                Evaluation::Clear
+            }
+            Reading::Whole(_) | Reading::Part(_) | Reading::Failed => Evaluation::Unknown,
         };
-        self.put(subject, Some(life), finding);
+        self.put(subject, Some(state), evaluation);
     }
 
-    fn put(&mut self, subject: Subject, life: Option<Life>, finding: Finding) {
-        if let Some(life) = step(life, finding, self.times, self.now) {
-            self.after.push(Entry { subject, life });
+    fn put(&mut self, subject: AlertSubject, state: Option<AlertState>, evaluation: Evaluation) {
+        if let Some(state) = step(state, evaluation, self.times, self.now) {
+            self.after.push(TrackedAlert { subject, state });
         }
     }
 
-    fn end(mut self) -> Vec<Entry> {
+    fn end(mut self) -> Vec<TrackedAlert> {
         while self.before.peek().is_some() {
             self.settle_absent();
         }
@@ -330,9 +341,9 @@ fn shows(report: &Report, stream: Option<&Name>) -> Shows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::fixture::{group, lagging, missing_group, report, stream, values};
     use crate::alert::rule::{Selector, test_rule};
     use crate::alert::template::Template;
+    use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
     use redis_stream_lag::report::GroupValues;
 
@@ -344,8 +355,8 @@ mod tests {
         TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), configured }
     }
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> EvaluatorSettings {
+        EvaluatorSettings {
             hold: Duration::from_secs(3600),
             external_labels: [("dc", "eu"), ("team", "y")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             interval: Duration::from_secs(10),
@@ -364,7 +375,7 @@ mod tests {
     /// What is pending or firing: state and labels.
     fn shown(evaluator: &Evaluator) -> Vec<String> {
         let alerts = evaluator.active();
-        alerts.alerts().map(|alert| format!("{:?} {}", alert.life.state, text(&alert.labels))).collect()
+        alerts.alerts().map(|alert| format!("{:?} {}", alert.state.phase, text(&alert.labels))).collect()
     }
 
     fn lags(lags: &[(&str, &str, u64)]) -> Report {
@@ -411,7 +422,7 @@ mod tests {
         rule.notifiers = Arc::new(["main".to_owned()]);
         let mut evaluator = evaluator(&[rule]);
         let told = evaluator.step(Reading::Whole(&lags(&[("s\\x41", "g", 6)])), TargetUp::Yes, START);
-        let [Notification { alert, occasion: Occasion::Changed }] = &told[..] else { panic!("{told:?}") };
+        let [Notification { alert, reason: SendReason::Changed }] = &told[..] else { panic!("{told:?}") };
         assert_eq!(
             text(&alert.labels),
             "alertname=Behind db=db0 dc=eu group=g severity=page stream=s\\x5cx41 target=t team=gs"
@@ -423,7 +434,7 @@ mod tests {
 
         let resolved_at = START + Duration::from_secs(10);
         let told = evaluator.step(Reading::Whole(&lags(&[("s\\x41", "g", 1)])), TargetUp::Yes, resolved_at);
-        let [Notification { alert, occasion: Occasion::Changed }] = &told[..] else { panic!("{told:?}") };
+        let [Notification { alert, reason: SendReason::Changed }] = &told[..] else { panic!("{told:?}") };
         assert_eq!((alert.status, alert.value, alert.starts_at), (Status::Resolved, 6.0, START));
         assert_eq!(alert.ends_at, resolved_at);
         assert_eq!(evaluator.active().alerts().count(), 0);
@@ -507,7 +518,7 @@ mod tests {
             let groups = vec![group("g", GroupValues { entries_lost: Some(lost), ..values() })];
             let found = report(vec![stream("s", groups)]);
             evaluator.step(Reading::Whole(&found), TargetUp::Yes, START + Duration::from_secs(60 * minute));
-            evaluator.active().alerts().next().map(|alert| alert.life.value)
+            evaluator.active().alerts().next().map(|alert| alert.state.value)
         });
         let lost = Some(7.0);
         assert_eq!(firing.collect::<Vec<_>>(), [None, None, lost, lost, lost, lost, lost, None, None, None]);

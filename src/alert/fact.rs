@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::alert::condition::Operator;
+use crate::alert::operator::Operator;
 use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
 use redis_stream_lag::status::Status;
 
@@ -302,7 +302,7 @@ fn yes_or_no(yes: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::fixture::{group, missing_group, stream, values};
+    use crate::alert::test_support::{group, missing_group, stream, values};
     use redis_stream_lag::report::{Lag, Retention};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> Value {

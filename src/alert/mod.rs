@@ -3,38 +3,39 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`fact`] | the closed list of what an alert can speak of, each with its value in a report |
-//! | [`condition`] | `FACT OPERATOR VALUE`: read, and held against a value |
+//! | [`fact`] | the closed list of values that a rule can name |
+//! | [`operator`], [`condition`] | `FACT OPERATOR VALUE`: parsing and comparison |
 //! | [`template`] | texts with the labels and the value of an alert in them |
-//! | [`rule`] | one rule: what it is about, when it fires, what it says |
-//! | [`recommended`] | the rules that are built in |
-//! | [`losses`] | what was lost in the last five minutes |
-//! | [`state`] | the life of one alert: pending, firing, resolved |
-//! | [`evaluator`] | the rules over the subjects of one target, after each poll |
-//! | [`outlook`] | whether a rule can ever fire at a target |
-//! | [`active`] | what is pending or firing, for readers |
+//! | [`rule`] | one rule: selector, condition, times, labels, annotations |
+//! | [`recommended`] | the built-in rules |
+//! | [`loss_window`] | entries lost in the last five minutes |
+//! | [`state`] | the state of one alert: pending, firing, resolved |
+//! | [`evaluator`] | evaluates the rules of one target after each poll |
+//! | [`capabilities`] | static checks: can this rule ever fire at this target? |
+//! | [`active`] | pending and firing alerts, for readers |
 //! | [`promql`], [`rule_file`] | the same rules for Prometheus |
-//! | [`notification`] | what receivers are told |
-//! | [`known`] | what they know of that, over a restart |
-//! | [`link`] | where people find what an alert is about |
+//! | [`notification`] | alerts as they are sent to receivers |
+//! | [`notification_log`] | what has been sent, kept over a restart |
+//! | [`link`] | links to the pages of this program |
 //!
 //! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
-//! be known) holds the state of an alert; gone (the subject is absent from a whole reading) clears it.
+//! be known) keeps the state of an alert; gone (the subject is absent from a complete reading) clears it.
 
 pub mod active;
+pub mod capabilities;
 pub mod condition;
-mod day;
 pub mod evaluator;
 pub mod fact;
-mod fixture;
-pub mod known;
 pub mod link;
-pub mod losses;
+mod load_tests;
+pub mod loss_window;
 pub mod notification;
-pub mod outlook;
+pub mod notification_log;
+pub mod operator;
 pub mod promql;
 pub mod recommended;
 pub mod rule;
 pub mod rule_file;
 pub mod state;
 pub mod template;
+mod test_support;

@@ -1,8 +1,11 @@
 //! What receivers are told: inert values, made by the state machine and sent by others.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+use fnv::FnvHasher;
 
 /// An alert that fires, or that has resolved, as a receiver is told of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,15 +42,29 @@ pub struct Notification {
     /// The alert.
     pub alert: Arc<Alert>,
     /// Why now.
-    pub occasion: Occasion,
+    pub reason: SendReason,
 }
 
 /// Why a receiver is told of an alert now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum SendReason {
     /// It began to fire, or it resolved. All receivers are told.
     Changed,
     /// Nothing changed. Alertmanager wants to be told again, lest it takes a firing alert for resolved, and in
     /// case it was not there when an alert resolved; to others it is a sign that a firing alert still does.
     Repeated,
+}
+
+impl Alert {
+    /// Returns the alert's identity as one number: Prometheus' hash of its labels, which is FNV-1a over names and
+    /// values in order, each followed by a byte 255.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = FnvHasher::default();
+        for text in self.labels.iter().flat_map(|(name, value)| [name, value]) {
+            hasher.write(text.as_bytes());
+            hasher.write(&[255]);
+        }
+        hasher.finish()
+    }
 }

@@ -1,8 +1,9 @@
 //! A rule's condition as PromQL. It means the same as the evaluation here wherever the target could be read: one
 //! result for each subject, however many exporters watch it and whatever labels a scrape adds.
 
-use crate::alert::condition::{Condition, Operand, Operator};
+use crate::alert::condition::{Condition, Operand};
 use crate::alert::fact::Series;
+use crate::alert::operator::Operator;
 use crate::alert::rule::{Rule, Selector};
 use redis_stream_core::glob::Glob;
 use redis_stream_lag::status::Status;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::alert::condition::Condition;
 use crate::alert::promql::one_each;
 use crate::alert::rule::{Rule, Selector};
-use crate::alert::rule_file::Foreign;
+use crate::alert::rule_file::PrometheusOnlyRule;
 use crate::alert::template::Template;
 
 /// A built-in rule, as it is written here.
-struct Written {
+struct BuiltInRule {
     name: &'static str,
     /// Of a rule that only Prometheus can evaluate, what stands in the file.
     expr: Expr,
@@ -24,107 +24,107 @@ struct Written {
 
 enum Expr {
     /// A condition.
-    Here(&'static str),
+    Holds(&'static str),
     /// PromQL.
-    There(&'static str),
+    Promql(&'static str),
     /// PromQL that the aggregation over subjects goes around, and a comparison.
-    ThereOneEach(&'static str, &'static str),
+    PromqlPerSubject(&'static str, &'static str),
 }
 
-use Expr::{Here, There, ThereOneEach};
+use Expr::{Holds, Promql, PromqlPerSubject};
 
-const WRITTEN: &[Written] = &[
-    Written {
+const BUILT_IN: &[BuiltInRule] = &[
+    BuiltInRule {
         name: "RedisStreamTargetDown",
-        expr: Here("target_up == 0"),
+        expr: Holds("target_up == 0"),
         minutes: 2,
         severity: "critical",
         summary: "{{ $labels.target }} cannot be polled",
         description: "For 2 minutes no poll of {{ $labels.target }} has succeeded, so nothing is known of its streams. Is the server up, and reachable from streamgauge? The log of streamgauge, and streamgauge_poll_errors_total by reason, say why (connect, auth, role, loading).",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamMissing",
-        expr: Here("stream_up == 0"),
+        expr: Holds("stream_up == 0"),
         minutes: 5,
         severity: "warning",
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} cannot be read",
         description: "The key {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) is missing, is no stream, or may not be read. Was it deleted or renamed, has no producer created it yet, or does the ACL of streamgauge leave it out? If it is not wanted any more, take it out of the configuration.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamGroupMissing",
-        expr: Here("group_up == 0"),
+        expr: Holds("group_up == 0"),
         minutes: 5,
         severity: "warning",
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
         description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and made anew? XGROUP CREATE makes the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamGroupStalled",
-        expr: Here("status == stalled"),
+        expr: Holds("status == stalled"),
         minutes: 3,
         severity: "critical",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers",
         description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows who was idle since when; a restart of the consumers usually helps.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamGroupAbandoned",
-        expr: Here("status == abandoned"),
+        expr: Holds("status == abandoned"),
         minutes: 3,
         severity: "critical",
         summary: "Nobody reads for group {{ $labels.group }} of {{ $labels.stream }}",
-        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of state. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamGroupFallingBehind",
-        expr: Here("lag_seconds > 5m"),
+        expr: Holds("lag_seconds > 5m"),
         minutes: 5,
         severity: "warning",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value }} seconds behind",
         description: "The oldest entry that {{ $labels.group }} has not been delivered is {{ $value }} seconds old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamEntriesLost",
-        expr: Here("entries_lost > 0"),
+        expr: Holds("entries_lost > 0"),
         minutes: 0,
         severity: "critical",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} has lost entries",
         description: "In the last 5 minutes entries were trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} got them: about {{ $value }}. They are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims at, or make the group faster; see redis_stream_group_retention_used_ratio.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamPendingStuck",
-        expr: Here("oldest_pending_idle_seconds > 10m"),
+        expr: Holds("oldest_pending_idle_seconds > 10m"),
         minutes: 5,
         severity: "warning",
         summary: "An entry of {{ $labels.stream }} is left lying by group {{ $labels.group }}",
         description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged was last delivered {{ $value }} seconds ago ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamPendingRedelivered",
-        expr: Here("oldest_pending_deliveries >= 10"),
+        expr: Holds("oldest_pending_deliveries >= 10"),
         minutes: 1,
         severity: "warning",
         summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}",
         description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
     },
-    Written {
+    BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
-        expr: Here("retention_used_ratio > 0.8"),
+        expr: Holds("retention_used_ratio > 0.8"),
         minutes: 5,
         severity: "warning",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries",
         description: "What {{ $labels.group }} has still to read is {{ $value }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}; 1 is all of it): at 1 the next trim takes entries that it has not got. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
     },
-    Written {
+    BuiltInRule {
         name: "StreamgaugeGone",
-        expr: There("absent(streamgauge_build_info)"),
+        expr: Promql("absent(streamgauge_build_info)"),
         minutes: 5,
         severity: "critical",
         summary: "Prometheus gets nothing from streamgauge",
         description: "For 5 minutes there were no metrics of any streamgauge, so no other alert about streams can fire. Does it run, and does Prometheus scrape it?",
     },
-    Written {
+    BuiltInRule {
         name: "StreamgaugeDataOld",
-        expr: ThereOneEach("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
+        expr: PromqlPerSubject("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
         minutes: 1,
         severity: "critical",
         summary: "What streamgauge tells of {{ $labels.target }} is old",
@@ -134,7 +134,7 @@ const WRITTEN: &[Written] = &[
 
 /// Names of all of them, in their order; the last are those for Prometheus alone.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    WRITTEN.iter().map(|written| written.name)
+    BUILT_IN.iter().map(|rule| rule.name)
 }
 
 /// Those that are evaluated here. `runbook_url` is where people read what to do about each, under its name.
@@ -144,20 +144,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// If one was written wrongly, which a test would have found.
 #[must_use]
 pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
-    let rule = |written: &Written| match written.expr {
-        Here(condition) => Some(Arc::new(Rule {
-            name: written.name.to_owned(),
+    let rule = |rule: &BuiltInRule| match rule.expr {
+        Holds(condition) => Some(Arc::new(Rule {
+            name: rule.name.to_owned(),
             selector: Selector::default(),
             condition: Condition::parse(condition).expect("a built-in condition is right"),
-            pending_for: written.pending_for(),
+            pending_for: rule.pending_for(),
             keep_firing_for: Duration::ZERO,
-            labels: written.labels(),
-            annotations: written.annotations(runbook_url),
+            labels: rule.labels(),
+            annotations: rule.annotations(runbook_url),
             notifiers: Arc::new([]),
         })),
-        There(_) | ThereOneEach(..) => None,
+        Promql(_) | PromqlPerSubject(..) => None,
     };
-    WRITTEN.iter().filter_map(rule).collect()
+    BUILT_IN.iter().filter_map(rule).collect()
 }
 
 /// Those for Prometheus alone. `label_names` are those of `targets[].labels`; `runbook_url` as for [`rules`].
@@ -166,25 +166,25 @@ pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
 ///
 /// As [`rules`].
 #[must_use]
-pub fn foreign(label_names: &[&str], runbook_url: Option<&str>) -> Vec<Foreign> {
-    let rule = |written: &Written| {
-        let expression = match written.expr {
-            Here(_) => return None,
-            There(expression) => expression.to_owned(),
-            ThereOneEach(inner, comparison) => format!("{} {comparison}", one_each(inner, label_names)),
+pub fn prometheus_only(label_names: &[&str], runbook_url: Option<&str>) -> Vec<PrometheusOnlyRule> {
+    let rule = |rule: &BuiltInRule| {
+        let expression = match rule.expr {
+            Holds(_) => return None,
+            Promql(expression) => expression.to_owned(),
+            PromqlPerSubject(inner, comparison) => format!("{} {comparison}", one_each(inner, label_names)),
         };
-        Some(Foreign {
-            name: written.name,
+        Some(PrometheusOnlyRule {
+            name: rule.name,
             expression,
-            pending_for: written.pending_for(),
-            labels: written.labels(),
-            annotations: written.annotations(runbook_url),
+            pending_for: rule.pending_for(),
+            labels: rule.labels(),
+            annotations: rule.annotations(runbook_url),
         })
     };
-    WRITTEN.iter().filter_map(rule).collect()
+    BUILT_IN.iter().filter_map(rule).collect()
 }
 
-impl Written {
+impl BuiltInRule {
     fn pending_for(&self) -> Duration {
         Duration::from_secs(60 * self.minutes)
     }
@@ -214,18 +214,19 @@ mod tests {
 
     #[test]
     fn all_are_right_and_have_names_of_their_own() {
-        assert_eq!(rules(None).len() + foreign(&[], None).len(), WRITTEN.len());
+        assert_eq!(rules(None).len() + prometheus_only(&[], None).len(), BUILT_IN.len());
         let mut names: Vec<_> = names().collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), WRITTEN.len());
+        assert_eq!(names.len(), BUILT_IN.len());
     }
 
     #[test]
     fn each_leads_to_its_chapter_where_there_is_a_runbook() {
         let url = "https://docs.example.com/operating.md";
         let here = rules(Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
-        let there = foreign(&[], Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
+        let there =
+            prometheus_only(&[], Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
         let links: Vec<_> = here.chain(there).map(|link| link.source().to_owned()).collect();
         let chapters: Vec<_> = names().map(|name| format!("{url}#{}", name.to_lowercase())).collect();
         assert_eq!(links, chapters);
@@ -241,7 +242,7 @@ mod tests {
             }
             assert!(rule.labels.values().all(|text| text.labels().next().is_none()), "{}", rule.name);
         }
-        for rule in foreign(&[], None) {
+        for rule in prometheus_only(&[], None) {
             let known: &[&str] = if rule.name == "StreamgaugeGone" { &[] } else { &["target"] };
             for name in rule.annotations.values().flat_map(Template::labels) {
                 assert!(known.contains(&name), "{}: {name}", rule.name);

@@ -10,7 +10,7 @@ use crate::alert::template::Template;
 
 /// A rule for Prometheus alone, which cannot be evaluated here: what tells that streamgauge itself is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct PrometheusOnlyRule {
     /// The label `alertname` of its alerts.
     pub name: &'static str,
     /// The expression.
@@ -27,7 +27,7 @@ pub struct Foreign {
 #[must_use]
 pub fn write<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
-    foreign: &[Foreign],
+    prometheus_only: &[PrometheusOnlyRule],
     label_names: &[&str],
 ) -> String {
     let mut text =
@@ -37,7 +37,7 @@ pub fn write<'r>(
         let expression = promql::expression(rule, label_names);
         push_rule(&mut text, &rule.name, &expression, &times, [&rule.labels, &rule.annotations]);
     }
-    for rule in foreign {
+    for rule in prometheus_only {
         let times = [("for", rule.pending_for)];
         push_rule(&mut text, rule.name, &rule.expression, &times, [&rule.labels, &rule.annotations]);
     }
@@ -140,8 +140,8 @@ mod tests {
             ("c".to_owned(), template("Group {{ $labels.group }} of \u{fc}")),
         ]
         .into();
-        let last = recommended::foreign(&["team"], None).pop().expect("there are some");
-        let last = Foreign { annotations: BTreeMap::new(), ..last };
+        let last = recommended::prometheus_only(&["team"], None).pop().expect("there are some");
+        let last = PrometheusOnlyRule { annotations: BTreeMap::new(), ..last };
         let text = write([&rule, &test_rule("yes", "target_up == 0")], &[last], &["team"]);
         insta::assert_snapshot!(text, @r#"
         # Written by `streamgauge rules`.

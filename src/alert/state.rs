@@ -1,9 +1,9 @@
-//! The life of one alert, as Prometheus' `rules/alerting.go` has it: pending until it has held for long enough,
+//! The state of one alert, as Prometheus' `rules/alerting.go` has it: pending until it has held for long enough,
 //! firing, resolved and then still told of for a while. Time is a parameter, as the time since the Unix epoch.
 
 use std::time::Duration;
 
-use crate::alert::notification::Occasion;
+use crate::alert::notification::SendReason;
 
 /// How long an alert that has resolved is told of, in case Alertmanager was not there.
 pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
@@ -12,7 +12,7 @@ pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 
 /// Where an alert stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Phase {
     /// Its condition holds, but not for long enough.
     Pending,
     /// It fires.
@@ -23,9 +23,9 @@ pub enum State {
 
 /// One alert.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Life {
+pub struct AlertState {
     /// Where it stands.
-    pub state: State,
+    pub phase: Phase,
     /// The value when it was last known to hold.
     pub value: f64,
     /// Since when its condition holds.
@@ -39,12 +39,12 @@ pub struct Life {
     /// Since when it is not known whether its condition holds.
     pub unknown_since: Option<Duration>,
     /// When receivers were last told of it as it stands; `None` where they were not.
-    pub told_at: Option<Duration>,
+    pub last_sent_at: Option<Duration>,
 }
 
 /// What one evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Finding {
+pub enum Evaluation {
     /// The condition holds, of this value.
     Holds(f64),
     /// It does not, or there is nothing that it could hold of.
@@ -66,69 +66,74 @@ pub struct Times {
 
 /// What becomes of an alert in one evaluation; `None` is no alert.
 #[must_use]
-pub fn step(before: Option<Life>, finding: Finding, times: &Times, now: Duration) -> Option<Life> {
-    let before = before.map(|life| life.as_of(now));
-    match finding {
-        Finding::Holds(value) => Some(held(before, value, times, now)),
-        Finding::Clear => cleared(before?, times, now),
-        Finding::Unknown => kept_in_the_dark(before?, times, now),
+pub fn step(
+    before: Option<AlertState>,
+    evaluation: Evaluation,
+    times: &Times,
+    now: Duration,
+) -> Option<AlertState> {
+    let before = before.map(|state| state.as_of(now));
+    match evaluation {
+        Evaluation::Holds(value) => Some(on_holds(before, value, times, now)),
+        Evaluation::Clear => on_clear(before?, times, now),
+        Evaluation::Unknown => on_unknown(before?, times, now),
     }
 }
 
-fn held(before: Option<Life>, value: f64, times: &Times, now: Duration) -> Life {
-    let known = before.filter(|life| life.state != State::Resolved);
-    let mut life = known.unwrap_or_else(|| Life::pending(value, now));
-    (life.value, life.kept_since, life.unknown_since) = (value, None, None);
-    if life.state == State::Pending && now.saturating_sub(life.active_at) >= times.pending_for {
-        (life.state, life.fired_at, life.told_at) = (State::Firing, Some(now), None);
+fn on_holds(before: Option<AlertState>, value: f64, times: &Times, now: Duration) -> AlertState {
+    let known = before.filter(|state| state.phase != Phase::Resolved);
+    let mut state = known.unwrap_or_else(|| AlertState::pending(value, now));
+    (state.value, state.kept_since, state.unknown_since) = (value, None, None);
+    if state.phase == Phase::Pending && now.saturating_sub(state.active_at) >= times.pending_for {
+        (state.phase, state.fired_at, state.last_sent_at) = (Phase::Firing, Some(now), None);
     }
-    life
+    state
 }
 
-fn cleared(mut life: Life, times: &Times, now: Duration) -> Option<Life> {
-    life.unknown_since = None;
-    match life.state {
-        State::Pending => None,
-        State::Resolved => Some(life).filter(|life| !life.is_long_over(now)),
-        State::Firing => {
+fn on_clear(mut state: AlertState, times: &Times, now: Duration) -> Option<AlertState> {
+    state.unknown_since = None;
+    match state.phase {
+        Phase::Pending => None,
+        Phase::Resolved => Some(state).filter(|state| !state.is_long_over(now)),
+        Phase::Firing => {
             if times.keep_firing_for > Duration::ZERO {
-                let since = *life.kept_since.get_or_insert(now);
+                let since = *state.kept_since.get_or_insert(now);
                 if now.saturating_sub(since) < times.keep_firing_for {
-                    return Some(life);
+                    return Some(state);
                 }
             }
-            Some(life.resolved(now))
+            Some(state.resolved(now))
         }
     }
 }
 
-fn kept_in_the_dark(mut life: Life, times: &Times, now: Duration) -> Option<Life> {
-    let since = *life.unknown_since.get_or_insert(now);
+fn on_unknown(mut state: AlertState, times: &Times, now: Duration) -> Option<AlertState> {
+    let since = *state.unknown_since.get_or_insert(now);
     let is_too_long = now.saturating_sub(since) >= times.hold;
-    match life.state {
-        State::Resolved => Some(life).filter(|life| !life.is_long_over(now)),
-        State::Pending => Some(life).filter(|_| !is_too_long),
-        State::Firing if is_too_long => Some(life.resolved(now)),
-        State::Firing => Some(life),
+    match state.phase {
+        Phase::Resolved => Some(state).filter(|state| !state.is_long_over(now)),
+        Phase::Pending => Some(state).filter(|_| !is_too_long),
+        Phase::Firing if is_too_long => Some(state.resolved(now)),
+        Phase::Firing => Some(state),
     }
 }
 
-impl Life {
+impl AlertState {
     fn pending(value: f64, now: Duration) -> Self {
         Self {
-            state: State::Pending,
+            phase: Phase::Pending,
             value,
             active_at: now,
             fired_at: None,
             resolved_at: None,
             kept_since: None,
             unknown_since: None,
-            told_at: None,
+            last_sent_at: None,
         }
     }
 
     fn resolved(self, now: Duration) -> Self {
-        Self { state: State::Resolved, resolved_at: Some(now), told_at: None, ..self }
+        Self { phase: Phase::Resolved, resolved_at: Some(now), last_sent_at: None, ..self }
     }
 
     /// The same where the clock was set back: nothing happened later than now. What would is never over, and a
@@ -150,18 +155,20 @@ impl Life {
     }
 
     /// Whether receivers are to be told of it now, and why; notes that they are.
-    pub fn tell(&mut self, now: Duration) -> Option<Occasion> {
-        if self.state == State::Pending {
+    pub fn needs_sending(&mut self, now: Duration) -> Option<SendReason> {
+        if self.phase == Phase::Pending {
             return None;
         }
-        let occasion = match self.told_at {
-            None => Occasion::Changed,
+        let reason = match self.last_sent_at {
+            None => SendReason::Changed,
             // Or the clock was set back since.
-            Some(told_at) if told_at + RESEND_DELAY < now || now < told_at => Occasion::Repeated,
+            Some(last_sent_at) if last_sent_at + RESEND_DELAY < now || now < last_sent_at => {
+                SendReason::Repeated
+            }
             Some(_) => return None,
         };
-        self.told_at = Some(now);
-        Some(occasion)
+        self.last_sent_at = Some(now);
+        Some(reason)
     }
 
     /// Until when what a receiver is told now is true: when it resolved, or, while it fires, as long as telling
@@ -176,32 +183,32 @@ impl Life {
 mod tests {
     use super::*;
 
-    /// Runs a series of findings, one each 10 seconds: `x` holds, `.` is clear, `?` is unknown. What comes out is
+    /// Runs a series of evaluations, one each 10 seconds: `x` holds, `.` is clear, `?` is unknown. What comes out is
     /// one character each: `p`, `F`, `r`, or `-` for no alert; in upper case where receivers are told of a change,
     /// else in lower case; followed by `'` where they are told once more.
-    fn run(findings: &str, times: Times) -> String {
-        let (mut life, mut lived) = (None, String::new());
-        for (at, finding) in findings.chars().enumerate() {
-            let finding = match finding {
-                'x' => Finding::Holds(1.0),
-                '.' => Finding::Clear,
-                _ => Finding::Unknown,
+    fn run(evaluations: &str, times: Times) -> String {
+        let (mut state, mut states) = (None, String::new());
+        for (at, evaluation) in evaluations.chars().enumerate() {
+            let evaluation = match evaluation {
+                'x' => Evaluation::Holds(1.0),
+                '.' => Evaluation::Clear,
+                _ => Evaluation::Unknown,
             };
             let now = Duration::from_secs(1_000_000 + 10 * at as u64);
-            life = step(life, finding, &times, now);
-            let state = match life.map(|life: Life| life.state) {
+            state = step(state, evaluation, &times, now);
+            let letter = match state.map(|state: AlertState| state.phase) {
                 None => '-',
-                Some(State::Pending) => 'p',
-                Some(State::Firing) => 'f',
-                Some(State::Resolved) => 'r',
+                Some(Phase::Pending) => 'p',
+                Some(Phase::Firing) => 'f',
+                Some(Phase::Resolved) => 'r',
             };
-            match life.as_mut().and_then(|life| life.tell(now)) {
-                None => lived.push(state),
-                Some(Occasion::Changed) => lived.push(state.to_ascii_uppercase()),
-                Some(Occasion::Repeated) => lived.extend([state, '\'']),
+            match state.as_mut().and_then(|state| state.needs_sending(now)) {
+                None => states.push(letter),
+                Some(SendReason::Changed) => states.push(letter.to_ascii_uppercase()),
+                Some(SendReason::Repeated) => states.extend([letter, '\'']),
             }
         }
-        lived
+        states
     }
 
     fn times(pending_for: u64, keep_firing_for: u64, hold: u64) -> Times {
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_alert_is_pending_until_it_has_held_for_long_enough() {
-        for (pending_for, findings, lived) in [
+        for (pending_for, evaluations, lived) in [
             (0, ".xx..", "-FfRr"),
             (10, "xx.x", "pFRp"),
             (20, "xxx.", "ppFR"),
@@ -222,7 +229,7 @@ mod tests {
             (20, "xx.xx.", "pp-pp-"),
             (20, "xx.xxx", "pp-ppF"),
         ] {
-            assert_eq!(run(findings, times(pending_for, 0, 3600)), lived, "{pending_for} {findings}");
+            assert_eq!(run(evaluations, times(pending_for, 0, 3600)), lived, "{pending_for} {evaluations}");
         }
     }
 
@@ -234,16 +241,16 @@ mod tests {
 
     #[test]
     fn an_alert_is_kept_firing() {
-        for (keep, findings, lived) in
+        for (keep, evaluations, lived) in
             [(10, "x..", "FfR"), (15, "x...", "FffR"), (20, "x...", "FffR"), (20, "x..x...", "FfffffR")]
         {
-            assert_eq!(run(findings, times(0, keep, 3600)), lived, "{keep} {findings}");
+            assert_eq!(run(evaluations, times(0, keep, 3600)), lived, "{keep} {evaluations}");
         }
     }
 
     #[test]
     fn what_is_unknown_holds_the_state() {
-        for (hold, findings, lived) in [
+        for (hold, evaluations, lived) in [
             // Pending, firing, resolved, and no alert at all.
             (3600, "x?x", "ppF"),
             (3600, "x?.", "pp-"),
@@ -256,7 +263,7 @@ mod tests {
             (20, "x???x", "ppp-p"),
             (0, "xxx?", "ppFR"),
         ] {
-            assert_eq!(run(findings, times(20, 0, hold)), lived, "{hold} {findings}");
+            assert_eq!(run(evaluations, times(20, 0, hold)), lived, "{hold} {evaluations}");
         }
     }
 
@@ -280,47 +287,47 @@ mod tests {
     fn a_clock_that_is_set_back_silences_no_alert_for_ever() {
         let times = times(20, 0, 3600);
         let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
-        let pending = step(None, Finding::Holds(1.0), &times, before);
-        let pending = step(pending, Finding::Holds(1.0), &times, back);
-        let firing = step(pending, Finding::Holds(1.0), &times, back + times.pending_for);
-        let mut firing = firing.filter(|life| life.state == State::Firing).expect("it fires");
-        firing.told_at = Some(before);
-        assert_eq!(firing.tell(back + times.pending_for), Some(Occasion::Repeated));
+        let pending = step(None, Evaluation::Holds(1.0), &times, before);
+        let pending = step(pending, Evaluation::Holds(1.0), &times, back);
+        let firing = step(pending, Evaluation::Holds(1.0), &times, back + times.pending_for);
+        let mut firing = firing.filter(|state| state.phase == Phase::Firing).expect("it fires");
+        firing.last_sent_at = Some(before);
+        assert_eq!(firing.needs_sending(back + times.pending_for), Some(SendReason::Repeated));
     }
 
     #[test]
     fn nothing_is_told_to_happen_after_a_clock_that_is_set_back() {
         let times = times(0, 0, 3600);
         let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
-        let mut firing = step(None, Finding::Holds(1.0), &times, before).expect("it fires");
-        assert_eq!(firing.tell(before), Some(Occasion::Changed));
+        let mut firing = step(None, Evaluation::Holds(1.0), &times, before).expect("it fires");
+        assert_eq!(firing.needs_sending(before), Some(SendReason::Changed));
         // What resolves in the very evaluation that finds the clock set back is news, too.
-        let mut resolved = step(Some(firing), Finding::Clear, &times, back).expect("it resolves");
+        let mut resolved = step(Some(firing), Evaluation::Clear, &times, back).expect("it resolves");
         assert_eq!((resolved.fired_at, resolved.ends_at(back, RESEND_DELAY)), (Some(back), back));
-        assert_eq!(resolved.tell(back), Some(Occasion::Changed));
+        assert_eq!(resolved.needs_sending(back), Some(SendReason::Changed));
         // What has resolved stays so, and is over after a quarter of an hour of the new time.
-        let resolved = step(Some(firing), Finding::Clear, &times, before);
-        for finding in [Finding::Clear, Finding::Unknown] {
-            let later = step(resolved, finding, &times, back).expect("it has just resolved");
+        let resolved = step(Some(firing), Evaluation::Clear, &times, before);
+        for evaluation in [Evaluation::Clear, Evaluation::Unknown] {
+            let later = step(resolved, evaluation, &times, back).expect("it has just resolved");
             assert_eq!(later.ends_at(back, RESEND_DELAY), back);
-            assert_eq!(step(Some(later), finding, &times, back + RESOLVED_RETENTION + RESEND_DELAY), None);
+            assert_eq!(step(Some(later), evaluation, &times, back + RESOLVED_RETENTION + RESEND_DELAY), None);
         }
         // What is held or kept is so for as long as is configured.
-        let unknown = step(Some(firing), Finding::Unknown, &times, before);
-        let unknown = step(unknown, Finding::Unknown, &times, back);
-        let unknown = step(unknown, Finding::Unknown, &times, back + times.hold).expect("it was held");
-        assert_eq!(unknown.state, State::Resolved);
+        let unknown = step(Some(firing), Evaluation::Unknown, &times, before);
+        let unknown = step(unknown, Evaluation::Unknown, &times, back);
+        let unknown = step(unknown, Evaluation::Unknown, &times, back + times.hold).expect("it was held");
+        assert_eq!(unknown.phase, Phase::Resolved);
     }
 
     #[test]
     fn a_firing_alert_holds_for_four_times_what_lies_between_two_tellings() {
         let now = Duration::from_secs(1_000_000);
-        let firing = step(None, Finding::Holds(1.0), &times(0, 0, 0), now).unwrap();
+        let firing = step(None, Evaluation::Holds(1.0), &times(0, 0, 0), now).unwrap();
         for (interval, lasting) in [(10, 240), (60, 240), (300, 1200)] {
             let ends_at = firing.ends_at(now, Duration::from_secs(interval));
             assert_eq!(ends_at, now + Duration::from_secs(lasting));
         }
-        let resolved = step(Some(firing), Finding::Clear, &times(0, 0, 0), now).unwrap();
+        let resolved = step(Some(firing), Evaluation::Clear, &times(0, 0, 0), now).unwrap();
         assert_eq!(resolved.ends_at(now + RESEND_DELAY, RESEND_DELAY), now);
     }
 }

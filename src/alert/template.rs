@@ -18,7 +18,7 @@ enum Part {
 
 /// Why a text is no template. Says what was expected, and quotes nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum TemplateError {
     /// `{{` without `}}`.
     Unclosed,
     /// Something else between them.
@@ -31,15 +31,15 @@ impl Template {
     /// # Errors
     ///
     /// Why the text is none.
-    pub fn parse(source: &str) -> Result<Self, Fault> {
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = source;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (inside, behind) = after.split_once("}}").ok_or(Fault::Unclosed)?;
+            let (inside, behind) = after.split_once("}}").ok_or(TemplateError::Unclosed)?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            parts.push(part(inside.trim()).ok_or(Fault::Unknown)?);
+            parts.push(part(inside.trim()).ok_or(TemplateError::Unknown)?);
             rest = behind;
         }
         if !rest.is_empty() {
@@ -113,7 +113,7 @@ pub fn show(value: f64) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unclosed => "\"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
@@ -147,17 +147,17 @@ mod tests {
     #[test]
     fn nothing_else_is_a_template() {
         for (source, fault) in [
-            ("{{ $value", Fault::Unclosed),
-            ("a {{", Fault::Unclosed),
-            ("{{ }}", Fault::Unknown),
-            ("{{ value }}", Fault::Unknown),
-            ("{{ $labels }}", Fault::Unknown),
-            ("{{ $labels. }}", Fault::Unknown),
-            ("{{ $labels.1a }}", Fault::Unknown),
-            ("{{ $labels.a | title }}", Fault::Unknown),
-            ("{{ $value | humanize }}", Fault::Unknown),
-            ("{{- $value -}}", Fault::Unknown),
-            ("{{ {{ $value }} }}", Fault::Unknown),
+            ("{{ $value", TemplateError::Unclosed),
+            ("a {{", TemplateError::Unclosed),
+            ("{{ }}", TemplateError::Unknown),
+            ("{{ value }}", TemplateError::Unknown),
+            ("{{ $labels }}", TemplateError::Unknown),
+            ("{{ $labels. }}", TemplateError::Unknown),
+            ("{{ $labels.1a }}", TemplateError::Unknown),
+            ("{{ $labels.a | title }}", TemplateError::Unknown),
+            ("{{ $value | humanize }}", TemplateError::Unknown),
+            ("{{- $value -}}", TemplateError::Unknown),
+            ("{{ {{ $value }} }}", TemplateError::Unknown),
         ] {
             assert_eq!(Template::parse(source), Err(fault), "{source}");
         }

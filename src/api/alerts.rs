@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::alert::active::{Active, Shown};
-use crate::alert::state::State;
+use crate::alert::active::{Active, ActiveAlert};
+use crate::alert::state::Phase;
 
 /// Writes the alerts of all targets.
 ///
@@ -25,17 +25,17 @@ pub fn write(targets: &[Arc<Active>], out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"]}}\n")
 }
 
-fn shown(alert: &Shown) -> Value {
-    let life = &alert.life;
-    let state = if life.state == State::Pending { "pending" } else { "firing" };
+fn shown(alert: &ActiveAlert) -> Value {
+    let state = &alert.state;
+    let phase = if state.phase == Phase::Pending { "pending" } else { "firing" };
     let mut shown = json!({
         "labels": alert.labels,
         "annotations": alert.annotations,
-        "state": state,
-        "activeAt": time(life.active_at),
-        "value": scientific(life.value),
+        "state": phase,
+        "activeAt": time(state.active_at),
+        "value": scientific(state.value),
     });
-    if let Some(since) = life.kept_since {
+    if let Some(since) = state.kept_since {
         shown["keepFiringSince"] = time(since).into();
     }
     shown

@@ -25,9 +25,9 @@ pub fn run(args: &cli::Rules) -> anyhow::Result<()> {
         _ => (Alerts::default(), Vec::new()),
     };
     let label_names: Vec<_> = label_names.iter().map(String::as_str).collect();
-    let mut foreign = recommended::foreign(&label_names, alerts.runbook_url.as_deref());
-    foreign.retain(|rule| alerts.foreign.contains(&rule.name));
+    let mut prometheus_only = recommended::prometheus_only(&label_names, alerts.runbook_url.as_deref());
+    prometheus_only.retain(|rule| alerts.prometheus_only.contains(&rule.name));
     let rules = alerts.rules.iter().map(AsRef::as_ref);
-    let text = rule_file::write(rules, &foreign, &label_names);
+    let text = rule_file::write(rules, &prometheus_only, &label_names);
     io::stdout().write_all(text.as_bytes()).context("cannot write the rules")
 }

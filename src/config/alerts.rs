@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::condition::{Condition, Fault};
+use crate::alert::condition::{Condition, ConditionError};
 use crate::alert::fact::{FACTS, Subject};
 use crate::alert::recommended;
 use crate::alert::rule::{Rule, Selector, label_names};
@@ -32,7 +32,7 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
     let mut alerts = Alerts { rules: recommended::rules(runbook_url.as_deref()), ..Alerts::default() };
     alerts.runbook_url = runbook_url;
     alerts.rules.retain(|rule| is_wanted(&rule.name));
-    alerts.foreign.retain(|name| is_wanted(name));
+    alerts.prometheus_only.retain(|name| is_wanted(name));
     if let Some(hold) = section.key("hold").duration(Duration::ZERO) {
         alerts.hold = hold;
     }
@@ -49,7 +49,7 @@ impl Default for Alerts {
     fn default() -> Self {
         Self {
             rules: recommended::rules(None),
-            foreign: recommended::foreign(&[], None).iter().map(|rule| rule.name).collect(),
+            prometheus_only: recommended::prometheus_only(&[], None).iter().map(|rule| rule.name).collect(),
             runbook_url: None,
             hold: HOLD,
             external_labels: BTreeMap::new(),
@@ -172,7 +172,7 @@ fn told(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
 
 fn condition(key: &Cursor<'_>) -> Option<Condition> {
     if !key.is_given() {
-        key.fault(format_args!("missing; {}", Fault::Form));
+        key.fault(format_args!("missing; {}", ConditionError::Form));
         return None;
     }
     let text = key.text()?;
@@ -183,7 +183,7 @@ fn condition(key: &Cursor<'_>) -> Option<Condition> {
     };
     let names: Vec<_> = FACTS.iter().map(|fact| fact.name).collect();
     match &fault {
-        Fault::UnknownFact(name) if closest(name, &names).is_some() => {
+        ConditionError::UnknownFact(name) if closest(name, &names).is_some() => {
             let close = closest(name, &names).unwrap_or_default();
             key.fault(format_args!("found {found:?}; unknown fact; did you mean {close}?"));
         }
@@ -303,9 +303,9 @@ mod tests {
         assert_eq!(load(""), Ok(Alerts::default()));
         let some = load("disable: [RedisStreamMissing, StreamgaugeGone]").unwrap();
         assert_eq!(some.rules.len(), Alerts::default().rules.len() - 1);
-        assert_eq!(some.foreign, ["StreamgaugeDataOld"]);
+        assert_eq!(some.prometheus_only, ["StreamgaugeDataOld"]);
         let none = load("recommended: false").unwrap();
-        assert!(none.rules.is_empty() && none.foreign.is_empty());
+        assert!(none.rules.is_empty() && none.prometheus_only.is_empty());
     }
 
     #[test]

@@ -94,8 +94,8 @@ fn the_defaults_in_the_example_are_the_code_s() {
     assert_eq!(example.metrics, default.metrics);
     assert_eq!(example.status, default.status);
     assert_eq!(
-        (&example.alerts.foreign, example.alerts.hold),
-        (&default.alerts.foreign, default.alerts.hold)
+        (&example.alerts.prometheus_only, example.alerts.hold),
+        (&default.alerts.prometheus_only, default.alerts.hold)
     );
     let recommended = default.alerts.rules.len();
     assert_eq!(example.alerts.rules[..recommended], default.alerts.rules);

@@ -212,7 +212,7 @@ pub struct Alerts {
     /// The rules in force: those of `recommended` that `disable` does not name, then `rules`.
     pub rules: Vec<Arc<Rule>>,
     /// Names of the recommended rules in force that only Prometheus can evaluate.
-    pub foreign: Vec<&'static str>,
+    pub prometheus_only: Vec<&'static str>,
     /// Where people read what to do about each of the recommended rules, under its name; `None`: it is not said.
     pub runbook_url: Option<String>,
     /// How long an alert outlives the data it fired on, while its target cannot be polled.

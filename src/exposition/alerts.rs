@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::alert::active::Active;
-use crate::alert::state::State;
+use crate::alert::state::Phase;
 use crate::exposition::segment::{Compressor, Segment};
 use crate::exposition::text::write_label;
 
@@ -31,7 +31,7 @@ impl RenderedAlerts {
     pub fn new(active: &Active) -> Self {
         let mut text = Vec::new();
         for alert in active.alerts() {
-            let state = if alert.life.state == State::Pending { "pending" } else { "firing" };
+            let state = if alert.state.phase == Phase::Pending { "pending" } else { "firing" };
             let mut labels = Vec::new();
             let name = alert.labels.get("alertname").map_or("", String::as_str);
             write_label("alertname", name, &mut labels);

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::alert::active::Active;
 use crate::alert::evaluator::{Evaluator, Reading, TargetUp};
-use crate::alert::notification::{Notification, Occasion, Status};
+use crate::alert::notification::{Notification, SendReason, Status};
 use crate::exposition::alerts::RenderedAlerts;
 use redis_stream_core::clock::{now, unix_time};
 
@@ -65,18 +65,18 @@ impl Alerting {
     }
 
     /// Goes on with other rules: tells receivers at once of alerts that have none any more.
-    pub(super) async fn succeed(&mut self, evaluator: Evaluator) -> Alerts {
+    pub(super) async fn copy_state(&mut self, evaluator: Evaluator) -> Alerts {
         let before = std::mem::replace(&mut self.evaluator, evaluator);
         let now = unix_time();
-        self.evaluator.succeed(before, now);
-        tell(&self.outlet, &self.evaluator.tell_former(now));
+        self.evaluator.copy_state(before, now);
+        tell(&self.outlet, &self.evaluator.notify_removed(now));
         Alerts::of(&self.evaluator).await
     }
 
     /// Tells receivers that all alerts are over, as the target is not watched any more.
     pub(super) fn retire(self) {
         let Self { evaluator, outlet, .. } = self;
-        tell(&outlet, &evaluator.retire(unix_time()));
+        tell(&outlet, &evaluator.resolve_all(unix_time()));
     }
 
     /// Evaluates what the poll that was due at this time found, tells receivers, and shows readers.
@@ -98,7 +98,7 @@ fn tell(outlet: &Outlet, notifications: &[Notification]) {
 /// Logs what changed: one line for each rule, as thousands of groups may begin to fire at once.
 fn note_changes(notifications: &[Notification]) {
     let mut changes = BTreeMap::<_, (usize, usize)>::new();
-    for told in notifications.iter().filter(|told| told.occasion == Occasion::Changed) {
+    for told in notifications.iter().filter(|told| told.reason == SendReason::Changed) {
         let label = |name: &str| told.alert.labels.get(name).map_or("", String::as_str);
         let (firing, resolved) = changes.entry((label("alertname"), label("target"))).or_default();
         match told.alert.status {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::alert::evaluator::{Evaluator, Settings};
+use crate::alert::evaluator::{Evaluator, EvaluatorSettings};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::config::{self, Poll};
 
@@ -24,7 +24,7 @@ pub struct Plan {
     /// The rules, also those of other targets.
     pub rules: Vec<Arc<Rule>>,
     /// What holds for all rules.
-    pub settings: Settings,
+    pub settings: EvaluatorSettings,
 }
 
 impl Plan {

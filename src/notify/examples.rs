@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::notification::{Alert, Notification, Occasion, Status};
+use crate::alert::notification::{Alert, Notification, SendReason, Status};
 
 /// When all alerts here begin to fire: 2026-11-22T20:00:00Z.
 pub(super) const START: Duration = Duration::from_secs(1_795_377_600);
@@ -45,12 +45,12 @@ pub(super) fn on(target: &str, mut alert: Alert) -> Alert {
 
 /// Tells of a change.
 pub(super) fn changed(alert: Alert) -> Notification {
-    Notification { alert: Arc::new(alert), occasion: Occasion::Changed }
+    Notification { alert: Arc::new(alert), reason: SendReason::Changed }
 }
 
 /// Tells again of what did not change.
 pub(super) fn repeated(alert: Alert) -> Notification {
-    Notification { alert: Arc::new(alert), occasion: Occasion::Repeated }
+    Notification { alert: Arc::new(alert), reason: SendReason::Repeated }
 }
 
 /// The label `group` of each, with a `-` before what resolved.

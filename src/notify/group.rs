@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::known::{Known, Standing};
-use crate::alert::notification::{Alert, Notification, Occasion, Status};
+use crate::alert::notification::{Alert, Notification, SendReason, Status};
+use crate::alert::notification_log::{LogEntry, SendState};
 use crate::notify::backlog::{Backlog, Identity, is_same_news};
 use crate::notify::doubt::Doubts;
 use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
@@ -62,7 +62,7 @@ struct Group {
     /// What it was told to fire.
     firing: BTreeSet<Identity>,
     /// When it was last told anything; the time since the Unix epoch.
-    told_at: Option<Duration>,
+    last_sent_at: Option<Duration>,
     /// When a message about it failed, if none was delivered since. Likewise.
     failed_at: Option<Duration>,
 }
@@ -117,16 +117,16 @@ impl Groups {
 
     /// The same with what the receiver knew when this program ended, which is all that it knows of what began to fire
     /// until then, the time since the Unix epoch.
-    pub(super) fn recalling(mut self, known: &[Known], until: Duration) -> Self {
-        for Known { alert, standing, told_at } in known.iter().take(self.capacity) {
+    pub(super) fn recalling(mut self, known: &[LogEntry], until: Duration) -> Self {
+        for LogEntry { alert, send_state, last_sent_at } in known.iter().take(self.capacity) {
             let group = self.groups.entry(GroupKey::of(alert)).or_default();
-            group.told_at = group.told_at.max(*told_at);
+            group.last_sent_at = group.last_sent_at.max(*last_sent_at);
             let identity = Identity(Arc::clone(alert));
-            match standing {
-                Standing::Told => {
+            match send_state {
+                SendState::Sent => {
                     group.firing.insert(identity);
                 }
-                Standing::Waits => {
+                SendState::Unsent => {
                     group.news.put(self.next_place, alert);
                     group.news.note_may_be_known(&identity);
                     self.next_place += 1;
@@ -151,14 +151,14 @@ impl Groups {
     }
 
     /// What is over, was told to be, and is to be told so once more.
-    fn over_in_doubt(&self) -> impl Iterator<Item = Known> {
+    fn over_in_doubt(&self) -> impl Iterator<Item = LogEntry> {
         let is_over = |(identity, alert): &(&Identity, &Arc<Alert>)| {
             let group = self.groups.get(&GroupKey::of(alert));
             alert.status == Status::Resolved && group.is_none_or(|group| !group.news.holds(identity))
         };
         self.doubts.pending().filter(is_over).map(|(_, alert)| {
-            let told_at = self.groups.get(&GroupKey::of(alert)).and_then(|group| group.told_at);
-            Known { alert: Arc::clone(alert), standing: Standing::Waits, told_at }
+            let last_sent_at = self.groups.get(&GroupKey::of(alert)).and_then(|group| group.last_sent_at);
+            LogEntry { alert: Arc::clone(alert), send_state: SendState::Unsent, last_sent_at }
         })
     }
 
@@ -194,7 +194,7 @@ impl Store for Groups {
     fn put(&mut self, notification: &Notification) -> usize {
         let alert = &notification.alert;
         // Only a repetition can be no news, and must not be taken for one only because it cannot be remembered.
-        let has_room = notification.occasion == Occasion::Changed || self.remembered() < self.capacity;
+        let has_room = notification.reason == SendReason::Changed || self.remembered() < self.capacity;
         let is_from_before = alert.starts_at <= self.remembers_until;
         let group = self.groups.entry(GroupKey::of(alert)).or_default();
         // That it is over means nothing to who never heard of it.
@@ -214,7 +214,10 @@ impl Store for Groups {
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
             let is_over = group.due(repeat_interval, Pace::Steady).is_none();
-            !is_over || group.told_at.is_some_and(|told_at| told_at <= now && now < told_at + PAUSE)
+            !is_over
+                || group
+                    .last_sent_at
+                    .is_some_and(|last_sent_at| last_sent_at <= now && now < last_sent_at + PAUSE)
         });
         let mut due: Vec<_> = self
             .groups
@@ -226,7 +229,7 @@ impl Store for Groups {
         let mut earliest = self.doubts.next_due();
         for (due, group) in due {
             // A clock that was set back must not hold back a message.
-            if due > now && group.told_at.is_none_or(|told_at| told_at <= now) {
+            if due > now && group.last_sent_at.is_none_or(|last_sent_at| last_sent_at <= now) {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
             } else if let Some(message) = group.message(now) {
                 self.sending = Some(message.clone());
@@ -243,7 +246,7 @@ impl Store for Groups {
         self.revision += 1;
         message.alerts().for_each(|alert| self.doubts.note_told(alert, now));
         let group = self.groups.entry(message.key.clone()).or_default();
-        group.told_at = Some(now);
+        group.last_sent_at = Some(now);
         group.failed_at = None;
         for alert in &message.news {
             group.news.settle(alert);
@@ -284,25 +287,25 @@ impl Store for Groups {
         if message.news.is_empty() { message.still_firing.len() } else { message.news.len() }
     }
 
-    fn known(&self) -> Vec<Known> {
+    fn known(&self) -> Vec<LogEntry> {
         let mut known = Vec::new();
         for (key, group) in &self.groups {
             let sending = self.sending.iter().filter(|message| message.key == *key);
             let sending: BTreeSet<_> =
                 sending.flat_map(|message| &message.news).cloned().map(Identity).collect();
-            let of = |alert: &Arc<Alert>, standing| Known {
+            let of = |alert: &Arc<Alert>, send_state| LogEntry {
                 alert: Arc::clone(alert),
-                standing,
-                told_at: group.told_at,
+                send_state,
+                last_sent_at: group.last_sent_at,
             };
             for (alert, may_be_known) in group.news.all() {
                 let identity = Identity(Arc::clone(alert));
                 if may_be_known || sending.contains(&identity) || group.firing.contains(&identity) {
-                    known.push(of(alert, Standing::Waits));
+                    known.push(of(alert, SendState::Unsent));
                 }
             }
             let told = group.firing.iter().filter(|identity| !group.news.holds(identity));
-            known.extend(told.map(|Identity(alert)| of(alert, Standing::Told)));
+            known.extend(told.map(|Identity(alert)| of(alert, SendState::Sent)));
         }
         known.extend(self.over_in_doubt());
         known
@@ -326,7 +329,7 @@ impl Group {
     fn is_news(&mut self, notification: &Notification, has_room: bool) -> bool {
         let alert = &notification.alert;
         let identity = Identity(Arc::clone(alert));
-        if notification.occasion == Occasion::Changed || self.news.holds(&identity) {
+        if notification.reason == SendReason::Changed || self.news.holds(&identity) {
             return true;
         }
         if alert.status == Status::Resolved {
@@ -345,12 +348,12 @@ impl Group {
 
     /// When there is something to send; `None` if there is nothing. The time since the Unix epoch.
     fn due(&self, repeat_interval: Duration, pace: Pace) -> Option<Duration> {
-        let told_at = self.told_at.unwrap_or_default();
+        let last_sent_at = self.last_sent_at.unwrap_or_default();
         let has_news = self.news.len() > 0;
         match pace {
             Pace::Last => has_news.then_some(Duration::ZERO),
-            Pace::Steady if has_news => Some(self.told_at.map_or(Duration::ZERO, |at| at + PAUSE)),
-            Pace::Steady => (!self.firing.is_empty()).then(|| told_at + repeat_interval),
+            Pace::Steady if has_news => Some(self.last_sent_at.map_or(Duration::ZERO, |at| at + PAUSE)),
+            Pace::Steady => (!self.firing.is_empty()).then(|| last_sent_at + repeat_interval),
         }
     }
 
@@ -571,9 +574,9 @@ mod tests {
 
     /// What a store says that its receiver knows: names, with `?` where it is still to be told.
     fn known(groups: &Groups) -> Vec<String> {
-        let told = |known: &Known| match known.standing {
-            Standing::Told => names([&known.alert]).remove(0),
-            Standing::Waits => format!("{}?", names([&known.alert])[0]),
+        let told = |known: &LogEntry| match known.send_state {
+            SendState::Sent => names([&known.alert]).remove(0),
+            SendState::Unsent => format!("{}?", names([&known.alert])[0]),
         };
         groups.known().iter().map(told).collect()
     }

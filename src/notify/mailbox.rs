@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use crate::alert::known::Known;
 use crate::alert::notification::{Alert, Notification};
+use crate::alert::notification_log::LogEntry;
 use crate::notify::queue::{Failure, Next, Pace, Queue, Store};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
@@ -55,7 +55,7 @@ impl<S: Store> Mailbox<S> {
     }
 
     /// What the receiver knows and is not done with.
-    pub(super) fn known(&self) -> Vec<Known> {
+    pub(super) fn known(&self) -> Vec<LogEntry> {
         self.lock().store.known()
     }
 

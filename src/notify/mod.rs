@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::alert::known::{Known, Memory};
 use crate::alert::notification::Notification;
+use crate::alert::notification_log::{LogEntry, NotificationLog};
 use crate::config::notifiers::{self, Receiver};
 use crate::notify::group::Groups;
 use crate::notify::mailbox::Mailbox;
@@ -62,7 +62,7 @@ pub struct Notifiers {
     metrics: SelfMetrics,
     shutdown: CancellationToken,
     /// What receivers knew when this program ended; only while it starts.
-    memory: Option<Memory>,
+    memory: Option<NotificationLog>,
     running: Vec<Running>,
     /// Those that are not in the configuration any more and send what waits.
     leaving: JoinSet<()>,
@@ -118,7 +118,7 @@ impl Notifiers {
         external_url: Option<&str>,
         metrics: &SelfMetrics,
         shutdown: &CancellationToken,
-        memory: Option<Memory>,
+        memory: Option<NotificationLog>,
     ) -> Self {
         let mut notifiers = Self {
             handle: Handle::default(),
@@ -271,7 +271,7 @@ impl Handle {
 
     /// What each receiver of messages knows, by the name of its notifier.
     #[must_use]
-    pub fn known(&self) -> BTreeMap<String, Vec<Known>> {
+    pub fn known(&self) -> BTreeMap<String, Vec<LogEntry>> {
         let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
         let known = notifiers.iter().map(|notifier| {
             let known = notifier.inboxes.iter().flat_map(Inbox::known).collect();
@@ -306,7 +306,7 @@ impl Inbox {
         }
     }
 
-    fn known(&self) -> Vec<Known> {
+    fn known(&self) -> Vec<LogEntry> {
         match self {
             Self::Alerts(mailbox) => mailbox.known(),
             Self::AlertsForAll(mailbox) => mailbox.known(),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::known::Known;
 use crate::alert::notification::{Alert, Notification};
+use crate::alert::notification_log::LogEntry;
 use crate::notify::backlog::{Backlog, Identity};
 use crate::notify::doubt::Doubts;
 
@@ -45,7 +45,7 @@ pub(super) trait Store: Send + 'static {
     fn alerts_in(parcel: &Self::Parcel) -> usize;
 
     /// What the receiver knows and is not done with, for after a restart.
-    fn known(&self) -> Vec<Known> {
+    fn known(&self) -> Vec<LogEntry> {
         Vec::new()
     }
 

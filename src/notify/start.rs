@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::alert::known::Memory;
+use crate::alert::notification_log::NotificationLog;
 use crate::config::notifiers::{self, Http, Messages, Receiver};
 use crate::notify::alertmanager::Alertmanager;
 use crate::notify::client::Client;
@@ -34,7 +34,7 @@ pub(super) struct Start<'a> {
     /// Fires when the program ends.
     pub(super) shutdown: &'a CancellationToken,
     /// What receivers knew when this program ended; `None` where nobody knows that.
-    pub(super) memory: Option<&'a Memory>,
+    pub(super) memory: Option<&'a NotificationLog>,
     /// Told of each change of what receivers know.
     pub(super) known: &'a watch::Sender<()>,
     /// Where its tasks run.
@@ -100,7 +100,7 @@ impl Start<'_> {
 
     fn messages(&mut self, messenger: Messenger, messages: Messages) -> Inbox {
         let mut groups = Groups::new(messages.repeat_interval, CAPACITY_ALERTS);
-        if let Some(Memory { until, receivers }) = self.memory {
+        if let Some(NotificationLog { until, receivers }) = self.memory {
             let known = receivers.get(&*self.name).map_or(&[][..], Vec::as_slice);
             groups = groups.recalling(known, *until);
         }

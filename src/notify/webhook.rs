@@ -1,10 +1,8 @@
 //! The body of Alertmanager's webhook receiver, version 4, so that what takes that takes this.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher as _;
 
 use bytes::Bytes;
-use fnv::FnvHasher;
 use serde::Serialize;
 
 use crate::alert::link;
@@ -77,7 +75,7 @@ fn item<'a>(alert: &'a Alert, external_url: Option<&str>) -> Item<'a> {
             Status::Resolved => rfc3339(alert.ends_at),
         },
         generator_url: external_url.map(|url| link::of_alert(url, &alert.labels)).unwrap_or_default(),
-        fingerprint: format!("{:016x}", fingerprint(&alert.labels)),
+        fingerprint: format!("{:016x}", alert.fingerprint()),
     }
 }
 
@@ -107,16 +105,6 @@ fn group_key(message: &Message) -> String {
     let labels: Vec<_> =
         message.key.labels().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     format!("{{}}:{{{}}}", labels.join(", "))
-}
-
-/// Prometheus' hash of labels: FNV-1a of names and values in order, a byte 255 behind each.
-fn fingerprint(labels: &BTreeMap<String, String>) -> u64 {
-    let mut hasher = FnvHasher::default();
-    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
-        hasher.write(text.as_bytes());
-        hasher.write(&[255]);
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -4,35 +4,35 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::alert::active::Shown;
+use crate::alert::active::ActiveAlert;
 use crate::alert::link::group_path;
-use crate::alert::state::State;
+use crate::alert::state::Phase;
 use crate::format::units::lasting;
 use crate::page::frame::Grade;
 use crate::page::label;
 
 /// Alerts in the order given, with links for a page at the root.
-pub(super) fn list(alerts: &[Shown], now: Duration) -> Markup {
+pub(super) fn list(alerts: &[ActiveAlert], now: Duration) -> Markup {
     list_from("", alerts, now)
 }
 
 /// The same for a page from which `root` leads to the root.
-pub(super) fn list_from(root: &str, alerts: &[Shown], now: Duration) -> Markup {
+pub(super) fn list_from(root: &str, alerts: &[ActiveAlert], now: Duration) -> Markup {
     html! {
         ul.alerts { @for alert in alerts { li { (item(root, alert, now)) } } }
     }
 }
 
-fn item(root: &str, alert: &Shown, now: Duration) -> Markup {
+fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
     let label_of = |name: &str| alert.labels.get(name).map_or("", String::as_str);
     let path = group_path(label_of("target"), label_of("db"), label_of("stream"), label_of("group"));
     let path = path.filter(|_| !label_of("group").is_empty());
-    let since = alert.life.fired_at.unwrap_or(alert.life.active_at);
+    let since = alert.state.fired_at.unwrap_or(alert.state.active_at);
     let subject = ["group", "stream", "target"].into_iter().find(|name| !label_of(name).is_empty());
     html! {
-        @match alert.life.state {
-            State::Pending => (Grade::Poor.badge("pending")),
-            State::Firing | State::Resolved => (Grade::Bad.badge("firing")),
+        @match alert.state.phase {
+            Phase::Pending => (Grade::Poor.badge("pending")),
+            Phase::Firing | Phase::Resolved => (Grade::Bad.badge("firing")),
         }
         " " strong { (label_of("alertname")) } " "
         @if let Some(subject) = subject {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use crate::alert::active::Shown;
-use crate::alert::state::State;
+use crate::alert::active::ActiveAlert;
+use crate::alert::state::Phase;
 use crate::format::units::{ago, count, counted};
 use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
 use crate::page::overview::groups::Groups;
@@ -80,7 +80,7 @@ fn in_words(groups: usize, targets: usize) -> Option<String> {
 fn summary(view: &View, tally: &Tally) -> Markup {
     let groups = tally.of_filter(StatusFilter::Any);
     let (groups_in_trouble, targets_in_trouble) = troubled(view, tally);
-    let firing: usize = view.targets.iter().map(|target| target.active.count_of(State::Firing)).sum();
+    let firing: usize = view.targets.iter().map(|target| target.active.count_of(Phase::Firing)).sum();
     let down: Vec<_> = view.targets.iter().filter(|target| health(target).0 != Grade::Good).collect();
     html! {
         section #summary data-live {
@@ -150,9 +150,9 @@ fn trouble_of(target: &TargetView, view: &View) -> Markup {
 
 fn alerts(view: &View) -> Markup {
     let count_of = |state| -> usize { view.targets.iter().map(|target| target.active.count_of(state)).sum() };
-    let (firing, pending) = (count_of(State::Firing), count_of(State::Pending));
-    let first = |state| -> Vec<Shown> {
-        view.targets.iter().flat_map(|target| target.active.of_state(state)).take(ALERTS).collect()
+    let (firing, pending) = (count_of(Phase::Firing), count_of(Phase::Pending));
+    let first = |state| -> Vec<ActiveAlert> {
+        view.targets.iter().flat_map(|target| target.active.of_phase(state)).take(ALERTS).collect()
     };
     html! {
         section #alerts data-live {
@@ -160,12 +160,12 @@ fn alerts(view: &View) -> Markup {
             @if firing + pending == 0 {
                 p.dim { "Nothing fires, and nothing is pending." }
             } @else {
-                (alert_list::list(&first(State::Firing), view.now))
+                (alert_list::list(&first(Phase::Firing), view.now))
                 (more(firing))
                 @if pending > 0 {
                     details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
                         summary { (counted(pending, "alert is", "alerts are")) " pending, and will fire if this goes on" }
-                        (alert_list::list(&first(State::Pending), view.now))
+                        (alert_list::list(&first(Phase::Pending), view.now))
                         (more(pending))
                     }
                 }
@@ -212,7 +212,7 @@ fn target_row(target: &TargetView, view: &View) -> Markup {
         Some(number) => html! { (count(number as u64)) },
         None => unknown("the target was not read, or too long ago"),
     };
-    let firing = target.active.count_of(State::Firing) as u64;
+    let firing = target.active.count_of(Phase::Firing) as u64;
     html! {
         tr role="row" {
             th scope="row" role="rowheader" {

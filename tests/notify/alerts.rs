@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
-use streamgauge::alert::notification::{Alert, Notification, Occasion, Status};
+use streamgauge::alert::notification::{Alert, Notification, SendReason, Status};
 
 /// An alert about a group of the stream `orders` on the target `cache`, which begins to fire now, to the second.
 pub(crate) fn firing(group: &str) -> Alert {
@@ -39,10 +39,10 @@ pub(crate) fn resolved(alert: &Alert) -> Alert {
 /// The same, said again: it holds longer.
 pub(crate) fn again(alert: &Alert) -> Notification {
     let ends_at = unix_time() + Duration::from_secs(240);
-    Notification { alert: Arc::new(Alert { ends_at, ..alert.clone() }), occasion: Occasion::Repeated }
+    Notification { alert: Arc::new(Alert { ends_at, ..alert.clone() }), reason: SendReason::Repeated }
 }
 
 /// Tells of a change.
 pub(crate) fn changed(alert: &Alert) -> Notification {
-    Notification { alert: Arc::new(alert.clone()), occasion: Occasion::Changed }
+    Notification { alert: Arc::new(alert.clone()), reason: SendReason::Changed }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::alert::capabilities::{self, Effect, ServerCapabilities};
 use crate::alert::fact::Subject;
-use crate::alert::outlook::{self, Effect, Server};
 use crate::alert::recommended;
 use crate::alert::rule::Rule;
 use crate::config::notifiers::{Notifier, Receiver};
@@ -24,7 +24,7 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
     // By what is said of them, in the order of the rules.
     let mut gaps: Vec<(Gap<'_>, Vec<String>)> = Vec::new();
     for rule in rules.iter().filter(about) {
-        let Some((effect, why)) = server.gap(&rule.condition) else { continue };
+        let Some((effect, why)) = server.limitation(&rule.condition) else { continue };
         let gap = Gap { effect, fact: rule.condition.fact.name, why };
         match gaps.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, names)) => names.push(rule.name.clone()),
@@ -33,7 +33,7 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
     }
     let mut lines: String = gaps.into_iter().map(|(gap, names)| gap.line(names)).collect();
     let waiting: Vec<_> =
-        rules.iter().filter(about).filter(|rule| outlook::waits_for_history(rule)).collect();
+        rules.iter().filter(about).filter(|rule| capabilities::waits_for_history(rule)).collect();
     if let (Some(window), false) = (window(target), waiting.is_empty()) {
         let names = counted(waiting.iter().map(|rule| rule.name.clone()));
         lines += &line(
@@ -67,11 +67,11 @@ impl Gap<'_> {
     }
 }
 
-fn server(target: &config::Target, report: &Report, identity: Option<&Identity>) -> Server {
+fn server(target: &config::Target, report: &Report, identity: Option<&Identity>) -> ServerCapabilities {
     let release = identity.map(Identity::release).unwrap_or_default();
-    Server {
+    ServerCapabilities {
         // Of a server without a stream, its version must do.
-        counts_entries: outlook::counts_entries(report).unwrap_or(!(1..7).contains(&release.0)),
+        counts_entries: capabilities::counts_entries(report).unwrap_or(!(1..7).contains(&release.0)),
         is_replica: target.role == config::Role::Replica || identity.is_some_and(Identity::is_replica),
         release,
     }
@@ -111,7 +111,7 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
         return Some(format!("is about no target: none is called \"{}\"", selector.target));
     }
     let may_be_about_any = |(_, found): &(&config::Target, Option<Found>)| {
-        found.as_ref().is_none_or(|found| !found.is_whole || outlook::is_about_any(rule, &found.report))
+        found.as_ref().is_none_or(|found| !found.is_whole || capabilities::is_about_any(rule, &found.report))
     };
     if targets.any(may_be_about_any) {
         return None;

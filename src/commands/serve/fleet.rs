@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::alert::evaluator::Settings;
+use crate::alert::evaluator::EvaluatorSettings;
 use crate::commands::seen::{self, Watched};
 use crate::config::Config;
 use crate::exposition::page::Layout;
@@ -153,7 +153,7 @@ pub(super) fn plans(config: &Config) -> impl Iterator<Item = Plan> + '_ {
         target: Arc::new(target.clone()),
         poll: poll.clone(),
         rules: alerts.rules.clone(),
-        settings: Settings {
+        settings: EvaluatorSettings {
             hold: alerts.hold,
             external_labels: alerts.external_labels.clone(),
             interval: poll.interval,

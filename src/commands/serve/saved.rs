@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use crate::alert::active::{Active, Shown};
-use crate::alert::known::{Known, Memory, Standing};
+use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::notification::{Alert, Status};
+use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
 use crate::alert::state;
 use crate::commands::serve::fleet::{Targets, plans};
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub(super) fn load(path: &Path) -> Option<Saved> {
 
 /// What receivers knew when the file was written; `None` where it does not say. What they know to fire, and no target
 /// or rule speaks of any more, is over: what is taken out of the configuration is gone, not unknown.
-pub(super) fn memory(saved: &Saved, config: &Config) -> Option<Memory> {
+pub(super) fn memory(saved: &Saved, config: &Config) -> Option<NotificationLog> {
     let mut receivers = saved.receivers.clone()?;
     let firing: HashSet<_> = plans(config)
         .flat_map(|plan| {
@@ -53,9 +53,10 @@ pub(super) fn memory(saved: &Saved, config: &Config) -> Option<Memory> {
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
             let active = evaluator.active();
             let external = &config.alerts.external_labels;
-            let labels =
-                |shown: Shown| external.clone().into_iter().chain(shown.labels).collect::<BTreeMap<_, _>>();
-            active.of_state(state::State::Firing).map(labels).collect::<Vec<_>>()
+            let labels = |shown: ActiveAlert| {
+                external.clone().into_iter().chain(shown.labels).collect::<BTreeMap<_, _>>()
+            };
+            active.of_phase(state::Phase::Firing).map(labels).collect::<Vec<_>>()
         })
         .collect();
     for known in receivers.values_mut().flatten() {
@@ -63,10 +64,10 @@ pub(super) fn memory(saved: &Saved, config: &Config) -> Option<Memory> {
         if is_gone {
             let ends_at = saved.saved_at.max(known.alert.starts_at);
             let over = Alert { status: Status::Resolved, ends_at, ..(*known.alert).clone() };
-            (known.alert, known.standing) = (Arc::new(over), Standing::Waits);
+            (known.alert, known.send_state) = (Arc::new(over), SendState::Unsent);
         }
     }
-    Some(Memory { until: saved.saved_at, receivers })
+    Some(NotificationLog { until: saved.saved_at, receivers })
 }
 
 /// Writes the file as alerts change.
@@ -155,7 +156,7 @@ impl Keeper {
         self.targets.iter().map(|state| Arc::clone(&state.borrow().alerts.active)).collect()
     }
 
-    async fn write(&mut self, active: Vec<Arc<Active>>, known: BTreeMap<String, Vec<Known>>) {
+    async fn write(&mut self, active: Vec<Arc<Active>>, known: BTreeMap<String, Vec<LogEntry>>) {
         let (path, writing) = (self.path.clone(), active.clone());
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts());
@@ -196,7 +197,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
+    use crate::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
@@ -208,8 +209,11 @@ mod tests {
     async fn written(up: fn(u32) -> TargetUp) -> Vec<u32> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.json");
-        let settings =
-            Settings { hold: Duration::from_secs(3_600), external_labels: [].into(), interval: INTERVAL };
+        let settings = EvaluatorSettings {
+            hold: Duration::from_secs(3_600),
+            external_labels: [].into(),
+            interval: INTERVAL,
+        };
         let mut evaluator = Evaluator::new(&recommended::rules(None), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(State::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
@@ -255,7 +259,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
                 status: Status::Firing,
                 notifiers: Arc::default(),
             };
-            Known { alert: Arc::new(alert), standing: Standing::Told, told_at: Some(saved_at) }
+            LogEntry { alert: Arc::new(alert), send_state: SendState::Sent, last_sent_at: Some(saved_at) }
         };
         let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
         let alerts = evaluator.active().alerts().collect();
@@ -263,7 +267,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         let memory = memory(&saved, &config).unwrap();
         let [down, gone] = &memory.receivers["hook"][..] else { panic!("{memory:?}") };
         assert_eq!((memory.until, down), (saved_at, &known("Down")));
-        assert_eq!((gone.alert.status, gone.standing), (Status::Resolved, Standing::Waits));
+        assert_eq!((gone.alert.status, gone.send_state), (Status::Resolved, SendState::Unsent));
         assert_eq!(gone.alert.ends_at, saved_at);
         saved.receivers = None;
         assert_eq!(super::memory(&saved, &config), None);

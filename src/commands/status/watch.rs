@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::alert::evaluator::Settings;
+use crate::alert::evaluator::EvaluatorSettings;
 use crate::api::groups::Listing;
 use crate::commands::pending;
 use crate::commands::seen::{self, Watched};
@@ -124,7 +124,7 @@ fn plan(target: &Target, poll: &Poll) -> Plan {
         labels: Arc::new(seen::labels(target)),
         poll: poll.clone(),
         rules: Vec::new(),
-        settings: Settings {
+        settings: EvaluatorSettings {
             hold: Duration::ZERO,
             external_labels: BTreeMap::new(),
             interval: poll.interval,

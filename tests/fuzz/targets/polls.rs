@@ -15,7 +15,7 @@ use redis_stream_lag::inquiry::Inquiry;
 use redis_stream_lag::memory::Memory;
 use redis_stream_lag::question::{Answer, Ask, Question};
 use redis_stream_lag::report::Report;
-use streamgauge::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
+use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
 use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
@@ -95,7 +95,7 @@ enum State {
 impl Watch {
     fn new() -> Self {
         let target = rule::TargetLabels { name: "t".into(), db: "db0".into(), configured: BTreeMap::new() };
-        let settings = Settings {
+        let settings = EvaluatorSettings {
             hold: Duration::from_secs(60),
             external_labels: BTreeMap::new(),
             interval: Duration::from_secs(10),

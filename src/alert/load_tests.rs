@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::condition::Condition;
-use crate::alert::evaluator::{Evaluator, Reading, Settings, TargetUp};
-use crate::alert::fixture::{group, report, stream, values};
+use crate::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
 use crate::alert::rule::{Rule, Selector, TargetLabels, test_rule};
+use crate::alert::test_support::{group, report, stream, values};
 use redis_stream_core::glob::Glob;
 use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report, Retention};
 
@@ -71,7 +71,7 @@ fn reading(lag: u64, lost: u64) -> Report {
 
 fn evaluator() -> Evaluator {
     let settings =
-        Settings { hold: Duration::from_secs(3600), external_labels: [].into(), interval: INTERVAL };
+        EvaluatorSettings { hold: Duration::from_secs(3600), external_labels: [].into(), interval: INTERVAL };
     let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), configured: [].into() };
     Evaluator::new(&rules(), target, settings)
 }

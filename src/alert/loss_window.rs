@@ -1,4 +1,4 @@
-//! What groups lost lately: the rises of their counters within the [window](LOSS_WINDOW), as `increase()` sees them
+//! What groups lost lately: the increases of their counters within the [window](LOSS_WINDOW), as `increase()` sees them
 //! with a sample at each reading. Only groups that ever lost something take memory.
 
 use std::collections::BTreeMap;
@@ -23,11 +23,11 @@ struct Lost {
     total: u64,
     /// The last reading that showed the group.
     seen_at: Duration,
-    rises: Vec<Rise>,
+    increases: Vec<Increase>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Rise {
+struct Increase {
     /// The last reading before it.
     after: Duration,
     entries: u64,
@@ -66,7 +66,7 @@ impl Losses {
     fn forget(&mut self, begin: Duration) {
         self.streams.retain(|_, groups| {
             groups.retain(|_, lost| {
-                lost.rises.retain(|rise| rise.after >= begin);
+                lost.increases.retain(|increase| increase.after >= begin);
                 lost.seen_at >= begin
             });
             !groups.is_empty()
@@ -82,7 +82,7 @@ impl Losses {
             return Some(0);
         }
         let lost = self.streams.get(stream).and_then(|groups| groups.get(&group.name));
-        Some(lost.map_or(0, |lost| lost.rises.iter().map(|rise| rise.entries).sum()))
+        Some(lost.map_or(0, |lost| lost.increases.iter().map(|increase| increase.entries).sum()))
     }
 }
 
@@ -91,7 +91,7 @@ impl Lost {
         // A counter that fell began anew.
         let entries = total.checked_sub(self.total).unwrap_or(total);
         if entries > 0 {
-            self.rises.push(Rise { after: self.seen_at, entries });
+            self.increases.push(Increase { after: self.seen_at, entries });
         }
         (self.total, self.seen_at) = (total, now);
     }
@@ -100,7 +100,7 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::fixture::{group, missing_group, report, stream, values};
+    use crate::alert::test_support::{group, missing_group, report, stream, values};
     use redis_stream_lag::report::GroupValues;
 
     /// Notes what the counter of one group showed, one reading each minute, and tells what is in the window after

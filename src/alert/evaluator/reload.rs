@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::{Entry, Subject};
-use crate::alert::evaluator::{Evaluator, Ruled, Settings, alert};
+use crate::alert::active::{AlertSubject, TrackedAlert};
+use crate::alert::evaluator::{Evaluator, EvaluatorSettings, RuleState, alert};
 use crate::alert::fact;
 use crate::alert::notification::Notification;
 use crate::alert::rule::TargetLabels;
-use crate::alert::state::{Finding, State, Times, step};
+use crate::alert::state::{Evaluation, Phase, Times, step};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 
 /// A rule that is no longer there, with its alerts that had fired: receivers are told for a while that they are over,
 /// by the labels that they know.
 #[derive(Clone, Debug)]
-pub(super) struct Former {
-    ruled: Ruled,
+pub(super) struct RemovedRule {
+    rule_state: RuleState,
     target: Arc<TargetLabels>,
-    settings: Settings,
+    settings: EvaluatorSettings,
 }
 
 /// What became of an alert.
@@ -29,70 +29,70 @@ enum Fate {
     /// A rule has it, or has one of the same labels.
     Kept,
     /// There is no rule for it.
-    Orphaned(Entry),
+    Orphaned(TrackedAlert),
 }
 
 impl Evaluator {
     /// Takes over the alerts of the evaluator before, and what was lost lately. Those that have no rule any more are
     /// over at `now`, the time since the Unix epoch.
-    pub fn succeed(&mut self, before: Self, now: Duration) {
+    pub fn copy_state(&mut self, before: Self, now: Duration) {
         if self.needs_losses {
             self.losses = before.losses;
         }
-        for mut former in before.former {
+        for mut removed in before.removed {
             // What is told of again by a rule must not be told of as over.
-            former.ruled.entries.retain(|entry| {
-                let labels = former.ruled.rule.labels(&entry.subject.labels(&former.target));
-                self.heirs(&former.ruled.rule.name, &entry.subject, &labels).next().is_none()
+            removed.rule_state.entries.retain(|entry| {
+                let labels = removed.rule_state.rule.labels(&entry.subject.labels(&removed.target));
+                self.matching_rules(&removed.rule_state.rule.name, &entry.subject, &labels).next().is_none()
             });
-            self.former.push(former);
+            self.removed.push(removed);
         }
-        for Ruled { rule, entries, .. } in before.rules {
+        for RuleState { rule, entries, .. } in before.rules {
             let orphaned = entries.into_iter().filter_map(|entry| {
                 let labels = rule.labels(&entry.subject.labels(&before.target));
                 match self.hand_over(&rule.name, entry, &labels) {
                     Fate::Kept => None,
-                    Fate::Orphaned(entry) => Some(entry).filter(|entry| entry.life.state != State::Pending),
+                    Fate::Orphaned(entry) => Some(entry).filter(|entry| entry.state.phase != Phase::Pending),
                 }
             });
-            let mut ruled = Ruled { entries: orphaned.collect(), rule, times: Times::default() };
-            ruled.end(now);
+            let mut rule_state = RuleState { entries: orphaned.collect(), rule, times: Times::default() };
+            rule_state.end(now);
             let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
-            self.former.push(Former { ruled, target, settings });
+            self.removed.push(RemovedRule { rule_state, target, settings });
         }
-        self.former.retain(|former| !former.ruled.entries.is_empty());
+        self.removed.retain(|removed| !removed.rule_state.entries.is_empty());
     }
 
     /// Ends with all its alerts, and says what receivers are to be told of that.
     #[must_use]
-    pub fn retire(self, now: Duration) -> Vec<Notification> {
+    pub fn resolve_all(self, now: Duration) -> Vec<Notification> {
         let mut nothing = Self::new(&[], (*self.target).clone(), self.settings.clone());
-        nothing.succeed(self, now);
-        nothing.tell_former(now)
+        nothing.copy_state(self, now);
+        nothing.notify_removed(now)
     }
 
     /// Says what receivers are to be told now of alerts that have no rule any more.
     #[must_use]
-    pub fn tell_former(&mut self, now: Duration) -> Vec<Notification> {
+    pub fn notify_removed(&mut self, now: Duration) -> Vec<Notification> {
         let mut notifications = Vec::new();
-        for Former { ruled, target, settings } in &mut self.former {
-            ruled.end(now);
-            for entry in &mut ruled.entries {
-                if let Some(occasion) = entry.life.tell(now) {
-                    let alert = alert(&ruled.rule, entry, target, settings, now);
-                    notifications.push(Notification { alert: Arc::new(alert), occasion });
+        for RemovedRule { rule_state, target, settings } in &mut self.removed {
+            rule_state.end(now);
+            for entry in &mut rule_state.entries {
+                if let Some(reason) = entry.state.needs_sending(now) {
+                    let alert = alert(&rule_state.rule, entry, target, settings, now);
+                    notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
             }
         }
-        self.former.retain(|former| !former.ruled.entries.is_empty());
+        self.removed.retain(|removed| !removed.rule_state.entries.is_empty());
         notifications
     }
 
     /// Gives an alert to the rule that it belongs to now.
-    fn hand_over(&mut self, name: &str, entry: Entry, labels: &BTreeMap<String, String>) -> Fate {
+    fn hand_over(&mut self, name: &str, entry: TrackedAlert, labels: &BTreeMap<String, String>) -> Fate {
         let (mut entry, mut has_heir) = (entry, false);
         let subject = entry.subject.clone();
-        for heir in self.heirs(name, &subject, labels) {
+        for heir in self.matching_rules(name, &subject, labels) {
             has_heir = true;
             match heir.take(entry) {
                 None => return Fate::Kept,
@@ -103,22 +103,24 @@ impl Evaluator {
     }
 
     /// The rules of a name that give a subject these labels.
-    fn heirs<'e>(
+    fn matching_rules<'e>(
         &'e mut self,
         name: &'e str,
-        subject: &'e Subject,
+        subject: &'e AlertSubject,
         labels: &'e BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &'e mut Ruled> {
+    ) -> impl Iterator<Item = &'e mut RuleState> {
         let of_subject = subject.labels(&self.target);
-        self.rules.iter_mut().filter(move |ruled| {
-            ruled.rule.name == name && ruled.is_about(subject) && ruled.rule.labels(&of_subject) == *labels
+        self.rules.iter_mut().filter(move |rule_state| {
+            rule_state.rule.name == name
+                && rule_state.is_about(subject)
+                && rule_state.rule.labels(&of_subject) == *labels
         })
     }
 }
 
-impl Ruled {
+impl RuleState {
     /// Whether the rule's fact speaks of such a subject, and its globs select it.
-    fn is_about(&self, subject: &Subject) -> bool {
+    fn is_about(&self, subject: &AlertSubject) -> bool {
         let selector = &self.rule.selector;
         let matches =
             |glob: &Glob, name: &Option<Name>| name.as_ref().is_none_or(|name| glob.matches(name.as_bytes()));
@@ -133,7 +135,7 @@ impl Ruled {
     }
 
     /// Takes an alert in its place; gives it back where there is one already.
-    fn take(&mut self, entry: Entry) -> Option<Entry> {
+    fn take(&mut self, entry: TrackedAlert) -> Option<TrackedAlert> {
         match self.entries.binary_search_by(|other| other.subject.cmp(&entry.subject)) {
             Ok(_) => Some(entry),
             Err(at) => {
@@ -146,8 +148,9 @@ impl Ruled {
     /// Lets all alerts be over.
     fn end(&mut self, now: Duration) {
         let entries = std::mem::take(&mut self.entries).into_iter();
-        let ended = entries.filter_map(|Entry { subject, life }| {
-            step(Some(life), Finding::Clear, &Times::default(), now).map(|life| Entry { subject, life })
+        let ended = entries.filter_map(|TrackedAlert { subject, state }| {
+            step(Some(state), Evaluation::Clear, &Times::default(), now)
+                .map(|state| TrackedAlert { subject, state })
         });
         self.entries = ended.collect();
     }
@@ -157,10 +160,10 @@ impl Ruled {
 mod tests {
     use super::*;
     use crate::alert::evaluator::{Reading, TargetUp};
-    use crate::alert::fixture::{group, lagging, report, stream};
     use crate::alert::notification::Status;
     use crate::alert::rule::{Rule, Selector, test_rule};
     use crate::alert::template::Template;
+    use crate::alert::test_support::{group, lagging, report, stream};
     use redis_stream_lag::report::Report;
 
     const START: Duration = Duration::from_secs(1_700_000_000);
@@ -172,7 +175,7 @@ mod tests {
     fn evaluator(rules: &[Rule], dc: &str) -> Evaluator {
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), ..TargetLabels::default() };
-        let settings = Settings {
+        let settings = EvaluatorSettings {
             hold: Duration::from_secs(3600),
             external_labels: [("dc".to_owned(), dc.to_owned())].into(),
             interval: Duration::from_secs(10),
@@ -209,12 +212,12 @@ mod tests {
         let mut before = evaluator(&[test_rule("Behind", "lag > 5")], "eu");
         assert_eq!(read(&mut before, 0).len(), 2);
         let mut after = evaluator(&[test_rule("Behind", "lag > 8")], "eu");
-        after.succeed(before, at(3));
+        after.copy_state(before, at(3));
         assert_eq!(read(&mut after, 10), [] as [String; 0]);
-        let lives: Vec<_> = after.active().alerts().map(|shown| shown.life).collect();
-        assert!(lives.iter().all(|life| life.fired_at == Some(START) && life.unknown_since.is_none()));
+        let lives: Vec<_> = after.active().alerts().map(|shown| shown.state).collect();
+        assert!(lives.iter().all(|state| state.fired_at == Some(START) && state.unknown_since.is_none()));
         let mut narrow = evaluator(&[test_rule("Behind", "lag > 9")], "eu");
-        narrow.succeed(after, at(13));
+        narrow.copy_state(after, at(13));
         assert_eq!(read(&mut narrow, 20), ["Resolved Behind a - eu", "Resolved Behind b - eu"]);
     }
 
@@ -226,7 +229,7 @@ mod tests {
         read(&mut before, 0);
         rule.pending_for = Duration::from_secs(30);
         let mut after = evaluator(&[rule], "eu");
-        after.succeed(before, at(25));
+        after.copy_state(before, at(25));
         assert_eq!(read(&mut after, 30), ["Firing Behind a - eu", "Firing Behind b - eu"]);
     }
 
@@ -238,7 +241,7 @@ mod tests {
         let mut of_a = test_rule("Behind", "lag > 5");
         of_a.selector = Selector { stream: Glob::new("a"), ..Selector::default() };
         let mut after = evaluator(&[of_a, with_severity(test_rule("Far", "lag > 8"), "critical")], "us");
-        after.succeed(before, at(5));
+        after.copy_state(before, at(5));
         assert_eq!(
             read(&mut after, 10),
             [
@@ -253,7 +256,7 @@ mod tests {
         let again = read(&mut after, 80);
         assert!(again.contains(&"Resolved Behind b - eu".to_owned()), "{again:?}");
         read(&mut after, 1_000);
-        assert!(after.former.is_empty());
+        assert!(after.removed.is_empty());
     }
 
     #[test]
@@ -262,10 +265,10 @@ mod tests {
         let mut first = evaluator(&rules, "eu");
         read(&mut first, 0);
         let mut without = evaluator(&[], "eu");
-        without.succeed(first, at(5));
+        without.copy_state(first, at(5));
         assert_eq!(read(&mut without, 10).len(), 2);
         let mut again = evaluator(&rules, "eu");
-        again.succeed(without, at(15));
+        again.copy_state(without, at(15));
         assert_eq!(read(&mut again, 20), ["Firing Behind a - eu", "Firing Behind b - eu"]);
         assert_eq!(read(&mut again, 90), ["Firing Behind a - eu", "Firing Behind b - eu"]);
     }
@@ -276,7 +279,7 @@ mod tests {
         let mut before = evaluator(&rules, "eu");
         assert_eq!(read(&mut before, 0).len(), 4);
         let mut after = evaluator(&rules[..1], "eu");
-        after.succeed(before, at(5));
+        after.copy_state(before, at(5));
         assert_eq!(read(&mut after, 10), [] as [String; 0]);
     }
 
@@ -286,7 +289,7 @@ mod tests {
         pending.pending_for = Duration::from_secs(60);
         let mut evaluator = evaluator(&[test_rule("Behind", "lag > 5"), pending], "eu");
         read(&mut evaluator, 0);
-        let notifications = evaluator.retire(at(5));
+        let notifications = evaluator.resolve_all(at(5));
         assert_eq!(told(&notifications), ["Resolved Behind a - eu", "Resolved Behind b - eu"]);
         assert!(notifications.iter().all(|told| told.alert.ends_at == at(5)));
         assert_eq!(notifications[0].alert.status, Status::Resolved);

@@ -10,30 +10,30 @@ use crate::alert::notification::Alert;
 
 /// An alert that a receiver was told to fire, or may have been, and was not told to be over.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known {
+pub struct LogEntry {
     /// The alert: how it was told, or how it is to be told.
     pub alert: Arc<Alert>,
     /// Whether the receiver was told of this state.
-    pub standing: Standing,
+    pub send_state: SendState,
     /// When the receiver was last told anything of the alerts of this name and target, as the time since the Unix
     /// epoch; `None` if it was not.
-    pub told_at: Option<Duration>,
+    pub last_sent_at: Option<Duration>,
 }
 
 /// Whether a receiver was told of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SendState {
     /// It took it.
-    Told,
+    Sent,
     /// It is still to be told.
-    Waits,
+    Unsent,
 }
 
 /// What all receivers know.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
+pub struct NotificationLog {
     /// As of this time, since the Unix epoch: of what began to fire before, they know nothing else.
     pub until: Duration,
     /// By the name of the notifier.
-    pub receivers: BTreeMap<String, Vec<Known>>,
+    pub receivers: BTreeMap<String, Vec<LogEntry>>,
 }

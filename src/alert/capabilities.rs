@@ -8,7 +8,7 @@ use redis_stream_lag::report::Report;
 
 /// What decides which facts a server can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerCapabilities {
     /// Whether it counts the entries that are added to a stream and remembers what was deleted: since 7.0.
     pub counts_entries: bool,
     /// Whether it is a replica, which hears of what consumers are given and acknowledge, and of nothing else that
@@ -19,13 +19,13 @@ pub struct Server {
 }
 
 /// A fact that some servers cannot tell.
-struct Gap {
+struct Limitation {
     fact: &'static str,
     /// Where the fact is a status, the one that is meant.
     status: Option<&'static str>,
-    has: fn(Server) -> bool,
+    has: fn(ServerCapabilities) -> bool,
     effect: Effect,
-    why: &'static str,
+    reason: &'static str,
 }
 
 /// What a server does to a rule.
@@ -38,36 +38,36 @@ pub enum Effect {
 }
 
 /// Everything that is not the same on all servers. `lag::loss`, `lag::extent` and `lag::derive` say why.
-const GAPS: &[Gap] = &[
-    Gap {
+const LIMITATIONS: &[Limitation] = &[
+    Limitation {
         fact: "entries_lost",
         status: None,
         has: |server| !server.counts_entries,
         effect: Effect::NeverKnown,
-        why: "before server 7.0 nothing tells how many entries were added",
+        reason: "before server 7.0 nothing tells how many entries were added",
     },
-    Gap {
+    Limitation {
         fact: "entries_lost",
         status: None,
         has: |server| server.is_replica && server.release < (7, 4),
         effect: Effect::MayBeWrong,
-        why: "a replica before 7.4 does not know what a group has read: what it loses while it reads is not seen",
+        reason: "a replica before 7.4 does not know what a group has read: what it loses while it reads is not seen",
     },
-    Gap {
+    Limitation {
         fact: "retention_used_ratio",
         status: None,
         has: |server| !server.counts_entries,
         effect: Effect::NeverKnown,
-        why: "before server 7.0 trimming leaves no trace",
+        reason: "before server 7.0 trimming leaves no trace",
     },
-    Gap {
+    Limitation {
         fact: "status",
         status: Some("losing"),
         has: |server| !server.counts_entries,
         effect: Effect::MayBeWrong,
-        why: "before server 7.0 no group is seen to lose entries",
+        reason: "before server 7.0 no group is seen to lose entries",
     },
-    Gap {
+    Limitation {
         fact: "consumers",
         status: None,
         // Before, nobody is a consumer who was never given an entry, on the master neither.
@@ -75,38 +75,38 @@ const GAPS: &[Gap] = &[
             server.is_replica && !(1..7).contains(&server.release.0) && !matches!(server.release, (7, 0 | 1))
         },
         effect: Effect::MayBeWrong,
-        why: "a replica does not know of consumers that were never given an entry",
+        reason: "a replica does not know of consumers that were never given an entry",
     },
-    Gap {
+    Limitation {
         fact: "status",
         status: Some("abandoned"),
         has: |server| server.is_replica,
         effect: Effect::MayBeWrong,
-        why: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
+        reason: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
     },
-    Gap {
+    Limitation {
         fact: "status",
         status: Some("stalled"),
         has: |server| server.is_replica,
         effect: Effect::MayBeWrong,
-        why: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
+        reason: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
     },
 ];
 
-impl Server {
+impl ServerCapabilities {
     /// Why a condition is not to be relied on there; `None` where it is.
     #[must_use]
-    pub fn gap(self, condition: &Condition) -> Option<(Effect, &'static str)> {
+    pub fn limitation(self, condition: &Condition) -> Option<(Effect, &'static str)> {
         let asked = match condition.operand {
             Operand::Status(status) => Some(status),
             Operand::Number(_) => None,
         };
-        let gap = GAPS.iter().find(|gap| {
-            gap.fact == condition.fact.name
-                && gap.status.is_none_or(|status| asked == Some(status))
-                && (gap.has)(self)
+        let limitation = LIMITATIONS.iter().find(|limitation| {
+            limitation.fact == condition.fact.name
+                && limitation.status.is_none_or(|status| asked == Some(status))
+                && (limitation.has)(self)
         })?;
-        Some((gap.effect, gap.why))
+        Some((limitation.effect, limitation.reason))
     }
 }
 
@@ -143,17 +143,18 @@ pub fn waits_for_history(rule: &Rule) -> bool {
 mod tests {
     use super::*;
     use crate::alert::fact::FACTS;
-    use crate::alert::fixture::{group, missing_group, report, stream, values};
     use crate::alert::rule::test_rule;
+    use crate::alert::test_support::{group, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
 
-    const MASTER: Server = Server { counts_entries: true, is_replica: false, release: (7, 4) };
+    const MASTER: ServerCapabilities =
+        ServerCapabilities { counts_entries: true, is_replica: false, release: (7, 4) };
 
-    const SERVERS: [(&str, Server); 4] = [
+    const SERVERS: [(&str, ServerCapabilities); 4] = [
         ("7.4", MASTER),
-        ("6.2", Server { counts_entries: false, release: (6, 2), ..MASTER }),
-        ("replica of 7.4", Server { is_replica: true, ..MASTER }),
-        ("replica of 7.0", Server { is_replica: true, release: (7, 0), ..MASTER }),
+        ("6.2", ServerCapabilities { counts_entries: false, release: (6, 2), ..MASTER }),
+        ("replica of 7.4", ServerCapabilities { is_replica: true, ..MASTER }),
+        ("replica of 7.0", ServerCapabilities { is_replica: true, release: (7, 0), ..MASTER }),
     ];
 
     #[test]
@@ -176,7 +177,7 @@ mod tests {
                     "status != abandoned",
                 ]);
                 exprs.filter_map(move |expr| {
-                    let (effect, _) = server.gap(&Condition::parse(expr).unwrap())?;
+                    let (effect, _) = server.limitation(&Condition::parse(expr).unwrap())?;
                     Some(format!("{name}: {expr}: {effect:?}"))
                 })
             })
@@ -196,10 +197,15 @@ mod tests {
 
     #[test]
     fn the_table_names_facts_and_statuses_that_exist() {
-        for gap in GAPS {
-            let fact = FACTS.iter().find(|fact| fact.name == gap.fact).expect(gap.fact);
-            assert_eq!(gap.status.is_some(), matches!(fact.source, Source::Status), "{}", gap.fact);
-            if let Some(status) = gap.status {
+        for limitation in LIMITATIONS {
+            let fact = FACTS.iter().find(|fact| fact.name == limitation.fact).expect(limitation.fact);
+            assert_eq!(
+                limitation.status.is_some(),
+                matches!(fact.source, Source::Status),
+                "{}",
+                limitation.fact
+            );
+            if let Some(status) = limitation.status {
                 Condition::parse(&format!("status == {status}")).expect(status);
             }
         }
