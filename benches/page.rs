@@ -20,12 +20,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
     StreamValues,
 };
-use redis_stream_lag::status::Status;
+use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::rule::TargetLabels;
 use streamgauge::api::groups::filter::Filter;
 use streamgauge::api::groups::{self, Seen};

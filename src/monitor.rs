@@ -24,9 +24,9 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::budget::Budget;
-use redis_stream_lag::inquiry::Inquiry;
-use redis_stream_lag::memory::Memory;
+use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::report::Report;
+use redis_stream_lag::state::LagState;
 
 pub mod alerting;
 mod outcome;
@@ -44,7 +44,7 @@ pub struct Target {
     upstream: Upstream,
     /// Whether streams must be looked for before the next reading, as nothing is known of them.
     seeks_streams: bool,
-    memory: Memory,
+    memory: LagState,
     /// Where the time that its history is told by begins.
     started: Instant,
     labels: TargetLabels,
@@ -79,7 +79,7 @@ impl Target {
             upstream: Upstream::new(Arc::clone(&config), &poll, metrics.clone()),
             config,
             seeks_streams: true,
-            memory: Memory::default(),
+            memory: LagState::default(),
             started: now(),
             poll,
             labels,
@@ -230,20 +230,20 @@ impl Target {
             payload_bytes: self.upstream.payload_left(),
             timeout: self.poll.timeout,
         };
-        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget, at);
+        let mut derivation = Derivation::open(&snapshot, &mut self.memory, budget, at);
         // A node that was lost keeps no other from being asked.
         while now() < deadline && self.upstream.is_connected() {
-            let questions = inquiry.questions();
+            let questions = derivation.questions();
             if questions.is_empty() {
                 break;
             }
             let (answers, error) = self.upstream.ask(&snapshot, &questions, deadline).await;
-            inquiry.answer(answers);
+            derivation.answer(answers);
             cut_off_by = cut_off_by.or(error);
         }
-        self.upstream.spend_payload(inquiry.payload_bytes_read());
+        self.upstream.spend_payload(derivation.payload_bytes_read());
         let previous = self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.report));
-        let report = Arc::new(inquiry.close(previous.as_deref()));
+        let report = Arc::new(derivation.close(previous.as_deref()));
         let watched: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
         let has_answered = self.upstream.has_all_nodes();
         let is_whole = has_answered && self.upstream.knows_its_streams() && report.streams.len() == watched;

@@ -15,11 +15,11 @@ use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport, StreamValues,
 };
-use redis_stream_lag::status::Status;
+use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::condition::Condition;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
 use streamgauge::alert::rule::{Rule, Selector, TargetLabels};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use redis::Value;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use regex::Regex;
 use streamgauge::alert::fact::{FACTS, Subject};
 use streamgauge::alert::recommended;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use streamgauge::exposition::definitions::{FAMILIES, Origin};
 
 mod support;

@@ -1,6 +1,6 @@
 //! Where values turn orange or red: where the recommended alerts fire, wherever there is one.
 
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use serde_json::{Value, json};
 use streamgauge::alert::condition::Operand;
 use streamgauge::alert::recommended;

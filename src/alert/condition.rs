@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alert::fact::{FACTS, Fact, Unit};
 use crate::alert::operator::{OPERATORS, Operator};
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::alert::operator::Operator;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
-use redis_stream_lag::status::Status;
 
 /// How far back `entries_lost` looks.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);

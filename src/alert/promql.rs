@@ -6,7 +6,7 @@ use crate::alert::fact::Series;
 use crate::alert::operator::Operator;
 use crate::alert::rule::{Rule, Selector};
 use redis_stream_core::glob::Glob;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// The expression. `label_names` are those of `targets[].labels`, which alerts carry too.
 #[must_use]

@@ -14,10 +14,10 @@ use crate::alert::rule::TargetLabels;
 use crate::api::groups::filter::Filter;
 use crate::api::json;
 use crate::api::partial_sort::in_order;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamReport,
 };
-use redis_stream_lag::status::Status;
 
 pub mod filter;
 mod status_name;

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::environment::of_process;
 use crate::format::units::counted;
 use crate::terminal::table::{render, unread};
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use tokio_util::sync::CancellationToken;
 
 mod observe;

@@ -3,10 +3,10 @@
 
 use crate::exposition::text::Number;
 use redis_stream_core::id::StreamId;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, OldestPending, StreamReport, StreamValues,
 };
-use redis_stream_lag::status::Status;
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]

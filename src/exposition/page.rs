@@ -11,8 +11,8 @@ use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::definitions::{FAMILIES, Family, Value};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{Number, write_label};
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
-use redis_stream_lag::status::Status;
 
 /// Text is handed on in pieces of about this size, which stay in the processor's cache.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -271,8 +271,8 @@ mod tests {
     use crate::exposition::definitions::Origin;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::facts::RadixTree;
     use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
+    use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;
 
     fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {

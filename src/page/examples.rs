@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::RadixTree;
+use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     GroupReport, GroupValues, Lag, Report, StreamIds, StreamReport, StreamValues,
 };
-use redis_stream_lag::status::Status;
+use redis_stream_lag::snapshot::RadixTree;
 
 /// Values of a group that has read all there is; what may be unknown is.
 pub(super) fn values() -> GroupValues {

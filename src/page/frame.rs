@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::page::assets::{ICON, SCRIPT, STYLE};
 use redis_stream_lag::report::GroupReport;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// How often a page that is open asks for its next version: no oftener, no more seldom.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));

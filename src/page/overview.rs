@@ -12,7 +12,7 @@ use crate::page::overview::groups::Groups;
 use crate::page::overview::query::{Query, StatusFilter};
 use crate::page::view::{TargetView, View};
 use crate::page::{alert_list, label};
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 mod groups;
 mod needle;

@@ -11,8 +11,8 @@ use crate::poller::source::Source;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::Snapshot;
-use redis_stream_lag::question::{Answer, Ask, Question};
+use redis_stream_lag::question::{Answer, Question, QuestionKind};
+use redis_stream_lag::snapshot::Snapshot;
 
 /// Puts questions about what nodes have told, each to the node that told it, and returns an answer for each, in
 /// their order, and why each node ended early, if it did. `sources` are nodes of the
@@ -25,7 +25,7 @@ pub(super) async fn ask(
     metrics: &TargetMetrics,
     deadline: Instant,
 ) -> (Vec<Answer>, Vec<Option<PollError>>) {
-    let mut answers = vec![Answer::Nothing; questions.len()];
+    let mut answers = vec![Answer::Unavailable; questions.len()];
     // The questions that each node is asked, by their positions.
     let asked: Vec<Vec<usize>> = sources
         .iter()
@@ -48,15 +48,15 @@ pub(super) async fn ask(
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for question in asked[lane][batch].iter().map(|at| &questions[*at]) {
                 let key = &snapshot.nodes[*node].streams[question.stream.stream].key;
-                source.add(&mut pipeline, command_for(key, &question.ask), metrics);
-                metrics.count_commands(counted_as(&question.ask), 1);
+                source.add(&mut pipeline, command_for(key, &question.kind), metrics);
+                metrics.count_commands(counted_as(&question.kind), 1);
             }
             Some(pipeline)
         },
         |lane, batch, replies| {
             let source = &sources[lane].1;
             for (&at, reply) in asked[lane][batch].iter().zip(source.without_asking(replies)) {
-                answers[at] = answer(&questions[at].ask, reply, &source.node.address, names, metrics)?;
+                answers[at] = answer(&questions[at].kind, reply, &source.node.address, names, metrics)?;
             }
             Ok(())
         },
@@ -65,34 +65,36 @@ pub(super) async fn ask(
     (answers, ended)
 }
 
-fn command_for(key: &Name, ask: &Ask) -> Cmd {
+fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
     let key = key.as_bytes();
     match ask {
-        Ask::OldestPending { group } => command([b"XPENDING", key, group.as_bytes(), b"-", b"+", b"1"]),
-        Ask::PendingBelow { group, below, at_most } => {
+        QuestionKind::OldestPending { group } => {
+            command([b"XPENDING", key, group.as_bytes(), b"-", b"+", b"1"])
+        }
+        QuestionKind::PendingBelow { group, below, at_most } => {
             let (end, count) = (format!("({below}"), at_most.to_string());
             command([b"XPENDING", key, group.as_bytes(), b"-", end.as_bytes(), count.as_bytes()])
         }
-        Ask::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
-        Ask::Whole => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
-        Ask::Entries { after, until, at_most } => {
+        QuestionKind::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
+        QuestionKind::FullStream => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
+        QuestionKind::Entries { after, until, at_most } => {
             let (start, end, count) = (format!("({after}"), until.to_string(), at_most.to_string());
             command([b"XRANGE", key, start.as_bytes(), end.as_bytes(), b"COUNT", count.as_bytes()])
         }
     }
 }
 
-fn counted_as(ask: &Ask) -> Command {
+fn counted_as(ask: &QuestionKind) -> Command {
     match ask {
-        Ask::OldestPending { .. } | Ask::PendingBelow { .. } => Command::Xpending,
-        Ask::Consumers { .. } => Command::XinfoConsumers,
-        Ask::Whole => Command::XinfoStream,
-        Ask::Entries { .. } => Command::Xrange,
+        QuestionKind::OldestPending { .. } | QuestionKind::PendingBelow { .. } => Command::Xpending,
+        QuestionKind::Consumers { .. } => Command::XinfoConsumers,
+        QuestionKind::FullStream => Command::XinfoStream,
+        QuestionKind::Entries { .. } => Command::Xrange,
     }
 }
 
 fn answer(
-    ask: &Ask,
+    ask: &QuestionKind,
     reply: Value,
     address: &str,
     names: &mut Names,
@@ -102,10 +104,10 @@ fn answer(
         let error = concern(address, &error)?;
         metrics.count_errors(error.reason(), 1);
         let is_gone = matches!(error, KeyError::Missing | KeyError::MissingGroup);
-        return Ok(if is_gone { Answer::Gone } else { Answer::Nothing });
+        return Ok(if is_gone { Answer::Gone } else { Answer::Unavailable });
     }
     decode::answer(ask, reply, names).or_else(|_| {
         metrics.count_errors(KeyError::Protocol.reason(), 1);
-        Ok(Answer::Nothing)
+        Ok(Answer::Unavailable)
     })
 }

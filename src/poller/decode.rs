@@ -13,8 +13,8 @@ use crate::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use crate::poller::names::Names;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
-use redis_stream_lag::question::{Answer, Ask, Entries, PendingEntry};
+use redis_stream_lag::question::{Answer, Entries, PendingEntry, QuestionKind};
+use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 
 pub mod nodes;
 pub mod xinfo;
@@ -84,7 +84,7 @@ pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
 }
 
 /// `XINFO STREAM key FULL COUNT 1`: the extent, and where the groups stand.
-pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
+pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamInfo> {
     let (mut length, mut last_generated) = (None, None);
     let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
     for field in fields(reply)? {
@@ -102,7 +102,7 @@ pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
     let (Some(length), Some(last_generated)) = (length, last_generated) else {
         return Err(DecodeError("XINFO STREAM FULL lacks length or last-generated-id"));
     };
-    Ok(StreamFacts {
+    Ok(StreamInfo {
         time: Duration::ZERO,
         length,
         first: first.map(|(id, _)| id),
@@ -117,9 +117,9 @@ pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamFacts> {
     })
 }
 
-fn full_group(reply: Value) -> Decoded<GroupFacts> {
+fn full_group(reply: Value) -> Decoded<GroupInfo> {
     let XinfoGroup { name, last_delivered, entries_read, .. } = xinfo_group(reply)?;
-    Ok(GroupFacts {
+    Ok(GroupInfo {
         name: name.into(),
         named: false,
         consumers: 0,
@@ -159,11 +159,11 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
 }
 
 /// XINFO CONSUMERS.
-pub fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerFacts>> {
+pub fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerInfo>> {
     array(reply)?.into_iter().map(|consumer| xinfo_consumer(consumer, names)).collect()
 }
 
-fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
+fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerInfo> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
     for field in fields(reply)? {
         let (field, value) = field?;
@@ -178,7 +178,7 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerFacts> {
     }
     match (name, pending, idle_ms) {
         (Some(name), Some(pending), Some(idle_ms)) => {
-            Ok(ConsumerFacts { name, pending, idle_ms, inactive_ms })
+            Ok(ConsumerInfo { name, pending, idle_ms, inactive_ms })
         }
         _ => Err(DecodeError("XINFO CONSUMERS lacks name, pending or idle")),
     }
@@ -234,13 +234,13 @@ pub fn xrange(reply: Value) -> Decoded<Entries> {
 }
 
 /// What a reply says to a question. It is not an error reply.
-pub fn answer(ask: &Ask, reply: Value, names: &mut Names) -> Decoded<Answer> {
+pub fn answer(ask: &QuestionKind, reply: Value, names: &mut Names) -> Decoded<Answer> {
     match ask {
-        Ask::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
-        Ask::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
-        Ask::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
-        Ask::Entries { .. } => xrange(reply).map(Answer::Entries),
-        Ask::Whole => xinfo_stream_full(reply).map(|facts| Answer::Whole(Box::new(facts))),
+        QuestionKind::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
+        QuestionKind::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
+        QuestionKind::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
+        QuestionKind::Entries { .. } => xrange(reply).map(Answer::Entries),
+        QuestionKind::FullStream => xinfo_stream_full(reply).map(|facts| Answer::FullStream(Box::new(facts))),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::poller::node::Node;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
-use redis_stream_lag::facts::Epoch;
+use redis_stream_lag::snapshot::Epoch;
 
 /// Most keys that one SCAN walks: about half a millisecond of the server's time.
 const MAX_SCAN_COUNT: u32 = 1_000;

@@ -20,7 +20,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
-use redis_stream_lag::facts::Epoch;
+use redis_stream_lag::snapshot::Epoch;
 
 /// One node.
 #[derive(Debug)]

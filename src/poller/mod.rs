@@ -1,6 +1,6 @@
 //! The only room of the monitor that talks to Redis: connections, discovery, reading and asking.
 //!
-//! It decides nothing about lag; it turns replies into [facts](redis_stream_lag::facts) and questions into
+//! It decides nothing about lag; it turns replies into [facts](redis_stream_lag::snapshot) and questions into
 //! commands. It must not disturb what it watches: few round trips, bounded replies, no command without a
 //! bound, no XPENDING with IDLE (it walks the whole PEL) unless a person asks for just that, no scripts, and
 //! nothing that writes.

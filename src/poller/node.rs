@@ -19,7 +19,7 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::{Dialer, Stream};
 use redis_stream_core::redis_url::Place;
-use redis_stream_lag::facts::Epoch;
+use redis_stream_lag::snapshot::Epoch;
 
 /// A connection to one node. The connection closes when this is dropped.
 #[derive(Debug)]

@@ -24,8 +24,8 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::{
-    ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading,
+use redis_stream_lag::snapshot::{
+    ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
 
 /// Expected size of the replies about a stream that was never read: its entries may be large.
@@ -50,7 +50,7 @@ pub(super) struct Reading<'a> {
 }
 
 /// What became of each watched stream, in their order.
-pub(super) type Outcomes = Vec<(Outcome, Vec<Name>)>;
+pub(super) type Outcomes = Vec<(ReadOutcome, Vec<Name>)>;
 
 /// What became of reading from some nodes.
 pub(super) struct Read {
@@ -159,16 +159,16 @@ fn pipeline(source: &Source<'_>, streams: &[Asked], metrics: &TargetMetrics) -> 
 /// A key that a glob had found and that is gone leaves nothing behind; one that is named is reported.
 pub(super) fn stream_reading(
     watched: &Watched,
-    (outcome, missing_groups): (Outcome, Vec<Name>),
+    (outcome, missing_groups): (ReadOutcome, Vec<Name>),
     window: Duration,
 ) -> Option<StreamReading> {
-    let is_gone = matches!(outcome, Outcome::Missing | Outcome::WrongType) && !watched.named;
+    let is_gone = matches!(outcome, ReadOutcome::Missing | ReadOutcome::WrongType) && !watched.named;
     (!is_gone).then(|| StreamReading { key: watched.key.clone(), outcome, missing_groups, window })
 }
 
 /// What the server said of one stream.
 struct Said {
-    facts: StreamFacts,
+    facts: StreamInfo,
     groups: Vec<XinfoGroup>,
     payload_bytes: u64,
 }
@@ -181,7 +181,7 @@ impl Reading<'_> {
         address: &str,
         asked: &Asked,
         replies: &mut impl Iterator<Item = Value>,
-    ) -> Result<Vec<(Name, Vec<ConsumerFacts>)>, PollError> {
+    ) -> Result<Vec<(Name, Vec<ConsumerInfo>)>, PollError> {
         let mut consumers = Vec::with_capacity(asked.groups.len());
         for group in asked.groups.iter() {
             match replies.next().unwrap_or_default() {
@@ -203,8 +203,8 @@ impl Reading<'_> {
         source: &Source<'_>,
         at: usize,
         said: Result<Said, KeyError>,
-        consumers: Vec<(Name, Vec<ConsumerFacts>)>,
-    ) -> (Outcome, Vec<Name>) {
+        consumers: Vec<(Name, Vec<ConsumerInfo>)>,
+    ) -> (ReadOutcome, Vec<Name>) {
         let Catalogue { watched, rules, .. } = &mut *self.catalogue;
         let watched = &mut watched[at];
         let rule = &rules[watched.rule.0];
@@ -223,7 +223,7 @@ impl Reading<'_> {
                 note_groups(watched, &selection, &self.target.name);
                 note_problem(watched, None, self.metrics, &self.target.name);
                 self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
-                let wanted = |group: &&GroupFacts| group.each_consumer != ConsumersReading::NotWanted;
+                let wanted = |group: &&GroupInfo| group.each_consumer != ConsumersReading::NotWanted;
                 let read_along: u64 =
                     selection.groups.iter().filter(wanted).map(|group| group.consumers).sum();
                 let total = STREAM_BYTES
@@ -231,15 +231,15 @@ impl Reading<'_> {
                     + GROUP_BYTES * facts.group_count
                     + CONSUMER_BYTES * read_along;
                 watched.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
-                (Outcome::Read(StreamFacts { groups: selection.groups, ..facts }), selection.missing)
+                (ReadOutcome::Read(StreamInfo { groups: selection.groups, ..facts }), selection.missing)
             }
             Err(error) => {
                 note_problem(watched, Some(error), self.metrics, &self.target.name);
                 watched.reply_bytes = Some(ReplyBytes { total: STREAM_BYTES, payload: 0 });
                 match error {
-                    KeyError::Missing => (Outcome::Missing, selection::named_groups(rule)),
-                    KeyError::WrongType => (Outcome::WrongType, selection::named_groups(rule)),
-                    _ => (Outcome::Refused, Vec::new()),
+                    KeyError::Missing => (ReadOutcome::Missing, selection::named_groups(rule)),
+                    KeyError::WrongType => (ReadOutcome::WrongType, selection::named_groups(rule)),
+                    _ => (ReadOutcome::Refused, Vec::new()),
                 }
             }
         }

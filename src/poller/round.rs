@@ -11,7 +11,7 @@ use crate::poller::fleet::Fleet;
 use crate::poller::read::{Outcomes, stream_reading};
 use crate::poller::source::Courtesy;
 use redis_stream_core::cluster::{Redirect, RedirectKind};
-use redis_stream_lag::facts::{Epoch, NodeReading, Outcome};
+use redis_stream_lag::snapshot::{Epoch, NodeReading, ReadOutcome};
 
 /// A node, and what it is asked for.
 pub(super) struct Planned {
@@ -49,7 +49,7 @@ impl Round {
                 sources[number].due.push(at);
             }
         }
-        Self { sources, read_by, outcomes: vec![(Outcome::Deferred, Vec::new()); watched.len()] }
+        Self { sources, read_by, outcomes: vec![(ReadOutcome::Deferred, Vec::new()); watched.len()] }
     }
 
     /// Asks for streams where other nodes sent us, in further sources; the number of the first of those.
@@ -109,7 +109,7 @@ impl Round {
         for ((watched, outcome), read_by) in watched.iter().zip(self.outcomes.drain(..)).zip(&self.read_by) {
             let is_silent = read_by.is_none_or(|by| are_silent[by]);
             let outcome = match outcome {
-                (Outcome::Deferred, groups) if is_silent => (Outcome::Unreachable, groups),
+                (ReadOutcome::Deferred, groups) if is_silent => (ReadOutcome::Unreachable, groups),
                 outcome => outcome,
             };
             let streams = read_by.map_or(&mut unreachable, |by| &mut nodes[by].streams);

@@ -4,7 +4,7 @@ use crate::config::{Limits, StreamRule};
 use crate::poller::catalogue::LeftOut;
 use crate::poller::decode::xinfo::XinfoGroup;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
+use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 
 /// Position of an item in `targets[].streams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
     /// Those, in the order of their names.
-    pub(super) groups: Vec<GroupFacts>,
+    pub(super) groups: Vec<GroupInfo>,
     /// Groups that the rule names and the stream does not have.
     pub(super) missing: Vec<Name>,
     /// What the limits leave out.
@@ -29,7 +29,7 @@ pub(super) struct Selection {
 
 impl Selection {
     /// Adds the consumers of a group to what is reported of it, if it is reported.
-    pub(super) fn add_consumers(&mut self, group: &Name, consumers: Vec<ConsumerFacts>) {
+    pub(super) fn add_consumers(&mut self, group: &Name, consumers: Vec<ConsumerInfo>) {
         let Ok(at) = self.groups.binary_search_by(|other| other.name.cmp(group)) else { return };
         let each_consumer = &mut self.groups[at].each_consumer;
         if *each_consumer == ConsumersReading::Open {
@@ -92,16 +92,11 @@ fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
     missing
 }
 
-fn facts(
-    rule: &StreamRule,
-    each_consumer: ConsumersReading,
-    shown: &[Name],
-    group: XinfoGroup,
-) -> GroupFacts {
+fn facts(rule: &StreamRule, each_consumer: ConsumersReading, shown: &[Name], group: XinfoGroup) -> GroupInfo {
     let named = rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|name| *name == *group.name);
     // The name of the last poll serves again: one allocation for as long as the group lives.
     let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
-    GroupFacts {
+    GroupInfo {
         name,
         named,
         consumers: group.consumers,

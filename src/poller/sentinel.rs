@@ -14,7 +14,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::endpoint_of;
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
-use redis_stream_lag::facts::Epoch;
+use redis_stream_lag::snapshot::Epoch;
 
 /// The sentinels of a target.
 #[derive(Debug)]

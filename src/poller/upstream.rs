@@ -26,8 +26,8 @@ use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Place;
 use redis_stream_core::tls::{SKIPPED, Verification};
-use redis_stream_lag::facts::Snapshot;
 use redis_stream_lag::question::{Answer, Question};
+use redis_stream_lag::snapshot::Snapshot;
 
 /// The servers behind one target.
 #[derive(Debug)]

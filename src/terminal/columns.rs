@@ -5,7 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use crate::api::groups::{Group, Listing};
 use crate::terminal::layout::{Align, Heading};
 use crate::terminal::text::{count_or_unknown, lag, printable, span_or_unknown};
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::format::units::counted;
 use crate::terminal::columns::{Column, Severity, severity, status};
 use crate::terminal::layout::{GAP, fit, lay_out};
 use crate::terminal::text::printable;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// The table, in a terminal of this width (`None`: as wide as it gets), with colours that whoever prints it may take
 /// out again.

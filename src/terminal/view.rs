@@ -262,7 +262,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redis_stream_lag::status::Status;
+    use redis_stream_lag::report::Status;
 
     fn group(name: &str, lag: u64, pending: u64) -> Group {
         Group {

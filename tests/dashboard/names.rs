@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use regex::Regex;
 use serde_yaml::Value;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::join_all;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Most bytes that one command may be expected to return: replies wait in the server's output buffers, which
 /// count towards its memory limit.
 const MAX_REPLY_BYTES: u64 = 256 * 1024;
-/// Most entries that one command may walk: about 0.2 ms of the server's time.
+/// Most entries that one command may scan: about 0.2 ms of the server's time.
 const MAX_CHUNK: u32 = 1_000;
 
 /// What is left to spend in this poll, and how long it takes.

@@ -4,41 +4,42 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::counters::Sound;
-use crate::facts::{ConsumerFacts, ConsumersReading, GroupFacts, Outcome, StreamFacts, StreamReading};
-use crate::history::{History, Readers, Sample, View};
-use crate::inquiry::{Inquiry, OpenGroup, OpenStream};
-use crate::loss::Gone;
-use crate::memory::{GroupMemory, StreamMemory};
+use crate::from_bounds::MAX_ORPHANS;
+use crate::from_counters::TrustedCounters;
+use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
+use crate::loss::MissingEntries;
+use crate::open::{GroupState, PollState, StreamState};
+use crate::pending_cache::PelHead;
 use crate::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
     StreamValues,
 };
-use crate::settle::MAX_ORPHANS;
+use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading};
+use crate::state::{GroupCache, StreamCache};
 use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
 /// The report of a poll that has nothing left to ask.
-pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report {
-    let Inquiry { snapshot, memory, streams, counted_entries, at, pause, .. } = inquiry;
+pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
+    let PollState { snapshot, state, streams, counted_entries, at, gap, .. } = poll;
     // What was not read in this poll. The table itself stays, for what was.
-    let mut kept: HashMap<_, _> = memory.streams.drain().collect();
+    let mut kept: HashMap<_, _> = state.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
-            Outcome::Read(_) => {}
-            Outcome::Missing | Outcome::WrongType | Outcome::Refused => {
+            ReadOutcome::Read(_) => {}
+            ReadOutcome::Missing | ReadOutcome::WrongType | ReadOutcome::Refused => {
                 reports.push(Arc::new(unread(reading)));
             }
-            Outcome::Unreachable | Outcome::Deferred => {
+            ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
-                    Outcome::Unreachable => reports.push(Arc::new(unread(reading))),
+                    ReadOutcome::Unreachable => reports.push(Arc::new(unread(reading))),
                     _ => reports.extend(previous.and_then(|report| last_report(report, &reading.key))),
                 }
                 if let Some(mut remembered) = kept.remove(&reading.key) {
-                    remembered.pause = remembered.pause.max(pause);
-                    memory.streams.insert(reading.key.clone(), remembered);
+                    remembered.gap = remembered.gap.max(gap);
+                    state.streams.insert(reading.key.clone(), remembered);
                 }
             }
         }
@@ -46,79 +47,83 @@ pub(super) fn report(inquiry: Inquiry<'_>, previous: Option<&Report>) -> Report 
     for mut stream in streams {
         note_histories(&mut stream, at);
         reports.push(Arc::new(read(&mut stream)));
-        memory.streams.insert(stream.reading.key.clone(), remembered(stream));
+        state.streams.insert(stream.reading.key.clone(), remembered(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries }
 }
 
 /// What is remembered of a stream for the next poll.
-fn remembered(mut stream: OpenStream<'_>) -> StreamMemory {
-    let groups = stream.facts.groups.iter().zip(std::mem::take(&mut stream.groups));
-    let groups = groups.map(|(group, open)| (group.name.clone(), group_memory(&stream, group, open)));
+fn remembered(mut stream: StreamState<'_>) -> StreamCache {
+    let groups = stream.info.groups.iter().zip(std::mem::take(&mut stream.groups));
+    let groups = groups.map(|(group, open)| (group.name.clone(), group_cache(&stream, group, open)));
     let groups = groups.collect();
-    stream.memory.set_groups(groups);
-    stream.memory.pause = Duration::ZERO;
-    stream.memory.marks.prune(&stream.places);
-    if stream.is_broken {
-        stream.memory.distrust();
+    stream.cache.set_groups(groups);
+    stream.cache.gap = Duration::ZERO;
+    stream.cache.checkpoints.prune(&stream.positions);
+    if stream.is_invalid {
+        stream.cache.invalidate();
     }
-    stream.memory
+    stream.cache
 }
 
-fn group_memory(stream: &OpenStream<'_>, group: &GroupFacts, open: OpenGroup) -> GroupMemory {
-    let before = open.memory;
-    let Some(lag) = stream.lag(group.last_delivered) else { return GroupMemory { sound: None, ..before } };
-    let sound = Sound::check(stream.facts, group, lag);
-    if open.gone_is_confirmed {
-        return GroupMemory { sound, ..before };
+fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) -> GroupCache {
+    let before = open.cache;
+    let Some(lag) = stream.lag(group.last_delivered) else {
+        return GroupCache { trusted_counters: None, ..before };
+    };
+    let trusted_counters = TrustedCounters::check(stream.info, group, lag);
+    if open.missing_is_confirmed {
+        return GroupCache { trusted_counters, ..before };
     }
-    let gone = Gone::of(stream.facts, group, lag);
-    // A rise that no atomic reading confirmed may be an illusion: the next poll looks at it again.
-    let gone = gone.filter(|gone| before.rise_to(gone).is_none_or(|rise| rise == 0)).or(before.gone);
-    GroupMemory { sound, gone, ..before }
+    let missing = MissingEntries::of(stream.info, group, lag);
+    // A increase that no atomic reading confirmed may be an illusion: the next poll looks at it again.
+    let missing = missing
+        .filter(|missing| before.increase_to(missing).is_none_or(|increase| increase == 0))
+        .or(before.missing);
+    GroupCache { trusted_counters, missing, ..before }
 }
 
 /// Adds what this poll says of each group to its history, and judges it.
-fn note_histories(stream: &mut OpenStream<'_>, at: Duration) {
+fn note_histories(stream: &mut StreamState<'_>, at: Duration) {
     let window = stream.reading.window;
-    for (number, group) in stream.facts.groups.iter().enumerate() {
+    for (number, group) in stream.info.groups.iter().enumerate() {
         let sample = sample(stream, group, &stream.groups[number], at);
         let open = &mut stream.groups[number];
-        let history = match open.memory.history.take() {
+        let history = match open.cache.history.take() {
             None => History::begin(&sample, window),
             Some(mut history) => {
-                if stream.pause > window / 2 {
+                if stream.cache.gap > window / 2 {
                     history.interrupt(at);
                 }
                 history.note(&sample, window);
                 history
             }
         };
-        let history = open.memory.history.insert(history);
-        open.status = status::judge(&View { history, sample: &sample, window });
+        let history = open.cache.history.insert(history);
+        open.status = status::evaluate(&HistoryWindow { history, sample: &sample, window });
     }
 }
 
-fn sample(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup, at: Duration) -> Sample {
-    let facts = stream.facts;
+fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> Sample {
+    let info = stream.info;
     let idle_ms = each_consumer(group, open).and_then(|all| all.iter().map(|one| one.idle_ms).min());
-    let readers = match idle_ms {
-        _ if group.consumers == 0 => Readers::Nobody,
-        Some(idle_ms) => Readers::SilentFor(Duration::from_millis(idle_ms)),
-        None => Readers::Unknown,
+    let activity = match idle_ms {
+        _ if group.consumers == 0 => ConsumerActivity::NoConsumers,
+        Some(idle_ms) => ConsumerActivity::IdleFor(Duration::from_millis(idle_ms)),
+        None => ConsumerActivity::Unknown,
     };
     Sample {
         at,
-        node_time: facts.time,
+        node_time: info.time,
         lag: lag(stream, group),
-        place: group.last_delivered,
-        newest: facts.last.unwrap_or(StreamId::MIN),
-        added: facts.entries_added,
-        readers,
+        position: group.last_delivered,
+        newest: info.last.unwrap_or(StreamId::MIN),
+        added: info.entries_added,
+        activity,
         pending: group.pending,
-        oldest_pending: if group.pending == 0 { Some(None) } else { open.oldest_pending },
-        lost: open.memory.lost,
+        oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
+        lost: open.cache.lost,
     }
 }
 
@@ -128,7 +133,7 @@ fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
-    let refused = matches!(reading.outcome, Outcome::Refused | Outcome::Unreachable);
+    let refused = matches!(reading.outcome, ReadOutcome::Refused | ReadOutcome::Unreachable);
     StreamReport {
         key: reading.key.clone(),
         values: None,
@@ -146,24 +151,24 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
     })
 }
 
-fn read(stream: &mut OpenStream<'_>) -> StreamReport {
-    let facts = stream.facts;
-    let entries_added = stream.memory.entries_added(facts, stream.node.epoch);
+fn read(stream: &mut StreamState<'_>) -> StreamReport {
+    let info = stream.info;
+    let entries_added = stream.cache.entries_added(info, stream.node.epoch);
     let values = StreamValues {
-        length: facts.length,
-        groups: facts.group_count,
+        length: info.length,
+        groups: info.group_count,
         entries_added,
-        first_entry: facts.first.and_then(|id| id.timestamp(facts.time)),
-        last_generated: facts.last_generated.timestamp(facts.time),
+        first_entry: info.first.and_then(|id| id.timestamp(info.time)),
+        last_generated: info.last_generated.timestamp(info.time),
         ids: StreamIds {
-            first: facts.first,
-            last: facts.last,
-            last_generated: facts.last_generated,
-            max_deleted: facts.max_deleted,
+            first: info.first,
+            last: info.last,
+            last_generated: info.last_generated,
+            max_deleted: info.max_deleted,
         },
-        radix_tree: facts.radix_tree,
+        radix_tree: info.radix_tree,
     };
-    let mut groups: Vec<_> = facts
+    let mut groups: Vec<_> = info
         .groups
         .iter()
         .zip(&stream.groups)
@@ -179,75 +184,78 @@ fn read(stream: &mut OpenStream<'_>) -> StreamReport {
     StreamReport { key: stream.reading.key.clone(), values: Some(values), refused: false, groups }
 }
 
-fn group_values(stream: &OpenStream<'_>, group: &GroupFacts, open: &OpenGroup) -> GroupValues {
-    let facts = stream.facts;
-    let place = group.last_delivered;
+fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> GroupValues {
+    let info = stream.info;
+    let position = group.last_delivered;
     let lag = lag(stream, group);
     let lag_seconds = if lag == Lag::Exact(0) {
         Some(Duration::ZERO)
     } else {
-        stream.next_entry(place).and_then(|next| next.age(facts.time))
+        stream.next_entry(position).and_then(|next| next.age(info.time))
     };
     GroupValues {
         lag,
         lag_seconds,
-        last_delivered_id: place,
-        last_delivered_id_age: place.age(facts.time),
+        last_delivered_id: position,
+        last_delivered_id_age: position.age(info.time),
         entries_read: group.entries_read,
         messages_pending: group.pending,
-        oldest_pending: oldest_pending(group, open, facts),
-        pending_orphaned: pending_orphaned(group, open, facts),
+        oldest_pending: oldest_pending(group, open, info),
+        pending_orphaned: pending_orphaned(group, open, info),
         consumers: group.consumers,
-        entries_lost: facts.entries_added.map(|_| open.memory.lost),
+        entries_lost: info.entries_added.map(|_| open.cache.lost),
         retention_used: lag
             .exact()
-            .filter(|_| stream.memory.was_trimmed)
-            .map(|lag| Retention { lag, length: facts.length }),
+            .filter(|_| stream.cache.was_trimmed)
+            .map(|lag| Retention { lag, length: info.length }),
         status: open.status,
     }
 }
 
-fn lag(stream: &OpenStream<'_>, group: &GroupFacts) -> Lag {
+fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
     stream.lag(group.last_delivered).map_or_else(|| bounds(stream, group), Lag::Exact)
 }
 
 /// Certain bounds for a group between the first and the last entry whose lag is being counted.
-fn bounds(stream: &OpenStream<'_>, group: &GroupFacts) -> Lag {
-    let (facts, memory, place) = (stream.facts, &stream.memory, group.last_delivered);
-    let below = memory.marks.below(place).map_or(u64::MAX, |mark| mark.ahead);
-    let max = below.min(facts.length.saturating_sub(1));
-    let mark = memory.marks.at_or_above(place);
-    let (end, above) = mark.map_or((StreamId::MAX, 0), |mark| (mark.id, mark.ahead));
-    let walked = memory.walks.iter().filter(|walk| walk.start >= place && walk.start < end);
-    let counted: u64 = walked.map(|walk| walk.counted).sum();
+fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
+    let (info, memory, position) = (stream.info, &stream.cache, group.last_delivered);
+    let below = memory.checkpoints.below(position).map_or(u64::MAX, |checkpoint| checkpoint.entries_above);
+    let max = below.min(info.length.saturating_sub(1));
+    let checkpoint = memory.checkpoints.at_or_above(position);
+    let (end, above) =
+        checkpoint.map_or((StreamId::MAX, 0), |checkpoint| (checkpoint.id, checkpoint.entries_above));
+    let scanned = memory.scans.iter().filter(|scan| scan.start >= position && scan.start < end);
+    let counted: u64 = scanned.map(|scan| scan.counted).sum();
     Lag::Between { min: (counted + above).max(1).min(max), max }
 }
 
-fn oldest_pending(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -> Option<OldestPending> {
+fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<OldestPending> {
     if group.pending == 0 {
         return Some(OldestPending::Nothing);
     }
-    Some(match open.oldest_pending? {
-        None => OldestPending::Nothing,
-        Some(entry) => OldestPending::Entry {
-            age: entry.id.age(facts.time),
+    match open.oldest_pending {
+        PelHead::Unknown => None,
+        PelHead::Empty => Some(OldestPending::Nothing),
+        PelHead::Entry(entry) => Some(OldestPending::Entry {
+            age: entry.id.age(info.time),
             idle: entry.idle_ms.map(Duration::from_millis),
             deliveries: entry.deliveries,
-        },
-    })
+        }),
+    }
 }
 
-/// Trimming leaves IDs in the PEL whose entries are gone. All of them lie below the first entry; in an empty
+/// Trimming leaves IDs in the PEL whose entries are missing. All of them lie below the first entry; in an empty
 /// stream, everywhere.
-fn pending_orphaned(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -> Option<u64> {
-    let Some(first) = facts.first else {
+fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<u64> {
+    let Some(first) = info.first else {
         return (group.pending <= u64::from(MAX_ORPHANS)).then_some(group.pending);
     };
     if group.pending == 0 {
         return Some(0);
     }
-    match open.oldest_pending? {
-        Some(entry) if entry.id < first => {
+    match open.oldest_pending {
+        PelHead::Unknown => None,
+        PelHead::Entry(entry) if entry.id < first => {
             open.pending_below_first.filter(|count| *count <= MAX_ORPHANS).map(u64::from)
         }
         _ => Some(0),
@@ -255,15 +263,15 @@ fn pending_orphaned(group: &GroupFacts, open: &OpenGroup, facts: &StreamFacts) -
 }
 
 /// The consumers as they were read along with the group, or asked for.
-fn each_consumer<'a>(group: &'a GroupFacts, open: &'a OpenGroup) -> Option<&'a [ConsumerFacts]> {
+fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [ConsumerInfo]> {
     match &group.each_consumer {
         ConsumersReading::Read(found) => Some(found),
         ConsumersReading::Open | ConsumersReading::NotWanted => open.consumers.as_deref(),
     }
 }
 
-fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
-    let mut consumers: Vec<_> = facts
+fn consumers(info: &[ConsumerInfo]) -> Vec<ConsumerReport> {
+    let mut consumers: Vec<_> = info
         .iter()
         .map(|consumer| ConsumerReport {
             name: consumer.name.clone(),
@@ -281,9 +289,9 @@ fn consumers(facts: &[ConsumerFacts]) -> Vec<ConsumerReport> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Counters, Model};
-    use crate::properties::{PLENTY, Watch};
-    use crate::status::Status;
+    use crate::report::Status;
+    use crate::tests::model::{Counters, Model};
+    use crate::tests::properties::{PLENTY, Watcher};
 
     const POLL_MS: u64 = 10_000;
     /// Polls in a window.
@@ -294,15 +302,15 @@ mod tests {
     }
 
     /// The next poll; the status of the group.
-    fn poll(model: &mut Model, watch: &mut Watch) -> Status {
+    fn poll(model: &mut Model, watch: &mut Watcher) -> Status {
         model.clock_ms += POLL_MS;
         watch.poll(model, PLENTY, false);
         watch.values().next().unwrap().status
     }
 
     /// A group that reads what comes, seen for longer than a window.
-    fn well(counters: Counters) -> (Model, Watch) {
-        let (mut model, mut watch) = (Model::new(counters), Watch::new());
+    fn well(counters: Counters) -> (Model, Watcher) {
+        let (mut model, mut watch) = (Model::new(counters), Watcher::new());
         (0..100).for_each(|_| model.add());
         model.groups.insert(group(), Default::default());
         let mut last = Status::Unknown;
@@ -318,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_is_told_of_twice_is_one() {
-        let told = |name: &str, pending| ConsumerFacts {
+        let told = |name: &str, pending| ConsumerInfo {
             name: Name::from(name),
             pending,
             idle_ms: 0,
@@ -331,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_history_goes_on_over_a_new_connection() {
-        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+        for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             let (mut model, mut watch) = well(counters);
             watch.epoch += 1;
             assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{counters:?}");
@@ -347,37 +355,37 @@ mod tests {
 
     #[test]
     fn a_history_ends_with_its_stream_and_its_group() {
-        for counters in [Counters::Original, Counters::Mended] {
+        for counters in [Counters::Original, Counters::Fixed] {
             let (model, mut watch) = well(counters);
             let mut another = Model { clock_ms: model.clock_ms, ..Model::new(counters) };
             (0..5).for_each(|_| another.add());
             another.groups.insert(group(), Default::default());
             assert_eq!(poll(&mut another, &mut watch), Status::Unknown, "{counters:?}");
         }
-        let (mut model, mut watch) = well(Counters::Mended);
-        let gone = model.groups.remove(&group()).unwrap();
+        let (mut model, mut watch) = well(Counters::Fixed);
+        let missing = model.groups.remove(&group()).unwrap();
         model.clock_ms += POLL_MS;
         watch.poll(&mut model, PLENTY, false);
-        model.groups.insert(group(), gone);
+        model.groups.insert(group(), missing);
         assert_eq!(poll(&mut model, &mut watch), Status::Unknown);
     }
 
     #[test]
     fn a_history_does_not_go_on_over_an_outage_and_does_while_it_is_not_the_stream_s_turn() {
         for misses in [3, 5, 8, 40] {
-            let (mut model, mut watch) = well(Counters::Mended);
+            let (mut model, mut watch) = well(Counters::Fixed);
             model.clock_ms += POLL_MS * misses;
             let expected = if misses > 5 { Status::Unknown } else { Status::Ok };
             assert_eq!(poll(&mut model, &mut watch), expected, "{misses} polls were missed");
 
-            let (mut model, mut watch) = well(Counters::Mended);
+            let (mut model, mut watch) = well(Counters::Fixed);
             for _ in 0..misses {
                 model.clock_ms += POLL_MS;
                 watch.defer(&model);
             }
             assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{misses} polls read other streams");
 
-            let (mut model, mut watch) = well(Counters::Mended);
+            let (mut model, mut watch) = well(Counters::Fixed);
             model.clock_ms += POLL_MS * misses;
             watch.defer(&model);
             assert_eq!(poll(&mut model, &mut watch), expected, "and then one more did not read it");
@@ -386,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_dead_group_is_found_from_facts_alone() {
-        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+        for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             let (mut model, mut watch) = well(counters);
             let mut polls = 0;
             let dead = loop {

@@ -8,6 +8,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
 use crate::report::Lag;
 use redis_stream_core::id::StreamId;
@@ -16,7 +17,7 @@ use redis_stream_core::id::StreamId;
 const PARTS: u32 = 12;
 /// A poll comes a little early or late. What has lasted but for this part of a window has lasted for it, or a
 /// dead group would be seen a poll later half of the time.
-const SLACK: u32 = 20;
+const TOLERANCE: u32 = 20;
 
 /// What one poll says of a group.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +28,15 @@ pub(super) struct Sample {
     pub(super) node_time: Duration,
     pub(super) lag: Lag,
     /// last-delivered-id.
-    pub(super) place: StreamId,
+    pub(super) position: StreamId,
     /// ID of the last entry of the stream; `0-0` if it is empty.
     pub(super) newest: StreamId,
     /// entries-added; `None` before server 7.0.
     pub(super) added: Option<u64>,
-    pub(super) readers: Readers,
+    pub(super) activity: ConsumerActivity,
     /// Size of the PEL.
     pub(super) pending: u64,
-    /// Its oldest entry, if there is one; `None` if it is not known.
-    pub(super) oldest_pending: Option<Option<PendingEntry>>,
+    pub(super) oldest_pending: PelHead,
     /// Entries lost since the group was first seen.
     pub(super) lost: u64,
 }
@@ -49,17 +49,17 @@ impl Sample {
 
     /// Whether there is anything that ends with the life of a group.
     fn is_in_use(&self) -> bool {
-        self.readers != Readers::Nobody || self.pending > 0
+        self.activity != ConsumerActivity::NoConsumers || self.pending > 0
     }
 }
 
 /// The consumers of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readers {
+pub(super) enum ConsumerActivity {
     /// There are none.
-    Nobody,
+    NoConsumers,
     /// Each has been silent for so long, by the node's clock.
-    SilentFor(Duration),
+    IdleFor(Duration),
     /// There are some, and how long they have been silent is not known.
     Unknown,
 }
@@ -68,17 +68,17 @@ pub(super) enum Readers {
 #[derive(Clone, Debug)]
 pub(super) struct History {
     began: Duration,
-    place: StreamId,
-    /// Since when it has stood at this place while entries waited.
-    pub(super) waits_since: Option<Duration>,
+    position: StreamId,
+    /// Since when it has stood at this position while entries waited.
+    pub(super) waiting_since: Option<Duration>,
     /// Its oldest pending entry, as known last.
-    pub(super) oldest_pending: Option<HeldPending>,
+    pub(super) oldest_pending: Option<TrackedPending>,
     /// As known last.
-    pub(super) readers: Readers,
+    pub(super) activity: ConsumerActivity,
     was_in_use: bool,
     lost: u64,
     /// How far the node's clock is ahead of the exporter's.
-    clock_lead: Duration,
+    clock_offset: Duration,
     /// When last-delivered-id went back.
     pub(super) rewound_at: Option<Duration>,
     /// When entries were lost.
@@ -91,7 +91,7 @@ pub(super) struct History {
 
 /// A pending entry that is the oldest, and since when it has been so without being delivered again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HeldPending {
+pub(super) struct TrackedPending {
     pub(super) entry: PendingEntry,
     pub(super) since: Duration,
 }
@@ -127,13 +127,13 @@ impl History {
     pub(super) fn begin(sample: &Sample, window: Duration) -> Self {
         let mut history = Self {
             began: sample.at,
-            place: sample.place,
-            waits_since: None,
+            position: sample.position,
+            waiting_since: None,
             oldest_pending: None,
-            readers: sample.readers,
+            activity: sample.activity,
             was_in_use: sample.is_in_use(),
             lost: sample.lost,
-            clock_lead: sample.node_time.saturating_sub(sample.at),
+            clock_offset: sample.node_time.saturating_sub(sample.at),
             rewound_at: None,
             lost_at: None,
             clock_jumped_at: None,
@@ -146,14 +146,14 @@ impl History {
     /// Adds the next sample.
     pub(super) fn note(&mut self, sample: &Sample, window: Duration) {
         let now = sample.at;
-        let has_gone_back = sample.place < self.place;
+        let has_gone_back = sample.position < self.position;
         if has_gone_back && self.was_in_use && !sample.is_in_use() {
             // Consumers and pending entries went with it: another group of that name.
             *self = Self::begin(sample, window);
             return;
         }
-        let clock_lead = sample.node_time.saturating_sub(now);
-        let has_jumped = clock_lead > self.clock_lead + window / 4;
+        let clock_offset = sample.node_time.saturating_sub(now);
+        let has_jumped = clock_offset > self.clock_offset + window / 4;
         for (what, moment) in [
             (has_gone_back, &mut self.rewound_at),
             (sample.lost > self.lost, &mut self.lost_at),
@@ -161,15 +161,15 @@ impl History {
         ] {
             *moment = if what { Some(now) } else { *moment };
         }
-        self.waits_since = match self.waits_since {
+        self.waiting_since = match self.waiting_since {
             _ if !sample.is_behind() => None,
-            Some(since) if sample.place == self.place => Some(since),
+            Some(since) if sample.position == self.position => Some(since),
             _ => Some(now),
         };
         self.note_oldest_pending(sample);
-        self.note_readers(sample.readers);
+        self.note_activity(sample.activity);
         self.note_point(sample, window);
-        (self.place, self.lost, self.clock_lead) = (sample.place, sample.lost, clock_lead);
+        (self.position, self.lost, self.clock_offset) = (sample.position, sample.lost, clock_offset);
         self.was_in_use = sample.is_in_use();
     }
 
@@ -177,8 +177,8 @@ impl History {
     /// the server was away nobody could read. Where the group stood, and what was found of it, is still true.
     pub(super) fn interrupt(&mut self, now: Duration) {
         self.began = now;
-        (self.waits_since, self.oldest_pending) = (None, None);
-        self.readers = Readers::Unknown;
+        (self.waiting_since, self.oldest_pending) = (None, None);
+        self.activity = ConsumerActivity::Unknown;
         self.points.clear();
     }
 
@@ -188,19 +188,23 @@ impl History {
     }
 
     fn note_oldest_pending(&mut self, sample: &Sample) {
-        let Some(oldest) = sample.oldest_pending else { return };
-        let before = self.oldest_pending.take();
-        self.oldest_pending = oldest.map(|entry| {
-            let is_same =
-                |held: &HeldPending| (held.entry.id, held.entry.deliveries) == (entry.id, entry.deliveries);
-            HeldPending { entry, since: before.filter(is_same).map_or(sample.at, |held| held.since) }
-        });
+        self.oldest_pending = match sample.oldest_pending {
+            PelHead::Unknown => return,
+            PelHead::Empty => None,
+            PelHead::Entry(entry) => {
+                let is_same = |tracked: &TrackedPending| {
+                    (tracked.entry.id, tracked.entry.deliveries) == (entry.id, entry.deliveries)
+                };
+                let since = self.oldest_pending.filter(is_same).map_or(sample.at, |tracked| tracked.since);
+                Some(TrackedPending { entry, since })
+            }
+        };
     }
 
     /// A poll that was cut off does not tell of the silence: the last word on it holds.
-    fn note_readers(&mut self, readers: Readers) {
-        if readers != Readers::Unknown || self.readers == Readers::Nobody {
-            self.readers = readers;
+    fn note_activity(&mut self, activity: ConsumerActivity) {
+        if activity != ConsumerActivity::Unknown || self.activity == ConsumerActivity::NoConsumers {
+            self.activity = activity;
         }
     }
 
@@ -209,7 +213,7 @@ impl History {
         if !sample.is_behind() {
             return self.points.clear();
         }
-        let is_old = |point: &&Point| now.saturating_sub(point.at()) >= but_for_slack(window);
+        let is_old = |point: &&Point| now.saturating_sub(point.at()) >= with_tolerance(window);
         let old = self.points.iter().take_while(is_old).count();
         self.points.drain(..old.saturating_sub(1));
         let is_due = |last: &Point| now.saturating_sub(last.at()) >= window / PARTS * 9 / 10;
@@ -223,19 +227,19 @@ impl History {
     }
 }
 
-fn but_for_slack(window: Duration) -> Duration {
-    window - window / SLACK
+fn with_tolerance(window: Duration) -> Duration {
+    window - window / TOLERANCE
 }
 
 /// A history right after a sample was noted, over a window: what the rules look at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View<'a> {
+pub(super) struct HistoryWindow<'a> {
     pub(super) history: &'a History,
     pub(super) sample: &'a Sample,
     pub(super) window: Duration,
 }
 
-impl View<'_> {
+impl HistoryWindow<'_> {
     /// Whether there is as much history as the window is long.
     pub(super) fn is_whole(&self) -> bool {
         self.has_lasted(self.history.began)
@@ -248,7 +252,7 @@ impl View<'_> {
 
     /// Whether a time is as long as the window.
     pub(super) fn is_long(&self, time: Duration) -> bool {
-        time >= but_for_slack(self.window)
+        time >= with_tolerance(self.window)
     }
 
     /// Whether something happened within the window.
@@ -259,7 +263,7 @@ impl View<'_> {
     /// Whether the group has been behind for the window: entries waited at each poll, and it has not come as far
     /// as the stream reached a window ago. One that keeps up, and always has some new ones before it, is not.
     pub(super) fn is_behind(&self) -> bool {
-        self.base().is_some_and(|base| self.sample.place < base.newest)
+        self.base().is_some_and(|base| self.sample.position < base.newest)
     }
 
     /// The exact lags in the window, the oldest first.
@@ -293,12 +297,12 @@ mod tests {
             at,
             node_time: Duration::from_secs(1_700_000_000) + at,
             lag,
-            place: StreamId::new(1, 0),
+            position: StreamId::new(1, 0),
             newest: StreamId::new(99, 0),
             added: Some(1_000),
-            readers: Readers::SilentFor(Duration::ZERO),
+            activity: ConsumerActivity::IdleFor(Duration::ZERO),
             pending: 0,
-            oldest_pending: Some(None),
+            oldest_pending: PelHead::Empty,
             lost: 0,
         }
     }
@@ -342,7 +346,7 @@ mod tests {
     fn a_group_that_is_caught_up_has_no_points() {
         let mut history = polled_every(Duration::from_secs(10), WINDOW);
         history.note(&sample(WINDOW * 4, Lag::Exact(0)), WINDOW);
-        assert_eq!((history.points.len(), history.waits_since), (0, None));
+        assert_eq!((history.points.len(), history.waiting_since), (0, None));
     }
 
     #[test]
@@ -350,7 +354,7 @@ mod tests {
         let mut history = polled_every(Duration::from_secs(10), WINDOW);
         let last = sample(WINDOW * 9, Lag::Between { min: 1, max: 5 });
         history.note(&last, WINDOW);
-        let view = View { history: &history, sample: &last, window: WINDOW };
+        let view = HistoryWindow { history: &history, sample: &last, window: WINDOW };
         assert_eq!(view.exact_lags().collect::<Vec<_>>(), [37], "the last one before");
         assert!(view.is_behind());
     }

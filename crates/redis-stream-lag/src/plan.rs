@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use crate::audit;
-use crate::facts::ConsumersReading;
-use crate::inquiry::{Inquiry, OpenStream, Purpose};
-use crate::question::{Ask, Question};
-use crate::settle::MAX_ORPHANS;
+use crate::from_bounds::MAX_ORPHANS;
+use crate::open::{PollState, QuestionPurpose, StreamState};
+use crate::pending_cache::PelHead;
+use crate::question::{Question, QuestionKind};
+use crate::snapshot::ConsumersReading;
 use redis_stream_core::id::StreamId;
 
 /// Expected size of a reply that names one pending entry or one consumer, in bytes.
@@ -18,31 +19,38 @@ const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
 const MAX_WHOLE_CONSUMERS: u64 = 5_000;
 
 /// A question, and what it is for.
-pub(super) struct Planned {
-    /// Position in `Inquiry::streams`.
+pub(super) struct PlannedQuestion {
+    /// Position in `Derivation::streams`.
     pub(super) stream: usize,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: QuestionPurpose,
     pub(super) question: Question,
 }
 
 /// The questions of the next round, a bounded number of them. The first rounds ask nearly all; the rest depends
 /// on answers.
-pub(super) fn next_round(inquiry: &mut Inquiry<'_>) -> Vec<Planned> {
+pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     let mut plan = Plan(Vec::new());
-    plan.ask_about_groups(inquiry);
-    plan.ask_for_audits(inquiry);
-    plan.ask_for_walks(inquiry);
-    plan.ask_for_next_entries(inquiry);
-    plan.ask_for_losses(inquiry);
+    plan.ask_about_groups(poll);
+    plan.ask_for_audits(poll);
+    plan.ask_for_scans(poll);
+    plan.ask_for_next_entries(poll);
+    plan.ask_for_losses(poll);
     plan.0
 }
 
-struct Plan(Vec<Planned>);
+struct Plan(Vec<PlannedQuestion>);
 
 impl Plan {
-    fn ask(&mut self, at: usize, stream: &OpenStream<'_>, purpose: Purpose, ask: Ask, reply_bytes: u64) {
-        let question = Question { stream: stream.index, reply_bytes, ask };
-        self.0.push(Planned { stream: at, purpose, question });
+    fn ask(
+        &mut self,
+        at: usize,
+        stream: &StreamState<'_>,
+        purpose: QuestionPurpose,
+        kind: QuestionKind,
+        reply_bytes: u64,
+    ) {
+        let question = Question { stream: stream.index, reply_bytes, kind };
+        self.0.push(PlannedQuestion { stream: at, purpose, question });
     }
 
     /// What is left over then is asked in the next round.
@@ -50,9 +58,9 @@ impl Plan {
         self.0.len() >= ROUND
     }
 
-    fn ask_about_groups(&mut self, inquiry: &mut Inquiry<'_>) {
-        let round = inquiry.round;
-        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+    fn ask_about_groups(&mut self, poll: &mut PollState<'_>) {
+        let round = poll.round;
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
             if self.is_full() {
                 return;
             }
@@ -62,140 +70,148 @@ impl Plan {
         }
     }
 
-    fn ask_for_consumers(&mut self, at: usize, stream: &mut OpenStream<'_>, round: u32) {
-        for (number, group) in stream.facts.groups.iter().enumerate() {
+    fn ask_for_consumers(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
+        for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
             let is_open = group.each_consumer == ConsumersReading::Open && group.consumers > 0;
             if !is_open || open.consumers_asked_in.is_some() {
                 continue;
             }
             open.consumers_asked_in = Some(round);
-            let ask = Ask::Consumers { group: group.name.clone() };
-            self.ask(at, stream, Purpose::Consumers(number), ask, group.consumers * LINE_BYTES);
+            let kind = QuestionKind::Consumers { group: group.name.clone() };
+            self.ask(at, stream, QuestionPurpose::Consumers(number), kind, group.consumers * LINE_BYTES);
         }
     }
 
     /// The oldest pending entry of each group that has one; where the consumers asked for in this round may show
     /// that it is still the same, in the next.
-    fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut OpenStream<'_>, round: u32) {
-        for (number, group) in stream.facts.groups.iter().enumerate() {
+    fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
+        for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let seen = open.memory.pending.filter(|_| open.consumers_asked_in == Some(round));
-            let may_be_shown = seen.is_some_and(|seen| seen.may_hold(group, stream.facts.time));
-            let is_known = group.pending == 0 || open.oldest_pending.is_some();
+            let seen = open.cache.pending.filter(|_| open.consumers_asked_in == Some(round));
+            let may_be_shown = seen.is_some_and(|seen| seen.may_be_current(group, stream.info.time));
+            let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
             if is_known || may_be_shown || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
                 continue;
             }
-            let ask = Ask::OldestPending { group: group.name.clone() };
-            self.ask(at, stream, Purpose::OldestPending(number), ask, LINE_BYTES);
+            let kind = QuestionKind::OldestPending { group: group.name.clone() };
+            self.ask(at, stream, QuestionPurpose::OldestPending(number), kind, LINE_BYTES);
         }
     }
 
-    fn ask_for_orphans(&mut self, at: usize, stream: &mut OpenStream<'_>) {
-        let Some(first) = stream.facts.first else { return };
-        for (number, group) in stream.facts.groups.iter().enumerate() {
+    fn ask_for_orphans(&mut self, at: usize, stream: &mut StreamState<'_>) {
+        let Some(first) = stream.info.first else { return };
+        for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let begins_below = matches!(open.oldest_pending, Some(Some(entry)) if entry.id < first);
+            let begins_below = matches!(open.oldest_pending, PelHead::Entry(entry) if entry.id < first);
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
-            if let Some(count) = open.memory.pending.and_then(|seen| seen.below(first)) {
+            if let Some(count) = open.cache.pending.and_then(|seen| seen.below(first)) {
                 open.pending_below_first = Some(count);
                 continue;
             }
             let at_most = MAX_ORPHANS + 1;
-            let ask = Ask::PendingBelow { group: group.name.clone(), below: first, at_most };
+            let kind = QuestionKind::PendingBelow { group: group.name.clone(), below: first, at_most };
             let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
-            self.ask(at, stream, Purpose::Orphans(number), ask, reply_bytes);
+            self.ask(at, stream, QuestionPurpose::Orphans(number), kind, reply_bytes);
         }
     }
 
-    /// One chunk for each walk that has something to read, in turn, so that all get their share of the budget.
-    fn ask_for_walks(&mut self, inquiry: &mut Inquiry<'_>) {
-        let chunks: Vec<_> = inquiry
+    /// One chunk for each scan that has something to read, in turn, so that all get their share of the budget.
+    fn ask_for_scans(&mut self, poll: &mut PollState<'_>) {
+        let chunks: Vec<_> = poll
             .streams
             .iter()
             .enumerate()
-            .filter(|(_, stream)| !stream.is_silent)
-            .flat_map(|(at, stream)| stretches(stream).map(move |stretch| (at, stretch)))
+            .filter(|(_, stream)| !stream.entries_unavailable)
+            .flat_map(|(at, stream)| ranges(stream).map(move |range| (at, range)))
             .collect();
         if chunks.is_empty() {
             return;
         }
-        let share = inquiry.budget.entries / u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let turn = inquiry.memory.turn % chunks.len();
+        let share = poll.budget.entries / u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let turn = poll.state.turn % chunks.len();
         let (later, sooner) = chunks.split_at(turn);
         for (served, (at, (start, after, until))) in sooner.iter().chain(later).enumerate() {
-            let stream = &inquiry.streams[*at];
-            let entry_bytes = stream.facts.entry_bytes;
+            let stream = &poll.streams[*at];
+            let entry_bytes = stream.info.entry_bytes;
             let chunk = match self.is_full() {
                 true => None,
-                false => inquiry.budget.take_chunk(share.max(1), entry_bytes),
+                false => poll.budget.take_chunk(share.max(1), entry_bytes),
             };
             let Some(at_most) = chunk else {
-                inquiry.memory.turn = turn + served;
+                poll.state.turn = turn + served;
                 return;
             };
-            let purpose = Purpose::Walk { start: *start, after: *after, until: *until, at_most };
-            let ask = Ask::Entries { after: *after, until: *until, at_most };
-            self.ask(*at, stream, purpose, ask, u64::from(at_most) * entry_bytes);
+            let purpose = QuestionPurpose::CountScan { start: *start, after: *after, until: *until, at_most };
+            let kind = QuestionKind::Entries { after: *after, until: *until, at_most };
+            self.ask(*at, stream, purpose, kind, u64::from(at_most) * entry_bytes);
         }
     }
 
-    /// The first entry above each group that is behind, where neither memory nor a walk of this round tells it.
-    fn ask_for_next_entries(&mut self, inquiry: &mut Inquiry<'_>) {
-        let walked_from: HashSet<_> = self.0.iter().filter_map(walks_from).collect();
-        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+    /// The first entry above each group that is behind, where neither memory nor a scan of this round tells it.
+    fn ask_for_next_entries(&mut self, poll: &mut PollState<'_>) {
+        let scanned_from: HashSet<_> = self.0.iter().filter_map(scan_from).collect();
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
             if self.is_full() {
                 return;
             }
-            for place in stream.facts.groups.iter().map(|group| group.last_delivered) {
-                if stream.lag(place) == Some(0) || stream.next_entry(place).is_some() {
+            for position in stream.info.groups.iter().map(|group| group.last_delivered) {
+                if stream.lag(position) == Some(0) || stream.next_entry(position).is_some() {
                     continue;
                 }
-                let entry_bytes = stream.facts.entry_bytes;
-                let is_asked = walked_from.contains(&(at, place)) || stream.next_was_asked.contains(&place);
-                if stream.is_silent || is_asked || !inquiry.budget.take_one(entry_bytes) {
+                let entry_bytes = stream.info.entry_bytes;
+                let is_asked =
+                    scanned_from.contains(&(at, position)) || stream.next_was_asked.contains(&position);
+                if stream.entries_unavailable || is_asked || !poll.budget.take_one(entry_bytes) {
                     continue;
                 }
-                stream.next_was_asked.push(place);
-                let ask = Ask::Entries { after: place, until: stream.facts.last_generated, at_most: 1 };
-                self.ask(at, stream, Purpose::NextEntry(place), ask, entry_bytes);
+                stream.next_was_asked.push(position);
+                let kind =
+                    QuestionKind::Entries { after: position, until: stream.info.last_generated, at_most: 1 };
+                self.ask(at, stream, QuestionPurpose::NextEntry(position), kind, entry_bytes);
             }
         }
     }
 
-    /// What was counted longest ago is counted again, one stretch of a stream at a time.
-    fn ask_for_audits(&mut self, inquiry: &mut Inquiry<'_>) {
-        if self.is_full() || std::mem::replace(&mut inquiry.audits_were_asked, true) {
+    /// What was counted longest ago is counted again, one range of a stream at a time.
+    fn ask_for_audits(&mut self, poll: &mut PollState<'_>) {
+        if self.is_full() || std::mem::replace(&mut poll.audits_were_asked, true) {
             return;
         }
-        let period = inquiry.budget.audit_period;
-        let mut all: Vec<_> = inquiry
+        let period = poll.budget.audit_period;
+        let mut all: Vec<_> = poll
             .streams
             .iter()
             .enumerate()
             .filter_map(|(at, stream)| {
-                audit::oldest_due(&stream.memory.marks, stream.facts.time, period).map(|due| (at, due))
+                audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period).map(|due| (at, due))
             })
             .collect();
         all.sort_by_key(|(_, due)| due.counted_at);
         for (at, due) in all {
-            let stream = &inquiry.streams[at];
-            let entry_bytes = stream.facts.entry_bytes;
+            let stream = &poll.streams[at];
+            let entry_bytes = stream.info.entry_bytes;
             // One more than there must be, to see it if there are more.
             let wanted = u32::try_from(due.expected + 1).unwrap_or(u32::MAX);
-            let Some(at_most) = inquiry.budget.take_audit(wanted, entry_bytes) else { return };
-            let ask = Ask::Entries { after: due.from, until: due.until, at_most };
-            self.ask(at, stream, Purpose::Audit { due, at_most }, ask, u64::from(at_most) * entry_bytes);
+            let Some(at_most) = poll.budget.take_audit(wanted, entry_bytes) else { return };
+            let kind = QuestionKind::Entries { after: due.from, until: due.until, at_most };
+            self.ask(
+                at,
+                stream,
+                QuestionPurpose::Audit { due, at_most },
+                kind,
+                u64::from(at_most) * entry_bytes,
+            );
         }
     }
 
     /// Whether entries were really lost, where it seems so. While lags of a stream are still being counted, that
     /// cannot be told for all of its groups.
-    fn ask_for_losses(&mut self, inquiry: &mut Inquiry<'_>) {
-        let counting: HashSet<_> = self.0.iter().filter_map(walks_from).map(|(at, _)| at).collect();
-        for (at, stream) in inquiry.streams.iter_mut().enumerate() {
+    fn ask_for_losses(&mut self, poll: &mut PollState<'_>) {
+        let counting: HashSet<_> = self.0.iter().filter_map(scan_from).map(|(at, _)| at).collect();
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
             if self.is_full() {
                 return;
             }
@@ -205,29 +221,29 @@ impl Plan {
         }
     }
 
-    fn ask_for_loss(&mut self, at: usize, stream: &mut OpenStream<'_>) {
-        let consumers: u64 = stream.facts.groups.iter().map(|group| group.consumers).sum();
+    fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
+        let consumers: u64 = stream.info.groups.iter().map(|group| group.consumers).sum();
         if stream.loss_was_asked || consumers > MAX_WHOLE_CONSUMERS || !stream.seems_to_have_lost() {
             return;
         }
         stream.loss_was_asked = true;
-        let reply_bytes = stream.facts.entry_bytes + (stream.facts.group_count * 2 + consumers) * LINE_BYTES;
-        self.ask(at, stream, Purpose::Loss, Ask::Whole, reply_bytes);
+        let reply_bytes = stream.info.entry_bytes + (stream.info.group_count * 2 + consumers) * LINE_BYTES;
+        self.ask(at, stream, QuestionPurpose::Loss, QuestionKind::FullStream, reply_bytes);
     }
 }
 
-/// For each walk that has something to read: its start, and from where to where.
-fn stretches<'a>(stream: &'a OpenStream<'_>) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
-    let memory = &stream.memory;
-    memory.walks.iter().filter_map(|walk| {
-        let (after, until) = memory.walks.stretch(walk, &memory.marks)?;
-        Some((walk.start, after, until))
+/// For each scan that has something to read: its start, and from where to where.
+fn ranges<'a>(stream: &'a StreamState<'_>) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
+    let cache = &stream.cache;
+    cache.scans.iter().filter_map(|scan| {
+        let (after, until) = cache.scans.range(scan, &cache.checkpoints)?;
+        Some((scan.start, after, until))
     })
 }
 
-fn walks_from(planned: &Planned) -> Option<(usize, StreamId)> {
+fn scan_from(planned: &PlannedQuestion) -> Option<(usize, StreamId)> {
     match planned.purpose {
-        Purpose::Walk { after, .. } => Some((planned.stream, after)),
+        QuestionPurpose::CountScan { after, .. } => Some((planned.stream, after)),
         _ => None,
     }
 }

@@ -1,10 +1,10 @@
-//! What the pure code asks once it has seen the facts, and what it is told.
+//! What the pure code asks once it has seen the info, and what it is told.
 
-use crate::facts::{ConsumerFacts, StreamFacts};
+use crate::snapshot::{ConsumerInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// Where a stream stands in a [`Snapshot`](crate::facts::Snapshot).
+/// Where a stream stands in a [`Snapshot`](crate::snapshot::Snapshot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamIndex {
     /// Position in `Snapshot::nodes`.
@@ -21,12 +21,12 @@ pub struct Question {
     /// Size that the reply is expected to have, in bytes.
     pub reply_bytes: u64,
     /// What is asked.
-    pub ask: Ask,
+    pub kind: QuestionKind,
 }
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum QuestionKind {
     /// The pending entry with the smallest ID. Asked by `XPENDING key group - + 1`.
     OldestPending {
         /// The group.
@@ -57,7 +57,7 @@ pub enum Ask {
         at_most: u32,
     },
     /// The stream and its groups in one atomic reading. Asked by `XINFO STREAM key FULL COUNT 1`.
-    Whole,
+    FullStream,
 }
 
 /// What was said to a question.
@@ -68,16 +68,16 @@ pub enum Answer {
     /// To [`Ask::PendingBelow`].
     PendingBelow(u32),
     /// To [`Ask::Consumers`].
-    Consumers(Vec<ConsumerFacts>),
+    Consumers(Vec<ConsumerInfo>),
     /// To [`Ask::Entries`].
     Entries(Entries),
-    /// To [`Ask::Whole`]. It does not tell the last entry: that is there only where it has to be, at
+    /// To [`Ask::FullStream`]. It does not tell the last entry: that is there only where it has to be, at
     /// last-generated-id. Of the groups it tells where they stand and what they have read.
-    Whole(Box<StreamFacts>),
+    FullStream(Box<StreamInfo>),
     /// The stream or the group is not there any more.
     Gone,
     /// Nothing: refused, unreadable or cut off by the deadline.
-    Nothing,
+    Unavailable,
 }
 
 /// A pending entry as XPENDING showed it.

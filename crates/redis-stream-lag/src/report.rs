@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::facts::RadixTree;
-use crate::status::Status;
+use crate::snapshot::RadixTree;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -30,8 +29,8 @@ pub struct StreamReport {
     pub groups: Vec<GroupReport>,
 }
 
-/// The values of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The values of a stream. By default the stream is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamValues {
     /// Entries in the stream. Source: XINFO STREAM.
     pub length: u64,
@@ -77,8 +76,8 @@ pub struct GroupReport {
     pub consumers: Option<Vec<ConsumerReport>>,
 }
 
-/// The values of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The values of a group. By default no value is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupValues {
     /// Entries in the stream that the group was not delivered. Source: see [`lag`](crate).
     pub lag: Lag,
@@ -97,7 +96,7 @@ pub struct GroupValues {
     /// The pending entry with the smallest ID. `None` while it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
     /// Pending entries below the first entry of the stream: their entries were trimmed away. `None` if they
-    /// are more than [`MAX_ORPHANS`](crate::settle::MAX_ORPHANS) or could not be counted.
+    /// are more than [`MAX_ORPHANS`](crate::from_bounds::MAX_ORPHANS) or could not be counted.
     pub pending_orphaned: Option<u64>,
     /// Consumers of the group. Source: XINFO GROUPS.
     pub consumers: u64,
@@ -143,6 +142,13 @@ pub enum Lag {
     },
 }
 
+impl Default for Lag {
+    /// A lag that may be anything.
+    fn default() -> Self {
+        Self::Between { min: 0, max: u64::MAX }
+    }
+}
+
 impl Lag {
     /// The lag, where it is known.
     #[must_use]
@@ -186,6 +192,63 @@ pub enum OldestPending {
         /// How often it was delivered.
         deliveries: u64,
     },
+}
+
+/// The status of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// last-delivered-id went back in the window.
+    Rewound,
+    /// Entries were lost in the window.
+    Losing,
+    /// Entries waited for the window, none was delivered, and no consumer exists or each has been silent.
+    Abandoned,
+    /// The same, although there are consumers.
+    Stalled,
+    /// The oldest pending entry is the same as a window ago, and was not delivered again.
+    Stuck,
+    /// Behind for the window, and falling further behind.
+    Lagging,
+    /// Not told by the others, and there is less history than the window.
+    #[default]
+    Unknown,
+    /// None of these.
+    Ok,
+}
+
+impl Status {
+    /// All of them: of those that hold for a group, the first is its status.
+    pub const ALL: [Self; 8] = [
+        Self::Rewound,
+        Self::Losing,
+        Self::Abandoned,
+        Self::Stalled,
+        Self::Stuck,
+        Self::Lagging,
+        Self::Unknown,
+        Self::Ok,
+    ];
+
+    /// Its name, in labels and everywhere else.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rewound => "rewound",
+            Self::Losing => "losing",
+            Self::Abandoned => "abandoned",
+            Self::Stalled => "stalled",
+            Self::Stuck => "stuck",
+            Self::Lagging => "lagging",
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+        }
+    }
+
+    /// The status of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// One consumer.

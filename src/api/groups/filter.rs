@@ -5,7 +5,7 @@ use thiserror::Error;
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::GroupReport;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// Which groups are asked for; the default is all.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 #[expect(clippy::ref_option, reason = "this is how serde calls it")]
 pub(super) fn serialize<S: Serializer>(status: &Option<Status>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,6 @@
 //! What the status of a group means, and what to try.
 
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// What is to be said of a status.
 pub(super) struct Advice {

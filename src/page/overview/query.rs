@@ -10,7 +10,7 @@ use crate::page::frame::{status_name, status_of};
 use crate::page::overview::needle::Needle;
 use crate::page::view::{Row, View};
 use redis_stream_lag::report::OldestPending;
-use redis_stream_lag::status::Status;
+use redis_stream_lag::report::Status;
 
 /// A number that a row is sorted by; `None` where it is not known.
 type Key = fn(&Row<'_>) -> Option<u128>;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
-use redis_stream_lag::facts::{RadixTree, StreamFacts};
+use redis_stream_lag::snapshot::{RadixTree, StreamInfo};
 
 /// XINFO STREAM, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct XinfoGroup {
 impl XinfoStream {
     /// The facts of the stream at `time`, without any group.
     #[must_use]
-    pub fn facts(&self, time: Duration) -> StreamFacts {
-        StreamFacts {
+    pub fn facts(&self, time: Duration) -> StreamInfo {
+        StreamInfo {
             time,
             length: self.length,
             first: self.first,

@@ -8,13 +8,13 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::budget::Budget;
-use redis_stream_lag::facts::{
-    ConsumersReading, Epoch, GroupFacts, NodeReading, Outcome, Snapshot, StreamFacts, StreamReading,
-};
-use redis_stream_lag::inquiry::Inquiry;
-use redis_stream_lag::memory::Memory;
-use redis_stream_lag::question::{Answer, Ask, Question};
+use redis_stream_lag::derivation::Derivation;
+use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::Report;
+use redis_stream_lag::snapshot::{
+    ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo, StreamReading,
+};
+use redis_stream_lag::state::LagState;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
@@ -52,7 +52,7 @@ pub fn run(data: &[u8]) {
 /// One target, and what is remembered of it from poll to poll.
 struct Watch {
     streams: [Option<Said>; 2],
-    memory: Memory,
+    memory: LagState,
     names: Names,
     epoch: u64,
     /// Since the first poll.
@@ -102,7 +102,7 @@ impl Watch {
         };
         Self {
             streams: [None, None],
-            memory: Memory::default(),
+            memory: LagState::default(),
             names: Names::default(),
             epoch: 1,
             at: Duration::ZERO,
@@ -144,11 +144,11 @@ impl Watch {
             }
         };
         let outcome = match (state, &said) {
-            (None | Some(State::Missing), None) | (Some(State::Missing), _) => Outcome::Missing,
-            (Some(State::Refused), _) => Outcome::Refused,
-            (Some(State::Unreachable), _) => Outcome::Unreachable,
-            (Some(State::Deferred), _) => Outcome::Deferred,
-            (None, Some(said)) => Outcome::Read(said.facts(now, &mut self.names)),
+            (None | Some(State::Missing), None) | (Some(State::Missing), _) => ReadOutcome::Missing,
+            (Some(State::Refused), _) => ReadOutcome::Refused,
+            (Some(State::Unreachable), _) => ReadOutcome::Unreachable,
+            (Some(State::Deferred), _) => ReadOutcome::Deferred,
+            (None, Some(said)) => ReadOutcome::Read(said.facts(now, &mut self.names)),
         };
         self.streams[at] = said;
         let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };
@@ -166,19 +166,19 @@ impl Watch {
             payload_bytes: 1 << u.int_in_range(0..=24)?,
             timeout: Duration::from_secs(8),
         };
-        let mut inquiry = Inquiry::open(snapshot, &mut self.memory, budget, self.at);
+        let mut derivation = Derivation::open(snapshot, &mut self.memory, budget, self.at);
         for round in 0.. {
             assert!(round < 100 + entries, "questions do not end");
-            let questions = inquiry.questions();
+            let questions = derivation.questions();
             if questions.is_empty() {
                 break;
             }
             let names = &mut self.names;
             let answers =
                 questions.iter().map(|question| answer(question, u, names)).collect::<Result<_>>()?;
-            inquiry.answer(answers);
+            derivation.answer(answers);
         }
-        Ok(inquiry.close(self.last.as_deref()))
+        Ok(derivation.close(self.last.as_deref()))
     }
 
     fn check_what_readers_see(&mut self, report: &Arc<Report>, now: Duration) {
@@ -267,7 +267,7 @@ impl Said {
     }
 
     /// As the poller makes them of the replies: groups in the order of their names, each once.
-    fn facts(&self, time: Duration, names: &mut Names) -> StreamFacts {
+    fn facts(&self, time: Duration, names: &mut Names) -> StreamInfo {
         let stream = decode::xinfo_stream(self.stream.reply().sent(Protocol::Resp3)).expect("it is one");
         let groups = model::list(&self.groups, Group::reply).sent(Protocol::Resp2);
         let mut groups = decode::xinfo_groups(groups).expect("they are groups");
@@ -281,7 +281,7 @@ impl Said {
                 ConsumersReading::Read(decode::xinfo_consumers(reply, names).expect("they are consumers"))
             }
         };
-        let group = |group: decode::xinfo::XinfoGroup| GroupFacts {
+        let group = |group: decode::xinfo::XinfoGroup| GroupInfo {
             name: Name::from(group.name),
             named: false,
             consumers: group.consumers,
@@ -290,26 +290,26 @@ impl Said {
             entries_read: group.entries_read,
             each_consumer: each_consumer.clone(),
         };
-        StreamFacts { groups: groups.into_iter().map(group).collect(), ..stream.facts(time) }
+        StreamInfo { groups: groups.into_iter().map(group).collect(), ..stream.facts(time) }
     }
 }
 
 /// What is said to a question: something of the form that was asked for, or nothing.
 fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut Names) -> Result<Answer> {
-    let reply = match (u.arbitrary::<u8>()?, &question.ask) {
+    let reply = match (u.arbitrary::<u8>()?, &question.kind) {
         (255, _) => return Ok(Answer::Gone),
         (254, _) => Reply::Int(-1),
-        (_, Ask::OldestPending { .. } | Ask::PendingBelow { .. }) => {
+        (_, QuestionKind::OldestPending { .. } | QuestionKind::PendingBelow { .. }) => {
             model::list(&u.arbitrary::<Vec<Pending>>()?, Pending::reply)
         }
-        (_, Ask::Consumers { .. }) => model::list(&u.arbitrary::<Vec<Consumer>>()?, Consumer::reply),
-        (kind, Ask::Entries { after, at_most, .. }) if kind < 192 => {
+        (_, QuestionKind::Consumers { .. }) => model::list(&u.arbitrary::<Vec<Consumer>>()?, Consumer::reply),
+        (kind, QuestionKind::Entries { after, at_most, .. }) if kind < 192 => {
             let count = u.int_in_range(0..=*at_most)?.min(64);
             let id = |above: u32| Id(StreamId::new(after.ms.saturating_add(above.into()), after.seq));
             model::entries(&(1..=count).map(id).collect::<Vec<_>>())
         }
-        (_, Ask::Entries { .. }) => model::entries(&u.arbitrary::<Vec<Id>>()?),
-        (_, Ask::Whole) => {
+        (_, QuestionKind::Entries { .. }) => model::entries(&u.arbitrary::<Vec<Id>>()?),
+        (_, QuestionKind::FullStream) => {
             let Said { stream, groups, .. } = u.arbitrary()?;
             let Reply::Fields(mut fields) = stream.reply() else { unreachable!("it is made of fields") };
             fields.retain(|(name, _)| *name != "groups");
@@ -318,5 +318,5 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut Names) -> R
             Reply::Fields(fields)
         }
     };
-    Ok(decode::answer(&question.ask, reply.sent(Protocol::Resp3), names).unwrap_or(Answer::Nothing))
+    Ok(decode::answer(&question.kind, reply.sent(Protocol::Resp3), names).unwrap_or(Answer::Unavailable))
 }

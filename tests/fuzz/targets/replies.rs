@@ -5,8 +5,8 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use redis::Value;
 use redis_stream_core::name::Name;
-use redis_stream_lag::facts::{ConsumerFacts, RadixTree};
 use redis_stream_lag::question::{Entries, PendingEntry};
+use redis_stream_lag::snapshot::{ConsumerInfo, RadixTree};
 use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use streamgauge::poller::decode::{self, nodes};
 use streamgauge::poller::names::Names;
@@ -115,7 +115,7 @@ impl Model {
         };
         assert_eq!(groups, Ok(self.groups.iter().map(group).collect()));
         let reply = model::list(&self.consumers, Consumer::reply).sent(protocol);
-        let consumer = |consumer: &Consumer| ConsumerFacts {
+        let consumer = |consumer: &Consumer| ConsumerInfo {
             name: Name::from(consumer.name.0.as_slice()),
             pending: consumer.pending.0,
             idle_ms: consumer.idle.0,

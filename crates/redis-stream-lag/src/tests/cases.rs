@@ -1,11 +1,9 @@
 //! Lag over a table of cases: what happens to a stream in ordinary use, the true lag, and the entries-read
 //! that servers were seen to report for it. The model has to agree with the servers, and lag with the truth.
 
-#![cfg(test)]
-
-use crate::model::{Counters, Model};
-use crate::properties::{PLENTY, Watch};
 use crate::report::Lag;
+use crate::tests::model::{Counters, Model};
+use crate::tests::properties::{PLENTY, Watcher};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -27,10 +25,10 @@ const fn case(
     steps: &'static str,
     lag: u64,
     original: Option<u64>,
-    mended: Option<u64>,
+    fixed: Option<u64>,
     lost: u64,
 ) -> Case {
-    Case { name, steps, lag, entries_read: [original, mended], lost }
+    Case { name, steps, lag, entries_read: [original, fixed], lost }
 }
 
 const NIL: Option<u64> = None;
@@ -102,8 +100,8 @@ fn take(model: &mut Model, step: &str) {
         "R" => model.read(&group(), 1_000, false),
         "q" => (0..count).for_each(|_| {
             model.read(&group(), 1, true);
-            let place = model.groups[&group()].last_delivered;
-            model.delete(place);
+            let position = model.groups[&group()].last_delivered;
+            model.delete(position);
         }),
         "x" => model.delete(id),
         "t" => model.trim_to(count),
@@ -123,7 +121,7 @@ fn take(model: &mut Model, step: &str) {
 /// What is reported of the group after the last step: polled before each step, or only at the end.
 fn reported(case: &Case, counters: Counters, polls_each_step: bool) -> (Model, Lag, Option<u64>) {
     let mut model = ten_entries(counters);
-    let mut watch = Watch::new();
+    let mut watch = Watcher::new();
     if !case.steps.contains('g') {
         take(&mut model, "g");
     }
@@ -142,7 +140,7 @@ fn reported(case: &Case, counters: Counters, polls_each_step: bool) -> (Model, L
 #[test]
 fn every_case_has_its_true_lag_on_every_server() {
     for case in CASES {
-        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+        for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             for polls_each_step in [false, true] {
                 let (model, lag, _) = reported(case, counters, polls_each_step);
                 let name = case.name;
@@ -160,8 +158,7 @@ fn every_case_has_its_true_lag_on_every_server() {
 #[test]
 fn the_model_counts_entries_read_as_servers_were_seen_to() {
     for case in CASES {
-        for (counters, expected) in [Counters::Original, Counters::Mended].into_iter().zip(case.entries_read)
-        {
+        for (counters, expected) in [Counters::Original, Counters::Fixed].into_iter().zip(case.entries_read) {
             let (model, ..) = reported(case, counters, false);
             assert_eq!(model.groups[&group()].entries_read, expected, "{} with {counters:?}", case.name);
         }
@@ -171,7 +168,7 @@ fn the_model_counts_entries_read_as_servers_were_seen_to() {
 #[test]
 fn what_was_lost_between_polls_is_counted_once() {
     for case in CASES {
-        for counters in [Counters::Original, Counters::Mended] {
+        for counters in [Counters::Original, Counters::Fixed] {
             let (_, _, lost) = reported(case, counters, true);
             assert_eq!(lost, Some(case.lost), "{} with {counters:?}", case.name);
         }
@@ -182,9 +179,9 @@ fn what_was_lost_between_polls_is_counted_once() {
 
 #[test]
 fn a_stream_that_is_trimmed_with_each_entry_is_counted_right_all_along() {
-    for (counters, entries_read) in [(Counters::Original, 10), (Counters::Mended, 26)] {
+    for (counters, entries_read) in [(Counters::Original, 10), (Counters::Fixed, 26)] {
         let mut model = Model::new(counters);
-        let mut watch = Watch::new();
+        let mut watch = Watcher::new();
         take(&mut model, "g");
         for _ in 0..10 {
             for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! The facts of one poll: what XINFO GROUPS and XINFO STREAM said of each stream.
+//! The info of one poll: what XINFO GROUPS and XINFO STREAM said of each stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub struct NodeReading {
 pub struct StreamReading {
     /// Key of the stream.
     pub key: Name,
-    /// Whether there were facts to read.
-    pub outcome: Outcome,
+    /// Whether there were info to read.
+    pub outcome: ReadOutcome,
     /// Groups that the configuration names and that the stream does not have.
     pub missing_groups: Vec<Name>,
     /// How much history the status of its groups looks at. Source: the configuration.
@@ -44,9 +44,9 @@ pub struct StreamReading {
 
 /// Whether a stream could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReadOutcome {
     /// It was.
-    Read(StreamFacts),
+    Read(StreamInfo),
     /// The configuration names it, and there is no such key.
     Missing,
     /// The key holds another type.
@@ -64,7 +64,7 @@ pub enum Outcome {
 /// order "last-delivered-id as of the first reply, stream as of the second" is a true statement; the other
 /// order is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamFacts {
+pub struct StreamInfo {
     /// The node's clock when it was asked, as the time since the Unix epoch. Source: TIME.
     pub time: Duration,
     /// Entries in the stream.
@@ -87,7 +87,7 @@ pub struct StreamFacts {
     /// How the server stores the stream.
     pub radix_tree: RadixTree,
     /// The groups that are reported, in the order of their names.
-    pub groups: Vec<GroupFacts>,
+    pub groups: Vec<GroupInfo>,
 }
 
 /// The radix tree in which the server keeps a stream.
@@ -101,7 +101,7 @@ pub struct RadixTree {
 
 /// A group as XINFO GROUPS showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupFacts {
+pub struct GroupInfo {
     /// Name of the group.
     pub name: Name,
     /// Whether the configuration names it, rather than a glob having found it.
@@ -127,12 +127,12 @@ pub enum ConsumersReading {
     /// They are to be asked for.
     Open,
     /// They were read, **just after** XINFO STREAM: the group was known from the poll before.
-    Read(Vec<ConsumerFacts>),
+    Read(Vec<ConsumerInfo>),
 }
 
 /// A consumer as XINFO CONSUMERS showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerFacts {
+pub struct ConsumerInfo {
     /// Name of the consumer.
     pub name: Name,
     /// Entries delivered to it and not acknowledged.

@@ -1,53 +1,53 @@
-//! Holds lag against counting by hand: random operations on a [model](crate::model), with polls between
-//! them and in the middle of them.
-
-#![cfg(test)]
+//! Holds lag against counting by hand: random operations on a [model](crate::tests::model), with polls between
+//! them and in the median of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
-use crate::facts::{ConsumersReading, Epoch, GroupFacts, NodeReading, Outcome, Snapshot, StreamReading};
-use crate::inquiry::Inquiry;
-use crate::memory::Memory;
-use crate::model::{Counters, Model};
+use crate::derivation::Derivation;
 use crate::question::Question;
 use crate::report::{GroupValues, Lag, OldestPending, Report};
+use crate::snapshot::{
+    ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamReading,
+};
+use crate::state::LagState;
+use crate::tests::model::{Counters, Model};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
 /// What is remembered between the polls of one model.
-pub(super) struct Watch {
-    memory: Memory,
+pub(crate) struct Watcher {
+    memory: LagState,
     report: Option<Report>,
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// What the poll is to be held against.
-pub(super) struct Truth {
+pub(crate) struct Truth {
     /// The stream when XINFO STREAM was answered, and when all was over.
     read: Model,
     over: Model,
-    groups: Vec<GroupFacts>,
+    groups: Vec<GroupInfo>,
 }
 
-impl Watch {
-    pub(super) fn new() -> Self {
-        Self { memory: Memory::default(), report: None, epoch: 1 }
+impl Watcher {
+    pub(crate) fn new() -> Self {
+        Self { memory: LagState::default(), report: None, epoch: 1 }
     }
 
     /// One poll of the model, which goes on changing while it is polled if `is_busy`.
-    pub(super) fn poll(&mut self, model: &mut Model, budget: Budget, is_busy: bool) -> Truth {
+    pub(crate) fn poll(&mut self, model: &mut Model, budget: Budget, is_busy: bool) -> Truth {
         let meanwhile = |model: &mut Model| {
             while is_busy && fastrand::u32(..3) == 0 {
                 model.disturb();
             }
         };
-        let groups = model.group_facts();
+        let groups = model.group_info();
         meanwhile(model);
         let read = model.clone();
-        let mut facts = model.facts(groups.clone());
-        for group in &mut facts.groups {
+        let mut info = model.info(groups.clone());
+        for group in &mut info.groups {
             meanwhile(model);
             if let (true, Some(consumers)) = (fastrand::bool(), model.consumers(&group.name)) {
                 group.each_consumer = ConsumersReading::Read(consumers);
@@ -55,46 +55,46 @@ impl Watch {
         }
         let streams = vec![StreamReading {
             key: Name::from("s"),
-            outcome: Outcome::Read(facts),
+            outcome: ReadOutcome::Read(info),
             missing_groups: Vec::new(),
             window: WINDOW,
         }];
         let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams };
         let snapshot = Snapshot { nodes: vec![node] };
-        let mut inquiry = Inquiry::open(&snapshot, &mut self.memory, budget, model.at());
+        let mut derivation = Derivation::open(&snapshot, &mut self.memory, budget, model.at());
         for _ in 0..10_000 {
-            let questions = inquiry.questions();
+            let questions = derivation.questions();
             if questions.is_empty() {
-                let report = inquiry.close(self.report.as_ref());
+                let report = derivation.close(self.report.as_ref());
                 self.report = Some(report);
                 return Truth { read, over: model.clone(), groups };
             }
             let mut answer = |question: &Question| {
                 meanwhile(model);
-                model.answer(&question.ask)
+                model.answer(&question.kind)
             };
             let answers = questions.iter().map(&mut answer).collect();
-            inquiry.answer(answers);
+            derivation.answer(answers);
         }
         panic!("questions without end");
     }
 
     /// One poll in which it is not the stream's turn.
-    pub(super) fn defer(&mut self, model: &Model) {
+    pub(crate) fn defer(&mut self, model: &Model) {
         let stream = StreamReading {
             key: Name::from("s"),
-            outcome: Outcome::Deferred,
+            outcome: ReadOutcome::Deferred,
             missing_groups: Vec::new(),
             window: WINDOW,
         };
         let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams: vec![stream] };
         let snapshot = Snapshot { nodes: vec![node] };
         let report =
-            Inquiry::open(&snapshot, &mut self.memory, PLENTY, model.at()).close(self.report.as_ref());
+            Derivation::open(&snapshot, &mut self.memory, PLENTY, model.at()).close(self.report.as_ref());
         self.report = Some(report);
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &GroupValues> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &GroupValues> {
         let streams = self.report.iter().flat_map(|report| &report.streams);
         streams.flat_map(|stream| &stream.groups).filter_map(|group| group.values.as_ref())
     }
@@ -103,16 +103,16 @@ impl Watch {
 impl Truth {
     /// Holds a report against counting by hand. While clients go on, a value may be as of any moment from the
     /// reading of the stream to the end of the poll; entries added after that reading do not count.
-    fn hold(&self, watch: &Watch) -> (usize, usize) {
+    fn hold(&self, watch: &Watcher) -> (usize, usize) {
         let (mut exact, mut all) = (0, 0);
         for (group, values) in self.groups.iter().zip(watch.values()) {
-            let place = group.last_delivered;
+            let position = group.last_delivered;
             let until = self.read.last_generated;
             let ahead = |model: &Model| {
                 if model.last_generated < until {
                     return 0;
                 }
-                model.above(place).filter(|id| *id <= until).count() as u64
+                model.above(position).filter(|id| *id <= until).count() as u64
             };
             let (most, least) = (ahead(&self.read), ahead(&self.over));
             let context = || format!("{group:?}\n{values:?}\nread {:?}\nover {:?}", self.read, self.over);
@@ -127,7 +127,7 @@ impl Truth {
                 }
             }
             self.hold_age(group, values, &context);
-            if self.read.entries == self.over.entries && self.groups == self.over.group_facts() {
+            if self.read.entries == self.over.entries && self.groups == self.over.group_info() {
                 self.hold_pending(group, values, &context);
             }
         }
@@ -136,7 +136,7 @@ impl Truth {
     }
 
     /// A loss may go unseen, but none is ever made up; nor is trimming.
-    fn hold_losses(&self, watch: &Watch) {
+    fn hold_losses(&self, watch: &Watcher) {
         for (group, values) in self.groups.iter().zip(watch.values()) {
             let lost = self.over.lost.get(&group.name).copied().unwrap_or(0);
             assert!(values.entries_lost.unwrap_or(0) <= lost, "{lost} lost: {values:?}\n{:?}", self.read);
@@ -144,7 +144,7 @@ impl Truth {
         }
     }
 
-    fn hold_age(&self, group: &GroupFacts, values: &GroupValues, context: &dyn Fn() -> String) {
+    fn hold_age(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
         let Some(age) = values.lag_seconds else {
             let is_still = self.read.entries == self.over.entries;
             assert!(!is_still || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
@@ -160,7 +160,7 @@ impl Truth {
         assert!(youngest <= age && age <= oldest, "{age:?}, not {youngest:?} to {oldest:?}: {}", context());
     }
 
-    fn hold_pending(&self, group: &GroupFacts, values: &GroupValues, context: &dyn Fn() -> String) {
+    fn hold_pending(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
         let Some(now) = self.over.groups.get(&group.name) else { return };
         let orphans =
             now.pending.keys().filter(|id| self.read.entries.first().is_none_or(|first| *id < first));
@@ -189,7 +189,7 @@ impl Truth {
 fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, usize) {
     fastrand::seed(seed);
     let mut model = Model::new(counters);
-    let mut watch = Watch::new();
+    let mut watch = Watcher::new();
     let mut saved = model.clone();
     let (mut exact, mut all) = (0, 0);
     for _ in 0..300 {
@@ -220,7 +220,7 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     let (mut exact, mut all) = (0, 0);
     let runs = if cfg!(debug_assertions) { 220 } else { 3_000 };
     for seed in 0..runs {
-        for counters in [Counters::None, Counters::Original, Counters::Mended] {
+        for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             let held = std::panic::catch_unwind(|| run(seed, counters, budget, is_busy));
             let held = held.unwrap_or_else(|_| panic!("seed {seed}, counters {counters:?}, busy {is_busy}"));
             (exact, all) = (exact + held.0, all + held.1);
@@ -230,9 +230,9 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     exact as f64 / all as f64
 }
 
-pub(super) const WINDOW: Duration = Duration::from_secs(120);
+pub(crate) const WINDOW: Duration = Duration::from_secs(120);
 
-pub(super) const PLENTY: Budget = Budget {
+pub(crate) const PLENTY: Budget = Budget {
     entries: 20_000,
     audit_entries: 5,
     audit_period: Duration::from_secs(600),

@@ -1,10 +1,8 @@
 //! What leaves no trace in any counter makes a lag wrong for a while; the audit has to heal each of them.
 
-#![cfg(test)]
-
-use crate::model::{Counters, Model};
-use crate::properties::{PLENTY, Watch};
 use crate::report::Lag;
+use crate::tests::model::{Counters, Model};
+use crate::tests::properties::{PLENTY, Watcher};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -16,9 +14,9 @@ fn group() -> Name {
     Name::from("g")
 }
 
-/// A stream of 500 entries whose group is somewhere in the middle, with counters that agree, watched.
-fn watched(counters: Counters) -> (Model, Watch) {
-    let (mut model, mut watch) = (Model::new(counters), Watch::new());
+/// A stream of 500 entries whose group is somewhere in the median, with counters that agree, watched.
+fn watched(counters: Counters) -> (Model, Watcher) {
+    let (mut model, mut watch) = (Model::new(counters), Watcher::new());
     (0..500).for_each(|_| model.add());
     model.groups.insert(group(), Default::default());
     for _ in 0..3 {
@@ -29,19 +27,19 @@ fn watched(counters: Counters) -> (Model, Watch) {
     (model, watch)
 }
 
-fn poll(model: &mut Model, watch: &mut Watch) {
+fn poll(model: &mut Model, watch: &mut Watcher) {
     model.clock_ms += POLL_MS;
     watch.poll(model, PLENTY_TO_AUDIT, false);
 }
 
 const PLENTY_TO_AUDIT: crate::budget::Budget = crate::budget::Budget { audit_entries: 1_000, ..PLENTY };
 
-fn lag(watch: &Watch) -> Lag {
+fn lag(watch: &Watcher) -> Lag {
     watch.values().next().unwrap().lag
 }
 
 /// Polls that it takes until the lag is right, and right in every later poll.
-fn polls_to_heal(model: &mut Model, watch: &mut Watch) -> u32 {
+fn polls_to_heal(model: &mut Model, watch: &mut Watcher) -> u32 {
     let mut healed_after = 0;
     for polls in 1..=4 * POLLS_TO_HEAL {
         poll(model, watch);
@@ -56,11 +54,11 @@ fn polls_to_heal(model: &mut Model, watch: &mut Watch) -> u32 {
 type Act = (&'static str, fn(&mut Model));
 
 /// What is done without a trace.
-fn traceless() -> Vec<Act> {
+fn untracked_changes() -> Vec<Act> {
     vec![
         ("XCLAIM LASTID, then a read", |model| {
-            let place = model.entries.iter().nth(200).copied().unwrap();
-            model.groups.get_mut(&group()).unwrap().last_delivered = place;
+            let position = model.entries.iter().nth(200).copied().unwrap();
+            model.groups.get_mut(&group()).unwrap().last_delivered = position;
             model.read(&group(), 5, true);
         }),
         ("XSETID with a false ENTRIESADDED", |model| model.added += 40),
@@ -90,8 +88,8 @@ fn traceless() -> Vec<Act> {
 
 #[test]
 fn whatever_leaves_no_trace_heals_within_a_bounded_number_of_polls() {
-    for counters in [Counters::Original, Counters::Mended] {
-        for (name, act) in traceless() {
+    for counters in [Counters::Original, Counters::Fixed] {
+        for (name, act) in untracked_changes() {
             let (mut model, mut watch) = watched(counters);
             act(&mut model);
             let polls = polls_to_heal(&mut model, &mut watch);
@@ -102,15 +100,15 @@ fn whatever_leaves_no_trace_heals_within_a_bounded_number_of_polls() {
 
 #[test]
 fn at_least_one_of_them_is_wrong_at_first_so_that_this_test_means_something() {
-    let (mut model, mut watch) = watched(Counters::Mended);
-    (traceless()[0].1)(&mut model);
+    let (mut model, mut watch) = watched(Counters::Fixed);
+    (untracked_changes()[0].1)(&mut model);
     assert!(polls_to_heal(&mut model, &mut watch) > 1);
 }
 
 #[test]
 fn a_group_that_reads_on_heals_too() {
-    let (mut model, mut watch) = watched(Counters::Mended);
-    (traceless()[0].1)(&mut model);
+    let (mut model, mut watch) = watched(Counters::Fixed);
+    (untracked_changes()[0].1)(&mut model);
     let mut healed_after = 0;
     for polls in 1..=100 {
         (0..3).for_each(|_| model.add());

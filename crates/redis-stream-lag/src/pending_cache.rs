@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use crate::facts::{ConsumerFacts, ConsumersReading, GroupFacts};
 use crate::question::PendingEntry;
+use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 use redis_stream_core::id::StreamId;
 
 /// It is asked for again after this time, or up to twice of it, whatever it looks like: the server's clock may
@@ -18,9 +18,18 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 /// Parts of [`MAX_AGE`] over which what was asked in one poll is spread when it is asked again.
 const SPREAD: u32 = 60;
 
+/// The pending entry with the smallest ID, as far as it is known in a poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum PelHead {
+    #[default]
+    Unknown,
+    Empty,
+    Entry(PendingEntry),
+}
+
 /// What XPENDING told of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SeenPending {
+pub(super) struct CachedOldestPending {
     oldest: PendingEntry,
     /// Size of the PEL.
     pending: u64,
@@ -30,9 +39,9 @@ pub(super) struct SeenPending {
     below: Option<(StreamId, u32)>,
 }
 
-impl SeenPending {
+impl CachedOldestPending {
     /// What was told of a group, asked after the node's clock showed `at`.
-    pub(super) fn new(oldest: PendingEntry, group: &GroupFacts, at: Duration) -> Self {
+    pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
         Self { oldest, pending: group.pending, at, below: None }
     }
 
@@ -47,7 +56,7 @@ impl SeenPending {
     }
 
     /// Whether the consumers may show that it still holds at `now`; otherwise it has to be asked for.
-    pub(super) fn may_hold(&self, group: &GroupFacts, now: Duration) -> bool {
+    pub(super) fn may_be_current(&self, group: &GroupInfo, now: Duration) -> bool {
         let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
         let age = now.checked_sub(self.at);
@@ -57,21 +66,21 @@ impl SeenPending {
 
     /// The oldest pending entry, if it must still be the same. `consumers` were read within `uncertainty` after
     /// the node's clock showed `now`.
-    pub(super) fn still(
+    pub(super) fn current(
         &self,
-        group: &GroupFacts,
-        consumers: &[ConsumerFacts],
+        group: &GroupInfo,
+        consumers: &[ConsumerInfo],
         now: Duration,
         uncertainty: Duration,
     ) -> Option<PendingEntry> {
-        if !self.may_hold(group, now) {
+        if !self.may_be_current(group, now) {
             return None;
         }
         let since = millis(now.checked_sub(self.at)?);
-        let are_silent = consumers.iter().all(|consumer| consumer.idle_ms >= since + millis(uncertainty));
+        let are_idle = consumers.iter().all(|consumer| consumer.idle_ms >= since + millis(uncertainty));
         let held: u64 = consumers.iter().map(|consumer| consumer.pending).sum();
         let idle_ms = self.oldest.idle_ms?.checked_add(since)?;
-        (are_silent && held == self.pending).then_some(PendingEntry { idle_ms: Some(idle_ms), ..self.oldest })
+        (are_idle && held == self.pending).then_some(PendingEntry { idle_ms: Some(idle_ms), ..self.oldest })
     }
 }
 
@@ -87,8 +96,8 @@ mod tests {
     const ASKED: Duration = Duration::from_secs(1_700_000_000);
     const POLL: Duration = Duration::from_secs(8);
 
-    fn group(pending: u64) -> GroupFacts {
-        GroupFacts {
+    fn group(pending: u64) -> GroupInfo {
+        GroupInfo {
             name: Name::from("g"),
             named: false,
             consumers: 2,
@@ -99,8 +108,8 @@ mod tests {
         }
     }
 
-    fn consumers(of: [(u64, u64); 2]) -> Vec<ConsumerFacts> {
-        let consumer = |(pending, idle_s): (u64, u64)| ConsumerFacts {
+    fn consumers(of: [(u64, u64); 2]) -> Vec<ConsumerInfo> {
+        let consumer = |(pending, idle_s): (u64, u64)| ConsumerInfo {
             name: Name::from("c"),
             pending,
             idle_ms: idle_s * 1_000,
@@ -109,9 +118,9 @@ mod tests {
         of.map(consumer).into()
     }
 
-    fn seen() -> SeenPending {
+    fn seen() -> CachedOldestPending {
         let oldest = PendingEntry { id: StreamId::new(60, 0), idle_ms: Some(5_000), deliveries: 3 };
-        SeenPending::new(oldest, &group(4), ASKED)
+        CachedOldestPending::new(oldest, &group(4), ASKED)
     }
 
     #[test]
@@ -125,7 +134,7 @@ mod tests {
             ("long ago", 600, 4, [(1, 1_000), (3, 1_000)], false),
         ] {
             let now = ASKED + Duration::from_secs(later_s);
-            let still = seen().still(&group(pending), &consumers(of), now, POLL);
+            let still = seen().current(&group(pending), &consumers(of), now, POLL);
             assert_eq!(still.is_some(), holds, "{text}");
         }
     }
@@ -133,19 +142,19 @@ mod tests {
     #[test]
     fn its_idle_time_goes_on() {
         let now = ASKED + Duration::from_secs(10);
-        let still = seen().still(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
+        let still = seen().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
         assert_eq!(still, PendingEntry { idle_ms: Some(15_000), ..seen().oldest });
     }
 
     #[test]
     fn it_does_not_hold_once_the_clock_was_set_back_behind_it() {
         let now = ASKED - Duration::from_secs(1);
-        assert_eq!(seen().still(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL), None);
+        assert_eq!(seen().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL), None);
     }
 
     #[test]
     fn without_consumers_to_look_at_it_is_asked_for() {
-        let without = GroupFacts { each_consumer: ConsumersReading::NotWanted, ..group(4) };
-        assert!(!seen().may_hold(&without, ASKED));
+        let without = GroupInfo { each_consumer: ConsumersReading::NotWanted, ..group(4) };
+        assert!(!seen().may_be_current(&without, ASKED));
     }
 }

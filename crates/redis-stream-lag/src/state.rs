@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::audit::Part;
-use crate::counters::Sound;
-use crate::extent::{Change, Extent};
-use crate::facts::{Epoch, StreamFacts};
+use crate::audit::PartialAudit;
+use crate::checkpoints::Checkpoints;
+use crate::count_scan::CountScans;
+use crate::from_counters::TrustedCounters;
 use crate::history::History;
-use crate::loss::Gone;
-use crate::marks::Marks;
-use crate::pending::SeenPending;
-use crate::walk::Walks;
+use crate::loss::MissingEntries;
+use crate::pending_cache::CachedOldestPending;
+use crate::snapshot::{Epoch, GroupInfo, StreamInfo};
+use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -23,9 +23,9 @@ const HELD_STEP_BACK_MIN: u64 = 100;
 
 /// What is remembered of the streams of one target.
 #[derive(Debug, Default)]
-pub struct Memory {
-    pub(super) streams: HashMap<Name, StreamMemory>,
-    /// Which walk goes first, so that a budget too small for all serves them in turn.
+pub struct LagState {
+    pub(super) streams: HashMap<Name, StreamCache>,
+    /// Which scan goes first, so that a budget too small for all serves them in turn.
     pub(super) turn: usize,
     /// When the last poll was, by the exporter's clock.
     pub(super) polled_at: Option<Duration>,
@@ -33,72 +33,82 @@ pub struct Memory {
 
 /// What is remembered of one stream.
 #[derive(Debug, Default)]
-pub(super) struct StreamMemory {
-    extent: Option<Extent>,
+pub(super) struct StreamCache {
+    bounds: Option<StreamBounds>,
     /// Places from which the entries to the end are counted.
-    pub(super) marks: Marks,
+    pub(super) checkpoints: Checkpoints,
     /// Unfinished counts.
-    pub(super) walks: Walks,
+    pub(super) scans: CountScans,
     /// What was counted again in the last poll, as far as that went.
-    pub(super) audited: Option<Part>,
-    /// For places where a group stands: the oldest entry above.
+    pub(super) audited: Option<PartialAudit>,
+    /// For positions where a group stands: the oldest entry above.
     next: Vec<(StreamId, StreamId)>,
     /// In the order of their names.
-    groups: Vec<(Name, GroupMemory)>,
+    groups: Vec<(Name, GroupCache)>,
     /// Whether entries of this stream, or of one of the same key before, were ever seen to be trimmed away.
     pub(super) was_trimmed: bool,
     entries_added: Option<EntriesAdded>,
     /// Longest time from one poll of the target to the next since the stream was read.
-    pub(super) pause: Duration,
+    pub(super) gap: Duration,
 }
 
 /// What is remembered of one group.
 #[derive(Debug, Default)]
-pub(super) struct GroupMemory {
-    /// Where it stood, if its counters were sound.
-    pub(super) sound: Option<Sound>,
-    /// What was gone ahead of it.
-    pub(super) gone: Option<Gone>,
+pub(super) struct GroupCache {
+    /// Where it stood, if its counters were trusted_counters.
+    pub(super) trusted_counters: Option<TrustedCounters>,
+    /// What was missing ahead of it.
+    pub(super) missing: Option<MissingEntries>,
     /// Entries lost since it was first seen.
     pub(super) lost: u64,
     /// Its oldest pending entry.
-    pub(super) pending: Option<SeenPending>,
+    pub(super) pending: Option<CachedOldestPending>,
     /// What its status is told from.
     pub(super) history: Option<History>,
 }
 
-impl GroupMemory {
-    /// How many entries more are gone ahead of the group now; `None` where that cannot be told.
-    pub(super) fn rise_to(&self, gone: &Gone) -> Option<u64> {
-        self.gone.and_then(|before| gone.rise_since(&before))
+impl GroupCache {
+    /// The lag by the server's counters and when its basis was counted, where the counters are trusted.
+    pub(super) fn lag_from_counters(
+        &self,
+        info: &StreamInfo,
+        group: &GroupInfo,
+        checkpoints: &Checkpoints,
+    ) -> Option<(u64, Duration)> {
+        self.trusted_counters?.lag(info, group, checkpoints)
+    }
+
+    /// How many entries more are missing ahead of the group now; `None` where that cannot be told.
+    pub(super) fn increase_to(&self, missing: &MissingEntries) -> Option<u64> {
+        self.missing.and_then(|before| missing.increase_since(&before))
     }
 }
 
-impl StreamMemory {
+impl StreamCache {
     /// Brings what is remembered up to a new reading of the stream, and drops what does not hold for it.
-    /// `used` are the places where groups stand, sorted.
-    pub(super) fn carry(&mut self, facts: &StreamFacts, epoch: Epoch, used: &[StreamId]) {
-        let now = Extent::of(facts, epoch);
-        let change = self.extent.map_or(Change::Unknown, |before| before.until(&now));
+    /// `used` are the positions where groups stand, sorted.
+    pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId]) {
+        let now = StreamBounds::of(info, epoch);
+        let change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
         let change = change.with_removed_up_to(used.first().copied());
-        let is_same = change != Change::Unknown;
+        let is_same = change != StreamChange::Unknown;
         self.was_trimmed |= now.was_ever_trimmed()
-            || (is_same && self.extent.is_some_and(|before| before.was_trimmed_until(&now)));
+            || (is_same && self.bounds.is_some_and(|before| before.was_trimmed_by(&now)));
         // A history says where the group stood and when, and that is as true over another connection: there it
         // shows a server that was restarted from an older file. It ends with the stream, and on the same
         // connection a stream does not go back.
         let is_replaced =
-            self.extent.is_some_and(|before| before.epoch() == epoch && before.was_replaced_until(&now));
-        self.extent = Some(now);
+            self.bounds.is_some_and(|before| before.epoch() == epoch && before.was_replaced_by(&now));
+        self.bounds = Some(now);
         if let Some(part) = self.audited.take() {
-            part.note(&mut self.marks, &change);
+            part.note(&mut self.checkpoints, &change);
         }
-        self.marks.carry(&change);
-        self.walks.carry(&change, used.first().copied());
+        self.checkpoints.advance(&change);
+        self.scans.advance(&change, used.first().copied());
         self.next
             .retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
-        if facts.length > 0 {
-            self.marks.put(facts.last_generated, 0, facts.time);
+        if info.length > 0 {
+            self.checkpoints.put(info.last_generated, 0, info.time);
         }
         if !is_same {
             self.forget_groups();
@@ -109,9 +119,9 @@ impl StreamMemory {
     }
 
     /// Forgets everything that was counted or concluded: it turned out not to be true.
-    pub(super) fn distrust(&mut self) {
-        self.marks.clear();
-        self.walks.clear();
+    pub(super) fn invalidate(&mut self) {
+        self.checkpoints.clear();
+        self.scans.clear();
         self.audited = None;
         self.next.clear();
         self.forget_groups();
@@ -121,24 +131,24 @@ impl StreamMemory {
     fn forget_groups(&mut self) {
         for (_, group) in &mut self.groups {
             let history = group.history.take();
-            *group = GroupMemory { lost: group.lost, history, ..GroupMemory::default() };
+            *group = GroupCache { lost: group.lost, history, ..GroupCache::default() };
         }
     }
 
     /// Takes out what is remembered of a group.
-    pub(super) fn take_group(&mut self, name: &Name) -> GroupMemory {
+    pub(super) fn take_group(&mut self, name: &Name) -> GroupCache {
         let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
-        found.map_or_else(|_| GroupMemory::default(), |at| std::mem::take(&mut self.groups[at].1))
+        found.map_or_else(|_| GroupCache::default(), |at| std::mem::take(&mut self.groups[at].1))
     }
 
     /// Remembers the groups that there are, in the order of their names; forgets all others.
-    pub(super) fn set_groups(&mut self, groups: Vec<(Name, GroupMemory)>) {
+    pub(super) fn set_groups(&mut self, groups: Vec<(Name, GroupCache)>) {
         self.groups = groups;
     }
 
     /// The oldest entry above `after`, where it is remembered.
     pub(super) fn next_entry(&self, after: StreamId) -> Option<StreamId> {
-        self.next.iter().find(|(place, _)| *place == after).map(|(_, next)| *next)
+        self.next.iter().find(|(position, _)| *position == after).map(|(_, next)| *next)
     }
 
     /// Remembers that `next` is the oldest entry above `after`.
@@ -149,8 +159,8 @@ impl StreamMemory {
     }
 
     /// entries-added as a counter: a small step back over a new connection is held until it is made up for.
-    pub(super) fn entries_added(&mut self, facts: &StreamFacts, epoch: Epoch) -> Option<u64> {
-        let read = facts.entries_added?;
+    pub(super) fn entries_added(&mut self, info: &StreamInfo, epoch: Epoch) -> Option<u64> {
+        let read = info.entries_added?;
         let shown = match self.entries_added {
             Some(before) if read >= before.read => before.shown.max(read),
             Some(before) if before.epoch != epoch && is_small(before.shown - read, before.shown) => {
@@ -179,11 +189,11 @@ fn is_small(step_back: u64, shown: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::RadixTree;
+    use crate::snapshot::RadixTree;
 
     #[test]
     fn only_a_small_step_back_over_a_new_connection_is_held() {
-        let mut memory = StreamMemory::default();
+        let mut memory = StreamCache::default();
         for (epoch, read, expected) in [
             (1, 100_000, 100_000),
             (1, 100_500, 100_500),
@@ -194,7 +204,7 @@ mod tests {
             (3, 90_000, 90_000),
             (3, 5, 5),
         ] {
-            let facts = StreamFacts {
+            let info = StreamInfo {
                 time: Duration::ZERO,
                 length: 0,
                 first: None,
@@ -207,7 +217,7 @@ mod tests {
                 radix_tree: RadixTree::default(),
                 groups: Vec::new(),
             };
-            assert_eq!(memory.entries_added(&facts, Epoch(epoch)), Some(expected), "{read} on {epoch}");
+            assert_eq!(memory.entries_added(&info, Epoch(epoch)), Some(expected), "{read} on {epoch}");
         }
     }
 }

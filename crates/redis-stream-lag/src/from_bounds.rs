@@ -1,40 +1,38 @@
-//! What the facts alone settle, free and on every server version.
+//! What the info alone settle, free and on every server version.
 
-use crate::facts::StreamFacts;
+use crate::snapshot::StreamInfo;
 use redis_stream_core::id::StreamId;
 
 /// Orphaned pending entries are counted up to this many.
-pub const MAX_ORPHANS: u32 = 1_000;
+pub(crate) const MAX_ORPHANS: u32 = 1_000;
 
 /// The lag of a group that stands at `last_delivered`, where it stands at an end of the stream or beyond.
-#[must_use]
-pub fn by_rules(facts: &StreamFacts, last_delivered: StreamId) -> Option<u64> {
-    let (Some(first), Some(last)) = (facts.first, facts.last) else { return Some(0) };
+pub(crate) fn lag_from_bounds(info: &StreamInfo, last_delivered: StreamId) -> Option<u64> {
+    let (Some(first), Some(last)) = (info.first, info.last) else { return Some(0) };
     if last_delivered >= last {
         Some(0)
     } else if last_delivered < first {
-        Some(facts.length)
+        Some(info.length)
     } else if last_delivered == first {
-        facts.length.checked_sub(1)
+        info.length.checked_sub(1)
     } else {
         None
     }
 }
 
-/// The oldest entry that a group that stands at `last_delivered` was not delivered, where the facts show it.
-#[must_use]
-pub fn next_entry(facts: &StreamFacts, last_delivered: StreamId) -> Option<StreamId> {
-    facts.first.filter(|first| last_delivered < *first)
+/// The oldest entry that a group that stands at `last_delivered` was not delivered, where the info show it.
+pub(crate) fn next_entry(info: &StreamInfo, last_delivered: StreamId) -> Option<StreamId> {
+    info.first.filter(|first| last_delivered < *first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::RadixTree;
+    use crate::snapshot::RadixTree;
     use std::time::Duration;
 
-    fn facts(length: u64, first: Option<u64>, last: Option<u64>) -> StreamFacts {
-        StreamFacts {
+    fn info(length: u64, first: Option<u64>, last: Option<u64>) -> StreamInfo {
+        StreamInfo {
             time: Duration::ZERO,
             length,
             first: first.map(|ms| StreamId::new(ms, 0)),
@@ -65,7 +63,7 @@ mod tests {
             (1, Some(5), Some(5), 5, Some(0)),
             (1, Some(5), Some(5), 4, Some(1)),
         ] {
-            let settled = by_rules(&facts(length, first, last), StreamId::new(last_delivered, 0));
+            let settled = lag_from_bounds(&info(length, first, last), StreamId::new(last_delivered, 0));
             assert_eq!(
                 settled, expected,
                 "{length} entries {first:?} to {last:?}, group at {last_delivered}"
@@ -75,8 +73,8 @@ mod tests {
 
     #[test]
     fn the_next_entry_is_the_first_one_for_a_group_before_it() {
-        let facts = facts(10, Some(5), Some(14));
-        assert_eq!(next_entry(&facts, StreamId::new(4, 9)), Some(StreamId::new(5, 0)));
-        assert_eq!(next_entry(&facts, StreamId::new(5, 0)), None);
+        let info = info(10, Some(5), Some(14));
+        assert_eq!(next_entry(&info, StreamId::new(4, 9)), Some(StreamId::new(5, 0)));
+        assert_eq!(next_entry(&info, StreamId::new(5, 0)), None);
     }
 }

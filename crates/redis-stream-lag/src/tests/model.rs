@@ -1,64 +1,62 @@
 //! A small stream in memory that answers questions: the other half of a property test of the pure code.
 //!
 //! It is no mock of Redis. It keeps the counters as the servers do, so that long runs of random operations,
-//! between the polls and in the middle of them, can be held against counting by hand.
-
-#![cfg(test)]
+//! between the polls and in the median of them, can be held against counting by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::facts::{ConsumerFacts, ConsumersReading, GroupFacts, RadixTree, StreamFacts};
-use crate::question::{Answer, Ask, Entries, PendingEntry};
+use crate::question::{Answer, Entries, PendingEntry, QuestionKind};
+use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
 /// How the server keeps its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counters {
+pub(crate) enum Counters {
     /// Not at all: server 6.2.
     None,
     /// As first released: 7.0 to 7.4. entries-read drifts once a group was overtaken by a trim.
     Original,
-    /// As mended: 8.x.
-    Mended,
+    /// As fixed: 8.x.
+    Fixed,
 }
 
 const GROUPS: [&str; 3] = ["a", "b", "c"];
 
-pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 #[derive(Clone, Debug)]
-pub(super) struct Model {
-    pub(super) counters: Counters,
-    pub(super) entries: BTreeSet<StreamId>,
-    pub(super) last_generated: StreamId,
-    pub(super) added: u64,
-    pub(super) max_deleted: StreamId,
-    pub(super) groups: BTreeMap<Name, Group>,
-    pub(super) clock_ms: u64,
+pub(crate) struct Model {
+    pub(crate) counters: Counters,
+    pub(crate) entries: BTreeSet<StreamId>,
+    pub(crate) last_generated: StreamId,
+    pub(crate) added: u64,
+    pub(crate) max_deleted: StreamId,
+    pub(crate) groups: BTreeMap<Name, Group>,
+    pub(crate) clock_ms: u64,
     /// Entries that were removed before the group of this name got them, ever.
-    pub(super) lost: BTreeMap<Name, u64>,
+    pub(crate) lost: BTreeMap<Name, u64>,
     /// Whether a stream of this key was ever trimmed.
-    pub(super) was_trimmed: bool,
+    pub(crate) was_trimmed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Group {
-    pub(super) last_delivered: StreamId,
-    pub(super) entries_read: Option<u64>,
-    pub(super) pending: BTreeMap<StreamId, Delivery>,
+pub(crate) struct Group {
+    pub(crate) last_delivered: StreamId,
+    pub(crate) entries_read: Option<u64>,
+    pub(crate) pending: BTreeMap<StreamId, Delivery>,
     /// When each consumer was last active.
-    pub(super) consumers: BTreeMap<&'static str, u64>,
+    pub(crate) consumers: BTreeMap<&'static str, u64>,
 }
 
 /// A pending entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// `None`: it was given back.
-    pub(super) consumer: Option<&'static str>,
-    pub(super) at_ms: u64,
-    pub(super) count: u64,
+    pub(crate) consumer: Option<&'static str>,
+    pub(crate) at_ms: u64,
+    pub(crate) count: u64,
 }
 
 impl Group {
@@ -72,7 +70,7 @@ impl Group {
     }
 
     /// The oldest pending entry as XPENDING shows it.
-    pub(super) fn oldest_pending(&self, now_ms: u64) -> Option<PendingEntry> {
+    pub(crate) fn oldest_pending(&self, now_ms: u64) -> Option<PendingEntry> {
         let (id, delivery) = self.pending.first_key_value()?;
         let idle_ms = delivery.consumer.map(|_| now_ms - delivery.at_ms);
         Some(PendingEntry { id: *id, idle_ms, deliveries: delivery.count })
@@ -80,7 +78,7 @@ impl Group {
 }
 
 impl Model {
-    pub(super) fn new(counters: Counters) -> Self {
+    pub(crate) fn new(counters: Counters) -> Self {
         Self {
             counters,
             entries: BTreeSet::new(),
@@ -94,15 +92,15 @@ impl Model {
         }
     }
 
-    pub(super) fn first(&self) -> StreamId {
+    pub(crate) fn first(&self) -> StreamId {
         self.entries.first().copied().unwrap_or(StreamId::MIN)
     }
 
-    pub(super) fn above(&self, id: StreamId) -> impl Iterator<Item = StreamId> + '_ {
+    pub(crate) fn above(&self, id: StreamId) -> impl Iterator<Item = StreamId> + '_ {
         self.entries.iter().copied().filter(move |entry| *entry > id)
     }
 
-    pub(super) fn add(&mut self) {
+    pub(crate) fn add(&mut self) {
         self.clock_ms += fastrand::u64(0..3);
         let id = if self.clock_ms > self.last_generated.ms {
             StreamId::new(self.clock_ms, 0)
@@ -112,17 +110,17 @@ impl Model {
         self.add_at(id);
     }
 
-    pub(super) fn add_at(&mut self, id: StreamId) {
+    pub(crate) fn add_at(&mut self, id: StreamId) {
         self.entries.insert(id);
         (self.last_generated, self.added) = (id, self.added + 1);
     }
 
     /// The true lag of a group.
-    pub(super) fn ahead(&self, group: &Name) -> u64 {
+    pub(crate) fn ahead(&self, group: &Name) -> u64 {
         self.above(self.groups[group].last_delivered).count() as u64
     }
 
-    pub(super) fn trim_to(&mut self, length: usize) {
+    pub(crate) fn trim_to(&mut self, length: usize) {
         while self.entries.len() > length {
             let Some(id) = self.entries.pop_first() else { return };
             self.note_removed(id);
@@ -130,7 +128,7 @@ impl Model {
         }
     }
 
-    /// Whoever is not there, and comes back before a poll at the place where it was, has lost it too.
+    /// Whoever is not there, and comes back before a poll at the position where it was, has lost it too.
     fn note_removed(&mut self, id: StreamId) {
         for name in GROUPS.map(Name::from) {
             if self.groups.get(&name).is_none_or(|group| id > group.last_delivered) {
@@ -139,7 +137,7 @@ impl Model {
         }
     }
 
-    pub(super) fn delete(&mut self, id: StreamId) {
+    pub(crate) fn delete(&mut self, id: StreamId) {
         if self.entries.remove(&id) {
             self.note_removed(id);
             self.max_deleted = self.max_deleted.max(id);
@@ -162,7 +160,7 @@ impl Model {
         if length == 0 && id <= self.last_generated {
             return Some(self.added);
         }
-        if self.counters == Counters::Mended && id != StreamId::MIN && id < self.max_deleted {
+        if self.counters == Counters::Fixed && id != StreamId::MIN && id < self.max_deleted {
             return None;
         }
         if id == self.last_generated {
@@ -178,7 +176,7 @@ impl Model {
         }
     }
 
-    pub(super) fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
+    pub(crate) fn read(&mut self, name: &Name, count: usize, acknowledge: bool) {
         let Some(group) = self.groups.get(name).cloned() else { return };
         let mut group = group;
         let (consumer, now) = (some_consumer(), self.now_ms());
@@ -187,7 +185,7 @@ impl Model {
             let is_known = match self.counters {
                 Counters::None => false,
                 Counters::Original => group.entries_read.is_some() && !self.has_tombstones(id),
-                Counters::Mended => {
+                Counters::Fixed => {
                     group.entries_read.is_some()
                         && !self.has_tombstones(group.last_delivered)
                         && group.last_delivered >= self.first()
@@ -206,7 +204,7 @@ impl Model {
     }
 
     /// One random thing that clients do.
-    pub(super) fn disturb(&mut self) {
+    pub(crate) fn disturb(&mut self) {
         let name = &Name::from(GROUPS[fastrand::usize(..GROUPS.len())]);
         let some = |entries: &BTreeSet<StreamId>| {
             entries.iter().nth(fastrand::usize(..entries.len().max(1))).copied()
@@ -280,17 +278,17 @@ impl Model {
     }
 
     /// TIME.
-    pub(super) fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.clock_ms + 1_000
     }
 
     /// The clock of who polls.
-    pub(super) fn at(&self) -> Duration {
+    pub(crate) fn at(&self) -> Duration {
         Duration::from_millis(self.clock_ms - EPOCH_MS)
     }
 
-    pub(super) fn group_facts(&self) -> Vec<GroupFacts> {
-        let facts = |(name, group): (&Name, &Group)| GroupFacts {
+    pub(crate) fn group_info(&self) -> Vec<GroupInfo> {
+        let info = |(name, group): (&Name, &Group)| GroupInfo {
             name: name.clone(),
             named: false,
             consumers: group.consumers.len() as u64,
@@ -299,12 +297,12 @@ impl Model {
             entries_read: group.entries_read,
             each_consumer: ConsumersReading::Open,
         };
-        self.groups.iter().map(facts).collect()
+        self.groups.iter().map(info).collect()
     }
 
-    pub(super) fn facts(&self, groups: Vec<GroupFacts>) -> StreamFacts {
+    pub(crate) fn info(&self, groups: Vec<GroupInfo>) -> StreamInfo {
         let counted = self.counters != Counters::None;
-        StreamFacts {
+        StreamInfo {
             time: Duration::from_millis(self.now_ms()),
             length: self.entries.len() as u64,
             first: self.entries.first().copied(),
@@ -320,10 +318,10 @@ impl Model {
     }
 
     /// XINFO CONSUMERS.
-    pub(super) fn consumers(&self, group: &Name) -> Option<Vec<ConsumerFacts>> {
+    pub(crate) fn consumers(&self, group: &Name) -> Option<Vec<ConsumerInfo>> {
         let group = self.groups.get(group)?;
         let held = |name| group.pending.values().filter(|held| held.consumer == Some(name)).count();
-        let consumer = |(name, active_ms): (&&'static str, &u64)| ConsumerFacts {
+        let consumer = |(name, active_ms): (&&'static str, &u64)| ConsumerInfo {
             name: Name::from(*name),
             pending: held(*name) as u64,
             idle_ms: self.now_ms() - active_ms,
@@ -332,24 +330,28 @@ impl Model {
         Some(group.consumers.iter().map(consumer).collect())
     }
 
-    pub(super) fn answer(&self, ask: &Ask) -> Answer {
+    pub(crate) fn answer(&self, ask: &QuestionKind) -> Answer {
         let pending = |group: &Name| self.groups.get(group).map(|group| &group.pending);
         match ask {
-            Ask::OldestPending { group } => self
+            QuestionKind::OldestPending { group } => self
                 .groups
                 .get(group)
                 .map_or(Answer::Gone, |group| Answer::OldestPending(group.oldest_pending(self.now_ms()))),
-            Ask::PendingBelow { group, below, at_most } => pending(group).map_or(Answer::Gone, |pending| {
-                let count = pending.range(..below).take(*at_most as usize).count();
-                Answer::PendingBelow(u32::try_from(count).unwrap())
-            }),
-            Ask::Whole => {
-                let facts = self.facts(self.group_facts());
-                let last = facts.first.map(|_| facts.last_generated);
-                Answer::Whole(Box::new(StreamFacts { last, ..facts }))
+            QuestionKind::PendingBelow { group, below, at_most } => {
+                pending(group).map_or(Answer::Gone, |pending| {
+                    let count = pending.range(..below).take(*at_most as usize).count();
+                    Answer::PendingBelow(u32::try_from(count).unwrap())
+                })
             }
-            Ask::Consumers { group } => self.consumers(group).map_or(Answer::Gone, Answer::Consumers),
-            Ask::Entries { after, until, at_most } => {
+            QuestionKind::FullStream => {
+                let info = self.info(self.group_info());
+                let last = info.first.map(|_| info.last_generated);
+                Answer::FullStream(Box::new(StreamInfo { last, ..info }))
+            }
+            QuestionKind::Consumers { group } => {
+                self.consumers(group).map_or(Answer::Gone, Answer::Consumers)
+            }
+            QuestionKind::Entries { after, until, at_most } => {
                 let found: Vec<_> =
                     self.above(*after).take_while(|id| id <= until).take(*at_most as usize).collect();
                 let ends = found.first().copied().zip(found.last().copied());

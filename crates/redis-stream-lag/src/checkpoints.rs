@@ -1,0 +1,154 @@
+//! Checkpoints: positions in a stream from which the entries to its end are counted.
+//!
+//! LagState belongs to the stream, not to a group: any group may use any checkpoint. A checkpoint says "so many entries
+//! have an ID above this one", as of one reading of the stream; the next reading either carries it or drops
+//! it, so a checkpoint is never older than the stream it is used with.
+
+use std::time::Duration;
+
+use crate::stream_change::StreamChange;
+use redis_stream_core::id::StreamId;
+
+/// Spare checkpoints are at least so many entries apart: one command reads from one to the next.
+const SPACING: u64 = 1_000;
+/// Most checkpoints that are kept beside those where a group stands; a deeper stream has them further apart.
+const MAX_SPARE_CHECKPOINTS: usize = 1_024;
+
+/// A position from which the entries to the end are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// The position.
+    pub(crate) id: StreamId,
+    /// How many entries have an ID above it.
+    pub(crate) entries_above: u64,
+    /// When the entries from here to the next checkpoint were counted last, by the node's clock, since the Unix epoch.
+    pub(crate) counted_at: Duration,
+}
+
+/// The checkpoints of one stream, all as of the same reading, in the order of their IDs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoints(Vec<Checkpoint>);
+
+impl Checkpoints {
+    /// Brings the checkpoints over a change of the stream; those that cannot be carried are dropped.
+    pub(crate) fn advance(&mut self, change: &StreamChange) {
+        let StreamChange::Grown { by, .. } = *change else { return self.clear() };
+        self.0.retain_mut(|checkpoint| {
+            checkpoint.entries_above += by;
+            change.is_intact_above(checkpoint.id)
+        });
+    }
+
+    /// Notes that `entries_above` entries have an ID above `id`. `id` must not be above last-generated-id: what is
+    /// added later at or below `id` would never be above it.
+    pub(crate) fn put(&mut self, id: StreamId, entries_above: u64, counted_at: Duration) {
+        let checkpoint = Checkpoint { id, entries_above, counted_at };
+        match self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id) {
+            Ok(at) => self.0[at] = checkpoint,
+            Err(at) => self.0.insert(at, checkpoint),
+        }
+    }
+
+    /// Drops all of them.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The checkpoint at `id`.
+    pub(crate) fn at(&self, id: StreamId) -> Option<&Checkpoint> {
+        self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id).ok().map(|at| &self.0[at])
+    }
+
+    /// The nearest checkpoint above `id`.
+    pub(crate) fn above(&self, id: StreamId) -> Option<&Checkpoint> {
+        self.0.get(self.0.partition_point(|checkpoint| checkpoint.id <= id))
+    }
+
+    /// The nearest checkpoint at or above `id`.
+    pub(crate) fn at_or_above(&self, id: StreamId) -> Option<&Checkpoint> {
+        self.0.get(self.0.partition_point(|checkpoint| checkpoint.id < id))
+    }
+
+    /// The nearest checkpoint below `id`.
+    pub(crate) fn below(&self, id: StreamId) -> Option<&Checkpoint> {
+        self.0[..self.0.partition_point(|checkpoint| checkpoint.id < id)].last()
+    }
+
+    /// Each checkpoint with the next one above it.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&Checkpoint, &Checkpoint)> {
+        self.0.iter().zip(self.0.iter().skip(1))
+    }
+
+    /// Drops what no group can use: checkpoints below all the positions in `used` (sorted), and spare ones that lie
+    /// close to the next.
+    pub(crate) fn prune(&mut self, used: &[StreamId]) {
+        let Some(lowest) = used.first() else { return self.clear() };
+        self.0.retain(|checkpoint| checkpoint.id >= *lowest);
+        let mut spacing = SPACING;
+        self.thin(used, spacing);
+        while self.0.len() > used.len() + MAX_SPARE_CHECKPOINTS {
+            spacing *= 2;
+            self.thin(used, spacing);
+        }
+        self.0.shrink_to(self.0.len() + 4);
+    }
+
+    fn thin(&mut self, used: &[StreamId], spacing: u64) {
+        let mut above = None;
+        self.0.reverse();
+        self.0.retain(|checkpoint| {
+            let is_apart =
+                above.is_none_or(|above| checkpoint.entries_above.saturating_sub(above) >= spacing);
+            let is_kept = is_apart || used.binary_search(&checkpoint.id).is_ok();
+            if is_kept {
+                above = Some(checkpoint.entries_above);
+            }
+            is_kept
+        });
+        self.0.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    fn checkpoints(positions: impl IntoIterator<Item = (u64, u64)>) -> Checkpoints {
+        let mut checkpoints = Checkpoints::default();
+        positions
+            .into_iter()
+            .for_each(|(ms, entries_above)| checkpoints.put(id(ms), entries_above, Duration::ZERO));
+        checkpoints
+    }
+
+    fn positions(checkpoints: &Checkpoints) -> Vec<u64> {
+        checkpoints.0.iter().map(|checkpoint| checkpoint.id.ms).collect()
+    }
+
+    #[test]
+    fn marks_below_every_group_and_close_to_the_next_are_dropped() {
+        let mut checkpoints =
+            checkpoints([(10, 5_000), (20, 4_000), (30, 3_900), (40, 3_500), (50, 2_800), (60, 0)]);
+        checkpoints.prune(&[id(20), id(40)]);
+        assert_eq!(positions(&checkpoints), [20, 40, 50, 60]);
+        checkpoints.prune(&[]);
+        assert_eq!(positions(&checkpoints), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_deep_stream_has_a_bounded_number_of_marks() {
+        let mut checkpoints = checkpoints((0..10_000).map(|n| (n, (9_999 - n) * 1_000)));
+        checkpoints.prune(&[id(0), id(1)]);
+        assert!(
+            positions(&checkpoints).len() <= MAX_SPARE_CHECKPOINTS + 2,
+            "{}",
+            positions(&checkpoints).len()
+        );
+        assert!(positions(&checkpoints).len() > MAX_SPARE_CHECKPOINTS / 2);
+        assert_eq!((checkpoints.at(id(0)).is_some(), checkpoints.at(id(9_999)).is_some()), (true, true));
+    }
+}

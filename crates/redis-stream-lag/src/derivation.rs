@@ -1,0 +1,132 @@
+//! Drives one poll from its snapshot to its report: plans questions, takes answers, builds the report.
+
+use std::time::Duration;
+
+use crate::audit::{self, AuditResult};
+use crate::budget::Budget;
+use crate::open::{PollState, QuestionPurpose, StreamState};
+use crate::pending_cache::{CachedOldestPending, PelHead};
+use crate::question::{Answer, Question, StreamIndex};
+use crate::report::Report;
+use crate::snapshot::{ReadOutcome, Snapshot};
+use crate::state::LagState;
+use crate::{derive, plan};
+
+/// Derives the report of one poll. See the [crate] for the order of the calls.
+#[derive(Debug)]
+pub struct Derivation<'a> {
+    poll: PollState<'a>,
+    /// Position of the stream and purpose of each question asked last.
+    asked: Vec<(usize, QuestionPurpose)>,
+    granted_payload_bytes: u64,
+}
+
+impl<'a> Derivation<'a> {
+    /// Advances `state` to the snapshot and resolves each lag that needs no question. `at` is when the poll began, by
+    /// the caller's monotonic clock.
+    pub fn open(snapshot: &'a Snapshot, state: &'a mut LagState, budget: Budget, at: Duration) -> Self {
+        let gap = state.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
+        let readings = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let mut streams = Vec::with_capacity(readings);
+        for (node_at, node) in snapshot.nodes.iter().enumerate() {
+            for (stream_at, reading) in node.streams.iter().enumerate() {
+                let ReadOutcome::Read(info) = &reading.outcome else { continue };
+                let index = StreamIndex { node: node_at, stream: stream_at };
+                let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
+                cache.gap = cache.gap.max(gap);
+                streams.push(StreamState::open(index, (node, reading), info, cache, budget.timeout));
+            }
+        }
+        let poll = PollState {
+            snapshot,
+            state,
+            budget,
+            streams,
+            round: 0,
+            audits_were_asked: false,
+            counted_entries: 0,
+            at,
+            gap,
+        };
+        Self { poll, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
+    }
+
+    /// Returns the next questions, within the budget. Empty once nothing is left to ask.
+    pub fn questions(&mut self) -> Vec<Question> {
+        let planned = plan::next_round(&mut self.poll);
+        self.poll.round += 1;
+        self.asked = planned.iter().map(|planned| (planned.stream, planned.purpose)).collect();
+        planned.into_iter().map(|planned| planned.question).collect()
+    }
+
+    /// Takes the answers to the questions returned last: one for each, in the same order.
+    pub fn answer(&mut self, answers: Vec<Answer>) {
+        for ((at, purpose), answer) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
+            self.take_answer(at, purpose, answer);
+        }
+        for stream in &mut self.poll.streams {
+            stream.cache.scans.finish(&mut stream.cache.checkpoints, stream.info.time);
+        }
+    }
+
+    /// Returns the estimated payload bytes of the entries read so far in this poll.
+    #[must_use]
+    pub fn payload_bytes_read(&self) -> u64 {
+        self.granted_payload_bytes.saturating_sub(self.poll.budget.payload_bytes)
+    }
+
+    /// Builds the report. A deferred stream keeps its values from `previous`, the report of the poll before.
+    #[must_use]
+    pub fn close(self, previous: Option<&Report>) -> Report {
+        derive::report(self.poll, previous)
+    }
+
+    fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
+        let stream = &mut self.poll.streams[at];
+        let now = stream.info.time;
+        match (purpose, answer) {
+            (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
+                let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
+                group.cache.pending = entry.map(|entry| CachedOldestPending::new(entry, info, now));
+                group.oldest_pending = entry.map_or(PelHead::Empty, PelHead::Entry);
+            }
+            (QuestionPurpose::Orphans(at), Answer::PendingBelow(count)) => {
+                let group = &mut stream.groups[at];
+                group.pending_below_first = Some(count);
+                if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
+                    cached.note_below(first, count);
+                }
+            }
+            (QuestionPurpose::Consumers(at), Answer::Consumers(consumers)) => {
+                let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
+                group.note_consumers(info, &consumers, now, self.poll.budget.timeout);
+                group.consumers = Some(consumers);
+            }
+            (QuestionPurpose::NextEntry(position), Answer::Entries(entries)) => {
+                stream.note_next_entry(position, &entries)
+            }
+            (QuestionPurpose::CountScan { start, after, until, at_most }, Answer::Entries(entries)) => {
+                if after == start {
+                    stream.note_next_entry(start, &entries);
+                }
+                stream.cache.scans.record(start, until, at_most, &entries);
+                self.poll.budget.give_back(at_most.saturating_sub(entries.count), stream.info.entry_bytes);
+                self.poll.counted_entries += u64::from(entries.count);
+            }
+            (QuestionPurpose::Audit { due, at_most }, Answer::Entries(entries)) => {
+                self.poll.counted_entries += u64::from(entries.count);
+                let result = audit::check(&mut stream.cache.checkpoints, &due, at_most, &entries, now);
+                match result {
+                    AuditResult::Holds => {}
+                    AuditResult::HoldsSoFar(part) => stream.cache.audited = Some(part),
+                    AuditResult::Broken => stream.is_invalid = true,
+                }
+            }
+            (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.confirm_loss(&full),
+            (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {
+                stream.entries_unavailable = true
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The state of a poll while questions are open. The [driver](crate::derivation), the [plan](crate::plan) and the
+//! [report](crate::derive) all work on it.
+
+use std::time::Duration;
+
+use crate::audit::DueAudit;
+use crate::budget::Budget;
+use crate::from_bounds;
+use crate::loss::{self, MissingEntries};
+use crate::pending_cache::PelHead;
+use crate::question::{Entries, StreamIndex};
+use crate::report::Status;
+use crate::snapshot::{
+    ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
+};
+use crate::state::{GroupCache, LagState, StreamCache};
+use redis_stream_core::id::StreamId;
+
+/// One poll of one target.
+#[derive(Debug)]
+pub(super) struct PollState<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) state: &'a mut LagState,
+    pub(super) budget: Budget,
+    /// The streams that were read.
+    pub(super) streams: Vec<StreamState<'a>>,
+    pub(super) round: u32,
+    pub(super) audits_were_asked: bool,
+    pub(super) counted_entries: u64,
+    /// When the poll began, by the exporter's monotonic clock.
+    pub(super) at: Duration,
+    /// Time since the previous poll.
+    pub(super) gap: Duration,
+}
+
+/// The value that a question resolves. A `usize` is the position of the group in its stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum QuestionPurpose {
+    OldestPending(usize),
+    Orphans(usize),
+    Consumers(usize),
+    /// The next chunk of the scan that began at `start`.
+    CountScan {
+        start: StreamId,
+        after: StreamId,
+        until: StreamId,
+        at_most: u32,
+    },
+    /// The oldest entry above an ID.
+    NextEntry(StreamId),
+    Audit {
+        due: DueAudit,
+        at_most: u32,
+    },
+    Loss,
+}
+
+/// A stream that was read, while questions about it are open.
+#[derive(Debug)]
+pub(super) struct StreamState<'a> {
+    pub(super) index: StreamIndex,
+    pub(super) node: &'a NodeReading,
+    pub(super) reading: &'a StreamReading,
+    pub(super) info: &'a StreamInfo,
+    /// Taken out of `LagState` until the derivation is closed.
+    pub(super) cache: StreamCache,
+    /// last-delivered-id of its groups, sorted, each once.
+    pub(super) positions: Vec<StreamId>,
+    /// Parallel to `info.groups`.
+    pub(super) groups: Vec<GroupState>,
+    /// A question about its entries was not answered: none is asked again in this poll.
+    pub(super) entries_unavailable: bool,
+    /// Positions whose next entry was asked for in this poll.
+    pub(super) next_was_asked: Vec<StreamId>,
+    pub(super) loss_was_asked: bool,
+    /// An audit found a wrong count.
+    pub(super) is_invalid: bool,
+}
+
+/// The answers about a group.
+#[derive(Debug, Default)]
+pub(super) struct GroupState {
+    pub(super) cache: GroupCache,
+    /// `cache.missing` is from an atomic reading in this poll.
+    pub(super) missing_is_confirmed: bool,
+    pub(super) oldest_pending: PelHead,
+    pub(super) oldest_pending_was_asked: bool,
+    /// The round in which its consumers were asked for, if they were.
+    pub(super) consumers_asked_in: Option<u32>,
+    pub(super) pending_below_first: Option<u32>,
+    pub(super) orphans_were_asked: bool,
+    /// Set where the snapshot does not hold them.
+    pub(super) consumers: Option<Vec<ConsumerInfo>>,
+    pub(super) status: Status,
+}
+
+impl GroupState {
+    /// Reuses the cached oldest pending entry if the consumers prove it current, unless it was asked for.
+    pub(super) fn note_consumers(
+        &mut self,
+        group: &GroupInfo,
+        consumers: &[ConsumerInfo],
+        now: Duration,
+        timeout: Duration,
+    ) {
+        if let Some(cached) = self.cache.pending.filter(|_| !self.oldest_pending_was_asked) {
+            self.oldest_pending =
+                cached.current(group, consumers, now, timeout).map_or(PelHead::Unknown, PelHead::Entry);
+        }
+    }
+}
+
+impl<'a> StreamState<'a> {
+    /// Advances the cache of a stream to its reading, and resolves what needs no question. A lag that stays open
+    /// begins a scan.
+    pub(super) fn open(
+        index: StreamIndex,
+        (node, reading): (&'a NodeReading, &'a StreamReading),
+        info: &'a StreamInfo,
+        mut cache: StreamCache,
+        timeout: Duration,
+    ) -> Self {
+        let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        cache.advance(info, node.epoch, &positions);
+        let mut groups: Vec<_> = info
+            .groups
+            .iter()
+            .map(|group| GroupState { cache: cache.take_group(&group.name), ..GroupState::default() })
+            .collect();
+        for (group, open) in info.groups.iter().zip(&mut groups) {
+            if let ConsumersReading::Read(consumers) = &group.each_consumer {
+                open.note_consumers(group, consumers, info.time, timeout);
+            }
+            let position = group.last_delivered;
+            match from_bounds::lag_from_bounds(info, position) {
+                // At an end of the stream: what is added from now on is what the group is behind.
+                Some(lag) if info.first <= Some(position) && position <= info.last_generated => {
+                    cache.checkpoints.put(position, lag, info.time);
+                }
+                Some(_) => {}
+                None if cache.checkpoints.at(position).is_some() => {}
+                None => match open.cache.lag_from_counters(info, group, &cache.checkpoints) {
+                    Some((lag, counted_at)) => cache.checkpoints.put(position, lag, counted_at),
+                    None => cache.scans.begin(position),
+                },
+            }
+            if cache.checkpoints.at(position).is_some() {
+                cache.scans.split_at(position);
+            }
+        }
+        cache.scans.finish(&mut cache.checkpoints, info.time);
+        Self {
+            index,
+            node,
+            reading,
+            info,
+            cache,
+            positions,
+            groups,
+            entries_unavailable: false,
+            next_was_asked: Vec::new(),
+            loss_was_asked: false,
+            is_invalid: false,
+        }
+    }
+
+    /// Returns the lag at `last_delivered`, once it is known.
+    pub(super) fn lag(&self, last_delivered: StreamId) -> Option<u64> {
+        from_bounds::lag_from_bounds(self.info, last_delivered)
+            .or_else(|| self.cache.checkpoints.at(last_delivered).map(|checkpoint| checkpoint.entries_above))
+    }
+
+    /// Returns the oldest entry above `last_delivered`, once it is known.
+    pub(super) fn next_entry(&self, last_delivered: StreamId) -> Option<StreamId> {
+        from_bounds::next_entry(self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
+    }
+
+    /// Returns true if any group seems to have lost entries since the last poll.
+    pub(super) fn seems_to_have_lost(&self) -> bool {
+        self.info.groups.iter().zip(&self.groups).any(|(group, open)| {
+            let missing =
+                self.lag(group.last_delivered).and_then(|lag| MissingEntries::of(self.info, group, lag));
+            missing.and_then(|missing| open.cache.increase_to(&missing)).is_some_and(|increase| increase > 0)
+        })
+    }
+
+    pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &Entries) {
+        if let Some((first, _)) = entries.ends {
+            self.cache.note_next_entry(position, first);
+        }
+    }
+
+    /// Adds the losses that an atomic reading confirms.
+    pub(super) fn confirm_loss(&mut self, full: &StreamInfo) {
+        for at in 0..self.groups.len() {
+            let group = &self.info.groups[at];
+            let Some(lag) = self.lag(group.last_delivered) else { continue };
+            let Some(in_full) = full.groups.iter().find(|other| other.name == group.name) else { continue };
+            let lag = loss::lag_in(full, self.info, group, lag);
+            let Some(missing) = lag.and_then(|lag| MissingEntries::of(full, in_full, lag)) else { continue };
+            let open = &mut self.groups[at];
+            let Some(increase) = open.cache.increase_to(&missing) else { continue };
+            open.cache.lost += increase;
+            (open.cache.missing, open.missing_is_confirmed) = (Some(missing), true);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Property tests against a model that counts by hand, tables of cases, and tests of the audit.
+
+mod audit;
+mod cases;
+pub(crate) mod model;
+pub(crate) mod properties;
