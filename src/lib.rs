@@ -8,9 +8,9 @@
 //! | step | returns | |
 //! | --- | --- | --- |
 //! | [`Upstream::read`] | [`Snapshot`] | I/O: `XINFO` of streams, groups and consumers, in pipelines |
-//! | [`Inquiry::open`], [`Inquiry::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs" |
+//! | [`Derivation::open`], [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs" |
 //! | [`Upstream::ask`] | [`Answer`]s | I/O: all questions of a round share pipelines |
-//! | [`Inquiry::answer`], [`Inquiry::close`] | [`Report`] | pure: lag, bounds, ages, losses, status |
+//! | [`Derivation::answer`], [`Derivation::close`] | [`Report`] | pure: lag, bounds, ages, losses, status |
 //! | [`Evaluator::step`] | [`Notification`]s | pure: alerts that fire or resolve |
 //! | [`Handle::send`] | | a bounded queue and a send loop per receiver |
 //! | a `watch` channel of [`Published`] | | `/metrics`, pages and JSON only read the newest report |
@@ -22,11 +22,11 @@
 //!
 //! [`Upstream::read`]: poller::upstream::Upstream::read
 //! [`Upstream::ask`]: poller::upstream::Upstream::ask
-//! [`Snapshot`]: redis_stream_lag::facts::Snapshot
-//! [`Inquiry::open`]: redis_stream_lag::inquiry::Inquiry::open
-//! [`Inquiry::questions`]: redis_stream_lag::inquiry::Inquiry::questions
-//! [`Inquiry::answer`]: redis_stream_lag::inquiry::Inquiry::answer
-//! [`Inquiry::close`]: redis_stream_lag::inquiry::Inquiry::close
+//! [`Snapshot`]: redis_stream_lag::snapshot::Snapshot
+//! [`Derivation::open`]: redis_stream_lag::derivation::Derivation::open
+//! [`Derivation::questions`]: redis_stream_lag::derivation::Derivation::questions
+//! [`Derivation::answer`]: redis_stream_lag::derivation::Derivation::answer
+//! [`Derivation::close`]: redis_stream_lag::derivation::Derivation::close
 //! [`Question`]: redis_stream_lag::question::Question
 //! [`Answer`]: redis_stream_lag::question::Answer
 //! [`Report`]: redis_stream_lag::report::Report
