@@ -1,35 +1,53 @@
-//! Alertmanager's API, version 2. It wants to be told again and again what fires, and puts equal alerts together by
-//! itself, so sending too much does no harm.
+//! Alertmanager's API, version 2. Alertmanager needs firing alerts repeatedly and groups and deduplicates them itself, so
+//! that sending an alert twice does no harm.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
-use tracing::error;
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::alert::link;
 use crate::alert::notification::Alert;
+use crate::config::notifiers;
 use crate::config::receiver_url::ReceiverUrl;
-use crate::notify::client::{Client, Post};
+use crate::notify::client::{Client, Post, resolve_all};
 use crate::notify::error::NotifyError;
 use crate::notify::json::{rfc3339, write};
-use crate::notify::send::{Outlet, Told};
+use crate::notify::notifier::{Batch, Notifier, Sent};
+use crate::notify::queue::FailureCause;
+use redis_stream_core::clock::now;
 
 /// Where alerts are posted to, below the URL of the configuration.
 const PATH: &str = "/api/v2/alerts";
-/// Requests that one batch may take, to find out which of its alerts are refused.
-const MAX_REQUESTS: usize = 64;
+/// An endpoint that did not answer in time is left out for this time while others answer, so that a dead one delays
+/// them by one request timeout only. The evaluator's reminders make up for what it missed.
+const SUSPENDED_FOR: Duration = Duration::from_secs(30);
 
-/// One Alertmanager. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) struct Alertmanager {
+/// The Alertmanagers of one notifier: all addresses behind each of its URLs.
+pub(super) struct Alertmanagers {
     name: Arc<str>,
     client: Client,
-    url: ReceiverUrl,
-    at: Option<SocketAddr>,
+    urls: Vec<ReceiverUrl>,
+    resolve_all: bool,
     external_url: Option<Arc<str>>,
+    endpoints: Mutex<BTreeMap<Endpoint, EndpointState>>,
+}
+
+/// A URL by its position, and an address of its host, where each is sent to.
+type Endpoint = (usize, Option<SocketAddr>);
+
+#[derive(Default)]
+struct EndpointState {
+    suspended_until: Option<Instant>,
+    /// Logged when it changes.
+    problem: Option<String>,
 }
 
 /// An alert as the API takes it.
@@ -45,67 +63,122 @@ struct PostableAlert<'a> {
     generator_url: Option<String>,
 }
 
-impl Alertmanager {
-    /// The one at a URL of the configuration.
+impl Alertmanagers {
     pub(super) fn new(
         name: Arc<str>,
         client: Client,
-        url: &ReceiverUrl,
+        settings: &notifiers::Alertmanager,
         external_url: Option<Arc<str>>,
     ) -> Self {
-        Self { name, client, url: url.below(PATH), at: None, external_url }
+        let urls = settings.urls.iter().map(|url| url.below(PATH)).collect();
+        let resolve_all = settings.resolve_all;
+        Self { name, client, urls, resolve_all, external_url, endpoints: Mutex::default() }
     }
 
-    /// The one at this address of its host.
-    pub(super) fn at(&self, address: SocketAddr) -> Self {
-        Self { at: Some(address), ..self.clone() }
+    /// Resolves the endpoints of one URL. An error stands for the whole URL.
+    async fn resolve(&self, position: usize, url: &ReceiverUrl) -> Vec<Result<Endpoint, NotifyError>> {
+        if !self.resolve_all {
+            return vec![Ok((position, None))];
+        }
+        match resolve_all(&url.address, self.client.timeout()).await {
+            Ok(addresses) => addresses.into_iter().map(|address| Ok((position, Some(address)))).collect(),
+            Err(error) => vec![Err(error)],
+        }
     }
 
-    /// Where it is.
-    pub(super) fn url(&self) -> &ReceiverUrl {
-        &self.url
+    /// Leaves out endpoints that are suspended, unless all are.
+    fn not_suspended(
+        &self,
+        resolved: Vec<Result<Endpoint, NotifyError>>,
+    ) -> Vec<Result<Endpoint, NotifyError>> {
+        let states = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_suspended = |endpoint: &Result<Endpoint, NotifyError>| {
+            let state = endpoint.as_ref().ok().and_then(|endpoint| states.get(endpoint));
+            state.is_some_and(|state| state.suspended_until.is_some_and(|until| now() < until))
+        };
+        let (suspended, others): (Vec<_>, Vec<_>) = resolved.into_iter().partition(is_suspended);
+        if others.iter().any(Result::is_ok) { others } else { others.into_iter().chain(suspended).collect() }
     }
 
-    /// How it is reached.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    async fn post(&self, (position, at): Endpoint, body: Bytes) -> Result<(), NotifyError> {
+        let url = &self.urls[position];
+        self.client.post(Post { url, at, headers: &BTreeMap::new(), body }).await
     }
 
-    async fn post(&self, alerts: &[Arc<Alert>]) -> Result<(), NotifyError> {
-        let body = body(alerts, self.external_url.as_deref());
-        self.client.post(Post { url: &self.url, at: self.at, headers: &BTreeMap::new(), body }).await
-    }
-
-    fn note_refused(&self, alerts: &[Arc<Alert>], error: &NotifyError) {
-        let labels = alerts.first().map(|alert| format!("{:?}", alert.labels));
-        error!(notifier = %self.name, alerts = alerts.len(), labels, %error, "Alertmanager refuses alerts; they are not sent again");
+    /// Logs the failure of one endpoint when it changes; failures of all of them are the send loop's.
+    fn note_outcome(&self, endpoint: Endpoint, outcome: &Result<(), NotifyError>) {
+        let mut states = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = states.entry(endpoint).or_default();
+        let problem = outcome.as_ref().err().map(ToString::to_string);
+        let has_timed_out = matches!(outcome, Err(NotifyError::Timeout { .. }));
+        state.suspended_until = has_timed_out.then(|| now() + SUSPENDED_FOR);
+        if let Some(error) = problem.as_ref().filter(|_| state.problem != problem) {
+            warn!(notifier = %self.name, error, "cannot notify one of several Alertmanagers; others accept notifications");
+        }
+        state.problem = problem;
     }
 }
 
-impl Outlet for Alertmanager {
-    type Parcel = Vec<Arc<Alert>>;
+impl Notifier for Alertmanagers {
+    /// Sends the batch to all endpoints in parallel. It is sent once one of them accepts it; what another one missed, the
+    /// next reminder brings.
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
+        async move {
+            let resolving = self.urls.iter().enumerate().map(|(position, url)| self.resolve(position, url));
+            let resolved = join_all(resolving).await.into_iter().flatten().collect();
+            let body = body(&batch.changed, self.external_url.as_deref());
+            let sending = self.not_suspended(resolved).into_iter().map(async |endpoint| {
+                let endpoint = endpoint?;
+                Ok((endpoint, self.post(endpoint, body.clone()).await))
+            });
+            self.combine(batch, join_all(sending).await)
+        }
+        .boxed()
+    }
+}
 
-    /// A batch that is refused is sent in halves, so that one bad alert holds up no other.
-    async fn deliver(&mut self, batch: &Self::Parcel) -> Result<Told, NotifyError> {
-        let mut told = Told::default();
-        let mut requests = 0;
-        let mut parts = vec![batch.as_slice()];
-        while let Some(part) = parts.pop() {
-            requests += 1;
-            match self.post(part).await {
-                Ok(()) => told.delivered += part.len(),
-                Err(error) if !error.is_about_the_content() => return Err(error),
-                Err(error) if part.len() == 1 || requests + parts.len() >= MAX_REQUESTS => {
-                    told.rejected += part.len();
-                    self.note_refused(part, &error);
+impl Alertmanagers {
+    fn combine(
+        &self,
+        batch: &Batch,
+        outcomes: Vec<Result<(Endpoint, Result<(), NotifyError>), NotifyError>>,
+    ) -> Result<Sent, NotifyError> {
+        let alerts = batch.counted();
+        let mut sent = Sent::default();
+        let is_accepted = outcomes.iter().any(|outcome| matches!(outcome, Ok((_, Ok(())))));
+        let mut errors = Vec::new();
+        for outcome in outcomes {
+            let outcome = outcome.and_then(|(endpoint, outcome)| {
+                if is_accepted {
+                    self.note_outcome(endpoint, &outcome);
                 }
-                Err(_) => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
+                outcome
+            });
+            match outcome {
+                Ok(()) => sent.delivered += alerts,
+                Err(error) => {
+                    match error.cause() {
+                        FailureCause::Rejected => sent.rejected += alerts,
+                        _ => sent.failed += alerts,
+                    }
+                    errors.push(error);
                 }
             }
         }
-        Ok(told)
+        if is_accepted {
+            return Ok(sent);
+        }
+        // A rejection is final, and the payload a likelier cause than the network.
+        errors.sort_by_key(|error| match error.cause() {
+            FailureCause::Rejected => 0,
+            FailureCause::Payload => 1,
+            FailureCause::Ambiguous => 2,
+            FailureCause::Unreachable => 3,
+        });
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(sent),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, select_ok};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -26,7 +26,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Password;
 use crate::config::notifiers::{Authorization, Http, UrlSource};
@@ -43,6 +43,8 @@ use redis_stream_core::tls::{TlsContext, TlsError};
 const ANSWER_BYTES: usize = 4096;
 /// Bytes of the head of an answer, and of what is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Longest time to find the address family by which a host can be reached.
+const PROBE: Duration = Duration::from_secs(2);
 /// A part of a path that is shorter is no secret, and would hide too much.
 const SHORTEST_SECRET: usize = 9;
 
@@ -188,6 +190,31 @@ pub(super) async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Notify
         return Err(not_resolved(std::io::Error::other("the name stands for no address")));
     }
     Ok(addresses)
+}
+
+/// Resolves the addresses of a host that are all sent to.
+pub(super) async fn resolve_all(host: &Address, within: Duration) -> Result<Vec<SocketAddr>, NotifyError> {
+    let found = timeout(within, resolve(host)).await;
+    let no_answer = std::io::Error::other(format!("no answer within {} s", within.as_secs_f64()));
+    let timed_out = |_| Err(NotifyError::Resolve { host: host.host.clone(), source: no_answer });
+    Ok(of_one_family(found.unwrap_or_else(timed_out)?).await)
+}
+
+/// Selects one address family: `localhost` mostly stands for two addresses of one server, which may listen on one of
+/// them only.
+async fn of_one_family(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first().copied() else { return addresses };
+    let (preferred, others): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
+    if others.is_empty() || is_reachable(&preferred).await || !is_reachable(&others).await {
+        return preferred;
+    }
+    others
+}
+
+async fn is_reachable(addresses: &[SocketAddr]) -> bool {
+    let attempts = addresses.iter().map(|address| Box::pin(TcpStream::connect(*address)));
+    matches!(timeout(PROBE, select_ok(attempts)).await, Ok(Ok(_)))
 }
 
 /// The URL as it is now.

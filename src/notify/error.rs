@@ -1,5 +1,5 @@
-//! Why a receiver could not be told, by what can be done about it. Nothing here holds a secret: not the path of
-//! a URL, and of what a receiver answers only what does not repeat one.
+//! Errors of attempts to notify, by what can be done about them. They hold no secret: not the path of a URL, and no
+//! answer that repeats one.
 
 use std::io;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use hyper::StatusCode;
 use thiserror::Error;
 
 use crate::config::receiver_url::ReceiverUrlError;
+use crate::notify::queue::FailureCause;
 
-/// Why a receiver could not be told. `address` is host and port.
+/// An attempt to notify failed. `address` is host and port.
 #[derive(Debug, Error)]
 pub(super) enum NotifyError {
     /// The host name does not resolve.
@@ -74,54 +75,30 @@ pub(super) enum NotifyError {
 }
 
 impl NotifyError {
-    /// Whether the receiver takes offence at what it was sent, and would at the same again. All else passes, or
-    /// can be mended by others while this program runs.
-    pub(super) fn is_about_the_content(&self) -> bool {
-        matches!(
-            self,
-            Self::Status {
-                status: StatusCode::BAD_REQUEST
-                    | StatusCode::LENGTH_REQUIRED
-                    | StatusCode::PAYLOAD_TOO_LARGE
-                    | StatusCode::UNSUPPORTED_MEDIA_TYPE
-                    | StatusCode::UNPROCESSABLE_ENTITY,
-                ..
-            }
-        )
-    }
-
-    /// Whether it may be what was sent that the receiver, or something on the way to it, breaks down over, so that
-    /// anything else would get through.
-    pub(super) fn may_be_about_the_content(&self) -> bool {
-        self.status().is_some_and(|status| status.is_server_error()) || self.is_without_answer()
-    }
-
-    /// Whether the receiver may still take up what it was sent: nobody said what became of it.
-    pub(super) fn may_come_late(&self) -> bool {
-        self.status() == Some(StatusCode::GATEWAY_TIMEOUT) || self.is_without_answer()
-    }
-
-    fn status(&self) -> Option<StatusCode> {
+    /// Returns the likely cause. A rejected payload would be rejected again; everything else passes or can be repaired
+    /// while this process runs.
+    pub(super) fn cause(&self) -> FailureCause {
         match self {
-            Self::Status { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Whether it was sent, and nothing was said to it.
-    fn is_without_answer(&self) -> bool {
-        match self {
-            Self::Lost { .. } | Self::Timeout { .. } => true,
-            Self::Status { .. }
-            | Self::Resolve { .. }
+            Self::Lost { .. } | Self::Timeout { .. } => FailureCause::Ambiguous,
+            Self::Status { status, .. } => match *status {
+                StatusCode::BAD_REQUEST
+                | StatusCode::LENGTH_REQUIRED
+                | StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::UNPROCESSABLE_ENTITY => FailureCause::Rejected,
+                StatusCode::GATEWAY_TIMEOUT => FailureCause::Ambiguous,
+                status if status.is_server_error() => FailureCause::Payload,
+                _ => FailureCause::Unreachable,
+            },
+            Self::Resolve { .. }
             | Self::Connect { .. }
             | Self::Tls { .. }
             | Self::File { .. }
-            | Self::Url { .. } => false,
+            | Self::Url { .. } => FailureCause::Unreachable,
         }
     }
 
-    /// After which time the receiver wants to be asked again; `None` where it does not say.
+    /// Returns the wait that the receiver asked for.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -135,20 +112,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_about_the_content_are_final() {
-        for (status, is_final, may_be, may_come_late) in [
-            (301, false, false, false),
-            (400, true, false, false),
-            (401, false, false, false),
-            (403, false, false, false),
-            (404, false, false, false),
-            (408, false, false, false),
-            (413, true, false, false),
-            (422, true, false, false),
-            (429, false, false, false),
-            (500, false, true, false),
-            (503, false, true, false),
-            (504, false, true, true),
+    fn answers_that_reject_the_payload_are_final() {
+        for (status, cause) in [
+            (301, FailureCause::Unreachable),
+            (400, FailureCause::Rejected),
+            (401, FailureCause::Unreachable),
+            (403, FailureCause::Unreachable),
+            (404, FailureCause::Unreachable),
+            (408, FailureCause::Unreachable),
+            (413, FailureCause::Rejected),
+            (422, FailureCause::Rejected),
+            (429, FailureCause::Unreachable),
+            (500, FailureCause::Payload),
+            (503, FailureCause::Payload),
+            (504, FailureCause::Ambiguous),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let error = NotifyError::Status {
@@ -157,14 +134,11 @@ mod tests {
                 detail: String::new(),
                 retry_after: None,
             };
-            assert_eq!(error.is_about_the_content(), is_final, "{status}");
-            assert_eq!(error.may_be_about_the_content(), may_be, "{status}");
-            assert_eq!(error.may_come_late(), may_come_late, "{status}");
+            assert_eq!(error.cause(), cause, "{status}");
         }
         let timeout =
             NotifyError::Timeout { address: "am:9093".into(), timeout: Duration::from_millis(1500) };
-        assert!(!timeout.is_about_the_content() && timeout.may_be_about_the_content());
-        assert!(timeout.may_come_late());
+        assert_eq!(timeout.cause(), FailureCause::Ambiguous);
         assert_eq!(timeout.to_string(), "am:9093 did not answer within 1.5 s");
     }
 }

@@ -1,13 +1,9 @@
-//! Tells receivers of alerts: Alertmanager, webhooks, Slack. The only room that does; it knows nothing of Redis and
+//! Sends alerts to receivers: Alertmanager, webhooks, Slack. The only module that does; it knows nothing of Redis and
 //! decides nothing about alerts.
 //!
-//! Each receiver has a `queue` of its own and a task of its own (`send`), so that one which is slow or dead
-//! delays no other, and [`Handle::send`] never waits. To Alertmanager goes each alert, again and again as long as
-//! it fires; `fan` finds every address behind a name, and `spread` fills their queues. Webhook and Slack get messages
-//! about a `group` of alerts, when something changes. What waits is bounded, and of each alert it is the newest state.
-//!
-//! A receiver is sent one request after the other. Where one was not answered, and might be taken up after the next,
-//! `doubt` sees to it that the newest word is the last.
+//! Each receiver has one bounded queue ([`queue`]), one task ([`send_loop`]) and one [`notifier::Notifier`], so that a
+//! slow or dead receiver delays no other, and [`Handle::send`] never waits. Alertmanager is sent each alert, repeatedly
+//! while it fires. Webhooks and Slack are sent aggregation groups ([`grouping`]) when something changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,90 +13,66 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::alert::notification::Notification;
 use crate::alert::notification_log::{LogEntry, NotificationLog};
 use crate::config::notifiers::{self, Receiver};
-use crate::notify::group::Groups;
-use crate::notify::mailbox::Mailbox;
-use crate::notify::queue::Queue;
-use crate::notify::spread::Spread;
-use crate::notify::start::Start;
+use crate::notify::build::Builder;
+use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
-use tokio_util::sync::CancellationToken;
 
 mod alertmanager;
-mod backlog;
+mod build;
 mod client;
-mod doubt;
 mod error;
 #[cfg(test)]
 mod examples;
-mod fan;
-mod group;
+mod grouping;
+mod http_notifier;
 mod json;
-mod mailbox;
-mod messages;
+mod notifier;
+pub mod probe;
 mod queue;
-pub mod reach;
-mod send;
+mod send_loop;
+mod shared_queue;
 mod slack;
-mod spread;
-mod start;
 mod webhook;
 
-/// Time that is left at the end of the program to send what waits.
+/// Time to send unsent alerts at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// All receivers, and the tasks that tell them.
-#[derive(Debug)]
+/// All notifiers and their tasks.
 pub struct Notifiers {
     handle: Handle,
     external_url: Option<Arc<str>>,
     metrics: SelfMetrics,
     shutdown: CancellationToken,
-    /// What receivers knew when this program ended; only while it starts.
-    memory: Option<NotificationLog>,
+    /// The notification log of an earlier process; only while starting.
+    log: Option<NotificationLog>,
     running: Vec<Running>,
-    /// Those that are not in the configuration any more and send what waits.
+    /// Notifiers that left the configuration and send their unsent alerts.
     leaving: JoinSet<()>,
 }
 
-/// A notifier and its tasks.
-#[derive(Debug)]
 struct Running {
     settings: notifiers::Notifier,
-    notifier: Arc<Notifier>,
+    queue: Arc<SharedQueue>,
     tasks: JoinSet<()>,
 }
 
-/// Where notifications are handed in. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// Takes notifications. Cheap to clone.
+#[derive(Clone, Default)]
 pub struct Handle {
-    notifiers: Arc<RwLock<Vec<Arc<Notifier>>>>,
-    /// Told of each change of what receivers know.
-    known: watch::Sender<()>,
-}
-
-#[derive(Debug)]
-struct Notifier {
-    name: Arc<str>,
-    inboxes: Vec<Inbox>,
-}
-
-/// What one task is given.
-#[derive(Debug)]
-enum Inbox {
-    Alerts(Arc<Mailbox<Queue>>),
-    AlertsForAll(Arc<Mailbox<Spread>>),
-    Messages(Arc<Mailbox<Groups>>),
+    receivers: Arc<RwLock<Vec<(Arc<str>, Arc<SharedQueue>)>>>,
+    log_changes: watch::Sender<()>,
 }
 
 impl Notifiers {
-    /// Starts a task for each receiver. `external_url` is what links point to. Once `shutdown` fires, failures are
-    /// not waited out any more.
+    /// Starts a task for each receiver. `external_url` is the base of links. Once `shutdown` is cancelled, failures are
+    /// not waited out.
     #[must_use]
     pub fn start(
         config: &[notifiers::Notifier],
@@ -111,33 +83,33 @@ impl Notifiers {
         Self::resume(config, external_url, metrics, shutdown, None)
     }
 
-    /// The same with what receivers knew when this program ended; `None` where nobody knows that.
+    /// Does the same with the notification log of an earlier process, if it is known.
     #[must_use]
     pub fn resume(
         config: &[notifiers::Notifier],
         external_url: Option<&str>,
         metrics: &SelfMetrics,
         shutdown: &CancellationToken,
-        memory: Option<NotificationLog>,
+        log: Option<NotificationLog>,
     ) -> Self {
         let mut notifiers = Self {
             handle: Handle::default(),
             external_url: None,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
-            memory,
+            log,
             running: Vec::new(),
             leaving: JoinSet::new(),
         };
-        notifiers.follow(config, external_url);
-        notifiers.memory = None;
+        notifiers.apply_config(config, external_url);
+        notifiers.log = None;
         notifiers
     }
 
-    /// Goes by a new configuration. A notifier of which nothing has changed goes on, and a webhook or Slack at the same
-    /// URL goes on with what waits and what it knows. Any other that has changed begins anew, and its predecessor sends
-    /// what waits, as far as that is possible within ten seconds.
-    pub fn follow(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
+    /// Applies a new configuration. An unchanged notifier continues, and a webhook or Slack with the same URL keeps its
+    /// queue and log. Any other changed notifier starts from scratch, and its predecessor sends its unsent alerts, as far
+    /// as that is possible within ten seconds.
+    pub fn apply_config(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
         let mut before = std::mem::take(&mut self.running);
         let is_same_url = self.external_url.as_deref() == external_url;
         self.external_url = external_url.map(Into::into);
@@ -145,79 +117,75 @@ impl Notifiers {
             let same = before.iter().position(|running| is_same_url && running.settings == *settings);
             let running = match same {
                 Some(at) => before.swap_remove(at),
-                None => match before.iter().position(|running| running.is_of_same_place(settings)) {
-                    Some(at) => self.go_on(before.swap_remove(at), settings),
-                    None => self.begin(settings),
+                None => match before.iter().position(|running| running.has_same_log(settings)) {
+                    Some(at) => self.replace(before.swap_remove(at), settings),
+                    None => self.launch(settings),
                 },
             };
             self.running.push(running);
         }
-        self.handle.set(self.running.iter().map(|running| Arc::clone(&running.notifier)).collect());
+        let receivers = self
+            .running
+            .iter()
+            .map(|running| (Arc::from(running.settings.name.as_str()), Arc::clone(&running.queue)));
+        self.handle.set(receivers.collect());
         for mut left in before {
-            left.close();
+            left.queue.close();
             let (handle, metrics) = (self.handle.clone(), self.metrics.clone());
             self.leaving.spawn(async move {
                 left.end().await;
-                if !handle.has(&left.notifier.name) {
-                    metrics.forget_notifier(&left.notifier.name);
+                if !handle.has(&left.settings.name) {
+                    metrics.forget_notifier(&left.settings.name);
                 }
             });
         }
         while self.leaving.try_join_next().is_some() {}
     }
 
-    fn begin(&self, settings: &notifiers::Notifier) -> Running {
+    fn launch(&self, settings: &notifiers::Notifier) -> Running {
+        let builder = self.builder(settings);
+        let queue = builder.queue(&settings.receiver, self.log.as_ref());
+        let send_loop = builder.send_loop(&queue, &settings.receiver);
         let mut tasks = JoinSet::new();
-        let notifier = Arc::new(self.starting(settings, &mut tasks).notifier(&settings.receiver));
-        Running { settings: settings.clone(), notifier, tasks }
+        tasks.spawn(send_loop.run());
+        Running { settings: settings.clone(), queue, tasks }
     }
 
-    /// Tells the same receiver in another way. The request that is under way is given up: two at once could arrive in
-    /// any order.
-    fn go_on(&self, before: Running, settings: &notifiers::Notifier) -> Running {
-        let Running { notifier, tasks: mut old, .. } = before;
+    /// Sends the same queue with new settings. The request in flight is cut off: two at once could arrive in any order.
+    fn replace(&self, before: Running, settings: &notifiers::Notifier) -> Running {
+        let Running { queue, tasks: mut old, .. } = before;
+        let send_loop = self.builder(settings).send_loop(&queue, &settings.receiver);
+        let repeat_interval = build::repeat_interval(&settings.receiver);
         let mut tasks = JoinSet::new();
-        for inbox in &notifier.inboxes {
-            let Inbox::Messages(mailbox) = inbox else { continue };
-            let start = self.starting(settings, &mut tasks);
-            let Some((messenger, messages)) = start.messenger(&settings.receiver) else { continue };
-            mailbox.await_heir();
-            mailbox.amend(|groups| groups.repeat_after(messages.repeat_interval));
-            let lane = start.lane_of(mailbox, messenger);
-            let mailbox = Arc::clone(mailbox);
-            let mut old = std::mem::take(&mut old);
-            tasks.spawn(async move {
-                old.shutdown().await;
-                mailbox.note_heir();
-                mailbox.amend(|groups| groups.interrupt(unix_time()));
-                lane.run().await;
-            });
-        }
-        Running { settings: settings.clone(), notifier, tasks }
+        let changed = Arc::clone(&queue);
+        tasks.spawn(async move {
+            old.shutdown().await;
+            changed.reconfigure(repeat_interval, unix_time());
+            send_loop.run().await;
+        });
+        Running { settings: settings.clone(), queue, tasks }
     }
 
-    fn starting<'a>(&'a self, settings: &notifiers::Notifier, tasks: &'a mut JoinSet<()>) -> Start<'a> {
-        Start {
+    fn builder(&self, settings: &notifiers::Notifier) -> Builder<'_> {
+        Builder {
             name: settings.name.as_str().into(),
             external_url: self.external_url.clone(),
             metrics: self.metrics.for_notifier(&settings.name),
             shutdown: &self.shutdown,
-            memory: self.memory.as_ref(),
-            known: &self.handle.known,
-            tasks,
+            log_changes: &self.handle.log_changes,
         }
     }
 
-    /// Where notifications are handed in.
+    /// Returns the handle that takes notifications.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Sends what waits, as far as that is possible within ten seconds, and ends. Nothing may be handed in any
-    /// more.
+    /// Sends unsent alerts, as far as that is possible within ten seconds, and ends. Nothing may be sent to the handle
+    /// from now on.
     pub async fn drain(mut self) {
-        self.running.iter().for_each(Running::close);
+        self.running.iter().for_each(|running| running.queue.close());
         let left = async { while self.leaving.join_next().await.is_some() {} };
         // Each of them has a limit of its own.
         tokio::join!(join_all(self.running.iter_mut().map(Running::end)), left);
@@ -225,18 +193,16 @@ impl Notifiers {
 }
 
 impl Running {
-    /// Whether this sends messages to where those settings send them, under the same name.
-    fn is_of_same_place(&self, settings: &notifiers::Notifier) -> bool {
+    /// Returns true if the settings are for the same receiver under the same name, so that its notification log holds.
+    fn has_same_log(&self, settings: &notifiers::Notifier) -> bool {
+        let new = &settings.receiver;
         self.settings.name == settings.name
-            && match (&self.settings.receiver, &settings.receiver) {
-                (Receiver::Webhook(one), Receiver::Webhook(other)) => one.url == other.url,
-                (Receiver::Slack(one), Receiver::Slack(other)) => one.url == other.url,
-                _ => false,
+            && match &self.settings.receiver {
+                // Alertmanager has no log: the evaluator repeats every alert.
+                Receiver::Alertmanager(_) => false,
+                Receiver::Webhook(old) => matches!(new, Receiver::Webhook(new) if new.url == old.url),
+                Receiver::Slack(old) => matches!(new, Receiver::Slack(new) if new.url == old.url),
             }
-    }
-
-    fn close(&self) {
-        self.notifier.inboxes.iter().for_each(Inbox::close);
     }
 
     /// Waits until all is sent, for ten seconds at most.
@@ -251,74 +217,42 @@ impl Running {
         if timeout(GRACE, all_ended).await.is_err() {
             self.tasks.shutdown().await;
         }
+        self.queue.drop_remaining();
     }
 }
 
 impl Handle {
-    /// Hands in what receivers are to be told. Never waits.
+    /// Queues notifications for the receivers that they name. Never waits.
     pub fn send(&self, notifications: &[Notification]) {
-        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
-        for notifier in notifiers.iter() {
-            let is_told = |notification: &&Notification| {
+        let receivers = self.receivers.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, queue) in receivers.iter() {
+            queue.push(notifications.iter().filter(|notification| {
                 let named = &notification.alert.notifiers;
-                named.is_empty() || named.iter().any(|name| **name == *notifier.name)
-            };
-            for inbox in &notifier.inboxes {
-                inbox.put(notifications.iter().filter(is_told));
-            }
+                named.is_empty() || named.iter().any(|other| **other == **name)
+            }));
         }
     }
 
-    /// What each receiver of messages knows, by the name of its notifier.
+    /// Returns the notification log of each notifier, by its name.
     #[must_use]
     pub fn known(&self) -> BTreeMap<String, Vec<LogEntry>> {
-        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
-        let known = notifiers.iter().map(|notifier| {
-            let known = notifier.inboxes.iter().flat_map(Inbox::known).collect();
-            (notifier.name.to_string(), known)
-        });
-        known.collect()
+        let receivers = self.receivers.read().unwrap_or_else(PoisonError::into_inner);
+        receivers.iter().map(|(name, queue)| (name.to_string(), queue.log())).collect()
     }
 
-    /// Changes whenever that does, but for what a repetition changes.
+    /// Changes with the notification logs, except when an alert is merely repeated.
     #[must_use]
     pub fn known_changes(&self) -> watch::Receiver<()> {
-        self.known.subscribe()
+        self.log_changes.subscribe()
     }
 
-    fn set(&self, notifiers: Vec<Arc<Notifier>>) {
-        *self.notifiers.write().unwrap_or_else(PoisonError::into_inner) = notifiers;
-        self.known.send_replace(());
+    fn set(&self, receivers: Vec<(Arc<str>, Arc<SharedQueue>)>) {
+        *self.receivers.write().unwrap_or_else(PoisonError::into_inner) = receivers;
+        self.log_changes.send_replace(());
     }
 
     fn has(&self, name: &str) -> bool {
-        let notifiers = self.notifiers.read().unwrap_or_else(PoisonError::into_inner);
-        notifiers.iter().any(|notifier| *notifier.name == *name)
-    }
-}
-
-impl Inbox {
-    fn put<'n>(&self, notifications: impl Iterator<Item = &'n Notification>) {
-        match self {
-            Self::Alerts(mailbox) => mailbox.put(notifications),
-            Self::AlertsForAll(mailbox) => mailbox.put(notifications),
-            Self::Messages(mailbox) => mailbox.put(notifications),
-        }
-    }
-
-    fn known(&self) -> Vec<LogEntry> {
-        match self {
-            Self::Alerts(mailbox) => mailbox.known(),
-            Self::AlertsForAll(mailbox) => mailbox.known(),
-            Self::Messages(mailbox) => mailbox.known(),
-        }
-    }
-
-    fn close(&self) {
-        match self {
-            Self::Alerts(mailbox) => mailbox.close(),
-            Self::AlertsForAll(mailbox) => mailbox.close(),
-            Self::Messages(mailbox) => mailbox.close(),
-        }
+        let receivers = self.receivers.read().unwrap_or_else(PoisonError::into_inner);
+        receivers.iter().any(|(other, _)| **other == *name)
     }
 }

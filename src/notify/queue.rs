@@ -1,212 +1,292 @@
-//! What waits for a receiver that is told of single alerts, and what any such store does: it is bounded, and the oldest
-//! is dropped first. Pure.
+//! Bounded queues between the evaluator and the send loops. Each keeps only the newest state of each alert, and drops
+//! the oldest alert when it is full. Pure: times are parameters.
 
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification};
 use crate::alert::notification_log::LogEntry;
-use crate::notify::backlog::{Backlog, Identity};
-use crate::notify::doubt::Doubts;
+use crate::notify::notifier::Batch;
 
-/// Alerts that wait for one receiver at most. More than this fire only where thousands of groups are in trouble
-/// at once; each takes a pointer here, as its text is shared by all queues.
+/// Capacity of one receiver's queue. Only thousands of groups in trouble at once reach it; each alert takes a pointer,
+/// as its text is shared by all queues.
 pub(super) const CAPACITY_ALERTS: usize = 50_000;
 
-/// Alerts in one request. With long annotations still below 1 MB, which proxies commonly take.
+/// Alerts in one request: with long annotations still below 1 MB, which proxies commonly accept.
 const BATCH_ALERTS: usize = 500;
 
-/// How often an alert is sent in vain before it is given up, if it was alone at last. With the waits in between that
-/// is about a minute; what still fires, or has just resolved, is handed in again by then.
+/// Failed attempts after which an alert is dropped, if the last one was for it alone. With the waits in between that
+/// is about a minute; the evaluator repeats the alert by then.
 const MAX_FAILURES: u32 = 10;
 
-/// What waits for one receiver.
-pub(super) trait Store: Send + 'static {
-    /// What is sent at once.
-    type Parcel: Send + Sync;
+/// A queue of one receiver.
+pub(super) trait NotificationQueue: Send {
+    /// Adds a notification and returns the number of alerts that were dropped to make space.
+    fn push(&mut self, notification: &Notification) -> usize;
 
-    /// Takes in what the receiver is to be told; returns how many alerts were dropped for it.
-    fn put(&mut self, notification: &Notification) -> usize;
+    /// Returns what is to be sent at `now`, the time since the Unix epoch. It stays queued until it is acknowledged.
+    fn next(&mut self, now: Duration, mode: Mode) -> Next;
 
-    /// What is to be sent at `now`, the time since the Unix epoch. It stays here until it is settled.
-    fn next(&mut self, now: Duration, pace: Pace) -> Next<Self::Parcel>;
+    /// Removes what was sent, except for states that changed in the meantime.
+    fn acknowledge(&mut self, batch: &Batch, now: Duration);
 
-    /// Forgets what was sent, except for what became news meanwhile.
-    fn settle(&mut self, parcel: &Self::Parcel, now: Duration);
+    /// Keeps a batch that could not be sent for another attempt, behind the others, and returns what was given up.
+    fn requeue(&mut self, batch: &Batch, failure: Failure) -> Option<GivenUp>;
 
-    /// Notes that this could not be sent: it is tried again, and something else may come before it. Returns what is
-    /// given up instead.
-    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>>;
+    /// Returns the number of alerts to be sent.
+    fn len(&self) -> usize;
 
-    /// Alerts that wait to be sent.
-    fn waiting(&self) -> usize;
-
-    /// Alerts in a parcel.
-    fn alerts_in(parcel: &Self::Parcel) -> usize;
-
-    /// What the receiver knows and is not done with, for after a restart.
-    fn known(&self) -> Vec<LogEntry> {
+    /// Returns the notification log: what the receiver was sent and has not been sent the end of.
+    fn log(&self) -> Vec<LogEntry> {
         Vec::new()
     }
 
-    /// By how many alerts other queues have become longer, of which the gauge was not told yet; it is now.
-    fn take_moved(&mut self) -> i64 {
-        0
-    }
-
-    /// Another number whenever that has changed, but for what a repetition changes.
+    /// Returns a number that changes with the log, except when an alert is merely repeated.
     fn revision(&self) -> u64 {
         0
     }
+
+    /// Changes the time after which alerts that still fire are sent again.
+    fn set_repeat_interval(&mut self, _: Duration) {}
+
+    /// Handles an attempt that was cut off at `now`, if there was one: the batch may have arrived.
+    fn interrupt(&mut self, _now: Duration) {}
 }
 
-/// Whether there is time to gather news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// There is.
-    Steady,
-    /// The program ends: what waits goes out now, and nothing else does.
-    Last,
+pub(super) enum Mode {
+    /// Changes of a group are gathered until its next interval, and reminders are sent.
+    Normal,
+    /// The program ends: unsent alerts are sent at once, and no reminders.
+    Draining,
 }
 
-/// What it may be that sending failed of.
+/// The likely cause of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Suspect {
-    /// The receiver, or the way to it: nothing else would have got through.
-    Receiver,
-    /// What was sent, or the receiver.
-    Content,
-    /// The same; and the receiver may still take up what was sent.
-    Silence,
+pub(super) enum FailureCause {
+    /// The receiver could not be reached or accepts nothing at present: another batch would have failed too.
+    Unreachable,
+    /// The payload was rejected: the same batch would be rejected again.
+    Rejected,
+    /// The payload, or the receiver.
+    Payload,
+    /// The same; and the receiver may still process the request.
+    Ambiguous,
 }
 
-/// An attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// When it began, as the time since the Unix epoch.
-    pub(super) began: Duration,
-    /// When it failed. Likewise.
-    pub(super) failed: Duration,
-    /// What it may have failed of.
-    pub(super) suspect: Suspect,
+    /// The time since the Unix epoch.
+    pub(super) at: Duration,
+    pub(super) cause: FailureCause,
 }
 
-/// What a store has to send.
+/// Alerts that are not sent again in their present state.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum GivenUp {
+    /// The receiver rejected the only alert of a batch, or an aggregation group.
+    Rejected(Batch),
+    /// The receiver failed on this alert again and again.
+    Dropped(Arc<Alert>),
+}
+
 #[derive(Debug, PartialEq)]
-pub(super) enum Next<P> {
-    /// This.
-    Parcel(P),
-    /// Nothing before this time has passed, unless something is put in.
+pub(super) enum Next {
+    Batch(Batch),
+    /// Nothing until this time has passed, unless something is added.
     In(Duration),
-    /// Nothing, until something is put in.
+    /// Nothing until something is added.
     Nothing,
 }
 
-/// Single alerts, for Alertmanager.
+/// Single alerts, for a receiver that groups them itself: Alertmanager.
 ///
-/// One that a receiver breaks down over must not hold up the others for ever: what was sent in vain goes behind the
-/// rest, in smaller and smaller batches, until that one is alone.
+/// An alert that the receiver rejects or fails on must not hold up the others: what could not be sent goes behind the
+/// rest, in smaller and smaller batches, until that alert is alone. Then it is rejected at once, or dropped after
+/// [`MAX_FAILURES`] attempts.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct AlertQueue {
     capacity: usize,
-    backlog: Backlog,
-    doubts: Doubts,
-    next_place: u64,
-    /// Alerts in the next request.
-    batch: usize,
+    unsent: Unsent,
+    next_position: u64,
+    batch_size: usize,
 }
 
-impl Queue {
-    /// An empty queue for at most so many alerts.
+impl AlertQueue {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            backlog: Backlog::default(),
-            doubts: Doubts::default(),
-            next_place: 0,
-            batch: BATCH_ALERTS,
-        }
+        Self { capacity, unsent: Unsent::default(), next_position: 0, batch_size: BATCH_ALERTS }
     }
+}
 
-    /// All that waits, the oldest first. It goes on waiting.
-    pub(super) fn all(&self) -> Vec<Arc<Alert>> {
-        self.backlog.oldest(usize::MAX)
-    }
-
-    /// Takes everything out.
-    pub(super) fn take_all(&mut self) -> Vec<Arc<Alert>> {
-        std::mem::take(&mut self.backlog).oldest(usize::MAX)
-    }
-
-    /// Takes in alerts that come from another queue, unless what is here is newer; returns how many were dropped.
-    pub(super) fn take_over(&mut self, alerts: &[Arc<Alert>]) -> usize {
-        let is_held = |alert: &Arc<Alert>| self.backlog.holds(&Identity(Arc::clone(alert)));
-        let (_, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_held(alert));
-        others.into_iter().map(|alert| self.put_alert(alert)).sum()
-    }
-
-    fn put_alert(&mut self, alert: &Arc<Alert>) -> usize {
-        self.backlog.put(self.next_place, alert);
-        self.next_place += 1;
-        let dropped = self.backlog.len().saturating_sub(self.capacity);
-        (0..dropped).for_each(|_| self.backlog.drop_oldest());
+impl NotificationQueue for AlertQueue {
+    fn push(&mut self, notification: &Notification) -> usize {
+        self.unsent.put(self.next_position, &notification.alert);
+        self.next_position += 1;
+        let dropped = self.unsent.len().saturating_sub(self.capacity);
+        (0..dropped).for_each(|_| self.unsent.drop_oldest());
         dropped
     }
+
+    fn next(&mut self, _: Duration, _: Mode) -> Next {
+        match self.unsent.oldest(self.batch_size) {
+            changed if changed.is_empty() => Next::Nothing,
+            changed => Next::Batch(Batch { changed, ..Batch::default() }),
+        }
+    }
+
+    fn acknowledge(&mut self, batch: &Batch, _: Duration) {
+        batch.changed.iter().for_each(|alert| self.unsent.acknowledge(alert));
+        self.batch_size = (2 * self.batch_size).min(BATCH_ALERTS);
+    }
+
+    fn requeue(&mut self, batch: &Batch, failure: Failure) -> Option<GivenUp> {
+        if failure.cause == FailureCause::Unreachable {
+            return None;
+        }
+        self.batch_size = (batch.changed.len() / 2).max(1);
+        let mut failures = 0;
+        for alert in &batch.changed {
+            failures = self.unsent.requeue(self.next_position, alert);
+            self.next_position += 1;
+        }
+        let [alone] = &batch.changed[..] else { return None };
+        let given_up = match failure.cause {
+            FailureCause::Rejected => GivenUp::Rejected(batch.clone()),
+            _ if failures >= MAX_FAILURES => GivenUp::Dropped(Arc::clone(alone)),
+            _ => return None,
+        };
+        self.unsent.acknowledge(alone);
+        Some(given_up)
+    }
+
+    fn len(&self) -> usize {
+        self.unsent.len()
+    }
 }
 
-impl Store for Queue {
-    type Parcel = Vec<Arc<Alert>>;
+/// An alert's key: its labels.
+#[derive(Clone, Debug)]
+pub(super) struct AlertKey(pub(super) Arc<Alert>);
 
-    fn put(&mut self, notification: &Notification) -> usize {
-        self.put_alert(&notification.alert)
+impl PartialEq for AlertKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.labels == other.0.labels
+    }
+}
+
+impl Eq for AlertKey {}
+
+impl PartialOrd for AlertKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for AlertKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.labels.cmp(&other.0.labels)
+    }
+}
+
+impl Hash for AlertKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.labels.hash(state);
+    }
+}
+
+/// Returns true if a receiver that knows one of these states of an alert need not be sent the other. A later end or
+/// another value of a firing alert is sent with the next reminder.
+pub(super) fn is_same_state(one: &Alert, other: &Alert) -> bool {
+    (one.status, one.starts_at) == (other.status, other.starts_at)
+}
+
+/// Unsent alerts in the order in which they came, each in its newest state. A receiver keeps one state of an alert, so
+/// that replacing an older one loses nothing, and the length is bounded by the number of alerts.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    entries: BTreeMap<u64, UnsentAlert>,
+    positions: HashMap<AlertKey, u64>,
+}
+
+#[derive(Debug)]
+struct UnsentAlert {
+    alert: Arc<Alert>,
+    failures: u32,
+    /// Whether the receiver may know a state of it, although no attempt has succeeded.
+    may_be_known: bool,
+}
+
+impl Unsent {
+    /// Adds an alert at `position`, which must be above all others, or repositions its older state.
+    pub(super) fn put(&mut self, position: u64, alert: &Arc<Alert>) {
+        let position = *self.positions.entry(AlertKey(Arc::clone(alert))).or_insert(position);
+        let before = self.entries.get(&position);
+        let may_be_known = before.is_some_and(|waiting| waiting.may_be_known);
+        let same = before.filter(|waiting| is_same_state(&waiting.alert, alert));
+        let failures = same.map_or(0, |waiting| waiting.failures);
+        self.entries.insert(position, UnsentAlert { alert: Arc::clone(alert), failures, may_be_known });
     }
 
-    fn next(&mut self, now: Duration, _: Pace) -> Next<Self::Parcel> {
-        let due = self.doubts.take_due(now, |identity| self.backlog.holds(identity));
-        for alert in due.iter().take(self.capacity.saturating_sub(self.backlog.len())) {
-            self.put_alert(alert);
-        }
-        match self.backlog.oldest(self.batch) {
-            batch if batch.is_empty() => {
-                self.doubts.next_due().map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
-            }
-            batch => Next::Parcel(batch),
+    /// Marks an alert as one that the receiver may know.
+    pub(super) fn note_may_be_known(&mut self, key: &AlertKey) {
+        if let Some(waiting) = self.positions.get(key).and_then(|position| self.entries.get_mut(position)) {
+            waiting.may_be_known = true;
         }
     }
 
-    fn settle(&mut self, parcel: &Self::Parcel, now: Duration) {
-        for alert in parcel {
-            self.backlog.settle(alert);
-            self.doubts.note_told(alert, now);
-        }
-        self.batch = (2 * self.batch).min(BATCH_ALERTS);
+    /// Returns all alerts, the oldest first, each with whether the receiver may know it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Alert>, bool)> {
+        self.entries.values().map(|waiting| (&waiting.alert, waiting.may_be_known))
     }
 
-    fn postpone(&mut self, parcel: &Self::Parcel, failure: Failure) -> Option<Arc<Alert>> {
-        match failure.suspect {
-            Suspect::Receiver => return None,
-            Suspect::Content => {}
-            Suspect::Silence => parcel.iter().for_each(|alert| self.doubts.note(alert, failure.began)),
+    /// Moves an alert that could not be sent to `position`, which must be above all others, and returns its number of
+    /// failures.
+    pub(super) fn requeue(&mut self, position: u64, sent: &Arc<Alert>) -> u32 {
+        let Some(current) = self.positions.get_mut(&AlertKey(Arc::clone(sent))) else { return 0 };
+        let Some(mut waiting) = self.entries.remove(current) else { return 0 };
+        *current = position;
+        // A state that came in the meantime has not been sent yet.
+        if is_same_state(&waiting.alert, sent) {
+            waiting.failures += 1;
         }
-        self.batch = (parcel.len() / 2).max(1);
-        let mut failures = 0;
-        for alert in parcel {
-            failures = self.backlog.put_back(self.next_place, alert);
-            self.next_place += 1;
-        }
-        let [alone] = &parcel[..] else { return None };
-        (failures >= MAX_FAILURES).then(|| {
-            self.backlog.settle(alone);
-            Arc::clone(alone)
-        })
+        let failures = waiting.failures;
+        self.entries.insert(position, waiting);
+        failures
     }
 
-    fn waiting(&self) -> usize {
-        self.backlog.len()
+    pub(super) fn holds(&self, key: &AlertKey) -> bool {
+        self.positions.contains_key(key)
     }
 
-    fn alerts_in(parcel: &Self::Parcel) -> usize {
-        parcel.len()
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn oldest_position(&self) -> Option<u64> {
+        self.entries.first_key_value().map(|(position, _)| *position)
+    }
+
+    pub(super) fn drop_oldest(&mut self) {
+        if let Some((_, waiting)) = self.entries.pop_first() {
+            self.positions.remove(&AlertKey(waiting.alert));
+        }
+    }
+
+    /// Returns at most `most` alerts, the oldest first, and keeps them.
+    pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Alert>> {
+        self.entries.values().take(most).map(|waiting| Arc::clone(&waiting.alert)).collect()
+    }
+
+    /// Removes an alert, unless another state of it came since it was sent.
+    pub(super) fn acknowledge(&mut self, sent: &Arc<Alert>) {
+        let key = AlertKey(Arc::clone(sent));
+        let Some(position) = self.positions.get(&key) else { return };
+        if self.entries.get(position).is_some_and(|waiting| is_same_state(&waiting.alert, sent)) {
+            self.entries.remove(position);
+            self.positions.remove(&key);
+        }
     }
 }
 
@@ -214,168 +294,102 @@ impl Store for Queue {
 mod tests {
     use super::*;
     use crate::notify::examples::{START, changed, firing, names, repeated, resolved};
-    use crate::notify::mailbox::Mailbox;
-    use crate::self_metrics::SelfMetrics;
 
-    fn failing(suspect: Suspect) -> Failure {
-        Failure { began: START, failed: START, suspect }
+    fn queue(capacity: usize, alerts: &[Notification]) -> AlertQueue {
+        let mut queue = AlertQueue::new(capacity);
+        alerts.iter().for_each(|alert| assert_eq!(queue.push(alert), 0));
+        queue
     }
 
-    fn queue(capacity: usize) -> (Mailbox<Queue>, SelfMetrics) {
-        let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
-        (Mailbox::new("am".into(), Queue::new(capacity), metrics.for_notifier("am")), metrics)
-    }
-
-    fn batch(mailbox: &Mailbox<Queue>) -> Vec<Arc<Alert>> {
-        match mailbox.next(START, Pace::Steady) {
-            Next::Parcel(batch) => batch,
-            Next::In(_) | Next::Nothing => Vec::new(),
+    fn batch(queue: &mut AlertQueue) -> Batch {
+        match queue.next(START, Mode::Normal) {
+            Next::Batch(batch) => batch,
+            Next::In(_) | Next::Nothing => Batch::default(),
         }
     }
 
-    fn shows(metrics: &SelfMetrics, line: &str) -> bool {
-        let text = String::from_utf8(metrics.render(None, |_| false).unwrap()).unwrap();
-        text.lines().any(|found| found == line)
+    fn queued(queue: &mut AlertQueue) -> Vec<String> {
+        names(&batch(queue).changed)
+    }
+
+    fn failure(cause: FailureCause) -> Failure {
+        Failure { at: START, cause }
     }
 
     #[test]
-    fn what_came_first_goes_first_and_stays_until_it_is_settled() {
-        let (mailbox, metrics) = queue(10);
-        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        mailbox.put(&[changed(firing("B", "x"))]);
-        assert_eq!(names(&batch(&mailbox)), ["x", "y", "x"]);
-        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 3"#));
-        mailbox.settle(&batch(&mailbox), START);
-        assert_eq!(batch(&mailbox), []);
-        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+    fn a_newer_state_replaces_an_older_one() {
+        let alerts = [changed(firing("A", "x")), changed(firing("A", "y")), changed(resolved("A", "x", 60))];
+        assert_eq!(queued(&mut queue(10, &alerts)), ["-x", "y"]);
     }
 
     #[test]
-    fn what_a_receiver_breaks_down_over_holds_up_nothing_else() {
-        const ALERTS: usize = 1_200;
-        for poison in [0, 1, 250, 499, 777, ALERTS - 1] {
-            let (mailbox, metrics) = queue(CAPACITY_ALERTS);
-            let alerts: Vec<_> = (0..ALERTS).map(|n| changed(firing("A", &n.to_string()))).collect();
-            mailbox.put(&alerts);
-            let (poison, mut sent, mut failed, mut attempts) = (poison.to_string(), 0, 0, 0);
-            while let parcel @ [_, ..] = batch(&mailbox).as_slice() {
-                attempts += 1;
-                if names(parcel).contains(&poison) {
-                    failed += 1;
-                    // What is told again meanwhile is the same.
-                    mailbox.put(&[repeated(firing("A", &poison))]);
-                    mailbox.postpone(&parcel.to_vec(), failing(Suspect::Content));
-                } else {
-                    sent += parcel.len();
-                    mailbox.settle(&parcel.to_vec(), START);
-                }
-            }
-            assert_eq!(sent, ALERTS - 1, "{poison}");
-            assert!(failed < 2 * u64::from(MAX_FAILURES) && attempts < 60, "{poison}: {failed}, {attempts}");
-            assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 1"#));
-            assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
-        }
+    fn a_state_that_changed_in_flight_is_sent_again_and_a_reminder_is_not() {
+        let mut queue = queue(10, &[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        let sent = batch(&mut queue);
+        queue.push(&changed(resolved("A", "x", 60)));
+        queue.push(&repeated(firing("A", "y")));
+        queue.acknowledge(&sent, START);
+        assert_eq!(queued(&mut queue), ["-x"]);
     }
 
     #[test]
-    fn while_a_receiver_is_away_nothing_is_given_up() {
-        let (mailbox, metrics) = queue(10);
-        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        for _ in 0..1_000 {
-            mailbox.postpone(&batch(&mailbox), failing(Suspect::Receiver));
-        }
-        assert_eq!(names(&batch(&mailbox)), ["x", "y"]);
-        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 0"#));
-    }
-
-    #[test]
-    fn a_newer_state_is_not_given_up_for_what_an_older_one_failed_of() {
-        let (mailbox, _) = queue(10);
-        mailbox.put(&[changed(firing("A", "x"))]);
-        for _ in 1..MAX_FAILURES {
-            mailbox.postpone(&batch(&mailbox), failing(Suspect::Content));
-        }
-        let sent = batch(&mailbox);
-        mailbox.put(&[changed(resolved("A", "x", 60))]);
-        mailbox.postpone(&sent, failing(Suspect::Content));
-        assert_eq!(names(&batch(&mailbox)), ["-x"]);
-    }
-
-    #[test]
-    fn what_is_told_after_something_that_was_not_answered_is_told_once_more() {
-        let (mailbox, metrics) = queue(10);
-        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        let took = Duration::from_secs(10);
-        mailbox.postpone(&batch(&mailbox), Failure { failed: START + took, ..failing(Suspect::Silence) });
-        mailbox.put(&[changed(resolved("A", "x", 5))]);
-        let at = |seconds| START + Duration::from_secs(seconds);
-        let told = |seconds| match mailbox.next(at(seconds), Pace::Steady) {
-            Next::Parcel(batch) => {
-                mailbox.settle(&batch, at(seconds));
-                names(&batch)
-            }
-            Next::In(_) | Next::Nothing => Vec::new(),
-        };
-        assert_eq!(told(11), ["-x"]);
-        assert_eq!(told(12), ["y"]);
-        assert_eq!(mailbox.next(at(12), Pace::Steady), Next::In(Duration::from_secs(10)));
-        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
-        assert_eq!(told(22), ["-x"]);
-        assert_eq!(mailbox.next(at(23), Pace::Steady), Next::Nothing);
-    }
-
-    #[test]
-    fn a_newer_state_takes_the_place_of_an_older_one() {
-        let (mailbox, _) = queue(10);
-        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y")), changed(resolved("A", "x", 60))]);
-        assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
-    }
-
-    #[test]
-    fn what_became_news_while_it_was_sent_is_sent_again() {
-        let (mailbox, _) = queue(10);
-        mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        let sent = batch(&mailbox);
-        mailbox.put(&[changed(resolved("A", "x", 60)), repeated(firing("A", "y"))]);
-        mailbox.settle(&sent, START);
-        assert_eq!(names(&batch(&mailbox)), ["-x"]);
-    }
-
-    #[test]
-    fn the_oldest_are_dropped_and_counted() {
-        let (mailbox, metrics) = queue(2);
-        mailbox.put(&["a", "b", "c", "d"].map(|group| changed(firing("A", group))));
-        assert_eq!(names(&batch(&mailbox)), ["c", "d"]);
-        mailbox.put(&[changed(resolved("A", "c", 60))]);
-        assert_eq!(names(&batch(&mailbox)), ["-c", "d"], "no new alert, so there is room");
-        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 2"#));
-        assert_eq!(mailbox.abandon(), 2);
-        assert!(shows(&metrics, r#"streamgauge_notifications_total{notifier="am",result="dropped"} 4"#));
-        assert!(shows(&metrics, r#"streamgauge_notification_queue_length{notifier="am"} 0"#));
+    fn a_full_queue_drops_the_oldest_alerts() {
+        let mut queue = queue(2, &["a", "b"].map(|group| changed(firing("A", group))));
+        assert_eq!(queue.push(&changed(firing("A", "c"))), 1);
+        assert_eq!(queue.push(&changed(resolved("A", "b", 60))), 0, "it is queued already");
+        assert_eq!(queued(&mut queue), ["-b", "c"]);
     }
 
     #[test]
     fn batches_are_bounded() {
-        let (mailbox, _) = queue(CAPACITY_ALERTS);
         let alerts: Vec<_> = (0..1_200).map(|n| changed(firing("A", &n.to_string()))).collect();
-        mailbox.put(&alerts);
+        let mut queue = queue(CAPACITY_ALERTS, &alerts);
         let mut sizes = Vec::new();
-        while let sent @ [_, ..] = batch(&mailbox).as_slice() {
-            sizes.push(sent.len());
-            mailbox.settle(&sent.to_vec(), START);
+        while queue.len() > 0 {
+            let sent = batch(&mut queue);
+            sizes.push(sent.changed.len());
+            queue.acknowledge(&sent, START);
         }
         assert_eq!(sizes, [500, 500, 200]);
     }
 
     #[test]
-    fn what_is_passed_on_does_not_take_the_place_of_what_is_newer() {
-        let (mailbox, _) = queue(10);
-        mailbox.put(&[changed(resolved("A", "x", 60))]);
-        let (other, _) = queue(10);
-        other.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        let (orphaned, shorter) = other.hand_over();
-        assert_eq!((batch(&other), shorter), (vec![], 2));
-        assert_eq!(mailbox.take_over(&orphaned), 1);
-        assert_eq!(names(&batch(&mailbox)), ["-x", "y"]);
+    fn an_unreachable_receiver_changes_neither_the_order_nor_the_batches() {
+        let mut queue = queue(10, &["a", "b"].map(|group| changed(firing("A", group))));
+        for _ in 0..100 {
+            let sent = batch(&mut queue);
+            assert_eq!(queue.requeue(&sent, failure(FailureCause::Unreachable)), None);
+        }
+        assert_eq!(queued(&mut queue), ["a", "b"]);
+    }
+
+    /// Returns the alerts that get through a receiver that fails on `bad`, what was given up, and the attempts.
+    fn outcome(cause: FailureCause) -> (usize, Option<GivenUp>, usize) {
+        let alerts: Vec<_> = (0..300).map(|n| changed(firing("A", &n.to_string()))).collect();
+        let mut queue = queue(1_000, &alerts);
+        let (mut delivered, mut given_up, mut attempts) = (0, None, 0);
+        while queue.len() > 0 {
+            attempts += 1;
+            assert!(attempts < 1_000, "it ends");
+            let sent = batch(&mut queue);
+            if names(&sent.changed).contains(&"123".to_owned()) {
+                given_up = queue.requeue(&sent, failure(cause)).or(given_up);
+            } else {
+                delivered += sent.changed.len();
+                queue.acknowledge(&sent, START);
+            }
+        }
+        (delivered, given_up, attempts)
+    }
+
+    #[test]
+    fn one_bad_alert_is_given_up_alone() {
+        let bad = Arc::new(firing("A", "123"));
+        let (delivered, rejected, attempts) = outcome(FailureCause::Rejected);
+        let alone = Batch { changed: vec![Arc::clone(&bad)], ..Batch::default() };
+        assert_eq!((delivered, rejected), (299, Some(GivenUp::Rejected(alone))));
+        assert!(attempts < 50, "{attempts}");
+        let (delivered, dropped, _) = outcome(FailureCause::Payload);
+        assert_eq!((delivered, dropped), (299, Some(GivenUp::Dropped(bad))));
     }
 }

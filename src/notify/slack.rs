@@ -10,16 +10,16 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
-use crate::notify::group::Message;
+use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::write;
-use crate::notify::messages::Terms;
+use crate::notify::notifier::Batch;
 
 /// Characters of one line, before they are escaped.
 const LINE_CHARS: usize = 300;
 /// Bytes of all lines: Slack cuts off longer texts, in the middle of a line.
 const TEXT_BYTES: usize = 7_000;
 /// What an alert says of itself: the first that it has.
-const SAYINGS: [&str; 3] = ["summary", "description", "message"];
+const SAYINGS: [&str; 3] = ["summary", "description", "batch"];
 /// What tells the alerts of a group apart, where they say nothing.
 const SUBJECT: [&str; 3] = ["stream", "group", "consumer"];
 
@@ -37,42 +37,42 @@ struct Attachment {
 }
 
 /// What changed; or, where nothing did, what still fires.
-pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
+pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let shown: Vec<_> =
-        if message.news.is_empty() { message.still_firing.iter() } else { message.news.iter() }.collect();
-    let color = if message.firing() > 0 { "danger" } else { "good" };
-    let attachment = Attachment { color, text: lines(&shown, terms.max_alerts), mrkdwn_in: ["text"] };
-    write(&Body { text: headline(message, terms), attachments: [attachment] })
+        if batch.changed.is_empty() { batch.still_firing.iter() } else { batch.changed.iter() }.collect();
+    let color = if batch.firing() > 0 { "danger" } else { "good" };
+    let attachment = Attachment { color, text: lines(&shown, context.max_alerts), mrkdwn_in: ["text"] };
+    write(&Body { text: headline(batch, context), attachments: [attachment] })
 }
 
 /// `*2 firing, 1 resolved: OrdersLagHigh* on orders (7 firing in all)`.
-fn headline(message: &Message, terms: &Terms) -> String {
-    let count = |status| message.news.iter().filter(|alert| alert.status == status).count();
+fn headline(batch: &Batch, context: &RenderContext) -> String {
+    let count = |status| batch.changed.iter().filter(|alert| alert.status == status).count();
     let (began, ended) = (count(Status::Firing), count(Status::Resolved));
     let what = match (began, ended) {
-        (0, 0) => format!("{} still firing", message.firing()),
+        (0, 0) => format!("{} still firing", batch.firing()),
         (began, 0) => format!("{began} firing"),
         (0, ended) => format!("{ended} resolved"),
         (began, ended) => format!("{began} firing, {ended} resolved"),
     };
-    let name = escape(message.key.alert_name.as_deref().unwrap_or("alert"));
-    let name = match &terms.external_url {
-        Some(url) => format!("<{}|{name}>", escape(&linked(message, url))),
+    let name = escape(batch.group.get("alertname").map(String::as_str).unwrap_or("alert"));
+    let name = match &context.external_url {
+        Some(url) => format!("<{}|{name}>", escape(&linked(batch, url))),
         None => name,
     };
     let mut line = format!("*{what}: {name}*");
-    if let Some(target) = &message.key.target {
+    if let Some(target) = batch.group.get("target") {
         let _ = write!(line, " on {}", escape(target));
     }
-    if !message.news.is_empty() && message.firing() > began {
-        let _ = write!(line, " ({} firing in all)", message.firing());
+    if !batch.changed.is_empty() && batch.firing() > began {
+        let _ = write!(line, " ({} firing in all)", batch.firing());
     }
     line
 }
 
-/// Where a message leads: to the page of its one alert, else to the first page.
-fn linked(message: &Message, external_url: &str) -> String {
-    let mut alerts = message.alerts();
+/// Where a batch leads: to the page of its one alert, else to the first page.
+fn linked(batch: &Batch, external_url: &str) -> String {
+    let mut alerts = batch.alerts();
     match (alerts.next(), alerts.next()) {
         (Some(alert), None) => link::of_alert(external_url, &alert.labels),
         _ => external_url.to_owned(),
@@ -139,16 +139,17 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::notify::examples::{firing, resolved};
-    use crate::notify::group::GroupKey;
+    use crate::notify::grouping::GroupLabels;
 
-    fn terms(external_url: Option<&str>) -> Terms {
-        Terms { name: "chat".into(), max_alerts: 3, external_url: external_url.map(Into::into) }
+    fn context(external_url: Option<&str>) -> RenderContext {
+        RenderContext { notifier: "chat".into(), max_alerts: 3, external_url: external_url.map(Into::into) }
     }
 
-    fn message(news: Vec<Alert>, still_firing: Vec<Alert>) -> Message {
-        let key = GroupKey { alert_name: Some("LagHigh".to_owned()), target: Some("<cache>".to_owned()) };
+    fn batch(changed: Vec<Alert>, still_firing: Vec<Alert>) -> Batch {
+        let labels = [("alertname", "LagHigh"), ("target", "<cache>")];
+        let group = GroupLabels::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let shared = |alerts: Vec<Alert>| alerts.into_iter().map(Arc::new).collect();
-        Message { key, news: shared(news), still_firing: shared(still_firing) }
+        Batch { group, changed: shared(changed), still_firing: shared(still_firing) }
     }
 
     fn saying(text: &str) -> Alert {
@@ -158,8 +159,8 @@ mod tests {
     }
 
     /// The body as a reader of JSON sees it.
-    fn written(message: &Message, terms: &Terms) -> String {
-        let value: serde_json::Value = serde_json::from_slice(&body(message, terms)).unwrap();
+    fn written(batch: &Batch, context: &RenderContext) -> String {
+        let value: serde_json::Value = serde_json::from_slice(&body(batch, context)).unwrap();
         let attachment = &value["attachments"][0];
         assert_eq!(attachment["mrkdwn_in"], serde_json::json!(["text"]));
         let [text, color, lines] = [&value["text"], &attachment["color"], &attachment["text"]];
@@ -168,9 +169,9 @@ mod tests {
 
     #[test]
     fn what_changed_is_told() {
-        let news = vec![firing("LagHigh", "mail"), resolved("LagHigh", "audit", 90)];
-        let message = message(news, vec![firing("LagHigh", "b")]);
-        insta::assert_snapshot!(written(&message, &terms(Some("https://gauge.example.com/?a=1&b=2"))), @r#"
+        let changed = vec![firing("LagHigh", "mail"), resolved("LagHigh", "audit", 90)];
+        let batch = batch(changed, vec![firing("LagHigh", "b")]);
+        insta::assert_snapshot!(written(&batch, &context(Some("https://gauge.example.com/?a=1&b=2"))), @r#"
         *1 firing, 1 resolved: <https://gauge.example.com/?a=1&amp;b=2|LagHigh>* on &lt;cache&gt; (2 firing in all)
         danger
         • mail is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
@@ -179,17 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn a_message_about_one_alert_leads_to_its_page() {
-        let message = message(vec![firing("LagHigh", "a/b")], vec![]);
-        let text = written(&message, &terms(Some("https://gauge.example.com/")));
+    fn a_batch_about_one_alert_leads_to_its_page() {
+        let batch = batch(vec![firing("LagHigh", "a/b")], vec![]);
+        let text = written(&batch, &context(Some("https://gauge.example.com/")));
         let link = "<https://gauge.example.com/groups/cache/db0/orders/a%2Fb|LagHigh>";
         assert!(text.starts_with(&format!("*1 firing: {link}*")), "{text}");
     }
 
     #[test]
     fn what_resolved_is_good() {
-        let message = message(vec![resolved("LagHigh", "audit", 90)], vec![]);
-        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        let batch = batch(vec![resolved("LagHigh", "audit", 90)], vec![]);
+        insta::assert_snapshot!(written(&batch, &context(None)), @r#"
         *1 resolved: LagHigh* on &lt;cache&gt;
         good
         • resolved after 1m 30s: audit is behind
@@ -198,9 +199,8 @@ mod tests {
 
     #[test]
     fn what_still_fires_is_told_again() {
-        let message =
-            message(vec![], ["a", "b", "c", "d", "e"].map(|group| firing("LagHigh", group)).to_vec());
-        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        let batch = batch(vec![], ["a", "b", "c", "d", "e"].map(|group| firing("LagHigh", group)).to_vec());
+        insta::assert_snapshot!(written(&batch, &context(None)), @r#"
         *5 still firing: LagHigh* on &lt;cache&gt;
         danger
         • a is behind (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
@@ -216,8 +216,8 @@ mod tests {
         silent.annotations.clear();
         let mut of_the_target = silent.clone();
         of_the_target.labels.retain(|name, _| name == "alertname" || name == "target");
-        let message = message(vec![saying("<!channel> *1 > 0*\n & <@U1>"), silent, of_the_target], vec![]);
-        insta::assert_snapshot!(written(&message, &terms(None)), @r#"
+        let batch = batch(vec![saying("<!channel> *1 > 0*\n & <@U1>"), silent, of_the_target], vec![]);
+        insta::assert_snapshot!(written(&batch, &context(None)), @r#"
         *3 firing: LagHigh* on &lt;cache&gt;
         danger
         • &lt;!channel&gt; *1 &gt; 0* &amp; &lt;@U1&gt; (since <!date^1795377600^{date_short_pretty} {time}|2026-11-22T20:00:00Z>)
@@ -229,9 +229,9 @@ mod tests {
     #[test]
     fn long_texts_are_cut_between_lines() {
         let long = "ä".repeat(2 * LINE_CHARS);
-        let message = message(vec![saying(&long); 100], vec![]);
-        let terms = Terms { max_alerts: 100, ..terms(None) };
-        let text = written(&message, &terms);
+        let batch = batch(vec![saying(&long); 100], vec![]);
+        let context = RenderContext { max_alerts: 100, ..context(None) };
+        let text = written(&batch, &context);
         assert!(text.len() < TEXT_BYTES + 200, "{}", text.len());
         let (lines, last) = text.rsplit_once('\n').unwrap();
         let shown = lines.lines().filter(|line| line.starts_with('•') && line.contains('…')).count();

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
-use crate::notify::group::Message;
+use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::{rfc3339, write};
-use crate::notify::messages::Terms;
+use crate::notify::notifier::Batch;
 
 /// Go's zero time, which Alertmanager writes where an alert has not ended.
 const NOT_ENDED: &str = "0001-01-01T00:00:00Z";
@@ -21,7 +21,7 @@ struct Body<'a> {
     receiver: &'a str,
     status: &'static str,
     alerts: Vec<Item<'a>>,
-    group_labels: BTreeMap<&'static str, &'a str>,
+    group_labels: &'a BTreeMap<String, String>,
     common_labels: BTreeMap<&'a str, &'a str>,
     common_annotations: BTreeMap<&'a str, &'a str>,
     #[serde(rename = "externalURL")]
@@ -46,21 +46,21 @@ struct Item<'a> {
 
 /// The whole group, as Alertmanager sends it: also what was told before and fires still. Where it is cut short,
 /// what is new comes first.
-pub(super) fn body(message: &Message, terms: &Terms) -> Bytes {
-    let external_url = terms.external_url.as_deref();
+pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
+    let external_url = context.external_url.as_deref();
     let alerts: Vec<_> =
-        message.alerts().take(terms.max_alerts).map(|alert| item(alert, external_url)).collect();
+        batch.alerts().take(context.max_alerts).map(|alert| item(alert, external_url)).collect();
     write(&Body {
-        receiver: &terms.name,
-        status: status(if message.firing() > 0 { Status::Firing } else { Status::Resolved }),
-        truncated_alerts: message.alerts().count() - alerts.len(),
+        receiver: &context.notifier,
+        status: status(if batch.firing() > 0 { Status::Firing } else { Status::Resolved }),
+        truncated_alerts: batch.alerts().count() - alerts.len(),
         alerts,
-        group_labels: message.key.labels(),
-        common_labels: common(message, |alert| &alert.labels),
-        common_annotations: common(message, |alert| &alert.annotations),
+        group_labels: &batch.group,
+        common_labels: common(batch, |alert| &alert.labels),
+        common_annotations: common(batch, |alert| &alert.annotations),
         external_url: external_url.unwrap_or_default(),
         version: "4",
-        group_key: group_key(message),
+        group_key: group_key(batch),
     })
 }
 
@@ -86,9 +86,9 @@ fn status(status: Status) -> &'static str {
     }
 }
 
-/// What is the same in all alerts of the message, shown or not.
-fn common(message: &Message, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
-    let mut alerts = message.alerts().map(|alert| of(alert));
+/// What is the same in all alerts of the batch, shown or not.
+fn common(batch: &Batch, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let mut alerts = batch.alerts().map(|alert| of(alert));
     let mut common: BTreeMap<_, _> =
         alerts.next().into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for others in alerts {
@@ -101,9 +101,8 @@ fn common(message: &Message, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTr
 }
 
 /// `{}:{alertname="...", target="..."}`: the route, and the labels that make the group.
-fn group_key(message: &Message) -> String {
-    let labels: Vec<_> =
-        message.key.labels().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+fn group_key(batch: &Batch) -> String {
+    let labels: Vec<_> = batch.group.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     format!("{{}}:{{{}}}", labels.join(", "))
 }
 
@@ -113,16 +112,21 @@ mod tests {
 
     use super::*;
     use crate::notify::examples::{firing, resolved};
-    use crate::notify::group::GroupKey;
+    use crate::notify::grouping::GroupLabels;
 
-    fn terms(max_alerts: usize) -> Terms {
-        Terms { name: "hook".into(), max_alerts, external_url: Some("https://gauge.example.com".into()) }
+    fn context(max_alerts: usize) -> RenderContext {
+        RenderContext {
+            notifier: "hook".into(),
+            max_alerts,
+            external_url: Some("https://gauge.example.com".into()),
+        }
     }
 
-    fn message(news: Vec<Alert>, still_firing: Vec<Alert>) -> Message {
-        let key = GroupKey { alert_name: Some("Lag\"High".to_owned()), target: Some("cache".to_owned()) };
+    fn batch(changed: Vec<Alert>, still_firing: Vec<Alert>) -> Batch {
+        let labels = [("alertname", "Lag\"High"), ("target", "cache")];
+        let group = GroupLabels::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let shared = |alerts: Vec<Alert>| alerts.into_iter().map(Arc::new).collect();
-        Message { key, news: shared(news), still_firing: shared(still_firing) }
+        Batch { group, changed: shared(changed), still_firing: shared(still_firing) }
     }
 
     fn pretty(body: &[u8]) -> String {
@@ -132,9 +136,9 @@ mod tests {
 
     #[test]
     fn a_whole_body() {
-        let news = vec![firing("Lag\"High", "mail"), resolved("Lag\"High", "audit", 90)];
-        let message = message(news, vec![firing("Lag\"High", "b"), firing("Lag\"High", "c")]);
-        insta::assert_snapshot!(pretty(&body(&message, &terms(2))), @r#"
+        let changed = vec![firing("Lag\"High", "mail"), resolved("Lag\"High", "audit", 90)];
+        let batch = batch(changed, vec![firing("Lag\"High", "b"), firing("Lag\"High", "c")]);
+        insta::assert_snapshot!(pretty(&body(&batch, &context(2))), @r#"
         {
           "alerts": [
             {
@@ -195,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_group_of_which_nothing_fires_is_resolved() {
-        let message = message(vec![resolved("Lag\"High", "audit", 90)], vec![]);
-        insta::assert_snapshot!(pretty(&body(&message, &Terms { external_url: None, ..terms(20) })), @r#"
+        let batch = batch(vec![resolved("Lag\"High", "audit", 90)], vec![]);
+        insta::assert_snapshot!(pretty(&body(&batch, &RenderContext { external_url: None, ..context(20) })), @r#"
         {
           "alerts": [
             {
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn keys_are_in_alertmanager_s_order() {
-        let body = body(&message(vec![firing("A", "x")], vec![]), &terms(1));
+        let body = body(&batch(vec![firing("A", "x")], vec![]), &context(1));
         let text = String::from_utf8(body.to_vec()).unwrap();
         let keys = [
             "receiver",

@@ -152,7 +152,7 @@ async fn a_login_is_needed_and_a_password_file_that_is_mended_is_read_again() {
     alertmanager.process.put("password", "secret\n");
     running.until_counted("main", "delivered", 1.0).await;
     assert_eq!(alertmanager.groups().await, ["mail"]);
-    assert!(running.log().contains("receiver is notified again"));
+    assert!(running.log().contains("receiver accepts notifications again"));
     let log = running.log().replace("password", "");
     assert!(!log.contains("secret") && !log.contains("Z2F1Z2U6"), "{log}");
 }
@@ -169,7 +169,7 @@ async fn a_bad_alert_is_left_out_of_its_batch_and_said() {
     assert_eq!(running.counted("main", "rejected") + running.counted("main", "delivered"), 300.0);
     assert_eq!(running.counted("main", "failed"), 0.0);
     assert_eq!(alertmanager.alerts().await.len(), 299);
-    assert!(running.log().contains("Alertmanager refuses alerts"), "{}", running.log());
+    assert!(running.log().contains("receiver rejected alerts"), "{}", running.log());
     assert!(running.log().contains("g123"), "the alert is named: {}", running.log());
 }
 

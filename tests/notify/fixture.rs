@@ -66,7 +66,7 @@ impl Running {
     /// Goes by the notifiers of this YAML list, without its brackets.
     pub(crate) fn follow(&mut self, list: &str) {
         let config = config(list);
-        self.notifiers.follow(&config.alerts.notifiers, config.web.external_url.as_deref());
+        self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());
     }
 
     /// All that is counted.

@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use streamgauge::notify::reach::{Reach, reach};
+use streamgauge::notify::probe::{Probe, probe};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -91,10 +91,10 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
     ] {
         let terminator = Terminator::before(alertmanager.process.address(), shown).await;
         // What a check says beforehand is what comes of it.
-        let reached = reach(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
+        let reached = probe(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
-            [Reach::Reached(address)] => assert!(said == taken && address.starts_with("https://localhost:")),
-            [Reach::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
+            [Probe::Reached(address)] => assert!(said == taken && address.starts_with("https://localhost:")),
+            [Probe::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
             other => panic!("{other:?}"),
         }
         let running = notifying(&terminator.told_by("main", tls));
@@ -109,7 +109,7 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
             assert_eq!(running.log().matches("cannot notify; trying again").count(), 1, "{}", running.log());
             assert!(running.log().contains(said), "{said}: {}", running.log());
         }
-        assert_eq!(running.log().contains("anybody may be the receiver"), *tls == insecure);
+        assert_eq!(running.log().contains("the receiver is not authenticated"), *tls == insecure);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Receivers, and proxies before them, that are slow, dead or out of their minds: delivered at least once, shown
 //! once, with a bounded queue, and nobody else waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use streamgauge::alert::notification::{Notification, SendReason};
 use tokio::net::TcpListener;
 
 use crate::alerts::{again, changed, firing, resolved};
@@ -82,7 +84,7 @@ async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
     // Ten attempts with up to 15 s in between on average.
     running.until_counted_within(Duration::from_secs(240), "main", "dropped", 1.0).await;
     wait_until(SOON, "nothing waits", async || running.waiting("main") == 0.0).await;
-    let given_up = "an alert cannot be sent; it is given up until it is told of again";
+    let given_up = "dropping alert after repeated failures";
     assert_eq!(running.log().matches(given_up).count(), 1, "{}", running.log());
     assert_eq!(running.counted("main", "delivered"), 41.0);
     assert_eq!((running.counted("hook", "dropped"), running.waiting("hook")), (0.0, 42.0));
@@ -137,7 +139,7 @@ fn heard(receiver: &TestReceiver) -> Vec<bool> {
 }
 
 #[tokio::test]
-async fn the_last_word_that_a_receiver_hears_is_the_newest_however_late_it_takes_up_others() {
+async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     const LATE: Duration = Duration::from_secs(5);
     let (am, hook) = (TestReceiver::new().await, TestReceiver::new().await);
     let before_am = Proxy::before(am.address, Manner::Delays(LATE)).await;
@@ -153,7 +155,11 @@ async fn the_last_word_that_a_receiver_hears_is_the_newest_however_late_it_takes
         running.until_counted(notifier, "failed", 1.0).await;
         proxy.behave(Manner::Passes);
     }
-    running.send(&[changed(&resolved(&alert))]);
+    let resolved = resolved(&alert);
+    running.send(&[changed(&resolved)]);
+    wait_until(SOON, "am hears the old state last", async || heard(&am).ends_with(&[true, false])).await;
+    // The evaluator sends a reminder each minute.
+    running.send(&[Notification { alert: Arc::new(resolved), reason: SendReason::Repeated }]);
     for (notifier, receiver) in [("am", &am), ("hook", &hook)] {
         wait_for(3 * SOON, &format!("{notifier} hears what is old, and then what is new"), async || {
             let heard = heard(receiver);
@@ -215,7 +221,7 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
     let alerts: Vec<_> = (0..50_003).map(|n| changed(&firing(&format!("g{n:05}")))).collect();
     running.send(&alerts);
     assert_eq!((running.waiting("main"), running.counted("main", "dropped")), (50_000.0, 3.0));
-    assert_eq!(running.log().matches("queue is full; the oldest alerts are dropped").count(), 1);
+    assert_eq!(running.log().matches("queue is full; dropping the oldest alerts").count(), 1);
     proxy.behave(Manner::Passes);
     running.until_counted_within(Duration::from_secs(120), "main", "delivered", 50_000.0).await;
     assert_eq!(alertmanager.received().await, 50_000.0);

@@ -11,7 +11,7 @@ use crate::alert::recommended;
 use crate::alert::rule::Rule;
 use crate::config::notifiers::{Notifier, Receiver};
 use crate::config::{self, Alerts};
-use crate::notify::reach::{Reach, reach};
+use crate::notify::probe::{Probe, probe};
 use crate::poller::node::Identity;
 use redis_stream_lag::report::Report;
 
@@ -133,12 +133,12 @@ pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> String {
         return String::new();
     }
     let mut lines = "\nnotifiers\n".to_owned();
-    let reached = join_all(notifiers.iter().map(reach)).await;
+    let reached = join_all(notifiers.iter().map(probe)).await;
     for (notifier, reached) in notifiers.iter().zip(reached) {
         for one in reached {
             lines += &match one {
-                Reach::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
-                Reach::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
+                Probe::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
+                Probe::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
             };
         }
     }

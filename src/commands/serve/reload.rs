@@ -146,7 +146,7 @@ impl Parts {
         let gate = web::gate_after(&config.web, &self.config.web, &self.gate.borrow())?;
         // From here on nothing fails.
         let left = self.keep_what_is_fixed(&mut config);
-        self.notifiers.follow(&config.alerts.notifiers, config.web.external_url.as_deref());
+        self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());
         self.fleet.follow(&config).await;
         self.gate.send_replace(gate);
         self.config = config;

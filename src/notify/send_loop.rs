@@ -1,7 +1,5 @@
-//! One task for each receiver: takes what waits for it, sends it, and tries again for as long as it takes. A
-//! receiver that is slow or dead delays nobody else.
-//!
-//! Who sends says whether an error passes; when to try again is decided here.
+//! The task of one receiver: takes batches from its queue, sends them, and owns the retry schedule, `Retry-After` and
+//! draining at shutdown.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,180 +7,132 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::notify::error::NotifyError;
-use crate::notify::mailbox::Mailbox;
-use crate::notify::queue::{Failure, Next, Pace, Store, Suspect};
+use crate::notify::notifier::{Batch, Notifier, Sent};
+use crate::notify::queue::{Failure, FailureCause, Mode, Next};
+use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 use redis_stream_core::clock::unix_time;
-use tokio_util::sync::CancellationToken;
 
 /// Longest wait after the first failure; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// Longest wait of all.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A receiver that rejects more batches than this in a row is treated as failing: splitting a batch to find one bad alert
+/// takes fewer.
+const MAX_REJECTIONS_IN_A_ROW: u32 = 64;
 /// Longest wait that a receiver can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-/// Longest wait once the program ends: there is no time to be polite.
-const LAST_BACKOFF: Duration = Duration::from_millis(500);
+/// Longest wait at shutdown.
+const DRAINING_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Sends to one receiver.
-pub(super) trait Outlet: Send + Sync + 'static {
-    /// What is sent at once.
-    type Parcel: Send + Sync;
-
-    /// Sends it.
-    fn deliver(&mut self, parcel: &Self::Parcel) -> impl Future<Output = Result<Told, NotifyError>> + Send;
-
-    /// Ends what it has begun, after all was delivered.
-    fn finish(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
+pub(super) struct SendLoop {
+    pub(super) name: Arc<str>,
+    pub(super) queue: Arc<SharedQueue>,
+    pub(super) notifier: Box<dyn Notifier>,
+    pub(super) metrics: NotifierMetrics,
+    pub(super) shutdown: CancellationToken,
 }
 
-/// How many alerts a receiver was told of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    /// It took them.
-    pub(super) delivered: usize,
-    /// It refused them for good.
-    pub(super) rejected: usize,
-}
-
-/// A receiver's task.
-#[derive(Debug)]
-pub(super) struct Lane<S: Store, O> {
-    /// What the notifier is called.
-    name: Arc<str>,
-    mailbox: Arc<Mailbox<S>>,
-    outlet: O,
-    metrics: NotifierMetrics,
-    shutdown: CancellationToken,
-    /// What the last attempt failed of; logged when it changes.
-    problem: Option<String>,
-}
-
-impl<S: Store, O: Outlet<Parcel = S::Parcel>> Lane<S, O> {
-    /// For the notifier of this name: what is put into the mailbox goes out through the outlet.
-    pub(super) fn new(
-        name: Arc<str>,
-        mailbox: Arc<Mailbox<S>>,
-        outlet: O,
-        metrics: NotifierMetrics,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { name, mailbox, outlet, metrics, shutdown, problem: None }
-    }
-
-    /// Sends what waits, until the mailbox is closed and empty. What waits when this is dropped is lost.
-    pub(super) async fn run(mut self) {
-        let mut failures = 0;
-        while let Some(parcel) = self.next().await {
-            let began = unix_time();
-            match self.deliver(&parcel).await {
-                Ok(told) => {
-                    failures = 0;
-                    self.note_problem(None);
-                    self.settle(&parcel, told);
-                }
-                Err(error) if error.is_about_the_content() => {
-                    let alerts = S::alerts_in(&parcel);
-                    error!(notifier = %self.name, alerts, %error, "receiver refuses a notification; it is not sent again");
-                    self.settle(&parcel, Told { delivered: 0, rejected: alerts });
+impl SendLoop {
+    /// Sends until the queue is closed and empty.
+    pub(super) async fn run(self) {
+        let (mut failures, mut rejections) = (0, 0);
+        // Logged when it changes.
+        let mut problem = None;
+        while let Some(batch) = self.next().await {
+            match self.send(&batch).await {
+                Ok(sent) => {
+                    (failures, rejections) = (0, 0);
+                    self.note_problem(&mut problem, None);
+                    self.acknowledge(&batch, sent);
                 }
                 Err(error) => {
+                    let cause = error.cause();
+                    let text = error.to_string();
+                    self.queue.requeue(&batch, Failure { at: unix_time(), cause }, &text);
+                    if cause == FailureCause::Rejected {
+                        // A rejected batch is split, and its parts need not wait.
+                        rejections += 1;
+                        if rejections > MAX_REJECTIONS_IN_A_ROW {
+                            self.pause(rejections - MAX_REJECTIONS_IN_A_ROW, error.retry_after()).await;
+                        }
+                        continue;
+                    }
                     failures += 1;
-                    let failure = Failure { began, failed: unix_time(), suspect: suspect(&error) };
-                    self.mailbox.postpone(&parcel, failure);
-                    self.metrics.count(NotificationResult::Failed, S::alerts_in(&parcel));
-                    self.note_problem(Some(error.to_string()));
+                    self.metrics.count(NotificationResult::Failed, batch.counted());
+                    self.note_problem(&mut problem, Some(text));
                     self.pause(failures, error.retry_after()).await;
                 }
             }
         }
-        self.outlet.finish().await;
     }
 
-    async fn next(&self) -> Option<S::Parcel> {
+    fn is_draining(&self) -> bool {
+        self.shutdown.is_cancelled() || self.queue.closed().is_cancelled()
+    }
+
+    async fn next(&self) -> Option<Batch> {
         loop {
-            let (is_ending, is_closed) = (self.shutdown.is_cancelled(), self.mailbox.closed().is_cancelled());
-            let pace = if is_ending || is_closed { Pace::Last } else { Pace::Steady };
-            let wait = match self.mailbox.next(unix_time(), pace) {
-                Next::Parcel(parcel) => return Some(parcel),
+            let (is_closed, is_ending) = (self.queue.closed().is_cancelled(), self.shutdown.is_cancelled());
+            let mode = if is_closed || is_ending { Mode::Draining } else { Mode::Normal };
+            let wait = match self.queue.next(unix_time(), mode) {
+                Next::Batch(batch) => return Some(batch),
                 Next::In(_) | Next::Nothing if is_closed => return None,
                 Next::In(wait) => Some(wait),
                 Next::Nothing => None,
             };
             tokio::select! {
-                () = self.mailbox.changed() => {}
-                () = self.mailbox.closed().cancelled() => {}
+                () = self.queue.pushed() => {}
+                () = self.queue.closed().cancelled() => {}
                 () = self.shutdown.cancelled(), if !is_ending => {}
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
     }
 
-    /// Sends a parcel. A defect that one parcel brings to light must not end all notifications.
-    async fn deliver(&mut self, parcel: &S::Parcel) -> Result<Told, NotifyError> {
-        let sending = AssertUnwindSafe(self.outlet.deliver(parcel)).catch_unwind();
+    /// Makes one attempt. A panic over one batch must not end all notifications.
+    async fn send(&self, batch: &Batch) -> Result<Sent, NotifyError> {
+        let sending = AssertUnwindSafe(self.notifier.send(batch)).catch_unwind();
         sending.await.unwrap_or_else(|_| {
             error!(notifier = %self.name, "sending a notification panicked; it is not sent again");
-            Ok(Told { delivered: 0, rejected: S::alerts_in(parcel) })
+            Ok(Sent { rejected: batch.counted(), ..Sent::default() })
         })
     }
 
-    fn settle(&self, parcel: &S::Parcel, told: Told) {
-        self.metrics.count(NotificationResult::Delivered, told.delivered);
-        self.metrics.count(NotificationResult::Rejected, told.rejected);
-        debug!(notifier = %self.name, delivered = told.delivered, rejected = told.rejected, "notified");
-        self.mailbox.settle(parcel, unix_time());
+    fn acknowledge(&self, batch: &Batch, sent: Sent) {
+        self.metrics.count(NotificationResult::Delivered, sent.delivered);
+        self.metrics.count(NotificationResult::Rejected, sent.rejected);
+        self.metrics.count(NotificationResult::Failed, sent.failed);
+        debug!(notifier = %self.name, delivered = sent.delivered, rejected = sent.rejected, failed = sent.failed, "sent");
+        self.queue.acknowledge(batch, unix_time());
     }
 
     async fn pause(&self, failures: u32, retry_after: Option<Duration>) {
-        let is_ending = || self.shutdown.is_cancelled() || self.mailbox.closed().is_cancelled();
-        let asked_for = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        if !is_ending() {
-            tokio::select! {
-                () = sleep(asked_for.max(backoff(failures, MAX_BACKOFF, fastrand::f64()))) => {}
-                () = self.shutdown.cancelled() => {}
-                () = self.mailbox.closed().cancelled() => {}
-            }
-        } else {
-            sleep(backoff(failures, LAST_BACKOFF, fastrand::f64())).await;
-        }
-    }
-
-    /// Logs a problem when it changes.
-    fn note_problem(&mut self, problem: Option<String>) {
-        if self.problem == problem {
+        if self.is_draining() {
+            sleep(backoff(failures, DRAINING_BACKOFF, fastrand::f64())).await;
             return;
         }
-        match &problem {
-            None => info!(notifier = %self.name, "receiver is notified again"),
+        let asked_for = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        tokio::select! {
+            () = sleep(asked_for.max(backoff(failures, MAX_BACKOFF, fastrand::f64()))) => {}
+            () = self.shutdown.cancelled() => {}
+            () = self.queue.closed().cancelled() => {}
+        }
+    }
+
+    fn note_problem(&self, problem: &mut Option<String>, new: Option<String>) {
+        if *problem == new {
+            return;
+        }
+        match &new {
+            None => info!(notifier = %self.name, "receiver accepts notifications again"),
             Some(error) => warn!(notifier = %self.name, error, "cannot notify; trying again"),
         }
-        self.problem = problem;
-    }
-}
-
-impl<S: Store, O> Drop for Lane<S, O> {
-    fn drop(&mut self) {
-        let lost = self.mailbox.abandon();
-        if lost > 0 {
-            warn!(notifier = %self.name, alerts = lost, "there is no more time to send alerts");
-        }
-    }
-}
-
-fn suspect(error: &NotifyError) -> Suspect {
-    if error.may_come_late() {
-        Suspect::Silence
-    } else if error.may_be_about_the_content() {
-        Suspect::Content
-    } else {
-        Suspect::Receiver
+        *problem = new;
     }
 }
 
@@ -196,17 +146,17 @@ fn backoff(failures: u32, max: Duration, random: f64) -> Duration {
 mod tests {
     use std::sync::Mutex;
 
+    use futures_util::future::BoxFuture;
     use hyper::StatusCode;
+    use tokio::sync::watch;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::alert::notification::Alert;
     use crate::notify::examples::{changed, firing, names, resolved};
-    use crate::notify::queue::Queue;
+    use crate::notify::queue::AlertQueue;
     use crate::self_metrics::SelfMetrics;
     use redis_stream_core::clock::now;
-    use tokio_util::sync::CancellationToken;
 
     /// What a receiver does with an attempt.
     #[derive(Clone, Copy)]
@@ -222,7 +172,7 @@ mod tests {
 
     /// Does one thing after the other, the last of them for ever.
     struct Scripted {
-        script: Vec<Does>,
+        script: Mutex<Vec<Does>>,
         attempts: Attempts,
     }
 
@@ -231,13 +181,20 @@ mod tests {
         NotifyError::Status { address: "am:9093".to_owned(), status, detail: String::new(), retry_after }
     }
 
-    impl Outlet for Scripted {
-        type Parcel = Vec<Arc<Alert>>;
+    impl Notifier for Scripted {
+        fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
+            async move { self.attempt(batch) }.boxed()
+        }
+    }
 
-        async fn deliver(&mut self, alerts: &Self::Parcel) -> Result<Told, NotifyError> {
-            self.attempts.lock().unwrap().push((now(), names(alerts)));
-            match if self.script.len() > 1 { self.script.remove(0) } else { self.script[0] } {
-                Does::Take => Ok(Told { delivered: alerts.len(), rejected: 0 }),
+    impl Scripted {
+        fn attempt(&self, batch: &Batch) -> Result<Sent, NotifyError> {
+            self.attempts.lock().unwrap().push((now(), names(&batch.changed)));
+            let mut script = self.script.lock().unwrap();
+            let does = if script.len() > 1 { script.remove(0) } else { script[0] };
+            drop(script);
+            match does {
+                Does::Take => Ok(Sent { delivered: batch.counted(), ..Sent::default() }),
                 Does::Fail => Err(status(StatusCode::BAD_GATEWAY, None)),
                 Does::Refuse => Err(status(StatusCode::BAD_REQUEST, None)),
                 Does::AskToWait(seconds) => Err(status(StatusCode::TOO_MANY_REQUESTS, Some(seconds))),
@@ -247,7 +204,7 @@ mod tests {
     }
 
     struct Running {
-        mailbox: Arc<Mailbox<Queue>>,
+        queue: Arc<SharedQueue>,
         attempts: Attempts,
         metrics: SelfMetrics,
         trigger: CancellationToken,
@@ -257,13 +214,22 @@ mod tests {
     fn run(script: &[Does]) -> Running {
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         let of_notifier = metrics.for_notifier("am");
-        let mailbox = Arc::new(Mailbox::new("am".into(), Queue::new(100), of_notifier.clone()));
+        let queue = Box::new(AlertQueue::new(100));
+        let queue =
+            Arc::new(SharedQueue::new("am".into(), queue, of_notifier.clone(), watch::Sender::default()));
         let attempts = Attempts::default();
-        let outlet = Scripted { script: script.to_vec(), attempts: Arc::clone(&attempts) };
+        let notifier =
+            Box::new(Scripted { script: Mutex::new(script.to_vec()), attempts: Arc::clone(&attempts) });
         let shutdown = CancellationToken::new();
         let trigger = shutdown.clone();
-        let lane = Lane::new("am".into(), Arc::clone(&mailbox), outlet, of_notifier, shutdown);
-        Running { mailbox, attempts, metrics, trigger, task: tokio::spawn(lane.run()) }
+        let send_loop = SendLoop {
+            name: "am".into(),
+            queue: Arc::clone(&queue),
+            notifier,
+            metrics: of_notifier,
+            shutdown,
+        };
+        Running { queue, attempts, metrics, trigger, task: tokio::spawn(send_loop.run()) }
     }
 
     impl Running {
@@ -280,10 +246,10 @@ mod tests {
             self.attempts.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
         }
 
-        /// Closes the mailbox, waits for the end, and returns what was counted: delivered, failed, rejected and
+        /// Closes the queue, waits for the end, and returns what was counted: delivered, failed, rejected and
         /// dropped alerts.
         async fn ended(self) -> [u64; 4] {
-            self.mailbox.close();
+            self.queue.close();
             self.task.await.unwrap();
             let text = String::from_utf8(self.metrics.render(None, |_| false).unwrap()).unwrap();
             NotificationResult::ALL.map(|result| {
@@ -303,13 +269,13 @@ mod tests {
         assert_eq!(bounds, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
         assert_eq!(backoff(u32::MAX, MAX_BACKOFF, 1.0), MAX_BACKOFF);
         assert_eq!(backoff(9, MAX_BACKOFF, 0.0), Duration::ZERO);
-        assert_eq!(backoff(9, LAST_BACKOFF, 1.0), LAST_BACKOFF);
+        assert_eq!(backoff(9, DRAINING_BACKOFF, 1.0), DRAINING_BACKOFF);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_tried_again_until_it_is_taken() {
         let running = run(&[Does::Fail, Does::Fail, Does::Fail, Does::Take]);
-        running.mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        running.queue.push(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
         // One that the receiver may break down over is told apart.
         assert_eq!(running.attempted(5).await, [&["x", "y"][..], &["x"], &["y"], &["x"], &["y"]]);
         for (pause, bound) in running.pauses().into_iter().zip([500, 1_000, 2_000]) {
@@ -321,9 +287,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_newest_state_is_sent_when_it_is_tried_again() {
         let running = run(&[Does::AskToWait(10), Does::Take]);
-        running.mailbox.put(&[changed(firing("A", "x"))]);
+        running.queue.push(&[changed(firing("A", "x"))]);
         running.attempted(1).await;
-        running.mailbox.put(&[changed(resolved("A", "x", 60)), changed(firing("A", "y"))]);
+        running.queue.push(&[changed(resolved("A", "x", 60)), changed(firing("A", "y"))]);
         assert_eq!(running.attempted(2).await[1], ["-x", "y"]);
         assert_eq!(running.ended().await, [2, 1, 0, 0]);
     }
@@ -331,7 +297,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_receiver_that_asks_for_time_gets_it_up_to_a_bound() {
         let running = run(&[Does::AskToWait(120), Does::AskToWait(1 << 40), Does::Take]);
-        running.mailbox.put(&[changed(firing("A", "x"))]);
+        running.queue.push(&[changed(firing("A", "x"))]);
         running.attempted(3).await;
         let pauses = running.pauses();
         assert!(pauses[0] >= Duration::from_secs(120) && pauses[0] < Duration::from_secs(121), "{pauses:?}");
@@ -343,7 +309,7 @@ mod tests {
     async fn what_is_refused_or_brings_a_defect_to_light_is_not_sent_again() {
         let running = run(&[Does::Refuse, Does::Panic, Does::Take]);
         for (at, group) in ["x", "y", "z"].into_iter().enumerate() {
-            running.mailbox.put(&[changed(firing("A", group))]);
+            running.queue.push(&[changed(firing("A", group))]);
             running.attempted(at + 1).await;
         }
         assert_eq!(running.attempted(3).await, [["x"], ["y"], ["z"]]);
@@ -351,14 +317,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_rejects_everything_is_not_asked_without_pause() {
+        let running = run(&[Does::Refuse]);
+        for group in 0..100 {
+            running.queue.push(&[changed(firing("A", &group.to_string()))]);
+        }
+        let attempts = MAX_REJECTIONS_IN_A_ROW as usize + 20;
+        running.attempted(attempts).await;
+        let pauses = running.pauses();
+        let (quick, slow) = pauses.split_at(MAX_REJECTIONS_IN_A_ROW as usize);
+        assert!(quick.iter().sum::<Duration>() < Duration::from_secs(1), "{quick:?}");
+        assert!(slow.iter().sum::<Duration>() > Duration::from_secs(10), "{slow:?}");
+        running.trigger.cancel();
+        running.ended().await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn at_the_end_no_failure_is_waited_out() {
         let running = run(&[Does::AskToWait(300), Does::Fail, Does::Fail, Does::Take]);
-        running.mailbox.put(&[changed(firing("A", "x"))]);
+        running.queue.push(&[changed(firing("A", "x"))]);
         running.attempted(1).await;
         running.trigger.cancel();
         running.attempted(4).await;
         assert!(
-            running.pauses().into_iter().all(|pause| pause <= LAST_BACKOFF * 2),
+            running.pauses().into_iter().all(|pause| pause <= DRAINING_BACKOFF * 2),
             "{:?}",
             running.pauses()
         );
@@ -368,12 +350,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_sent_before_the_task_is_ended_is_counted_as_dropped() {
         let running = run(&[Does::Fail]);
-        running.mailbox.put(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
+        running.queue.push(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
         running.attempted(1).await;
         running.task.abort();
         while !running.task.is_finished() {
             sleep(Duration::from_millis(1)).await;
         }
+        running.queue.drop_remaining();
         let text = String::from_utf8(running.metrics.render(None, |_| false).unwrap()).unwrap();
         for line in [
             r#"streamgauge_notifications_total{notifier="am",result="dropped"} 2"#,

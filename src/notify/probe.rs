@@ -1,4 +1,4 @@
-//! Whether receivers can be reached: connects to each of their addresses, over TLS where the URL says so, and sends
+//! Tests whether receivers can be reached: connects to each of their addresses, over TLS where the URL says so, and sends
 //! nothing. For `streamgauge check`.
 
 use std::collections::BTreeMap;
@@ -9,22 +9,21 @@ use futures_util::future::join_all;
 
 use crate::config::notifiers::{Alertmanager, Http, Notifier, Receiver, UrlSource};
 use crate::config::receiver_url::ReceiverUrl;
-use crate::notify::client::{self, Client, Post};
+use crate::notify::client::{self, Client, Post, resolve_all};
 use crate::notify::error::NotifyError;
-use crate::notify::fan::look_up;
 use redis_stream_core::secret::Secret;
 
-/// What came of one address.
+/// The outcome for one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// It was reached. Scheme, host and port, and the address where there may be several.
+pub enum Probe {
+    /// Reached: scheme, host and port, and the address where there may be several.
     Reached(String),
-    /// It was not, or would not be with what is configured. Names it, and says why.
+    /// Not reached, or not with this configuration: names it and the cause.
     Failed(String),
 }
 
 /// Tries each address of a notifier, all at once, within its `timeout`.
-pub async fn reach(notifier: &Notifier) -> Vec<Reach> {
+pub async fn probe(notifier: &Notifier) -> Vec<Probe> {
     match &notifier.receiver {
         Receiver::Alertmanager(settings) => {
             let each = settings.urls.iter().map(|url| alertmanager(settings, url));
@@ -35,10 +34,10 @@ pub async fn reach(notifier: &Notifier) -> Vec<Reach> {
     }
 }
 
-async fn alertmanager(settings: &Alertmanager, url: &ReceiverUrl) -> Vec<Reach> {
+async fn alertmanager(settings: &Alertmanager, url: &ReceiverUrl) -> Vec<Probe> {
     let client = Client::new(settings.http.clone());
     let addresses = if settings.resolve_all {
-        match look_up(url.address.clone(), settings.http.timeout).await {
+        match resolve_all(&url.address, settings.http.timeout).await {
             Ok(addresses) => addresses.into_iter().map(Some).collect(),
             Err(error) => return vec![failed(&error)],
         }
@@ -49,7 +48,7 @@ async fn alertmanager(settings: &Alertmanager, url: &ReceiverUrl) -> Vec<Reach> 
     join_all(addresses.into_iter().map(|at| one(&client, url, at, &headers))).await
 }
 
-async fn hook(http: &Http, source: &UrlSource, headers: &BTreeMap<String, Secret>) -> Reach {
+async fn hook(http: &Http, source: &UrlSource, headers: &BTreeMap<String, Secret>) -> Probe {
     match client::url(source).await {
         Ok(url) => one(&Client::new(http.clone()), &url, None, headers).await,
         Err(error) => failed(&error),
@@ -61,9 +60,9 @@ async fn one(
     url: &ReceiverUrl,
     at: Option<SocketAddr>,
     headers: &BTreeMap<String, Secret>,
-) -> Reach {
+) -> Probe {
     match client.reach(Post { url, at, headers, body: Bytes::new() }).await {
-        Ok(()) => Reach::Reached(match at {
+        Ok(()) => Probe::Reached(match at {
             None => url.to_string(),
             Some(at) => format!("{url} ({at})"),
         }),
@@ -71,6 +70,6 @@ async fn one(
     }
 }
 
-fn failed(error: &NotifyError) -> Reach {
-    Reach::Failed(error.to_string())
+fn failed(error: &NotifyError) -> Probe {
+    Probe::Failed(error.to_string())
 }

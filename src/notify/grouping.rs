@@ -1,0 +1,598 @@
+//! Aggregation groups and the notification log of a receiver whose notifications people read. A group is sent when
+//! something changes, and again after the repeat interval if alerts still fire. Pure: times are parameters.
+//!
+//! The log holds what the receiver was sent as firing, so that a notification can list all that fires, and so that the
+//! evaluator's reminders, which Alertmanager needs, are not taken for changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::notification::{Alert, Notification, SendReason, Status};
+use crate::alert::notification_log::{LogEntry, SendState};
+use crate::notify::notifier::Batch;
+use crate::notify::queue::{
+    AlertKey, Failure, FailureCause, GivenUp, Mode, Next, NotificationQueue, Unsent, is_same_state,
+};
+
+/// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
+/// notifications and not one for each poll.
+const GROUP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The labels that the alerts of an aggregation group have in common.
+pub(super) type GroupLabels = BTreeMap<String, String>;
+
+/// Returns `alertname` and `target`, as far as the alert has them.
+fn group_labels(alert: &Alert) -> GroupLabels {
+    let labels = ["alertname", "target"].map(|name| alert.labels.get_key_value(name));
+    labels.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[derive(Debug)]
+pub(super) struct AggregationGroups {
+    repeat_interval: Duration,
+    /// Of unsent alerts, and of those in the log.
+    capacity: usize,
+    groups: BTreeMap<GroupLabels, AggregationGroup>,
+    next_position: u64,
+    /// In flight: the receiver may know it before it is acknowledged.
+    sending: Option<Batch>,
+    /// The receiver knows no alert that began to fire until this time, since the Unix epoch, except those in the log.
+    complete_until: Duration,
+    revision: u64,
+}
+
+#[derive(Debug, Default)]
+struct AggregationGroup {
+    unsent: Unsent,
+    /// Alerts that were sent as firing.
+    firing: BTreeSet<AlertKey>,
+    /// The time since the Unix epoch.
+    last_sent_at: Option<Duration>,
+    /// The time of the last failure since then.
+    failed_at: Option<Duration>,
+    /// The states that requests without an answer had, which may still arrive; `None` where they had several.
+    unconfirmed: BTreeMap<AlertKey, Option<Arc<Alert>>>,
+}
+
+impl AggregationGroups {
+    /// Creates groups for at most `capacity` unsent alerts, and as many in the log.
+    pub(super) fn new(repeat_interval: Duration, capacity: usize) -> Self {
+        Self {
+            repeat_interval,
+            capacity,
+            groups: BTreeMap::new(),
+            next_position: 0,
+            sending: None,
+            complete_until: Duration::ZERO,
+            revision: 0,
+        }
+    }
+
+    /// Restores the log of an earlier process, which is complete for alerts that began to fire until `until`, the time
+    /// since the Unix epoch.
+    pub(super) fn restore(mut self, known: &[LogEntry], until: Duration) -> Self {
+        for LogEntry { alert, send_state, last_sent_at } in known.iter().take(self.capacity) {
+            let group = self.groups.entry(group_labels(alert)).or_default();
+            group.last_sent_at = group.last_sent_at.max(*last_sent_at);
+            let key = AlertKey(Arc::clone(alert));
+            match send_state {
+                SendState::Sent => {
+                    group.firing.insert(key);
+                }
+                SendState::Unsent => {
+                    group.unsent.put(self.next_position, alert);
+                    group.unsent.note_may_be_known(&key);
+                    self.next_position += 1;
+                }
+            }
+        }
+        // The receiver may also know what was left out.
+        self.complete_until = if known.len() < self.capacity { until } else { Duration::ZERO };
+        self
+    }
+
+    fn logged(&self) -> usize {
+        self.groups.values().map(|group| group.firing.len()).sum()
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = |(_, group): &(&GroupLabels, &mut AggregationGroup)| {
+            group.unsent.oldest_position().unwrap_or(u64::MAX)
+        };
+        if let Some((_, group)) = self.groups.iter_mut().min_by_key(oldest) {
+            group.unsent.drop_oldest();
+        }
+    }
+}
+
+impl NotificationQueue for AggregationGroups {
+    fn push(&mut self, notification: &Notification) -> usize {
+        let alert = &notification.alert;
+        // Without space in the log, an alert that is merely repeated would be sent again and again.
+        let has_space = notification.reason == SendReason::Changed || self.logged() < self.capacity;
+        let is_from_before = alert.starts_at <= self.complete_until;
+        let group = self.groups.entry(group_labels(alert)).or_default();
+        // A receiver that does not know the alert need not be sent its end.
+        let is_unknown_and_over = alert.status == Status::Resolved && is_from_before && !group.knows(alert);
+        if !is_unknown_and_over && group.is_change(notification, has_space) {
+            group.unsent.put(self.next_position, alert);
+            self.next_position += 1;
+            self.revision += 1;
+        }
+        let dropped = self.len().saturating_sub(self.capacity);
+        (0..dropped).for_each(|_| self.drop_oldest());
+        dropped
+    }
+
+    fn next(&mut self, now: Duration, mode: Mode) -> Next {
+        let repeat_interval = self.repeat_interval;
+        self.groups.retain(|_, group| {
+            let is_over = group.due(repeat_interval, Mode::Normal).is_none();
+            !is_over
+                || group.last_sent_at.is_some_and(|sent_at| sent_at <= now && now < sent_at + GROUP_INTERVAL)
+        });
+        let mut due: Vec<_> = self
+            .groups
+            .iter_mut()
+            .filter_map(|(labels, group)| Some((group.due(repeat_interval, mode)?, labels, group)))
+            .collect();
+        // A group that failed goes behind the others, so that one that the receiver fails on does not block them.
+        due.sort_by_key(|(due, _, group)| (group.failed_at, *due));
+        let mut earliest: Option<Duration> = None;
+        for (due, labels, group) in due {
+            // A clock that was set back must not hold back a notification.
+            if due > now && group.last_sent_at.is_none_or(|sent_at| sent_at <= now) {
+                earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+            } else if let Some(batch) = group.batch(labels, now) {
+                self.sending = Some(batch.clone());
+                self.revision += 1;
+                return Next::Batch(batch);
+            }
+        }
+        earliest.map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
+    }
+
+    fn acknowledge(&mut self, batch: &Batch, now: Duration) {
+        let mut space = self.capacity.saturating_sub(self.logged());
+        self.sending = None;
+        self.revision += 1;
+        let group = self.groups.entry(batch.group.clone()).or_default();
+        group.last_sent_at = Some(now);
+        group.failed_at = None;
+        let unconfirmed = std::mem::take(&mut group.unconfirmed);
+        for alert in &batch.changed {
+            group.unsent.acknowledge(alert);
+            let key = AlertKey(Arc::clone(alert));
+            if group.firing.remove(&key) {
+                space += 1;
+            }
+            if alert.status == Status::Firing && space > 0 {
+                group.firing.insert(key.clone());
+                space -= 1;
+            }
+            let is_unconfirmed =
+                |sent: &Option<Arc<Alert>>| sent.as_ref().is_none_or(|sent| !is_same_state(sent, alert));
+            // The older state may arrive after this one, so this one is sent again at the next interval.
+            if unconfirmed.get(&key).is_some_and(is_unconfirmed) && !group.unsent.holds(&key) {
+                group.unsent.put(self.next_position, alert);
+                group.unsent.note_may_be_known(&key);
+                self.next_position += 1;
+            }
+        }
+    }
+
+    /// Gives up only what is rejected: nothing else would send these alerts again.
+    fn requeue(&mut self, batch: &Batch, failure: Failure) -> Option<GivenUp> {
+        if failure.cause == FailureCause::Rejected {
+            self.acknowledge(batch, failure.at);
+            return Some(GivenUp::Rejected(batch.clone()));
+        }
+        self.sending = None;
+        self.revision += 1;
+        let group = self.groups.get_mut(&batch.group)?;
+        group.failed_at = Some(failure.at);
+        if failure.cause != FailureCause::Unreachable {
+            for alert in &batch.changed {
+                group.unsent.note_may_be_known(&AlertKey(Arc::clone(alert)));
+            }
+        }
+        if failure.cause == FailureCause::Ambiguous {
+            for alert in batch.alerts() {
+                let sent = group.unconfirmed.entry(AlertKey(Arc::clone(alert)));
+                let sent = sent.or_insert_with(|| Some(Arc::clone(alert)));
+                *sent = sent.take().filter(|other| is_same_state(other, alert));
+            }
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.groups.values().map(|group| group.unsent.len()).sum()
+    }
+
+    fn log(&self) -> Vec<LogEntry> {
+        let mut known = Vec::new();
+        for (labels, group) in &self.groups {
+            let sending = self.sending.iter().filter(|batch| batch.group == *labels);
+            let sending: BTreeSet<_> =
+                sending.flat_map(|batch| &batch.changed).cloned().map(AlertKey).collect();
+            let of = |alert: &Arc<Alert>, send_state| LogEntry {
+                alert: Arc::clone(alert),
+                send_state,
+                last_sent_at: group.last_sent_at,
+            };
+            for (alert, may_be_known) in group.unsent.all() {
+                let key = AlertKey(Arc::clone(alert));
+                if may_be_known || sending.contains(&key) || group.firing.contains(&key) {
+                    known.push(of(alert, SendState::Unsent));
+                }
+            }
+            let logged = group.firing.iter().filter(|key| !group.unsent.holds(key));
+            known.extend(logged.map(|AlertKey(alert)| of(alert, SendState::Sent)));
+        }
+        known
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn set_repeat_interval(&mut self, repeat_interval: Duration) {
+        self.repeat_interval = repeat_interval;
+    }
+
+    fn interrupt(&mut self, now: Duration) {
+        if let Some(batch) = self.sending.take() {
+            self.requeue(&batch, Failure { at: now, cause: FailureCause::Ambiguous });
+        }
+    }
+}
+
+impl AggregationGroup {
+    fn knows(&self, alert: &Arc<Alert>) -> bool {
+        let key = AlertKey(Arc::clone(alert));
+        self.unsent.holds(&key) || self.firing.contains(&key)
+    }
+
+    /// Returns true if the alert is to be sent: it changed, it is unsent and this is its newest state, or it is repeated
+    /// and not in the log, because it began to fire before this process did or was dropped. A resolved alert leaves the
+    /// log when it is sent, so that its repetitions are ignored.
+    fn is_change(&mut self, notification: &Notification, has_space: bool) -> bool {
+        let alert = &notification.alert;
+        let key = AlertKey(Arc::clone(alert));
+        if notification.reason == SendReason::Changed || self.unsent.holds(&key) {
+            return true;
+        }
+        if alert.status == Status::Resolved {
+            return false;
+        }
+        match self.firing.take(&key) {
+            None => has_space,
+            Some(known) => {
+                // The log keeps the newest value, and the time until which the alert holds.
+                let is_known = is_same_state(&known.0, alert);
+                self.firing.insert(if is_known { key } else { known });
+                !is_known
+            }
+        }
+    }
+
+    /// Returns when there is something to send, as the time since the Unix epoch.
+    fn due(&self, repeat_interval: Duration, mode: Mode) -> Option<Duration> {
+        let last_sent_at = self.last_sent_at.unwrap_or_default();
+        let has_unsent = self.unsent.len() > 0;
+        match mode {
+            Mode::Draining => has_unsent.then_some(Duration::ZERO),
+            Mode::Normal if has_unsent => {
+                Some(self.last_sent_at.map_or(Duration::ZERO, |at| at + GROUP_INTERVAL))
+            }
+            Mode::Normal => (!self.firing.is_empty()).then(|| last_sent_at.saturating_add(repeat_interval)),
+        }
+    }
+
+    /// Returns what is to be sent now. An alert that is not repeated for as long as it holds leaves the log: its target
+    /// was removed, and its state is not known.
+    fn batch(&mut self, labels: &GroupLabels, now: Duration) -> Option<Batch> {
+        self.firing.retain(|AlertKey(alert)| alert.ends_at > now);
+        let changed = self.unsent.oldest(usize::MAX);
+        let logged = self.firing.iter().filter(|key| !self.unsent.holds(key));
+        let still_firing: Vec<_> = logged.map(|AlertKey(alert)| Arc::clone(alert)).collect();
+        if changed.is_empty() && still_firing.is_empty() {
+            return None;
+        }
+        Some(Batch { group: labels.clone(), changed, still_firing })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::examples::{at, changed, firing, names, on, repeated, resolved};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn groups() -> AggregationGroups {
+        AggregationGroups::new(HOUR, 1_000)
+    }
+
+    /// What is to be sent, which must be there; it is settled.
+    #[track_caller]
+    fn sent(groups: &mut AggregationGroups, now: u64) -> Batch {
+        let message = due(groups, now);
+        groups.acknowledge(&message, at(now));
+        message.sorted()
+    }
+
+    #[track_caller]
+    fn due(groups: &mut AggregationGroups, now: u64) -> Batch {
+        match groups.next(at(now), Mode::Normal) {
+            Next::Batch(message) => message,
+            other => panic!("there is no message but {other:?}"),
+        }
+    }
+
+    fn failing(now: u64, cause: FailureCause) -> Failure {
+        Failure { at: at(now), cause }
+    }
+
+    /// A firing alert that holds for so many seconds.
+    fn holding(alert: Alert, until: u64) -> Alert {
+        Alert { ends_at: at(until), ..alert }
+    }
+
+    #[test]
+    fn ten_thousand_alerts_that_begin_at_once_are_one_message_for_each_name_and_target() {
+        let mut groups = AggregationGroups::new(HOUR, 50_000);
+        for n in 0..10_000 {
+            let group = n.to_string();
+            groups.push(&changed(firing("A", &group)));
+            groups.push(&changed(on("other", firing("A", &group))));
+            groups.push(&changed(firing("B", &group)));
+        }
+        let mut keys = Vec::new();
+        while let Next::Batch(message) = groups.next(at(0), Mode::Normal) {
+            assert_eq!((message.changed.len(), message.still_firing.len()), (10_000, 0));
+            groups.acknowledge(&message, at(0));
+            keys.push(message.group);
+        }
+        let key = |name: &str, target: &str| {
+            let labels = [("alertname", name), ("target", target)];
+            GroupLabels::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        };
+        assert_eq!(keys, [key("A", "cache"), key("A", "other"), key("B", "cache")]);
+        assert_eq!(groups.len(), 0);
+    }
+
+    #[test]
+    fn a_message_tells_what_is_new_first_and_what_still_fires() {
+        let mut groups = groups();
+        for group in ["c", "b", "a"] {
+            groups.push(&changed(firing("A", group)));
+        }
+        let first = sent(&mut groups, 0);
+        assert_eq!((names(&first.changed), first.firing()), (vec!["a".into(), "b".into(), "c".into()], 3));
+        groups.push(&changed(resolved("A", "b", 40)));
+        groups.push(&changed(firing("A", "z")));
+        let second = sent(&mut groups, 40);
+        assert_eq!(names(&second.changed), ["z", "-b"]);
+        assert_eq!(names(&second.still_firing), ["a", "c"]);
+        assert_eq!(second.firing(), 3);
+    }
+
+    #[test]
+    fn news_of_a_group_that_was_just_told_is_gathered_for_a_while() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        groups.push(&changed(firing("A", "y")));
+        assert_eq!(groups.next(at(10), Mode::Normal), Next::In(Duration::from_secs(20)));
+        groups.push(&changed(firing("B", "y")));
+        assert_eq!(names(&sent(&mut groups, 10).changed), ["y"], "another group does not wait");
+        groups.push(&changed(firing("A", "z")));
+        assert_eq!(names(&sent(&mut groups, 30).changed), ["y", "z"]);
+    }
+
+    #[test]
+    fn at_the_end_nothing_is_gathered_and_nothing_repeated() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        assert_eq!(groups.next(at(2 * 3_600), Mode::Draining), Next::Nothing);
+        groups.push(&changed(holding(firing("A", "y"), 9_000)));
+        let Next::Batch(message) = groups.next(at(1), Mode::Draining) else { panic!("nothing is sent") };
+        assert_eq!(names(&message.changed), ["y"]);
+    }
+
+    #[test]
+    fn repetitions_are_no_news_and_keep_an_alert_alive_until_it_is_told_again() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        groups.push(&changed(firing("A", "gone")));
+        sent(&mut groups, 0);
+        for minute in 1..=60 {
+            let alert = holding(firing("A", "x"), minute * 60 + 240);
+            assert!(!matches!(groups.next(at(minute * 60 - 1), Mode::Normal), Next::Batch(_)), "{minute}");
+            groups.push(&repeated(alert));
+            assert_eq!(groups.len(), 0);
+        }
+        let again = sent(&mut groups, 3_600);
+        assert_eq!((again.changed.len(), names(&again.still_firing)), (0, vec!["x".to_owned()]));
+        assert_eq!(groups.next(at(3_700), Mode::Normal), Next::In(Duration::from_secs(3_500)));
+    }
+
+    #[test]
+    fn a_group_that_nobody_speaks_of_any_more_is_forgotten() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        assert_eq!(groups.next(at(3_600), Mode::Normal), Next::Nothing);
+        assert_eq!(groups.next(at(3_601), Mode::Normal), Next::Nothing);
+        assert!(groups.groups.is_empty());
+    }
+
+    #[test]
+    fn an_alert_that_is_repeated_and_not_known_is_news_unless_it_resolved() {
+        let mut groups = groups();
+        groups.push(&repeated(firing("A", "x")));
+        groups.push(&repeated(resolved("A", "y", 60)));
+        assert_eq!(names(&sent(&mut groups, 0).changed), ["x"]);
+        groups.push(&changed(resolved("A", "x", 60)));
+        assert_eq!(names(&sent(&mut groups, 60).changed), ["-x"]);
+        groups.push(&repeated(resolved("A", "x", 60)));
+        assert_eq!(groups.len(), 0, "it was told already");
+    }
+
+    #[test]
+    fn an_alert_that_fired_anew_unseen_is_news() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        let anew = Alert { starts_at: at(50), ..firing("A", "x") };
+        groups.push(&repeated(anew));
+        assert_eq!(sent(&mut groups, 60).changed[0].starts_at, at(50));
+    }
+
+    #[test]
+    fn what_changes_while_a_message_is_sent_makes_another() {
+        let mut groups = groups();
+        for group in ["x", "y"] {
+            groups.push(&changed(firing("A", group)));
+        }
+        let message = due(&mut groups, 0);
+        groups.push(&changed(resolved("A", "x", 5)));
+        groups.push(&repeated(holding(firing("A", "y"), 300)));
+        groups.acknowledge(&message, at(5));
+        assert_eq!(names(&sent(&mut groups, 35).changed), ["-x"]);
+    }
+
+    #[test]
+    fn while_the_receiver_is_down_only_the_newest_states_wait() {
+        let mut groups = groups();
+        for hour in 0..1_000 {
+            for group in ["x", "y", "z"] {
+                groups.push(&changed(firing("A", group)));
+                groups.push(&changed(resolved("A", group, hour * 3_600)));
+            }
+        }
+        assert_eq!(groups.len(), 3);
+        assert_eq!(names(&sent(&mut groups, 0).changed), ["-x", "-y", "-z"]);
+    }
+
+    #[test]
+    fn beyond_the_capacity_the_oldest_news_are_dropped() {
+        let mut groups = AggregationGroups::new(HOUR, 3);
+        let dropped: usize =
+            ["a", "b", "c", "d"].map(|group| groups.push(&changed(firing("B", group)))).iter().sum();
+        assert_eq!(dropped + groups.push(&changed(firing("A", "e"))), 2);
+        assert_eq!(names(&sent(&mut groups, 0).changed), ["e"]);
+        assert_eq!(names(&sent(&mut groups, 0).changed), ["c", "d"]);
+        groups.push(&repeated(firing("B", "a")));
+        assert_eq!(groups.len(), 0, "what cannot be remembered is not told again and again");
+        groups.push(&changed(firing("B", "a")));
+        assert_eq!(groups.len(), 1);
+    }
+
+    #[test]
+    fn a_message_that_fails_goes_behind_the_others() {
+        let mut groups = groups();
+        for name in ["A", "B", "C"] {
+            groups.push(&changed(firing(name, "x")));
+        }
+        let mut tried = Vec::new();
+        for now in 0..5 {
+            let message = due(&mut groups, now);
+            tried.push(message.group["alertname"].clone());
+            groups.requeue(&message, failing(now, FailureCause::Payload));
+        }
+        assert_eq!(tried, ["A", "B", "C", "A", "B"]);
+    }
+
+    /// What a store says that its receiver knows: names, with `?` where it is still to be told.
+    fn known(groups: &AggregationGroups) -> Vec<String> {
+        let told = |known: &LogEntry| match known.send_state {
+            SendState::Sent => names([&known.alert]).remove(0),
+            SendState::Unsent => format!("{}?", names([&known.alert])[0]),
+        };
+        groups.log().iter().map(told).collect()
+    }
+
+    #[test]
+    fn what_a_receiver_may_have_heard_is_known_until_it_is_told_that_it_is_over() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        assert_eq!(known(&groups), [] as [String; 0]);
+        let message = due(&mut groups, 0);
+        assert_eq!(known(&groups), ["x?"], "it is on its way");
+        groups.requeue(&message, failing(0, FailureCause::Unreachable));
+        assert_eq!(known(&groups), [] as [String; 0], "nobody was there");
+        let message = due(&mut groups, 1);
+        groups.requeue(&message, failing(1, FailureCause::Payload));
+        assert_eq!(known(&groups), ["x?"], "it may have arrived");
+        sent(&mut groups, 2);
+        assert_eq!(known(&groups), ["x"]);
+        let before = groups.revision();
+        groups.push(&repeated(firing("A", "x")));
+        assert_eq!(groups.revision(), before, "a repetition changes nothing");
+        groups.push(&changed(resolved("A", "x", 60)));
+        groups.push(&changed(firing("A", "y")));
+        groups.push(&changed(resolved("A", "y", 60)));
+        assert_ne!(groups.revision(), before);
+        assert_eq!(known(&groups), ["-x?"], "it never heard of the other");
+        sent(&mut groups, 60);
+        assert_eq!(known(&groups), [] as [String; 0]);
+    }
+
+    #[test]
+    fn after_a_restart_a_receiver_is_told_what_is_over_unless_it_never_heard_of_it() {
+        let mut before = groups();
+        for group in ["fires", "over", "over later"] {
+            before.push(&changed(firing("A", group)));
+        }
+        sent(&mut before, 0);
+        before.push(&changed(resolved("A", "over", 5)));
+        before.push(&changed(firing("A", "unheard")));
+        before.push(&changed(firing("A", "unheard and over")));
+        before.push(&changed(resolved("A", "unheard and over", 6)));
+
+        let mut after = groups().restore(&before.log(), at(10));
+        assert_eq!(known(&after), known(&before));
+        assert_eq!(after.next(at(11), Mode::Normal), Next::In(Duration::from_secs(19)), "gathering goes on");
+        after.push(&repeated(firing("A", "fires")));
+        after.push(&changed(resolved("A", "over later", 12)));
+        after.push(&changed(resolved("A", "unheard", 12)));
+        assert_eq!(names(&sent(&mut after, 30).changed), ["-over", "-over later"]);
+        after.push(&changed(Alert { starts_at: at(11), ..resolved("A", "new", 40) }));
+        assert_eq!(names(&sent(&mut after, 60).changed), ["-new"]);
+        assert_eq!(known(&after), ["fires"]);
+    }
+
+    #[test]
+    fn a_state_that_a_late_request_may_overwrite_is_sent_again_at_the_next_interval() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 0);
+        groups.push(&changed(firing("A", "y")));
+        let message = due(&mut groups, 30);
+        groups.requeue(&message, failing(40, FailureCause::Ambiguous));
+        // The message that may come late says of both that they fire.
+        groups.push(&changed(resolved("A", "x", 41)));
+        groups.push(&changed(resolved("A", "y", 42)));
+        assert_eq!(names(&sent(&mut groups, 45).changed), ["-x", "-y"]);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(known(&groups).len(), 2, "also after a restart");
+        assert_eq!(groups.next(at(45), Mode::Normal), Next::In(GROUP_INTERVAL));
+        assert_eq!(names(&sent(&mut groups, 75).changed), ["-x", "-y"]);
+        assert_eq!(groups.next(at(200), Mode::Normal), Next::Nothing);
+        assert_eq!(known(&groups), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_back() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "x")));
+        sent(&mut groups, 10_000);
+        groups.push(&changed(resolved("A", "x", 5)));
+        assert_eq!(names(&sent(&mut groups, 5).changed), ["-x"]);
+    }
+}
