@@ -240,7 +240,7 @@ pub struct Consume {
     /// Consumer group; it is created if it is missing.
     #[arg(long, env = "STREAMGAUGE_GROUP", value_name = "NAME")]
     pub group: String,
-    /// Name of this consumer in the group [default: host name, process id and 4 characters by chance].
+    /// Name of this consumer in the group [default: host name, process ID and 4 random characters].
     #[arg(long, env = "STREAMGAUGE_CONSUMER", value_name = "NAME")]
     pub consumer: Option<String>,
     /// ID after which a group that is created here starts: 0 for all entries, $ for new ones only.

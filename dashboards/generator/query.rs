@@ -1,7 +1,7 @@
 //! PromQL. What two exporters say of one group is one value (`max by`), labels that a scrape adds are gone, and where
 //! there may be thousands of lines only the worst are asked for.
 
-/// Of whom a metric speaks.
+/// The subject of a metric.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// A server.
@@ -63,7 +63,7 @@ impl Subject {
         format!("{metric}{{{}, {matcher}}}", self.filter())
     }
 
-    /// One value for each, whoever scraped it.
+    /// One value for each, from any replica.
     pub(crate) fn each(self, inner: &str) -> String {
         format!("max by ({}) ({inner})", self.labels())
     }

@@ -12,7 +12,7 @@ use super::{Polled, Server};
 pub(super) const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
 for moments, except with --min-idle: then the server looks at every pending entry of the group (or of the consumer) \
-for each page, and answers nobody else meanwhile, some 10 ms for 100,000 entries.";
+for each page, which blocks it for some 10 ms per 100,000 entries.";
 
 /// `streamgauge status`.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub struct Status {
     /// What to poll.
     #[command(flatten)]
     pub polled: Polled,
-    /// Time to poll for before the status of the groups is told; not used with --server.
+    /// Time to poll for before the status of the groups is printed; not used with --server.
     #[arg(long, env = "STREAMGAUGE_OBSERVE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub observe: Duration,
     /// Print JSON, as /api/v1/groups has it.

@@ -139,7 +139,7 @@ fn describe(found: &Found) -> String {
         say("warning", format!("cannot look for streams by SCAN: {problem}"));
     }
     if found.is_time_refused {
-        say("warning", "TIME is refused: ages are told by this machine's clock".to_owned());
+        say("warning", "TIME is refused: ages use this machine's clock".to_owned());
     }
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());

@@ -22,7 +22,7 @@ pub struct FoundStatus(pub String);
 /// [`ConfigError`] anywhere in the chain, 3 for a [`FoundStatus`], else 1.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     // Without standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", told(error));
+    let _ = writeln!(io::stderr(), "{}", message(error));
     match error {
         _ if is_usage(error) => ExitCode::from(2),
         _ if error.is::<FoundStatus>() => ExitCode::from(3),
@@ -30,12 +30,12 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// The error and its causes; without those that the error before has told already.
-fn told(error: &anyhow::Error) -> String {
+/// Joins the error and its causes, leaving out causes that the error before them ends with.
+fn message(error: &anyhow::Error) -> String {
     error
         .chain()
         .map(ToString::to_string)
-        .reduce(|told, cause| if told.ends_with(&cause) { told } else { format!("{told}: {cause}") })
+        .reduce(|message, cause| if message.ends_with(&cause) { message } else { format!("{message}: {cause}") })
         .unwrap_or_default()
 }
 
@@ -58,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_is_told_already_is_not_told_again() {
+    fn a_cause_is_not_repeated() {
         #[derive(Debug, Error)]
         #[error("cannot connect: {0}")]
         struct Connect(#[source] io::Error);
         let error = anyhow::Error::from(Connect(io::Error::other("refused"))).context("h:1");
-        assert_eq!(told(&error), "h:1: cannot connect: refused");
+        assert_eq!(message(&error), "h:1: cannot connect: refused");
     }
 }

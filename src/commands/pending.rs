@@ -30,11 +30,11 @@ pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = endpoint::config(&args.redis)?;
     let query = query(args);
     if query.min_idle.is_some() {
-        let whose = if query.consumer.is_some() { "consumer" } else { "group" };
+        let subject = if query.consumer.is_some() { "consumer" } else { "group" };
         let pages = query.count.div_ceil(PAGE);
         let often = if pages > 1 { format!(", up to {pages} times") } else { String::new() };
         status::say(&format!(
-            "--min-idle: the server looks at every pending entry of the {whose}{often}, and answers nobody else meanwhile"
+            "--min-idle: the server looks at every pending entry of the {subject}{often}, and is blocked meanwhile"
         ));
     }
     let listed = list(targets.swap_remove(0), &poll, &query).await?;

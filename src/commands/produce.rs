@@ -86,7 +86,7 @@ fn summary(produced: &Produced) -> String {
     if *unknown > 0 {
         let _ = writeln!(
             text,
-            "unknown: {}, whose reply was lost with the connection: each may be there besides those added",
+            "unknown: {}, whose reply was lost with the connection: each may have been added, too",
             entries(*unknown)
         );
     }
@@ -132,7 +132,7 @@ mod tests {
         added 1001 entries (97.8 KiB) to 2 streams in 100.1 s, 10.0 per second
           orders: 501 entries (48.9 KiB), unknown: 12
           invoices: 500 entries (48.8 KiB)
-        unknown: 12 entries, whose reply was lost with the connection: each may be there besides those added
+        unknown: 12 entries, whose reply was lost with the connection: each may have been added, too
         ");
     }
 }

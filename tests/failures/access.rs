@@ -211,7 +211,7 @@ async fn check_says_in_a_word_what_a_server_refuses() {
         for said in [
             "does not tell what it is (HELLO refused)",
             "cannot look for streams by SCAN",
-            "TIME is refused: ages are told by this machine's clock",
+            "TIME is refused: ages use this machine's clock",
             "denied: 1 (a)",
         ] {
             assert!(checked.stdout.contains(said), "{said}: {}", checked.stdout);

@@ -10,7 +10,7 @@ const IDLE: &str = "redis_stream_group_consumer_idle_seconds";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![number(), nobody(), pending(), silent()];
+    let panels = vec![number(), without_readers(), pending(), silent()];
     Row { title: "Consumers", opens: Opens::OnClick, panels }
 }
 
@@ -27,14 +27,14 @@ fn number() -> Panel {
     }
 }
 
-fn nobody() -> Panel {
+fn without_readers() -> Panel {
     let waits = format!("({} > bool 0)", Group.value("redis_stream_group_lag_min"));
     let without = format!("({} == bool 0)", Group.value(CONSUMERS));
     let groups = format!("sum by (target) ({waits} * {without})");
     Panel {
         title: "Groups that wait and have no consumer",
-        what: "Entries wait for these groups, and nobody has ever read for them, or each name was deleted.",
-        advice: "start the consumers; if nobody needs a group any more, XGROUP DESTROY.",
+        what: "Entries wait for these groups, and they have no consumer: none has read yet, or each was deleted.",
+        advice: "start the consumers; if a group is no longer needed, XGROUP DESTROY.",
         steps: alarm(1.0),
         queries: vec![Target.top(&groups)],
         points: FEW,

@@ -1,4 +1,4 @@
-//! streamgauge itself: what it reaches, what it costs, what it leaves out, whom it tells.
+//! streamgauge itself: targets, costs, limits and notifications.
 
 use crate::generator::panel::{Column, Panel};
 use crate::generator::query::{Query, SHOWN, STEP, Subject::Target};
@@ -185,14 +185,14 @@ fn notifications() -> Panel {
 }
 
 fn queues() -> Panel {
-    let told = "streamgauge_notifications_total{result=\"delivered\"}";
+    let delivered = "streamgauge_notifications_total{result=\"delivered\"}";
     Panel {
         title: "Notifications, delivered and waiting",
-        what: "Alerts that receivers were told of, per minute, and alerts that wait until a receiver takes them.",
+        what: "Alerts sent per minute, and alerts waiting in the queues of receivers.",
         advice: "what waits should be near 0; if it rises, the receiver is down or too slow.",
         queries: vec![
             Query::range("sum by (notifier) (streamgauge_notification_queue_length)", "{{notifier}} waiting"),
-            Query::range(format!("60 * sum by (notifier) (rate({told}{STEP}))"), "{{notifier}} delivered"),
+            Query::range(format!("60 * sum by (notifier) (rate({delivered}{STEP}))"), "{{notifier}} delivered"),
         ],
         nothing: "there are no notifiers",
         ..small()

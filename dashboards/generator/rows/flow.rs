@@ -37,7 +37,7 @@ fn delivered() -> Panel {
         title: "Entries delivered per second, the fastest",
         what: "How fast each group is delivered entries, by the server's entries-read; missing where the server does not know \
                it (6.2, or after an XDEL ahead of the group).",
-        advice: "below the rate of what is added, the group falls behind; at 0 with a lag, nobody reads.",
+        advice: "below the rate of what is added, the group falls behind; at 0 with a lag, no consumer reads.",
         unit: "cps",
         queries: vec![Group.ranked(&delivery(STEP), &Group.each(&delivery(SHOWN)))],
         points: FEW,

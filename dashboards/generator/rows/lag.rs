@@ -31,7 +31,7 @@ fn seconds() -> Panel {
         title: "Lag in seconds, the highest",
         what: "Age of the oldest entry that the group has not been delivered; 0 if there is none. Red from where the \
                recommended alert fires.",
-        advice: "compare with what its work may wait. A line that rises by a second per second stands still: nobody reads.",
+        advice: "compare with what its work may wait. A line that rises by a second per second means that no consumer reads.",
         unit: "s",
         steps: alarm(of_alert("RedisStreamGroupFallingBehind")),
         queries: vec![Group.worst("redis_stream_group_lag_seconds")],

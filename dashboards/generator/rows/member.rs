@@ -53,7 +53,7 @@ pub(crate) fn row() -> Row {
             ..group()
         },
         Panel {
-            title: "Entries in hand, the most",
+            title: "Entries in flight, maximum",
             what: "Delivered to a process and not done: queued, being handled, or waiting to be tried again.",
             advice: "if it stays at --batch, entries come faster than they are handled; a smaller --batch leaves them to \
                      others.",
@@ -72,7 +72,7 @@ pub(crate) fn row() -> Row {
         },
         Panel {
             title: "Reconnects",
-            what: "Connections that were lost and made anew, all groups together.",
+            what: "Reconnects, all groups together.",
             advice: "again and again: is Redis restarted, or does something between cut connections off?",
             steps: none(),
             queries: vec![Query::range(

@@ -74,7 +74,7 @@ fn numbers() -> Vec<Panel> {
             what: "Streams that cannot be read (missing, of another type, denied), and groups that are configured by name \
                    and are not there.",
             advice: "was the key deleted or renamed, has no producer created it yet, or does the ACL leave it out? Consumers \
-                     of a missing group get NOGROUP: XGROUP CREATE makes it anew.",
+                     of a missing group get NOGROUP: create it with XGROUP CREATE.",
             steps: alarm(1.0),
             queries: vec![missing()],
             nothing: "no stream is watched",

@@ -29,7 +29,7 @@ pub(crate) fn row() -> Row {
         Panel {
             title: "Age of the oldest pending entry, the highest",
             what: "How long ago the oldest pending entry was added; 0 if none is pending.",
-            advice: "old, but touched again and again (see beside): an entry that fails each time. Old and untouched: nobody \
+            advice: "old, but touched again and again (see beside): an entry that fails each time. Old and untouched: no consumer \
                      has taken it over.",
             unit: "s",
             queries: vec![Group.worst("redis_stream_group_oldest_pending_age_seconds")],
@@ -48,7 +48,7 @@ pub(crate) fn row() -> Row {
         },
         Panel {
             title: "Pending, but trimmed away, the most",
-            what: "Pending entries that are no longer in the stream: nobody can process them any more.",
+            what: "Pending entries that are no longer in the stream: no consumer can process them any more.",
             advice: "retention is shorter than the work takes; raise MAXLEN. XAUTOCLAIM (7.0 and later) or XACK clears them \
                      away.",
             steps: alarm(1.0),

@@ -49,7 +49,7 @@ fn length() -> Panel {
     Panel {
         title: "Entries in a stream, the most",
         what: "Length of the streams. Entries stay after they are read and acknowledged, until they are trimmed.",
-        advice: "a stream that only grows is trimmed by nobody, and fills the memory of Redis: XADD with MAXLEN or MINID.",
+        advice: "a stream that only grows is not trimmed, and fills the memory of Redis: XADD with MAXLEN or MINID.",
         queries: vec![Stream.worst(LENGTH)],
         size: (8, 8),
         ..Panel::lines()
@@ -96,7 +96,7 @@ fn streams() -> Panel {
     Panel {
         title: "Streams",
         what: "The two hundred longest streams. Filter by the funnel beside a column's name, sort by a click on it.",
-        advice: "a stream without groups is read by nobody; one whose oldest entry is older than you need is trimmed too late.",
+        advice: "a stream without groups has no consumers; one whose oldest entry is older than you need is trimmed too late.",
         nothing: "no stream is watched",
         ..Panel::table(
             &["target", "db", "stream"],
