@@ -154,7 +154,7 @@ impl Target {
         if plan.target == self.config && plan.poll == self.poll {
             return false;
         }
-        info!(target_name = %self.name, "configuration of the target has changed; connecting anew");
+        info!(target_name = %self.name, "configuration of the target has changed; reconnecting");
         if plan.target.labels != self.config.labels {
             self.metrics.forget();
             self.metrics = self.metrics.with_labels(&plan.label_values());

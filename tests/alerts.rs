@@ -181,7 +181,7 @@ async fn alerts_outlast_the_program() {
         let anew = config.serve().serving().await;
         wait_for_alerts(&anew, &["firing Firing g", "pending Long g", "pending Pending g"]).await;
         assert!(
-            anew.stderr().contains("the state file is ignored; all alerts begin anew"),
+            anew.stderr().contains("the state file is ignored; alerts start without their history"),
             "{}",
             anew.stderr()
         );

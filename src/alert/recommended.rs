@@ -56,7 +56,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 5,
         severity: "warning",
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
-        description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and made anew? XGROUP CREATE makes the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
+        description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and created again? XGROUP CREATE creates the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
     },
     BuiltInRule {
         name: "RedisStreamGroupStalled",
@@ -71,8 +71,8 @@ const BUILT_IN: &[BuiltInRule] = &[
         expr: Holds("status == abandoned"),
         minutes: 3,
         severity: "critical",
-        summary: "Nobody reads for group {{ $labels.group }} of {{ $labels.stream }}",
-        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of state. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+        summary: "No consumer reads for group {{ $labels.group }} of {{ $labels.stream }}",
+        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
         name: "RedisStreamGroupFallingBehind",
@@ -127,7 +127,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         expr: PromqlPerSubject("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
         minutes: 1,
         severity: "critical",
-        summary: "What streamgauge tells of {{ $labels.target }} is old",
+        summary: "Data of {{ $labels.target }} is old",
         description: "The last poll of {{ $labels.target }} that read anything ended {{ $value }} seconds ago. If RedisStreamTargetDown fires too, look at the server first, else at the log of streamgauge.",
     },
 ];

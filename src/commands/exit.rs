@@ -35,7 +35,9 @@ fn message(error: &anyhow::Error) -> String {
     error
         .chain()
         .map(ToString::to_string)
-        .reduce(|message, cause| if message.ends_with(&cause) { message } else { format!("{message}: {cause}") })
+        .reduce(
+            |message, cause| if message.ends_with(&cause) { message } else { format!("{message}: {cause}") },
+        )
         .unwrap_or_default()
 }
 

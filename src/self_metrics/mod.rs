@@ -127,12 +127,12 @@ impl SelfMetrics {
             )?,
             notifications: register.counters(
                 "streamgauge_notifications_total",
-                "Alerts that receivers were told of, by what came of it: delivered, failed (tried again), rejected or dropped.",
+                "Alerts by the result of sending them: delivered, failed (to be retried), rejected or dropped.",
                 &["notifier", "result"],
             )?,
             notification_queue_length: register.gauges(
                 "streamgauge_notification_queue_length",
-                "Alerts that wait until a receiver is told of them, in all queues of the notifier.",
+                "Alerts that wait in the queues of the notifier.",
                 &["notifier"],
             )?,
             tasks: register.add(IntGauge::new(

@@ -192,7 +192,10 @@ fn queues() -> Panel {
         advice: "what waits should be near 0; if it rises, the receiver is down or too slow.",
         queries: vec![
             Query::range("sum by (notifier) (streamgauge_notification_queue_length)", "{{notifier}} waiting"),
-            Query::range(format!("60 * sum by (notifier) (rate({delivered}{STEP}))"), "{{notifier}} delivered"),
+            Query::range(
+                format!("60 * sum by (notifier) (rate({delivered}{STEP}))"),
+                "{{notifier}} delivered",
+            ),
         ],
         nothing: "there are no notifiers",
         ..small()

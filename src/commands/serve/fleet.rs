@@ -187,7 +187,7 @@ async fn keep_running(
         task.spawn(running);
         let Some(Err(panic)) = task.join_next().await else { return };
         metrics.with_labels(&plan.label_values()).set_up(false);
-        error!(target_name = %plan.target.name, error = %panic, "task of the target panicked; beginning anew");
+        error!(target_name = %plan.target.name, error = %panic, "task of the target panicked; restarting it");
         sleep(RESTART_PAUSE).await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn load(path: &Path) -> Option<Saved> {
         }
         Ok(None) => None,
         Err(error) => {
-            warn!(%error, "the state file is ignored; all alerts begin anew");
+            warn!(%error, "the state file is ignored; alerts start without their history");
             None
         }
     }
@@ -167,7 +167,7 @@ impl Keeper {
         let problem = saved.err().map(|error| error.to_string());
         if let Some(error) = problem.as_ref().filter(|_| problem != self.problem) {
             let path = self.path.display();
-            warn!(%path, error, "cannot write the state file; alerts would begin anew after a restart");
+            warn!(%path, error, "cannot write the state file; after a restart alerts would start without their history");
         }
         // Where it failed, the next poll tries again.
         if problem.is_none() {

@@ -55,7 +55,7 @@ const fn run(what: &'static str, effect: Effect, words: &'static [Word]) -> Step
 const GROUPS: Step =
     run("How far each group of the stream is:", Reads, &[Text("XINFO"), Text("GROUPS"), Stream]);
 const CONSUMERS: Step = run(
-    "Who reads, what each has in hand, and for how long it did nothing:",
+    "The consumers, with their pending entries and idle times:",
     Reads,
     &[Text("XINFO"), Text("CONSUMERS"), Stream, Group],
 );
@@ -70,7 +70,7 @@ const EXTENT: Step = run(
     &[Text("XINFO"), Text("STREAM"), Stream],
 );
 const TAKE_OVER: Step = run(
-    "Hand pending entries that nobody touched for 10 minutes to another consumer, here \"rescuer\", which must then read its pending entries (XREADGROUP with the ID 0) and acknowledge them:",
+    "Hand pending entries that were idle for 10 minutes to another consumer, here \"rescuer\", which must then read its pending entries (XREADGROUP with the ID 0) and acknowledge them:",
     Writes,
     &[
         Text("XAUTOCLAIM"),
@@ -103,7 +103,7 @@ const MISSING: Advice = Advice {
     meaning: "The group is configured by name, and the stream has no such group. Its consumers get NOGROUP.",
     steps: &[
         GROUPS,
-        say("Was the stream deleted and made anew, or is the name misspelt in the configuration?"),
+        say("Was the stream deleted and created again, or is the name misspelt in the configuration?"),
         run(
             "Make the group. 0 begins at the oldest entry that is left; give the last ID that was processed instead, if you know it. Not $: what came meanwhile would be skipped.",
             Writes,
@@ -141,7 +141,7 @@ const ABANDONED: Advice = Advice {
         CONSUMERS,
         say("Start the consumers: are they deployed, scaled to zero, or unable to connect?"),
         run(
-            "If nobody needs the group any more, remove it. What is pending in it is forgotten.",
+            "If the group is no longer needed, remove it; its pending entries are lost.",
             Writes,
             &[Text("XGROUP"), Text("DESTROY"), Stream, Group],
         ),
@@ -160,7 +160,7 @@ const STALLED: Advice = Advice {
 };
 
 const STUCK: Advice = Advice {
-    meaning: "The oldest pending entry is the same as a window ago, and nobody took it up again. The group reads on, but this entry is not done.",
+    meaning: "The oldest pending entry is the same as a window ago, and no consumer claimed it. The group reads on, but this entry is not acknowledged.",
     steps: &[
         PENDING,
         say(
