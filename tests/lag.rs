@@ -166,7 +166,7 @@ impl Story {
             }
             91..=92 => self.send(&["XGROUP", "SETID", stream, group, &entry]).await,
             93..=94 => self.send(&["XGROUP", "DESTROY", stream, group]).await,
-            // A replica would have to begin anew.
+            // A replica would have to start again.
             95..=97 if self.replica.is_some() => {}
             95..=96 => self.send(&["DEBUG", "RELOAD"]).await,
             97 => self.restart().await,

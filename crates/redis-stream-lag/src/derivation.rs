@@ -103,7 +103,7 @@ impl<'a> Derivation<'a> {
                 group.consumers = Some(consumers);
             }
             (QuestionPurpose::NextEntry(position), Answer::Entries(entries)) => {
-                stream.note_next_entry(position, &entries)
+                stream.note_next_entry(position, &entries);
             }
             (QuestionPurpose::CountScan { start, after, until, at_most }, Answer::Entries(entries)) => {
                 if after == start {
@@ -124,7 +124,7 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.confirm_loss(&full),
             (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {
-                stream.entries_unavailable = true
+                stream.entries_unavailable = true;
             }
             _ => {}
         }
