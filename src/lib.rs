@@ -53,3 +53,4 @@ pub mod self_metrics;
 pub mod shutdown;
 pub mod state_file;
 pub mod terminal;
+pub mod values;

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::alert::evaluator::{Reading, TargetUp};
 use crate::config::{self, Poll};
-use crate::exposition::page::{Layout, Rendered, TargetLabels};
+use crate::exposition::render::{FamilySelection, Rendered, TargetLabels};
 use crate::monitor::alerting::Alerting;
 use crate::monitor::outcome::{Outcome, Polled, has_answered, result_and_error};
 use crate::monitor::plan::{Plan, Plans};
@@ -48,7 +48,7 @@ pub struct Target {
     /// Where the time that its history is told by begins.
     started: Instant,
     labels: TargetLabels,
-    layout: Arc<Layout>,
+    layout: Arc<FamilySelection>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<State>>,
     /// The node that readers are told the way to; `None` before the first, and after the configuration has changed.
@@ -67,7 +67,7 @@ impl Target {
     pub fn new(
         config: impl Into<Arc<config::Target>>,
         poll: Poll,
-        layout: Arc<Layout>,
+        layout: Arc<FamilySelection>,
         metrics: TargetMetrics,
         state: Arc<watch::Sender<State>>,
     ) -> Self {

@@ -26,7 +26,7 @@ use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
 use streamgauge::alert::rule_file;
 use streamgauge::alert::state::Phase;
 use streamgauge::alert::template::Template;
-use streamgauge::exposition::page::{self, Layout, Rendered, write_plain};
+use streamgauge::exposition::render::{self, FamilySelection, Rendered, write_plain};
 
 mod support;
 
@@ -182,7 +182,7 @@ fn report(cases: &[Case], step: usize) -> Report {
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.
 fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
-    let layout = Layout::new(|_| true, Duration::MAX);
+    let layout = FamilySelection::new(|_| true, Duration::MAX);
     let labels = page::TargetLabels::new("t", 0, &BTreeMap::new());
     let mut series = BTreeMap::<String, Vec<String>>::new();
     for (step, report) in reports.iter().enumerate() {

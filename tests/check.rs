@@ -36,8 +36,8 @@ fn value(name: &str, report: &Report) -> Value {
     let [group] = &stream.groups[..] else { panic!("not one group: {stream:?}") };
     match fact.source {
         Source::TargetUp => Value::Known(1.0),
-        Source::Stream(value) => value(stream, unix_time()),
-        Source::Group(value) => value(group, Operator::Above),
+        Source::Stream(fact) => fact.value(stream, unix_time()),
+        Source::Group(fact) => fact.value(group, Operator::Above),
         Source::Losses => {
             let mut losses = Losses::default();
             losses.note(report, unix_time());

@@ -20,7 +20,8 @@ use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
-use streamgauge::exposition::definitions::{FAMILIES, Kind};
+use streamgauge::values::family::Kind;
+use streamgauge::values::table::FAMILIES;
 
 use support::config::serving;
 use support::metric_list::{self, metric_of, own_metrics};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use redis::Value;
 use redis_stream_lag::report::Status;
-use streamgauge::exposition::definitions::{FAMILIES, Origin};
+use streamgauge::values::family::Origin;
+use streamgauge::values::table::FAMILIES;
 
 mod support;
 

@@ -127,7 +127,7 @@ pub fn is_about_any(rule: &Rule, report: &Report) -> bool {
         Subject::Target => true,
         Subject::Stream => streams.next().is_some(),
         Subject::Group => streams.flat_map(|stream| &stream.groups).any(|group| {
-            let is_there = group.named || rule.condition.fact.name != "group_up";
+            let is_there = group.named || !rule.condition.fact.only_named();
             is_there && selector.group.matches(group.name.as_bytes())
         }),
     }

@@ -97,7 +97,7 @@ fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, Cond
             let is_equality = matches!(operator, Operator::Is | Operator::IsNot);
             status.filter(|_| is_equality).map(Operand::Status).ok_or(ConditionError::Status)
         }
-        Unit::Number if fact.name == "entries_lost" => {
+        Unit::Number if fact.needs_window() => {
             let is_the_one = operator == Operator::Above && number(value) == Some(0.0);
             if is_the_one { Ok(Operand::Number(0.0)) } else { Err(ConditionError::Losses) }
         }

@@ -201,13 +201,13 @@ impl RuleState {
                 walk.visit(None, None, value);
             }
             (_, Reading::Failed) => {}
-            (Source::Stream(value), Reading::Whole(report) | Reading::Part(report)) => {
+            (Source::Stream(fact), Reading::Whole(report) | Reading::Part(report)) => {
                 for stream in &report.streams {
-                    walk.visit(Some(stream), None, value(stream, now));
+                    walk.visit(Some(stream), None, fact.value(stream, now));
                 }
             }
-            (Source::Group(value), Reading::Whole(report) | Reading::Part(report)) => {
-                walk.groups(report, |_, group| value(group, condition.operator));
+            (Source::Group(fact), Reading::Whole(report) | Reading::Part(report)) => {
+                walk.groups(report, |_, group| fact.value(group, condition.operator));
             }
             (Source::Losses, Reading::Whole(report) | Reading::Part(report)) => {
                 walk.groups(report, |stream, group| lost(losses, &stream.key, group));

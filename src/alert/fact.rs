@@ -1,40 +1,49 @@
-//! The facts that an alert can speak of: a closed list. Each has the name of its metric without the prefix, a
-//! subject and a unit, a value in a [report](redis_stream_lag::report), and the series that says the same to Prometheus.
+//! The facts that an alert can use: a closed list, taken from the [table of values](crate::values::table).
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::alert::operator::Operator;
+use crate::values::family::{self, AlertFact, Family, Number};
+use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
-use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, StreamReport, StreamValues};
+use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
 
 /// How far back `entries_lost` looks.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
 
-/// Something that an alert can speak of.
+/// A fact: a value that a rule compares.
 #[derive(Debug)]
 pub struct Fact {
-    /// Its name in a rule.
+    /// Name in a rule.
     pub name: &'static str,
-    /// What its value is measured in.
     pub unit: Unit,
-    /// What it is a fact of, and its value there.
     pub source: Source,
-    /// What Prometheus knows it by.
+    /// The series in Prometheus.
     pub series: Series,
+    /// What it needs to be known.
+    pub scope: Scope,
 }
 
-/// What a fact is a fact of: one alert for each.
+/// What a fact depends on besides the newest report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// Known only over a window of history; compared with `> 0` only.
+    NeedsWindow,
+    /// Known only for groups that the configuration names.
+    OnlyNamed,
+}
+
+/// What a fact belongs to: there is one alert for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A target.
     Target,
-    /// A stream of a target.
     Stream,
-    /// A group of a stream.
     Group,
 }
 
-/// What a value is measured in.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A plain number: a count, a ratio, or 0 and 1 for no and yes.
@@ -46,18 +55,36 @@ pub enum Unit {
 }
 
 /// Where the value of a fact comes from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// Whether the target answered in the last poll.
+    /// Whether the target answered the last poll.
     TargetUp,
-    /// A stream's report at a time, since the Unix epoch.
-    Stream(fn(&StreamReport, Duration) -> Value),
-    /// A group's report. The operator decides which bound of a lag counts.
-    Group(fn(&GroupReport, Operator) -> Value),
-    /// What a group lost in the [window](LOSS_WINDOW), which takes more than one report.
+    /// A stream's report.
+    Stream(StreamFact),
+    /// A group's report.
+    Group(GroupFact),
+    /// The increase of losses in the [window](LOSS_WINDOW), which takes more than one report.
     Losses,
     /// The status of a group; see [`status_is`].
     Status,
+}
+
+/// Reads a fact from a stream.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamFact {
+    Up,
+    Value(fn(&StreamValues) -> family::Reading),
+    /// The time since the value, a timestamp.
+    Since(fn(&StreamValues) -> family::Reading),
+}
+
+/// Reads a fact from a group.
+#[derive(Clone, Copy, Debug)]
+pub enum GroupFact {
+    Up,
+    /// The lag: the operator decides which of its bounds counts.
+    Lag,
+    Value(fn(&GroupValues) -> family::Reading),
 }
 
 /// The series of a fact.
@@ -65,156 +92,88 @@ pub enum Source {
 pub enum Series {
     /// The metric itself.
     Metric(&'static str),
-    /// Of a lag, the exact one, its certain minimum or its certain maximum, as the operator asks.
-    Lag {
-        /// Metric of the exact lag.
-        exact: &'static str,
-        /// Metric of the certain minimum.
-        min: &'static str,
-        /// Metric of the certain maximum.
-        max: &'static str,
-    },
-    /// The time since this metric's time stamp.
+    /// The exact lag, its certain minimum or its certain maximum, depending on the operator.
+    Lag { exact: &'static str, min: &'static str, max: &'static str },
+    /// The time since this metric's timestamp.
     Since(&'static str),
-    /// The rise of this counter in the [window](LOSS_WINDOW).
+    /// The increase of this counter in the [window](LOSS_WINDOW).
     Increase(&'static str),
     /// This metric's series of one status.
     Status(&'static str),
 }
 
-/// What is known of a fact's value.
+/// A fact's value, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// This.
     Known(f64),
-    /// There is one, but it is not known now.
+    /// There is a value, but it is not known now.
     Unknown,
-    /// There is none: the subject is not there.
+    /// There is no value: the subject does not exist.
     Gone,
 }
 
-/// Every fact.
-pub const FACTS: &[Fact] = &[
-    Fact {
-        series: Series::Lag {
-            exact: "redis_stream_group_lag",
-            min: "redis_stream_group_lag_min",
-            max: "redis_stream_group_lag_max",
-        },
-        ..group("lag", Unit::Number, "", |group, operator| {
-            of(group, operator, |values, operator| match operator {
-                Operator::Above | Operator::AtLeast => Some(count(values.lag.min())),
-                Operator::Below | Operator::AtMost => Some(count(values.lag.max())),
-                Operator::Is | Operator::IsNot => values.lag.exact().map(count),
-            })
-        })
-    },
-    group("lag_seconds", Unit::Seconds, "redis_stream_group_lag_seconds", |group, operator| {
-        of(group, operator, |values, _| values.lag_seconds.map(seconds))
-    }),
-    group(
-        "last_delivered_id_age_seconds",
-        Unit::Seconds,
-        "redis_stream_group_last_delivered_id_age_seconds",
-        |group, operator| of(group, operator, |values, _| values.last_delivered_id_age.map(seconds)),
-    ),
-    group("messages_pending", Unit::Number, "redis_stream_group_messages_pending", |group, operator| {
-        of(group, operator, |values, _| Some(count(values.messages_pending)))
-    }),
-    group(
-        "oldest_pending_age_seconds",
-        Unit::Seconds,
-        "redis_stream_group_oldest_pending_age_seconds",
-        |group, _| oldest_pending(group, Value::Known(0.0), |age, _, _| age.map(seconds)),
-    ),
-    group(
-        "oldest_pending_idle_seconds",
-        Unit::Seconds,
-        "redis_stream_group_oldest_pending_idle_seconds",
-        |group, _| oldest_pending(group, Value::Known(0.0), |_, idle, _| idle.map(seconds)),
-    ),
-    group(
-        "oldest_pending_deliveries",
-        Unit::Number,
-        "redis_stream_group_oldest_pending_deliveries",
-        // As the series, which is absent where nothing is pending.
-        |group, _| oldest_pending(group, Value::Gone, |_, _, deliveries| Some(count(deliveries))),
-    ),
-    group("pending_orphaned", Unit::Number, "redis_stream_group_pending_orphaned", |group, operator| {
-        of(group, operator, |values, _| values.pending_orphaned.map(count))
-    }),
-    group("consumers", Unit::Number, "redis_stream_group_consumers", |group, operator| {
-        of(group, operator, |values, _| Some(count(values.consumers)))
-    }),
-    group(
-        "retention_used_ratio",
-        Unit::Number,
-        "redis_stream_group_retention_used_ratio",
-        |group, operator| of(group, operator, |values, _| values.retention_used.map(|used| used.ratio())),
-    ),
-    group("group_up", Unit::Number, "redis_stream_group_up", |group, _| {
-        if group.named { Value::Known(yes_or_no(group.values.is_some())) } else { Value::Gone }
-    }),
-    Fact {
-        name: "status",
-        unit: Unit::Status,
-        source: Source::Status,
-        series: Series::Status("redis_stream_group_status"),
-    },
-    Fact {
-        name: "entries_lost",
-        unit: Unit::Number,
-        source: Source::Losses,
-        series: Series::Increase("redis_stream_group_entries_lost_total"),
-    },
-    Fact {
-        name: "stream_up",
-        unit: Unit::Number,
-        source: Source::Stream(|stream, _| Value::Known(yes_or_no(stream.values.is_some()))),
-        series: Series::Metric("redis_stream_up"),
-    },
-    Fact {
-        name: "length",
-        unit: Unit::Number,
-        source: Source::Stream(|stream, _| of_stream(stream, |values| Some(count(values.length)))),
-        series: Series::Metric("redis_stream_length"),
-    },
-    Fact {
-        name: "last_generated_id_age_seconds",
-        unit: Unit::Seconds,
-        source: Source::Stream(|stream, now| {
-            match of_stream(stream, |values| values.last_generated.map(seconds)) {
-                Value::Known(at) => Value::Known((seconds(now) - at).max(0.0)),
-                other => other,
-            }
-        }),
-        series: Series::Since("redis_stream_last_generated_id_timestamp_seconds"),
-    },
-    Fact {
+/// All facts: first those that a single report of a group gives.
+pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
+    let mut facts: Vec<_> = FAMILIES.iter().filter_map(|family| Fact::of_family(family)).collect();
+    facts.push(Fact {
         name: "target_up",
         unit: Unit::Number,
         source: Source::TargetUp,
         series: Series::Metric("streamgauge_target_up"),
-    },
-];
-
-const fn group(
-    name: &'static str,
-    unit: Unit,
-    metric: &'static str,
-    value: fn(&GroupReport, Operator) -> Value,
-) -> Fact {
-    Fact { name, unit, source: Source::Group(value), series: Series::Metric(metric) }
-}
+        scope: Scope::All,
+    });
+    facts.sort_by_key(|fact| match fact.source {
+        Source::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
+        Source::Group(GroupFact::Up) => 1,
+        Source::Status => 2,
+        Source::Losses => 3,
+        Source::Stream(_) => 4,
+        Source::TargetUp => 5,
+    });
+    facts
+});
 
 impl Fact {
-    /// The fact of this name.
+    /// Returns the fact of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         FACTS.iter().find(|fact| fact.name == name)
     }
 
-    /// What it is a fact of.
+    fn of_family(family: &Family) -> Option<Self> {
+        let metric = family.name;
+        let (name, series) = match family.fact? {
+            AlertFact::Value(name) => (name, Series::Metric(metric)),
+            AlertFact::Bounds { name, min, max } => (name, Series::Lag { exact: metric, min, max }),
+            AlertFact::Increase(name) => (name, Series::Increase(metric)),
+            AlertFact::Since(name) => (name, Series::Since(metric)),
+            AlertFact::Status(name) => (name, Series::Status(metric)),
+        };
+        let source = match (family.source, series) {
+            (family::Source::StreamUp, _) => Source::Stream(StreamFact::Up),
+            (family::Source::Stream(read), Series::Since(_)) => Source::Stream(StreamFact::Since(read)),
+            (family::Source::Stream(read), _) => Source::Stream(StreamFact::Value(read)),
+            (family::Source::GroupUp, _) => Source::Group(GroupFact::Up),
+            (family::Source::Group(_), Series::Lag { .. }) => Source::Group(GroupFact::Lag),
+            (family::Source::Group(_), Series::Increase(_)) => Source::Losses,
+            (family::Source::Group(read), _) => Source::Group(GroupFact::Value(read)),
+            (family::Source::Status, _) => Source::Status,
+            // An alert has no label for a consumer.
+            (family::Source::Consumer(_), _) => return None,
+        };
+        let unit = match (source, family.unit) {
+            (Source::Status, _) => Unit::Status,
+            (_, family::Unit::Seconds | family::Unit::Timestamp) => Unit::Seconds,
+            _ => Unit::Number,
+        };
+        let scope = match source {
+            Source::Losses => Scope::NeedsWindow,
+            Source::Group(GroupFact::Up) => Scope::OnlyNamed,
+            _ => Scope::All,
+        };
+        Some(Self { name, unit, source, series, scope })
+    }
+
     #[must_use]
     pub fn subject(&self) -> Subject {
         match self.source {
@@ -223,98 +182,104 @@ impl Fact {
             Source::Group(_) | Source::Losses | Source::Status => Subject::Group,
         }
     }
+
+    /// Returns true if the fact is known only over a window of history.
+    #[must_use]
+    pub fn needs_window(&self) -> bool {
+        self.scope == Scope::NeedsWindow
+    }
+
+    /// Returns true if the fact is known only for groups that the configuration names.
+    #[must_use]
+    pub fn only_named(&self) -> bool {
+        self.scope == Scope::OnlyNamed
+    }
 }
 
-/// There is one fact of a name.
+/// A fact is identified by its name.
 impl PartialEq for Fact {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::TargetUp => "TargetUp",
-            Self::Stream(_) => "Stream",
-            Self::Group(_) => "Group",
-            Self::Losses => "Losses",
-            Self::Status => "Status",
-        })
+impl StreamFact {
+    /// Returns the value at `now`, the time since the Unix epoch.
+    #[must_use]
+    pub fn value(self, stream: &StreamReport, now: Duration) -> Value {
+        match self {
+            Self::Up => family::Reading::stream_up(stream).into(),
+            Self::Value(read) => family::Reading::of_stream(stream, read).into(),
+            Self::Since(read) => match family::Reading::of_stream(stream, read).into() {
+                Value::Known(at) => Value::Known((seconds(now) - at).max(0.0)),
+                other => other,
+            },
+        }
     }
 }
 
-/// Whether the status of a group is `wanted`, as 1 or 0. A group that was not watched for long enough has none,
-/// unless that is what is asked for.
+impl GroupFact {
+    #[must_use]
+    pub fn value(self, group: &GroupReport, operator: Operator) -> Value {
+        let reading = match self {
+            Self::Up => family::Reading::group_up(group),
+            Self::Value(read) => family::Reading::of_group(group, read),
+            Self::Lag => family::Reading::of_group(
+                group,
+                match operator {
+                    Operator::Above | Operator::AtLeast => |values| values.lag.min().into(),
+                    Operator::Below | Operator::AtMost => |values| values.lag.max().into(),
+                    Operator::Is | Operator::IsNot => |values| values.lag.exact().into(),
+                },
+            ),
+        };
+        reading.into()
+    }
+}
+
+impl From<family::Reading> for Value {
+    fn from(reading: family::Reading) -> Self {
+        match reading {
+            family::Reading::Known(Number::Seconds(duration)) => Self::Known(seconds(duration)),
+            family::Reading::Known(number) => Self::Known(number.as_f64()),
+            family::Reading::Unknown => Self::Unknown,
+            family::Reading::Absent => Self::Gone,
+        }
+    }
+}
+
+/// Returns 1 if the status of a group is `wanted`, else 0. The status is not known before a window of history was
+/// seen, unless `wanted` is `unknown`.
 #[must_use]
 pub fn status_is(group: &GroupReport, wanted: &str) -> Value {
     match group.values.as_ref().map(|values| values.status) {
         None => Value::Gone,
         Some(Status::Unknown) if wanted != Status::Unknown.as_str() => Value::Unknown,
-        Some(status) => Value::Known(yes_or_no(status.as_str() == wanted)),
+        Some(status) => Value::Known(f64::from(u8::from(status.as_str() == wanted))),
     }
 }
 
-fn of(group: &GroupReport, operator: Operator, value: fn(&GroupValues, Operator) -> Option<f64>) -> Value {
-    let Some(values) = &group.values else { return Value::Gone };
-    value(values, operator).map_or(Value::Unknown, Value::Known)
-}
-
-fn of_stream(stream: &StreamReport, value: fn(&StreamValues) -> Option<f64>) -> Value {
-    match &stream.values {
-        Some(values) => value(values).map_or(Value::Unknown, Value::Known),
-        None if stream.refused => Value::Unknown,
-        None => Value::Gone,
-    }
-}
-
-type Span = Option<Duration>;
-
-fn oldest_pending(
-    group: &GroupReport,
-    if_nothing: Value,
-    value: fn(Span, Span, u64) -> Option<f64>,
-) -> Value {
-    let Some(values) = &group.values else { return Value::Gone };
-    match values.oldest_pending {
-        None => Value::Unknown,
-        Some(OldestPending::Nothing) => if_nothing,
-        Some(OldestPending::Entry { age, idle, deliveries }) => {
-            value(age, idle, deliveries).map_or(Value::Unknown, Value::Known)
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-fn count(number: u64) -> f64 {
-    number as f64
-}
-
-/// As `/metrics` writes it: to the microsecond.
+/// Returns the seconds as `/metrics` writes them: to the microsecond.
 fn seconds(duration: Duration) -> f64 {
     Duration::new(duration.as_secs(), duration.subsec_micros() * 1000).as_secs_f64()
-}
-
-fn yes_or_no(yes: bool) -> f64 {
-    f64::from(u8::from(yes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
-    use redis_stream_lag::report::{Lag, Retention};
+    use redis_stream_lag::report::{Lag, OldestPending, Retention};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> Value {
         match Fact::named(name).unwrap().source {
-            Source::Group(value) => value(group, operator),
+            Source::Group(fact) => fact.value(group, operator),
             other => panic!("{other:?}"),
         }
     }
 
     fn stream_value(name: &str, stream: &StreamReport) -> Value {
         match Fact::named(name).unwrap().source {
-            Source::Stream(value) => value(stream, Duration::from_secs(1_700_000_100)),
+            Source::Stream(fact) => fact.value(stream, Duration::from_secs(1_700_000_100)),
             other => panic!("{other:?}"),
         }
     }

@@ -308,7 +308,8 @@ fn seconds(duration: Option<Duration>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::definitions::{FAMILIES, Origin, Value};
+    use crate::values::family::{Origin, Source};
+    use crate::values::table::FAMILIES;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::Retention;
@@ -512,20 +513,22 @@ mod tests {
         let fields = |value: serde_json::Value| -> Vec<String> {
             value.as_object().unwrap().keys().cloned().collect()
         };
-        let of = |prefix: &'static str, is_of: fn(&Value) -> bool| {
+        let of = |prefix: &'static str, is_of: fn(&Source) -> bool| {
             let own = FAMILIES.iter().filter(move |family| family.origin == Origin::Own);
-            own.filter(move |family| is_of(&family.value))
+            own.filter(move |family| is_of(&family.source))
                 .map(move |family| family.name.strip_prefix(prefix).unwrap().to_owned())
         };
-        let mut group: Vec<_> =
-            of("redis_stream_group_", |value| matches!(value, Value::Group(_) | Value::Status(_))).collect();
+        let mut group: Vec<_> = of("redis_stream_group_", |source| {
+            matches!(source, Source::GroupUp | Source::Group(_) | Source::Status)
+        })
+        .collect();
         group.extend(["target", "db", "stream", "group", "consumer_list"].map(str::to_owned));
         group.sort();
         let mut found = fields(serde_json::to_value(Group::default()).unwrap());
         found.sort();
         assert_eq!(found, group);
         let mut consumer: Vec<_> =
-            of("redis_stream_group_consumer_", |value| matches!(value, Value::Consumer(_))).collect();
+            of("redis_stream_group_consumer_", |source| matches!(source, Source::Consumer(_))).collect();
         consumer.push("consumer".to_owned());
         consumer.sort();
         let listing = Listing::of(&some(), &Filter::default());

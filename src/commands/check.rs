@@ -12,7 +12,7 @@ use crate::commands::exit::UsageError;
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
-use crate::exposition::page::Layout;
+use crate::exposition::render::FamilySelection;
 use crate::http::tls::Tls;
 use crate::monitor::Target;
 use crate::monitor::state::State;
@@ -83,7 +83,7 @@ struct Found {
 }
 
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
-    let layout = Arc::new(Layout::new(|_| true, config.metrics.consumer_max_idle));
+    let layout = Arc::new(FamilySelection::new(|_| true, config.metrics.consumer_max_idle));
     let metrics = SelfMetrics::new(std::time::Duration::ZERO, &[])?.for_target(&target.name, &[]);
     let state = Arc::new(watch::Sender::new(State::default()));
     let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);

@@ -12,11 +12,11 @@ use crate::cli;
 use crate::commands::source;
 use crate::config::Config;
 use crate::config::environment::of_process;
-use crate::exposition::definitions::{Family, Origin};
-use crate::exposition::page::Layout;
+use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::Outlet;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
+use crate::values::family::{Family, Origin};
 use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
@@ -127,12 +127,12 @@ async fn start(
 }
 
 /// Which series are exported.
-fn layout(config: &Config) -> Arc<Layout> {
+fn layout(config: &Config) -> Arc<FamilySelection> {
     let excluded = &config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {
         let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
         !is_excluded && (has_foreign || family.origin == Origin::Own)
     };
-    Arc::new(Layout::new(is_exported, config.metrics.consumer_max_idle))
+    Arc::new(FamilySelection::new(is_exported, config.metrics.consumer_max_idle))
 }

@@ -5,7 +5,6 @@
 //! [segment], written and compressed once per report; a scrape puts segments together.
 
 pub mod alerts;
-pub mod definitions;
-pub mod page;
+pub mod render;
 pub mod segment;
 pub mod text;

@@ -2,32 +2,25 @@
 
 use std::time::Duration;
 
-/// A value of a sample.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
-    /// A count, or 0 and 1 for no and yes.
-    Count(u64),
-    /// Seconds.
-    Seconds(Duration),
-    /// Part of a whole, from 0 to 1.
-    Ratio(f64),
+use crate::values::family::{Family, Kind, Number};
+
+/// Returns the two lines before the samples of a family.
+#[must_use]
+pub fn header(family: &Family) -> String {
+    let kind = match family.kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+    };
+    format!("# HELP {} {}\n# TYPE {} {kind}\n", family.name, family.help, family.name)
 }
 
-impl Number {
-    /// Yes is 1 and no is 0.
-    #[must_use]
-    pub fn from_bool(yes: bool) -> Self {
-        Self::Count(u64::from(yes))
-    }
-
-    /// Appends the number.
-    pub fn write(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Count(count) => write_integer(count, out),
-            Self::Seconds(duration) => write_seconds(duration, out),
-            // The shortest digits that read back as the same number.
-            Self::Ratio(ratio) => out.extend_from_slice(ratio.to_string().as_bytes()),
-        }
+/// Appends the number.
+pub fn write_number(number: Number, out: &mut Vec<u8>) {
+    match number {
+        Number::Count(count) => write_integer(count, out),
+        Number::Seconds(duration) => write_seconds(duration, out),
+        // The shortest digits that read back as the same number.
+        Number::Ratio(ratio) => out.extend_from_slice(ratio.to_string().as_bytes()),
     }
 }
 
@@ -85,7 +78,7 @@ mod tests {
 
     fn written(number: Number) -> String {
         let mut out = Vec::new();
-        number.write(&mut out);
+        write_number(number, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -100,7 +93,6 @@ mod tests {
             (Number::Seconds(Duration::from_micros(50)), "0.00005"),
             (Number::Seconds(Duration::from_nanos(999)), "0"),
             (Number::Seconds(Duration::from_millis(1_700_000_000_123)), "1700000000.123"),
-            (Number::from_bool(true), "1"),
             (Number::Ratio(0.0), "0"),
             (Number::Ratio(0.25), "0.25"),
             (Number::Ratio(1.0), "1"),

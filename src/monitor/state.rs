@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::exposition::page::Rendered;
+use crate::exposition::render::Rendered;
 use crate::monitor::alerting::Alerts;
 use crate::page::trail::Trail;
 use redis_stream_lag::report::Report;

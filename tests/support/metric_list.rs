@@ -8,9 +8,9 @@ use redis_stream_consumer::entry::Place;
 use streamgauge::alert::fact::Subject;
 use streamgauge::alert::rule::label_names;
 use streamgauge::exposition::alerts;
-use streamgauge::exposition::definitions::FAMILIES;
 use streamgauge::self_metrics::SelfMetrics;
 use streamgauge::self_metrics::labels::PollResult;
+use streamgauge::values::table::FAMILIES;
 
 /// The exporter's and the consumer's own metrics as text, every one of them present.
 pub fn own_metrics() -> String {

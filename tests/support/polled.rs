@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
-use streamgauge::exposition::page::Layout;
+use streamgauge::exposition::render::FamilySelection;
 use streamgauge::monitor::Target;
 use streamgauge::monitor::state::State;
 use streamgauge::self_metrics::SelfMetrics;
@@ -37,7 +37,7 @@ impl Polled {
             streams.join(", ")
         );
         let Config { poll, mut targets, .. } = from_text("test", &text, Path::new("."), &|_| None).unwrap();
-        let layout = Arc::new(Layout::new(|_| true, Duration::MAX));
+        let layout = Arc::new(FamilySelection::new(|_| true, Duration::MAX));
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         let state = Arc::new(watch::Sender::new(State::default()));
         let target = Target::new(targets.remove(0), poll, layout, metrics.for_target("t", &[]), state);

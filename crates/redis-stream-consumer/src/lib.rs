@@ -5,6 +5,8 @@
 //! away and come back are waited for; what waiting cannot mend ends the run with a
 //! [`WorkloadError`](error::WorkloadError).
 
+#![warn(missing_docs)]
+
 pub mod connection;
 pub mod consume;
 pub mod endpoint;

@@ -1,5 +1,7 @@
 //! Plain types and connections for programs that work with Redis and Valkey Streams.
 
+#![warn(missing_docs)]
+
 pub mod backoff;
 pub mod cluster;
 pub mod escape;

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#![warn(missing_docs)]
+
 mod audit;
 pub mod budget;
 mod checkpoints;

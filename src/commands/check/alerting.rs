@@ -123,7 +123,7 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
         Subject::Group => ("group", vec![of("stream", &selector.stream), of("group", &selector.group)]),
     };
     globs.insert(0, of("target", &selector.target));
-    let named = if rule.condition.fact.name == "group_up" { " that the configuration names" } else { "" };
+    let named = if rule.condition.fact.only_named() { " that the configuration names" } else { "" };
     Some(format!("is about no {subject}{named}: none was found for {}", globs.join(", ")))
 }
 

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use crate::alert::evaluator::EvaluatorSettings;
 use crate::commands::seen::{self, Watched};
 use crate::config::Config;
-use crate::exposition::page::Layout;
+use crate::exposition::render::FamilySelection;
 use crate::monitor::Target;
 use crate::monitor::alerting::{Alerting, Alerts, Outlet};
 use crate::monitor::plan::{Plan, Plans};
@@ -31,7 +31,7 @@ pub(super) type Targets = Arc<[Watched]>;
 /// What the tasks of all targets share.
 #[derive(Clone)]
 pub(super) struct Common {
-    pub(super) layout: Arc<Layout>,
+    pub(super) layout: Arc<FamilySelection>,
     pub(super) metrics: SelfMetrics,
     pub(super) outlet: Outlet,
 }
@@ -165,7 +165,7 @@ pub(super) fn plans(config: &Config) -> impl Iterator<Item = Plan> + '_ {
 /// light must not end the others.
 async fn keep_running(
     plans: Plans,
-    layout: Arc<Layout>,
+    layout: Arc<FamilySelection>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<State>>,
     outlet: Outlet,

@@ -14,7 +14,7 @@ use crate::commands::seen;
 use crate::commands::serve::fleet::Targets;
 use crate::commands::serve::reload::Requests;
 use crate::exposition::alerts::{self, RenderedAlerts};
-use crate::exposition::page::{Layout, Rendered, compressed, write_plain};
+use crate::exposition::render::{FamilySelection, Rendered, compressed, write_plain};
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
@@ -30,7 +30,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the routes can see.
 pub(super) struct Site {
-    pub(super) layout: Arc<Layout>,
+    pub(super) layout: Arc<FamilySelection>,
     pub(super) metrics: SelfMetrics,
     /// Names of metrics that are not exported.
     pub(super) excluded: Vec<Glob>,

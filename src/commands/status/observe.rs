@@ -13,7 +13,7 @@ use crate::api::groups::filter::Filter;
 use crate::commands::seen::{self, Watched};
 use crate::commands::status::say;
 use crate::config::{self, Config, Poll};
-use crate::exposition::page::Layout;
+use crate::exposition::render::FamilySelection;
 use crate::monitor::Target;
 use crate::monitor::state::State;
 use crate::self_metrics::SelfMetrics;
@@ -67,7 +67,7 @@ fn prepare(mut target: config::Target, poll: &Poll, time: Duration) -> (Target, 
 
 /// A target of which nobody counts anything.
 pub(super) fn build(target: config::Target, poll: Poll) -> (Target, watch::Receiver<State>) {
-    let layout = Arc::new(Layout::new(|_| false, Duration::MAX));
+    let layout = Arc::new(FamilySelection::new(|_| false, Duration::MAX));
     let metrics = SelfMetrics::new(Duration::ZERO, &[]).expect("a registry of its own takes all of them");
     let metrics = metrics.for_target(&target.name, &[]);
     let (sender, state) = watch::channel(State::default());

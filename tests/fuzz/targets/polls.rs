@@ -19,7 +19,7 @@ use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, Targe
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
 use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
-use streamgauge::exposition::page::{Layout, Rendered, TargetLabels, write_plain};
+use streamgauge::exposition::render::{FamilySelection, Rendered, TargetLabels, write_plain};
 use streamgauge::page::trail::Trail;
 use streamgauge::poller::decode;
 use streamgauge::poller::names::Names;
@@ -31,7 +31,7 @@ const MOST_POLLS: usize = 8;
 /// Keys of the streams.
 const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
 
-static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::new(|_| true, Duration::MAX));
+static LAYOUT: LazyLock<FamilySelection> = LazyLock::new(|| FamilySelection::new(|_| true, Duration::MAX));
 
 static RULES: LazyLock<Vec<Arc<Rule>>> = LazyLock::new(|| recommended::rules(None));
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::exposition::alerts::{self, RenderedAlerts};
-use crate::exposition::definitions::{FAMILIES, Family, Value};
 use crate::exposition::segment::{Compressor, Segment, gzip};
-use crate::exposition::text::{Number, write_label};
+use crate::exposition::text::{header, write_label, write_number};
+use crate::values::family::{Family, Number, Reading, Source};
+use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
@@ -19,7 +20,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 
 /// What is exported, and how it is labelled.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct FamilySelection {
     /// For each of [`FAMILIES`] whether it is exported.
     is_exported: Vec<bool>,
     /// Each family's header, compressed.
@@ -29,22 +30,22 @@ pub struct Layout {
     consumer_max_idle: Duration,
 }
 
-impl Layout {
+impl FamilySelection {
     /// The families that `is_exported` selects. A consumer that is idle longer than
     /// `consumer_max_idle`, with nothing pending, has no series.
     #[must_use]
     pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
         Self {
-            is_exported: FAMILIES.iter().map(is_exported).collect(),
-            headers: FAMILIES.iter().map(|family| compressor.segment(family.header().as_bytes())).collect(),
+            is_exported: FAMILIES.iter().map(|family| is_exported(family)).collect(),
+            headers: FAMILIES.iter().map(|family| compressor.segment(header(family).as_bytes())).collect(),
             alerts_header: compressor.segment(alerts::HEADER.as_bytes()),
             consumer_max_idle,
         }
     }
 
     fn families(&self) -> impl Iterator<Item = (usize, &'static Family)> + '_ {
-        FAMILIES.iter().enumerate().filter(|(at, _)| self.is_exported[*at])
+        FAMILIES.iter().copied().enumerate().filter(|(at, _)| self.is_exported[*at])
     }
 }
 
@@ -87,12 +88,12 @@ pub struct Rendered {
 impl Rendered {
     /// Writes and compresses a report. Takes some time where there are many streams: not for a reactor.
     #[must_use]
-    pub fn new(layout: &Layout, labels: TargetLabels, report: Arc<Report>) -> Self {
+    pub fn new(selection: &FamilySelection, labels: TargetLabels, report: Arc<Report>) -> Self {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
-        for (at, family) in layout.families() {
+        for (at, family) in selection.families() {
             let mut unfinished = compressor.begin();
-            write_samples(layout, family, &labels, &report, &mut unfinished)
+            write_samples(selection, family, &labels, &report, &mut unfinished)
                 .expect("writing to a segment does not fail");
             segments[at] = (!unfinished.is_empty()).then(|| unfinished.finish());
         }
@@ -103,23 +104,23 @@ impl Rendered {
 /// The compressed page: the chunks of one gzip stream. `own` are the exporter's own metrics, as text.
 #[must_use]
 pub fn compressed(
-    layout: &Layout,
+    selection: &FamilySelection,
     targets: &[Arc<Rendered>],
     alerts: &[Arc<RenderedAlerts>],
     own: &[u8],
 ) -> Vec<Bytes> {
     let mut segments = Vec::new();
-    for (at, _) in layout.families() {
+    for (at, _) in selection.families() {
         let header = segments.len();
         segments.extend(targets.iter().filter_map(|target| target.segments[at].clone()));
         if segments.len() > header {
-            segments.insert(header, layout.headers[at].clone());
+            segments.insert(header, selection.headers[at].clone());
         }
     }
     let header = segments.len();
     segments.extend(alerts.iter().filter_map(|alerts| alerts.segment.clone()));
     if segments.len() > header {
-        segments.insert(header, layout.alerts_header.clone());
+        segments.insert(header, selection.alerts_header.clone());
     }
     segments.push(Compressor::default().segment(own));
     gzip(segments)
@@ -131,19 +132,19 @@ pub fn compressed(
 ///
 /// Those of `out`.
 pub fn write_plain(
-    layout: &Layout,
+    selection: &FamilySelection,
     targets: &[Arc<Rendered>],
     alerts: &[Arc<RenderedAlerts>],
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    for (at, family) in layout.families() {
+    for (at, family) in selection.families() {
         let mut has_header = false;
         for target in targets.iter().filter(|target| target.segments[at].is_some()) {
             if !std::mem::replace(&mut has_header, true) {
-                out.write_all(family.header().as_bytes())?;
+                out.write_all(header(family).as_bytes())?;
             }
-            write_samples(layout, family, &target.labels, &target.report, out)?;
+            write_samples(selection, family, &target.labels, &target.report, out)?;
         }
     }
     if alerts.iter().any(|alerts| !alerts.is_empty()) {
@@ -155,19 +156,21 @@ pub fn write_plain(
 
 /// Writes the samples of one family.
 fn write_samples(
-    layout: &Layout,
+    selection: &FamilySelection,
     family: &Family,
     labels: &TargetLabels,
     report: &Report,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut lines = Lines::new(family, labels);
+    let mut lines = SampleWriter::new(family, labels);
     for stream in &report.streams {
-        match family.value {
-            Value::Stream(value) => lines.stream(stream, value),
-            Value::Group(value) => lines.groups(stream, value),
-            Value::Status(value) => lines.statuses(stream, value),
-            Value::Consumer(value) => lines.consumers(stream, layout.consumer_max_idle, value),
+        match family.source {
+            Source::StreamUp => lines.stream(stream, Reading::stream_up(stream)),
+            Source::Stream(read) => lines.stream(stream, Reading::of_stream(stream, read)),
+            Source::GroupUp => lines.groups(stream, Reading::group_up),
+            Source::Group(read) => lines.groups(stream, |group| Reading::of_group(group, read)),
+            Source::Status => lines.statuses(stream),
+            Source::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
         }
         if lines.text.len() >= PIECE_BYTES {
             out.write_all(&lines.text)?;
@@ -177,9 +180,9 @@ fn write_samples(
     out.write_all(&lines.text)
 }
 
-/// Lines of one family. What lines have in common is written once: the name and the labels of the target for
+/// SampleWriter of one family. What lines have in common is written once: the name and the labels of the target for
 /// all, those of a stream and of a group for all below.
-struct Lines<'a> {
+struct SampleWriter<'a> {
     labels: &'a TargetLabels,
     /// How the lines of the present stream, group or consumer begin.
     start: Vec<u8>,
@@ -188,51 +191,46 @@ struct Lines<'a> {
     text: Vec<u8>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> SampleWriter<'a> {
     fn new(family: &Family, labels: &'a TargetLabels) -> Self {
         let start = [family.name.as_bytes(), b"{", &labels.first].concat();
         Self { labels, common: start.len(), start, text: Vec::new() }
     }
 
-    fn stream(&mut self, stream: &StreamReport, value: fn(&StreamReport) -> Option<Number>) {
-        let Some(number) = value(stream) else { return };
+    fn stream(&mut self, stream: &StreamReport, reading: Reading) {
+        let Reading::Known(number) = reading else { return };
         self.begin(stream);
         self.sample(number);
     }
 
-    fn groups(&mut self, stream: &StreamReport, value: fn(&GroupReport) -> Option<Number>) {
+    fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> Reading) {
         self.begin(stream);
         let stream_labels = self.start.len();
         for group in &stream.groups {
-            let Some(number) = value(group) else { continue };
+            let Reading::Known(number) = read(group) else { continue };
             self.start.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.start);
             self.sample(number);
         }
     }
 
-    fn statuses(&mut self, stream: &StreamReport, value: fn(&GroupReport) -> Option<Status>) {
+    fn statuses(&mut self, stream: &StreamReport) {
         self.begin(stream);
         let stream_labels = self.start.len();
         for group in &stream.groups {
-            let Some(present) = value(group) else { continue };
+            let Some(values) = &group.values else { continue };
             self.start.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.start);
             let group_labels = self.start.len();
             for status in Status::ALL {
                 self.start.truncate(group_labels);
                 write_label("status", status.as_str(), &mut self.start);
-                self.sample(Number::from_bool(status == present));
+                self.sample(Number::Count((status == values.status).into()));
             }
         }
     }
 
-    fn consumers(
-        &mut self,
-        stream: &StreamReport,
-        max_idle: Duration,
-        value: fn(&ConsumerReport) -> Option<Number>,
-    ) {
+    fn consumers(&mut self, stream: &StreamReport, max_idle: Duration, read: fn(&ConsumerReport) -> Reading) {
         self.begin(stream);
         let stream_labels = self.start.len();
         for group in &stream.groups {
@@ -243,7 +241,7 @@ impl<'a> Lines<'a> {
                 if consumer.messages_pending == 0 && consumer.idle > max_idle {
                     continue;
                 }
-                let Some(number) = value(consumer) else { continue };
+                let Reading::Known(number) = read(consumer) else { continue };
                 self.start.truncate(group_labels);
                 write_label("consumer", &consumer.name.text(), &mut self.start);
                 self.sample(number);
@@ -260,7 +258,7 @@ impl<'a> Lines<'a> {
         self.text.extend_from_slice(&self.start);
         self.text.extend_from_slice(&self.labels.last);
         self.text.extend_from_slice(b"} ");
-        number.write(&mut self.text);
+        write_number(number, &mut self.text);
         self.text.push(b'\n');
     }
 }
@@ -268,7 +266,7 @@ impl<'a> Lines<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::definitions::Origin;
+    use crate::values::family::Origin;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
@@ -330,14 +328,14 @@ mod tests {
         Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
     }
 
-    fn rendered(layout: &Layout, target: &str, team: &str) -> Arc<Rendered> {
+    fn rendered(selection: &FamilySelection, target: &str, team: &str) -> Arc<Rendered> {
         let labels = TargetLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
-        Arc::new(Rendered::new(layout, labels, report()))
+        Arc::new(Rendered::new(selection, labels, report()))
     }
 
-    fn plain(layout: &Layout, targets: &[Arc<Rendered>]) -> String {
+    fn plain(selection: &FamilySelection, targets: &[Arc<Rendered>]) -> String {
         let mut out = Vec::new();
-        write_plain(layout, targets, &[], b"own 1\n", &mut out).unwrap();
+        write_plain(selection, targets, &[], b"own 1\n", &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -347,8 +345,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_absent() {
-        let layout = Layout::new(is_own_and_no_consumer, Duration::from_secs(86_400));
-        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        let selection = FamilySelection::new(is_own_and_no_consumer, Duration::from_secs(86_400));
+        let text = plain(&selection, &[rendered(&selection, "t", "x")]);
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         insta::assert_snapshot!(samples.join("\n"), @r#"
         redis_stream_up{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1
@@ -391,8 +389,9 @@ mod tests {
 
     #[test]
     fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
-        let layout = Layout::new(|family| family.name.contains("consumer_idle"), Duration::from_secs(86_400));
-        let text = plain(&layout, &[rendered(&layout, "t", "x")]);
+        let selection =
+            FamilySelection::new(|family| family.name.contains("consumer_idle"), Duration::from_secs(86_400));
+        let text = plain(&selection, &[rendered(&selection, "t", "x")]);
         insta::assert_snapshot!(text, @r#"
         # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
         # TYPE redis_stream_group_consumer_idle_seconds gauge
@@ -404,16 +403,16 @@ mod tests {
 
     #[test]
     fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
-        let layout = Layout::new(|_| true, Duration::from_secs(86_400));
-        let targets = [rendered(&layout, "a", "x"), rendered(&layout, "b", "y")];
-        let text = plain(&layout, &targets);
+        let selection = FamilySelection::new(|_| true, Duration::from_secs(86_400));
+        let targets = [rendered(&selection, "a", "x"), rendered(&selection, "b", "y")];
+        let text = plain(&selection, &targets);
         for family in FAMILIES {
             let header = format!("# TYPE {} ", family.name);
             assert!(text.matches(&header).count() <= 1, "{header}");
         }
         let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
         assert_eq!(lengths.len(), 2, "{lengths:?}");
-        let chunks = compressed(&layout, &targets, &[], b"own 1\n").concat();
+        let chunks = compressed(&selection, &targets, &[], b"own 1\n").concat();
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, text);

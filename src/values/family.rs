@@ -1,0 +1,232 @@
+//! What a row of the table consists of, and the values that it reads.
+
+use std::time::Duration;
+
+use redis_stream_lag::report::{
+    ConsumerReport, GroupReport, GroupValues, Retention, StreamReport, StreamValues,
+};
+
+/// Prefix of the metrics of a group, which its JSON keys omit.
+pub const GROUP_PREFIX: &str = "redis_stream_group_";
+
+/// A value and its metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    pub origin: Origin,
+    pub unit: Unit,
+    pub source: Source,
+    /// The alert fact that reads this value.
+    pub fact: Option<AlertFact>,
+    /// The row of a group's details on its page and in the terminal.
+    pub label: Option<Label>,
+}
+
+/// Type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Gauge,
+    Counter,
+}
+
+/// Why a metric exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Defined by streamgauge; redis_exporter may have it too, with the same labels and values.
+    Own,
+    /// Exported for compatibility with redis_exporter, if the configuration asks for it.
+    RedisExporter,
+}
+
+/// Unit of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Count,
+    Seconds,
+    /// Seconds since the Unix epoch.
+    Timestamp,
+    /// From 0 to 1.
+    Ratio,
+    /// 0 or 1.
+    Bool,
+}
+
+/// The function that reads a value; it decides the labels of the metric.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// 1 if the stream was read. Labels `target`, `db`, `stream`.
+    StreamUp,
+    /// Labels `target`, `db`, `stream`.
+    Stream(fn(&StreamValues) -> Reading),
+    /// 1 if the group exists, for groups that the configuration names. Adds `group`.
+    GroupUp,
+    /// Adds `group`.
+    Group(fn(&GroupValues) -> Reading),
+    /// The status of a group. Adds `group` and `status`: 1 for the present status, 0 for the others.
+    Status,
+    /// Adds `group` and `consumer`.
+    Consumer(fn(&ConsumerReport) -> Reading),
+}
+
+/// An alert fact: its name in a rule, and the relation of its value to the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertFact {
+    /// The value of the metric.
+    Value(&'static str),
+    /// A lag that may be known by its bounds only: the operator of the rule decides which metric counts.
+    Bounds { name: &'static str, min: &'static str, max: &'static str },
+    /// The increase of the counter in the loss window.
+    Increase(&'static str),
+    /// The time since the timestamp.
+    Since(&'static str),
+    /// The name of a status.
+    Status(&'static str),
+}
+
+/// The row of a value in the details of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Name on pages, and of the column.
+    pub page: &'static str,
+    /// Explanation after the value on the page; may be empty.
+    pub note: &'static str,
+    /// Name in the terminal; `None` if the terminal does not show the value.
+    pub terminal: Option<&'static str>,
+    /// Returns why the value is not known.
+    pub why_unknown: fn(&GroupValues) -> &'static str,
+}
+
+/// A number, as exact as in the report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    Count(u64),
+    Seconds(Duration),
+    Ratio(f64),
+}
+
+/// A value at the time of a report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reading {
+    Known(Number),
+    /// The value exists but is not known now.
+    Unknown,
+    /// There is no such value, for example because the group does not exist.
+    Absent,
+}
+
+impl Family {
+    /// Returns the labels of its series, before those of the target's configuration.
+    #[must_use]
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self.source {
+            Source::StreamUp | Source::Stream(_) => &["target", "db", "stream"],
+            Source::GroupUp | Source::Group(_) => &["target", "db", "stream", "group"],
+            Source::Status => &["target", "db", "stream", "group", "status"],
+            Source::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
+        }
+    }
+
+    /// Returns the name of a group's metric without its prefix: the key in JSON.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        self.name.strip_prefix(GROUP_PREFIX).unwrap_or(self.name)
+    }
+
+    /// Reads the value from the values of a group; absent if it is not one of a group.
+    #[must_use]
+    pub fn of_group_values(&self, values: &GroupValues) -> Reading {
+        match self.source {
+            Source::Group(read) => read(values),
+            _ => Reading::Absent,
+        }
+    }
+}
+
+/// A family is identified by its name.
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Number {
+    /// Returns the number for JSON and comparisons; a count above 2^53 is rounded.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus and JSON readers have no other numbers")]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Count(count) => count as f64,
+            Self::Seconds(duration) => duration.as_secs_f64(),
+            Self::Ratio(ratio) => ratio,
+        }
+    }
+}
+
+impl Reading {
+    #[must_use]
+    pub fn known(self) -> Option<Number> {
+        match self {
+            Self::Known(number) => Some(number),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+
+    /// Reads from a group; absent if the group does not exist.
+    #[must_use]
+    pub fn of_group(group: &GroupReport, read: fn(&GroupValues) -> Self) -> Self {
+        group.values.as_ref().map_or(Self::Absent, read)
+    }
+
+    /// Reads from a stream; unknown if access was refused, absent if the stream does not exist.
+    #[must_use]
+    pub fn of_stream(stream: &StreamReport, read: fn(&StreamValues) -> Self) -> Self {
+        match &stream.values {
+            Some(values) => read(values),
+            None if stream.refused => Self::Unknown,
+            None => Self::Absent,
+        }
+    }
+
+    #[must_use]
+    pub fn stream_up(stream: &StreamReport) -> Self {
+        stream.values.is_some().into()
+    }
+
+    /// Returns 1 or 0 for a group that the configuration names; absent for others.
+    #[must_use]
+    pub fn group_up(group: &GroupReport) -> Self {
+        if group.named { group.values.is_some().into() } else { Self::Absent }
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Reading {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Unknown, Into::into)
+    }
+}
+
+impl From<bool> for Reading {
+    fn from(yes: bool) -> Self {
+        Self::Known(Number::Count(yes.into()))
+    }
+}
+
+impl From<u64> for Reading {
+    fn from(count: u64) -> Self {
+        Self::Known(Number::Count(count))
+    }
+}
+
+impl From<Duration> for Reading {
+    fn from(duration: Duration) -> Self {
+        Self::Known(Number::Seconds(duration))
+    }
+}
+
+impl From<Retention> for Reading {
+    fn from(retention: Retention) -> Self {
+        Self::Known(Number::Ratio(retention.ratio()))
+    }
+}

@@ -1,0 +1,425 @@
+//! The rows of the table.
+
+use std::time::Duration;
+
+use crate::values::family::{AlertFact, Family, Kind, Label, Number, Origin, Reading, Source, Unit};
+use redis_stream_core::id::StreamId;
+use redis_stream_lag::report::{GroupValues, OldestPending};
+
+const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
+const OLD_SERVER: &str = "the server does not tell before version 7.0";
+
+/// All families, in the order of `/metrics`.
+pub static FAMILIES: &[&Family] = &[
+    &Family {
+        fact: Some(AlertFact::Value("stream_up")),
+        ..gauge(
+            "redis_stream_up",
+            "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
+            Unit::Bool,
+            Source::StreamUp,
+        )
+    },
+    &Family {
+        fact: Some(AlertFact::Value("length")),
+        ..gauge(
+            "redis_stream_length",
+            "Entries in the stream.",
+            Unit::Count,
+            Source::Stream(|values| values.length.into()),
+        )
+    },
+    &gauge(
+        "redis_stream_groups",
+        "Consumer groups of the stream.",
+        Unit::Count,
+        Source::Stream(|values| values.groups.into()),
+    ),
+    &Family {
+        kind: Kind::Counter,
+        ..gauge(
+            "redis_stream_entries_added_total",
+            "Entries ever added to the stream; absent before server 7.0.",
+            Unit::Count,
+            Source::Stream(|values| values.entries_added.into()),
+        )
+    },
+    &gauge(
+        "redis_stream_first_entry_timestamp_seconds",
+        "Unix time when the oldest entry was added: how far back retention reaches.",
+        Unit::Timestamp,
+        Source::Stream(|values| values.first_entry.into()),
+    ),
+    &Family {
+        fact: Some(AlertFact::Since("last_generated_id_age_seconds")),
+        ..gauge(
+            "redis_stream_last_generated_id_timestamp_seconds",
+            "Unix time when the newest ID was made: how long the producers have been silent.",
+            Unit::Timestamp,
+            Source::Stream(|values| values.last_generated.into()),
+        )
+    },
+    &Family {
+        fact: Some(AlertFact::Value("group_up")),
+        ..gauge(
+            "redis_stream_group_up",
+            "For groups configured by name: 1 if the group is there, 0 if it is missing.",
+            Unit::Bool,
+            Source::GroupUp,
+        )
+    },
+    &LAG,
+    &LAG_MIN,
+    &LAG_MAX,
+    &LAG_SECONDS,
+    &LAST_DELIVERED_ID_AGE_SECONDS,
+    &ENTRIES_READ,
+    &MESSAGES_PENDING,
+    &OLDEST_PENDING_AGE_SECONDS,
+    &OLDEST_PENDING_IDLE_SECONDS,
+    &OLDEST_PENDING_DELIVERIES,
+    &PENDING_ORPHANED,
+    &CONSUMERS,
+    &ENTRIES_LOST_TOTAL,
+    &RETENTION_USED_RATIO,
+    &Family {
+        fact: Some(AlertFact::Status("status")),
+        ..gauge(
+            "redis_stream_group_status",
+            "1 for the group's present status, 0 for the others.",
+            Unit::Bool,
+            Source::Status,
+        )
+    },
+    &gauge(
+        "redis_stream_group_consumer_messages_pending",
+        "Entries delivered to the consumer and not acknowledged.",
+        Unit::Count,
+        Source::Consumer(|consumer| consumer.messages_pending.into()),
+    ),
+    &gauge(
+        "redis_stream_group_consumer_idle_seconds",
+        "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
+        Unit::Seconds,
+        Source::Consumer(|consumer| consumer.idle.into()),
+    ),
+    &gauge(
+        "redis_stream_group_consumer_inactive_seconds",
+        "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
+        Unit::Seconds,
+        Source::Consumer(|consumer| consumer.inactive.into()),
+    ),
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_radix_tree_keys",
+            "Keys of the radix tree that stores the stream.",
+            Unit::Count,
+            Source::Stream(|values| values.radix_tree.keys.into()),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_radix_tree_nodes",
+            "Nodes of the radix tree that stores the stream.",
+            Unit::Count,
+            Source::Stream(|values| values.radix_tree.nodes.into()),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_last_generated_id",
+            "Milliseconds of last-generated-id.",
+            Unit::Count,
+            Source::Stream(|values| ms(Some(values.ids.last_generated))),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_max_deleted_entry_id",
+            "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
+            Unit::Count,
+            Source::Stream(|values| ms(values.ids.max_deleted)),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_first_entry_id",
+            "Milliseconds of the first entry's ID; 0 if the stream is empty.",
+            Unit::Count,
+            Source::Stream(|values| ms(values.ids.first)),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_last_entry_id",
+            "Milliseconds of the last entry's ID; 0 if the stream is empty.",
+            Unit::Count,
+            Source::Stream(|values| ms(values.ids.last)),
+        )
+    },
+    &Family {
+        origin: Origin::RedisExporter,
+        ..gauge(
+            "redis_stream_group_last_delivered_id",
+            "Milliseconds of the group's last-delivered-id.",
+            Unit::Count,
+            Source::Group(|values| ms(Some(values.last_delivered_id))),
+        )
+    },
+];
+
+pub static LAG: Family = Family {
+    fact: Some(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name }),
+    label: Some(Label {
+        page: "Lag",
+        note: "entries in the stream that the group was not delivered",
+        terminal: Some("lag"),
+        why_unknown: |_| "",
+    }),
+    ..gauge(
+        "redis_stream_group_lag",
+        "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
+        Unit::Count,
+        Source::Group(|values| values.lag.exact().into()),
+    )
+};
+
+pub static LAG_MIN: Family = gauge(
+    "redis_stream_group_lag_min",
+    "Certain minimum of the lag; equal to it when it is exact.",
+    Unit::Count,
+    Source::Group(|values| values.lag.min().into()),
+);
+
+pub static LAG_MAX: Family = gauge(
+    "redis_stream_group_lag_max",
+    "Certain maximum of the lag; equal to it when it is exact.",
+    Unit::Count,
+    Source::Group(|values| values.lag.max().into()),
+);
+
+pub static LAG_SECONDS: Family = Family {
+    fact: Some(AlertFact::Value("lag_seconds")),
+    label: Some(Label {
+        page: "Behind",
+        note: "age of the oldest entry that waits",
+        terminal: Some("behind"),
+        why_unknown: |_| "the oldest entry that waits is not known yet, or its ID does not tell the time",
+    }),
+    ..gauge(
+        "redis_stream_group_lag_seconds",
+        "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
+        Unit::Seconds,
+        Source::Group(|values| values.lag_seconds.into()),
+    )
+};
+
+pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
+    fact: Some(AlertFact::Value("last_delivered_id_age_seconds")),
+    label: Some(Label {
+        page: "Age of that ID",
+        note: "",
+        terminal: Some("last delivered"),
+        why_unknown: |values| {
+            if values.last_delivered_id == StreamId::MIN {
+                "it is where a stream begins, and tells no time"
+            } else {
+                NO_TIME
+            }
+        },
+    }),
+    ..gauge(
+        "redis_stream_group_last_delivered_id_age_seconds",
+        "Age of the group's last-delivered-id.",
+        Unit::Seconds,
+        Source::Group(|values| values.last_delivered_id_age.into()),
+    )
+};
+
+pub static ENTRIES_READ: Family = Family {
+    label: Some(Label {
+        page: "Entries read",
+        note: "as the server counts",
+        terminal: None,
+        why_unknown: |values| {
+            // Since version 7.0 losses are known.
+            if values.entries_lost.is_none() {
+                OLD_SERVER
+            } else {
+                "the server has lost count, or is a replica before 7.4"
+            }
+        },
+    }),
+    ..gauge(
+        "redis_stream_group_entries_read",
+        "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while the server does not know it.",
+        Unit::Count,
+        Source::Group(|values| values.entries_read.into()),
+    )
+};
+
+pub static MESSAGES_PENDING: Family = Family {
+    fact: Some(AlertFact::Value("messages_pending")),
+    label: Some(Label {
+        page: "Pending",
+        note: "delivered and not acknowledged",
+        terminal: Some("pending"),
+        why_unknown: |_| "",
+    }),
+    ..gauge(
+        "redis_stream_group_messages_pending",
+        "Entries delivered to the group and not acknowledged (PEL).",
+        Unit::Count,
+        Source::Group(|values| values.messages_pending.into()),
+    )
+};
+
+pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
+    fact: Some(AlertFact::Value("oldest_pending_age_seconds")),
+    label: Some(Label {
+        page: "Oldest pending",
+        note: "age by its ID",
+        terminal: Some("oldest pending"),
+        why_unknown: |values| match values.oldest_pending {
+            None => "the last poll did not find out",
+            Some(_) => NO_TIME,
+        },
+    }),
+    ..gauge(
+        "redis_stream_group_oldest_pending_age_seconds",
+        "Age of the oldest pending entry, by its ID; 0 if none is pending.",
+        Unit::Seconds,
+        Source::Group(|values| {
+            oldest_pending(values, Reading::Known(Number::Count(0)), |age, _, _| age.into())
+        }),
+    )
+};
+
+pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
+    fact: Some(AlertFact::Value("oldest_pending_idle_seconds")),
+    label: Some(Label {
+        page: "Untouched for",
+        note: "since its last delivery",
+        terminal: None,
+        why_unknown: |_| "it was given back and waits for a new reader",
+    }),
+    ..gauge(
+        "redis_stream_group_oldest_pending_idle_seconds",
+        "Time since the oldest pending entry was last delivered; 0 if none is pending.",
+        Unit::Seconds,
+        Source::Group(|values| {
+            oldest_pending(values, Reading::Known(Number::Count(0)), |_, idle, _| idle.into())
+        }),
+    )
+};
+
+pub static OLDEST_PENDING_DELIVERIES: Family = Family {
+    fact: Some(AlertFact::Value("oldest_pending_deliveries")),
+    label: Some(Label { page: "Delivered", note: "times", terminal: None, why_unknown: |_| "" }),
+    ..gauge(
+        "redis_stream_group_oldest_pending_deliveries",
+        "How often the oldest pending entry was delivered; absent if none is pending.",
+        Unit::Count,
+        Source::Group(|values| oldest_pending(values, Reading::Absent, |_, _, deliveries| deliveries.into())),
+    )
+};
+
+pub static PENDING_ORPHANED: Family = Family {
+    fact: Some(AlertFact::Value("pending_orphaned")),
+    label: Some(Label {
+        page: "Pending and gone",
+        note: "pending entries that are not in the stream any more",
+        terminal: Some("orphaned"),
+        why_unknown: |_| "they are more than 1,000, or the last poll did not find out",
+    }),
+    ..gauge(
+        "redis_stream_group_pending_orphaned",
+        "Pending entries whose entries were trimmed away; absent beyond 1,000.",
+        Unit::Count,
+        Source::Group(|values| values.pending_orphaned.into()),
+    )
+};
+
+pub static CONSUMERS: Family = Family {
+    fact: Some(AlertFact::Value("consumers")),
+    label: Some(Label { page: "Consumers", note: "", terminal: Some("consumers"), why_unknown: |_| "" }),
+    ..gauge(
+        "redis_stream_group_consumers",
+        "Consumers of the group.",
+        Unit::Count,
+        Source::Group(|values| values.consumers.into()),
+    )
+};
+
+pub static ENTRIES_LOST_TOTAL: Family = Family {
+    kind: Kind::Counter,
+    fact: Some(AlertFact::Increase("entries_lost")),
+    label: Some(Label {
+        page: "Lost",
+        note: "removed before the group got them, since streamgauge looks",
+        terminal: Some("lost"),
+        why_unknown: |_| OLD_SERVER,
+    }),
+    ..gauge(
+        "redis_stream_group_entries_lost_total",
+        "Entries removed from the stream before the group got them, as seen since start; absent before server 7.0; what was lost and caught up with between two polls is not seen.",
+        Unit::Count,
+        Source::Group(|values| values.entries_lost.into()),
+    )
+};
+
+pub static RETENTION_USED_RATIO: Family = Family {
+    fact: Some(AlertFact::Value("retention_used_ratio")),
+    label: Some(Label {
+        page: "Retention used",
+        note: "lag by length of the stream: at 100 % the next trim loses entries",
+        terminal: Some("retention used"),
+        why_unknown: |values| match (values.entries_lost, values.lag.exact()) {
+            (None, _) => OLD_SERVER,
+            (Some(_), None) => "the lag is not known exactly",
+            (Some(_), Some(_)) => "no trimming of the stream was seen yet",
+        },
+    }),
+    ..gauge(
+        "redis_stream_group_retention_used_ratio",
+        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
+        Unit::Ratio,
+        Source::Group(|values| values.retention_used.into()),
+    )
+};
+
+/// Returns the values of a group that are numbers and our own, in the order of `/metrics`: those in JSON.
+pub fn of_groups() -> impl Iterator<Item = &'static Family> {
+    let is_number =
+        |family: &&Family| family.origin == Origin::Own && matches!(family.source, Source::Group(_));
+    FAMILIES.iter().copied().filter(is_number)
+}
+
+const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: Source) -> Family {
+    Family { name, help, kind: Kind::Gauge, origin: Origin::Own, unit, source, fact: None, label: None }
+}
+
+/// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.
+fn ms(id: Option<StreamId>) -> Reading {
+    id.map_or(0, |id| id.ms).into()
+}
+
+type Span = Option<Duration>;
+
+fn oldest_pending(
+    values: &GroupValues,
+    if_nothing: Reading,
+    read: fn(Span, Span, u64) -> Reading,
+) -> Reading {
+    match values.oldest_pending {
+        None => Reading::Unknown,
+        Some(OldestPending::Nothing) => if_nothing,
+        Some(OldestPending::Entry { age, idle, deliveries }) => read(age, idle, deliveries),
+    }
+}
