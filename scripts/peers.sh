@@ -221,7 +221,7 @@ one() {
     curl) bring_tool "$1" --version ;;
     openssl) bring_tool "$1" version ;;
     systemd-analyze) bring_tool "$1" --version systemd ;;
-    redis-cli) bring "$1" redis-tools ;;
+    redis-cli) bring_tool "$1" --version redis-tools ;;
     helm) bring_helm ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
     promtool) bring "$1" prometheus ;;

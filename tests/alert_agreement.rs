@@ -183,7 +183,7 @@ fn report(cases: &[Case], step: usize) -> Report {
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.
 fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
     let layout = FamilySelection::new(|_| true, Duration::MAX);
-    let labels = page::TargetLabels::new("t", 0, &BTreeMap::new());
+    let labels = render::TargetLabels::new("t", 0, &BTreeMap::new());
     let mut series = BTreeMap::<String, Vec<String>>::new();
     for (step, report) in reports.iter().enumerate() {
         let rendered = Rendered::new(&layout, labels.clone(), Arc::clone(report));

@@ -20,6 +20,7 @@ use crate::values::family::{Family, Origin};
 use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
+mod access;
 mod fleet;
 mod reload;
 mod saved;
@@ -57,7 +58,7 @@ async fn run_until(
     reloading: Option<(Reader, tokio::signal::unix::Signal)>,
 ) -> anyhow::Result<()> {
     let listeners = web::Listeners::bind(&config.web)?;
-    let (gate, guarded) = watch::channel(web::gate(&config.web)?);
+    let (gate, guarded) = watch::channel(access::gate(&config.web)?);
     let (reloads, mut inbox) = reload::requests();
     let (mut parts, site) = start(config, gate, reloads, &shutdown).await?;
     let mut keeper = parts

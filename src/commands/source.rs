@@ -11,7 +11,8 @@ use crate::cli;
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::error::{ConfigError, Fault};
-use crate::config::flags::{self, Flag, Overrides, Server};
+use crate::config::flags::{self, Overrides, Server};
+use crate::config::tree::Flag;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {

@@ -7,17 +7,8 @@ use serde_yaml::{Mapping, Value};
 
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
-use crate::config::tree::Tree;
+use crate::config::tree::{Flag, Tree};
 use crate::config::{Config, load};
-
-/// What was given in place of a key of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flag {
-    /// How messages call it: `--redis-url`, or `REDIS_URL` where that is where it came from.
-    pub name: String,
-    /// What it says, as text.
-    pub text: String,
-}
 
 /// Flags that go with a configuration file, and over what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

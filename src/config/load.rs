@@ -7,8 +7,7 @@ use serde_yaml::Value;
 
 use crate::config::environment::Environment;
 use crate::config::error::{ConfigError, Fault};
-use crate::config::flags::Flag;
-use crate::config::tree::Tree;
+use crate::config::tree::{Flag, Tree};
 use crate::config::{Config, section};
 use redis_stream_core::secret::quotable;
 

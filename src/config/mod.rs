@@ -34,11 +34,11 @@ mod credentials;
 #[cfg(test)]
 mod example;
 mod leaf;
-mod receiver;
+pub mod receiver;
 mod section;
 mod target;
 mod tls;
-mod tree;
+pub mod tree;
 mod window;
 
 /// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.

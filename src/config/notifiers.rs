@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::receiver::{self, Http, UrlSource};
 use crate::config::receiver_url::ReceiverUrl;
 use crate::config::tree::{Cursor, Section, listing};
-use crate::config::{Password, receiver};
 use redis_stream_core::secret::Secret;
-use redis_stream_core::tls::Tls;
 
 const REPEAT_INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);
 /// Below this a reminder is a nuisance.
@@ -84,43 +83,6 @@ pub struct Messages {
     pub max_alerts: usize,
 }
 
-/// How a receiver is reached.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http {
-    /// Who we are to it; `None` is nobody, unless the URL says so.
-    pub authorization: Option<Authorization>,
-    /// For `https`.
-    pub tls: Tls,
-    /// Deadline of one whole request, from the name of the host to the answer.
-    pub timeout: Duration,
-}
-
-/// Who we are to a receiver.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Authorization {
-    /// `basic_auth`.
-    Basic {
-        /// User; holds no colon.
-        username: String,
-        /// Password, which may be in a file.
-        password: Password,
-    },
-    /// `bearer_token_file`.
-    Bearer(
-        /// The token, in a file.
-        Password,
-    ),
-}
-
-/// The URL of a receiver, which is a secret, or the file that holds it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum UrlSource {
-    /// From the configuration itself.
-    Url(ReceiverUrl),
-    /// From a file, which is read for each message.
-    File(Password),
-}
-
 /// Reads `alerts.notifiers`. Those that are wrong are left out.
 pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Notifier> {
     let items = list.items().into_iter().flatten();
@@ -142,7 +104,7 @@ fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t
     let kinds = KINDS.map(|kind| section.key(kind));
     let given: Vec<_> = kinds.iter().filter(|key| key.is_given()).collect();
     match given.as_slice() {
-        [] => item.fault(format_args!("nobody to notify; expected {}", listing(&KINDS))),
+        [] => item.fault(format_args!("no receiver; expected {}", listing(&KINDS))),
         [first, others @ ..] => {
             for other in others {
                 other.fault(format_args!("{} is there too; expected one of them", first.label()));
@@ -238,7 +200,10 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::config::Password;
     use crate::config::load::from_text;
+    use crate::config::receiver::Authorization;
+    use redis_stream_core::tls::Tls;
     use redis_stream_core::tls::{ClientCertificate, Verification};
 
     fn load_in(folder: &Path, notifiers: &str) -> Result<Config, String> {
@@ -346,12 +311,12 @@ mod tests {
             "{}, {name: ''}, {name: a, webhook: {url: 'http://h'}, slack: {}}, {name: b, pagerduty: {}}",
             &[
                 "[0].name: missing; expected a name",
-                "[0]: nobody to notify; expected alertmanager, webhook or slack",
+                "[0]: no receiver; expected alertmanager, webhook or slack",
                 "[1].name: empty; expected a name",
-                "[1]: nobody to notify; expected alertmanager, webhook or slack",
+                "[1]: no receiver; expected alertmanager, webhook or slack",
                 "[2].slack: alerts.notifiers[2].webhook is there too; expected one of them",
                 "[2].slack.webhook_url: missing; expected a URL here or in alerts.notifiers[2].slack.webhook_url_file",
-                "[3]: nobody to notify; expected alertmanager, webhook or slack",
+                "[3]: no receiver; expected alertmanager, webhook or slack",
                 "[3].pagerduty: unknown key; expected name, alertmanager, webhook or slack",
             ],
         );

@@ -5,12 +5,49 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::notifiers::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::config::tree::{Cursor, Section};
-use crate::config::{credentials, tls};
+use crate::config::{Password, credentials, tls};
 use redis_stream_core::redis_url::CREDENTIALS_TWICE;
 use redis_stream_core::secret::Secret;
+use redis_stream_core::tls::Tls;
+
+/// HTTP settings of a receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Credentials; `None` unless configured apart from the URL.
+    pub authorization: Option<Authorization>,
+    /// For `https`.
+    pub tls: Tls,
+    /// Deadline of one whole request, from the name of the host to the answer.
+    pub timeout: Duration,
+}
+
+/// Credentials for a receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Authorization {
+    /// `basic_auth`.
+    Basic {
+        /// User; holds no colon.
+        username: String,
+        /// Password, which may be in a file.
+        password: Password,
+    },
+    /// `bearer_token_file`.
+    Bearer(
+        /// The token, in a file.
+        Password,
+    ),
+}
+
+/// The URL of a receiver, which is a secret, or the file that holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UrlSource {
+    /// From the configuration itself.
+    Url(ReceiverUrl),
+    /// From a file, which is read for each message.
+    File(Password),
+}
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);

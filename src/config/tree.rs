@@ -13,7 +13,15 @@ use serde_yaml::{Mapping, Value};
 
 use crate::config::environment::{Environment, substitute};
 use crate::config::error::Fault;
-use crate::config::flags::Flag;
+
+/// A value given on the command line or in the environment in place of a key of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name in messages: `--redis-url`, or `REDIS_URL` if the value came from there.
+    pub name: String,
+    /// The value as text.
+    pub text: String,
+}
 
 /// What all cursors of one configuration share.
 pub(super) struct Tree<'t> {

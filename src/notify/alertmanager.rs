@@ -20,8 +20,9 @@ use crate::config::receiver_url::ReceiverUrl;
 use crate::notify::client::{Client, Post, resolve_all};
 use crate::notify::error::NotifyError;
 use crate::notify::json::{rfc3339, write};
-use crate::notify::notifier::{Batch, Notifier, Sent};
-use crate::notify::queue::FailureCause;
+use crate::notify::model::FailureCause;
+use crate::notify::model::{Batch, Sent};
+use crate::notify::notifier::Notifier;
 use redis_stream_core::clock::now;
 
 /// Where alerts are posted to, below the URL of the configuration.
@@ -42,6 +43,9 @@ pub(super) struct Alertmanagers {
 
 /// A URL by its position, and an address of its host, where each is sent to.
 type Endpoint = (usize, Option<SocketAddr>);
+
+/// An endpoint and the outcome of its request; an error if its host name did not resolve.
+type Outcome = Result<(Endpoint, Result<(), NotifyError>), NotifyError>;
 
 #[derive(Default)]
 struct EndpointState {
@@ -138,11 +142,7 @@ impl Notifier for Alertmanagers {
 }
 
 impl Alertmanagers {
-    fn combine(
-        &self,
-        batch: &Batch,
-        outcomes: Vec<Result<(Endpoint, Result<(), NotifyError>), NotifyError>>,
-    ) -> Result<Sent, NotifyError> {
+    fn combine(&self, batch: &Batch, outcomes: Vec<Outcome>) -> Result<Sent, NotifyError> {
         let alerts = batch.counted();
         let mut sent = Sent::default();
         let is_accepted = outcomes.iter().any(|outcome| matches!(outcome, Ok((_, Ok(())))));

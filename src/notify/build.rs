@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::alert::notification_log::NotificationLog;
-use crate::config::notifiers::{Http, Messages, Receiver};
+use crate::config::notifiers::{Messages, Receiver};
+use crate::config::receiver::Http;
 use crate::notify::alertmanager::Alertmanagers;
 use crate::notify::client::Client;
 use crate::notify::grouping::AggregationGroups;

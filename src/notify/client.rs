@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Password;
-use crate::config::notifiers::{Authorization, Http, UrlSource};
+use crate::config::receiver::{Authorization, Http, UrlSource};
 use crate::config::receiver_url::{ReceiverUrl, Scheme};
 use crate::http_client;
 use crate::notify::error::NotifyError;

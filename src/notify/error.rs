@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use thiserror::Error;
 
 use crate::config::receiver_url::ReceiverUrlError;
-use crate::notify::queue::FailureCause;
+use crate::notify::model::FailureCause;
 
 /// An attempt to notify failed. `address` is host and port.
 #[derive(Debug, Error)]

@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification, SendReason, Status};
 use crate::alert::notification_log::{LogEntry, SendState};
-use crate::notify::notifier::Batch;
+use crate::notify::model::FailureCause;
+use crate::notify::model::{Batch, GroupLabels};
 use crate::notify::queue::{
-    AlertKey, Failure, FailureCause, GivenUp, Mode, Next, NotificationQueue, Unsent, is_same_state,
+    AlertKey, Failure, GivenUp, Mode, Next, NotificationQueue, Unsent, is_same_state,
 };
 
 /// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
 /// notifications and not one for each poll.
 const GROUP_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The labels that the alerts of an aggregation group have in common.
-pub(super) type GroupLabels = BTreeMap<String, String>;
 
 /// Returns `alertname` and `target`, as far as the alert has them.
 fn group_labels(alert: &Alert) -> GroupLabels {

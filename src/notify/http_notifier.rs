@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::config::notifiers::UrlSource;
+use crate::config::receiver::UrlSource;
 use crate::notify::client::{self, Client, Post};
 use crate::notify::error::NotifyError;
-use crate::notify::notifier::{Batch, Notifier, Sent};
+use crate::notify::model::{Batch, Sent};
+use crate::notify::notifier::Notifier;
 use redis_stream_core::secret::Secret;
 
 /// Settings that the payload depends on.

@@ -33,6 +33,7 @@ mod examples;
 mod grouping;
 mod http_notifier;
 mod json;
+mod model;
 mod notifier;
 pub mod probe;
 mod queue;
@@ -63,10 +64,13 @@ struct Running {
     tasks: JoinSet<()>,
 }
 
+/// The queue of each receiver, with the name of its notifier.
+type NamedQueues = Vec<(Arc<str>, Arc<SharedQueue>)>;
+
 /// Takes notifications. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Handle {
-    receivers: Arc<RwLock<Vec<(Arc<str>, Arc<SharedQueue>)>>>,
+    receivers: Arc<RwLock<NamedQueues>>,
     log_changes: watch::Sender<()>,
 }
 

@@ -1,60 +1,12 @@
 //! The interface between the send loop and the kinds of receivers.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
 
-use crate::alert::notification::{Alert, Status};
 use crate::notify::error::NotifyError;
-use crate::notify::grouping::GroupLabels;
+use crate::notify::model::{Batch, Sent};
 
 /// Sends notifications to one receiver.
 pub(super) trait Notifier: Send + Sync {
     /// Makes one attempt to send a batch.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>>;
-}
-
-/// The alerts of one attempt.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Batch {
-    /// The labels of the aggregation group; empty for a receiver that groups alerts itself.
-    pub(super) group: GroupLabels,
-    /// Alerts in states that the receiver has not acknowledged, in the order in which they came.
-    pub(super) changed: Vec<Arc<Alert>>,
-    /// Alerts of the group that the receiver knows to fire.
-    pub(super) still_firing: Vec<Arc<Alert>>,
-}
-
-/// The outcome of an attempt of which at least one endpoint accepted the batch, in alerts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sent {
-    /// Accepted, counted for each endpoint.
-    pub(super) delivered: usize,
-    /// Rejected for their payload by some endpoints.
-    pub(super) rejected: usize,
-    /// Not taken by endpoints that could not be reached.
-    pub(super) failed: usize,
-}
-
-impl Batch {
-    /// Sorts the changed alerts for people: firing ones first, then by labels. Not done by the queue, which is locked
-    /// while it makes a batch.
-    pub(super) fn sorted(&self) -> Self {
-        let mut batch = self.clone();
-        batch.changed.sort_by(|one, other| (one.status, &one.labels).cmp(&(other.status, &other.labels)));
-        batch
-    }
-
-    pub(super) fn alerts(&self) -> impl Iterator<Item = &Arc<Alert>> {
-        self.changed.iter().chain(&self.still_firing)
-    }
-
-    pub(super) fn firing(&self) -> usize {
-        self.alerts().filter(|alert| alert.status == Status::Firing).count()
-    }
-
-    /// Returns the number of alerts that metrics count for this batch: a reminder counts what still fires.
-    pub(super) fn counted(&self) -> usize {
-        if self.changed.is_empty() { self.still_firing.len() } else { self.changed.len() }
-    }
 }

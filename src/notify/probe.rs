@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::config::notifiers::{Alertmanager, Http, Notifier, Receiver, UrlSource};
+use crate::config::notifiers::{Alertmanager, Notifier, Receiver};
+use crate::config::receiver::{Http, UrlSource};
 use crate::config::receiver_url::ReceiverUrl;
 use crate::notify::client::{self, Client, Post, resolve_all};
 use crate::notify::error::NotifyError;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::alert::notification::{Alert, Notification};
 use crate::alert::notification_log::LogEntry;
-use crate::notify::notifier::Batch;
+use crate::notify::model::{Batch, FailureCause};
 
 /// Capacity of one receiver's queue. Only thousands of groups in trouble at once reach it; each alert takes a pointer,
 /// as its text is shared by all queues.
@@ -61,19 +61,6 @@ pub(super) enum Mode {
     Normal,
     /// The program ends: unsent alerts are sent at once, and no reminders.
     Draining,
-}
-
-/// The likely cause of a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FailureCause {
-    /// The receiver could not be reached or accepts nothing at present: another batch would have failed too.
-    Unreachable,
-    /// The payload was rejected: the same batch would be rejected again.
-    Rejected,
-    /// The payload, or the receiver.
-    Payload,
-    /// The same; and the receiver may still process the request.
-    Ambiguous,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

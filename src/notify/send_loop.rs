@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::notify::error::NotifyError;
-use crate::notify::notifier::{Batch, Notifier, Sent};
-use crate::notify::queue::{Failure, FailureCause, Mode, Next};
+use crate::notify::model::FailureCause;
+use crate::notify::model::{Batch, Sent};
+use crate::notify::notifier::Notifier;
+use crate::notify::queue::{Failure, Mode, Next};
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use crate::alert::notification::Notification;
 use crate::alert::notification_log::LogEntry;
-use crate::notify::notifier::Batch;
+use crate::notify::model::Batch;
 use crate::notify::queue::{Failure, GivenUp, Mode, Next, NotificationQueue};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;

@@ -12,7 +12,7 @@ use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
 use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::write;
-use crate::notify::notifier::Batch;
+use crate::notify::model::Batch;
 
 /// Characters of one line, before they are escaped.
 const LINE_CHARS: usize = 300;
@@ -139,7 +139,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::notify::examples::{firing, resolved};
-    use crate::notify::grouping::GroupLabels;
+    use crate::notify::model::GroupLabels;
 
     fn context(external_url: Option<&str>) -> RenderContext {
         RenderContext { notifier: "chat".into(), max_alerts: 3, external_url: external_url.map(Into::into) }

@@ -9,7 +9,7 @@ use crate::alert::link;
 use crate::alert::notification::{Alert, Status};
 use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::{rfc3339, write};
-use crate::notify::notifier::Batch;
+use crate::notify::model::Batch;
 
 /// Go's zero time, which Alertmanager writes where an alert has not ended.
 const NOT_ENDED: &str = "0001-01-01T00:00:00Z";
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::notify::examples::{firing, resolved};
-    use crate::notify::grouping::GroupLabels;
+    use crate::notify::model::GroupLabels;
 
     fn context(max_alerts: usize) -> RenderContext {
         RenderContext {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
-use crate::poller::selection::{self, RuleIndex};
+use crate::poller::selection::{self, LeftOut, RuleIndex};
 use crate::poller::slots::{crc16, slot};
 use redis_stream_core::name::Name;
 
@@ -48,15 +48,6 @@ pub(super) struct ReplyBytes {
     pub(super) total: u64,
     /// First and last entry.
     pub(super) payload: u64,
-}
-
-/// What the limits left out of one stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
-    /// Groups beyond `groups_per_stream`.
-    pub(super) groups: usize,
-    /// Consumers of groups that have more than `consumers_per_group`.
-    pub(super) consumers: usize,
 }
 
 /// All of them, in the order of their keys.

@@ -68,7 +68,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::poller::catalogue::{LeftOut, ReplyBytes};
+    use crate::poller::catalogue::ReplyBytes;
+    use crate::poller::selection::LeftOut;
     use crate::poller::selection::RuleIndex;
     use redis_stream_core::name::Name;
 

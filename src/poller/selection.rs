@@ -1,10 +1,18 @@
 //! What the configuration selects: which item rules a key, and which groups of a stream are reported.
 
 use crate::config::{Limits, StreamRule};
-use crate::poller::catalogue::LeftOut;
 use crate::poller::decode::xinfo::XinfoGroup;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
+
+/// What the limits left out of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Groups beyond `groups_per_stream`.
+    pub(super) groups: usize,
+    /// Consumers of groups that have more than `consumers_per_group`.
+    pub(super) consumers: usize,
+}
 
 /// Position of an item in `targets[].streams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

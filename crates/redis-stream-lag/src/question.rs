@@ -27,12 +27,12 @@ pub struct Question {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuestionKind {
-    /// The pending entry with the smallest ID. Asked by `XPENDING key group - + 1`.
+    /// The pending entry with the smallest ID. Sent as `XPENDING key group - + 1`.
     OldestPending {
         /// The group.
         group: Name,
     },
-    /// How many pending entries have an ID below `below`. Asked by `XPENDING key group - (below at_most`.
+    /// How many pending entries have an ID below `below`. Sent as `XPENDING key group - (below at_most`.
     PendingBelow {
         /// The group.
         group: Name,
@@ -41,7 +41,7 @@ pub enum QuestionKind {
         /// The count stops here.
         at_most: u32,
     },
-    /// The consumers of a group. Asked by `XINFO CONSUMERS key group`.
+    /// The consumers of a group. Sent as `XINFO CONSUMERS key group`.
     Consumers {
         /// The group.
         group: Name,
@@ -56,22 +56,22 @@ pub enum QuestionKind {
         /// No more than these, from the smallest ID up.
         at_most: u32,
     },
-    /// The stream and its groups in one atomic reading. Asked by `XINFO STREAM key FULL COUNT 1`.
+    /// The stream and its groups in one atomic reading. Sent as `XINFO STREAM key FULL COUNT 1`.
     FullStream,
 }
 
 /// What was said to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Ask::OldestPending`]; `None` if nothing is pending.
+    /// The reply to [`QuestionKind::OldestPending`]; `None` if nothing is pending.
     OldestPending(Option<PendingEntry>),
-    /// To [`Ask::PendingBelow`].
+    /// The reply to [`QuestionKind::PendingBelow`].
     PendingBelow(u32),
-    /// To [`Ask::Consumers`].
+    /// The reply to [`QuestionKind::Consumers`].
     Consumers(Vec<ConsumerInfo>),
-    /// To [`Ask::Entries`].
+    /// The reply to [`QuestionKind::Entries`].
     Entries(Entries),
-    /// To [`Ask::FullStream`]. It does not tell the last entry: that is there only where it has to be, at
+    /// The reply to [`QuestionKind::FullStream`]. It does not tell the last entry: that is there only where it has to be, at
     /// last-generated-id. Of the groups it tells where they stand and what they have read.
     FullStream(Box<StreamInfo>),
     /// The stream or the group is not there any more.

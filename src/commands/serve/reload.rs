@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use crate::commands::serve::access;
 use crate::commands::serve::fleet::Fleet;
-use crate::commands::serve::web;
 use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::http::gate::Gate;
@@ -143,7 +143,7 @@ impl Parts {
                 names.join(", ")
             );
         }
-        let gate = web::gate_after(&config.web, &self.config.web, &self.gate.borrow())?;
+        let gate = access::gate_after(&config.web, &self.config.web, &self.gate.borrow())?;
         // From here on nothing fails.
         let left = self.keep_what_is_fixed(&mut config);
         self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());

@@ -7,13 +7,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::commands::exit::UsageError;
 use crate::commands::serve::site::{self, Site};
 use crate::config::Web;
-use crate::http::authentication::Users;
 use crate::http::gate::Gate;
 use crate::http::limits::Limits;
-use crate::http::tls::Tls;
 use crate::http::{listener, server};
 use tokio_util::sync::CancellationToken;
 
@@ -24,25 +21,6 @@ const PROBE_CONNECTIONS: usize = 16;
 pub(super) struct Listeners {
     main: TcpListener,
     probes: Option<TcpListener>,
-}
-
-/// What clients must pass.
-pub(super) fn gate(web: &Web) -> Result<Gate, UsageError> {
-    let tls = web.tls.clone().map(Tls::new).transpose().map_err(|error| UsageError(error.to_string()))?;
-    let tls = tls.map(Arc::new);
-    Ok(Gate { tls, users: Users::new(web.users.clone()).map(Arc::new) })
-}
-
-/// The same after a change of the configuration. What has not changed stays: sessions, and who is remembered.
-pub(super) fn gate_after(web: &Web, before: &Web, gate: &Gate) -> Result<Gate, UsageError> {
-    let mut after = gate.clone();
-    if web.tls != before.tls {
-        after.tls = self::gate(web)?.tls;
-    }
-    if web.users != before.users {
-        after.users = Users::new(web.users.clone()).map(Arc::new);
-    }
-    Ok(after)
 }
 
 impl Listeners {

@@ -314,7 +314,7 @@ impl Engine {
                 self.hand.fail(id, finished + delay, reason);
             }
             Err(HandlerError::Closed) => {
-                debug!("nobody reads the results any more");
+                debug!("the reader of the results is gone");
                 self.stops.soft.cancel();
             }
             Err(HandlerError::Broken(error)) => self.fail(WorkloadError::Sink(error)),

@@ -62,7 +62,7 @@ pub enum HandlerError {
     Failed(String),
     /// Nobody is interested in results any more (a broken pipe): the consumer ends, which is a success. The
     /// entry stays pending.
-    #[error("nobody reads the results any more")]
+    #[error("the reader of the results is gone")]
     Closed,
     /// Results cannot be written at all (a full disk): the consumer ends with this error. The entry stays pending.
     #[error("cannot write results")]

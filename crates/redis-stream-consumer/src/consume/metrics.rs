@@ -67,7 +67,7 @@ impl Metrics {
             )?,
             reconnects: register.counter(
                 "streamgauge_consumer_reconnects_total",
-                "Connections made anew after one was lost; a consumer has two.",
+                "Reconnects after a lost connection; a consumer has two connections.",
             )?,
             in_hand: register.gauge(
                 "streamgauge_consumer_entries_in_hand",
@@ -232,7 +232,7 @@ mod tests {
         streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
         streamgauge_consumer_handler_duration_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
         streamgauge_consumer_handler_duration_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
-        # HELP streamgauge_consumer_reconnects_total Connections made anew after one was lost; a consumer has two.
+        # HELP streamgauge_consumer_reconnects_total Reconnects after a lost connection; a consumer has two connections.
         # TYPE streamgauge_consumer_reconnects_total counter
         streamgauge_consumer_reconnects_total{consumer="\\xff",group="mail",stream="orders"} 0
         "#);
