@@ -24,7 +24,7 @@ async fn patterns_match_the_keys_that_every_server_matches() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     for_each_server(async |server| {
-        compare(RedisClient::to(&server).await, fastrand::Rng::with_seed(seed)).await
+        compare(RedisClient::to(&server).await, fastrand::Rng::with_seed(seed)).await;
     })
     .await;
 }

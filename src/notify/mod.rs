@@ -1,9 +1,9 @@
 //! Sends alerts to receivers: Alertmanager, webhooks, Slack. The only module that does; it knows nothing of Redis and
 //! decides nothing about alerts.
 //!
-//! Each receiver has one bounded queue ([`queue`]), one task ([`send_loop`]) and one [`notifier::Notifier`], so that a
+//! Each receiver has one bounded queue (`queue`), one task (`send_loop`) and one `notifier::Notifier`, so that a
 //! slow or dead receiver delays no other, and [`Handle::send`] never waits. Alertmanager is sent each alert, repeatedly
-//! while it fires. Webhooks and Slack are sent aggregation groups ([`grouping`]) when something changes.
+//! while it fires. Webhooks and Slack are sent aggregation groups (`grouping`) when something changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

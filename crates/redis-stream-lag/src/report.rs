@@ -96,7 +96,7 @@ pub struct GroupValues {
     /// The pending entry with the smallest ID. `None` while it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
     /// Pending entries below the first entry of the stream: their entries were trimmed away. `None` if they
-    /// are more than [`MAX_ORPHANS`](crate::from_bounds::MAX_ORPHANS) or could not be counted.
+    /// are more than 1,000 or could not be counted.
     pub pending_orphaned: Option<u64>,
     /// Consumers of the group. Source: XINFO GROUPS.
     pub consumers: u64,
