@@ -1,4 +1,4 @@
-//! Plain types and connections for programs that work with Redis and Valkey Streams.
+#![doc = include_str!("../README.md")]
 
 #![warn(missing_docs)]
 

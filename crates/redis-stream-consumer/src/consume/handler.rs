@@ -19,8 +19,8 @@ use crate::entry::Entry;
 /// ```no_run
 /// use std::sync::atomic::{AtomicU64, Ordering};
 ///
-/// use streamgauge::workload::consume::handler::{Handler, HandlerError};
-/// use streamgauge::workload::entry::Entry;
+/// use redis_stream_consumer::consume::handler::{Handler, HandlerError};
+/// use redis_stream_consumer::entry::Entry;
 ///
 /// /// Adds up the field `amount`.
 /// struct Sum(AtomicU64);
@@ -37,15 +37,15 @@ use crate::entry::Entry;
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 /// # runtime.block_on(async {
-/// use streamgauge::workload::consume::{self, Membership};
-/// use streamgauge::workload::endpoint::Endpoint;
+/// use redis_stream_consumer::consume::{self, Membership};
+/// use redis_stream_consumer::endpoint::Endpoint;
 ///
 /// let endpoint = Endpoint::new("redis://localhost:6379", None, None)?;
 /// let membership = Membership::new(endpoint, "orders", "billing", "worker-1");
 /// let stop = async { /* a signal, say */ };
 /// let consumed = consume::run(&membership, Sum(AtomicU64::new(0)), stop).await?;
 /// println!("{} entries handled", consumed.handled);
-/// # Ok::<_, streamgauge::workload::error::WorkloadError>(())
+/// # Ok::<_, redis_stream_consumer::error::WorkloadError>(())
 /// # }).unwrap();
 /// ```
 pub trait Handler: Send + Sync + 'static {
