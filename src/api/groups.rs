@@ -14,10 +14,10 @@ use crate::alert::rule::TargetLabels;
 use crate::api::groups::filter::Filter;
 use crate::api::json;
 use crate::api::partial_sort::in_order;
+use crate::values::family::{Family, Number};
+use crate::values::table;
 use redis_stream_lag::report::Status;
-use redis_stream_lag::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamReport,
-};
+use redis_stream_lag::report::{ConsumerReport, GroupReport, GroupValues, Report, StreamReport};
 
 pub mod filter;
 mod status_name;
@@ -240,24 +240,26 @@ impl Group {
             ..Self::default()
         };
         let Some(values) = &group.values else { return missing };
-        let (age, idle, deliveries) = oldest_pending(values.oldest_pending);
+        let number = |family: &Family| family.of_group_values(values).known();
+        let count = |family| number(family).and_then(Number::count);
+        let float = |family| number(family).map(Number::as_f64);
         Self {
             up: true,
             status: Some(values.status),
-            lag: values.lag.exact(),
-            lag_min: Some(Lag::min(values.lag)),
-            lag_max: Some(Lag::max(values.lag)),
-            lag_seconds: seconds(values.lag_seconds),
-            last_delivered_id_age_seconds: seconds(values.last_delivered_id_age),
-            entries_read: values.entries_read,
-            messages_pending: Some(values.messages_pending),
-            oldest_pending_age_seconds: seconds(age),
-            oldest_pending_idle_seconds: seconds(idle),
-            oldest_pending_deliveries: deliveries,
-            pending_orphaned: values.pending_orphaned,
-            consumers: Some(values.consumers),
-            entries_lost_total: values.entries_lost,
-            retention_used_ratio: values.retention_used.map(|used| used.ratio()),
+            lag: count(&table::LAG),
+            lag_min: count(&table::LAG_MIN),
+            lag_max: count(&table::LAG_MAX),
+            lag_seconds: float(&table::LAG_SECONDS),
+            last_delivered_id_age_seconds: float(&table::LAST_DELIVERED_ID_AGE_SECONDS),
+            entries_read: count(&table::ENTRIES_READ),
+            messages_pending: count(&table::MESSAGES_PENDING),
+            oldest_pending_age_seconds: float(&table::OLDEST_PENDING_AGE_SECONDS),
+            oldest_pending_idle_seconds: float(&table::OLDEST_PENDING_IDLE_SECONDS),
+            oldest_pending_deliveries: count(&table::OLDEST_PENDING_DELIVERIES),
+            pending_orphaned: count(&table::PENDING_ORPHANED),
+            consumers: count(&table::CONSUMERS),
+            entries_lost_total: count(&table::ENTRIES_LOST_TOTAL),
+            retention_used_ratio: float(&table::RETENTION_USED_RATIO),
             consumer_list: group.consumers.as_ref().map(|list| list.iter().map(Consumer::of).collect()),
             ..missing
         }
@@ -292,15 +294,6 @@ impl Target {
     }
 }
 
-/// Age, idle time and deliveries of the oldest pending entry.
-fn oldest_pending(oldest: Option<OldestPending>) -> (Option<Duration>, Option<Duration>, Option<u64>) {
-    match oldest {
-        None => (None, None, None),
-        Some(OldestPending::Nothing) => (Some(Duration::ZERO), Some(Duration::ZERO), None),
-        Some(OldestPending::Entry { age, idle, deliveries }) => (age, idle, Some(deliveries)),
-    }
-}
-
 fn seconds(duration: Option<Duration>) -> Option<f64> {
     duration.map(|duration| duration.as_secs_f64())
 }
@@ -312,7 +305,7 @@ mod tests {
     use crate::values::table::FAMILIES;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::Retention;
+    use redis_stream_lag::report::{Lag, OldestPending, Retention};
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {

@@ -6,9 +6,6 @@ use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, Retention, StreamReport, StreamValues,
 };
 
-/// Prefix of the metrics of a group, which its JSON keys omit.
-pub const GROUP_PREFIX: &str = "redis_stream_group_";
-
 /// A value and its metric family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
@@ -20,7 +17,7 @@ pub struct Family {
     pub source: Source,
     /// The alert fact that reads this value.
     pub fact: Option<AlertFact>,
-    /// The row of a group's details on its page and in the terminal.
+    /// The row of a group's details on its page.
     pub label: Option<Label>,
 }
 
@@ -85,15 +82,12 @@ pub enum AlertFact {
     Status(&'static str),
 }
 
-/// The row of a value in the details of a group.
+/// The row of a value in the details of a group on its page.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
-    /// Name on pages, and of the column.
-    pub page: &'static str,
-    /// Explanation after the value on the page; may be empty.
+    pub name: &'static str,
+    /// Explanation after the value; may be empty.
     pub note: &'static str,
-    /// Name in the terminal; `None` if the terminal does not show the value.
-    pub terminal: Option<&'static str>,
     /// Returns why the value is not known.
     pub why_unknown: fn(&GroupValues) -> &'static str,
 }
@@ -128,12 +122,6 @@ impl Family {
         }
     }
 
-    /// Returns the name of a group's metric without its prefix: the key in JSON.
-    #[must_use]
-    pub fn key(&self) -> &'static str {
-        self.name.strip_prefix(GROUP_PREFIX).unwrap_or(self.name)
-    }
-
     /// Reads the value from the values of a group; absent if it is not one of a group.
     #[must_use]
     pub fn of_group_values(&self, values: &GroupValues) -> Reading {
@@ -152,6 +140,15 @@ impl PartialEq for Family {
 }
 
 impl Number {
+    /// Returns the number if it is a count.
+    #[must_use]
+    pub fn count(self) -> Option<u64> {
+        match self {
+            Self::Count(count) => Some(count),
+            Self::Seconds(_) | Self::Ratio(_) => None,
+        }
+    }
+
     /// Returns the number for JSON and comparisons; a count above 2^53 is rounded.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "Prometheus and JSON readers have no other numbers")]

@@ -6,8 +6,10 @@ use crate::values::family::{AlertFact, Family, Kind, Label, Number, Origin, Read
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupValues, OldestPending};
 
-const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
-const OLD_SERVER: &str = "the server does not tell before version 7.0";
+/// Why an age is not known.
+pub(crate) const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
+/// Why a counter is not known.
+pub(crate) const OLD_SERVER: &str = "the server does not tell before version 7.0";
 
 /// All families, in the order of `/metrics`.
 pub static FAMILIES: &[&Family] = &[
@@ -176,12 +178,6 @@ pub static FAMILIES: &[&Family] = &[
 
 pub static LAG: Family = Family {
     fact: Some(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name }),
-    label: Some(Label {
-        page: "Lag",
-        note: "entries in the stream that the group was not delivered",
-        terminal: Some("lag"),
-        why_unknown: |_| "",
-    }),
     ..gauge(
         "redis_stream_group_lag",
         "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
@@ -207,9 +203,8 @@ pub static LAG_MAX: Family = gauge(
 pub static LAG_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("lag_seconds")),
     label: Some(Label {
-        page: "Behind",
+        name: "Behind",
         note: "age of the oldest entry that waits",
-        terminal: Some("behind"),
         why_unknown: |_| "the oldest entry that waits is not known yet, or its ID does not tell the time",
     }),
     ..gauge(
@@ -223,9 +218,8 @@ pub static LAG_SECONDS: Family = Family {
 pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("last_delivered_id_age_seconds")),
     label: Some(Label {
-        page: "Age of that ID",
+        name: "Age of that ID",
         note: "",
-        terminal: Some("last delivered"),
         why_unknown: |values| {
             if values.last_delivered_id == StreamId::MIN {
                 "it is where a stream begins, and tells no time"
@@ -244,9 +238,8 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
 
 pub static ENTRIES_READ: Family = Family {
     label: Some(Label {
-        page: "Entries read",
+        name: "Entries read",
         note: "as the server counts",
-        terminal: None,
         why_unknown: |values| {
             // Since version 7.0 losses are known.
             if values.entries_lost.is_none() {
@@ -266,12 +259,7 @@ pub static ENTRIES_READ: Family = Family {
 
 pub static MESSAGES_PENDING: Family = Family {
     fact: Some(AlertFact::Value("messages_pending")),
-    label: Some(Label {
-        page: "Pending",
-        note: "delivered and not acknowledged",
-        terminal: Some("pending"),
-        why_unknown: |_| "",
-    }),
+    label: Some(Label { name: "Pending", note: "delivered and not acknowledged", why_unknown: |_| "" }),
     ..gauge(
         "redis_stream_group_messages_pending",
         "Entries delivered to the group and not acknowledged (PEL).",
@@ -283,9 +271,8 @@ pub static MESSAGES_PENDING: Family = Family {
 pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("oldest_pending_age_seconds")),
     label: Some(Label {
-        page: "Oldest pending",
+        name: "Oldest pending",
         note: "age by its ID",
-        terminal: Some("oldest pending"),
         why_unknown: |values| match values.oldest_pending {
             None => "the last poll did not find out",
             Some(_) => NO_TIME,
@@ -304,9 +291,8 @@ pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
 pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("oldest_pending_idle_seconds")),
     label: Some(Label {
-        page: "Untouched for",
+        name: "Untouched for",
         note: "since its last delivery",
-        terminal: None,
         why_unknown: |_| "it was given back and waits for a new reader",
     }),
     ..gauge(
@@ -321,7 +307,6 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
 
 pub static OLDEST_PENDING_DELIVERIES: Family = Family {
     fact: Some(AlertFact::Value("oldest_pending_deliveries")),
-    label: Some(Label { page: "Delivered", note: "times", terminal: None, why_unknown: |_| "" }),
     ..gauge(
         "redis_stream_group_oldest_pending_deliveries",
         "How often the oldest pending entry was delivered; absent if none is pending.",
@@ -333,9 +318,8 @@ pub static OLDEST_PENDING_DELIVERIES: Family = Family {
 pub static PENDING_ORPHANED: Family = Family {
     fact: Some(AlertFact::Value("pending_orphaned")),
     label: Some(Label {
-        page: "Pending and gone",
+        name: "Pending and gone",
         note: "pending entries that are not in the stream any more",
-        terminal: Some("orphaned"),
         why_unknown: |_| "they are more than 1,000, or the last poll did not find out",
     }),
     ..gauge(
@@ -348,7 +332,7 @@ pub static PENDING_ORPHANED: Family = Family {
 
 pub static CONSUMERS: Family = Family {
     fact: Some(AlertFact::Value("consumers")),
-    label: Some(Label { page: "Consumers", note: "", terminal: Some("consumers"), why_unknown: |_| "" }),
+    label: Some(Label { name: "Consumers", note: "", why_unknown: |_| "" }),
     ..gauge(
         "redis_stream_group_consumers",
         "Consumers of the group.",
@@ -361,9 +345,8 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
     kind: Kind::Counter,
     fact: Some(AlertFact::Increase("entries_lost")),
     label: Some(Label {
-        page: "Lost",
+        name: "Lost",
         note: "removed before the group got them, since streamgauge looks",
-        terminal: Some("lost"),
         why_unknown: |_| OLD_SERVER,
     }),
     ..gauge(
@@ -377,9 +360,8 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
 pub static RETENTION_USED_RATIO: Family = Family {
     fact: Some(AlertFact::Value("retention_used_ratio")),
     label: Some(Label {
-        page: "Retention used",
+        name: "Retention used",
         note: "lag by length of the stream: at 100 % the next trim loses entries",
-        terminal: Some("retention used"),
         why_unknown: |values| match (values.entries_lost, values.lag.exact()) {
             (None, _) => OLD_SERVER,
             (Some(_), None) => "the lag is not known exactly",
@@ -393,13 +375,6 @@ pub static RETENTION_USED_RATIO: Family = Family {
         Source::Group(|values| values.retention_used.into()),
     )
 };
-
-/// Returns the values of a group that are numbers and our own, in the order of `/metrics`: those in JSON.
-pub fn of_groups() -> impl Iterator<Item = &'static Family> {
-    let is_number =
-        |family: &&Family| family.origin == Origin::Own && matches!(family.source, Source::Group(_));
-    FAMILIES.iter().copied().filter(is_number)
-}
 
 const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: Source) -> Family {
     Family { name, help, kind: Kind::Gauge, origin: Origin::Own, unit, source, fact: None, label: None }

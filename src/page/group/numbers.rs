@@ -5,6 +5,12 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::format::units::{ago, count, span};
+use crate::values::family::{self, Family};
+use crate::values::table::{
+    CONSUMERS, ENTRIES_LOST_TOTAL, ENTRIES_READ, LAG_SECONDS, LAST_DELIVERED_ID_AGE_SECONDS,
+    MESSAGES_PENDING, NO_TIME, OLD_SERVER, OLDEST_PENDING_AGE_SECONDS, OLDEST_PENDING_IDLE_SECONDS,
+    PENDING_ORPHANED, RETENTION_USED_RATIO,
+};
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupValues, Lag, OldestPending, StreamValues};
 
@@ -15,9 +21,6 @@ struct Number {
     /// What it says, where the name does not.
     note: &'static str,
 }
-
-const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
-const OLD_SERVER: &str = "the server does not tell before version 7.0";
 
 fn number(name: &'static str, value: Result<String, &'static str>, note: &'static str) -> Number {
     Number { name, value, note }
@@ -31,13 +34,29 @@ fn maybe(name: &'static str, value: Option<u64>, why_not: &'static str, note: &'
     number(name, value.map(count).ok_or(why_not), note)
 }
 
-fn time(name: &'static str, value: Option<Duration>, why_not: &'static str, note: &'static str) -> Number {
-    number(name, value.map(span).ok_or(why_not), note)
-}
-
 /// The numbers of a group.
 pub(super) fn of_group(values: &GroupValues) -> Markup {
-    let lag = match values.lag {
+    let rows = |families: &[&Family]| -> Vec<Number> {
+        families.iter().filter_map(|family| row(family, values)).collect()
+    };
+    let mut numbers = vec![lag(values)];
+    numbers.extend(rows(&[&LAG_SECONDS, &MESSAGES_PENDING]));
+    match values.oldest_pending {
+        None => numbers.extend(rows(&[&OLDEST_PENDING_AGE_SECONDS])),
+        Some(OldestPending::Nothing) => numbers.push(number("Oldest pending", Ok("none".to_owned()), "")),
+        Some(OldestPending::Entry { deliveries, .. }) => {
+            numbers.extend(rows(&[&OLDEST_PENDING_AGE_SECONDS, &OLDEST_PENDING_IDLE_SECONDS]));
+            numbers.push(known("Delivered", deliveries, if deliveries == 1 { "time" } else { "times" }));
+        }
+    }
+    numbers.extend(rows(&[&PENDING_ORPHANED, &CONSUMERS, &ENTRIES_LOST_TOTAL, &RETENTION_USED_RATIO]));
+    numbers.push(number("Last delivered ID", Ok(values.last_delivered_id.to_string()), ""));
+    numbers.extend(rows(&[&LAST_DELIVERED_ID_AGE_SECONDS, &ENTRIES_READ]));
+    list(&numbers)
+}
+
+fn lag(values: &GroupValues) -> Number {
+    match values.lag {
         Lag::Exact(entries) => {
             known("Lag", entries, "entries in the stream that the group was not delivered")
         }
@@ -46,89 +65,19 @@ pub(super) fn of_group(values: &GroupValues) -> Markup {
             Ok(format!("{} to {}", count(min), count(max))),
             "not known exactly, because it takes more counting than one poll may do; these bounds are certain",
         ),
+    }
+}
+
+/// Returns the row of a value of a group as the table describes it.
+fn row(family: &Family, values: &GroupValues) -> Option<Number> {
+    let label = family.label?;
+    let value = match family.of_group_values(values).known() {
+        Some(family::Number::Count(number)) => Ok(count(number)),
+        Some(family::Number::Seconds(time)) => Ok(span(time)),
+        Some(family::Number::Ratio(ratio)) => Ok(format!("{:.0} %", ratio * 100.0)),
+        None => Err((label.why_unknown)(values)),
     };
-    let mut numbers = vec![
-        lag,
-        time(
-            "Behind",
-            values.lag_seconds,
-            "the oldest entry that waits is not known yet, or its ID does not tell the time",
-            "age of the oldest entry that waits",
-        ),
-        known("Pending", values.messages_pending, "delivered and not acknowledged"),
-    ];
-    numbers.extend(oldest_pending(values.oldest_pending));
-    numbers.extend([
-        maybe(
-            "Pending and gone",
-            values.pending_orphaned,
-            "they are more than 1,000, or the last poll did not find out",
-            "pending entries that are not in the stream any more",
-        ),
-        known("Consumers", values.consumers, ""),
-        maybe(
-            "Lost",
-            values.entries_lost,
-            OLD_SERVER,
-            "removed before the group got them, since streamgauge looks",
-        ),
-        number(
-            "Retention used",
-            values
-                .retention_used
-                .map(|used| format!("{:.0} %", used.ratio() * 100.0))
-                .ok_or(why_no_retention(values)),
-            "lag by length of the stream: at 100 % the next trim loses entries",
-        ),
-        number("Last delivered ID", Ok(values.last_delivered_id.to_string()), ""),
-        time(
-            "Age of that ID",
-            values.last_delivered_id_age,
-            if values.last_delivered_id == StreamId::MIN {
-                "it is where a stream begins, and tells no time"
-            } else {
-                NO_TIME
-            },
-            "",
-        ),
-        maybe(
-            "Entries read",
-            values.entries_read,
-            // Since version 7.0 losses are known.
-            if values.entries_lost.is_none() {
-                OLD_SERVER
-            } else {
-                "the server has lost count, or is a replica before 7.4"
-            },
-            "as the server counts",
-        ),
-    ]);
-    list(&numbers)
-}
-
-fn why_no_retention(values: &GroupValues) -> &'static str {
-    match (values.entries_lost, values.lag.exact()) {
-        (None, _) => OLD_SERVER,
-        (Some(_), None) => "the lag is not known exactly",
-        (Some(_), Some(_)) => "no trimming of the stream was seen yet",
-    }
-}
-
-fn oldest_pending(oldest: Option<OldestPending>) -> Vec<Number> {
-    match oldest {
-        None => vec![number("Oldest pending", Err("the last poll did not find out"), "")],
-        Some(OldestPending::Nothing) => vec![number("Oldest pending", Ok("none".to_owned()), "")],
-        Some(OldestPending::Entry { age, idle, deliveries }) => vec![
-            time("Oldest pending", age, NO_TIME, "age by its ID"),
-            time(
-                "Untouched for",
-                idle,
-                "it was given back and waits for a new reader",
-                "since its last delivery",
-            ),
-            known("Delivered", deliveries, if deliveries == 1 { "time" } else { "times" }),
-        ],
-    }
+    Some(number(label.name, value, label.note))
 }
 
 /// The numbers of a stream.
