@@ -21,21 +21,9 @@ pub struct Fact {
     pub source: Source,
     /// The series in Prometheus.
     pub series: Series,
-    /// What it needs to be known.
-    pub scope: Scope,
 }
 
-/// What a fact depends on besides the newest report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    /// Known only over a window of history; compared with `> 0` only.
-    NeedsWindow,
-    /// Known only for groups that the configuration names.
-    OnlyNamed,
-}
-
-/// What a fact belongs to: there is one alert for each.
+/// The subject of a fact: there is one alert for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Target,
@@ -57,7 +45,7 @@ pub enum Unit {
 /// Where the value of a fact comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// Whether the target answered the last poll.
+    /// 1 if the target answered the last poll, else 0.
     TargetUp,
     /// A stream's report.
     Stream(StreamFact),
@@ -120,7 +108,6 @@ pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
         unit: Unit::Number,
         source: Source::TargetUp,
         series: Series::Metric("streamgauge_target_up"),
-        scope: Scope::All,
     });
     facts.sort_by_key(|fact| match fact.source {
         Source::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
@@ -166,12 +153,7 @@ impl Fact {
             (_, family::Unit::Seconds | family::Unit::Timestamp) => Unit::Seconds,
             _ => Unit::Number,
         };
-        let scope = match source {
-            Source::Losses => Scope::NeedsWindow,
-            Source::Group(GroupFact::Up) => Scope::OnlyNamed,
-            _ => Scope::All,
-        };
-        Some(Self { name, unit, source, series, scope })
+        Some(Self { name, unit, source, series })
     }
 
     #[must_use]
@@ -186,13 +168,13 @@ impl Fact {
     /// Returns true if the fact is known only over a window of history.
     #[must_use]
     pub fn needs_window(&self) -> bool {
-        self.scope == Scope::NeedsWindow
+        matches!(self.source, Source::Losses)
     }
 
     /// Returns true if the fact is known only for groups that the configuration names.
     #[must_use]
     pub fn only_named(&self) -> bool {
-        self.scope == Scope::OnlyNamed
+        matches!(self.source, Source::Group(GroupFact::Up))
     }
 }
 
