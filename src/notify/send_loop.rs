@@ -18,11 +18,11 @@ use crate::notify::queue::{Failure, Mode, Next};
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
+use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::unix_time;
 
-/// Longest wait after the first failure; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Waits after failures.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// A receiver that rejects more batches than this in a row is treated as failing: splitting a batch to find one bad alert
 /// takes fewer.
 const MAX_REJECTIONS_IN_A_ROW: u32 = 64;
@@ -115,12 +115,12 @@ impl SendLoop {
 
     async fn pause(&self, failures: u32, retry_after: Option<Duration>) {
         if self.is_draining() {
-            sleep(backoff(failures, DRAINING_BACKOFF, fastrand::f64())).await;
+            sleep(BACKOFF.with_max(DRAINING_BACKOFF).delay(failures, fastrand::f64())).await;
             return;
         }
         let asked_for = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         tokio::select! {
-            () = sleep(asked_for.max(backoff(failures, MAX_BACKOFF, fastrand::f64()))) => {}
+            () = sleep(asked_for.max(BACKOFF.delay(failures, fastrand::f64()))) => {}
             () = self.shutdown.cancelled() => {}
             () = self.queue.closed().cancelled() => {}
         }
@@ -136,12 +136,6 @@ impl SendLoop {
         }
         *problem = new;
     }
-}
-
-/// Full jitter: anything from nothing to a bound that doubles with each failure. `random` is from 0 to 1.
-fn backoff(failures: u32, max: Duration, random: f64) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(max).mul_f64(random)
 }
 
 #[cfg(test)]
@@ -266,12 +260,11 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_a_bound_with_full_jitter() {
-        let bounds: Vec<_> =
-            (1..10).map(|failures| backoff(failures, MAX_BACKOFF, 1.0).as_millis()).collect();
+        let bounds: Vec<_> = (1..10).map(|failures| BACKOFF.delay(failures, 1.0).as_millis()).collect();
         assert_eq!(bounds, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
-        assert_eq!(backoff(u32::MAX, MAX_BACKOFF, 1.0), MAX_BACKOFF);
-        assert_eq!(backoff(9, MAX_BACKOFF, 0.0), Duration::ZERO);
-        assert_eq!(backoff(9, DRAINING_BACKOFF, 1.0), DRAINING_BACKOFF);
+        assert_eq!(BACKOFF.delay(u32::MAX, 1.0), Duration::from_secs(30));
+        assert_eq!(BACKOFF.delay(9, 0.0), Duration::ZERO);
+        assert_eq!(BACKOFF.with_max(DRAINING_BACKOFF).delay(9, 1.0), DRAINING_BACKOFF);
     }
 
     #[tokio::test(start_paused = true)]

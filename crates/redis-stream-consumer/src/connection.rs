@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value, from_redis_value,
 };
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::endpoint::Endpoint;
 use super::error::{Refusal, WorkloadError, is_transient};
 use super::stop::Stop;
+use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
+use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
 use redis_stream_core::dial::{DialError, Dialer};
-use redis_stream_core::redis_url::{Address, Place};
+use redis_stream_core::server_clock::ServerClock;
 
 /// How long what is in hand may still take once the run shall end.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -107,7 +109,8 @@ impl Connection {
                 return Ok(Progress::Ready);
             }
             if self.attempt > 0 {
-                let delay = full_jitter(self.attempt - 1, self.timeouts.longest_delay);
+                let backoff = Backoff::new(FIRST_DELAY, self.timeouts.longest_delay);
+                let delay = backoff.delay(self.attempt, fastrand::f64());
                 if self.pause(delay).await == Progress::Stopped {
                     return Ok(Progress::Stopped);
                 }
@@ -211,7 +214,7 @@ async fn dial(
     longest: Duration,
 ) -> Result<MultiplexedConnection, Fault> {
     let settings = endpoint.settings().await.map_err(Fault::Workload)?;
-    let place = moved_to.map_or_else(|| endpoint.place().clone(), |node| place_of(node, endpoint.place()));
+    let place = moved_to.map_or_else(|| endpoint.place().clone(), |node| endpoint_of(node, endpoint.place()));
     let deadline = now() + longest;
     let connecting = async {
         let stream = dialer.dial(&place, deadline).await.map_err(into_io)?;
@@ -227,20 +230,6 @@ async fn dial(
     Ok(connection)
 }
 
-/// A node of a cluster that MOVED names, spoken to as the one that was given.
-fn place_of((host, port): &(String, u16), given: &Place) -> Place {
-    let address = |same: &Address| {
-        // A node that does not know its own name means the one that was asked.
-        let host = if host.is_empty() { same.host.clone() } else { host.clone() };
-        Address { host, port: *port }
-    };
-    match given {
-        Place::Tcp(same) => Place::Tcp(address(same)),
-        Place::Tls(same) => Place::Tls(address(same)),
-        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
-    }
-}
-
 /// What kept a connection from being made is worth waiting for: it may be mended on the other side.
 fn into_io(error: DialError) -> RedisError {
     match error {
@@ -250,13 +239,16 @@ fn into_io(error: DialError) -> RedisError {
     }
 }
 
-/// The node that holds the key, where the error says that it is another one.
+/// Returns the node that holds the key, if the error is a redirection to it.
 pub(super) fn moved_to(error: &RedisError) -> Option<(String, u16)> {
-    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
-        return None;
-    }
-    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
-    Some((host.to_owned(), port.parse().ok()?))
+    let redirect = Redirect::parse(error.code()?, error.detail()?)?;
+    (redirect.kind == RedirectKind::Moved).then_some(redirect.node)
+}
+
+/// Reads the reply to TIME, which arrived at `at`.
+pub(super) fn server_clock(reply: Value, at: Instant) -> RedisResult<ServerClock> {
+    let (seconds, micros) = from_redis_value(reply)?;
+    Ok(ServerClock::new(seconds, micros, at.into_std()))
 }
 
 /// What `work` gives, or `None` where it lasts longer than the grace after the run shall end.
@@ -266,16 +258,6 @@ async fn within_grace<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Opti
         done = work => Some(done),
         () = async { stop.wait().await; sleep(GRACE).await } => None,
     }
-}
-
-/// Any time up to the ceiling, so that many clients of one server do not come back together.
-fn full_jitter(attempt: u32, longest: Duration) -> Duration {
-    ceiling(attempt, longest).mul_f64(fastrand::f64())
-}
-
-/// The longest delay before a try, after `attempt` others that failed.
-fn ceiling(attempt: u32, longest: Duration) -> Duration {
-    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempt)).min(longest)
 }
 
 fn no_connection() -> RedisError {
@@ -289,13 +271,46 @@ fn timed_out() -> RedisError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis_stream_core::id::StreamId;
 
     #[test]
     fn the_ceiling_of_the_delay_doubles_up_to_five_seconds() {
-        let longest = Timeouts::default().longest_delay;
+        let backoff = Backoff::new(FIRST_DELAY, Timeouts::default().longest_delay);
         let ceilings: Vec<u128> =
-            [0, 1, 2, 5, 6, 40].map(|attempt| ceiling(attempt, longest).as_millis()).to_vec();
+            [0, 1, 2, 5, 6, 40].map(|attempt| backoff.bound(attempt + 1).as_millis()).to_vec();
         assert_eq!(ceilings, [100, 200, 400, 3_200, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn an_age_is_by_the_servers_clock_and_only_for_a_time() {
+        let start = now();
+        let bulk = |text: &str| Value::BulkString(text.into());
+        let reply = Value::Array(vec![bulk("1700000000"), bulk("500000")]);
+        let later = server_clock(reply, start).unwrap().time_at((start + Duration::from_secs(1)).into_std());
+        assert_eq!(later, Duration::from_millis(1_700_000_001_500));
+        for (ms, age) in [
+            (1_700_000_000_000, Some(Duration::from_millis(1_500))),
+            (1_700_000_002_000, Some(Duration::ZERO)),
+            (1, None),
+            (1_800_000_000_000, None),
+        ] {
+            assert_eq!(StreamId::new(ms, 0).age(later), age, "{ms}");
+        }
+        assert!(server_clock(Value::Nil, start).is_err());
+    }
+
+    #[test]
+    fn only_moved_names_the_node_that_holds_a_key() {
+        let error = |text: &str| match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => RedisError::from(error),
+            other => panic!("{other:?}"),
+        };
+        let node = |host: &str| Some((host.to_owned(), 6381));
+        assert_eq!(moved_to(&error("MOVED 3999 127.0.0.1:6381")), node("127.0.0.1"));
+        assert_eq!(moved_to(&error("MOVED 3999 ::1:6381")), node("::1"));
+        assert_eq!(moved_to(&error("MOVED 3999 :6381")), node(""));
+        assert_eq!(moved_to(&error("ASK 3999 127.0.0.1:6381")), None);
+        assert_eq!(moved_to(&error("ERR no such key")), None);
     }
 
     #[tokio::test(start_paused = true)]

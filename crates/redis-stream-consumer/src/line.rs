@@ -7,11 +7,12 @@
 //! a backslash that is followed by `x` and two hex digits is written `\x5c`, so two names never become one. Fields
 //! keep the entry's order; a name that occurs twice in the entry does so in the line.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use redis_stream_core::escape::escape;
 
 use super::entry::{EntryId, Place};
 
@@ -66,37 +67,6 @@ fn quote(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("text is JSON, and memory takes all");
 }
 
-/// Bytes as text that says which bytes they were.
-pub(super) fn escape(bytes: &[u8]) -> Cow<'_, str> {
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && !text.contains("\\x")
-    {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        escape_text(chunk.valid(), &mut out);
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    Cow::Owned(out)
-}
-
-/// Text in which nothing may be taken for an escaped byte.
-fn escape_text(text: &str, out: &mut String) {
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let looks_escaped =
-            matches!(from.as_bytes(), [_, b'x', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
-        out.push_str(if looks_escaped { "\\x5c" } else { "\\" });
-        rest = &from[1..];
-    }
-    out.push_str(rest);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,23 +88,5 @@ mod tests {
                 "\n"
             )
         );
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_escaped_and_no_two_values_become_one() {
-        for (bytes, text) in [
-            (&b"plain"[..], "plain"),
-            ("größe".as_bytes(), "größe"),
-            (b"\xff\x00a", "\\xff\0a"),
-            (b"\\xff", "\\x5cxff"),
-            (b"\\xFF", "\\x5cxFF"),
-            (b"\\x5c", "\\x5cx5c"),
-            (b"\\\xff", "\\\\xff"),
-            (b"\\\\xff", "\\\\x5cxff"),
-            (b"\\x", "\\x"),
-            (b"\\xg0 \\n", "\\xg0 \\n"),
-        ] {
-            assert_eq!(escape(bytes), text);
-        }
     }
 }

@@ -10,17 +10,18 @@ use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use super::connection::{Connection, Progress, moved_to};
+use super::connection::{Connection, Progress, moved_to, server_clock};
 use super::endpoint::Endpoint;
 use super::error::WorkloadError;
-use super::line::escape;
 use super::stop::Stop;
+use redis_stream_core::escape::escape;
+use redis_stream_core::server_clock::ServerClock;
 
 pub mod pattern;
 pub mod trim;
 
 use pattern::{Pace, Pattern, Schedule};
-use trim::{ServerClock, Trim};
+use trim::Trim;
 
 /// Most entries of one pipeline,
 const BATCH_ENTRIES: u64 = 500;
@@ -222,8 +223,8 @@ impl<'a> Producer<'a> {
     /// From one connection to the next.
     async fn session(&mut self, started: Instant) -> Result<(), RedisError> {
         if self.load.trim.needs_time() {
-            let reply = self.connection.query(&ServerClock::question(), Duration::ZERO).await?;
-            self.clock = Some(ServerClock::decode(reply, now())?);
+            let reply = self.connection.query(&cmd("TIME"), Duration::ZERO).await?;
+            self.clock = Some(server_clock(reply, now())?);
         }
         while !self.connection.is_stopped() && !self.is_done() {
             let elapsed = now() - started;
@@ -259,7 +260,7 @@ impl<'a> Producer<'a> {
             pipeline.add_command(self.xadd(*n));
         }
         if self.load.trim.needs_time() {
-            pipeline.add_command(ServerClock::question());
+            pipeline.add_command(cmd("TIME"));
         }
         let replies = match self.connection.query_all(&pipeline).await {
             Ok(replies) => replies,
@@ -284,7 +285,7 @@ impl<'a> Producer<'a> {
             return Err(error);
         }
         if let Some(time) = replies.next() {
-            self.clock = Some(ServerClock::decode(time?, now())?);
+            self.clock = Some(server_clock(time?, now())?);
         }
         self.connection.works();
         Ok(())
@@ -293,7 +294,7 @@ impl<'a> Producer<'a> {
     fn xadd(&self, n: u64) -> Cmd {
         let mut xadd = cmd("XADD");
         xadd.arg(&self.load.streams[self.stream_of(n)]);
-        self.load.trim.write(self.clock.map(|clock| clock.time(now())), &mut xadd);
+        self.load.trim.write(self.clock.map(|clock| clock.time_at(now().into_std())), &mut xadd);
         xadd.arg("*").arg("n").arg(n).arg("payload").arg(&self.payload);
         xadd
     }

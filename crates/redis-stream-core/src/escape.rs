@@ -105,6 +105,12 @@ mod tests {
             (b"\xe2\x82", "\\xe2\\x82"),
             (b"\\x\xff", "\\x\\xff"),
             (b"a\nb", "a\nb"),
+            (b"\xff\x00a", "\\xff\0a"),
+            (b"\\xff", "\\x5cxff"),
+            (b"\\xFF", "\\x5cxFF"),
+            (b"\\x5c", "\\x5cx5c"),
+            (b"\\x", "\\x"),
+            (b"\\xg0 \\n", "\\xg0 \\n"),
             (b"", ""),
         ] {
             assert_eq!(escape(bytes), expected, "{bytes:?}");

@@ -16,8 +16,8 @@ use super::hand::{BATCH_IDS, Waiting, batches};
 use crate::connection::Connection;
 use crate::entry::{EntryId, Fields, Place, decode_entries};
 use crate::error::WorkloadError;
-use crate::line::escape;
 use redis_stream_core::clock::now;
+use redis_stream_core::escape::escape;
 
 /// Characters of an error that are kept.
 const ERROR_CHARS: usize = 1_000;

@@ -17,13 +17,13 @@ use super::metrics::Metrics;
 use super::queue::{self, Outcome, Queue};
 use super::reader::{Read, Reader};
 use super::recovery::Schedule;
-use super::settle::ServerClock;
 use super::{Consumed, Membership};
-use crate::connection::{Connection, Progress};
+use crate::connection::{Connection, Progress, server_clock};
 use crate::entry::{Entry, EntryId, Fields, Place};
 use crate::error::{WorkloadError, is_group_gone};
 use crate::stop::Stop;
 use redis_stream_core::clock::now;
+use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
 
 /// IDs in one XACK, and outcomes taken at a time.
@@ -195,7 +195,7 @@ impl Engine {
     async fn greet(&mut self) -> RedisResult<()> {
         self.group.create(&mut self.connection, &self.place).await?;
         self.clock = match self.connection.query(&cmd("TIME"), Duration::ZERO).await {
-            Ok(time) => ServerClock::decode(&time, now()),
+            Ok(time) => server_clock(time, now()).ok(),
             Err(error) if error.is_io_error() => return Err(error),
             // An ACL may refuse it; there is no end-to-end latency then.
             Err(_) => None,

@@ -8,7 +8,7 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::entry::Place;
-use crate::line::escape;
+use redis_stream_core::escape::escape;
 
 /// Upper bounds in seconds: from an empty handler to a minute.
 const QUICK: [f64; 15] =

@@ -73,10 +73,10 @@ use super::connection::Timeouts;
 use super::endpoint::Endpoint;
 use super::entry::{EntryId, Place};
 use super::error::WorkloadError;
-use super::line::escape;
 use engine::Engine;
 use handler::Handler;
 use metrics::Metrics;
+use redis_stream_core::escape::escape;
 use tokio_util::sync::CancellationToken;
 
 /// Who consumes what, and how.

@@ -12,6 +12,7 @@ use super::engine::{Engine, MOST_WAITING};
 use super::hand::{Waiting, batches};
 use super::ownership::{LOOK_IDS, decode_pending};
 use crate::entry::{Entry, EntryId, decode_entries, decode_taken};
+use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
 
 /// IDs that one step looks at.
@@ -244,9 +245,9 @@ impl Engine {
 
     /// Doubles with each delivery.
     pub(super) fn backoff(&self, deliveries: u64) -> Duration {
-        let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(30);
         let longest = LONGEST_RETRY.min(self.membership.claim_min_idle / 2);
-        jittered(self.membership.retry_delay.max(SHORTEST_RETRY).saturating_mul(1 << doublings).min(longest))
+        let backoff = Backoff::new(self.membership.retry_delay.max(SHORTEST_RETRY), longest);
+        jittered(backoff.bound(u32::try_from(deliveries).unwrap_or(u32::MAX)))
     }
 }
 

@@ -7,9 +7,11 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::engine::{ACK_IDS, Engine};
-use crate::entry::{EntryId, Place};
+use crate::entry::Place;
 use crate::error::is_group_gone;
 use redis_stream_core::clock::now;
+use redis_stream_core::id::StreamId;
+use redis_stream_core::server_clock::ServerClock;
 
 impl Engine {
     /// Acknowledges all that was handled.
@@ -37,7 +39,8 @@ impl Engine {
     fn observe(&self, at: Instant, count: usize) {
         for (id, finished) in self.hand.to_acknowledge(count) {
             self.metrics.observe_acknowledgement(at - *finished);
-            if let Some(latency) = self.clock.and_then(|clock| clock.age(*id, at)) {
+            let age = |clock: ServerClock| StreamId::new(id.ms, id.seq).age(clock.time_at(at.into_std()));
+            if let Some(latency) = self.clock.and_then(age) {
                 self.metrics.observe_end_to_end(latency);
             }
         }
@@ -74,60 +77,5 @@ impl Engine {
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-/// The server's clock, as it was told once and went on since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ServerClock {
-    /// Since the Unix epoch.
-    told: Duration,
-    at: Instant,
-}
-
-impl ServerClock {
-    /// 2010-01-01: an ID below it is no time stamp.
-    const EARLIEST: Duration = Duration::from_secs(1_262_304_000);
-    /// An ID further ahead is none either.
-    const MAX_AHEAD: Duration = Duration::from_secs(86_400);
-
-    pub(super) fn decode(reply: &Value, at: Instant) -> Option<Self> {
-        let Value::Array(parts) = reply else { return None };
-        let number = |value: &Value| match value {
-            Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
-        };
-        let (seconds, micros) = (number(parts.first()?)?, number(parts.get(1)?)?);
-        Some(Self { told: Duration::from_secs(seconds) + Duration::from_micros(micros), at })
-    }
-
-    /// The age of an ID; `None` if it is no time stamp.
-    fn age(self, id: EntryId, at: Instant) -> Option<Duration> {
-        let now = self.told + at.saturating_duration_since(self.at);
-        let time = Duration::from_millis(id.ms);
-        (Self::EARLIEST..=now + Self::MAX_AHEAD).contains(&time).then(|| now.saturating_sub(time))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_is_told_by_the_servers_clock_and_only_of_a_time_stamp() {
-        let start = now();
-        let part = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let reply = Value::Array(vec![part("1700000000"), part("500000")]);
-        let clock = ServerClock::decode(&reply, start).unwrap();
-        let later = start + Duration::from_secs(1);
-        for (ms, age) in [
-            (1_700_000_000_000, Some(Duration::from_millis(1_500))),
-            (1_700_000_002_000, Some(Duration::ZERO)),
-            (1, None),
-            (1_800_000_000_000, None),
-        ] {
-            assert_eq!(clock.age(EntryId { ms, seq: 0 }, later), age, "{ms}");
-        }
-        assert!(ServerClock::decode(&Value::Nil, start).is_none());
     }
 }

@@ -1,9 +1,8 @@
-//! What an XADD trims, and the server's clock that an age is told by. Pure: the time is a parameter.
+//! Trimming by XADD. Pure: the time is a parameter.
 
 use std::time::Duration;
 
-use redis::{Cmd, RedisResult, Value, cmd, from_redis_value};
-use tokio::time::Instant;
+use redis::Cmd;
 
 /// What each XADD takes away from the other end of its stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,34 +66,10 @@ impl Precision {
     }
 }
 
-/// The server's clock as it was told, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ServerClock {
-    /// Since 1970.
-    told: Duration,
-    at: Instant,
-}
-
-impl ServerClock {
-    /// What asks for it.
-    pub(super) fn question() -> Cmd {
-        cmd("TIME")
-    }
-
-    /// From the reply to TIME, which arrived at `at`.
-    pub(super) fn decode(reply: Value, at: Instant) -> RedisResult<Self> {
-        let (seconds, micros): (u64, u64) = from_redis_value(reply)?;
-        Ok(Self { told: Duration::from_secs(seconds) + Duration::from_micros(micros), at })
-    }
-
-    /// What it shows at `now`.
-    pub(super) fn time(&self, now: Instant) -> Duration {
-        self.told + now.saturating_duration_since(self.at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use redis::cmd;
+
     use super::*;
 
     fn arguments(trim: Trim, time: Option<Duration>) -> String {
@@ -121,15 +96,5 @@ mod tests {
             assert_eq!(arguments(trim, time), words, "{trim:?}");
         }
         assert_eq!(arguments(age(60, Precision::About), None), "");
-    }
-
-    #[test]
-    fn a_clock_goes_on_from_what_it_was_told() {
-        let bulk = |text: &str| Value::BulkString(text.into());
-        let at = crate::produce::now();
-        let reply = Value::Array(vec![bulk("1700000000"), bulk("250000")]);
-        let clock = ServerClock::decode(reply, at).unwrap();
-        assert_eq!(clock.time(at + Duration::from_millis(750)), Duration::from_secs(1_700_000_001));
-        assert!(ServerClock::decode(Value::Nil, at).is_err());
     }
 }
