@@ -3,25 +3,26 @@
 //!
 //! # Flow
 //!
-//! Data flows one way, from Redis to the reader. [`monitor`] runs this loop, one task per target:
+//! Data flows one way, from Redis to the reader. A [`Monitor`] per target calls [`Poller::poll`] on schedule, which runs
+//! the first four steps:
 //!
 //! | step | returns | |
 //! | --- | --- | --- |
-//! | [`Upstream::read`] | [`Snapshot`] | I/O: `XINFO` of streams, groups and consumers, in pipelines |
+//! | `Servers::read` | [`Snapshot`] | I/O: `XINFO` of streams, groups and consumers, in pipelines |
 //! | [`Derivation::open`], [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs" |
-//! | [`Upstream::ask`] | [`Answer`]s | I/O: all questions of a round share pipelines |
+//! | `Servers::ask` | [`Answer`]s | I/O: all questions share pipelines |
 //! | [`Derivation::answer`], [`Derivation::close`] | [`Report`] | pure: lag, bounds, ages, losses, status |
 //! | [`Evaluator::step`] | [`Notification`]s | pure: alerts that fire or resolve |
 //! | [`Handle::send`] | | a bounded queue and a send loop per receiver |
-//! | a `watch` channel of [`Published`] | | `/metrics`, pages and JSON only read the newest report |
+//! | a `watch` channel of [`TargetState`] | | `/metrics`, pages and JSON only read the newest report |
 //!
 //! A value that cannot be known is a variant in the report and an absent series on `/metrics`, never a 0. The pure
 //! steps know no Redis, no clock and no HTTP: all of them are functions of literals in tests.
 //!
 //! `ARCHITECTURE.md` lists the modules and what each may import.
 //!
-//! [`Upstream::read`]: poller::upstream::Upstream::read
-//! [`Upstream::ask`]: poller::upstream::Upstream::ask
+//! [`Monitor`]: monitor::Monitor
+//! [`Poller::poll`]: poller::poll::Poller::poll
 //! [`Snapshot`]: redis_stream_lag::snapshot::Snapshot
 //! [`Derivation::open`]: redis_stream_lag::derivation::Derivation::open
 //! [`Derivation::questions`]: redis_stream_lag::derivation::Derivation::questions
@@ -33,7 +34,7 @@
 //! [`Evaluator::step`]: alert::evaluator::Evaluator::step
 //! [`Notification`]: alert::notification::Notification
 //! [`Handle::send`]: notify::Handle::send
-//! [`Published`]: monitor::state::Published
+//! [`TargetState`]: monitor::published::TargetState
 
 pub mod alert;
 pub mod api;

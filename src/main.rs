@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use streamgauge::cli::{Command, Logging, misuse};
 use streamgauge::commands::{
-    check, completions, consume, demo, exit, healthcheck, pending, produce, rules, serve, status,
+    check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status,
 };
 use streamgauge::{logging, shutdown};
 use tikv_jemallocator::Jemalloc;
@@ -26,13 +26,15 @@ fn main() -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::report(&anyhow::Error::from(error).context("cannot start the runtime")),
+        Err(error) => {
+            return exit_code::report(&anyhow::Error::from(error).context("cannot start the runtime"));
+        }
     };
     let result = runtime.block_on(run(cli.command));
     runtime.shutdown_timeout(RUNTIME_END);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::report(&error),
+        Err(error) => exit_code::report(&error),
     }
 }
 

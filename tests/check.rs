@@ -60,7 +60,7 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
     for_each_server(async |server| {
         let _talk = with_all_that_can_be_known(&server).await;
         let mut polled = Polled::new(&server, &["s"], "");
-        let report = polled.target.poll_once().await.expect("it answers");
+        let report = polled.poll().await.expect("it answers");
         let counts_entries = capabilities::counts_entries(&report).expect("a stream was read");
         assert_eq!(counts_entries, server.program().version >= (7, 0, 0));
         let it = capabilities::ServerCapabilities { counts_entries, is_replica: false, release: (7, 4) };
@@ -100,8 +100,8 @@ async fn a_replica_knows_less_of_consumers_than_its_master() {
             round += 1;
             client.run(&format!("XREADGROUP GROUP g idle{round} STREAMS s >")).await;
             client.run("XADD s * last v\nXREADGROUP GROUP g c STREAMS s >").await;
-            let of = on_master.target.poll_once().await.map_err(|error| error.to_string())?;
-            let known = polled.target.poll_once().await.map_err(|error| error.to_string())?;
+            let of = on_master.poll().await.map_err(|error| error.to_string())?;
+            let known = polled.poll().await.map_err(|error| error.to_string())?;
             if known.streams[0].groups.is_empty() {
                 return Err("it has no group".to_owned());
             }

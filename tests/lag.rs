@@ -203,9 +203,9 @@ impl Story {
             assert_eq!(reached, 1, "the replica is in step");
         }
         let began = self.server_time().await;
-        let target = &mut self.polled.target;
+        let polled = &mut self.polled;
         // The first poll after a restart finds the connection broken.
-        let report = wait_for(Duration::from_secs(20), "a poll", async || target.poll_once().await).await;
+        let report = wait_for(Duration::from_secs(20), "a poll", async || polled.poll().await).await;
         (report, began, self.server_time().await)
     }
 

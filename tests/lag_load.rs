@@ -71,7 +71,7 @@ async fn consume(server: &Server, group: &str, pause: Duration, stop: &AtomicBoo
 async fn poll(polled: &mut Polled, stop: &AtomicBool) -> u32 {
     let mut polls = 0;
     while !stop.load(Ordering::Relaxed) {
-        let report = polled.target.poll_once().await.unwrap();
+        let report = polled.poll().await.unwrap();
         for name in ["fast", "slow", "late"] {
             let lag = group(&report, name).lag;
             assert!(lag.min() <= lag.max(), "{name}: {lag:?}");
@@ -109,7 +109,7 @@ async fn is_exact_soon_after(server: Server, trim: bool) {
     let snapshot = StreamSnapshot::read(&mut connection, "s").await;
     let allowed = 2 + snapshot.entries.len() / 2_000 + 1;
     for polls in 1..=allowed {
-        let report = polled.target.poll_once().await.unwrap();
+        let report = polled.poll().await.unwrap();
         let mut all_exact = true;
         for (name, (place, pending)) in &snapshot.groups {
             let values = group(&report, name);
@@ -150,14 +150,14 @@ async fn a_busy_group_costs_one_entry_per_poll_and_a_stalled_one_none() {
             read(&mut connection, "s", name, 5_000).await;
         }
         let mut polled = Polled::new(&server, &["s"], "");
-        polled.target.poll_once().await.unwrap();
+        polled.poll().await.unwrap();
         add(&mut connection, "s", 1_000, "1").await;
-        polled.target.poll_once().await.unwrap();
+        polled.poll().await.unwrap();
         for turn in 0..30 {
             add(&mut connection, "s", 20, "1").await;
             read(&mut connection, "s", "busy", 15).await;
             let before = polled.own("redis_commands_total", "command=\"xrange\"");
-            let report = polled.target.poll_once().await.unwrap();
+            let report = polled.poll().await.unwrap();
             let sent = polled.own("redis_commands_total", "command=\"xrange\"") - before;
             assert!(sent <= 1.0, "{sent} XRANGE in one poll");
             assert_eq!(group(&report, "busy").lag, Lag::Exact(1_000 + (turn + 1) * 5));
@@ -196,7 +196,7 @@ async fn is_counted_over_several_polls(server: Server) {
     let (mut polls, mut least) = (0, 0);
     loop {
         let counted = polled.own("counted_entries_total", "");
-        let report = polled.target.poll_once().await.unwrap();
+        let report = polled.poll().await.unwrap();
         polls += 1;
         assert!(polled.own("counted_entries_total", "") - counted <= BUDGET as f64, "within the budget");
         match group(&report, "middle").lag {
@@ -240,7 +240,7 @@ async fn large_entries_are_read_in_turns_within_the_budget_and_old_values_stand(
     let mut polled = Polled::new(&server, &["*"], "interval: 30s");
     let mut complete_after = 0;
     for polls in 1..=40 {
-        let report = polled.target.poll_once().await.unwrap();
+        let report = polled.poll().await.unwrap();
         for stream in &report.streams {
             let values = stream.groups[0].values.as_ref().unwrap();
             assert_eq!((values.lag, stream.values.as_ref().unwrap().length), (Lag::Exact(2), 2));

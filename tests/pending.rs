@@ -72,7 +72,7 @@ impl Story {
     /// Polls, and holds the oldest pending entry against XPENDING.
     async fn hold(&mut self, after: &str) {
         let before = self.oldest().await;
-        let report = self.polled.target.poll_once().await.unwrap();
+        let report = self.polled.poll().await.unwrap();
         let later = self.oldest().await;
         let shown = report.streams[0].groups[0].values.as_ref().unwrap().oldest_pending.unwrap();
         match (before, later, shown) {

@@ -91,7 +91,7 @@ impl Story {
 
     /// The lag as it is told, and as it is.
     async fn lags(&mut self) -> (Lag, u64) {
-        let report = self.polled.target.poll_once().await.unwrap();
+        let report = self.polled.poll().await.unwrap();
         let told = report.streams[0].groups[0].values.as_ref().unwrap().lag;
         let snapshot = StreamSnapshot::read(&mut self.connection, "s").await;
         let place = snapshot.groups["g"].0;

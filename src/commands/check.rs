@@ -1,37 +1,33 @@
-//! `streamgauge check`: validates the configuration, polls each target once, and says what was found; and what
-//! is to be known of the alerts: rules that cannot fire, receivers that cannot be reached.
+//! `streamgauge check`: validates the configuration, polls each target once, and prints what it found. It also warns of
+//! rules that cannot fire and of receivers that cannot be reached.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::watch;
 
 use crate::cli;
-use crate::commands::exit::UsageError;
+use crate::commands::exit_code::UsageError;
 use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
-use crate::exposition::render::FamilySelection;
 use crate::http::tls::Tls;
-use crate::monitor::Target;
-use crate::monitor::state::State;
-use crate::poller::node::Identity;
-use crate::poller::upstream::NodeState;
-use crate::self_metrics::SelfMetrics;
+use crate::poller::node::{Identity, NodeState};
+use crate::poller::poll::{Polled, Poller};
 use crate::self_metrics::labels::Reason;
+use crate::self_metrics::target::TargetMetrics;
 use redis_stream_lag::report::{Lag, Report};
 
 mod alerting;
 
-/// Names that one line shows; the rest is counted.
+/// The most names on one line; the rest is counted.
 const SHOWN_NAMES: usize = 5;
 
 /// Checks each target.
 ///
 /// # Errors
 ///
-/// The configuration is wrong, or a target cannot be polled.
+/// The configuration is invalid, or a target cannot be polled.
 pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
     let config = source::read(&args.source, None, &of_process)?;
     if let Some(tls) = &config.web.tls {
@@ -47,7 +43,7 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
             Ok(found) => {
                 (describe(&found) + &alerting::of_target(&config.alerts.rules, target, &found), Some(found))
             }
-            // Its own text holds its cause already.
+            // The error's text includes its cause.
             Err(error) => (line("error", &error.to_string()), None),
         };
         write!(out, "\ntarget {:?} at {}\n{text}", target.name, target.topology)
@@ -65,48 +61,43 @@ pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was found of a target.
+/// The result of polling a target.
 struct Found {
     report: Arc<Report>,
-    /// Whether all keys were looked at.
-    is_whole: bool,
-    /// What the server says it is; `None` where it does not tell. Of a cluster, the first node.
+    /// True if all keys of all nodes were looked at.
+    is_complete: bool,
+    /// The identity of the node, or of a cluster's first; `None` where HELLO is refused.
     identity: Option<Identity>,
-    /// A line for each node.
+    /// One line for each node.
     nodes: Vec<String>,
-    /// What is wrong with the streams that could not be read.
+    /// The reasons why streams could not be read, each once.
     unread_because: Vec<&'static str>,
-    /// Whether TIME is refused.
     is_time_refused: bool,
-    /// Why SCAN did not work; `None` if it did, or was not needed.
+    /// Why SCAN failed; `None` if it succeeded, or was not needed.
     scan_problem: Option<String>,
 }
 
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
-    let layout = Arc::new(FamilySelection::new(|_| true, config.metrics.consumer_max_idle));
-    let metrics = SelfMetrics::new(std::time::Duration::ZERO, &[])?.for_target(&target.name, &[]);
-    let state = Arc::new(watch::Sender::new(State::default()));
-    let mut target = Target::new(target.clone(), config.poll.clone(), layout, metrics, state);
-    let report = target.poll_once().await?;
-    let upstream = target.upstream();
+    let metrics = TargetMetrics::unexported(&target.name);
+    let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
+    let Polled { report, has_answered, is_time_refused, .. } = poller.poll().await?;
     let unread = report.streams.iter().filter(|stream| stream.values.is_none());
     let mut unread_because: Vec<_> =
-        unread.map(|stream| word_for(upstream.problem_of(&stream.key))).collect();
+        unread.map(|stream| describe_problem(poller.stream_problem(&stream.key))).collect();
     unread_because.sort_unstable();
     unread_because.dedup();
     Ok(Found {
         unread_because,
-        is_time_refused: upstream.is_time_refused(),
+        is_time_refused,
         report,
-        is_whole: upstream.knows_its_streams() && upstream.has_all_nodes(),
-        identity: upstream.nodes().find_map(|node| node.identity.cloned()),
-        nodes: upstream.nodes().map(|node| describe_node(&node, upstream.nodes().count())).collect(),
-        scan_problem: upstream.scan_problem().map(str::to_owned),
+        is_complete: has_answered && poller.has_found_streams(),
+        identity: poller.nodes().find_map(|node| node.identity.cloned()),
+        nodes: poller.nodes().map(|node| describe_node(&node, poller.nodes().count())).collect(),
+        scan_problem: poller.scan_problem().map(str::to_owned),
     })
 }
 
-/// What is wrong with a stream, in a word.
-fn word_for(problem: Option<Reason>) -> &'static str {
+fn describe_problem(problem: Option<Reason>) -> &'static str {
     match problem {
         None => "on a node that cannot be reached",
         Some(Reason::MissingKey) => "missing",
@@ -117,7 +108,7 @@ fn word_for(problem: Option<Reason>) -> &'static str {
     }
 }
 
-/// A line about a node; of one among several it tells which.
+/// Returns a line about a node, with its address if there are several.
 fn describe_node(node: &NodeState<'_>, count: usize) -> String {
     let (title, text) = match (node.failure, node.identity) {
         (Some(failure), _) => ("warning", failure.to_owned()),
@@ -131,31 +122,30 @@ fn describe_node(node: &NodeState<'_>, count: usize) -> String {
     if count > 1 { line(title, &format!("{}: {text}", node.address)) } else { line(title, &text) }
 }
 
-/// What was found, one line for each kind of thing.
 fn describe(found: &Found) -> String {
     let mut lines = found.nodes.concat();
-    let mut say = |title: &str, text: String| lines.push_str(&line(title, &text));
+    let mut add = |title: &str, text: String| lines.push_str(&line(title, &text));
     if let Some(problem) = &found.scan_problem {
-        say("warning", format!("cannot look for streams by SCAN: {problem}"));
+        add("warning", format!("cannot look for streams by SCAN: {problem}"));
     }
     if found.is_time_refused {
-        say("warning", "TIME is refused: ages use this machine's clock".to_owned());
+        add("warning", "TIME is refused: ages use this machine's clock".to_owned());
     }
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
-    say("streams", counted(read.iter().map(|stream| stream.key.to_string())));
+    add("streams", counted(read.iter().map(|stream| stream.key.to_string())));
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
-        say("warning", format!("{}: {names}", found.unread_because.join(", ")));
+        add("warning", format!("{}: {names}", found.unread_because.join(", ")));
     }
     let groups = || streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();
     let exact = lags.iter().filter(|lag| matches!(lag, Lag::Exact(_))).count();
-    say("groups", format!("{}, the lag of {exact} is known by now", lags.len()));
+    add("groups", format!("{}, the lag of {exact} is known by now", lags.len()));
     let missing: Vec<_> = groups().filter(|group| group.values.is_none()).collect();
     if !missing.is_empty() {
         let names = counted(missing.iter().map(|group| group.name.to_string()));
-        say("warning", format!("groups that are missing: {names}"));
+        add("warning", format!("groups that are missing: {names}"));
     }
     lines
 }
@@ -164,7 +154,7 @@ fn line(title: &str, text: &str) -> String {
     format!("  {title:<8} {text}\n")
 }
 
-/// How many, and the first of them.
+/// Returns the number of names, and the first of them.
 fn counted(names: impl ExactSizeIterator<Item = String>) -> String {
     let count = names.len();
     if count == 0 {

@@ -7,11 +7,11 @@ use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli};
 
-/// Prints the script.
+/// Prints the completion script.
 ///
 /// # Errors
 ///
-/// Standard output does not take it.
+/// Standard output cannot be written.
 pub fn run(args: &cli::terminal::Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "streamgauge", &mut script);

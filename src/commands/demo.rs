@@ -1,6 +1,6 @@
-//! `streamgauge demo`: a private server, a producer, three groups in three conditions, and the exporter.
+//! `streamgauge demo`: runs a private server, a producer, three groups in three conditions, and the exporter.
 //!
-//! Everything but the server runs in this process, and is the very code of the other subcommands.
+//! Everything except the server runs in this process, with the code of the other subcommands.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::cli;
-use crate::commands::exit::UsageError;
+use crate::commands::exit_code::UsageError;
 use crate::config::topology::Topology;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use redis_stream_consumer::consume::handler::Nothing;
@@ -38,28 +38,28 @@ const STREAM: &str = "orders";
 const RATE: f64 = 20.0;
 /// Half of [`RATE`].
 const SLOW_WORK: Duration = Duration::from_millis(100);
-/// Long enough that a batch is in hand when the consumer stops.
+/// Long enough that a batch is in flight when the consumer stops.
 const STOPPED_WORK: Duration = Duration::from_secs(1);
 const STOPS_AFTER: Duration = Duration::from_secs(5);
-/// A demo that is left running does not fill the memory.
+/// Bounds the memory of a demo that is left running.
 const MAXLEN: u64 = 100_000;
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How much history the status of a group looks at: short, to show each status soon.
+/// The window of the groups' status: short, so that each status shows soon.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// Runs until it is asked to end; `serve` is the exporter, given its configuration.
+/// Runs until a signal. `serve` runs the exporter with the given configuration.
 ///
 /// # Errors
 ///
-/// A usage error for an address that is none; otherwise where the server does not start, the address is in
-/// use, or the exporter or a part of the workload fails. The private server is gone in every case.
+/// A usage error for an invalid address; otherwise the server does not start, the address is in use, or the exporter
+/// or a part of the load fails. The private server is stopped in every case.
 pub async fn run<S, F>(args: cli::Demo, shutdown: CancellationToken, serve: S) -> anyhow::Result<()>
 where
     S: FnOnce(Config, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let listen = free_address(&args.listen)?;
-    // A terminal that is closed would leave the server behind.
+    // A closed terminal must not leave the server behind.
     let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     let program = find_program(args.redis_server.as_deref())?;
     let server = tokio::select! {
@@ -83,13 +83,13 @@ where
         }
     };
     ending.cancel();
-    // The server goes last, so that nobody is left waiting for it.
+    // The server stops last, as the other parts use it until they end.
     while cast.join_next().await.is_some() {}
     server.stop().await;
     served.and(ended)
 }
 
-/// Resolves when the demo shall end, with an error where a part of it failed.
+/// Resolves when the demo ends, with the error of the part that failed.
 async fn end(shutdown: &CancellationToken, hangup: &mut Signal, cast: &mut Cast) -> anyhow::Result<()> {
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
@@ -98,10 +98,10 @@ async fn end(shutdown: &CancellationToken, hangup: &mut Signal, cast: &mut Cast)
     }
 }
 
-/// The tasks of the workload; they end with the set.
+/// The producer and consumer tasks, which end with the set.
 type Cast = JoinSet<Result<(), WorkloadError>>;
 
-/// Resolves with the first failure; a part that is done is none.
+/// Resolves with the first failure. A task that ends without an error is not one.
 async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
     while let Some(done) = cast.join_next().await {
         done.context("a part of the demo broke off")?.context("a part of the demo failed")?;
@@ -109,7 +109,6 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-/// The producer and the consumers.
 fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Cast> {
     let endpoint = Endpoint::new(&server.url(), None, None)?;
     let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
@@ -144,7 +143,7 @@ fn work(work_time: Duration) -> Simulated<Nothing> {
     Simulated { inner: Nothing, work_time, fail_rate: 0.0 }
 }
 
-/// The address to listen on, found free: known in full before anything is started, port 0 included.
+/// Returns the address to listen on, with a free port in place of 0, so that it can be printed first.
 fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
     let address: SocketAddr = listen.parse().map_err(|_| {
         UsageError(format!(
@@ -156,7 +155,7 @@ fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// The exporter's configuration: the private server, all streams.
+/// Returns the exporter's configuration: the private server with all streams.
 fn config(listen: SocketAddr, server: SocketAddr) -> Config {
     let streams = StreamRule {
         key: Glob::new("*"),
@@ -188,7 +187,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             timeout: INTERVAL.mul_f64(0.8),
             stale_after: INTERVAL * 3,
             shard: None,
-            // The stream is created a moment after the first look at the keys.
+            // The stream is created shortly after the first SCAN.
             discovery_interval: INTERVAL,
             scan_keys_per_second: 50_000,
             count_budget: 20_000,
@@ -207,7 +206,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
     }
 }
 
-/// What there is and what to look at: one screenful.
+/// Returns the text that explains the demo: one screenful.
 fn guide(listen: SocketAddr, server: SocketAddr) -> String {
     let host = match listen.ip() {
         ip if ip.is_unspecified() => format!("localhost:{}", listen.port()),

@@ -1,9 +1,9 @@
-//! The server that the flags (or `REDIS_URL`) name, for the commands that need just one.
+//! The server of the flags or `REDIS_URL`, for the commands that use exactly one.
 
 use tracing::warn;
 
 use crate::cli;
-use crate::commands::exit::UsageError;
+use crate::commands::exit_code::UsageError;
 use crate::commands::source;
 use crate::config::environment::{Environment, of_process};
 use crate::config::flags::{self, Overrides};
@@ -15,16 +15,16 @@ use redis_stream_consumer::error::WorkloadError;
 use redis_stream_core::redis_url::ServerUrl;
 use redis_stream_core::tls::{SKIPPED, Verification};
 
-/// Reads the flags as `serve` reads them; `REDIS_URL` where they hold no URL.
+/// Reads the flags the same way as `serve`, or `REDIS_URL` if they hold no URL.
 ///
 /// # Errors
 ///
-/// A usage error that says what to give, or all that is wrong in the flags.
+/// A usage error that lists everything that is missing or invalid.
 pub fn read(flags: &cli::Server) -> anyhow::Result<Endpoint> {
     from(flags, &of_process)
 }
 
-/// An error of the workload, as the error of a command: those that the caller has to mend are usage errors.
+/// Converts an error of the consumer or producer: those that the caller can correct become usage errors.
 pub fn classify(error: WorkloadError) -> anyhow::Error {
     match error {
         WorkloadError::Setting(_) | WorkloadError::PasswordFile { .. } => {
@@ -34,11 +34,11 @@ pub fn classify(error: WorkloadError) -> anyhow::Error {
     }
 }
 
-/// The configuration of a target at the server that the flags name.
+/// Returns the configuration of a target on the server of the flags.
 ///
 /// # Errors
 ///
-/// Those of [`read`].
+/// The errors of [`read`].
 pub fn config(flags: &cli::Server) -> anyhow::Result<Config> {
     config_from(flags, &of_process)
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cli;
-use crate::commands::exit::UsageError;
+use crate::commands::exit_code::UsageError;
 use crate::http::listener::DEFAULT_PORT;
 use redis_stream_core::secret::quotable;
 use redis_stream_core::tls::{Tls, TlsContext, Verification};

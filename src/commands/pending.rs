@@ -9,23 +9,22 @@ use serde_json::json;
 
 use crate::api;
 use crate::cli;
-use crate::commands::status::room;
-use crate::commands::{endpoint, status};
+use crate::commands::endpoint;
+use crate::commands::output::{print_error, terminal_width};
 use crate::config::{Config, Poll, Role, Target};
 use crate::format::units::count;
-use crate::poller::pending::{Listed, PAGE, PendingError, Query};
-use crate::poller::upstream::Upstream;
-use crate::self_metrics::SelfMetrics;
+use crate::poller::list_pending::{PAGE, PendingError, PendingList, PendingQuery};
+use crate::poller::poll::Poller;
+use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::entries::{self, Entry};
-use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::PendingEntry;
 
-/// Lists them.
+/// Lists pending entries.
 ///
 /// # Errors
 ///
-/// The server cannot be asked, or there is no such group.
+/// The server does not answer, or there is no such group.
 pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = endpoint::config(&args.redis)?;
     let query = query(args);
@@ -33,7 +32,7 @@ pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
         let subject = if query.consumer.is_some() { "consumer" } else { "group" };
         let pages = query.count.div_ceil(PAGE);
         let often = if pages > 1 { format!(", up to {pages} times") } else { String::new() };
-        status::say(&format!(
+        print_error(&format!(
             "--min-idle: the server looks at every pending entry of the {subject}{often}, and is blocked meanwhile"
         ));
     }
@@ -45,9 +44,9 @@ pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
     written.context("cannot write the result")
 }
 
-fn query(args: &cli::terminal::Pending) -> Query {
-    Query {
-        // As they are written elsewhere: `\xHH` is a byte.
+fn query(args: &cli::terminal::Pending) -> PendingQuery {
+    PendingQuery {
+        // `\xHH` is a byte, as in every other place that shows names.
         stream: Name::from_text(&args.stream),
         group: Name::from_text(&args.group),
         consumer: args.consumer.as_deref().filter(|name| !name.is_empty()).map(Name::from_text),
@@ -56,19 +55,20 @@ fn query(args: &cli::terminal::Pending) -> Query {
     }
 }
 
-/// Asks the server behind a target, over a connection of its own.
-pub(super) async fn list(target: Target, poll: &Poll, query: &Query) -> Result<Listed, PendingError> {
-    // What a person asks for may come from any node.
-    let target = Arc::new(Target { role: Role::Any, ..target });
-    let metrics = SelfMetrics::new(Duration::ZERO, &[]).expect("a registry of its own takes all of them");
-    let metrics = metrics.for_target(&target.name, &[]);
-    let mut upstream = Upstream::new(target, poll, metrics);
-    upstream.connect(now() + poll.timeout).await?;
-    upstream.pending(query).await
+/// Lists pending entries over a new connection.
+pub(super) async fn list(
+    target: Target,
+    poll: &Poll,
+    query: &PendingQuery,
+) -> Result<PendingList, PendingError> {
+    // Replicas list pending entries, too.
+    let target = Target { role: Role::Any, ..target };
+    let metrics = TargetMetrics::unexported(&target.name);
+    Poller::new(Arc::new(target), poll.clone(), metrics).list_pending(query).await
 }
 
-/// The entries as they are shown.
-pub(super) fn entries(listed: Listed) -> Vec<Entry> {
+/// Converts the entries for display.
+pub(super) fn entries(listed: PendingList) -> Vec<Entry> {
     let time = listed.time;
     let entry = |(entry, consumer): (PendingEntry, Name)| Entry {
         id: entry.id.to_string(),
@@ -80,14 +80,14 @@ pub(super) fn entries(listed: Listed) -> Vec<Entry> {
     listed.entries.into_iter().map(entry).collect()
 }
 
-fn write(query: &Query, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
+fn write(query: &PendingQuery, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
     if entries.is_empty() {
         let idle = query
             .min_idle
             .map_or_else(String::new, |time| format!(" idle for {}", humantime::format_duration(time)));
         return writeln!(out, "no pending entries{idle}");
     }
-    for line in entries::table(entries, room()) {
+    for line in entries::table(entries, terminal_width()) {
         writeln!(out, "{line}")?;
     }
     let more = if is_cut(query.count, entries) { "; there may be more: see --count" } else { "" };

@@ -9,16 +9,16 @@ use crate::cli;
 use crate::config::environment::of_process;
 use crate::config::{Alerts, load};
 
-/// Prints the rules of a configuration, or those that are built in.
+/// Prints the rules of a configuration, or the built-in rules.
 ///
 /// # Errors
 ///
-/// The configuration is wrong.
+/// The configuration is invalid.
 pub fn run(args: &cli::Rules) -> anyhow::Result<()> {
     let (alerts, label_names) = match &args.config {
         Some(path) if !path.as_os_str().is_empty() => {
             let config = load::from_file(path, &of_process)?;
-            // The same names on every target.
+            // All targets have the same label names.
             let names = config.targets.first().map(|target| target.labels.keys().cloned().collect());
             (config.alerts, names.unwrap_or_default())
         }

@@ -1,5 +1,4 @@
-//! `streamgauge serve`: a task for each target, and the HTTP server that shows what they found. Here it starts and ends;
-//! between the two, `reload` changes it.
+//! `streamgauge serve`: starts and stops a monitor for each target, the notifiers, and the HTTP server.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::commands::source;
 use crate::config::Config;
 use crate::config::environment::of_process;
 use crate::exposition::render::FamilySelection;
-use crate::monitor::alerting::Outlet;
+use crate::monitor::alerting::AlertSink;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
 use crate::values::family::{Family, Origin};
@@ -21,21 +20,21 @@ use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
 mod access;
-mod fleet;
 mod reload;
 mod saved;
 mod site;
+mod target_tasks;
 mod web;
 
-use fleet::{Common, Fleet};
 use reload::{Parts, Reader};
 use site::Site;
+use target_tasks::{SharedParts, TargetTasks};
 
-/// Runs the exporter until it is asked to end.
+/// Runs the exporter until `shutdown`.
 ///
 /// # Errors
 ///
-/// The configuration is wrong, or its address cannot be listened on.
+/// The configuration is invalid, or its address cannot be listened on.
 pub async fn run(args: cli::Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = reload::hangups()?;
     let reader: Reader = Arc::new(move || source::read(&args.source, args.listen.as_deref(), &of_process));
@@ -66,7 +65,7 @@ async fn run_until(
         .alerts
         .state_file
         .clone()
-        .map(|path| saved::Keeper::new(path, parts.fleet.targets(), parts.notifiers.handle()));
+        .map(|path| saved::Keeper::new(path, parts.tasks.targets(), parts.notifiers.handle()));
     let keeping = async {
         match &mut keeper {
             Some(keeper) => keeper.run().await,
@@ -83,12 +82,12 @@ async fn run_until(
         served = listeners.serve(Arc::new(site), guarded, &shutdown) => served?,
         ((), ()) = async { tokio::join!(keeping, changing) } => {}
     }
-    parts.fleet.shut_down().await;
+    parts.tasks.shut_down().await;
     if let Some(keeper) = &mut keeper {
         keeper.write_at_last().await;
     }
     parts.notifiers.drain().await;
-    // By now receivers know more.
+    // Draining has sent notifications, which the state file must show.
     if let Some(keeper) = &mut keeper {
         keeper.write_at_last().await;
     }
@@ -96,7 +95,7 @@ async fn run_until(
     Ok(())
 }
 
-/// Starts all but the HTTP side.
+/// Starts everything except the HTTP server.
 async fn start(
     config: Config,
     gate: watch::Sender<crate::http::gate::Gate>,
@@ -113,22 +112,22 @@ async fn start(
     let memory = saved.as_ref().and_then(|saved| saved::memory(saved, &config));
     let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, memory);
     let handle = notifiers.handle();
-    let outlet: Outlet = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
-    let common = Common { layout: layout(&config), metrics: metrics.clone(), outlet };
-    let layout = Arc::clone(&common.layout);
-    let fleet = Fleet::start(&config, common, saved.as_ref()).await;
+    let sink: AlertSink = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
+    let shared = SharedParts { families: families(&config), metrics: metrics.clone(), sink };
+    let families = Arc::clone(&shared.families);
+    let tasks = TargetTasks::start(&config, shared, saved.as_ref()).await;
     let site = Site {
-        layout,
+        families,
         metrics: metrics.clone(),
         excluded: config.metrics.exclude.clone(),
-        targets: fleet.targets(),
+        targets: tasks.targets(),
         reloads,
     };
-    Ok((Parts { config, fleet, notifiers, gate, metrics }, site))
+    Ok((Parts { config, tasks, notifiers, gate, metrics }, site))
 }
 
-/// Which series are exported.
-fn layout(config: &Config) -> Arc<FamilySelection> {
+/// Returns the families that are exported.
+fn families(config: &Config) -> Arc<FamilySelection> {
     let excluded = &config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {

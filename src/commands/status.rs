@@ -1,13 +1,14 @@
-//! `streamgauge status`: which group is how far behind, as a table, as JSON, or on a screen that is kept up to date.
+//! `streamgauge status`: each group's lag as a table, as JSON, or on a screen that refreshes itself.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 
 use crate::api::groups::Listing;
 use crate::api::groups::filter::statuses;
 use crate::cli::terminal::Status as Arguments;
-use crate::commands::exit::{FoundStatus, UsageError};
+use crate::commands::exit_code::{FoundStatus, UsageError};
+use crate::commands::output::{print_error, terminal_width};
 use crate::commands::source;
 use crate::commands::status::remote::Remote;
 use crate::config::Config;
@@ -21,21 +22,21 @@ mod observe;
 mod remote;
 mod watch;
 
-/// Where the groups come from.
+/// The source of the groups.
 enum Origin {
     /// A running streamgauge.
     Remote(Box<Remote>),
-    /// Servers that are polled here.
+    /// Servers that this command polls.
     Polled(Box<Config>),
 }
 
-/// Shows the groups.
+/// Prints the groups.
 ///
 /// # Errors
 ///
-/// Something could not be read, after the rest was shown; or a group has one of the statuses that are looked for.
+/// Something could not be read (the rest is printed first), or a group has a status of `--fail-on`.
 pub async fn run(args: &Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let looked_for =
+    let fail_on =
         statuses(&args.fail_on.join(",")).map_err(|error| UsageError(format!("--fail-on: {error}")))?;
     let origin = origin(args)?;
     if args.watch {
@@ -49,31 +50,31 @@ pub async fn run(args: &Arguments, shutdown: CancellationToken) -> anyhow::Resul
     };
     let (listing, mut problems) = tokio::select! {
         read = read => read?,
-        () = shutdown.cancelled() => bail!("interrupted before anything was shown"),
+        () = shutdown.cancelled() => bail!("interrupted before all targets were read"),
     };
     let mut out = anstream::stdout().lock();
     let written = match args.json {
         true => listing.write(&mut out),
-        // Where nothing at all could be read there is no table to show.
+        // Without any stream there is no table.
         false
             if listing.groups.is_empty() && listing.targets.iter().all(|target| target.streams.is_none()) =>
         {
             Ok(())
         }
-        false => out.write_all(render(&listing, room()).as_bytes()),
+        false => out.write_all(render(&listing, terminal_width()).as_bytes()),
     };
     written.and_then(|()| out.flush()).context("cannot write the result")?;
     problems.extend(unread(&listing));
-    judge(&listing, &looked_for, &problems)
+    result(&listing, &fail_on, &problems)
 }
 
-/// Says what could not be read; what was looked for and found goes before it.
-fn judge(listing: &Listing, looked_for: &[Status], problems: &[String]) -> anyhow::Result<()> {
-    problems.iter().for_each(|problem| say(problem));
-    let is_found = |status: &Option<Status>| status.is_some_and(|status| looked_for.contains(&status));
+/// Prints what could not be read. A status of `--fail-on` takes precedence over that as the command's error.
+fn result(listing: &Listing, fail_on: &[Status], problems: &[String]) -> anyhow::Result<()> {
+    problems.iter().for_each(|problem| print_error(problem));
+    let is_found = |status: &Option<Status>| status.is_some_and(|status| fail_on.contains(&status));
     let found = listing.groups.iter().filter(|group| is_found(&group.status)).count();
     if found > 0 {
-        let names: Vec<_> = looked_for.iter().map(|status| status.as_str()).collect();
+        let names: Vec<_> = fail_on.iter().map(|status| status.as_str()).collect();
         return Err(
             FoundStatus(format!("{} {}", counted(found, "group", "groups"), names.join(" or "))).into()
         );
@@ -82,18 +83,6 @@ fn judge(listing: &Listing, looked_for: &[Status], problems: &[String]) -> anyho
         bail!("not everything could be read");
     }
     Ok(())
-}
-
-/// Says something on standard error.
-pub(super) fn say(line: &str) {
-    // Without standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Columns of the terminal that standard output is; `None` if it is none.
-pub(super) fn room() -> Option<usize> {
-    let size = io::stdout().is_terminal().then(ratatui::crossterm::terminal::size)?;
-    size.ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 fn origin(args: &Arguments) -> anyhow::Result<Origin> {

@@ -1,4 +1,4 @@
-//! How a person reaches a target by redis-cli.
+//! The redis-cli command that reaches a target.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use crate::config::topology::Topology;
 use redis_stream_core::redis_url::{Address, Place};
 use redis_stream_core::tls::{Tls, Verification};
 
-/// The program and the arguments that lead to a target, of which a node was found here. A password is asked for, and
-/// never among them.
+/// Returns `redis-cli` and the arguments that reach a target through this node. The password is prompted for and
+/// never an argument.
 pub(super) fn words(target: &Target, place: &Place) -> Arc<[String]> {
     let mut words = vec!["redis-cli".to_owned()];
     if matches!(target.topology, Topology::Cluster(_)) {
-        // It goes where a key is.
+        // Follows redirects.
         words.push("-c".to_owned());
     }
     match place {

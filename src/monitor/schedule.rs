@@ -1,15 +1,15 @@
-//! When a target is polled, and when it is tried again after a failure. Times are parameters.
+//! The poll schedule and the retries after a failure. Times are parameters.
 
 use std::time::Duration;
 
 use redis_stream_core::backoff::Backoff;
 use tokio::time::Instant;
 
-/// Delays before a target that failed is polled again.
+/// Delays before a failed poll is retried.
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
-/// When polls are due: one after the other, at a phase of its own, so that several targets, and several
-/// exporters, do not poll at the same moment.
+/// The times of polls: an interval apart, at a random phase, so that several targets and exporters do not poll at the
+/// same moment.
 #[derive(Debug)]
 pub(super) struct Schedule {
     pub(super) interval: Duration,
@@ -21,7 +21,7 @@ impl Schedule {
         Self { interval, next: now + interval.mul_f64(0.5 + fastrand::f64() / 2.0) }
     }
 
-    /// The first tick after `now`; those that were missed are left out.
+    /// Returns the first tick after `now`. Missed ticks are skipped.
     pub(super) fn next_after(&mut self, now: Instant) -> Instant {
         if self.next <= now {
             let missed = (now - self.next).div_duration_f64(self.interval).floor();
@@ -30,8 +30,8 @@ impl Schedule {
         self.next
     }
 
-    /// When a poll that failed is tried again: after the pause, but no later than it is due anyway, since alerts are
-    /// evaluated with each poll and have to be on time while polls fail, too.
+    /// Returns when a failed poll is retried: after the pause, but no later than the next tick, as alerts are
+    /// evaluated with each poll and must be on time while polls fail.
     pub(super) fn retry_after(&mut self, now: Instant, pause: Duration) -> Instant {
         (now + pause).min(self.next_after(now))
     }
@@ -60,7 +60,7 @@ mod tests {
         let tick = schedule.next_after(now());
         assert_eq!(schedule.retry_after(tick, s(1)), tick + s(1));
         assert_eq!(schedule.retry_after(tick + s(1), s(5)), tick + s(2));
-        // It took longer than the interval.
+        // The poll took longer than the interval.
         assert_eq!(schedule.retry_after(tick + s(3), s(5)), tick + s(4));
     }
 }

@@ -1,50 +1,49 @@
-//! Asking: the questions of one round, all in the same few pipelines.
+//! Asks a derivation's questions, in as few pipelines as possible.
 
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::Instant;
 
 use crate::poller::decode;
-use crate::poller::error::{KeyError, PollError, concern};
-use crate::poller::exchange::{Lane, batches, command, exchange};
-use crate::poller::names::Names;
-use crate::poller::source::Source;
+use crate::poller::error::{KeyError, PollError, classify_reply};
+use crate::poller::interner::NameInterner;
+use crate::poller::node_reader::NodeReader;
+use crate::poller::pipeline::{NodePipeline, batches, command, run_pipelines};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::snapshot::Snapshot;
 
-/// Puts questions about what nodes have told, each to the node that told it, and returns an answer for each, in
-/// their order, and why each node ended early, if it did. `sources` are nodes of the
-/// snapshot, with their numbers there.
+/// Asks each question of the node that its stream was read from. Returns an answer for each question, in order, and
+/// for each node the error that cut it short. `readers` are nodes of the snapshot with their positions in it.
 pub(super) async fn ask(
-    sources: &[(usize, Source<'_>)],
+    readers: &[(usize, NodeReader<'_>)],
     snapshot: &Snapshot,
     questions: &[Question],
-    names: &mut Names,
+    names: &mut NameInterner,
     metrics: &TargetMetrics,
     deadline: Instant,
 ) -> (Vec<Answer>, Vec<Option<PollError>>) {
     let mut answers = vec![Answer::Unavailable; questions.len()];
-    // The questions that each node is asked, by their positions.
-    let asked: Vec<Vec<usize>> = sources
+    // For each node, the positions of its questions.
+    let asked: Vec<Vec<usize>> = readers
         .iter()
         .map(|(node, _)| (0..questions.len()).filter(|at| questions[*at].stream.node == *node).collect())
         .collect();
-    let lanes: Vec<_> = sources
+    let pipelines: Vec<_> = readers
         .iter()
         .zip(&asked)
-        .map(|((_, source), asked)| Lane {
+        .map(|((_, source), asked)| NodePipeline {
             connection: &source.node.connection,
             address: &source.node.address,
             batches: batches(asked.iter().map(|at| questions[*at].reply_bytes)),
         })
         .collect();
-    let ended = exchange(
-        &lanes,
+    let ended = run_pipelines(
+        &pipelines,
         deadline,
         |lane, batch| {
-            let (node, source) = &sources[lane];
+            let (node, source) = &readers[lane];
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for question in asked[lane][batch].iter().map(|at| &questions[*at]) {
                 let key = &snapshot.nodes[*node].streams[question.stream.stream].key;
@@ -54,7 +53,7 @@ pub(super) async fn ask(
             Some(pipeline)
         },
         |lane, batch, replies| {
-            let source = &sources[lane].1;
+            let source = &readers[lane].1;
             for (&at, reply) in asked[lane][batch].iter().zip(source.without_asking(replies)) {
                 answers[at] = answer(&questions[at].kind, reply, &source.node.address, names, metrics)?;
             }
@@ -97,11 +96,11 @@ fn answer(
     ask: &QuestionKind,
     reply: Value,
     address: &str,
-    names: &mut Names,
+    names: &mut NameInterner,
     metrics: &TargetMetrics,
 ) -> Result<Answer, PollError> {
     if let Value::ServerError(error) = reply {
-        let error = concern(address, &error)?;
+        let error = classify_reply(address, &error)?;
         metrics.count_errors(error.reason(), 1);
         let is_gone = matches!(error, KeyError::Missing | KeyError::MissingGroup);
         return Ok(if is_gone { Answer::Gone } else { Answer::Unavailable });

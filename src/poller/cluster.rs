@@ -1,9 +1,9 @@
-//! What a node of a cluster says of all of it: who owns which slots.
+//! Asks a cluster node which master owns which slots.
 
 use redis::cmd;
 use tokio::time::Instant;
 
-use crate::poller::decode::nodes;
+use crate::poller::decode::topology;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
 use crate::poller::slots::Range;
@@ -11,8 +11,8 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::redis_url::Place;
 
-/// Asks by CLUSTER SLOTS, which every version has and which tells the port of the kind of connection it is asked
-/// on; where it is refused, by CLUSTER SHARDS (7.0+).
+/// Sends CLUSTER SLOTS, which every version has and which returns the port for the kind of connection in use (TLS or
+/// plain), or CLUSTER SHARDS (7.0+) where that is refused.
 pub(super) async fn ranges(
     node: &mut Node,
     place: &Place,
@@ -21,12 +21,12 @@ pub(super) async fn ranges(
 ) -> Result<Vec<Range>, PollError> {
     metrics.count_commands(Command::Cluster, 1);
     let decoded = match node.call(cmd("CLUSTER").arg("SLOTS"), deadline).await {
-        Ok(reply) => nodes::cluster_slots(reply),
+        Ok(reply) => topology::cluster_slots(reply),
         Err(error) if error.is_refusal() => {
             metrics.count_commands(Command::Cluster, 1);
             let reply = node.call(cmd("CLUSTER").arg("SHARDS"), deadline).await.map_err(|_| error)?;
             let port_field: &[u8] = if matches!(place, Place::Tls(_)) { b"tls-port" } else { b"port" };
-            nodes::cluster_shards(reply, port_field)
+            topology::cluster_shards(reply, port_field)
         }
         Err(error) => return Err(error),
     };

@@ -1,8 +1,7 @@
-//! Replies into facts: the only place that knows the names of reply fields.
+//! Decodes replies. The only module that knows the names of reply fields.
 //!
-//! By hand, from [`redis::Value`]: by field name, since every version adds fields in the middle; signed, as
-//! counters of a damaged group can be negative; with absent and nil kept apart; from flat arrays (RESP2) and
-//! maps (RESP3) alike.
+//! Decodes from [`redis::Value`] by field name, as every version adds fields in the middle; signed, as counters of a
+//! damaged group can be negative; with absent and nil kept apart; from flat arrays (RESP2) and maps (RESP3) alike.
 
 use std::time::Duration;
 use std::vec;
@@ -10,27 +9,26 @@ use std::vec;
 use redis::Value;
 
 use crate::poller::decode::xinfo::{XinfoGroup, XinfoStream};
-use crate::poller::names::Names;
+use crate::poller::interner::NameInterner;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::{Answer, Entries, PendingEntry, QuestionKind};
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 
-pub mod nodes;
+pub mod topology;
 pub mod xinfo;
 
-/// More of anything than fits into a server: what claims to hold so many is none, and all sums are safe from it.
+/// More than a server can hold of anything. Larger counts are rejected, so that no sum overflows.
 const MORE_THAN_FITS: u64 = 1 << 40;
 
-/// What is wrong with a reply: it has not the form that the command is documented to answer with.
+/// A reply does not have the documented form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DecodeError(&'static str);
 
-/// What a reply says.
 pub type Decoded<T> = Result<T, DecodeError>;
 
-/// TIME, as the time since the Unix epoch.
+/// Decodes TIME, as the time since the Unix epoch.
 pub fn time(reply: Value) -> Decoded<Duration> {
     let mut parts = array(reply)?.into_iter().map(count);
     match (parts.next(), parts.next()) {
@@ -41,7 +39,7 @@ pub fn time(reply: Value) -> Decoded<Duration> {
     }
 }
 
-/// SCAN: the next cursor and the keys.
+/// Decodes SCAN: the next cursor and the keys.
 pub fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
     let mut parts = array(reply)?.into_iter();
     let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
@@ -51,7 +49,7 @@ pub fn scan(reply: Value) -> Decoded<(u64, Vec<Name>)> {
     Ok((count(cursor)?, keys))
 }
 
-/// XINFO STREAM.
+/// Decodes XINFO STREAM.
 pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     let mut stream = XinfoStream::default();
     let (mut has_length, mut has_last_generated) = (false, false);
@@ -83,7 +81,7 @@ pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
     Ok(stream)
 }
 
-/// `XINFO STREAM key FULL COUNT 1`: the extent, and where the groups stand.
+/// Decodes `XINFO STREAM key FULL COUNT 1`: the stream's bounds and its groups' positions.
 pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamInfo> {
     let (mut length, mut last_generated) = (None, None);
     let (mut entries_added, mut max_deleted, mut first, mut groups) = (None, None, None, Vec::new());
@@ -130,7 +128,7 @@ fn full_group(reply: Value) -> Decoded<GroupInfo> {
     })
 }
 
-/// XINFO GROUPS.
+/// Decodes XINFO GROUPS.
 pub fn xinfo_groups(reply: Value) -> Decoded<Vec<XinfoGroup>> {
     array(reply)?.into_iter().map(xinfo_group).collect()
 }
@@ -146,7 +144,7 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
             b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = amount(value)?,
             b"pending" if !matches!(value, Value::Array(_)) => group.pending = amount(value)?,
             b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
-            // Nil where the server does not know it, and nothing sensible below 0.
+            // Nil if the server does not know it. Negative values are treated like nil.
             b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
             _ => {}
         }
@@ -158,12 +156,12 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
     }
 }
 
-/// XINFO CONSUMERS.
-pub fn xinfo_consumers(reply: Value, names: &mut Names) -> Decoded<Vec<ConsumerInfo>> {
+/// Decodes XINFO CONSUMERS.
+pub fn xinfo_consumers(reply: Value, names: &mut NameInterner) -> Decoded<Vec<ConsumerInfo>> {
     array(reply)?.into_iter().map(|consumer| xinfo_consumer(consumer, names)).collect()
 }
 
-fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerInfo> {
+fn xinfo_consumer(reply: Value, names: &mut NameInterner) -> Decoded<ConsumerInfo> {
     let (mut name, mut pending, mut idle_ms, mut inactive_ms) = (None, None, None, None);
     for field in fields(reply)? {
         let (field, value) = field?;
@@ -171,7 +169,7 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerInfo> {
             b"name" => name = Some(names.name(&bytes(value)?)),
             b"pending" => pending = Some(amount(value)?),
             b"idle" => idle_ms = Some(count(value)?),
-            // -1: it never got an entry.
+            // -1 means that the consumer never got an entry.
             b"inactive" => inactive_ms = integer(value)?.and_then(|ms| u64::try_from(ms).ok()),
             _ => {}
         }
@@ -184,14 +182,14 @@ fn xinfo_consumer(reply: Value, names: &mut Names) -> Decoded<ConsumerInfo> {
     }
 }
 
-/// `XPENDING key group - + 1`: the oldest pending entry.
+/// Decodes `XPENDING key group - + 1`: the oldest pending entry.
 pub fn oldest_pending(reply: Value) -> Decoded<Option<PendingEntry>> {
     let oldest = array(reply)?.into_iter().next().map(pending_entry).transpose()?;
     Ok(oldest.map(|(entry, _)| entry))
 }
 
-/// `XPENDING key group start end count`: entries with their consumers, whose names are empty where an entry was
-/// given back.
+/// Decodes `XPENDING key group start end count`: entries with their consumers. The name is empty for an entry that
+/// was given back.
 pub fn pending(reply: Value) -> Decoded<Vec<(PendingEntry, Name)>> {
     array(reply)?.into_iter().map(pending_entry).collect()
 }
@@ -212,12 +210,12 @@ fn pending_entry(reply: Value) -> Decoded<(PendingEntry, Name)> {
     Ok((entry, consumer.into()))
 }
 
-/// `XPENDING key group start end count`, or any other list that is only counted.
+/// Counts the elements of a list, such as that of `XPENDING key group start end count`.
 pub fn length(reply: Value) -> Decoded<u32> {
     u32::try_from(array(reply)?.len()).map_err(|_| DecodeError("a list is longer than was asked for"))
 }
 
-/// XRANGE, without the payload.
+/// Decodes XRANGE without the payload.
 pub fn xrange(reply: Value) -> Decoded<Entries> {
     let entries = array(reply)?;
     let count =
@@ -233,8 +231,8 @@ pub fn xrange(reply: Value) -> Decoded<Entries> {
     Ok(Entries { count, ends })
 }
 
-/// What a reply says to a question. It is not an error reply.
-pub fn answer(ask: &QuestionKind, reply: Value, names: &mut Names) -> Decoded<Answer> {
+/// Decodes the reply to a question. It must not be an error reply.
+pub fn answer(ask: &QuestionKind, reply: Value, names: &mut NameInterner) -> Decoded<Answer> {
     match ask {
         QuestionKind::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
         QuestionKind::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
@@ -244,7 +242,7 @@ pub fn answer(ask: &QuestionKind, reply: Value, names: &mut Names) -> Decoded<An
     }
 }
 
-/// ID and size of an entry; `None` for nil.
+/// Decodes the ID and size of an entry; `None` for nil.
 fn entry(reply: Value) -> Decoded<Option<(StreamId, u64)>> {
     if matches!(reply, Value::Nil) {
         return Ok(None);
@@ -258,7 +256,7 @@ fn entry(reply: Value) -> Decoded<Option<(StreamId, u64)>> {
         .map(|id| Some((id, size)))
 }
 
-/// About how many bytes a reply took on the wire.
+/// Estimates the bytes of a reply on the wire.
 fn size(reply: &Value) -> u64 {
     match reply {
         Value::BulkString(bytes) => bytes.len() as u64 + 8,
@@ -269,11 +267,9 @@ fn size(reply: &Value) -> u64 {
     }
 }
 
-/// Names and values of a reply, one after the other.
+/// Iterates over a reply's field names and values.
 enum Fields {
-    /// Of a map.
     Pairs(vec::IntoIter<(Value, Value)>),
-    /// Of a flat array.
     Flat(vec::IntoIter<Value>),
 }
 
@@ -326,7 +322,7 @@ fn id(reply: &Value) -> Decoded<StreamId> {
     text.and_then(|text| text.parse().ok()).ok_or(DecodeError("expected a stream ID"))
 }
 
-/// A number that may be nil, and may come as a string.
+/// Decodes a number that may be nil, or sent as a string.
 fn integer(reply: Value) -> Decoded<Option<i64>> {
     match reply {
         Value::Nil => Ok(None),
@@ -340,14 +336,14 @@ fn integer(reply: Value) -> Decoded<Option<i64>> {
     }
 }
 
-/// A number that is there and not negative.
+/// Decodes a number that must be present and not negative.
 fn count(reply: Value) -> Decoded<u64> {
     integer(reply)?
         .and_then(|number| u64::try_from(number).ok())
         .ok_or(DecodeError("expected a number that is not negative"))
 }
 
-/// How many there are of something that takes memory of the server.
+/// Decodes a count, limited to what a server's memory can hold.
 fn amount(reply: Value) -> Decoded<u64> {
     let fits = |amount: &u64| *amount < MORE_THAN_FITS;
     Some(count(reply)?).filter(fits).ok_or(DecodeError("expected no more than a server can hold"))
@@ -399,7 +395,7 @@ mod tests {
         parsed.into()
     }
 
-    /// What `decode` makes of the reply to `command`, on each server in both protocols, by server.
+    /// Decodes the recorded replies to `command`, of each server in both protocols.
     fn decoded<T: PartialEq + std::fmt::Debug>(
         command: &str,
         decode: impl Fn(Value) -> Decoded<T>,
@@ -468,7 +464,7 @@ mod tests {
     #[test]
     fn consumers_that_never_got_an_entry_have_no_inactive_time() {
         for (name, consumers) in
-            decoded("XINFO CONSUMERS s g", |reply| xinfo_consumers(reply, &mut Names::default()))
+            decoded("XINFO CONSUMERS s g", |reply| xinfo_consumers(reply, &mut NameInterner::default()))
         {
             let seen: Vec<_> = consumers.iter().map(|c| (c.name.to_string(), c.pending)).collect();
             assert_eq!(seen, [("alice".into(), 2), ("bob".into(), 0), ("carol".into(), 0)], "{name}");
@@ -498,7 +494,7 @@ mod tests {
 
     #[test]
     fn the_node_tells_its_role_its_clock_and_its_keys() {
-        for (name, hello) in decoded("HELLO", nodes::hello) {
+        for (name, hello) in decoded("HELLO", topology::hello) {
             assert_eq!((hello.role.as_str(), hello.mode.as_str()), ("master", "standalone"), "{name}");
             assert!(!hello.version.is_empty() && !hello.server.is_empty(), "{name}");
         }
@@ -513,7 +509,7 @@ mod tests {
 
     #[test]
     fn errors_are_about_a_key_a_group_or_a_type_on_every_server() {
-        use crate::poller::error::{KeyError, concern};
+        use crate::poller::error::{KeyError, classify_reply};
         for (name, recorded) in RECORDED {
             for (command, reply) in replies(recorded) {
                 let expected = match command {
@@ -525,7 +521,7 @@ mod tests {
                     _ => continue,
                 };
                 let Value::ServerError(error) = reply else { panic!("{name}: {command}: {reply:?}") };
-                assert_eq!(concern("h:1", &error).unwrap(), expected, "{name}: {command}");
+                assert_eq!(classify_reply("h:1", &error).unwrap(), expected, "{name}: {command}");
             }
         }
     }
@@ -567,8 +563,8 @@ mod tests {
             assert!(xinfo_stream(reply.clone()).is_err(), "{reply:?}");
             assert!(time(reply.clone()).is_err(), "{reply:?}");
             assert!(scan(reply.clone()).is_err(), "{reply:?}");
-            let consumers = xinfo_consumers(reply.clone(), &mut Names::default());
-            let _ = (xinfo_groups(reply.clone()), consumers, nodes::hello(reply.clone()));
+            let consumers = xinfo_consumers(reply.clone(), &mut NameInterner::default());
+            let _ = (xinfo_groups(reply.clone()), consumers, topology::hello(reply.clone()));
             let _ = (oldest_pending(reply.clone()), xrange(reply.clone()), length(reply));
         }
     }

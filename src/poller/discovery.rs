@@ -1,4 +1,4 @@
-//! Finding streams by SCAN, at a bounded pace, beside the polls and outside their deadline.
+//! Finds streams by SCAN at a bounded pace, between polls and outside their deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,49 +7,49 @@ use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
 use crate::config::{Poll, StreamRule};
-use crate::poller::catalogue::Catalogue;
 use crate::poller::decode;
 use crate::poller::error::PollError;
-use crate::poller::exchange::call;
 use crate::poller::node::Node;
+use crate::poller::pipeline::call;
+use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_lag::snapshot::Epoch;
 
-/// Most keys that one SCAN walks: about half a millisecond of the server's time.
+/// The most keys that one SCAN walks: about half a millisecond of server time.
 const MAX_SCAN_COUNT: u32 = 1_000;
 
-/// Where a turn of SCAN over the keyspace stands: one walk on each node.
+/// The state of a SCAN over all keys of all nodes, called a turn: one cursor on each node.
 #[derive(Debug)]
 pub(super) struct Discovery {
     pattern: Pattern,
-    walks: Vec<Walk>,
+    walks: Vec<ScanCursor>,
     turn_began: Option<Instant>,
-    /// Whether this turn does not go over all keys: a node is missing, or was added in the midst of it.
-    is_torn: bool,
-    /// Nodes that hold keys and are not connected.
+    /// True if this turn misses keys: a node is missing, or was added during the turn.
+    is_incomplete: bool,
     missing_nodes: usize,
-    /// Whether any turn is over.
+    /// True once SCAN has walked all keys, or if every stream is named.
     pub(super) ended_a_turn: bool,
+    /// Why SCAN was refused last; logged when it changes.
+    pub(super) problem: Option<String>,
     turn_takes_at_least: Duration,
-    /// Keys that one SCAN walks: no more than a second allows, as they are walked at once.
+    /// At most one second's allowance, as SCAN walks them without a pause.
     scan_count: u32,
     step_takes_at_least: Duration,
 }
 
-/// The way through the keys of one node.
 #[derive(Debug)]
-struct Walk {
+struct ScanCursor {
     node: Arc<str>,
-    /// The connection that it goes over.
+    /// The connection that the cursor belongs to.
     epoch: Epoch,
     cursor: u64,
-    /// When the next SCAN is due; `None` once all keys of this node were seen in this turn.
+    /// When the next SCAN is due; `None` once this turn has walked all keys of the node.
     due: Option<Instant>,
 }
 
-impl Walk {
+impl ScanCursor {
     fn is_of(&self, node: &Arc<str>, epoch: Epoch) -> bool {
         self.node == *node && self.epoch == epoch
     }
@@ -57,11 +57,11 @@ impl Walk {
 
 #[derive(Debug)]
 enum Pattern {
-    /// Every stream is named: there is nothing to find.
+    /// Every stream is named, so that there is nothing to find.
     None,
-    /// One glob: the server filters, which spares it the look at the type of other keys.
+    /// One glob: the server filters by it, which spares it looking up the type of other keys.
     One(Vec<u8>),
-    /// Several globs: one walk over all streams.
+    /// Several globs: SCAN returns all streams.
     All,
 }
 
@@ -78,9 +78,10 @@ impl Discovery {
         Self {
             ended_a_turn: matches!(pattern, Pattern::None),
             pattern,
+            problem: None,
             walks: Vec::new(),
             turn_began: None,
-            is_torn: false,
+            is_incomplete: false,
             missing_nodes: 0,
             turn_takes_at_least: poll.discovery_interval,
             scan_count,
@@ -88,22 +89,22 @@ impl Discovery {
         }
     }
 
-    /// When the next SCAN is due; `None` while there is no connection, or nothing to find.
+    /// Returns when the next SCAN is due; `None` while no node is connected, or if there is nothing to find.
     pub(super) fn due(&self) -> Option<Instant> {
         self.walks.iter().filter_map(|walk| walk.due).min()
     }
 
-    /// The node that it is due on.
+    /// Returns the node whose SCAN is due first.
     pub(super) fn next_node(&self) -> Option<&Arc<str>> {
         let due = self.walks.iter().filter(|walk| walk.due.is_some());
         due.min_by_key(|walk| walk.due).map(|walk| &walk.node)
     }
 
-    /// Begins a new walk on each new connection, and leaves those that there are no more.
+    /// Starts a cursor for each new connection, and drops those of closed connections.
     pub(super) fn note_nodes<'n>(
         &mut self,
         nodes: impl Iterator<Item = (&'n Arc<str>, Epoch)>,
-        catalogue: &mut Catalogue,
+        streams: &mut StreamRegistry,
         now: Instant,
     ) {
         if matches!(self.pattern, Pattern::None) {
@@ -113,37 +114,36 @@ impl Discovery {
         let count = before.len();
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
         for (node, epoch) in nodes {
-            let is_it = |walk: &Option<Walk>| walk.as_ref().is_some_and(|walk| walk.is_of(node, epoch));
+            let is_it = |walk: &Option<ScanCursor>| walk.as_ref().is_some_and(|walk| walk.is_of(node, epoch));
             let known = before.iter_mut().find(|walk| is_it(walk)).and_then(Option::take);
-            // Where keys of other nodes were seen before, some may have come from there to here, or the reverse.
-            self.is_torn |= known.is_none() && count > 0;
-            let begin = || Walk { node: Arc::clone(node), epoch, cursor: 0, due: Some(now) };
+            // A key may have moved between nodes that were walked before and this one.
+            self.is_incomplete |= known.is_none() && count > 0;
+            let begin = || ScanCursor { node: Arc::clone(node), epoch, cursor: 0, due: Some(now) };
             self.walks.push(known.unwrap_or_else(begin));
         }
-        self.is_torn |= before.iter().any(Option::is_some);
+        self.is_incomplete |= before.iter().any(Option::is_some);
         if count == 0 && !self.walks.is_empty() {
-            catalogue.begin_turn();
-            (self.turn_began, self.is_torn) = (Some(now), false);
+            streams.begin_turn();
+            (self.turn_began, self.is_incomplete) = (Some(now), false);
         }
     }
 
-    /// There is no connection to this node any more.
     pub(super) fn disconnected(&mut self, node: &str) {
         let before = self.walks.len();
         self.walks.retain(|walk| *walk.node != *node);
-        self.is_torn |= self.walks.len() != before;
+        self.is_incomplete |= self.walks.len() != before;
     }
 
-    /// How many nodes hold keys and are not connected.
+    /// Sets the number of nodes that are not connected.
     pub(super) fn note_missing_nodes(&mut self, count: usize) {
         self.missing_nodes = count;
     }
 
-    /// Sends one SCAN to a node, and notes what it found.
+    /// Sends one SCAN to a node, and notes the keys that it returns.
     pub(super) async fn step(
         &mut self,
         node: &mut Node,
-        catalogue: &mut Catalogue,
+        streams: &mut StreamRegistry,
         metrics: &TargetMetrics,
         limit: Duration,
     ) -> Result<(), PollError> {
@@ -151,7 +151,7 @@ impl Discovery {
         let sent = now();
         let began = *self.turn_began.get_or_insert(sent);
         metrics.count_commands(Command::Scan, 1);
-        // On an error the next walk starts over, no sooner than it would have.
+        // After an error the next turn starts no sooner than it would have without.
         let cursor = std::mem::take(&mut self.walks[at].cursor);
         self.walks[at].due = Some(began.max(sent) + self.turn_takes_at_least);
         let protocol = |error: decode::DecodeError| PollError::Protocol {
@@ -164,34 +164,34 @@ impl Discovery {
             Ok(found) => found,
             Err(error) => {
                 if self.walks.len() == 1 {
-                    catalogue.begin_turn();
+                    streams.begin_turn();
                 }
-                (self.turn_began, self.is_torn) = (None, self.walks.len() > 1);
+                (self.turn_began, self.is_incomplete) = (None, self.walks.len() > 1);
                 return Err(error);
             }
         };
-        keys.into_iter().for_each(|key| catalogue.found(key));
+        keys.into_iter().for_each(|key| streams.found(key));
         let walk = &mut self.walks[at];
         walk.cursor = cursor;
         walk.due = (cursor != 0).then(|| sent + self.step_takes_at_least);
         if self.walks.iter().all(|walk| walk.due.is_none()) {
-            self.end_turn(began, sent, catalogue);
+            self.end_turn(began, sent, streams);
         }
         Ok(())
     }
 
-    fn end_turn(&mut self, began: Instant, sent: Instant, catalogue: &mut Catalogue) {
-        if self.is_torn || self.missing_nodes > 0 {
-            catalogue.end_torn_turn();
+    fn end_turn(&mut self, began: Instant, sent: Instant, streams: &mut StreamRegistry) {
+        if self.is_incomplete || self.missing_nodes > 0 {
+            streams.end_incomplete_turn();
         } else {
-            catalogue.end_turn();
+            streams.end_turn();
         }
         self.ended_a_turn = true;
         let due = (began + self.turn_takes_at_least).max(sent + self.step_takes_at_least);
         for walk in &mut self.walks {
             (walk.cursor, walk.due) = (0, Some(due));
         }
-        (self.turn_began, self.is_torn) = (None, false);
+        (self.turn_began, self.is_incomplete) = (None, false);
     }
 
     fn command(&self, cursor: u64) -> Cmd {

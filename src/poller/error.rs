@@ -1,4 +1,4 @@
-//! What can go wrong with a node, by what can be done about it.
+//! Errors of nodes and keys, by what the caller can do about them.
 
 use std::error::Error;
 use std::io;
@@ -10,10 +10,10 @@ use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
 use redis_stream_core::tls::TlsError;
 
-/// How a connection ends that this side did not end.
+/// Detail of a connection that the server closed.
 const CLOSED: &str = "closed by the server";
 
-/// How the detail of the error begins that a server at its `maxclients` answers with.
+/// Prefix of the error that a server returns at its `maxclients`.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
 
 /// Why a node could not be polled.
@@ -21,18 +21,12 @@ const TOO_MANY_CLIENTS: &str = "max number of clients";
 pub enum PollError {
     /// The host name does not resolve.
     #[error("cannot resolve {host}: {source}")]
-    Resolve {
-        /// The host name.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
+    Resolve { host: String, source: io::Error },
     /// No connection could be made.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Host and port.
         address: String,
-        /// What the system said.
         source: io::Error,
     },
     /// No secure connection could be made.
@@ -40,7 +34,7 @@ pub enum PollError {
     Tls {
         /// Host and port.
         address: String,
-        /// What is wrong with its certificate, with ours, or with the files that hold them.
+        /// The reason: the node's certificate, ours, or the files that hold them.
         detail: String,
     },
     /// The connection broke.
@@ -48,7 +42,6 @@ pub enum PollError {
     Lost {
         /// Host and port.
         address: String,
-        /// What happened.
         detail: String,
     },
     /// The deadline passed.
@@ -62,23 +55,20 @@ pub enum PollError {
     Auth {
         /// Host and port.
         address: String,
-        /// What the server said.
         detail: String,
     },
     /// The password file cannot be read.
     #[error("password file: {0}")]
     PasswordFile(
-        /// What the system said, with the name of the file.
+        /// The cause, with the name of the file.
         io::Error,
     ),
-    /// The node is not what the configuration wants it to be.
+    /// The node has another role than the configuration demands.
     #[error("{address} is a {actual}, not a {wanted}")]
     Role {
         /// Host and port.
         address: String,
-        /// What it is.
         actual: String,
-        /// What it must be.
         wanted: &'static str,
     },
     /// A sentinel does not know the master.
@@ -86,17 +76,16 @@ pub enum PollError {
     Sentinel {
         /// Host and port of the sentinel.
         address: String,
-        /// What the configuration calls the master.
+        /// The master's name in the configuration.
         master: String,
     },
-    /// The server answers with an error that concerns all of it.
+    /// The server returned an error that affects the whole node.
     #[error("{address} answers {code} {detail}")]
     Server {
         /// Host and port.
         address: String,
         /// First word of the error reply.
         code: String,
-        /// The rest of it.
         detail: String,
     },
     /// A reply that does not have the expected form.
@@ -104,13 +93,12 @@ pub enum PollError {
     Protocol {
         /// Host and port.
         address: String,
-        /// What is wrong with it.
         detail: String,
     },
 }
 
 impl PollError {
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -130,17 +118,17 @@ impl PollError {
         }
     }
 
-    /// Whether the server refuses one command (not known, renamed, not allowed) and may answer others.
+    /// Returns true if the server refuses one command (unknown, renamed, not permitted) and may answer others.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            // Said in place of a reply to whatever comes first, before it hangs up.
+            // The server sends this in reply to the first command, and closes the connection.
             Self::Server { detail, .. } if detail.starts_with(TOO_MANY_CLIENTS) => false,
             Self::Server { code, .. } => code == "ERR" || code == "NOPERM",
             _ => false,
         }
     }
 
-    /// What the error is where it came in answer to a login.
+    /// Converts an error reply to AUTH.
     pub(super) fn into_auth(self) -> Self {
         match self {
             Self::Server { address, code, detail } if !detail.starts_with(TOO_MANY_CLIENTS) => {
@@ -150,7 +138,7 @@ impl PollError {
         }
     }
 
-    /// From what kept a connection to `address` from being made.
+    /// Converts the error of dialling `address`.
     pub(super) fn from_dial(address: &str, error: DialError) -> Self {
         let address = address.to_owned();
         match error {
@@ -161,26 +149,26 @@ impl PollError {
         }
     }
 
-    /// From an error of the client library on an established connection to `address`.
+    /// Converts an error of the client library on an established connection to `address`.
     pub(super) fn from_redis(address: &str, error: &redis::RedisError) -> Self {
         let address = address.to_owned();
         match error.kind() {
-            // A reply that was cut short looks like one that cannot be parsed.
+            // A truncated reply looks like one that cannot be parsed.
             redis::ErrorKind::Parse if !error.to_string().contains("end of input") => {
                 Self::Protocol { address, detail: "it is not RESP".to_owned() }
             }
             redis::ErrorKind::Parse => Self::Lost { address, detail: CLOSED.to_owned() },
-            redis::ErrorKind::Io if tls_complaint(error).is_some() => {
-                Self::Tls { address, detail: tls_complaint(error).unwrap_or_default() }
+            redis::ErrorKind::Io if tls_message(error).is_some() => {
+                Self::Tls { address, detail: tls_message(error).unwrap_or_default() }
             }
             redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
-            // Whether a read or a write meets it first is chance, and no change worth a line in the log.
+            // One text for reads and writes, so that the log does not report a change of error.
             _ if error.is_connection_dropped() => Self::Lost { address, detail: CLOSED.to_owned() },
             _ => Self::Lost { address, detail: error.to_string() },
         }
     }
 
-    /// From an error reply that concerns the whole node, not one key.
+    /// Converts an error reply that affects the whole node.
     pub(super) fn from_reply(address: &str, error: &redis::ServerError) -> Self {
         let (address, detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
         match error.code() {
@@ -190,33 +178,30 @@ impl PollError {
     }
 }
 
-/// What the other side of a secured connection complained of before it closed it.
-fn tls_complaint(error: &redis::RedisError) -> Option<String> {
-    // The library keeps what a stream says behind an `Arc`, which is an error by itself.
+/// Returns the TLS alert that the peer sent before it closed the connection.
+fn tls_message(error: &redis::RedisError) -> Option<String> {
+    // The library wraps a stream's error in an `Arc`, which is itself an error.
     let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
     let inner = shared.downcast_ref::<io::Error>()?.get_ref()?;
     inner.downcast_ref::<TlsError>().map(ToString::to_string)
 }
 
-/// Why one key, or one group of it, could not be read.
+/// The reason why a key, or a group of it, could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyError {
-    /// No such key.
     Missing,
-    /// No such group.
     MissingGroup,
-    /// Another type.
+    /// The key holds another type.
     WrongType,
     /// The ACL refuses it.
     Denied,
-    /// Another error reply.
     Server,
     /// A reply that does not have the expected form.
     Protocol,
 }
 
 impl KeyError {
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     pub(super) fn reason(self) -> Reason {
         match self {
             Self::Missing => Reason::MissingKey,
@@ -229,8 +214,8 @@ impl KeyError {
     }
 }
 
-/// Whom an error reply concerns: one key (`Ok`), or the whole node (`Err`).
-pub(super) fn concern(address: &str, error: &redis::ServerError) -> Result<KeyError, PollError> {
+/// Classifies an error reply: it affects one key (`Ok`) or the whole node (`Err`).
+pub(super) fn classify_reply(address: &str, error: &redis::ServerError) -> Result<KeyError, PollError> {
     match (error.code(), error.kind()) {
         ("WRONGTYPE", _) => Ok(KeyError::WrongType),
         ("NOGROUP", _) => Ok(KeyError::MissingGroup),

@@ -1,29 +1,29 @@
-//! The only room of the monitor that talks to Redis: connections, discovery, reading and asking.
+//! The only module of the monitor that talks to Redis: connections, discovery, reading and asking.
 //!
-//! It decides nothing about lag; it turns replies into [facts](redis_stream_lag::snapshot) and questions into
-//! commands. It must not disturb what it watches: few round trips, bounded replies, no command without a
-//! bound, no XPENDING with IDLE (it walks the whole PEL) unless a person asks for just that, no scripts, and
-//! nothing that writes.
+//! A [`Poller`](poll::Poller) polls one target. The poller decides nothing about lag: it turns replies into a
+//! [snapshot](redis_stream_lag::snapshot) and questions into commands. It must not disturb the servers: few round
+//! trips, bounded replies, no command without a bound, no XPENDING with IDLE (the server walks the whole list of
+//! pending entries) unless an operator asks for exactly that, no scripts, and no writes.
 //!
-//! What replies are taken apart by is public though nothing outside needs it, for the fuzz targets in `tests/fuzz`:
-//! [`decode`], with [`names`] and [`slots`].
+//! [`decode`], [`interner`] and [`slots`] are public for the fuzz targets in `tests/fuzz` only.
 
 mod ask;
-mod catalogue;
 mod cluster;
 pub mod decode;
 mod discovery;
 pub mod error;
-mod exchange;
-mod fleet;
-pub mod names;
+pub mod interner;
+pub mod list_pending;
 pub mod node;
-pub mod pending;
+mod node_reader;
+mod nodes;
+mod payload_budget;
+mod pipeline;
+pub mod poll;
 mod read;
-mod round;
-mod schedule;
+mod read_plan;
 mod selection;
 mod sentinel;
+pub mod servers;
 pub mod slots;
-mod source;
-pub mod upstream;
+mod streams;

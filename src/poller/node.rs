@@ -1,4 +1,4 @@
-//! One node: dialling it, logging in, and what it says it is.
+//! Connects to one node, logs in, and identifies it.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
-use crate::poller::decode::nodes::{self, Hello};
+use crate::poller::decode::topology::{self, Hello};
 use crate::poller::error::PollError;
-use crate::poller::exchange::call;
+use crate::poller::pipeline::call;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::{Dialer, Stream};
@@ -26,32 +26,28 @@ use redis_stream_lag::snapshot::Epoch;
 pub(super) struct Node {
     /// Host and port, or the path of the socket, as shown to people.
     pub(super) address: Arc<str>,
-    /// Which connection this is.
     pub(super) epoch: Epoch,
-    /// Where commands are sent.
     pub(super) connection: MultiplexedConnection,
     driver: JoinHandle<()>,
 }
 
-/// Who we are to a node, and which of its databases is meant.
+/// The credentials and database for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Login<'a> {
     /// ACL user; `None` is the default user.
     pub(super) username: Option<&'a str>,
     /// `None` is no authentication.
     pub(super) password: Option<&'a Password>,
-    /// Database number.
     pub(super) db: u32,
 }
 
 impl<'a> Login<'a> {
-    /// The login of a target.
     pub(super) fn of(target: &'a Target) -> Self {
         Self { username: target.username.as_deref(), password: target.password.as_ref(), db: target.db }
     }
 
-    /// The command that logs in; `None` where there is no password. A file is read anew each time, and may lie
-    /// where that takes a while.
+    /// Returns the AUTH command; `None` without a password. The password file is read for each login, in a blocking
+    /// task as it may lie on a slow file system.
     async fn command(&self) -> Result<Option<Cmd>, PollError> {
         let secret = match self.password {
             None => return Ok(None),
@@ -68,12 +64,12 @@ impl<'a> Login<'a> {
     }
 }
 
-/// What a node says it is.
+/// A node's reply to HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `redis` or `valkey`; what HELLO calls it.
+    /// `redis` or `valkey`.
     pub server: String,
-    /// Version of the server, its own: a Valkey tells Valkey's.
+    /// The server's own version: Valkey's for a Valkey.
     pub version: String,
     /// `master` or `replica`.
     pub role: String,
@@ -82,30 +78,41 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether the server has CLIENT NO-TOUCH: Redis since 7.2, and every Valkey, which counts on from there and
-    /// calls itself `redis` 7.2.4 where it is told to look like one.
+    /// Returns true if the server has CLIENT NO-TOUCH: Redis from 7.2 and every Valkey, which reports `redis` 7.2.4
+    /// where it is configured to look like Redis.
     fn knows_no_touch(&self) -> bool {
         self.release() >= (7, 2)
     }
 
-    /// Whether the node is a replica. Some servers and proxies say `slave`, as INFO does.
+    /// Returns true for a replica. Some servers and proxies report `slave`, as INFO does.
     #[must_use]
     pub fn is_replica(&self) -> bool {
         matches!(self.role.as_str(), "replica" | "slave")
     }
 
-    /// Whether a replica hears of every step of entries-read. Before 7.4 it hears of those of NOACK reads only,
-    /// and shows a number that has stopped in between.
+    /// Returns true if a replica's entries-read follows its master's. Before 7.4 only NOACK reads replicate it, so
+    /// that it may stand still.
     pub(super) fn replicates_entries_read(&self) -> bool {
         self.release() >= (7, 4)
     }
 
-    /// Major and minor version; 0 where the server does not tell.
+    /// Returns the major and minor version; zeros where the server reports none.
     #[must_use]
     pub fn release(&self) -> (u32, u32) {
         let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
+}
+
+/// A node and its connection.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeState<'a> {
+    /// Host and port, or the path of its socket.
+    pub address: &'a str,
+    /// The node's reply to HELLO; `None` before the first connection, and where HELLO is refused.
+    pub identity: Option<&'a Identity>,
+    /// Why the node cannot be polled; `None` if it can.
+    pub failure: Option<&'a str>,
 }
 
 impl Node {
@@ -124,9 +131,9 @@ impl Node {
         let stream = dialer.dial(place, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let stream = CountedStream { stream, metrics: metrics.clone() };
-        // The poll's deadline rules: the library's own limits (0.5 and 1 s) would cut off a slow server.
+        // The poll's deadline applies: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        // Its own login would tell a garbled reply as a lost connection, and a refused SELECT as neither.
+        // The library's own login reports a garbled reply as a lost connection, and does not report a refused SELECT.
         let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
         let (connection, driver) =
             timeout_at(deadline, MultiplexedConnection::new_with_config(&nothing, stream, config))
@@ -145,12 +152,12 @@ impl Node {
         Ok(node)
     }
 
-    /// Sends one command that concerns the whole node.
+    /// Sends one command; an error reply is an error of the node.
     pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
         call(&mut self.connection, &self.address, deadline, command).await
     }
 
-    /// Asks the node what it is. `None` where the server does not tell.
+    /// Sends HELLO. Returns `None` where it is refused.
     pub(super) async fn identify(
         &mut self,
         metrics: &TargetMetrics,
@@ -159,7 +166,7 @@ impl Node {
         metrics.count_commands(Command::Hello, 1);
         match self.call(&cmd("HELLO"), deadline).await {
             Ok(reply) => {
-                let Hello { server, version, role, mode } = nodes::hello(reply).map_err(|error| {
+                let Hello { server, version, role, mode } = topology::hello(reply).map_err(|error| {
                     PollError::Protocol { address: self.address.to_string(), detail: error.to_string() }
                 })?;
                 Ok(Some(Identity { server, version, role, mode }))
@@ -170,8 +177,8 @@ impl Node {
         }
     }
 
-    /// Keeps polling from making every stream look recently used, where the server knows how: an older one
-    /// would only note the command as denied in its ACL LOG.
+    /// Keeps polls from making every stream look recently used. Not sent to older servers, which would note the
+    /// unknown command in their ACL LOG.
     pub(super) async fn decline_touch(
         &mut self,
         identity: Option<&Identity>,
@@ -195,7 +202,7 @@ impl Drop for Node {
     }
 }
 
-/// Whether a node is what the configuration wants it to be.
+/// Returns an error if the node has another role than the configuration demands.
 pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Result<(), PollError> {
     let wanted = match wanted {
         Role::Any => return Ok(()),
@@ -209,7 +216,7 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Re
     Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
 }
 
-/// A stream that counts what it receives.
+/// Counts the bytes that a stream receives.
 struct CountedStream {
     stream: Stream,
     metrics: TargetMetrics,

@@ -1,16 +1,15 @@
-//! What the configuration selects: which item rules a key, and which groups of a stream are reported.
+//! Selects by the configuration: the item that applies to a key, and the groups of a stream that are reported.
 
 use crate::config::{Limits, StreamRule};
 use crate::poller::decode::xinfo::XinfoGroup;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 
-/// What the limits left out of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// Groups beyond `groups_per_stream`.
+    /// Groups above `groups_per_stream`.
     pub(super) groups: usize,
-    /// Consumers of groups that have more than `consumers_per_group`.
+    /// Consumers of groups with more than `consumers_per_group`.
     pub(super) consumers: usize,
 }
 
@@ -18,7 +17,7 @@ pub(super) struct LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RuleIndex(pub(super) usize);
 
-/// The first item that matches a key rules it; `None` if there is none, or if it leaves the key out.
+/// Returns the first item that matches a key; `None` if there is none, or if it excludes the key.
 pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
     let at = rules.iter().position(|rule| rule.key.matches(key))?;
     (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex(at))
@@ -27,16 +26,15 @@ pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
 /// The groups of a stream that are reported.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
-    /// Those, in the order of their names.
+    /// Ordered by name.
     pub(super) groups: Vec<GroupInfo>,
     /// Groups that the rule names and the stream does not have.
     pub(super) missing: Vec<Name>,
-    /// What the limits leave out.
     pub(super) left_out: LeftOut,
 }
 
 impl Selection {
-    /// Adds the consumers of a group to what is reported of it, if it is reported.
+    /// Adds the consumers of a group, if the group is reported.
     pub(super) fn add_consumers(&mut self, group: &Name, consumers: Vec<ConsumerInfo>) {
         let Ok(at) = self.groups.binary_search_by(|other| other.name.cmp(group)) else { return };
         let each_consumer = &mut self.groups[at].each_consumer;
@@ -46,8 +44,8 @@ impl Selection {
     }
 }
 
-/// Selects from the groups that a stream has. `shown` are the names reported last, in order: past the limit
-/// they stay, and others come by name.
+/// Selects the groups that are reported. `shown` are the names reported last, ordered: above the limit these stay,
+/// and others are added by name.
 pub(super) fn select(
     rule: &StreamRule,
     limits: &Limits,
@@ -57,7 +55,7 @@ pub(super) fn select(
 ) -> Selection {
     found.retain(|group| is_selected(rule, &group.name));
     found.sort_by(|a, b| a.name.cmp(&b.name));
-    // No server tells of a group twice; what is no server must not make two series of one.
+    // A server returns each group once; a proxy that repeats one must not create two series.
     found.dedup_by(|second, first| second.name == first.name);
     let mut left_out = LeftOut { groups: found.len().saturating_sub(limits.groups_per_stream), consumers: 0 };
     if left_out.groups > 0 {
@@ -84,7 +82,7 @@ pub(super) fn select(
     Selection { groups, missing, left_out }
 }
 
-/// The groups that a rule names, where none of them is there.
+/// Returns the groups that a rule names.
 pub(super) fn named_groups(rule: &StreamRule) -> Vec<Name> {
     missing_groups(rule, &[])
 }
@@ -102,7 +100,7 @@ fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
 
 fn facts(rule: &StreamRule, each_consumer: ConsumersReading, shown: &[Name], group: XinfoGroup) -> GroupInfo {
     let named = rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|name| *name == *group.name);
-    // The name of the last poll serves again: one allocation for as long as the group lives.
+    // Reuses the last poll's name: one allocation for as long as the group lives.
     let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
     GroupInfo {
         name,

@@ -1,14 +1,13 @@
-//! Which node is the master, by the word of sentinels. It is only taken for one if it says so itself: a sentinel may
-//! be behind.
+//! Asks sentinels for the master. The node itself must confirm its role, as a sentinel may be out of date.
 
 use redis::{Value, cmd};
 use tokio::time::Instant;
 
 use crate::config::topology::Sentinel;
-use crate::poller::decode::nodes;
+use crate::poller::decode::topology;
 use crate::poller::error::PollError;
-use crate::poller::exchange::share;
 use crate::poller::node::{Login, Node};
+use crate::poller::pipeline::deadline_share;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::endpoint_of;
@@ -16,34 +15,31 @@ use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::snapshot::Epoch;
 
-/// The sentinels of a target.
 #[derive(Debug)]
 pub(super) struct Sentinels {
     settings: Sentinel,
-    /// Which one is asked first: one whose word was wrong goes last.
+    /// The sentinel that is asked first. One that named a wrong master is asked last.
     first: usize,
-    /// The connection to the one that answered last.
+    /// The connection to the sentinel that answered last.
     connected: Option<(usize, Node)>,
 }
 
 impl Sentinels {
-    /// Nothing is connected yet.
     pub(super) fn new(settings: Sentinel) -> Self {
         Self { settings, first: 0, connected: None }
     }
 
-    /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.settings.places.len()
     }
 
-    /// The word of the one asked first was wrong.
+    /// Moves the first sentinel to the end, as it named a wrong master.
     pub(super) fn distrust_first(&mut self) {
         self.first = (self.first + 1) % self.count();
         self.connected = None;
     }
 
-    /// Where the master is, by the first that answers. Each may take its share of the time.
+    /// Returns the master that the first answering sentinel names. Each sentinel gets an equal share of the time.
     pub(super) async fn master(
         &mut self,
         dialer: &Dialer,
@@ -52,7 +48,7 @@ impl Sentinels {
     ) -> Result<Place, PollError> {
         let mut failed = None;
         for asked in 0..self.count() {
-            let share = share(deadline, self.count() - asked);
+            let share = deadline_share(deadline, self.count() - asked);
             let at = (self.first + asked) % self.count();
             match self.ask(at, dialer, metrics, share).await {
                 Ok(place) => {
@@ -90,7 +86,7 @@ impl Sentinels {
         if matches!(reply, Value::Nil) {
             return Err(self.no_master(&node.address));
         }
-        let master = nodes::address(reply).map_err(|error| PollError::Protocol {
+        let master = topology::address(reply).map_err(|error| PollError::Protocol {
             address: node.address.to_string(),
             detail: error.to_string(),
         })?;

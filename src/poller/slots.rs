@@ -1,21 +1,20 @@
-//! Which node of a cluster holds which key: slots, who owns them, and what a node says that does not.
+//! The hash slots of a cluster and their owners.
 
 use redis::Value;
 
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 
-/// Slots of a cluster.
 const SLOTS: u16 = 16_384;
-/// No node owns the slot.
-const NOBODY: u16 = u16::MAX;
+const UNOWNED: u16 = u16::MAX;
 
-/// The slot of a key: CRC16 of it, or of what stands between its first `{` and the next `}`, if anything does.
+/// Returns the slot of a key: the CRC16 of its hash tag (the text between the first `{` and the next `}`, unless
+/// empty), or else of the whole key.
 pub(super) fn slot(key: &Name) -> u16 {
     crc16(hashed(key.as_bytes())) % SLOTS
 }
 
-/// CRC16 as Redis Cluster computes it (XMODEM).
+/// Returns the CRC16 that Redis Cluster uses (XMODEM).
 pub(super) fn crc16(bytes: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(bytes)
 }
@@ -29,43 +28,41 @@ fn hashed(key: &[u8]) -> &[u8] {
     }
 }
 
-/// A run of slots and the master that owns them.
+/// A range of slots and the master that owns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The first.
+    /// The first slot.
     pub first: u16,
-    /// The last, which is one of them.
+    /// The last slot, inclusive.
     pub last: u16,
-    /// Host and port of the master; an empty host is that of the node that was asked.
+    /// Host and port of the master; an empty host means the node that was asked.
     pub master: (String, u16),
 }
 
-/// Who owns each slot.
+/// The owner of each slot, as a position in the list of nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Slots(Box<[u16]>);
 
 impl Slots {
-    /// Nobody owns any.
     pub(super) fn new() -> Self {
-        Self(vec![NOBODY; usize::from(SLOTS)].into())
+        Self(vec![UNOWNED; usize::from(SLOTS)].into())
     }
 
-    /// Which node owns a slot: a position in the list of nodes; `None` where nobody does.
+    /// Returns the owner of a slot; `None` if it has none.
     pub(super) fn owner(&self, slot: u16) -> Option<usize> {
-        Some(self.0[usize::from(slot)]).filter(|owner| *owner != NOBODY).map(usize::from)
+        Some(self.0[usize::from(slot)]).filter(|owner| *owner != UNOWNED).map(usize::from)
     }
 
-    /// Gives a run of slots to a node.
     pub(super) fn assign(&mut self, first: u16, last: u16, owner: usize) {
         let (first, last) = (usize::from(first), usize::from(last.min(SLOTS - 1)));
-        let owner = u16::try_from(owner).unwrap_or(NOBODY);
+        let owner = u16::try_from(owner).unwrap_or(UNOWNED);
         for slot in self.0.iter_mut().take(last + 1).skip(first) {
             *slot = owner;
         }
     }
 }
 
-/// Returns the node that a reply redirects to, if it does.
+/// Returns the redirect of a MOVED or ASK reply.
 pub fn redirect(reply: Option<&Value>) -> Option<Redirect> {
     let Some(Value::ServerError(error)) = reply else { return None };
     Redirect::parse(error.code(), error.details()?)
@@ -79,7 +76,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_cluster_keyslot() {
-        // As redis-server says them.
+        // Error texts of a real server.
         for (key, expected) in [
             ("orders", 105),
             ("foo", 12_182),

@@ -16,6 +16,13 @@ pub struct TargetMetrics {
 }
 
 impl TargetMetrics {
+    /// Returns metrics that are not exported, for commands that poll without serving `/metrics`.
+    #[must_use]
+    pub fn unexported(target: &str) -> Self {
+        let all = SelfMetrics::new(Duration::ZERO, &[]).expect("the names of the metrics are distinct");
+        Self { all, target: target.to_owned(), label_values: Vec::new() }
+    }
+
     /// The same target with other values of the labels that the configuration adds.
     #[must_use]
     pub fn with_labels(&self, label_values: &[&str]) -> Self {

@@ -1,4 +1,5 @@
-//! What `check` says of alerts: rules that cannot fire, and receivers that cannot be reached. All of it are warnings.
+//! The part of `check` about alerts: rules that cannot fire, and receivers that cannot be reached. All results are
+//! warnings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use redis_stream_lag::report::Report;
 
 use super::{Found, counted, line};
 
-/// What is to be known of the rules that are about a target, of which this was found.
+/// Returns warnings about the rules that apply to a target.
 pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Found) -> String {
     let about = |rule: &&Arc<Rule>| rule.selector.target.matches(target.name.as_bytes());
     let server = server(target, &found.report, found.identity.as_ref());
-    // By what is said of them, in the order of the rules.
+    // Grouped by warning, in the order of the rules.
     let mut gaps: Vec<(Gap<'_>, Vec<String>)> = Vec::new();
     for rule in rules.iter().filter(about) {
         let Some((effect, why)) = server.limitation(&rule.condition) else { continue };
@@ -44,7 +45,7 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
     lines
 }
 
-/// A fact that rules are not to rely on.
+/// A fact that the server cannot supply reliably.
 #[derive(PartialEq, Eq)]
 struct Gap<'g> {
     effect: Effect,
@@ -70,14 +71,14 @@ impl Gap<'_> {
 fn server(target: &config::Target, report: &Report, identity: Option<&Identity>) -> ServerCapabilities {
     let release = identity.map(Identity::release).unwrap_or_default();
     ServerCapabilities {
-        // Of a server without a stream, its version must do.
+        // Without any stream, the server's version decides.
         counts_entries: capabilities::counts_entries(report).unwrap_or(!(1..7).contains(&release.0)),
         is_replica: target.role == config::Role::Replica || identity.is_some_and(Identity::is_replica),
         release,
     }
 }
 
-/// The window of a target's streams, or from which to which they are.
+/// Returns the status window of a target's streams, or the range of their windows.
 fn window(target: &config::Target) -> Option<String> {
     let windows = || target.streams.iter().map(|streams| streams.window);
     let (shortest, longest) = (windows().min()?, windows().max()?);
@@ -89,8 +90,8 @@ fn window(target: &config::Target) -> Option<String> {
     })
 }
 
-/// How many rules there are, and which of the configuration's own are about nothing that was found. `found` are all
-/// targets, each with what was found of it, if it could be polled.
+/// Returns the number of rules, and warnings about configured rules that match nothing. `found` holds the result for
+/// each target that could be polled.
 pub(super) fn of_rules(alerts: &Alerts, found: &[(&config::Target, Option<Found>)]) -> String {
     let mut lines = format!("\nalerts\n{}", line("rules", &alerts.rules.len().to_string()));
     let own = alerts.rules.iter().filter(|rule| recommended::names().all(|name| name != rule.name));
@@ -102,7 +103,7 @@ pub(super) fn of_rules(alerts: &Alerts, found: &[(&config::Target, Option<Found>
     lines
 }
 
-/// Why nothing was found that a rule is about; `None` where something was, or may not have been found yet.
+/// Returns why a rule matches nothing; `None` if it matches something, or if that is not known yet.
 fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Option<String> {
     let selector = &rule.selector;
     let mut targets =
@@ -111,7 +112,9 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
         return Some(format!("is about no target: none is called \"{}\"", selector.target));
     }
     let may_be_about_any = |(_, found): &(&config::Target, Option<Found>)| {
-        found.as_ref().is_none_or(|found| !found.is_whole || capabilities::is_about_any(rule, &found.report))
+        found
+            .as_ref()
+            .is_none_or(|found| !found.is_complete || capabilities::is_about_any(rule, &found.report))
     };
     if targets.any(may_be_about_any) {
         return None;
@@ -127,7 +130,7 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
     Some(format!("is about no {subject}{named}: none was found for {}", globs.join(", ")))
 }
 
-/// Whether each receiver can be reached; nothing where there is none.
+/// Returns a line for each receiver: reachable or not. Empty without receivers.
 pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> String {
     if notifiers.is_empty() {
         return String::new();

@@ -1,7 +1,7 @@
-//! A Redis or Valkey server of our own: on a free loopback port, with its data in a temporary folder, gone
-//! when its value is dropped.
+//! A private Redis or Valkey server on a free loopback port, with its data in a temporary folder. Dropping it stops
+//! the server and removes the data.
 //!
-//! It speaks to the server over a plain socket, and only to learn whether it is up.
+//! It sends PING and INFO over a plain socket, only to learn whether the server is up.
 
 use std::env;
 use std::fs::{self, File};
@@ -21,48 +21,47 @@ use tokio::time::{sleep, timeout};
 
 use redis_stream_core::secret::quotable;
 
-/// Programs that are looked for on PATH, in this order.
+/// Programs to look for on PATH, in this order.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
-/// Between a port being found free and the server binding it, somebody else may take it.
+/// Attempts with another port, as another program may take a free port before the server binds it.
 const PORT_TRIES: usize = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
-/// Lines of the server's log that an error shows.
+/// Lines of the server's log in an error.
 const LOG_LINES: usize = 10;
 
-/// Why there is no server.
+/// The reason why the server could not be started.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// No program is installed.
+    /// No server program is installed.
     #[error(
         "no redis-server or valkey-server on PATH: install one (package redis-server on Debian and Ubuntu, \
          redis or valkey on Fedora, Alpine, Arch and Homebrew), run `make demo`, which finds or installs one, \
          or give --redis-server PROGRAM"
     )]
     NotFound,
-    /// The program cannot be run at all.
+    /// The program cannot be executed.
     #[error("cannot run {}", quotable(&program.to_string_lossy()))]
     Run {
-        /// The program as it was given or found.
+        /// The program as given or found.
         program: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// No temporary folder or no loopback port could be had.
+    /// No temporary folder or loopback port is available.
     #[error("cannot prepare a private server")]
     Prepare(#[source] io::Error),
-    /// Somebody else took the port first.
+    /// Another program took the port.
     #[error("port {0} was taken by another program")]
     PortTaken(u16),
-    /// It ran, and did not answer.
+    /// The server started and did not answer.
     #[error("{} {what}; the end of its log:\n{log}", program.display())]
     Silent {
         /// The program.
         program: PathBuf,
-        /// What it did in place of answering.
+        /// How it ended, or that it timed out.
         what: String,
-        /// The last lines that it wrote.
+        /// The last lines of its log.
         log: String,
     },
 }
@@ -76,11 +75,11 @@ pub struct PrivateServer {
     folder: TempDir,
 }
 
-/// The program to start: `given`, else the first on PATH of redis-server and valkey-server.
+/// Returns the program to start: `given`, or the first of redis-server and valkey-server on PATH.
 ///
 /// # Errors
 ///
-/// [`StartError::NotFound`], where nothing was given and nothing is installed.
+/// [`StartError::NotFound`] if neither is installed.
 pub fn find_program(given: Option<&Path>) -> Result<PathBuf, StartError> {
     if let Some(program) = given {
         return Ok(program.to_owned());
@@ -98,12 +97,12 @@ fn is_executable(path: &Path) -> bool {
 }
 
 impl PrivateServer {
-    /// Starts `program` on a free loopback port and waits until it answers. `extra_args` go last, so they
-    /// may override anything.
+    /// Starts `program` on a free loopback port and waits until it answers. `extra_args` come last, so that they
+    /// override the others.
     ///
     /// # Errors
     ///
-    /// See [`StartError`]; the server is gone then.
+    /// See [`StartError`]; the server is stopped then.
     pub async fn start(program: &Path, extra_args: &[&str]) -> Result<Self, StartError> {
         for _ in 1..PORT_TRIES {
             match Self::start_on(program, free_port()?, extra_args).await {
@@ -118,7 +117,7 @@ impl PrivateServer {
     ///
     /// # Errors
     ///
-    /// See [`StartError`]; the server is gone then.
+    /// See [`StartError`]; the server is stopped then.
     pub async fn start_on(program: &Path, port: u16, extra_args: &[&str]) -> Result<Self, StartError> {
         let folder =
             tempfile::Builder::new().prefix("streamgauge-").tempdir().map_err(StartError::Prepare)?;
@@ -131,9 +130,9 @@ impl PrivateServer {
             .args(extra_args)
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone().map_err(StartError::Prepare)?))
-            // Faults of the command line go here, whatever the log settings are.
+            // The server prints errors of its command line here, whatever its log settings are.
             .stderr(Stdio::from(log))
-            // Out of the terminal's group: Ctrl-C is ours to act on, and the server ends last.
+            // A process group of its own, so that Ctrl-C reaches this program only and the server can stop last.
             .process_group(0)
             .kill_on_drop(true);
         let child =
@@ -150,19 +149,17 @@ impl PrivateServer {
         }
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL, without credentials.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Kills it, and returns when it is gone.
+    /// Stops the server and waits for its end.
     pub async fn stop(mut self) {
-        // It may be gone already, which is as good.
+        // It may have ended already.
         let _ = self.child.kill().await;
     }
 
@@ -194,14 +191,13 @@ impl PrivateServer {
     }
 }
 
-/// How the wait for a server's first answer ended.
+/// The result of waiting for the server's first reply.
 #[derive(Debug, PartialEq, Eq)]
 enum Waited {
-    /// It takes commands.
     Ready,
-    /// Another server has the port.
+    /// Another server listens on the port.
     Taken,
-    /// It is gone; how.
+    /// The process ended.
     Exited(String),
 }
 
@@ -214,7 +210,7 @@ async fn answered(address: SocketAddr, pid: u32) -> Waited {
     }
 }
 
-/// Asks whether it is up, and whether it is the one that we started.
+/// Asks whether the server is up, and whether it is the process that was started.
 async fn probe(address: SocketAddr, pid: u32) -> io::Result<Option<Waited>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"PING\r\nINFO server\r\n").await?;
@@ -227,9 +223,9 @@ async fn probe(address: SocketAddr, pid: u32) -> io::Result<Option<Waited>> {
     Ok(None)
 }
 
-/// What a reply to PING and INFO says, once enough of it is there. A server that loads says nothing yet.
+/// Interprets the reply to PING and INFO once it is complete; a server that is loading has not answered yet.
 fn judge(reply: &str, pid: u32) -> Option<Waited> {
-    // It wants a password: up, and nobody else's server would be asked for ours.
+    // A server that demands a password is up, but is not the one that was started.
     if reply.starts_with("-NOAUTH") {
         return Some(Waited::Ready);
     }

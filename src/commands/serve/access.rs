@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::commands::exit::UsageError;
+use crate::commands::exit_code::UsageError;
 use crate::config::Web;
 use crate::http::authentication::Users;
 use crate::http::gate::Gate;

@@ -1,6 +1,5 @@
-//! A new configuration while the exporter runs: on SIGHUP, or asked for over HTTP. It is read as at the start, and used
-//! only if all of it is valid; else everything stays as it was. What can only be set at the start stays too, and says
-//! so.
+//! Reloads the configuration on SIGHUP or on a request over HTTP. An invalid configuration changes nothing. Settings that
+//! are fixed at the start keep their values, and a log line names them.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use crate::commands::serve::access;
-use crate::commands::serve::fleet::Fleet;
+use crate::commands::serve::target_tasks::TargetTasks;
 use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::http::gate::Gate;
@@ -21,53 +20,53 @@ use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
 
-/// Reloads that wait for the one under way; further ones wait to be let in.
-const WAITING: usize = 8;
+/// Capacity of the queue of reload requests.
+const QUEUE: usize = 8;
 
-/// Reads the configuration as at the start.
+/// Reads the configuration the same way as at the start.
 pub(super) type Reader = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
-/// All that a new configuration changes.
+/// The parts that a new configuration changes.
 pub(super) struct Parts {
     /// The configuration in force.
     pub(super) config: Config,
-    pub(super) fleet: Fleet,
+    pub(super) tasks: TargetTasks,
     pub(super) notifiers: Notifiers,
     pub(super) gate: watch::Sender<Gate>,
     pub(super) metrics: SelfMetrics,
 }
 
-/// Where reloads are asked for. Cheap to clone.
+/// Requests reloads. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Requests(mpsc::Sender<oneshot::Sender<Answer>>);
 
-/// Takes reloads that are asked for.
+/// Receives the requests.
 pub(super) struct Inbox(mpsc::Receiver<oneshot::Sender<Answer>>);
 
-/// What came of a reload.
+/// The result of a reload.
 enum Answer {
     /// The configuration does not allow it over HTTP.
     Forbidden,
-    /// It is in force, but for these.
+    /// Applied, except for these settings.
     Done(Vec<&'static str>),
-    /// Nothing has changed.
+    /// Invalid; nothing has changed.
     Refused(String),
 }
 
-/// A pair of both.
+/// Returns a connected pair.
 pub(super) fn requests() -> (Requests, Inbox) {
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, receiver) = mpsc::channel(QUEUE);
     (Requests(sender), Inbox(receiver))
 }
 
 impl Requests {
-    /// Asks for a reload. It goes on even if nobody waits for the answer.
+    /// Requests a reload. It continues even if the caller drops this future.
     pub(super) async fn ask(self) -> Reply {
         let (sender, answer) = oneshot::channel();
         // Both fail only at the end of the program.
         let _ = self.0.send(sender).await;
         match answer.await {
-            Ok(Answer::Done(left)) => Reply::text(StatusCode::OK, told(&left)),
+            Ok(Answer::Done(left)) => Reply::text(StatusCode::OK, reply_text(&left)),
             Ok(Answer::Refused(error)) => {
                 Reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload: {error}\n"))
             }
@@ -80,22 +79,23 @@ impl Requests {
     }
 }
 
-fn told(left: &[&str]) -> String {
+fn reply_text(left: &[&str]) -> String {
     let lines = left.iter().map(|what| format!("{what}: changed, but takes effect at the next start only\n"));
     std::iter::once("reloaded\n".to_owned()).chain(lines).collect()
 }
 
-/// Hears of SIGHUP from now on.
+/// Registers for SIGHUP.
 ///
 /// # Errors
 ///
-/// Where the system refuses to register the signal.
+/// The system refuses to register the signal.
 pub(super) fn hangups() -> anyhow::Result<Signal> {
     signal(SignalKind::hangup()).context("cannot listen for SIGHUP")
 }
 
 impl Parts {
-    /// Reloads whenever it is asked for. Must not be dropped in the midst of a reload but at the end of the program.
+    /// Reloads on every request. Dropping this future during a reload leaves it half done, so it is dropped at shutdown
+    /// only.
     pub(super) async fn reload(&mut self, reader: Reader, mut hangups: Signal, inbox: &mut Inbox) {
         loop {
             tokio::select! {
@@ -105,7 +105,7 @@ impl Parts {
                 Some(asked) = inbox.0.recv() => {
                     let answer =
                         if self.config.web.enable_reload { self.attempt(&reader).await } else { Answer::Forbidden };
-                    // Who asked may have left.
+                    // The requester may be gone.
                     let _ = asked.send(answer);
                 }
                 else => return,
@@ -132,7 +132,7 @@ impl Parts {
         }
     }
 
-    /// What could not be changed.
+    /// Applies a new configuration. Returns the settings that keep their old values.
     async fn try_to(&mut self, reader: &Reader) -> anyhow::Result<Vec<&'static str>> {
         let reader = Arc::clone(reader);
         let mut config = spawn_blocking(move || reader()).await??;
@@ -147,13 +147,13 @@ impl Parts {
         // From here on nothing fails.
         let left = self.keep_what_is_fixed(&mut config);
         self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());
-        self.fleet.follow(&config).await;
+        self.tasks.apply(&config).await;
         self.gate.send_replace(gate);
         self.config = config;
         Ok(left)
     }
 
-    /// Puts back what can be set at the start only, and names what of it has changed.
+    /// Restores the settings that are fixed at the start, and returns the names of those that had changed.
     fn keep_what_is_fixed(&self, config: &mut Config) -> Vec<&'static str> {
         let (new, old) = (config, &self.config);
         [
@@ -168,7 +168,7 @@ impl Parts {
     }
 }
 
-/// Puts the old value back; whether the new one was another.
+/// Restores the old value. Returns true if the new one was different.
 fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
     let has_changed = new != old;
     if has_changed {
@@ -177,7 +177,7 @@ fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
     has_changed
 }
 
-/// Names of the labels that the configuration adds to every series of a target: the same for all targets.
+/// Returns the names of the configured labels, which are the same for all targets.
 pub(super) fn label_names(config: &Config) -> Vec<&str> {
     let first = config.targets.iter().take(1);
     first.flat_map(|target| target.labels.keys()).map(String::as_str).collect()

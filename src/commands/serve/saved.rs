@@ -16,9 +16,9 @@ use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::notification::{Alert, Status};
 use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
 use crate::alert::state;
-use crate::commands::serve::fleet::{Targets, plans};
+use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::config::Config;
-use crate::monitor::state::State;
+use crate::monitor::published::TargetState;
 use crate::notify::Handle;
 use crate::state_file::{self, Saved};
 use redis_stream_core::clock::{now, unix_time};
@@ -47,9 +47,9 @@ pub(super) fn load(path: &Path) -> Option<Saved> {
 /// or rule speaks of any more, is over: what is taken out of the configuration is gone, not unknown.
 pub(super) fn memory(saved: &Saved, config: &Config) -> Option<NotificationLog> {
     let mut receivers = saved.receivers.clone()?;
-    let firing: HashSet<_> = plans(config)
-        .flat_map(|plan| {
-            let mut evaluator = plan.evaluator();
+    let firing: HashSet<_> = target_settings(config)
+        .flat_map(|settings| {
+            let mut evaluator = settings.evaluator();
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
             let active = evaluator.active();
             let external = &config.alerts.external_labels;
@@ -75,7 +75,7 @@ pub(super) struct Keeper {
     path: PathBuf,
     /// The targets that there are now.
     all: watch::Receiver<Targets>,
-    targets: Vec<watch::Receiver<State>>,
+    targets: Vec<watch::Receiver<TargetState>>,
     written: Vec<Arc<Active>>,
     /// Where receivers are told.
     receivers: Handle,
@@ -180,7 +180,7 @@ impl Keeper {
 }
 
 /// Waits for a change of any; `false` where none can come any more.
-async fn any_change(targets: &mut [watch::Receiver<State>]) -> bool {
+async fn any_change(targets: &mut [watch::Receiver<TargetState>]) -> bool {
     let mut changes: Vec<_> = targets.iter_mut().map(|state| Box::pin(state.changed())).collect();
     while !changes.is_empty() {
         let (changed, _, others) = select_all(changes).await;
@@ -215,7 +215,7 @@ mod tests {
             interval: INTERVAL,
         };
         let mut evaluator = Evaluator::new(&recommended::rules(None), TargetLabels::default(), settings);
-        let (sender, state) = watch::channel(State::default());
+        let (sender, state) = watch::channel(TargetState::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
         let mut keeper = Keeper::new(path.clone(), targets, Handle::default());
         let polls = async {
@@ -226,7 +226,10 @@ mod tests {
                     up(poll),
                     Duration::from_secs(1_700_000_000) + poll * INTERVAL,
                 );
-                sender.send_replace(State { alerts: Alerts::of(&evaluator).await, ..State::default() });
+                sender.send_replace(TargetState {
+                    alerts: Alerts::of(&evaluator).await,
+                    ..TargetState::default()
+                });
                 sleep(INTERVAL).await;
                 if path.exists() {
                     written.push(poll);
@@ -245,7 +248,7 @@ mod tests {
 alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, expr: target_up == 0}]}";
         let config = from_text("test", yaml, Path::new("/"), &|_| None).unwrap();
         let saved_at = Duration::from_secs(1_700_000_000);
-        let mut evaluator = plans(&config).next().unwrap().evaluator();
+        let mut evaluator = target_settings(&config).next().unwrap().evaluator();
         evaluator.step(Reading::Failed, TargetUp::No, saved_at);
         let known = |name: &str| {
             let labels = [("alertname", name), ("target", "t"), ("dc", "eu")];

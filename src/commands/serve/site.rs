@@ -10,9 +10,9 @@ use tracing::error;
 use crate::alert::active::Active;
 use crate::api;
 use crate::api::groups::filter::Filter;
-use crate::commands::seen;
-use crate::commands::serve::fleet::Targets;
 use crate::commands::serve::reload::Requests;
+use crate::commands::serve::target_tasks::Targets;
+use crate::commands::target_snapshots::target_snapshots;
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::render::{FamilySelection, Rendered, compressed, write_plain};
 use crate::http::body::Body;
@@ -30,7 +30,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the routes can see.
 pub(super) struct Site {
-    pub(super) layout: Arc<FamilySelection>,
+    pub(super) families: Arc<FamilySelection>,
     pub(super) metrics: SelfMetrics,
     /// Names of metrics that are not exported.
     pub(super) excluded: Vec<Glob>,
@@ -99,10 +99,10 @@ impl Site {
         let rendered = self.rendered(only);
         let alerts = if is_excluded(alerts::NAME) { Vec::new() } else { self.rendered_alerts(only) };
         let body = match request.encoding {
-            Encoding::Gzip => Body::Chunks(compressed(&self.layout, &rendered, &alerts, &own)),
+            Encoding::Gzip => Body::Chunks(compressed(&self.families, &rendered, &alerts, &own)),
             Encoding::Identity => {
-                let layout = Arc::clone(&self.layout);
-                Body::stream(move |out| write_plain(&layout, &rendered, &alerts, &own, out))
+                let families = Arc::clone(&self.families);
+                Body::stream(move |out| write_plain(&families, &rendered, &alerts, &own, out))
             }
         };
         Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
@@ -122,7 +122,7 @@ impl Site {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let seen = seen::seen(&self.targets(), now());
+        let seen = target_snapshots(&self.targets(), now());
         let body = Body::stream(move |out| api::groups::write(&seen, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }

@@ -1,115 +1,105 @@
-//! Polls by itself for a while, and tells the groups' status from that.
+//! `status` without a running streamgauge: polls the targets for a while and derives the groups' status from that.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::api::groups::Listing;
 use crate::api::groups::filter::Filter;
-use crate::commands::seen::{self, Watched};
-use crate::commands::status::say;
+use crate::api::groups::{Listing, Seen};
+use crate::commands::output::print_error;
 use crate::config::{self, Config, Poll};
-use crate::exposition::render::FamilySelection;
-use crate::monitor::Target;
-use crate::monitor::state::State;
-use crate::self_metrics::SelfMetrics;
-use redis_stream_core::clock::now;
+use crate::monitor::settings::alert_labels;
+use crate::poller::error::PollError;
+use crate::poller::poll::{Poller, has_answered, result_and_error};
+use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::clock::{now, unix_time};
 
-/// Polls of a target while it is observed, after the first.
+/// Polls after the first.
 const POLLS: u32 = 8;
-/// Longest time that streams are looked for before the first poll.
-const LOOKING: Duration = Duration::from_secs(30);
-/// What takes no longer needs no sign of life.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Time from one sign of life to the next.
-const SIGN: Duration = Duration::from_secs(1);
+/// The most time that SCAN may take before the first poll.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without output after which progress is shown.
+const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What was found after that time, and what was not. Without time to observe each target is polled once.
+/// Polls every target for `time`, or once if that is zero. Returns the groups, and what could not be read.
 pub(super) async fn observe(config: Config, time: Duration) -> (Listing, Vec<String>) {
-    let mut watched = Vec::new();
-    let mut runs = Vec::new();
-    for target in config.targets {
-        let (name, labels) = (target.name.clone(), seen::labels(&target));
-        let (target, state) = prepare(target, &config.poll, time);
-        watched.push((Arc::new(labels), state));
-        runs.push(
-            async move { run(target, time).await.map(|problem| format!("target {name:?}: {problem}")) },
-        );
-    }
-    let problems = tokio::select! {
+    let runs = config.targets.into_iter().map(|target| observe_target(target, &config.poll, time));
+    let observed = tokio::select! {
         biased;
-        problems = join_all(runs) => problems,
-        () = show_signs_of_life(time) => Vec::new(),
+        observed = join_all(runs) => observed,
+        () = show_progress(time) => Vec::new(),
     };
-    clear_sign();
-    (listing(&watched), problems.into_iter().flatten().collect())
+    clear_progress();
+    let (targets, problems): (Vec<_>, Vec<_>) = observed.into_iter().unzip();
+    (Listing::of(&targets, &Filter::default()), problems.into_iter().flatten().collect())
 }
 
-/// The groups of targets as they are now.
-pub(super) fn listing(watched: &[Watched]) -> Listing {
-    Listing::of(&seen::seen(watched, now()), &Filter::default())
-}
-
-/// A target that is observed for a time, which is the window of its groups' status then.
-fn prepare(mut target: config::Target, poll: &Poll, time: Duration) -> (Target, watch::Receiver<State>) {
+/// Polls a target. Returns the last report, and what could not be read; the status window is `time`.
+async fn observe_target(mut target: config::Target, poll: &Poll, time: Duration) -> (Seen, Option<String>) {
     if !time.is_zero() {
         target.streams.iter_mut().for_each(|rule| rule.window = time);
     }
     let timeout = poll.timeout.max(Duration::from_secs(8));
-    // The interval is only how long streams are looked for: polls are told when to be.
-    let poll = Poll { timeout, interval: LOOKING, stale_after: LOOKING + 2 * time, ..poll.clone() };
-    build(target, poll)
-}
-
-/// A target of which nobody counts anything.
-pub(super) fn build(target: config::Target, poll: Poll) -> (Target, watch::Receiver<State>) {
-    let layout = Arc::new(FamilySelection::new(|_| false, Duration::MAX));
-    let metrics = SelfMetrics::new(Duration::ZERO, &[]).expect("a registry of its own takes all of them");
-    let metrics = metrics.for_target(&target.name, &[]);
-    let (sender, state) = watch::channel(State::default());
-    (Target::new(target, poll, layout, metrics, Arc::new(sender)), state)
-}
-
-/// Polls until the time is over; what could not be looked at, if anything.
-async fn run(mut target: Target, time: Duration) -> Option<String> {
-    // Why it failed is in its state.
-    target.poll_once().await.ok()?;
+    // The interval bounds the time of the first SCAN only.
+    let poll = Poll { timeout, interval: DISCOVERY_TIMEOUT, ..poll.clone() };
+    let metrics = TargetMetrics::unexported(&target.name);
+    let labels = Arc::new(alert_labels(&target));
+    let mut poller = Poller::new(Arc::new(target), poll, metrics);
+    let mut seen = Seen { labels, is_up: false, last_read: None, error: None, report: None };
+    poll_into(&mut poller, &mut seen).await;
+    if seen.report.is_none() {
+        return (seen, None);
+    }
     let began = now();
     if !time.is_zero() {
         for poll in 1..=POLLS {
             sleep_until(began + time * poll / POLLS).await;
-            // What was read before is still shown, and that it failed is.
-            let _ = target.poll_once().await;
+            poll_into(&mut poller, &mut seen).await;
         }
     }
-    let upstream = target.upstream();
-    if let Some(problem) = upstream.scan_problem() {
+    let problem = discovery_problem(&poller);
+    let problem = problem.map(|problem| format!("target {:?}: {problem}", seen.labels.name));
+    (seen, problem)
+}
+
+/// Polls once. A failed poll keeps the report of the one before.
+async fn poll_into(poller: &mut Poller, seen: &mut Seen) {
+    let outcome = poller.poll().await;
+    seen.is_up = has_answered(&outcome);
+    seen.error = result_and_error(&outcome).1.map(PollError::to_string);
+    if let Ok(polled) = outcome {
+        (seen.report, seen.last_read) = (Some(polled.report), Some(unix_time()));
+    }
+}
+
+fn discovery_problem(poller: &Poller) -> Option<String> {
+    if let Some(problem) = poller.scan_problem() {
         return Some(format!("cannot look for streams by SCAN: {problem}"));
     }
-    (!upstream.knows_its_streams()).then(|| {
-        let seconds = LOOKING.as_secs();
-        format!("there are more keys than could be looked at in {seconds} s; name streams with --stream")
+    (!poller.has_found_streams()).then(|| {
+        let seconds = DISCOVERY_TIMEOUT.as_secs();
+        format!("there are more keys than SCAN could walk in {seconds} s; name streams with --stream")
     })
 }
 
-/// Shows that something goes on, and never ends.
-async fn show_signs_of_life(time: Duration) {
+/// Shows progress on standard error. Never returns.
+async fn show_progress(time: Duration) {
     let began = now();
-    sleep_until(began + PATIENCE).await;
+    sleep_until(began + PROGRESS_AFTER).await;
     let shown = humantime::format_duration(time);
     if !io::stderr().is_terminal() {
-        say(&format!("observing for {shown} (--observe)"));
+        print_error(&format!("observing for {shown} (--observe)"));
         return std::future::pending().await;
     }
-    let mut ticks = interval(SIGN);
+    let mut ticks = interval(PROGRESS_INTERVAL);
     loop {
         ticks.tick().await;
         let passed = seconds_since(began);
-        // Without standard error there is nobody to tell.
+        // A closed standard error must not end the command.
         let _ = write!(io::stderr(), "\robserving for {shown} (--observe): {passed} s ");
     }
 }
@@ -118,8 +108,8 @@ fn seconds_since(began: Instant) -> u64 {
     (now() - began).as_secs()
 }
 
-/// Makes room for the result on the line of the signs of life.
-fn clear_sign() {
+/// Clears the line that progress was shown on.
+fn clear_progress() {
     if io::stderr().is_terminal() {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }

@@ -1,4 +1,4 @@
-//! A running streamgauge that is asked.
+//! Reads the groups of a running streamgauge.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::api::groups::Listing;
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::http_client;
 
-/// Where its groups are. `Display` shows no credential.
+/// The URL of a streamgauge and its groups. `Display` shows no credential.
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
     base: ReceiverUrl,
@@ -17,7 +17,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// The streamgauge at this URL; only of streams that match one of these globs, where there are any.
+    /// Returns the streamgauge at this URL, limited to streams that match one of the globs, if there are any.
     pub(super) fn new(url: &str, streams: &[String]) -> Result<Self, ReceiverUrlError> {
         let base = ReceiverUrl::parse_base(url)?;
         let mut path = "/api/v1/groups".to_owned();
@@ -29,7 +29,7 @@ impl Remote {
         Ok(Self { base, groups })
     }
 
-    /// What it knows now.
+    /// Returns its groups as of now.
     pub(super) async fn listing(&self) -> anyhow::Result<Listing> {
         let answer = http_client::get(&self.groups).await?;
         serde_json::from_slice(&answer)

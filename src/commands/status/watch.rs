@@ -1,6 +1,5 @@
-//! `status --watch`: the view of the terminal, fed with what is read again and again.
+//! `status --watch`: reads the groups repeatedly and shows them on a screen.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,65 +9,69 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::alert::evaluator::EvaluatorSettings;
 use crate::api::groups::Listing;
+use crate::api::groups::filter::Filter;
 use crate::commands::pending;
-use crate::commands::seen::{self, Watched};
 use crate::commands::status::Origin;
-use crate::commands::status::observe::{build, listing};
 use crate::commands::status::remote::Remote;
+use crate::commands::target_snapshots::{TargetHandle, target_snapshots};
 use crate::config::{Config, Poll, Target};
-use crate::monitor::plan::Plan;
-use crate::poller::pending::Query;
+use crate::exposition::render::FamilySelection;
+use crate::monitor::Monitor;
+use crate::monitor::published::TargetState;
+use crate::monitor::settings::TargetSettings;
+use crate::poller::list_pending::PendingQuery;
+use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::keys;
 use crate::terminal::screen::Screen;
 use crate::terminal::view::{Entries, Request, Subject, View};
+use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
 use tokio_util::sync::CancellationToken;
 
-/// From one reading to the next.
+/// Time from one reading to the next.
 const REFRESH: Duration = Duration::from_secs(2);
-/// Pending entries that are listed of a group that is looked at.
-const ENTRIES: usize = 100;
+/// The most pending entries that are listed for the selected group.
+const MAX_ENTRIES: usize = 100;
 
-/// What was read.
-enum News {
+/// An update for the screen.
+enum Update {
     Groups(Listing),
     Problem(String),
     Entries(Subject, Entries),
 }
 
-/// Shows the groups until a key, or a signal, ends it.
+/// Shows the groups until a key or a signal ends the command.
 ///
 /// # Errors
 ///
-/// There is no terminal.
+/// Standard output is not a terminal.
 pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut screen = Screen::open().context("--watch needs a terminal")?;
     let mut events = keys::listen().context("cannot listen to the terminal")?;
-    // The window is closed, or the connection that it came over is gone.
+    // Sent when the terminal's window or connection is closed.
     let mut hung_up = signal(SignalKind::hangup()).context("cannot listen to signals")?;
-    let (sender, mut news) = mpsc::channel(4);
-    let (looked_at, looking) = watch::channel(None);
+    let (sender, mut update) = mpsc::channel(4);
+    let (selection, selected) = watch::channel(None);
     let mut tasks = JoinSet::new();
-    let mut view = start(origin, &mut tasks, &sender, looking);
+    let mut view = start(origin, &mut tasks, &sender, selected);
     loop {
         screen.show(&mut view).context("the terminal is gone")?;
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) if view.take(&event) == Request::Nothing => {}
-                // Also where the terminal is gone.
+                // A key that quits, or a closed terminal.
                 _ => return Ok(()),
             },
-            Some(news) = news.recv() => match news {
-                News::Groups(listing) => view.update(listing),
-                News::Problem(problem) => view.problem = Some(problem),
-                News::Entries(subject, entries) => view.take_entries(&subject, entries),
+            Some(update) = update.recv() => match update {
+                Update::Groups(listing) => view.update(listing),
+                Update::Problem(problem) => view.problem = Some(problem),
+                Update::Entries(subject, entries) => view.take_entries(&subject, entries),
             },
             () = shutdown.cancelled() => return Ok(()),
             _ = hung_up.recv() => return Ok(()),
         }
-        looked_at.send_if_modified(|now| {
+        selection.send_if_modified(|now| {
             let is_other = now.as_ref() != view.subject();
             if is_other {
                 *now = view.subject().cloned();
@@ -78,17 +81,17 @@ pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::
     }
 }
 
-/// Begins to read, for a view of it.
+/// Starts the tasks that read, and returns the view that shows the results.
 fn start(
     origin: Origin,
     tasks: &mut JoinSet<()>,
-    sender: &mpsc::Sender<News>,
-    looking: watch::Receiver<Option<Subject>>,
+    sender: &mpsc::Sender<Update>,
+    selected: watch::Receiver<Option<Subject>>,
 ) -> View {
     match origin {
         Origin::Remote(remote) => {
             let title = remote.to_string();
-            tasks.spawn(ask(*remote, sender.clone()));
+            tasks.spawn(poll_remote(*remote, sender.clone()));
             View::without_entries(title)
         }
         Origin::Polled(config) => {
@@ -99,102 +102,91 @@ fn start(
                 [only] => only.name.clone(),
                 several => format!("{} targets", several.len()),
             };
-            let mut watched = Vec::new();
+            let mut handles = Vec::new();
             for target in &targets {
-                let (running, state) = build(target.clone(), poll.clone());
-                let plan = Arc::new(plan(target, &poll));
-                watched.push((Arc::clone(&plan.labels), state));
-                let (keep, plans) = watch::channel(Some(plan));
+                let settings = TargetSettings::without_alerts(Arc::new(target.clone()), poll.clone());
+                let settings = Arc::new(settings);
+                let (sender, state) = watch::channel(TargetState::default());
+                handles.push((Arc::clone(&settings.labels), state));
+                let families = Arc::new(FamilySelection::new(|_| false, Duration::MAX));
+                let metrics = TargetMetrics::unexported(&target.name);
+                let monitor = Monitor::new(Arc::clone(&settings), families, metrics, Arc::new(sender));
+                let (keep, changes) = watch::channel(Some(settings));
                 tasks.spawn(async move {
-                    running.run(plans).await;
+                    monitor.run(changes).await;
                     drop(keep);
                 });
             }
-            tasks.spawn(look(watched, sender.clone()));
-            tasks.spawn(list_entries(targets, poll, looking, sender.clone()));
+            tasks.spawn(send_groups(handles, sender.clone()));
+            tasks.spawn(list_entries(targets, poll, selected, sender.clone()));
             View::new(title)
         }
     }
 }
 
-/// Polling without alerts, which never changes.
-fn plan(target: &Target, poll: &Poll) -> Plan {
-    Plan {
-        target: Arc::new(target.clone()),
-        labels: Arc::new(seen::labels(target)),
-        poll: poll.clone(),
-        rules: Vec::new(),
-        settings: EvaluatorSettings {
-            hold: Duration::ZERO,
-            external_labels: BTreeMap::new(),
-            interval: poll.interval,
-        },
-    }
-}
-
-/// Asks a running streamgauge, for as long as somebody looks.
-async fn ask(remote: Remote, sender: mpsc::Sender<News>) {
+/// Reads the groups of a running streamgauge, for as long as the screen is open.
+async fn poll_remote(remote: Remote, sender: mpsc::Sender<Update>) {
     loop {
-        let news = match remote.listing().await {
-            Ok(listing) => News::Groups(listing),
-            Err(error) => News::Problem(format!("{error:#}")),
+        let update = match remote.listing().await {
+            Ok(listing) => Update::Groups(listing),
+            Err(error) => Update::Problem(format!("{error:#}")),
         };
-        if sender.send(news).await.is_err() {
+        if sender.send(update).await.is_err() {
             return;
         }
         sleep(REFRESH).await;
     }
 }
 
-/// Takes what the polls found, whenever one of them has ended.
-async fn look(mut watched: Vec<Watched>, sender: mpsc::Sender<News>) {
+/// Sends the groups to the screen whenever a poll has ended.
+async fn send_groups(mut handles: Vec<TargetHandle>, sender: mpsc::Sender<Update>) {
     loop {
-        let is_tried = |(_, state): &Watched| state.borrow().was_tried;
-        let news = match watched.iter().any(is_tried) {
-            true => News::Groups(listing(&watched)),
-            false => News::Problem("reading".to_owned()),
+        let is_tried = |(_, state): &TargetHandle| state.borrow().was_tried;
+        let update = match handles.iter().any(is_tried) {
+            true => Update::Groups(Listing::of(&target_snapshots(&handles, now()), &Filter::default())),
+            false => Update::Problem("reading".to_owned()),
         };
-        if sender.send(news).await.is_err() {
+        if sender.send(update).await.is_err() {
             return;
         }
-        let changes = watched.iter_mut().map(|(_, state)| Box::pin(state.changed()));
+        let changes = handles.iter_mut().map(|(_, state)| Box::pin(state.changed()));
         tokio::select! {
             _ = futures_util::future::select_all(changes) => sleep(REFRESH / 10).await,
-            // What is shown gets too old by itself.
+            // Reports become too old without a change.
             () = sleep(REFRESH) => {}
         }
     }
 }
 
-/// Lists the pending entries of the group that is looked at.
+/// Lists the pending entries of the selected group.
 async fn list_entries(
     targets: Vec<Target>,
     poll: Poll,
-    mut looking: watch::Receiver<Option<Subject>>,
-    sender: mpsc::Sender<News>,
+    mut selected: watch::Receiver<Option<Subject>>,
+    sender: mpsc::Sender<Update>,
 ) {
     loop {
-        let subject = looking.borrow_and_update().clone();
+        let subject = selected.borrow_and_update().clone();
         if let Some(subject) = subject
             && let Some(target) = targets.iter().find(|target| target.name == subject.target)
         {
-            let query = Query {
+            let query = PendingQuery {
                 stream: Name::from_text(&subject.stream),
                 group: Name::from_text(&subject.group),
                 consumer: None,
                 min_idle: None,
-                count: ENTRIES,
+                count: MAX_ENTRIES,
             };
             let entries = match pending::list(target.clone(), &poll, &query).await {
                 Ok(listed) => Entries::Listed(pending::entries(listed)),
                 Err(error) => Entries::Failed(error.to_string()),
             };
-            if sender.send(News::Entries(subject, entries)).await.is_err() {
+            if sender.send(Update::Entries(subject, entries)).await.is_err() {
                 return;
             }
         }
         tokio::select! {
-            changed = looking.changed() => if changed.is_err() { return },
+            changed = selected.changed() => if changed.is_err() { return },
             () = sleep(REFRESH) => {}
         }
     }

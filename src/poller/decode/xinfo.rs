@@ -1,16 +1,16 @@
-//! What XINFO says, as it is.
+//! The replies to XINFO, field by field.
 
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::snapshot::{RadixTree, StreamInfo};
 
-/// XINFO STREAM, as it is.
+/// The reply to XINFO STREAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XinfoStream {
     /// length: entries in the stream.
     pub length: u64,
-    /// groups: how many there are.
+    /// groups: the number of groups.
     pub groups: u64,
     /// last-generated-id.
     pub last_generated: StreamId,
@@ -30,12 +30,12 @@ pub struct XinfoStream {
     pub payload_bytes: u64,
 }
 
-/// One group of XINFO GROUPS, as it is.
+/// One group in the reply to XINFO GROUPS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XinfoGroup {
     /// name.
     pub name: Vec<u8>,
-    /// consumers: how many there are.
+    /// consumers: the number of consumers.
     pub consumers: u64,
     /// pending: entries delivered and not acknowledged.
     pub pending: u64,
@@ -46,7 +46,7 @@ pub struct XinfoGroup {
 }
 
 impl XinfoStream {
-    /// The facts of the stream at `time`, without any group.
+    /// Returns the stream's facts at `time`, without its groups.
     #[must_use]
     pub fn facts(&self, time: Duration) -> StreamInfo {
         StreamInfo {

@@ -22,7 +22,7 @@ use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
 use streamgauge::exposition::render::{FamilySelection, Rendered, TargetLabels, write_plain};
 use streamgauge::page::trail::Trail;
 use streamgauge::poller::decode;
-use streamgauge::poller::names::Names;
+use streamgauge::poller::interner::NameInterner;
 
 use super::model::{self, Consumer, Group, Id, NOW_MS, Pending, Protocol, Reply, Stream};
 
@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
 struct Watch {
     streams: [Option<Said>; 2],
     memory: LagState,
-    names: Names,
+    names: NameInterner,
     epoch: u64,
     /// Since the first poll.
     at: Duration,
@@ -103,7 +103,7 @@ impl Watch {
         Self {
             streams: [None, None],
             memory: LagState::default(),
-            names: Names::default(),
+            names: NameInterner::default(),
             epoch: 1,
             at: Duration::ZERO,
             last: None,
@@ -267,7 +267,7 @@ impl Said {
     }
 
     /// As the poller makes them of the replies: groups in the order of their names, each once.
-    fn facts(&self, time: Duration, names: &mut Names) -> StreamInfo {
+    fn facts(&self, time: Duration, names: &mut NameInterner) -> StreamInfo {
         let stream = decode::xinfo_stream(self.stream.reply().sent(Protocol::Resp3)).expect("it is one");
         let groups = model::list(&self.groups, Group::reply).sent(Protocol::Resp2);
         let mut groups = decode::xinfo_groups(groups).expect("they are groups");
@@ -295,7 +295,7 @@ impl Said {
 }
 
 /// What is said to a question: something of the form that was asked for, or nothing.
-fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut Names) -> Result<Answer> {
+fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterner) -> Result<Answer> {
     let reply = match (u.arbitrary::<u8>()?, &question.kind) {
         (255, _) => return Ok(Answer::Gone),
         (254, _) => Reply::Int(-1),

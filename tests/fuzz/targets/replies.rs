@@ -8,8 +8,8 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::question::{Entries, PendingEntry};
 use redis_stream_lag::snapshot::{ConsumerInfo, RadixTree};
 use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
-use streamgauge::poller::decode::{self, nodes};
-use streamgauge::poller::names::Names;
+use streamgauge::poller::decode::{self, topology};
+use streamgauge::poller::interner::NameInterner;
 use streamgauge::poller::slots::redirect;
 
 use super::model::{self, Consumer, Count, Group, Id, Label, Pending, Protocol, Reply, Stream};
@@ -51,15 +51,15 @@ fn check_that_decoding_ends(reply: &Value, bytes: u64) {
         assert_eq!(decode::length(again()), Ok(entries.count));
         assert_eq!(entries.ends.is_some(), entries.count > 0);
     }
-    if let Ok(ranges) = nodes::cluster_shards(again(), b"port") {
+    if let Ok(ranges) = topology::cluster_shards(again(), b"port") {
         assert!(ranges.iter().all(|range| range.master.1 != 0) && ranges.len() as u64 <= bytes);
     }
     if let Some(redirect) = redirect(Some(reply)) {
         assert!(matches!(reply, Value::ServerError(_)), "{redirect:?} from {reply:?}");
     }
-    let _ = (decode::xinfo_groups(again()), decode::xinfo_consumers(again(), &mut Names::default()));
-    let _ = (decode::time(again()), decode::scan(again()), nodes::hello(again()));
-    let _ = (nodes::address(again()), nodes::cluster_slots(again()));
+    let _ = (decode::xinfo_groups(again()), decode::xinfo_consumers(again(), &mut NameInterner::default()));
+    let _ = (decode::time(again()), decode::scan(again()), topology::hello(again()));
+    let _ = (topology::address(again()), topology::cluster_slots(again()));
 }
 
 /// One of each reply.
@@ -121,7 +121,7 @@ impl Model {
             idle_ms: consumer.idle.0,
             inactive_ms: consumer.inactive.map(|inactive| inactive.0),
         };
-        let consumers = decode::xinfo_consumers(reply, &mut Names::default());
+        let consumers = decode::xinfo_consumers(reply, &mut NameInterner::default());
         assert_eq!(consumers, Ok(self.consumers.iter().map(consumer).collect()));
     }
 
@@ -150,7 +150,7 @@ impl Model {
         let word = |at: usize| String::from_utf8_lossy(&self.words[at].0).into_owned();
         let names = ["server", "version", "role", "mode"];
         let fields = names.into_iter().enumerate().map(|(at, name)| (name, Reply::text(word(at)))).collect();
-        let hello = nodes::hello(Reply::Fields(fields).sent(protocol)).expect("it is one");
+        let hello = topology::hello(Reply::Fields(fields).sent(protocol)).expect("it is one");
         assert_eq!([hello.server, hello.version, hello.role, hello.mode], [0, 1, 2, 3].map(word));
         self.check_the_cluster(protocol, &(word(0), self.port));
     }
@@ -160,7 +160,7 @@ impl Model {
         let port = Reply::count(u64::from(address.1));
         let node = Reply::List(vec![Reply::text(address.0.as_str()), port.clone()]);
         let run = Reply::List(vec![slots[0].clone(), slots[1].clone(), node]);
-        let by_slots = nodes::cluster_slots(Reply::List(vec![run]).sent(protocol)).expect("it is one");
+        let by_slots = topology::cluster_slots(Reply::List(vec![run]).sent(protocol)).expect("it is one");
         let fields = vec![
             ("port", port),
             ("endpoint", Reply::text(address.0.as_str())),
@@ -169,7 +169,7 @@ impl Model {
         ];
         let nodes = Reply::List(vec![Reply::Fields(fields)]);
         let shard = Reply::Fields(vec![("slots", Reply::List(slots.to_vec())), ("nodes", nodes)]);
-        let by_shards = nodes::cluster_shards(Reply::List(vec![shard]).sent(protocol), b"port");
+        let by_shards = topology::cluster_shards(Reply::List(vec![shard]).sent(protocol), b"port");
         assert_eq!((by_slots[0].first, by_slots[0].last), self.slots);
         assert_eq!(by_slots[0].master, *address);
         assert_eq!(by_shards, Ok(if address.1 == 0 { Vec::new() } else { by_slots }));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
-use crate::commands::seen;
 use crate::commands::serve::site::Site;
+use crate::commands::target_snapshots::target_snapshot;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
@@ -79,7 +79,7 @@ fn view(site: &Site) -> View {
         // The first poll ends soon.
         interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });
         TargetView {
-            seen: seen::of(labels, &state, now),
+            seen: target_snapshot(labels, &state, now),
             trail: Arc::clone(&state.trail),
             active: Arc::clone(&state.alerts.active),
             redis_cli: Arc::clone(&state.redis_cli),

@@ -1,19 +1,18 @@
-//! Which streams are read in this poll, where the budget for payload does not allow all of them.
+//! Selects the streams that a poll reads, within the budget for payload.
 //!
-//! XINFO STREAM ships the first and the last entry with their payload, so a stream with entries of 1 MB costs
-//! 2 MB each time. Streams with small entries are read in every poll; those with large ones take turns, such
-//! that on average the budget holds.
+//! XINFO STREAM returns the first and the last entry with their payload, so a stream with entries of 1 MB costs 2 MB
+//! each time. Streams with small entries are read in every poll; those with large ones take turns, so that the budget
+//! holds on average.
 
-use crate::poller::catalogue::Watched;
+use crate::poller::streams::TrackedStream;
 
-/// Entries up to this size are never held back, however many streams there are.
+/// Entries up to this size are read in every poll, however many streams there are.
 const SMALL_PAYLOAD: u64 = 2 * 1024;
 
-/// The budget for payload, over time.
 #[derive(Debug)]
 pub(super) struct PayloadBudget {
     per_poll: u64,
-    /// What may be spent now; below 0 after a stream that costs more than one poll's budget.
+    /// Bytes that may be read now; negative after a stream that costs more than one poll's budget.
     balance: i128,
 }
 
@@ -22,31 +21,31 @@ impl PayloadBudget {
         Self { per_poll, balance: 0 }
     }
 
-    /// Adds one poll's budget; what was not spent does not pile up.
+    /// Adds one poll's budget. Unspent bytes do not accumulate.
     pub(super) fn begin_poll(&mut self) {
         let per_poll = i128::from(self.per_poll);
         self.balance = (self.balance + per_poll).min(per_poll);
     }
 
-    /// What is left of it for reading entries to count.
+    /// Returns the bytes that are left.
     pub(super) fn left(&self) -> u64 {
         u64::try_from(self.balance.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// Takes what was read.
+    /// Subtracts bytes that were read.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.balance -= i128::from(bytes);
     }
 
-    /// The streams to read in this poll, by their positions, those that waited longest first.
-    pub(super) fn select(&self, watched: &[Watched]) -> Vec<usize> {
-        // A stream that was never read is likely to be as the others are.
-        let known = watched.iter().filter_map(|stream| stream.reply_bytes.map(|bytes| bytes.payload));
+    /// Returns the positions of the streams to read in this poll, those that waited longest first.
+    pub(super) fn select(&self, tracked: &[TrackedStream]) -> Vec<usize> {
+        // A stream that was never read is assumed to be of average size.
+        let known = tracked.iter().filter_map(|stream| stream.reply_bytes.map(|bytes| bytes.payload));
         let likely = known.clone().sum::<u64>() / known.count().max(1) as u64;
-        let payload = |at: usize| watched[at].reply_bytes.map_or(likely, |bytes| bytes.payload);
-        let mut order: Vec<usize> = (0..watched.len()).collect();
-        // Stable: within one poll, in the order of their keys.
-        order.sort_by_key(|&at| watched[at].last_read);
+        let payload = |at: usize| tracked[at].reply_bytes.map_or(likely, |bytes| bytes.payload);
+        let mut order: Vec<usize> = (0..tracked.len()).collect();
+        // Stable, so that streams of equal rank stay ordered by their keys.
+        order.sort_by_key(|&at| tracked[at].last_read);
         let mut balance = self.balance;
         order.retain(|&at| {
             let payload = payload(at);
@@ -68,13 +67,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::poller::catalogue::ReplyBytes;
     use crate::poller::selection::LeftOut;
     use crate::poller::selection::RuleIndex;
+    use crate::poller::streams::ReplyBytes;
     use redis_stream_core::name::Name;
 
-    fn watched(payloads: &[u64]) -> Vec<Watched> {
-        let stream = |(at, payload): (usize, &u64)| Watched {
+    fn tracked(payloads: &[u64]) -> Vec<TrackedStream> {
+        let stream = |(at, payload): (usize, &u64)| TrackedStream {
             key: Name::from(format!("{at:04}").as_str()),
             slot: 0,
             rule: RuleIndex(0),
@@ -89,13 +88,13 @@ mod tests {
         payloads.iter().enumerate().map(stream).collect()
     }
 
-    fn poll(budget: &mut PayloadBudget, watched: &mut [Watched], number: u64) -> (Vec<usize>, u64) {
+    fn poll(budget: &mut PayloadBudget, tracked: &mut [TrackedStream], number: u64) -> (Vec<usize>, u64) {
         budget.begin_poll();
-        let selected = budget.select(watched);
+        let selected = budget.select(tracked);
         let mut spent = 0;
         for &at in &selected {
-            watched[at].last_read = number;
-            spent += watched[at].reply_bytes.unwrap().payload;
+            tracked[at].last_read = number;
+            spent += tracked[at].reply_bytes.unwrap().payload;
         }
         budget.spend(spent);
         (selected, spent)
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn small_entries_are_read_in_every_poll() {
-        let mut streams = watched(&[200; 100_000]);
+        let mut streams = tracked(&[200; 100_000]);
         let mut budget = PayloadBudget::new(1 << 20);
         for number in 1..4 {
             assert_eq!(poll(&mut budget, &mut streams, number).0.len(), 100_000);
@@ -113,8 +112,8 @@ mod tests {
     #[test]
     fn large_entries_take_turns_within_the_budget_on_average_and_none_waits_for_ever() {
         let mib = 1 << 20;
-        let mut streams = watched(&[2 * mib; 100]);
-        streams.extend(watched(&[100; 5]));
+        let mut streams = tracked(&[2 * mib; 100]);
+        streams.extend(tracked(&[100; 5]));
         let mut budget = PayloadBudget::new(16 * mib);
         let (mut spent, mut longest_wait) = (0, 0);
         for number in 1..=50 {
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_costs_more_than_the_budget_is_read_all_the_same_and_then_waits() {
-        let mut streams = watched(&[10_000_000]);
+        let mut streams = tracked(&[10_000_000]);
         let mut budget = PayloadBudget::new(1_000_000);
         let reads = (1..=30).filter(|number| !poll(&mut budget, &mut streams, *number).0.is_empty()).count();
         assert_eq!(reads, 3);

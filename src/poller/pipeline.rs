@@ -1,4 +1,4 @@
-//! Many commands in few round trips, with a bound on what waits in the server's output buffers.
+//! Sends many commands in few round trips, with a bound on the replies that wait in the server's output buffers.
 
 use std::ops::Range;
 
@@ -10,15 +10,14 @@ use tokio::time::{Instant, timeout_at};
 use crate::poller::error::PollError;
 use redis_stream_core::clock::now;
 
-/// Bytes of replies that one pipeline may be expected to return. What is taken apart of it stays in the
-/// processor's cache.
+/// Expected size of the replies to one pipeline: small enough to be decoded from the CPU cache.
 const BATCH_BYTES: u64 = 64 * 1024;
-/// Pipelines on their way at once: with the size of each, what waits in the server at any time.
+/// Pipelines in flight on one connection. With the size of each, this bounds the server's output buffer.
 const IN_FLIGHT: usize = 12;
-/// Jobs in one pipeline, so that none keeps the server from its other clients for long.
+/// The most jobs in one pipeline, so that it does not block the server's other clients for long.
 const BATCH_JOBS: usize = 125;
 
-/// Cuts jobs, given by the size that their replies are expected to have, into pipelines.
+/// Splits jobs, given by the expected sizes of their replies, into pipelines.
 pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut start, mut bytes, mut end) = (0, 0, 0);
@@ -36,7 +35,7 @@ pub(super) fn batches(reply_bytes: impl Iterator<Item = u64>) -> Vec<Range<usize
     batches
 }
 
-/// A command, in one piece of memory for its arguments and one for their bytes.
+/// Builds a command with two allocations: one for its arguments and one for their bytes.
 pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
     let mut command = Cmd::with_capacity(N, parts.iter().map(|part| part.len()).sum());
     for part in parts {
@@ -45,7 +44,7 @@ pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
     command
 }
 
-/// Sends one command that concerns the whole node: an error reply is its error.
+/// Sends one command; an error reply is an error of the node.
 pub(super) async fn call(
     connection: &mut MultiplexedConnection,
     address: &str,
@@ -55,40 +54,39 @@ pub(super) async fn call(
     match timeout_at(deadline, connection.req_packed_command(command)).await {
         Err(_) => Err(PollError::Timeout { address: address.to_owned() }),
         Ok(Err(error)) => Err(PollError::from_redis(address, &error)),
-        // The library hands a raw reply over as it is, errors too.
+        // The library returns an error reply as a value here.
         Ok(Ok(Value::ServerError(error))) => Err(PollError::from_reply(address, &error)),
         Ok(Ok(reply)) => Ok(reply),
     }
 }
 
-/// Until when something may take that is followed by so many others: its part of the time that is left.
-pub(super) fn share(deadline: Instant, others: usize) -> Instant {
+/// Returns the deadline of a step that `others` steps follow: an equal share of the time that is left.
+pub(super) fn deadline_share(deadline: Instant, others: usize) -> Instant {
     let others = u32::try_from(others).unwrap_or(u32::MAX);
     now() + deadline.saturating_duration_since(now()) / others.saturating_add(1)
 }
 
-/// What is sent over one connection.
-pub(super) struct Lane<'a> {
+/// The batches for one connection.
+pub(super) struct NodePipeline<'a> {
     pub(super) connection: &'a MultiplexedConnection,
-    /// As errors call it.
     pub(super) address: &'a str,
     pub(super) batches: Vec<Range<usize>>,
 }
 
-/// Sends a pipeline for each batch of each lane, a few at a time on each, and hands each batch's replies over as
-/// they come, with the number of their lane. A batch for which there is no pipeline, when its turn comes, is left
-/// out. Returns why each lane ended early, if it did; the others go on. As soon as one has told all, the others have
-/// half of the time that is left: one that hangs must not take all of it from what comes next.
-pub(super) async fn exchange(
-    lanes: &[Lane<'_>],
+/// Sends each node's batches, a few at a time, and hands their replies to `take` as they arrive. `pipeline` builds a
+/// batch when its turn comes, or returns `None` to skip it. Returns for each node the error that cut it short; the
+/// other nodes go on. Once one node has answered everything, the others get half of the time that is left, so that a
+/// node that hangs leaves time for the questions.
+pub(super) async fn run_pipelines(
+    pipelines: &[NodePipeline<'_>],
     deadline: Instant,
     pipeline: impl Fn(usize, Range<usize>) -> Option<Pipeline>,
     mut take: impl FnMut(usize, Range<usize>, Vec<Value>) -> Result<(), PollError>,
 ) -> Vec<Option<PollError>> {
     let pipeline = &pipeline;
-    let mut ended: Vec<_> = lanes.iter().map(|_| None).collect();
-    let mut waiting: Vec<_> = lanes.iter().map(|lane| lane.batches.len()).collect();
-    let mut replies = select_all(lanes.iter().enumerate().map(|(number, lane)| {
+    let mut ended: Vec<_> = pipelines.iter().map(|_| None).collect();
+    let mut waiting: Vec<_> = pipelines.iter().map(|lane| lane.batches.len()).collect();
+    let mut replies = select_all(pipelines.iter().enumerate().map(|(number, lane)| {
         let sent = stream::iter(lane.batches.iter().cloned()).map(move |batch| {
             let (pipeline, mut connection) = (pipeline(number, batch.clone()), lane.connection.clone());
             async move {
@@ -102,7 +100,7 @@ pub(super) async fn exchange(
     let (mut until, mut has_any_told_all) = (deadline, false);
     while waiting.iter().zip(&ended).any(|(waiting, ended)| *waiting > 0 && ended.is_none()) {
         let Ok(next) = timeout_at(until, replies.next()).await else {
-            for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| waiting[*number] > 0) {
+            for (number, lane) in pipelines.iter().enumerate().filter(|(number, _)| waiting[*number] > 0) {
                 let timed_out = || PollError::Timeout { address: lane.address.to_owned() };
                 ended[number].get_or_insert_with(timed_out);
             }
@@ -112,12 +110,12 @@ pub(super) async fn exchange(
         waiting[number] -= 1;
         let Some(reply) = reply.filter(|_| ended[number].is_none()) else { continue };
         let taken = reply
-            .map_err(|error| PollError::from_redis(lanes[number].address, &error))
+            .map_err(|error| PollError::from_redis(pipelines[number].address, &error))
             .and_then(|replies| take(number, batch, replies));
         ended[number] = taken.err();
         if waiting[number] == 0 && ended[number].is_none() && !has_any_told_all {
             has_any_told_all = true;
-            until = share(deadline, 1);
+            until = deadline_share(deadline, 1);
         }
     }
     ended

@@ -1,4 +1,4 @@
-//! The streams of a target that are polled, and what is known of each from poll to poll.
+//! The streams of a target that are polled, and the state that is kept for each from poll to poll.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,70 +11,67 @@ use redis_stream_core::name::Name;
 
 /// A stream that is polled.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
-    /// Its key.
+pub(super) struct TrackedStream {
     pub(super) key: Name,
-    /// Its slot, should it lie in a cluster.
+    /// The key's slot in a cluster.
     pub(super) slot: u16,
-    /// The item of the configuration that rules it.
+    /// The item of the configuration that selects the stream.
     pub(super) rule: RuleIndex,
-    /// Whether the configuration names it, rather than a glob having found it.
+    /// True if the configuration names the stream; false if a glob found it.
     pub(super) named: bool,
-    /// Size of the last replies, and the part of it that was entries, in bytes; `None` before the first.
+    /// Size of the last replies; `None` before the first.
     pub(super) reply_bytes: Option<ReplyBytes>,
-    /// The poll that last reached it; 0 before the first.
+    /// The number of the poll that read it last; 0 before the first.
     pub(super) last_read: u64,
-    /// What was wrong with it last; logged when it changes.
+    /// The last problem; logged when it changes.
     pub(super) problem: Option<KeyError>,
-    /// The groups that were reported last, in the order of their names.
+    /// The groups that were reported last, ordered by name.
     pub(super) groups: Vec<Name>,
-    /// Those of them whose consumers are read along with the stream.
+    /// The groups whose consumers are asked for together with the stream.
     pub(super) groups_with_consumers: Arc<[Name]>,
-    /// Whether any limit cut its groups or consumers last; logged when it changes.
+    /// The groups and consumers that limits left out last; logged when that changes.
     pub(super) left_out: LeftOut,
 }
 
-impl Watched {
-    /// Whether the last try to read it brought something.
+impl TrackedStream {
     fn was_read(&self) -> bool {
         self.last_read > 0 && self.problem.is_none()
     }
 }
 
-/// Size of the replies about one stream.
+/// Size of the replies about one stream, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplyBytes {
-    /// All of it.
     pub(super) total: u64,
-    /// First and last entry.
+    /// The part of the first and the last entry.
     pub(super) payload: u64,
 }
 
-/// All of them, in the order of their keys.
+/// The tracked streams, ordered by key.
 #[derive(Debug)]
-pub(super) struct Catalogue {
-    /// The streams.
-    pub(super) watched: Vec<Watched>,
-    /// What selects them: `Watched::rule` is a position here.
+pub(super) struct StreamRegistry {
+    pub(super) tracked: Vec<TrackedStream>,
+    /// The items of the configuration that [`TrackedStream::rule`] refers to.
     pub(super) rules: Vec<StreamRule>,
-    /// Which part of all keys may be watched.
+    /// The part of all keys that this exporter polls; `None` is all.
     shard: Option<Shard>,
     limit: usize,
-    /// Found in the present turn of SCAN, watched or not.
+    /// Keys that the current turn of SCAN found, tracked or not.
     seen: BTreeSet<Name>,
-    /// Found in the present turn and not watched: the first of them by name, as many as could be of use.
+    /// Keys that the current turn found and that are not tracked: the first by name, up to the limit.
     candidates: BTreeSet<Name>,
-    /// Found in the present turn beyond those.
+    /// The number of keys found beyond `candidates`.
     surplus: usize,
-    /// Streams that the limit leaves out, as of the last turn of SCAN, or more if this one has found more.
+    /// Streams that the limit leaves out, as of the last turn, or more if the current turn has found more.
     pub(super) left_out: usize,
+    was_cut: bool,
 }
 
-impl Catalogue {
-    /// Begins with the streams that the configuration names.
+impl StreamRegistry {
+    /// Returns a registry of the streams that the configuration names.
     pub(super) fn new(target: &Target, shard: Option<Shard>) -> Self {
-        let mut catalogue = Self {
-            watched: Vec::new(),
+        let mut streams = Self {
+            tracked: Vec::new(),
             rules: target.streams.clone(),
             shard,
             limit: target.limits.streams,
@@ -82,29 +79,29 @@ impl Catalogue {
             candidates: BTreeSet::new(),
             surplus: 0,
             left_out: 0,
+            was_cut: false,
         };
         for key in target.streams.iter().filter_map(|rule| rule.key.literal()) {
             let key = Name::from(&*key);
-            if catalogue.is_ours(&key) {
-                catalogue.watch(key, true);
+            if streams.is_ours(&key) {
+                streams.track(key, true);
             }
         }
-        catalogue
+        streams
     }
 
-    /// One for another configuration. It goes on with the streams of this one that are selected there too, as far as
-    /// the limit allows: to find them again would take a turn of SCAN, and by then all that is known of them was
-    /// forgotten.
+    /// Returns a registry for another configuration. Streams that both select stay tracked, up to the limit, as
+    /// finding them again would take a turn of SCAN and lose their state.
     pub(super) fn successor(self, target: &Target, shard: Option<Shard>) -> Self {
         let mut next = Self::new(target, shard);
-        for known in self.watched {
+        for known in self.tracked {
             let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
-            // Whether their consumers are wanted may have changed.
-            let known = Watched { rule, groups_with_consumers: Arc::default(), ..known };
+            // Whether consumers are reported may have changed.
+            let known = TrackedStream { rule, groups_with_consumers: Arc::default(), ..known };
             match next.position(&known.key) {
-                Ok(at) => next.watched[at] = Watched { named: true, ..known },
-                Err(at) if next.is_ours(&known.key) && next.watched.len() < next.limit => {
-                    next.watched.insert(at, Watched { named: false, ..known });
+                Ok(at) => next.tracked[at] = TrackedStream { named: true, ..known },
+                Err(at) if next.is_ours(&known.key) && next.tracked.len() < next.limit => {
+                    next.tracked.insert(at, TrackedStream { named: false, ..known });
                 }
                 Err(_) => {}
             }
@@ -112,7 +109,7 @@ impl Catalogue {
         next
     }
 
-    /// Whether another configuration watches the same streams.
+    /// Returns true if another configuration selects the same streams.
     pub(super) fn finds_the_same(&self, target: &Target, shard: Option<Shard>) -> bool {
         let keys = |rules: &[StreamRule]| {
             rules.iter().map(|rule| (rule.key.clone(), rule.exclude.clone())).collect::<Vec<_>>()
@@ -134,73 +131,76 @@ impl Catalogue {
         }
     }
 
-    /// Whether a key belongs to the part that is polled here: by all of its bytes, whatever its hash tag.
+    /// Returns true if a key belongs to this exporter's shard. All bytes of the key count, whatever its hash tag.
     fn is_ours(&self, key: &Name) -> bool {
         self.shard.is_none_or(|Shard { index, of }| crc16(key.as_bytes()) % of == index)
     }
 
-    /// Watches what was found so far.
+    /// Tracks the keys found so far, up to the limit.
     pub(super) fn admit(&mut self) {
         let left_out = self.admit_by_name();
         self.left_out = self.left_out.max(left_out);
     }
 
-    /// Watches candidates as far as the limit allows: those already watched stay, then by name. Returns how
-    /// many it leaves out.
+    /// Tracks candidates by name, up to the limit; tracked streams stay. Returns how many candidates are left out.
     fn admit_by_name(&mut self) -> usize {
-        let places = self.limit.saturating_sub(self.watched.len());
+        let places = self.limit.saturating_sub(self.tracked.len());
         let left_out = self.candidates.len().saturating_sub(places) + self.surplus;
         for _ in 0..places {
             let Some(key) = self.candidates.pop_first() else { break };
             self.seen.insert(key.clone());
-            self.watch(key, false);
+            self.track(key, false);
         }
         left_out
     }
 
-    /// Ends a turn of SCAN that went over all keys: what it did not find is not there any more. Unless it was read
-    /// last: a key can go from a node that was not looked at yet to one that was, and the next reading shows
-    /// whether it is there.
+    /// Ends a complete turn: a key that it did not find is gone, unless its stream was read last. A key may move from
+    /// a node that was not walked yet to one that was, and the next reading shows whether it exists.
     pub(super) fn end_turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
-        self.watched.retain(|watched| watched.named || watched.was_read() || seen.contains(&watched.key));
+        self.tracked.retain(|tracked| tracked.named || tracked.was_read() || seen.contains(&tracked.key));
         self.left_out = self.admit_by_name();
         self.begin_turn();
     }
 
-    /// Ends a turn of SCAN that could not go over all keys.
-    pub(super) fn end_torn_turn(&mut self) {
+    /// Ends a turn that missed keys.
+    pub(super) fn end_incomplete_turn(&mut self) {
         self.admit();
         self.begin_turn();
     }
 
-    /// Begins a new turn of SCAN, whatever became of the one before.
+    /// Starts a new turn.
     pub(super) fn begin_turn(&mut self) {
         self.seen.clear();
         self.candidates.clear();
         self.surplus = 0;
     }
 
-    /// Drops a stream that a glob had found and that is not there any more.
+    /// Drops missing streams that a glob had found.
     pub(super) fn forget_missing(&mut self) {
-        self.watched.retain(|watched| watched.named || watched.problem != Some(KeyError::Missing));
+        self.tracked.retain(|tracked| tracked.named || tracked.problem != Some(KeyError::Missing));
     }
 
-    /// What was wrong with a stream last.
+    /// Returns true if the limit began or ceased to leave out streams since the last call.
+    pub(super) fn limit_changed(&mut self) -> bool {
+        let is_cut = self.left_out > 0;
+        std::mem::replace(&mut self.was_cut, is_cut) != is_cut
+    }
+
     pub(super) fn problem_of(&self, key: &Name) -> Option<KeyError> {
-        self.position(key).ok().and_then(|at| self.watched[at].problem)
+        self.position(key).ok().and_then(|at| self.tracked[at].problem)
     }
 
     fn position(&self, key: &Name) -> Result<usize, usize> {
-        self.watched.binary_search_by(|watched| watched.key.cmp(key))
+        self.tracked.binary_search_by(|tracked| tracked.key.cmp(key))
     }
 
-    fn watch(&mut self, key: Name, named: bool) {
+    fn track(&mut self, key: Name, named: bool) {
         let Some(rule) = selection::rule_for(&self.rules, key.as_bytes()) else { return };
         if let Err(at) = self.position(&key) {
-            self.watched.insert(
+            self.tracked.insert(
                 at,
-                Watched {
+                TrackedStream {
                     slot: slot(&key),
                     key,
                     rule,
@@ -238,8 +238,8 @@ mod tests {
         }
     }
 
-    fn catalogue(rules: Vec<StreamRule>, limit: usize) -> Catalogue {
-        Catalogue::new(&target(rules, limit), None)
+    fn streams(rules: Vec<StreamRule>, limit: usize) -> StreamRegistry {
+        StreamRegistry::new(&target(rules, limit), None)
     }
 
     fn target(rules: Vec<StreamRule>, limit: usize) -> Target {
@@ -257,83 +257,84 @@ mod tests {
         }
     }
 
-    fn keys(catalogue: &Catalogue) -> Vec<String> {
-        catalogue.watched.iter().map(|watched| watched.key.to_string()).collect()
+    fn keys(streams: &StreamRegistry) -> Vec<String> {
+        streams.tracked.iter().map(|tracked| tracked.key.to_string()).collect()
     }
 
-    fn turn(catalogue: &mut Catalogue, found: &[&str]) {
-        catalogue.begin_turn();
-        found.iter().for_each(|key| catalogue.found(Name::from(*key)));
-        catalogue.end_turn();
+    fn turn(streams: &mut StreamRegistry, found: &[&str]) {
+        streams.begin_turn();
+        found.iter().for_each(|key| streams.found(Name::from(*key)));
+        streams.end_turn();
     }
 
     #[test]
     fn named_streams_are_watched_from_the_start_and_stay() {
-        let mut catalogue = catalogue(vec![rule("b", &[]), rule("a*", &["ax*"])], 10);
-        assert_eq!(keys(&catalogue), ["b"]);
-        turn(&mut catalogue, &["a1", "ax1", "c", "a0", "a1"]);
-        assert_eq!(keys(&catalogue), ["a0", "a1", "b"]);
-        turn(&mut catalogue, &["a1"]);
-        assert_eq!(keys(&catalogue), ["a1", "b"]);
+        let mut streams = streams(vec![rule("b", &[]), rule("a*", &["ax*"])], 10);
+        assert_eq!(keys(&streams), ["b"]);
+        turn(&mut streams, &["a1", "ax1", "c", "a0", "a1"]);
+        assert_eq!(keys(&streams), ["a0", "a1", "b"]);
+        turn(&mut streams, &["a1"]);
+        assert_eq!(keys(&streams), ["a1", "b"]);
     }
 
     #[test]
     fn past_the_limit_those_already_watched_stay_and_others_come_by_name() {
-        let mut catalogue = catalogue(vec![rule("*", &[])], 3);
-        turn(&mut catalogue, &["m", "z", "k", "y", "n"]);
-        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("k m n", 2));
-        turn(&mut catalogue, &["m", "z", "k", "y", "n", "a"]);
-        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("k m n", 3));
-        turn(&mut catalogue, &["m", "z", "y", "n", "a"]);
-        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("a m n", 2));
-        turn(&mut catalogue, &["z"]);
-        assert_eq!((keys(&catalogue).join(" ").as_str(), catalogue.left_out), ("z", 0));
+        let mut streams = streams(vec![rule("*", &[])], 3);
+        turn(&mut streams, &["m", "z", "k", "y", "n"]);
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("k m n", 2));
+        turn(&mut streams, &["m", "z", "k", "y", "n", "a"]);
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("k m n", 3));
+        turn(&mut streams, &["m", "z", "y", "n", "a"]);
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("a m n", 2));
+        turn(&mut streams, &["z"]);
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("z", 0));
     }
 
     #[test]
     fn what_the_limit_leaves_out_is_known_between_turns_and_during_the_next() {
-        let mut catalogue = catalogue(vec![rule("*", &[])], 1);
-        turn(&mut catalogue, &["a", "b", "c"]);
-        catalogue.admit();
-        assert_eq!(catalogue.left_out, 2);
+        let mut streams = streams(vec![rule("*", &[])], 1);
+        turn(&mut streams, &["a", "b", "c"]);
+        streams.admit();
+        assert_eq!(streams.left_out, 2);
         for (found, expected) in [("a", 2), ("b", 2), ("c", 2), ("d", 3)] {
-            catalogue.found(Name::from(found));
-            catalogue.admit();
-            assert_eq!(catalogue.left_out, expected, "{found}");
+            streams.found(Name::from(found));
+            streams.admit();
+            assert_eq!(streams.left_out, expected, "{found}");
         }
-        turn(&mut catalogue, &["a", "b"]);
-        assert_eq!(catalogue.left_out, 1);
+        turn(&mut streams, &["a", "b"]);
+        assert_eq!(streams.left_out, 1);
     }
 
     #[test]
     fn what_was_found_so_far_can_be_watched_before_the_turn_is_over() {
-        let mut catalogue = catalogue(vec![rule("*", &[])], 10);
-        catalogue.begin_turn();
-        catalogue.found(Name::from("b"));
-        catalogue.admit();
-        assert_eq!(keys(&catalogue), ["b"]);
-        catalogue.found(Name::from("a"));
-        catalogue.end_turn();
-        assert_eq!(keys(&catalogue), ["a", "b"]);
+        let mut streams = streams(vec![rule("*", &[])], 10);
+        streams.begin_turn();
+        streams.found(Name::from("b"));
+        streams.admit();
+        assert_eq!(keys(&streams), ["b"]);
+        streams.found(Name::from("a"));
+        streams.end_turn();
+        assert_eq!(keys(&streams), ["a", "b"]);
     }
 
     #[test]
     fn another_configuration_goes_on_with_what_it_selects_too() {
-        let mut before = catalogue(vec![rule("b", &[]), rule("a*", &[])], 10);
+        let mut before = streams(vec![rule("b", &[]), rule("a*", &[])], 10);
         turn(&mut before, &["a1", "a2", "a3", "ax"]);
-        for (at, watched) in (1..).zip(&mut before.watched) {
-            (watched.last_read, watched.groups) = (at, vec![Name::from("g")]);
+        for (at, tracked) in (1..).zip(&mut before.tracked) {
+            (tracked.last_read, tracked.groups) = (at, vec![Name::from("g")]);
         }
         let rules = vec![rule("a2", &[]), rule("new", &[]), rule("*", &["ax"])];
         let mut next = before.successor(&target(rules, 4), None);
-        let shown = |catalogue: &Catalogue| {
-            let of = |one: &Watched| format!("{}:{}:{}:{}", one.key, one.rule.0, one.named, one.last_read);
-            catalogue.watched.iter().map(of).collect::<Vec<_>>().join(" ")
+        let shown = |streams: &StreamRegistry| {
+            let of =
+                |one: &TrackedStream| format!("{}:{}:{}:{}", one.key, one.rule.0, one.named, one.last_read);
+            streams.tracked.iter().map(of).collect::<Vec<_>>().join(" ")
         };
-        // Past the limit by name, and those that are named in any case.
+        // Up to the limit by name, plus the named streams.
         assert_eq!(shown(&next), "a1:2:false:1 a2:0:true:2 a3:2:false:3 new:1:true:0");
-        assert_eq!(next.watched[0].groups, [Name::from("g")]);
-        // A turn in which it was not found yet does not take it away.
+        assert_eq!(next.tracked[0].groups, [Name::from("g")]);
+        // A turn in which they were not found yet does not drop them.
         turn(&mut next, &["a2"]);
         assert_eq!(keys(&next), ["a1", "a2", "a3", "new"]);
 
@@ -348,21 +349,21 @@ mod tests {
     #[test]
     fn shards_cover_each_key_once_whether_it_is_found_or_named() {
         let keys: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
-        let mut watched = Vec::new();
+        let mut tracked = Vec::new();
         for index in 0..3 {
             let target = target(vec![rule("named", &[]), rule("*", &[])], 1_000);
-            let mut catalogue = Catalogue::new(&target, Some(Shard { index, of: 3 }));
-            turn(&mut catalogue, &keys.iter().map(String::as_str).collect::<Vec<_>>());
-            let part = self::keys(&catalogue);
+            let mut streams = StreamRegistry::new(&target, Some(Shard { index, of: 3 }));
+            turn(&mut streams, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+            let part = self::keys(&streams);
             assert!(part.len() > 40, "{}", part.len());
-            watched.extend(part);
+            tracked.extend(part);
         }
-        watched.sort();
+        tracked.sort();
         let mut all = keys;
         all.push("named".to_owned());
         all.sort();
-        assert_eq!(watched, all);
-        // For ever: who polls what must not change with a version.
+        assert_eq!(tracked, all);
+        // Must never change with a version, or two exporters would poll the same key.
         assert_eq!([&b"orders"[..], b"{a}x", b"123456789"].map(|key| crc16(key) % 3), [0, 2, 1]);
     }
 }

@@ -1,5 +1,5 @@
-//! Which exit code an error means: 2 where the caller has to change what was asked for, 3 where groups are as bad as
-//! was asked about, 1 for the rest.
+//! The exit code of an error: 2 if the arguments or the configuration are invalid, 3 if `--fail-on` found a group, 1
+//! otherwise.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -8,20 +8,20 @@ use thiserror::Error;
 
 use crate::config::error::ConfigError;
 
-/// What was asked for cannot be done as it was asked for: a flag, a setting or a file of them is wrong.
+/// A flag, a setting or a configuration file is invalid.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// What `status --fail-on` looks for was found.
+/// A group has a status of `status --fail-on`.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct FoundStatus(pub String);
 
-/// Says on standard error what went wrong, and tells the exit code: 2 for a [`UsageError`] or a
-/// [`ConfigError`] anywhere in the chain, 3 for a [`FoundStatus`], else 1.
+/// Prints the error to standard error and returns the exit code: 2 for a [`UsageError`] or a [`ConfigError`] anywhere
+/// in the chain, 3 for a [`FoundStatus`], otherwise 1.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    // Without standard error there is nobody to tell.
+    // A closed standard error must not change the exit code.
     let _ = writeln!(io::stderr(), "{}", message(error));
     match error {
         _ if is_usage(error) => ExitCode::from(2),
@@ -30,7 +30,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Joins the error and its causes, leaving out causes that the error before them ends with.
+/// Joins the error and its causes, without causes that the previous text already ends with.
 fn message(error: &anyhow::Error) -> String {
     error
         .chain()

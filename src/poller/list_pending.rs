@@ -1,8 +1,8 @@
-//! Pending entries of one group, listed for a person who asks for them. Polls never do this.
+//! Lists pending entries of one group on request. Polls never do this.
 //!
-//! Each reply is bounded: pages of at most [`PAGE`] entries, each beginning behind the last. With
-//! [`Query::min_idle`] the server is sent IDLE, and then walks the whole PEL of the group, or of the consumer, for
-//! each page: 100,000 entries keep it from its other clients for some 10 ms.
+//! Each reply is bounded: pages of at most [`PAGE`] entries, each starting after the last. [`PendingQuery::min_idle`]
+//! sends IDLE, for which the server walks the whole PEL of the group or consumer for each page: 100,000 entries block
+//! its other clients for some 10 ms.
 
 use std::time::Duration;
 
@@ -11,50 +11,50 @@ use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::error::PollError;
-use crate::poller::fleet::Fleet;
 use crate::poller::node::Node;
+use crate::poller::node_reader::Asking;
+use crate::poller::nodes::Nodes;
 use crate::poller::slots::slot;
-use crate::poller::source::Courtesy;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::PendingEntry;
 
-/// How often a node may send us to another one for a list: slots may move meanwhile.
+/// The most redirects that one list follows, as slots may move meanwhile.
 const MOST_REDIRECTS: usize = 5;
 
-/// Most entries of one reply.
+/// The most entries of one reply.
 pub const PAGE: usize = 1_000;
 
-/// Which entries are asked for.
+/// The entries to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
-    /// Key of the stream.
+pub struct PendingQuery {
+    /// The stream's key.
     pub stream: Name,
     /// The group.
     pub group: Name,
-    /// Only those of this consumer; `None` is all.
+    /// Only entries of this consumer; `None` is all.
     pub consumer: Option<Name>,
-    /// Only those that were last delivered so long ago; `None` is all.
+    /// Only entries that were last delivered at least so long ago; `None` is all.
     pub min_idle: Option<Duration>,
-    /// No more than these, from the smallest ID up.
+    /// The most entries to return, from the smallest ID up.
     pub count: usize,
 }
 
-/// What was found.
+/// The pending entries that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
-    /// The server's clock, as the time since the Unix epoch; `None` where it does not tell.
+pub struct PendingList {
+    /// The server's clock, since the Unix epoch; `None` if TIME is refused.
     pub time: Option<Duration>,
-    /// The entries with their consumers, from the smallest ID up. The name of a consumer is empty where an entry
+    /// The entries with their consumers, in the order of their IDs. The consumer's name is empty for an entry that
     /// was given back.
     pub entries: Vec<(PendingEntry, Name)>,
 }
 
-/// Why there is no list.
+/// The reason why pending entries cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum PendingError {
-    /// The node could not be asked.
+    /// The node cannot be reached.
     #[error(transparent)]
     Poll(#[from] PollError),
     /// There is no such key.
@@ -68,7 +68,7 @@ pub enum PendingError {
         /// The group.
         group: Name,
     },
-    /// It cannot be told which of the two is missing.
+    /// NOGROUP, and EXISTS is refused: either the stream or the group is missing.
     #[error("there is no stream {stream:?}, or it has no group {group:?}")]
     Neither {
         /// The stream.
@@ -76,52 +76,53 @@ pub enum PendingError {
         /// The group.
         group: Name,
     },
-    /// Each node of a cluster says that another one holds it.
+    /// Every node of the cluster redirects to another one.
     #[error("no node of the cluster holds stream {0:?}: each names another")]
     Adrift(Name),
-    /// The key holds something else.
+    /// The key holds another type.
     #[error("key {0:?} holds no stream, but another type")]
     NotAStream(Name),
-    /// The server refuses it.
+    /// The server refuses XPENDING.
     #[error("the server does not let this user read the pending entries of stream {stream:?}: {detail}")]
     Refused {
         /// The stream.
         stream: Name,
-        /// What it said.
+        /// The server's error text.
         detail: String,
     },
 }
 
-/// Lists them, from the node that holds the stream. `timeout` is the deadline of each command.
+/// Lists entries from the node that holds the stream. `timeout` applies to each command.
 pub(super) async fn list(
-    fleet: &mut Fleet,
-    query: &Query,
+    nodes: &mut Nodes,
+    query: &PendingQuery,
     timeout: Duration,
-) -> Result<Listed, PendingError> {
-    let any = || fleet.connected().next().map(|(at, ..)| at);
-    let Some(mut at) = fleet.home(slot(&query.stream)).or_else(any) else { return Ok(Listed::default()) };
-    let mut courtesy = Courtesy::None;
+) -> Result<PendingList, PendingError> {
+    let any = || nodes.connected().next().map(|(at, ..)| at);
+    let Some(mut at) = nodes.owner(slot(&query.stream)).or_else(any) else {
+        return Ok(PendingList::default());
+    };
+    let mut asking = Asking::None;
     for _ in 0..MOST_REDIRECTS {
-        let Some(node) = fleet.members[at].node.as_mut() else { break };
-        let listed = list_from(node, courtesy, query, timeout).await;
+        let Some(node) = nodes.handles[at].node.as_mut() else { break };
+        let listed = list_from(node, asking, query, timeout).await;
         let redirect = match &listed {
             Err(PendingError::Poll(PollError::Server { code, detail, .. })) => Redirect::parse(code, detail),
             _ => None,
         };
         let Some(redirect) = redirect else { return listed };
-        at = fleet.redirected(&redirect, at, now() + timeout).await?;
-        courtesy = Courtesy::towards(redirect.kind);
+        at = nodes.redirected(&redirect, at, now() + timeout).await?;
+        asking = Asking::after(redirect.kind);
     }
     Err(PendingError::Adrift(query.stream.clone()))
 }
 
-/// Lists them, page by page.
 async fn list_from(
     node: &mut Node,
-    courtesy: Courtesy,
-    query: &Query,
+    asking: Asking,
+    query: &PendingQuery,
     timeout: Duration,
-) -> Result<Listed, PendingError> {
+) -> Result<PendingList, PendingError> {
     let time = match node.call(&cmd("TIME"), now() + timeout).await {
         Ok(reply) => decode::time(reply).ok(),
         Err(error) if error.is_refusal() => None,
@@ -132,7 +133,7 @@ async fn list_from(
         let page = PAGE.min(query.count - entries.len());
         let after = entries.last().map(|(entry, _)| entry.id);
         let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-        if courtesy == Courtesy::Asking {
+        if asking == Asking::BeforeEach {
             node.call(&cmd("ASKING"), now() + timeout).await?;
         }
         let found = one_page(node, query, &command(query, &start, page), now() + timeout).await?;
@@ -142,10 +143,10 @@ async fn list_from(
             break;
         }
     }
-    Ok(Listed { time, entries })
+    Ok(PendingList { time, entries })
 }
 
-fn command(query: &Query, start: &str, count: usize) -> Cmd {
+fn command(query: &PendingQuery, start: &str, count: usize) -> Cmd {
     let mut command = cmd("XPENDING");
     command.arg(query.stream.as_bytes()).arg(query.group.as_bytes());
     if let Some(idle) = query.min_idle {
@@ -160,13 +161,15 @@ fn command(query: &Query, start: &str, count: usize) -> Cmd {
 
 async fn one_page(
     node: &mut Node,
-    query: &Query,
+    query: &PendingQuery,
     command: &Cmd,
     deadline: Instant,
 ) -> Result<Vec<(PendingEntry, Name)>, PendingError> {
     let reply = match node.call(command, deadline).await {
         Ok(reply) => reply,
-        Err(refused @ PollError::Server { .. }) => return Err(explain(node, query, refused, deadline).await),
+        Err(refused @ PollError::Server { .. }) => {
+            return Err(permission_hint(node, query, refused, deadline).await);
+        }
         Err(error) => return Err(error.into()),
     };
     decode::pending(reply).map_err(|error| {
@@ -174,12 +177,17 @@ async fn one_page(
     })
 }
 
-/// What an error reply means for this stream.
-async fn explain(node: &mut Node, query: &Query, refused: PollError, deadline: Instant) -> PendingError {
+/// Explains an error reply to XPENDING.
+async fn permission_hint(
+    node: &mut Node,
+    query: &PendingQuery,
+    refused: PollError,
+    deadline: Instant,
+) -> PendingError {
     let (stream, group) = (query.stream.clone(), query.group.clone());
     let PollError::Server { address, code, detail } = refused else { return refused.into() };
     match code.as_str() {
-        // Said of a key that is missing, too.
+        // The server returns NOGROUP for a missing key, too.
         "NOGROUP" => {
             let mut exists = cmd("EXISTS");
             match node.call(exists.arg(stream.as_bytes()), deadline).await {

@@ -1,16 +1,15 @@
-//! Names that come again and again, kept in memory once: a consumer reads many streams under one name, and is
-//! reported in every poll.
+//! Keeps each name in memory once: a consumer reads many streams under one name, and is reported in every poll.
 
 use std::collections::HashSet;
 
 use redis_stream_core::name::Name;
 
-/// Names that somebody holds, or held not long ago.
+/// The names that are in use, or were in use recently.
 #[derive(Debug, Default)]
-pub struct Names(HashSet<Name>);
+pub struct NameInterner(HashSet<Name>);
 
-impl Names {
-    /// The name of these bytes: the one that is there already, or else a new one.
+impl NameInterner {
+    /// Returns the shared name of these bytes.
     pub fn name(&mut self, bytes: &[u8]) -> Name {
         if let Some(name) = self.0.get(bytes) {
             return name.clone();
@@ -20,7 +19,7 @@ impl Names {
         name
     }
 
-    /// Forgets the names that nobody holds any more.
+    /// Drops the names that are no longer in use.
     pub(super) fn forget_unused(&mut self) {
         self.0.retain(|name| name.is_shared());
     }
@@ -32,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_name_is_kept_for_as_long_as_somebody_holds_it() {
-        let mut names = Names::default();
+        let mut names = NameInterner::default();
         let (first, second) = (names.name(b"worker-1"), names.name(b"worker-1"));
         assert_eq!(first.as_bytes().as_ptr(), second.as_bytes().as_ptr(), "it is one and the same");
         names.name(b"worker-2");

@@ -1,11 +1,11 @@
-//! What a node is, by its own word, and where nodes are: what sentinels and the nodes of a cluster say of others.
+//! Decodes the role of a node, and the addresses that sentinels and cluster nodes report.
 
 use redis::Value;
 
 use super::{DecodeError, Decoded, array, bytes, count, fields};
 use crate::poller::slots::Range;
 
-/// What HELLO tells of a node.
+/// The fields of HELLO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// server, such as `redis`.
@@ -18,7 +18,7 @@ pub struct Hello {
     pub mode: String,
 }
 
-/// HELLO without arguments.
+/// Decodes HELLO without arguments.
 pub fn hello(reply: Value) -> Decoded<Hello> {
     let mut hello = Hello::default();
     for field in fields(reply)? {
@@ -35,7 +35,7 @@ pub fn hello(reply: Value) -> Decoded<Hello> {
     Ok(hello)
 }
 
-/// SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
+/// Decodes SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
 pub fn address(reply: Value) -> Decoded<(String, u16)> {
     let mut parts = array(reply)?.into_iter();
     let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
@@ -52,7 +52,7 @@ fn slot(reply: Value) -> Decoded<u16> {
     count(reply)?.try_into().map_err(|_| DecodeError("expected the number of a slot"))
 }
 
-/// CLUSTER SLOTS: the master of each run of slots.
+/// Decodes CLUSTER SLOTS: the master of each range of slots.
 pub fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
     let run = |run: Value| {
         let mut parts = array(run)?.into_iter();
@@ -69,7 +69,7 @@ pub fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
     array(reply)?.into_iter().map(run).collect()
 }
 
-/// A host that the node may not know: nil, then.
+/// Decodes a host; nil means that the node does not know its own.
 fn host_name(reply: Value) -> Decoded<String> {
     match reply {
         Value::Nil => Ok(String::new()),
@@ -77,8 +77,7 @@ fn host_name(reply: Value) -> Decoded<String> {
     }
 }
 
-/// CLUSTER SHARDS: the same, of the master that is online where a shard has two. `port_field` is `port` or
-/// `tls-port`.
+/// Decodes CLUSTER SHARDS: the online master of each range of slots. `port_field` is `port` or `tls-port`.
 pub fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
     let mut ranges = Vec::new();
     for shard in array(reply)? {
@@ -103,7 +102,7 @@ pub fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
     Ok(ranges)
 }
 
-/// Whether a master of a shard is failing, and its address; `None` of a replica.
+/// Returns a master's address and whether it is failing; `None` for a replica.
 fn shard_master(reply: Value, port_field: &[u8]) -> Decoded<Option<(bool, (String, u16))>> {
     let (mut host, mut port, mut is_master, mut is_failing) = (String::new(), 0, false, false);
     for field in fields(reply)? {

@@ -1,0 +1,134 @@
+//! The state that a monitor publishes: everything that pages, JSON and `/metrics` read of a target.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::exposition::render::{FamilySelection, Rendered, TargetLabels};
+use crate::monitor::alerting::Alerts;
+use crate::monitor::redis_cli;
+use crate::monitor::settings::TargetSettings;
+use crate::page::trail::Trail;
+use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::clock::unix_time;
+use redis_stream_core::redis_url::Place;
+use redis_stream_lag::report::Report;
+
+/// The published state of a target.
+#[derive(Clone, Debug, Default)]
+pub struct TargetState {
+    /// True once a poll succeeded or failed.
+    pub was_tried: bool,
+    /// True if every node answered until the last poll ended.
+    pub is_up: bool,
+    /// The last poll's error; `None` if the poll read everything.
+    pub problem: Option<String>,
+    /// When the last poll that read anything ended, since the Unix epoch; `None` before the first.
+    pub last_read: Option<Duration>,
+    /// The last report; `None` before the first.
+    pub published: Option<Published>,
+    /// The recent history of the groups, up to that report.
+    pub trail: Arc<Trail>,
+    /// `redis-cli` and the arguments that reach the target; empty before the first poll.
+    pub redis_cli: Arc<[String]>,
+    /// Time from one poll to the next.
+    pub interval: Duration,
+    /// Alerts that are pending or firing, whatever the age of the report.
+    pub alerts: Alerts,
+}
+
+/// A report and its rendered series.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The report.
+    pub report: Arc<Report>,
+    /// Its series as text, also compressed.
+    pub rendered: Arc<Rendered>,
+    /// When the report becomes too old to be served.
+    pub expires: Instant,
+}
+
+impl TargetState {
+    /// Returns the report, unless it is too old at `now`.
+    #[must_use]
+    pub fn fresh(&self, now: Instant) -> Option<&Published> {
+        self.published.as_ref().filter(|published| now < published.expires)
+    }
+}
+
+/// Writes a target's [`TargetState`].
+#[derive(Debug)]
+pub(super) struct Publisher {
+    settings: Arc<TargetSettings>,
+    labels: TargetLabels,
+    families: Arc<FamilySelection>,
+    metrics: TargetMetrics,
+    state: Arc<watch::Sender<TargetState>>,
+    /// The node that [`TargetState::redis_cli`] leads to.
+    shown_node: Option<Place>,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        settings: &Arc<TargetSettings>,
+        families: Arc<FamilySelection>,
+        metrics: TargetMetrics,
+        state: Arc<watch::Sender<TargetState>>,
+    ) -> Self {
+        state.send_modify(|state| state.interval = settings.poll.interval);
+        let (settings, labels) = (Arc::clone(settings), settings.series_labels());
+        Self { settings, labels, families, metrics, state, shown_node: None }
+    }
+
+    pub(super) fn reconfigure(&mut self, settings: &Arc<TargetSettings>, metrics: TargetMetrics) {
+        let (families, state) = (Arc::clone(&self.families), Arc::clone(&self.state));
+        *self = Self::new(settings, families, metrics, state);
+    }
+
+    pub(super) fn set_alerts(&self, alerts: Alerts) {
+        self.state.send_modify(|state| state.alerts = alerts);
+    }
+
+    /// Publishes the way to the node that is polled, if that is another one than before.
+    pub(super) fn set_node(&mut self, node: Option<&Place>) {
+        let Some(place) = node.filter(|place| self.shown_node.as_ref() != Some(place)) else { return };
+        let words = redis_cli::words(&self.settings.target, place);
+        self.shown_node = Some(place.clone());
+        self.state.send_modify(|state| state.redis_cli = words);
+    }
+
+    pub(super) fn set_outcome(&self, is_up: bool, problem: Option<String>) {
+        self.metrics.set_up(is_up);
+        self.state.send_modify(|state| {
+            (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
+        });
+    }
+
+    /// Adds a failed poll to the history. The last report stays until it is too old.
+    pub(super) fn note_failure(&self) {
+        self.state.send_modify(|state| state.trail = Arc::new(state.trail.after_failure(unix_time())));
+    }
+
+    /// Renders and publishes the report of a poll that began at `began`.
+    pub(super) async fn publish(&self, report: Arc<Report>, began: Instant) {
+        let before = self.state.borrow().clone();
+        let (families, labels, shown) =
+            (Arc::clone(&self.families), self.labels.clone(), Arc::clone(&report));
+        let last_read = unix_time();
+        let made = tokio::task::spawn_blocking(move || {
+            let previous = before.published.as_ref().map(|published| &*published.report);
+            let trail = before.trail.after(last_read, &shown, previous);
+            (Arc::new(Rendered::new(&families, labels, shown)), Arc::new(trail))
+        });
+        // The task fails only while the runtime shuts down.
+        let Ok((rendered, trail)) = made.await else { return };
+        let expires = began + self.settings.poll.stale_after;
+        self.metrics.set_last_successful_poll(last_read);
+        self.state.send_modify(|state| {
+            state.published = Some(Published { report, rendered, expires });
+            (state.last_read, state.trail) = (Some(last_read), trail);
+        });
+    }
+}

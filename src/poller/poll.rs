@@ -1,0 +1,212 @@
+//! Polls one target: finds its streams, reads them, and derives a report.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::{self, Target};
+use crate::poller::error::PollError;
+use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
+use crate::poller::node::NodeState;
+use crate::poller::servers::Servers;
+use crate::self_metrics::labels::{PollResult, Reason};
+use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
+use redis_stream_core::redis_url::Place;
+use redis_stream_lag::budget::Budget;
+use redis_stream_lag::derivation::Derivation;
+use redis_stream_lag::report::Report;
+use redis_stream_lag::state::LagState;
+
+/// Polls the servers behind one target. It has no schedule, and publishes nothing.
+#[derive(Debug)]
+pub struct Poller {
+    target: Arc<Target>,
+    poll: config::Poll,
+    servers: Servers,
+    /// Whether the next poll waits until SCAN has walked all keys.
+    needs_discovery: bool,
+    lag: LagState,
+    /// The origin of the times that [`LagState`] keeps.
+    started: Instant,
+    last_report: Option<Arc<Report>>,
+    metrics: TargetMetrics,
+}
+
+/// The result of a poll that read anything.
+#[derive(Debug)]
+pub struct Polled {
+    /// Everything that is known of the target's streams.
+    pub report: Arc<Report>,
+    /// The error that cut the poll short; `None` if the poll read everything.
+    pub cut_off_by: Option<PollError>,
+    /// True if every node was connected until the poll ended.
+    pub has_answered: bool,
+    /// True if the report shows every stream there is.
+    pub is_complete: bool,
+    /// True if a node refused TIME, so that ages rest on this machine's clock.
+    pub is_time_refused: bool,
+}
+
+/// The result of a poll.
+pub type PollOutcome = Result<Polled, PollError>;
+
+impl Poller {
+    /// Returns a poller that is not connected yet.
+    #[must_use]
+    pub fn new(target: Arc<Target>, poll: config::Poll, metrics: TargetMetrics) -> Self {
+        Self {
+            servers: Servers::new(Arc::clone(&target), &poll, metrics.clone()),
+            target,
+            poll,
+            needs_discovery: true,
+            lag: LagState::default(),
+            started: now(),
+            last_report: None,
+            metrics,
+        }
+    }
+
+    /// Reconnects with another configuration of the same servers. Streams that both configurations select keep their
+    /// state and history.
+    pub fn reconfigure(&mut self, target: Arc<Target>, poll: config::Poll, metrics: TargetMetrics) {
+        self.servers.reconfigure(&target, &poll, metrics.clone());
+        (self.target, self.poll, self.metrics, self.needs_discovery) = (target, poll, metrics, true);
+    }
+
+    /// Polls once: connects where there is no connection, reads, asks what the derivation asks for, and reports. The
+    /// first poll also waits for SCAN, for at most `poll.interval`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing could be read.
+    pub async fn poll(&mut self) -> PollOutcome {
+        let began = now();
+        let unreachable = self.servers.connect(began + self.poll.timeout).await?;
+        let found = self.find_streams(began + self.poll.interval).await;
+        found.inspect_err(|_| self.servers.disconnect())?;
+        let read_at = now() - self.started;
+        let deadline = now() + self.poll.timeout;
+        let has_all_nodes = unreachable.is_none();
+        let read = self.servers.read(unreachable, deadline).await;
+        let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.servers.disconnect())?;
+        let budget = Budget {
+            entries: self.poll.count_budget,
+            audit_entries: self.poll.audit_budget,
+            audit_period: self.poll.audit_period,
+            payload_bytes: self.servers.payload_left(),
+            timeout: self.poll.timeout,
+        };
+        let mut derivation = Derivation::open(&snapshot, &mut self.lag, budget, read_at);
+        while now() < deadline && self.servers.is_connected() {
+            let questions = derivation.questions();
+            if questions.is_empty() {
+                break;
+            }
+            let (answers, error) = self.servers.ask(&snapshot, &questions, deadline).await;
+            derivation.answer(answers);
+            // The nodes that are still connected are asked all the same.
+            cut_off_by = cut_off_by.or(error);
+        }
+        self.servers.spend_payload(derivation.payload_bytes_read());
+        let report = Arc::new(derivation.close(self.last_report.as_deref()));
+        self.metrics.count_entries(report.counted_entries);
+        self.last_report = Some(Arc::clone(&report));
+        self.needs_discovery = false;
+        let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let has_answered = has_all_nodes && self.servers.are_all_connected();
+        Ok(Polled {
+            is_complete: has_answered && self.servers.has_found_streams() && report.streams.len() == tracked,
+            report,
+            cut_off_by,
+            has_answered,
+            is_time_refused: self.servers.is_time_refused(),
+        })
+    }
+
+    /// Runs SCAN before the first report of a configuration until it has walked all keys, or until `until`. Later
+    /// steps run between polls.
+    async fn find_streams(&mut self, until: Instant) -> Result<(), PollError> {
+        while self.needs_discovery && !self.servers.has_found_streams() {
+            match self.servers.next_scan() {
+                Some(due) if due < until => {
+                    sleep_until(due).await;
+                    self.servers.scan().await?;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if SCAN has walked all keys at least once, or every stream is named.
+    #[must_use]
+    pub fn has_found_streams(&self) -> bool {
+        self.servers.has_found_streams()
+    }
+
+    /// Returns when the next [`scan`](Self::scan) is due; `None` while no node is connected, or if every stream is
+    /// named.
+    #[must_use]
+    pub fn next_scan(&self) -> Option<Instant> {
+        self.servers.next_scan()
+    }
+
+    /// Runs the next SCAN, to find streams that appeared since the last poll.
+    ///
+    /// # Errors
+    ///
+    /// The target's only node does not answer. All connections are closed then.
+    pub async fn scan(&mut self) -> Result<(), PollError> {
+        let scanned = self.servers.scan().await;
+        scanned.inspect_err(|_| self.servers.disconnect())
+    }
+
+    /// Lists pending entries of a group, over a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// The node does not answer, there is no such group, or the server refuses the command.
+    pub async fn list_pending(&mut self, query: &PendingQuery) -> Result<PendingList, PendingError> {
+        self.servers.connect(now() + self.poll.timeout).await?;
+        self.servers.list_pending(query).await
+    }
+
+    /// Returns the nodes of the target.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeState<'_>> {
+        self.servers.nodes()
+    }
+
+    /// Returns the address of a node: the first that is connected, or else the first that is known.
+    #[must_use]
+    pub fn node_address(&self) -> Option<&Place> {
+        self.servers.node_address()
+    }
+
+    /// Returns why SCAN failed last; `None` if it succeeded, or was not needed.
+    #[must_use]
+    pub fn scan_problem(&self) -> Option<&str> {
+        self.servers.scan_problem()
+    }
+
+    /// Returns why a stream could not be read last; `None` if it was read, or if no node that holds it answered.
+    #[must_use]
+    pub fn stream_problem(&self, key: &Name) -> Option<Reason> {
+        self.servers.stream_problem(key)
+    }
+}
+
+/// Returns the label of a poll's result, and its error.
+pub fn result_and_error(outcome: &PollOutcome) -> (PollResult, Option<&PollError>) {
+    match outcome {
+        Ok(Polled { cut_off_by: None, .. }) => (PollResult::Ok, None),
+        Ok(Polled { cut_off_by: Some(error), .. }) => (PollResult::Partial, Some(error)),
+        Err(error) => (PollResult::Failed, Some(error)),
+    }
+}
+
+/// Returns true if every node answered until the poll ended.
+pub fn has_answered(outcome: &PollOutcome) -> bool {
+    outcome.as_ref().is_ok_and(|polled| polled.has_answered)
+}

@@ -1,0 +1,128 @@
+//! The plan of one reading: which node is asked for which streams, and what became of each stream.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::poller::error::PollError;
+use crate::poller::node_reader::Asking;
+use crate::poller::nodes::Nodes;
+use crate::poller::pipeline::deadline_share;
+use crate::poller::read::{Outcomes, stream_reading};
+use crate::poller::streams::{StreamRegistry, TrackedStream};
+use redis_stream_core::cluster::{Redirect, RedirectKind};
+use redis_stream_lag::snapshot::{Epoch, NodeReading, ReadOutcome};
+
+/// The streams that one node is asked for.
+pub(super) struct NodeReads {
+    /// Position in [`Nodes::handles`].
+    pub(super) node: usize,
+    pub(super) asking: Asking,
+    /// Positions in [`StreamRegistry::tracked`], in the order of reading.
+    pub(super) due: Vec<usize>,
+    /// The error that cut the reading short.
+    pub(super) ended: Option<PollError>,
+}
+
+pub(super) struct ReadPlan {
+    pub(super) node_reads: Vec<NodeReads>,
+    /// For each tracked stream, the position in `node_reads` that holds it; `None` if no such node is connected.
+    read_by: Vec<Option<usize>>,
+    /// For each tracked stream, the result of reading it.
+    pub(super) outcomes: Outcomes,
+}
+
+impl NodeReads {
+    fn new(node: usize, asking: Asking) -> Self {
+        Self { node, asking, due: Vec::new(), ended: None }
+    }
+}
+
+impl ReadPlan {
+    /// Assigns each stream that is due to the node that owns its slot.
+    pub(super) fn new(nodes: &Nodes, tracked: &[TrackedStream], due: &[usize]) -> Self {
+        let mut node_reads: Vec<_> =
+            nodes.connected().map(|(node, ..)| NodeReads::new(node, Asking::None)).collect();
+        let mut numbers = vec![None; nodes.handles.len()];
+        for (number, reads) in node_reads.iter().enumerate() {
+            numbers[reads.node] = Some(number);
+        }
+        let owner = |stream: &TrackedStream| nodes.owner(stream.slot).and_then(|node| numbers[node]);
+        let read_by: Vec<_> = tracked.iter().map(owner).collect();
+        for &at in due {
+            if let Some(number) = read_by[at] {
+                node_reads[number].due.push(at);
+            }
+        }
+        Self { node_reads, read_by, outcomes: vec![(ReadOutcome::Deferred, Vec::new()); tracked.len()] }
+    }
+
+    /// Assigns redirected streams to the nodes that the redirects name. Returns the position of the first of these in
+    /// `node_reads`.
+    pub(super) async fn follow(
+        &mut self,
+        redirected: Vec<(usize, usize, Redirect)>,
+        nodes: &mut Nodes,
+        deadline: Instant,
+    ) -> usize {
+        let first = self.node_reads.len();
+        // Each unreachable node is tried once; its streams wait for the next poll.
+        let mut unreachable = Vec::new();
+        for (at, by, redirect) in redirected {
+            let by = self.node_reads[by].node;
+            if unreachable.contains(&redirect.node) {
+                continue;
+            }
+            match nodes.redirected(&redirect, by, deadline_share(deadline, 3)).await {
+                Ok(node) => self.add(first, node, redirect.kind, at),
+                Err(_) => unreachable.push(redirect.node),
+            }
+        }
+        first
+    }
+
+    fn add(&mut self, first: usize, node: usize, kind: RedirectKind, at: usize) {
+        let asking = Asking::after(kind);
+        let is_same = |reads: &NodeReads| (reads.node, reads.asking) == (node, asking);
+        let known = self.node_reads[first..].iter().position(is_same);
+        let number = known.map_or(self.node_reads.len(), |at| first + at);
+        if known.is_none() {
+            self.node_reads.push(NodeReads::new(node, asking));
+        }
+        self.node_reads[number].due.push(at);
+        self.read_by[at] = Some(number);
+    }
+
+    /// Returns the readings by node, and for each node whether it failed without any reply. If no node could be asked
+    /// for some streams, these follow in a reading without an address.
+    pub(super) fn readings(
+        &mut self,
+        nodes: &Nodes,
+        streams: &StreamRegistry,
+        poll_number: u64,
+    ) -> (Vec<NodeReading>, Vec<bool>) {
+        let StreamRegistry { tracked, rules, .. } = streams;
+        let (mut readings, mut got_no_reply) = (Vec::new(), Vec::new());
+        for reads in &self.node_reads {
+            let handle = &nodes.handles[reads.node];
+            let epoch = handle.node.as_ref().map_or(Epoch(0), |node| node.epoch);
+            readings.push(NodeReading { address: Arc::clone(&handle.address), epoch, streams: Vec::new() });
+            let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
+            got_no_reply.push(reads.ended.is_some() && !has_replied);
+        }
+        let mut unreachable = Vec::new();
+        for ((stream, outcome), read_by) in tracked.iter().zip(self.outcomes.drain(..)).zip(&self.read_by) {
+            let is_unreachable = read_by.is_none_or(|by| got_no_reply[by]);
+            let outcome = match outcome {
+                (ReadOutcome::Deferred, groups) if is_unreachable => (ReadOutcome::Unreachable, groups),
+                outcome => outcome,
+            };
+            let readings = read_by.map_or(&mut unreachable, |by| &mut readings[by].streams);
+            readings.extend(stream_reading(stream, outcome, rules[stream.rule.0].window));
+        }
+        if !unreachable.is_empty() {
+            readings.push(NodeReading { address: "".into(), epoch: Epoch(0), streams: unreachable });
+        }
+        (readings, got_no_reply)
+    }
+}

@@ -1,0 +1,346 @@
+//! The servers behind one target: their connections, the streams found on them, reading and asking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config::{Poll, Target};
+use crate::poller::ask;
+use crate::poller::discovery::Discovery;
+use crate::poller::error::{KeyError, PollError};
+use crate::poller::interner::NameInterner;
+use crate::poller::list_pending::{self, PendingError, PendingList, PendingQuery};
+use crate::poller::node::NodeState;
+use crate::poller::node_reader::Asking;
+use crate::poller::nodes::Nodes;
+use crate::poller::payload_budget::PayloadBudget;
+use crate::poller::read::{Read, ReadRequest};
+use crate::poller::read_plan::ReadPlan;
+use crate::poller::streams::StreamRegistry;
+use crate::self_metrics::labels::{Limited, Reason};
+use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::clock::now;
+use redis_stream_core::cluster::Redirect;
+use redis_stream_core::name::Name;
+use redis_stream_core::redis_url::Place;
+use redis_stream_core::tls::{SKIPPED, Verification};
+use redis_stream_lag::question::{Answer, Question};
+use redis_stream_lag::snapshot::Snapshot;
+
+/// The servers behind one target.
+#[derive(Debug)]
+pub(super) struct Servers {
+    target: Arc<Target>,
+    timeout: Duration,
+    nodes: Nodes,
+    streams: StreamRegistry,
+    discovery: Discovery,
+    names: NameInterner,
+    payload: PayloadBudget,
+    /// The nodes of the last snapshot, by their position in it; `None` once a node took too long over a question.
+    snapshot_nodes: Vec<Option<(usize, Asking)>>,
+    poll_number: u64,
+    /// Whether a node refused TIME in the last poll.
+    is_time_refused: bool,
+    metrics: TargetMetrics,
+}
+
+impl Servers {
+    /// Returns servers that are not connected yet.
+    pub(super) fn new(target: Arc<Target>, poll: &Poll, metrics: TargetMetrics) -> Self {
+        if target.tls.verification == Verification::Skipped {
+            warn!(target_name = %target.name, "{SKIPPED}");
+        }
+        Self {
+            nodes: Nodes::new(Arc::clone(&target), metrics.clone()),
+            streams: StreamRegistry::new(&target, poll.shard),
+            discovery: Discovery::new(&target.streams, poll),
+            names: NameInterner::default(),
+            payload: PayloadBudget::new(poll.payload_budget),
+            timeout: poll.timeout,
+            target,
+            metrics,
+            snapshot_nodes: Vec::new(),
+            poll_number: 0,
+            is_time_refused: false,
+        }
+    }
+
+    /// Drops all connections and takes another configuration of the same servers. Streams that both configurations
+    /// select stay known. No later connection reuses an epoch.
+    pub(super) fn reconfigure(&mut self, target: &Arc<Target>, poll: &Poll, metrics: TargetMetrics) {
+        let nodes = self.nodes.successor(Arc::clone(target), metrics.clone());
+        let next =
+            Self { nodes, poll_number: self.poll_number, ..Self::new(Arc::clone(target), poll, metrics) };
+        let before = std::mem::replace(self, next);
+        let finds_the_same = before.streams.finds_the_same(target, poll.shard);
+        self.discovery.ended_a_turn |= finds_the_same && before.discovery.ended_a_turn;
+        self.streams = before.streams.successor(target, poll.shard);
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeState<'_>> {
+        self.nodes.handles.iter().map(|handle| NodeState {
+            address: &handle.address,
+            identity: handle.identity.as_ref(),
+            failure: handle.failure.as_deref(),
+        })
+    }
+
+    pub(super) fn node_address(&self) -> Option<&Place> {
+        let connected = self.nodes.connected().next().map(|(_, handle, _)| handle);
+        connected.or(self.nodes.handles.first()).map(|handle| &handle.place)
+    }
+
+    pub(super) fn scan_problem(&self) -> Option<&str> {
+        self.discovery.problem.as_deref()
+    }
+
+    /// Returns true if TIME was refused in the last poll.
+    pub(super) fn is_time_refused(&self) -> bool {
+        self.is_time_refused
+    }
+
+    pub(super) fn stream_problem(&self, key: &Name) -> Option<Reason> {
+        self.streams.problem_of(key).map(KeyError::reason)
+    }
+
+    /// Returns the bytes of entries that this poll may still read to count lag.
+    pub(super) fn payload_left(&self) -> u64 {
+        self.payload.left()
+    }
+
+    /// Subtracts bytes of entries that were read to answer questions.
+    pub(super) fn spend_payload(&mut self, bytes: u64) {
+        self.payload.spend(bytes);
+    }
+
+    pub(super) fn are_all_connected(&self) -> bool {
+        self.nodes.handles.iter().all(|handle| handle.node.is_some())
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.nodes.connected().next().is_some()
+    }
+
+    /// Connects where there is no connection, and checks each node's role. Returns why some node could not be
+    /// connected.
+    ///
+    /// # Errors
+    ///
+    /// No node could be connected.
+    pub(super) async fn connect(&mut self, deadline: Instant) -> Result<Option<PollError>, PollError> {
+        let connected = self.nodes.connect(deadline).await;
+        let nodes = self.nodes.connected().map(|(_, handle, node)| (&handle.address, node.epoch));
+        self.discovery.note_nodes(nodes, &mut self.streams, now());
+        self.note_missing_nodes();
+        connected.inspect_err(|_| self.disconnect())
+    }
+
+    fn note_missing_nodes(&mut self) {
+        let missing = self.nodes.handles.iter().filter(|handle| handle.node.is_none()).count();
+        self.discovery.note_missing_nodes(missing);
+    }
+
+    /// Closes all connections. The next [`connect`](Self::connect) resolves and dials again.
+    pub(super) fn disconnect(&mut self) {
+        for handle in &self.nodes.handles {
+            self.discovery.disconnected(&handle.address);
+        }
+        self.nodes.disconnect();
+    }
+
+    /// Returns true if SCAN has walked all keys at least once, or every stream is named.
+    pub(super) fn has_found_streams(&self) -> bool {
+        self.discovery.ended_a_turn
+    }
+
+    pub(super) fn next_scan(&self) -> Option<Instant> {
+        self.discovery.due()
+    }
+
+    /// Runs the next SCAN. A refused SCAN is counted, and logged when that changes.
+    ///
+    /// # Errors
+    ///
+    /// The only node does not answer.
+    pub(super) async fn scan(&mut self) -> Result<(), PollError> {
+        let Some(address) = self.discovery.next_node().cloned() else { return Ok(()) };
+        let Some(node) = self.nodes.node_mut(&address) else {
+            self.discovery.disconnected(&address);
+            return Ok(());
+        };
+        let (streams, metrics) = (&mut self.streams, &self.metrics);
+        let problem = match self.discovery.step(node, streams, metrics, self.timeout).await {
+            Ok(()) => None,
+            Err(error) if error.is_refusal() => {
+                self.metrics.count_errors(error.reason(), 1);
+                Some(error.to_string())
+            }
+            Err(error) => return self.lose(&address, error),
+        };
+        if self.discovery.problem != problem {
+            match &problem {
+                Some(error) => {
+                    warn!(target_name = %self.target.name, error, "cannot look for streams by SCAN")
+                }
+                None => info!(target_name = %self.target.name, "SCAN works again"),
+            }
+            self.discovery.problem = problem;
+        }
+        Ok(())
+    }
+
+    /// Drops a node that was lost between two polls. Returns the error if it was the only node.
+    fn lose(&mut self, address: &str, error: PollError) -> Result<(), PollError> {
+        if self.nodes.handles.len() == 1 {
+            return Err(error);
+        }
+        self.metrics.count_errors(error.reason(), 1);
+        if let Some(at) = self.nodes.handles.iter().position(|handle| *handle.address == *address) {
+            self.fail(at, &error);
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, at: usize, error: &PollError) {
+        self.nodes.fail(at, error);
+        self.discovery.disconnected(&self.nodes.handles[at].address);
+        self.note_missing_nodes();
+    }
+
+    /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. Returns the
+    /// snapshot, and the first error that cut the reading short.
+    ///
+    /// # Errors
+    ///
+    /// Nothing could be read.
+    pub(super) async fn read(
+        &mut self,
+        unreachable: Option<PollError>,
+        deadline: Instant,
+    ) -> Result<(Snapshot, Option<PollError>), PollError> {
+        self.poll_number += 1;
+        self.is_time_refused = false;
+        self.streams.admit();
+        self.names.forget_unused();
+        self.payload.begin_poll();
+        let due = self.payload.select(&self.streams.tracked);
+        let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
+        let redirected = self.read_from(&mut plan, 0, deadline).await;
+        if !redirected.is_empty() {
+            self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
+            let first = plan.follow(redirected, &mut self.nodes, deadline).await;
+            // A second redirect is followed in the next poll.
+            self.read_from(&mut plan, first, deadline).await;
+        }
+        self.finish(plan, unreachable)
+    }
+
+    /// Reads from the plan's nodes, from `first` on. Returns the streams that they redirected.
+    async fn read_from(
+        &mut self,
+        plan: &mut ReadPlan,
+        first: usize,
+        deadline: Instant,
+    ) -> Vec<(usize, usize, Redirect)> {
+        let ReadPlan { node_reads, outcomes, .. } = plan;
+        let (nodes, target) = (&self.nodes, &self.target);
+        // Each of them is connected: the plan has just chosen them.
+        let asked: Vec<_> = node_reads[first..]
+            .iter()
+            .filter_map(|reads| Some((nodes.reader(reads.node, reads.asking)?, &reads.due[..])))
+            .collect();
+        let mut request = ReadRequest {
+            target,
+            streams: &mut self.streams,
+            metrics: &self.metrics,
+            names: &mut self.names,
+            poll_number: self.poll_number,
+            payload_left: self.payload.left(),
+            deadline,
+        };
+        let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;
+        self.is_time_refused |= is_time_refused;
+        self.payload.spend(payload_bytes);
+        for (reads, ended) in node_reads[first..].iter_mut().zip(ended) {
+            reads.ended = ended;
+        }
+        redirected.into_iter().map(|(at, by, redirect)| (at, by + first, redirect)).collect()
+    }
+
+    /// Builds the snapshot, and drops nodes that failed.
+    fn finish(
+        &mut self,
+        mut plan: ReadPlan,
+        mut cut_off_by: Option<PollError>,
+    ) -> Result<(Snapshot, Option<PollError>), PollError> {
+        let was_any_read = self.streams.tracked.iter().any(|stream| stream.last_read == self.poll_number);
+        let (nodes, got_no_reply) = plan.readings(&self.nodes, &self.streams, self.poll_number);
+        let has_any_ended_well = plan.node_reads.iter().any(|reads| reads.ended.is_none());
+        self.snapshot_nodes.clear();
+        for (reads, got_no_reply) in plan.node_reads.into_iter().zip(got_no_reply) {
+            self.snapshot_nodes.push(Some((reads.node, reads.asking)));
+            let Some(error) = reads.ended else { continue };
+            if got_no_reply || !matches!(error, PollError::Timeout { .. }) {
+                self.fail(reads.node, &error);
+            }
+            cut_off_by.get_or_insert(error);
+        }
+        self.streams.forget_missing();
+        self.export_counts();
+        match cut_off_by {
+            Some(error) if !was_any_read && !has_any_ended_well => Err(error),
+            cut_off_by => Ok((Snapshot { nodes }, cut_off_by)),
+        }
+    }
+
+    /// Asks the nodes of a snapshot. Returns an answer for each question, in order, and the first error that left
+    /// questions unanswered.
+    pub(super) async fn ask(
+        &mut self,
+        snapshot: &Snapshot,
+        questions: &[Question],
+        deadline: Instant,
+    ) -> (Vec<Answer>, Option<PollError>) {
+        let readers = self.snapshot_nodes.iter().enumerate().filter_map(|(number, node)| {
+            let (at, asking) = (*node)?;
+            Some((number, self.nodes.reader(at, asking)?))
+        });
+        let readers: Vec<_> = readers.collect();
+        let asked = ask::ask(&readers, snapshot, questions, &mut self.names, &self.metrics, deadline);
+        let (answers, ended) = asked.await;
+        let numbers: Vec<_> = readers.iter().map(|(number, _)| *number).collect();
+        let mut cut_off_by = None;
+        for (number, error) in numbers.into_iter().zip(ended) {
+            let Some(error) = error else { continue };
+            let node = self.snapshot_nodes[number].take();
+            if let Some((at, _)) = node.filter(|_| !matches!(error, PollError::Timeout { .. })) {
+                self.fail(at, &error);
+            }
+            cut_off_by.get_or_insert(error);
+        }
+        (answers, cut_off_by)
+    }
+
+    pub(super) async fn list_pending(&mut self, query: &PendingQuery) -> Result<PendingList, PendingError> {
+        list_pending::list(&mut self.nodes, query, self.timeout).await
+    }
+
+    fn export_counts(&mut self) {
+        if self.streams.limit_changed() {
+            warn!(
+                target_name = %self.target.name,
+                streams_left_out = self.streams.left_out,
+                "limits of the target leave out streams"
+            );
+        }
+        let StreamRegistry { tracked, left_out, .. } = &self.streams;
+        self.metrics.set_discovered_streams(tracked.len());
+        self.metrics.set_limited(Limited::Streams, *left_out);
+        self.metrics.set_limited(Limited::Groups, tracked.iter().map(|stream| stream.left_out.groups).sum());
+        self.metrics
+            .set_limited(Limited::Consumers, tracked.iter().map(|stream| stream.left_out.consumers).sum());
+    }
+}
