@@ -16,7 +16,7 @@ use crate::monitor::published::{Publisher, TargetState};
 use crate::monitor::schedule::{BACKOFF, Schedule};
 use crate::monitor::settings::{SettingsReceiver, TargetSettings};
 use crate::poller::error::PollError;
-use crate::poller::poll::{PollOutcome, Poller, has_answered, result_and_error};
+use crate::poller::poll::{PollOutcome, Poller, has_answered, problem, result_and_error};
 use crate::self_metrics::labels::PollResult;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
@@ -98,6 +98,7 @@ impl Monitor {
                         Err(_) => schedule.retry_after(now(), BACKOFF.delay(self.failures, fastrand::f64())),
                     };
                 }
+                () = until(self.poller.next_keep_alive()) => self.poller.keep_alive().await,
                 () = until(self.poller.next_scan()) => {
                     if let Err(error) = self.poller.scan().await {
                         self.note_lost(&error);
@@ -154,7 +155,7 @@ impl Monitor {
             }
         }
         // A reader that sees the poll counted also sees its report.
-        let (elapsed, problem) = (now() - began, error.map(PollError::to_string));
+        let (elapsed, problem) = (now() - began, problem(outcome));
         self.metrics.observe_poll(result, elapsed);
         if let Some(error) = error {
             self.metrics.count_errors(error.reason(), 1);
@@ -198,6 +199,9 @@ impl Monitor {
             }
             (Some(error), PollResult::Partial) => {
                 warn!(target_name, error, "poll timed out; remaining streams are read first next time");
+            }
+            (Some(warning), PollResult::Ok) => {
+                warn!(target_name, warning, "streams of the target are not found")
             }
             (Some(error), _) => warn!(target_name, error, "cannot poll target; retrying"),
         }

@@ -405,3 +405,49 @@ fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "measures a process from outside")]
     Instant::now()
 }
+
+#[tokio::test]
+async fn groups_that_are_named_are_there_whatever_the_limit_leaves_out() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    let mut lines = "XADD bus * f v\nXGROUP CREATE bus zz-real 0\n".to_owned();
+    for pod in 0..1_500 {
+        lines.push_str(&format!("XGROUP CREATE bus pod-{pod:04} $\n"));
+    }
+    client.run(&lines).await;
+    let url = server.url();
+    let exporter = serving(&format!(
+        "{QUICK}targets: [{{name: t, url: '{url}', streams: [{{key: bus, groups: {{include: [zz-real, gone, '*']}}}}]}}]"
+    ))
+    .await;
+    let found = until(&exporter, "it is read", |metrics| metrics.get(&up("bus")) == Some(&1.0)).await;
+    assert_eq!(found.get(&group("redis_stream_group_up", "bus", "zz-real")), Some(&1.0));
+    assert_eq!(found.get(&group("redis_stream_group_lag", "bus", "zz-real")), Some(&1.0));
+    assert_eq!(found.get(&group("redis_stream_group_up", "bus", "gone")), Some(&0.0), "this one is missing");
+    assert_eq!(found[&limited("groups")], 500.0);
+}
+
+#[tokio::test]
+async fn streams_with_groups_come_before_those_without_also_when_they_get_their_groups_later() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    let mut lines = String::new();
+    for queue in 0..250 {
+        lines.push_str(&format!("XADD bull:q{queue:03}:events * event added\n"));
+    }
+    lines.push_str("XADD orders * f v\nXADD zebra * f v\nXGROUP CREATE orders g 0\n");
+    client.run(&lines).await;
+    let url = server.url();
+    let exporter =
+        serving(&format!("{QUICK}targets: [{{name: t, url: '{url}', limits: {{streams: 200}}}}]")).await;
+    let found = until(&exporter, "a poll", |metrics| metrics.contains_key(&up("orders"))).await;
+    assert_eq!(streams(&found).len(), 200);
+    assert_eq!(found[&limited("streams")], 52.0);
+
+    client.run("XGROUP CREATE zebra g 0\nXGROUP CREATE bull:q249:events g 0").await;
+    let found = until(&exporter, "streams that got a group", |metrics| {
+        metrics.contains_key(&up("zebra")) && metrics.contains_key(&up("bull:q249:events"))
+    })
+    .await;
+    assert_eq!((streams(&found).len(), found.get(&up("orders"))), (200, Some(&1.0)));
+}

@@ -73,6 +73,8 @@ struct Found {
     /// The reasons why streams could not be read, each once.
     unread_because: Vec<&'static str>,
     is_time_refused: bool,
+    /// Why streams are not found though every node answered; `None` if all are found.
+    warning: Option<String>,
     /// Why SCAN failed; `None` if it succeeded, or was not needed.
     scan_problem: Option<String>,
 }
@@ -80,7 +82,7 @@ struct Found {
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
-    let Polled { report, has_answered, is_time_refused, .. } = poller.poll().await?;
+    let Polled { report, has_answered, is_time_refused, warning, .. } = poller.poll().await?;
     let unread = report.streams.iter().filter(|stream| stream.values.is_none());
     let mut unread_because: Vec<_> =
         unread.map(|stream| describe_problem(poller.stream_problem(&stream.key))).collect();
@@ -90,9 +92,10 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
         unread_because,
         is_time_refused,
         report,
-        is_complete: has_answered && poller.has_found_streams(),
+        is_complete: has_answered && warning.is_none() && poller.has_found_streams(),
         identity: poller.nodes().find_map(|node| node.identity.cloned()),
         nodes: poller.nodes().map(|node| describe_node(&node, poller.nodes().count())).collect(),
+        warning,
         scan_problem: poller.scan_problem().map(str::to_owned),
     })
 }
@@ -125,6 +128,9 @@ fn describe_node(node: &NodeState<'_>, count: usize) -> String {
 fn describe(found: &Found) -> String {
     let mut lines = found.nodes.concat();
     let mut add = |title: &str, text: String| lines.push_str(&line(title, &text));
+    if let Some(warning) = &found.warning {
+        add("warning", warning.clone());
+    }
     if let Some(problem) = &found.scan_problem {
         add("warning", format!("cannot look for streams by SCAN: {problem}"));
     }

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, cmd};
+use redis::{Cmd, Pipeline, cmd};
 use tokio::time::Instant;
 
 use crate::config::{Poll, StreamRule};
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
-use crate::poller::pipeline::call;
+use crate::poller::pipeline::{NodePipeline, batches, call, command, run_pipelines};
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::Epoch;
 
 /// The most keys that one SCAN walks: about half a millisecond of server time.
 const MAX_SCAN_COUNT: u32 = 1_000;
+
+/// Assumed size of a reply to XINFO GROUPS, in bytes.
+const EXPECTED_GROUPS_BYTES: u64 = 512;
 
 /// The state of a SCAN over all keys of all nodes, called a turn: one cursor on each node.
 #[derive(Debug)]
@@ -170,10 +174,11 @@ impl Discovery {
                 return Err(error);
             }
         };
-        keys.into_iter().for_each(|key| streams.found(key));
+        let unknown = streams.found(keys);
         let walk = &mut self.walks[at];
         walk.cursor = cursor;
         walk.due = (cursor != 0).then(|| sent + self.step_takes_at_least);
+        find_groups(node, unknown, streams, metrics, sent + limit).await?;
         if self.walks.iter().all(|walk| walk.due.is_none()) {
             self.end_turn(began, sent, streams);
         }
@@ -203,4 +208,45 @@ impl Discovery {
         scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");
         scan
     }
+}
+
+/// Asks whether streams that the limit might leave out have groups.
+async fn find_groups(
+    node: &Node,
+    keys: Vec<Name>,
+    streams: &mut StreamRegistry,
+    metrics: &TargetMetrics,
+    deadline: Instant,
+) -> Result<(), PollError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let pipelines = [NodePipeline {
+        connection: &node.connection,
+        address: &node.address,
+        batches: batches(keys.iter().map(|_| EXPECTED_GROUPS_BYTES)),
+    }];
+    let ended = run_pipelines(
+        &pipelines,
+        deadline,
+        |_, batch| {
+            let mut pipeline = Pipeline::with_capacity(batch.len());
+            for key in &keys[batch] {
+                pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
+                metrics.count_commands(Command::XinfoGroups, 1);
+            }
+            Some(pipeline)
+        },
+        |_, batch, replies| {
+            for (key, reply) in keys[batch].iter().zip(replies) {
+                // An error reply concerns this key alone, which stays a candidate like any other.
+                if decode::xinfo_groups(reply).is_ok_and(|groups| !groups.is_empty()) {
+                    streams.found_groups(key.clone());
+                }
+            }
+            Ok(())
+        },
+    )
+    .await;
+    ended.into_iter().flatten().next().map_or(Ok(()), Err)
 }

@@ -71,9 +71,17 @@ pub enum PollError {
         actual: String,
         wanted: &'static str,
     },
+    /// The node is a sentinel, which holds no streams.
+    #[error(
+        "{address} is a sentinel, not a server; set topology: sentinel, and sentinel.urls and master_name"
+    )]
+    Sentinel {
+        /// Host and port.
+        address: String,
+    },
     /// A sentinel does not know the master.
     #[error("the sentinel {address} knows no master {master:?}; expected the name that it monitors it by")]
-    Sentinel {
+    UnknownMaster {
         /// Host and port of the sentinel.
         address: String,
         /// The master's name in the configuration.
@@ -109,8 +117,8 @@ impl PollError {
             Self::Timeout { .. } => Reason::Timeout,
             Self::Auth { .. } => Reason::Auth,
             Self::PasswordFile(_) => Reason::PasswordFile,
-            Self::Role { .. } => Reason::Role,
-            Self::Sentinel { .. } => Reason::Sentinel,
+            Self::Role { .. } | Self::Sentinel { .. } => Reason::Role,
+            Self::UnknownMaster { .. } => Reason::Sentinel,
             Self::Server { code, .. } if code == "LOADING" => Reason::Loading,
             Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
             Self::Server { .. } => Reason::Server,

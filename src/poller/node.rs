@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
-use crate::poller::decode::topology::{self, Hello};
+use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
 use crate::poller::pipeline::call;
 use crate::self_metrics::labels::Command;
@@ -177,6 +177,44 @@ impl Node {
         }
     }
 
+    /// Returns true if the other side closed the connection.
+    pub(super) fn is_closed(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Sends INFO server and INFO replication. Returns `None` where INFO is refused, or lacks what identifies the
+    /// process.
+    pub(super) async fn process(
+        &mut self,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<Option<ServerProcess>, PollError> {
+        let mut replies = Vec::with_capacity(2);
+        for section in ["server", "replication"] {
+            metrics.count_commands(Command::Info, 1);
+            match self.call(cmd("INFO").arg(section), deadline).await {
+                Ok(reply) => replies.push(reply),
+                Err(error) if error.is_refusal() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let (replication, server) = (replies.pop(), replies.pop());
+        Ok(topology::process(server.unwrap_or_default(), replication.unwrap_or_default()).ok())
+    }
+
+    /// Sends TIME, so that neither the server nor a proxy closes the connection as idle.
+    pub(super) async fn keep_alive(
+        &mut self,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<(), PollError> {
+        metrics.count_commands(Command::Time, 1);
+        match self.call(&cmd("TIME"), deadline).await {
+            Err(error) if !error.is_refusal() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps polls from making every stream look recently used. Not sent to older servers, which would note the
     /// unknown command in their ACL LOG.
     pub(super) async fn decline_touch(
@@ -202,8 +240,11 @@ impl Drop for Node {
     }
 }
 
-/// Returns an error if the node has another role than the configuration demands.
+/// Returns an error if the node is a sentinel, or has another role than the configuration demands.
 pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Result<(), PollError> {
+    if identity.mode == "sentinel" {
+        return Err(PollError::Sentinel { address: address.to_owned() });
+    }
     let wanted = match wanted {
         Role::Any => return Ok(()),
         Role::Master => "master",

@@ -1,7 +1,9 @@
 //! The nodes behind a target: one server, the master that sentinels name, or the masters of a cluster. A cluster is a
 //! set of plain nodes, each with its own connection, epoch and clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -10,6 +12,7 @@ use tracing::info;
 use crate::config::topology::Topology;
 use crate::config::{Role, Target};
 use crate::poller::cluster;
+use crate::poller::decode::topology::ServerProcess;
 use crate::poller::error::PollError;
 use crate::poller::node::{self, Identity, Login, Node};
 use crate::poller::node_reader::{Asking, NodeReader};
@@ -34,6 +37,10 @@ pub(super) struct NodeHandle {
     pub(super) identity: Option<Identity>,
     /// Why it cannot be polled; `None` while it can.
     pub(super) failure: Option<String>,
+    /// Streams that this node cannot show; `None` if it shows all.
+    pub(super) warning: Option<String>,
+    /// The process that the last connection led to, and the connection's epoch; `None` where INFO is refused.
+    process: Option<(ServerProcess, Epoch)>,
 }
 
 /// The parts that every connection of a target needs.
@@ -42,6 +49,8 @@ struct Access {
     target: Arc<Target>,
     dialer: Dialer,
     metrics: TargetMetrics,
+    /// The number of epochs handed out.
+    epochs: AtomicU64,
 }
 
 /// The nodes of one target.
@@ -52,11 +61,45 @@ pub(super) struct Nodes {
     /// The slots' owners; `None` unless the target is a cluster.
     slots: Option<Slots>,
     sentinels: Option<Sentinels>,
-    /// The number of connections made; each gets its own epoch.
-    connections: u64,
 }
 
 impl Access {
+    fn next_epoch(&self) -> Epoch {
+        Epoch(self.epochs.fetch_add(1, Relaxed) + 1)
+    }
+
+    /// Returns a warning if the node is one of several masters of a cluster that is configured as a standalone server,
+    /// and streams are found by globs. Streams that are named are read from the other nodes by following redirects.
+    async fn hidden_streams(
+        &self,
+        node: &mut Node,
+        place: &Place,
+        identity: Option<&Identity>,
+        deadline: Instant,
+    ) -> Result<Option<String>, PollError> {
+        let is_cluster = identity.is_some_and(|identity| identity.mode == "cluster");
+        let has_globs = self.target.streams.iter().any(|rule| rule.key.literal().is_none());
+        if !matches!(self.target.topology, Topology::Standalone(_)) || !is_cluster || !has_globs {
+            return Ok(None);
+        }
+        let masters = match self.ranges(node, place, deadline).await {
+            Ok(ranges) => {
+                let masters: BTreeSet<_> = ranges.iter().map(|range| &range.master).collect();
+                if masters.len() < 2 {
+                    return Ok(None);
+                }
+                format!("one of {} masters of a cluster", masters.len())
+            }
+            Err(error) if error.is_refusal() => "a node of a cluster".to_owned(),
+            Err(error) => return Err(error),
+        };
+        let warning = format!(
+            "{} is {masters}: streams on the other nodes are not found; set topology: cluster",
+            node.address
+        );
+        Ok(Some(warning))
+    }
+
     async fn connect(&self, place: &Place, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
         let login = Login::of(&self.target);
         Node::connect(login, &self.dialer, place, epoch, &self.metrics, deadline).await
@@ -75,12 +118,20 @@ impl Access {
 
 impl NodeHandle {
     fn new(place: Place) -> Self {
-        Self { address: place.to_string().into(), place, node: None, identity: None, failure: None }
+        Self {
+            address: place.to_string().into(),
+            place,
+            node: None,
+            identity: None,
+            failure: None,
+            warning: None,
+            process: None,
+        }
     }
 
     /// Connects if necessary, and checks the node's role.
-    async fn connect(&mut self, access: &Access, epoch: Epoch, deadline: Instant) -> Result<(), PollError> {
-        let connected = self.try_connect(access, epoch, deadline).await;
+    async fn connect(&mut self, access: &Access, deadline: Instant) -> Result<(), PollError> {
+        let connected = self.try_connect(access, deadline).await;
         access.metrics.set_node_up(&self.address, connected.is_ok());
         self.failure = connected.as_ref().err().map(ToString::to_string);
         if connected.is_err() {
@@ -89,24 +140,33 @@ impl NodeHandle {
         connected
     }
 
-    async fn try_connect(
-        &mut self,
-        access: &Access,
-        epoch: Epoch,
-        deadline: Instant,
-    ) -> Result<(), PollError> {
+    async fn try_connect(&mut self, access: &Access, deadline: Instant) -> Result<(), PollError> {
         let Access { target, metrics, .. } = access;
-        let is_new = self.node.is_none();
-        let node = match &mut self.node {
-            Some(node) => node,
-            none => none.insert(access.connect(&self.place, epoch, deadline).await?),
-        };
-        self.identity = node.identify(metrics, deadline).await?;
-        if let Some(identity) = &self.identity {
-            node::check_role(target.role, &node.address, identity)?;
+        if let Some(node) = self.node.as_mut().filter(|node| !node.is_closed()) {
+            match node.identify(metrics, deadline).await {
+                Err(PollError::Lost { .. }) => {}
+                identity => {
+                    self.identity = identity?;
+                    return self.check_role(target);
+                }
+            }
         }
-        if is_new {
-            node.decline_touch(self.identity.as_ref(), metrics, deadline).await?;
+        // There was no connection, or the server or a proxy closed it while it was idle.
+        let node = self.node.insert(access.connect(&self.place, access.next_epoch(), deadline).await?);
+        self.identity = node.identify(metrics, deadline).await?;
+        self.check_role(target)?;
+        let Some(node) = &mut self.node else { return Ok(()) };
+        node.decline_touch(self.identity.as_ref(), metrics, deadline).await?;
+        let process = node.process(metrics, deadline).await?;
+        let before = self.process.take();
+        let continued =
+            before.filter(|(before, _)| process.as_ref().is_some_and(|now| before.is_continued_by(now)));
+        if let Some((_, epoch)) = &continued {
+            node.epoch = *epoch;
+        }
+        self.process = process.map(|process| (process, node.epoch));
+        self.warning = access.hidden_streams(node, &self.place, self.identity.as_ref(), deadline).await?;
+        if continued.is_none() {
             let identity = self.identity.as_ref();
             info!(
                 target_name = %target.name,
@@ -118,6 +178,12 @@ impl NodeHandle {
             );
         }
         Ok(())
+    }
+
+    fn check_role(&self, target: &Target) -> Result<(), PollError> {
+        self.identity
+            .as_ref()
+            .map_or(Ok(()), |identity| node::check_role(target.role, &self.address, identity))
     }
 }
 
@@ -133,16 +199,17 @@ impl Nodes {
             Topology::Sentinel(_) | Topology::Cluster(_) => Vec::new(),
         };
         let dialer = Dialer::new(target.tls.clone());
-        let access = Access { target, dialer, metrics };
-        Self { access, handles, slots: None, sentinels, connections: 0 }
+        let access = Access { target, dialer, metrics, epochs: AtomicU64::new(0) };
+        Self { access, handles, slots: None, sentinels }
     }
 
     /// Returns the nodes for another configuration of the same servers, not connected. Later connections do not reuse
     /// epochs.
     pub(super) fn successor(&self, target: Arc<Target>, metrics: TargetMetrics) -> Self {
         let handles = self.handles.iter().map(|handle| NodeHandle::new(handle.place.clone())).collect();
-        let (slots, connections) = (self.slots.clone(), self.connections);
-        Self { handles, slots, connections, ..Self::new(target, metrics) }
+        let next = Self { handles, slots: self.slots.clone(), ..Self::new(target, metrics) };
+        next.access.epochs.store(self.access.epochs.load(Relaxed), Relaxed);
+        next
     }
 
     /// Connects all nodes. Returns the first error if some could be connected.
@@ -171,11 +238,8 @@ impl Nodes {
     }
 
     async fn connect_all(&mut self, deadline: Instant) -> Option<PollError> {
-        let (access, connections) = (&self.access, &mut self.connections);
-        let connecting = self.handles.iter_mut().map(|handle| {
-            *connections += u64::from(handle.node.is_none());
-            handle.connect(access, Epoch(*connections), deadline)
-        });
+        let access = &self.access;
+        let connecting = self.handles.iter_mut().map(|handle| handle.connect(access, deadline));
         join_all(connecting).await.into_iter().find_map(Result::err)
     }
 
@@ -183,10 +247,7 @@ impl Nodes {
     pub(super) async fn reach(&mut self, place: Place, deadline: Instant) -> Result<usize, PollError> {
         let at = self.handle_at(place);
         if self.handles[at].node.is_none() {
-            self.connections += 1;
-            let epoch = Epoch(self.connections);
-            let handle = &mut self.handles[at];
-            handle.connect(&self.access, epoch, deadline).await?;
+            self.handles[at].connect(&self.access, deadline).await?;
         }
         Ok(at)
     }
@@ -231,10 +292,8 @@ impl Nodes {
         if self.handles.first().is_some_and(|handle| handle.place == place) {
             return self.connect_all(deadline).await.map_or(Ok(()), Err);
         }
-        self.connections += 1;
         let mut handle = NodeHandle::new(place);
-        let epoch = Epoch(self.connections);
-        let connected = handle.connect(&self.access, epoch, deadline).await;
+        let connected = handle.connect(&self.access, deadline).await;
         if connected.is_err() && !self.handles.is_empty() {
             self.access.metrics.forget_node(&handle.address);
             return connected;
@@ -352,9 +411,27 @@ impl Nodes {
         })
     }
 
-    pub(super) fn node_mut(&mut self, address: &str) -> Option<&mut Node> {
-        let handle = self.handles.iter_mut().find(|handle| *handle.address == *address)?;
-        handle.node.as_mut()
+    /// Returns a node whose connection is open, reconnecting it if it was closed while idle.
+    pub(super) async fn reopened(
+        &mut self,
+        address: &str,
+        deadline: Instant,
+    ) -> Result<Option<&mut Node>, PollError> {
+        let Some(handle) = self.handles.iter_mut().find(|handle| *handle.address == *address) else {
+            return Ok(None);
+        };
+        if handle.node.as_ref().is_some_and(Node::is_closed) {
+            handle.connect(&self.access, deadline).await?;
+        }
+        Ok(handle.node.as_mut())
+    }
+
+    /// Sends a command on each connection, so that neither a server nor a proxy closes it as idle. A connection that is
+    /// lost meanwhile is opened again by the next poll.
+    pub(super) async fn keep_alive(&mut self, deadline: Instant) {
+        let metrics = &self.access.metrics;
+        let sent = self.handles.iter_mut().filter_map(|handle| handle.node.as_mut());
+        join_all(sent.map(|node| node.keep_alive(metrics, deadline))).await;
     }
 
     /// Drops the connection to a node.

@@ -81,6 +81,7 @@ mod tests {
             reply_bytes: Some(ReplyBytes { total: payload + 500, payload: *payload }),
             last_read: 0,
             problem: None,
+            has_groups: None,
             groups: Vec::new(),
             groups_with_consumers: Arc::default(),
             left_out: LeftOut::default(),

@@ -1,6 +1,7 @@
 //! Polls one target: finds its streams, reads them, and derives a report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -19,6 +20,9 @@ use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::report::Report;
 use redis_stream_lag::state::LagState;
 
+/// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// Polls the servers behind one target. It has no schedule, and publishes nothing.
 #[derive(Debug)]
 pub struct Poller {
@@ -31,6 +35,8 @@ pub struct Poller {
     /// The origin of the times that [`LagState`] keeps.
     started: Instant,
     last_report: Option<Arc<Report>>,
+    /// When commands were sent on all connections last.
+    last_used: Instant,
     metrics: TargetMetrics,
 }
 
@@ -45,6 +51,8 @@ pub struct Polled {
     pub has_answered: bool,
     /// True if the report shows every stream there is.
     pub is_complete: bool,
+    /// Why streams are not found though every node answered; `None` if all are found.
+    pub warning: Option<String>,
     /// True if a node refused TIME, so that ages rest on this machine's clock.
     pub is_time_refused: bool,
 }
@@ -64,6 +72,7 @@ impl Poller {
             lag: LagState::default(),
             started: now(),
             last_report: None,
+            last_used: now(),
             metrics,
         }
     }
@@ -115,9 +124,15 @@ impl Poller {
         self.last_report = Some(Arc::clone(&report));
         self.needs_discovery = false;
         let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        self.last_used = now();
+        let warning = self.servers.warning().map(str::to_owned);
         let has_answered = has_all_nodes && self.servers.are_all_connected();
         Ok(Polled {
-            is_complete: has_answered && self.servers.has_found_streams() && report.streams.len() == tracked,
+            is_complete: has_answered
+                && self.servers.has_found_streams()
+                && warning.is_none()
+                && report.streams.len() == tracked,
+            warning,
             report,
             cut_off_by,
             has_answered,
@@ -163,6 +178,18 @@ impl Poller {
         scanned.inspect_err(|_| self.servers.disconnect())
     }
 
+    /// Returns when [`keep_alive`](Self::keep_alive) is due; `None` while no node is connected.
+    #[must_use]
+    pub fn next_keep_alive(&self) -> Option<Instant> {
+        self.servers.is_connected().then(|| self.last_used + KEEP_ALIVE)
+    }
+
+    /// Sends a command on every connection, so that neither a server nor a proxy closes it as idle between long polls.
+    pub async fn keep_alive(&mut self) {
+        self.servers.keep_alive().await;
+        self.last_used = now();
+    }
+
     /// Lists pending entries of a group, over a connection of its own.
     ///
     /// # Errors
@@ -195,6 +222,13 @@ impl Poller {
     pub fn stream_problem(&self, key: &Name) -> Option<Reason> {
         self.servers.stream_problem(key)
     }
+}
+
+/// Returns the poll's error, or else its warning.
+pub fn problem(outcome: &PollOutcome) -> Option<String> {
+    let (_, error) = result_and_error(outcome);
+    let warning = || outcome.as_ref().ok()?.warning.clone();
+    error.map(PollError::to_string).or_else(warning)
 }
 
 /// Returns the label of a poll's result, and its error.

@@ -17,7 +17,7 @@ use crate::poller::error::{KeyError, PollError, classify_reply};
 use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
 use crate::poller::pipeline::{NodePipeline, batches, command, run_pipelines};
-use crate::poller::selection::{self, Selection};
+use crate::poller::selection::{self, Selection, SelectionInput};
 use crate::poller::slots::redirect;
 use crate::poller::streams::{ReplyBytes, StreamRegistry, TrackedStream};
 use crate::self_metrics::labels::{Command, Reason};
@@ -240,8 +240,15 @@ impl ReadRequest<'_> {
             groups.iter_mut().for_each(|group| group.entries_read = None);
         }
         let wants_consumers = source.has_true_consumers && rule.consumers;
-        let limits = &self.target.limits;
-        let mut selection = selection::select(rule, limits, wants_consumers, &stream.groups, groups);
+        let input = SelectionInput {
+            rule,
+            limits: &self.target.limits,
+            wants_consumers,
+            shown: &stream.groups,
+            last_generated: info.last_generated,
+        };
+        stream.has_groups = Some(info.group_count > 0);
+        let mut selection = selection::select(input, groups);
         for (group, consumers) in consumers {
             selection.add_consumers(&group, consumers);
         }
@@ -332,21 +339,23 @@ fn note_groups_with_consumers(tracked: &mut TrackedStream, selection: &Selection
     }
 }
 
-/// Counts a stream's problem, and logs it when it changes.
+/// Counts a stream's problem, and logs it when it changes. A stream that a glob found and that is gone, as streams that
+/// expire are, is not a problem.
 fn note_problem(
     tracked: &mut TrackedStream,
     problem: Option<KeyError>,
     metrics: &TargetMetrics,
     target_name: &str,
 ) {
-    if let Some(error) = problem {
+    let is_gone = problem == Some(KeyError::Missing) && !tracked.named;
+    if let Some(error) = problem.filter(|_| !is_gone) {
         metrics.count_errors(error.reason(), 1);
     }
     let before = std::mem::replace(&mut tracked.problem, problem);
     match problem {
         _ if before == problem => {}
         None => info!(target_name, stream = %tracked.key, "stream can be read again"),
-        Some(KeyError::Missing) if !tracked.named => {
+        Some(_) if is_gone => {
             debug!(target_name, stream = %tracked.key, "stream is gone");
         }
         Some(error) => {

@@ -2,6 +2,7 @@
 
 use crate::config::{Limits, StreamRule};
 use crate::poller::decode::xinfo::XinfoGroup;
+use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 
@@ -44,27 +45,42 @@ impl Selection {
     }
 }
 
-/// Selects the groups that are reported. `shown` are the names reported last, ordered: above the limit these stay,
-/// and others are added by name.
-pub(super) fn select(
-    rule: &StreamRule,
-    limits: &Limits,
-    wants_consumers: bool,
-    shown: &[Name],
-    mut found: Vec<XinfoGroup>,
-) -> Selection {
+/// The inputs of a selection, besides the groups.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SelectionInput<'a> {
+    pub(super) rule: &'a StreamRule,
+    pub(super) limits: &'a Limits,
+    pub(super) wants_consumers: bool,
+    /// The names that were reported last, ordered.
+    pub(super) shown: &'a [Name],
+    /// The stream's last-generated-id: a group that stands below it is behind.
+    pub(super) last_generated: StreamId,
+}
+
+/// Selects the groups that are reported. Groups that the rule names are always reported, outside the limit. Above the
+/// limit, groups that are behind, have pending entries or consumers come before idle ones, those that were reported
+/// last before others, and then by name.
+pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup>) -> Selection {
+    let SelectionInput { rule, limits, wants_consumers, shown, last_generated } = input;
     found.retain(|group| is_selected(rule, &group.name));
     found.sort_by(|a, b| a.name.cmp(&b.name));
     // A server returns each group once; a proxy that repeats one must not create two series.
     found.dedup_by(|second, first| second.name == first.name);
-    let mut left_out = LeftOut { groups: found.len().saturating_sub(limits.groups_per_stream), consumers: 0 };
-    if left_out.groups > 0 {
-        let is_shown = |group: &XinfoGroup| position(shown, &group.name).is_some();
-        found.sort_by_key(|group| !is_shown(group));
-        found.truncate(limits.groups_per_stream);
+    let missing = missing_groups(rule, &found);
+    let mut left_out = LeftOut::default();
+    if found.len() > limits.groups_per_stream {
+        let named = found.iter().filter(|group| is_named(rule, &group.name)).count();
+        let kept = found.len().min(named + limits.groups_per_stream);
+        left_out.groups = found.len() - kept;
+        found.sort_by_cached_key(|group| {
+            let is_idle =
+                group.pending == 0 && group.consumers == 0 && group.last_delivered >= last_generated;
+            let is_shown = position(shown, &group.name).is_some();
+            (!is_named(rule, &group.name), is_idle, !is_shown)
+        });
+        found.truncate(kept);
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     }
-    let missing = missing_groups(rule, &found);
     let groups = found
         .into_iter()
         .map(|group| {
@@ -99,7 +115,7 @@ fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
 }
 
 fn facts(rule: &StreamRule, each_consumer: ConsumersReading, shown: &[Name], group: XinfoGroup) -> GroupInfo {
-    let named = rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|name| *name == *group.name);
+    let named = is_named(rule, &group.name);
     // Reuses the last poll's name: one allocation for as long as the group lives.
     let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
     GroupInfo {
@@ -111,6 +127,10 @@ fn facts(rule: &StreamRule, each_consumer: ConsumersReading, shown: &[Name], gro
         entries_read: group.entries_read,
         each_consumer,
     }
+}
+
+fn is_named(rule: &StreamRule, name: &[u8]) -> bool {
+    rule.include_groups.iter().filter_map(|glob| glob.literal()).any(|literal| *literal == *name)
 }
 
 fn position(shown: &[Name], name: &[u8]) -> Option<usize> {
@@ -139,6 +159,10 @@ mod tests {
         }
     }
 
+    fn input<'a>(rule: &'a StreamRule, limits: &'a Limits, shown: &'a [Name]) -> SelectionInput<'a> {
+        SelectionInput { rule, limits, wants_consumers: true, shown, last_generated: StreamId::default() }
+    }
+
     fn select_names(
         rule: &StreamRule,
         limit: usize,
@@ -149,7 +173,7 @@ mod tests {
         let shown: Vec<Name> = shown.iter().map(|name| Name::from(*name)).collect();
         let found =
             found.iter().map(|name| XinfoGroup { name: name.as_bytes().to_vec(), ..Default::default() });
-        let selection = select(rule, &limits, true, &shown, found.collect());
+        let selection = select(input(rule, &limits, &shown), found.collect());
         let join = |names: Vec<String>| names.join(" ");
         (
             join(selection.groups.iter().map(|group| group.name.to_string()).collect()),
@@ -176,7 +200,42 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_told_of_twice_is_one() {
+    fn groups_that_the_rule_names_are_outside_the_limit_and_never_missing() {
+        let rule = rule(&["zz", "*"], &[]);
+        let found: Vec<String> = (0..5).map(|n| format!("pod-{n}")).chain(["zz".to_owned()]).collect();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(select_names(&rule, 2, &[], &found), ("pod-0 pod-1 zz".to_owned(), String::new(), 3));
+        assert_eq!(select_names(&rule, 2, &["pod-3", "pod-4", "zz"], &found).0, "pod-3 pod-4 zz");
+    }
+
+    #[test]
+    fn past_the_limit_groups_with_work_come_before_idle_ones() {
+        let limits = Limits { streams: 1, groups_per_stream: 3, consumers_per_group: 2 };
+        let (rule, shown) = (rule(&["*"], &[]), ["b".into(), "e".into()]);
+        let id = |ms| StreamId { ms, seq: 0 };
+        let group = |name: &str, pending, consumers, ms| XinfoGroup {
+            name: name.into(),
+            pending,
+            consumers,
+            last_delivered: id(ms),
+            ..Default::default()
+        };
+        let found = vec![
+            group("a", 0, 0, 9),
+            group("b", 0, 0, 9),
+            group("c", 0, 0, 8),
+            group("d", 1, 0, 9),
+            group("e", 0, 1, 9),
+            group("f", 0, 0, 5),
+        ];
+        let input = SelectionInput { last_generated: id(9), ..input(&rule, &limits, &shown) };
+        let selection = select(input, found);
+        let names: Vec<_> = selection.groups.iter().map(|group| group.name.to_string()).collect();
+        assert_eq!((names.join(" ").as_str(), selection.left_out.groups), ("c d e", 3));
+    }
+
+    #[test]
+    fn a_group_that_is_returned_twice_is_one() {
         assert_eq!(
             select_names(&rule(&["*"], &[]), 2, &[], &["b", "a", "b"]),
             ("a b".to_owned(), String::new(), 0)
@@ -188,7 +247,8 @@ mod tests {
         let limits = Limits { streams: 1, groups_per_stream: 9, consumers_per_group: 2 };
         let group = |name: &str, consumers| XinfoGroup { name: name.into(), consumers, ..Default::default() };
         let found = vec![group("a", 2), group("b", 3)];
-        let selection = select(&rule(&["*"], &[]), &limits, true, &[], found);
+        let rule = rule(&["*"], &[]);
+        let selection = select(input(&rule, &limits, &[]), found);
         let readings: Vec<_> = selection.groups.iter().map(|group| group.each_consumer.clone()).collect();
         assert_eq!(readings, [ConsumersReading::Open, ConsumersReading::NotWanted]);
         assert_eq!(selection.left_out.consumers, 3);

@@ -96,6 +96,6 @@ impl Sentinels {
     }
 
     fn no_master(&self, address: &str) -> PollError {
-        PollError::Sentinel { address: address.to_owned(), master: self.settings.master_name.clone() }
+        PollError::UnknownMaster { address: address.to_owned(), master: self.settings.master_name.clone() }
     }
 }

@@ -167,9 +167,13 @@ impl Servers {
     /// The only node does not answer.
     pub(super) async fn scan(&mut self) -> Result<(), PollError> {
         let Some(address) = self.discovery.next_node().cloned() else { return Ok(()) };
-        let Some(node) = self.nodes.node_mut(&address) else {
-            self.discovery.disconnected(&address);
-            return Ok(());
+        let node = match self.nodes.reopened(&address, now() + self.timeout).await {
+            Ok(Some(node)) => node,
+            Ok(None) => {
+                self.discovery.disconnected(&address);
+                return Ok(());
+            }
+            Err(error) => return self.lose(&address, error),
         };
         let (streams, metrics) = (&mut self.streams, &self.metrics);
         let problem = match self.discovery.step(node, streams, metrics, self.timeout).await {
@@ -190,6 +194,15 @@ impl Servers {
             self.discovery.problem = problem;
         }
         Ok(())
+    }
+
+    pub(super) async fn keep_alive(&mut self) {
+        self.nodes.keep_alive(now() + self.timeout).await;
+    }
+
+    /// Returns the first warning of a node.
+    pub(super) fn warning(&self) -> Option<&str> {
+        self.nodes.handles.iter().find_map(|handle| handle.warning.as_deref())
     }
 
     /// Drops a node that was lost between two polls. Returns the error if it was the only node.

@@ -9,6 +9,9 @@ use crate::poller::selection::{self, LeftOut, RuleIndex};
 use crate::poller::slots::{crc16, slot};
 use redis_stream_core::name::Name;
 
+/// The most streams in a turn of SCAN that are asked for their groups because the limit might leave them out.
+const PROBES_PER_TURN: usize = 20_000;
+
 /// A stream that is polled.
 #[derive(Clone, Debug)]
 pub(super) struct TrackedStream {
@@ -25,6 +28,8 @@ pub(super) struct TrackedStream {
     pub(super) last_read: u64,
     /// The last problem; logged when it changes.
     pub(super) problem: Option<KeyError>,
+    /// True if the stream has any group; `None` before the first reading.
+    pub(super) has_groups: Option<bool>,
     /// The groups that were reported last, ordered by name.
     pub(super) groups: Vec<Name>,
     /// The groups whose consumers are asked for together with the stream.
@@ -55,13 +60,24 @@ pub(super) struct StreamRegistry {
     pub(super) rules: Vec<StreamRule>,
     /// The part of all keys that this exporter polls; `None` is all.
     shard: Option<Shard>,
+    /// The most streams that are tracked without being named.
     limit: usize,
     /// Keys that the current turn of SCAN found, tracked or not.
     seen: BTreeSet<Name>,
-    /// Keys that the current turn found and that are not tracked: the first by name, up to the limit.
+    /// Keys that the current turn found and that are not tracked: those for which there is a place, the first by name.
     candidates: BTreeSet<Name>,
-    /// The number of keys found beyond `candidates`.
+    /// Further keys whose streams are known to have groups: these come first.
+    with_groups: BTreeSet<Name>,
+    /// Further keys, the first by name, up to the limit.
+    spare: BTreeSet<Name>,
+    /// The number of keys found beyond these.
     surplus: usize,
+    /// True once the current turn found more keys than there are places.
+    is_over: bool,
+    /// How many keys the current turn may still ask for their groups.
+    probes_left: usize,
+    /// The number of turns that were started.
+    turn: usize,
     /// Streams that the limit leaves out, as of the last turn, or more if the current turn has found more.
     pub(super) left_out: usize,
     was_cut: bool,
@@ -77,7 +93,12 @@ impl StreamRegistry {
             limit: target.limits.streams,
             seen: BTreeSet::new(),
             candidates: BTreeSet::new(),
+            with_groups: BTreeSet::new(),
+            spare: BTreeSet::new(),
             surplus: 0,
+            is_over: false,
+            probes_left: 0,
+            turn: 0,
             left_out: 0,
             was_cut: false,
         };
@@ -100,7 +121,7 @@ impl StreamRegistry {
             let known = TrackedStream { rule, groups_with_consumers: Arc::default(), ..known };
             match next.position(&known.key) {
                 Ok(at) => next.tracked[at] = TrackedStream { named: true, ..known },
-                Err(at) if next.is_ours(&known.key) && next.tracked.len() < next.limit => {
+                Err(at) if next.is_ours(&known.key) && next.places() > 0 => {
                     next.tracked.insert(at, TrackedStream { named: false, ..known });
                 }
                 Err(_) => {}
@@ -118,17 +139,63 @@ impl StreamRegistry {
             && keys(&self.rules) == keys(&target.streams)
     }
 
-    /// Notes a key that SCAN found.
-    pub(super) fn found(&mut self, key: Name) {
-        if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
-            return;
+    /// Notes keys that SCAN found. Returns the keys that the limit might leave out: the caller is to ask whether these
+    /// have groups, and to pass those that have to [`found_groups`](Self::found_groups).
+    pub(super) fn found(&mut self, keys: Vec<Name>) -> Vec<Name> {
+        let mut unknown = Vec::new();
+        let places = self.places();
+        // If there are many more keys than may be asked in a turn, each turn asks another part of them.
+        let parts = self.left_out.div_ceil(PROBES_PER_TURN).max(1);
+        for key in keys {
+            if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
+                continue;
+            }
+            if self.position(&key).is_ok() {
+                self.seen.insert(key);
+                continue;
+            }
+            if self.with_groups.contains(&key)
+                || self.spare.contains(&key)
+                || !self.candidates.insert(key.clone())
+            {
+                continue;
+            }
+            if !self.is_over && self.candidates.len() <= places {
+                continue;
+            }
+            // Until now there was a place for each; from here on, groups decide.
+            let asked = if self.is_over { vec![key] } else { self.candidates.iter().cloned().collect() };
+            self.is_over = true;
+            let is_due = |key: &Name| usize::from(crc16(key.as_bytes())) % parts == self.turn % parts;
+            let asked: Vec<_> = asked.into_iter().filter(is_due).take(self.probes_left).collect();
+            self.probes_left -= asked.len();
+            unknown.extend(asked);
+            if self.candidates.len() <= places {
+                continue;
+            }
+            let Some(last) = self.candidates.pop_last() else { continue };
+            self.spare.insert(last);
+            if self.spare.len() > self.limit {
+                self.spare.pop_last();
+                self.surplus += 1;
+            }
         }
-        if self.position(&key).is_ok() {
-            self.seen.insert(key);
-        } else if self.candidates.insert(key) && self.candidates.len() > self.limit {
-            self.candidates.pop_last();
-            self.surplus += 1;
+        unknown
+    }
+
+    /// Notes that a stream that is not tracked has groups.
+    pub(super) fn found_groups(&mut self, key: Name) {
+        if self.with_groups.len() < self.limit {
+            if !self.candidates.remove(&key) && !self.spare.remove(&key) {
+                self.surplus = self.surplus.saturating_sub(1);
+            }
+            self.with_groups.insert(key);
         }
+    }
+
+    /// Returns how many more streams may be tracked.
+    fn places(&self) -> usize {
+        self.limit.saturating_sub(self.tracked.iter().filter(|stream| !stream.named).count())
     }
 
     /// Returns true if a key belongs to this exporter's shard. All bytes of the key count, whatever its hash tag.
@@ -138,20 +205,37 @@ impl StreamRegistry {
 
     /// Tracks the keys found so far, up to the limit.
     pub(super) fn admit(&mut self) {
-        let left_out = self.admit_by_name();
+        let left_out = self.admit_candidates();
         self.left_out = self.left_out.max(left_out);
     }
 
-    /// Tracks candidates by name, up to the limit; tracked streams stay. Returns how many candidates are left out.
-    fn admit_by_name(&mut self) -> usize {
-        let places = self.limit.saturating_sub(self.tracked.len());
-        let left_out = self.candidates.len().saturating_sub(places) + self.surplus;
+    /// Tracks candidates up to the limit: streams with groups before others, then by name. Tracked streams stay, unless
+    /// they have no group and make place for one that has. Returns how many candidates are left out.
+    fn admit_candidates(&mut self) -> usize {
+        let dropped = self.drop_without_groups(self.with_groups.len().saturating_sub(self.places()));
+        let places = self.places();
         for _ in 0..places {
-            let Some(key) = self.candidates.pop_first() else { break };
+            let groupless = || self.candidates.pop_first().or_else(|| self.spare.pop_first());
+            let Some(key) = self.with_groups.pop_first().or_else(groupless) else { break };
             self.seen.insert(key.clone());
             self.track(key, false);
         }
-        left_out
+        self.with_groups.len() + self.candidates.len() + self.spare.len() + self.surplus + dropped
+    }
+
+    /// Drops up to `count` streams that have no group, the last by name first. Returns how many it dropped.
+    fn drop_without_groups(&mut self, count: usize) -> usize {
+        let mut left = count;
+        if left > 0 {
+            let mut kept: Vec<_> = std::mem::take(&mut self.tracked).into_iter().rev().collect();
+            kept.retain(|stream| {
+                let is_dropped = left > 0 && !stream.named && stream.has_groups == Some(false);
+                left -= usize::from(is_dropped);
+                !is_dropped
+            });
+            self.tracked = kept.into_iter().rev().collect();
+        }
+        count - left
     }
 
     /// Ends a complete turn: a key that it did not find is gone, unless its stream was read last. A key may move from
@@ -159,7 +243,7 @@ impl StreamRegistry {
     pub(super) fn end_turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         self.tracked.retain(|tracked| tracked.named || tracked.was_read() || seen.contains(&tracked.key));
-        self.left_out = self.admit_by_name();
+        self.left_out = self.admit_candidates();
         self.begin_turn();
     }
 
@@ -173,7 +257,12 @@ impl StreamRegistry {
     pub(super) fn begin_turn(&mut self) {
         self.seen.clear();
         self.candidates.clear();
+        self.with_groups.clear();
+        self.spare.clear();
         self.surplus = 0;
+        self.is_over = false;
+        self.probes_left = PROBES_PER_TURN;
+        self.turn += 1;
     }
 
     /// Drops missing streams that a glob had found.
@@ -208,6 +297,7 @@ impl StreamRegistry {
                     reply_bytes: None,
                     last_read: 0,
                     problem: None,
+                    has_groups: None,
                     groups: Vec::new(),
                     groups_with_consumers: Arc::default(),
                     left_out: LeftOut::default(),
@@ -263,7 +353,7 @@ mod tests {
 
     fn turn(streams: &mut StreamRegistry, found: &[&str]) {
         streams.begin_turn();
-        found.iter().for_each(|key| streams.found(Name::from(*key)));
+        streams.found(found.iter().map(|key| Name::from(*key)).collect());
         streams.end_turn();
     }
 
@@ -291,13 +381,42 @@ mod tests {
     }
 
     #[test]
+    fn streams_with_groups_come_before_those_without() {
+        let mut streams = streams(vec![rule("*", &[])], 3);
+        let found = |keys: &[&str]| keys.iter().map(|key| Name::from(*key)).collect::<Vec<_>>();
+        streams.begin_turn();
+        // Found before the limit is reached, and left out by name: it must be asked all the same.
+        let unknown = streams.found(found(&["orders", "a", "b", "c", "d"]));
+        assert_eq!(unknown, found(&["a", "b", "c", "orders", "d"]));
+        streams.found_groups(Name::from("orders"));
+        streams.end_turn();
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("a b orders", 2));
+
+        for stream in &mut streams.tracked {
+            (stream.last_read, stream.has_groups) = (1, Some(stream.key.as_bytes() == b"orders"));
+        }
+        let unknown = streams.found(found(&["orders", "a", "b", "c", "d", "late"]));
+        assert_eq!(unknown, found(&["c", "d", "late"]));
+        streams.found_groups(Name::from("late"));
+        streams.end_turn();
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("a late orders", 3));
+    }
+
+    #[test]
+    fn named_streams_are_outside_the_limit() {
+        let mut streams = streams(vec![rule("zz", &[]), rule("yy", &[]), rule("*", &[])], 2);
+        turn(&mut streams, &["a", "b", "c", "zz"]);
+        assert_eq!((keys(&streams).join(" ").as_str(), streams.left_out), ("a b yy zz", 1));
+    }
+
+    #[test]
     fn what_the_limit_leaves_out_is_known_between_turns_and_during_the_next() {
         let mut streams = streams(vec![rule("*", &[])], 1);
         turn(&mut streams, &["a", "b", "c"]);
         streams.admit();
         assert_eq!(streams.left_out, 2);
         for (found, expected) in [("a", 2), ("b", 2), ("c", 2), ("d", 3)] {
-            streams.found(Name::from(found));
+            streams.found(vec![Name::from(found)]);
             streams.admit();
             assert_eq!(streams.left_out, expected, "{found}");
         }
@@ -309,10 +428,10 @@ mod tests {
     fn what_was_found_so_far_can_be_watched_before_the_turn_is_over() {
         let mut streams = streams(vec![rule("*", &[])], 10);
         streams.begin_turn();
-        streams.found(Name::from("b"));
+        streams.found(vec![Name::from("b")]);
         streams.admit();
         assert_eq!(keys(&streams), ["b"]);
-        streams.found(Name::from("a"));
+        streams.found(vec![Name::from("a")]);
         streams.end_turn();
         assert_eq!(keys(&streams), ["a", "b"]);
     }
@@ -325,7 +444,7 @@ mod tests {
             (tracked.last_read, tracked.groups) = (at, vec![Name::from("g")]);
         }
         let rules = vec![rule("a2", &[]), rule("new", &[]), rule("*", &["ax"])];
-        let mut next = before.successor(&target(rules, 4), None);
+        let mut next = before.successor(&target(rules, 2), None);
         let shown = |streams: &StreamRegistry| {
             let of =
                 |one: &TrackedStream| format!("{}:{}:{}:{}", one.key, one.rule.0, one.named, one.last_read);

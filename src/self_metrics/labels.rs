@@ -151,6 +151,8 @@ pub enum Command {
     Cluster,
     /// HELLO, once per poll: it tells the role.
     Hello,
+    /// INFO, on connecting: tells whether the server is the same process as before.
+    Info,
     /// SCAN.
     Scan,
     /// SENTINEL GET-MASTER-ADDR-BY-NAME, once per poll.
@@ -173,12 +175,13 @@ pub enum Command {
 
 impl Command {
     /// Every one of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Asking,
         Self::Auth,
         Self::ClientNoTouch,
         Self::Cluster,
         Self::Hello,
+        Self::Info,
         Self::Scan,
         Self::Sentinel,
         Self::Select,
@@ -199,6 +202,7 @@ impl Command {
             Self::ClientNoTouch => "client_no_touch",
             Self::Cluster => "cluster",
             Self::Hello => "hello",
+            Self::Info => "info",
             Self::Scan => "scan",
             Self::Sentinel => "sentinel",
             Self::Select => "select",

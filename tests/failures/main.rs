@@ -2,11 +2,13 @@
 //! `/metrics`, and over as soon as Redis is back.
 
 mod access;
+mod idle;
 mod impostors;
 mod keys;
 mod network;
 mod outages;
 mod roles;
+mod topology;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -89,7 +89,7 @@ pub async fn keeps_failing(exporter: &Exporter, reason: &str) {
 /// The warnings and what ended them, without times and levels.
 pub fn story(exporter: &Exporter) -> Vec<String> {
     let log = exporter.stderr();
-    let told = ["cannot", "again", "connected", "cut off", "panicked"];
+    let told = ["cannot", "again", "connected", "timed out", "not found", "panicked"];
     // The last line may not have come through whole.
     let (log, _) = log.rsplit_once('\n').unwrap_or_default();
     let lines = log.lines().filter(|line| told.iter().any(|word| line.contains(word)));

@@ -12,8 +12,7 @@ use crate::api::groups::{Listing, Seen};
 use crate::commands::output::print_error;
 use crate::config::{self, Config, Poll};
 use crate::monitor::settings::alert_labels;
-use crate::poller::error::PollError;
-use crate::poller::poll::{Poller, has_answered, result_and_error};
+use crate::poller::poll::{Poller, has_answered, problem};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::{now, unix_time};
 
@@ -70,7 +69,7 @@ async fn observe_target(mut target: config::Target, poll: &Poll, time: Duration)
 async fn poll_into(poller: &mut Poller, seen: &mut Seen) {
     let outcome = poller.poll().await;
     seen.is_up = has_answered(&outcome);
-    seen.error = result_and_error(&outcome).1.map(PollError::to_string);
+    seen.error = problem(&outcome);
     if let Ok(polled) = outcome {
         (seen.report, seen.last_read) = (Some(polled.report), Some(unix_time()));
     }

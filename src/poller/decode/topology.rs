@@ -35,6 +35,44 @@ pub fn hello(reply: Value) -> Decoded<Hello> {
     Ok(hello)
 }
 
+/// A server process and the data set that it holds, from INFO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerProcess {
+    /// `run_id`: random, drawn at each start of the server.
+    run_id: String,
+    /// `master_replid`: random, drawn when a server becomes a master; a replica has its master's.
+    replication_id: String,
+    /// `master_repl_offset`: only grows while the two above stay.
+    offset: u64,
+}
+
+impl ServerProcess {
+    /// Returns true if a later reading is of the same process and data set, so that all changes in between were
+    /// ordinary writes.
+    pub fn is_continued_by(&self, later: &Self) -> bool {
+        (&self.run_id, &self.replication_id) == (&later.run_id, &later.replication_id)
+            && self.offset <= later.offset
+    }
+}
+
+/// Decodes INFO server and INFO replication.
+pub fn process(server: Value, replication: Value) -> Decoded<ServerProcess> {
+    let (server, replication) = (bytes(server)?, bytes(replication)?);
+    let text = |info: &[u8], name: &str| {
+        let info = String::from_utf8_lossy(info);
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    };
+    let process = || {
+        Some(ServerProcess {
+            run_id: text(&server, "run_id")?,
+            replication_id: text(&replication, "master_replid")?,
+            offset: text(&replication, "master_repl_offset")?.parse().ok()?,
+        })
+    };
+    process().ok_or(DecodeError("INFO has no run_id, master_replid or master_repl_offset"))
+}
+
 /// Decodes SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
 pub fn address(reply: Value) -> Decoded<(String, u16)> {
     let mut parts = array(reply)?.into_iter();
