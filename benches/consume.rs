@@ -17,10 +17,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value, cmd};
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::handler::Nothing;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::{self, Membership};
-use redis_stream_consumer::endpoint::Endpoint;
 use tokio_util::sync::CancellationToken;
 
 use support::footprint;

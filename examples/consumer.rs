@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::handler::{Handler, HandlerError};
 use redis_stream_consumer::consume::{self, Membership};
-use redis_stream_consumer::endpoint::Endpoint;
 use redis_stream_consumer::entry::Entry;
 
 struct Sum(Arc<AtomicU64>);

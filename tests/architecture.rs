@@ -16,7 +16,7 @@ const IMPURE: &str = r"\b(?:redis|tokio|hyper|hyper_util|tracing|std::env|std::f
 
 /// The files of the consumer that import each other.
 const CONSUMER_ENGINE: [&str; 5] =
-    ["consume::burial", "consume::engine", "consume::ownership", "consume::recovery", "consume::settle"];
+    ["consume::ack", "consume::claims", "consume::consumer", "consume::dead_letter", "consume::recovery"];
 
 /// From the name of a node to the names of those that it imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;

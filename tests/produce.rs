@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::error::WorkloadError;
-use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load, Produced};
 use tokio::task::JoinHandle;

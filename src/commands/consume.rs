@@ -22,7 +22,7 @@ use crate::http::router::Router;
 use crate::http::{listener, server};
 use redis_stream_consumer::consume::exec::Exec;
 use redis_stream_consumer::consume::handler::Handler;
-use redis_stream_consumer::consume::lines::Lines;
+use redis_stream_consumer::consume::json_lines::Lines;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::simulate::Simulated;
 use redis_stream_consumer::consume::{self, Membership};

@@ -10,7 +10,7 @@ use crate::config::flags::{self, Overrides};
 use crate::config::topology::Topology;
 use crate::config::tree::Flag;
 use crate::config::{Config, Password, Target};
-use redis_stream_consumer::endpoint::Endpoint;
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::error::WorkloadError;
 use redis_stream_core::redis_url::ServerUrl;
 use redis_stream_core::tls::{SKIPPED, Verification};

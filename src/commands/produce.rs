@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 
 use crate::cli;
 use crate::commands::endpoint;
-use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load, Produced};
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 //! The consumer under the permissions that the README says it needs.
 
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::Membership;
-use redis_stream_consumer::endpoint::Endpoint;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending};
 use crate::support::server::Server;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use redis::{Value, cmd};
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::handler::Nothing;
 use redis_stream_consumer::consume::{self, Consumed, Membership};
-use redis_stream_consumer::endpoint::Endpoint;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::server::Server;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::handler::Nothing;
 use redis_stream_consumer::consume::{self, Membership};
-use redis_stream_consumer::endpoint::Endpoint;
 
 use crate::member::{DEADLINE, Recorder, Running, member};
 use crate::support::server::Server;

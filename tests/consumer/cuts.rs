@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use redis::Value;
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::consume::Membership;
-use redis_stream_consumer::endpoint::Endpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

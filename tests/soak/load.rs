@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use redis_stream_consumer::connect_options::Endpoint;
 use redis_stream_consumer::connection::Timeouts;
 use redis_stream_consumer::consume::handler::Nothing;
 use redis_stream_consumer::consume::simulate::Simulated;
 use redis_stream_consumer::consume::{self, Membership};
-use redis_stream_consumer::endpoint::Endpoint;
-use redis_stream_consumer::produce::pattern::Pattern;
+use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, Load as Produce};
 use tokio::task::JoinSet;

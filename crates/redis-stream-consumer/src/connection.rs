@@ -11,7 +11,7 @@ use redis::{
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::endpoint::Endpoint;
+use super::connect_options::Endpoint;
 use super::error::{Refusal, WorkloadError, is_transient};
 use super::stop::Stop;
 use redis_stream_core::backoff::Backoff;

@@ -1,12 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod connect_options;
 pub mod connection;
 pub mod consume;
-pub mod endpoint;
 pub mod entry;
 pub mod error;
-pub mod line;
+pub mod json_line;
 pub mod produce;
 mod sink;
 mod stop;

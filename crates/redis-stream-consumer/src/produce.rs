@@ -10,17 +10,17 @@ use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
+use super::connect_options::Endpoint;
 use super::connection::{Connection, Progress, moved_to, server_clock};
-use super::endpoint::Endpoint;
 use super::error::WorkloadError;
 use super::stop::Stop;
 use redis_stream_core::escape::escape;
 use redis_stream_core::server_clock::ServerClock;
 
-pub mod pattern;
+pub mod rate;
 pub mod trim;
 
-use pattern::{Pace, Pattern, Schedule};
+use rate::{Pace, Pattern, Schedule};
 use trim::Trim;
 
 /// Most entries of one pipeline,

@@ -1,6 +1,6 @@
 //! A child process for each entry: `--exec`.
 //!
-//! The entry comes on the child's standard input, as one JSON [line](crate::line); the child's standard
+//! The entry comes on the child's standard input, as one JSON [line](crate::json_line); the child's standard
 //! output and standard error are ours. Exit code 0 acknowledges. The child leads a process group of its own: what
 //! it starts is killed with it, and Ctrl-C in a terminal reaches the consumer alone, which lets the child finish.
 
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::handler::{Handler, HandlerError};
 use crate::entry::{Entry, Place};
 use crate::error::WorkloadError;
-use crate::line::LineFormat;
+use crate::json_line::LineFormat;
 
 /// Runs a program for each entry.
 #[derive(Clone, Debug)]

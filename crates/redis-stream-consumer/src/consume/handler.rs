@@ -38,7 +38,7 @@ use crate::entry::Entry;
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 /// # runtime.block_on(async {
 /// use redis_stream_consumer::consume::{self, Membership};
-/// use redis_stream_consumer::endpoint::Endpoint;
+/// use redis_stream_consumer::connect_options::Endpoint;
 ///
 /// let endpoint = Endpoint::new("redis://localhost:6379", None, None)?;
 /// let membership = Membership::new(endpoint, "orders", "billing", "worker-1");

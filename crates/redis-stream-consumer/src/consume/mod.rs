@@ -37,43 +37,43 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`handler`] | the trait that a program implements |
-//! | [`lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child per entry, made-up work |
+//! | [`json_lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child per entry, made-up work |
 //! | [`metrics`] | the consumer's own metrics |
-//! | `engine` | turns: what is done when, from the first connection to the end |
+//! | `consumer` | turns: what is done when, from the first connection to the end |
 //! | `recovery` | own unfinished entries, takeover, retries |
-//! | `ownership` | the heartbeat, and whose an entry is that could not be kept |
-//! | `settle` | acknowledgements, and what is left of the consumer in the end |
-//! | `burial` | the dead-letter stream |
-//! | `group` | creates the group, again where it is lost |
-//! | `hand` | what is in hand, by ID; pure |
-//! | `queue` | entries on their way to the workers, and the workers |
+//! | `claims` | the heartbeat, and whose an entry is that could not be kept |
+//! | `ack` | acknowledgements, and what is left of the consumer in the end |
+//! | `dead_letter` | the dead-letter stream |
+//! | `group_client` | creates the group, again where it is lost |
+//! | `in_flight` | what is in hand, by ID; pure |
+//! | `worker_pool` | entries on their way to the workers, and the workers |
 //! | `reader` | XREADGROUP |
 
-mod burial;
-mod engine;
+mod ack;
+mod claims;
+mod consumer;
+mod dead_letter;
 pub mod exec;
-mod group;
-mod hand;
+mod group_client;
 pub mod handler;
-pub mod lines;
+mod in_flight;
+pub mod json_lines;
 pub mod metrics;
-mod ownership;
-mod queue;
 mod reader;
 mod recovery;
-mod settle;
 pub mod simulate;
+mod worker_pool;
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::{Instrument as _, info, info_span};
 
+use super::connect_options::Endpoint;
 use super::connection::Timeouts;
-use super::endpoint::Endpoint;
 use super::entry::{EntryId, Place};
 use super::error::WorkloadError;
-use engine::Engine;
+use consumer::Engine;
 use handler::Handler;
 use metrics::Metrics;
 use redis_stream_core::escape::escape;
@@ -234,7 +234,7 @@ pub async fn run_with(
     let [stream, group, name] =
         [&membership.stream, &membership.group, &membership.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
-    let stops = engine::Stops { soft, hard };
+    let stops = consumer::Stops { soft, hard };
     let engine = span.in_scope(|| Engine::start(membership, handler, metrics, stops));
     let ended = engine.run().instrument(span.clone()).await;
     watch.abort();

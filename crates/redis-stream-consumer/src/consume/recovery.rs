@@ -8,9 +8,9 @@ use redis::{Cmd, RedisResult, cmd};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::engine::{Engine, MOST_WAITING};
-use super::hand::{Waiting, batches};
-use super::ownership::{LOOK_IDS, decode_pending};
+use super::claims::{LOOK_IDS, decode_pending};
+use super::consumer::{Engine, MOST_WAITING};
+use super::in_flight::{Waiting, batches};
 use crate::entry::{Entry, EntryId, decode_entries, decode_taken};
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;

@@ -6,7 +6,7 @@ use redis::{RedisResult, Value, cmd};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::engine::{ACK_IDS, Engine};
+use super::consumer::{ACK_IDS, Engine};
 use crate::entry::Place;
 use crate::error::is_group_gone;
 use redis_stream_core::clock::now;

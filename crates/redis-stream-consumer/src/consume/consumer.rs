@@ -9,14 +9,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, warn};
 
-use super::burial::Burial;
-use super::group::Group;
-use super::hand::Hand;
+use super::dead_letter::Burial;
+use super::group_client::Group;
 use super::handler::{Handler, HandlerError};
+use super::in_flight::Hand;
 use super::metrics::Metrics;
-use super::queue::{self, Outcome, Queue};
 use super::reader::{Read, Reader};
 use super::recovery::Schedule;
+use super::worker_pool::{self, Outcome, Queue};
 use super::{Consumed, Membership};
 use crate::connection::{Connection, Progress, server_clock};
 use crate::entry::{Entry, EntryId, Fields, Place};
@@ -97,7 +97,8 @@ impl Engine {
         let queue = Arc::new(Queue::default());
         // Bounded by what is in hand.
         let (sender, outcomes) = mpsc::unbounded_channel();
-        let workers = queue::start(membership.concurrency, handler, &queue, &sender, &metrics, &stops.soft);
+        let workers =
+            worker_pool::start(membership.concurrency, handler, &queue, &sender, &metrics, &stops.soft);
         Self {
             connection: connect(),
             group: Group::new(&membership.start_id),

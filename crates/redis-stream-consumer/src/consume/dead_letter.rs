@@ -11,8 +11,8 @@ use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tracing::{error, warn};
 
 use super::Membership;
-use super::engine::Engine;
-use super::hand::{BATCH_IDS, Waiting, batches};
+use super::consumer::Engine;
+use super::in_flight::{BATCH_IDS, Waiting, batches};
 use crate::connection::Connection;
 use crate::entry::{EntryId, Fields, Place, decode_entries};
 use crate::error::WorkloadError;

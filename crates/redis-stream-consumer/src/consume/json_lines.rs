@@ -1,4 +1,4 @@
-//! Entries as JSON [lines](crate::line), written by a thread of its own: a sink that nobody reads from
+//! Entries as JSON [lines](crate::json_line), written by a thread of its own: a sink that nobody reads from
 //! holds up nothing else.
 
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::handler::{Handler, HandlerError};
 use crate::entry::{Entry, Place};
-use crate::line::LineFormat;
+use crate::json_line::LineFormat;
 use crate::sink::write_out;
 
 /// Bytes written at once, about.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tracing::warn;
 
-use super::engine::Engine;
-use super::hand::Batch;
+use super::consumer::Engine;
+use super::in_flight::Batch;
 use super::recovery::millis;
 use crate::entry::{EntryId, decode_entries, decode_id, decode_ids, unexpected};
 use redis_stream_core::clock::now;
