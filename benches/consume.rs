@@ -17,10 +17,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value, cmd};
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::handler::Nothing;
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::handler::Noop;
 use redis_stream_consumer::consume::metrics::Metrics;
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 use tokio_util::sync::CancellationToken;
 
 use support::footprint;
@@ -162,15 +162,16 @@ fn ids_of(reply: Value) -> Vec<Value> {
 
 async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     create(server, group).await;
-    let endpoint = Endpoint::new(&server.url(), None, None).expect("the URL is right");
-    let membership = Membership { batch: BATCH, ..Membership::new(endpoint, "orders", group, "ours") };
-    let metrics = Metrics::new(&membership.place()).expect("each has a name of its own");
+    let endpoint = ConnectOptions::new(&server.url(), None, None).expect("the URL is right");
+    let membership =
+        ConsumerConfig { batch: BATCH, ..ConsumerConfig::new(endpoint, "orders", group, "ours") };
+    let metrics = Metrics::new(&membership.member()).expect("each has a name of its own");
     let shutdown = CancellationToken::new();
     let trigger = shutdown.clone();
     let mut connection = server.connection().await;
     let (started, cpu) = (now(), footprint::cpu(std::process::id()));
     let running = tokio::spawn(async move {
-        consume::run_with(&membership, Nothing, metrics, shutdown.cancelled_owned()).await
+        consume::run_with(&membership, Noop, metrics, shutdown.cancelled_owned()).await
     });
     // All are acknowledged: nothing is pending, and the last one was delivered.
     let last: Vec<(String, Value)> = cmd("XREVRANGE")

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis_stream_consumer::connect_options::Endpoint;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::handler::{Handler, HandlerError};
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 use redis_stream_consumer::entry::Entry;
 
 struct Sum(Arc<AtomicU64>);
@@ -30,9 +30,9 @@ impl Handler for Sum {
 async fn main() -> anyhow::Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://localhost:6379".to_owned());
     let consumer = format!("example-{}", std::process::id());
-    let membership = Membership {
+    let membership = ConsumerConfig {
         concurrency: 4,
-        ..Membership::new(Endpoint::new(&url, None, None)?, "orders", "billing", consumer)
+        ..ConsumerConfig::new(ConnectOptions::new(&url, None, None)?, "orders", "billing", consumer)
     };
     let sum = Arc::new(AtomicU64::new(0));
     let stop = async {

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use redis_stream_consumer::connect_options::Endpoint;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::error::WorkloadError;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
-use redis_stream_consumer::produce::{self, Load, Produced};
+use redis_stream_consumer::produce::{self, ProduceConfig, ProduceStats};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +24,12 @@ use support::wait::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-fn load(server: &Server) -> Load {
-    let endpoint = Endpoint::new(&server.url(), None, None).unwrap();
-    Load { rate: 0.0, count: Some(10), payload_bytes: 10, ..Load::new(endpoint, "orders") }
+fn load(server: &Server) -> ProduceConfig {
+    let endpoint = ConnectOptions::new(&server.url(), None, None).unwrap();
+    ProduceConfig { rate: 0.0, count: Some(10), payload_bytes: 10, ..ProduceConfig::new(endpoint, "orders") }
 }
 
-async fn produce(load: &Load) -> Produced {
+async fn produce(load: &ProduceConfig) -> ProduceStats {
     produce::run(load, std::future::pending()).await.unwrap()
 }
 
@@ -59,22 +59,22 @@ async fn length(server: &Server, stream: &str) -> u64 {
 /// A producer that runs beside its test.
 struct Running {
     trigger: CancellationToken,
-    task: JoinHandle<Result<Produced, WorkloadError>>,
+    task: JoinHandle<Result<ProduceStats, WorkloadError>>,
 }
 
 impl Running {
-    fn start(load: Load) -> Self {
+    fn start(load: ProduceConfig) -> Self {
         let shutdown = CancellationToken::new();
         let trigger = shutdown.clone();
         let task = tokio::spawn(async move { produce::run(&load, shutdown.cancelled_owned()).await });
         Self { trigger, task }
     }
 
-    async fn end(self) -> Produced {
+    async fn end(self) -> ProduceStats {
         timeout(DEADLINE, self.task).await.expect("it ends soon").unwrap().unwrap()
     }
 
-    async fn stop(self) -> Produced {
+    async fn stop(self) -> ProduceStats {
         self.trigger.cancel();
         self.end().await
     }
@@ -83,7 +83,7 @@ impl Running {
 #[tokio::test]
 async fn a_producer_adds_its_count_at_its_rate() {
     for_each_server(async |server| {
-        let paced = produce(&Load { rate: 200.0, count: Some(101), ..load(&server) }).await;
+        let paced = produce(&ProduceConfig { rate: 200.0, count: Some(101), ..load(&server) }).await;
         assert_eq!((paced.added, paced.unknown), (101, 0));
         // The first is due at once, the last 100 intervals of 5 ms later, and none goes early.
         assert!(paced.elapsed >= Duration::from_millis(500), "{:?}", paced.elapsed);
@@ -102,7 +102,8 @@ async fn a_producer_adds_its_count_at_its_rate() {
 async fn entries_go_to_several_streams_in_turn_at_the_rate_of_all() {
     for_each_server(async |server| {
         let streams = keys(&["a", "b", "c"]);
-        let produced = produce(&Load { streams, rate: 200.0, count: Some(61), ..load(&server) }).await;
+        let produced =
+            produce(&ProduceConfig { streams, rate: 200.0, count: Some(61), ..load(&server) }).await;
         assert!(produced.elapsed >= Duration::from_millis(300), "{:?}", produced.elapsed);
         assert_eq!(produced.added, 61);
         for (at, share) in produced.streams.iter().enumerate() {
@@ -125,7 +126,10 @@ async fn a_stream_is_trimmed_to_a_length() {
     for_each_server(async |server| {
         let trimmed = async |precision| {
             let trim = Trim::Length { entries: 150, precision };
-            assert_eq!(produce(&Load { count: Some(2_000), trim, ..load(&server) }).await.added, 2_000);
+            assert_eq!(
+                produce(&ProduceConfig { count: Some(2_000), trim, ..load(&server) }).await.added,
+                2_000
+            );
             length(&server, "orders").await
         };
         // StreamSnapshot nodes of up to 100 entries go.
@@ -150,7 +154,7 @@ async fn a_stream_is_trimmed_by_age_as_the_server_tells_it() {
         aged(1_800, "501").await;
         let kept = async |age: u64, precision| {
             let trim = Trim::Age { age: Duration::from_secs(age), precision };
-            produce(&Load { trim, count: Some(20), ..load(&server) }).await;
+            produce(&ProduceConfig { trim, count: Some(20), ..load(&server) }).await;
             length(&server, "orders").await
         };
         assert_eq!(kept(10_800, Precision::Exact).await, 521, "all are younger than three hours");
@@ -172,7 +176,7 @@ async fn bursts_come_at_the_start_of_each_period() {
     let pattern = Pattern::Bursts { period };
     let (seconds, micros): (u64, u64) = server.command(&["TIME"]).await;
     let start = seconds * 1_000 + micros / 1_000;
-    let produced = produce(&Load { rate: 100.0, pattern, count: Some(251), ..load(&server) }).await;
+    let produced = produce(&ProduceConfig { rate: 100.0, pattern, count: Some(251), ..load(&server) }).await;
     // The first is due at once, so each burst ends with the first of the next hundred.
     assert!(produced.elapsed >= Duration::from_millis(2_050), "{:?}", produced.elapsed);
     for (ms, n) in entries(&server, "orders").await {
@@ -187,7 +191,7 @@ async fn what_was_confirmed_is_there_after_the_server_was_killed() {
     for_each_program(async |program| {
         let mut server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]).await;
         let names = ["a", "b"];
-        let endless = Load { streams: keys(&names), rate: 1_000.0, count: None, ..load(&server) };
+        let endless = ProduceConfig { streams: keys(&names), rate: 1_000.0, count: None, ..load(&server) };
         let running = Running::start(endless);
         wait_until(DEADLINE, "entries arrive", async || length(&server, "a").await >= 100).await;
         server.kill();
@@ -214,7 +218,7 @@ async fn what_was_confirmed_is_there_after_the_server_was_killed() {
 #[tokio::test]
 async fn what_a_full_server_refused_is_added_once_it_has_room() {
     let server = Server::start(newest(), &[]).await;
-    let running = Running::start(Load { rate: 500.0, count: Some(1_000), ..load(&server) });
+    let running = Running::start(ProduceConfig { rate: 500.0, count: Some(1_000), ..load(&server) });
     wait_until(DEADLINE, "entries arrive", async || length(&server, "orders").await >= 20).await;
     server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     wait_until(DEADLINE, "it refuses", async || {
@@ -234,7 +238,7 @@ async fn what_a_full_server_refused_is_added_once_it_has_room() {
 #[tokio::test]
 async fn a_producer_without_a_count_ends_when_it_is_stopped() {
     let server = Server::start(newest(), &[]).await;
-    let running = Running::start(Load { count: None, rate: 1_000.0, ..load(&server) });
+    let running = Running::start(ProduceConfig { count: None, rate: 1_000.0, ..load(&server) });
     wait_until(DEADLINE, "entries arrive", async || length(&server, "orders").await >= 10).await;
     let produced = running.stop().await;
     assert_eq!(length(&server, "orders").await, produced.added);
@@ -279,8 +283,8 @@ async fn a_password_file_is_read_at_the_connect_and_named_when_it_is_missing() {
     let server = Server::start(newest(), &["--requirepass", "right-secret"]).await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "right-secret").unwrap();
-    let endpoint = Endpoint::new(&server.url(), None, Some(file.path().to_owned())).unwrap();
-    let load = Load { endpoint, ..load(&server) };
+    let endpoint = ConnectOptions::new(&server.url(), None, Some(file.path().to_owned())).unwrap();
+    let load = ProduceConfig { endpoint, ..load(&server) };
     assert_eq!(produce(&load).await.added, 10);
 
     let path = file.path().to_owned();

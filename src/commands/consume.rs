@@ -22,10 +22,10 @@ use crate::http::router::Router;
 use crate::http::{listener, server};
 use redis_stream_consumer::consume::exec::Exec;
 use redis_stream_consumer::consume::handler::Handler;
-use redis_stream_consumer::consume::json_lines::Lines;
+use redis_stream_consumer::consume::json_lines::JsonLinesWriter;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::simulate::Simulated;
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 use tokio_util::sync::CancellationToken;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,17 +37,17 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
 pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Result<()> {
     let membership = membership(&args)?;
-    let place = membership.place();
-    let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &place));
+    let member = membership.member();
+    let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &member));
     let exec = exec.transpose().map_err(endpoint::classify)?;
-    let metrics = Metrics::new(&place).context("cannot register the metrics")?;
+    let metrics = Metrics::new(&member).context("cannot register the metrics")?;
     let ended = CancellationToken::new();
     let _guard = ended.clone().drop_guard();
     let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
     let consumed = match exec {
         Some(exec) => consume_with(&args, &membership, exec, metrics, shutdown).await,
         None => {
-            let lines = Lines::new(&place, io::stdout()).context("cannot start a thread")?;
+            let lines = JsonLinesWriter::new(&member, io::stdout()).context("cannot start a thread")?;
             consume_with(&args, &membership, lines, metrics, shutdown).await
         }
     };
@@ -60,7 +60,7 @@ pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Res
 
 async fn consume_with(
     args: &cli::Consume,
-    membership: &Membership,
+    membership: &ConsumerConfig,
     inner: impl Handler,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -70,10 +70,10 @@ async fn consume_with(
     consumed.map(drop).map_err(endpoint::classify)
 }
 
-fn membership(args: &cli::Consume) -> anyhow::Result<Membership> {
+fn membership(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
     let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
     let endpoint = endpoint::read(&args.server)?;
-    Ok(Membership {
+    Ok(ConsumerConfig {
         start_id: args.start_id.clone(),
         batch: args.batch,
         concurrency: args.concurrency,
@@ -82,7 +82,7 @@ fn membership(args: &cli::Consume) -> anyhow::Result<Membership> {
         dead_letter: args.dead_letter.clone().map(String::into_bytes),
         retry_delay: args.retry_delay,
         grace: args.grace,
-        ..Membership::new(endpoint, args.stream.as_str(), args.group.as_str(), consumer)
+        ..ConsumerConfig::new(endpoint, args.stream.as_str(), args.group.as_str(), consumer)
     })
 }
 

@@ -16,13 +16,13 @@ use crate::cli;
 use crate::commands::exit_code::UsageError;
 use crate::config::topology::Topology;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::handler::Nothing;
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::handler::Noop;
 use redis_stream_consumer::consume::simulate::Simulated;
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 use redis_stream_consumer::error::WorkloadError;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
-use redis_stream_consumer::produce::{self, Load};
+use redis_stream_consumer::produce::{self, ProduceConfig};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::redis_url::{Address, Place};
 use redis_stream_core::secret::quotable;
@@ -110,9 +110,9 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
 }
 
 fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Cast> {
-    let endpoint = Endpoint::new(&server.url(), None, None)?;
+    let endpoint = ConnectOptions::new(&server.url(), None, None)?;
     let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
-    let load = Load { rate: RATE, trim, ..Load::new(endpoint.clone(), STREAM) };
+    let load = ProduceConfig { rate: RATE, trim, ..ProduceConfig::new(endpoint.clone(), STREAM) };
     let mut cast = Cast::new();
     let stop = ending.clone().cancelled_owned();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
@@ -135,12 +135,12 @@ fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Ca
     Ok(cast)
 }
 
-fn member(endpoint: &Endpoint, group: &str) -> Membership {
-    Membership { batch: 20, ..Membership::new(endpoint.clone(), STREAM, group, format!("{group}-1")) }
+fn member(endpoint: &ConnectOptions, group: &str) -> ConsumerConfig {
+    ConsumerConfig { batch: 20, ..ConsumerConfig::new(endpoint.clone(), STREAM, group, format!("{group}-1")) }
 }
 
-fn work(work_time: Duration) -> Simulated<Nothing> {
-    Simulated { inner: Nothing, work_time, fail_rate: 0.0 }
+fn work(work_time: Duration) -> Simulated<Noop> {
+    Simulated { inner: Noop, work_time, fail_rate: 0.0 }
 }
 
 /// Returns the address to listen on, with a free port in place of 0, so that it can be printed first.

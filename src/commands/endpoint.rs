@@ -10,7 +10,7 @@ use crate::config::flags::{self, Overrides};
 use crate::config::topology::Topology;
 use crate::config::tree::Flag;
 use crate::config::{Config, Password, Target};
-use redis_stream_consumer::connect_options::Endpoint;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::error::WorkloadError;
 use redis_stream_core::redis_url::ServerUrl;
 use redis_stream_core::tls::{SKIPPED, Verification};
@@ -20,7 +20,7 @@ use redis_stream_core::tls::{SKIPPED, Verification};
 /// # Errors
 ///
 /// A usage error that lists everything that is missing or invalid.
-pub fn read(flags: &cli::Server) -> anyhow::Result<Endpoint> {
+pub fn read(flags: &cli::Server) -> anyhow::Result<ConnectOptions> {
     from(flags, &of_process)
 }
 
@@ -43,7 +43,7 @@ pub fn config(flags: &cli::Server) -> anyhow::Result<Config> {
     config_from(flags, &of_process)
 }
 
-fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<Endpoint> {
+fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<ConnectOptions> {
     let mut targets = config_from(given, environment)?.targets;
     endpoint(targets.swap_remove(0)).map_err(classify)
 }
@@ -61,7 +61,7 @@ fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Re
     Ok(flags::alone(&server, &Overrides::default())?)
 }
 
-fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
+fn endpoint(target: Target) -> Result<ConnectOptions, WorkloadError> {
     let Target { name, topology, tls, db, username, password, .. } = target;
     let Topology::Standalone(place) = topology else {
         return Err(WorkloadError::Setting(format!("{topology} is not one server")));
@@ -74,7 +74,7 @@ fn endpoint(target: Target) -> Result<Endpoint, WorkloadError> {
     if tls.verification == Verification::Skipped {
         warn!(server = %name, "{SKIPPED}");
     }
-    Ok(Endpoint::at(ServerUrl { place, db, username, password }, password_file)?.with_tls(tls))
+    Ok(ConnectOptions::at(ServerUrl { place, db, username, password }, password_file)?.with_tls(tls))
 }
 
 #[cfg(test)]

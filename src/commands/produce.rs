@@ -10,7 +10,7 @@ use crate::cli;
 use crate::commands::endpoint;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
-use redis_stream_consumer::produce::{self, Load, Produced};
+use redis_stream_consumer::produce::{self, ProduceConfig, ProduceStats};
 use tokio_util::sync::CancellationToken;
 
 /// Below, the time between the first entry and the last says little of a rate, in seconds.
@@ -27,8 +27,8 @@ pub async fn run(args: cli::Produce, shutdown: CancellationToken) -> anyhow::Res
     write!(io::stdout(), "{}", summary(&produced)).context("cannot write to standard output")
 }
 
-fn load(args: cli::Produce) -> anyhow::Result<Load> {
-    Ok(Load {
+fn load(args: cli::Produce) -> anyhow::Result<ProduceConfig> {
+    Ok(ProduceConfig {
         endpoint: endpoint::read(&args.server)?,
         pattern: pattern(&args),
         trim: trim(&args),
@@ -61,8 +61,8 @@ fn trim(args: &cli::Produce) -> Trim {
 }
 
 /// What was added, in all and by stream, and what may have been.
-fn summary(produced: &Produced) -> String {
-    let Produced { added, bytes, unknown, elapsed, streams } = produced;
+fn summary(produced: &ProduceStats) -> String {
+    let ProduceStats { added, bytes, unknown, elapsed, streams } = produced;
     let seconds = elapsed.as_secs_f64();
     let places = match streams.as_slice() {
         [only] => String::from_utf8_lossy(&only.stream).into_owned(),
@@ -102,15 +102,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use redis_stream_consumer::produce::Share;
+    use redis_stream_consumer::produce::StreamStats;
 
-    fn share(stream: &str, added: u64, unknown: u64) -> Share {
-        Share { stream: stream.into(), added, bytes: added * 100, unknown }
+    fn share(stream: &str, added: u64, unknown: u64) -> StreamStats {
+        StreamStats { stream: stream.into(), added, bytes: added * 100, unknown }
     }
 
-    fn produced(streams: Vec<Share>, ms: u64) -> Produced {
-        let sum = |of: fn(&Share) -> u64| streams.iter().map(of).sum();
-        Produced {
+    fn produced(streams: Vec<StreamStats>, ms: u64) -> ProduceStats {
+        let sum = |of: fn(&StreamStats) -> u64| streams.iter().map(of).sum();
+        ProduceStats {
             added: sum(|share| share.added),
             bytes: sum(|share| share.bytes),
             unknown: sum(|share| share.unknown),

@@ -1,7 +1,7 @@
 //! The consumer under the permissions that the README says it needs.
 
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending};
 use crate::support::server::Server;
@@ -33,8 +33,8 @@ async fn what_the_readme_grants_is_enough_for_everything() {
         user(&server, &grants.collect::<Vec<_>>()).await;
         add(&server, 1, 5).await;
         let url = format!("redis://worker:secret@{}", server.address());
-        let endpoint = Endpoint::new(&url, None, None).expect("the URL is right");
-        let membership = Membership { endpoint, max_deliveries: 2, ..member(&server, "one") };
+        let endpoint = ConnectOptions::new(&url, None, None).expect("the URL is right");
+        let membership = ConsumerConfig { endpoint, max_deliveries: 2, ..member(&server, "one") };
         let running = Running::start(membership, Recorder { poison: vec![3], ..Recorder::default() });
         wait_until(DEADLINE, "it is buried", async || {
             server.command::<u64>(&["XLEN", "orders:dead"]).await == 1

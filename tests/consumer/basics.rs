@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::handler::Nothing;
-use redis_stream_consumer::consume::{self, Consumed, Membership};
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::handler::Noop;
+use redis_stream_consumer::consume::{self, ConsumeStats, ConsumerConfig};
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::server::Server;
@@ -40,12 +40,13 @@ async fn own_unfinished_entries_come_first_and_then_new_ones_in_order() {
         let () = send(&mut connection, "XGROUP CREATE orders billing 0").await;
         // What another run of the same name was given before it crashed: more than a page of XPENDING.
         let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 250 STREAMS orders >").await;
-        let running = Running::start(Membership { batch: 30, ..member(&server, "one") }, Recorder::default());
+        let running =
+            Running::start(ConsumerConfig { batch: 30, ..member(&server, "one") }, Recorder::default());
         running.has_seen(300).await;
         let (recorder, consumed) = running.stop().await;
         let expected: Vec<_> = (1..=300).map(|n| (n, if n <= 250 { 2 } else { 1 })).collect();
         assert_eq!(recorder.seen(), expected);
-        assert_eq!(consumed, Consumed { handled: 300, acknowledged: 300, ..Consumed::default() });
+        assert_eq!(consumed, ConsumeStats { handled: 300, acknowledged: 300, ..ConsumeStats::default() });
         assert_eq!(pending(&mut connection).await, Some(0));
     })
     .await;
@@ -60,7 +61,7 @@ async fn entries_of_a_silent_consumer_are_taken_over_and_deleted_ones_dropped() 
         let () = send(&mut connection, "XGROUP CREATE orders billing 0").await;
         let _: Value = send(&mut connection, "XREADGROUP GROUP billing gone COUNT 10 STREAMS orders >").await;
         let () = send(&mut connection, &format!("XDEL orders {} {}", ids[2].0, ids[7].0)).await;
-        let short = Membership { claim_min_idle: Duration::from_millis(500), ..member(&server, "one") };
+        let short = ConsumerConfig { claim_min_idle: Duration::from_millis(500), ..member(&server, "one") };
         let running = Running::start(short, Recorder::default());
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
         let (recorder, consumed) = running.stop().await;
@@ -76,7 +77,7 @@ async fn slow_work_of_a_live_consumer_is_not_taken_over() {
     let server = Server::start(newest(), &[]).await;
     add(&server, 1, 8).await;
     let short =
-        |name: &str| Membership { claim_min_idle: Duration::from_millis(600), ..member(&server, name) };
+        |name: &str| ConsumerConfig { claim_min_idle: Duration::from_millis(600), ..member(&server, name) };
     let slow = Recorder { work_time: Duration::from_millis(400), ..Recorder::default() };
     let slow = Running::start(short("slow"), slow);
     wait_until(DEADLINE, "all are in hand", async || {
@@ -85,7 +86,7 @@ async fn slow_work_of_a_live_consumer_is_not_taken_over() {
     .await;
     let idle = Running::start(short("idle"), Recorder::default());
     slow.has_seen(8).await;
-    assert_eq!(idle.stop().await.1, Consumed::default());
+    assert_eq!(idle.stop().await.1, ConsumeStats::default());
     assert_eq!(slow.stop().await.0.numbers(), (1..=8).collect::<Vec<_>>());
 }
 
@@ -122,7 +123,7 @@ async fn a_group_from_now_on_that_is_lost_loses_nothing_since() {
     for_each_server(async |server| {
         let mut connection = server.connection().await;
         add(&server, 1, 5).await;
-        let from_now = Membership { start_id: "$".to_owned(), ..member(&server, "one") };
+        let from_now = ConsumerConfig { start_id: "$".to_owned(), ..member(&server, "one") };
         let running = Running::start(from_now, Recorder::default());
         wait_until(DEADLINE, "the group is there", async || pending(&mut connection).await.is_some()).await;
         add(&server, 6, 5).await;
@@ -140,7 +141,7 @@ async fn with_concurrency_entries_are_handled_side_by_side() {
     add(&server, 1, 40).await;
     let recorder = Recorder { work_time: Duration::from_millis(500), ..Recorder::default() };
     let started = tokio::time::timeout(Duration::from_secs(10), async {
-        let running = Running::start(Membership { concurrency: 20, ..member(&server, "one") }, recorder);
+        let running = Running::start(ConsumerConfig { concurrency: 20, ..member(&server, "one") }, recorder);
         running.has_seen(40).await;
         running.stop().await
     });
@@ -159,10 +160,9 @@ async fn what_the_server_refuses_is_said_without_a_secret() {
         (format!("redis://me:wrong-secret@{address}"), "authentication failed"),
         (format!("redis://{address}"), "NOAUTH Authentication required."),
     ] {
-        let endpoint = Endpoint::new(&url, None, None).expect("the URL is right");
-        let membership = Membership { endpoint, ..member(&server, "one") };
-        let error =
-            consume::run(&membership, Nothing, std::future::pending()).await.expect_err("it is refused");
+        let endpoint = ConnectOptions::new(&url, None, None).expect("the URL is right");
+        let membership = ConsumerConfig { endpoint, ..member(&server, "one") };
+        let error = consume::run(&membership, Noop, std::future::pending()).await.expect_err("it is refused");
         assert_eq!(format!("{:#}", anyhow::Error::from(error)), format!("redis://{address}: {said}"));
     }
 }
@@ -173,7 +173,7 @@ async fn a_key_of_another_type_is_an_error() {
     let mut connection = server.connection().await;
     let () = send(&mut connection, "SET orders text").await;
     let () = send(&mut connection, "SET text text").await;
-    let error = consume::run(&member(&server, "one"), Nothing, std::future::pending()).await;
+    let error = consume::run(&member(&server, "one"), Noop, std::future::pending()).await;
     let said = format!(
         "redis://{}: WRONGTYPE Operation against a key holding the wrong kind of value",
         server.address()
@@ -181,7 +181,7 @@ async fn a_key_of_another_type_is_an_error() {
     assert_eq!(format!("{:#}", anyhow::Error::from(error.expect_err("it is refused"))), said);
 
     let () = send(&mut connection, "DEL orders").await;
-    let wrong = Membership { dead_letter: Some(b"text".to_vec()), ..member(&server, "one") };
-    let error = consume::run(&wrong, Nothing, std::future::pending()).await.expect_err("it is refused");
+    let wrong = ConsumerConfig { dead_letter: Some(b"text".to_vec()), ..member(&server, "one") };
+    let error = consume::run(&wrong, Noop, std::future::pending()).await.expect_err("it is refused");
     assert_eq!(error.to_string(), "dead-letter stream text: the key holds another type");
 }

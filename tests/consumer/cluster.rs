@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::handler::Nothing;
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::handler::Noop;
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 
 use crate::member::{DEADLINE, Recorder, Running, member};
 use crate::support::server::Server;
@@ -49,9 +49,9 @@ async fn a_stream_on_another_node_is_followed_and_its_dead_letters_lie_beside_it
             owner.command::<()>(&["XADD", "orders", "*", "n", n]).await;
         }
         let asks_other =
-            Membership { endpoint: Endpoint::new(&other.url(), None, None).expect("a URL"), ..member(owner, "one") };
+            ConsumerConfig { endpoint: ConnectOptions::new(&other.url(), None, None).expect("a URL"), ..member(owner, "one") };
         let recorder = Recorder { poison: vec![2], ..Recorder::default() };
-        let running = Running::start(Membership { max_deliveries: 2, ..asks_other.clone() }, recorder);
+        let running = Running::start(ConsumerConfig { max_deliveries: 2, ..asks_other.clone() }, recorder);
         wait_until(DEADLINE, "one is buried beside the stream", async || {
             owner.command::<u64>(&["XLEN", "{orders}:dead"]).await == 1
         })
@@ -68,8 +68,8 @@ async fn a_stream_on_another_node_is_followed_and_its_dead_letters_lie_beside_it
                 break;
             }
         }
-        let refused = Membership { dead_letter: Some(far.clone().into_bytes()), ..asks_other };
-        let run = consume::run(&refused, Nothing, std::future::pending());
+        let refused = ConsumerConfig { dead_letter: Some(far.clone().into_bytes()), ..asks_other };
+        let run = consume::run(&refused, Noop, std::future::pending());
         let error = tokio::time::timeout(Duration::from_secs(20), run).await.expect("it ends").expect_err("refused");
         let said = format!(
             "dead-letter stream {far}: it is on another node of the cluster than orders: give both the same hash tag"

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{Recorder, Running, add, member, pending, send};
 use crate::support::program::{self, Streamgauge};
@@ -95,7 +95,7 @@ async fn a_consumer_that_crashed_is_taken_over_by_one_of_another_name() {
     let server = Server::start(crate::support::servers::newest(), &[]).await;
     add(&server, 1, 50).await;
     let short =
-        |name: &str| Membership { claim_min_idle: Duration::from_millis(300), ..member(&server, name) };
+        |name: &str| ConsumerConfig { claim_min_idle: Duration::from_millis(300), ..member(&server, name) };
     let slow = Recorder { work_time: Duration::from_millis(20), ..Recorder::default() };
     let crashing = Running::start(short("one"), slow);
     crashing.has_seen(5).await;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_consumer::connect_options::Endpoint;
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::connect_options::ConnectOptions;
+use redis_stream_consumer::consume::ConsumerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -77,9 +77,9 @@ fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn through(address: SocketAddr, membership: Membership) -> Membership {
-    let endpoint = Endpoint::new(&format!("redis://{address}"), None, None).unwrap();
-    Membership { endpoint, ..membership }
+fn through(address: SocketAddr, membership: ConsumerConfig) -> ConsumerConfig {
+    let endpoint = ConnectOptions::new(&format!("redis://{address}"), None, None).unwrap();
+    ConsumerConfig { endpoint, ..membership }
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_connection_cut_between_two_claims_leaves_no_entry_behind() {
                 send(&mut connection, "XREADGROUP GROUP billing one COUNT 1 STREAMS orders >").await;
         }
         let (address, left) = proxy(&server, Cut::Second("XCLAIM")).await;
-        let membership = Membership { concurrency: 40, ..through(address, member(&server, "one")) };
+        let membership = ConsumerConfig { concurrency: 40, ..through(address, member(&server, "one")) };
         let running = Running::start(membership, Recorder::default());
         wait_until(DEADLINE, "all are handled", async || running.recorder.distinct().len() == 40).await;
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
@@ -122,7 +122,8 @@ async fn an_idle_consumer_reads_on_at_once_after_a_flush() {
     for_each_server(async |server| {
         let mut connection = server.connection().await;
         add(&server, 1, 1).await;
-        let membership = Membership { claim_min_idle: Duration::from_secs(600), ..member(&server, "one") };
+        let membership =
+            ConsumerConfig { claim_min_idle: Duration::from_secs(600), ..member(&server, "one") };
         let running = Running::start(membership, Recorder::default());
         running.has_seen(1).await;
         wait_until(DEADLINE, "it is idle", async || pending(&mut connection).await == Some(0)).await;
@@ -142,7 +143,8 @@ async fn queued_entries_that_are_trimmed_meanwhile_are_handled_all_the_same() {
         let mut connection = server.connection().await;
         add(&server, 1, 20).await;
         // The heartbeat comes several times while they wait.
-        let membership = Membership { claim_min_idle: Duration::from_millis(400), ..member(&server, "one") };
+        let membership =
+            ConsumerConfig { claim_min_idle: Duration::from_millis(400), ..member(&server, "one") };
         let recorder = Recorder { work_time: Duration::from_millis(50), ..Recorder::default() };
         let running = Running::start(membership, recorder);
         running.has_seen(1).await;
@@ -164,7 +166,7 @@ async fn a_backlog_of_its_own_and_a_lost_connection_cost_no_processor() {
     let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 2500 STREAMS orders >").await;
     let recorder = Recorder { work_time: Duration::from_secs(5), ..Recorder::default() };
     // A heartbeat each second finds the connection gone.
-    let membership = Membership { claim_min_idle: Duration::from_secs(4), ..member(&server, "one") };
+    let membership = ConsumerConfig { claim_min_idle: Duration::from_secs(4), ..member(&server, "one") };
     let running = Running::start(membership, recorder);
     wait_until(DEADLINE, "it is at work", async || {
         let clients: String = send(&mut connection, "CLIENT LIST").await;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, cmd};
-use redis_stream_consumer::connect_options::Endpoint;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::connection::Timeouts;
 use redis_stream_consumer::consume::handler::{Handler, HandlerError};
-use redis_stream_consumer::consume::{self, Consumed, Membership};
+use redis_stream_consumer::consume::{self, ConsumeStats, ConsumerConfig};
 use redis_stream_consumer::entry::Entry;
 use redis_stream_consumer::error::WorkloadError;
 use tokio::task::JoinHandle;
@@ -26,9 +26,9 @@ use crate::support::wait::wait_until;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A member of the group `billing` of the stream `orders`, with short times.
-pub(crate) fn member(server: &Server, consumer: &str) -> Membership {
-    let endpoint = Endpoint::new(&server.url(), None, None).unwrap();
-    Membership {
+pub(crate) fn member(server: &Server, consumer: &str) -> ConsumerConfig {
+    let endpoint = ConnectOptions::new(&server.url(), None, None).unwrap();
+    ConsumerConfig {
         claim_min_idle: Duration::from_secs(30),
         retry_delay: Duration::from_millis(50),
         block: Duration::from_millis(300),
@@ -37,7 +37,7 @@ pub(crate) fn member(server: &Server, consumer: &str) -> Membership {
             reply: Duration::from_secs(2),
             longest_delay: Duration::from_millis(300),
         },
-        ..Membership::new(endpoint, "orders", "billing", consumer)
+        ..ConsumerConfig::new(endpoint, "orders", "billing", consumer)
     }
 }
 
@@ -131,11 +131,11 @@ impl Handler for Recorder {
 pub(crate) struct Running {
     pub(crate) recorder: Recorder,
     trigger: CancellationToken,
-    task: JoinHandle<Result<Consumed, WorkloadError>>,
+    task: JoinHandle<Result<ConsumeStats, WorkloadError>>,
 }
 
 impl Running {
-    pub(crate) fn start(membership: Membership, recorder: Recorder) -> Self {
+    pub(crate) fn start(membership: ConsumerConfig, recorder: Recorder) -> Self {
         let shutdown = CancellationToken::new();
         let trigger = shutdown.clone();
         let handler = recorder.clone();
@@ -149,7 +149,7 @@ impl Running {
     }
 
     /// Asks it to end, as SIGTERM does.
-    pub(crate) async fn stop(self) -> (Recorder, Consumed) {
+    pub(crate) async fn stop(self) -> (Recorder, ConsumeStats) {
         self.trigger.cancel();
         let consumed = timeout(DEADLINE, self.task).await.expect("it ends soon").unwrap().unwrap();
         (self.recorder, consumed)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::consume::ConsumerConfig;
 use tokio::time::sleep;
 
 use crate::member::{DEADLINE, Recorder, Running, add, member, pending, send};
@@ -55,7 +55,7 @@ async fn a_server_that_stands_still_for_longer_than_every_timeout_loses_nothing(
     for_each_program(async |program| {
         let server = Server::start(program, &[]).await;
         add(&server, 1, 300).await;
-        let short = Membership { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
+        let short = ConsumerConfig { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
         let quick = Recorder { work_time: Duration::from_millis(1), ..Recorder::default() };
         let running = Running::start(short, quick);
         running.has_seen(50).await;
@@ -128,9 +128,9 @@ async fn long_work_is_not_begun_twice_though_the_server_stood_still() {
     for_each_program(async |program| {
         let server = Server::start(program, &[]).await;
         add(&server, 1, 3).await;
-        let short = Membership { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
+        let short = ConsumerConfig { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
         let slow = Recorder { work_time: STANDSTILL * 2, ..Recorder::default() };
-        let running = Running::start(Membership { concurrency: 6, ..short }, slow);
+        let running = Running::start(ConsumerConfig { concurrency: 6, ..short }, slow);
         wait_until(DEADLINE, "all are in hand", async || {
             pending(&mut server.connection().await).await == Some(3)
         })

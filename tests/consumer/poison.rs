@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, Seen, add, member, pending, send};
 use crate::support::program::Streamgauge;
@@ -48,7 +48,8 @@ async fn poison_is_buried_after_exactly_so_many_deliveries_and_blocks_nobody() {
     for_each_server(async |server| {
         add(&server, 1, 20).await;
         let recorder = Recorder { poison: vec![3, 8], shock: vec![5], ..Recorder::default() };
-        let running = Running::start(Membership { max_deliveries: 4, ..member(&server, "one") }, recorder);
+        let running =
+            Running::start(ConsumerConfig { max_deliveries: 4, ..member(&server, "one") }, recorder);
         let mut connection = server.connection().await;
         wait_until(DEADLINE, "both are buried", async || letters(&server).await.len() == 2).await;
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
@@ -104,7 +105,7 @@ async fn an_entry_that_kills_its_process_is_buried_too_and_takes_nothing_along()
         );
         assert_eq!(runs, 4, "it was killed by each delivery");
         let rest = Running::start(
-            Membership { claim_min_idle: Duration::from_millis(300), ..member(&server, "rest") },
+            ConsumerConfig { claim_min_idle: Duration::from_millis(300), ..member(&server, "rest") },
             Recorder::default(),
         );
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
@@ -119,7 +120,7 @@ async fn without_a_limit_an_entry_is_tried_again_and_again() {
     let server = Server::start(newest(), &[]).await;
     add(&server, 1, 1).await;
     let recorder = Recorder { poison: vec![1], ..Recorder::default() };
-    let patient = Membership {
+    let patient = ConsumerConfig {
         max_deliveries: 0,
         claim_min_idle: Duration::from_millis(200),
         ..member(&server, "one")
@@ -139,7 +140,7 @@ async fn what_cannot_be_buried_is_not_given_up() {
     let mut connection = server.connection().await;
     add(&server, 1, 2).await;
     let recorder = Recorder { poison: vec![1], ..Recorder::default() };
-    let short = Membership {
+    let short = ConsumerConfig {
         max_deliveries: 1,
         claim_min_idle: Duration::from_millis(400),
         ..member(&server, "one")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::program::Streamgauge;
@@ -61,7 +61,7 @@ async fn what_is_begun_is_finished_within_the_grace_and_the_rest_stays_pending()
     let server = Server::start(newest(), &[]).await;
     add(&server, 1, 10).await;
     let recorder = Recorder { work_time: Duration::from_millis(700), ..Recorder::default() };
-    let running = Running::start(Membership { concurrency: 2, ..member(&server, "one") }, recorder);
+    let running = Running::start(ConsumerConfig { concurrency: 2, ..member(&server, "one") }, recorder);
     running.has_seen(1).await;
     let (recorder, consumed) = running.stop().await;
     let done = recorder.count() as u64;

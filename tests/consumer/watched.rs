@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_stream_consumer::consume::Membership;
+use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending};
 use crate::support::config::{ConfigFile, QUICK};
@@ -49,12 +49,12 @@ async fn lag_pending_and_consumers_follow_what_happens() {
 
         // It has 10 in its queue and handles one, which takes for ever.
         let stuck = Recorder { work_time: Duration::from_secs(600), ..Recorder::default() };
-        let small = |name: &str| Membership {
+        let small = |name: &str| ConsumerConfig {
             batch: 10,
             claim_min_idle: Duration::from_secs(2),
             ..member(&server, name)
         };
-        let first = Running::start(Membership { concurrency: 10, ..small("first") }, stuck);
+        let first = Running::start(ConsumerConfig { concurrency: 10, ..small("first") }, stuck);
         shows(&exporter, (80.0, 20.0, 1.0, true)).await;
         server_says(&server, 20, &["first"]).await;
 

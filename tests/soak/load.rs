@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use redis_stream_consumer::connect_options::Endpoint;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::connection::Timeouts;
-use redis_stream_consumer::consume::handler::Nothing;
+use redis_stream_consumer::consume::handler::Noop;
 use redis_stream_consumer::consume::simulate::Simulated;
-use redis_stream_consumer::consume::{self, Membership};
+use redis_stream_consumer::consume::{self, ConsumerConfig};
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
-use redis_stream_consumer::produce::{self, Load as Produce};
+use redis_stream_consumer::produce::{self, ProduceConfig};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -69,16 +69,16 @@ impl Load {
     }
 }
 
-fn endpoint(node: &Node) -> Endpoint {
-    Endpoint::new(&node.url, None, None).expect("the URL of a test server is one")
+fn endpoint(node: &Node) -> ConnectOptions {
+    ConnectOptions::new(&node.url, None, None).expect("the URL of a test server is one")
 }
 
-async fn produce(endpoint: Endpoint, key: String, shutdown: CancellationToken) -> Done {
-    let load = Produce {
+async fn produce(endpoint: ConnectOptions, key: String, shutdown: CancellationToken) -> Done {
+    let load = ProduceConfig {
         rate: RATE,
         pattern: Pattern::Sine { period: Duration::from_secs(20) },
         trim: Trim::Length { entries: MAXLEN, precision: Precision::About },
-        ..Produce::new(endpoint, key.as_str())
+        ..ProduceConfig::new(endpoint, key.as_str())
     };
     match produce::run(&load, shutdown.cancelled_owned()).await {
         Ok(done) => Done { added: done.added, ..Done::default() },
@@ -87,13 +87,13 @@ async fn produce(endpoint: Endpoint, key: String, shutdown: CancellationToken) -
 }
 
 async fn consume(
-    endpoint: Endpoint,
+    endpoint: ConnectOptions,
     key: String,
     group: &str,
     slowness: Duration,
     shutdown: CancellationToken,
 ) -> Done {
-    let membership = Membership {
+    let membership = ConsumerConfig {
         claim_min_idle: Duration::from_secs(5),
         retry_delay: Duration::from_millis(200),
         block: Duration::from_millis(500),
@@ -103,9 +103,9 @@ async fn consume(
             reply: Duration::from_secs(2),
             longest_delay: Duration::from_millis(500),
         },
-        ..Membership::new(endpoint, key.as_str(), group, "member")
+        ..ConsumerConfig::new(endpoint, key.as_str(), group, "member")
     };
-    let handler = Simulated { inner: Nothing, work_time: slowness, fail_rate: 0.01 };
+    let handler = Simulated { inner: Noop, work_time: slowness, fail_rate: 0.01 };
     match consume::run(&membership, handler, shutdown.cancelled_owned()).await {
         Ok(done) => Done { handled: done.handled, ..Done::default() },
         Err(error) => {

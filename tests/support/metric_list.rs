@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use redis_stream_consumer::consume::metrics::Metrics as ConsumerMetrics;
-use redis_stream_consumer::entry::Place;
+use redis_stream_consumer::entry::GroupMember;
 use streamgauge::alert::fact::Subject;
 use streamgauge::alert::rule::label_names;
 use streamgauge::exposition::alerts;
@@ -22,7 +22,7 @@ pub fn own_metrics() -> String {
     metrics.count_request("/", 200);
     metrics.for_notifier("n");
     let consumer =
-        ConsumerMetrics::new(&Place { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
+        ConsumerMetrics::new(&GroupMember { stream: vec![b's'], group: vec![b'g'], consumer: vec![b'c'] });
     let own = [metrics.render(None, |_| false).unwrap(), consumer.unwrap().render().unwrap()].concat();
     String::from_utf8(own).unwrap()
 }

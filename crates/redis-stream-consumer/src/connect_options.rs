@@ -13,13 +13,13 @@ use redis_stream_core::tls::Tls;
 
 /// Where a server is and who we are there. `Display` shows no credentials, `Debug` no password.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub struct ConnectOptions {
     url: ServerUrl,
     password_file: Option<PathBuf>,
     tls: Tls,
 }
 
-impl Endpoint {
+impl ConnectOptions {
     /// Reads a URL; `username` and `password_file` say what it does not.
     ///
     /// The file is read at every connect, so that the password may be rotated. Nothing is connected here.
@@ -98,7 +98,7 @@ impl Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)
     }
@@ -124,8 +124,8 @@ mod tests {
 
     use super::*;
 
-    fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(url, None, None).unwrap()
+    fn endpoint(url: &str) -> ConnectOptions {
+        ConnectOptions::new(url, None, None).unwrap()
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
             ("redis://:secret@cache", Some("me"), None, format!("it {CREDENTIALS_TWICE}")),
             ("redis://:secret@cache", None, file(), format!("it {CREDENTIALS_TWICE}")),
         ] {
-            let error = Endpoint::new(url, username, password_file).unwrap_err();
+            let error = ConnectOptions::new(url, username, password_file).unwrap_err();
             assert!(matches!(error, WorkloadError::Setting(_)), "{url}");
             assert_eq!(error.to_string(), format!("redis URL: {what}"), "{url}");
         }
@@ -173,7 +173,7 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
             for (url, username) in [("redis://cache", Some("me")), ("redis://me@cache", None)] {
-                let endpoint = Endpoint::new(url, username, Some(file.path().to_owned())).unwrap();
+                let endpoint = ConnectOptions::new(url, username, Some(file.path().to_owned())).unwrap();
                 let settings = endpoint.settings().await.unwrap();
                 assert_eq!((settings.password(), settings.username()), (Some(password), Some("me")));
             }

@@ -11,7 +11,7 @@ use redis::{
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::connect_options::Endpoint;
+use super::connect_options::ConnectOptions;
 use super::error::{Refusal, WorkloadError, is_transient};
 use super::stop::Stop;
 use redis_stream_core::backoff::Backoff;
@@ -54,7 +54,7 @@ pub(super) enum Progress {
 
 /// A connection to one server, made again when it is lost.
 pub(super) struct Connection {
-    endpoint: Endpoint,
+    endpoint: ConnectOptions,
     dialer: Dialer,
     timeouts: Timeouts,
     stop: Stop,
@@ -77,7 +77,7 @@ enum Proof {
 }
 
 impl Connection {
-    pub(super) fn new(endpoint: Endpoint, stop: Stop) -> Self {
+    pub(super) fn new(endpoint: ConnectOptions, stop: Stop) -> Self {
         let timeouts = Timeouts::default();
         let (moved_to, proven) = (None, Proof::Never);
         let dialer = endpoint.dialer();
@@ -208,7 +208,7 @@ enum Fault {
 }
 
 async fn dial(
-    endpoint: &Endpoint,
+    endpoint: &ConnectOptions,
     dialer: &Dialer,
     moved_to: Option<&(String, u16)>,
     longest: Duration,

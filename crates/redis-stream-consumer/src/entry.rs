@@ -1,47 +1,25 @@
 //! Entries as a group gives them to a consumer, decoded by hand so that a deleted entry is told from an empty
 //! one.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
+pub use redis_stream_core::id::StreamId;
+
 /// Fields and their values, in the entry's order; a name may occur twice.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The ID of an entry, ordered as the stream is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
-    /// The first part: milliseconds since the Unix epoch, where the server made the ID.
-    pub ms: u64,
-    /// The second part: tells entries of one millisecond apart.
-    pub seq: u64,
-}
+/// A stream ID as an argument of a command.
+#[derive(Clone, Copy)]
+pub(crate) struct IdArg(pub(crate) StreamId);
 
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = RedisError;
-
-    fn from_str(text: &str) -> Result<Self, RedisError> {
-        let (ms, seq) = text.split_once('-').ok_or_else(unexpected)?;
-        let part = |text: &str| text.parse().map_err(|_| unexpected());
-        Ok(Self { ms: part(ms)?, seq: part(seq)? })
-    }
-}
-
-impl ToRedisArgs for EntryId {
+impl ToRedisArgs for IdArg {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         // Two numbers of up to 20 digits: no allocation for each ID of a long XACK.
         let mut text = [0; 41];
-        let mut ms = itoa::Buffer::new();
-        let mut seq = itoa::Buffer::new();
-        let (ms, seq) = (ms.format(self.ms).as_bytes(), seq.format(self.seq).as_bytes());
+        let (mut ms, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (ms, seq) = (ms.format(self.0.ms).as_bytes(), seq.format(self.0.seq).as_bytes());
         let length = ms.len() + 1 + seq.len();
         text[..ms.len()].copy_from_slice(ms);
         text[ms.len()] = b'-';
@@ -50,9 +28,13 @@ impl ToRedisArgs for EntryId {
     }
 }
 
+pub(crate) fn id_args(ids: &[StreamId]) -> Vec<IdArg> {
+    ids.iter().copied().map(IdArg).collect()
+}
+
 /// Where a consumer reads: what all of its entries have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct GroupMember {
     /// Key of the stream.
     pub stream: Vec<u8>,
     /// The group.
@@ -65,13 +47,13 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its ID.
-    pub id: EntryId,
+    pub id: StreamId,
     /// What it holds.
     pub fields: Fields,
     /// How often it was delivered, to this consumer or another, this time included: at least 1.
     pub deliveries: u64,
     /// Stream, group and consumer.
-    pub place: Arc<Place>,
+    pub member: Arc<GroupMember>,
 }
 
 impl Entry {
@@ -83,7 +65,7 @@ impl Entry {
 }
 
 /// The entries of the one stream that XREADGROUP was asked for. Nil is what a BLOCK that ran out gives: none.
-pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
+pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
     match reply {
         Value::Nil => Ok(Vec::new()),
         Value::Array(streams) => match streams.into_iter().next() {
@@ -100,7 +82,7 @@ pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
 
 /// `[[id, [field, value, ...]], ...]`, as XRANGE and XCLAIM give it. What XCLAIM of Redis 6.2 gives for a deleted
 /// entry, nil, is left out.
-pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
+pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
     let Value::Array(entries) = reply else {
         return Err(unexpected());
     };
@@ -109,7 +91,7 @@ pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(EntryId, Fields)>
 }
 
 /// `[id, ...]`, as XCLAIM with JUSTID gives it; nil where there is no such list.
-pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<EntryId>> {
+pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
     match reply {
         Value::Nil => Ok(Vec::new()),
         Value::Array(ids) => ids.into_iter().map(decode_id).collect(),
@@ -118,7 +100,7 @@ pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<EntryId>> {
 }
 
 /// `[cursor, [id, ...], [deleted id, ...]]` of XAUTOCLAIM with JUSTID; the third is missing before Redis 7.0.
-pub(super) fn decode_taken(reply: Value) -> RedisResult<(EntryId, Vec<EntryId>, Vec<EntryId>)> {
+pub(super) fn decode_taken(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
     let Value::Array(parts) = reply else {
         return Err(unexpected());
     };
@@ -130,15 +112,17 @@ pub(super) fn decode_taken(reply: Value) -> RedisResult<(EntryId, Vec<EntryId>, 
     Ok((decode_id(cursor)?, decode_ids(taken)?, decode_ids(deleted)?))
 }
 
-pub(super) fn decode_id(value: Value) -> RedisResult<EntryId> {
+pub(super) fn decode_id(value: Value) -> RedisResult<StreamId> {
     match value {
-        Value::BulkString(text) => std::str::from_utf8(&text).map_err(|_| unexpected())?.parse(),
+        Value::BulkString(text) => {
+            std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+        }
         _ => Err(unexpected()),
     }
 }
 
 /// `[id, [field, value, ...]]`, or `[id, nil]` for an entry that only the PEL still knows: `None`.
-fn entry(value: Value) -> RedisResult<Option<(EntryId, Fields)>> {
+fn entry(value: Value) -> RedisResult<Option<(StreamId, Fields)>> {
     let Value::Array(parts) = value else {
         return Err(unexpected());
     };
@@ -183,8 +167,8 @@ mod tests {
         Value::Array(vec![Value::Array(vec![bulk("orders"), Value::Array(entries)])])
     }
 
-    fn id(ms: u64) -> EntryId {
-        EntryId { ms, seq: 0 }
+    fn id(ms: u64) -> StreamId {
+        StreamId { ms, seq: 0 }
     }
 
     #[test]
@@ -228,9 +212,8 @@ mod tests {
     #[test]
     fn an_id_is_sent_as_it_is_shown() {
         for (ms, seq) in [(0, 0), (1_700_000_000_000, 12), (u64::MAX, u64::MAX)] {
-            let id = EntryId { ms, seq };
-            assert_eq!(id.to_redis_args(), [id.to_string().into_bytes()]);
-            assert_eq!(id.to_string().parse(), Ok(id));
+            let id = StreamId { ms, seq };
+            assert_eq!(IdArg(id).to_redis_args(), [id.to_string().into_bytes()]);
         }
     }
 }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use redis_stream_core::escape::escape;
 
-use super::entry::{EntryId, Place};
+use super::entry::{GroupMember, StreamId};
 
 /// What all lines of one consumer have in common, written once.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct LineFormat {
 impl LineFormat {
     /// For a consumer of a group of a stream.
     #[must_use]
-    pub fn new(place: &Place) -> Self {
-        let [stream, group, consumer] = [&place.stream, &place.group, &place.consumer].map(|name| {
+    pub fn new(member: &GroupMember) -> Self {
+        let [stream, group, consumer] = [&member.stream, &member.group, &member.consumer].map(|name| {
             let mut quoted = Vec::new();
             quote(&escape(name), &mut quoted);
             String::from_utf8_lossy(&quoted).into_owned()
@@ -36,7 +36,7 @@ impl LineFormat {
     }
 
     /// Appends the line of an entry, with its newline.
-    pub fn write(&self, id: EntryId, fields: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
+    pub fn write(&self, id: StreamId, fields: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
         write!(out, r#"{{"id":"{id}"#).expect("memory takes all");
         out.extend_from_slice(self.membership.as_bytes());
         for (index, (name, value)) in fields.iter().enumerate() {
@@ -74,12 +74,12 @@ mod tests {
     #[test]
     fn an_entry_is_one_line_with_its_fields_in_order() {
         let [stream, group, consumer] = ["orders", "billing", "c-1"].map(|name| name.as_bytes().to_vec());
-        let format = LineFormat::new(&Place { stream, group, consumer });
+        let format = LineFormat::new(&GroupMember { stream, group, consumer });
         let fields =
             [(&b"z"[..], &b"1"[..]), (b"a", b"say \"hi\"\n\\x41"), (b"\xff", b"\xff\0"), (b"z", b"2")]
                 .map(|(name, value)| (name.to_vec(), value.to_vec()));
         let mut out = Vec::new();
-        format.write(EntryId { ms: 1, seq: 0 }, &fields, &mut out);
+        format.write(StreamId { ms: 1, seq: 0 }, &fields, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(

@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use super::connect_options::Endpoint;
+use super::connect_options::ConnectOptions;
 use super::connection::{Connection, Progress, moved_to, server_clock};
 use super::error::WorkloadError;
 use super::stop::Stop;
@@ -20,7 +20,7 @@ use redis_stream_core::server_clock::ServerClock;
 pub mod rate;
 pub mod trim;
 
-use rate::{Pace, Pattern, Schedule};
+use rate::{Pattern, RateLimiter, RateSchedule};
 use trim::Trim;
 
 /// Most entries of one pipeline,
@@ -32,9 +32,9 @@ const MOST_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
 
 /// What to add where.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub struct ProduceConfig {
     /// The server.
-    pub endpoint: Endpoint,
+    pub endpoint: ConnectOptions,
     /// Keys of the streams, at least one and none twice. Each is created where it is missing.
     pub streams: Vec<Vec<u8>>,
     /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
@@ -51,7 +51,7 @@ pub struct Load {
 
 /// What a run added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Produced {
+pub struct ProduceStats {
     /// Entries that the server said it added.
     pub added: u64,
     /// Bytes of their fields and values.
@@ -60,13 +60,13 @@ pub struct Produced {
     pub unknown: u64,
     /// From the first connection to the end, outages and pauses included.
     pub elapsed: Duration,
-    /// The same by stream, in the order of [`Load::streams`].
-    pub streams: Vec<Share>,
+    /// The same by stream, in the order of [`ProduceConfig::streams`].
+    pub streams: Vec<StreamStats>,
 }
 
 /// What a run added to one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct StreamStats {
     /// Key of the stream.
     pub stream: Vec<u8>,
     /// Entries that the server said it added.
@@ -77,9 +77,9 @@ pub struct Share {
     pub unknown: u64,
 }
 
-impl Load {
+impl ProduceConfig {
     /// Ten entries of 100 bytes per second to one stream, until it is stopped, and no trimming.
-    pub fn new(endpoint: Endpoint, stream: impl Into<Vec<u8>>) -> Self {
+    pub fn new(endpoint: ConnectOptions, stream: impl Into<Vec<u8>>) -> Self {
         Self {
             endpoint,
             streams: vec![stream.into()],
@@ -99,10 +99,10 @@ impl Load {
 /// [`WorkloadError::Setting`] for a rate, pattern, size or stream that cannot be, before anything is sent;
 /// otherwise what waiting cannot mend. What was added until then is logged.
 pub async fn run(
-    load: &Load,
+    load: &ProduceConfig,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<Produced, WorkloadError> {
-    let schedule = Schedule::new(load.rate, load.pattern)?;
+) -> Result<ProduceStats, WorkloadError> {
+    let schedule = RateSchedule::new(load.rate, load.pattern)?;
     check(load)?;
     let connection = Connection::new(load.endpoint.clone(), Stop::new(stop));
     let mut producer = Producer::new(load, schedule, connection);
@@ -110,12 +110,12 @@ pub async fn run(
     let span = info_span!("produce", stream = %names.join(","));
     let ended = producer.run().instrument(span.clone()).await;
     let produced = producer.produced();
-    let Produced { added, bytes, unknown, .. } = produced;
+    let ProduceStats { added, bytes, unknown, .. } = produced;
     span.in_scope(|| info!(added, bytes, unknown, "producer ended"));
     ended.map(|()| produced)
 }
 
-fn check(load: &Load) -> Result<(), WorkloadError> {
+fn check(load: &ProduceConfig) -> Result<(), WorkloadError> {
     let wrong = |text: String| Err(WorkloadError::Setting(text));
     if load.payload_bytes > MOST_PAYLOAD_BYTES {
         let bytes = load.payload_bytes;
@@ -135,15 +135,15 @@ fn check(load: &Load) -> Result<(), WorkloadError> {
 }
 
 struct Producer<'a> {
-    load: &'a Load,
+    load: &'a ProduceConfig,
     connection: Connection,
-    pace: Pace,
+    pace: RateLimiter,
     payload: Vec<u8>,
     /// Numbers given to entries so far.
     numbered: u64,
     /// Numbers of entries that were not added for certain: they go before new ones. Never more than a batch.
     again: Vec<u64>,
-    shares: Vec<Share>,
+    shares: Vec<StreamStats>,
     /// Streams that the node took entries for that we are connected to, in their order.
     taken: Vec<bool>,
     /// How often a node sent us to another one since all streams were taken by one.
@@ -159,12 +159,12 @@ struct Producer<'a> {
 }
 
 impl<'a> Producer<'a> {
-    fn new(load: &'a Load, schedule: Option<Schedule>, connection: Connection) -> Self {
-        let share = |stream: &Vec<u8>| Share { stream: stream.clone(), ..Share::default() };
+    fn new(load: &'a ProduceConfig, schedule: Option<RateSchedule>, connection: Connection) -> Self {
+        let share = |stream: &Vec<u8>| StreamStats { stream: stream.clone(), ..StreamStats::default() };
         Self {
             load,
             connection,
-            pace: Pace::new(schedule),
+            pace: RateLimiter::new(schedule),
             payload: vec![b'x'; load.payload_bytes],
             numbered: 0,
             again: Vec::new(),
@@ -305,7 +305,7 @@ impl<'a> Producer<'a> {
         usize::try_from(turn).expect("a number below that of the streams")
     }
 
-    fn share(&mut self, n: u64) -> &mut Share {
+    fn share(&mut self, n: u64) -> &mut StreamStats {
         let at = self.stream_of(n);
         &mut self.shares[at]
     }
@@ -331,9 +331,9 @@ impl<'a> Producer<'a> {
         }
     }
 
-    fn produced(&self) -> Produced {
-        let sum = |of: fn(&Share) -> u64| self.shares.iter().map(of).sum();
-        Produced {
+    fn produced(&self) -> ProduceStats {
+        let sum = |of: fn(&StreamStats) -> u64| self.shares.iter().map(of).sum();
+        ProduceStats {
             added: sum(|share| share.added),
             bytes: sum(|share| share.bytes),
             unknown: sum(|share| share.unknown),
@@ -357,14 +357,14 @@ fn now() -> Instant {
 mod tests {
     use super::*;
 
-    fn load() -> Load {
-        let endpoint = Endpoint::new("redis://cache", None, None).unwrap();
-        Load { rate: 0.0, ..Load::new(endpoint, "orders") }
+    fn load() -> ProduceConfig {
+        let endpoint = ConnectOptions::new("redis://cache", None, None).unwrap();
+        ProduceConfig { rate: 0.0, ..ProduceConfig::new(endpoint, "orders") }
     }
 
-    fn producer(load: &Load) -> Producer<'_> {
+    fn producer(load: &ProduceConfig) -> Producer<'_> {
         let connection = Connection::new(load.endpoint.clone(), Stop::new(std::future::pending()));
-        Producer::new(load, Schedule::new(load.rate, load.pattern).unwrap(), connection)
+        Producer::new(load, RateSchedule::new(load.rate, load.pattern).unwrap(), connection)
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn entries_that_were_not_added_go_before_new_ones_and_the_count_is_kept() {
-        let load = Load { count: Some(502), ..load() };
+        let load = ProduceConfig { count: Some(502), ..load() };
         let mut producer = producer(&load);
         assert_eq!(producer.next_batch(Duration::ZERO), (1..=500).collect::<Vec<_>>());
         producer.again = vec![3, 7];
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn entries_go_to_the_streams_in_turn_and_are_counted_by_stream() {
         let streams = ["a", "b", "c"].map(Vec::from).to_vec();
-        let load = Load { streams, payload_bytes: 10, ..load() };
+        let load = ProduceConfig { streams, payload_bytes: 10, ..load() };
         let mut producer = producer(&load);
         (1..=10).for_each(|n| producer.count(n));
         producer.share(2).unknown += 1;
@@ -401,10 +401,10 @@ mod tests {
     fn what_cannot_be_produced_is_a_setting() {
         let twice = ["a", "b", "a"].map(Vec::from).to_vec();
         for (load, text) in [
-            (Load { streams: Vec::new(), ..load() }, "no stream is named, expected at least one"),
-            (Load { streams: twice, ..load() }, "the stream a is named twice, expected once"),
+            (ProduceConfig { streams: Vec::new(), ..load() }, "no stream is named, expected at least one"),
+            (ProduceConfig { streams: twice, ..load() }, "the stream a is named twice, expected once"),
             (
-                Load { payload_bytes: MOST_PAYLOAD_BYTES + 1, ..load() },
+                ProduceConfig { payload_bytes: MOST_PAYLOAD_BYTES + 1, ..load() },
                 "a payload of 536870913 bytes is more than Redis takes, at most 536870912",
             ),
         ] {

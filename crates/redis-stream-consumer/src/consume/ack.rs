@@ -6,14 +6,13 @@ use redis::{RedisResult, Value, cmd};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::consumer::{ACK_IDS, Engine};
-use crate::entry::Place;
+use super::consumer::{ACK_IDS, Consumer};
+use crate::entry::{GroupMember, IdArg};
 use crate::error::is_group_gone;
 use redis_stream_core::clock::now;
-use redis_stream_core::id::StreamId;
 use redis_stream_core::server_clock::ServerClock;
 
-impl Engine {
+impl Consumer {
     /// Acknowledges all that was handled.
     pub(super) async fn acknowledge(&mut self) -> RedisResult<()> {
         loop {
@@ -23,9 +22,9 @@ impl Engine {
                 return Ok(());
             }
             let mut ack = cmd("XACK");
-            ack.arg(&self.place.stream).arg(&self.place.group);
+            ack.arg(&self.member.stream).arg(&self.member.group);
             for (id, _) in done {
-                ack.arg(id);
+                ack.arg(IdArg(*id));
             }
             let reply = self.connection.query(&ack, Duration::ZERO).await?;
             self.observe(now(), count);
@@ -39,7 +38,7 @@ impl Engine {
     fn observe(&self, at: Instant, count: usize) {
         for (id, finished) in self.hand.to_acknowledge(count) {
             self.metrics.observe_acknowledgement(at - *finished);
-            let age = |clock: ServerClock| StreamId::new(id.ms, id.seq).age(clock.time_at(at.into_std()));
+            let age = |clock: ServerClock| id.age(clock.time_at(at.into_std()));
             if let Some(latency) = self.clock.and_then(age) {
                 self.metrics.observe_end_to_end(latency);
             }
@@ -52,7 +51,7 @@ impl Engine {
             info!("a read may still be under way on the server, the name of the consumer stays");
             return Ok(());
         }
-        let Place { stream, group, consumer } = &*self.place;
+        let GroupMember { stream, group, consumer } = &*self.member;
         let mut pending = cmd("XPENDING");
         pending.arg(stream).arg(group).arg("-").arg("+").arg(1).arg(consumer);
         let left = match self.connection.query(&pending, Duration::ZERO).await {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tracing::warn;
 
-use super::consumer::Engine;
-use super::in_flight::Batch;
+use super::consumer::Consumer;
+use super::in_flight::ClaimBatch;
 use super::recovery::millis;
-use crate::entry::{EntryId, decode_entries, decode_id, decode_ids, unexpected};
+use crate::entry::{IdArg, StreamId, decode_entries, decode_id, decode_ids, id_args, unexpected};
 use redis_stream_core::clock::now;
 
 /// Entries that one pipeline looks at with their payload, so that even large ones arrive in time.
@@ -18,20 +18,20 @@ pub(super) const LOOK_IDS: usize = 8;
 
 /// A row of XPENDING.
 pub(super) struct Pending {
-    pub(super) id: EntryId,
+    pub(super) id: StreamId,
     pub(super) consumer: Vec<u8>,
     /// Since it was delivered or claimed.
     pub(super) idle: Duration,
     pub(super) deliveries: u64,
 }
 
-impl Engine {
+impl Consumer {
     /// Those of the entries that are pending, for whomever.
-    pub(super) async fn rows(&mut self, ids: &[EntryId]) -> RedisResult<Vec<Pending>> {
+    pub(super) async fn rows(&mut self, ids: &[StreamId]) -> RedisResult<Vec<Pending>> {
         let mut look = Pipeline::new();
         for id in ids {
             let mut row = self.command("XPENDING");
-            row.arg(id).arg(id).arg(1);
+            row.arg(IdArg(*id)).arg(IdArg(*id)).arg(1);
             look.add_command(row);
         }
         let mut rows = Vec::new();
@@ -44,7 +44,7 @@ impl Engine {
     /// What could not be claimed, and why. Somebody else's is forgotten. What was deleted is dropped, unless its
     /// fields are here: then it is handled all the same. And what was touched in our own name after all, by a command
     /// that a server took up late whose reply nobody waited for, stays.
-    pub(super) async fn give_up(&mut self, ids: HashSet<EntryId>) -> RedisResult<()> {
+    pub(super) async fn give_up(&mut self, ids: HashSet<StreamId>) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Engine {
         for id in ids {
             let is_absent = absent.contains(&id);
             match rows.get(&id) {
-                Some(row) if row.consumer != self.place.consumer => drop(theirs.insert(id)),
+                Some(row) if row.consumer != self.member.consumer => drop(theirs.insert(id)),
                 None if !is_absent => drop(theirs.insert(id)),
                 _ if is_absent && !self.hand.is_held(id) => deleted.push(id),
                 Some(row) => {
@@ -69,7 +69,7 @@ impl Engine {
         if !deleted.is_empty() {
             // From Redis 7.0 on XCLAIM has dropped it from the PEL already.
             let mut ack = self.command("XACK");
-            ack.arg(&deleted);
+            ack.arg(id_args(&deleted));
             self.connection.query(&ack, Duration::ZERO).await?;
             self.count_deleted(deleted.len());
         }
@@ -79,12 +79,12 @@ impl Engine {
     }
 
     /// Those of the entries that are not in the stream any more.
-    async fn absent(&mut self, ids: &[EntryId]) -> RedisResult<HashSet<EntryId>> {
+    async fn absent(&mut self, ids: &[StreamId]) -> RedisResult<HashSet<StreamId>> {
         let mut absent = HashSet::new();
         for ids in ids.chunks(LOOK_IDS) {
             let mut look = Pipeline::new();
             for id in ids {
-                look.cmd("XRANGE").arg(&self.place.stream).arg(id).arg(id);
+                look.cmd("XRANGE").arg(&self.member.stream).arg(IdArg(*id)).arg(IdArg(*id));
             }
             for (id, found) in ids.iter().zip(self.connection.query_all(&look).await?) {
                 if decode_entries(found?)?.is_empty() {
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     /// Claims without counting a delivery. Gives what is ours still, and forgets the rest.
-    pub(super) async fn confirm(&mut self, untouched: Vec<Batch>) -> RedisResult<Vec<EntryId>> {
+    pub(super) async fn confirm(&mut self, untouched: Vec<ClaimBatch>) -> RedisResult<Vec<StreamId>> {
         let mut ours = Vec::new();
         for batch in untouched {
             let mut claim = self.claim(&batch);
@@ -136,9 +136,9 @@ impl Engine {
         Ok(ours)
     }
 
-    pub(super) fn claim(&self, batch: &Batch) -> Cmd {
+    pub(super) fn claim(&self, batch: &ClaimBatch) -> Cmd {
         let mut claim = self.command("XCLAIM");
-        claim.arg(&self.place.consumer).arg(millis(batch.min_idle(now()))).arg(&batch.ids);
+        claim.arg(&self.member.consumer).arg(millis(batch.min_idle(now()))).arg(id_args(&batch.ids));
         claim
     }
 }

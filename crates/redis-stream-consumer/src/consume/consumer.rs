@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, warn};
 
-use super::dead_letter::Burial;
+use super::dead_letter::DeadLetterStream;
 use super::group_client::Group;
 use super::handler::{Handler, HandlerError};
-use super::in_flight::Hand;
+use super::in_flight::InFlight;
 use super::metrics::Metrics;
 use super::reader::{Read, Reader};
-use super::recovery::Schedule;
-use super::worker_pool::{self, Outcome, Queue};
-use super::{Consumed, Membership};
+use super::recovery::Timers;
+use super::worker_pool::{self, HandlerOutcome, WorkQueue};
+use super::{ConsumeStats, ConsumerConfig};
 use crate::connection::{Connection, Progress, server_clock};
-use crate::entry::{Entry, EntryId, Fields, Place};
+use crate::entry::{Entry, Fields, GroupMember, StreamId};
 use crate::error::{WorkloadError, is_group_gone};
 use crate::stop::Stop;
 use redis_stream_core::clock::now;
@@ -40,24 +40,24 @@ pub(super) struct Stops {
 }
 
 /// The consumer, but for its reader and its workers.
-pub(super) struct Engine {
-    pub(super) membership: Membership,
-    pub(super) place: Arc<Place>,
+pub(super) struct Consumer {
+    pub(super) membership: ConsumerConfig,
+    pub(super) member: Arc<GroupMember>,
     pub(super) connection: Connection,
-    pub(super) hand: Hand,
-    pub(super) queue: Arc<Queue>,
-    pub(super) schedule: Schedule,
+    pub(super) hand: InFlight,
+    pub(super) queue: Arc<WorkQueue>,
+    pub(super) schedule: Timers,
     pub(super) metrics: Metrics,
-    pub(super) consumed: Consumed,
-    pub(super) burial: Option<Burial>,
+    pub(super) consumed: ConsumeStats,
+    pub(super) burial: Option<DeadLetterStream>,
     /// Whether a request to read is not answered yet.
     pub(super) is_reading: bool,
     group: Group,
     pub(super) clock: Option<ServerClock>,
     stops: Stops,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    outcomes: mpsc::UnboundedReceiver<HandlerOutcome>,
     /// Keeps the channel open when all workers have ended.
-    _outcomes_open: mpsc::UnboundedSender<Outcome>,
+    _outcomes_open: mpsc::UnboundedSender<HandlerOutcome>,
     /// Outcomes taken: equals the entries that workers took once none is being handled.
     finished: u64,
     requests: mpsc::Sender<usize>,
@@ -70,15 +70,15 @@ pub(super) struct Engine {
     logged: Option<String>,
 }
 
-impl Engine {
+impl Consumer {
     /// Starts reader and workers; nothing is connected yet.
     pub(super) fn start(
-        membership: &Membership,
+        membership: &ConsumerConfig,
         handler: impl Handler,
         metrics: Metrics,
         stops: Stops,
     ) -> Self {
-        let place = Arc::new(membership.place());
+        let member = Arc::new(membership.member());
         let connect = || {
             Connection::new(membership.endpoint.clone(), Stop::new(stops.hard.clone().cancelled_owned()))
                 .with_timeouts(membership.timeouts)
@@ -87,14 +87,14 @@ impl Engine {
         let (answered, reads) = mpsc::channel(1);
         let reader = Reader {
             membership: membership.clone(),
-            place: Arc::clone(&place),
+            member: Arc::clone(&member),
             connection: connect().further(),
             metrics: metrics.clone(),
             stop: stops.soft.clone(),
         };
         let mut readers = JoinSet::new();
         readers.spawn(reader.run(asked, answered).in_current_span());
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WorkQueue::default());
         // Bounded by what is in hand.
         let (sender, outcomes) = mpsc::unbounded_channel();
         let workers =
@@ -103,12 +103,12 @@ impl Engine {
             connection: connect(),
             group: Group::new(&membership.start_id),
             membership: membership.clone(),
-            place,
-            hand: Hand::default(),
+            member,
+            hand: InFlight::default(),
             queue,
-            schedule: Schedule::new(now()),
+            schedule: Timers::new(now()),
             metrics,
-            consumed: Consumed::default(),
+            consumed: ConsumeStats::default(),
             burial: None,
             is_reading: false,
             clock: None,
@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// Consumes to the end.
-    pub(super) async fn run(mut self) -> Result<Consumed, WorkloadError> {
+    pub(super) async fn run(mut self) -> Result<ConsumeStats, WorkloadError> {
         let ended = self.sessions().await;
         self.workers.abort_all();
         self.reader.abort_all();
@@ -194,7 +194,7 @@ impl Engine {
 
     /// What has to be known of a server before anything else.
     async fn greet(&mut self) -> RedisResult<()> {
-        self.group.create(&mut self.connection, &self.place).await?;
+        self.group.create(&mut self.connection, &self.member).await?;
         self.clock = match self.connection.query(&cmd("TIME"), Duration::ZERO).await {
             Ok(time) => server_clock(time, now()).ok(),
             Err(error) if error.is_io_error() => return Err(error),
@@ -202,7 +202,7 @@ impl Engine {
             Err(_) => None,
         };
         if self.burial.is_none() && self.membership.max_deliveries > 0 {
-            match Burial::learn(&mut self.connection, &self.membership).await? {
+            match DeadLetterStream::learn(&mut self.connection, &self.membership).await? {
                 Ok(burial) => self.burial = Some(burial),
                 Err(failure) => self.fail(failure),
             }
@@ -212,7 +212,7 @@ impl Engine {
 
     async fn recreate(&mut self, code: Option<&str>) -> RedisResult<()> {
         warn!(error = code, "stream or group is gone, creating it again");
-        self.group.create(&mut self.connection, &self.place).await
+        self.group.create(&mut self.connection, &self.member).await
     }
 
     /// All that is due.
@@ -296,7 +296,7 @@ impl Engine {
         }
     }
 
-    fn take(&mut self, Outcome { id, result, finished }: Outcome) {
+    fn take(&mut self, HandlerOutcome { id, result, finished }: HandlerOutcome) {
         self.finished += 1;
         match result {
             Ok(()) => {
@@ -337,11 +337,11 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, entries: Vec<(EntryId, Fields)>, at: Instant) {
+    fn admit(&mut self, entries: Vec<(StreamId, Fields)>, at: Instant) {
         let mut fresh = Vec::with_capacity(entries.len());
         for (id, fields) in entries {
             if self.hand.hold(id, 1, at) {
-                fresh.push(Entry { id, fields, deliveries: 1, place: Arc::clone(&self.place) });
+                fresh.push(Entry { id, fields, deliveries: 1, member: Arc::clone(&self.member) });
             }
         }
         if !fresh.is_empty() {

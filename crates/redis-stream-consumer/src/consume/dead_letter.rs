@@ -10,11 +10,11 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tracing::{error, warn};
 
-use super::Membership;
-use super::consumer::Engine;
-use super::in_flight::{BATCH_IDS, Waiting, batches};
+use super::ConsumerConfig;
+use super::consumer::Consumer;
+use super::in_flight::{BATCH_IDS, RetryEntry, batches};
 use crate::connection::Connection;
-use crate::entry::{EntryId, Fields, Place, decode_entries};
+use crate::entry::{Fields, GroupMember, IdArg, StreamId, decode_entries};
 use crate::error::WorkloadError;
 use redis_stream_core::clock::now;
 use redis_stream_core::escape::escape;
@@ -24,14 +24,14 @@ const ERROR_CHARS: usize = 1_000;
 
 /// Where dead letters go, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Burial {
+pub(super) struct DeadLetterStream {
     key: Vec<u8>,
-    order: Order,
+    order: WriteOrder,
 }
 
 /// XADD and XACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum WriteOrder {
     /// In one transaction.
     Together,
     /// One after the other, for the keys are in different slots of a cluster: a connection that is lost in between
@@ -39,11 +39,11 @@ enum Order {
     AddFirst,
 }
 
-impl Burial {
+impl DeadLetterStream {
     /// Finds out where dead letters go on this server. The inner error says why they cannot go there.
     pub(super) async fn learn(
         connection: &mut Connection,
-        membership: &Membership,
+        membership: &ConsumerConfig,
     ) -> RedisResult<Result<Self, WorkloadError>> {
         let server = mode(connection).await?;
         let key = match (&membership.dead_letter, server) {
@@ -53,7 +53,7 @@ impl Burial {
         };
         let is_apart = server == Mode::Cluster
             && slot(connection, &key).await? != slot(connection, &membership.stream).await?;
-        let order = if is_apart { Order::AddFirst } else { Order::Together };
+        let order = if is_apart { WriteOrder::AddFirst } else { WriteOrder::Together };
         let mut kind = cmd("TYPE");
         kind.arg(&key);
         let said = connection.query(&kind, Duration::ZERO).await;
@@ -73,7 +73,7 @@ impl Burial {
             Err(error) if error.is_io_error() => Err(error),
             // Who may not ask for the type cannot rule out that XADD fails within a transaction, while XACK
             // succeeds.
-            Err(_) => Ok(Ok(Self { key, order: Order::AddFirst })),
+            Err(_) => Ok(Ok(Self { key, order: WriteOrder::AddFirst })),
         }
     }
 }
@@ -121,10 +121,10 @@ fn tagged_key(stream: &[u8]) -> Vec<u8> {
     }
 }
 
-impl Engine {
+impl Consumer {
     /// Puts entries on the dead-letter stream, and acknowledges them.
-    pub(super) async fn bury(&mut self, exhausted: Vec<(EntryId, Waiting)>) -> RedisResult<()> {
-        let Some(Burial { key, order }) = self.burial.clone() else { return Ok(()) };
+    pub(super) async fn bury(&mut self, exhausted: Vec<(StreamId, RetryEntry)>) -> RedisResult<()> {
+        let Some(DeadLetterStream { key, order }) = self.burial.clone() else { return Ok(()) };
         let touched = exhausted.iter().map(|(id, waiting)| (*id, waiting.touched)).collect();
         let ours: HashSet<_> =
             self.confirm(batches(touched, self.spread(), BATCH_IDS)).await?.into_iter().collect();
@@ -132,13 +132,13 @@ impl Engine {
         let mut look = Pipeline::new();
         look.cmd("TYPE").arg(&key);
         for (id, _) in &exhausted {
-            look.cmd("XRANGE").arg(&self.place.stream).arg(id).arg(id);
+            look.cmd("XRANGE").arg(&self.member.stream).arg(IdArg(*id)).arg(IdArg(*id));
         }
         let mut found = self.connection.query_all(&look).await?.into_iter();
         // Within a transaction XADD would fail on another type, and XACK succeed.
         let is_safe = found.next().is_some_and(|kind| match kind {
             Ok(kind) => is_stream_or_none(&kind),
-            Err(_) => order == Order::AddFirst,
+            Err(_) => order == WriteOrder::AddFirst,
         });
         if !is_safe {
             self.postpone(&exhausted, &key, "the key holds another type, or is not to be looked at");
@@ -157,17 +157,17 @@ impl Engine {
 
     async fn bury_one(
         &mut self,
-        id: EntryId,
-        waiting: Waiting,
+        id: StreamId,
+        waiting: RetryEntry,
         fields: Fields,
         key: &[u8],
-        order: Order,
+        order: WriteOrder,
     ) -> RedisResult<()> {
-        let letter = letter(&self.place, key, id, &waiting, &fields);
+        let letter = letter(&self.member, key, id, &waiting, &fields);
         let mut ack = self.command("XACK");
-        ack.arg(id);
+        ack.arg(IdArg(id));
         let refused = match order {
-            Order::Together => {
+            WriteOrder::Together => {
                 let mut transaction = Pipeline::new();
                 transaction.cmd("MULTI");
                 transaction.add_command(letter).add_command(ack).cmd("EXEC");
@@ -183,7 +183,7 @@ impl Engine {
                     Err(error) => Some(error),
                 }
             }
-            Order::AddFirst => match self.connection.query(&letter, Duration::ZERO).await {
+            WriteOrder::AddFirst => match self.connection.query(&letter, Duration::ZERO).await {
                 Err(error) if error.is_io_error() => return Err(error),
                 Err(error) => Some(error),
                 Ok(_) => {
@@ -210,7 +210,7 @@ impl Engine {
     }
 
     /// Nothing is given up because it cannot be buried.
-    fn postpone(&mut self, entries: &[(EntryId, Waiting)], key: &[u8], why: &str) {
+    fn postpone(&mut self, entries: &[(StreamId, RetryEntry)], key: &[u8], why: &str) {
         if let Some((id, _)) = entries.first() {
             error!(entry = %id, dead_letter = %escape(key), error = why, "cannot write to the dead-letter stream, trying again");
         }
@@ -219,13 +219,13 @@ impl Engine {
     }
 }
 
-fn letter(place: &Place, key: &[u8], id: EntryId, waiting: &Waiting, fields: &Fields) -> Cmd {
+fn letter(member: &GroupMember, key: &[u8], id: StreamId, waiting: &RetryEntry, fields: &Fields) -> Cmd {
     let mut letter = cmd("XADD");
     letter.arg(key).arg("*");
-    letter.arg("streamgauge-stream").arg(&place.stream);
-    letter.arg("streamgauge-group").arg(&place.group);
-    letter.arg("streamgauge-consumer").arg(&place.consumer);
-    letter.arg("streamgauge-id").arg(id);
+    letter.arg("streamgauge-stream").arg(&member.stream);
+    letter.arg("streamgauge-group").arg(&member.group);
+    letter.arg("streamgauge-consumer").arg(&member.consumer);
+    letter.arg("streamgauge-id").arg(IdArg(id));
     letter.arg("streamgauge-deliveries").arg(waiting.deliveries);
     letter.arg("streamgauge-error").arg(reason(waiting));
     for (name, value) in fields {
@@ -234,7 +234,7 @@ fn letter(place: &Place, key: &[u8], id: EntryId, waiting: &Waiting, fields: &Fi
     letter
 }
 
-fn reason(waiting: &Waiting) -> String {
+fn reason(waiting: &RetryEntry) -> String {
     match &waiting.error {
         Some(error) => error.chars().take(ERROR_CHARS).collect(),
         None => format!("not finished in {} deliveries", waiting.deliveries),

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::handler::{Handler, HandlerError};
-use crate::entry::{Entry, Place};
+use crate::entry::{Entry, GroupMember};
 use crate::error::WorkloadError;
 use crate::json_line::LineFormat;
 
@@ -34,14 +34,14 @@ impl Exec {
     /// # Errors
     ///
     /// [`WorkloadError::Setting`] for a command line without a program, or with a quote that is not closed.
-    pub fn new(command: &str, longest: Duration, place: &Place) -> Result<Self, WorkloadError> {
+    pub fn new(command: &str, longest: Duration, member: &GroupMember) -> Result<Self, WorkloadError> {
         let words = shlex::split(command)
             .ok_or_else(|| WorkloadError::Setting(format!("--exec {command}: a quote is not closed")))?;
         let mut words = words.into_iter();
         let program = words.next().ok_or_else(|| {
             WorkloadError::Setting("--exec: expected a program and its arguments".to_owned())
         })?;
-        Ok(Self { program, args: words.collect(), longest, format: LineFormat::new(place) })
+        Ok(Self { program, args: words.collect(), longest, format: LineFormat::new(member) })
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -118,21 +118,22 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::entry::EntryId;
+    use crate::entry::StreamId;
 
     fn entry(payload: Vec<u8>) -> Entry {
-        let place = Place { stream: b"orders".to_vec(), group: b"g".to_vec(), consumer: b"c".to_vec() };
+        let member =
+            GroupMember { stream: b"orders".to_vec(), group: b"g".to_vec(), consumer: b"c".to_vec() };
         Entry {
-            id: EntryId { ms: 1, seq: 0 },
+            id: StreamId { ms: 1, seq: 0 },
             fields: vec![(b"n".to_vec(), payload)],
             deliveries: 1,
-            place: Arc::new(place),
+            member: Arc::new(member),
         }
     }
 
     async fn outcome(command: &str, payload: Vec<u8>) -> Result<(), String> {
         let entry = entry(payload);
-        let exec = Exec::new(command, Duration::from_secs(10), &entry.place).unwrap();
+        let exec = Exec::new(command, Duration::from_secs(10), &entry.member).unwrap();
         exec.handle(&entry).await.map_err(|error| error.to_string())
     }
 
@@ -162,7 +163,7 @@ mod tests {
         let path = folder.path().join("pid");
         let command = format!("sh -c 'sleep 60 & echo $! > {}; wait'", path.display());
         let entry = entry(b"1".to_vec());
-        let exec = Exec::new(&command, Duration::from_secs(1), &entry.place).unwrap();
+        let exec = Exec::new(&command, Duration::from_secs(1), &entry.member).unwrap();
         let error = exec.handle(&entry).await.unwrap_err();
         assert_eq!(error.to_string(), "sh killed after 1s");
         let pid: u32 = std::fs::read_to_string(&path).unwrap().trim().parse().unwrap();
@@ -185,7 +186,7 @@ mod tests {
             ("", "--exec: expected a program and its arguments"),
             ("sh -c 'exit", "--exec sh -c 'exit: a quote is not closed"),
         ] {
-            let error = Exec::new(command, Duration::ZERO, &entry(Vec::new()).place).unwrap_err();
+            let error = Exec::new(command, Duration::ZERO, &entry(Vec::new()).member).unwrap_err();
             assert_eq!(error.to_string(), text);
         }
     }

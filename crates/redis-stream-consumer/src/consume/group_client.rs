@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 
 use crate::connection::Connection;
-use crate::entry::{EntryId, Place, decode_id};
+use crate::entry::{GroupMember, StreamId, decode_id};
 
 /// The start of the group.
 #[derive(Debug)]
@@ -22,16 +22,20 @@ impl Group {
     }
 
     /// Creates the group unless it is there.
-    pub(super) async fn create(&mut self, connection: &mut Connection, place: &Place) -> RedisResult<()> {
+    pub(super) async fn create(
+        &mut self,
+        connection: &mut Connection,
+        member: &GroupMember,
+    ) -> RedisResult<()> {
         let mut create = cmd("XGROUP");
-        create.arg("CREATE").arg(&place.stream).arg(&place.group).arg(&self.start_id).arg("MKSTREAM");
+        create.arg("CREATE").arg(&member.stream).arg(&member.group).arg(&self.start_id).arg("MKSTREAM");
         match connection.query(&create, Duration::ZERO).await {
             // It is there already: the usual case.
             Err(error) if error.code() == Some("BUSYGROUP") => {}
             created => drop(created?),
         }
         if self.start_id == "$"
-            && let Some(start) = first_unfinished(connection, place).await?
+            && let Some(start) = first_unfinished(connection, member).await?
         {
             self.start_id = start.to_string();
         }
@@ -40,19 +44,22 @@ impl Group {
 }
 
 /// The ID after which nothing is finished: before the oldest pending entry, or where the group is.
-async fn first_unfinished(connection: &mut Connection, place: &Place) -> RedisResult<Option<EntryId>> {
+async fn first_unfinished(
+    connection: &mut Connection,
+    member: &GroupMember,
+) -> RedisResult<Option<StreamId>> {
     let mut summary = cmd("XPENDING");
-    summary.arg(&place.stream).arg(&place.group);
+    summary.arg(&member.stream).arg(&member.group);
     if let Value::Array(summary) = connection.query(&summary, Duration::ZERO).await?
         && let Some(oldest @ Value::BulkString(_)) = summary.into_iter().nth(1)
     {
         return Ok(Some(before(decode_id(oldest)?)));
     }
     let mut info = cmd("XINFO");
-    info.arg("GROUPS").arg(&place.stream);
+    info.arg("GROUPS").arg(&member.stream);
     let groups: Vec<HashMap<String, Value>> = decode(connection.query(&info, Duration::ZERO).await?)?;
     for mut group in groups {
-        if group.get("name") == Some(&Value::BulkString(place.group.clone()))
+        if group.get("name") == Some(&Value::BulkString(member.group.clone()))
             && let Some(delivered) = group.remove("last-delivered-id")
         {
             return decode_id(delivered).map(Some);
@@ -66,11 +73,11 @@ fn decode<T: FromRedisValue>(value: Value) -> RedisResult<T> {
 }
 
 /// The greatest ID that is less.
-fn before(id: EntryId) -> EntryId {
+fn before(id: StreamId) -> StreamId {
     match id {
-        EntryId { ms: 0, seq: 0 } => id,
-        EntryId { ms, seq: 0 } => EntryId { ms: ms - 1, seq: u64::MAX },
-        EntryId { ms, seq } => EntryId { ms, seq: seq - 1 },
+        StreamId { ms: 0, seq: 0 } => id,
+        StreamId { ms, seq: 0 } => StreamId { ms: ms - 1, seq: u64::MAX },
+        StreamId { ms, seq } => StreamId { ms, seq: seq - 1 },
     }
 }
 

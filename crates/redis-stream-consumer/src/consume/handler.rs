@@ -37,11 +37,11 @@ use crate::entry::Entry;
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 /// # runtime.block_on(async {
-/// use redis_stream_consumer::consume::{self, Membership};
-/// use redis_stream_consumer::connect_options::Endpoint;
+/// use redis_stream_consumer::consume::{self, ConsumerConfig};
+/// use redis_stream_consumer::connect_options::ConnectOptions;
 ///
-/// let endpoint = Endpoint::new("redis://localhost:6379", None, None)?;
-/// let membership = Membership::new(endpoint, "orders", "billing", "worker-1");
+/// let endpoint = ConnectOptions::new("redis://localhost:6379", None, None)?;
+/// let membership = ConsumerConfig::new(endpoint, "orders", "billing", "worker-1");
 /// let stop = async { /* a signal, say */ };
 /// let consumed = consume::run(&membership, Sum(AtomicU64::new(0)), stop).await?;
 /// println!("{} entries handled", consumed.handled);
@@ -78,9 +78,9 @@ impl HandlerError {
 
 /// Does nothing, and always succeeds: what a consumer can do at most, and what the demo needs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nothing;
+pub struct Noop;
 
-impl Handler for Nothing {
+impl Handler for Noop {
     async fn handle(&self, _: &Entry) -> Result<(), HandlerError> {
         Ok(())
     }

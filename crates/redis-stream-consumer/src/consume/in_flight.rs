@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::entry::EntryId;
+use crate::entry::StreamId;
 
 /// An entry whose fields are here: queued, being handled, or done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct Buffered {
     /// The server's delivery time is not later than this.
     touched: Instant,
     deliveries: u64,
@@ -18,7 +18,7 @@ struct Held {
 
 /// An entry of which only the ID is here: it waits to be delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct RetryEntry {
     /// Not before this.
     pub(super) due: Instant,
     /// The server's delivery time is not later than this.
@@ -31,33 +31,33 @@ pub(super) struct Waiting {
 
 /// All that a consumer has in hand.
 #[derive(Debug, Default)]
-pub(super) struct Hand {
-    held: HashMap<EntryId, Held>,
-    waiting: BTreeMap<EntryId, Waiting>,
+pub(super) struct InFlight {
+    held: HashMap<StreamId, Buffered>,
+    waiting: BTreeMap<StreamId, RetryEntry>,
     /// Handled, in the order in which they were: to be acknowledged.
-    done: Vec<(EntryId, Instant)>,
+    done: Vec<(StreamId, Instant)>,
     /// Nothing that waits is due before.
     next_due: Option<Instant>,
 }
 
 /// What is due to be tried again.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Due {
+pub(super) struct DueRetries {
     /// Delivered often enough.
-    pub(super) exhausted: Vec<(EntryId, Waiting)>,
+    pub(super) exhausted: Vec<(StreamId, RetryEntry)>,
     /// To be delivered again.
-    pub(super) ready: Vec<(EntryId, Waiting)>,
+    pub(super) ready: Vec<(StreamId, RetryEntry)>,
 }
 
 /// IDs that can share one XCLAIM.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) ids: Vec<EntryId>,
+pub(super) struct ClaimBatch {
+    pub(super) ids: Vec<StreamId>,
     /// When the one was touched that was touched last.
     touched: Instant,
 }
 
-impl Batch {
+impl ClaimBatch {
     /// The idle time that these entries have at least, unless somebody else took them: XCLAIM with it takes
     /// nothing away from anybody. A little less than by our clock, for the server's may go slower.
     pub(super) fn min_idle(&self, now: Instant) -> Duration {
@@ -66,7 +66,7 @@ impl Batch {
     }
 }
 
-impl Hand {
+impl InFlight {
     /// How many entries have their fields here.
     pub(super) fn held(&self) -> usize {
         self.held.len()
@@ -78,17 +78,17 @@ impl Hand {
     }
 
     /// Whether it is known here in any state.
-    pub(super) fn knows(&self, id: EntryId) -> bool {
+    pub(super) fn knows(&self, id: StreamId) -> bool {
         self.held.contains_key(&id) || self.waiting.contains_key(&id)
     }
 
     /// Whether its fields are here.
-    pub(super) fn is_held(&self, id: EntryId) -> bool {
+    pub(super) fn is_held(&self, id: StreamId) -> bool {
         self.held.contains_key(&id)
     }
 
     /// The server says how often an entry that waits was delivered.
-    pub(super) fn note_deliveries(&mut self, id: EntryId, deliveries: u64) {
+    pub(super) fn note_deliveries(&mut self, id: StreamId, deliveries: u64) {
         if let Some(waiting) = self.waiting.get_mut(&id) {
             waiting.deliveries = deliveries;
         }
@@ -96,19 +96,19 @@ impl Hand {
 
     /// Notes an entry that was delivered. False: it is held already, and not to be handled twice; a group that was
     /// made anew delivers again.
-    pub(super) fn hold(&mut self, id: EntryId, deliveries: u64, touched: Instant) -> bool {
+    pub(super) fn hold(&mut self, id: StreamId, deliveries: u64, touched: Instant) -> bool {
         self.stop_waiting(id);
-        self.held.insert(id, Held { touched, deliveries }).is_none()
+        self.held.insert(id, Buffered { touched, deliveries }).is_none()
     }
 
     /// Notes an entry that is to be delivered again.
-    pub(super) fn wait(&mut self, id: EntryId, waiting: Waiting) {
+    pub(super) fn wait(&mut self, id: StreamId, waiting: RetryEntry) {
         self.next_due = Some(self.next_due.map_or(waiting.due, |next| next.min(waiting.due)));
         self.waiting.insert(id, waiting);
     }
 
     /// It waits for longer.
-    pub(super) fn postpone(&mut self, id: EntryId, due: Instant) {
+    pub(super) fn postpone(&mut self, id: StreamId, due: Instant) {
         if let Some(waiting) = self.waiting.get_mut(&id) {
             waiting.due = due;
             self.next_due = self.waiting.values().map(|waiting| waiting.due).min();
@@ -116,41 +116,41 @@ impl Hand {
     }
 
     /// An entry was handled.
-    pub(super) fn done(&mut self, id: EntryId, finished: Instant) {
+    pub(super) fn done(&mut self, id: StreamId, finished: Instant) {
         self.done.push((id, finished));
     }
 
     /// Whether it was handled, and is to be acknowledged.
-    pub(super) fn is_done(&self, id: EntryId) -> bool {
+    pub(super) fn is_done(&self, id: StreamId) -> bool {
         self.done.iter().any(|(done, _)| *done == id)
     }
 
     /// How often an entry that is held was delivered; `None` if it belongs to somebody else by now.
-    pub(super) fn deliveries(&self, id: EntryId) -> Option<u64> {
+    pub(super) fn deliveries(&self, id: StreamId) -> Option<u64> {
         self.held.get(&id).map(|held| held.deliveries)
     }
 
     /// An entry that is held failed, and waits.
-    pub(super) fn fail(&mut self, id: EntryId, due: Instant, error: String) {
-        if let Some(Held { touched, deliveries }) = self.held.remove(&id) {
-            self.wait(id, Waiting { due, touched, deliveries, error: Some(error) });
+    pub(super) fn fail(&mut self, id: StreamId, due: Instant, error: String) {
+        if let Some(Buffered { touched, deliveries }) = self.held.remove(&id) {
+            self.wait(id, RetryEntry { due, touched, deliveries, error: Some(error) });
         }
     }
 
     /// It is somebody else's now, or gone.
-    pub(super) fn forget(&mut self, id: EntryId) {
+    pub(super) fn forget(&mut self, id: StreamId) {
         self.held.remove(&id);
         self.stop_waiting(id);
     }
 
-    fn stop_waiting(&mut self, id: EntryId) {
+    fn stop_waiting(&mut self, id: StreamId) {
         if self.waiting.remove(&id).is_some() {
             self.next_due = self.waiting.values().map(|waiting| waiting.due).min();
         }
     }
 
     /// What was handled and is not acknowledged, the first of it.
-    pub(super) fn to_acknowledge(&self, most: usize) -> &[(EntryId, Instant)] {
+    pub(super) fn to_acknowledge(&self, most: usize) -> &[(StreamId, Instant)] {
         &self.done[..self.done.len().min(most)]
     }
 
@@ -173,8 +173,8 @@ impl Hand {
 
     /// Takes out what is due, in order: up to `most` that were delivered `max_deliveries` times (0: never), up
     /// to `room` of the others.
-    pub(super) fn due(&mut self, now: Instant, max_deliveries: u64, most: usize, room: usize) -> Due {
-        let mut due = Due::default();
+    pub(super) fn due(&mut self, now: Instant, max_deliveries: u64, most: usize, room: usize) -> DueRetries {
+        let mut due = DueRetries::default();
         if !self.is_due(now) {
             return due;
         }
@@ -195,15 +195,15 @@ impl Hand {
     }
 
     /// Everything that was not touched for so long, in batches for XCLAIM.
-    pub(super) fn untouched(&self, now: Instant, since: Duration, spread: Duration) -> Vec<Batch> {
+    pub(super) fn untouched(&self, now: Instant, since: Duration, spread: Duration) -> Vec<ClaimBatch> {
         let held = self.held.iter().map(|(id, held)| (*id, held.touched));
         let waiting = self.waiting.iter().map(|(id, waiting)| (*id, waiting.touched));
-        let is_old = |(_, touched): &(EntryId, Instant)| now.saturating_duration_since(*touched) >= since;
+        let is_old = |(_, touched): &(StreamId, Instant)| now.saturating_duration_since(*touched) >= since;
         batches(held.chain(waiting).filter(is_old).collect(), spread, BATCH_IDS)
     }
 
     /// The server's delivery time of an entry is now.
-    pub(super) fn touch(&mut self, id: EntryId, at: Instant) {
+    pub(super) fn touch(&mut self, id: StreamId, at: Instant) {
         if let Some(held) = self.held.get_mut(&id) {
             held.touched = at;
         } else if let Some(waiting) = self.waiting.get_mut(&id) {
@@ -216,9 +216,13 @@ impl Hand {
 pub(super) const BATCH_IDS: usize = 500;
 
 /// Groups IDs that were touched at about the same time, so that one least idle time fits all of a batch of `most`.
-pub(super) fn batches(mut touched: Vec<(EntryId, Instant)>, spread: Duration, most: usize) -> Vec<Batch> {
+pub(super) fn batches(
+    mut touched: Vec<(StreamId, Instant)>,
+    spread: Duration,
+    most: usize,
+) -> Vec<ClaimBatch> {
     touched.sort_unstable_by_key(|(id, touched)| (*touched, *id));
-    let mut batches: Vec<Batch> = Vec::new();
+    let mut batches: Vec<ClaimBatch> = Vec::new();
     let mut first = None;
     for (id, at) in touched {
         match (batches.last_mut(), first) {
@@ -228,7 +232,7 @@ pub(super) fn batches(mut touched: Vec<(EntryId, Instant)>, spread: Duration, mo
             }
             _ => {
                 first = Some(at);
-                batches.push(Batch { ids: vec![id], touched: at });
+                batches.push(ClaimBatch { ids: vec![id], touched: at });
             }
         }
     }
@@ -243,21 +247,21 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn id(ms: u64) -> EntryId {
-        EntryId { ms, seq: 0 }
+    fn id(ms: u64) -> StreamId {
+        StreamId { ms, seq: 0 }
     }
 
-    fn waiting(due: Instant, deliveries: u64) -> Waiting {
-        Waiting { due, touched: due, deliveries, error: None }
+    fn waiting(due: Instant, deliveries: u64) -> RetryEntry {
+        RetryEntry { due, touched: due, deliveries, error: None }
     }
 
-    fn ids(due: &[(EntryId, Waiting)]) -> Vec<u64> {
+    fn ids(due: &[(StreamId, RetryEntry)]) -> Vec<u64> {
         due.iter().map(|(id, _)| id.ms).collect()
     }
 
     #[test]
     fn an_entry_is_held_until_it_is_acknowledged_and_is_not_handled_twice() {
-        let (mut hand, start) = (Hand::default(), now());
+        let (mut hand, start) = (InFlight::default(), now());
         assert!(hand.hold(id(1), 1, start));
         assert!(hand.hold(id(2), 1, start));
         hand.done(id(1), start);
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_due_comes_in_order_within_the_room_and_apart_from_what_is_exhausted() {
-        let (mut hand, start) = (Hand::default(), now());
+        let (mut hand, start) = (InFlight::default(), now());
         for (ms, deliveries) in [(5, 1), (1, 3), (4, 2), (3, 1), (2, 4)] {
             hand.wait(id(ms), waiting(start, deliveries));
         }
@@ -285,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_failure_waits_with_its_deliveries_and_what_was_taken_away_is_forgotten() {
-        let (mut hand, start) = (Hand::default(), now());
+        let (mut hand, start) = (InFlight::default(), now());
         hand.hold(id(1), 2, start);
         hand.hold(id(2), 1, start);
         hand.forget(id(2));
@@ -293,7 +297,7 @@ mod tests {
         hand.fail(id(1), start + SECOND, "no".to_owned());
         let due = hand.due(start + SECOND, 0, 10, 10);
         let expected =
-            Waiting { due: start + SECOND, touched: start, deliveries: 2, error: Some("no".to_owned()) };
+            RetryEntry { due: start + SECOND, touched: start, deliveries: 2, error: Some("no".to_owned()) };
         assert_eq!(due.ready, [(id(1), expected)]);
     }
 
@@ -315,12 +319,12 @@ mod tests {
 
     #[test]
     fn only_what_was_not_touched_for_long_is_touched_again() {
-        let (mut hand, start) = (Hand::default(), now());
+        let (mut hand, start) = (InFlight::default(), now());
         hand.hold(id(1), 1, start);
         hand.hold(id(2), 1, start + SECOND);
         hand.wait(id(3), waiting(start, 1));
         let batches = hand.untouched(start + SECOND, SECOND, Duration::ZERO);
-        assert_eq!(batches, [Batch { ids: vec![id(1), id(3)], touched: start }]);
+        assert_eq!(batches, [ClaimBatch { ids: vec![id(1), id(3)], touched: start }]);
         hand.touch(id(1), start + SECOND);
         hand.touch(id(3), start + SECOND);
         assert_eq!(hand.untouched(start + SECOND, SECOND, Duration::ZERO), []);

@@ -8,7 +8,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::handler::{Handler, HandlerError};
-use crate::entry::{Entry, Place};
+use crate::entry::{Entry, GroupMember};
 use crate::json_line::LineFormat;
 use crate::sink::write_out;
 
@@ -16,7 +16,7 @@ use crate::sink::write_out;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Writes each entry as one line; it is handled once its line is written and flushed.
-pub struct Lines {
+pub struct JsonLinesWriter {
     format: LineFormat,
     lines: mpsc::Sender<Line>,
 }
@@ -26,20 +26,20 @@ struct Line {
     written: oneshot::Sender<Result<(), HandlerError>>,
 }
 
-impl Lines {
-    /// Lines of a consumer's entries. The thread ends with this value, or stays in a write that blocks.
+impl JsonLinesWriter {
+    /// JsonLinesWriter of a consumer's entries. The thread ends with this value, or stays in a write that blocks.
     ///
     /// # Errors
     ///
     /// Where the system starts no thread.
-    pub fn new(place: &Place, sink: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn new(member: &GroupMember, sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (lines, receiver) = mpsc::channel();
         thread::Builder::new().name("lines".to_owned()).spawn(move || write_all(sink, &receiver))?;
-        Ok(Self { format: LineFormat::new(place), lines })
+        Ok(Self { format: LineFormat::new(member), lines })
     }
 }
 
-impl Handler for Lines {
+impl Handler for JsonLinesWriter {
     async fn handle(&self, entry: &Entry) -> Result<(), HandlerError> {
         let mut text = Vec::with_capacity(256);
         self.format.write(entry.id, &entry.fields, &mut text);

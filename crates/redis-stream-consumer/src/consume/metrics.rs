@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::entry::Place;
+use crate::entry::GroupMember;
 use redis_stream_core::escape::escape;
 
 /// Upper bounds in seconds: from an empty handler to a minute.
@@ -39,8 +39,8 @@ impl Metrics {
     /// # Errors
     ///
     /// If two of them had the same name; never.
-    pub fn new(place: &Place) -> Result<Self, prometheus::Error> {
-        let labels = [("stream", &place.stream), ("group", &place.group), ("consumer", &place.consumer)];
+    pub fn new(member: &GroupMember) -> Result<Self, prometheus::Error> {
+        let labels = [("stream", &member.stream), ("group", &member.group), ("consumer", &member.consumer)];
         let labels = labels.map(|(name, value)| (name.to_owned(), escape(value).into_owned()));
         let registry = Registry::new();
         let register = Register { registry: &registry, labels: labels.into() };
@@ -151,8 +151,9 @@ mod tests {
 
     #[test]
     fn all_are_there_as_0_from_the_start() {
-        let place = Place { stream: b"orders".to_vec(), group: b"mail".to_vec(), consumer: b"\xff".to_vec() };
-        let page = Metrics::new(&place).unwrap().render().unwrap();
+        let member =
+            GroupMember { stream: b"orders".to_vec(), group: b"mail".to_vec(), consumer: b"\xff".to_vec() };
+        let page = Metrics::new(&member).unwrap().render().unwrap();
         insta::assert_snapshot!(String::from_utf8(page).unwrap(), @r#"
         # HELP streamgauge_consumer_acknowledgement_duration_seconds Time from the end of the handler to the reply of XACK.
         # TYPE streamgauge_consumer_acknowledgement_duration_seconds histogram

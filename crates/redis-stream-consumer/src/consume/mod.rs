@@ -69,11 +69,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{Instrument as _, info, info_span};
 
-use super::connect_options::Endpoint;
+use super::connect_options::ConnectOptions;
 use super::connection::Timeouts;
-use super::entry::{EntryId, Place};
+use super::entry::{GroupMember, StreamId};
 use super::error::WorkloadError;
-use consumer::Engine;
+use consumer::Consumer;
 use handler::Handler;
 use metrics::Metrics;
 use redis_stream_core::escape::escape;
@@ -81,9 +81,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who consumes what, and how.
 #[derive(Clone, Debug)]
-pub struct Membership {
+pub struct ConsumerConfig {
     /// The server; of a cluster, any node.
-    pub endpoint: Endpoint,
+    pub endpoint: ConnectOptions,
     /// Key of the stream. It is created, empty, where it is missing.
     pub stream: Vec<u8>,
     /// The group. It is created where it is missing.
@@ -116,10 +116,10 @@ pub struct Membership {
     pub timeouts: Timeouts,
 }
 
-impl Membership {
+impl ConsumerConfig {
     /// With the usual settings.
     pub fn new(
-        endpoint: Endpoint,
+        endpoint: ConnectOptions,
         stream: impl Into<Vec<u8>>,
         group: impl Into<Vec<u8>>,
         consumer: impl Into<Vec<u8>>,
@@ -144,8 +144,12 @@ impl Membership {
 
     /// Stream, group and consumer.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place { stream: self.stream.clone(), group: self.group.clone(), consumer: self.consumer.clone() }
+    pub fn member(&self) -> GroupMember {
+        GroupMember {
+            stream: self.stream.clone(),
+            group: self.group.clone(),
+            consumer: self.consumer.clone(),
+        }
     }
 
     fn check(&self) -> Result<(), WorkloadError> {
@@ -170,12 +174,12 @@ impl Membership {
 const LEAST_MIN_IDLE: Duration = Duration::from_millis(100);
 
 fn is_start(id: &str) -> bool {
-    id == "$" || id.parse::<u64>().is_ok() || id.parse::<EntryId>().is_ok()
+    id == "$" || id.parse::<u64>().is_ok() || id.parse::<StreamId>().is_ok()
 }
 
 /// What a consumer did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Consumed {
+pub struct ConsumeStats {
     /// Deliveries that the handler finished.
     pub handled: u64,
     /// Deliveries whose handler failed.
@@ -200,11 +204,11 @@ pub struct Consumed {
 /// What waiting cannot mend: see [`WorkloadError`]. What was handled until then is acknowledged where the server
 /// allows it.
 pub async fn run(
-    membership: &Membership,
+    membership: &ConsumerConfig,
     handler: impl Handler,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<Consumed, WorkloadError> {
-    let metrics = Metrics::new(&membership.place()).expect("each has a name of its own");
+) -> Result<ConsumeStats, WorkloadError> {
+    let metrics = Metrics::new(&membership.member()).expect("each has a name of its own");
     run_with(membership, handler, metrics, stop).await
 }
 
@@ -214,11 +218,11 @@ pub async fn run(
 ///
 /// The same.
 pub async fn run_with(
-    membership: &Membership,
+    membership: &ConsumerConfig,
     handler: impl Handler,
     metrics: Metrics,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<Consumed, WorkloadError> {
+) -> Result<ConsumeStats, WorkloadError> {
     membership.check()?;
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
     let (ending, over, grace) = (soft.clone(), hard.clone(), membership.grace);
@@ -235,11 +239,11 @@ pub async fn run_with(
         [&membership.stream, &membership.group, &membership.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
     let stops = consumer::Stops { soft, hard };
-    let engine = span.in_scope(|| Engine::start(membership, handler, metrics, stops));
+    let engine = span.in_scope(|| Consumer::start(membership, handler, metrics, stops));
     let ended = engine.run().instrument(span.clone()).await;
     watch.abort();
     if let Ok(consumed) = &ended {
-        let Consumed { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *consumed;
+        let ConsumeStats { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *consumed;
         span.in_scope(|| {
             info!(handled, failed, acknowledged, claimed, dead_lettered, deleted, "consumer ended");
         });
@@ -253,22 +257,22 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named() {
-        let endpoint = Endpoint::new("redis://localhost", None, None).unwrap();
-        let right = Membership::new(endpoint, "s", "g", "c");
+        let endpoint = ConnectOptions::new("redis://localhost", None, None).unwrap();
+        let right = ConsumerConfig::new(endpoint, "s", "g", "c");
         assert!(right.check().is_ok());
         for (wrong, text) in [
-            (Membership { batch: 0, ..right.clone() }, "a batch has at least 1 entry"),
-            (Membership { concurrency: 0, ..right.clone() }, "a concurrency of at least 1 is needed"),
+            (ConsumerConfig { batch: 0, ..right.clone() }, "a batch has at least 1 entry"),
+            (ConsumerConfig { concurrency: 0, ..right.clone() }, "a concurrency of at least 1 is needed"),
             (
-                Membership { claim_min_idle: Duration::from_millis(99), ..right.clone() },
+                ConsumerConfig { claim_min_idle: Duration::from_millis(99), ..right.clone() },
                 "claim-min-idle is at least 100ms",
             ),
             (
-                Membership { dead_letter: Some(b"s".to_vec()), ..right.clone() },
+                ConsumerConfig { dead_letter: Some(b"s".to_vec()), ..right.clone() },
                 "the dead-letter stream cannot be the stream itself",
             ),
             (
-                Membership { start_id: "new".to_owned(), ..right },
+                ConsumerConfig { start_id: "new".to_owned(), ..right },
                 "a start ID is 0, $, or an ID such as 1700000000000-0",
             ),
         ] {

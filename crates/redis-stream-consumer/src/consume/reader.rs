@@ -6,10 +6,10 @@ use redis::{Cmd, RedisError, cmd};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Membership;
+use super::ConsumerConfig;
 use super::metrics::Metrics;
 use crate::connection::{Connection, Progress};
-use crate::entry::{EntryId, Fields, Place, decode_read};
+use crate::entry::{Fields, GroupMember, StreamId, decode_read};
 use crate::error::{WorkloadError, is_group_gone};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(super) enum Read {
     /// Entries, delivered not later than this; none where BLOCK ran out.
-    Entries(Vec<(EntryId, Fields)>, Instant),
+    Entries(Vec<(StreamId, Fields)>, Instant),
     /// Nothing was asked of the server.
     Nothing,
     /// The stream or the group is gone: nothing was delivered.
@@ -31,8 +31,8 @@ pub(super) enum Read {
 
 /// Reads when it is asked to.
 pub(super) struct Reader {
-    pub(super) membership: Membership,
-    pub(super) place: Arc<Place>,
+    pub(super) membership: ConsumerConfig,
+    pub(super) member: Arc<GroupMember>,
     pub(super) connection: Connection,
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
@@ -81,7 +81,7 @@ impl Reader {
     }
 
     fn command(&self, count: usize) -> Cmd {
-        let Place { stream, group, consumer } = &*self.place;
+        let GroupMember { stream, group, consumer } = &*self.member;
         let block = u64::try_from(self.membership.block.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);

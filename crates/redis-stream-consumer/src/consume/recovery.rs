@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::claims::{LOOK_IDS, decode_pending};
-use super::consumer::{Engine, MOST_WAITING};
-use super::in_flight::{Waiting, batches};
-use crate::entry::{Entry, EntryId, decode_entries, decode_taken};
+use super::consumer::{Consumer, MOST_WAITING};
+use super::in_flight::{RetryEntry, batches};
+use crate::entry::{Entry, IdArg, StreamId, decode_entries, decode_taken};
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
 
@@ -30,9 +30,9 @@ const ARREARS: Duration = Duration::from_secs(1);
 
 /// When what is due.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(super) struct Timers {
     /// Where the look at what is pending for us goes on; `None` while there is none. It begins at the start.
-    look: Option<EntryId>,
+    look: Option<StreamId>,
     /// A server that stood still may take up, after the first look, what lay in front of it: one more.
     second_look: Option<Instant>,
     /// The next heartbeat.
@@ -40,21 +40,21 @@ pub(super) struct Schedule {
     /// The next step of taking over,
     pub(super) takeover: Instant,
     /// and where it goes on.
-    cursor: EntryId,
+    cursor: StreamId,
     /// The reader found the group gone.
     pub(super) recreate: bool,
 }
 
-impl Schedule {
+impl Timers {
     pub(super) fn new(now: Instant) -> Self {
-        let cursor = EntryId::default();
-        let look = Some(EntryId::default());
+        let cursor = StreamId::default();
+        let look = Some(StreamId::default());
         Self { look, second_look: None, keep: now, takeover: now, cursor, recreate: false }
     }
 
     /// A connection was lost: something may be pending for us that we do not know of.
     pub(super) fn look_again(&mut self, now: Instant, block: Duration) {
-        self.look = Some(EntryId::default());
+        self.look = Some(StreamId::default());
         self.second_look = Some(now + block + ARREARS);
     }
 
@@ -79,24 +79,24 @@ impl Schedule {
     }
 }
 
-impl Engine {
+impl Consumer {
     /// Looks up what is pending for this consumer and not known here, page by page; all of it is tried again.
     pub(super) async fn look_for_own(&mut self) -> RedisResult<()> {
         if self.schedule.recreate && !self.is_reading {
             self.schedule.recreate = false;
             // XPENDING says so if it is true still.
-            self.schedule.look = Some(EntryId::default());
+            self.schedule.look = Some(StreamId::default());
         }
         if self.schedule.look.is_none() && self.schedule.second_look.is_some_and(|at| at <= now()) {
             self.schedule.second_look = None;
-            self.schedule.look = Some(EntryId::default());
+            self.schedule.look = Some(StreamId::default());
         }
         while let Some(after) = self.schedule.look
             && !self.is_reading
             && self.hand.waiting() < MOST_WAITING
         {
             let mut pending = self.command("XPENDING");
-            pending.arg(format!("({after}")).arg("+").arg(STEP_IDS).arg(&self.place.consumer);
+            pending.arg(format!("({after}")).arg("+").arg(STEP_IDS).arg(&self.member.consumer);
             let rows = decode_pending(self.connection.query(&pending, Duration::ZERO).await?)?;
             let at = now();
             self.schedule.look = rows.last().filter(|_| rows.len() == STEP_IDS).map(|row| row.id);
@@ -107,7 +107,7 @@ impl Engine {
                 found += 1;
                 let touched = at.checked_sub(row.idle).unwrap_or(at);
                 let (deliveries, error) = (row.deliveries, None);
-                self.hand.wait(row.id, Waiting { due: at, touched, deliveries, error });
+                self.hand.wait(row.id, RetryEntry { due: at, touched, deliveries, error });
             }
             if found > 0 {
                 info!(entries = found, "unfinished entries of this consumer are taken up again");
@@ -129,14 +129,14 @@ impl Engine {
         }
         let min_idle = self.membership.claim_min_idle;
         let mut take = self.command("XAUTOCLAIM");
-        take.arg(&self.place.consumer).arg(millis(min_idle)).arg(self.schedule.cursor);
+        take.arg(&self.member.consumer).arg(millis(min_idle)).arg(IdArg(self.schedule.cursor));
         take.arg("COUNT").arg(room).arg("JUSTID");
         let (cursor, taken, deleted) = decode_taken(self.connection.query(&take, Duration::ZERO).await?)?;
         let at = now();
         self.schedule.cursor = cursor;
         self.schedule.takeover = at
             + match cursor {
-                EntryId { ms: 0, seq: 0 } => jittered(min_idle / 2),
+                StreamId { ms: 0, seq: 0 } => jittered(min_idle / 2),
                 _ => STEP_PAUSE,
             };
         // Whoever holds it here handles it all the same.
@@ -151,16 +151,16 @@ impl Engine {
     }
 
     /// Learns how often what was taken over was delivered, and tries it again.
-    async fn learn(&mut self, ids: Vec<EntryId>, at: Instant) -> RedisResult<()> {
+    async fn learn(&mut self, ids: Vec<StreamId>, at: Instant) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
         }
         let mut taken = 0;
         let rows = self.rows(&ids).await?;
-        for row in rows.into_iter().filter(|row| row.consumer == self.place.consumer) {
+        for row in rows.into_iter().filter(|row| row.consumer == self.member.consumer) {
             taken += 1;
             let (deliveries, error) = (row.deliveries, None);
-            self.hand.wait(row.id, Waiting { due: at, touched: at, deliveries, error });
+            self.hand.wait(row.id, RetryEntry { due: at, touched: at, deliveries, error });
         }
         info!(entries = taken, "entries of silent consumers are taken over");
         self.consumed.claimed += taken;
@@ -205,7 +205,7 @@ impl Engine {
     /// result is.
     async fn claim_all(
         &mut self,
-        ready: Vec<(EntryId, Waiting)>,
+        ready: Vec<(StreamId, RetryEntry)>,
         delivered: &mut Vec<Entry>,
     ) -> RedisResult<()> {
         let deliveries: HashMap<_, _> = ready.iter().map(|(id, waiting)| (*id, waiting.deliveries)).collect();
@@ -218,7 +218,7 @@ impl Engine {
                 missing.remove(&id);
                 let count = deliveries.get(&id).map_or(0, |before| *before) + 1;
                 self.hand.hold(id, count, at);
-                delivered.push(Entry { id, fields, deliveries: count, place: Arc::clone(&self.place) });
+                delivered.push(Entry { id, fields, deliveries: count, member: Arc::clone(&self.member) });
             }
             self.give_up(missing).await?;
         }
@@ -228,7 +228,7 @@ impl Engine {
     /// A command on the group.
     pub(super) fn command(&self, name: &str) -> Cmd {
         let mut command = cmd(name);
-        command.arg(&self.place.stream).arg(&self.place.group);
+        command.arg(&self.member.stream).arg(&self.member.group);
         command
     }
 

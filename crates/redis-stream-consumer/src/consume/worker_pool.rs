@@ -11,15 +11,15 @@ use tokio::time::Instant;
 
 use super::handler::{Handler, HandlerError};
 use super::metrics::Metrics;
-use crate::entry::{Entry, EntryId};
+use crate::entry::{Entry, StreamId};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
 
 /// How a delivery ended.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct HandlerOutcome {
     /// The entry.
-    pub(super) id: EntryId,
+    pub(super) id: StreamId,
     /// What its handler returned.
     pub(super) result: Result<(), HandlerError>,
     /// When.
@@ -28,7 +28,7 @@ pub(super) struct Outcome {
 
 /// Entries that no worker has taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct WorkQueue {
     inner: Mutex<Inner>,
     filled: Notify,
 }
@@ -54,7 +54,7 @@ impl Inner {
     }
 }
 
-impl Queue {
+impl WorkQueue {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code that could panic runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,7 +77,7 @@ impl Queue {
         self.lock().again.len()
     }
 
-    /// Gives out only what was delivered before, until [`Queue::release`].
+    /// Gives out only what was delivered before, until [`WorkQueue::release`].
     pub(super) fn hold_fresh(&self) {
         self.lock().fresh_held = true;
     }
@@ -96,7 +96,7 @@ impl Queue {
     }
 
     /// Takes entries out that no worker has taken.
-    pub(super) fn remove(&self, ids: &HashSet<EntryId>) {
+    pub(super) fn remove(&self, ids: &HashSet<StreamId>) {
         let mut inner = self.lock();
         inner.again.retain(|entry| !ids.contains(&entry.id));
         inner.fresh.retain(|entry| !ids.contains(&entry.id));
@@ -133,8 +133,8 @@ impl Queue {
 pub(super) fn start<H: Handler>(
     concurrency: u32,
     handler: H,
-    queue: &Arc<Queue>,
-    outcomes: &mpsc::UnboundedSender<Outcome>,
+    queue: &Arc<WorkQueue>,
+    outcomes: &mpsc::UnboundedSender<HandlerOutcome>,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
@@ -149,8 +149,8 @@ pub(super) fn start<H: Handler>(
 
 async fn work<H: Handler>(
     handler: Arc<H>,
-    queue: Arc<Queue>,
-    outcomes: mpsc::UnboundedSender<Outcome>,
+    queue: Arc<WorkQueue>,
+    outcomes: mpsc::UnboundedSender<HandlerOutcome>,
     metrics: Metrics,
     stop: CancellationToken,
 ) {
@@ -161,7 +161,7 @@ async fn work<H: Handler>(
         let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(said(panic.as_ref()))));
         let finished = now();
         metrics.observe_handler(finished - started);
-        if outcomes.send(Outcome { id: entry.id, result, finished }).is_err() {
+        if outcomes.send(HandlerOutcome { id: entry.id, result, finished }).is_err() {
             return;
         }
         // A handler that never waits would keep its thread from everything else.
@@ -178,20 +178,20 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Place;
+    use crate::entry::GroupMember;
 
     fn entry(ms: u64) -> Entry {
-        let place = Place { stream: Vec::new(), group: Vec::new(), consumer: Vec::new() };
-        Entry { id: EntryId { ms, seq: 0 }, fields: Vec::new(), deliveries: 1, place: Arc::new(place) }
+        let member = GroupMember { stream: Vec::new(), group: Vec::new(), consumer: Vec::new() };
+        Entry { id: StreamId { ms, seq: 0 }, fields: Vec::new(), deliveries: 1, member: Arc::new(member) }
     }
 
     #[tokio::test]
     async fn what_was_delivered_before_goes_first_and_what_is_removed_never() {
-        let queue = Queue::default();
+        let queue = WorkQueue::default();
         queue.add([3, 4, 5].map(entry));
         queue.add_again(entry(1));
         queue.add_again(entry(2));
-        queue.remove(&HashSet::from([EntryId { ms: 2, seq: 0 }, EntryId { ms: 4, seq: 0 }]));
+        queue.remove(&HashSet::from([StreamId { ms: 2, seq: 0 }, StreamId { ms: 4, seq: 0 }]));
         assert_eq!(queue.again(), 1);
         queue.hold_fresh();
         assert_eq!(queue.next().await.unwrap().id.ms, 1);

@@ -31,13 +31,13 @@ pub enum Pattern {
 
 /// How many entries are due at which time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
+pub(super) struct RateSchedule {
     /// Entries per second; above 0.
     rate: f64,
     pattern: Pattern,
 }
 
-impl Schedule {
+impl RateSchedule {
     /// `None` for the rate 0, which is no schedule at all: everything is due at once.
     pub(super) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, WorkloadError> {
         let wrong = |text: String| Err(WorkloadError::Setting(text));
@@ -116,15 +116,15 @@ impl Schedule {
 
 /// Hands out what is due.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// `None`: as fast as possible.
-    schedule: Option<Schedule>,
+    schedule: Option<RateSchedule>,
     /// Entries handed out, and those that were left out.
     given: u64,
 }
 
-impl Pace {
-    pub(super) fn new(schedule: Option<Schedule>) -> Self {
+impl RateLimiter {
+    pub(super) fn new(schedule: Option<RateSchedule>) -> Self {
         Self { schedule, given: 0 }
     }
 
@@ -165,8 +165,8 @@ mod tests {
     const BURSTS: Pattern = Pattern::Bursts { period: MINUTE };
     const SINE: Pattern = Pattern::Sine { period: MINUTE };
 
-    fn schedule(rate: f64, pattern: Pattern) -> Schedule {
-        Schedule::new(rate, pattern).unwrap().unwrap()
+    fn schedule(rate: f64, pattern: Pattern) -> RateSchedule {
+        RateSchedule::new(rate, pattern).unwrap().unwrap()
     }
 
     #[test]
@@ -212,25 +212,25 @@ mod tests {
             ),
             (1.0, Pattern::Sine { period: nothing }, "a period of 0s, expected a time that a pattern takes"),
         ] {
-            assert_eq!(Schedule::new(rate, pattern).unwrap_err().to_string(), text);
+            assert_eq!(RateSchedule::new(rate, pattern).unwrap_err().to_string(), text);
         }
-        assert!(Schedule::new(0.0, Pattern::Steady).unwrap().is_none());
+        assert!(RateSchedule::new(0.0, Pattern::Steady).unwrap().is_none());
     }
 
     #[test]
     fn a_pace_gives_what_is_due_and_keeps_what_a_full_batch_left() {
-        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
         let ms = Duration::from_millis;
         assert_eq!(pace.take(ms(0), 500), 1);
         assert_eq!((pace.take(ms(99), 500), pace.next()), (0, ms(100)));
         assert_eq!(pace.take(ms(1_000), 4), 4);
         assert_eq!(pace.take(ms(1_000), 500), 6);
-        assert_eq!(Pace::new(None).take(ms(0), 500), 500);
+        assert_eq!(RateLimiter::new(None).take(ms(0), 500), 500);
     }
 
     #[test]
     fn what_an_outage_held_up_is_left_out() {
-        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
         let ms = Duration::from_millis;
         pace.leave_out(ms(10_050));
         assert_eq!((pace.take(ms(10_050), 500), pace.next()), (0, ms(10_100)));
@@ -239,12 +239,12 @@ mod tests {
 
     #[test]
     fn a_pace_is_behind_once_an_entry_waits_for_more_than_a_second() {
-        let mut pace = Pace::new(Some(schedule(10.0, Pattern::Steady)));
+        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
         assert_eq!(pace.take(Duration::ZERO, 500), 1);
         // The second entry is due at 100 ms.
         assert!(!pace.is_behind(Duration::from_millis(1_099)));
         assert!(pace.is_behind(Duration::from_millis(1_100)));
-        assert!(!Pace::new(None).is_behind(MINUTE));
+        assert!(!RateLimiter::new(None).is_behind(MINUTE));
     }
 
     fn patterns() -> impl Strategy<Value = Pattern> {
@@ -298,7 +298,7 @@ mod tests {
             pattern in patterns(), rate in 0.01..100_000.0_f64, wakes in 1_usize..50
         ) {
             let schedule = schedule(rate, pattern);
-            let mut pace = Pace::new(Some(schedule));
+            let mut pace = RateLimiter::new(Some(schedule));
             let mut sent = pace.take(Duration::ZERO, u64::MAX);
             for _ in 0..wakes {
                 let next = pace.next();
