@@ -162,17 +162,17 @@ fn ids_of(reply: Value) -> Vec<Value> {
 
 async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     create(server, group).await;
-    let endpoint = ConnectOptions::new(&server.url(), None, None).expect("the URL is right");
-    let membership =
-        ConsumerConfig { batch: BATCH, ..ConsumerConfig::new(endpoint, "orders", group, "ours") };
-    let metrics = Metrics::new(&membership.member()).expect("each has a name of its own");
+    let connect = ConnectOptions::new(&server.url(), None, None).expect("the URL is right");
+    let config = ConsumerConfig { batch: BATCH, ..ConsumerConfig::new(connect, "orders", group, "ours") };
+    let metrics = Metrics::new(&config.member()).expect("each has a name of its own");
     let shutdown = CancellationToken::new();
     let trigger = shutdown.clone();
     let mut connection = server.connection().await;
     let (started, cpu) = (now(), footprint::cpu(std::process::id()));
-    let running = tokio::spawn(async move {
-        consume::run_with(&membership, Noop, metrics, shutdown.cancelled_owned()).await
-    });
+    let running =
+        tokio::spawn(
+            async move { consume::run_with(&config, Noop, metrics, shutdown.cancelled_owned()).await },
+        );
     // All are acknowledged: nothing is pending, and the last one was delivered.
     let last: Vec<(String, Value)> = cmd("XREVRANGE")
         .arg("orders")

@@ -30,7 +30,7 @@ impl Handler for Sum {
 async fn main() -> anyhow::Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://localhost:6379".to_owned());
     let consumer = format!("example-{}", std::process::id());
-    let membership = ConsumerConfig {
+    let config = ConsumerConfig {
         concurrency: 4,
         ..ConsumerConfig::new(ConnectOptions::new(&url, None, None)?, "orders", "billing", consumer)
     };
@@ -38,10 +38,10 @@ async fn main() -> anyhow::Result<()> {
     let stop = async {
         let _ = tokio::signal::ctrl_c().await;
     };
-    let consumed = consume::run(&membership, Sum(Arc::clone(&sum)), stop).await?;
+    let stats = consume::run(&config, Sum(Arc::clone(&sum)), stop).await?;
     #[expect(clippy::print_stdout, reason = "the result of the example")]
     {
-        println!("{} entries handled, {} in all", consumed.handled, sum.load(Ordering::Relaxed));
+        println!("{} entries handled, {} in all", stats.handled, sum.load(Ordering::Relaxed));
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ use support::wait::wait_until;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn load(server: &Server) -> ProduceConfig {
-    let endpoint = ConnectOptions::new(&server.url(), None, None).unwrap();
-    ProduceConfig { rate: 0.0, count: Some(10), payload_bytes: 10, ..ProduceConfig::new(endpoint, "orders") }
+    let connect = ConnectOptions::new(&server.url(), None, None).unwrap();
+    ProduceConfig { rate: 0.0, count: Some(10), payload_bytes: 10, ..ProduceConfig::new(connect, "orders") }
 }
 
 async fn produce(load: &ProduceConfig) -> ProduceStats {
@@ -283,8 +283,8 @@ async fn a_password_file_is_read_at_the_connect_and_named_when_it_is_missing() {
     let server = Server::start(newest(), &["--requirepass", "right-secret"]).await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "right-secret").unwrap();
-    let endpoint = ConnectOptions::new(&server.url(), None, Some(file.path().to_owned())).unwrap();
-    let load = ProduceConfig { endpoint, ..load(&server) };
+    let connect = ConnectOptions::new(&server.url(), None, Some(file.path().to_owned())).unwrap();
+    let load = ProduceConfig { connect, ..load(&server) };
     assert_eq!(produce(&load).await.added, 10);
 
     let path = file.path().to_owned();

@@ -36,8 +36,8 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
 pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let membership = membership(&args)?;
-    let member = membership.member();
+    let config = config(&args)?;
+    let member = config.member();
     let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &member));
     let exec = exec.transpose().map_err(endpoint::classify)?;
     let metrics = Metrics::new(&member).context("cannot register the metrics")?;
@@ -45,10 +45,10 @@ pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Res
     let _guard = ended.clone().drop_guard();
     let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
     let consumed = match exec {
-        Some(exec) => consume_with(&args, &membership, exec, metrics, shutdown).await,
+        Some(exec) => consume_with(&args, &config, exec, metrics, shutdown).await,
         None => {
             let lines = JsonLinesWriter::new(&member, io::stdout()).context("cannot start a thread")?;
-            consume_with(&args, &membership, lines, metrics, shutdown).await
+            consume_with(&args, &config, lines, metrics, shutdown).await
         }
     };
     ended.cancel();
@@ -60,19 +60,19 @@ pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Res
 
 async fn consume_with(
     args: &cli::Consume,
-    membership: &ConsumerConfig,
+    config: &ConsumerConfig,
     inner: impl Handler,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
-    let consumed = consume::run_with(membership, handler, metrics, shutdown.cancelled_owned()).await;
+    let consumed = consume::run_with(config, handler, metrics, shutdown.cancelled_owned()).await;
     consumed.map(drop).map_err(endpoint::classify)
 }
 
-fn membership(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
+fn config(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
     let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
-    let endpoint = endpoint::read(&args.server)?;
+    let connect = endpoint::read(&args.server)?;
     Ok(ConsumerConfig {
         start_id: args.start_id.clone(),
         batch: args.batch,
@@ -82,7 +82,7 @@ fn membership(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
         dead_letter: args.dead_letter.clone().map(String::into_bytes),
         retry_delay: args.retry_delay,
         grace: args.grace,
-        ..ConsumerConfig::new(endpoint, args.stream.as_str(), args.group.as_str(), consumer)
+        ..ConsumerConfig::new(connect, args.stream.as_str(), args.group.as_str(), consumer)
     })
 }
 

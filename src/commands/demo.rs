@@ -110,20 +110,20 @@ async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
 }
 
 fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Cast> {
-    let endpoint = ConnectOptions::new(&server.url(), None, None)?;
+    let connect = ConnectOptions::new(&server.url(), None, None)?;
     let trim = Trim::Length { entries: MAXLEN, precision: Precision::About };
-    let load = ProduceConfig { rate: RATE, trim, ..ProduceConfig::new(endpoint.clone(), STREAM) };
+    let load = ProduceConfig { rate: RATE, trim, ..ProduceConfig::new(connect.clone(), STREAM) };
     let mut cast = Cast::new();
     let stop = ending.clone().cancelled_owned();
     cast.spawn(async move { produce::run(&load, stop).await.map(drop) });
 
     for (group, work_time) in [("fast", Duration::ZERO), ("slow", SLOW_WORK)] {
         let (member, handler, stop) =
-            (member(&endpoint, group), work(work_time), ending.clone().cancelled_owned());
+            (member(&connect, group), work(work_time), ending.clone().cancelled_owned());
         cast.spawn(async move { consume::run(&member, handler, stop).await.map(drop) });
     }
 
-    let stopped = member(&endpoint, "stopped");
+    let stopped = member(&connect, "stopped");
     let stop = ending.clone().cancelled_owned();
     let stop = async move {
         tokio::select! {
@@ -135,8 +135,8 @@ fn cast(server: &PrivateServer, ending: &CancellationToken) -> anyhow::Result<Ca
     Ok(cast)
 }
 
-fn member(endpoint: &ConnectOptions, group: &str) -> ConsumerConfig {
-    ConsumerConfig { batch: 20, ..ConsumerConfig::new(endpoint.clone(), STREAM, group, format!("{group}-1")) }
+fn member(connect: &ConnectOptions, group: &str) -> ConsumerConfig {
+    ConsumerConfig { batch: 20, ..ConsumerConfig::new(connect.clone(), STREAM, group, format!("{group}-1")) }
 }
 
 fn work(work_time: Duration) -> Simulated<Noop> {

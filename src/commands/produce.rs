@@ -29,7 +29,7 @@ pub async fn run(args: cli::Produce, shutdown: CancellationToken) -> anyhow::Res
 
 fn load(args: cli::Produce) -> anyhow::Result<ProduceConfig> {
     Ok(ProduceConfig {
-        endpoint: endpoint::read(&args.server)?,
+        connect: endpoint::read(&args.server)?,
         pattern: pattern(&args),
         trim: trim(&args),
         streams: args.stream.into_iter().map(String::into_bytes).collect(),

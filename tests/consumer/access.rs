@@ -33,9 +33,9 @@ async fn what_the_readme_grants_is_enough_for_everything() {
         user(&server, &grants.collect::<Vec<_>>()).await;
         add(&server, 1, 5).await;
         let url = format!("redis://worker:secret@{}", server.address());
-        let endpoint = ConnectOptions::new(&url, None, None).expect("the URL is right");
-        let membership = ConsumerConfig { endpoint, max_deliveries: 2, ..member(&server, "one") };
-        let running = Running::start(membership, Recorder { poison: vec![3], ..Recorder::default() });
+        let connect = ConnectOptions::new(&url, None, None).expect("the URL is right");
+        let config = ConsumerConfig { connect, max_deliveries: 2, ..member(&server, "one") };
+        let running = Running::start(config, Recorder { poison: vec![3], ..Recorder::default() });
         wait_until(DEADLINE, "it is buried", async || {
             server.command::<u64>(&["XLEN", "orders:dead"]).await == 1
         })

@@ -160,9 +160,9 @@ async fn what_the_server_refuses_is_said_without_a_secret() {
         (format!("redis://me:wrong-secret@{address}"), "authentication failed"),
         (format!("redis://{address}"), "NOAUTH Authentication required."),
     ] {
-        let endpoint = ConnectOptions::new(&url, None, None).expect("the URL is right");
-        let membership = ConsumerConfig { endpoint, ..member(&server, "one") };
-        let error = consume::run(&membership, Noop, std::future::pending()).await.expect_err("it is refused");
+        let connect = ConnectOptions::new(&url, None, None).expect("the URL is right");
+        let config = ConsumerConfig { connect, ..member(&server, "one") };
+        let error = consume::run(&config, Noop, std::future::pending()).await.expect_err("it is refused");
         assert_eq!(format!("{:#}", anyhow::Error::from(error)), format!("redis://{address}: {said}"));
     }
 }

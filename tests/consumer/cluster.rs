@@ -49,7 +49,7 @@ async fn a_stream_on_another_node_is_followed_and_its_dead_letters_lie_beside_it
             owner.command::<()>(&["XADD", "orders", "*", "n", n]).await;
         }
         let asks_other =
-            ConsumerConfig { endpoint: ConnectOptions::new(&other.url(), None, None).expect("a URL"), ..member(owner, "one") };
+            ConsumerConfig { connect: ConnectOptions::new(&other.url(), None, None).expect("a URL"), ..member(owner, "one") };
         let recorder = Recorder { poison: vec![2], ..Recorder::default() };
         let running = Running::start(ConsumerConfig { max_deliveries: 2, ..asks_other.clone() }, recorder);
         wait_until(DEADLINE, "one is buried beside the stream", async || {

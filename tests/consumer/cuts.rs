@@ -77,9 +77,9 @@ fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn through(address: SocketAddr, membership: ConsumerConfig) -> ConsumerConfig {
-    let endpoint = ConnectOptions::new(&format!("redis://{address}"), None, None).unwrap();
-    ConsumerConfig { endpoint, ..membership }
+fn through(address: SocketAddr, config: ConsumerConfig) -> ConsumerConfig {
+    let connect = ConnectOptions::new(&format!("redis://{address}"), None, None).unwrap();
+    ConsumerConfig { connect, ..config }
 }
 
 #[tokio::test]
@@ -94,8 +94,8 @@ async fn a_connection_cut_between_two_claims_leaves_no_entry_behind() {
                 send(&mut connection, "XREADGROUP GROUP billing one COUNT 1 STREAMS orders >").await;
         }
         let (address, left) = proxy(&server, Cut::Second("XCLAIM")).await;
-        let membership = ConsumerConfig { concurrency: 40, ..through(address, member(&server, "one")) };
-        let running = Running::start(membership, Recorder::default());
+        let config = ConsumerConfig { concurrency: 40, ..through(address, member(&server, "one")) };
+        let running = Running::start(config, Recorder::default());
         wait_until(DEADLINE, "all are handled", async || running.recorder.distinct().len() == 40).await;
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
         assert!(left.load(Ordering::SeqCst) <= 0, "it was cut");
@@ -122,9 +122,8 @@ async fn an_idle_consumer_reads_on_at_once_after_a_flush() {
     for_each_server(async |server| {
         let mut connection = server.connection().await;
         add(&server, 1, 1).await;
-        let membership =
-            ConsumerConfig { claim_min_idle: Duration::from_secs(600), ..member(&server, "one") };
-        let running = Running::start(membership, Recorder::default());
+        let config = ConsumerConfig { claim_min_idle: Duration::from_secs(600), ..member(&server, "one") };
+        let running = Running::start(config, Recorder::default());
         running.has_seen(1).await;
         wait_until(DEADLINE, "it is idle", async || pending(&mut connection).await == Some(0)).await;
         let () = send(&mut connection, "FLUSHALL").await;
@@ -143,10 +142,9 @@ async fn queued_entries_that_are_trimmed_meanwhile_are_handled_all_the_same() {
         let mut connection = server.connection().await;
         add(&server, 1, 20).await;
         // The heartbeat comes several times while they wait.
-        let membership =
-            ConsumerConfig { claim_min_idle: Duration::from_millis(400), ..member(&server, "one") };
+        let config = ConsumerConfig { claim_min_idle: Duration::from_millis(400), ..member(&server, "one") };
         let recorder = Recorder { work_time: Duration::from_millis(50), ..Recorder::default() };
-        let running = Running::start(membership, recorder);
+        let running = Running::start(config, recorder);
         running.has_seen(1).await;
         let () = send(&mut connection, "XTRIM orders MAXLEN 0").await;
         running.has_seen(20).await;
@@ -166,8 +164,8 @@ async fn a_backlog_of_its_own_and_a_lost_connection_cost_no_processor() {
     let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 2500 STREAMS orders >").await;
     let recorder = Recorder { work_time: Duration::from_secs(5), ..Recorder::default() };
     // A heartbeat each second finds the connection gone.
-    let membership = ConsumerConfig { claim_min_idle: Duration::from_secs(4), ..member(&server, "one") };
-    let running = Running::start(membership, recorder);
+    let config = ConsumerConfig { claim_min_idle: Duration::from_secs(4), ..member(&server, "one") };
+    let running = Running::start(config, recorder);
     wait_until(DEADLINE, "it is at work", async || {
         let clients: String = send(&mut connection, "CLIENT LIST").await;
         clients.lines().any(|line| line.contains("cmd=xclaim"))

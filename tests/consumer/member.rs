@@ -27,7 +27,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A member of the group `billing` of the stream `orders`, with short times.
 pub(crate) fn member(server: &Server, consumer: &str) -> ConsumerConfig {
-    let endpoint = ConnectOptions::new(&server.url(), None, None).unwrap();
+    let connect = ConnectOptions::new(&server.url(), None, None).unwrap();
     ConsumerConfig {
         claim_min_idle: Duration::from_secs(30),
         retry_delay: Duration::from_millis(50),
@@ -37,7 +37,7 @@ pub(crate) fn member(server: &Server, consumer: &str) -> ConsumerConfig {
             reply: Duration::from_secs(2),
             longest_delay: Duration::from_millis(300),
         },
-        ..ConsumerConfig::new(endpoint, "orders", "billing", consumer)
+        ..ConsumerConfig::new(connect, "orders", "billing", consumer)
     }
 }
 
@@ -135,12 +135,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(membership: ConsumerConfig, recorder: Recorder) -> Self {
+    pub(crate) fn start(config: ConsumerConfig, recorder: Recorder) -> Self {
         let shutdown = CancellationToken::new();
         let trigger = shutdown.clone();
         let handler = recorder.clone();
         let task =
-            tokio::spawn(async move { consume::run(&membership, handler, shutdown.cancelled_owned()).await });
+            tokio::spawn(async move { consume::run(&config, handler, shutdown.cancelled_owned()).await });
         Self { recorder, trigger, task }
     }
 

@@ -47,9 +47,9 @@ impl Load {
         let mut tasks = JoinSet::new();
         for node in nodes {
             let key = format!("{}orders", node.tag);
-            tasks.spawn(produce(endpoint(node), key.clone(), shutdown.clone()));
+            tasks.spawn(produce(connect(node), key.clone(), shutdown.clone()));
             for (group, slowness) in [("workers", Duration::ZERO), ("archive", SLOWNESS)] {
-                tasks.spawn(consume(endpoint(node), key.clone(), group, slowness, shutdown.clone()));
+                tasks.spawn(consume(connect(node), key.clone(), group, slowness, shutdown.clone()));
             }
         }
         Self { trigger, tasks }
@@ -69,16 +69,16 @@ impl Load {
     }
 }
 
-fn endpoint(node: &Node) -> ConnectOptions {
+fn connect(node: &Node) -> ConnectOptions {
     ConnectOptions::new(&node.url, None, None).expect("the URL of a test server is one")
 }
 
-async fn produce(endpoint: ConnectOptions, key: String, shutdown: CancellationToken) -> Done {
+async fn produce(connect: ConnectOptions, key: String, shutdown: CancellationToken) -> Done {
     let load = ProduceConfig {
         rate: RATE,
         pattern: Pattern::Sine { period: Duration::from_secs(20) },
         trim: Trim::Length { entries: MAXLEN, precision: Precision::About },
-        ..ProduceConfig::new(endpoint, key.as_str())
+        ..ProduceConfig::new(connect, key.as_str())
     };
     match produce::run(&load, shutdown.cancelled_owned()).await {
         Ok(done) => Done { added: done.added, ..Done::default() },
@@ -87,13 +87,13 @@ async fn produce(endpoint: ConnectOptions, key: String, shutdown: CancellationTo
 }
 
 async fn consume(
-    endpoint: ConnectOptions,
+    connect: ConnectOptions,
     key: String,
     group: &str,
     slowness: Duration,
     shutdown: CancellationToken,
 ) -> Done {
-    let membership = ConsumerConfig {
+    let config = ConsumerConfig {
         claim_min_idle: Duration::from_secs(5),
         retry_delay: Duration::from_millis(200),
         block: Duration::from_millis(500),
@@ -103,10 +103,10 @@ async fn consume(
             reply: Duration::from_secs(2),
             longest_delay: Duration::from_millis(500),
         },
-        ..ConsumerConfig::new(endpoint, key.as_str(), group, "member")
+        ..ConsumerConfig::new(connect, key.as_str(), group, "member")
     };
     let handler = Simulated { inner: Noop, work_time: slowness, fail_rate: 0.01 };
-    match consume::run(&membership, handler, shutdown.cancelled_owned()).await {
+    match consume::run(&config, handler, shutdown.cancelled_owned()).await {
         Ok(done) => Done { handled: done.handled, ..Done::default() },
         Err(error) => {
             Done { errors: vec![format!("consumer of {key}, {group}: {error}")], ..Done::default() }

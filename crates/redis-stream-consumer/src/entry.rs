@@ -100,7 +100,7 @@ pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
 }
 
 /// `[cursor, [id, ...], [deleted id, ...]]` of XAUTOCLAIM with JUSTID; the third is missing before Redis 7.0.
-pub(super) fn decode_taken(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
+pub(super) fn decode_autoclaim(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
     let Value::Array(parts) = reply else {
         return Err(unexpected());
     };
@@ -190,9 +190,9 @@ mod tests {
     fn what_was_taken_over_comes_with_what_is_deleted_from_redis_7_on() {
         let ids = |texts: &[&str]| Value::Array(texts.iter().map(|text| bulk(text)).collect());
         let old = Value::Array(vec![bulk("3-0"), ids(&["1-0"])]);
-        assert_eq!(decode_taken(old), Ok((id(3), vec![id(1)], vec![])));
+        assert_eq!(decode_autoclaim(old), Ok((id(3), vec![id(1)], vec![])));
         let new = Value::Array(vec![bulk("0-0"), ids(&["1-0"]), ids(&["2-0"])]);
-        assert_eq!(decode_taken(new), Ok((id(0), vec![id(1)], vec![id(2)])));
+        assert_eq!(decode_autoclaim(new), Ok((id(0), vec![id(1)], vec![id(2)])));
     }
 
     #[test]

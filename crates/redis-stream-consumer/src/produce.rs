@@ -34,7 +34,7 @@ const MOST_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct ProduceConfig {
     /// The server.
-    pub endpoint: ConnectOptions,
+    pub connect: ConnectOptions,
     /// Keys of the streams, at least one and none twice. Each is created where it is missing.
     pub streams: Vec<Vec<u8>>,
     /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
@@ -79,9 +79,9 @@ pub struct StreamStats {
 
 impl ProduceConfig {
     /// Ten entries of 100 bytes per second to one stream, until it is stopped, and no trimming.
-    pub fn new(endpoint: ConnectOptions, stream: impl Into<Vec<u8>>) -> Self {
+    pub fn new(connect: ConnectOptions, stream: impl Into<Vec<u8>>) -> Self {
         Self {
-            endpoint,
+            connect,
             streams: vec![stream.into()],
             rate: 10.0,
             pattern: Pattern::Steady,
@@ -104,7 +104,7 @@ pub async fn run(
 ) -> Result<ProduceStats, WorkloadError> {
     let schedule = RateSchedule::new(load.rate, load.pattern)?;
     check(load)?;
-    let connection = Connection::new(load.endpoint.clone(), Stop::new(stop));
+    let connection = Connection::new(load.connect.clone(), Stop::new(stop));
     let mut producer = Producer::new(load, schedule, connection);
     let names: Vec<_> = load.streams.iter().map(|stream| escape(stream)).collect();
     let span = info_span!("produce", stream = %names.join(","));
@@ -358,12 +358,12 @@ mod tests {
     use super::*;
 
     fn load() -> ProduceConfig {
-        let endpoint = ConnectOptions::new("redis://cache", None, None).unwrap();
-        ProduceConfig { rate: 0.0, ..ProduceConfig::new(endpoint, "orders") }
+        let connect = ConnectOptions::new("redis://cache", None, None).unwrap();
+        ProduceConfig { rate: 0.0, ..ProduceConfig::new(connect, "orders") }
     }
 
     fn producer(load: &ProduceConfig) -> Producer<'_> {
-        let connection = Connection::new(load.endpoint.clone(), Stop::new(std::future::pending()));
+        let connection = Connection::new(load.connect.clone(), Stop::new(std::future::pending()));
         Producer::new(load, RateSchedule::new(load.rate, load.pattern).unwrap(), connection)
     }
 

@@ -1,80 +1,60 @@
-//! The end of an entry, and of the consumer: XACK, and XGROUP DELCONSUMER.
+//! Acknowledges handled entries, up to 1,000 in one XACK.
 
-use std::time::Duration;
-
-use redis::{RedisResult, Value, cmd};
+use redis::RedisResult;
 use tokio::time::Instant;
-use tracing::{error, info};
 
-use super::consumer::{ACK_IDS, Consumer};
-use crate::entry::{GroupMember, IdArg};
-use crate::error::is_group_gone;
+use super::group_client::GroupClient;
+use super::in_flight::InFlight;
+use super::metrics::Metrics;
+use crate::entry::StreamId;
 use redis_stream_core::clock::now;
-use redis_stream_core::server_clock::ServerClock;
 
-impl Consumer {
-    /// Acknowledges all that was handled.
-    pub(super) async fn acknowledge(&mut self) -> RedisResult<()> {
-        loop {
-            let done = self.hand.to_acknowledge(ACK_IDS);
-            let count = done.len();
-            if count == 0 {
-                return Ok(());
-            }
-            let mut ack = cmd("XACK");
-            ack.arg(&self.member.stream).arg(&self.member.group);
-            for (id, _) in done {
-                ack.arg(IdArg(*id));
-            }
-            let reply = self.connection.query(&ack, Duration::ZERO).await?;
-            self.observe(now(), count);
-            self.hand.acknowledged(count);
-            if let Value::Int(count) = reply {
-                self.consumed.acknowledged += u64::try_from(count).unwrap_or(0);
-            }
-        }
+const MAX_IDS: usize = 1_000;
+
+/// Entries that were handled and are not acknowledged yet. They outlast a lost connection.
+pub(super) struct Acknowledger {
+    /// IDs and when the handler finished, in this order.
+    handled: Vec<(StreamId, Instant)>,
+    acknowledged: u64,
+    metrics: Metrics,
+}
+
+impl Acknowledger {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { handled: Vec::new(), acknowledged: 0, metrics }
     }
 
-    fn observe(&self, at: Instant, count: usize) {
-        for (id, finished) in self.hand.to_acknowledge(count) {
-            self.metrics.observe_acknowledgement(at - *finished);
-            let age = |clock: ServerClock| id.age(clock.time_at(at.into_std()));
-            if let Some(latency) = self.clock.and_then(age) {
-                self.metrics.observe_end_to_end(latency);
-            }
-        }
+    pub(super) fn add(&mut self, id: StreamId, finished: Instant) {
+        self.handled.push((id, finished));
     }
 
-    /// Deletes the consumer's name if nothing is pending on it. XGROUP DELCONSUMER throws away what is.
-    pub(super) async fn leave(&mut self) -> RedisResult<()> {
-        if self.is_reading || !self.schedule.is_settled(now()) {
-            info!("a read may still be under way on the server, the name of the consumer stays");
-            return Ok(());
-        }
-        let GroupMember { stream, group, consumer } = &*self.member;
-        let mut pending = cmd("XPENDING");
-        pending.arg(stream).arg(group).arg("-").arg("+").arg(1).arg(consumer);
-        let left = match self.connection.query(&pending, Duration::ZERO).await {
-            Err(error) if is_group_gone(&error) => return Ok(()),
-            left => left?,
-        };
-        if left != Value::Array(Vec::new()) {
-            info!("entries are pending, the name of the consumer stays");
-            return Ok(());
-        }
-        let mut delete = cmd("XGROUP");
-        delete.arg("DELCONSUMER").arg(stream).arg(group).arg(consumer);
-        match self.connection.query(&delete, Duration::ZERO).await {
-            Err(error) if is_group_gone(&error) => Ok(()),
-            Ok(Value::Int(0)) => Ok(()),
-            Ok(lost) => {
-                error!(
-                    ?lost,
-                    "entries were pending on a consumer that was deleted: does another process use its name?"
-                );
-                Ok(())
+    pub(super) fn is_empty(&self) -> bool {
+        self.handled.is_empty()
+    }
+
+    /// Returns the number of entries acknowledged, as counted by the server.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    pub(super) async fn acknowledge(
+        &mut self,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+    ) -> RedisResult<()> {
+        while !self.handled.is_empty() {
+            let count = self.handled.len().min(MAX_IDS);
+            let ids: Vec<_> = self.handled[..count].iter().map(|(id, _)| *id).collect();
+            self.acknowledged += client.acknowledge(&ids).await?;
+            let at = now();
+            for (id, finished) in self.handled.drain(..count) {
+                in_flight.remove(id);
+                self.metrics.observe_acknowledgement(at - finished);
+                if let Some(latency) = client.age(id, at) {
+                    self.metrics.observe_end_to_end(latency);
+                }
             }
-            Err(error) => Err(error),
         }
+        Ok(())
     }
 }

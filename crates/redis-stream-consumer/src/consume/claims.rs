@@ -1,166 +1,130 @@
-//! Whose a pending entry is: the heartbeat that keeps others from taking over what is in hand, and what becomes of
-//! entries that could not be kept.
+//! Renews claims on in-flight entries so that other consumers do not claim them, and handles entries whose claim was
+//! lost.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::RedisResult;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::consumer::Consumer;
-use super::in_flight::ClaimBatch;
-use super::recovery::millis;
-use crate::entry::{IdArg, StreamId, decode_entries, decode_id, decode_ids, id_args, unexpected};
+use super::group_client::GroupClient;
+use super::in_flight::{ClaimBatch, InFlight};
+use super::metrics::Metrics;
+use super::worker_pool::WorkerPool;
+use crate::entry::StreamId;
 use redis_stream_core::clock::now;
 
-/// Entries that one pipeline looks at with their payload, so that even large ones arrive in time.
-pub(super) const LOOK_IDS: usize = 8;
-
-/// A row of XPENDING.
-pub(super) struct Pending {
-    pub(super) id: StreamId,
-    pub(super) consumer: Vec<u8>,
-    /// Since it was delivered or claimed.
-    pub(super) idle: Duration,
-    pub(super) deliveries: u64,
+pub(super) struct ClaimKeeper {
+    min_idle: Duration,
+    next_renewal: Instant,
+    metrics: Metrics,
 }
 
-impl Consumer {
-    /// Those of the entries that are pending, for whomever.
-    pub(super) async fn rows(&mut self, ids: &[StreamId]) -> RedisResult<Vec<Pending>> {
-        let mut look = Pipeline::new();
-        for id in ids {
-            let mut row = self.command("XPENDING");
-            row.arg(IdArg(*id)).arg(IdArg(*id)).arg(1);
-            look.add_command(row);
-        }
-        let mut rows = Vec::new();
-        for reply in self.connection.query_all(&look).await? {
-            rows.extend(decode_pending(reply?)?);
-        }
-        Ok(rows)
+impl ClaimKeeper {
+    pub(super) fn new(min_idle: Duration, now: Instant, metrics: Metrics) -> Self {
+        Self { min_idle, next_renewal: now, metrics }
     }
 
-    /// What could not be claimed, and why. Somebody else's is forgotten. What was deleted is dropped, unless its
-    /// fields are here: then it is handled all the same. And what was touched in our own name after all, by a command
-    /// that a server took up late whose reply nobody waited for, stays.
-    pub(super) async fn give_up(&mut self, ids: HashSet<StreamId>) -> RedisResult<()> {
-        if ids.is_empty() {
+    pub(super) fn next_renewal(&self) -> Instant {
+        self.next_renewal
+    }
+
+    /// Returns how far apart the last touches of one batch may be.
+    pub(super) fn spread(&self) -> Duration {
+        self.min_idle / 8
+    }
+
+    /// Renews, if it is due, the claims on all entries in flight.
+    pub(super) async fn renew(
+        &mut self,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+        pool: &mut WorkerPool,
+    ) -> RedisResult<()> {
+        let at = now();
+        if at >= self.next_renewal {
+            self.next_renewal = at + self.min_idle / 4;
+            let batches = in_flight.untouched(at, self.min_idle / 8, self.spread());
+            self.reclaim(batches, client, in_flight, pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims entries without counting a delivery. Returns those that still belong to this consumer, and releases the
+    /// others.
+    pub(super) async fn reclaim(
+        &self,
+        batches: Vec<ClaimBatch>,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+        pool: &mut WorkerPool,
+    ) -> RedisResult<HashSet<StreamId>> {
+        let mut owned = HashSet::new();
+        for batch in batches {
+            let kept = client.renew(&batch).await?;
+            let at = now();
+            kept.iter().for_each(|id| in_flight.touch(*id, at));
+            owned.extend(kept);
+            let mut lost: HashSet<_> = batch.ids.into_iter().filter(|id| !owned.contains(id)).collect();
+            if !lost.is_empty() {
+                // Entries handled meanwhile are acknowledged in any case.
+                let handled = pool.handled_ids();
+                lost.retain(|id| !handled.contains(id));
+            }
+            self.release_lost(lost, client, in_flight, pool).await?;
+        }
+        Ok(owned)
+    }
+
+    /// Finds out why entries could not be claimed. Those of another consumer are dropped. Those that were deleted are
+    /// dropped and counted, unless their fields are here: then they are handled anyway. And those that this consumer
+    /// has touched, with a command that a stalled server executed after its reply was given up, are kept.
+    pub(super) async fn release_lost(
+        &self,
+        lost: HashSet<StreamId>,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+        pool: &WorkerPool,
+    ) -> RedisResult<()> {
+        if lost.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = ids.into_iter().collect();
-        let rows: HashMap<_, _> = self.rows(&ids).await?.into_iter().map(|row| (row.id, row)).collect();
-        let absent = self.absent(&ids).await?;
+        let ids: Vec<_> = lost.into_iter().collect();
+        let rows: HashMap<_, _> =
+            client.pending_rows(&ids).await?.into_iter().map(|row| (row.id, row)).collect();
+        let absent: HashSet<_> = client.deleted(&ids).await?.into_iter().collect();
         let at = now();
-        let (mut deleted, mut theirs) = (Vec::new(), HashSet::new());
+        let (mut deleted, mut released) = (Vec::new(), HashSet::new());
         for id in ids {
             let is_absent = absent.contains(&id);
             match rows.get(&id) {
-                Some(row) if row.consumer != self.member.consumer => drop(theirs.insert(id)),
-                None if !is_absent => drop(theirs.insert(id)),
-                _ if is_absent && !self.hand.is_held(id) => deleted.push(id),
+                Some(row) if !client.is_own(row) => drop(released.insert(id)),
+                None if !is_absent => drop(released.insert(id)),
+                _ if is_absent && !in_flight.is_buffered(id) => deleted.push(id),
                 Some(row) => {
-                    self.hand.touch(id, at.checked_sub(row.idle).unwrap_or(at));
-                    self.hand.note_deliveries(id, row.deliveries);
+                    in_flight.touch(id, row.touched(at));
+                    in_flight.set_deliveries(id, row.deliveries);
                 }
-                None => self.hand.touch(id, at),
+                None => in_flight.touch(id, at),
             }
         }
         if !deleted.is_empty() {
-            // From Redis 7.0 on XCLAIM has dropped it from the PEL already.
-            let mut ack = self.command("XACK");
-            ack.arg(id_args(&deleted));
-            self.connection.query(&ack, Duration::ZERO).await?;
-            self.count_deleted(deleted.len());
+            // From Redis 7.0 on, XCLAIM has removed them from the pending list already.
+            client.acknowledge(&deleted).await?;
+            drop_deleted(&deleted, in_flight, &self.metrics);
         }
-        self.queue.remove(&theirs);
-        deleted.into_iter().chain(theirs).for_each(|id| self.hand.forget(id));
+        pool.remove(&released);
+        released.into_iter().for_each(|id| in_flight.remove(id));
         Ok(())
-    }
-
-    /// Those of the entries that are not in the stream any more.
-    async fn absent(&mut self, ids: &[StreamId]) -> RedisResult<HashSet<StreamId>> {
-        let mut absent = HashSet::new();
-        for ids in ids.chunks(LOOK_IDS) {
-            let mut look = Pipeline::new();
-            for id in ids {
-                look.cmd("XRANGE").arg(&self.member.stream).arg(IdArg(*id)).arg(IdArg(*id));
-            }
-            for (id, found) in ids.iter().zip(self.connection.query_all(&look).await?) {
-                if decode_entries(found?)?.is_empty() {
-                    absent.insert(*id);
-                }
-            }
-        }
-        Ok(absent)
-    }
-
-    pub(super) fn count_deleted(&mut self, count: usize) {
-        warn!(deleted = count, "pending entries were deleted from the stream before they were handled");
-        self.consumed.deleted += count as u64;
-        self.metrics.deleted.inc_by(count as u64);
-    }
-
-    /// Tells the server that we are at it, so that nobody takes over what is in hand.
-    pub(super) async fn keep(&mut self) -> RedisResult<()> {
-        let at = now();
-        if at < self.schedule.keep {
-            return Ok(());
-        }
-        let min_idle = self.membership.claim_min_idle;
-        self.schedule.keep = at + min_idle / 4;
-        let untouched = self.hand.untouched(at, min_idle / 8, self.spread());
-        self.confirm(untouched).await?;
-        Ok(())
-    }
-
-    /// Claims without counting a delivery. Gives what is ours still, and forgets the rest.
-    pub(super) async fn confirm(&mut self, untouched: Vec<ClaimBatch>) -> RedisResult<Vec<StreamId>> {
-        let mut ours = Vec::new();
-        for batch in untouched {
-            let mut claim = self.claim(&batch);
-            claim.arg("JUSTID");
-            let kept = decode_ids(self.connection.query(&claim, Duration::ZERO).await?)?;
-            let at = now();
-            kept.iter().for_each(|id| self.hand.touch(*id, at));
-            let kept_ids: HashSet<_> = kept.iter().copied().collect();
-            let mut lost: HashSet<_> = batch.ids.into_iter().filter(|id| !kept_ids.contains(id)).collect();
-            if !lost.is_empty() {
-                // What was done meanwhile is no longer pending either.
-                self.take_outcomes();
-                lost.retain(|id| !self.hand.is_done(*id));
-            }
-            self.give_up(lost).await?;
-            ours.extend(kept);
-        }
-        Ok(ours)
-    }
-
-    pub(super) fn claim(&self, batch: &ClaimBatch) -> Cmd {
-        let mut claim = self.command("XCLAIM");
-        claim.arg(&self.member.consumer).arg(millis(batch.min_idle(now()))).arg(id_args(&batch.ids));
-        claim
     }
 }
 
-/// `[[id, consumer, idle, deliveries], ...]`.
-pub(super) fn decode_pending(reply: Value) -> RedisResult<Vec<Pending>> {
-    let Value::Array(rows) = reply else { return Err(unexpected()) };
-    rows.into_iter().map(decode_row).collect()
-}
-
-fn decode_row(row: Value) -> RedisResult<Pending> {
-    let Value::Array(parts) = row else { return Err(unexpected()) };
-    let Ok([id, Value::BulkString(consumer), Value::Int(idle), Value::Int(deliveries)]) =
-        <[Value; 4]>::try_from(parts)
-    else {
-        return Err(unexpected());
-    };
-    Ok(Pending {
-        id: decode_id(id)?,
-        consumer,
-        // The server's clock may have been set back.
-        idle: Duration::from_millis(u64::try_from(idle).unwrap_or(0)),
-        deliveries: u64::try_from(deliveries).unwrap_or(0),
-    })
+/// Drops and counts entries that were deleted from the stream while they were pending.
+pub(super) fn drop_deleted(ids: &[StreamId], in_flight: &mut InFlight, metrics: &Metrics) {
+    if !ids.is_empty() {
+        warn!(deleted = ids.len(), "pending entries were deleted from the stream before they were handled");
+        metrics.deleted.inc_by(ids.len() as u64);
+        ids.iter().for_each(|id| in_flight.remove(*id));
+    }
 }

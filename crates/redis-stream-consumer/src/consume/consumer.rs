@@ -1,233 +1,208 @@
-//! What is done when: turn by turn, from the first connection to the end.
+//! The consumer: owns the parts, and runs what is due, from the first connection to the end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use redis::{RedisResult, cmd};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use redis::RedisResult;
 use tokio::time::{Instant, sleep_until};
-use tracing::{Instrument as _, debug, warn};
+use tracing::{debug, info, warn};
 
-use super::dead_letter::DeadLetterStream;
-use super::group_client::Group;
+use super::ack::Acknowledger;
+use super::autoclaim::Autoclaim;
+use super::claims::ClaimKeeper;
+use super::dead_letter::DetectError;
+use super::group_client::GroupClient;
 use super::handler::{Handler, HandlerError};
 use super::in_flight::InFlight;
 use super::metrics::Metrics;
-use super::reader::{Read, Reader};
-use super::recovery::Timers;
-use super::worker_pool::{self, HandlerOutcome, WorkQueue};
+use super::reader::{ReadResult, ReaderHandle};
+use super::recovery::Recovery;
+use super::retries::Retries;
+use super::worker_pool::{HandlerOutcome, WorkerPool};
 use super::{ConsumeStats, ConsumerConfig};
-use crate::connection::{Connection, Progress, server_clock};
-use crate::entry::{Entry, Fields, GroupMember, StreamId};
+use crate::connection::{Connection, Progress};
+use crate::entry::{Entry, Fields, StreamId};
 use crate::error::{WorkloadError, is_group_gone};
 use crate::stop::Stop;
 use redis_stream_core::clock::now;
-use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
 
-/// IDs in one XACK, and outcomes taken at a time.
-pub(super) const ACK_IDS: usize = 1_000;
-/// While so many entries wait to be tried again, none are read.
-pub(super) const MOST_WAITING: usize = 1_000;
-
-/// How the run is asked to end.
+/// The two stages of the end of a run.
 pub(super) struct Stops {
-    /// Begin nothing any more.
+    /// Nothing new is begun.
     pub(super) soft: CancellationToken,
     /// The grace is over.
     pub(super) hard: CancellationToken,
 }
 
-/// The consumer, but for its reader and its workers.
 pub(super) struct Consumer {
-    pub(super) membership: ConsumerConfig,
-    pub(super) member: Arc<GroupMember>,
-    pub(super) connection: Connection,
-    pub(super) hand: InFlight,
-    pub(super) queue: Arc<WorkQueue>,
-    pub(super) schedule: Timers,
-    pub(super) metrics: Metrics,
-    pub(super) consumed: ConsumeStats,
-    pub(super) burial: Option<DeadLetterStream>,
-    /// Whether a request to read is not answered yet.
-    pub(super) is_reading: bool,
-    group: Group,
-    pub(super) clock: Option<ServerClock>,
+    client: GroupClient,
+    reader: ReaderHandle,
+    pool: WorkerPool,
+    in_flight: InFlight,
+    acks: Acknowledger,
+    claims: ClaimKeeper,
+    recovery: Recovery,
+    autoclaim: Autoclaim,
+    retries: Retries,
+    metrics: Metrics,
+    /// The counters of `metrics` at the start of this run.
+    baseline: ConsumeStats,
     stops: Stops,
-    outcomes: mpsc::UnboundedReceiver<HandlerOutcome>,
-    /// Keeps the channel open when all workers have ended.
-    _outcomes_open: mpsc::UnboundedSender<HandlerOutcome>,
-    /// Outcomes taken: equals the entries that workers took once none is being handled.
-    finished: u64,
-    requests: mpsc::Sender<usize>,
-    reads: mpsc::Receiver<Read>,
-    workers: JoinSet<()>,
-    reader: JoinSet<()>,
-    /// What ends the run with an error, once it has ended in order.
+    /// An error that ends the run once handled entries are acknowledged.
     failure: Option<WorkloadError>,
-    /// What failed last, so that only a change is logged.
-    logged: Option<String>,
 }
 
 impl Consumer {
-    /// Starts reader and workers; nothing is connected yet.
+    /// Starts reader and workers; the first connection follows in [`Consumer::run`].
     pub(super) fn start(
-        membership: &ConsumerConfig,
+        config: &ConsumerConfig,
         handler: impl Handler,
         metrics: Metrics,
         stops: Stops,
     ) -> Self {
-        let member = Arc::new(membership.member());
+        let member = Arc::new(config.member());
         let connect = || {
-            Connection::new(membership.endpoint.clone(), Stop::new(stops.hard.clone().cancelled_owned()))
-                .with_timeouts(membership.timeouts)
+            Connection::new(config.connect.clone(), Stop::new(stops.hard.clone().cancelled_owned()))
+                .with_timeouts(config.timeouts)
         };
-        let (requests, asked) = mpsc::channel(1);
-        let (answered, reads) = mpsc::channel(1);
-        let reader = Reader {
-            membership: membership.clone(),
-            member: Arc::clone(&member),
-            connection: connect().further(),
-            metrics: metrics.clone(),
-            stop: stops.soft.clone(),
-        };
-        let mut readers = JoinSet::new();
-        readers.spawn(reader.run(asked, answered).in_current_span());
-        let queue = Arc::new(WorkQueue::default());
-        // Bounded by what is in hand.
-        let (sender, outcomes) = mpsc::unbounded_channel();
-        let workers =
-            worker_pool::start(membership.concurrency, handler, &queue, &sender, &metrics, &stops.soft);
+        let at = now();
         Self {
-            connection: connect(),
-            group: Group::new(&membership.start_id),
-            membership: membership.clone(),
-            member,
-            hand: InFlight::default(),
-            queue,
-            schedule: Timers::new(now()),
+            client: GroupClient::new(connect(), Arc::clone(&member), &config.start_id),
+            reader: ReaderHandle::start(
+                config,
+                member,
+                connect().further(),
+                metrics.clone(),
+                stops.soft.clone(),
+            ),
+            pool: WorkerPool::start(config.concurrency, handler, &metrics, &stops.soft),
+            in_flight: InFlight::default(),
+            acks: Acknowledger::new(metrics.clone()),
+            claims: ClaimKeeper::new(config.claim_min_idle, at, metrics.clone()),
+            recovery: Recovery::new(config.block),
+            autoclaim: Autoclaim::new(config, at, metrics.clone()),
+            retries: Retries::new(config, metrics.clone()),
+            baseline: metrics.counts(),
             metrics,
-            consumed: ConsumeStats::default(),
-            burial: None,
-            is_reading: false,
-            clock: None,
             stops,
-            outcomes,
-            _outcomes_open: sender,
-            finished: 0,
-            requests,
-            reads,
-            workers,
-            reader: readers,
             failure: None,
-            logged: None,
         }
     }
 
-    /// Consumes to the end.
     pub(super) async fn run(mut self) -> Result<ConsumeStats, WorkloadError> {
-        let ended = self.sessions().await;
-        self.workers.abort_all();
-        self.reader.abort_all();
-        ended?;
-        match self.failure {
+        self.run_sessions().await?;
+        match self.failure.take() {
             Some(failure) => Err(failure),
-            None => Ok(self.consumed),
+            None => Ok(self.stats()),
         }
     }
 
-    /// From one connection to the next.
-    async fn sessions(&mut self) -> Result<(), WorkloadError> {
+    fn stats(&self) -> ConsumeStats {
+        let (total, before) = (self.metrics.counts(), self.baseline);
+        ConsumeStats {
+            handled: total.handled - before.handled,
+            failed: total.failed - before.failed,
+            acknowledged: self.acks.acknowledged(),
+            claimed: total.claimed - before.claimed,
+            dead_lettered: total.dead_lettered - before.dead_lettered,
+            deleted: total.deleted - before.deleted,
+        }
+    }
+
+    /// Connects again until a session ends in order.
+    async fn run_sessions(&mut self) -> Result<(), WorkloadError> {
         loop {
             self.take_outcomes();
-            if self.is_stopping() && !self.has_duties() {
+            if self.is_stopping() && !self.has_unfinished_work() {
                 return Ok(());
             }
             let soft = self.stops.soft.clone();
             let was_stopping = self.is_stopping();
             let connected = tokio::select! {
-                connected = self.connection.connect() => connected?,
+                connected = self.client.connection().connect() => connected?,
                 () = soft.cancelled(), if !was_stopping => continue,
             };
             if connected == Progress::Stopped {
                 return Ok(());
             }
-            match self.session().await {
+            match self.run_session().await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    self.connection.lost(error)?;
-                    self.schedule.look_again(now(), self.membership.block);
+                    self.client.connection().lost(error)?;
+                    self.recovery.restart(now());
                     self.metrics.reconnects.inc();
                 }
             }
         }
     }
 
-    async fn session(&mut self) -> RedisResult<()> {
-        self.greet().await?;
-        self.connection.works();
-        self.schedule.connected(now(), self.membership.block);
+    async fn run_session(&mut self) -> RedisResult<()> {
+        self.handshake().await?;
+        self.client.connection().works();
+        self.recovery.connected(now());
         let mut was_recreated = false;
         loop {
-            let is_recreated = match self.turn().await {
+            let is_recreated = match self.tick().await {
                 Err(error) if is_group_gone(&error) => {
-                    self.recreate(error.code()).await?;
+                    warn!(error = error.code(), "stream or group is gone, creating it again");
+                    self.client.create_group().await?;
                     true
                 }
-                turn => turn.map(|()| false)?,
+                tick => tick.map(|()| false)?,
             };
             if self.is_over() {
                 break;
             }
-            // A group that was made anew is read at once; one that is gone again at once is not worth the haste.
+            // A group that was created again is read at once, unless it keeps disappearing.
             if !is_recreated || was_recreated {
                 self.wait().await;
             }
             was_recreated = is_recreated;
         }
-        self.workers.abort_all();
+        self.pool.abort();
         self.take_outcomes();
-        self.acknowledge().await?;
-        self.leave().await
+        self.acks.acknowledge(&mut self.client, &mut self.in_flight).await?;
+        if self.reader.is_reading() || !self.recovery.is_complete(now()) {
+            info!("a read may still run on the server, keeping the consumer's name");
+            return Ok(());
+        }
+        self.client.deregister().await
     }
 
-    /// What has to be known of a server before anything else.
-    async fn greet(&mut self) -> RedisResult<()> {
-        self.group.create(&mut self.connection, &self.member).await?;
-        self.clock = match self.connection.query(&cmd("TIME"), Duration::ZERO).await {
-            Ok(time) => server_clock(time, now()).ok(),
-            Err(error) if error.is_io_error() => return Err(error),
-            // An ACL may refuse it; there is no end-to-end latency then.
-            Err(_) => None,
-        };
-        if self.burial.is_none() && self.membership.max_deliveries > 0 {
-            match DeadLetterStream::learn(&mut self.connection, &self.membership).await? {
-                Ok(burial) => self.burial = Some(burial),
-                Err(failure) => self.fail(failure),
+    async fn handshake(&mut self) -> RedisResult<()> {
+        self.client.create_group().await?;
+        self.client.read_clock().await?;
+        match self.retries.detect_dead_letters(&mut self.client).await {
+            Ok(()) => Ok(()),
+            Err(DetectError::Redis(error)) => Err(error),
+            Err(DetectError::Config(text)) => {
+                self.fail(WorkloadError::Setting(text));
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    async fn recreate(&mut self, code: Option<&str>) -> RedisResult<()> {
-        warn!(error = code, "stream or group is gone, creating it again");
-        self.group.create(&mut self.connection, &self.member).await
-    }
-
-    /// All that is due.
-    async fn turn(&mut self) -> RedisResult<()> {
+    /// Does everything that is due.
+    async fn tick(&mut self) -> RedisResult<()> {
         self.take_outcomes();
-        self.acknowledge().await?;
-        self.keep().await?;
-        if !self.is_stopping() {
-            self.look_for_own().await?;
-            self.take_over().await?;
-            self.retry().await?;
-            self.ask_for_more();
+        let Self { client, in_flight, pool, .. } = self;
+        self.acks.acknowledge(client, in_flight).await?;
+        self.claims.renew(client, in_flight, pool).await?;
+        if !self.stops.soft.is_cancelled() {
+            self.recovery.begin_if_due(now());
+            if !self.reader.is_reading() {
+                self.recovery.scan(client, in_flight).await?;
+            }
+            if !self.recovery.is_active() {
+                self.autoclaim.step(client, in_flight).await?;
+            }
+            self.retries.run(client, in_flight, pool, &self.claims).await?;
+            // Older entries go first.
+            if !self.recovery.is_active() && !in_flight.is_due(now()) && !in_flight.is_full() {
+                self.reader.request(in_flight);
+            }
         }
-        let in_hand = self.hand.held() + self.hand.waiting();
-        self.metrics.in_hand.set(i64::try_from(in_hand).unwrap_or(i64::MAX));
+        self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -235,16 +210,13 @@ impl Consumer {
     async fn wait(&mut self) {
         let is_stopping = self.is_stopping();
         let due = self.next_due();
-        let mut outcomes = Vec::new();
         tokio::select! {
-            Some(read) = self.reads.recv() => self.take_read(read),
-            _ = self.outcomes.recv_many(&mut outcomes, ACK_IDS) => {
-                outcomes.into_iter().for_each(|outcome| self.take(outcome));
-            }
+            Some(result) = self.reader.result() => self.take_read(result),
+            () = self.pool.finished_one() => {}
             () = self.stops.soft.cancelled(), if !is_stopping => {
-                let (held, waiting) = (self.hand.held(), self.hand.waiting());
-                debug!(held, waiting, "consumer ends, what is not begun stays pending");
-                self.queue.close();
+                let (buffered, waiting) = (self.in_flight.buffered(), self.in_flight.waiting());
+                debug!(buffered, waiting, "consumer ends, entries that are not started stay pending");
+                self.pool.close();
             }
             () = self.stops.hard.cancelled(), if is_stopping => {}
             () = sleep_until(due) => {}
@@ -252,115 +224,78 @@ impl Consumer {
     }
 
     fn next_due(&self) -> Instant {
-        let keep = self.schedule.keep;
+        let renewal = self.claims.next_renewal();
         if self.is_stopping() {
-            return keep;
+            return renewal;
         }
-        let retry = self.hand.next_due().filter(|_| self.retry_room() > 0);
-        let takeover = Some(self.schedule.takeover);
-        let takeover = takeover.filter(|_| self.takeover_room() > 0 && !self.schedule.is_looking());
-        [retry, takeover, self.schedule.next_look()].into_iter().flatten().fold(keep, Instant::min)
+        let retry = self.in_flight.next_due().filter(|_| self.pool.free_workers() > 0);
+        let autoclaim = self.autoclaim.next_step(&self.in_flight).filter(|_| !self.recovery.is_active());
+        [retry, autoclaim, self.recovery.next_scan()].into_iter().flatten().fold(renewal, Instant::min)
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.stops.soft.is_cancelled()
     }
 
-    /// Whether something is being handled, or is handled and not acknowledged.
-    fn has_duties(&self) -> bool {
-        !self.hand.to_acknowledge(1).is_empty() || self.at_work() > 0
+    /// Returns whether entries are being handled, or handled and not acknowledged.
+    fn has_unfinished_work(&self) -> bool {
+        !self.acks.is_empty() || self.pool.is_busy()
     }
 
-    /// How many entries are being handled, as far as is known here: not less than there are.
-    pub(super) fn at_work(&self) -> usize {
-        usize::try_from(self.queue.taken() - self.finished).unwrap_or(usize::MAX)
-    }
-
-    fn is_over(&mut self) -> bool {
+    fn is_over(&self) -> bool {
         if !self.is_stopping() {
             return false;
         }
-        self.queue.close();
-        self.stops.hard.is_cancelled() || (!self.is_reading && !self.has_duties())
+        self.pool.close();
+        self.stops.hard.is_cancelled() || (!self.reader.is_reading() && !self.has_unfinished_work())
     }
 
-    /// Ends the run with an error, in order.
+    /// Ends the run in order, with an error.
     fn fail(&mut self, failure: WorkloadError) {
         self.failure.get_or_insert(failure);
         self.stops.soft.cancel();
     }
 
-    pub(super) fn take_outcomes(&mut self) {
-        while let Ok(outcome) = self.outcomes.try_recv() {
-            self.take(outcome);
-        }
-    }
-
-    fn take(&mut self, HandlerOutcome { id, result, finished }: HandlerOutcome) {
-        self.finished += 1;
-        match result {
-            Ok(()) => {
-                self.consumed.handled += 1;
-                self.metrics.handled.inc();
-                self.hand.done(id, finished);
-            }
-            Err(HandlerError::Failed(reason)) => {
-                self.consumed.failed += 1;
-                self.metrics.failed.inc();
-                if self.logged.as_ref() != Some(&reason) {
-                    warn!(entry = %id, error = reason, "handler failed, the entry is tried again");
-                    self.logged = Some(reason.clone());
+    fn take_outcomes(&mut self) {
+        for HandlerOutcome { id, result, finished } in self.pool.take_outcomes() {
+            match result {
+                Ok(()) => {
+                    self.metrics.handled.inc();
+                    self.acks.add(id, finished);
                 }
-                let delay = self.retry_after(self.hand.deliveries(id).unwrap_or(1));
-                self.hand.fail(id, finished + delay, reason);
+                Err(HandlerError::Failed(reason)) => {
+                    self.retries.failed(id, finished, reason, &mut self.in_flight);
+                }
+                Err(HandlerError::Closed) => {
+                    debug!("the reader of the results is gone");
+                    self.stops.soft.cancel();
+                }
+                Err(HandlerError::Broken(error)) => self.fail(WorkloadError::Sink(error)),
             }
-            Err(HandlerError::Closed) => {
-                debug!("the reader of the results is gone");
-                self.stops.soft.cancel();
-            }
-            Err(HandlerError::Broken(error)) => self.fail(WorkloadError::Sink(error)),
         }
     }
 
-    fn take_read(&mut self, read: Read) {
-        self.is_reading = false;
-        match read {
-            Read::Entries(entries, at) if !self.is_stopping() => self.admit(entries, at),
-            // What was delivered stays pending.
-            Read::Entries(..) | Read::Nothing => {}
-            Read::Gone(error) => {
+    fn take_read(&mut self, result: ReadResult) {
+        match result {
+            ReadResult::Entries(entries, at) if !self.is_stopping() => self.buffer(entries, at),
+            // Delivered entries stay pending.
+            ReadResult::Entries(..) | ReadResult::Skipped => {}
+            ReadResult::GroupGone(error) => {
                 debug!(error = error.code(), "cannot read");
-                self.schedule.recreate = true;
+                self.recovery.group_gone();
             }
-            Read::Lost => self.schedule.look_again(now(), self.membership.block),
-            Read::Failed(failure) => self.fail(failure),
+            ReadResult::ConnectionLost => self.recovery.restart(now()),
+            ReadResult::Failed(failure) => self.fail(failure),
         }
     }
 
-    fn admit(&mut self, entries: Vec<(StreamId, Fields)>, at: Instant) {
-        let mut fresh = Vec::with_capacity(entries.len());
+    fn buffer(&mut self, entries: Vec<(StreamId, Fields)>, at: Instant) {
+        let mut new = Vec::with_capacity(entries.len());
         for (id, fields) in entries {
-            if self.hand.hold(id, 1, at) {
-                fresh.push(Entry { id, fields, deliveries: 1, member: Arc::clone(&self.member) });
+            if self.in_flight.buffer(id, 1, at) {
+                new.push(Entry { id, fields, deliveries: 1, member: Arc::clone(self.client.member()) });
             }
         }
-        if !fresh.is_empty() {
-            self.queue.add(fresh);
-        }
-    }
-
-    /// Lets the reader read, unless something older goes first.
-    fn ask_for_more(&mut self) {
-        let waits = self.hand.is_due(now()) || self.hand.waiting() >= MOST_WAITING;
-        if self.is_reading || self.schedule.is_looking() || waits {
-            return;
-        }
-        let batch = self.membership.batch as usize;
-        let most = batch + self.membership.concurrency as usize;
-        let room = batch.min(most.saturating_sub(self.hand.held()));
-        // Half a batch: entry by entry the server would have more to do than we.
-        if room * 2 >= batch && room > 0 && self.requests.try_send(room).is_ok() {
-            self.is_reading = true;
-        }
+        self.pool.add_new(new);
     }
 }

@@ -1,80 +1,178 @@
-//! The dead-letter stream: where an entry goes that was delivered too often.
+//! The dead-letter stream, for entries that used up their deliveries.
 //!
-//! A dead letter has six fields of its own in front, in this order: `streamgauge-stream`, `streamgauge-group`,
-//! `streamgauge-consumer`, `streamgauge-id`, `streamgauge-deliveries` and `streamgauge-error`. What follows are the
-//! entry's own fields, whatever their names.
+//! A dead letter begins with six fields of its own, in this order: `streamgauge-stream`, `streamgauge-group`,
+//! `streamgauge-consumer`, `streamgauge-id`, `streamgauge-deliveries` and `streamgauge-error`. The entry's fields follow,
+//! whatever their names.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
-use tracing::{error, warn};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 
-use super::ConsumerConfig;
-use super::consumer::Consumer;
-use super::in_flight::{BATCH_IDS, RetryEntry, batches};
+use super::group_client::GroupClient;
+use super::in_flight::RetryEntry;
 use crate::connection::Connection;
 use crate::entry::{Fields, GroupMember, IdArg, StreamId, decode_entries};
-use crate::error::WorkloadError;
-use redis_stream_core::clock::now;
 use redis_stream_core::escape::escape;
 
-/// Characters of an error that are kept.
-const ERROR_CHARS: usize = 1_000;
+const MAX_ERROR_CHARS: usize = 1_000;
 
-/// Where dead letters go, and how.
+/// Key of the dead-letter stream, and the way to write to it on this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeadLetterStream {
     key: Vec<u8>,
     order: WriteOrder,
 }
 
-/// XADD and XACK.
+/// How XADD to the dead-letter stream and XACK go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteOrder {
-    /// In one transaction.
-    Together,
-    /// One after the other, for the keys are in different slots of a cluster: a connection that is lost in between
-    /// leads to a second letter of the same entry.
+    Transaction,
+    /// One after the other, since the keys are in different slots of a cluster. A connection that is lost between them
+    /// leads to a second dead letter of the same entry.
     AddFirst,
 }
 
+/// Reason why the dead-letter stream cannot be determined.
+pub(super) enum DetectError {
+    /// A setting is wrong, as this message explains.
+    Config(String),
+    Redis(RedisError),
+}
+
+impl From<RedisError> for DetectError {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+/// Result of a write.
+pub(super) enum Written {
+    Added,
+    /// The server refused, and the entry is still pending.
+    Refused(RedisError),
+}
+
 impl DeadLetterStream {
-    /// Finds out where dead letters go on this server. The inner error says why they cannot go there.
-    pub(super) async fn learn(
-        connection: &mut Connection,
-        membership: &ConsumerConfig,
-    ) -> RedisResult<Result<Self, WorkloadError>> {
-        let server = mode(connection).await?;
-        let key = match (&membership.dead_letter, server) {
-            (Some(key), _) => key.clone(),
-            (None, Mode::Cluster) => tagged_key(&membership.stream),
-            (None, Mode::Other) => [&membership.stream[..], b":dead"].concat(),
+    /// Determines the key, if none is configured, and how to write to it.
+    pub(super) async fn detect(
+        client: &mut GroupClient,
+        configured: Option<&[u8]>,
+    ) -> Result<Self, DetectError> {
+        let stream = client.member().stream.clone();
+        let connection = client.connection();
+        let mode = mode(connection).await?;
+        let key = match (configured, mode) {
+            (Some(key), _) => key.to_vec(),
+            (None, Mode::Cluster) => tagged_key(&stream),
+            (None, Mode::Other) => [&stream[..], b":dead"].concat(),
         };
-        let is_apart = server == Mode::Cluster
-            && slot(connection, &key).await? != slot(connection, &membership.stream).await?;
-        let order = if is_apart { WriteOrder::AddFirst } else { WriteOrder::Together };
-        let mut kind = cmd("TYPE");
-        kind.arg(&key);
-        let said = connection.query(&kind, Duration::ZERO).await;
-        let wrong = |what: String| {
-            let text = format!("dead-letter stream {}: {what}", escape(&key));
-            Ok(Err(WorkloadError::Setting(text)))
-        };
-        match said {
-            Ok(kind) if is_stream_or_none(&kind) => Ok(Ok(Self { key, order })),
-            Ok(_) => wrong("the key holds another type".to_owned()),
-            Err(error) if error.code() == Some("MOVED") => {
-                let stream = escape(&membership.stream);
-                wrong(format!(
-                    "it is on another node of the cluster than {stream}: give both the same hash tag"
-                ))
-            }
-            Err(error) if error.is_io_error() => Err(error),
-            // Who may not ask for the type cannot rule out that XADD fails within a transaction, while XACK
-            // succeeds.
-            Err(_) => Ok(Ok(Self { key, order: WriteOrder::AddFirst })),
+        let is_apart =
+            mode == Mode::Cluster && slot(connection, &key).await? != slot(connection, &stream).await?;
+        let order = if is_apart { WriteOrder::AddFirst } else { WriteOrder::Transaction };
+        let mut key_type = cmd("TYPE");
+        key_type.arg(&key);
+        let wrong = |text: &str| DetectError::Config(format!("dead-letter stream {}: {text}", escape(&key)));
+        match connection.query(&key_type, Duration::ZERO).await {
+            Ok(found) if is_stream_or_none(&found) => Ok(Self { key, order }),
+            Ok(_) => Err(wrong("the key holds another type")),
+            Err(error) if error.code() == Some("MOVED") => Err(wrong(&format!(
+                "it is on another node of the cluster than {}: give both the same hash tag",
+                escape(&stream)
+            ))),
+            Err(error) if error.is_io_error() => Err(error.into()),
+            // Without permission for TYPE, XADD might fail within a transaction, while XACK succeeds.
+            Err(_) => Ok(Self { key, order: WriteOrder::AddFirst }),
         }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Reads the fields of entries that are to be moved here, `None` for an entry that was deleted. Returns `None` if
+    /// they cannot be written, since the key holds another type by now, or its type is not readable.
+    pub(super) async fn read_entries(
+        &self,
+        client: &mut GroupClient,
+        ids: &[StreamId],
+    ) -> RedisResult<Option<Vec<Option<Fields>>>> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TYPE").arg(&self.key);
+        client.add_reads(&mut pipeline, ids);
+        let mut replies = client.connection().query_all(&pipeline).await?.into_iter();
+        // Within a transaction, XADD to a key of another type would fail, and XACK succeed.
+        let is_writable = replies.next().is_some_and(|key_type| match key_type {
+            Ok(key_type) => is_stream_or_none(&key_type),
+            Err(_) => self.order == WriteOrder::AddFirst,
+        });
+        if !is_writable {
+            return Ok(None);
+        }
+        let fields = |reply: RedisResult<Value>| Ok(decode_entries(reply?)?.pop().map(|(_, fields)| fields));
+        replies.map(fields).collect::<RedisResult<_>>().map(Some)
+    }
+
+    /// Adds a dead letter and acknowledges its entry.
+    pub(super) async fn write(
+        &self,
+        client: &mut GroupClient,
+        id: StreamId,
+        entry: &RetryEntry,
+        fields: &Fields,
+    ) -> RedisResult<Written> {
+        let letter = self.dead_letter(client.member(), id, entry, fields);
+        let xack = client.xack(&[id]);
+        let connection = client.connection();
+        let refused = match self.order {
+            WriteOrder::Transaction => {
+                let mut transaction = Pipeline::new();
+                transaction.cmd("MULTI");
+                transaction.add_command(letter).add_command(xack).cmd("EXEC");
+                let replies = connection.query_all(&transaction).await?;
+                match replies.into_iter().collect::<RedisResult<Vec<_>>>() {
+                    // The key's type may have changed since it was read.
+                    Ok(replies) => match replies.into_iter().last() {
+                        Some(Value::Array(parts)) => {
+                            parts.into_iter().find_map(|part| part.extract_error().err())
+                        }
+                        _ => None,
+                    },
+                    Err(error) => Some(error),
+                }
+            }
+            WriteOrder::AddFirst => match connection.query(&letter, Duration::ZERO).await {
+                Err(error) if error.is_io_error() => return Err(error),
+                Err(error) => Some(error),
+                Ok(_) => {
+                    connection.query(&xack, Duration::ZERO).await?;
+                    None
+                }
+            },
+        };
+        Ok(refused.map_or(Written::Added, Written::Refused))
+    }
+
+    fn dead_letter(&self, member: &GroupMember, id: StreamId, entry: &RetryEntry, fields: &Fields) -> Cmd {
+        let mut letter = cmd("XADD");
+        letter.arg(&self.key).arg("*");
+        letter.arg("streamgauge-stream").arg(&member.stream);
+        letter.arg("streamgauge-group").arg(&member.group);
+        letter.arg("streamgauge-consumer").arg(&member.consumer);
+        letter.arg("streamgauge-id").arg(IdArg(id));
+        letter.arg("streamgauge-deliveries").arg(entry.deliveries);
+        letter.arg("streamgauge-error").arg(error_text(entry));
+        for (name, value) in fields {
+            letter.arg(name).arg(value);
+        }
+        letter
+    }
+}
+
+/// Returns the text for the field `streamgauge-error`, of bounded length.
+pub(super) fn error_text(entry: &RetryEntry) -> String {
+    match &entry.error {
+        Some(error) => error.chars().take(MAX_ERROR_CHARS).collect(),
+        None => format!("not finished in {} deliveries", entry.deliveries),
     }
 }
 
@@ -82,14 +180,14 @@ fn is_stream_or_none(kind: &Value) -> bool {
     matches!(kind, Value::SimpleString(kind) if kind == "stream" || kind == "none")
 }
 
-/// Whether keys have slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Cluster,
     Other,
 }
 
-/// HELLO without arguments needs no grant. CLUSTER KEYSLOT does not tell: Valkey 9 answers it without a cluster.
+/// Returns the server's mode by HELLO, which needs no permission without arguments. CLUSTER KEYSLOT is no sign of a
+/// cluster, since Valkey 9 answers it in any mode.
 async fn mode(connection: &mut Connection) -> RedisResult<Mode> {
     let fields = match connection.query(&cmd("HELLO"), Duration::ZERO).await {
         Ok(Value::Array(fields)) => fields,
@@ -108,7 +206,7 @@ async fn slot(connection: &mut Connection, key: &[u8]) -> RedisResult<Value> {
     connection.query(&slot, Duration::ZERO).await
 }
 
-/// The default key in a cluster: in the stream's own slot.
+/// Returns the default key in a cluster, which is in the stream's slot.
 fn tagged_key(stream: &[u8]) -> Vec<u8> {
     let has_tag = || {
         let open = stream.iter().position(|byte| *byte == b'{')?;
@@ -118,126 +216,6 @@ fn tagged_key(stream: &[u8]) -> Vec<u8> {
     match has_tag() {
         Some(()) => [stream, b":dead"].concat(),
         None => [b"{", stream, b"}:dead"].concat(),
-    }
-}
-
-impl Consumer {
-    /// Puts entries on the dead-letter stream, and acknowledges them.
-    pub(super) async fn bury(&mut self, exhausted: Vec<(StreamId, RetryEntry)>) -> RedisResult<()> {
-        let Some(DeadLetterStream { key, order }) = self.burial.clone() else { return Ok(()) };
-        let touched = exhausted.iter().map(|(id, waiting)| (*id, waiting.touched)).collect();
-        let ours: HashSet<_> =
-            self.confirm(batches(touched, self.spread(), BATCH_IDS)).await?.into_iter().collect();
-        let exhausted: Vec<_> = exhausted.into_iter().filter(|(id, _)| ours.contains(id)).collect();
-        let mut look = Pipeline::new();
-        look.cmd("TYPE").arg(&key);
-        for (id, _) in &exhausted {
-            look.cmd("XRANGE").arg(&self.member.stream).arg(IdArg(*id)).arg(IdArg(*id));
-        }
-        let mut found = self.connection.query_all(&look).await?.into_iter();
-        // Within a transaction XADD would fail on another type, and XACK succeed.
-        let is_safe = found.next().is_some_and(|kind| match kind {
-            Ok(kind) => is_stream_or_none(&kind),
-            Err(_) => order == WriteOrder::AddFirst,
-        });
-        if !is_safe {
-            self.postpone(&exhausted, &key, "the key holds another type, or is not to be looked at");
-            return Ok(());
-        }
-        let mut deleted = HashSet::new();
-        for ((id, waiting), found) in exhausted.into_iter().zip(found) {
-            match decode_entries(found?)?.pop() {
-                None => drop(deleted.insert(id)),
-                Some((_, fields)) => self.bury_one(id, waiting, fields, &key, order).await?,
-            }
-        }
-        self.give_up(deleted).await?;
-        Ok(())
-    }
-
-    async fn bury_one(
-        &mut self,
-        id: StreamId,
-        waiting: RetryEntry,
-        fields: Fields,
-        key: &[u8],
-        order: WriteOrder,
-    ) -> RedisResult<()> {
-        let letter = letter(&self.member, key, id, &waiting, &fields);
-        let mut ack = self.command("XACK");
-        ack.arg(IdArg(id));
-        let refused = match order {
-            WriteOrder::Together => {
-                let mut transaction = Pipeline::new();
-                transaction.cmd("MULTI");
-                transaction.add_command(letter).add_command(ack).cmd("EXEC");
-                let replies = self.connection.query_all(&transaction).await?;
-                match replies.into_iter().collect::<RedisResult<Vec<_>>>() {
-                    // Its type changed since it was looked at, say.
-                    Ok(replies) => match replies.into_iter().last() {
-                        Some(Value::Array(parts)) => {
-                            parts.into_iter().find_map(|part| part.extract_error().err())
-                        }
-                        _ => None,
-                    },
-                    Err(error) => Some(error),
-                }
-            }
-            WriteOrder::AddFirst => match self.connection.query(&letter, Duration::ZERO).await {
-                Err(error) if error.is_io_error() => return Err(error),
-                Err(error) => Some(error),
-                Ok(_) => {
-                    self.connection.query(&ack, Duration::ZERO).await?;
-                    None
-                }
-            },
-        };
-        if let Some(refused) = refused {
-            self.postpone(&[(id, waiting)], key, &refused.to_string());
-            return Ok(());
-        }
-        warn!(
-            entry = %id,
-            deliveries = waiting.deliveries,
-            dead_letter = %escape(key),
-            error = reason(&waiting),
-            "entry was delivered too often, it went to the dead-letter stream"
-        );
-        self.hand.forget(id);
-        self.consumed.dead_lettered += 1;
-        self.metrics.dead_lettered.inc();
-        Ok(())
-    }
-
-    /// Nothing is given up because it cannot be buried.
-    fn postpone(&mut self, entries: &[(StreamId, RetryEntry)], key: &[u8], why: &str) {
-        if let Some((id, _)) = entries.first() {
-            error!(entry = %id, dead_letter = %escape(key), error = why, "cannot write to the dead-letter stream, trying again");
-        }
-        let due = now() + self.backoff(u64::MAX);
-        entries.iter().for_each(|(id, _)| self.hand.postpone(*id, due));
-    }
-}
-
-fn letter(member: &GroupMember, key: &[u8], id: StreamId, waiting: &RetryEntry, fields: &Fields) -> Cmd {
-    let mut letter = cmd("XADD");
-    letter.arg(key).arg("*");
-    letter.arg("streamgauge-stream").arg(&member.stream);
-    letter.arg("streamgauge-group").arg(&member.group);
-    letter.arg("streamgauge-consumer").arg(&member.consumer);
-    letter.arg("streamgauge-id").arg(IdArg(id));
-    letter.arg("streamgauge-deliveries").arg(waiting.deliveries);
-    letter.arg("streamgauge-error").arg(reason(waiting));
-    for (name, value) in fields {
-        letter.arg(name).arg(value);
-    }
-    letter
-}
-
-fn reason(waiting: &RetryEntry) -> String {
-    match &waiting.error {
-        Some(error) => error.chars().take(ERROR_CHARS).collect(),
-        None => format!("not finished in {} deliveries", waiting.deliveries),
     }
 }
 

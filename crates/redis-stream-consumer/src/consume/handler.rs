@@ -40,11 +40,11 @@ use crate::entry::Entry;
 /// use redis_stream_consumer::consume::{self, ConsumerConfig};
 /// use redis_stream_consumer::connect_options::ConnectOptions;
 ///
-/// let endpoint = ConnectOptions::new("redis://localhost:6379", None, None)?;
-/// let membership = ConsumerConfig::new(endpoint, "orders", "billing", "worker-1");
+/// let connect = ConnectOptions::new("redis://localhost:6379", None, None)?;
+/// let config = ConsumerConfig::new(connect, "orders", "billing", "worker-1");
 /// let stop = async { /* a signal, say */ };
-/// let consumed = consume::run(&membership, Sum(AtomicU64::new(0)), stop).await?;
-/// println!("{} entries handled", consumed.handled);
+/// let stats = consume::run(&config, Sum(AtomicU64::new(0)), stop).await?;
+/// println!("{} entries handled", stats.handled);
 /// # Ok::<_, redis_stream_consumer::error::WorkloadError>(())
 /// # }).unwrap();
 /// ```

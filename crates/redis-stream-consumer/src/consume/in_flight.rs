@@ -1,5 +1,5 @@
-//! What a consumer has in hand, by ID: what is being handled, what waits to be tried again, what is done and
-//! not acknowledged. Pure: the time is a parameter.
+//! Entries in flight, by ID: those buffered or being handled, and those waiting for their next delivery. Pure: the
+//! time is a parameter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -8,44 +8,44 @@ use tokio::time::Instant;
 
 use crate::entry::StreamId;
 
-/// An entry whose fields are here: queued, being handled, or done.
+/// While so many entries wait for their next delivery, no new ones are read.
+const MAX_WAITING: usize = 1_000;
+/// Most IDs in one XCLAIM that returns no payload.
+pub(super) const CLAIM_IDS: usize = 500;
+
+/// An entry whose fields are in this process: queued, being handled, or not acknowledged yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Buffered {
-    /// The server's delivery time is not later than this.
+    /// Upper bound of the server's delivery time.
     touched: Instant,
     deliveries: u64,
 }
 
-/// An entry of which only the ID is here: it waits to be delivered again.
+/// An entry known by its ID only, which waits for its next delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RetryEntry {
-    /// Not before this.
     pub(super) due: Instant,
-    /// The server's delivery time is not later than this.
+    /// Upper bound of the server's delivery time.
     pub(super) touched: Instant,
-    /// How often it was delivered so far.
+    /// Number of deliveries so far.
     pub(super) deliveries: u64,
-    /// Why its handler failed; `None` where that is not known.
+    /// Reason of the last failure; `None` if the entry was not handled by this process.
     pub(super) error: Option<String>,
 }
 
-/// All that a consumer has in hand.
+/// All entries that are pending for this consumer, as far as it knows.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    held: HashMap<StreamId, Buffered>,
+    buffered: HashMap<StreamId, Buffered>,
     waiting: BTreeMap<StreamId, RetryEntry>,
-    /// Handled, in the order in which they were: to be acknowledged.
-    done: Vec<(StreamId, Instant)>,
-    /// Nothing that waits is due before.
     next_due: Option<Instant>,
 }
 
-/// What is due to be tried again.
+/// Entries whose retry is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DueRetries {
-    /// Delivered often enough.
+    /// Entries that used up their deliveries.
     pub(super) exhausted: Vec<(StreamId, RetryEntry)>,
-    /// To be delivered again.
     pub(super) ready: Vec<(StreamId, RetryEntry)>,
 }
 
@@ -53,13 +53,13 @@ pub(super) struct DueRetries {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClaimBatch {
     pub(super) ids: Vec<StreamId>,
-    /// When the one was touched that was touched last.
+    /// The latest of the times at which they were touched.
     touched: Instant,
 }
 
 impl ClaimBatch {
-    /// The idle time that these entries have at least, unless somebody else took them: XCLAIM with it takes
-    /// nothing away from anybody. A little less than by our clock, for the server's may go slower.
+    /// Returns the idle time that these entries have at least unless another consumer claimed them, so that an XCLAIM
+    /// with it takes nothing away. It is a little less than by this clock, since the server's may be slower.
     pub(super) fn min_idle(&self, now: Instant) -> Duration {
         let elapsed = now.saturating_duration_since(self.touched);
         elapsed.mul_f64(0.99).saturating_sub(Duration::from_millis(2))
@@ -67,166 +67,146 @@ impl ClaimBatch {
 }
 
 impl InFlight {
-    /// How many entries have their fields here.
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    pub(super) fn len(&self) -> usize {
+        self.buffered.len() + self.waiting.len()
     }
 
-    /// How many wait to be tried again.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered.len()
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether it is known here in any state.
-    pub(super) fn knows(&self, id: StreamId) -> bool {
-        self.held.contains_key(&id) || self.waiting.contains_key(&id)
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING
     }
 
-    /// Whether its fields are here.
-    pub(super) fn is_held(&self, id: StreamId) -> bool {
-        self.held.contains_key(&id)
+    pub(super) fn contains(&self, id: StreamId) -> bool {
+        self.is_buffered(id) || self.waiting.contains_key(&id)
     }
 
-    /// The server says how often an entry that waits was delivered.
-    pub(super) fn note_deliveries(&mut self, id: StreamId, deliveries: u64) {
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            waiting.deliveries = deliveries;
+    pub(super) fn is_buffered(&self, id: StreamId) -> bool {
+        self.buffered.contains_key(&id)
+    }
+
+    /// Corrects the deliveries of an entry that waits.
+    pub(super) fn set_deliveries(&mut self, id: StreamId, deliveries: u64) {
+        if let Some(entry) = self.waiting.get_mut(&id) {
+            entry.deliveries = deliveries;
         }
     }
 
-    /// Notes an entry that was delivered. False: it is held already, and not to be handled twice; a group that was
-    /// made anew delivers again.
-    pub(super) fn hold(&mut self, id: StreamId, deliveries: u64, touched: Instant) -> bool {
+    /// Adds an entry that was delivered. Returns false if it is buffered already and must not be handled twice: a
+    /// group that was created again delivers everything again.
+    pub(super) fn buffer(&mut self, id: StreamId, deliveries: u64, touched: Instant) -> bool {
         self.stop_waiting(id);
-        self.held.insert(id, Buffered { touched, deliveries }).is_none()
+        self.buffered.insert(id, Buffered { touched, deliveries }).is_none()
     }
 
-    /// Notes an entry that is to be delivered again.
-    pub(super) fn wait(&mut self, id: StreamId, waiting: RetryEntry) {
-        self.next_due = Some(self.next_due.map_or(waiting.due, |next| next.min(waiting.due)));
-        self.waiting.insert(id, waiting);
+    /// Adds an entry that waits for its next delivery.
+    pub(super) fn wait(&mut self, id: StreamId, entry: RetryEntry) {
+        self.next_due = Some(self.next_due.map_or(entry.due, |next| next.min(entry.due)));
+        self.waiting.insert(id, entry);
     }
 
-    /// It waits for longer.
     pub(super) fn postpone(&mut self, id: StreamId, due: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            waiting.due = due;
-            self.next_due = self.waiting.values().map(|waiting| waiting.due).min();
+        if let Some(entry) = self.waiting.get_mut(&id) {
+            entry.due = due;
+            self.update_next_due();
         }
     }
 
-    /// An entry was handled.
-    pub(super) fn done(&mut self, id: StreamId, finished: Instant) {
-        self.done.push((id, finished));
-    }
-
-    /// Whether it was handled, and is to be acknowledged.
-    pub(super) fn is_done(&self, id: StreamId) -> bool {
-        self.done.iter().any(|(done, _)| *done == id)
-    }
-
-    /// How often an entry that is held was delivered; `None` if it belongs to somebody else by now.
+    /// Returns the deliveries of a buffered entry; `None` if another consumer claimed it.
     pub(super) fn deliveries(&self, id: StreamId) -> Option<u64> {
-        self.held.get(&id).map(|held| held.deliveries)
+        self.buffered.get(&id).map(|entry| entry.deliveries)
     }
 
-    /// An entry that is held failed, and waits.
+    /// Moves a buffered entry to those that wait.
     pub(super) fn fail(&mut self, id: StreamId, due: Instant, error: String) {
-        if let Some(Buffered { touched, deliveries }) = self.held.remove(&id) {
+        if let Some(Buffered { touched, deliveries }) = self.buffered.remove(&id) {
             self.wait(id, RetryEntry { due, touched, deliveries, error: Some(error) });
         }
     }
 
-    /// It is somebody else's now, or gone.
-    pub(super) fn forget(&mut self, id: StreamId) {
-        self.held.remove(&id);
+    pub(super) fn remove(&mut self, id: StreamId) {
+        self.buffered.remove(&id);
         self.stop_waiting(id);
     }
 
     fn stop_waiting(&mut self, id: StreamId) {
         if self.waiting.remove(&id).is_some() {
-            self.next_due = self.waiting.values().map(|waiting| waiting.due).min();
+            self.update_next_due();
         }
     }
 
-    /// What was handled and is not acknowledged, the first of it.
-    pub(super) fn to_acknowledge(&self, most: usize) -> &[(StreamId, Instant)] {
-        &self.done[..self.done.len().min(most)]
+    fn update_next_due(&mut self) {
+        self.next_due = self.waiting.values().map(|entry| entry.due).min();
     }
 
-    /// The first so many were acknowledged.
-    pub(super) fn acknowledged(&mut self, count: usize) {
-        for (id, _) in self.done.drain(..count) {
-            self.held.remove(&id);
-        }
-    }
-
-    /// Whether something waits that is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.next_due.is_some_and(|due| due <= now)
     }
 
-    /// When the next look is worth it; `None` while nothing waits.
+    /// Returns when the next retry is due; `None` while no entry waits.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Takes out what is due, in order: up to `most` that were delivered `max_deliveries` times (0: never), up
-    /// to `room` of the others.
-    pub(super) fn due(&mut self, now: Instant, max_deliveries: u64, most: usize, room: usize) -> DueRetries {
+    /// Returns due entries in the order of the stream: up to `max_exhausted` with `max_deliveries` deliveries or more
+    /// (0: no limit), and up to `max_ready` others. They wait until they are claimed, since the reply may be lost.
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        max_deliveries: u64,
+        max_exhausted: usize,
+        max_ready: usize,
+    ) -> DueRetries {
         let mut due = DueRetries::default();
         if !self.is_due(now) {
             return due;
         }
-        let mut taken = Vec::new();
-        for (id, waiting) in self.waiting.iter().filter(|(_, waiting)| waiting.due <= now) {
-            let is_exhausted = max_deliveries > 0 && waiting.deliveries >= max_deliveries;
-            let (list, most) = if is_exhausted { (&mut due.exhausted, most) } else { (&mut due.ready, room) };
-            if list.len() < most {
-                list.push((*id, waiting.clone()));
-                taken.push(*id);
+        for (id, entry) in self.waiting.iter().filter(|(_, entry)| entry.due <= now) {
+            let is_exhausted = max_deliveries > 0 && entry.deliveries >= max_deliveries;
+            let (list, max) =
+                if is_exhausted { (&mut due.exhausted, max_exhausted) } else { (&mut due.ready, max_ready) };
+            if list.len() < max {
+                list.push((*id, entry.clone()));
             }
         }
-        for id in taken {
-            self.waiting.remove(&id);
-        }
-        self.next_due = self.waiting.values().map(|waiting| waiting.due).min();
         due
     }
 
-    /// Everything that was not touched for so long, in batches for XCLAIM.
-    pub(super) fn untouched(&self, now: Instant, since: Duration, spread: Duration) -> Vec<ClaimBatch> {
-        let held = self.held.iter().map(|(id, held)| (*id, held.touched));
-        let waiting = self.waiting.iter().map(|(id, waiting)| (*id, waiting.touched));
-        let is_old = |(_, touched): &(StreamId, Instant)| now.saturating_duration_since(*touched) >= since;
-        batches(held.chain(waiting).filter(is_old).collect(), spread, BATCH_IDS)
+    /// Returns all entries that were last touched at least `age` ago, in batches for XCLAIM.
+    pub(super) fn untouched(&self, now: Instant, age: Duration, spread: Duration) -> Vec<ClaimBatch> {
+        let buffered = self.buffered.iter().map(|(id, entry)| (*id, entry.touched));
+        let waiting = self.waiting.iter().map(|(id, entry)| (*id, entry.touched));
+        let is_old = |(_, touched): &(StreamId, Instant)| now.saturating_duration_since(*touched) >= age;
+        claim_batches(buffered.chain(waiting).filter(is_old).collect(), spread, CLAIM_IDS)
     }
 
-    /// The server's delivery time of an entry is now.
     pub(super) fn touch(&mut self, id: StreamId, at: Instant) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.touched = at;
-        } else if let Some(waiting) = self.waiting.get_mut(&id) {
-            waiting.touched = at;
+        if let Some(entry) = self.buffered.get_mut(&id) {
+            entry.touched = at;
+        } else if let Some(entry) = self.waiting.get_mut(&id) {
+            entry.touched = at;
         }
     }
 }
 
-/// Most IDs in one XCLAIM that gives no payload.
-pub(super) const BATCH_IDS: usize = 500;
-
-/// Groups IDs that were touched at about the same time, so that one least idle time fits all of a batch of `most`.
-pub(super) fn batches(
+/// Groups IDs that were touched within `spread`, so that one idle time fits all of a batch; `max` in each.
+pub(super) fn claim_batches(
     mut touched: Vec<(StreamId, Instant)>,
     spread: Duration,
-    most: usize,
+    max: usize,
 ) -> Vec<ClaimBatch> {
     touched.sort_unstable_by_key(|(id, touched)| (*touched, *id));
     let mut batches: Vec<ClaimBatch> = Vec::new();
     let mut first = None;
     for (id, at) in touched {
         match (batches.last_mut(), first) {
-            (Some(batch), Some(first)) if batch.ids.len() < most && at - first <= spread => {
+            (Some(batch), Some(first)) if batch.ids.len() < max && at - first <= spread => {
                 batch.ids.push(id);
                 batch.touched = at;
             }
@@ -251,7 +231,7 @@ mod tests {
         StreamId { ms, seq: 0 }
     }
 
-    fn waiting(due: Instant, deliveries: u64) -> RetryEntry {
+    fn entry(due: Instant, deliveries: u64) -> RetryEntry {
         RetryEntry { due, touched: due, deliveries, error: None }
     }
 
@@ -260,49 +240,51 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_held_until_it_is_acknowledged_and_is_not_handled_twice() {
-        let (mut hand, start) = (InFlight::default(), now());
-        assert!(hand.hold(id(1), 1, start));
-        assert!(hand.hold(id(2), 1, start));
-        hand.done(id(1), start);
-        assert!(!hand.hold(id(1), 1, start), "a group that was made anew delivers it again");
-        assert_eq!(hand.to_acknowledge(10), [(id(1), start)]);
-        hand.acknowledged(1);
-        assert_eq!((hand.held(), hand.knows(id(1)), hand.knows(id(2))), (1, false, true));
+    fn an_entry_is_buffered_until_it_is_acknowledged_and_is_not_handled_twice() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        assert!(in_flight.buffer(id(1), 1, start));
+        assert!(in_flight.buffer(id(2), 1, start));
+        assert!(!in_flight.buffer(id(1), 1, start), "a group that was created again delivers it again");
+        in_flight.remove(id(1));
+        let is_known = |ms| in_flight.contains(id(ms));
+        assert_eq!((in_flight.buffered(), is_known(1), is_known(2)), (1, false, true));
     }
 
     #[test]
-    fn what_is_due_comes_in_order_within_the_room_and_apart_from_what_is_exhausted() {
-        let (mut hand, start) = (InFlight::default(), now());
+    fn due_retries_come_in_order_within_the_limit_and_apart_from_the_exhausted() {
+        let (mut in_flight, start) = (InFlight::default(), now());
         for (ms, deliveries) in [(5, 1), (1, 3), (4, 2), (3, 1), (2, 4)] {
-            hand.wait(id(ms), waiting(start, deliveries));
+            in_flight.wait(id(ms), entry(start, deliveries));
         }
-        hand.wait(id(9), waiting(start + SECOND, 1));
-        let due = hand.due(start, 3, 10, 2);
+        in_flight.wait(id(9), entry(start + SECOND, 1));
+        let due = in_flight.due(start, 3, 10, 2);
         assert_eq!((ids(&due.exhausted), ids(&due.ready)), (vec![1, 2], vec![3, 4]));
-        assert!(hand.is_due(start), "5 is left");
-        assert_eq!(ids(&hand.due(start, 0, 10, 10).ready), [5]);
-        assert_eq!((hand.is_due(start), hand.next_due()), (false, Some(start + SECOND)));
-        assert_eq!(ids(&hand.due(start + SECOND, 0, 10, 10).ready), [9]);
-        assert_eq!(hand.next_due(), None);
+        (1..=4).for_each(|ms| in_flight.remove(id(ms)));
+        assert!(in_flight.is_due(start), "5 is left");
+        assert_eq!(ids(&in_flight.due(start, 0, 10, 10).ready), [5]);
+        in_flight.remove(id(5));
+        assert_eq!((in_flight.is_due(start), in_flight.next_due()), (false, Some(start + SECOND)));
+        assert_eq!(ids(&in_flight.due(start + SECOND, 0, 10, 10).ready), [9]);
+        in_flight.remove(id(9));
+        assert_eq!(in_flight.next_due(), None);
     }
 
     #[test]
-    fn a_failure_waits_with_its_deliveries_and_what_was_taken_away_is_forgotten() {
-        let (mut hand, start) = (InFlight::default(), now());
-        hand.hold(id(1), 2, start);
-        hand.hold(id(2), 1, start);
-        hand.forget(id(2));
-        hand.fail(id(2), start, "late".to_owned());
-        hand.fail(id(1), start + SECOND, "no".to_owned());
-        let due = hand.due(start + SECOND, 0, 10, 10);
+    fn a_failed_entry_waits_with_its_deliveries_unless_another_consumer_claimed_it() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        in_flight.buffer(id(1), 2, start);
+        in_flight.buffer(id(2), 1, start);
+        in_flight.remove(id(2));
+        in_flight.fail(id(2), start, "late".to_owned());
+        in_flight.fail(id(1), start + SECOND, "no".to_owned());
+        let due = in_flight.due(start + SECOND, 0, 10, 10);
         let expected =
             RetryEntry { due: start + SECOND, touched: start, deliveries: 2, error: Some("no".to_owned()) };
         assert_eq!(due.ready, [(id(1), expected)]);
     }
 
     #[test]
-    fn a_batch_takes_nothing_from_anybody_who_took_one_of_it() {
+    fn a_batch_takes_no_entry_that_another_consumer_claimed() {
         let start = now();
         let touched = vec![
             (id(3), start),
@@ -310,7 +292,7 @@ mod tests {
             (id(2), start + SECOND),
             (id(4), start + SECOND * 2),
         ];
-        let batches = batches(touched, SECOND / 5, BATCH_IDS);
+        let batches = claim_batches(touched, SECOND / 5, CLAIM_IDS);
         let ids: Vec<Vec<u64>> = batches.iter().map(|b| b.ids.iter().map(|id| id.ms).collect()).collect();
         assert_eq!(ids, [vec![1, 3], vec![2], vec![4]]);
         let idle: Vec<u128> = batches.iter().map(|b| b.min_idle(start + SECOND * 2).as_millis()).collect();
@@ -318,15 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_not_touched_for_long_is_touched_again() {
-        let (mut hand, start) = (InFlight::default(), now());
-        hand.hold(id(1), 1, start);
-        hand.hold(id(2), 1, start + SECOND);
-        hand.wait(id(3), waiting(start, 1));
-        let batches = hand.untouched(start + SECOND, SECOND, Duration::ZERO);
+    fn only_entries_untouched_for_long_are_touched_again() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        in_flight.buffer(id(1), 1, start);
+        in_flight.buffer(id(2), 1, start + SECOND);
+        in_flight.wait(id(3), entry(start, 1));
+        let batches = in_flight.untouched(start + SECOND, SECOND, Duration::ZERO);
         assert_eq!(batches, [ClaimBatch { ids: vec![id(1), id(3)], touched: start }]);
-        hand.touch(id(1), start + SECOND);
-        hand.touch(id(3), start + SECOND);
-        assert_eq!(hand.untouched(start + SECOND, SECOND, Duration::ZERO), []);
+        in_flight.touch(id(1), start + SECOND);
+        in_flight.touch(id(3), start + SECOND);
+        assert_eq!(in_flight.untouched(start + SECOND, SECOND, Duration::ZERO), []);
     }
 }

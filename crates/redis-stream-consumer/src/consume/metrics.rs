@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
+use super::ConsumeStats;
 use crate::entry::GroupMember;
 use redis_stream_core::escape::escape;
 
@@ -27,7 +28,7 @@ pub struct Metrics {
     pub(super) dead_lettered: IntCounter,
     pub(super) deleted: IntCounter,
     pub(super) reconnects: IntCounter,
-    pub(super) in_hand: IntGauge,
+    pub(super) in_flight: IntGauge,
     handler_duration: Histogram,
     acknowledgement_duration: Histogram,
     end_to_end_latency: Histogram,
@@ -69,7 +70,7 @@ impl Metrics {
                 "streamgauge_consumer_reconnects_total",
                 "Reconnects after a lost connection; a consumer has two connections.",
             )?,
-            in_hand: register.gauge(
+            in_flight: register.gauge(
                 "streamgauge_consumer_entries_in_hand",
                 "Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.",
             )?,
@@ -101,6 +102,18 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// Returns the counters; `acknowledged` has none, and is 0.
+    pub(super) fn counts(&self) -> ConsumeStats {
+        ConsumeStats {
+            handled: self.handled.get(),
+            failed: self.failed.get(),
+            acknowledged: 0,
+            claimed: self.claimed.get(),
+            dead_lettered: self.dead_lettered.get(),
+            deleted: self.deleted.get(),
+        }
     }
 
     pub(super) fn observe_handler(&self, took: Duration) {

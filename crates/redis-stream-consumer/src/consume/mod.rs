@@ -50,6 +50,7 @@
 //! | `reader` | XREADGROUP |
 
 mod ack;
+mod autoclaim;
 mod claims;
 mod consumer;
 mod dead_letter;
@@ -61,6 +62,7 @@ pub mod json_lines;
 pub mod metrics;
 mod reader;
 mod recovery;
+mod retries;
 pub mod simulate;
 mod worker_pool;
 
@@ -83,7 +85,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     /// The server; of a cluster, any node.
-    pub endpoint: ConnectOptions,
+    pub connect: ConnectOptions,
     /// Key of the stream. It is created, empty, where it is missing.
     pub stream: Vec<u8>,
     /// The group. It is created where it is missing.
@@ -119,13 +121,13 @@ pub struct ConsumerConfig {
 impl ConsumerConfig {
     /// With the usual settings.
     pub fn new(
-        endpoint: ConnectOptions,
+        connect: ConnectOptions,
         stream: impl Into<Vec<u8>>,
         group: impl Into<Vec<u8>>,
         consumer: impl Into<Vec<u8>>,
     ) -> Self {
         Self {
-            endpoint,
+            connect,
             stream: stream.into(),
             group: group.into(),
             consumer: consumer.into(),
@@ -204,12 +206,12 @@ pub struct ConsumeStats {
 /// What waiting cannot mend: see [`WorkloadError`]. What was handled until then is acknowledged where the server
 /// allows it.
 pub async fn run(
-    membership: &ConsumerConfig,
+    config: &ConsumerConfig,
     handler: impl Handler,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<ConsumeStats, WorkloadError> {
-    let metrics = Metrics::new(&membership.member()).expect("each has a name of its own");
-    run_with(membership, handler, metrics, stop).await
+    let metrics = Metrics::new(&config.member()).expect("each has a name of its own");
+    run_with(config, handler, metrics, stop).await
 }
 
 /// [`run`], with metrics that somebody else shows.
@@ -218,14 +220,14 @@ pub async fn run(
 ///
 /// The same.
 pub async fn run_with(
-    membership: &ConsumerConfig,
+    config: &ConsumerConfig,
     handler: impl Handler,
     metrics: Metrics,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<ConsumeStats, WorkloadError> {
-    membership.check()?;
+    config.check()?;
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-    let (ending, over, grace) = (soft.clone(), hard.clone(), membership.grace);
+    let (ending, over, grace) = (soft.clone(), hard.clone(), config.grace);
     // Beside the engine, which may be waiting for a server while the stop is asked for.
     let watch = tokio::spawn(async move {
         tokio::select! {
@@ -235,15 +237,14 @@ pub async fn run_with(
         sleep(grace).await;
         over.cancel();
     });
-    let [stream, group, name] =
-        [&membership.stream, &membership.group, &membership.consumer].map(|name| escape(name));
+    let [stream, group, name] = [&config.stream, &config.group, &config.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
     let stops = consumer::Stops { soft, hard };
-    let engine = span.in_scope(|| Consumer::start(membership, handler, metrics, stops));
+    let engine = span.in_scope(|| Consumer::start(config, handler, metrics, stops));
     let ended = engine.run().instrument(span.clone()).await;
     watch.abort();
-    if let Ok(consumed) = &ended {
-        let ConsumeStats { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *consumed;
+    if let Ok(stats) = &ended {
+        let ConsumeStats { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *stats;
         span.in_scope(|| {
             info!(handled, failed, acknowledged, claimed, dead_lettered, deleted, "consumer ended");
         });
@@ -257,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named() {
-        let endpoint = ConnectOptions::new("redis://localhost", None, None).unwrap();
-        let right = ConsumerConfig::new(endpoint, "s", "g", "c");
+        let connect = ConnectOptions::new("redis://localhost", None, None).unwrap();
+        let right = ConsumerConfig::new(connect, "s", "g", "c");
         assert!(right.check().is_ok());
         for (wrong, text) in [
             (ConsumerConfig { batch: 0, ..right.clone() }, "a batch has at least 1 entry"),

@@ -1,5 +1,6 @@
-//! Entries on their way to the workers, in order, and the workers.
+//! The queue of delivered entries, and the workers that hand them to the handler.
 
+use std::any::Any;
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,42 +16,41 @@ use crate::entry::{Entry, StreamId};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
 
-/// How a delivery ended.
+const MAX_OUTCOMES: usize = 1_000;
+
 #[derive(Debug)]
 pub(super) struct HandlerOutcome {
-    /// The entry.
     pub(super) id: StreamId,
-    /// What its handler returned.
     pub(super) result: Result<(), HandlerError>,
-    /// When.
     pub(super) finished: Instant,
 }
 
 /// Entries that no worker has taken yet.
 #[derive(Debug, Default)]
-pub(super) struct WorkQueue {
+struct WorkQueue {
     inner: Mutex<Inner>,
     filled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Entries that were delivered before: they are older than all others, and go first.
-    again: VecDeque<Entry>,
-    fresh: VecDeque<Entry>,
+    /// Entries that were delivered before. They are older than all new ones, and go first.
+    redelivered: VecDeque<Entry>,
+    new: VecDeque<Entry>,
+    /// Number of entries ever taken.
     taken: u64,
-    fresh_held: bool,
+    new_held: bool,
     closed: bool,
 }
 
 impl Inner {
     fn has_next(&self) -> bool {
-        !self.again.is_empty() || (!self.fresh_held && !self.fresh.is_empty())
+        !self.redelivered.is_empty() || (!self.new_held && !self.new.is_empty())
     }
 
     fn next(&mut self) -> Option<Entry> {
-        let again = self.again.pop_front();
-        again.or_else(|| if self.fresh_held { None } else { self.fresh.pop_front() })
+        let redelivered = self.redelivered.pop_front();
+        redelivered.or_else(|| if self.new_held { None } else { self.new.pop_front() })
     }
 }
 
@@ -60,50 +60,40 @@ impl WorkQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries that were delivered for the first time.
-    pub(super) fn add(&self, entries: impl IntoIterator<Item = Entry>) {
-        self.lock().fresh.extend(entries);
-        self.filled.notify_one();
+    fn add_new(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut inner = self.lock();
+        inner.new.extend(entries);
+        if inner.has_next() {
+            self.filled.notify_one();
+        }
     }
 
-    /// Adds an entry that was delivered before.
-    pub(super) fn add_again(&self, entry: Entry) {
-        self.lock().again.push_back(entry);
-        self.filled.notify_one();
+    fn add_redelivered(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut inner = self.lock();
+        inner.redelivered.extend(entries);
+        if inner.has_next() {
+            self.filled.notify_one();
+        }
     }
 
-    /// How many of those are not taken yet.
-    pub(super) fn again(&self) -> usize {
-        self.lock().again.len()
+    fn hold_new(&self) {
+        self.lock().new_held = true;
     }
 
-    /// Gives out only what was delivered before, until [`WorkQueue::release`].
-    pub(super) fn hold_fresh(&self) {
-        self.lock().fresh_held = true;
-    }
-
-    /// Gives out everything.
-    pub(super) fn release(&self) {
-        let was_held = std::mem::take(&mut self.lock().fresh_held);
+    fn release_new(&self) {
+        let was_held = std::mem::take(&mut self.lock().new_held);
         if was_held {
             self.filled.notify_one();
         }
     }
 
-    /// How many entries were ever taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.lock().taken
-    }
-
-    /// Takes entries out that no worker has taken.
-    pub(super) fn remove(&self, ids: &HashSet<StreamId>) {
+    fn remove(&self, ids: &HashSet<StreamId>) {
         let mut inner = self.lock();
-        inner.again.retain(|entry| !ids.contains(&entry.id));
-        inner.fresh.retain(|entry| !ids.contains(&entry.id));
+        inner.redelivered.retain(|entry| !ids.contains(&entry.id));
+        inner.new.retain(|entry| !ids.contains(&entry.id));
     }
 
-    /// Gives nothing out any more.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_waiters();
     }
@@ -129,22 +119,116 @@ impl WorkQueue {
     }
 }
 
-/// Starts the workers. They end when the queue is closed, or `stop` asks.
-pub(super) fn start<H: Handler>(
-    concurrency: u32,
-    handler: H,
-    queue: &Arc<WorkQueue>,
-    outcomes: &mpsc::UnboundedSender<HandlerOutcome>,
-    metrics: &Metrics,
-    stop: &CancellationToken,
-) -> JoinSet<()> {
-    let handler = Arc::new(handler);
-    let mut workers = JoinSet::new();
-    for _ in 0..concurrency {
-        let (handler, queue, stop) = (Arc::clone(&handler), Arc::clone(queue), stop.clone());
-        workers.spawn(work(handler, queue, outcomes.clone(), metrics.clone(), stop));
+/// The queue, its workers and their outcomes, which wait here until [`WorkerPool::take_outcomes`].
+pub(super) struct WorkerPool {
+    concurrency: usize,
+    queue: Arc<WorkQueue>,
+    workers: JoinSet<()>,
+    outcomes: mpsc::UnboundedReceiver<HandlerOutcome>,
+    /// Keeps the channel open after all workers ended, so that waiting for an outcome does not return at once.
+    _sender: mpsc::UnboundedSender<HandlerOutcome>,
+    received: Vec<HandlerOutcome>,
+    /// Outcomes ever taken: equals the entries ever taken by workers once none is being handled.
+    finished: u64,
+}
+
+impl WorkerPool {
+    /// Starts the workers. They end when the pool is closed, and begin nothing after `stop`.
+    pub(super) fn start(
+        concurrency: u32,
+        handler: impl Handler,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> Self {
+        let queue = Arc::new(WorkQueue::default());
+        let handler = Arc::new(handler);
+        // Bounded by the entries in flight.
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        let mut workers = JoinSet::new();
+        for _ in 0..concurrency {
+            let (handler, queue) = (Arc::clone(&handler), Arc::clone(&queue));
+            workers.spawn(work(handler, queue, sender.clone(), metrics.clone(), stop.clone()));
+        }
+        let concurrency = concurrency as usize;
+        Self { concurrency, queue, workers, outcomes, _sender: sender, received: Vec::new(), finished: 0 }
     }
-    workers
+
+    /// Adds entries that were delivered for the first time.
+    pub(super) fn add_new(&self, entries: Vec<Entry>) {
+        self.queue.add_new(entries);
+    }
+
+    /// Adds entries that were delivered before.
+    pub(super) fn add_redelivered(&self, entries: Vec<Entry>) {
+        self.queue.add_redelivered(entries);
+    }
+
+    /// Keeps new entries back, so that the next free worker takes a redelivered one.
+    pub(super) fn hold_new(&self) {
+        self.queue.hold_new();
+    }
+
+    pub(super) fn release_new(&self) {
+        self.queue.release_new();
+    }
+
+    /// Removes entries that no worker has taken.
+    pub(super) fn remove(&self, ids: &HashSet<StreamId>) {
+        self.queue.remove(ids);
+    }
+
+    /// Returns how many redelivered entries can be handled at once. Entries that are claimed, but not started, would
+    /// lose an attempt if the process is killed.
+    pub(super) fn free_workers(&self) -> usize {
+        let queued = self.queue.lock().redelivered.len();
+        self.concurrency.saturating_sub(queued + self.busy())
+    }
+
+    /// Returns whether entries are being handled, or their outcomes are not taken yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy() > 0
+    }
+
+    fn busy(&self) -> usize {
+        let taken = self.queue.lock().taken;
+        usize::try_from(taken - self.finished).unwrap_or(usize::MAX)
+    }
+
+    /// Waits for an outcome that is not taken. Cancel safe.
+    pub(super) async fn finished_one(&mut self) {
+        if self.received.is_empty() {
+            self.outcomes.recv_many(&mut self.received, MAX_OUTCOMES).await;
+        }
+    }
+
+    /// Returns the entries that were handled, but whose outcomes are not taken yet.
+    pub(super) fn handled_ids(&mut self) -> HashSet<StreamId> {
+        self.receive();
+        let handled = self.received.iter().filter(|outcome| outcome.result.is_ok());
+        handled.map(|outcome| outcome.id).collect()
+    }
+
+    pub(super) fn take_outcomes(&mut self) -> Vec<HandlerOutcome> {
+        self.receive();
+        self.finished += self.received.len() as u64;
+        std::mem::take(&mut self.received)
+    }
+
+    fn receive(&mut self) {
+        while let Ok(outcome) = self.outcomes.try_recv() {
+            self.received.push(outcome);
+        }
+    }
+
+    /// Starts no further entries.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Drops the calls that are still running, at their next `await`.
+    pub(super) fn abort(&mut self) {
+        self.workers.abort_all();
+    }
 }
 
 async fn work<H: Handler>(
@@ -158,7 +242,7 @@ async fn work<H: Handler>(
         let Some(entry) = queue.next().await else { return };
         let started = now();
         let handled = AssertUnwindSafe(async { handler.handle(&entry).await }).catch_unwind().await;
-        let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(said(panic.as_ref()))));
+        let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(panic_message(panic.as_ref()))));
         let finished = now();
         metrics.observe_handler(finished - started);
         if outcomes.send(HandlerOutcome { id: entry.id, result, finished }).is_err() {
@@ -169,7 +253,7 @@ async fn work<H: Handler>(
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
     format!("handler panicked: {text}")
@@ -186,22 +270,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_delivered_before_goes_first_and_what_is_removed_never() {
+    async fn redelivered_entries_go_first_and_removed_ones_never() {
         let queue = WorkQueue::default();
-        queue.add([3, 4, 5].map(entry));
-        queue.add_again(entry(1));
-        queue.add_again(entry(2));
+        queue.add_new([3, 4, 5].map(entry));
+        queue.add_redelivered([1, 2].map(entry));
         queue.remove(&HashSet::from([StreamId { ms: 2, seq: 0 }, StreamId { ms: 4, seq: 0 }]));
-        assert_eq!(queue.again(), 1);
-        queue.hold_fresh();
+        assert_eq!(queue.lock().redelivered.len(), 1);
+        queue.hold_new();
         assert_eq!(queue.next().await.unwrap().id.ms, 1);
         assert_eq!(queue.next().now_or_never(), None, "the rest is held");
-        queue.release();
+        queue.release_new();
         for ms in [3, 5] {
             assert_eq!(queue.next().await.unwrap().id.ms, ms);
         }
-        assert_eq!(queue.taken(), 3);
-        queue.add([entry(6)]);
+        assert_eq!(queue.lock().taken, 3);
+        queue.add_new([entry(6)]);
         queue.close();
         assert_eq!(queue.next().await, None);
     }

@@ -1,0 +1,196 @@
+//! Delivers entries again after failures, and moves those that used up their deliveries to the dead-letter stream.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisResult;
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::ConsumerConfig;
+use super::claims::ClaimKeeper;
+use super::dead_letter::{DeadLetterStream, DetectError, Written, error_text};
+use super::group_client::{GroupClient, READ_IDS};
+use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
+use super::metrics::Metrics;
+use super::worker_pool::WorkerPool;
+use crate::entry::{Entry, StreamId};
+use redis_stream_core::backoff::Backoff;
+use redis_stream_core::clock::now;
+use redis_stream_core::escape::escape;
+
+/// Entries that one XCLAIM delivers with their payload, so that even large ones arrive in time.
+const DELIVERY_IDS: usize = 10;
+/// Least delay of a retry, so that an entry does not go around without a pause.
+const MIN_DELAY: Duration = Duration::from_millis(10);
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
+pub(super) struct Retries {
+    /// 0: no limit.
+    max_deliveries: u64,
+    backoff: Backoff,
+    dead_letter_key: Option<Vec<u8>>,
+    /// `None` until it is detected, or if there is no limit.
+    dead_letters: Option<DeadLetterStream>,
+    metrics: Metrics,
+    /// The failure that was logged last, so that only changes are logged.
+    logged: Option<String>,
+}
+
+impl Retries {
+    pub(super) fn new(config: &ConsumerConfig, metrics: Metrics) -> Self {
+        Self {
+            max_deliveries: config.max_deliveries,
+            backoff: Backoff::new(
+                config.retry_delay.max(MIN_DELAY),
+                MAX_DELAY.min(config.claim_min_idle / 2),
+            ),
+            dead_letter_key: config.dead_letter.clone(),
+            dead_letters: None,
+            metrics,
+            logged: None,
+        }
+    }
+
+    /// Detects the dead-letter stream, once.
+    pub(super) async fn detect_dead_letters(&mut self, client: &mut GroupClient) -> Result<(), DetectError> {
+        if self.dead_letters.is_none() && self.max_deliveries > 0 {
+            let stream = DeadLetterStream::detect(client, self.dead_letter_key.as_deref()).await?;
+            self.dead_letters = Some(stream);
+        }
+        Ok(())
+    }
+
+    /// Schedules the next delivery of an entry whose handler failed.
+    pub(super) fn failed(
+        &mut self,
+        id: StreamId,
+        finished: Instant,
+        reason: String,
+        in_flight: &mut InFlight,
+    ) {
+        self.metrics.failed.inc();
+        if self.logged.as_ref() != Some(&reason) {
+            warn!(entry = %id, error = reason, "handler failed, retrying the entry");
+            self.logged = Some(reason.clone());
+        }
+        let deliveries = in_flight.deliveries(id).unwrap_or(1);
+        let is_exhausted = self.max_deliveries > 0 && deliveries >= self.max_deliveries;
+        let delay = if is_exhausted { Duration::ZERO } else { self.delay(deliveries) };
+        in_flight.fail(id, finished + delay, reason);
+    }
+
+    /// Returns half of the bound to all of it, so that many consumers do not act at once.
+    fn delay(&self, deliveries: u64) -> Duration {
+        let failures = u32::try_from(deliveries).unwrap_or(u32::MAX);
+        self.backoff.delay(failures, 0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Delivers due entries to free workers, and moves exhausted ones to the dead-letter stream.
+    pub(super) async fn run(
+        &mut self,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+        pool: &mut WorkerPool,
+        claims: &ClaimKeeper,
+    ) -> RedisResult<()> {
+        let at = now();
+        let due = in_flight.due(at, self.max_deliveries, READ_IDS, pool.free_workers());
+        if !due.exhausted.is_empty() {
+            self.move_to_dead_letters(due.exhausted, client, in_flight, pool, claims).await?;
+        }
+        let mut delivered = Vec::new();
+        let claimed = deliver(due.ready, &mut delivered, client, in_flight, pool, claims).await;
+        // Even if the rest failed: entries that were delivered belong to this consumer, and must be handled here.
+        // Batches are ordered by the last touch; workers go by the stream.
+        delivered.sort_unstable_by_key(|entry: &Entry| entry.id);
+        pool.add_redelivered(delivered);
+        claimed?;
+        // The next free worker is for an entry that is still due.
+        if in_flight.is_due(at) {
+            pool.hold_new();
+        } else {
+            pool.release_new();
+        }
+        Ok(())
+    }
+
+    async fn move_to_dead_letters(
+        &mut self,
+        exhausted: Vec<(StreamId, RetryEntry)>,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+        pool: &mut WorkerPool,
+        claims: &ClaimKeeper,
+    ) -> RedisResult<()> {
+        let Some(stream) = &self.dead_letters else { return Ok(()) };
+        let touched = exhausted.iter().map(|(id, entry)| (*id, entry.touched)).collect();
+        let batches = claim_batches(touched, claims.spread(), CLAIM_IDS);
+        let owned = claims.reclaim(batches, client, in_flight, pool).await?;
+        let exhausted: Vec<_> = exhausted.into_iter().filter(|(id, _)| owned.contains(id)).collect();
+        let ids: Vec<_> = exhausted.iter().map(|(id, _)| *id).collect();
+        let Some(found) = stream.read_entries(client, &ids).await? else {
+            self.postpone(&ids, "the key holds another type, or its type is not readable", in_flight);
+            return Ok(());
+        };
+        let mut deleted = HashSet::new();
+        for ((id, entry), fields) in exhausted.into_iter().zip(found) {
+            let Some(fields) = fields else {
+                deleted.insert(id);
+                continue;
+            };
+            match stream.write(client, id, &entry, &fields).await? {
+                Written::Refused(error) => self.postpone(&[id], &error.to_string(), in_flight),
+                Written::Added => {
+                    warn!(
+                        entry = %id,
+                        deliveries = entry.deliveries,
+                        dead_letter = %escape(stream.key()),
+                        error = error_text(&entry),
+                        "entry used up its deliveries, moved it to the dead-letter stream"
+                    );
+                    in_flight.remove(id);
+                    self.metrics.dead_lettered.inc();
+                }
+            }
+        }
+        claims.release_lost(deleted, client, in_flight, pool).await
+    }
+
+    /// Keeps entries that could not be moved.
+    fn postpone(&self, ids: &[StreamId], reason: &str, in_flight: &mut InFlight) {
+        let key = self.dead_letters.as_ref().map_or(&b""[..], DeadLetterStream::key);
+        if let Some(id) = ids.first() {
+            error!(entry = %id, dead_letter = %escape(key), error = reason, "cannot write to the dead-letter stream, trying again");
+        }
+        let due = now() + self.delay(u64::MAX);
+        ids.iter().for_each(|id| in_flight.postpone(*id, due));
+    }
+}
+
+/// Claims entries, which delivers them. Those that were delivered are in `delivered` even after an error.
+async fn deliver(
+    ready: Vec<(StreamId, RetryEntry)>,
+    delivered: &mut Vec<Entry>,
+    client: &mut GroupClient,
+    in_flight: &mut InFlight,
+    pool: &WorkerPool,
+    claims: &ClaimKeeper,
+) -> RedisResult<()> {
+    let before: HashMap<_, _> = ready.iter().map(|(id, entry)| (*id, entry.deliveries)).collect();
+    let touched = ready.into_iter().map(|(id, entry)| (id, entry.touched)).collect();
+    for batch in claim_batches(touched, claims.spread(), DELIVERY_IDS) {
+        let entries = client.claim(&batch).await?;
+        let at = now();
+        let mut missing: HashSet<_> = batch.ids.into_iter().collect();
+        for (id, fields) in entries {
+            missing.remove(&id);
+            let deliveries = before.get(&id).map_or(0, |before| *before) + 1;
+            in_flight.buffer(id, deliveries, at);
+            delivered.push(Entry { id, fields, deliveries, member: Arc::clone(client.member()) });
+        }
+        claims.release_lost(missing, client, in_flight, pool).await?;
+    }
+    Ok(())
+}
