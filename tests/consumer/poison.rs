@@ -135,6 +135,29 @@ async fn without_a_limit_an_entry_is_tried_again_and_again() {
 }
 
 #[tokio::test]
+async fn an_entry_that_fails_after_it_was_deleted_is_counted_as_deleted_at_its_retry() {
+    for_each_server(async |server| {
+        add(&server, 1, 3).await;
+        let slow =
+            Recorder { poison: vec![1], work_time: Duration::from_millis(1_000), ..Recorder::default() };
+        // Claims are renewed several times while the first entry is handled.
+        let short = ConsumerConfig { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
+        let running = Running::start(short, slow);
+        let mut connection = server.connection().await;
+        wait_until(DEADLINE, "all are delivered", async || pending(&mut connection).await == Some(3)).await;
+        let first: Vec<(String, redis::Value)> = send(&mut connection, "XRANGE orders - + COUNT 1").await;
+        assert_eq!(send::<u64>(&mut connection, &format!("XDEL orders {}", first[0].0)).await, 1);
+        // The retry goes before the third entry.
+        running.has_seen(3).await;
+        wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
+        let (recorder, stats) = running.stop().await;
+        assert_eq!(recorder.seen(), [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!((stats.handled, stats.failed, stats.deleted, stats.dead_lettered), (2, 1, 1, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_buried_is_not_given_up() {
     let server = Server::start(newest(), &[]).await;
     let mut connection = server.connection().await;
