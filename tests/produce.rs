@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use redis_stream_consumer::connect_options::ConnectOptions;
-use redis_stream_consumer::error::WorkloadError;
+use redis_stream_consumer::error::RunError;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, ProduceConfig, ProduceStats};
@@ -59,7 +59,7 @@ async fn length(server: &Server, stream: &str) -> u64 {
 /// A producer that runs beside its test.
 struct Running {
     trigger: CancellationToken,
-    task: JoinHandle<Result<ProduceStats, WorkloadError>>,
+    task: JoinHandle<Result<ProduceStats, RunError>>,
 }
 
 impl Running {

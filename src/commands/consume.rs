@@ -1,4 +1,4 @@
-//! `streamgauge consume`: the reference consumer, with its handlers, and its own metrics over HTTP.
+//! `streamgauge consume`: runs the reference consumer, and serves its metrics over HTTP.
 
 use std::fs;
 use std::io;
@@ -30,11 +30,11 @@ use tokio_util::sync::CancellationToken;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Consumes until it is asked to end, or until nobody reads standard output any more.
+/// Consumes until `shutdown`, or until the reader of standard output is gone.
 ///
 /// # Errors
 ///
-/// A usage error for settings that cannot be; otherwise what the server or standard output refuses.
+/// A usage error for an invalid setting; otherwise an error of the server or of standard output.
 pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Result<()> {
     let config = config(&args)?;
     let member = config.member();
@@ -44,7 +44,7 @@ pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Res
     let ended = CancellationToken::new();
     let _guard = ended.clone().drop_guard();
     let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
-    let consumed = match exec {
+    let result = match exec {
         Some(exec) => consume_with(&args, &config, exec, metrics, shutdown).await,
         None => {
             let lines = JsonLinesWriter::new(&member, io::stdout()).context("cannot start a thread")?;
@@ -55,7 +55,7 @@ pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Res
     if let Some(serving) = serving {
         serving.await.context("the HTTP server broke off")?;
     }
-    consumed
+    result
 }
 
 async fn consume_with(
@@ -66,8 +66,8 @@ async fn consume_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
-    let consumed = consume::run_with(config, handler, metrics, shutdown.cancelled_owned()).await;
-    consumed.map(drop).map_err(endpoint::classify)
+    let result = consume::run_with(config, handler, metrics, shutdown.cancelled_owned()).await;
+    result.map(drop).map_err(endpoint::classify)
 }
 
 fn config(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
@@ -86,7 +86,7 @@ fn config(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
     })
 }
 
-/// Serves the metrics until `ended`: also while what is in hand is finished.
+/// Serves the metrics until `ended`, also while entries in flight are finished.
 fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let listener = listener::bind(Some(address))?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
@@ -116,15 +116,15 @@ fn rendered(metrics: &Metrics) -> Reply {
     }
 }
 
-/// Host name, process id and four characters by chance: two containers of one host name, each with the process id 1,
-/// must not share it.
+/// Returns host name, process ID and four random characters. Without these, two containers with the same host name would
+/// share a name, since both have the process ID 1.
 fn consumer_name() -> String {
-    let chance: String = std::iter::repeat_with(fastrand::alphanumeric).take(4).collect();
-    format!("{}-{}-{chance}", host_name(), process::id())
+    let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(4).collect();
+    format!("{}-{}-{random}", host_name(), process::id())
 }
 
 fn host_name() -> String {
-    // The first is Linux', and right in a container too.
+    // On Linux, the first is right in a container, too.
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .into_iter()
         .find_map(|path| fs::read_to_string(path).ok())
@@ -139,12 +139,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_name_ends_in_the_process_id_and_a_part_of_its_own() {
+    fn the_default_name_ends_in_the_process_id_and_random_characters() {
         let name = consumer_name();
-        let (before, chance) = name.rsplit_once('-').unwrap();
+        let (before, random) = name.rsplit_once('-').unwrap();
         let (host, pid) = before.rsplit_once('-').unwrap();
         assert!(!host.is_empty() && !host.contains(char::is_whitespace));
-        assert_eq!((pid, chance.len()), (process::id().to_string().as_str(), 4));
+        assert_eq!((pid, random.len()), (process::id().to_string().as_str(), 4));
         assert_ne!(name, consumer_name());
     }
 }

@@ -20,7 +20,7 @@ use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::handler::Noop;
 use redis_stream_consumer::consume::simulate::Simulated;
 use redis_stream_consumer::consume::{self, ConsumerConfig};
-use redis_stream_consumer::error::WorkloadError;
+use redis_stream_consumer::error::RunError;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, ProduceConfig};
 use redis_stream_core::glob::Glob;
@@ -99,7 +99,7 @@ async fn end(shutdown: &CancellationToken, hangup: &mut Signal, cast: &mut Cast)
 }
 
 /// The producer and consumer tasks, which end with the set.
-type Cast = JoinSet<Result<(), WorkloadError>>;
+type Cast = JoinSet<Result<(), RunError>>;
 
 /// Resolves with the first failure. A task that ends without an error is not one.
 async fn failure(cast: &mut Cast) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use crate::config::topology::Topology;
 use crate::config::tree::Flag;
 use crate::config::{Config, Password, Target};
 use redis_stream_consumer::connect_options::ConnectOptions;
-use redis_stream_consumer::error::WorkloadError;
+use redis_stream_consumer::error::RunError;
 use redis_stream_core::redis_url::ServerUrl;
 use redis_stream_core::tls::{SKIPPED, Verification};
 
@@ -25,12 +25,13 @@ pub fn read(flags: &cli::Server) -> anyhow::Result<ConnectOptions> {
 }
 
 /// Converts an error of the consumer or producer: those that the caller can correct become usage errors.
-pub fn classify(error: WorkloadError) -> anyhow::Error {
+pub fn classify(error: impl Into<RunError>) -> anyhow::Error {
+    let error = error.into();
     match error {
-        WorkloadError::Setting(_) | WorkloadError::PasswordFile { .. } => {
+        RunError::Config(_) | RunError::PasswordFile { .. } => {
             UsageError(format!("{:#}", anyhow::Error::from(error))).into()
         }
-        WorkloadError::Refused { .. } | WorkloadError::Sink(_) => error.into(),
+        RunError::Refused { .. } | RunError::Output(_) => error.into(),
     }
 }
 
@@ -45,7 +46,7 @@ pub fn config(flags: &cli::Server) -> anyhow::Result<Config> {
 
 fn from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<ConnectOptions> {
     let mut targets = config_from(given, environment)?.targets;
-    endpoint(targets.swap_remove(0)).map_err(classify)
+    connect_options(targets.swap_remove(0))
 }
 
 fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Result<Config> {
@@ -61,10 +62,10 @@ fn config_from(given: &cli::Server, environment: &Environment<'_>) -> anyhow::Re
     Ok(flags::alone(&server, &Overrides::default())?)
 }
 
-fn endpoint(target: Target) -> Result<ConnectOptions, WorkloadError> {
+fn connect_options(target: Target) -> anyhow::Result<ConnectOptions> {
     let Target { name, topology, tls, db, username, password, .. } = target;
     let Topology::Standalone(place) = topology else {
-        return Err(WorkloadError::Setting(format!("{topology} is not one server")));
+        return Err(UsageError(format!("{topology} is not one server")).into());
     };
     let (password, password_file) = match password {
         Some(Password::Text(secret)) => (Some(secret), None),
@@ -74,7 +75,8 @@ fn endpoint(target: Target) -> Result<ConnectOptions, WorkloadError> {
     if tls.verification == Verification::Skipped {
         warn!(server = %name, "{SKIPPED}");
     }
-    Ok(ConnectOptions::at(ServerUrl { place, db, username, password }, password_file)?.with_tls(tls))
+    let url = ServerUrl { place, db, username, password };
+    Ok(ConnectOptions::from_url(url, password_file).map_err(classify)?.with_tls(tls))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use redis_stream_consumer::connection::Timeouts;
 use redis_stream_consumer::consume::handler::{Handler, HandlerError};
 use redis_stream_consumer::consume::{self, ConsumeStats, ConsumerConfig};
 use redis_stream_consumer::entry::Entry;
-use redis_stream_consumer::error::WorkloadError;
+use redis_stream_consumer::error::RunError;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,7 @@ impl Handler for Recorder {
 pub(crate) struct Running {
     pub(crate) recorder: Recorder,
     trigger: CancellationToken,
-    task: JoinHandle<Result<ConsumeStats, WorkloadError>>,
+    task: JoinHandle<Result<ConsumeStats, RunError>>,
 }
 
 impl Running {

@@ -1,4 +1,4 @@
-//! Where a server is and who we are there, with the password kept out of sight.
+//! Address and credentials of a server, without showing the password.
 
 use std::fmt;
 use std::io;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use redis::{ProtocolVersion, RedisConnectionInfo};
 
-use super::error::WorkloadError;
+use super::error::{InvalidConfig, RunError};
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::{self, CREDENTIALS_TWICE, Place, ServerUrl, USER_WITHOUT_PASSWORD};
 use redis_stream_core::tls::Tls;
 
-/// Where a server is and who we are there. `Display` shows no credentials, `Debug` no password.
+/// Address and credentials of a server. `Display` shows no credentials, `Debug` no password.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     url: ServerUrl,
@@ -20,64 +20,59 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Reads a URL; `username` and `password_file` say what it does not.
+    /// Parses a URL, and adds a user and a password file that are not part of it.
     ///
-    /// The file is read at every connect, so that the password may be rotated. Nothing is connected here.
+    /// The file is read at each connect, so that the password can be rotated.
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Setting`], for a URL that does not read as one, credentials in two places, and a user
-    /// without a password.
+    /// [`InvalidConfig`] for an invalid URL, credentials in two places, or a user without a password.
     pub fn new(
         url: &str,
         username: Option<&str>,
         password_file: Option<PathBuf>,
-    ) -> Result<Self, WorkloadError> {
-        let setting = |text: &dyn fmt::Display| WorkloadError::Setting(format!("redis URL: {text}"));
-        let mut url = redis_url::parse(url).map_err(|error| setting(&error))?;
+    ) -> Result<Self, InvalidConfig> {
+        let mut url = redis_url::parse(url).map_err(|error| invalid(&error))?;
         if username.is_some() && !url.is_open_to_a_username() {
-            return Err(setting(&format_args!("it {CREDENTIALS_TWICE}")));
+            return Err(invalid(&format_args!("it {CREDENTIALS_TWICE}")));
         }
         if username.is_some() {
             url.username = username.map(str::to_owned);
         }
-        Self::at(url, password_file)
+        Self::from_url(url, password_file)
     }
 
-    /// The same of a URL that was read before.
+    /// Uses a parsed URL, and adds a password file that is not part of it.
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Setting`], for a password in two places, and a user without one.
-    pub fn at(url: ServerUrl, password_file: Option<PathBuf>) -> Result<Self, WorkloadError> {
-        let setting = |text: &str| WorkloadError::Setting(format!("redis URL: {text}"));
+    /// [`InvalidConfig`] for a password in two places, or a user without a password.
+    pub fn from_url(url: ServerUrl, password_file: Option<PathBuf>) -> Result<Self, InvalidConfig> {
         if password_file.is_some() && !url.is_open_to_a_password() {
-            return Err(setting(&format!("it {CREDENTIALS_TWICE}")));
+            return Err(invalid(&format_args!("it {CREDENTIALS_TWICE}")));
         }
         if url.username.is_some() && url.password.is_none() && password_file.is_none() {
-            return Err(setting(USER_WITHOUT_PASSWORD));
+            return Err(invalid(&USER_WITHOUT_PASSWORD));
         }
         Ok(Self { url, password_file, tls: Tls::default() })
     }
 
-    /// The same, and how it is known where the URL is `rediss://`: else by the authorities of the system.
+    /// Sets the TLS settings for `rediss://`. By default, the system's authorities are trusted.
     #[must_use]
     pub fn with_tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
     }
 
-    /// What makes connections to it.
-    pub(super) fn dialer(&self) -> Dialer {
+    pub(crate) fn dialer(&self) -> Dialer {
         Dialer::new(self.tls.clone())
     }
 
-    /// Where it listens.
-    pub(super) fn place(&self) -> &Place {
+    pub(crate) fn endpoint(&self) -> &Place {
         &self.url.place
     }
 
-    /// Who we are to it now, the password file read.
-    pub(super) async fn settings(&self) -> Result<RedisConnectionInfo, WorkloadError> {
+    /// Reads the password file, and returns the settings for the client library.
+    pub(crate) async fn settings(&self) -> Result<RedisConnectionInfo, RunError> {
         let mut settings = RedisConnectionInfo::default()
             .set_db(i64::from(self.url.db))
             // RESP2: a server that does not know HELLO repeats its arguments, and so the password, in its error.
@@ -89,7 +84,7 @@ impl ConnectOptions {
         if let Some(path) = &self.password_file {
             let password = read_password(path.clone())
                 .await
-                .map_err(|source| WorkloadError::PasswordFile { path: path.clone(), source })?;
+                .map_err(|source| RunError::PasswordFile { path: path.clone(), source })?;
             settings = settings.set_password(password);
         } else if let Some(password) = &self.url.password {
             settings = settings.set_password(password.expose());
@@ -104,7 +99,11 @@ impl fmt::Display for ConnectOptions {
     }
 }
 
-/// One trailing newline is not part of the password.
+fn invalid(error: &dyn fmt::Display) -> InvalidConfig {
+    InvalidConfig::new(format!("redis URL: {error}"))
+}
+
+/// Returns the content without one trailing newline.
 async fn read_password(path: PathBuf) -> io::Result<String> {
     let mut text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
         .await
@@ -124,16 +123,16 @@ mod tests {
 
     use super::*;
 
-    fn endpoint(url: &str) -> ConnectOptions {
+    fn options(url: &str) -> ConnectOptions {
         ConnectOptions::new(url, None, None).unwrap()
     }
 
     #[test]
-    fn an_endpoint_shows_the_server_and_never_a_credential() {
-        let hidden = endpoint("redis://me:secret@cache:6380/3");
+    fn options_show_the_server_and_never_a_credential() {
+        let hidden = options("redis://me:secret@cache:6380/3");
         assert_eq!(hidden.to_string(), "redis://cache:6380/3");
         assert!(!format!("{hidden:?}").contains("secret"));
-        assert_eq!(endpoint("redis://[::1]").to_string(), "redis://[::1]:6379");
+        assert_eq!(options("redis://[::1]").to_string(), "redis://[::1]:6379");
     }
 
     #[test]
@@ -151,16 +150,15 @@ mod tests {
             ("redis://:secret@cache", None, file(), format!("it {CREDENTIALS_TWICE}")),
         ] {
             let error = ConnectOptions::new(url, username, password_file).unwrap_err();
-            assert!(matches!(error, WorkloadError::Setting(_)), "{url}");
             assert_eq!(error.to_string(), format!("redis URL: {what}"), "{url}");
         }
     }
 
     #[tokio::test]
     async fn a_url_is_what_is_connected_to() {
-        let endpoint = endpoint("redis://me:se%2Fcret@cache:6380/3");
-        assert_eq!(endpoint.place().to_string(), "cache:6380");
-        let settings = endpoint.settings().await.unwrap();
+        let options = options("redis://me:se%2Fcret@cache:6380/3");
+        assert_eq!(options.endpoint().to_string(), "cache:6380");
+        let settings = options.settings().await.unwrap();
         assert_eq!((settings.db(), settings.protocol()), (3, ProtocolVersion::RESP2));
         assert_eq!((settings.username(), settings.password()), (Some("me"), Some("se/cret")));
     }
@@ -173,8 +171,8 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
             for (url, username) in [("redis://cache", Some("me")), ("redis://me@cache", None)] {
-                let endpoint = ConnectOptions::new(url, username, Some(file.path().to_owned())).unwrap();
-                let settings = endpoint.settings().await.unwrap();
+                let options = ConnectOptions::new(url, username, Some(file.path().to_owned())).unwrap();
+                let settings = options.settings().await.unwrap();
                 assert_eq!((settings.password(), settings.username()), (Some(password), Some("me")));
             }
         }

@@ -1,5 +1,5 @@
-//! One connection that is made again when it is lost: with backoff, with deadlines, and with the future
-//! that ends the run in view at every wait.
+//! A connection that is made again with backoff after it was lost. Every wait has a deadline, and ends early when the run
+//! is stopped.
 
 use std::io;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::connect_options::ConnectOptions;
-use super::error::{Refusal, WorkloadError, is_transient};
-use super::stop::Stop;
+use super::error::{Refusal, RunError, is_transient};
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
 use redis_stream_core::dial::{DialError, Dialer};
 use redis_stream_core::server_clock::ServerClock;
+use tokio_util::sync::CancellationToken;
 
-/// How long what is in hand may still take once the run shall end.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// How long a command that was sent may still take after the run is stopped.
+const GRACE: Duration = Duration::from_secs(2);
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
-/// How long to wait for a server.
+/// Timeouts of a connection. Each is 5 seconds by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Longest time to make a connection, authentication included.
+    /// Longest time to make a connection, including authentication.
     pub connect: Duration,
-    /// Longest time for a reply, on top of the time that the command itself may wait.
+    /// Longest time until a reply, in addition to the time that the command itself may block.
     pub reply: Duration,
-    /// Longest time from one try to connect to the next.
+    /// Longest delay between two attempts to connect.
     pub longest_delay: Duration,
 }
 
@@ -43,33 +43,30 @@ impl Default for Timeouts {
     }
 }
 
-/// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Go on.
+pub(crate) enum Progress {
     Ready,
-    /// The run shall end.
     Stopped,
 }
 
-/// A connection to one server, made again when it is lost.
-pub(super) struct Connection {
-    endpoint: ConnectOptions,
+/// A connection to one server.
+pub(crate) struct Connection {
+    options: ConnectOptions,
     dialer: Dialer,
     timeouts: Timeouts,
-    stop: Stop,
-    /// The node of a cluster that MOVED named, in place of the endpoint's own host and port.
+    stop: CancellationToken,
+    /// The node of a cluster that MOVED named, instead of the host and port of the options.
     moved_to: Option<(String, u16)>,
     current: Option<MultiplexedConnection>,
-    /// Tries since the last that worked.
+    /// Attempts since the last success.
     attempt: u32,
-    /// What was logged last, so that only a change is logged.
+    /// The error that was logged last, so that only changes are logged.
     logged: Option<String>,
     proven: Proof,
 }
 
-/// Whether the server ever did what we ask of it. Before, a refusal is an error of whoever started us;
-/// afterwards it may be a password in rotation, and is waited for.
+/// Whether this server has ever executed a command. Before, a refusal is a wrong setting; afterwards it may be a
+/// password that is being rotated, and is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     Never,
@@ -77,30 +74,28 @@ enum Proof {
 }
 
 impl Connection {
-    pub(super) fn new(endpoint: ConnectOptions, stop: Stop) -> Self {
+    pub(crate) fn new(options: ConnectOptions, stop: CancellationToken) -> Self {
         let timeouts = Timeouts::default();
         let (moved_to, proven) = (None, Proof::Never);
-        let dialer = endpoint.dialer();
-        Self { endpoint, dialer, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
+        let dialer = options.dialer();
+        Self { options, dialer, timeouts, stop, moved_to, current: None, attempt: 0, logged: None, proven }
     }
 
-    /// With other timeouts than the usual ones.
-    pub(super) fn with_timeouts(self, timeouts: Timeouts) -> Self {
+    pub(crate) fn with_timeouts(self, timeouts: Timeouts) -> Self {
         Self { timeouts, ..self }
     }
 
-    /// One more connection of a run whose first one was made: a refusal is waited for.
-    pub(super) fn further(self) -> Self {
+    /// Returns the same as a further connection of a run, whose first one reports wrong settings: refusals are retried.
+    pub(crate) fn further(self) -> Self {
         Self { proven: Proof::Once, ..self }
     }
 
-    /// Whether the run shall end now.
-    pub(super) fn is_stopped(&mut self) -> bool {
-        self.stop.is_set()
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
-    /// Connects where there is no connection, for as long as it takes.
-    pub(super) async fn connect(&mut self) -> Result<Progress, WorkloadError> {
+    /// Connects if there is no connection, and retries until it succeeds or the run is stopped.
+    pub(crate) async fn connect(&mut self) -> Result<Progress, RunError> {
         loop {
             if self.is_stopped() {
                 return Ok(Progress::Stopped);
@@ -116,121 +111,123 @@ impl Connection {
                 }
             }
             let dialled = tokio::select! {
-                () = self.stop.wait() => return Ok(Progress::Stopped),
-                dialled = dial(&self.endpoint, &self.dialer, self.moved_to.as_ref(), self.timeouts.connect) => dialled,
+                () = self.stop.cancelled() => return Ok(Progress::Stopped),
+                dialled = dial(&self.options, &self.dialer, self.moved_to.as_ref(), self.timeouts.connect) => dialled,
             };
             match dialled {
                 Ok(connection) => self.current = Some(connection),
-                Err(Fault::Redis(error)) => {
-                    // A node that is gone: the address that was given leads to the others.
+                Err(ConnectError::Redis(error)) => {
+                    // The node may be gone: the configured address leads to the others.
                     self.moved_to = None;
                     self.lost(error)?;
                 }
-                Err(Fault::Workload(error)) if self.proven == Proof::Once => self.failed(&error.to_string()),
-                Err(Fault::Workload(error)) => return Err(error),
+                Err(ConnectError::Settings(error)) if self.proven == Proof::Once => {
+                    self.failed(&error.to_string());
+                }
+                Err(ConnectError::Settings(error)) => return Err(error),
             }
         }
     }
 
-    /// The server did what was asked: the next loss starts with a short delay again.
-    pub(super) fn works(&mut self) {
+    /// Notes that the server executes commands: the next loss begins with a short delay again.
+    pub(crate) fn works(&mut self) {
         if self.attempt > 0 || self.proven == Proof::Never {
-            info!(server = %self.endpoint, "connected");
+            info!(server = %self.options, "connected");
         }
         self.attempt = 0;
         self.logged = None;
         self.proven = Proof::Once;
     }
 
-    /// Gives up this connection over `error`, or the run where a new one would meet the same.
-    pub(super) fn lost(&mut self, error: RedisError) -> Result<(), WorkloadError> {
+    /// Drops the connection after an error. Returns the error that ends the run if a new connection would meet it too.
+    pub(crate) fn lost(&mut self, error: RedisError) -> Result<(), RunError> {
         self.current = None;
         if let Some(node) = moved_to(&error) {
-            info!(server = %self.endpoint, node = %format_args!("{}:{}", node.0, node.1), "stream is on another node, following");
+            info!(server = %self.options, node = %format_args!("{}:{}", node.0, node.1), "stream is on another node, following");
             self.moved_to = Some(node);
             self.attempt = self.attempt.saturating_add(1);
             return Ok(());
         }
-        let rotating = error.kind() == ErrorKind::AuthenticationFailed && self.proven == Proof::Once;
-        // A reply that was cut off in the middle; from the first on it is no Redis server that we talk to.
+        let is_rotating = error.kind() == ErrorKind::AuthenticationFailed && self.proven == Proof::Once;
+        // A reply that was cut off; on the first connection, the peer is no Redis server.
         let is_cut = error.kind() == ErrorKind::Parse && self.proven == Proof::Once;
-        if is_transient(&error) || rotating || is_cut {
+        if is_transient(&error) || is_rotating || is_cut {
             self.failed(&Refusal::new(error).to_string());
             return Ok(());
         }
-        Err(WorkloadError::Refused { server: self.endpoint.to_string(), source: Refusal::new(error) })
+        Err(RunError::Refused { server: self.options.to_string(), source: Refusal::new(error) })
     }
 
     fn failed(&mut self, error: &str) {
         self.attempt = self.attempt.saturating_add(1);
-        if self.logged.as_deref() != Some(error) && !self.stop.is_set() {
-            warn!(server = %self.endpoint, error, "server cannot be used, trying again");
+        if self.logged.as_deref() != Some(error) && !self.is_stopped() {
+            warn!(server = %self.options, error, "server cannot be used, trying again");
             self.logged = Some(error.to_owned());
         }
     }
 
-    /// Sends one command that may wait for up to `block` on the server.
-    pub(super) async fn query(&mut self, cmd: &Cmd, block: Duration) -> RedisResult<Value> {
+    /// Sends one command that may block on the server for up to `block`.
+    pub(crate) async fn query(&mut self, cmd: &Cmd, block: Duration) -> RedisResult<Value> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
         let deadline = block + self.timeouts.reply;
-        within_grace(&mut self.stop, timeout(deadline, connection.send_packed_command(cmd)))
+        within_grace(&self.stop, timeout(deadline, connection.send_packed_command(cmd)))
             .await
             .ok_or_else(timed_out)?
             .map_err(|_| timed_out())?
-            // The raw reply holds the server's error as a value.
+            // An error reply is a value here.
             .and_then(Value::extract_error)
     }
 
-    /// Sends commands together; each has its own result.
-    pub(super) async fn query_all(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+    /// Sends commands together, and returns one result for each.
+    pub(crate) async fn query_all(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
         let sent = connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let replies = within_grace(&mut self.stop, timeout(self.timeouts.reply, sent))
+        let replies = within_grace(&self.stop, timeout(self.timeouts.reply, sent))
             .await
             .ok_or_else(timed_out)?
             .map_err(|_| timed_out())??;
         Ok(replies.into_iter().map(Value::extract_error).collect())
     }
 
-    /// Sleeps, unless the run shall end.
-    pub(super) async fn pause(&mut self, time: Duration) -> Progress {
+    /// Sleeps until the time is over or the run is stopped.
+    pub(crate) async fn pause(&self, time: Duration) -> Progress {
         tokio::select! {
-            () = self.stop.wait() => Progress::Stopped,
+            () = self.stop.cancelled() => Progress::Stopped,
             () = sleep(time) => Progress::Ready,
         }
     }
 }
 
-/// What went wrong with a dial.
-enum Fault {
+enum ConnectError {
     Redis(RedisError),
-    Workload(WorkloadError),
+    /// The settings cannot be read.
+    Settings(RunError),
 }
 
 async fn dial(
-    endpoint: &ConnectOptions,
+    options: &ConnectOptions,
     dialer: &Dialer,
     moved_to: Option<&(String, u16)>,
     longest: Duration,
-) -> Result<MultiplexedConnection, Fault> {
-    let settings = endpoint.settings().await.map_err(Fault::Workload)?;
-    let place = moved_to.map_or_else(|| endpoint.place().clone(), |node| endpoint_of(node, endpoint.place()));
+) -> Result<MultiplexedConnection, ConnectError> {
+    let settings = options.settings().await.map_err(ConnectError::Settings)?;
+    let endpoint =
+        moved_to.map_or_else(|| options.endpoint().clone(), |node| endpoint_of(node, options.endpoint()));
     let deadline = now() + longest;
     let connecting = async {
-        let stream = dialer.dial(&place, deadline).await.map_err(into_io)?;
-        // The default of half a second for a reply would cut every blocking read short; deadlines are set per
-        // command, by `query`.
+        let stream = dialer.dial(&endpoint, deadline).await.map_err(into_io)?;
+        // The default response timeout of half a second would cut blocking reads short; `query` sets deadlines.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         MultiplexedConnection::new_with_config(&settings, stream, config).await
     };
     let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(timed_out()));
-    let (connection, driver) = connected.map_err(Fault::Redis)?;
-    // It ends with the last clone of the connection.
+    let (connection, driver) = connected.map_err(ConnectError::Redis)?;
+    // The task ends with the last clone of the connection.
     tokio::spawn(driver);
     Ok(connection)
 }
 
-/// What kept a connection from being made is worth waiting for: it may be mended on the other side.
+/// Converts to an I/O error, which is retried: the cause may be on the server's side.
 fn into_io(error: DialError) -> RedisError {
     match error {
         DialError::Connect(source) => source.into(),
@@ -240,23 +237,23 @@ fn into_io(error: DialError) -> RedisError {
 }
 
 /// Returns the node that holds the key, if the error is a redirection to it.
-pub(super) fn moved_to(error: &RedisError) -> Option<(String, u16)> {
+pub(crate) fn moved_to(error: &RedisError) -> Option<(String, u16)> {
     let redirect = Redirect::parse(error.code()?, error.detail()?)?;
     (redirect.kind == RedirectKind::Moved).then_some(redirect.node)
 }
 
 /// Reads the reply to TIME, which arrived at `at`.
-pub(super) fn server_clock(reply: Value, at: Instant) -> RedisResult<ServerClock> {
+pub(crate) fn server_clock(reply: Value, at: Instant) -> RedisResult<ServerClock> {
     let (seconds, micros) = from_redis_value(reply)?;
     Ok(ServerClock::new(seconds, micros, at.into_std()))
 }
 
-/// What `work` gives, or `None` where it lasts longer than the grace after the run shall end.
-async fn within_grace<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+/// Returns the result of `work`, or `None` if it takes longer than the grace after the run is stopped.
+async fn within_grace<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),
-        () = async { stop.wait().await; sleep(GRACE).await } => None,
+        () = async { stop.cancelled().await; sleep(GRACE).await } => None,
     }
 }
 
@@ -314,9 +311,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_in_hand_is_given_the_grace_and_no_more() {
-        let mut stop = Stop::new(std::future::ready(()));
-        assert_eq!(within_grace(&mut stop, sleep(GRACE / 2)).await, Some(()));
-        assert_eq!(within_grace(&mut stop, sleep(GRACE * 2)).await, None);
+    async fn a_command_that_was_sent_has_the_grace_and_no_more() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert_eq!(within_grace(&stop, sleep(GRACE / 2)).await, Some(()));
+        assert_eq!(within_grace(&stop, sleep(GRACE * 2)).await, None);
     }
 }

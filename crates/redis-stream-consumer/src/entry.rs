@@ -1,5 +1,4 @@
-//! Entries as a group gives them to a consumer, decoded by hand so that a deleted entry is told from an empty
-//! one.
+//! Entries as a group delivers them. Decoded by hand, so that a deleted entry differs from an empty one.
 
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use redis::{ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
 pub use redis_stream_core::id::StreamId;
 
-/// Fields and their values, in the entry's order; a name may occur twice.
+/// Names and values of an entry's fields, in its order. A name may occur twice.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A stream ID as an argument of a command.
@@ -32,40 +31,40 @@ pub(crate) fn id_args(ids: &[StreamId]) -> Vec<IdArg> {
     ids.iter().copied().map(IdArg).collect()
 }
 
-/// Where a consumer reads: what all of its entries have in common.
+/// A consumer's name in its group and stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
     /// Key of the stream.
     pub stream: Vec<u8>,
-    /// The group.
+    /// Name of the group.
     pub group: Vec<u8>,
-    /// The consumer's name in the group.
+    /// Name of the consumer.
     pub consumer: Vec<u8>,
 }
 
-/// One entry of a stream, as its consumer is given it.
+/// One entry of a stream, as it was delivered to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its ID.
+    /// ID of the entry.
     pub id: StreamId,
-    /// What it holds.
+    /// Fields of the entry.
     pub fields: Fields,
-    /// How often it was delivered, to this consumer or another, this time included: at least 1.
+    /// Number of deliveries to any consumer, including this one; at least 1.
     pub deliveries: u64,
-    /// Stream, group and consumer.
+    /// The consumer that received it.
     pub member: Arc<GroupMember>,
 }
 
 impl Entry {
-    /// The value of the first field of this name; `None` where there is none.
+    /// Returns the value of the first field of this name; `None` if there is none.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| value.as_slice())
     }
 }
 
-/// The entries of the one stream that XREADGROUP was asked for. Nil is what a BLOCK that ran out gives: none.
-pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
+/// Decodes the reply of XREADGROUP for one stream. It is nil if BLOCK ran out.
+pub(crate) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
     match reply {
         Value::Nil => Ok(Vec::new()),
         Value::Array(streams) => match streams.into_iter().next() {
@@ -80,9 +79,9 @@ pub(super) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> 
     }
 }
 
-/// `[[id, [field, value, ...]], ...]`, as XRANGE and XCLAIM give it. What XCLAIM of Redis 6.2 gives for a deleted
-/// entry, nil, is left out.
-pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
+/// Decodes `[[id, [field, value, ...]], ...]`, the reply of XRANGE and XCLAIM. XCLAIM of Redis 6.2 returns nil for a
+/// deleted entry, which is left out.
+pub(crate) fn decode_entries(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
     let Value::Array(entries) = reply else {
         return Err(unexpected());
     };
@@ -90,8 +89,8 @@ pub(super) fn decode_entries(reply: Value) -> RedisResult<Vec<(StreamId, Fields)
     entries.into_iter().filter(is_there).filter_map(|value| entry(value).transpose()).collect()
 }
 
-/// `[id, ...]`, as XCLAIM with JUSTID gives it; nil where there is no such list.
-pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
+/// Decodes `[id, ...]`, the reply of XCLAIM with JUSTID; nil is an empty list.
+pub(crate) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
     match reply {
         Value::Nil => Ok(Vec::new()),
         Value::Array(ids) => ids.into_iter().map(decode_id).collect(),
@@ -99,8 +98,9 @@ pub(super) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
     }
 }
 
-/// `[cursor, [id, ...], [deleted id, ...]]` of XAUTOCLAIM with JUSTID; the third is missing before Redis 7.0.
-pub(super) fn decode_autoclaim(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
+/// Decodes `[cursor, [id, ...], [deleted id, ...]]`, the reply of XAUTOCLAIM with JUSTID. The deleted IDs are missing
+/// before Redis 7.0.
+pub(crate) fn decode_autoclaim(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
     let Value::Array(parts) = reply else {
         return Err(unexpected());
     };
@@ -112,7 +112,7 @@ pub(super) fn decode_autoclaim(reply: Value) -> RedisResult<(StreamId, Vec<Strea
     Ok((decode_id(cursor)?, decode_ids(taken)?, decode_ids(deleted)?))
 }
 
-pub(super) fn decode_id(value: Value) -> RedisResult<StreamId> {
+pub(crate) fn decode_id(value: Value) -> RedisResult<StreamId> {
     match value {
         Value::BulkString(text) => {
             std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
@@ -121,7 +121,7 @@ pub(super) fn decode_id(value: Value) -> RedisResult<StreamId> {
     }
 }
 
-/// `[id, [field, value, ...]]`, or `[id, nil]` for an entry that only the PEL still knows: `None`.
+/// Decodes `[id, [field, value, ...]]`. Returns `None` for `[id, nil]`, an entry that is pending and was deleted.
 fn entry(value: Value) -> RedisResult<Option<(StreamId, Fields)>> {
     let Value::Array(parts) = value else {
         return Err(unexpected());
@@ -150,9 +150,9 @@ fn pairs(flat: Vec<Value>) -> RedisResult<Fields> {
     Ok(pairs)
 }
 
-/// A reply that does not have the form that the command's documentation gives it.
-pub(super) fn unexpected() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "a command on streams gave a reply of another shape").into()
+/// Returns the error for a reply that does not have its documented form.
+pub(crate) fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "a stream command returned a reply of an unknown form").into()
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_entries_in_their_order_and_a_deleted_one_is_left_out() {
+    fn entries_keep_their_order_and_a_deleted_one_is_left_out() {
         let present = Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("a"), bulk("b")])]);
         let deleted = Value::Array(vec![bulk("2-0"), Value::Nil]);
         let entry = (id(1), vec![(b"a".to_vec(), b"b".to_vec())]);
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn no_entries_come_as_nil_or_as_an_empty_list() {
+    fn no_entries_are_nil_or_an_empty_list() {
         assert_eq!(decode_read(Value::Nil), Ok(vec![]));
         assert_eq!(decode_read(reply(vec![])), Ok(vec![]));
     }
 
     #[test]
-    fn what_was_taken_over_comes_with_what_is_deleted_from_redis_7_on() {
+    fn autoclaimed_ids_come_with_deleted_ones_from_redis_7_on() {
         let ids = |texts: &[&str]| Value::Array(texts.iter().map(|text| bulk(text)).collect());
         let old = Value::Array(vec![bulk("3-0"), ids(&["1-0"])]);
         assert_eq!(decode_autoclaim(old), Ok((id(3), vec![id(1)], vec![])));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_another_shape_is_an_error() {
+    fn a_reply_of_an_unknown_form_is_an_error() {
         for value in [
             Value::Okay,
             Value::Array(vec![Value::Int(1)]),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_sent_as_it_is_shown() {
+    fn an_id_is_sent_as_it_is_displayed() {
         for (ms, seq) in [(0, 0), (1_700_000_000_000, 12), (u64::MAX, u64::MAX)] {
             let id = StreamId { ms, seq };
             assert_eq!(IdArg(id).to_redis_args(), [id.to_string().into_bytes()]);

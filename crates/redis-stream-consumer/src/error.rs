@@ -1,4 +1,4 @@
-//! Why a run of the workload ended early, and what can be waited for.
+//! Errors of a run, and which of them to retry.
 
 use std::fmt;
 use std::io;
@@ -7,40 +7,50 @@ use std::path::PathBuf;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use thiserror::Error;
 
-/// Why a run ended early. No message holds a password.
+/// A setting is invalid. The message names it, says what was expected, and holds no password.
 #[derive(Debug, Error)]
-pub enum WorkloadError {
-    /// A setting is wrong: the caller has to change it.
-    #[error("{0}")]
-    Setting(String),
-    /// The password file cannot be used: the caller has to mend it.
-    #[error("cannot read password file {}", path.display())]
-    PasswordFile {
-        /// The file as it was given.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The server said no, and would say so again.
-    #[error("{server}")]
-    Refused {
-        /// The server, without any credential.
-        server: String,
-        /// What it said.
-        source: Refusal,
-    },
-    /// The entries cannot be written to where they should go. What was written before is acknowledged.
-    #[error("cannot write entries")]
-    Sink(#[source] io::Error),
+#[error("{0}")]
+pub struct InvalidConfig(String);
+
+impl InvalidConfig {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
 }
 
-/// What a server said, in its own words: `WRONGTYPE Operation against a key ...`.
+/// The error that ended a run. No message holds a password.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A setting is invalid, and retrying cannot succeed until the caller changes it.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The password file is not readable.
+    #[error("cannot read password file {}", path.display())]
+    PasswordFile {
+        /// The path that was given.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The server refused, and would refuse again.
+    #[error("{server}")]
+    Refused {
+        /// The server, without credentials.
+        server: String,
+        /// The server's error.
+        source: Refusal,
+    },
+    /// The handler cannot write its output. Entries written before are acknowledged.
+    #[error("cannot write entries")]
+    Output(#[source] io::Error),
+}
+
+/// The error reply of a server, in its own words: `WRONGTYPE Operation against a key ...`.
 #[derive(Clone, Debug)]
 pub struct Refusal(RedisError);
 
 impl Refusal {
-    /// Wraps an error of the client library for people.
-    pub(super) fn new(error: RedisError) -> Self {
+    pub(crate) fn new(error: RedisError) -> Self {
         Self(error)
     }
 }
@@ -57,11 +67,11 @@ impl fmt::Display for Refusal {
             ErrorKind::Io => return write!(f, "{}", self.0),
             _ => {}
         }
-        // A pipeline holds its errors in a list: the first says it.
+        // The error of a pipeline is a list.
         match self.0.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
-            Some((_, said)) => {
-                write!(f, "{}", said.code())?;
-                said.details().map_or(Ok(()), |details| write!(f, " {details}"))
+            Some((_, error)) => {
+                write!(f, "{}", error.code())?;
+                error.details().map_or(Ok(()), |details| write!(f, " {details}"))
             }
             None => write!(f, "{}", self.0),
         }
@@ -70,8 +80,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Whether it is worth trying again on a new connection, without anybody doing anything here.
-pub(super) fn is_transient(error: &RedisError) -> bool {
+/// Returns whether to retry on a new connection, since the error may pass without a change of settings.
+pub(crate) fn is_transient(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io => true,
         ErrorKind::Server(kind) => matches!(
@@ -80,18 +90,18 @@ pub(super) fn is_transient(error: &RedisError) -> bool {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::TryAgain
-                // A slot on its way to another node: MOVED follows once it is there.
+                // The slot is being migrated; MOVED follows once it is done.
                 | ServerErrorKind::Ask
-                // A failover left us on the old master: the address leads to the new one before long.
+                // A failover demoted this server; the address leads to the new master soon.
                 | ServerErrorKind::ReadOnly
         ),
-        // Memory, disk and replicas come back, and scripts end.
+        // Out of memory, failed persistence, too few replicas, a long script: all may pass.
         _ => matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY")),
     }
 }
 
-/// Whether the key or the group is gone: deleted, flushed, or lost in a failover.
-pub(super) fn is_group_gone(error: &RedisError) -> bool {
+/// Returns whether the key or the group is gone: deleted, flushed, or lost in a failover.
+pub(crate) fn is_group_gone(error: &RedisError) -> bool {
     // UNBLOCKED: the key was deleted while XREADGROUP was waiting on it.
     matches!(error.code(), Some("NOGROUP" | "UNBLOCKED"))
 }
@@ -100,30 +110,30 @@ pub(super) fn is_group_gone(error: &RedisError) -> bool {
 mod tests {
     use super::*;
 
-    fn said(code: &str, detail: &str) -> RedisError {
+    fn reply(code: &str, detail: &str) -> RedisError {
         redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
     }
 
     #[test]
-    fn a_refusal_reads_as_the_server_said_it() {
-        let refusal = Refusal::new(said("WRONGTYPE", "Operation against a key"));
+    fn a_refusal_reads_as_the_server_replied_it() {
+        let refusal = Refusal::new(reply("WRONGTYPE", "Operation against a key"));
         assert_eq!(refusal.to_string(), "WRONGTYPE Operation against a key");
     }
 
     #[test]
-    fn a_failed_authentication_says_nothing_of_the_password() {
+    fn a_failed_authentication_does_not_show_the_password() {
         let error = RedisError::from((ErrorKind::AuthenticationFailed, "text", "secret".to_owned()));
         assert_eq!(Refusal::new(error).to_string(), "authentication failed");
     }
 
     #[test]
-    fn what_the_server_gets_over_is_transient_and_what_it_refuses_is_not() {
+    fn a_passing_state_of_the_server_is_transient_and_a_refusal_is_not() {
         let io = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert!(is_transient(&io));
-        assert!(is_transient(&said("OOM", "command not allowed")));
-        assert!(!is_transient(&said("NOGROUP", "No such key")));
-        assert!(!is_transient(&said("WRONGTYPE", "Operation against a key")));
-        assert!(is_group_gone(&said("NOGROUP", "No such key")));
-        assert!(!is_group_gone(&said("BUSYGROUP", "already exists")));
+        assert!(is_transient(&reply("OOM", "command not allowed")));
+        assert!(!is_transient(&reply("NOGROUP", "No such key")));
+        assert!(!is_transient(&reply("WRONGTYPE", "Operation against a key")));
+        assert!(is_group_gone(&reply("NOGROUP", "No such key")));
+        assert!(!is_group_gone(&reply("BUSYGROUP", "already exists")));
     }
 }

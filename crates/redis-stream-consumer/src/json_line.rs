@@ -1,11 +1,10 @@
 //! An entry as one JSON line:
 //! `{"id":"1-0","stream":"orders","group":"g","consumer":"c","fields":{"n":"1"}}`.
 //!
-//! Redis' names and values are bytes and JSON's are text. A value that is not UTF-8 is an object with the one key
-//! `base64`: `{"n":{"base64":"/wA="}}`; every other value is a string. JSON has only strings for names: in those
-//! (of fields, the stream, the group and the consumer) a byte that is not UTF-8 is written `\xHH` (lower case), and
-//! a backslash that is followed by `x` and two hex digits is written `\x5c`, so two names never become one. Fields
-//! keep the entry's order; a name that occurs twice in the entry does so in the line.
+//! Names and values are bytes in Redis, and text in JSON. A value that is not UTF-8 is an object with the key `base64`:
+//! `{"n":{"base64":"/wA="}}`. In names (of fields, stream, group and consumer), a byte that is not UTF-8 is written `\xHH`
+//! in lower case, and a backslash before `x` and two hex digits `\x5c`, so that different names stay different. Fields
+//! keep the entry's order; a name that occurs twice in the entry occurs twice in the line.
 
 use std::io::Write as _;
 
@@ -16,14 +15,15 @@ use redis_stream_core::escape::escape;
 
 use super::entry::{GroupMember, StreamId};
 
-/// What all lines of one consumer have in common, written once.
+/// The format of the lines of one consumer.
 #[derive(Clone, Debug)]
 pub struct LineFormat {
-    membership: String,
+    /// The text between ID and fields.
+    middle: String,
 }
 
 impl LineFormat {
-    /// For a consumer of a group of a stream.
+    /// Returns the format for a consumer.
     #[must_use]
     pub fn new(member: &GroupMember) -> Self {
         let [stream, group, consumer] = [&member.stream, &member.group, &member.consumer].map(|name| {
@@ -31,14 +31,14 @@ impl LineFormat {
             quote(&escape(name), &mut quoted);
             String::from_utf8_lossy(&quoted).into_owned()
         });
-        let membership = format!(r#"","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
-        Self { membership }
+        let middle = format!(r#"","stream":{stream},"group":{group},"consumer":{consumer},"fields":{{"#);
+        Self { middle }
     }
 
     /// Appends the line of an entry, with its newline.
     pub fn write(&self, id: StreamId, fields: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) {
-        write!(out, r#"{{"id":"{id}"#).expect("memory takes all");
-        out.extend_from_slice(self.membership.as_bytes());
+        write!(out, r#"{{"id":"{id}"#).expect("writing to memory succeeds");
+        out.extend_from_slice(self.middle.as_bytes());
         for (index, (name, value)) in fields.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
@@ -62,9 +62,8 @@ fn write_value(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Text as a JSON string with its quotes.
 fn quote(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("text is JSON, and memory takes all");
+    serde_json::to_writer(out, text).expect("a string is valid JSON, and writing to memory succeeds");
 }
 
 #[cfg(test)]

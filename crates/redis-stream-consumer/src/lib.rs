@@ -8,5 +8,3 @@ pub mod entry;
 pub mod error;
 pub mod json_line;
 pub mod produce;
-mod sink;
-mod stop;

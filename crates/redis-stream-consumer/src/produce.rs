@@ -1,9 +1,10 @@
-//! A load generator: adds entries to streams, at a pace or as fast as the server takes them.
+//! A load generator: adds entries to streams at a rate, or as fast as possible.
 //!
-//! Each entry has the fields `n`, its number from 1 over all streams, and `payload`. Entries go to the streams in
-//! turn, in pipelines of bounded size, one on its way at a time. After a lost connection the entries whose reply
-//! was lost are sent again, so an `n` may occur twice, but none is missing; how many those are is told.
+//! Each entry has the fields `n`, its number from 1 across all streams, and `payload`. Entries go to the streams in turn,
+//! in pipelines of bounded size, one at a time. Entries whose reply was lost with the connection are sent again: an `n`
+//! may occur twice, but none is missing. [`ProduceStats::unknown`] counts them.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, cmd};
@@ -12,10 +13,11 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::connect_options::ConnectOptions;
 use super::connection::{Connection, Progress, moved_to, server_clock};
-use super::error::WorkloadError;
-use super::stop::Stop;
+use super::error::{InvalidConfig, RunError};
+use redis_stream_core::clock::now;
 use redis_stream_core::escape::escape;
 use redis_stream_core::server_clock::ServerClock;
+use tokio_util::sync::CancellationToken;
 
 pub mod rate;
 pub mod trim;
@@ -23,62 +25,61 @@ pub mod trim;
 use rate::{Pattern, RateLimiter, RateSchedule};
 use trim::Trim;
 
-/// Most entries of one pipeline,
 const BATCH_ENTRIES: u64 = 500;
-/// and about as many bytes, so that large payloads are neither held here nor in the server's buffers.
+/// Bounds the payloads of one pipeline, in this process and in the server's buffers.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Redis' own limit of one value (`proto-max-bulk-len`).
+/// Redis' limit of one value (`proto-max-bulk-len`).
 const MOST_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
 
-/// What to add where.
+/// Settings of the load generator.
 #[derive(Clone, Debug)]
 pub struct ProduceConfig {
     /// The server.
     pub connect: ConnectOptions,
-    /// Keys of the streams, at least one and none twice. Each is created where it is missing.
+    /// Keys of the streams: at least one, each once. Missing streams are created.
     pub streams: Vec<Vec<u8>>,
-    /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
+    /// Average entries per second across all streams; 0 adds entries as fast as possible.
     pub rate: f64,
-    /// How they spread over time.
+    /// Distribution of the entries over time.
     pub pattern: Pattern,
-    /// Entries to add in all. `None`: until it is stopped.
+    /// Total number of entries. `None` continues until the run is stopped.
     pub count: Option<u64>,
-    /// What is trimmed.
+    /// Trimming of the streams.
     pub trim: Trim,
     /// Size of the field `payload` in bytes.
     pub payload_bytes: usize,
 }
 
-/// What a run added.
+/// Result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProduceStats {
-    /// Entries that the server said it added.
+    /// Entries that the server confirmed.
     pub added: u64,
-    /// Bytes of their fields and values.
+    /// Bytes of the names and values of their fields.
     pub bytes: u64,
-    /// Entries whose reply was lost with the connection: each may be in its stream besides those that were added.
+    /// Entries whose reply was lost with the connection. Each may be in its stream in addition to `added`.
     pub unknown: u64,
-    /// From the first connection to the end, outages and pauses included.
+    /// Time from the first connection to the end, including outages and pauses.
     pub elapsed: Duration,
-    /// The same by stream, in the order of [`ProduceConfig::streams`].
+    /// Results by stream, in the order of [`ProduceConfig::streams`].
     pub streams: Vec<StreamStats>,
 }
 
-/// What a run added to one stream.
+/// Result of a run for one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamStats {
     /// Key of the stream.
     pub stream: Vec<u8>,
-    /// Entries that the server said it added.
+    /// Entries that the server confirmed.
     pub added: u64,
-    /// Bytes of their fields and values.
+    /// Bytes of the names and values of their fields.
     pub bytes: u64,
     /// Entries whose reply was lost with the connection.
     pub unknown: u64,
 }
 
 impl ProduceConfig {
-    /// Ten entries of 100 bytes per second to one stream, until it is stopped, and no trimming.
+    /// Returns settings for one stream: 10 entries of 100 bytes per second until the run is stopped, without trimming.
     pub fn new(connect: ConnectOptions, stream: impl Into<Vec<u8>>) -> Self {
         Self {
             connect,
@@ -96,38 +97,46 @@ impl ProduceConfig {
 ///
 /// # Errors
 ///
-/// [`WorkloadError::Setting`] for a rate, pattern, size or stream that cannot be, before anything is sent;
-/// otherwise what waiting cannot mend. What was added until then is logged.
-pub async fn run(
-    load: &ProduceConfig,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<ProduceStats, WorkloadError> {
-    let schedule = RateSchedule::new(load.rate, load.pattern)?;
-    check(load)?;
-    let connection = Connection::new(load.connect.clone(), Stop::new(stop));
-    let mut producer = Producer::new(load, schedule, connection);
-    let names: Vec<_> = load.streams.iter().map(|stream| escape(stream)).collect();
+/// [`RunError::Config`] before anything is sent if a rate, pattern, size or stream is invalid; later the first error that
+/// retrying cannot overcome. The entries added until then are logged.
+pub async fn run(config: &ProduceConfig, stop: impl Future<Output = ()>) -> Result<ProduceStats, RunError> {
+    let schedule = RateSchedule::new(config.rate, config.pattern)?;
+    check(config)?;
+    let stopping = CancellationToken::new();
+    let connection = Connection::new(config.connect.clone(), stopping.clone());
+    let mut producer = Producer::new(config, schedule, connection);
+    let names: Vec<_> = config.streams.iter().map(|stream| escape(stream)).collect();
     let span = info_span!("produce", stream = %names.join(","));
-    let ended = producer.run().instrument(span.clone()).await;
-    let produced = producer.produced();
-    let ProduceStats { added, bytes, unknown, .. } = produced;
+    let ended = {
+        let mut running = pin!(producer.run().instrument(span.clone()));
+        tokio::select! {
+            biased;
+            () = stop => {
+                stopping.cancel();
+                running.await
+            }
+            ended = &mut running => ended,
+        }
+    };
+    let stats = producer.stats();
+    let ProduceStats { added, bytes, unknown, .. } = stats;
     span.in_scope(|| info!(added, bytes, unknown, "producer ended"));
-    ended.map(|()| produced)
+    ended.map(|()| stats)
 }
 
-fn check(load: &ProduceConfig) -> Result<(), WorkloadError> {
-    let wrong = |text: String| Err(WorkloadError::Setting(text));
-    if load.payload_bytes > MOST_PAYLOAD_BYTES {
-        let bytes = load.payload_bytes;
+fn check(config: &ProduceConfig) -> Result<(), InvalidConfig> {
+    let wrong = |text: String| Err(InvalidConfig::new(text));
+    if config.payload_bytes > MOST_PAYLOAD_BYTES {
+        let bytes = config.payload_bytes;
         return wrong(format!(
             "a payload of {bytes} bytes is more than Redis takes, at most {MOST_PAYLOAD_BYTES}"
         ));
     }
-    if load.streams.is_empty() {
+    if config.streams.is_empty() {
         return wrong("no stream is named, expected at least one".to_owned());
     }
-    for (at, stream) in load.streams.iter().enumerate() {
-        if load.streams[..at].contains(stream) {
+    for (at, stream) in config.streams.iter().enumerate() {
+        if config.streams[..at].contains(stream) {
             return wrong(format!("the stream {} is named twice, expected once", escape(stream)));
         }
     }
@@ -135,66 +144,65 @@ fn check(load: &ProduceConfig) -> Result<(), WorkloadError> {
 }
 
 struct Producer<'a> {
-    load: &'a ProduceConfig,
+    config: &'a ProduceConfig,
     connection: Connection,
-    pace: RateLimiter,
+    limiter: RateLimiter,
     payload: Vec<u8>,
     /// Numbers given to entries so far.
     numbered: u64,
-    /// Numbers of entries that were not added for certain: they go before new ones. Never more than a batch.
+    /// Numbers of entries that were not confirmed. They go before new ones, and are never more than a batch.
     again: Vec<u64>,
-    shares: Vec<StreamStats>,
-    /// Streams that the node took entries for that we are connected to, in their order.
-    taken: Vec<bool>,
-    /// How often a node sent us to another one since all streams were taken by one.
-    moves: usize,
-    /// When there was a connection first.
+    streams: Vec<StreamStats>,
+    /// Streams to which the current node added entries, in their order.
+    accepted: Vec<bool>,
+    /// Redirects since one node accepted entries for all streams.
+    redirects: usize,
+    /// Time of the first connection.
     started: Option<Instant>,
-    /// From then to the end of the run; zero before it.
+    /// Zero until the end of the run.
     elapsed: Duration,
-    /// `None` where it is not needed or not known yet.
+    /// `None` if it is not needed, or not known yet.
     clock: Option<ServerClock>,
-    /// Whether it was said.
-    fell_behind: bool,
+    logged_behind: bool,
 }
 
 impl<'a> Producer<'a> {
-    fn new(load: &'a ProduceConfig, schedule: Option<RateSchedule>, connection: Connection) -> Self {
-        let share = |stream: &Vec<u8>| StreamStats { stream: stream.clone(), ..StreamStats::default() };
+    fn new(config: &'a ProduceConfig, schedule: Option<RateSchedule>, connection: Connection) -> Self {
+        let stats = |stream: &Vec<u8>| StreamStats { stream: stream.clone(), ..StreamStats::default() };
         Self {
-            load,
+            config,
             connection,
-            pace: RateLimiter::new(schedule),
-            payload: vec![b'x'; load.payload_bytes],
+            limiter: RateLimiter::new(schedule),
+            payload: vec![b'x'; config.payload_bytes],
             numbered: 0,
             again: Vec::new(),
-            shares: load.streams.iter().map(share).collect(),
-            taken: vec![false; load.streams.len()],
-            moves: 0,
+            streams: config.streams.iter().map(stats).collect(),
+            accepted: vec![false; config.streams.len()],
+            redirects: 0,
             started: None,
             elapsed: Duration::ZERO,
             clock: None,
-            fell_behind: false,
+            logged_behind: false,
         }
     }
 
-    async fn run(&mut self) -> Result<(), WorkloadError> {
-        let ended = self.sessions().await;
+    async fn run(&mut self) -> Result<(), RunError> {
+        let ended = self.run_sessions().await;
         self.elapsed = self.started.map_or(Duration::ZERO, |started| now() - started);
         ended
     }
 
-    async fn sessions(&mut self) -> Result<(), WorkloadError> {
+    async fn run_sessions(&mut self) -> Result<(), RunError> {
         while self.connection.connect().await? == Progress::Ready {
             let (first, now) = (self.started.is_none(), now());
             let started = *self.started.get_or_insert(now);
             if !first {
-                self.pace.leave_out(now - started);
+                self.limiter.skip(now - started);
             }
-            match self.session(started).await {
+            match self.run_session(started).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    self.note_move(&error)?;
+                    self.check_redirect(&error)?;
                     self.connection.lost(error)?;
                 }
             }
@@ -202,27 +210,26 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// There is one connection: streams on several nodes of a cluster would make it go to and fro.
-    fn note_move(&mut self, error: &RedisError) -> Result<(), WorkloadError> {
+    /// Returns an error if the streams are on several nodes of a cluster, between which the one connection would alternate.
+    fn check_redirect(&mut self, error: &RedisError) -> Result<(), RunError> {
         if moved_to(error).is_none() {
             return Ok(());
         }
-        self.taken.fill(false);
-        self.moves += 1;
-        if self.taken.len() == 1 || self.moves <= self.taken.len() {
+        self.accepted.fill(false);
+        self.redirects += 1;
+        if self.accepted.len() == 1 || self.redirects <= self.accepted.len() {
             return Ok(());
         }
-        let names: Vec<_> = self.load.streams.iter().map(|stream| escape(stream)).collect();
-        Err(WorkloadError::Setting(format!(
+        let names: Vec<_> = self.config.streams.iter().map(|stream| escape(stream)).collect();
+        Err(RunError::from(InvalidConfig::new(format!(
             "the streams {} are on several nodes of a cluster: give their keys one hash tag, or produce to each \
              of them by itself",
             names.join(", ")
-        )))
+        ))))
     }
 
-    /// From one connection to the next.
-    async fn session(&mut self, started: Instant) -> Result<(), RedisError> {
-        if self.load.trim.needs_time() {
+    async fn run_session(&mut self, started: Instant) -> Result<(), RedisError> {
+        if self.config.trim.needs_time() {
             let reply = self.connection.query(&cmd("TIME"), Duration::ZERO).await?;
             self.clock = Some(server_clock(reply, now())?);
         }
@@ -230,25 +237,24 @@ impl<'a> Producer<'a> {
             let elapsed = now() - started;
             let batch = self.next_batch(elapsed);
             if batch.is_empty() {
-                self.connection.pause(self.pace.next().saturating_sub(elapsed)).await;
+                self.connection.pause(self.limiter.next().saturating_sub(elapsed)).await;
                 continue;
             }
             self.add(&batch).await?;
-            self.look_back(now() - started);
+            self.warn_if_behind(now() - started);
         }
         Ok(())
     }
 
     fn is_done(&self) -> bool {
-        self.again.is_empty() && self.load.count.is_some_and(|count| self.numbered >= count)
+        self.again.is_empty() && self.config.count.is_some_and(|count| self.numbered >= count)
     }
 
-    /// The numbers of the entries to send now.
     fn next_batch(&mut self, elapsed: Duration) -> Vec<u64> {
         let mut batch = std::mem::take(&mut self.again);
-        let room = entries_per_batch(self.load.payload_bytes).saturating_sub(batch.len() as u64);
-        let left = self.load.count.map_or(u64::MAX, |count| count - self.numbered);
-        let new = self.pace.take(elapsed, left.min(room));
+        let room = entries_per_batch(self.config.payload_bytes).saturating_sub(batch.len() as u64);
+        let left = self.config.count.map_or(u64::MAX, |count| count - self.numbered);
+        let new = self.limiter.take(elapsed, left.min(room));
         batch.extend(self.numbered + 1..=self.numbered + new);
         self.numbered += new;
         batch
@@ -259,13 +265,13 @@ impl<'a> Producer<'a> {
         for n in batch {
             pipeline.add_command(self.xadd(*n));
         }
-        if self.load.trim.needs_time() {
+        if self.config.trim.needs_time() {
             pipeline.add_command(cmd("TIME"));
         }
         let replies = match self.connection.query_all(&pipeline).await {
             Ok(replies) => replies,
             Err(error) => {
-                batch.iter().for_each(|n| self.share(*n).unknown += 1);
+                batch.iter().for_each(|n| self.stats_of(*n).unknown += 1);
                 self.again = batch.to_vec();
                 return Err(error);
             }
@@ -293,52 +299,50 @@ impl<'a> Producer<'a> {
 
     fn xadd(&self, n: u64) -> Cmd {
         let mut xadd = cmd("XADD");
-        xadd.arg(&self.load.streams[self.stream_of(n)]);
-        self.load.trim.write(self.clock.map(|clock| clock.time_at(now().into_std())), &mut xadd);
+        xadd.arg(&self.config.streams[self.stream_of(n)]);
+        self.config.trim.write(self.clock.map(|clock| clock.time_at(now().into_std())), &mut xadd);
         xadd.arg("*").arg("n").arg(n).arg("payload").arg(&self.payload);
         xadd
     }
 
-    /// Each stream in turn.
     fn stream_of(&self, n: u64) -> usize {
-        let turn = (n - 1) % self.shares.len() as u64;
-        usize::try_from(turn).expect("a number below that of the streams")
+        let turn = (n - 1) % self.streams.len() as u64;
+        usize::try_from(turn).expect("less than the number of streams")
     }
 
-    fn share(&mut self, n: u64) -> &mut StreamStats {
+    fn stats_of(&mut self, n: u64) -> &mut StreamStats {
         let at = self.stream_of(n);
-        &mut self.shares[at]
+        &mut self.streams[at]
     }
 
     fn count(&mut self, n: u64) {
         let bytes = "n".len() + n.to_string().len() + "payload".len() + self.payload.len();
-        let share = self.share(n);
-        share.added += 1;
-        share.bytes += bytes as u64;
+        let stats = self.stats_of(n);
+        stats.added += 1;
+        stats.bytes += bytes as u64;
         let stream = self.stream_of(n);
-        self.taken[stream] = true;
-        if self.taken.iter().all(|taken| *taken) {
-            self.moves = 0;
+        self.accepted[stream] = true;
+        if self.accepted.iter().all(|accepted| *accepted) {
+            self.redirects = 0;
         }
     }
 
-    /// Says once that the rate is too high for this server, or this machine.
-    fn look_back(&mut self, elapsed: Duration) {
-        if !self.fell_behind && !self.is_done() && self.pace.is_behind(elapsed) {
-            self.fell_behind = true;
-            let (rate, added) = (self.load.rate, self.produced().added);
+    fn warn_if_behind(&mut self, elapsed: Duration) {
+        if !self.logged_behind && !self.is_done() && self.limiter.is_behind(elapsed) {
+            self.logged_behind = true;
+            let (rate, added) = (self.config.rate, self.stats().added);
             warn!(rate, added, "producer falls behind its rate, and adds entries as fast as it can");
         }
     }
 
-    fn produced(&self) -> ProduceStats {
-        let sum = |of: fn(&StreamStats) -> u64| self.shares.iter().map(of).sum();
+    fn stats(&self) -> ProduceStats {
+        let sum = |of: fn(&StreamStats) -> u64| self.streams.iter().map(of).sum();
         ProduceStats {
-            added: sum(|share| share.added),
-            bytes: sum(|share| share.bytes),
-            unknown: sum(|share| share.unknown),
+            added: sum(|stream| stream.added),
+            bytes: sum(|stream| stream.bytes),
+            unknown: sum(|stream| stream.unknown),
             elapsed: self.elapsed,
-            streams: self.shares.clone(),
+            streams: self.streams.clone(),
         }
     }
 }
@@ -346,11 +350,6 @@ impl<'a> Producer<'a> {
 fn entries_per_batch(payload_bytes: usize) -> u64 {
     let entries = BATCH_BYTES / payload_bytes.max(1);
     u64::try_from(entries).unwrap_or(u64::MAX).clamp(1, BATCH_ENTRIES)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge at which the pace meets the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]
@@ -362,9 +361,9 @@ mod tests {
         ProduceConfig { rate: 0.0, ..ProduceConfig::new(connect, "orders") }
     }
 
-    fn producer(load: &ProduceConfig) -> Producer<'_> {
-        let connection = Connection::new(load.connect.clone(), Stop::new(std::future::pending()));
-        Producer::new(load, RateSchedule::new(load.rate, load.pattern).unwrap(), connection)
+    fn producer(config: &ProduceConfig) -> Producer<'_> {
+        let connection = Connection::new(config.connect.clone(), CancellationToken::new());
+        Producer::new(config, RateSchedule::new(config.rate, config.pattern).unwrap(), connection)
     }
 
     #[test]
@@ -390,15 +389,15 @@ mod tests {
         let load = ProduceConfig { streams, payload_bytes: 10, ..load() };
         let mut producer = producer(&load);
         (1..=10).for_each(|n| producer.count(n));
-        producer.share(2).unknown += 1;
-        let produced = producer.produced();
-        let shares = produced.streams.iter().map(|share| (share.added, share.bytes, share.unknown));
-        assert_eq!(shares.collect::<Vec<_>>(), [(4, 77, 0), (3, 57, 1), (3, 57, 0)]);
-        assert_eq!((produced.added, produced.bytes, produced.unknown), (10, 191, 1));
+        producer.stats_of(2).unknown += 1;
+        let stats = producer.stats();
+        let by_stream = stats.streams.iter().map(|stream| (stream.added, stream.bytes, stream.unknown));
+        assert_eq!(by_stream.collect::<Vec<_>>(), [(4, 77, 0), (3, 57, 1), (3, 57, 0)]);
+        assert_eq!((stats.added, stats.bytes, stats.unknown), (10, 191, 1));
     }
 
     #[test]
-    fn what_cannot_be_produced_is_a_setting() {
+    fn an_invalid_config_names_the_setting() {
         let twice = ["a", "b", "a"].map(Vec::from).to_vec();
         for (load, text) in [
             (ProduceConfig { streams: Vec::new(), ..load() }, "no stream is named, expected at least one"),

@@ -21,8 +21,7 @@ use super::worker_pool::{HandlerOutcome, WorkerPool};
 use super::{ConsumeStats, ConsumerConfig};
 use crate::connection::{Connection, Progress};
 use crate::entry::{Entry, Fields, StreamId};
-use crate::error::{WorkloadError, is_group_gone};
-use crate::stop::Stop;
+use crate::error::{InvalidConfig, RunError, is_group_gone};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +48,7 @@ pub(super) struct Consumer {
     baseline: ConsumeStats,
     stops: Stops,
     /// An error that ends the run once handled entries are acknowledged.
-    failure: Option<WorkloadError>,
+    failure: Option<RunError>,
 }
 
 impl Consumer {
@@ -61,10 +60,8 @@ impl Consumer {
         stops: Stops,
     ) -> Self {
         let member = Arc::new(config.member());
-        let connect = || {
-            Connection::new(config.connect.clone(), Stop::new(stops.hard.clone().cancelled_owned()))
-                .with_timeouts(config.timeouts)
-        };
+        let connect =
+            || Connection::new(config.connect.clone(), stops.hard.clone()).with_timeouts(config.timeouts);
         let at = now();
         Self {
             client: GroupClient::new(connect(), Arc::clone(&member), &config.start_id),
@@ -89,7 +86,7 @@ impl Consumer {
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<ConsumeStats, WorkloadError> {
+    pub(super) async fn run(mut self) -> Result<ConsumeStats, RunError> {
         self.run_sessions().await?;
         match self.failure.take() {
             Some(failure) => Err(failure),
@@ -110,7 +107,7 @@ impl Consumer {
     }
 
     /// Connects again until a session ends in order.
-    async fn run_sessions(&mut self) -> Result<(), WorkloadError> {
+    async fn run_sessions(&mut self) -> Result<(), RunError> {
         loop {
             self.take_outcomes();
             if self.is_stopping() && !self.has_unfinished_work() {
@@ -176,7 +173,7 @@ impl Consumer {
             Ok(()) => Ok(()),
             Err(DetectError::Redis(error)) => Err(error),
             Err(DetectError::Config(text)) => {
-                self.fail(WorkloadError::Setting(text));
+                self.fail(InvalidConfig::new(text).into());
                 Ok(())
             }
         }
@@ -251,7 +248,7 @@ impl Consumer {
     }
 
     /// Ends the run in order, with an error.
-    fn fail(&mut self, failure: WorkloadError) {
+    fn fail(&mut self, failure: RunError) {
         self.failure.get_or_insert(failure);
         self.stops.soft.cancel();
     }
@@ -270,7 +267,7 @@ impl Consumer {
                     debug!("the reader of the results is gone");
                     self.stops.soft.cancel();
                 }
-                Err(HandlerError::Broken(error)) => self.fail(WorkloadError::Sink(error)),
+                Err(HandlerError::Broken(error)) => self.fail(RunError::Output(error)),
             }
         }
     }

@@ -46,7 +46,7 @@ impl From<RedisError> for DetectError {
 }
 
 /// Result of a write.
-pub(super) enum Written {
+pub(super) enum WriteResult {
     Added,
     /// The server refused, and the entry is still pending.
     Refused(RedisError),
@@ -119,7 +119,7 @@ impl DeadLetterStream {
         id: StreamId,
         entry: &RetryEntry,
         fields: &Fields,
-    ) -> RedisResult<Written> {
+    ) -> RedisResult<WriteResult> {
         let letter = self.dead_letter(client.member(), id, entry, fields);
         let xack = client.xack(&[id]);
         let connection = client.connection();
@@ -149,7 +149,7 @@ impl DeadLetterStream {
                 }
             },
         };
-        Ok(refused.map_or(Written::Added, Written::Refused))
+        Ok(refused.map_or(WriteResult::Added, WriteResult::Refused))
     }
 
     fn dead_letter(&self, member: &GroupMember, id: StreamId, entry: &RetryEntry, fields: &Fields) -> Cmd {

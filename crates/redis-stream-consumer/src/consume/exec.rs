@@ -1,8 +1,8 @@
-//! A child process for each entry: `--exec`.
+//! A handler that runs a child process for each entry: `--exec`.
 //!
-//! The entry comes on the child's standard input, as one JSON [line](crate::json_line); the child's standard
-//! output and standard error are ours. Exit code 0 acknowledges. The child leads a process group of its own: what
-//! it starts is killed with it, and Ctrl-C in a terminal reaches the consumer alone, which lets the child finish.
+//! The child reads the entry from standard input, as one [JSON line](crate::json_line), and inherits standard output and
+//! standard error. Exit code 0 acknowledges. The child leads its own process group: processes that it starts are killed
+//! with it, and Ctrl-C in a terminal only reaches the consumer, which lets the child finish.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::handler::{Handler, HandlerError};
 use crate::entry::{Entry, GroupMember};
-use crate::error::WorkloadError;
+use crate::error::InvalidConfig;
 use crate::json_line::LineFormat;
 
 /// Runs a program for each entry.
@@ -23,25 +23,24 @@ use crate::json_line::LineFormat;
 pub struct Exec {
     program: String,
     args: Vec<String>,
-    /// Longest time for one child; then it is killed, and the entry failed.
-    longest: Duration,
+    timeout: Duration,
     format: LineFormat,
 }
 
 impl Exec {
-    /// A command line, split into words as a shell does, without any other of its features.
+    /// Splits a command line into words like a shell, without its other features. A child that runs for longer than
+    /// `timeout` is killed, and its entry failed.
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Setting`] for a command line without a program, or with a quote that is not closed.
-    pub fn new(command: &str, longest: Duration, member: &GroupMember) -> Result<Self, WorkloadError> {
+    /// [`InvalidConfig`] for a command line without a program, or with a quote that is not closed.
+    pub fn new(command: &str, timeout: Duration, member: &GroupMember) -> Result<Self, InvalidConfig> {
         let words = shlex::split(command)
-            .ok_or_else(|| WorkloadError::Setting(format!("--exec {command}: a quote is not closed")))?;
+            .ok_or_else(|| InvalidConfig::new(format!("--exec {command}: a quote is not closed")))?;
         let mut words = words.into_iter();
-        let program = words.next().ok_or_else(|| {
-            WorkloadError::Setting("--exec: expected a program and its arguments".to_owned())
-        })?;
-        Ok(Self { program, args: words.collect(), longest, format: LineFormat::new(member) })
+        let program =
+            words.next().ok_or_else(|| InvalidConfig::new("--exec: expected a program and its arguments"))?;
+        Ok(Self { program, args: words.collect(), timeout, format: LineFormat::new(member) })
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -61,14 +60,14 @@ impl Handler for Exec {
         let mut child = self
             .spawn()
             .map_err(|error| HandlerError::failed(format!("cannot run {}: {error}", self.program)))?;
-        let mut group = Group::of(&child);
-        let ended = timeout(self.longest, feed(&mut child, &line)).await;
+        let mut group = ProcessGroup::of(&child);
+        let ended = timeout(self.timeout, feed(&mut child, &line)).await;
         if ended.is_err() {
             drop(group);
-            // Reaped here, so that no zombie is left behind.
+            // Reaps the child, so that no zombie remains.
             let _ = child.wait().await;
-            let longest = humantime::format_duration(self.longest);
-            return Err(HandlerError::failed(format!("{} killed after {longest}", self.program)));
+            let limit = humantime::format_duration(self.timeout);
+            return Err(HandlerError::failed(format!("{} killed after {limit}", self.program)));
         }
         group.0 = None;
         match ended {
@@ -80,7 +79,7 @@ impl Handler for Exec {
     }
 }
 
-/// Gives the child its input and waits for its end. One that does not read all of it is no failure.
+/// Writes the child's input and waits for its end. A child that does not read all of it is no failure.
 async fn feed(child: &mut Child, input: &[u8]) -> io::Result<ExitStatus> {
     let stdin = child.stdin.take();
     let write = async {
@@ -95,19 +94,19 @@ async fn feed(child: &mut Child, input: &[u8]) -> io::Result<ExitStatus> {
     }
 }
 
-/// The process group of a child that runs; killed on drop.
-struct Group(Option<Pid>);
+/// The process group of a running child, which is killed on drop.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // All of them may have ended by themselves.
+            // Fails if all of them have ended.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_that_reads_nothing_of_a_large_entry_is_no_failure() {
+    async fn a_child_that_does_not_read_a_large_entry_is_no_failure() {
         assert_eq!(outcome("true", vec![b'x'; 4 * 1024 * 1024]).await, Ok(()));
     }
 
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_that_is_none_is_a_setting() {
+    fn an_invalid_command_line_is_refused() {
         for (command, text) in [
             ("", "--exec: expected a program and its arguments"),
             ("sh -c 'exit", "--exec sh -c 'exit: a quote is not closed"),

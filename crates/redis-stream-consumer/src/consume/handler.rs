@@ -1,4 +1,4 @@
-//! What a consumer does with its entries: the trait that a program of yours implements.
+//! The trait that a program implements to handle entries.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use crate::entry::Entry;
 
 /// Handles entries, one call for each delivery.
 ///
-/// An entry is acknowledged after `handle` returned `Ok`. Everything else (an error, a panic, a process that is
-/// killed) leaves it pending, and it is handled again: so a handler has to bear an entry that comes twice. With a
-/// concurrency above 1 there are several calls at a time.
+/// An entry is acknowledged after `handle` returned `Ok`. After an error, a panic or a crash of the process it stays
+/// pending and is handled again, so a handler must be idempotent. With a concurrency above 1, there are several calls at
+/// the same time.
 ///
-/// A handler that blocks its thread (a computation, a file) belongs into `tokio::task::spawn_blocking`: until it
-/// is done nothing else runs on that thread, the answer to SIGTERM among it. When the consumer ends and the grace
-/// is over, calls that are under way are dropped at their next `await`.
+/// Work that blocks its thread (a computation, a file) belongs into `tokio::task::spawn_blocking`: until it is done,
+/// nothing else runs on that thread, including the response to SIGTERM. When the run is stopped and the grace is over,
+/// unfinished calls are dropped at their next `await`.
 ///
 /// ```no_run
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::entry::Entry;
 /// use redis_stream_consumer::consume::handler::{Handler, HandlerError};
 /// use redis_stream_consumer::entry::Entry;
 ///
-/// /// Adds up the field `amount`.
+/// /// Sums up the field `amount`.
 /// struct Sum(AtomicU64);
 ///
 /// impl Handler for Sum {
@@ -45,38 +45,41 @@ use crate::entry::Entry;
 /// let stop = async { /* a signal, say */ };
 /// let stats = consume::run(&config, Sum(AtomicU64::new(0)), stop).await?;
 /// println!("{} entries handled", stats.handled);
-/// # Ok::<_, redis_stream_consumer::error::WorkloadError>(())
+/// # Ok::<_, redis_stream_consumer::error::RunError>(())
 /// # }).unwrap();
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one entry; `Ok` means that it may be acknowledged.
+    /// Handles one entry, which is acknowledged after `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// The entry stays pending. The variant decides whether it is retried, or the run ends.
     fn handle(&self, entry: &Entry) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
-/// Why an entry was not handled.
+/// The error of a handler.
 #[derive(Debug, Error)]
 pub enum HandlerError {
-    /// This entry failed. It stays pending and is tried again after a while; after the last delivery it goes to
-    /// the dead-letter stream together with this text.
+    /// This entry failed. It is retried after a delay; after the last delivery it moves to the dead-letter stream,
+    /// together with this text.
     #[error("{0}")]
     Failed(String),
-    /// Nobody is interested in results any more (a broken pipe): the consumer ends, which is a success. The
-    /// entry stays pending.
+    /// The output was closed by its reader (a broken pipe): the run ends with success.
     #[error("the reader of the results is gone")]
     Closed,
-    /// Results cannot be written at all (a full disk): the consumer ends with this error. The entry stays pending.
+    /// Results cannot be written (a full disk): the run ends with this error.
     #[error("cannot write results")]
     Broken(#[source] io::Error),
 }
 
 impl HandlerError {
-    /// This entry failed, for this reason.
+    /// Returns [`HandlerError::Failed`] with a reason.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed(reason.into())
     }
 }
 
-/// Does nothing, and always succeeds: what a consumer can do at most, and what the demo needs.
+/// A handler that always succeeds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Noop;
 

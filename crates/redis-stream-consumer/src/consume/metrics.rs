@@ -1,5 +1,4 @@
-//! The consumer's own metrics, in a `prometheus` registry: all there as 0 from the start, each with the labels
-//! stream, group and consumer.
+//! The consumer's own metrics. All of them exist from the start, with the labels stream, group and consumer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use super::ConsumeStats;
 use crate::entry::GroupMember;
 use redis_stream_core::escape::escape;
 
-/// Upper bounds in seconds: from an empty handler to a minute.
+/// Bounds in seconds, from an empty handler to a minute.
 const QUICK: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
-/// From the delivery at once to a day behind.
+/// Bounds in seconds, from an immediate delivery to a lag of a day.
 const SLOW: [f64; 15] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0];
 
-/// All metrics of one consumer. Cheap to clone.
+/// The metrics of one consumer. Clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -35,11 +34,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all metrics, in a new registry.
     ///
     /// # Errors
     ///
-    /// If two of them had the same name; never.
+    /// Never: the error of the registry if two metrics had the same name.
     pub fn new(member: &GroupMember) -> Result<Self, prometheus::Error> {
         let labels = [("stream", &member.stream), ("group", &member.group), ("consumer", &member.consumer)];
         let labels = labels.map(|(name, value)| (name.to_owned(), escape(value).into_owned()));
@@ -93,11 +92,11 @@ impl Metrics {
         })
     }
 
-    /// All of them as Prometheus text.
+    /// Returns the metrics in the Prometheus text format.
     ///
     /// # Errors
     ///
-    /// If the text cannot be written; never into memory.
+    /// The error of the encoder, which does not fail for metrics of this type.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_there_as_0_from_the_start() {
+    fn all_metrics_are_0_at_the_start() {
         let member =
             GroupMember { stream: b"orders".to_vec(), group: b"mail".to_vec(), consumer: b"\xff".to_vec() };
         let page = Metrics::new(&member).unwrap().render().unwrap();

@@ -1,6 +1,6 @@
-//! The reference consumer: reads a stream as a member of a group, and loses nothing.
+//! The reference consumer: reads a stream as a member of a group, at least once and without losing entries.
 //!
-//! # What happens to an entry
+//! # Life of an entry
 //!
 //! ```text
 //!            XREADGROUP >                   Handler::handle
@@ -8,46 +8,48 @@
 //!                              ^                                |
 //!              XCLAIM          |                                | outcome
 //! waiting ---------------------+                                v
-//!    ^  own unfinished entries, those taken over           done: XACK, up to 1,000 IDs at a time
-//!    +---- (XAUTOCLAIM), those whose handler failed <----- failed: waits, or goes to the dead-letter stream
+//!    ^  own pending entries, claimed ones (XAUTOCLAIM),       success: XACK, up to 1,000 IDs at a time
+//!    +---- and those whose handler failed <------------------ failure: waits, or moves to the dead-letter stream
 //! ```
 //!
-//! Two connections: the reader waits in XREADGROUP on one, the engine does all else on the other. The
-//! engine owns what is in hand and does what is due, turn by turn; while it waits for a reply, outcomes gather
-//! and go into the next XACK together: batches form by themselves under load, and nothing waits for a timer when
-//! there is none.
+//! There are two connections: one blocks in XREADGROUP, the other sends all other commands. The consumer runs what is due
+//! in a loop. While it waits for a reply, outcomes accumulate and share the next XACK: batches grow with the load, and
+//! without load no entry waits for a timer.
 //!
-//! # What it guarantees, and how
+//! # Guarantees
 //!
-//! * **At least once.** XACK goes out only after the handler succeeded. What was handled and could not be
-//!   acknowledged, for the connection was lost, is kept and acknowledged later, not handled again.
-//! * **Nothing gets lost on the way.** At the start, and after each connection that was lost, the consumer looks up
-//!   what is pending for it (XPENDING): a reply that never arrived may have delivered entries.
-//! * **A delivery is an attempt.** Entries that were delivered before are claimed one by one, as workers get free
-//!   (XCLAIM, which counts a delivery), and until then taken over without counting (JUSTID). So an entry that
-//!   fails, or kills its process, gets `max_deliveries` attempts, and entries that only lay beside it are
-//!   not used up. The first delivery, by XREADGROUP, counts when the entry is read.
-//! * **Nobody takes away what is being worked on.** Entries in hand are claimed again (JUSTID) before they have
-//!   been idle for `claim_min_idle`. Each XCLAIM names an idle time that the entry only has if nobody else took it
-//!   over, so that a process that was paused takes nothing back. A pause longer than `claim_min_idle` leads to
-//!   duplicates: what was handled here meanwhile is handled there too.
-//! * **Order.** With a concurrency of 1 entries are handled in the order of the stream, except that an entry that
-//!   failed comes again later, and entries taken over from others come before new ones.
+//! * **At least once.** XACK is sent only after the handler succeeded. If it fails because the connection was lost, it is
+//!   sent again later, and the entry is not handled again.
+//! * **No entry is lost.** At the start and after each lost connection, the consumer scans what is pending for it
+//!   (XPENDING), since a reply that never arrived may have delivered entries.
+//! * **A delivery is an attempt.** Entries that were delivered before are claimed one by one as workers become free
+//!   (XCLAIM, which counts a delivery), and until then without counting (JUSTID). So an entry that fails or crashes its
+//!   process gets `max_deliveries` attempts, and those that were only buffered with it lose none. The first delivery, by
+//!   XREADGROUP, counts when the entry is read.
+//! * **Entries being handled are not claimed by others.** Claims are renewed (JUSTID) before entries have been idle for
+//!   `claim_min_idle`. Each XCLAIM names an idle time that the entry can only have if no other consumer claimed it, so
+//!   that a process that was paused takes nothing back. A pause longer than `claim_min_idle` leads to duplicates.
+//! * **Order.** With a concurrency of 1, entries are handled in the order of the stream, except that failed entries are
+//!   retried later, and claimed ones come before new ones.
 //!
-//! | module | what it does |
+//! # Modules
+//!
+//! | module | contents |
 //! | --- | --- |
 //! | [`handler`] | the trait that a program implements |
-//! | [`json_lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child per entry, made-up work |
+//! | [`json_lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child process per entry, simulated work |
 //! | [`metrics`] | the consumer's own metrics |
-//! | `consumer` | turns: what is done when, from the first connection to the end |
-//! | `recovery` | own unfinished entries, takeover, retries |
-//! | `claims` | the heartbeat, and whose an entry is that could not be kept |
-//! | `ack` | acknowledgements, and what is left of the consumer in the end |
+//! | `consumer` | owns the parts below, and runs what is due |
+//! | `reader` | XREADGROUP on its own connection |
+//! | `worker_pool` | the queue of delivered entries, and the workers |
+//! | `in_flight` | entries in flight, by ID; pure |
+//! | `ack` | XACK of handled entries |
+//! | `claims` | renews claims, and drops entries whose claim was lost |
+//! | `recovery` | scans entries that are pending for this consumer, but unknown to it |
+//! | `autoclaim` | claims entries of idle consumers |
+//! | `retries` | delivers entries again |
 //! | `dead_letter` | the dead-letter stream |
-//! | `group_client` | creates the group, again where it is lost |
-//! | `in_flight` | what is in hand, by ID; pure |
-//! | `worker_pool` | entries on their way to the workers, and the workers |
-//! | `reader` | XREADGROUP |
+//! | `group_client` | the commands of a member of a group |
 
 mod ack;
 mod autoclaim;
@@ -74,52 +76,52 @@ use tracing::{Instrument as _, info, info_span};
 use super::connect_options::ConnectOptions;
 use super::connection::Timeouts;
 use super::entry::{GroupMember, StreamId};
-use super::error::WorkloadError;
-use consumer::Consumer;
+use super::error::{InvalidConfig, RunError};
+use consumer::{Consumer, Stops};
 use handler::Handler;
 use metrics::Metrics;
 use redis_stream_core::escape::escape;
 use tokio_util::sync::CancellationToken;
 
-/// Who consumes what, and how.
+/// Settings of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
-    /// The server; of a cluster, any node.
+    /// The server; any node of a cluster.
     pub connect: ConnectOptions,
-    /// Key of the stream. It is created, empty, where it is missing.
+    /// Key of the stream. A missing stream is created, empty.
     pub stream: Vec<u8>,
-    /// The group. It is created where it is missing.
+    /// Name of the group. A missing group is created.
     pub group: Vec<u8>,
-    /// The consumer's name in the group; a consumer of the same name goes on with its pending entries. Two
-    /// processes must not use one name at a time.
+    /// Name of the consumer in the group. It continues with the entries pending for this name, so two processes must not
+    /// use one name at the same time.
     pub consumer: Vec<u8>,
-    /// Where a group that is created starts: `0` for all entries, `$` for new ones only, or an ID.
+    /// Position at which a missing group is created: `0` for all entries, `$` for new ones only, or an ID.
     pub start_id: String,
-    /// Most entries that one XREADGROUP takes, and that wait here to be handled; at least 1.
+    /// Most entries that one XREADGROUP returns and that wait in this process; at least 1.
     pub batch: u32,
-    /// Entries handled at a time; at least 1. With 1 they are handled in order.
+    /// Number of entries handled at the same time; at least 1. With 1, they are handled in order.
     pub concurrency: u32,
-    /// Pending entries of a consumer that did nothing about them for this long are taken over. The same for
-    /// all consumers of a group, and longer than any of them may stand still.
+    /// Idle time after which pending entries of another consumer are claimed; at least 100 ms. It must be the same for all
+    /// consumers of a group, and longer than any of them may pause.
     pub claim_min_idle: Duration,
-    /// An entry that was delivered so often and not acknowledged goes to the dead-letter stream. 0: never.
+    /// Number of deliveries after which an entry moves to the dead-letter stream. 0 means never.
     pub max_deliveries: u64,
-    /// Key of the dead-letter stream. `None`: the stream's key followed by `:dead`, and in a cluster with a hash
-    /// tag around the stream's key unless it has one.
+    /// Key of the dead-letter stream. `None` is the stream's key followed by `:dead`; in a cluster, with a hash tag around
+    /// the stream's key unless it has one.
     pub dead_letter: Option<Vec<u8>>,
-    /// Time from a first failure to the next attempt; doubled with each further one, up to a minute or half of
-    /// `claim_min_idle`, whichever is less, and with jitter.
+    /// Delay after the first failure of an entry. It doubles with each further one, up to a minute or half of
+    /// `claim_min_idle`, whichever is less, and has jitter.
     pub retry_delay: Duration,
-    /// How long what is being handled may go on once the run shall end.
+    /// Time for entries that are being handled when the run is stopped.
     pub grace: Duration,
-    /// Longest wait of one XREADGROUP on the server: how long an idle consumer takes to notice that it shall end.
+    /// BLOCK time of XREADGROUP, and so the longest time until an idle consumer stops.
     pub block: Duration,
-    /// How long to wait for the server.
+    /// Timeouts of the connections.
     pub timeouts: Timeouts,
 }
 
 impl ConsumerConfig {
-    /// With the usual settings.
+    /// Returns the default settings: from the first entry on, in batches of 100, one at a time, 5 deliveries.
     pub fn new(
         connect: ConnectOptions,
         stream: impl Into<Vec<u8>>,
@@ -144,7 +146,7 @@ impl ConsumerConfig {
         }
     }
 
-    /// Stream, group and consumer.
+    /// Returns stream, group and consumer.
     #[must_use]
     pub fn member(&self) -> GroupMember {
         GroupMember {
@@ -154,7 +156,7 @@ impl ConsumerConfig {
         }
     }
 
-    fn check(&self) -> Result<(), WorkloadError> {
+    fn check(&self) -> Result<(), InvalidConfig> {
         let faults = [
             (self.batch == 0, "a batch has at least 1 entry"),
             (self.concurrency == 0, "a concurrency of at least 1 is needed"),
@@ -166,83 +168,84 @@ impl ConsumerConfig {
             (!is_start(&self.start_id), "a start ID is 0, $, or an ID such as 1700000000000-0"),
         ];
         match faults.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            Some((_, text)) => Err(WorkloadError::Setting(text.to_owned())),
+            Some((_, text)) => Err(InvalidConfig::new(text)),
             None => Ok(()),
         }
     }
 }
 
-/// Below it, a reply that is late would look like a consumer that is gone.
+/// Below it, a consumer with a late reply would be considered idle.
 const LEAST_MIN_IDLE: Duration = Duration::from_millis(100);
 
 fn is_start(id: &str) -> bool {
     id == "$" || id.parse::<u64>().is_ok() || id.parse::<StreamId>().is_ok()
 }
 
-/// What a consumer did.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsumeStats {
-    /// Deliveries that the handler finished.
+    /// Deliveries that the handler finished successfully.
     pub handled: u64,
     /// Deliveries whose handler failed.
     pub failed: u64,
     /// Entries acknowledged, as counted by the server.
     pub acknowledged: u64,
-    /// Entries taken over from consumers that were silent.
+    /// Entries claimed from idle consumers.
     pub claimed: u64,
-    /// Entries put on the dead-letter stream.
+    /// Entries moved to the dead-letter stream.
     pub dead_lettered: u64,
-    /// Pending entries that had been deleted from the stream.
+    /// Pending entries that were deleted from the stream before they were handled.
     pub deleted: u64,
 }
 
-/// Consumes until `stop` resolves, or until the handler says that nobody wants results any more.
+/// Consumes until `stop` resolves, or the handler returns [`HandlerError::Closed`](handler::HandlerError::Closed).
 ///
-/// When `stop` resolves, nothing more is read or begun; what is being handled has `grace` to finish, what is done
-/// is acknowledged, the rest stays pending. The consumer's name is deleted if nothing is pending on it.
+/// When `stop` resolves, no further entry is read or started. Entries that are being handled have `grace` to finish, those
+/// handled are acknowledged, and the rest stays pending. The consumer's name is deleted if nothing is pending for it.
 ///
 /// # Errors
 ///
-/// What waiting cannot mend: see [`WorkloadError`]. What was handled until then is acknowledged where the server
-/// allows it.
+/// The first error that retrying cannot overcome. Entries handled until then are acknowledged if the server permits.
 pub async fn run(
     config: &ConsumerConfig,
     handler: impl Handler,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<ConsumeStats, WorkloadError> {
-    let metrics = Metrics::new(&config.member()).expect("each has a name of its own");
+    stop: impl Future<Output = ()>,
+) -> Result<ConsumeStats, RunError> {
+    let metrics = Metrics::new(&config.member()).expect("each metric has its own name");
     run_with(config, handler, metrics, stop).await
 }
 
-/// [`run`], with metrics that somebody else shows.
+/// Consumes as [`run`] does, with metrics that the caller exposes. They must not be in use by another run.
 ///
 /// # Errors
 ///
-/// The same.
+/// The errors of [`run`].
 pub async fn run_with(
     config: &ConsumerConfig,
     handler: impl Handler,
     metrics: Metrics,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<ConsumeStats, WorkloadError> {
+    stop: impl Future<Output = ()>,
+) -> Result<ConsumeStats, RunError> {
     config.check()?;
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-    let (ending, over, grace) = (soft.clone(), hard.clone(), config.grace);
-    // Beside the engine, which may be waiting for a server while the stop is asked for.
-    let watch = tokio::spawn(async move {
+    let watch = async {
         tokio::select! {
-            () = stop => ending.cancel(),
-            () = ending.cancelled() => {}
+            () = stop => soft.cancel(),
+            () = soft.cancelled() => {}
         }
-        sleep(grace).await;
-        over.cancel();
-    });
+        sleep(config.grace).await;
+        hard.cancel();
+        std::future::pending().await
+    };
     let [stream, group, name] = [&config.stream, &config.group, &config.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
-    let stops = consumer::Stops { soft, hard };
-    let engine = span.in_scope(|| Consumer::start(config, handler, metrics, stops));
-    let ended = engine.run().instrument(span.clone()).await;
-    watch.abort();
+    let stops = Stops { soft: soft.clone(), hard: hard.clone() };
+    let consumer = span.in_scope(|| Consumer::start(config, handler, metrics, stops));
+    let ended = tokio::select! {
+        biased;
+        never = watch => never,
+        ended = consumer.run().instrument(span.clone()) => ended,
+    };
     if let Ok(stats) = &ended {
         let ConsumeStats { handled, failed, acknowledged, claimed, dead_lettered, deleted } = *stats;
         span.in_scope(|| {
@@ -257,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_setting_is_named() {
+    fn an_invalid_setting_is_named() {
         let connect = ConnectOptions::new("redis://localhost", None, None).unwrap();
         let right = ConsumerConfig::new(connect, "s", "g", "c");
         assert!(right.check().is_ok());

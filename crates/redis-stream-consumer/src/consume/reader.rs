@@ -14,7 +14,7 @@ use super::in_flight::InFlight;
 use super::metrics::Metrics;
 use crate::connection::{Connection, Progress};
 use crate::entry::{Fields, GroupMember, StreamId, decode_read};
-use crate::error::{WorkloadError, is_group_gone};
+use crate::error::{RunError, is_group_gone};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ pub(super) enum ReadResult {
     /// The connection was lost: entries may have been delivered, or may be in a moment.
     ConnectionLost,
     /// The reader ended.
-    Failed(WorkloadError),
+    Failed(RunError),
 }
 
 /// The reader's task. It answers each request with one result, and ends with this value.

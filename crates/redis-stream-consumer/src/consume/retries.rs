@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::ConsumerConfig;
 use super::claims::ClaimKeeper;
-use super::dead_letter::{DeadLetterStream, DetectError, Written, error_text};
+use super::dead_letter::{DeadLetterStream, DetectError, WriteResult, error_text};
 use super::group_client::{GroupClient, READ_IDS};
 use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
 use super::metrics::Metrics;
@@ -141,8 +141,8 @@ impl Retries {
                 continue;
             };
             match stream.write(client, id, &entry, &fields).await? {
-                Written::Refused(error) => self.postpone(&[id], &error.to_string(), in_flight),
-                Written::Added => {
+                WriteResult::Refused(error) => self.postpone(&[id], &error.to_string(), in_flight),
+                WriteResult::Added => {
                     warn!(
                         entry = %id,
                         deliveries = entry.deliveries,

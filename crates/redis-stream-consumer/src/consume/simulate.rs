@@ -1,4 +1,4 @@
-//! Work that is only made up, in front of another handler: `--work-time` and `--fail-rate`.
+//! Simulated work before another handler: `--work-time` and `--fail-rate`.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio::time::sleep;
 use super::handler::{Handler, HandlerError};
 use crate::entry::Entry;
 
-/// Takes its time and fails now and then, before the handler within is called.
+/// A handler that takes time and fails at random, and then calls another one.
 #[derive(Clone, Debug)]
 pub struct Simulated<H> {
-    /// What is called in the end.
+    /// The handler that is called after the simulated work.
     pub inner: H,
-    /// Time spent on each entry.
+    /// Duration of the simulated work on each entry.
     pub work_time: Duration,
-    /// Share of deliveries that fail, 0 to 1.
+    /// Share of deliveries that fail, from 0 to 1.
     pub fail_rate: f64,
 }
 

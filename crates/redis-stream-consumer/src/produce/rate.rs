@@ -1,35 +1,35 @@
-//! When entries are due. Pure: the time since the start is a parameter.
+//! Computes when entries are due. Pure: the time since the start is a parameter.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use crate::error::WorkloadError;
+use crate::error::InvalidConfig;
 
-/// The share of its period that a burst lasts.
+/// Duration of a burst as a share of its period.
 const BURST: f64 = 0.1;
 
-/// An entry that waits for longer shows that the producer cannot keep its rate.
-const LATE: Duration = Duration::from_secs(1);
+/// The producer cannot keep its rate if an entry is due for longer.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// How the load spreads over time. The average over a period is the rate, whatever the pattern.
+/// Distribution of the entries over time. The average over a period is the rate, for each pattern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pattern {
-    /// The same all the time.
+    /// A constant rate.
     #[default]
     Steady,
     /// Ten times the rate in the first tenth of each period, then nothing.
     Bursts {
-        /// From the start of one burst to the next; not zero.
+        /// Time from the start of one burst to the next; not zero.
         period: Duration,
     },
-    /// From nothing to twice the rate and back in each period.
+    /// Rises from 0 to twice the rate and back in each period.
     Sine {
-        /// From one trough to the next; not zero.
+        /// Time from one minimum to the next; not zero.
         period: Duration,
     },
 }
 
-/// How many entries are due at which time.
+/// Number of entries due over time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateSchedule {
     /// Entries per second; above 0.
@@ -38,9 +38,9 @@ pub(super) struct RateSchedule {
 }
 
 impl RateSchedule {
-    /// `None` for the rate 0, which is no schedule at all: everything is due at once.
-    pub(super) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, WorkloadError> {
-        let wrong = |text: String| Err(WorkloadError::Setting(text));
+    /// Returns `None` for the rate 0, with which all entries are due at once.
+    pub(super) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, InvalidConfig> {
+        let wrong = |text: String| Err(InvalidConfig::new(text));
         if !rate.is_finite() || rate < 0.0 {
             return wrong(format!("rate {rate} is not a number of entries per second, expected 0 or more"));
         }
@@ -61,7 +61,7 @@ impl RateSchedule {
         Ok(Some(Self { rate, pattern }))
     }
 
-    /// Entries due after `elapsed`, in all. The first is due at once.
+    /// Returns how many entries are due in total after `elapsed`. The first is due at once.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -71,8 +71,8 @@ impl RateSchedule {
         (self.integral(elapsed) as u64).saturating_add(1)
     }
 
-    /// The rate at each moment, summed up: entries, with a fraction. Whole periods apart from the rest, so that
-    /// no error adds up over a long run.
+    /// Returns the integral of the rate, in entries. Whole periods are computed apart, so that no error accumulates over
+    /// a long run.
     fn integral(&self, elapsed: Duration) -> f64 {
         let period = match self.pattern {
             Pattern::Steady => Duration::from_secs(1),
@@ -90,7 +90,7 @@ impl RateSchedule {
         whole as f64 * per_period + share * per_period
     }
 
-    /// The first moment at which so many entries are due.
+    /// Returns the earliest time at which so many entries are due in total.
     fn time_of(&self, entries: u64) -> Duration {
         let is_due = |nanos: u64| self.due(Duration::from_nanos(nanos)) >= entries;
         if is_due(0) {
@@ -114,44 +114,44 @@ impl RateSchedule {
     }
 }
 
-/// Hands out what is due.
+/// Limits the producer to the entries that are due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateLimiter {
-    /// `None`: as fast as possible.
+    /// `None` for no limit.
     schedule: Option<RateSchedule>,
-    /// Entries handed out, and those that were left out.
-    given: u64,
+    /// Entries permitted or skipped so far.
+    passed: u64,
 }
 
 impl RateLimiter {
     pub(super) fn new(schedule: Option<RateSchedule>) -> Self {
-        Self { schedule, given: 0 }
+        Self { schedule, passed: 0 }
     }
 
-    /// How many entries to add after `elapsed`, at most `most`.
-    pub(super) fn take(&mut self, elapsed: Duration, most: u64) -> u64 {
-        let Some(schedule) = &self.schedule else { return most };
-        let taken = schedule.due(elapsed).saturating_sub(self.given).min(most);
-        self.given += taken;
+    /// Permits the entries that are due after `elapsed`, up to `max`, and returns their number.
+    pub(super) fn take(&mut self, elapsed: Duration, max: u64) -> u64 {
+        let Some(schedule) = &self.schedule else { return max };
+        let taken = schedule.due(elapsed).saturating_sub(self.passed).min(max);
+        self.passed += taken;
         taken
     }
 
-    /// When the next entry is due, since the start.
+    /// Returns when the next entry is due, as the time since the start.
     pub(super) fn next(&self) -> Duration {
-        self.schedule.map_or(Duration::ZERO, |schedule| schedule.time_of(self.given.saturating_add(1)))
+        self.schedule.map_or(Duration::ZERO, |schedule| schedule.time_of(self.passed.saturating_add(1)))
     }
 
-    /// Leaves out what is due by now and was not handed out: an outage is not made up for.
-    pub(super) fn leave_out(&mut self, elapsed: Duration) {
+    /// Skips all entries that are due by now, since an outage is not made up for.
+    pub(super) fn skip(&mut self, elapsed: Duration) {
         if let Some(schedule) = &self.schedule {
-            self.given = self.given.max(schedule.due(elapsed));
+            self.passed = self.passed.max(schedule.due(elapsed));
         }
     }
 
-    /// Whether an entry is waiting for longer than it should.
+    /// Returns whether an entry is due for longer than [`MAX_DELAY`].
     pub(super) fn is_behind(&self, elapsed: Duration) -> bool {
-        let since = elapsed.checked_sub(LATE);
-        self.schedule.zip(since).is_some_and(|(schedule, since)| schedule.due(since) > self.given)
+        let since = elapsed.checked_sub(MAX_DELAY);
+        self.schedule.zip(since).is_some_and(|(schedule, since)| schedule.due(since) > self.passed)
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_rates_and_periods_are_settings() {
+    fn invalid_rates_and_periods_are_refused() {
         let nothing = Duration::ZERO;
         for (rate, pattern, text) in [
             (-1.0, Pattern::Steady, "rate -1 is not a number of entries per second, expected 0 or more"),
@@ -218,32 +218,32 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_gives_what_is_due_and_keeps_what_a_full_batch_left() {
-        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
+    fn a_limiter_permits_due_entries_and_keeps_those_beyond_a_full_batch() {
+        let mut limiter = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
         let ms = Duration::from_millis;
-        assert_eq!(pace.take(ms(0), 500), 1);
-        assert_eq!((pace.take(ms(99), 500), pace.next()), (0, ms(100)));
-        assert_eq!(pace.take(ms(1_000), 4), 4);
-        assert_eq!(pace.take(ms(1_000), 500), 6);
+        assert_eq!(limiter.take(ms(0), 500), 1);
+        assert_eq!((limiter.take(ms(99), 500), limiter.next()), (0, ms(100)));
+        assert_eq!(limiter.take(ms(1_000), 4), 4);
+        assert_eq!(limiter.take(ms(1_000), 500), 6);
         assert_eq!(RateLimiter::new(None).take(ms(0), 500), 500);
     }
 
     #[test]
-    fn what_an_outage_held_up_is_left_out() {
-        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
+    fn entries_due_during_an_outage_are_skipped() {
+        let mut limiter = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
         let ms = Duration::from_millis;
-        pace.leave_out(ms(10_050));
-        assert_eq!((pace.take(ms(10_050), 500), pace.next()), (0, ms(10_100)));
-        assert!(!pace.is_behind(ms(10_050)));
+        limiter.skip(ms(10_050));
+        assert_eq!((limiter.take(ms(10_050), 500), limiter.next()), (0, ms(10_100)));
+        assert!(!limiter.is_behind(ms(10_050)));
     }
 
     #[test]
-    fn a_pace_is_behind_once_an_entry_waits_for_more_than_a_second() {
-        let mut pace = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
-        assert_eq!(pace.take(Duration::ZERO, 500), 1);
+    fn a_limiter_is_behind_once_an_entry_is_due_for_more_than_a_second() {
+        let mut limiter = RateLimiter::new(Some(schedule(10.0, Pattern::Steady)));
+        assert_eq!(limiter.take(Duration::ZERO, 500), 1);
         // The second entry is due at 100 ms.
-        assert!(!pace.is_behind(Duration::from_millis(1_099)));
-        assert!(pace.is_behind(Duration::from_millis(1_100)));
+        assert!(!limiter.is_behind(Duration::from_millis(1_099)));
+        assert!(limiter.is_behind(Duration::from_millis(1_100)));
         assert!(!RateLimiter::new(None).is_behind(MINUTE));
     }
 
@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_period_brings_the_rate_times_its_length(
+        fn each_period_has_the_rate_times_its_length(
             pattern in patterns(), rate in 0.01..100_000.0_f64, ms in 0_u64..10_000_000, periods in 1_u32..100
         ) {
             let (schedule, from) = (schedule(rate, pattern), Duration::from_millis(ms));
@@ -277,7 +277,7 @@ mod tests {
         }
 
         #[test]
-        fn it_is_never_further_from_the_steady_rate_than_one_period_allows(
+        fn entries_stay_within_one_period_of_the_steady_rate(
             pattern in patterns(), rate in 0.01..100_000.0_f64, ms in 0_u64..10_000_000
         ) {
             let elapsed = Duration::from_millis(ms);
@@ -294,20 +294,20 @@ mod tests {
         }
 
         #[test]
-        fn who_wakes_when_the_next_is_due_never_runs_ahead_and_has_nothing_left_to_do(
+        fn waking_when_the_next_is_due_is_never_early_and_leaves_none_over(
             pattern in patterns(), rate in 0.01..100_000.0_f64, wakes in 1_usize..50
         ) {
             let schedule = schedule(rate, pattern);
-            let mut pace = RateLimiter::new(Some(schedule));
-            let mut sent = pace.take(Duration::ZERO, u64::MAX);
+            let mut limiter = RateLimiter::new(Some(schedule));
+            let mut sent = limiter.take(Duration::ZERO, u64::MAX);
             for _ in 0..wakes {
-                let next = pace.next();
-                prop_assert_eq!(pace.take(next.saturating_sub(Duration::from_nanos(1)), u64::MAX), 0);
-                let taken = pace.take(next, u64::MAX);
+                let next = limiter.next();
+                prop_assert_eq!(limiter.take(next.saturating_sub(Duration::from_nanos(1)), u64::MAX), 0);
+                let taken = limiter.take(next, u64::MAX);
                 prop_assert!(taken > 0);
                 sent += taken;
                 prop_assert_eq!(sent, schedule.due(next));
-                prop_assert!(!pace.is_behind(next));
+                prop_assert!(!limiter.is_behind(next));
             }
         }
     }

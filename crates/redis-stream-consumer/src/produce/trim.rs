@@ -1,43 +1,43 @@
-//! Trimming by XADD. Pure: the time is a parameter.
+//! The trimming options of XADD. Pure: the time is a parameter.
 
 use std::time::Duration;
 
 use redis::Cmd;
 
-/// What each XADD takes away from the other end of its stream.
+/// Trimming of a stream by each XADD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trim {
-    /// Nothing.
+    /// No trimming.
     #[default]
     Never,
-    /// All beyond so many entries (`MAXLEN`).
+    /// By length (`MAXLEN`).
     Length {
-        /// Entries that stay.
+        /// Number of entries that are kept.
         entries: u64,
-        /// How closely.
+        /// Precision of the limit.
         precision: Precision,
     },
-    /// All that is older (`MINID`), by the server's clock.
+    /// By age (`MINID`), according to the server's clock.
     Age {
-        /// Age up to which entries stay.
+        /// Age up to which entries are kept.
         age: Duration,
-        /// How closely.
+        /// Precision of the limit.
         precision: Precision,
     },
 }
 
-/// How closely a stream is trimmed.
+/// Precision of trimming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Whole nodes of entries at a time (`~`): cheap; some more entries stay.
+    /// Removes only whole nodes of entries (`~`): cheap, and keeps some entries beyond the limit.
     About,
-    /// To the entry (`=`).
+    /// Removes every entry beyond the limit (`=`).
     Exact,
 }
 
 impl Trim {
-    /// Adds what it asks for to an XADD, behind the key. `time` is the server's; without it no age is told, and
-    /// nothing trimmed.
+    /// Appends the options to an XADD, after the key. `time` is the server's time since the Unix epoch; without it, an age
+    /// trims nothing.
     pub(super) fn write(self, time: Option<Duration>, xadd: &mut Cmd) {
         match (self, time) {
             (Self::Length { entries, precision }, _) => {
@@ -51,7 +51,6 @@ impl Trim {
         }
     }
 
-    /// Whether the server's clock is needed.
     pub(super) fn needs_time(self) -> bool {
         matches!(self, Self::Age { .. })
     }
