@@ -12,7 +12,7 @@ use crate::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use crate::poller::interner::NameInterner;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::question::{Answer, Entries, PendingEntry, QuestionKind};
+use redis_stream_lag::question::{Answer, EntryRange, PendingEntry, QuestionKind};
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 
 pub mod topology;
@@ -216,7 +216,7 @@ pub fn length(reply: Value) -> Decoded<u32> {
 }
 
 /// Decodes XRANGE without the payload.
-pub fn xrange(reply: Value) -> Decoded<Entries> {
+pub fn xrange(reply: Value) -> Decoded<EntryRange> {
     let entries = array(reply)?;
     let count =
         u32::try_from(entries.len()).map_err(|_| DecodeError("XRANGE is longer than was asked for"))?;
@@ -228,7 +228,7 @@ pub fn xrange(reply: Value) -> Decoded<Entries> {
         (Some(first), Some(last)) => Some((id_of(first)?, id_of(last)?)),
         _ => None,
     };
-    Ok(Entries { count, ends })
+    Ok(EntryRange { count, ends })
 }
 
 /// Decodes the reply to a question. It must not be an error reply.
@@ -488,7 +488,7 @@ mod tests {
             assert_eq!(below, 1, "{name}");
         }
         for (name, entries) in decoded("XRANGE s (1700000000001-0 1700000000005-0 COUNT 2", xrange) {
-            assert_eq!(entries, Entries { count: 2, ends: Some((millis(2), millis(3))) }, "{name}");
+            assert_eq!(entries, EntryRange { count: 2, ends: Some((millis(2), millis(3))) }, "{name}");
         }
     }
 

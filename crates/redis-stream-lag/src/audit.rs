@@ -1,32 +1,32 @@
-//! The audit: counts again, slowly, what was counted longest ago.
+//! The audit: slowly verifies the counts that were made longest ago.
 //!
-//! A few operations move a group or a stream without a trace in any counter (see the documentation): what is
-//! concluded from counters is wrong from then on, and nothing in the info tells. Between each checkpoint and the
-//! next there must be just as many entries as the difference of the two; where there are not, everything that
-//! is remembered of the stream is forgotten, and counted anew.
+//! A few operations change a group or a stream without a trace in any counter: XCLAIM with LASTID, a false ENTRIESREAD
+//! or ENTRIESADDED, RENAME or RESTORE over a key. Lags that are derived from counters afterwards are wrong, and XINFO
+//! cannot reveal it. So the entries between neighbouring checkpoints are counted again once in a while. If their
+//! number is not the difference of the two checkpoints, the state of the stream is dropped and counted from scratch.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::checkpoints::{Checkpoint, Checkpoints};
-use crate::question::Entries;
+use crate::question::EntryRange;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
 
-/// A range between two checkpoints that is due to be counted again.
+/// A range between two neighbouring checkpoints that is due to be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DueAudit {
     pub(super) counted_at: Duration,
-    /// Where it begins.
+    /// Lower end of the range, exclusive.
     pub(super) from: StreamId,
-    /// The next checkpoint above.
+    /// Upper end of the range, inclusive.
     pub(super) until: StreamId,
-    /// How many entries there must be.
+    /// Number of entries in the range if the checkpoints are right.
     pub(super) expected: u64,
 }
 
-/// The range that is due at `now`, `period` after it was counted, and was counted longest ago; of several the uppermost, since the positions
-/// that a group has just left lie below the one where it stands.
+/// Returns the range that was counted longest ago, if that is at least `period` before `now`. Of several it returns
+/// the uppermost: the position at which a group stands now is above those that it has left.
 pub(super) fn oldest_due(checkpoints: &Checkpoints, now: Duration, period: Duration) -> Option<DueAudit> {
     due(checkpoints, now, period).min_by_key(|due| (due.counted_at, Reverse(due.from)))
 }
@@ -37,24 +37,25 @@ fn due(checkpoints: &Checkpoints, now: Duration, period: Duration) -> impl Itera
         counted_at: checkpoint.counted_at,
         from: checkpoint.id,
         until: next.id,
-        // Never less in a true memory; and if it were, counting finds it out.
+        // Never below 0 if the checkpoints are right. If they are not, the count will differ.
         expected: checkpoint.entries_above.saturating_sub(next.entries_above),
     })
 }
 
-/// The part of a range that was counted again, where a budget did not reach for all of it.
+/// A verified part of a range, where the budget did not reach for all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartialAudit {
     from: StreamId,
     checked_at: Duration,
-    /// Where it ends. The rest is as old as it was, so it comes next.
+    /// Checkpoint at the upper end of the part. It keeps the old count's age, so the rest of the range is due next.
     end: Checkpoint,
 }
 
 impl PartialAudit {
-    /// Notes it in `checkpoints` if nothing was removed above its start since: with an entry removed while it was
-    /// counted, the count reached too far, and its end would be wrong for good.
-    pub(super) fn note(&self, checkpoints: &mut Checkpoints, since: &StreamChange) {
+    /// Adds the verified part to `checkpoints`, unless entries above its start may have been removed since. If an
+    /// entry was removed just before the part was counted, the same number of entries reached too far up, and the
+    /// checkpoint at its end would stay wrong.
+    pub(super) fn apply(&self, checkpoints: &mut Checkpoints, since: &StreamChange) {
         let Some(checkpoint) = checkpoints.at(self.from).copied() else { return };
         if since.is_intact_above(self.from) {
             checkpoints.put(self.from, checkpoint.entries_above, self.checked_at);
@@ -63,23 +64,25 @@ impl PartialAudit {
     }
 }
 
-/// What counting again has shown.
+/// The result of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuditResult {
-    /// There were as many as there must be.
+    /// The whole range has the expected number of entries.
     Holds,
-    /// So far as the count went; the next reading tells whether that can be relied on.
+    /// The counted part does not contradict the checkpoints. Only the next reading shows if the stream stayed unchanged
+    /// meanwhile, so the part is applied then.
     HoldsSoFar(PartialAudit),
-    /// There were not.
+    /// The number of entries is not the expected one.
     Broken,
 }
 
-/// Judges a count of at most `at_most` entries, and notes in `checkpoints` that all of it holds.
+/// Compares a count of at most `at_most` entries with the checkpoints. If all of the range holds, its checkpoint is
+/// marked as counted at `now`.
 pub(super) fn check(
     checkpoints: &mut Checkpoints,
     due: &DueAudit,
     at_most: u32,
-    entries: &Entries,
+    entries: &EntryRange,
     now: Duration,
 ) -> AuditResult {
     let Some(checkpoint) = checkpoints.at(due.from).copied() else { return AuditResult::Holds };
@@ -120,12 +123,12 @@ mod tests {
         checkpoints
     }
 
-    fn entries(count: u32, last: u64) -> Entries {
-        Entries { count, ends: (count > 0).then_some((id(11), id(last))) }
+    fn entries(count: u32, last: u64) -> EntryRange {
+        EntryRange { count, ends: (count > 0).then_some((id(11), id(last))) }
     }
 
     #[test]
-    fn what_was_counted_long_ago_is_due_once_it_is_old_enough() {
+    fn a_count_is_due_once_it_is_old_enough() {
         let checkpoints = checkpoints();
         let positions = |now| {
             due(&checkpoints, now, PERIOD)
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_right_holds_for_a_while_and_a_wrong_one_is_found_out() {
+    fn a_right_count_holds_and_a_wrong_one_is_broken() {
         let checkpoints = checkpoints();
         let due = due(&checkpoints, NOW, PERIOD).next().unwrap();
         for (at_most, count, expected) in [
@@ -149,33 +152,34 @@ mod tests {
             (51, 0, AuditResult::Broken),
         ] {
             let mut checkpoints = checkpoints.clone();
-            let verdict = check(&mut checkpoints, &due, at_most, &entries(count, 60), NOW);
-            assert_eq!(verdict, expected, "{count} of at most {at_most}");
-            assert_eq!(checkpoints.at(id(10)).unwrap().counted_at == NOW, verdict == AuditResult::Holds);
+            let result = check(&mut checkpoints, &due, at_most, &entries(count, 60), NOW);
+            assert_eq!(result, expected, "{count} of at most {at_most}");
+            assert_eq!(checkpoints.at(id(10)).unwrap().counted_at == NOW, result == AuditResult::Holds);
         }
     }
 
     #[test]
-    fn a_count_that_was_cut_short_goes_on_where_it_stopped() {
+    fn a_count_that_was_cut_short_continues_where_it_stopped() {
         let mut checkpoints = checkpoints();
         let first = due(&checkpoints, NOW, PERIOD).next().unwrap();
         let AuditResult::HoldsSoFar(part) = check(&mut checkpoints, &first, 20, &entries(20, 30), NOW) else {
             panic!("there is more to count");
         };
-        part.note(&mut checkpoints, &StreamChange::Grown { by: 3, intact_from: Some(id(10)) });
+        part.apply(&mut checkpoints, &StreamChange::Grown { by: 3, intact_from: Some(id(10)) });
         let rest: Vec<_> = due(&checkpoints, NOW, PERIOD).collect();
         assert_eq!(rest, [DueAudit { counted_at: THEN, from: id(30), until: id(60), expected: 30 }]);
         assert_eq!(check(&mut checkpoints, &rest[0], 20, &entries(19, 60), NOW), AuditResult::Broken);
     }
+
     #[test]
-    fn a_part_is_not_relied_on_if_something_above_its_start_was_removed_meanwhile() {
+    fn a_part_is_dropped_if_entries_above_its_start_were_removed_meanwhile() {
         let mut checkpoints = checkpoints();
         let first = due(&checkpoints, NOW, PERIOD).next().unwrap();
         let AuditResult::HoldsSoFar(part) = check(&mut checkpoints, &first, 20, &entries(20, 31), NOW) else {
             panic!("there is more to count");
         };
         let before = checkpoints.clone();
-        part.note(&mut checkpoints, &StreamChange::Grown { by: 0, intact_from: Some(id(11)) });
+        part.apply(&mut checkpoints, &StreamChange::Grown { by: 0, intact_from: Some(id(11)) });
         assert_eq!(checkpoints, before);
     }
 }

@@ -1,38 +1,39 @@
-//! What one poll of one target may cost: entries that are read to count lag, and bytes of their payload.
+//! Limits the cost of one poll of one target: the entries read to count lags, and the bytes of their payload.
 
 use std::time::Duration;
 
-/// Most bytes that one command may be expected to return: replies wait in the server's output buffers, which
-/// count towards its memory limit.
+/// Maximum expected size of one reply: replies wait in the server's output buffers, which count towards its memory
+/// limit.
 const MAX_REPLY_BYTES: u64 = 256 * 1024;
-/// Most entries that one command may scan: about 0.2 ms of the server's time.
+/// Maximum number of entries that one command reads, which takes about 0.2 ms of the server's time.
 const MAX_CHUNK: u32 = 1_000;
 
-/// What is left to spend in this poll, and how long it takes.
+/// The remaining budget of a poll. XRANGE is the only command that returns IDs of undelivered entries, and it returns
+/// their payload too, so both are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Entries that may still be read to count lag.
+    /// Number of entries that may still be read to count lags.
     pub entries: u32,
-    /// Entries that may still be read to count again what was counted longest ago.
+    /// Number of entries that may still be read to verify earlier counts.
     pub audit_entries: u32,
-    /// What was counted is counted again after this time.
+    /// Age at which a count is due to be verified.
     pub audit_period: Duration,
-    /// Bytes of payload that may still be read.
+    /// Number of payload bytes that may still be read.
     pub payload_bytes: u64,
-    /// Longest time from a node's TIME to its last answer.
+    /// Upper bound on the time from a node's reply to TIME to its last reply of the poll.
     pub timeout: Duration,
 }
 
 impl Budget {
-    /// Takes what one command may read of entries of `entry_bytes` each to count them, at most `wanted` of
-    /// them; `None` if there is nothing left.
+    /// Takes the entries that the next command may read to count lags: at most `wanted`, each of `entry_bytes`. Returns
+    /// their number, or `None` if the budget is used up.
     pub fn take_chunk(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
         let chunk = self.take(wanted.min(self.entries), entry_bytes)?;
         self.entries -= chunk;
         Some(chunk)
     }
 
-    /// The same, to count again what was counted before.
+    /// Like [`take_chunk`](Self::take_chunk), to verify earlier counts.
     pub fn take_audit(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {
         let chunk = self.take(wanted.min(self.audit_entries), entry_bytes)?;
         self.audit_entries -= chunk;
@@ -54,14 +55,14 @@ impl Budget {
         Some(chunk)
     }
 
-    /// Takes the payload of one entry that is read for its ID, not to count; whether there was any left.
+    /// Takes one entry that is read for its ID rather than to be counted. Returns false if no payload bytes were left.
     pub fn take_one(&mut self, entry_bytes: u64) -> bool {
         let granted = self.payload_bytes > 0;
         self.payload_bytes = self.payload_bytes.saturating_sub(entry_bytes);
         granted
     }
 
-    /// Gives back entries of a chunk that were taken and then not there to read.
+    /// Returns entries to the budget that were taken by [`take_chunk`](Self::take_chunk) and turned out not to exist.
     pub fn give_back(&mut self, entries: u32, entry_bytes: u64) {
         self.entries += entries;
         self.payload_bytes += u64::from(entries) * entry_bytes;
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_and_not_read_is_given_back() {
+    fn entries_taken_and_not_read_are_given_back() {
         let mut budget = Budget { entries: 1_500, payload_bytes: 1 << 20, ..NOTHING };
         let before = budget;
         assert_eq!(budget.take_chunk(u32::MAX, 100), Some(1_000));

@@ -1,36 +1,38 @@
-//! Checkpoints: positions in a stream from which the entries to its end are counted.
+//! Checkpoints: positions in a stream above which the number of entries is known.
 //!
-//! LagState belongs to the stream, not to a group: any group may use any checkpoint. A checkpoint says "so many entries
-//! have an ID above this one", as of one reading of the stream; the next reading either carries it or drops
-//! it, so a checkpoint is never older than the stream it is used with.
+//! A lag depends only on the stream and on a position, not on a group. So checkpoints are kept per stream, and any
+//! group may use any checkpoint: its lag is the number of entries from its position to a checkpoint above, plus the
+//! checkpoint's own number. Each reading of the stream advances all checkpoints or drops them, so that they always
+//! belong to the reading that they are used with.
 
 use std::time::Duration;
 
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
 
-/// Spare checkpoints are at least so many entries apart: one command reads from one to the next.
+/// Minimum number of entries between checkpoints at which no group stands. One command reads this many entries, so a
+/// group that moves reaches the next checkpoint within one command.
 const SPACING: u64 = 1_000;
-/// Most checkpoints that are kept beside those where a group stands; a deeper stream has them further apart.
+/// Maximum number of checkpoints at which no group stands; in a longer stream they are further apart.
 const MAX_SPARE_CHECKPOINTS: usize = 1_024;
 
-/// A position from which the entries to the end are counted.
+/// A position and the number of entries above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
-    /// The position.
     pub(crate) id: StreamId,
-    /// How many entries have an ID above it.
+    /// Number of entries with an ID above `id`.
     pub(crate) entries_above: u64,
-    /// When the entries from here to the next checkpoint were counted last, by the node's clock, since the Unix epoch.
+    /// Time at which the entries from here to the next checkpoint were last counted, by the node's clock.
     pub(crate) counted_at: Duration,
 }
 
-/// The checkpoints of one stream, all as of the same reading, in the order of their IDs.
+/// The checkpoints of one stream, all valid for the same reading, sorted by ID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoints(Vec<Checkpoint>);
 
 impl Checkpoints {
-    /// Brings the checkpoints over a change of the stream; those that cannot be carried are dropped.
+    /// Advances the checkpoints over a change of the stream. New entries are above every checkpoint; a checkpoint above
+    /// which entries may have been removed is dropped.
     pub(crate) fn advance(&mut self, change: &StreamChange) {
         let StreamChange::Grown { by, .. } = *change else { return self.clear() };
         self.0.retain_mut(|checkpoint| {
@@ -39,8 +41,8 @@ impl Checkpoints {
         });
     }
 
-    /// Notes that `entries_above` entries have an ID above `id`. `id` must not be above last-generated-id: what is
-    /// added later at or below `id` would never be above it.
+    /// Records that `entries_above` entries have an ID above `id`. `id` must not exceed last-generated-id, since
+    /// [`advance`](Self::advance) counts every new entry as above it.
     pub(crate) fn put(&mut self, id: StreamId, entries_above: u64, counted_at: Duration) {
         let checkpoint = Checkpoint { id, entries_above, counted_at };
         match self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id) {
@@ -49,38 +51,37 @@ impl Checkpoints {
         }
     }
 
-    /// Drops all of them.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The checkpoint at `id`.
+    /// Returns the checkpoint at exactly `id`.
     pub(crate) fn at(&self, id: StreamId) -> Option<&Checkpoint> {
         self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id).ok().map(|at| &self.0[at])
     }
 
-    /// The nearest checkpoint above `id`.
+    /// Returns the nearest checkpoint above `id`.
     pub(crate) fn above(&self, id: StreamId) -> Option<&Checkpoint> {
         self.0.get(self.0.partition_point(|checkpoint| checkpoint.id <= id))
     }
 
-    /// The nearest checkpoint at or above `id`.
+    /// Returns the nearest checkpoint at or above `id`.
     pub(crate) fn at_or_above(&self, id: StreamId) -> Option<&Checkpoint> {
         self.0.get(self.0.partition_point(|checkpoint| checkpoint.id < id))
     }
 
-    /// The nearest checkpoint below `id`.
+    /// Returns the nearest checkpoint below `id`.
     pub(crate) fn below(&self, id: StreamId) -> Option<&Checkpoint> {
         self.0[..self.0.partition_point(|checkpoint| checkpoint.id < id)].last()
     }
 
-    /// Each checkpoint with the next one above it.
+    /// Returns each checkpoint with the next one above it.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&Checkpoint, &Checkpoint)> {
         self.0.iter().zip(self.0.iter().skip(1))
     }
 
-    /// Drops what no group can use: checkpoints below all the positions in `used` (sorted), and spare ones that lie
-    /// close to the next.
+    /// Drops checkpoints that no group can use, below every position in `used` (sorted), and those close to the next
+    /// one at which no group stands.
     pub(crate) fn prune(&mut self, used: &[StreamId]) {
         let Some(lowest) = used.first() else { return self.clear() };
         self.0.retain(|checkpoint| checkpoint.id >= *lowest);
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_below_every_group_and_close_to_the_next_are_dropped() {
+    fn checkpoints_below_every_group_and_close_to_the_next_are_dropped() {
         let mut checkpoints =
             checkpoints([(10, 5_000), (20, 4_000), (30, 3_900), (40, 3_500), (50, 2_800), (60, 0)]);
         checkpoints.prune(&[id(20), id(40)]);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_stream_has_a_bounded_number_of_marks() {
+    fn a_long_stream_has_a_bounded_number_of_checkpoints() {
         let mut checkpoints = checkpoints((0..10_000).map(|n| (n, (9_999 - n) * 1_000)));
         checkpoints.prune(&[id(0), id(1)]);
         assert!(

@@ -1,25 +1,26 @@
-//! CountScans: counting the entries above a position by reading them, in chunks, over several polls if need be.
+//! Counts the entries above a position by reading them in chunks, over several polls if the budget requires it.
 
 use std::time::Duration;
 
 use crate::checkpoints::Checkpoints;
-use crate::question::Entries;
+use crate::question::EntryRange;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
 
-/// Milestones of a scan are at least so many entries apart.
+/// Minimum number of entries between the milestones of a scan.
 const SPACING: u64 = 250;
 
-/// A range of a stream that is being counted, upwards.
+/// A range of a stream that is being counted, from its start upwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CountScan {
-    /// Where it begins.
+    /// Lower end of the range, exclusive.
     pub(crate) start: StreamId,
-    /// How far it came: the entries above `start`, up to and including this ID, are counted.
+    /// Upper end of the counted part, inclusive.
     pub(crate) cursor: StreamId,
-    /// How many there were.
+    /// Number of entries above `start`, up to and including `cursor`.
     pub(crate) counted: u64,
-    /// Places on the way and what was counted by then: checkpoints to be, and positions where a scan can be parted.
+    /// IDs between `start` and `cursor`, each with the number of entries counted up to it. A scan can be split there,
+    /// and they become checkpoints once it is finished.
     milestones: Vec<(StreamId, u64)>,
 }
 
@@ -28,8 +29,9 @@ impl CountScan {
         Self { start, cursor: start, counted: 0, milestones: Vec::new() }
     }
 
-    /// Parts the scan at its milestones next to `position`, which must lie between its start and its cursor: what was counted below, and what was counted from there on. Only the one chunk around `position`
-    /// is lost.
+    /// Splits the scan at `position`, which must lie between its start and its cursor. The lower part ends at the
+    /// milestone below `position`, the upper part starts at the milestone at or above it. The count of the chunk in
+    /// between is dropped, since it is not known how many of its entries lie on either side.
     fn split(self, position: StreamId) -> (Self, Self) {
         let split = self.milestones.partition_point(|milestone| milestone.0 < position);
         let (start, counted) = self.milestones.get(split).copied().unwrap_or((self.cursor, self.counted));
@@ -56,16 +58,16 @@ impl CountScan {
     }
 }
 
-/// The unfinished scans of one stream, in the order of their starts; no two of them cover the same entries.
+/// The unfinished scans of one stream, sorted by start; no two of them cover the same entries.
 ///
-/// A scan goes up to the nearest checkpoint, or to the start of the next scan, whichever comes first: no entry is
-/// read twice, whichever groups need it.
+/// A scan ends at the nearest checkpoint or at the start of the next scan, whichever comes first, so that an entry
+/// needed by several groups is read once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CountScans(Vec<CountScan>);
 
 impl CountScans {
-    /// Brings the scans over a change of the stream: what was counted where entries may have been removed
-    /// since is dropped, and what lies below the lowest position where a group stands.
+    /// Advances the scans over a change of the stream. Drops counts of ranges in which entries may have been removed,
+    /// and those below `lowest`, the lowest position of a group.
     pub(crate) fn advance(&mut self, change: &StreamChange, lowest: Option<StreamId>) {
         let (StreamChange::Grown { intact_from, .. }, Some(lowest)) = (*change, lowest) else {
             return self.clear();
@@ -80,16 +82,16 @@ impl CountScans {
         self.0.retain(|scan| scan.counted > 0);
     }
 
-    /// Parts the scan that passed `position`, if there is one, so that it can end there.
+    /// Splits the scan that has counted past `position`, if there is one.
     pub(crate) fn split_at(&mut self, position: StreamId) {
         if let Some(at) = self.0.iter().position(|scan| scan.has_passed(position)) {
             let (lower, upper) = self.0.remove(at).split(position);
-            // Of an upper part in which nothing was counted there is no need.
             self.0.splice(at..at, std::iter::once(lower).chain((upper.counted > 0).then_some(upper)));
         }
     }
 
-    /// Begins a scan above `start`, if there is none. A scan that passed there already is parted.
+    /// Begins a scan at `start` unless there is one. A scan that has counted past `start` is split, so that its upper
+    /// part is reused.
     pub(crate) fn begin(&mut self, start: StreamId) {
         self.split_at(start);
         if let Err(at) = self.0.binary_search_by_key(&start, |scan| scan.start) {
@@ -97,18 +99,17 @@ impl CountScans {
         }
     }
 
-    /// Drops all of them.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The scans, from the lowest start up.
+    /// Returns the scans, from the lowest start up.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CountScan> {
         self.0.iter()
     }
 
-    /// What is still to be read for a scan: the entries above the first ID, up to and including the second.
-    /// `None` if it only waits for a scan above it.
+    /// Returns the range still to be read for a scan: above the first ID, up to and including the second. `None` if the
+    /// scan has reached its end and waits for a scan above it.
     pub(crate) fn range(&self, scan: &CountScan, checkpoints: &Checkpoints) -> Option<(StreamId, StreamId)> {
         let checkpoint = checkpoints.at_or_above(scan.cursor).map(|checkpoint| checkpoint.id);
         let next = self.0.iter().map(|other| other.start).find(|start| *start > scan.start);
@@ -116,9 +117,9 @@ impl CountScans {
         (until > scan.cursor).then_some((scan.cursor, until))
     }
 
-    /// Takes what was read of a range for the scan that began at `start`: `entries` above its cursor, at
-    /// most `at_most` of them, none beyond `until`.
-    pub(crate) fn record(&mut self, start: StreamId, until: StreamId, at_most: u32, entries: &Entries) {
+    /// Records a reply for the scan that began at `start`: `entries` above its cursor, at most `at_most` of them, none
+    /// beyond `until`. Fewer than `at_most` entries mean that the range is exhausted.
+    pub(crate) fn record(&mut self, start: StreamId, until: StreamId, at_most: u32, entries: &EntryRange) {
         let Ok(at) = self.0.binary_search_by_key(&start, |scan| scan.start) else { return };
         let scan = &mut self.0[at];
         if scan.counted >= scan.milestones.last().map_or(0, |last| last.1) + SPACING {
@@ -131,16 +132,18 @@ impl CountScans {
         };
     }
 
-    /// The audit puts checkpoints where it stops, in the median of scans too: what lies above one is known twice then.
+    /// Splits scans at checkpoints between their start and cursor, which an audit may have put there. The entries above
+    /// such a checkpoint would otherwise be counted twice.
     fn split_at_checkpoints(&mut self, checkpoints: &Checkpoints) {
-        let passed =
+        let inside =
             |scan: &CountScan| checkpoints.above(scan.start).filter(|checkpoint| checkpoint.id < scan.cursor);
-        while let Some(checkpoint) = self.0.iter().find_map(passed) {
+        while let Some(checkpoint) = self.0.iter().find_map(inside) {
             self.split_at(checkpoint.id);
         }
     }
 
-    /// Turns the scans that arrived at a checkpoint into checkpoints, from the top down, so that one can end the next.
+    /// Turns the scans that reached a checkpoint into checkpoints. It goes from the highest scan down, since each new
+    /// checkpoint may be the one that the next scan has reached.
     pub(crate) fn finish(&mut self, checkpoints: &mut Checkpoints, now: Duration) {
         self.split_at_checkpoints(checkpoints);
         for at in (0..self.0.len()).rev() {
@@ -156,7 +159,7 @@ impl CountScans {
             checkpoints.put(scan.start, scan.counted + entries_above, now);
         }
         if self.0.is_empty() {
-            // Most streams are counted once, and never need a scan again.
+            // Most streams never need a scan again, so the allocation is freed.
             self.0 = Vec::new();
         }
     }
@@ -172,8 +175,8 @@ mod tests {
         StreamId::new(ms, 0)
     }
 
-    fn read(from: u64, to: u64) -> Entries {
-        Entries { count: u32::try_from(to - from + 1).unwrap(), ends: Some((id(from), id(to))) }
+    fn read(from: u64, to: u64) -> EntryRange {
+        EntryRange { count: u32::try_from(to - from + 1).unwrap(), ends: Some((id(from), id(to))) }
     }
 
     fn entries_above(checkpoints: &Checkpoints, ms: u64) -> Option<u64> {
@@ -184,8 +187,8 @@ mod tests {
         scans.iter().filter_map(|scan| scans.range(scan, checkpoints)).map(|(a, b)| (a.ms, b.ms)).collect()
     }
 
-    /// A stream of entries 1 to 10,000, a scan from 0 that came as far as 3,000, in chunks of 500.
-    fn half_way() -> (CountScans, Checkpoints) {
+    /// Returns a scan from 0 that reached 3,000 in chunks of 500, in a stream of entries 1 to 10,000.
+    fn unfinished_scan() -> (CountScans, Checkpoints) {
         let (mut scans, mut checkpoints) = (CountScans::default(), Checkpoints::default());
         checkpoints.put(id(10_000), 0, NOW);
         scans.begin(id(0));
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn two_walks_share_what_lies_above_both() {
+    fn two_scans_share_the_count_above_both() {
         let (mut scans, mut checkpoints) = (CountScans::default(), Checkpoints::default());
         checkpoints.put(id(100), 0, NOW);
         scans.begin(id(10));
@@ -205,8 +208,8 @@ mod tests {
 
         scans.record(id(10), id(40), 1_000, &read(11, 40));
         scans.finish(&mut checkpoints, NOW);
-        assert_eq!(entries_above(&checkpoints, 10), None, "the scan above has not arrived");
-        assert_eq!(ranges(&scans, &checkpoints), [(40, 100)], "the one below waits");
+        assert_eq!(entries_above(&checkpoints, 10), None, "the upper scan has not reached its end");
+        assert_eq!(ranges(&scans, &checkpoints), [(40, 100)], "the lower scan waits");
 
         scans.record(id(40), id(100), 50, &read(41, 90));
         scans.record(id(40), id(100), 50, &read(91, 100));
@@ -216,26 +219,26 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_that_finds_fewer_entries_than_it_may_read_has_reached_its_end() {
+    fn a_scan_that_reads_fewer_entries_than_it_asked_for_has_reached_its_end() {
         let (mut scans, mut checkpoints) = (CountScans::default(), Checkpoints::default());
         checkpoints.put(id(100), 7, NOW);
         scans.begin(id(10));
-        scans.record(id(10), id(100), 1_000, &Entries { count: 0, ends: None });
+        scans.record(id(10), id(100), 1_000, &EntryRange { count: 0, ends: None });
         scans.finish(&mut checkpoints, NOW);
         assert_eq!(entries_above(&checkpoints, 10), Some(7));
     }
 
     #[test]
-    fn what_was_counted_serves_a_group_that_moved_on() {
-        let (mut scans, checkpoints) = half_way();
+    fn a_group_that_moved_on_reuses_the_count() {
+        let (mut scans, checkpoints) = unfinished_scan();
         scans.advance(&StreamChange::Grown { by: 0, intact_from: None }, Some(id(1_200)));
         scans.begin(id(1_200));
         assert_eq!(ranges(&scans, &checkpoints), [(1_200, 1_500), (3_000, 10_000)]);
     }
 
     #[test]
-    fn what_was_counted_serves_a_second_group() {
-        let (mut scans, mut checkpoints) = half_way();
+    fn a_second_group_reuses_the_count() {
+        let (mut scans, mut checkpoints) = unfinished_scan();
         scans.begin(id(1_200));
         assert_eq!(ranges(&scans, &checkpoints), [(1_000, 1_200), (1_200, 1_500), (3_000, 10_000)]);
         scans.record(id(0), id(1_200), 1_000, &read(1_001, 1_200));
@@ -250,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_twice_where_a_mark_came_to_be_in_the_middle_of_a_walk() {
-        let (mut scans, mut checkpoints) = half_way();
+    fn a_checkpoint_inside_a_scan_does_not_count_entries_twice() {
+        let (mut scans, mut checkpoints) = unfinished_scan();
         checkpoints.put(id(1_200), 8_800, NOW);
         scans.finish(&mut checkpoints, NOW);
         assert_eq!(ranges(&scans, &checkpoints), [(1_000, 1_200), (3_000, 10_000)]);
@@ -260,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_have_changed_is_counted_again() {
-        let (mut scans, checkpoints) = half_way();
+    fn only_ranges_that_may_have_changed_are_counted_again() {
+        let (mut scans, checkpoints) = unfinished_scan();
         scans.advance(&StreamChange::Grown { by: 5, intact_from: Some(id(700)) }, Some(id(0)));
         scans.begin(id(0));
         assert_eq!(ranges(&scans, &checkpoints), [(0, 1_000), (3_000, 10_000)]);

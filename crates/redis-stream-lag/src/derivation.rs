@@ -1,4 +1,4 @@
-//! Drives one poll from its snapshot to its report: plans questions, takes answers, builds the report.
+//! Derives the report of one poll: advances the state to the snapshot, asks questions, takes answers.
 
 use std::time::Duration;
 
@@ -16,14 +16,15 @@ use crate::{derive, plan};
 #[derive(Debug)]
 pub struct Derivation<'a> {
     poll: PollState<'a>,
-    /// Position of the stream and purpose of each question asked last.
+    /// Index of the stream and purpose of each question returned last.
     asked: Vec<(usize, QuestionPurpose)>,
     granted_payload_bytes: u64,
 }
 
 impl<'a> Derivation<'a> {
-    /// Advances `state` to the snapshot and resolves each lag that needs no question. `at` is when the poll began, by
-    /// the caller's monotonic clock.
+    /// Advances `state` to the snapshot and resolves each lag that needs no question.
+    ///
+    /// `at` is the time at which the poll began, by a monotonic clock of the caller's; its origin does not matter.
     pub fn open(snapshot: &'a Snapshot, state: &'a mut LagState, budget: Budget, at: Duration) -> Self {
         let gap = state.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
         let readings = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
@@ -51,7 +52,7 @@ impl<'a> Derivation<'a> {
         Self { poll, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
     }
 
-    /// Returns the next questions, within the budget. Empty once nothing is left to ask.
+    /// Returns the next questions, within the budget. Empty once nothing is left to ask or the budget is used up.
     pub fn questions(&mut self) -> Vec<Question> {
         let planned = plan::next_round(&mut self.poll);
         self.poll.round += 1;
@@ -59,7 +60,7 @@ impl<'a> Derivation<'a> {
         planned.into_iter().map(|planned| planned.question).collect()
     }
 
-    /// Takes the answers to the questions returned last: one for each, in the same order.
+    /// Takes the answers to the questions returned last: one for each question, in the same order.
     pub fn answer(&mut self, answers: Vec<Answer>) {
         for ((at, purpose), answer) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
             self.take_answer(at, purpose, answer);
@@ -75,7 +76,7 @@ impl<'a> Derivation<'a> {
         self.granted_payload_bytes.saturating_sub(self.poll.budget.payload_bytes)
     }
 
-    /// Builds the report. A deferred stream keeps its values from `previous`, the report of the poll before.
+    /// Returns the report. A deferred stream keeps its values from `previous`, the report of the previous poll.
     #[must_use]
     pub fn close(self, previous: Option<&Report>) -> Report {
         derive::report(self.poll, previous)
@@ -118,7 +119,7 @@ impl<'a> Derivation<'a> {
                 let result = audit::check(&mut stream.cache.checkpoints, &due, at_most, &entries, now);
                 match result {
                     AuditResult::Holds => {}
-                    AuditResult::HoldsSoFar(part) => stream.cache.audited = Some(part),
+                    AuditResult::HoldsSoFar(part) => stream.cache.partial_audit = Some(part),
                     AuditResult::Broken => stream.is_invalid = true,
                 }
             }

@@ -1,4 +1,4 @@
-//! From what is known at the end of a poll to its report.
+//! Derives the report from the state of a poll that has no questions left.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +20,10 @@ use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// The report of a poll that has nothing left to ask.
 pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let PollState { snapshot, state, streams, counted_entries, at, gap, .. } = poll;
-    // What was not read in this poll. The table itself stays, for what was.
-    let mut kept: HashMap<_, _> = state.streams.drain().collect();
+    // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
+    let mut not_read: HashMap<_, _> = state.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
@@ -37,9 +36,9 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
                     ReadOutcome::Unreachable => reports.push(Arc::new(unread(reading))),
                     _ => reports.extend(previous.and_then(|report| last_report(report, &reading.key))),
                 }
-                if let Some(mut remembered) = kept.remove(&reading.key) {
-                    remembered.gap = remembered.gap.max(gap);
-                    state.streams.insert(reading.key.clone(), remembered);
+                if let Some(mut cache) = not_read.remove(&reading.key) {
+                    cache.gap = cache.gap.max(gap);
+                    state.streams.insert(reading.key.clone(), cache);
                 }
             }
         }
@@ -47,14 +46,14 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     for mut stream in streams {
         note_histories(&mut stream, at);
         reports.push(Arc::new(read(&mut stream)));
-        state.streams.insert(stream.reading.key.clone(), remembered(stream));
+        state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries }
 }
 
-/// What is remembered of a stream for the next poll.
-fn remembered(mut stream: StreamState<'_>) -> StreamCache {
+/// Returns the state of a stream for the next poll.
+fn next_cache(mut stream: StreamState<'_>) -> StreamCache {
     let groups = stream.info.groups.iter().zip(std::mem::take(&mut stream.groups));
     let groups = groups.map(|(group, open)| (group.name.clone(), group_cache(&stream, group, open)));
     let groups = groups.collect();
@@ -77,14 +76,15 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
         return GroupCache { trusted_counters, ..before };
     }
     let missing = MissingEntries::of(stream.info, group, lag);
-    // A increase that no atomic reading confirmed may be an illusion: the next poll looks at it again.
+    // An increase that no atomic reading confirmed may be spurious. Keeping the old number leaves the increase to be
+    // examined again in the next poll.
     let missing = missing
         .filter(|missing| before.increase_to(missing).is_none_or(|increase| increase == 0))
         .or(before.missing);
     GroupCache { trusted_counters, missing, ..before }
 }
 
-/// Adds what this poll says of each group to its history, and judges it.
+/// Adds this poll to the history of each group and evaluates its status.
 fn note_histories(stream: &mut StreamState<'_>, at: Duration) {
     let window = stream.reading.window;
     for (number, group) in stream.info.groups.iter().enumerate() {
@@ -216,15 +216,19 @@ fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
     stream.lag(group.last_delivered).map_or_else(|| bounds(stream, group), Lag::Exact)
 }
 
-/// Certain bounds for a group between the first and the last entry whose lag is being counted.
+/// Returns certain bounds for the lag of a group that is still being counted.
+///
+/// At least what the scans have counted from the group's position up to the next checkpoint, plus the entries above
+/// that. At most the entries above the next lower checkpoint, and less than all: the group stands between the first
+/// and the last entry, so it was delivered one and lacks one.
 fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
-    let (info, memory, position) = (stream.info, &stream.cache, group.last_delivered);
-    let below = memory.checkpoints.below(position).map_or(u64::MAX, |checkpoint| checkpoint.entries_above);
+    let (info, cache, position) = (stream.info, &stream.cache, group.last_delivered);
+    let below = cache.checkpoints.below(position).map_or(u64::MAX, |checkpoint| checkpoint.entries_above);
     let max = below.min(info.length.saturating_sub(1));
-    let checkpoint = memory.checkpoints.at_or_above(position);
+    let checkpoint = cache.checkpoints.at_or_above(position);
     let (end, above) =
         checkpoint.map_or((StreamId::MAX, 0), |checkpoint| (checkpoint.id, checkpoint.entries_above));
-    let scanned = memory.scans.iter().filter(|scan| scan.start >= position && scan.start < end);
+    let scanned = cache.scans.iter().filter(|scan| scan.start >= position && scan.start < end);
     let counted: u64 = scanned.map(|scan| scan.counted).sum();
     Lag::Between { min: (counted + above).max(1).min(max), max }
 }
@@ -244,8 +248,8 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
     }
 }
 
-/// Trimming leaves IDs in the PEL whose entries are missing. All of them lie below the first entry; in an empty
-/// stream, everywhere.
+/// Returns the number of pending IDs whose entries were trimmed: those below the first entry, or all of them if the
+/// stream is empty. Trimming does not remove IDs from the pending entries list.
 fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<u64> {
     let Some(first) = info.first else {
         return (group.pending <= u64::from(MAX_ORPHANS)).then_some(group.pending);
@@ -262,7 +266,7 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
     }
 }
 
-/// The consumers as they were read along with the group, or asked for.
+/// Returns the consumers from the snapshot or from an answer.
 fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [ConsumerInfo]> {
     match &group.each_consumer {
         ConsumersReading::Read(found) => Some(found),
@@ -281,7 +285,7 @@ fn consumers(info: &[ConsumerInfo]) -> Vec<ConsumerReport> {
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));
-    // No server tells of a consumer twice; what is no server must not make two series of one.
+    // A server lists each consumer once. A proxy or clone that does not must not cause duplicate series.
     consumers.dedup_by(|second, first| second.name == first.name);
     consumers
 }
@@ -290,27 +294,27 @@ fn consumers(info: &[ConsumerInfo]) -> Vec<ConsumerReport> {
 mod tests {
     use super::*;
     use crate::report::Status;
-    use crate::tests::model::{Counters, Model};
+    use crate::tests::model::{Counters, StreamModel};
     use crate::tests::properties::{PLENTY, Watcher};
 
     const POLL_MS: u64 = 10_000;
-    /// Polls in a window.
+    /// Number of polls in a window.
     const POLLS: usize = 12;
 
     fn group() -> Name {
         Name::from("g")
     }
 
-    /// The next poll; the status of the group.
-    fn poll(model: &mut Model, watch: &mut Watcher) -> Status {
+    /// Polls and returns the status of the group.
+    fn poll(model: &mut StreamModel, watch: &mut Watcher) -> Status {
         model.clock_ms += POLL_MS;
         watch.poll(model, PLENTY, false);
         watch.values().next().unwrap().status
     }
 
-    /// A group that reads what comes, seen for longer than a window.
-    fn well(counters: Counters) -> (Model, Watcher) {
-        let (mut model, mut watch) = (Model::new(counters), Watcher::new());
+    /// Returns a group that keeps up, polled for longer than a window.
+    fn healthy(counters: Counters) -> (StreamModel, Watcher) {
+        let (mut model, mut watch) = (StreamModel::new(counters), Watcher::new());
         (0..100).for_each(|_| model.add());
         model.groups.insert(group(), Default::default());
         let mut last = Status::Unknown;
@@ -325,44 +329,48 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_that_is_told_of_twice_is_one() {
-        let told = |name: &str, pending| ConsumerInfo {
+    fn a_consumer_that_is_listed_twice_is_reported_once() {
+        let listed = |name: &str, pending| ConsumerInfo {
             name: Name::from(name),
             pending,
             idle_ms: 0,
             inactive_ms: None,
         };
-        let consumers = consumers(&[told("b", 1), told("a", 2), told("b", 3)]);
+        let consumers = consumers(&[listed("b", 1), listed("a", 2), listed("b", 3)]);
         let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.to_string()).collect();
         assert_eq!((names.join(" "), consumers[1].messages_pending), ("a b".to_owned(), 1));
     }
 
     #[test]
-    fn a_history_goes_on_over_a_new_connection() {
+    fn a_history_continues_over_a_new_connection() {
         for counters in [Counters::None, Counters::Original, Counters::Fixed] {
-            let (mut model, mut watch) = well(counters);
+            let (mut model, mut watch) = healthy(counters);
             watch.epoch += 1;
             assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{counters:?}");
             let saved = model.clone();
             model.add();
             model.read(&group(), 60, true);
             poll(&mut model, &mut watch);
-            model = Model { clock_ms: model.clock_ms, ..saved };
+            model = StreamModel { clock_ms: model.clock_ms, ..saved };
             watch.epoch += 1;
-            assert_eq!(poll(&mut model, &mut watch), Status::Rewound, "{counters:?}: from an older file");
+            assert_eq!(
+                poll(&mut model, &mut watch),
+                Status::Rewound,
+                "{counters:?}: restarted from an older file"
+            );
         }
     }
 
     #[test]
-    fn a_history_ends_with_its_stream_and_its_group() {
+    fn a_history_ends_when_its_stream_or_group_is_deleted() {
         for counters in [Counters::Original, Counters::Fixed] {
-            let (model, mut watch) = well(counters);
-            let mut another = Model { clock_ms: model.clock_ms, ..Model::new(counters) };
+            let (model, mut watch) = healthy(counters);
+            let mut another = StreamModel { clock_ms: model.clock_ms, ..StreamModel::new(counters) };
             (0..5).for_each(|_| another.add());
             another.groups.insert(group(), Default::default());
             assert_eq!(poll(&mut another, &mut watch), Status::Unknown, "{counters:?}");
         }
-        let (mut model, mut watch) = well(Counters::Fixed);
+        let (mut model, mut watch) = healthy(Counters::Fixed);
         let missing = model.groups.remove(&group()).unwrap();
         model.clock_ms += POLL_MS;
         watch.poll(&mut model, PLENTY, false);
@@ -371,31 +379,35 @@ mod tests {
     }
 
     #[test]
-    fn a_history_does_not_go_on_over_an_outage_and_does_while_it_is_not_the_stream_s_turn() {
+    fn a_history_ends_with_an_outage_but_not_while_its_stream_is_deferred() {
         for misses in [3, 5, 8, 40] {
-            let (mut model, mut watch) = well(Counters::Fixed);
+            let (mut model, mut watch) = healthy(Counters::Fixed);
             model.clock_ms += POLL_MS * misses;
             let expected = if misses > 5 { Status::Unknown } else { Status::Ok };
             assert_eq!(poll(&mut model, &mut watch), expected, "{misses} polls were missed");
 
-            let (mut model, mut watch) = well(Counters::Fixed);
+            let (mut model, mut watch) = healthy(Counters::Fixed);
             for _ in 0..misses {
                 model.clock_ms += POLL_MS;
                 watch.defer(&model);
             }
             assert_eq!(poll(&mut model, &mut watch), Status::Ok, "{misses} polls read other streams");
 
-            let (mut model, mut watch) = well(Counters::Fixed);
+            let (mut model, mut watch) = healthy(Counters::Fixed);
             model.clock_ms += POLL_MS * misses;
             watch.defer(&model);
-            assert_eq!(poll(&mut model, &mut watch), expected, "and then one more did not read it");
+            assert_eq!(
+                poll(&mut model, &mut watch),
+                expected,
+                "{misses} polls were missed, then one deferred it"
+            );
         }
     }
 
     #[test]
-    fn a_dead_group_is_found_from_facts_alone() {
+    fn a_group_without_consumers_becomes_abandoned_after_a_window() {
         for counters in [Counters::None, Counters::Original, Counters::Fixed] {
-            let (mut model, mut watch) = well(counters);
+            let (mut model, mut watch) = healthy(counters);
             let mut polls = 0;
             let dead = loop {
                 model.add();

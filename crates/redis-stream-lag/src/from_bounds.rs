@@ -1,12 +1,13 @@
-//! What the info alone settle, free and on every server version.
+//! The lag of a group at an end of the stream, from its first and last ID alone. Exact on every server version, and
+//! needs no further command.
 
 use crate::snapshot::StreamInfo;
 use redis_stream_core::id::StreamId;
 
-/// Orphaned pending entries are counted up to this many.
+/// Maximum number of orphaned pending entries that are counted.
 pub(crate) const MAX_ORPHANS: u32 = 1_000;
 
-/// The lag of a group that stands at `last_delivered`, where it stands at an end of the stream or beyond.
+/// Returns the lag at `last_delivered` if that is at or beyond an end of the stream, `None` if it is in between.
 pub(crate) fn lag_from_bounds(info: &StreamInfo, last_delivered: StreamId) -> Option<u64> {
     let (Some(first), Some(last)) = (info.first, info.last) else { return Some(0) };
     if last_delivered >= last {
@@ -20,7 +21,7 @@ pub(crate) fn lag_from_bounds(info: &StreamInfo, last_delivered: StreamId) -> Op
     }
 }
 
-/// The oldest entry that a group that stands at `last_delivered` was not delivered, where the info show it.
+/// Returns the oldest entry above `last_delivered` if that is the first entry of the stream.
 pub(crate) fn next_entry(info: &StreamInfo, last_delivered: StreamId) -> Option<StreamId> {
     info.first.filter(|first| last_delivered < *first)
 }
@@ -48,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_at_an_end_of_the_stream_is_settled_by_rules() {
+    fn the_bounds_give_the_lag_at_an_end_of_the_stream() {
         for (length, first, last, last_delivered, expected) in [
             (0, None, None, 0, Some(0)),
             (0, None, None, 99, Some(0)),
@@ -63,11 +64,8 @@ mod tests {
             (1, Some(5), Some(5), 5, Some(0)),
             (1, Some(5), Some(5), 4, Some(1)),
         ] {
-            let settled = lag_from_bounds(&info(length, first, last), StreamId::new(last_delivered, 0));
-            assert_eq!(
-                settled, expected,
-                "{length} entries {first:?} to {last:?}, group at {last_delivered}"
-            );
+            let lag = lag_from_bounds(&info(length, first, last), StreamId::new(last_delivered, 0));
+            assert_eq!(lag, expected, "{length} entries {first:?} to {last:?}, group at {last_delivered}");
         }
     }
 

@@ -1,10 +1,11 @@
-//! The lag from the server's counters, where they can be trusted: free, and what keeps thousands of busy
-//! groups affordable.
+//! The lag from the server's counters, where they can be trusted. It needs no further command, which keeps thousands
+//! of busy groups affordable.
 //!
-//! entries-added minus entries-read is the lag only while entries-read is trusted_counters, which the server does not
-//! tell: it drifts once a group was overtaken by a trim, and it belongs to a group's life, not to its name.
-//! So it is trusted from one poll to the next only: where the group's lag was known exactly and the counters
-//! agreed with it, and nothing has been removed above the position where the group stood then.
+//! entries-added minus entries-read is the lag only if entries-read is correct, and the server does not report
+//! whether it is. On 7.0 to 7.4 it drifts once a trim has overtaken the group, and a group that is deleted and created
+//! under the same name counts from scratch. So the counters are trusted for one poll at a time, if the group's lag
+//! was known exactly at the previous poll, the counters agreed with it then, and nothing was removed since above the
+//! group's previous position.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::checkpoints::Checkpoints;
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// Where a group stood at the last poll, with counters that agreed with its exact lag.
+/// The position of a group at the previous poll, at which its counters agreed with its exact lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TrustedCounters {
     last_delivered: StreamId,
@@ -20,15 +21,15 @@ pub(crate) struct TrustedCounters {
 }
 
 impl TrustedCounters {
-    /// Whether the counters agree with an exact lag.
+    /// Returns the position to trust in the next poll, or `None` if the counters disagree with the exact lag `lag`.
     pub(crate) fn check(info: &StreamInfo, group: &GroupInfo, lag: u64) -> Option<Self> {
         let entries_read = group.entries_read?;
-        let is_sound = info.entries_added?.checked_sub(entries_read) == Some(lag);
-        is_sound.then_some(Self { last_delivered: group.last_delivered, entries_read })
+        let agrees = info.entries_added?.checked_sub(entries_read) == Some(lag);
+        agrees.then_some(Self { last_delivered: group.last_delivered, entries_read })
     }
 
-    /// The lag of a group that has read on since, and when what it rests on was counted. `checkpoints` are as of
-    /// `info`.
+    /// Returns the lag of a group that has read on since, and the time at which its basis was counted. `checkpoints`
+    /// must be advanced to `info`.
     pub(crate) fn lag(
         &self,
         info: &StreamInfo,
@@ -37,14 +38,17 @@ impl TrustedCounters {
     ) -> Option<(u64, Duration)> {
         let entries_read = group.entries_read?;
         let has_read_on = group.last_delivered > self.last_delivered && entries_read > self.entries_read;
-        // Strictly: an XDEL of the very entry where the group stood makes some servers give up their counter.
+        // `<` rather than `<=`: after an XDEL of exactly the last delivered entry, some servers set entries-read to nil
+        // and others continue with an estimate.
         let is_intact =
             info.max_deleted? < self.last_delivered && info.first.is_some_and(|id| id <= self.last_delivered);
         if !has_read_on || !is_intact {
             return None;
         }
+        // The checkpoint survived, which proves that the stream is the same and the previous lag still holds.
         let checkpoint = checkpoints.at(self.last_delivered)?;
         let lag = info.entries_added?.checked_sub(entries_read)?;
+        // A group strictly between the first and the last entry has a lag in this range; anything else is an error.
         (1..info.length).contains(&lag).then_some((lag, checkpoint.counted_at))
     }
 }

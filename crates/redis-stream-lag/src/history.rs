@@ -1,8 +1,7 @@
-//! What is remembered of a group over time: enough to tell for how long something has been so, and how its lag
-//! went. Bounded, and small: of the lags a few points per window stay, however often is polled; all else is
-//! one moment for each thing that lasts.
+//! The history of a group: since when each condition has held, and how the lag developed.
 //!
-//! Moments are by the exporter's own clock, which never goes back: a server's clock that jumps makes nothing
+//! It is small and bounded: one timestamp per condition, and a few lags per window, however often the target is
+//! polled. Timestamps come from the caller's monotonic clock, so that a jump of the server's clock makes no condition
 //! look older than it is.
 
 use std::num::NonZeroU64;
@@ -13,18 +12,18 @@ use crate::question::PendingEntry;
 use crate::report::Lag;
 use redis_stream_core::id::StreamId;
 
-/// Parts of a window, each of which has a point.
-const PARTS: u32 = 12;
-/// A poll comes a little early or late. What has lasted but for this part of a window has lasted for it, or a
-/// dead group would be seen a poll later half of the time.
+/// Number of lags kept per window, evenly spaced.
+const POINTS_PER_WINDOW: u32 = 12;
+/// The part of a window (one twentieth) by which a condition may fall short of it. Polls come a little early or late;
+/// without a tolerance, a dead group would be noticed one poll later half of the time.
 const TOLERANCE: u32 = 20;
 
-/// What one poll says of a group.
+/// The values of a group in one poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// When, by the exporter's clock.
+    /// Start of the poll, by the caller's monotonic clock.
     pub(super) at: Duration,
-    /// The node's clock then.
+    /// The node's clock at the same time.
     pub(super) node_time: Duration,
     pub(super) lag: Lag,
     /// last-delivered-id.
@@ -37,77 +36,77 @@ pub(super) struct Sample {
     /// Size of the PEL.
     pub(super) pending: u64,
     pub(super) oldest_pending: PelHead,
-    /// Entries lost since the group was first seen.
+    /// Number of entries lost since the group was first seen.
     pub(super) lost: u64,
 }
 
 impl Sample {
-    /// Whether entries wait for the group, certainly.
+    /// Returns true if entries certainly wait for the group.
     fn is_behind(&self) -> bool {
         self.lag.min() > 0
     }
 
-    /// Whether there is anything that ends with the life of a group.
+    /// Returns true if the group has consumers or pending entries, which are lost when a group is deleted.
     fn is_in_use(&self) -> bool {
         self.activity != ConsumerActivity::NoConsumers || self.pending > 0
     }
 }
 
-/// The consumers of a group.
+/// Activity of the consumers of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConsumerActivity {
-    /// There are none.
     NoConsumers,
-    /// Each has been silent for so long, by the node's clock.
+    /// Idle time of the most recently active consumer, by the node's clock.
     IdleFor(Duration),
-    /// There are some, and how long they have been silent is not known.
+    /// There are consumers with unknown idle times.
     Unknown,
 }
 
-/// What is remembered of one group.
+/// The history of one group, by the caller's monotonic clock.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     began: Duration,
     position: StreamId,
-    /// Since when it has stood at this position while entries waited.
+    /// Time since which entries have waited and the group has not moved.
     pub(super) waiting_since: Option<Duration>,
-    /// Its oldest pending entry, as known last.
+    /// The oldest pending entry when it was last known.
     pub(super) oldest_pending: Option<TrackedPending>,
-    /// As known last.
+    /// The activity when it was last known.
     pub(super) activity: ConsumerActivity,
     was_in_use: bool,
     lost: u64,
-    /// How far the node's clock is ahead of the exporter's.
+    /// Time by which the node's clock is ahead of the caller's.
     clock_offset: Duration,
-    /// When last-delivered-id went back.
+    /// Last time at which last-delivered-id moved backwards.
     pub(super) rewound_at: Option<Duration>,
-    /// When entries were lost.
+    /// Last time at which entries were lost.
     pub(super) lost_at: Option<Duration>,
-    /// When the node's clock jumped ahead: what it calls silence may be its jump.
+    /// Last time at which the node's clock jumped ahead. Idle times include such a jump.
     pub(super) clock_jumped_at: Option<Duration>,
-    /// Of the time since the group was last caught up, the oldest first. All but the first are of the window.
-    points: Vec<Point>,
+    /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
+    /// is the last one before it.
+    points: Vec<LagPoint>,
 }
 
-/// A pending entry that is the oldest, and since when it has been so without being delivered again.
+/// The oldest pending entry, and the time since which it has been that without another delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrackedPending {
     pub(super) entry: PendingEntry,
     pub(super) since: Duration,
 }
 
-/// A lag at one time.
+/// The lag at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Point {
-    /// Milliseconds, as half of a [`Duration`]'s size.
+struct LagPoint {
+    /// Milliseconds, since they take half the memory of a [`Duration`].
     at_ms: u64,
     lag: Lag,
     newest: StreamId,
-    /// entries-added, which is not 0 where an entry waits.
+    /// entries-added. Never 0, since a point is kept only while entries wait.
     added: Option<NonZeroU64>,
 }
 
-impl Point {
+impl LagPoint {
     fn of(sample: &Sample) -> Self {
         Self {
             at_ms: u64::try_from(sample.at.as_millis()).unwrap_or(u64::MAX),
@@ -123,7 +122,6 @@ impl Point {
 }
 
 impl History {
-    /// A history of one sample.
     pub(super) fn begin(sample: &Sample, window: Duration) -> Self {
         let mut history = Self {
             began: sample.at,
@@ -143,23 +141,22 @@ impl History {
         history
     }
 
-    /// Adds the next sample.
     pub(super) fn note(&mut self, sample: &Sample, window: Duration) {
         let now = sample.at;
-        let has_gone_back = sample.position < self.position;
-        if has_gone_back && self.was_in_use && !sample.is_in_use() {
-            // Consumers and pending entries went with it: another group of that name.
+        let was_rewound = sample.position < self.position;
+        if was_rewound && self.was_in_use && !sample.is_in_use() {
+            // Its consumers and pending entries are gone too, so the group was deleted and created again.
             *self = Self::begin(sample, window);
             return;
         }
         let clock_offset = sample.node_time.saturating_sub(now);
         let has_jumped = clock_offset > self.clock_offset + window / 4;
-        for (what, moment) in [
-            (has_gone_back, &mut self.rewound_at),
+        for (happened, last_time) in [
+            (was_rewound, &mut self.rewound_at),
             (sample.lost > self.lost, &mut self.lost_at),
             (has_jumped, &mut self.clock_jumped_at),
         ] {
-            *moment = if what { Some(now) } else { *moment };
+            *last_time = if happened { Some(now) } else { *last_time };
         }
         self.waiting_since = match self.waiting_since {
             _ if !sample.is_behind() => None,
@@ -173,8 +170,9 @@ impl History {
         self.was_in_use = sample.is_in_use();
     }
 
-    /// Polls were missed for long: what was so before and is so now may have been otherwise meanwhile, and while
-    /// the server was away nobody could read. Where the group stood, and what was found of it, is still true.
+    /// Restarts all conditions after a long time without polls: what held before and holds now may not have held in
+    /// between, and while the server was away no consumer could read. The position of the group and the events that
+    /// were seen stay valid.
     pub(super) fn interrupt(&mut self, now: Duration) {
         self.began = now;
         (self.waiting_since, self.oldest_pending) = (None, None);
@@ -182,7 +180,7 @@ impl History {
         self.points.clear();
     }
 
-    /// The lags have turned out to be wrong.
+    /// Drops the lags, after an audit found them wrong.
     pub(super) fn forget_lags(&mut self) {
         self.points.clear();
     }
@@ -201,7 +199,7 @@ impl History {
         };
     }
 
-    /// A poll that was cut off does not tell of the silence: the last word on it holds.
+    /// Unknown activity, as after a poll that timed out, keeps the last known one, if that can still hold.
     fn note_activity(&mut self, activity: ConsumerActivity) {
         if activity != ConsumerActivity::Unknown || self.activity == ConsumerActivity::NoConsumers {
             self.activity = activity;
@@ -213,16 +211,16 @@ impl History {
         if !sample.is_behind() {
             return self.points.clear();
         }
-        let is_old = |point: &&Point| now.saturating_sub(point.at()) >= with_tolerance(window);
+        let is_old = |point: &&LagPoint| now.saturating_sub(point.at()) >= with_tolerance(window);
         let old = self.points.iter().take_while(is_old).count();
         self.points.drain(..old.saturating_sub(1));
-        let is_due = |last: &Point| now.saturating_sub(last.at()) >= window / PARTS * 9 / 10;
+        let is_due = |last: &LagPoint| now.saturating_sub(last.at()) >= window / POINTS_PER_WINDOW * 9 / 10;
         if self.points.last().is_none_or(is_due) {
             if self.points.capacity() == 0 {
-                // As many as there are where polls and parts fall together.
-                self.points.reserve_exact(PARTS as usize + 1);
+                // Enough where the poll interval is a multiple of the spacing.
+                self.points.reserve_exact(POINTS_PER_WINDOW as usize + 1);
             }
-            self.points.push(Point::of(sample));
+            self.points.push(LagPoint::of(sample));
         }
     }
 }
@@ -231,7 +229,7 @@ fn with_tolerance(window: Duration) -> Duration {
     window - window / TOLERANCE
 }
 
-/// A history right after a sample was noted, over a window: what the rules look at.
+/// A history right after a sample was added, over a window: the input of the status rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HistoryWindow<'a> {
     pub(super) history: &'a History,
@@ -240,48 +238,49 @@ pub(super) struct HistoryWindow<'a> {
 }
 
 impl HistoryWindow<'_> {
-    /// Whether there is as much history as the window is long.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Returns true if the history covers the window.
+    pub(super) fn is_complete(&self) -> bool {
         self.has_lasted(self.history.began)
     }
 
-    /// Whether what began at `since` has lasted for the window.
+    /// Returns true if a condition that began at `since` has lasted for the window.
     pub(super) fn has_lasted(&self, since: Duration) -> bool {
         self.is_long(self.sample.at.saturating_sub(since))
     }
 
-    /// Whether a time is as long as the window.
+    /// Returns true if a time is as long as the window.
     pub(super) fn is_long(&self, time: Duration) -> bool {
         time >= with_tolerance(self.window)
     }
 
-    /// Whether something happened within the window.
+    /// Returns true if an event at `at` happened within the window.
     pub(super) fn is_recent(&self, at: Option<Duration>) -> bool {
         at.is_some_and(|at| self.sample.at.saturating_sub(at) < self.window)
     }
 
-    /// Whether the group has been behind for the window: entries waited at each poll, and it has not come as far
-    /// as the stream reached a window ago. One that keeps up, and always has some new ones before it, is not.
+    /// Returns true if the group has been behind for the window: entries waited at every poll, and it has not reached
+    /// the end that the stream had a window ago. A group that keeps up and always has a few new entries to read is not
+    /// behind.
     pub(super) fn is_behind(&self) -> bool {
         self.base().is_some_and(|base| self.sample.position < base.newest)
     }
 
-    /// The exact lags in the window, the oldest first.
+    /// Returns the exact lags in the window, the oldest first.
     pub(super) fn exact_lags(&self) -> impl Iterator<Item = u64> {
         let points = self.history.points.iter();
-        let is_point = points.clone().next_back().is_some_and(|last| *last == Point::of(self.sample));
+        let is_point = points.clone().next_back().is_some_and(|last| *last == LagPoint::of(self.sample));
         let newest = (!is_point).then_some(self.sample.lag);
         points.map(|point| point.lag).chain(newest).filter_map(Lag::exact)
     }
 
-    /// How many entries were added in the window. `None` before server 7.0, and where the group was not behind all
+    /// Returns the number of entries added in the window. `None` before server 7.0, and if the group was not behind all
     /// the time.
     pub(super) fn added(&self) -> Option<u64> {
         self.sample.added?.checked_sub(self.base()?.added?.get())
     }
 
-    /// The point a window ago, if the group has been behind since.
-    fn base(&self) -> Option<&Point> {
+    /// Returns the lag a window ago, if entries have waited since.
+    fn base(&self) -> Option<&LagPoint> {
         self.history.points.first().filter(|point| self.has_lasted(point.at()))
     }
 }
@@ -307,7 +306,7 @@ mod tests {
         }
     }
 
-    /// Polls over three windows, the n-th of which finds the lag n.
+    /// Returns a history of polls over three windows, the n-th of which found the lag n.
     fn polled_every(interval: Duration, window: Duration) -> History {
         let mut history = History::begin(&sample(Duration::ZERO, Lag::Exact(1)), window);
         let polls = u32::try_from(window.as_millis() * 3 / interval.as_millis()).unwrap();
@@ -318,13 +317,13 @@ mod tests {
     }
 
     fn bytes(history: &History) -> usize {
-        size_of::<History>() + history.points.capacity() * size_of::<Point>()
+        size_of::<History>() + history.points.capacity() * size_of::<LagPoint>()
     }
 
     #[test]
     fn ten_thousand_histories_take_less_than_10_mib() {
         let history = polled_every(Duration::from_secs(10), WINDOW);
-        assert_eq!(history.points.len(), 13, "each poll of the window, and the one where it begins");
+        assert_eq!(history.points.len(), 13, "each poll of the window, and the last one before it");
         assert!(bytes(&history) * 10_000 < 10 << 20, "{} bytes", bytes(&history));
     }
 
@@ -350,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn the_point_of_a_window_ago_stays_however_long_there_was_none_after_it() {
+    fn the_last_point_before_the_window_is_kept_over_a_gap() {
         let mut history = polled_every(Duration::from_secs(10), WINDOW);
         let last = sample(WINDOW * 9, Lag::Between { min: 1, max: 5 });
         history.note(&last, WINDOW);
         let view = HistoryWindow { history: &history, sample: &last, window: WINDOW };
-        assert_eq!(view.exact_lags().collect::<Vec<_>>(), [37], "the last one before");
+        assert_eq!(view.exact_lags().collect::<Vec<_>>(), [37], "the last one before the gap");
         assert!(view.is_behind());
     }
 }

@@ -1,33 +1,36 @@
-//! Entries that were removed from the stream before a group got them.
+//! Counts entries that were removed from the stream before they were delivered to a group.
 //!
-//! Of all entries ever added, a group has read some, some are ahead of it, and the rest is gone: added − read
-//! − lag. That is a gauge, and a passing one: once the group reads on, newer servers mend their counter and
-//! the evidence is gone. So its rises are added up. A increase may also be an illusion, as the three numbers come
-//! from two commands: an entry read, acknowledged and deleted between them looks the same. So each increase is
-//! confirmed by one atomic command before it counts, and what cannot be confirmed does not count.
+//! Of all entries ever added, a group has read some and some are still ahead of it (its lag); the rest is missing:
+//! missing = entries-added − entries-read − lag. This number is short-lived: once the group reads on, newer servers
+//! correct entries-read by the missing entries, and the evidence is gone. So its increases from poll to poll are
+//! added up.
+//!
+//! An increase may be spurious, because the three numbers come from two commands: an entry that is read, acknowledged
+//! and deleted between the two looks the same as a lost one. So an increase counts only once one atomic command
+//! (XINFO STREAM FULL) has confirmed it.
 
 use crate::from_bounds;
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// What was gone ahead of a group at one time.
+/// The number of entries missing for a group in one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MissingEntries {
     last_delivered: StreamId,
     entries_read: Option<u64>,
-    /// added − read − lag; with an unknown read left out, it says something only beside another one at the
-    /// same position. Signed: counters can be set to anything.
+    /// entries-added − entries-read − lag. An unknown entries-read counts as 0; the number is then meaningful only
+    /// relative to another one at the same position. Signed, since XSETID and XGROUP can set counters to any value.
     entries: i128,
 }
 
 impl MissingEntries {
-    /// What is gone ahead of a group with an exact lag. `None` before server 7.0, and for a group that stands
-    /// beyond the last ID: what is added below it was never to be delivered.
+    /// Returns the entries missing for a group with the exact lag `lag`. `None` before server 7.0, and for a group
+    /// whose position was set above the last ID: entries added below it are skipped on purpose, not lost.
     pub(crate) fn of(info: &StreamInfo, group: &GroupInfo, lag: u64) -> Option<Self> {
         if group.last_delivered > info.last_generated {
             return None;
         }
-        // A group that was created at 0 and never read has read nothing, though the server does not say so.
+        // For a group that was created at 0 and never read, the server reports entries-read as nil rather than 0.
         let is_fresh = group.last_delivered == StreamId::MIN;
         let entries_read = group.entries_read.or(is_fresh.then_some(0));
         let added = i128::from(info.entries_added?);
@@ -35,10 +38,11 @@ impl MissingEntries {
         Some(Self { last_delivered: group.last_delivered, entries_read, entries })
     }
 
-    /// How many entries more are gone than `before`; `None` where the two cannot be compared.
+    /// Returns how many more entries are missing than in `before`; `None` if the two cannot be compared, because the
+    /// group was created again or moved by XGROUP SETID in between.
     pub(crate) fn increase_since(&self, before: &Self) -> Option<u64> {
-        let is_same_life = match (before.entries_read, self.entries_read) {
-            // A group that moved and read nothing was moved by hand.
+        let is_same_group = match (before.entries_read, self.entries_read) {
+            // A group that moved without reading was moved by XGROUP SETID.
             (Some(read_before), Some(read)) => {
                 let has_moved = self.last_delivered > before.last_delivered;
                 self.last_delivered >= before.last_delivered
@@ -47,18 +51,18 @@ impl MissingEntries {
             (None, None) => self.last_delivered == before.last_delivered,
             _ => false,
         };
-        is_same_life.then(|| u64::try_from(self.entries - before.entries).unwrap_or(0))
+        is_same_group.then(|| u64::try_from(self.entries - before.entries).unwrap_or(0))
     }
 }
 
-/// The lag of a group in an atomic reading `whole`, taken after `info`: by rules, or from the lag that it
-/// had in `info` if it did not move and nothing was removed in between.
-pub(crate) fn lag_in(whole: &StreamInfo, info: &StreamInfo, group: &GroupInfo, lag: u64) -> Option<u64> {
-    let in_whole = whole.groups.iter().find(|other| other.name == group.name)?;
-    if let Some(lag) = from_bounds::lag_from_bounds(whole, in_whole.last_delivered) {
+/// Returns the lag of a group in `full`, an atomic reading taken after `info`: from the stream's bounds, or from its
+/// lag in `info` if the group did not move and nothing was removed in between.
+pub(crate) fn lag_in(full: &StreamInfo, info: &StreamInfo, group: &GroupInfo, lag: u64) -> Option<u64> {
+    let in_full = full.groups.iter().find(|other| other.name == group.name)?;
+    if let Some(lag) = from_bounds::lag_from_bounds(full, in_full.last_delivered) {
         return Some(lag);
     }
-    let grown = whole.entries_added?.checked_sub(info.entries_added?)?;
-    let is_clean = info.length.checked_add(grown) == Some(whole.length);
-    (is_clean && in_whole.last_delivered == group.last_delivered).then(|| lag + grown)
+    let grown = full.entries_added?.checked_sub(info.entries_added?)?;
+    let is_clean = info.length.checked_add(grown) == Some(full.length);
+    (is_clean && in_full.last_delivered == group.last_delivered).then(|| lag + grown)
 }

@@ -1,5 +1,5 @@
-//! The state of a poll while questions are open. The [driver](crate::derivation), the [plan](crate::plan) and the
-//! [report](crate::derive) all work on it.
+//! The state of a poll while questions are open. [Derivation](crate::derivation), [plan](crate::plan) and
+//! [report](crate::derive) share it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::budget::Budget;
 use crate::from_bounds;
 use crate::loss::{self, MissingEntries};
 use crate::pending_cache::PelHead;
-use crate::question::{Entries, StreamIndex};
+use crate::question::{EntryRange, StreamIndex};
 use crate::report::Status;
 use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
@@ -22,18 +22,18 @@ pub(super) struct PollState<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) state: &'a mut LagState,
     pub(super) budget: Budget,
-    /// The streams that were read.
+    /// The streams that were read; others have no state here.
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
     pub(super) audits_were_asked: bool,
     pub(super) counted_entries: u64,
-    /// When the poll began, by the exporter's monotonic clock.
+    /// Start of the poll, by the caller's monotonic clock.
     pub(super) at: Duration,
     /// Time since the previous poll.
     pub(super) gap: Duration,
 }
 
-/// The value that a question resolves. A `usize` is the position of the group in its stream.
+/// The value that a question resolves. A `usize` is the index of the group in its stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum QuestionPurpose {
     OldestPending(usize),
@@ -62,13 +62,13 @@ pub(super) struct StreamState<'a> {
     pub(super) node: &'a NodeReading,
     pub(super) reading: &'a StreamReading,
     pub(super) info: &'a StreamInfo,
-    /// Taken out of `LagState` until the derivation is closed.
+    /// Moved out of `LagState` until the derivation is closed.
     pub(super) cache: StreamCache,
-    /// last-delivered-id of its groups, sorted, each once.
+    /// Distinct last-delivered-ids of its groups, sorted.
     pub(super) positions: Vec<StreamId>,
     /// Parallel to `info.groups`.
     pub(super) groups: Vec<GroupState>,
-    /// A question about its entries was not answered: none is asked again in this poll.
+    /// A question about its entries was not answered, so none is asked again in this poll.
     pub(super) entries_unavailable: bool,
     /// Positions whose next entry was asked for in this poll.
     pub(super) next_was_asked: Vec<StreamId>,
@@ -77,25 +77,25 @@ pub(super) struct StreamState<'a> {
     pub(super) is_invalid: bool,
 }
 
-/// The answers about a group.
+/// The answers about a group, beside what the snapshot contains.
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     pub(super) cache: GroupCache,
-    /// `cache.missing` is from an atomic reading in this poll.
+    /// `cache.missing` comes from an atomic reading in this poll.
     pub(super) missing_is_confirmed: bool,
     pub(super) oldest_pending: PelHead,
     pub(super) oldest_pending_was_asked: bool,
-    /// The round in which its consumers were asked for, if they were.
+    /// The round in which its consumers were asked for.
     pub(super) consumers_asked_in: Option<u32>,
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
-    /// Set where the snapshot does not hold them.
+    /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
     pub(super) status: Status,
 }
 
 impl GroupState {
-    /// Reuses the cached oldest pending entry if the consumers prove it current, unless it was asked for.
+    /// Reuses the cached oldest pending entry if the consumers prove that it is current and it was not asked for.
     pub(super) fn note_consumers(
         &mut self,
         group: &GroupInfo,
@@ -111,8 +111,9 @@ impl GroupState {
 }
 
 impl<'a> StreamState<'a> {
-    /// Advances the cache of a stream to its reading, and resolves what needs no question. A lag that stays open
-    /// begins a scan.
+    /// Advances the cache of a stream to its reading and resolves each lag that needs no question, in this order: from
+    /// the stream's bounds, from a checkpoint at last-delivered-id, from the server's counters where they are trusted.
+    /// For each remaining lag it begins a scan.
     pub(super) fn open(
         index: StreamIndex,
         (node, reading): (&'a NodeReading, &'a StreamReading),
@@ -135,7 +136,8 @@ impl<'a> StreamState<'a> {
             }
             let position = group.last_delivered;
             match from_bounds::lag_from_bounds(info, position) {
-                // At an end of the stream: what is added from now on is what the group is behind.
+                // A checkpoint here makes later polls free: lag grows by what is added, as long as the group stays.
+                // Not above last-generated-id: entries may still be added below such a position.
                 Some(lag) if info.first <= Some(position) && position <= info.last_generated => {
                     cache.checkpoints.put(position, lag, info.time);
                 }
@@ -186,13 +188,13 @@ impl<'a> StreamState<'a> {
         })
     }
 
-    pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &Entries) {
+    pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &EntryRange) {
         if let Some((first, _)) = entries.ends {
             self.cache.note_next_entry(position, first);
         }
     }
 
-    /// Adds the losses that an atomic reading confirms.
+    /// Adds the losses that are confirmed by an atomic reading.
     pub(super) fn confirm_loss(&mut self, full: &StreamInfo) {
         for at in 0..self.groups.len() {
             let group = &self.info.groups[at];

@@ -1,10 +1,10 @@
-//! The oldest pending entry of a group, remembered for as long as nothing can have changed it.
+//! Caches the oldest pending entry of a group for as long as nothing can have changed it.
 //!
-//! Whatever changes a PEL shows elsewhere: with a delivery or a claim the idle time of the consumer begins
-//! anew, an acknowledgement makes the PEL smaller, and an entry that was given back is held by no consumer. So
-//! where the PEL is as large as it was, its consumers hold all of it, and each of them has been silent since,
-//! XPENDING has nothing new to tell and is not sent. Most groups of a large server are silent from one poll to
-//! the next, the stuck ones among them.
+//! Every change of a pending entries list (PEL) has a side effect that XINFO shows: a delivery or a claim resets the
+//! idle time of the consumer, an acknowledgement makes the PEL smaller, and an entry released by XNACK belongs to no
+//! consumer. So if the PEL is as large as before, its consumers hold all of it, and each of them has been idle since,
+//! then XPENDING would return the same entry and is not sent. Most groups of a large server are idle from one poll to
+//! the next, stuck ones included.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::question::PendingEntry;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 use redis_stream_core::id::StreamId;
 
-/// It is asked for again after this time, or up to twice of it, whatever it looks like: the server's clock may
-/// have been set back, and with it the idle times.
+/// Age at which the cached entry is asked for again in any case, spread up to twice this time: a server's clock that
+/// was set may have made the idle times wrong.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Parts of [`MAX_AGE`] over which what was asked in one poll is spread when it is asked again.
+/// Number of parts of [`MAX_AGE`] over which entries that were cached in the same poll expire.
 const SPREAD: u32 = 60;
 
-/// The pending entry with the smallest ID, as far as it is known in a poll.
+/// The pending entry with the smallest ID, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PelHead {
     #[default]
@@ -27,35 +27,35 @@ pub(super) enum PelHead {
     Entry(PendingEntry),
 }
 
-/// What XPENDING told of a group.
+/// The oldest pending entry of a group when it was last asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CachedOldestPending {
     oldest: PendingEntry,
     /// Size of the PEL.
     pending: u64,
-    /// The node's clock before it was asked.
+    /// The node's clock before XPENDING was sent.
     at: Duration,
-    /// How many pending entries lie below this ID.
+    /// An ID and the number of pending entries below it.
     below: Option<(StreamId, u32)>,
 }
 
 impl CachedOldestPending {
-    /// What was told of a group, asked after the node's clock showed `at`.
+    /// `at` is the node's clock before XPENDING was sent.
     pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
         Self { oldest, pending: group.pending, at, below: None }
     }
 
-    /// How many pending entries lie below `first`, if that was counted.
+    /// Returns the number of pending entries below `first`, if that was counted.
     pub(super) fn below(&self, first: StreamId) -> Option<u32> {
         self.below.filter(|(id, _)| *id == first).map(|(_, count)| count)
     }
 
-    /// Remembers that `count` pending entries lie below `first`.
+    /// Records that `count` pending entries lie below `first`.
     pub(super) fn note_below(&mut self, first: StreamId, count: u32) {
         self.below = Some((first, count));
     }
 
-    /// Whether the consumers may show that it still holds at `now`; otherwise it has to be asked for.
+    /// Returns true if the consumers may prove the entry current at `now`; otherwise it has to be asked for.
     pub(super) fn may_be_current(&self, group: &GroupInfo, now: Duration) -> bool {
         let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
@@ -64,8 +64,8 @@ impl CachedOldestPending {
         shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
     }
 
-    /// The oldest pending entry, if it must still be the same. `consumers` were read within `uncertainty` after
-    /// the node's clock showed `now`.
+    /// Returns the oldest pending entry with its present idle time, if it must still be the same. `consumers` were read
+    /// within `uncertainty` after the node's clock was at `now`.
     pub(super) fn current(
         &self,
         group: &GroupInfo,
@@ -118,43 +118,43 @@ mod tests {
         of.map(consumer).into()
     }
 
-    fn seen() -> CachedOldestPending {
+    fn cached() -> CachedOldestPending {
         let oldest = PendingEntry { id: StreamId::new(60, 0), idle_ms: Some(5_000), deliveries: 3 };
         CachedOldestPending::new(oldest, &group(4), ASKED)
     }
 
     #[test]
-    fn it_holds_while_the_consumers_that_hold_all_of_it_are_silent() {
+    fn the_entry_is_current_while_the_consumers_that_hold_the_pel_are_idle() {
         for (text, later_s, pending, of, holds) in [
-            ("silent", 10, 4, [(1, 100), (3, 18)], true),
+            ("idle", 10, 4, [(1, 100), (3, 18)], true),
             ("one may have read since", 10, 4, [(1, 100), (3, 17)], false),
             ("one reads, and has nothing pending", 10, 4, [(0, 1), (4, 100)], false),
             ("an acknowledgement", 10, 3, [(1, 100), (2, 100)], false),
-            ("an entry given back", 10, 4, [(1, 100), (2, 100)], false),
+            ("an entry was released", 10, 4, [(1, 100), (2, 100)], false),
             ("long ago", 600, 4, [(1, 1_000), (3, 1_000)], false),
         ] {
             let now = ASKED + Duration::from_secs(later_s);
-            let still = seen().current(&group(pending), &consumers(of), now, POLL);
-            assert_eq!(still.is_some(), holds, "{text}");
+            let current = cached().current(&group(pending), &consumers(of), now, POLL);
+            assert_eq!(current.is_some(), holds, "{text}");
         }
     }
 
     #[test]
-    fn its_idle_time_goes_on() {
+    fn the_idle_time_advances() {
         let now = ASKED + Duration::from_secs(10);
-        let still = seen().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
-        assert_eq!(still, PendingEntry { idle_ms: Some(15_000), ..seen().oldest });
+        let current = cached().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
+        assert_eq!(current, PendingEntry { idle_ms: Some(15_000), ..cached().oldest });
     }
 
     #[test]
-    fn it_does_not_hold_once_the_clock_was_set_back_behind_it() {
+    fn the_entry_is_not_current_once_the_clock_was_set_back() {
         let now = ASKED - Duration::from_secs(1);
-        assert_eq!(seen().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL), None);
+        assert_eq!(cached().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL), None);
     }
 
     #[test]
-    fn without_consumers_to_look_at_it_is_asked_for() {
+    fn the_entry_is_asked_for_where_consumers_are_not_read() {
         let without = GroupInfo { each_consumer: ConsumersReading::NotWanted, ..group(4) };
-        assert!(!seen().may_be_current(&without, ASKED));
+        assert!(!cached().may_be_current(&without, ASKED));
     }
 }

@@ -1,4 +1,4 @@
-//! What is to be asked next.
+//! Plans the questions of each round.
 
 use std::collections::HashSet;
 
@@ -10,26 +10,27 @@ use crate::question::{Question, QuestionKind};
 use crate::snapshot::ConsumersReading;
 use redis_stream_core::id::StreamId;
 
-/// Expected size of a reply that names one pending entry or one consumer, in bytes.
+/// Expected size of one pending entry, consumer or group in a reply, in bytes.
 const LINE_BYTES: u64 = 150;
-/// About so many questions in a round: each, and its answer, takes some hundred bytes. Small in tests, so that
-/// every poll has several rounds.
+/// Approximate maximum number of questions per round, which bounds memory: a question and its answer take a few
+/// hundred bytes. Small in tests, so that every poll has several rounds.
 const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
-/// Most consumers of a stream for which all of it is read at once: about 2 ms of the server's time.
-const MAX_WHOLE_CONSUMERS: u64 = 5_000;
+/// Maximum number of consumers of a stream that is read atomically: XINFO STREAM FULL takes about 2 ms of the server's
+/// time for these.
+const MAX_FULL_CONSUMERS: u64 = 5_000;
 
-/// A question, and what it is for.
+/// A question and its purpose.
 pub(super) struct PlannedQuestion {
-    /// Position in `Derivation::streams`.
+    /// Index into `PollState::streams`.
     pub(super) stream: usize,
     pub(super) purpose: QuestionPurpose,
     pub(super) question: Question,
 }
 
-/// The questions of the next round, a bounded number of them. The first rounds ask nearly all; the rest depends
-/// on answers.
+/// Returns a bounded number of questions for the next round. The first round asks nearly all of them; the others
+/// depend on answers.
 pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
-    let mut plan = Plan(Vec::new());
+    let mut plan = QuestionPlan(Vec::new());
     plan.ask_about_groups(poll);
     plan.ask_for_audits(poll);
     plan.ask_for_scans(poll);
@@ -38,9 +39,9 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.0
 }
 
-struct Plan(Vec<PlannedQuestion>);
+struct QuestionPlan(Vec<PlannedQuestion>);
 
-impl Plan {
+impl QuestionPlan {
     fn ask(
         &mut self,
         at: usize,
@@ -53,7 +54,7 @@ impl Plan {
         self.0.push(PlannedQuestion { stream: at, purpose, question });
     }
 
-    /// What is left over then is asked in the next round.
+    /// Returns true if the remaining questions are left to the next round.
     fn is_full(&self) -> bool {
         self.0.len() >= ROUND
     }
@@ -83,15 +84,15 @@ impl Plan {
         }
     }
 
-    /// The oldest pending entry of each group that has one; where the consumers asked for in this round may show
-    /// that it is still the same, in the next.
+    /// Asks for the oldest pending entry of each group that has pending entries. Where the consumers that are asked for
+    /// in this round may prove the cached one current, the question is left to the next round.
     fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let seen = open.cache.pending.filter(|_| open.consumers_asked_in == Some(round));
-            let may_be_shown = seen.is_some_and(|seen| seen.may_be_current(group, stream.info.time));
+            let cached = open.cache.pending.filter(|_| open.consumers_asked_in == Some(round));
+            let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
             let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
-            if is_known || may_be_shown || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
+            if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
                 continue;
             }
             let kind = QuestionKind::OldestPending { group: group.name.clone() };
@@ -107,7 +108,7 @@ impl Plan {
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
-            if let Some(count) = open.cache.pending.and_then(|seen| seen.below(first)) {
+            if let Some(count) = open.cache.pending.and_then(|cached| cached.below(first)) {
                 open.pending_below_first = Some(count);
                 continue;
             }
@@ -118,7 +119,8 @@ impl Plan {
         }
     }
 
-    /// One chunk for each scan that has something to read, in turn, so that all get their share of the budget.
+    /// Asks for one chunk for each unfinished scan. If the budget does not reach for all of them, the next poll starts
+    /// with the first scan that was left out, so that all get their turn.
     fn ask_for_scans(&mut self, poll: &mut PollState<'_>) {
         let chunks: Vec<_> = poll
             .streams
@@ -131,7 +133,7 @@ impl Plan {
             return;
         }
         let share = poll.budget.entries / u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let turn = poll.state.turn % chunks.len();
+        let turn = poll.state.next_scan % chunks.len();
         let (later, sooner) = chunks.split_at(turn);
         for (served, (at, (start, after, until))) in sooner.iter().chain(later).enumerate() {
             let stream = &poll.streams[*at];
@@ -141,7 +143,7 @@ impl Plan {
                 false => poll.budget.take_chunk(share.max(1), entry_bytes),
             };
             let Some(at_most) = chunk else {
-                poll.state.turn = turn + served;
+                poll.state.next_scan = turn + served;
                 return;
             };
             let purpose = QuestionPurpose::CountScan { start: *start, after: *after, until: *until, at_most };
@@ -150,7 +152,8 @@ impl Plan {
         }
     }
 
-    /// The first entry above each group that is behind, where neither memory nor a scan of this round tells it.
+    /// Asks for the oldest undelivered entry of each group that is behind, unless it is cached or a scan of this round
+    /// starts at the group's position and so returns it.
     fn ask_for_next_entries(&mut self, poll: &mut PollState<'_>) {
         let scanned_from: HashSet<_> = self.0.iter().filter_map(scan_from).collect();
         for (at, stream) in poll.streams.iter_mut().enumerate() {
@@ -175,7 +178,7 @@ impl Plan {
         }
     }
 
-    /// What was counted longest ago is counted again, one range of a stream at a time.
+    /// Asks for the audits that are due, the oldest first, one range per stream and poll.
     fn ask_for_audits(&mut self, poll: &mut PollState<'_>) {
         if self.is_full() || std::mem::replace(&mut poll.audits_were_asked, true) {
             return;
@@ -193,7 +196,7 @@ impl Plan {
         for (at, due) in all {
             let stream = &poll.streams[at];
             let entry_bytes = stream.info.entry_bytes;
-            // One more than there must be, to see it if there are more.
+            // One more than expected, so that a surplus is noticed.
             let wanted = u32::try_from(due.expected + 1).unwrap_or(u32::MAX);
             let Some(at_most) = poll.budget.take_audit(wanted, entry_bytes) else { return };
             let kind = QuestionKind::Entries { after: due.from, until: due.until, at_most };
@@ -207,8 +210,8 @@ impl Plan {
         }
     }
 
-    /// Whether entries were really lost, where it seems so. While lags of a stream are still being counted, that
-    /// cannot be told for all of its groups.
+    /// Asks for an atomic reading of streams in which a group seems to have lost entries. Streams that are still being
+    /// scanned are left to a later round, since a loss can be computed only from an exact lag.
     fn ask_for_losses(&mut self, poll: &mut PollState<'_>) {
         let counting: HashSet<_> = self.0.iter().filter_map(scan_from).map(|(at, _)| at).collect();
         for (at, stream) in poll.streams.iter_mut().enumerate() {
@@ -223,7 +226,7 @@ impl Plan {
 
     fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
         let consumers: u64 = stream.info.groups.iter().map(|group| group.consumers).sum();
-        if stream.loss_was_asked || consumers > MAX_WHOLE_CONSUMERS || !stream.seems_to_have_lost() {
+        if stream.loss_was_asked || consumers > MAX_FULL_CONSUMERS || !stream.seems_to_have_lost() {
             return;
         }
         stream.loss_was_asked = true;
@@ -232,7 +235,7 @@ impl Plan {
     }
 }
 
-/// For each scan that has something to read: its start, and from where to where.
+/// Returns the start of each scan with entries left to read, and the range to read.
 fn ranges<'a>(stream: &'a StreamState<'_>) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
     let cache = &stream.cache;
     cache.scans.iter().filter_map(|scan| {

@@ -1,30 +1,30 @@
-//! What the pure code asks once it has seen the info, and what it is told.
+//! Questions that a [`Derivation`](crate::derivation::Derivation) asks, and the answers that it takes.
 
 use crate::snapshot::{ConsumerInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// Where a stream stands in a [`Snapshot`](crate::snapshot::Snapshot).
+/// Position of a stream in a [`Snapshot`](crate::snapshot::Snapshot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamIndex {
-    /// Position in `Snapshot::nodes`.
+    /// Index into [`Snapshot::nodes`](crate::snapshot::Snapshot::nodes).
     pub node: usize,
-    /// Position in `NodeReading::streams`.
+    /// Index into [`NodeReading::streams`](crate::snapshot::NodeReading::streams).
     pub stream: usize,
 }
 
-/// A question about one stream. Each has a bound on what it may cost the server.
+/// A question about one stream, to be sent as one command. Its cost to the server is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The stream.
+    /// The stream that the question is about.
     pub stream: StreamIndex,
-    /// Size that the reply is expected to have, in bytes.
+    /// Expected size of the reply, in bytes, so that the caller can bound what is in flight.
     pub reply_bytes: u64,
-    /// What is asked.
+    /// The command and its arguments.
     pub kind: QuestionKind,
 }
 
-/// What is asked.
+/// The command and arguments of a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuestionKind {
     /// The pending entry with the smallest ID. Sent as `XPENDING key group - + 1`.
@@ -32,13 +32,13 @@ pub enum QuestionKind {
         /// The group.
         group: Name,
     },
-    /// How many pending entries have an ID below `below`. Sent as `XPENDING key group - (below at_most`.
+    /// The number of pending entries with an ID below `below`. Sent as `XPENDING key group - (below at_most`.
     PendingBelow {
         /// The group.
         group: Name,
-        /// Not included.
+        /// Upper end of the range, exclusive.
         below: StreamId,
-        /// The count stops here.
+        /// Maximum number of entries to count.
         at_most: u32,
     },
     /// The consumers of a group. Sent as `XINFO CONSUMERS key group`.
@@ -46,56 +46,56 @@ pub enum QuestionKind {
         /// The group.
         group: Name,
     },
-    /// The entries with IDs above `after`, up to and including `until`. Asked by
+    /// The entries with IDs above `after`, up to and including `until`. Sent as
     /// `XRANGE key (after until COUNT at_most`.
     Entries {
-        /// Not included.
+        /// Lower end of the range, exclusive.
         after: StreamId,
-        /// Included.
+        /// Upper end of the range, inclusive.
         until: StreamId,
-        /// No more than these, from the smallest ID up.
+        /// Maximum number of entries to read, from the smallest ID up.
         at_most: u32,
     },
-    /// The stream and its groups in one atomic reading. Sent as `XINFO STREAM key FULL COUNT 1`.
+    /// The stream and its groups, read atomically. Sent as `XINFO STREAM key FULL COUNT 1`.
     FullStream,
 }
 
-/// What was said to a question.
+/// The reply to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The reply to [`QuestionKind::OldestPending`]; `None` if nothing is pending.
+    /// The reply to [`QuestionKind::OldestPending`]; `None` if no entry is pending.
     OldestPending(Option<PendingEntry>),
     /// The reply to [`QuestionKind::PendingBelow`].
     PendingBelow(u32),
     /// The reply to [`QuestionKind::Consumers`].
     Consumers(Vec<ConsumerInfo>),
     /// The reply to [`QuestionKind::Entries`].
-    Entries(Entries),
-    /// The reply to [`QuestionKind::FullStream`]. It does not tell the last entry: that is there only where it has to be, at
-    /// last-generated-id. Of the groups it tells where they stand and what they have read.
+    Entries(EntryRange),
+    /// The reply to [`QuestionKind::FullStream`]. The server leaves the last entry out of it: set `last` to
+    /// last-generated-id unless the stream is empty. Only `last_delivered` and `entries_read` of its groups are used.
     FullStream(Box<StreamInfo>),
-    /// The stream or the group is not there any more.
+    /// The stream or the group no longer exists.
     Gone,
-    /// Nothing: refused, unreadable or cut off by the deadline.
+    /// No usable reply: denied, malformed or too late.
     Unavailable,
 }
 
-/// A pending entry as XPENDING showed it.
+/// A pending entry in a reply to XPENDING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingEntry {
     /// ID of the entry.
     pub id: StreamId,
-    /// Milliseconds since it was last delivered; `None` if it was given back and waits for a new reader.
+    /// Milliseconds since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
     pub idle_ms: Option<u64>,
-    /// How often it was delivered.
+    /// Number of deliveries.
     pub deliveries: u64,
 }
 
-/// A run of entries as XRANGE showed them, without their payload.
+/// A reply to XRANGE, without the payload of its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entries {
-    /// How many.
+pub struct EntryRange {
+    /// Number of entries.
     pub count: u32,
-    /// Smallest and largest ID among them; `None` if there are none.
+    /// Smallest and largest ID; `None` if there are no entries.
     pub ends: Option<(StreamId, StreamId)>,
 }

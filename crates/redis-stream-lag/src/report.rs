@@ -1,4 +1,4 @@
-//! The report of one poll: inert values, each with its unit and with what its absence means.
+//! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,120 +7,126 @@ use crate::snapshot::RadixTree;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// What was found out about a target in one poll.
+/// All values derived for one target in one poll.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Every stream that is watched, in the order of their keys.
+    /// The watched streams, sorted by key.
     pub streams: Vec<Arc<StreamReport>>,
-    /// Entries that were read in this poll to count lag.
+    /// Number of entries read in this poll to count or audit lags.
     pub counted_entries: u64,
 }
 
-/// One stream.
+/// The values of one stream and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamReport {
     /// Key of the stream.
     pub key: Name,
-    /// Its values; `None` if it could not be read (missing, of another type, denied, its node unreachable).
+    /// The stream's values; `None` if it could not be read (key missing or of another type, access denied, node
+    /// unreachable).
     pub values: Option<StreamValues>,
-    /// Whether the server refuses to tell of it, or cannot be reached, so that nothing is known of its groups either.
+    /// True if access to the key was denied or its node is unreachable. Nothing is known about its groups then either,
+    /// so a group that is not listed may well exist.
     pub refused: bool,
-    /// Its groups, in the order of their names.
+    /// The stream's groups, sorted by name.
     pub groups: Vec<GroupReport>,
 }
 
-/// The values of a stream. By default the stream is empty.
+/// The values of a stream. The default is an empty stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamValues {
-    /// Entries in the stream. Source: XINFO STREAM.
+    /// Number of entries in the stream. Source: XINFO STREAM length.
     pub length: u64,
-    /// Consumer groups. Source: XINFO STREAM.
+    /// Number of consumer groups. Source: XINFO STREAM groups.
     pub groups: u64,
-    /// Entries ever added. Source: XINFO STREAM entries-added; `None` before server 7.0. A small step back
-    /// over a new connection (a failover) is held.
+    /// Number of entries ever added. Source: XINFO STREAM entries-added; `None` before server 7.0. After a failover to
+    /// a replica that lagged slightly behind, the larger value is kept until the new master exceeds it, so that the
+    /// counter does not look reset.
     pub entries_added: Option<u64>,
-    /// When the oldest entry was added, as the time since the Unix epoch. `None` if the stream is empty or
-    /// the ID is no time stamp. Source: XINFO STREAM first-entry.
+    /// Time at which the first entry was added, since the Unix epoch. `None` if the stream is empty or the ID is not a
+    /// timestamp. Source: the ID of XINFO STREAM first-entry.
     pub first_entry: Option<Duration>,
-    /// When the newest ID was made, likewise. Source: XINFO STREAM last-generated-id.
+    /// Time at which the newest ID was generated, since the Unix epoch. `None` if the ID is not a timestamp. Source:
+    /// XINFO STREAM last-generated-id.
     pub last_generated: Option<Duration>,
-    /// The IDs themselves.
+    /// The IDs that bound the stream.
     pub ids: StreamIds,
-    /// How the server stores the stream.
+    /// Size of the server's data structure.
     pub radix_tree: RadixTree,
 }
 
-/// The IDs that XINFO STREAM tells of a stream.
+/// The IDs in a reply to XINFO STREAM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamIds {
-    /// Of the first entry; `None` if the stream is empty.
+    /// ID of the first entry; `None` if the stream is empty.
     pub first: Option<StreamId>,
-    /// Of the last entry; `None` if the stream is empty.
+    /// ID of the last entry; `None` if the stream is empty.
     pub last: Option<StreamId>,
-    /// last-generated-id.
+    /// last-generated-id: the largest ID ever added. Its entry may have been removed since.
     pub last_generated: StreamId,
-    /// max-deleted-entry-id; `None` before server 7.0.
+    /// max-deleted-entry-id: the largest ID removed by XDEL, `0-0` if there is none; `None` before server 7.0.
     pub max_deleted: Option<StreamId>,
 }
 
-/// One group.
+/// The values of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupReport {
     /// Name of the group.
     pub name: Name,
-    /// Whether the configuration names it, rather than a glob having found it.
+    /// True if the caller asked for this group by name; false if it was found by a pattern.
     pub named: bool,
-    /// Its values; `None` if the stream has no such group.
+    /// The group's values; `None` if the stream does not have this group.
     pub values: Option<GroupValues>,
-    /// Its consumers, in the order of their names; `None` if they were not asked for or not answered.
+    /// The group's consumers, sorted by name; `None` if they were not requested or the request failed.
     pub consumers: Option<Vec<ConsumerReport>>,
 }
 
-/// The values of a group. By default no value is known.
+/// The values of a group. The default is a group about which nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupValues {
-    /// Entries in the stream that the group was not delivered. Source: see [`lag`](crate).
+    /// Number of entries in the stream with an ID above last-delivered-id. Derived as described in the
+    /// [crate documentation](crate); never the server's own `lag`.
     pub lag: Lag,
-    /// Age of the oldest entry not delivered yet; zero if there is none; `None` while that entry is not
-    /// known, or if its ID is no time stamp.
+    /// Age of the oldest undelivered entry, by its ID and the server's clock. Zero if every entry was delivered; `None`
+    /// while that entry is not known, or if its ID is not a timestamp.
     pub lag_seconds: Option<Duration>,
-    /// last-delivered-id. Source: XINFO GROUPS.
+    /// The ID up to which entries were delivered to the group. Source: XINFO GROUPS last-delivered-id.
     pub last_delivered_id: StreamId,
-    /// Age of last-delivered-id. `None` if it is no time stamp (`0-0` among others). Source: XINFO GROUPS.
+    /// Age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
     pub last_delivered_id_age: Option<Duration>,
-    /// The server's entries-read. `None` before server 7.0, on a replica before 7.4, and where the
-    /// server does not know it.
+    /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
+    /// before 7.4, and where the server itself does not know it. It may be wrong; see [`lag`](Self::lag).
     pub entries_read: Option<u64>,
-    /// Entries delivered and not acknowledged. Source: XINFO GROUPS.
+    /// Number of entries delivered and not acknowledged. Source: XINFO GROUPS pending.
     pub messages_pending: u64,
-    /// The pending entry with the smallest ID. `None` while it is not known. Source: XPENDING.
+    /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
-    /// Pending entries below the first entry of the stream: their entries were trimmed away. `None` if they
-    /// are more than 1,000 or could not be counted.
+    /// Number of pending IDs below the first entry of the stream: their entries were trimmed, so they can no longer be
+    /// processed. `None` if there are more than 1,000 or they could not be counted. Source: XPENDING.
     pub pending_orphaned: Option<u64>,
-    /// Consumers of the group. Source: XINFO GROUPS.
+    /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
-    /// Entries that were removed from the stream before the group got them, as seen since its first sight.
-    /// `None` before server 7.0. What was lost and caught up with between two polls is not seen.
+    /// Number of entries removed from the stream before they were delivered to the group, since the group was first
+    /// seen. `None` before server 7.0. A lower bound: a loss that the group has read past by the next poll leaves no
+    /// evidence.
     pub entries_lost: Option<u64>,
-    /// How much of what the stream retains the group still has to read. `None` until trimming of this stream
-    /// was seen (never before server 7.0), and while the lag is not known.
+    /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
+    /// until this stream was seen to be trimmed, which needs server 7.0.
     pub retention_used: Option<Retention>,
-    /// What is wrong with the group, from its history over the window that is configured.
+    /// The group's condition over the [window](crate::snapshot::StreamReading::window).
     pub status: Status,
 }
 
-/// How much of a stream is ahead of a group: at 1 the next trim loses entries.
+/// The part of a stream that a group has not been delivered. At a ratio of 1 the next trim loses entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Entries ahead of the group.
+    /// Number of undelivered entries.
     pub lag: u64,
-    /// Entries in the stream.
+    /// Number of entries in the stream.
     pub length: u64,
 }
 
 impl Retention {
-    /// The ratio, from 0 to 1; 0 for an empty stream.
+    /// Returns `lag / length`, from 0 to 1; 0 for an empty stream.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
     pub fn ratio(self) -> f64 {
@@ -128,29 +134,29 @@ impl Retention {
     }
 }
 
-/// How many entries a group is behind.
+/// The number of entries a group is behind, as exactly as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lag {
-    /// So many.
+    /// The lag in entries.
     Exact(u64),
-    /// Not known yet; certainly from `min` to `max`, both included.
+    /// The lag is not known yet, but certainly lies from `min` to `max`, both inclusive.
     Between {
-        /// Certain minimum.
+        /// Smallest possible lag.
         min: u64,
-        /// Certain maximum.
+        /// Largest possible lag.
         max: u64,
     },
 }
 
 impl Default for Lag {
-    /// A lag that may be anything.
+    /// Returns a lag about which nothing is known.
     fn default() -> Self {
         Self::Between { min: 0, max: u64::MAX }
     }
 }
 
 impl Lag {
-    /// The lag, where it is known.
+    /// Returns the exact lag, or `None` if only bounds are known.
     #[must_use]
     pub fn exact(self) -> Option<u64> {
         match self {
@@ -159,7 +165,7 @@ impl Lag {
         }
     }
 
-    /// The certain minimum.
+    /// Returns the smallest possible lag.
     #[must_use]
     pub fn min(self) -> u64 {
         match self {
@@ -168,7 +174,7 @@ impl Lag {
         }
     }
 
-    /// The certain maximum.
+    /// Returns the largest possible lag.
     #[must_use]
     pub fn max(self) -> u64 {
         match self {
@@ -178,46 +184,48 @@ impl Lag {
     }
 }
 
-/// The pending entry with the smallest ID, if anything is pending.
+/// The pending entry with the smallest ID, or the fact that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldestPending {
-    /// Nothing is pending.
+    /// No entry is pending.
     Nothing,
-    /// This one.
+    /// The pending entry with the smallest ID.
     Entry {
-        /// Its age by its ID; `None` if the ID is no time stamp.
+        /// Time since the entry was added, by its ID; `None` if the ID is not a timestamp.
         age: Option<Duration>,
-        /// Since it was last delivered; `None` if it was given back and waits for a new reader.
+        /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
         idle: Option<Duration>,
-        /// How often it was delivered.
+        /// Number of deliveries.
         deliveries: u64,
     },
 }
 
-/// The status of a group.
+/// The condition of a group. Earlier variants take precedence: if several hold, the first is the group's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// last-delivered-id went back in the window.
+    /// last-delivered-id moved backwards within the window.
     Rewound,
-    /// Entries were lost in the window.
+    /// Entries were removed before delivery within the window.
     Losing,
-    /// Entries waited for the window, none was delivered, and no consumer exists or each has been silent.
+    /// Entries waited throughout the window and none was delivered, because there is no consumer or every consumer was
+    /// idle for that long.
     Abandoned,
-    /// The same, although there are consumers.
+    /// Entries waited throughout the window and none was delivered, although there are consumers that are or may be
+    /// active.
     Stalled,
-    /// The oldest pending entry is the same as a window ago, and was not delivered again.
+    /// The oldest pending entry is the same as a window ago and was not delivered again.
     Stuck,
-    /// Behind for the window, and falling further behind.
+    /// The group was behind throughout the window, and its lag grows.
     Lagging,
-    /// Not told by the others, and there is less history than the window.
+    /// None of the above holds, but the history is shorter than the window or has too few exact lags to tell.
     #[default]
     Unknown,
-    /// None of these.
+    /// None of the above holds.
     Ok,
 }
 
 impl Status {
-    /// All of them: of those that hold for a group, the first is its status.
+    /// All statuses, in order of precedence.
     pub const ALL: [Self; 8] = [
         Self::Rewound,
         Self::Losing,
@@ -229,7 +237,7 @@ impl Status {
         Self::Ok,
     ];
 
-    /// Its name, in labels and everywhere else.
+    /// Returns the status' name, as used in metric labels, JSON and alerts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -244,22 +252,24 @@ impl Status {
         }
     }
 
-    /// The status of that name.
+    /// Returns the status with this [name](Self::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 
-/// One consumer.
+/// The values of one consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerReport {
     /// Name of the consumer.
     pub name: Name,
-    /// Entries delivered to it and not acknowledged.
+    /// Number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
     pub messages_pending: u64,
-    /// Since its last attempt to read; before server 7.2 since its last success.
+    /// Time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO CONSUMERS
+    /// idle.
     pub idle: Duration,
-    /// Since it last got an entry. `None` before server 7.2, and if it never did.
+    /// Time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that never
+    /// happened. Source: XINFO CONSUMERS inactive.
     pub inactive: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! The info of one poll: what XINFO GROUPS and XINFO STREAM said of each stream.
+//! The input of one poll: the replies to XINFO GROUPS and XINFO STREAM for each stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,139 +6,145 @@ use std::time::Duration;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// One unbroken connection to one node. What is remembered of a stream is worth nothing beyond it: another
-/// connection may lead to another server, or to the same one restarted from an older file.
+/// Identifies one unbroken connection to one node; the caller uses a new number for each connection.
+///
+/// Nothing that was counted on one connection is reused on another, since the new connection may lead to another
+/// server, or to the same server restarted from an older RDB file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// What the nodes of one target said in one poll.
+/// The replies of all nodes of one target in one poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The nodes that answered, and one without an address for the streams whose node cannot be reached.
+    /// One reading per node that replied, and one with an empty address for the streams whose node is unreachable.
     pub nodes: Vec<NodeReading>,
 }
 
-/// What one node said.
+/// The replies of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReading {
-    /// Address of the node, as shown to people.
+    /// Address of the node, for display.
     pub address: Arc<str>,
-    /// The connection it was said on.
+    /// The connection that the replies arrived on.
     pub epoch: Epoch,
-    /// Every stream this node is asked for, in the order of their keys.
+    /// The streams that this node is read for, sorted by key.
     pub streams: Vec<StreamReading>,
 }
 
-/// What one node said of one stream.
+/// The outcome of reading one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamReading {
     /// Key of the stream.
     pub key: Name,
-    /// Whether there were info to read.
+    /// The stream's info, or why there is none.
     pub outcome: ReadOutcome,
-    /// Groups that the configuration names and that the stream does not have.
+    /// Groups that the caller asked for by name and that the stream does not have.
     pub missing_groups: Vec<Name>,
-    /// How much history the status of its groups looks at. Source: the configuration.
+    /// Length of the history that the [status](crate::report::Status) of its groups is derived from.
     pub window: Duration,
 }
 
-/// Whether a stream could be read.
+/// The outcome of reading a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// It was.
+    /// The stream was read.
     Read(StreamInfo),
-    /// The configuration names it, and there is no such key.
+    /// The key does not exist.
     Missing,
-    /// The key holds another type.
+    /// The key holds a value of another type.
     WrongType,
-    /// The server refuses to tell: an ACL, or another error that concerns this key.
+    /// The server replied with another error for this key, such as NOPERM.
     Refused,
-    /// No node that holds it can be reached.
+    /// No node that serves the key can be reached.
     Unreachable,
-    /// It was not this stream's turn: the poll's budget or deadline did not reach it. What was read of it
-    /// last still stands.
+    /// The stream was not read in this poll, because its budget or deadline was used up first. The values of the
+    /// previous report stay valid.
     Deferred,
 }
 
-/// A stream as XINFO STREAM showed it, with its groups as XINFO GROUPS showed them **just before**. In this
-/// order "last-delivered-id as of the first reply, stream as of the second" is a true statement; the other
-/// order is not.
+/// A reply to XINFO STREAM, with its groups from a reply to XINFO GROUPS sent **just before** it.
+///
+/// The order matters, since other clients run between the two commands. An entry that is delivered in between is
+/// counted as undelivered, as it was at the first reply. In the other order, a group could be read past the end of
+/// the stream that it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// The node's clock when it was asked, as the time since the Unix epoch. Source: TIME.
+    /// The node's clock just before the stream was read, since the Unix epoch. Source: TIME.
     pub time: Duration,
-    /// Entries in the stream.
+    /// Number of entries in the stream.
     pub length: u64,
     /// ID of the first entry; `None` if the stream is empty.
     pub first: Option<StreamId>,
     /// ID of the last entry; `None` if the stream is empty.
     pub last: Option<StreamId>,
-    /// last-generated-id: the largest ID there ever was.
+    /// last-generated-id: the largest ID ever added.
     pub last_generated: StreamId,
-    /// entries-added. `None` before server 7.0.
+    /// entries-added: the number of entries ever added. `None` before server 7.0.
     pub entries_added: Option<u64>,
-    /// max-deleted-entry-id: the largest ID that XDEL removed, `0-0` if none; trimming does not set it.
+    /// max-deleted-entry-id: the largest ID removed by XDEL, `0-0` if there is none. Trimming does not change it.
     /// `None` before server 7.0.
     pub max_deleted: Option<StreamId>,
-    /// How many consumer groups there are, reported here or not.
+    /// Number of consumer groups of the stream, including those not listed in `groups`.
     pub group_count: u64,
-    /// Size of an entry in a reply, in bytes: the larger of the first and the last entry; 0 if empty.
+    /// Estimated size of an entry in a reply, in bytes: the larger of the first and the last entry; 0 if the stream is
+    /// empty.
     pub entry_bytes: u64,
-    /// How the server stores the stream.
+    /// Size of the server's data structure.
     pub radix_tree: RadixTree,
-    /// The groups that are reported, in the order of their names.
+    /// The groups to report, sorted by name.
     pub groups: Vec<GroupInfo>,
 }
 
-/// The radix tree in which the server keeps a stream.
+/// Size of the radix tree in which the server stores a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RadixTree {
-    /// radix-tree-keys.
+    /// radix-tree-keys: the number of keys, each of which holds a batch of entries.
     pub keys: u64,
-    /// radix-tree-nodes.
+    /// radix-tree-nodes: the number of nodes.
     pub nodes: u64,
 }
 
-/// A group as XINFO GROUPS showed it.
+/// A group in a reply to XINFO GROUPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     /// Name of the group.
     pub name: Name,
-    /// Whether the configuration names it, rather than a glob having found it.
+    /// True if the caller asked for this group by name; false if it was found by a pattern.
     pub named: bool,
-    /// Consumers of the group.
+    /// Number of consumers.
     pub consumers: u64,
-    /// Entries delivered and not acknowledged.
+    /// Number of entries delivered and not acknowledged.
     pub pending: u64,
-    /// last-delivered-id.
+    /// last-delivered-id: the ID up to which entries were delivered.
     pub last_delivered: StreamId,
-    /// entries-read. `None` before server 7.0, on a replica before 7.4, and where the
-    /// server does not know it.
+    /// entries-read: the server's counter of entries delivered. `None` before server 7.0, usually on replicas before
+    /// 7.4, and where the server itself does not know it.
     pub entries_read: Option<u64>,
-    /// The consumers themselves.
+    /// The group's consumers, if they were read already.
     pub each_consumer: ConsumersReading,
 }
 
-/// Whether the consumers of a group were read along with it.
+/// The consumers of a group, or whether to ask for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumersReading {
-    /// They are not to be known: the configuration, a limit, or a node whose word on them is not true.
+    /// Not to be read: turned off by the caller, above a limit, or read from a replica, whose idle times are wrong.
     NotWanted,
-    /// They are to be asked for.
+    /// To be read through a [question](crate::question::QuestionKind::Consumers).
     Open,
-    /// They were read, **just after** XINFO STREAM: the group was known from the poll before.
+    /// Read **just after** XINFO STREAM, because the group was known from the previous poll.
     Read(Vec<ConsumerInfo>),
 }
 
-/// A consumer as XINFO CONSUMERS showed it.
+/// A consumer in a reply to XINFO CONSUMERS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerInfo {
     /// Name of the consumer.
     pub name: Name,
-    /// Entries delivered to it and not acknowledged.
+    /// Number of entries delivered to the consumer and not acknowledged.
     pub pending: u64,
-    /// Milliseconds since its last attempt to read; before server 7.2 since its last success.
+    /// Milliseconds since its last attempt to read; before server 7.2, since its last successful read.
     pub idle_ms: u64,
-    /// Milliseconds since it last got an entry. `None` before server 7.2, and if it never did.
+    /// Milliseconds since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that
+    /// never happened.
     pub inactive_ms: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What is remembered from poll to poll.
+//! State that is kept from one poll to the next.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,60 +15,58 @@ use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// A step back of entries-added over a new connection is held if it is at most this part of it: a replica
-/// that became the master had not received all.
-const HELD_STEP_BACK: f64 = 0.01;
-/// Or at most this many.
-const HELD_STEP_BACK_MIN: u64 = 100;
+/// Largest decrease of entries-added over a new connection, as a part of its value, that is taken for a failover to a
+/// replica that had not received everything.
+const MAX_FAILOVER_DECREASE_RATIO: f64 = 0.01;
+/// Decrease that is taken for a failover in any case.
+const MAX_FAILOVER_DECREASE: u64 = 100;
 
-/// What is remembered of the streams of one target.
+/// State of the streams of one target. Keep one per target and pass it to every
+/// [`Derivation::open`](crate::derivation::Derivation::open); it holds what was counted, so that most lags cost no
+/// command. Starting with an empty one is always correct.
 #[derive(Debug, Default)]
 pub struct LagState {
     pub(super) streams: HashMap<Name, StreamCache>,
-    /// Which scan goes first, so that a budget too small for all serves them in turn.
-    pub(super) turn: usize,
-    /// When the last poll was, by the exporter's clock.
+    /// Index of the scan to serve first, so that a budget too small for all scans serves them in turn.
+    pub(super) next_scan: usize,
+    /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
 }
 
-/// What is remembered of one stream.
+/// State of one stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamCache {
     bounds: Option<StreamBounds>,
-    /// Places from which the entries to the end are counted.
     pub(super) checkpoints: Checkpoints,
-    /// Unfinished counts.
     pub(super) scans: CountScans,
-    /// What was counted again in the last poll, as far as that went.
-    pub(super) audited: Option<PartialAudit>,
-    /// For positions where a group stands: the oldest entry above.
+    /// An audit of the previous poll that was cut short. It is applied once the next reading proves it valid.
+    pub(super) partial_audit: Option<PartialAudit>,
+    /// Pairs of a last-delivered-id and the oldest entry above it.
     next: Vec<(StreamId, StreamId)>,
-    /// In the order of their names.
+    /// Sorted by name.
     groups: Vec<(Name, GroupCache)>,
-    /// Whether entries of this stream, or of one of the same key before, were ever seen to be trimmed away.
+    /// True once trimming was seen, of this stream or of an earlier stream with the same key.
     pub(super) was_trimmed: bool,
     entries_added: Option<EntriesAdded>,
-    /// Longest time from one poll of the target to the next since the stream was read.
+    /// Longest interval between polls of the target since the stream was last read.
     pub(super) gap: Duration,
 }
 
-/// What is remembered of one group.
+/// State of one group.
 #[derive(Debug, Default)]
 pub(super) struct GroupCache {
-    /// Where it stood, if its counters were trusted_counters.
+    /// Set if the server's counters agreed with the exact lag at the previous poll.
     pub(super) trusted_counters: Option<TrustedCounters>,
-    /// What was missing ahead of it.
     pub(super) missing: Option<MissingEntries>,
-    /// Entries lost since it was first seen.
+    /// Number of entries lost since the group was first seen.
     pub(super) lost: u64,
-    /// Its oldest pending entry.
     pub(super) pending: Option<CachedOldestPending>,
-    /// What its status is told from.
     pub(super) history: Option<History>,
 }
 
 impl GroupCache {
-    /// The lag by the server's counters and when its basis was counted, where the counters are trusted.
+    /// Returns the lag by the server's counters and the time at which its basis was counted, if the counters are
+    /// trusted.
     pub(super) fn lag_from_counters(
         &self,
         info: &StreamInfo,
@@ -78,15 +76,15 @@ impl GroupCache {
         self.trusted_counters?.lag(info, group, checkpoints)
     }
 
-    /// How many entries more are missing ahead of the group now; `None` where that cannot be told.
+    /// Returns the number of entries lost from the last reading to `missing`; `None` if the two cannot be compared.
     pub(super) fn increase_to(&self, missing: &MissingEntries) -> Option<u64> {
         self.missing.and_then(|before| missing.increase_since(&before))
     }
 }
 
 impl StreamCache {
-    /// Brings what is remembered up to a new reading of the stream, and drops what does not hold for it.
-    /// `used` are the positions where groups stand, sorted.
+    /// Advances the state to a new reading of the stream and drops what the reading invalidates. `used` holds the
+    /// last-delivered-id of each group, sorted.
     pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId]) {
         let now = StreamBounds::of(info, epoch);
         let change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
@@ -94,14 +92,15 @@ impl StreamCache {
         let is_same = change != StreamChange::Unknown;
         self.was_trimmed |= now.was_ever_trimmed()
             || (is_same && self.bounds.is_some_and(|before| before.was_trimmed_by(&now)));
-        // A history says where the group stood and when, and that is as true over another connection: there it
-        // shows a server that was restarted from an older file. It ends with the stream, and on the same
-        // connection a stream does not go back.
+        // A history records the group's position over time. Unlike a count, that stays true across connections, and
+        // it is what reveals a server restarted from an older file (the group was rewound). It ends only if the
+        // stream was replaced by another one. On one connection that is certain where a counter went backwards,
+        // since the same stream never does that.
         let is_replaced =
             self.bounds.is_some_and(|before| before.epoch() == epoch && before.was_replaced_by(&now));
         self.bounds = Some(now);
-        if let Some(part) = self.audited.take() {
-            part.note(&mut self.checkpoints, &change);
+        if let Some(part) = self.partial_audit.take() {
+            part.apply(&mut self.checkpoints, &change);
         }
         self.checkpoints.advance(&change);
         self.scans.advance(&change, used.first().copied());
@@ -111,79 +110,80 @@ impl StreamCache {
             self.checkpoints.put(info.last_generated, 0, info.time);
         }
         if !is_same {
-            self.forget_groups();
+            self.reset_groups();
         }
         if is_replaced {
             self.groups.iter_mut().for_each(|(_, group)| group.history = None);
         }
     }
 
-    /// Forgets everything that was counted or concluded: it turned out not to be true.
+    /// Drops everything that was counted or derived from counts, after an audit found a wrong count.
     pub(super) fn invalidate(&mut self) {
         self.checkpoints.clear();
         self.scans.clear();
-        self.audited = None;
+        self.partial_audit = None;
         self.next.clear();
-        self.forget_groups();
+        self.reset_groups();
         self.groups.iter_mut().filter_map(|(_, group)| group.history.as_mut()).for_each(History::forget_lags);
     }
 
-    fn forget_groups(&mut self) {
+    fn reset_groups(&mut self) {
         for (_, group) in &mut self.groups {
             let history = group.history.take();
             *group = GroupCache { lost: group.lost, history, ..GroupCache::default() };
         }
     }
 
-    /// Takes out what is remembered of a group.
+    /// Removes and returns the state of a group.
     pub(super) fn take_group(&mut self, name: &Name) -> GroupCache {
         let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
         found.map_or_else(|_| GroupCache::default(), |at| std::mem::take(&mut self.groups[at].1))
     }
 
-    /// Remembers the groups that there are, in the order of their names; forgets all others.
+    /// Replaces the state of all groups. `groups` must be sorted by name.
     pub(super) fn set_groups(&mut self, groups: Vec<(Name, GroupCache)>) {
         self.groups = groups;
     }
 
-    /// The oldest entry above `after`, where it is remembered.
+    /// Returns the oldest entry above `after`, if it is known.
     pub(super) fn next_entry(&self, after: StreamId) -> Option<StreamId> {
         self.next.iter().find(|(position, _)| *position == after).map(|(_, next)| *next)
     }
 
-    /// Remembers that `next` is the oldest entry above `after`.
+    /// Records that `next` is the oldest entry above `after`.
     pub(super) fn note_next_entry(&mut self, after: StreamId, next: StreamId) {
         if self.next_entry(after).is_none() {
             self.next.push((after, next));
         }
     }
 
-    /// entries-added as a counter: a small step back over a new connection is held until it is made up for.
+    /// Returns entries-added as a counter: a small decrease over a new connection is hidden until the server has caught
+    /// up with the value that was reported before.
     pub(super) fn entries_added(&mut self, info: &StreamInfo, epoch: Epoch) -> Option<u64> {
         let read = info.entries_added?;
-        let shown = match self.entries_added {
-            Some(before) if read >= before.read => before.shown.max(read),
-            Some(before) if before.epoch != epoch && is_small(before.shown - read, before.shown) => {
-                before.shown
+        let reported = match self.entries_added {
+            Some(before) if read >= before.read => before.reported.max(read),
+            Some(before) if before.epoch != epoch && is_failover(before.reported - read, before.reported) => {
+                before.reported
             }
             _ => read,
         };
-        self.entries_added = Some(EntriesAdded { epoch, read, shown });
-        Some(shown)
+        self.entries_added = Some(EntriesAdded { epoch, read, reported });
+        Some(reported)
     }
 }
 
-/// entries-added as it was read and shown last.
+/// The last value of entries-added, as read and as reported.
 #[derive(Clone, Copy, Debug)]
 struct EntriesAdded {
     epoch: Epoch,
     read: u64,
-    shown: u64,
+    reported: u64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a part of a count need not be exact")]
-fn is_small(step_back: u64, shown: u64) -> bool {
-    step_back <= HELD_STEP_BACK_MIN || step_back as f64 <= shown as f64 * HELD_STEP_BACK
+fn is_failover(decrease: u64, reported: u64) -> bool {
+    decrease <= MAX_FAILOVER_DECREASE || decrease as f64 <= reported as f64 * MAX_FAILOVER_DECREASE_RATIO
 }
 
 #[cfg(test)]
@@ -192,8 +192,8 @@ mod tests {
     use crate::snapshot::RadixTree;
 
     #[test]
-    fn only_a_small_step_back_over_a_new_connection_is_held() {
-        let mut memory = StreamCache::default();
+    fn only_a_small_decrease_over_a_new_connection_is_hidden() {
+        let mut cache = StreamCache::default();
         for (epoch, read, expected) in [
             (1, 100_000, 100_000),
             (1, 100_500, 100_500),
@@ -217,7 +217,7 @@ mod tests {
                 radix_tree: RadixTree::default(),
                 groups: Vec::new(),
             };
-            assert_eq!(memory.entries_added(&info, Epoch(epoch)), Some(expected), "{read} on {epoch}");
+            assert_eq!(cache.entries_added(&info, Epoch(epoch)), Some(expected), "{read} on {epoch}");
         }
     }
 }

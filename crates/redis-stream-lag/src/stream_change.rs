@@ -1,9 +1,13 @@
-//! What a reading says of a stream's bounds, and what happened to the stream from one reading to the next.
+//! The bounds of a stream in one reading, and the change from one reading to the next.
+//!
+//! A count of entries stays valid only while no counted entry was removed. [`StreamBounds::change_to`] derives from
+//! the counters of two readings how many entries were added and above which ID nothing was removed; what cannot be
+//! proved is [`StreamChange::Unknown`], and counts are dropped.
 
 use crate::snapshot::{Epoch, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// What a reading of a stream said of its bounds.
+/// The bounds and counters of a stream in one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamBounds {
     epoch: Epoch,
@@ -16,7 +20,7 @@ pub(crate) struct StreamBounds {
 }
 
 impl StreamBounds {
-    /// The bounds of a stream as read on the connection `epoch`.
+    /// Returns the bounds of a stream that was read on the connection `epoch`.
     pub(crate) fn of(info: &StreamInfo, epoch: Epoch) -> Self {
         Self {
             epoch,
@@ -29,12 +33,11 @@ impl StreamBounds {
         }
     }
 
-    /// The connection that it was read on.
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// What happened to the stream from `self` to `now`.
+    /// Returns the change from `self` to `now`, a later reading.
     pub(crate) fn change_to(&self, now: &Self) -> StreamChange {
         if self.epoch != now.epoch || self.was_replaced_by(now) {
             return StreamChange::Unknown;
@@ -42,7 +45,8 @@ impl StreamBounds {
         let (Some(added_before), Some(added), Some(max_deleted)) =
             (self.entries_added, now.entries_added, now.max_deleted)
         else {
-            // Server 6.2 tells neither what was added nor what was deleted: only stillness can be seen.
+            // Server 6.2 has neither counter. An equal number of additions and removals would leave the length as it
+            // is, so only "nothing changed at all" can be proved.
             return if self == now {
                 StreamChange::Grown { by: 0, intact_from: None }
             } else {
@@ -51,13 +55,14 @@ impl StreamBounds {
         };
         let by = added - added_before;
         let is_clean = self.length.checked_add(by) == Some(now.length);
-        // In an empty stream nothing is left to be intact.
+        // Trimming removes from the front, up to `first`; XDEL removes nothing above max-deleted-entry-id. If the
+        // stream is empty, everything was removed.
         let removed_up_to = now.first.map_or(StreamId::MAX, |first| first.max(max_deleted));
         StreamChange::Grown { by, intact_from: (!is_clean).then_some(removed_up_to) }
     }
 
-    /// Whether `now` shows another stream of that name, as it cannot have come to be from `self`; or the same one
-    /// from an older file, which takes another connection.
+    /// Returns true if `now` cannot have developed from `self`: the key holds another stream, or the server was
+    /// restarted from an older file (which also starts another connection).
     pub(crate) fn was_replaced_by(&self, now: &Self) -> bool {
         let has_gone_back = now.last_generated < self.last_generated;
         if has_gone_back || (now.first.is_some() && now.first < self.first) {
@@ -67,13 +72,13 @@ impl StreamBounds {
         if added < added_before || now.max_deleted < self.max_deleted {
             return true;
         }
-        // Nothing can have been removed, and yet the first entry is another.
+        // By the counters nothing was removed, and yet the first entry is another one.
         let is_clean = self.length.checked_add(added - added_before) == Some(now.length);
         is_clean && self.first.is_some() && self.first != now.first
     }
 
-    /// Whether entries were certainly trimmed away from `self` to `now`, a later reading of the same stream:
-    /// the first entry is gone, and XDEL would have left a trace of it. Never seen before server 7.0.
+    /// Returns true if entries were certainly trimmed between `self` and `now`, a later reading of the same stream: the
+    /// first entry is gone, and max-deleted-entry-id shows that XDEL did not remove it. Always false before server 7.0.
     pub(crate) fn was_trimmed_by(&self, now: &Self) -> bool {
         match (self.first, now.max_deleted) {
             (Some(first), Some(max_deleted)) => now.first != Some(first) && first > max_deleted,
@@ -81,31 +86,34 @@ impl StreamBounds {
         }
     }
 
-    /// Whether entries were certainly trimmed away at some time: some are gone, and XDEL never removed any.
+    /// Returns true if entries were certainly trimmed at some time: some are gone, and XDEL never removed any.
     pub(crate) fn was_ever_trimmed(&self) -> bool {
         self.max_deleted == Some(StreamId::MIN) && self.entries_added.is_some_and(|added| added > self.length)
     }
 }
 
-/// What happened to a stream between two readings.
+/// The change of a stream between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamChange {
-    /// Nothing can be said: another connection, or another stream of the same name.
+    /// The readings cannot be compared: other connection, other stream, or counters that prove nothing.
     Unknown,
-    /// Entries were added, and perhaps some removed.
+    /// The same stream; entries were added and possibly removed.
     Grown {
-        /// How many were added, all of them above the old last-generated-id.
+        /// Number of entries added, all of them above the previous last-generated-id.
         by: u64,
-        /// Nothing was removed above this ID; `None` if nothing was removed at all.
+        /// No entry above this ID was removed; `None` if no entry was removed at all.
         ///
-        /// That max-deleted-entry-id did not move proves nothing: an XDEL below it leaves it as it is.
+        /// An unchanged max-deleted-entry-id is not enough to conclude that nothing was deleted: an XDEL below it does
+        /// not change it. Only the growth of entries-added and length together proves that.
         intact_from: Option<StreamId>,
     },
 }
 
 impl StreamChange {
-    /// The same, where entries up to `position` may have been removed besides: XTRIM with ACKED (server 8.2) removes
-    /// what every group has acknowledged, in the midst of the stream, and moves no counter but the length.
+    /// Extends the range in which entries may have been removed up to `position`, the lowest last-delivered-id.
+    ///
+    /// XTRIM with ACKED (Redis 8.2) removes what every group has acknowledged, also in the middle of the stream, and
+    /// changes no counter but the length. It never removes entries that some group has not been delivered.
     pub(crate) fn with_removed_up_to(self, position: Option<StreamId>) -> Self {
         match self {
             Self::Grown { by, intact_from } => Self::Grown {
@@ -116,7 +124,7 @@ impl StreamChange {
         }
     }
 
-    /// Whether certainly no entry above `id` was removed.
+    /// Returns true if certainly no entry above `id` was removed.
     pub(crate) fn is_intact_above(&self, id: StreamId) -> bool {
         match self {
             Self::Unknown => false,
@@ -124,7 +132,7 @@ impl StreamChange {
         }
     }
 
-    /// Whether the entry `id` certainly was not removed, nor any above it.
+    /// Returns true if certainly neither the entry `id` nor any entry above it was removed.
     pub(crate) fn is_intact_at(&self, id: StreamId, now: &StreamBounds) -> bool {
         match self {
             Self::Unknown => false,
@@ -142,7 +150,7 @@ mod tests {
         StreamId::new(ms, 0)
     }
 
-    /// A stream with entries from `first` to `last`, of which `removed` between are gone.
+    /// Returns a stream with entries from `first` to `last`, of which `removed` in between are gone.
     fn bounds(first: u64, last: u64, removed: u64, added: u64, max_deleted: u64) -> StreamBounds {
         StreamBounds {
             epoch: Epoch(1),
@@ -160,15 +168,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_and_from_where_on_nothing_was_removed() {
+    fn a_change_counts_additions_and_bounds_removals() {
         let before = bounds(1, 10, 0, 10, 0);
         let empty = StreamBounds { first: None, last: None, length: 0, ..bounds(1, 12, 0, 12, 0) };
         for (now, expected, case) in [
             (before, grown(0, None), "nothing happened"),
             (bounds(1, 15, 0, 15, 0), grown(5, None), "five were added"),
-            (bounds(4, 15, 0, 15, 0), grown(5, Some(4)), "and three trimmed away"),
-            (bounds(1, 15, 1, 15, 7), grown(5, Some(7)), "and one deleted"),
-            (empty, StreamChange::Grown { by: 2, intact_from: Some(StreamId::MAX) }, "all was trimmed away"),
+            (bounds(4, 15, 0, 15, 0), grown(5, Some(4)), "five were added and three trimmed"),
+            (bounds(1, 15, 1, 15, 7), grown(5, Some(7)), "five were added and one deleted"),
+            (
+                empty,
+                StreamChange::Grown { by: 2, intact_from: Some(StreamId::MAX) },
+                "everything was trimmed",
+            ),
             (bounds(1, 9, 0, 10, 0), StreamChange::Unknown, "last-generated-id went back"),
             (bounds(1, 15, 0, 9, 0), StreamChange::Unknown, "entries-added went back"),
             (bounds(0, 15, 0, 16, 0), StreamChange::Unknown, "the first entry went back"),
@@ -180,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn below_every_group_anything_may_have_been_removed_once_something_was() {
+    fn after_any_removal_entries_below_every_group_may_be_gone_too() {
         let position = Some(id(9));
         assert_eq!(grown(5, Some(4)).with_removed_up_to(position), grown(5, Some(9)));
         assert_eq!(grown(5, Some(12)).with_removed_up_to(position), grown(5, Some(12)));
@@ -189,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn on_server_6_2_only_stillness_can_be_seen() {
+    fn on_server_6_2_only_an_unchanged_stream_can_be_proved() {
         let before = StreamBounds { entries_added: None, max_deleted: None, ..bounds(1, 10, 0, 10, 0) };
         assert_eq!(before.change_to(&before), grown(0, None));
         let now = StreamBounds { entries_added: None, max_deleted: None, ..bounds(1, 11, 0, 11, 0) };
@@ -197,17 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn trimming_is_told_from_deleting() {
+    fn trimming_is_distinguished_from_deleting() {
         let before = bounds(5, 10, 0, 10, 0);
         assert!(before.was_ever_trimmed());
         assert!(!bounds(1, 10, 0, 10, 0).was_ever_trimmed());
-        assert!(!bounds(5, 10, 0, 10, 4).was_ever_trimmed(), "all of it may have been deleted");
+        assert!(!bounds(5, 10, 0, 10, 4).was_ever_trimmed(), "all missing entries may have been deleted");
         for (now, expected, case) in [
             (before, false, "nothing happened"),
             (bounds(8, 10, 0, 10, 0), true, "trimmed"),
-            (bounds(8, 10, 0, 10, 7), false, "deleted, perhaps all of them"),
-            (bounds(8, 12, 0, 12, 4), true, "XDEL removed none of those"),
-            (StreamBounds { first: None, ..bounds(5, 10, 0, 10, 0) }, true, "all of it"),
+            (bounds(8, 10, 0, 10, 7), false, "all missing entries may have been deleted"),
+            (bounds(8, 12, 0, 12, 4), true, "XDEL removed none of the missing entries"),
+            (StreamBounds { first: None, ..bounds(5, 10, 0, 10, 0) }, true, "everything was trimmed"),
         ] {
             assert_eq!(before.was_trimmed_by(&now), expected, "{case}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use redis::Value;
 use redis_stream_core::name::Name;
-use redis_stream_lag::question::{Entries, PendingEntry};
+use redis_stream_lag::question::{EntryRange, PendingEntry};
 use redis_stream_lag::snapshot::{ConsumerInfo, RadixTree};
 use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use streamgauge::poller::decode::{self, topology};
@@ -136,7 +136,7 @@ impl Model {
         let entries = decode::xrange(model::entries(&self.entries).sent(protocol));
         let ends = self.entries.first().zip(self.entries.last()).map(|(first, last)| (first.0, last.0));
         let count = u32::try_from(self.entries.len()).expect("there are few");
-        assert_eq!(entries, Ok(Entries { count, ends }));
+        assert_eq!(entries, Ok(EntryRange { count, ends }));
     }
 
     fn check_the_node(&self, protocol: Protocol) {

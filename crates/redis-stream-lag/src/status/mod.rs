@@ -1,31 +1,30 @@
-//! What is wrong with a group, in one word, from its history over a window; no thresholds to set.
+//! Evaluates the status of a group from its history over a window, without thresholds.
 //!
-//! Each rule is one function over a history; `evaluate` orders them. The precedent is Burrow's evaluator, with
-//! these differences: one dip does not clear a growing lag, how long it takes to see that a group is dead does
-//! not depend on what it did before, and a lag that comes and goes is nobody's concern.
+//! Each rule is a function over a history; `evaluate` orders them. The model is Burrow's evaluator, with three
+//! differences: a single dip does not clear a growing lag, the time until a dead group is noticed does not depend on
+//! its earlier behavior, and a lag that rises and falls without a trend is ok.
 
 use std::time::Duration;
 
 use crate::history::{ConsumerActivity, HistoryWindow};
 use crate::report::Status;
 
-/// Whether a status holds.
-type Rule = fn(&HistoryWindow<'_>) -> bool;
+type StatusRule = fn(&HistoryWindow<'_>) -> bool;
 
-/// The status of a group: the first of the rules that holds, in the order of [`Status::ALL`].
+/// Returns the status whose rule is the first to hold, in the order of [`Status::ALL`].
 pub(super) fn evaluate(view: &HistoryWindow<'_>) -> Status {
-    let rules: [(Rule, Status); 7] = [
-        // What somebody did to the group explains all that follows from it: a group that was set back is behind.
+    let rules: [(StatusRule, Status); 7] = [
+        // An operator's action explains its consequences: a group that was set back is also behind.
         (is_rewound, Status::Rewound),
-        // What is being lost cannot be made up for later, whatever the reason is.
+        // Lost entries cannot be recovered later, so this comes before every cause.
         (is_losing, Status::Losing),
-        // Nothing moves. Without anybody to read, that is why; else it is to be looked for in the consumers.
+        // The group does not move: because no consumer is active, or else because of what the consumers do.
         (is_abandoned, Status::Abandoned),
         (is_stalled, Status::Stalled),
-        // The group moves. One entry that nobody finishes is worse than being late with all of them.
+        // The group moves. One entry that is never acknowledged is worse than being late with all of them.
         (is_stuck, Status::Stuck),
         (is_lagging, Status::Lagging),
-        // All is well only where a whole window says so.
+        // A group is ok only after a full window without any of the above.
         (is_unknown, Status::Unknown),
     ];
     rules.into_iter().find(|(holds, _)| holds(view)).map_or(Status::Ok, |(_, status)| status)
@@ -54,17 +53,18 @@ fn is_stalled(view: &HistoryWindow<'_>) -> bool {
     is_not_advancing(view) && view.history.activity != ConsumerActivity::NoConsumers
 }
 
-/// Whether entries waited all the time and the group did not move. A lag of which only bounds are known is as
-/// good as any: that something waits is certain. A group that is moved by XGROUP SETID moves.
+/// Returns true if entries waited throughout the window and the group did not move. Bounds on the lag suffice, since
+/// they show that something waits. A group that is moved by XGROUP SETID counts as moving.
 fn is_not_advancing(view: &HistoryWindow<'_>) -> bool {
     view.history.waiting_since.is_some_and(|since| view.has_lasted(since))
 }
 
-/// By the exporter's clock it has been the same entry, delivered as often; by the server's, nobody claimed it.
+/// The entry must be unchanged for the window by the caller's clock, and idle for the window by the server's: a claim
+/// with JUSTID resets the idle time but does not count as a delivery.
 fn is_stuck(view: &HistoryWindow<'_>) -> bool {
-    view.history.oldest_pending.is_some_and(|held| {
-        let idle = held.entry.idle_ms.map(Duration::from_millis);
-        view.has_lasted(held.since) && idle.is_none_or(|idle| view.is_long(idle))
+    view.history.oldest_pending.is_some_and(|oldest| {
+        let idle = oldest.entry.idle_ms.map(Duration::from_millis);
+        view.has_lasted(oldest.since) && idle.is_none_or(|idle| view.is_long(idle))
     })
 }
 
@@ -72,22 +72,22 @@ fn is_lagging(view: &HistoryWindow<'_>) -> bool {
     view.is_behind() && grows(&view.exact_lags().collect::<Vec<_>>(), view.added())
 }
 
-/// A group that is behind, and whose lag was not known often enough to see whether it grows, may be anything.
+/// A group that is behind is unknown too if there are too few exact lags to see whether they grow.
 fn is_unknown(view: &HistoryWindow<'_>) -> bool {
-    !view.is_whole() || (view.is_behind() && view.exact_lags().count() < LEAST_LAGS)
+    !view.is_complete() || (view.is_behind() && view.exact_lags().count() < MIN_LAGS)
 }
 
-/// Least number of lags that show whether a lag grows.
-const LEAST_LAGS: usize = 6;
+/// Minimum number of lags from which a trend is derived.
+const MIN_LAGS: usize = 6;
 
-/// Whether a lag grows: exact lags in the order of time, while `added` entries were added, if that is known.
+/// Returns true if a lag grows, given exact lags in order of time and the number of entries added meanwhile, if known.
 ///
-/// Of all pairs of them most must increase, and its end must lie above its beginning, each taken as the median one of
-/// three: so neither a dip nor a peak decides, wherever it is. What comes and goes by chance does not grow: of so
-/// many entries that are added and read independently of each other, the lag is seldom off by twice the root of
-/// their number.
+/// Rising pairs of lags must outnumber falling ones two to one (as in a Mann-Kendall test), and the median of the last
+/// three must exceed the median of the first three, so that no single dip or peak decides. Random fluctuation is not
+/// growth: if `added` entries arrive and are read independently, the lag rarely drifts by more than twice the square
+/// root of `added`, so the growth must exceed that.
 fn grows(lags: &[u64], added: Option<u64>) -> bool {
-    if lags.len() < LEAST_LAGS {
+    if lags.len() < MIN_LAGS {
         return false;
     }
     let (mut rises, mut falls) = (0, 0);
@@ -98,11 +98,11 @@ fn grows(lags: &[u64], added: Option<u64>) -> bool {
         }
     }
     let growth = u128::from(median(&lags[lags.len() - 3..]).saturating_sub(median(&lags[..3])));
-    let by_chance = 4 * u128::from(added.unwrap_or(0));
-    rises >= 2 * falls && growth * growth > by_chance
+    let random_growth_squared = 4 * u128::from(added.unwrap_or(0));
+    rises >= 2 * falls && growth * growth > random_growth_squared
 }
 
-/// The median one of three numbers, by their size.
+/// Returns the median of three numbers.
 fn median(three: &[u64]) -> u64 {
     let mut sorted = [three[0], three[1], three[2]];
     sorted.sort_unstable();

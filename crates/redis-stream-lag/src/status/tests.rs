@@ -1,4 +1,4 @@
-//! Tables over histories, rule by rule.
+//! Tables of histories, rule by rule.
 
 use super::*;
 use crate::history::{History, Sample};
@@ -9,18 +9,19 @@ use redis_stream_core::id::StreamId;
 
 const WINDOW: Duration = Duration::from_secs(120);
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Polls in a window.
+/// Number of polls in a window.
 const POLLS: usize = 12;
 
-/// A group whose stream gets an entry with each millisecond of its IDs, polled every 10 s.
-struct Watched {
+/// A group that is polled every 10 s. Its stream has one entry per millisecond of its IDs, so that positions and lags
+/// convert into each other.
+struct WatchedGroup {
     history: Option<History>,
     sample: Sample,
     window: Duration,
 }
 
-impl Watched {
-    /// Caught up, with one consumer that is there, and nothing pending. Not polled yet.
+impl WatchedGroup {
+    /// Returns a group that is caught up, with one active consumer and nothing pending. Not polled yet.
     fn new() -> Self {
         let sample = Sample {
             at: Duration::ZERO,
@@ -37,14 +38,14 @@ impl Watched {
         Self { history: None, sample, window: WINDOW }
     }
 
-    /// The same, after a window in which all was well.
-    fn well() -> Self {
+    /// Returns the same group after a window in which it was ok.
+    fn ok() -> Self {
         let mut watched = Self::new();
         assert_eq!(watched.polls(POLLS + 1, |_| {}).last(), Some(&Status::Ok));
         watched
     }
 
-    /// The next poll, at the usual time or so much later.
+    /// Polls after `time` and returns the status.
     fn poll_after(&mut self, time: Duration) -> Status {
         self.sample.at += time;
         self.sample.node_time += time;
@@ -63,10 +64,10 @@ impl Watched {
         evaluate(&HistoryWindow { history, sample, window })
     }
 
-    /// So many polls, each after something happened; their statuses.
-    fn polls(&mut self, polls: usize, mut act: impl FnMut(&mut Sample)) -> Vec<Status> {
+    /// Changes the sample and polls, `polls` times, and returns the statuses.
+    fn polls(&mut self, polls: usize, mut change: impl FnMut(&mut Sample)) -> Vec<Status> {
         let poll = |_| {
-            act(&mut self.sample);
+            change(&mut self.sample);
             self.poll_after(INTERVAL)
         };
         (0..polls).map(poll).collect()
@@ -93,7 +94,7 @@ fn read(sample: &mut Sample, entries: u64) {
     sample.activity = ConsumerActivity::IdleFor(Duration::from_secs(1));
 }
 
-fn fall_silent(sample: &mut Sample) {
+fn advance_idle_time(sample: &mut Sample) {
     if let ConsumerActivity::IdleFor(time) = &mut sample.activity {
         *time += INTERVAL;
     }
@@ -104,16 +105,16 @@ fn pending(id: u64, idle_s: Option<u64>, deliveries: u64) -> PelHead {
     PelHead::Entry(PendingEntry { id, idle_ms: idle_s.map(|idle| idle * 1_000), deliveries })
 }
 
-/// What happens before a poll, by the number of it.
-type Act = fn(usize, &mut Sample);
+/// Changes the sample before the poll with the given number.
+type SampleChange = fn(usize, &mut Sample);
 
-/// After a window in which all was well, what happens before each poll of the next, and whether the rule
-/// holds in the end.
-fn hold_rule(rule: Rule, cases: &[(&str, Act, bool)]) {
-    for (name, act, expected) in cases {
-        let mut watched = Watched::well();
+/// Applies the change of each case before each poll of a window, after a window in which the group was ok, and checks
+/// if the rule holds in the end.
+fn check_rule(rule: StatusRule, cases: &[(&str, SampleChange, bool)]) {
+    for (name, change, expected) in cases {
+        let mut watched = WatchedGroup::ok();
         for number in 0..=POLLS {
-            act(number, &mut watched.sample);
+            change(number, &mut watched.sample);
             watched.poll_after(INTERVAL);
         }
         assert_eq!(rule(&watched.view()), *expected, "{name}");
@@ -121,13 +122,13 @@ fn hold_rule(rule: Rule, cases: &[(&str, Act, bool)]) {
 }
 
 #[test]
-fn rewound_is_a_place_that_went_back_in_the_window() {
-    hold_rule(
+fn a_group_is_rewound_if_it_moved_backwards_in_the_window() {
+    check_rule(
         is_rewound,
         &[
-            ("it stands", |_, _| {}, false),
+            ("not moved", |_, _| {}, false),
             (
-                "it reads",
+                "moved forwards",
                 |_, sample| {
                     add(sample, 5);
                     read(sample, 5);
@@ -144,7 +145,7 @@ fn rewound_is_a_place_that_went_back_in_the_window() {
                 true,
             ),
             (
-                "set back, and read on at once",
+                "set back, then read on at once",
                 |n, sample| match n {
                     3 => sample.position.ms -= 500,
                     _ => sample.position.ms += 100,
@@ -161,7 +162,7 @@ fn rewound_is_a_place_that_went_back_in_the_window() {
                 false,
             ),
             (
-                "set back, and nothing is left of its life: another group",
+                "set back, and its consumers are gone: another group",
                 |n, sample| {
                     if n == 3 {
                         sample.position = StreamId::MIN;
@@ -171,7 +172,7 @@ fn rewound_is_a_place_that_went_back_in_the_window() {
                 false,
             ),
             (
-                "set back, and entries are pending as before",
+                "set back, with pending entries as before",
                 |n, sample| {
                     if n == 3 {
                         sample.position = StreamId::MIN;
@@ -185,8 +186,8 @@ fn rewound_is_a_place_that_went_back_in_the_window() {
 }
 
 #[test]
-fn losing_is_entries_lost_in_the_window() {
-    hold_rule(
+fn a_group_is_losing_if_entries_were_lost_in_the_window() {
+    check_rule(
         is_losing,
         &[
             ("none lost", |_, _| {}, false),
@@ -200,7 +201,7 @@ fn losing_is_entries_lost_in_the_window() {
                 true,
             ),
             (
-                "lost early, and caught up",
+                "lost early, then caught up",
                 |n, sample| {
                     if n == 1 {
                         sample.lost += 7;
@@ -222,17 +223,17 @@ fn losing_is_entries_lost_in_the_window() {
 }
 
 #[test]
-fn abandoned_is_entries_that_wait_while_nobody_is_there() {
-    hold_rule(
+fn a_group_is_abandoned_if_entries_wait_and_no_consumer_is_active() {
+    check_rule(
         is_abandoned,
         &[
             (
-                "nobody, and nothing to read",
+                "no consumers, and nothing to read",
                 |_, sample| sample.activity = ConsumerActivity::NoConsumers,
                 false,
             ),
             (
-                "nobody",
+                "no consumers",
                 |_, sample| {
                     add(sample, 1);
                     sample.activity = ConsumerActivity::NoConsumers;
@@ -240,7 +241,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 true,
             ),
             (
-                "nobody, one entry",
+                "no consumers, one entry",
                 |n, sample| {
                     if n == 0 {
                         add(sample, 1);
@@ -250,18 +251,18 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 true,
             ),
             (
-                "all silent",
+                "all idle",
                 |_, sample| {
                     add(sample, 1);
-                    fall_silent(sample);
+                    advance_idle_time(sample);
                 },
                 true,
             ),
             (
-                "one attempts to read now and then",
+                "one consumer occasionally attempts to read",
                 |n, sample| {
                     add(sample, 1);
-                    fall_silent(sample);
+                    advance_idle_time(sample);
                     if n == 6 {
                         sample.activity = ConsumerActivity::IdleFor(Duration::ZERO);
                     }
@@ -269,7 +270,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 false,
             ),
             (
-                "nobody, and the group is moved by SETID",
+                "no consumers, and the group is moved by SETID",
                 |_, sample| {
                     add(sample, 5);
                     read(sample, 2);
@@ -278,7 +279,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 false,
             ),
             (
-                "the last consumer has left, in the median of a backlog",
+                "the last consumer left in the middle of a backlog",
                 |n, sample| {
                     add(sample, 5);
                     read(sample, 2);
@@ -289,7 +290,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 false,
             ),
             (
-                "silence is not known",
+                "idle times are not known",
                 |_, sample| {
                     add(sample, 1);
                     sample.activity = ConsumerActivity::Unknown;
@@ -297,10 +298,10 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 false,
             ),
             (
-                "silence is not known in the last polls",
+                "idle times are not known in the last poll",
                 |n, sample| {
                     add(sample, 1);
-                    fall_silent(sample);
+                    advance_idle_time(sample);
                     if n == POLLS - 1 {
                         sample.activity = ConsumerActivity::IdleFor(WINDOW);
                     }
@@ -320,7 +321,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 true,
             ),
             (
-                "it may be caught up",
+                "the lag may be 0",
                 |_, sample| {
                     sample.lag = Lag::Between { min: 0, max: 9 };
                     sample.activity = ConsumerActivity::NoConsumers;
@@ -328,7 +329,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 false,
             ),
             (
-                "the server's clock jumped, and calls it silence",
+                "the server's clock jumped, which looks like idle time",
                 |n, sample| {
                     add(sample, 1);
                     if n == 6 {
@@ -343,7 +344,7 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
                 |_, sample| {
                     sample.newest.ms += 5;
                     sample.lag = Lag::Exact(3);
-                    fall_silent(sample);
+                    advance_idle_time(sample);
                 },
                 true,
             ),
@@ -352,14 +353,14 @@ fn abandoned_is_entries_that_wait_while_nobody_is_there() {
 }
 
 #[test]
-fn stalled_is_entries_that_wait_while_consumers_are_there() {
-    hold_rule(
+fn a_group_is_stalled_if_entries_wait_although_there_are_consumers() {
+    check_rule(
         is_stalled,
         &[
             ("nothing to read", |_, _| {}, false),
             ("entries wait", |_, sample| add(sample, 1), true),
             (
-                "nobody",
+                "no consumers",
                 |_, sample| {
                     add(sample, 1);
                     sample.activity = ConsumerActivity::NoConsumers;
@@ -367,7 +368,7 @@ fn stalled_is_entries_that_wait_while_consumers_are_there() {
                 false,
             ),
             (
-                "silence is not known",
+                "idle times are not known",
                 |_, sample| {
                     add(sample, 1);
                     sample.activity = ConsumerActivity::Unknown;
@@ -395,7 +396,7 @@ fn stalled_is_entries_that_wait_while_consumers_are_there() {
                 false,
             ),
             (
-                "all that waited was deleted for a moment",
+                "for a moment all waiting entries were deleted",
                 |n, sample| {
                     add(sample, 1);
                     if n == 6 {
@@ -409,8 +410,8 @@ fn stalled_is_entries_that_wait_while_consumers_are_there() {
 }
 
 #[test]
-fn stuck_is_an_oldest_pending_entry_that_nobody_touches() {
-    hold_rule(
+fn a_group_is_stuck_if_its_oldest_pending_entry_does_not_change() {
+    check_rule(
         is_stuck,
         &[
             ("nothing pending", |_, _| {}, false),
@@ -419,7 +420,7 @@ fn stuck_is_an_oldest_pending_entry_that_nobody_touches() {
                 |n, sample| sample.oldest_pending = pending(7, Some(10 * n as u64), 1),
                 true,
             ),
-            ("given back", |_, sample| sample.oldest_pending = pending(7, None, 1), true),
+            ("released", |_, sample| sample.oldest_pending = pending(7, None, 1), true),
             (
                 "delivered again",
                 |n, sample| {
@@ -435,7 +436,7 @@ fn stuck_is_an_oldest_pending_entry_that_nobody_touches() {
                 false,
             ),
             (
-                "another one by and by",
+                "a different one in every poll",
                 |n, sample| sample.oldest_pending = pending(7 + n as u64, Some(500), 1),
                 false,
             ),
@@ -472,7 +473,7 @@ fn stuck_is_an_oldest_pending_entry_that_nobody_touches() {
 }
 
 #[test]
-fn a_lag_grows_but_for_one_dip_or_peak() {
+fn one_dip_or_peak_does_not_change_a_trend() {
     let steady: Vec<u64> = (0..13).map(|n| 1_000 + n * 100).collect();
     assert!(grows(&steady, Some(2_400)));
     for at in 0..steady.len() {
@@ -489,13 +490,13 @@ fn a_lag_grows_but_for_one_dip_or_peak() {
         (&[5, 6, 7, 8, 1, 10], None, true),
         (&[10, 9, 8, 7, 6, 5], None, false),
         (&[7; 13], Some(0), false),
-        // A little more or less.
+        // Random fluctuation.
         (&[500, 502, 499, 501, 503, 500, 502, 504, 501], Some(1_000), false),
         (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(1_000), false),
         (&[500, 501, 502, 503, 504, 505, 506, 507, 508], Some(8), true),
-        // A saw: it reads in batches, and keeps up.
+        // Reads in batches, and keeps up.
         (&[10, 40, 70, 100, 10, 40, 70, 100, 10, 40, 70, 100, 10], Some(360), false),
-        // The same, and it does not.
+        // Reads in batches, and falls behind.
         (&[100, 200, 150, 250, 200, 300, 250, 350, 300, 400, 350, 450], Some(600), true),
         (&[u64::MAX, 0, 0, u64::MAX, u64::MAX, u64::MAX], Some(u64::MAX), true),
     ] {
@@ -504,8 +505,8 @@ fn a_lag_grows_but_for_one_dip_or_peak() {
 }
 
 #[test]
-fn lagging_is_behind_for_the_window_and_further_and_further() {
-    hold_rule(
+fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
+    check_rule(
         is_lagging,
         &[
             (
@@ -526,7 +527,7 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
             ),
         ],
     );
-    let slow: [(&str, Act, bool); 7] = [
+    let slow: [(&str, SampleChange, bool); 7] = [
         (
             "reads half",
             |_, sample| {
@@ -544,7 +545,7 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
             true,
         ),
         (
-            "reads as many as there come",
+            "reads as many as are added",
             |_, sample| {
                 add(sample, 100);
                 read(sample, 100);
@@ -552,7 +553,7 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
             false,
         ),
         (
-            "reads more",
+            "reads more than are added",
             |_, sample| {
                 add(sample, 100);
                 read(sample, 120);
@@ -560,7 +561,7 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
             false,
         ),
         (
-            "all was read for a moment",
+            "caught up for a moment",
             |n, sample| {
                 add(sample, 100);
                 read(sample, if n == 6 { u64::MAX } else { 50 });
@@ -587,14 +588,14 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
             true,
         ),
     ];
-    for (name, act, expected) in slow {
-        let mut watched = Watched::well();
+    for (name, change, expected) in slow {
+        let mut watched = WatchedGroup::ok();
         watched.polls(4 * POLLS, |sample| {
             add(sample, 100);
             read(sample, 50);
         });
         for number in 0..=POLLS {
-            act(number, &mut watched.sample);
+            change(number, &mut watched.sample);
             watched.poll_after(INTERVAL);
         }
         assert_eq!(
@@ -607,16 +608,16 @@ fn lagging_is_behind_for_the_window_and_further_and_further() {
 }
 
 #[test]
-fn unknown_is_less_history_than_the_window() {
-    let mut watched = Watched::new();
+fn a_group_is_unknown_until_its_history_covers_the_window() {
+    let mut watched = WatchedGroup::new();
     let statuses = watched.polls(POLLS + 3, |_| {});
     assert_eq!(statuses[..POLLS], [Status::Unknown; POLLS]);
     assert_eq!(statuses[POLLS..], [Status::Ok; 3]);
 }
 
 #[test]
-fn unknown_is_a_group_behind_whose_lag_is_not_known_for_long() {
-    let mut watched = Watched::well();
+fn a_group_is_unknown_if_it_is_behind_and_its_lag_is_not_known_for_long() {
+    let mut watched = WatchedGroup::ok();
     let statuses = watched.polls(6 * POLLS, |sample| {
         add(sample, 100);
         read(sample, 50);
@@ -624,14 +625,14 @@ fn unknown_is_a_group_behind_whose_lag_is_not_known_for_long() {
     });
     let is_known = |status: &&Status| **status == Status::Ok;
     let known = statuses.iter().take_while(is_known).count();
-    assert!((POLLS..5 * POLLS).contains(&known), "{known}: it keeps up within the window at first");
+    assert!((POLLS..5 * POLLS).contains(&known), "{known}: at first it keeps up within the window");
     assert!(statuses[known..].iter().all(|status| *status == Status::Unknown), "{statuses:?}");
 }
 
 #[test]
 fn the_first_rule_that_holds_is_the_status() {
-    /// What brings each status about, and can go with those after it.
-    const CAUSES: [(Status, Act); 5] = [
+    /// The change that causes each status; it can be combined with those of later statuses.
+    const CAUSES: [(Status, SampleChange); 5] = [
         (Status::Rewound, |n, sample| {
             if n == POLLS {
                 sample.position.ms -= 1;
@@ -654,10 +655,10 @@ fn the_first_rule_that_holds_is_the_status() {
         (Status::Stuck, |_, sample| sample.oldest_pending = pending(7, Some(500), 1)),
     ];
     for (first, (expected, cause)) in CAUSES.iter().enumerate() {
-        let mut watched = Watched::well();
+        let mut watched = WatchedGroup::ok();
         let mut last = Status::Ok;
         for number in 0..=POLLS {
-            // Those that come after it hold too; of abandoned and stalled one excludes the other.
+            // The later statuses hold too, except that abandoned and stalled exclude each other.
             let after = CAUSES.iter().skip(first + 1).filter(|(status, _)| *status != Status::Stalled);
             after.for_each(|(_, cause)| cause(number, &mut watched.sample));
             cause(number, &mut watched.sample);
@@ -668,7 +669,7 @@ fn the_first_rule_that_holds_is_the_status() {
         }
         assert_eq!(last, *expected);
     }
-    let mut watched = Watched::well();
+    let mut watched = WatchedGroup::ok();
     watched.polls(6 * POLLS, |sample| {
         add(sample, 100);
         read(sample, 50);
@@ -688,12 +689,12 @@ fn the_first_rule_that_holds_is_the_status() {
 }
 
 #[test]
-fn polls_that_were_missed_for_long_prove_nothing() {
-    let mut watched = Watched::well();
+fn a_long_gap_between_polls_proves_nothing() {
+    let mut watched = WatchedGroup::ok();
     watched.polls(POLLS / 2, |sample| add(sample, 5));
     add(&mut watched.sample, 50);
     watched.sample.oldest_pending = pending(7, Some(9_000), 1);
-    fall_silent(&mut watched.sample);
+    advance_idle_time(&mut watched.sample);
     let mut statuses = vec![watched.poll_after(WINDOW * 20)];
     statuses.extend(watched.polls(POLLS - 1, |sample| add(sample, 5)));
     assert_eq!(statuses, [Status::Unknown; POLLS], "the server may have been away");
@@ -701,25 +702,25 @@ fn polls_that_were_missed_for_long_prove_nothing() {
 }
 
 #[test]
-fn one_poll_that_was_missed_changes_nothing() {
-    let mut watched = Watched::well();
+fn a_missed_poll_changes_nothing() {
+    let mut watched = WatchedGroup::ok();
     watched.polls(POLLS - 3, |sample| add(sample, 5));
     assert_eq!(watched.poll_after(INTERVAL * 3), Status::Ok);
     assert_eq!(watched.poll_after(INTERVAL), Status::Stalled);
 }
 
 #[test]
-fn a_place_that_went_back_while_polls_were_missed_is_seen() {
-    let mut watched = Watched::well();
+fn a_rewind_during_a_gap_between_polls_is_seen() {
+    let mut watched = WatchedGroup::ok();
     watched.sample.position.ms -= 10;
     assert_eq!(watched.poll_after(WINDOW * 20), Status::Rewound);
 }
 
 #[test]
-fn a_clock_of_the_server_that_jumps_either_way_changes_nothing() {
+fn a_jump_of_the_server_s_clock_changes_nothing() {
     for jump in [Duration::from_secs(86_400), Duration::from_secs(3)] {
         for ahead in [true, false] {
-            let mut watched = Watched::well();
+            let mut watched = WatchedGroup::ok();
             let statuses = watched.polls(3 * POLLS, |sample| {
                 add(sample, 5);
                 read(sample, 4 + u64::from(sample.lag.max() > 6));
@@ -735,7 +736,7 @@ fn a_clock_of_the_server_that_jumps_either_way_changes_nothing() {
     }
 }
 
-/// Entries that come one by one at random, `rate` per second on average, over one interval.
+/// Returns the number of random (Poisson) arrivals in one interval, at `rate` per second.
 fn arrivals(rate: f64, rng: &mut fastrand::Rng) -> u64 {
     let (mut time, mut entries) = (0.0, 0);
     loop {
@@ -749,16 +750,16 @@ fn arrivals(rate: f64, rng: &mut fastrand::Rng) -> u64 {
 
 proptest::proptest! {
     #[test]
-    fn a_steady_group_is_never_anything_but_unknown_and_then_ok(
+    fn a_group_that_keeps_up_is_unknown_and_then_ok(
         seed: u64, rate in 0.02f64..50.0, surplus in 1.1f64..4.0,
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut watched = Watched::new();
+        let mut watched = WatchedGroup::new();
         let statuses = watched.polls(30 * POLLS, |sample| {
             if let Lag::Between { max, .. } = sample.lag {
                 sample.lag = Lag::Exact(max - 1_000);
             }
-            // The last of them come right before the poll, and wait.
+            // Some arrive right before the poll and wait.
             let late = u64::from(rng.bool());
             add(sample, arrivals(rate, &mut rng));
             read(sample, arrivals(rate * surplus, &mut rng) + 1);
@@ -778,11 +779,11 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_dead_group_is_seen_within_the_window_and_one_poll_however_it_was_before(
+    fn a_dead_group_is_abandoned_within_the_window_and_one_poll_whatever_it_did_before(
         seed: u64, rate in 0.3f64..50.0, speed in 0.0f64..2.0, before in 1usize..60, leaves: bool,
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut watched = Watched::well();
+        let mut watched = WatchedGroup::ok();
         watched.polls(before, |sample| {
             add(sample, arrivals(rate, &mut rng) + 1);
             read(sample, arrivals(rate * speed + 0.01, &mut rng) + 1);
@@ -790,11 +791,11 @@ proptest::proptest! {
         let died = watched.sample.at;
         loop {
             add(&mut watched.sample, arrivals(rate, &mut rng) + 1);
-            fall_silent(&mut watched.sample);
+            advance_idle_time(&mut watched.sample);
             if leaves {
                 watched.sample.activity = ConsumerActivity::NoConsumers;
             }
-            // Ticks come a little early or late.
+            // Polls come a little early or late.
             let status = watched.poll_after(INTERVAL - Duration::from_millis(50).mul_f64(rng.f64()));
             let dead_for = watched.sample.at - died;
             if status == Status::Abandoned {
@@ -805,16 +806,16 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_batch_job_with_a_window_that_fits_is_ok_all_the_time(
+    fn a_batch_job_is_always_ok_if_the_window_is_longer_than_its_interval(
         seed: u64, rate in 0.02f64..20.0, gap in 2usize..40, leaves: bool, late: bool,
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut watched = Watched::well();
+        let mut watched = WatchedGroup::ok();
         watched.window = INTERVAL * u32::try_from(gap + 3).unwrap();
         let mut poll = 0;
         let statuses = watched.polls(10 * (gap + 3), |sample| {
             add(sample, arrivals(rate, &mut rng));
-            fall_silent(sample);
+            advance_idle_time(sample);
             poll += 1;
             if poll % gap == 0 {
                 read(sample, u64::MAX);
@@ -824,18 +825,18 @@ proptest::proptest! {
                 sample.activity = ConsumerActivity::NoConsumers;
             }
         });
-        let settled = &statuses[gap + 3..];
-        proptest::prop_assert!(settled.iter().all(|status| *status == Status::Ok), "{statuses:?}");
+        let after_first_window = &statuses[gap + 3..];
+        proptest::prop_assert!(after_first_window.iter().all(|status| *status == Status::Ok), "{statuses:?}");
     }
 }
 
-/// A backlog that stays as it is, for hours: by chance it grows now and then, and seldom may that be seen.
+/// A backlog of a constant size grows at random from time to time, which may only rarely be reported.
 #[test]
-fn a_backlog_that_stays_as_it_is_seldom_seems_to_grow() {
+fn a_constant_backlog_rarely_seems_to_grow() {
     let mut rng = fastrand::Rng::with_seed(1);
     let (mut polls, mut wrong) = (0, 0);
     for rate in [0.5, 5.0, 50.0] {
-        let mut watched = Watched::well();
+        let mut watched = WatchedGroup::ok();
         add(&mut watched.sample, 1_000_000);
         let statuses = watched.polls(200 * POLLS, |sample| {
             add(sample, arrivals(rate, &mut rng));
@@ -848,10 +849,10 @@ fn a_backlog_that_stays_as_it_is_seldom_seems_to_grow() {
 }
 
 #[test]
-fn ten_thousand_groups_are_judged_in_less_than_5_ms() {
-    // Both are behind, which takes the most.
+fn ten_thousand_groups_are_evaluated_in_less_than_5_ms() {
+    // Both are behind, which is the slowest case.
     for (reads, expected) in [(50, Status::Lagging), (100, Status::Ok)] {
-        let mut slow = Watched::well();
+        let mut slow = WatchedGroup::ok();
         slow.polls(6 * POLLS, |sample| {
             add(sample, 100);
             read(sample, 50);
@@ -879,7 +880,7 @@ fn ten_thousand_groups_are_judged_in_less_than_5_ms() {
             best = best.min(began.elapsed());
         }
         assert_eq!(right, 100_000);
-        // A build without optimization is many times slower, and tests run beside it.
+        // A build without optimization is many times slower, and other tests run at the same time.
         let allowed = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 5 });
         assert!(best < allowed, "{best:?}");
     }

@@ -1,22 +1,22 @@
-//! What leaves no trace in any counter makes a lag wrong for a while; the audit has to heal each of them.
+//! Operations that leave no trace in any counter make a lag wrong for a while; the audit has to repair each of them.
 
 use crate::report::Lag;
-use crate::tests::model::{Counters, Model};
+use crate::tests::model::{Counters, StreamModel};
 use crate::tests::properties::{PLENTY, Watcher};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
 const POLL_MS: u64 = 10_000;
-/// Polls until the oldest value is due to be counted again, and one to count anew.
-const POLLS_TO_HEAL: u32 = 62;
+/// Number of polls until the oldest count is due to be verified, plus one to count from scratch.
+const MAX_POLLS_TO_REPAIR: u32 = 62;
 
 fn group() -> Name {
     Name::from("g")
 }
 
-/// A stream of 500 entries whose group is somewhere in the median, with counters that agree, watched.
-fn watched(counters: Counters) -> (Model, Watcher) {
-    let (mut model, mut watch) = (Model::new(counters), Watcher::new());
+/// Returns a polled stream of 500 entries with a group in the middle whose counters are trusted.
+fn watched(counters: Counters) -> (StreamModel, Watcher) {
+    let (mut model, mut watch) = (StreamModel::new(counters), Watcher::new());
     (0..500).for_each(|_| model.add());
     model.groups.insert(group(), Default::default());
     for _ in 0..3 {
@@ -27,7 +27,7 @@ fn watched(counters: Counters) -> (Model, Watcher) {
     (model, watch)
 }
 
-fn poll(model: &mut Model, watch: &mut Watcher) {
+fn poll(model: &mut StreamModel, watch: &mut Watcher) {
     model.clock_ms += POLL_MS;
     watch.poll(model, PLENTY_TO_AUDIT, false);
 }
@@ -38,23 +38,22 @@ fn lag(watch: &Watcher) -> Lag {
     watch.values().next().unwrap().lag
 }
 
-/// Polls that it takes until the lag is right, and right in every later poll.
-fn polls_to_heal(model: &mut Model, watch: &mut Watcher) -> u32 {
-    let mut healed_after = 0;
-    for polls in 1..=4 * POLLS_TO_HEAL {
+/// Returns the number of polls after which the lag is right and stays right.
+fn polls_to_repair(model: &mut StreamModel, watch: &mut Watcher) -> u32 {
+    let mut repaired_after = 0;
+    for polls in 1..=4 * MAX_POLLS_TO_REPAIR {
         poll(model, watch);
-        if lag(watch) != Lag::Exact(model.ahead(&group())) {
-            healed_after = polls;
+        if lag(watch) != Lag::Exact(model.lag(&group())) {
+            repaired_after = polls;
         }
     }
-    healed_after
+    repaired_after
 }
 
-/// Something that is done to a stream, and its name.
-type Act = (&'static str, fn(&mut Model));
+/// The name of an operation and its effect on the model.
+type UntrackedChange = (&'static str, fn(&mut StreamModel));
 
-/// What is done without a trace.
-fn untracked_changes() -> Vec<Act> {
+fn untracked_changes() -> Vec<UntrackedChange> {
     vec![
         ("XCLAIM LASTID, then a read", |model| {
             let position = model.entries.iter().nth(200).copied().unwrap();
@@ -73,7 +72,7 @@ fn untracked_changes() -> Vec<Act> {
             (0..20).for_each(|_| model.add());
             model.added -= 20;
         }),
-        ("deleted and made anew with earlier IDs", |model| {
+        ("deleted and created again with earlier IDs", |model| {
             let entries: Vec<_> = model.entries.iter().copied().collect();
             model.entries.clear();
             for id in entries {
@@ -87,36 +86,36 @@ fn untracked_changes() -> Vec<Act> {
 }
 
 #[test]
-fn whatever_leaves_no_trace_heals_within_a_bounded_number_of_polls() {
+fn untracked_changes_are_repaired_within_a_bounded_number_of_polls() {
     for counters in [Counters::Original, Counters::Fixed] {
-        for (name, act) in untracked_changes() {
+        for (name, change) in untracked_changes() {
             let (mut model, mut watch) = watched(counters);
-            act(&mut model);
-            let polls = polls_to_heal(&mut model, &mut watch);
-            assert!(polls <= POLLS_TO_HEAL, "{name} with {counters:?}: {polls} polls");
+            change(&mut model);
+            let polls = polls_to_repair(&mut model, &mut watch);
+            assert!(polls <= MAX_POLLS_TO_REPAIR, "{name} with {counters:?}: {polls} polls");
         }
     }
 }
 
 #[test]
-fn at_least_one_of_them_is_wrong_at_first_so_that_this_test_means_something() {
+fn an_untracked_change_makes_the_lag_wrong_at_first() {
     let (mut model, mut watch) = watched(Counters::Fixed);
     (untracked_changes()[0].1)(&mut model);
-    assert!(polls_to_heal(&mut model, &mut watch) > 1);
+    assert!(polls_to_repair(&mut model, &mut watch) > 1);
 }
 
 #[test]
-fn a_group_that_reads_on_heals_too() {
+fn a_group_that_reads_on_is_repaired_too() {
     let (mut model, mut watch) = watched(Counters::Fixed);
     (untracked_changes()[0].1)(&mut model);
-    let mut healed_after = 0;
+    let mut repaired_after = 0;
     for polls in 1..=100 {
         (0..3).for_each(|_| model.add());
         model.read(&group(), 2, true);
         poll(&mut model, &mut watch);
-        if lag(&watch) != Lag::Exact(model.ahead(&group())) {
-            healed_after = polls;
+        if lag(&watch) != Lag::Exact(model.lag(&group())) {
+            repaired_after = polls;
         }
     }
-    assert!((1..=POLLS_TO_HEAL).contains(&healed_after), "{healed_after} polls");
+    assert!((1..=MAX_POLLS_TO_REPAIR).contains(&repaired_after), "{repaired_after} polls");
 }

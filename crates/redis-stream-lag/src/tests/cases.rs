@@ -1,22 +1,22 @@
-//! Lag over a table of cases: what happens to a stream in ordinary use, the true lag, and the entries-read
-//! that servers were seen to report for it. The model has to agree with the servers, and lag with the truth.
+//! A table of operations in ordinary use, each with the true lag and the entries-read that real servers reported. The
+//! model must agree with the servers, and the derived lag with the true one.
 
 use crate::report::Lag;
-use crate::tests::model::{Counters, Model};
+use crate::tests::model::{Counters, StreamModel};
 use crate::tests::properties::{PLENTY, Watcher};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// What is done to ten entries `1-0` to `10-0` and a group at 0, step by step: `r` reads, `n` reads with
-/// NOACK, `R` reads all, `q` reads, acknowledges and deletes each; `x` deletes an ID, `t` trims to a length,
-/// `m` trims below an ID, `+` adds, `g` creates the group only here.
-struct Case {
+/// Operations on a stream of ten entries `1-0` to `10-0` with a group at 0: `r` reads, `n` reads with NOACK, `R` reads
+/// all, `q` reads, acknowledges and deletes each entry; `x` deletes an ID, `t` trims to a length, `m` trims below an
+/// ID, `+` adds entries, `g` creates the group (at this step rather than before the first).
+struct LagCase {
     name: &'static str,
     steps: &'static str,
     lag: u64,
-    /// entries-read on 7.0 to 7.4, and on later servers; `None` is nil.
+    /// entries-read on 7.0 to 7.4 and on later servers; `None` is nil.
     entries_read: [Option<u64>; 2],
-    /// Lost, where the group was polled before each step.
+    /// Number of entries lost, if the group is polled before each step.
     lost: u64,
 }
 
@@ -27,13 +27,13 @@ const fn case(
     original: Option<u64>,
     fixed: Option<u64>,
     lost: u64,
-) -> Case {
-    Case { name, steps, lag, entries_read: [original, fixed], lost }
+) -> LagCase {
+    LagCase { name, steps, lag, entries_read: [original, fixed], lost }
 }
 
 const NIL: Option<u64> = None;
 
-const CASES: &[Case] = &[
+const CASES: &[LagCase] = &[
     case("a1", "r4", 6, Some(4), Some(4), 0),
     case("a2", "", 10, NIL, NIL, 0),
     case("a4", "n4", 6, Some(4), Some(4), 0),
@@ -83,13 +83,13 @@ fn group() -> Name {
     Name::from("g")
 }
 
-fn ten_entries(counters: Counters) -> Model {
-    let mut model = Model::new(counters);
+fn ten_entries(counters: Counters) -> StreamModel {
+    let mut model = StreamModel::new(counters);
     (1..=10).for_each(|ms| model.add_at(StreamId::new(ms, 0)));
     model
 }
 
-fn take(model: &mut Model, step: &str) {
+fn take(model: &mut StreamModel, step: &str) {
     let (kind, number) = step.split_at(1);
     let number: u64 = number.parse().unwrap_or(0);
     let count = usize::try_from(number).unwrap();
@@ -114,12 +114,12 @@ fn take(model: &mut Model, step: &str) {
             model.add_at(StreamId::new(ms, 0));
         }),
         "g" => drop(model.groups.insert(group(), Default::default())),
-        _ => panic!("{step} is no step"),
+        _ => panic!("unknown step {step}"),
     }
 }
 
-/// What is reported of the group after the last step: polled before each step, or only at the end.
-fn reported(case: &Case, counters: Counters, polls_each_step: bool) -> (Model, Lag, Option<u64>) {
+/// Returns the model, the lag and the losses after the last step, polled before each step or only at the end.
+fn run(case: &LagCase, counters: Counters, polls_each_step: bool) -> (StreamModel, Lag, Option<u64>) {
     let mut model = ten_entries(counters);
     let mut watch = Watcher::new();
     if !case.steps.contains('g') {
@@ -142,45 +142,45 @@ fn every_case_has_its_true_lag_on_every_server() {
     for case in CASES {
         for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             for polls_each_step in [false, true] {
-                let (model, lag, _) = reported(case, counters, polls_each_step);
+                let (model, lag, _) = run(case, counters, polls_each_step);
                 let name = case.name;
                 assert_eq!(
                     lag,
                     Lag::Exact(case.lag),
                     "{name} with {counters:?}, each step: {polls_each_step}"
                 );
-                assert_eq!(model.ahead(&group()), case.lag, "{name}: the model itself");
+                assert_eq!(model.lag(&group()), case.lag, "{name}: the model itself");
             }
         }
     }
 }
 
 #[test]
-fn the_model_counts_entries_read_as_servers_were_seen_to() {
+fn the_model_counts_entries_read_as_real_servers_do() {
     for case in CASES {
         for (counters, expected) in [Counters::Original, Counters::Fixed].into_iter().zip(case.entries_read) {
-            let (model, ..) = reported(case, counters, false);
+            let (model, ..) = run(case, counters, false);
             assert_eq!(model.groups[&group()].entries_read, expected, "{} with {counters:?}", case.name);
         }
     }
 }
 
 #[test]
-fn what_was_lost_between_polls_is_counted_once() {
+fn entries_lost_between_polls_are_counted_once() {
     for case in CASES {
         for counters in [Counters::Original, Counters::Fixed] {
-            let (_, _, lost) = reported(case, counters, true);
+            let (_, _, lost) = run(case, counters, true);
             assert_eq!(lost, Some(case.lost), "{} with {counters:?}", case.name);
         }
-        let (_, _, lost) = reported(case, Counters::None, true);
-        assert_eq!(lost, None, "{}: server 6.2 does not tell", case.name);
+        let (_, _, lost) = run(case, Counters::None, true);
+        assert_eq!(lost, None, "{}: unknown on server 6.2", case.name);
     }
 }
 
 #[test]
-fn a_stream_that_is_trimmed_with_each_entry_is_counted_right_all_along() {
+fn a_stream_that_is_trimmed_with_each_entry_is_always_counted_right() {
     for (counters, entries_read) in [(Counters::Original, 10), (Counters::Fixed, 26)] {
-        let mut model = Model::new(counters);
+        let mut model = StreamModel::new(counters);
         let mut watch = Watcher::new();
         take(&mut model, "g");
         for _ in 0..10 {

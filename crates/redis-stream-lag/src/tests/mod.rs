@@ -1,4 +1,4 @@
-//! Property tests against a model that counts by hand, tables of cases, and tests of the audit.
+//! Property tests against a model that counts entries one by one, tables of cases, and tests of the audit.
 
 mod audit;
 mod cases;

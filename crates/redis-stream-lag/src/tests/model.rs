@@ -1,24 +1,24 @@
-//! A small stream in memory that answers questions: the other half of a property test of the pure code.
+//! A stream in memory that answers questions, for property tests.
 //!
-//! It is no mock of Redis. It keeps the counters as the servers do, so that long runs of random operations,
-//! between the polls and in the median of them, can be held against counting by hand.
+//! It maintains entries-read and the other counters as the servers do, including their errors, so that the derived
+//! values of long random runs can be compared with the entries themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::question::{Answer, Entries, PendingEntry, QuestionKind};
+use crate::question::{Answer, EntryRange, PendingEntry, QuestionKind};
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// How the server keeps its counters.
+/// The counters that the modelled server maintains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counters {
-    /// Not at all: server 6.2.
+    /// None of them: server 6.2.
     None,
-    /// As first released: 7.0 to 7.4. entries-read drifts once a group was overtaken by a trim.
+    /// As first released, in 7.0 to 7.4: entries-read drifts once a trim has overtaken the group.
     Original,
-    /// As fixed: 8.x.
+    /// As fixed in 8.x.
     Fixed,
 }
 
@@ -27,39 +27,39 @@ const GROUPS: [&str; 3] = ["a", "b", "c"];
 pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
+pub(crate) struct StreamModel {
     pub(crate) counters: Counters,
     pub(crate) entries: BTreeSet<StreamId>,
     pub(crate) last_generated: StreamId,
     pub(crate) added: u64,
     pub(crate) max_deleted: StreamId,
-    pub(crate) groups: BTreeMap<Name, Group>,
+    pub(crate) groups: BTreeMap<Name, ModelGroup>,
     pub(crate) clock_ms: u64,
-    /// Entries that were removed before the group of this name got them, ever.
+    /// Number of entries ever removed before they were delivered to the group.
     pub(crate) lost: BTreeMap<Name, u64>,
-    /// Whether a stream of this key was ever trimmed.
+    /// True once a stream at this key was trimmed.
     pub(crate) was_trimmed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Group {
+pub(crate) struct ModelGroup {
     pub(crate) last_delivered: StreamId,
     pub(crate) entries_read: Option<u64>,
     pub(crate) pending: BTreeMap<StreamId, Delivery>,
-    /// When each consumer was last active.
+    /// Time of the last activity of each consumer.
     pub(crate) consumers: BTreeMap<&'static str, u64>,
 }
 
 /// A pending entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
-    /// `None`: it was given back.
+    /// `None` if it was released.
     pub(crate) consumer: Option<&'static str>,
     pub(crate) at_ms: u64,
     pub(crate) count: u64,
 }
 
-impl Group {
+impl ModelGroup {
     fn some_pending(&self) -> Option<StreamId> {
         self.pending.keys().nth(fastrand::usize(..self.pending.len().max(1))).copied()
     }
@@ -69,7 +69,7 @@ impl Group {
         self.pending.insert(id, Delivery { consumer: Some(consumer), at_ms, count });
     }
 
-    /// The oldest pending entry as XPENDING shows it.
+    /// Returns the reply to XPENDING.
     pub(crate) fn oldest_pending(&self, now_ms: u64) -> Option<PendingEntry> {
         let (id, delivery) = self.pending.first_key_value()?;
         let idle_ms = delivery.consumer.map(|_| now_ms - delivery.at_ms);
@@ -77,7 +77,7 @@ impl Group {
     }
 }
 
-impl Model {
+impl StreamModel {
     pub(crate) fn new(counters: Counters) -> Self {
         Self {
             counters,
@@ -115,8 +115,8 @@ impl Model {
         (self.last_generated, self.added) = (id, self.added + 1);
     }
 
-    /// The true lag of a group.
-    pub(crate) fn ahead(&self, group: &Name) -> u64 {
+    /// Returns the true lag of a group.
+    pub(crate) fn lag(&self, group: &Name) -> u64 {
         self.above(self.groups[group].last_delivered).count() as u64
     }
 
@@ -128,7 +128,8 @@ impl Model {
         }
     }
 
-    /// Whoever is not there, and comes back before a poll at the position where it was, has lost it too.
+    /// A group that does not exist counts as having lost the entry too, since it may be created again before the next
+    /// poll, at the position where it was.
     fn note_removed(&mut self, id: StreamId) {
         for name in GROUPS.map(Name::from) {
             if self.groups.get(&name).is_none_or(|group| id > group.last_delivered) {
@@ -203,7 +204,7 @@ impl Model {
         self.groups.insert(name.clone(), group);
     }
 
-    /// One random thing that clients do.
+    /// Runs one random operation of a client.
     pub(crate) fn disturb(&mut self) {
         let name = &Name::from(GROUPS[fastrand::usize(..GROUPS.len())]);
         let some = |entries: &BTreeSet<StreamId>| {
@@ -212,7 +213,7 @@ impl Model {
         match fastrand::u32(..100) {
             0..=34 => (0..fastrand::u32(1..8)).for_each(|_| self.add()),
             35..=54 => self.read(name, fastrand::usize(1..6), fastrand::bool()),
-            55..=59 => self.hand_over(name),
+            55..=59 => self.claim_or_release(name),
             60..=66 => {
                 self.add();
                 self.trim_to(fastrand::usize(1..20));
@@ -240,7 +241,7 @@ impl Model {
                 let last_delivered = ids[fastrand::usize(..ids.len())];
                 self.groups
                     .entry(name.clone())
-                    .or_insert_with(|| Group { last_delivered, ..Group::default() });
+                    .or_insert_with(|| ModelGroup { last_delivered, ..ModelGroup::default() });
             }
             94..=95 => {
                 if let (Some(group), Some(id)) = (self.groups.get_mut(name), some(&self.entries)) {
@@ -255,7 +256,7 @@ impl Model {
                 }
             }
             _ => {
-                // DEL, and a new stream of that name; a moment later, as the IDs are made by the clock.
+                // DEL, and a new stream with the same key. Its IDs are later, since they are generated from the clock.
                 let clock_ms = self.clock_ms.max(self.last_generated.ms) + 1;
                 let (lost, was_trimmed) = (self.lost.clone(), self.was_trimmed);
                 *self = Self { clock_ms, lost, was_trimmed, ..Self::new(self.counters) };
@@ -263,8 +264,8 @@ impl Model {
         }
     }
 
-    /// XCLAIM of one pending entry, or giving it back.
-    fn hand_over(&mut self, name: &Name) {
+    /// Claims (XCLAIM) or releases (XNACK) one pending entry.
+    fn claim_or_release(&mut self, name: &Name) {
         let now = self.now_ms();
         let Some(group) = self.groups.get_mut(name) else { return };
         let Some(id) = group.some_pending() else { return };
@@ -277,18 +278,18 @@ impl Model {
         group.deliver(id, consumer, now);
     }
 
-    /// TIME.
+    /// Returns the server's clock.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock_ms + 1_000
     }
 
-    /// The clock of who polls.
+    /// Returns the monotonic clock of the caller.
     pub(crate) fn at(&self) -> Duration {
         Duration::from_millis(self.clock_ms - EPOCH_MS)
     }
 
     pub(crate) fn group_info(&self) -> Vec<GroupInfo> {
-        let info = |(name, group): (&Name, &Group)| GroupInfo {
+        let info = |(name, group): (&Name, &ModelGroup)| GroupInfo {
             name: name.clone(),
             named: false,
             consumers: group.consumers.len() as u64,
@@ -317,7 +318,7 @@ impl Model {
         }
     }
 
-    /// XINFO CONSUMERS.
+    /// Returns the reply to XINFO CONSUMERS.
     pub(crate) fn consumers(&self, group: &Name) -> Option<Vec<ConsumerInfo>> {
         let group = self.groups.get(group)?;
         let held = |name| group.pending.values().filter(|held| held.consumer == Some(name)).count();
@@ -355,7 +356,7 @@ impl Model {
                 let found: Vec<_> =
                     self.above(*after).take_while(|id| id <= until).take(*at_most as usize).collect();
                 let ends = found.first().copied().zip(found.last().copied());
-                Answer::Entries(Entries { count: u32::try_from(found.len()).unwrap(), ends })
+                Answer::Entries(EntryRange { count: u32::try_from(found.len()).unwrap(), ends })
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Holds lag against counting by hand: random operations on a [model](crate::tests::model), with polls between
-//! them and in the median of them.
+//! Compares derived values with a [model](crate::tests::model) that counts entries one by one. Random operations run
+//! between polls, and between the commands of a poll.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,34 @@ use crate::snapshot::{
     ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamReading,
 };
 use crate::state::LagState;
-use crate::tests::model::{Counters, Model};
+use crate::tests::model::{Counters, StreamModel};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
-/// What is remembered between the polls of one model.
+/// Polls one model and keeps the state and the last report.
 pub(crate) struct Watcher {
-    memory: LagState,
+    state: LagState,
     report: Option<Report>,
     pub(crate) epoch: u64,
 }
 
-/// What the poll is to be held against.
+/// The true state of the model during a poll.
 pub(crate) struct Truth {
-    /// The stream when XINFO STREAM was answered, and when all was over.
-    read: Model,
-    over: Model,
+    /// The model when XINFO STREAM was answered.
+    read: StreamModel,
+    /// The model at the end of the poll.
+    after: StreamModel,
     groups: Vec<GroupInfo>,
 }
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        Self { memory: LagState::default(), report: None, epoch: 1 }
+        Self { state: LagState::default(), report: None, epoch: 1 }
     }
 
-    /// One poll of the model, which goes on changing while it is polled if `is_busy`.
-    pub(crate) fn poll(&mut self, model: &mut Model, budget: Budget, is_busy: bool) -> Truth {
-        let meanwhile = |model: &mut Model| {
+    /// Polls the model, which keeps changing during the poll if `is_busy`.
+    pub(crate) fn poll(&mut self, model: &mut StreamModel, budget: Budget, is_busy: bool) -> Truth {
+        let meanwhile = |model: &mut StreamModel| {
             while is_busy && fastrand::u32(..3) == 0 {
                 model.disturb();
             }
@@ -61,13 +62,13 @@ impl Watcher {
         }];
         let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams };
         let snapshot = Snapshot { nodes: vec![node] };
-        let mut derivation = Derivation::open(&snapshot, &mut self.memory, budget, model.at());
+        let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, model.at());
         for _ in 0..10_000 {
             let questions = derivation.questions();
             if questions.is_empty() {
                 let report = derivation.close(self.report.as_ref());
                 self.report = Some(report);
-                return Truth { read, over: model.clone(), groups };
+                return Truth { read, after: model.clone(), groups };
             }
             let mut answer = |question: &Question| {
                 meanwhile(model);
@@ -79,8 +80,8 @@ impl Watcher {
         panic!("questions without end");
     }
 
-    /// One poll in which it is not the stream's turn.
-    pub(crate) fn defer(&mut self, model: &Model) {
+    /// A poll in which the stream is deferred.
+    pub(crate) fn defer(&mut self, model: &StreamModel) {
         let stream = StreamReading {
             key: Name::from("s"),
             outcome: ReadOutcome::Deferred,
@@ -90,7 +91,7 @@ impl Watcher {
         let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams: vec![stream] };
         let snapshot = Snapshot { nodes: vec![node] };
         let report =
-            Derivation::open(&snapshot, &mut self.memory, PLENTY, model.at()).close(self.report.as_ref());
+            Derivation::open(&snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
         self.report = Some(report);
     }
 
@@ -101,21 +102,22 @@ impl Watcher {
 }
 
 impl Truth {
-    /// Holds a report against counting by hand. While clients go on, a value may be as of any moment from the
-    /// reading of the stream to the end of the poll; entries added after that reading do not count.
-    fn hold(&self, watch: &Watcher) -> (usize, usize) {
+    /// Checks a report against the model. Returns the number of exact lags and of all lags. If the model changed during
+    /// the poll, a value may be as of any time from the reading of the stream to the end of the poll; entries added
+    /// after that reading do not count.
+    fn check(&self, watch: &Watcher) -> (usize, usize) {
         let (mut exact, mut all) = (0, 0);
         for (group, values) in self.groups.iter().zip(watch.values()) {
             let position = group.last_delivered;
             let until = self.read.last_generated;
-            let ahead = |model: &Model| {
+            let ahead = |model: &StreamModel| {
                 if model.last_generated < until {
                     return 0;
                 }
                 model.above(position).filter(|id| *id <= until).count() as u64
             };
-            let (most, least) = (ahead(&self.read), ahead(&self.over));
-            let context = || format!("{group:?}\n{values:?}\nread {:?}\nover {:?}", self.read, self.over);
+            let (most, least) = (ahead(&self.read), ahead(&self.after));
+            let context = || format!("{group:?}\n{values:?}\nread {:?}\nafter {:?}", self.read, self.after);
             all += 1;
             match values.lag {
                 Lag::Exact(lag) => {
@@ -126,42 +128,42 @@ impl Truth {
                     assert!(min <= most && max >= least && min <= max, "{min} to {max}: {}", context());
                 }
             }
-            self.hold_age(group, values, &context);
-            if self.read.entries == self.over.entries && self.groups == self.over.group_info() {
-                self.hold_pending(group, values, &context);
+            self.check_age(group, values, &context);
+            if self.read.entries == self.after.entries && self.groups == self.after.group_info() {
+                self.check_pending(group, values, &context);
             }
         }
-        self.hold_losses(watch);
+        self.check_losses(watch);
         (exact, all)
     }
 
-    /// A loss may go unseen, but none is ever made up; nor is trimming.
-    fn hold_losses(&self, watch: &Watcher) {
+    /// A loss may be missed, but neither a loss nor trimming is reported that did not happen.
+    fn check_losses(&self, watch: &Watcher) {
         for (group, values) in self.groups.iter().zip(watch.values()) {
-            let lost = self.over.lost.get(&group.name).copied().unwrap_or(0);
+            let lost = self.after.lost.get(&group.name).copied().unwrap_or(0);
             assert!(values.entries_lost.unwrap_or(0) <= lost, "{lost} lost: {values:?}\n{:?}", self.read);
-            assert!(values.retention_used.is_none() || self.over.was_trimmed, "{values:?}\n{:?}", self.read);
+            assert!(values.retention_used.is_none() || self.after.was_trimmed, "{values:?}\n{:?}", self.read);
         }
     }
 
-    fn hold_age(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
+    fn check_age(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
         let Some(age) = values.lag_seconds else {
-            let is_still = self.read.entries == self.over.entries;
-            assert!(!is_still || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
+            let is_unchanged = self.read.entries == self.after.entries;
+            assert!(!is_unchanged || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
             return;
         };
         let now = Duration::from_millis(self.read.clock_ms + 1_000);
         let until = self.read.last_generated;
-        let next = |model: &Model| model.above(group.last_delivered).next().filter(|id| *id <= until);
+        let next = |model: &StreamModel| model.above(group.last_delivered).next().filter(|id| *id <= until);
         let age_of = |id: Option<StreamId>| {
             id.map_or(Duration::ZERO, |id| now.saturating_sub(Duration::from_millis(id.ms)))
         };
-        let (oldest, youngest) = (age_of(next(&self.read)), age_of(next(&self.over)));
+        let (oldest, youngest) = (age_of(next(&self.read)), age_of(next(&self.after)));
         assert!(youngest <= age && age <= oldest, "{age:?}, not {youngest:?} to {oldest:?}: {}", context());
     }
 
-    fn hold_pending(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
-        let Some(now) = self.over.groups.get(&group.name) else { return };
+    fn check_pending(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
+        let Some(now) = self.after.groups.get(&group.name) else { return };
         let orphans =
             now.pending.keys().filter(|id| self.read.entries.first().is_none_or(|first| *id < first));
         assert_eq!(values.pending_orphaned, Some(orphans.count() as u64), "{}", context());
@@ -170,13 +172,13 @@ impl Truth {
             Some(OldestPending::Nothing) => None,
             None => panic!("the oldest pending entry was not asked for: {}", context()),
         };
-        let is_still = self.read.groups.get(&group.name).is_some_and(|read| read.pending == now.pending);
-        if !is_still {
+        let is_unchanged = self.read.groups.get(&group.name).is_some_and(|read| read.pending == now.pending);
+        if !is_unchanged {
             return;
         }
         let truth = now.oldest_pending(self.read.now_ms());
         let truth = truth.map(|entry| (entry.idle_ms.map(Duration::from_millis), entry.deliveries));
-        // The clock went on until it was asked for, if it was.
+        // The clock advanced until XPENDING was answered, if it was sent.
         let idle = |shown: Option<(Option<Duration>, u64)>| shown.and_then(|(idle, _)| idle);
         let is_later = idle(shown).zip(idle(truth)).is_some_and(|(shown, truth)| shown >= truth);
         let is_same = shown.map(|(_, deliveries)| deliveries) == truth.map(|(_, deliveries)| deliveries);
@@ -185,10 +187,10 @@ impl Truth {
     }
 }
 
-/// Runs random operations with polls in between; the number of lags seen, and of exact ones.
+/// Runs random operations with polls in between. Returns the number of exact lags and of all lags.
 fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, usize) {
     fastrand::seed(seed);
-    let mut model = Model::new(counters);
+    let mut model = StreamModel::new(counters);
     let mut watch = Watcher::new();
     let mut saved = model.clone();
     let (mut exact, mut all) = (0, 0);
@@ -197,21 +199,21 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
             model.disturb();
         }
         match fastrand::u32(..60) {
-            // Long enough for an audit now and then.
+            // Long enough for occasional audits.
             3..=8 => model.clock_ms += 200_000,
             0 => watch.epoch += 1,
             1 => saved = model.clone(),
             2 => {
-                // A restart from an older file: another connection.
+                // A restart from an older file, which also starts another connection.
                 let (clock_ms, was_trimmed) = (model.clock_ms, model.was_trimmed);
-                model = Model { clock_ms, was_trimmed, lost: model.lost.clone(), ..saved.clone() };
+                model = StreamModel { clock_ms, was_trimmed, lost: model.lost.clone(), ..saved.clone() };
                 watch.epoch += 1;
             }
             _ => {}
         }
         let truth = watch.poll(&mut model, budget, is_busy);
-        let held = truth.hold(&watch);
-        (exact, all) = (exact + held.0, all + held.1);
+        let checked = truth.check(&watch);
+        (exact, all) = (exact + checked.0, all + checked.1);
     }
     (exact, all)
 }
@@ -221,9 +223,9 @@ fn run_many(budget: Budget, is_busy: bool) -> f64 {
     let runs = if cfg!(debug_assertions) { 220 } else { 3_000 };
     for seed in 0..runs {
         for counters in [Counters::None, Counters::Original, Counters::Fixed] {
-            let held = std::panic::catch_unwind(|| run(seed, counters, budget, is_busy));
-            let held = held.unwrap_or_else(|_| panic!("seed {seed}, counters {counters:?}, busy {is_busy}"));
-            (exact, all) = (exact + held.0, all + held.1);
+            let lags = std::panic::catch_unwind(|| run(seed, counters, budget, is_busy));
+            let lags = lags.unwrap_or_else(|_| panic!("seed {seed}, counters {counters:?}, busy {is_busy}"));
+            (exact, all) = (exact + lags.0, all + lags.1);
         }
     }
     assert!(all > 100_000, "{all}");
@@ -241,17 +243,17 @@ pub(crate) const PLENTY: Budget = Budget {
 };
 
 #[test]
-fn no_lag_is_ever_wrong_on_a_stream_that_stands_still_while_it_is_polled() {
-    assert!(run_many(PLENTY, false) == 1.0, "with a budget for all every lag is exact");
+fn every_lag_is_exact_on_a_stream_that_does_not_change_during_a_poll() {
+    assert!(run_many(PLENTY, false) == 1.0, "every lag is exact if the budget suffices");
 }
 
 #[test]
-fn no_lag_is_ever_wrong_on_a_stream_that_changes_while_it_is_polled() {
+fn no_lag_is_wrong_on_a_stream_that_changes_during_a_poll() {
     assert!(run_many(PLENTY, true) > 0.999);
 }
 
 #[test]
-fn no_lag_is_ever_wrong_when_the_budget_cuts_walks_short() {
+fn no_lag_is_wrong_when_the_budget_cuts_scans_short() {
     let small = Budget { entries: 3, ..PLENTY };
     assert!(run_many(small, false) > 0.5);
     assert!(run_many(small, true) > 0.5);
