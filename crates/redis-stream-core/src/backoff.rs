@@ -1,8 +1,8 @@
-//! Exponential backoff with a bound. Randomness is a parameter, so that the delays are a pure function.
+//! Exponential backoff with full jitter. Randomness is a parameter, so that the delays are a pure function.
 
 use std::time::Duration;
 
-/// Delays between tries: the bound doubles with each failure in a row, from `first` to `max`.
+/// Delays between attempts: their upper bound doubles with each consecutive failure, from `first` to `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -10,7 +10,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Bounds the delay after the first failure by `first`, and all delays by `max`.
+    /// Creates a backoff that bounds the delay after the first failure by `first` and every delay by `max`.
     #[must_use]
     pub const fn new(first: Duration, max: Duration) -> Self {
         Self { first, max }
@@ -22,17 +22,17 @@ impl Backoff {
         Self { max, ..self }
     }
 
-    /// Returns the longest delay after so many failures in a row.
+    /// Returns the upper bound of the delay after this number of consecutive failures.
     #[must_use]
     pub fn bound(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.first.saturating_mul(1 << doublings).min(self.max)
     }
 
-    /// Returns the delay after so many failures in a row: the share `random` of its bound.
+    /// Returns the delay after this number of consecutive failures: its [bound](Self::bound) times `random`.
     ///
-    /// A `random` drawn evenly from 0 to 1 is full jitter: clients that lost one server at the same moment do not all
-    /// come back at the same moment.
+    /// With `random` uniformly distributed from 0 to 1 this is full jitter: clients that lost a server at the same time
+    /// do not all reconnect at the same time.
     #[must_use]
     pub fn delay(self, failures: u32, random: f64) -> Duration {
         self.bound(failures).mul_f64(random)

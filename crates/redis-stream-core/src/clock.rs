@@ -1,17 +1,17 @@
-//! The clocks, read at the edges only: what is decided by a time takes it as a parameter.
+//! The clocks. Only code at the edge reads them; everything else takes a time as a parameter, so that tests control it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// The monotonic clock, which schedules and deadlines go by. Tests can pause it.
+/// Returns the monotonic clock, for schedules and deadlines. Tests can pause it with Tokio's test utilities.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 #[must_use]
 pub fn now() -> Instant {
     Instant::now()
 }
 
-/// This machine's wall clock, as the time since the Unix epoch.
+/// Returns this machine's wall clock, as the time since the Unix epoch; zero if it is set before that.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 #[must_use]
 pub fn unix_time() -> Duration {

@@ -1,29 +1,30 @@
-//! Redirections in a cluster: `MOVED` and `ASK`.
+//! Redirects in a cluster: `MOVED` and `ASK`.
 
 use crate::redis_url::{Address, Place};
 
-/// The node to ask in place of the one that was asked.
+/// An error reply that names another node to send the command to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// The slot of the key.
+    /// The key's hash slot.
     pub slot: u16,
-    /// Host and port of the node; see [`endpoint_of`].
+    /// Host and port of the other node, as the server sent them. The host may be empty; see [`endpoint_of`].
     pub node: (String, u16),
-    /// How long the redirection holds.
+    /// The duration of the redirect.
     pub kind: RedirectKind,
 }
 
-/// How long a redirection holds.
+/// The duration of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectKind {
-    /// From now on: `MOVED`.
+    /// `MOVED`: for all further commands, since the other node owns the slot.
     Moved,
-    /// For this command only, sent after `ASKING`, while the slot is being migrated: `ASK`.
+    /// `ASK`: for this command only, to be sent after `ASKING`, while the slot is being migrated.
     Ask,
 }
 
 impl Redirect {
-    /// Reads an error reply, its first word and the rest: `MOVED`, `3999 127.0.0.1:6381`. `None` for other errors.
+    /// Parses an error reply, given its first word and the rest, such as `MOVED` and `3999 127.0.0.1:6381`. Returns
+    /// `None` for other errors.
     #[must_use]
     pub fn parse(code: &str, detail: &str) -> Option<Self> {
         let kind = match code {
@@ -38,9 +39,9 @@ impl Redirect {
     }
 }
 
-/// Returns where the node that `asked` names is reached, in the same way as `asked` itself.
+/// Returns the endpoint of a node that `asked` redirects to, with the same transport (TCP or TLS) as `asked`.
 ///
-/// A host that is empty or `?` is that of `asked`: a node that does not know its own name means itself.
+/// A host that is empty or `?` stands for the host of `asked`: a node that does not know its own name sends it.
 #[must_use]
 pub fn endpoint_of((host, port): &(String, u16), asked: &Place) -> Place {
     let address = |same: &Address| {
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirections_are_read_and_other_errors_are_none() {
+    fn redirects_are_parsed_and_other_errors_are_none() {
         let to = |slot, host: &str, port, kind| Some(Redirect { slot, node: (host.to_owned(), port), kind });
         let moved = |detail| Redirect::parse("MOVED", detail);
         assert_eq!(moved("3999 127.0.0.1:6381"), to(3999, "127.0.0.1", 6381, RedirectKind::Moved));
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_reached_in_the_same_way_as_the_one_that_named_it() {
+    fn a_redirect_keeps_the_transport_of_the_node_that_sent_it() {
         let address = |host: &str, port| Address { host: host.to_owned(), port };
         let node = |host: &str| (host.to_owned(), 2);
         let tls = Place::Tls(address("a", 1));

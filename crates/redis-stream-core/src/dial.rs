@@ -1,5 +1,4 @@
-//! Opens a stream of bytes to where a server listens: over TCP, in clear or secured by TLS, or a unix socket. What
-//! goes over it is the business of others.
+//! Opens connections to servers, over TCP, TLS or a unix socket. It does not know the protocol spoken over them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +12,15 @@ use tokio_rustls::client::TlsStream;
 
 use crate::clock::now;
 use crate::redis_url::{Address, Place};
-use crate::tls::{Tls, TlsContext, TlsError, complaint_in};
+use crate::tls::{Tls, TlsContext, TlsError, explain_alert};
 
-/// How servers are reached. Cheap to clone.
+/// Opens connections with one set of TLS settings. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     tls: TlsContext,
 }
 
-/// Why a server could not be reached.
+/// An error while connecting to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The host name does not resolve.
@@ -29,46 +28,46 @@ pub enum DialError {
     Resolve {
         /// The host name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
     /// No connection could be made.
     #[error("cannot connect: {0}")]
     Connect(
-        /// What the system said.
+        /// The system's error.
         io::Error,
     ),
-    /// The deadline passed.
+    /// The deadline passed before the connection was established.
     #[error("no answer in time")]
     Timeout,
-    /// No secure connection could be made.
+    /// The TLS handshake failed.
     #[error("no TLS: {0}")]
     Tls(TlsError),
 }
 
-/// A stream of bytes to a server.
+/// A connection to a server.
 #[derive(Debug)]
 pub enum Stream {
-    /// Over TCP, in clear.
+    /// Over TCP, unencrypted.
     Tcp(TcpStream),
-    /// Over TCP, secured.
+    /// Over TCP, secured by TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// Over a unix socket.
     Unix(UnixStream),
 }
 
 impl Dialer {
-    /// Nothing is read or connected yet. `tls` is for places that are secured.
+    /// Creates a dialer. `tls` applies to [`Place::Tls`]; its files are read when a connection is opened.
     #[must_use]
     pub fn new(tls: Tls) -> Self {
         Self { tls: TlsContext::new(tls) }
     }
 
-    /// Connects to a place, until `deadline` at the latest.
+    /// Connects to a server, until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// It cannot be reached, or not as securely as it must be.
+    /// The host does not resolve, the connection or the TLS handshake fails, or the deadline passes.
     pub async fn dial(&self, place: &Place, deadline: Instant) -> Result<Stream, DialError> {
         let connecting = async {
             match place {
@@ -92,7 +91,8 @@ impl Dialer {
     }
 }
 
-/// A server that does not speak TLS may wait for the end of what it takes for a command.
+/// The error for a handshake that timed out. A server that does not speak TLS takes the client's hello for the start
+/// of a command and waits for the rest.
 fn no_answer() -> TlsError {
     TlsError::Handshake("no answer to its first words; does it speak TLS?".to_owned())
 }
@@ -108,19 +108,19 @@ async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, Dial
     })
 }
 
-/// Connects to the first of the addresses of a name that can be connected to. One that does not answer must not take
-/// the time of the others: each has an equal share of what is left until the deadline.
+/// Connects to the first address of a host that accepts a connection. Each has an equal share of the time that is left
+/// until the deadline, so that an address that does not answer leaves time for the others.
 ///
 /// # Errors
 ///
-/// What the last of them failed of: `TimedOut` where it did not answer.
+/// The error of the last address; `TimedOut` if it did not answer, `NotFound` if there is no address.
 pub async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (candidate, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
         let share = (deadline - now()) / u32::try_from(left).unwrap_or(u32::MAX);
         match timeout(share, TcpStream::connect(candidate)).await {
             Ok(Ok(stream)) => {
-                keep_alive(&stream);
+                set_options(&stream);
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,
@@ -130,24 +130,25 @@ pub async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::
     Err(last)
 }
 
-/// Commands are small and wait for their replies; a peer that vanished without a word is noticed between
-/// commands too. Where the system refuses either, the connection works all the same.
-fn keep_alive(stream: &TcpStream) {
+/// Turns off Nagle's algorithm, since commands are small and wait for their replies, and turns on keepalive, so that a
+/// peer that vanished is noticed between commands. Errors are ignored: the connection works without either.
+fn set_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(stream).set_keepalive(true);
 }
 
-/// The error of a secured stream, in clear words where the other side has said what it complains of.
+/// Replaces an error that carries a TLS alert by one that explains it.
 fn explained(error: io::Error) -> io::Error {
-    complaint_in(&error).map_or(error, |text| io::Error::other(TlsError::Handshake(text)))
+    explain_alert(&error).map_or(error, |text| io::Error::other(TlsError::Handshake(text)))
 }
 
-/// What the other side said before it closed the connection: what we send then fails before that is read.
-fn last_words(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Option<io::Error> {
-    let mut heard = [0; 64];
-    match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut heard)) {
+/// Returns the TLS alert that the peer sent before it closed the connection, if there is one. A write to the closed
+/// connection fails before the alert has been read.
+fn unread_alert(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Option<io::Error> {
+    let mut buffer = [0; 64];
+    match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut buffer)) {
         Poll::Ready(Err(error)) => {
-            complaint_in(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
+            explain_alert(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
         }
         Poll::Ready(Ok(())) | Poll::Pending => None,
     }
@@ -174,7 +175,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => {
                 let written = Pin::new(&mut *stream).poll_write(cx, bytes);
-                written.map_err(|error| last_words(stream, cx).unwrap_or(error))
+                written.map_err(|error| unread_alert(stream, cx).unwrap_or(error))
             }
         }
     }
@@ -185,7 +186,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => {
                 let flushed = Pin::new(&mut *stream).poll_flush(cx);
-                flushed.map_err(|error| last_words(stream, cx).unwrap_or(error))
+                flushed.map_err(|error| unread_alert(stream, cx).unwrap_or(error))
             }
         }
     }
@@ -208,7 +209,8 @@ mod tests {
 
     use super::*;
 
-    /// A listener that takes no more connections, and refuses none; its address, and what fills it.
+    /// Returns a listener whose backlog is full, so that it neither accepts nor refuses connections, with its address
+    /// and the connection that fills it.
     async fn full() -> (Socket, SocketAddr, TcpStream) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

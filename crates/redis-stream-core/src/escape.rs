@@ -1,12 +1,12 @@
-//! Bytes as text and back: names, patterns and values of Redis are bytes, and not always UTF-8.
+//! Converts bytes to text and back. Names, patterns and values in Redis are bytes, and not always UTF-8.
 //!
-//! A byte that is not part of valid UTF-8 becomes `\xHH`. A backslash that would read as such an escape becomes `\x5c`,
-//! so different bytes never become the same text, and [`unescape`] gets the bytes back.
+//! A byte that is not part of valid UTF-8 becomes `\xHH`. A backslash that would read as such an escape becomes `\x5c`.
+//! So different bytes never become the same text, and [`unescape`] returns the original bytes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Returns the bytes as text.
+/// Returns the bytes as text, escaped as described in the [module](self).
 #[must_use]
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
@@ -33,7 +33,7 @@ fn escaped(bytes: &[u8]) -> String {
     out
 }
 
-/// Returns the bytes that were [escaped](escape). Text that is no escape stands for itself.
+/// Returns the bytes of an [escaped](escape) text. Text that is not an escape is returned as it is.
 #[must_use]
 pub fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -53,9 +53,9 @@ pub fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the text with each character for which `is_unsafe` holds escaped byte by byte.
+/// Returns the text with each character for which `is_unsafe` returns true escaped byte by byte.
 ///
-/// For an output that gives some characters a meaning: the controls of a terminal, say.
+/// Use it for an output in which some characters have a meaning, such as control characters in a terminal.
 #[must_use]
 pub fn escape_chars(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_unsafe) {
@@ -77,7 +77,7 @@ pub fn push_byte(out: &mut String, byte: u8) {
     write!(out, "\\x{byte:02x}").expect("a string takes any text");
 }
 
-/// The byte that the escape at the start of the text stands for.
+/// Returns the byte of the escape at the start of the text, if there is one.
 fn first_escape(text: &[u8]) -> Option<u8> {
     let [b'\\', b'x', high, low, ..] = text else { return None };
     let digit = |hex: u8| char::from(hex).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_stand_for_bytes() {
+    fn escapes_are_unescaped_and_other_text_is_kept() {
         for (text, bytes) in [
             ("orders", &b"orders"[..]),
             ("a\\xffb", b"a\xffb"),
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_can_be_read_back(bytes in proptest::collection::vec(
+        fn unescape_inverts_escape(bytes in proptest::collection::vec(
             prop_oneof![Just(b'\\'), Just(b'x'), Just(b'5'), Just(b'c'), any::<u8>()], 0..24)) {
             prop_assert_eq!(unescape(&escape(&bytes)), bytes);
         }

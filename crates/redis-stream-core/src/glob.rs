@@ -1,22 +1,21 @@
-//! Redis' own glob dialect, over bytes: what `SCAN ... MATCH` and `KEYS` mean by a pattern. It knows nothing
-//! of the configuration's escapes; a pattern arrives here as the bytes that Redis would be sent.
+//! Redis' glob dialect, as used by `SCAN ... MATCH` and `KEYS`, over bytes.
 //!
-//! The dialect, as `stringmatchlen` in the servers' `util.c` has it (6.2 to 9.1 agree; `tests/glob.rs` holds
-//! this file against a real server):
+//! It behaves as `stringmatchlen` in the servers' `util.c` does (Redis 6.2 to 8 and Valkey up to 9.1 agree;
+//! `tests/glob.rs` compares it with a real server):
 //!
 //! | pattern | matches |
 //! | --- | --- |
 //! | `*` | any bytes, also none |
 //! | `?` | one byte |
-//! | `[abc]`, `[a-z]`, `[z-a]` | one byte of these; a range may be written from either end |
-//! | `[^a]` | one byte that is none of these; `!` does not negate |
+//! | `[abc]`, `[a-z]`, `[z-a]` | one of these bytes; a range may be written from either end |
+//! | `[^a]` | one byte other than these; `!` does not negate |
 //! | `\x` | the byte `x`, also inside a class; at the end of the pattern the backslash itself |
-//! | `[abc` | a class that is never closed ends with the pattern |
+//! | `[abc` | a class without a closing bracket ends with the pattern |
 //!
-//! Where it surprises: `[a-]` is the unclosed range from `]` to `a`, `[]` matches nothing and `[^]` any byte.
-//! The empty key is matched by `*` and by the empty pattern, but not by `**`. Bytes in a range are compared
-//! as signed, as servers on x86-64 do; servers built where C's `char` is unsigned (Linux on ARM) differ in
-//! ranges from ASCII to beyond it, such as `[a-\xff]`, and only there.
+//! Surprising cases: `[a-]` is the unclosed range from `]` to `a`, `[]` matches nothing and `[^]` any byte. The empty
+//! key is matched by `*` and by the empty pattern, but not by `**`. Bytes in a range are compared as signed, as servers
+//! on x86-64 do. Servers built where C's `char` is unsigned (Linux on ARM) differ only in ranges from ASCII to beyond
+//! it, such as `[a-\xff]`.
 
 use std::fmt;
 
@@ -24,7 +23,7 @@ use crate::escape::escape;
 
 pub mod regex;
 
-/// A pattern, ready to match. Patterns are equal when they are written the same.
+/// A parsed pattern. Patterns are equal if their bytes are.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Glob {
     pattern: Vec<u8>,
@@ -33,7 +32,7 @@ pub struct Glob {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Token {
-    /// Any bytes; never twice in a row.
+    /// Any bytes. Never two in succession.
     Star,
     One(u8),
     Class(ByteSet),
@@ -43,20 +42,20 @@ enum Token {
 struct ByteSet([u128; 2]);
 
 impl Glob {
-    /// Reads a pattern. Every sequence of bytes is one.
+    /// Parses a pattern. Every sequence of bytes is a valid pattern.
     pub fn new(pattern: impl Into<Vec<u8>>) -> Self {
         let pattern = pattern.into();
         let tokens = parse(&pattern);
         Self { pattern, tokens }
     }
 
-    /// The pattern as Redis is to be sent it.
+    /// Returns the bytes of the pattern, to be sent to Redis.
     pub fn pattern(&self) -> &[u8] {
         &self.pattern
     }
 
-    /// The one key that this pattern matches, where it holds no glob characters but escaped ones. `None`
-    /// where it may match several.
+    /// Returns the only key that the pattern matches, if it contains no glob characters other than escaped ones; `None`
+    /// if it may match several keys.
     pub fn literal(&self) -> Option<Vec<u8>> {
         let byte = |token: &Token| match token {
             Token::One(byte) => Some(*byte),
@@ -65,12 +64,13 @@ impl Glob {
         self.tokens.iter().map(byte).collect()
     }
 
-    /// Whether the whole of `name` matches. Takes time in proportion to pattern and name multiplied at
-    /// worst: a failure goes back to the latest star only, since a longer match for an earlier star leaves
-    /// less of the name for the same rest of the pattern.
+    /// Returns true if the pattern matches all of `name`.
+    ///
+    /// The worst case takes time proportional to the product of both lengths, since a mismatch backtracks to the last
+    /// star only: a longer match for an earlier star leaves less of the name for the same rest of the pattern.
     pub fn matches(&self, name: &[u8]) -> bool {
         if name.is_empty() {
-            // The servers compare nothing where the name is empty; only a lone star is a shortcut there.
+            // The servers' loop does not run for an empty name; a single star is handled before it.
             return self.pattern.is_empty() || self.pattern == b"*";
         }
         let (mut token, mut at) = (0, 0);
@@ -118,7 +118,7 @@ impl ByteSet {
         self.0[usize::from(byte >> 7)] |= 1 << (byte & 0x7f);
     }
 
-    /// Signed: see the module's documentation.
+    /// Compares bytes as signed; see the module's documentation.
     fn insert_range(&mut self, start: u8, end: u8) {
         let (start, end) = (start.cast_signed(), end.cast_signed());
         for byte in start.min(end)..=start.max(end) {
@@ -148,7 +148,7 @@ fn parse(mut rest: &[u8]) -> Vec<Token> {
     }
 }
 
-/// Reads a class from behind its `[`. Returns it with what follows its `]`.
+/// Parses a class after its `[`. Returns it and the rest of the pattern after its `]`.
 fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
     let (negated, mut rest) = match inside {
         [b'^', tail @ ..] => (true, tail),
@@ -177,7 +177,7 @@ fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
     (Token::Class(if negated { set.inverted() } else { set }), after)
 }
 
-/// The pattern, [escaped](crate::escape): different patterns never look the same.
+/// Writes the [escaped](crate::escape) pattern, so that different patterns never look the same.
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&escape(&self.pattern))
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_are_odd() {
+    fn unusual_classes() {
         check(b"[]", &[], &[b"", b"]", b"a"]);
         check(b"[]]", &[], &[b"]", b"a]"]);
         check(b"[^]", &[b"a", b"]"], &[b""]);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_exponential_time() {
+    fn many_stars_do_not_take_exponential_time() {
         check(&[b"a*".repeat(200), b"b".to_vec()].concat(), &[], &[&b"a".repeat(5000)]);
     }
 
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(format!("{:?}", Glob::new("a*")), "Glob(a*)");
     }
 
-    /// The dialect once more, straight from its description and with no regard for speed.
+    /// A direct implementation of the dialect, regardless of speed.
     fn naive(pattern: &[u8], name: &[u8]) -> bool {
         match pattern {
             [] => name.is_empty(),

@@ -1,4 +1,4 @@
-//! Names of keys, groups and consumers: bytes, not text.
+//! Names of keys, groups and consumers. Redis does not require them to be UTF-8.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -6,32 +6,32 @@ use std::sync::Arc;
 
 use crate::escape::{escape, unescape};
 
-/// Name of a key, a group or a consumer. Cheap to clone.
+/// The name of a key, group or consumer, as bytes. Cheap to clone.
 ///
-/// Its [`Display`](fmt::Display) is the [escaped](crate::escape) text, as names are shown everywhere outside Redis.
+/// [`Display`](fmt::Display) writes the [escaped](crate::escape) text, which is unambiguous and always UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<[u8]>);
 
 impl Name {
-    /// Returns the bytes as Redis has them.
+    /// Returns the bytes of the name in Redis.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Returns true if the name has clones.
+    /// Returns true if clones of this value exist, which share its bytes.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// Returns the name that is shown as this [text](Self::text).
+    /// Creates a name from its [escaped text](Self::text). Text without escapes is used as it is.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         unescape(text).into()
     }
 
-    /// Returns the name as text; see [`escape`](crate::escape).
+    /// Returns the name as [escaped](crate::escape) text.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         escape(&self.0)

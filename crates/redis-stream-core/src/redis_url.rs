@@ -1,6 +1,6 @@
-//! URLs of servers, `redis://`, `rediss://` and `unix://`, read in the same way for the exporter and for the
-//! workload. Pure: nothing is resolved or connected here. Messages never quote any part of a URL, since a
-//! password with a `/` in it can turn up in every part.
+//! Parses the URLs of servers: `redis://`, `rediss://` and `unix://`. Nothing is resolved or connected here.
+//!
+//! Messages never quote any part of a URL: a password that contains an unencoded `/` can end up in every part.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,23 +11,23 @@ use url::{Host, ParseError, Url};
 
 use crate::secret::Secret;
 
-/// What a URL may look like, as messages say it.
+/// The form of a URL, for messages.
 pub const FORM: &str = "redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
 
-/// What is wrong where a user or a password is given beside a URL that holds one, after how messages call it.
+/// Message for a user or password that is given separately although the URL contains one; it follows the URL's name.
 pub const CREDENTIALS_TWICE: &str = "has credentials too; expected them in one place";
 
-/// What is wrong with a user who has no password.
+/// Message for a user without a password.
 pub const USER_WITHOUT_PASSWORD: &str = "a user without a password; expected a password too";
 
-/// The port of a server that names none.
+/// Port of a server whose URL has none.
 const DEFAULT_PORT: u16 = 6379;
 
-/// The port of a sentinel that names none.
+/// Port of a sentinel whose URL has none.
 pub const SENTINEL_PORT: u16 = 26379;
 
-/// Schemes that others read, and what takes their place here: known, so that they are refused by name.
-const ELSEWHERE: [(&str, &str); 11] = [
+/// Schemes of other programs, each with what to use instead, for a helpful message.
+const FOREIGN_SCHEMES: [(&str, &str); 11] = [
     ("valkey", "redis://"),
     ("valkeys", "rediss://"),
     ("redis+tls", "rediss://"),
@@ -43,27 +43,27 @@ const ELSEWHERE: [(&str, &str); 11] = [
 const SENTINEL: &str = "topology: sentinel, and sentinel.urls, in a configuration file";
 const CLUSTER: &str = "topology: cluster, and urls, in a configuration file";
 
-/// What a URL says. `Display` shows no user and no password, `Debug` no password.
+/// A parsed URL. `Display` shows neither user nor password, `Debug` no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// Where the server is.
+    /// Address and transport of the server.
     pub place: Place,
-    /// Database number; 0 where the URL names none.
+    /// Database number; 0 if the URL has none.
     pub db: u32,
-    /// ACL user; `None` is the default user.
+    /// ACL user; `None` for the default user.
     pub username: Option<String>,
-    /// Password; `None` is no authentication, unless a password is given beside the URL.
+    /// Password; `None` if the URL has none.
     pub password: Option<Secret>,
 }
 
-/// Where a server listens, and how it is spoken to. `Display` shows host and port, or the path.
+/// Address and transport of a server. `Display` shows host and port, or the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Over TCP, in clear: `redis://`.
+    /// TCP, unencrypted: `redis://`.
     Tcp(Address),
-    /// Over TCP, secured by TLS: `rediss://`.
+    /// TCP, secured by TLS: `rediss://`.
     Tls(Address),
-    /// A unix socket, by its path: `unix://`.
+    /// The path of a unix socket: `unix://`.
     Unix(PathBuf),
 }
 
@@ -76,80 +76,80 @@ pub struct Address {
     pub port: u16,
 }
 
-/// What is wrong with a URL, and what was expected.
+/// An error in a URL. Its message states what was expected and quotes nothing of the URL.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UrlError {
-    /// A scheme for what is said in another way here.
+    /// The scheme belongs to another program.
     #[error("{scheme}:// is not understood; expected {instead}")]
-    Elsewhere {
-        /// The scheme, from our own list.
+    ForeignScheme {
+        /// The scheme.
         scheme: &'static str,
-        /// What takes its place.
+        /// The scheme or configuration to use instead.
         instead: &'static str,
     },
-    /// The sign that a user or password was not percent-encoded.
+    /// There is an `@` after the host, so the user or password was not percent-encoded.
     #[error(
         r##"an "@" behind the host; expected "/", "?" and "#" in a user or password as %2F, %3F and %23"##
     )]
     Unencoded,
-    /// It does not read as a URL.
+    /// The text is not a URL.
     #[error("not a URL; expected {FORM}")]
     Unreadable,
-    /// Another scheme.
+    /// The scheme is not one of a Redis server.
     #[error("not the URL of a Redis server; expected {FORM}")]
     Scheme,
-    /// Nothing to connect to.
+    /// The URL has no host.
     #[error("no host; expected {FORM}")]
     NoHost,
-    /// Characters that no name of a host has: a part of a password, most likely.
+    /// The host contains characters that no host name has; it may be a part of a password.
     #[error("the host is not a name or an address; expected {FORM}")]
     Host,
-    /// Something else in place of the port, or a number too large for one.
+    /// The port is not a number up to 65535.
     #[error("the port is no number up to 65535")]
     Port,
-    /// Port 0.
+    /// The port is 0.
     #[error("port 0; expected 1 to 65535")]
     PortZero,
-    /// Something else in place of the database number.
+    /// The path is not a database number.
     #[error("the path is not a database number; expected {FORM}")]
     Path,
-    /// A number that no database can have.
+    /// The database number does not fit into 32 bits.
     #[error("the database number is too large")]
     Database,
-    /// A unix socket on another host, or none at all.
+    /// A `unix://` URL has a host, or no path.
     #[error("unix:// without a path that begins with /; expected {FORM}")]
     Socket,
-    /// What follows a `?` or `#`.
+    /// The URL has a query or fragment that is not supported.
     #[error("a query or fragment, which is not understood; expected {FORM}")]
     Query,
-    /// Percent-encoded bytes that are not text.
+    /// A percent-encoded part is not UTF-8.
     #[error("a part is not UTF-8 once decoded")]
     NotUtf8,
 }
 
-/// Reads a URL.
+/// Parses a URL. The default port is 6379.
 ///
 /// # Errors
 ///
-/// What is wrong, and what was expected.
+/// The text is not the URL of a Redis server.
 pub fn parse(text: &str) -> Result<ServerUrl, UrlError> {
     parse_with_port(text, DEFAULT_PORT)
 }
 
-/// The same, with another port where the URL names none.
+/// Parses a URL with another default port, such as [`SENTINEL_PORT`].
 ///
 /// # Errors
 ///
-/// What is wrong, and what was expected.
+/// The text is not the URL of a Redis server.
 pub fn parse_with_port(text: &str, default_port: u16) -> Result<ServerUrl, UrlError> {
     let scheme = text.trim_start().split_once(':').map_or("", |(scheme, _)| scheme);
     if let Some((scheme, instead)) =
-        ELSEWHERE.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))
+        FOREIGN_SCHEMES.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))
     {
-        return Err(UrlError::Elsewhere { scheme, instead });
+        return Err(UrlError::ForeignScheme { scheme, instead });
     }
     let is_unix = scheme.eq_ignore_ascii_case("unix");
-    if !is_unix && has_at_sign_behind_the_authority(text) {
+    if !is_unix && has_at_sign_after_authority(text) {
         return Err(UrlError::Unencoded);
     }
     let url = Url::parse(text).map_err(|error| match error {
@@ -179,7 +179,7 @@ fn over_tcp(
     Ok(ServerUrl { place, db: db(url.path())?, username, password: password.map(Secret::new) })
 }
 
-/// User and password are given beside it: the form has no room for them.
+/// A `unix://` URL has no user or password; they are given separately.
 fn socket(url: &Url) -> Result<ServerUrl, UrlError> {
     if url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) || !url.path().starts_with('/') {
         return Err(UrlError::Socket);
@@ -198,20 +198,20 @@ fn socket(url: &Url) -> Result<ServerUrl, UrlError> {
 }
 
 impl ServerUrl {
-    /// Whether a user may be given beside the URL: it holds no credentials at all.
+    /// Returns true if a user may be given separately, because the URL contains neither a user nor a password.
     #[must_use]
     pub fn is_open_to_a_username(&self) -> bool {
         self.username.is_none() && self.password.is_none()
     }
 
-    /// Whether a password may be given beside the URL: it holds none.
+    /// Returns true if a password may be given separately, because the URL contains none.
     #[must_use]
     pub fn is_open_to_a_password(&self) -> bool {
         self.password.is_none()
     }
 }
 
-/// `redis://host:port`, with the database where it is not 0.
+/// Writes the URL without user and password, and with the database only if it is not 0.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, before_db) = match self.place {
@@ -236,7 +236,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// `host:port`, with brackets around an IPv6 address.
+/// Writes `host:port`, with brackets around an IPv6 address.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -249,7 +249,7 @@ impl fmt::Display for Address {
 
 fn address(url: &Url, default_port: u16) -> Result<Address, UrlError> {
     let host = match url.host() {
-        Some(Host::Domain(name)) => name_of_a_host(name)?,
+        Some(Host::Domain(name)) => host_name(name)?,
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
         None => return Err(UrlError::NoHost),
@@ -260,19 +260,19 @@ fn address(url: &Url, default_port: u16) -> Result<Address, UrlError> {
     }
 }
 
-/// Hosts are shown in logs and labels, so what cannot be one is not taken for one.
-fn name_of_a_host(text: &str) -> Result<String, UrlError> {
+/// Hosts appear in logs and labels, so anything that may be a part of a password is rejected.
+fn host_name(text: &str) -> Result<String, UrlError> {
     let name = decode(text)?;
     if name.is_empty() {
         return Err(UrlError::NoHost);
     }
-    let is_a_name = name.chars().all(|char| char.is_alphanumeric() || "-._".contains(char));
-    if is_a_name { Ok(name) } else { Err(UrlError::Host) }
+    let is_host_name = name.chars().all(|char| char.is_alphanumeric() || "-._".contains(char));
+    if is_host_name { Ok(name) } else { Err(UrlError::Host) }
 }
 
 fn db(path: &str) -> Result<u32, UrlError> {
     let path = path.strip_prefix('/').unwrap_or(path);
-    // `parse` alone would take "+1".
+    // `parse` alone would accept "+1".
     let digits = path.chars().all(|char| char.is_ascii_digit());
     match path {
         "" => Ok(0),
@@ -281,10 +281,11 @@ fn db(path: &str) -> Result<u32, UrlError> {
     }
 }
 
-/// The sign that a password was not encoded: what follows its first `/` was taken for a path.
-fn has_at_sign_behind_the_authority(text: &str) -> bool {
-    let Some((_, behind_scheme)) = text.split_once("://") else { return false };
-    behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
+/// Returns true if there is an `@` after the host: the password contains an unencoded `/`, `?` or `#`, and the URL
+/// parser would take the rest of it for a path, query or fragment.
+fn has_at_sign_after_authority(text: &str) -> bool {
+    let Some((_, after_scheme)) = text.split_once("://") else { return false };
+    after_scheme.split_once(['/', '?', '#']).is_some_and(|(_, after)| after.contains('@'))
 }
 
 fn decode(text: &str) -> Result<String, UrlError> {
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_server_is_spoken_to_is_the_scheme() {
+    fn the_scheme_selects_the_transport() {
         let place = |text| parse(text).map(|url| (url.place, url.db));
         let address = |port| Address { host: "cache".to_owned(), port };
         assert_eq!(place("rediss://cache:6380/2"), Ok((Place::Tls(address(6380)), 2)));
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_beside_a_url_that_holds_some_are_known() {
+    fn a_url_accepts_separate_credentials_only_if_it_has_none() {
         for (text, open) in [
             ("redis://cache", (true, true)),
             ("redis://monitor@cache", (false, true)),

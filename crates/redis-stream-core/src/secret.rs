@@ -1,22 +1,23 @@
-//! What is never shown: passwords, and what people typed that may hold one. Nothing here is logged.
+//! Keeps passwords out of logs and messages: a type for known secrets, and a filter for quoted user input that may
+//! contain one.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// What stands in messages in place of what may be a secret.
+/// Replaces a possible secret in messages.
 const HIDDEN: &str = "[hidden]";
 
-/// Text that `Debug` does not show; there is no `Display`.
+/// A secret text. `Debug` prints `[redacted]`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps `text` from being shown.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it to the server.
+    /// Returns the secret, for the code that sends it to the server.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -28,14 +29,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What somebody typed, as messages may quote it: a URL in a wrong place is cut off after its `://`, and what
-/// may be the rest of one (`:password@host`, `d@host`) is not shown at all. A path with an `@` in it is.
+/// Returns user input in a form that messages may quote.
+///
+/// A URL is cut off after its `://`, and text that may be the rest of one (`:password@host`, `d@host`) is replaced
+/// altogether. A path that contains an `@` is kept.
 #[must_use]
 pub fn quotable(text: &str) -> Cow<'_, str> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let before_at_sign = text.split_once('@').map(|(before, _)| before);
     match (scheme, before_at_sign) {
-        // An "@" before it: what looks like a scheme is the end of a password.
+        // With an "@" in it, the part before "://" is not a scheme but may contain a password.
         (Some(scheme), _) if !scheme.contains('@') => Cow::Owned(format!("{scheme}://{HIDDEN}")),
         (None, None) => Cow::Borrowed(text),
         (None, Some(before)) if before.contains('/') && !before.contains(':') => Cow::Borrowed(text),
@@ -53,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_hold_a_secret_is_not_quoted() {
+    fn text_that_may_contain_a_secret_is_not_quoted() {
         for (text, shown) in [
             ("", ""),
             ("10 apples", "10 apples"),

@@ -1,4 +1,4 @@
-//! A server's clock, as read once and carried on by a monotonic clock.
+//! Estimates a server's clock between readings, with a local monotonic clock.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ pub struct ServerClock {
 }
 
 impl ServerClock {
-    /// Keeps a reply to `TIME`, seconds and microseconds since the Unix epoch, that arrived at `read_at`.
+    /// Creates a clock from a reply to `TIME`, in seconds and microseconds since the Unix epoch, that arrived at
+    /// `read_at`.
     #[must_use]
     pub fn new(seconds: u64, micros: u64, read_at: Instant) -> Self {
         let time = Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros));

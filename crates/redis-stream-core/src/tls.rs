@@ -1,6 +1,5 @@
-//! Secure connections to servers: those that are polled, and those that are told of alerts. The files of the
-//! configuration are read for each connection, so that certificates may be rotated; what they amount to is kept as
-//! long as they do not change.
+//! TLS connections to servers. The configured files are read for each connection, so that certificates can be rotated
+//! without a restart; the TLS configuration built from them is reused while they do not change.
 
 use std::fs;
 use std::io;
@@ -23,60 +22,60 @@ use tokio_rustls::client::TlsStream;
 
 use crate::secret::quotable;
 
-/// What is said where the certificate of a server is not looked at.
+/// Warning for a server whose certificate is not verified.
 pub const SKIPPED: &str =
     "insecure_skip_verify: anybody may be the server, and read the password and change what is read";
 
-/// How a server is known, and how we are to it. The files are read again when they are needed.
+/// Client TLS settings: trusted authorities, client certificate, server name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates of the authorities that are trusted; `None` is those of the system.
+    /// PEM file with the certificates of trusted authorities; `None` for those of the system.
     pub ca_file: Option<PathBuf>,
-    /// What we show of ourselves.
+    /// Certificate that the client presents; `None` for no client authentication.
     pub certificate: Option<ClientCertificate>,
-    /// The name that its certificate must be for; `None` is the host of the URL.
+    /// Name that the server's certificate must be for; `None` for the host of the URL.
     pub server_name: Option<String>,
-    /// Whether its certificate is looked at.
+    /// Verification of the server's certificate.
     pub verification: Verification,
 }
 
-/// A certificate of our own and its key, in PEM.
+/// PEM files of a client certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The certificate, and those that lead to its authority.
+    /// The certificate, followed by its chain of issuers.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key_file: PathBuf,
 }
 
-/// Whether the certificate of a server is looked at.
+/// Verification of a server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// It must be valid, and for the right name.
+    /// The certificate must be valid, trusted and for the right name.
     #[default]
     Full,
-    /// Anybody may be the server: `insecure_skip_verify`.
+    /// Any certificate is accepted (`insecure_skip_verify`), so the server may be anyone's.
     Skipped,
 }
 
-/// Why a connection could not be made secure. No text holds anything of a key.
+/// An error while securing a connection. Messages contain nothing of a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    /// A file of the configuration is of no use.
+    /// A configured file cannot be read or used.
     #[error("{0}")]
     File(
-        /// Which one, and why.
+        /// The file and the reason.
         String,
     ),
-    /// The other side is not who it must be, or does not speak TLS.
+    /// The peer was not authenticated, refused the client, or does not speak TLS.
     #[error("{0}")]
     Handshake(
-        /// What is wrong, the same as long as the cause is the same.
+        /// The reason. The same cause always gives the same text, so that it is logged only when it changes.
         String,
     ),
 }
 
-/// How TLS is spoken with one server. Cheap to clone.
+/// Secures connections with one set of settings. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TlsContext {
     settings: Arc<Tls>,
@@ -85,36 +84,36 @@ pub struct TlsContext {
 
 #[derive(Debug)]
 struct Built {
-    from: Files,
+    from: TlsFiles,
     config: Arc<ClientConfig>,
 }
 
-/// What the files of the configuration hold.
+/// Contents of the configured files.
 #[derive(PartialEq, Eq)]
-struct Files {
+struct TlsFiles {
     authorities: Option<Vec<u8>>,
     /// Certificate and key.
     certificate: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl std::fmt::Debug for Files {
+impl std::fmt::Debug for TlsFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Files([redacted])")
+        f.write_str("TlsFiles([redacted])")
     }
 }
 
 impl TlsContext {
-    /// Nothing is read yet.
+    /// Creates a context. The files are read when a connection is made.
     #[must_use]
     pub fn new(settings: Tls) -> Self {
         Self { settings: Arc::new(settings), built: Arc::default() }
     }
 
-    /// Makes a connection to `host` secure.
+    /// Runs the TLS handshake over a connection to `host`.
     ///
     /// # Errors
     ///
-    /// A file cannot be used, or the other side is not who it must be.
+    /// A configured file cannot be used, or the handshake fails.
     pub async fn connect(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, TlsError> {
         let context = self.clone();
         let config = spawn_blocking(move || context.config()).await;
@@ -126,9 +125,10 @@ impl TlsContext {
         connected.map_err(|error| TlsError::Handshake(reason(&error, &name)))
     }
 
-    /// The configuration that fits the files as they are now. Reads files.
+    /// Returns the configuration for the present contents of the files, built only if they changed. Blocks on reading
+    /// them.
     fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let from = Files {
+        let from = TlsFiles {
             authorities: self.settings.ca_file.as_deref().map(read).transpose()?,
             certificate: match &self.settings.certificate {
                 Some(own) => Some((read(&own.cert_file)?, read(&own.key_file)?)),
@@ -144,7 +144,7 @@ impl TlsContext {
         Ok(config)
     }
 
-    fn build(&self, files: &Files) -> Result<ClientConfig, String> {
+    fn build(&self, files: &TlsFiles) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let versions = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -155,9 +155,9 @@ impl TlsContext {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
                 versions.with_webpki_verifier(verifier.build().map_err(|error| error.to_string())?)
             }
-            Verification::Skipped => {
-                versions.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            }
+            Verification::Skipped => versions
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(SkipServerVerification(provider))),
         };
         let Some((cert, key)) = &files.certificate else { return Ok(verified.with_no_client_auth()) };
         let (chain, key) = certificate(cert, key, "tls.")?;
@@ -165,7 +165,7 @@ impl TlsContext {
         fits.map_err(|error| format!("tls.cert_file and tls.key_file do not go together: {error}"))
     }
 
-    /// Whom to trust: those of the file, or those of the system.
+    /// Returns the trusted authorities, of the file or of the system.
     fn roots(&self, authorities: Option<&[u8]>) -> Result<RootCertStore, String> {
         if let Some(pem) = authorities {
             return self::authorities(pem, "tls.ca_file");
@@ -179,22 +179,22 @@ impl TlsContext {
     }
 }
 
-/// Reads a file of certificates, or with a key.
+/// Reads a file with certificates or a key.
 ///
 /// # Errors
 ///
-/// It cannot be read.
+/// A message that names the file, if it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display().to_string();
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", quotable(&name)))
 }
 
-/// A certificate, with those that lead to its authority, and its key, from PEM. `section` stands before the names of
-/// their files in messages: `tls.`, or nothing.
+/// Parses a certificate with its chain, and its key, from PEM. Messages name the settings `cert_file` and `key_file`
+/// with `section` before them, such as `tls.`.
 ///
 /// # Errors
 ///
-/// One of them is not there.
+/// One of them contains no certificate or no key.
 pub fn certificate(
     cert: &[u8],
     key: &[u8],
@@ -207,11 +207,11 @@ pub fn certificate(
     Ok((chain, key))
 }
 
-/// Whom to trust, from PEM. `name` is that of the file in messages.
+/// Parses trusted authorities from PEM. `name` is the name of the file's setting in messages.
 ///
 /// # Errors
 ///
-/// There is none, or one that is of no use.
+/// There is no certificate, or an invalid one.
 pub fn authorities(pem: &[u8], name: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -226,11 +226,12 @@ pub fn authorities(pem: &[u8], name: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// What is wrong, the same as long as the cause is the same: some texts of the library hold the present time.
+/// Returns the reason of a failed handshake. Some texts of rustls contain the present time; these are replaced, so that
+/// the same cause always gives the same text.
 fn reason(error: &io::Error, name: &str) -> String {
     let fault = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(fault)) => fault,
-        Some(Error::AlertReceived(alert)) => return complaint(*alert),
+        Some(Error::AlertReceived(alert)) => return alert_text(*alert),
         Some(Error::InvalidMessage(_)) => return "it does not speak TLS".to_owned(),
         _ if error.kind() == io::ErrorKind::UnexpectedEof => {
             return "it closed the connection; does it speak TLS?".to_owned();
@@ -247,7 +248,7 @@ fn reason(error: &io::Error, name: &str) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is not for {name}")
         }
-        // The second: by one of the same name as an authority that is.
+        // A bad signature: the issuer has the name of a trusted authority, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is of an authority that is not trusted".to_owned()
         }
@@ -255,17 +256,17 @@ fn reason(error: &io::Error, name: &str) -> String {
     }
 }
 
-/// What the other side complains of, where a connection that was secured breaks: with TLS 1.3 it looks at our
-/// certificate only then.
+/// Returns an explanation if `error` carries a TLS alert of the peer. With TLS 1.3 a server verifies the client's
+/// certificate after the handshake, so its alert arrives while reading or writing.
 #[must_use]
-pub fn complaint_in(error: &io::Error) -> Option<String> {
+pub fn explain_alert(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::AlertReceived(alert) => Some(complaint(*alert)),
+        Error::AlertReceived(alert) => Some(alert_text(*alert)),
         _ => None,
     }
 }
 
-fn complaint(alert: AlertDescription) -> String {
+fn alert_text(alert: AlertDescription) -> String {
     let of_ours = match alert {
         AlertDescription::CertificateRequired => "wants a certificate of ours (tls.cert_file, tls.key_file)",
         AlertDescription::UnknownCA => "does not trust the authority of our certificate (tls.cert_file)",
@@ -274,7 +275,7 @@ fn complaint(alert: AlertDescription) -> String {
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnsupportedCertificate => "refuses our certificate (tls.cert_file)",
-        // Before TLS 1.3 there is no other word for a missing certificate.
+        // Before TLS 1.3 there is no specific alert for a missing certificate.
         AlertDescription::HandshakeFailure => {
             "refuses the handshake: it may want a certificate of ours (tls.cert_file, tls.key_file)"
         }
@@ -283,11 +284,11 @@ fn complaint(alert: AlertDescription) -> String {
     format!("it {of_ours}")
 }
 
-/// Takes any certificate, if whoever shows it also has its key.
+/// Accepts any certificate, but verifies that the server has its key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct SkipServerVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for SkipServerVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,13 +1,14 @@
-//! A glob as a regular expression for Prometheus, which matches the names that the glob matches as labels show them.
+//! Converts a glob to a regular expression for Prometheus, which matches the [escaped](crate::escape) names of the keys
+//! that the glob matches.
 //!
-//! It is anchored by whoever uses it, as Prometheus does. A glob means bytes, and a regular expression characters:
-//! `?` and a class that excludes stand for one character of the label there, so that they differ for characters of
-//! several bytes; and `*` stands for no line break.
+//! The expression is not anchored, since Prometheus anchors it. A glob matches bytes and a regular expression matches
+//! characters, so the two differ in some cases: `?` and a negated class match one character rather than one byte, and
+//! `*` does not match a line break.
 
 use super::{ByteSet, Glob, Token};
 
 impl Glob {
-    /// The regular expression, in RE2's syntax.
+    /// Returns the glob as a regular expression in RE2 syntax; see the [module](self) for the differences.
     #[must_use]
     pub fn regex(&self) -> String {
         let mut regex = String::new();
@@ -28,7 +29,7 @@ impl Glob {
         regex
     }
 
-    /// Whether it matches every name.
+    /// Returns true if the pattern is `*`, which matches every name.
     #[must_use]
     pub fn matches_all(&self) -> bool {
         self.pattern == b"*"
@@ -36,7 +37,7 @@ impl Glob {
 }
 
 fn push_literal(regex: &mut String, literal: &mut Vec<u8>) {
-    // How a name is shown is how a pattern is.
+    // Globs are escaped in the same way as names in labels.
     let text = Glob::new(std::mem::take(literal)).to_string();
     text.chars().for_each(|char| push_escaped(regex, char));
 }
@@ -78,7 +79,7 @@ fn class(set: ByteSet) -> String {
     }
 }
 
-/// What stands between the brackets of a class.
+/// Returns the contents of a bracketed class.
 fn ranges(bytes: &[u8]) -> String {
     let mut text = String::new();
     for run in bytes.chunk_by(|a, b| a + 1 == *b) {
@@ -141,7 +142,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2048))]
 
         #[test]
-        fn of_ascii_names_the_same_match(
+        fn a_glob_and_its_regex_match_the_same_ascii_names(
             pattern in vec(select(&b"ab.-^[]*?\\$|"[..]), 0..10),
             names in vec(vec(select(&b"ab.-^[]*?$|"[..]), 1..6), 1..8),
         ) {
