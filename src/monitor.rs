@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::alert::evaluator::{Reading, TargetUp};
+use crate::alert::evaluator::{PollReading, TargetUp};
 use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::Alerting;
 use crate::monitor::published::{Publisher, TargetState};
@@ -170,9 +170,9 @@ impl Monitor {
     async fn step_alerts(&mut self, outcome: &PollOutcome, due: Instant) {
         let Some(alerting) = &mut self.alerting else { return };
         let reading = match outcome {
-            Ok(polled) if polled.is_complete => Reading::Whole(&polled.report),
-            Ok(polled) => Reading::Part(&polled.report),
-            Err(_) => Reading::Failed,
+            Ok(polled) if polled.is_complete => PollReading::Complete(&polled.report),
+            Ok(polled) => PollReading::Partial(&polled.report),
+            Err(_) => PollReading::Failed,
         };
         let up = if has_answered(outcome) { TargetUp::Yes } else { TargetUp::No };
         let alerts = alerting.step(reading, up, due).await;

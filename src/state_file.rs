@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use crate::alert::active::ActiveAlert;
-use crate::alert::notification::{self, Status};
+use crate::alert::notification::{self, AlertStatus};
 use crate::alert::notification_log::{LogEntry, SendState};
 use crate::alert::state::{AlertState, Phase};
 
@@ -258,8 +258,8 @@ impl From<&LogEntry> for Heard {
             starts_at_ms: ms(alert.starts_at),
             ends_at_ms: ms(alert.ends_at),
             status: match alert.status {
-                Status::Firing => HeardStatus::Firing,
-                Status::Resolved => HeardStatus::Resolved,
+                AlertStatus::Firing => HeardStatus::Firing,
+                AlertStatus::Resolved => HeardStatus::Resolved,
             },
             waits: known.send_state == SendState::Unsent,
             told_at_ms: known.last_sent_at.map(ms),
@@ -275,9 +275,9 @@ impl Heard {
         let (status, ends_at) = match self.status {
             HeardStatus::Firing => {
                 let held = Duration::from_millis(self.ends_at_ms).saturating_sub(saved_at);
-                (Status::Firing, now + held.min(MAX_AGE))
+                (AlertStatus::Firing, now + held.min(MAX_AGE))
             }
-            HeardStatus::Resolved => (Status::Resolved, time(self.ends_at_ms)),
+            HeardStatus::Resolved => (AlertStatus::Resolved, time(self.ends_at_ms)),
         };
         let alert = notification::Alert {
             labels: self.labels,
@@ -315,12 +315,12 @@ mod tests {
         ActiveAlert { labels, annotations: BTreeMap::new(), state }
     }
 
-    fn known(status: Status, send_state: SendState) -> LogEntry {
+    fn known(status: AlertStatus, send_state: SendState) -> LogEntry {
         let labels =
             [("alertname", "A"), ("group", "g\nh")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let ends_at = match status {
-            Status::Firing => NOW + Duration::from_secs(200),
-            Status::Resolved => NOW - Duration::from_secs(5),
+            AlertStatus::Firing => NOW + Duration::from_secs(200),
+            AlertStatus::Resolved => NOW - Duration::from_secs(5),
         };
         let alert = notification::Alert {
             labels,
@@ -342,7 +342,10 @@ mod tests {
             ("chat".to_owned(), Vec::new()),
             (
                 "hook".to_owned(),
-                vec![known(Status::Firing, SendState::Sent), known(Status::Resolved, SendState::Unsent)],
+                vec![
+                    known(AlertStatus::Firing, SendState::Sent),
+                    known(AlertStatus::Resolved, SendState::Unsent),
+                ],
             ),
         ]);
         save(&path, NOW, std::iter::empty(), &receivers).unwrap();

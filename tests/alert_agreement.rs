@@ -21,7 +21,7 @@ use redis_stream_lag::report::{
 };
 use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::condition::Condition;
-use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
+use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
 use streamgauge::alert::rule_file;
 use streamgauge::alert::state::Phase;
@@ -212,7 +212,11 @@ fn expected(rules: &[Arc<Rule>], reports: &[Arc<Report>]) -> Vec<Vec<String>> {
     };
     let mut evaluator = Evaluator::new(rules, target, settings);
     let evaluate = |(step, report): (usize, &Arc<Report>)| {
-        evaluator.step(Reading::Whole(report), TargetUp::Yes, INTERVAL * u32::try_from(step).unwrap_or(0));
+        evaluator.step(
+            PollReading::Complete(report),
+            TargetUp::Yes,
+            INTERVAL * u32::try_from(step).unwrap_or(0),
+        );
         let alerts = evaluator.active();
         let line = alerts.alerts().map(|alert| {
             let state = if alert.state.phase == Phase::Pending { "pending" } else { "firing" };

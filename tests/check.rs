@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
 use redis_stream_lag::report::Report;
-use streamgauge::alert::capabilities::{self, Effect};
+use streamgauge::alert::capabilities::{self, LimitationEffect};
 use streamgauge::alert::condition::Condition;
-use streamgauge::alert::fact::{FACTS, Source, Value};
-use streamgauge::alert::loss_window::Losses;
+use streamgauge::alert::fact::{FACTS, FactSource, FactValue};
+use streamgauge::alert::loss_window::LossWindow;
 use streamgauge::alert::operator::Operator;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -30,20 +30,20 @@ const SOON: Duration = Duration::from_secs(20);
 const AT_ONCE: &[&str] = &["--repl-diskless-sync-delay", "0"];
 
 /// The value of a fact of the one group of the one stream of a report, or of the stream itself.
-fn value(name: &str, report: &Report) -> Value {
+fn value(name: &str, report: &Report) -> FactValue {
     let fact = FACTS.iter().find(|fact| fact.name == name).expect(name);
     let [stream] = &report.streams[..] else { panic!("not one stream: {report:?}") };
     let [group] = &stream.groups[..] else { panic!("not one group: {stream:?}") };
     match fact.source {
-        Source::TargetUp => Value::Known(1.0),
-        Source::Stream(fact) => fact.value(stream, unix_time()),
-        Source::Group(fact) => fact.value(group, Operator::Above),
-        Source::Losses => {
-            let mut losses = Losses::default();
+        FactSource::TargetUp => FactValue::Known(1.0),
+        FactSource::Stream(fact) => fact.value(stream, unix_time()),
+        FactSource::Group(fact) => fact.value(group, Operator::Above),
+        FactSource::Losses => {
+            let mut losses = LossWindow::default();
             losses.note(report, unix_time());
-            losses.of(&stream.key, group).map_or(Value::Unknown, |_| Value::Known(0.0))
+            losses.of(&stream.key, group).map_or(FactValue::Unknown, |_| FactValue::Known(0.0))
         }
-        Source::Status => Value::Unknown,
+        FactSource::Status => FactValue::Unknown,
     }
 }
 
@@ -68,10 +68,10 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
         for fact in FACTS.iter().filter(|fact| !matches!(fact.name, "group_up" | "status")) {
             let condition = Condition::parse(&format!("{} > 0", fact.name)).expect("it is a condition");
             let is_never_known =
-                it.limitation(&condition).is_some_and(|(effect, _)| effect == Effect::NeverKnown);
+                it.limitation(&condition).is_some_and(|(effect, _)| effect == LimitationEffect::NeverKnown);
             let value = value(fact.name, &report);
-            assert_eq!(value == Value::Unknown, is_never_known, "{}: {value:?}", fact.name);
-            assert_ne!(value, Value::Gone, "{}", fact.name);
+            assert_eq!(value == FactValue::Unknown, is_never_known, "{}: {value:?}", fact.name);
+            assert_ne!(value, FactValue::Gone, "{}", fact.name);
         }
     })
     .await;
@@ -115,7 +115,7 @@ async fn a_replica_knows_less_of_consumers_than_its_master() {
             let expected = if may_be_wrong {
                 known[1] != of[1]
             } else {
-                of[1] == Value::Known(1.0) && known[1] == of[1]
+                of[1] == FactValue::Known(1.0) && known[1] == of[1]
             };
             if expected { Ok(()) } else { Err(found) }
         })

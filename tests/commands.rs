@@ -197,8 +197,8 @@ async fn help_and_version_go_to_standard_output() {
     assert_end(&finished, 0, concat!("streamgauge ", env!("CARGO_PKG_VERSION"), "\n"), "");
 }
 
-const GAPS_BEFORE_7: &str = "  warning  entries_lost is never known here (before server 7.0 nothing tells how many entries were added), so these rules never fire: 1 (RedisStreamEntriesLost)
-  warning  retention_used_ratio is never known here (before server 7.0 trimming leaves no trace), so these rules never fire: 1 (RedisStreamRetentionNearlyUsed)
+const GAPS_BEFORE_7: &str = "  warning  entries_lost is never known here (servers before 7.0 do not report how many entries were added), so these rules never fire: 1 (RedisStreamEntriesLost)
+  warning  retention_used_ratio is never known here (servers before 7.0 do not report trimming), so these rules never fire: 1 (RedisStreamRetentionNearlyUsed)
 ";
 
 #[tokio::test]

@@ -15,12 +15,12 @@ use clap::{CommandFactory as _, Parser as _};
 use redis::Value;
 use redis_stream_lag::report::Status;
 use regex::Regex;
-use streamgauge::alert::fact::{FACTS, Subject};
+use streamgauge::alert::fact::{FACTS, SubjectKind};
 use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
-use streamgauge::values::family::Kind;
+use streamgauge::values::family::MetricKind;
 use streamgauge::values::table::FAMILIES;
 
 use support::config::serving;
@@ -29,7 +29,7 @@ use support::metrics::{self, Metrics};
 use support::program::Streamgauge;
 use support::repository::{files, read, root, user_documents};
 use support::server::Server;
-use support::servers::{Kind as ServerKind, Program, for_each_server};
+use support::servers::{Program, ServerKind, for_each_server};
 use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -108,10 +108,10 @@ fn documented() -> BTreeMap<&'static str, (&'static str, Vec<String>)> {
     documented
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: MetricKind) -> &'static str {
     match kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Counter => "counter",
     }
 }
 
@@ -189,10 +189,10 @@ fn every_metric_alert_and_variable_that_is_named_exists() {
 
 #[test]
 fn the_tables_of_facts_and_recommended_rules_are_complete() {
-    let subject = |subject: Subject| match subject {
-        Subject::Target => "target",
-        Subject::Stream => "stream",
-        Subject::Group => "group",
+    let subject = |subject: SubjectKind| match subject {
+        SubjectKind::Target => "target",
+        SubjectKind::Stream => "stream",
+        SubjectKind::Group => "group",
     };
     let facts: Vec<_> = FACTS.iter().map(|fact| (fact.name, subject(fact.subject()))).collect();
     assert_eq!(rows("fact").iter().map(|row| (code(row[0])[0], row[1])).collect::<Vec<_>>(), facts);

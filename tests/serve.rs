@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 use redis_stream_lag::report::Status;
-use streamgauge::values::family::Origin;
+use streamgauge::values::family::MetricOrigin;
 use streamgauge::values::table::FAMILIES;
 
 mod support;
@@ -21,7 +21,7 @@ use support::peers;
 use support::program::Exporter;
 use support::series::{self, errors, group, polls, stream};
 use support::server::Server;
-use support::servers::{Kind, Program, for_each_program, for_each_server, newest};
+use support::servers::{Program, ServerKind, for_each_program, for_each_server, newest};
 use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -140,9 +140,9 @@ async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
 
 /// What a server does not tell is absent, not 0; all the rest has been compared above.
 fn assert_no_family_is_left_out(found: &Metrics, program: &Program) {
-    let is_old = program.kind == Kind::Redis && program.version < (7, 0, 0);
-    let lacks_inactive = program.kind == Kind::Redis && program.version < (7, 2, 0);
-    for family in FAMILIES.iter().filter(|family| family.origin != Origin::RedisExporter) {
+    let is_old = program.kind == ServerKind::Redis && program.version < (7, 0, 0);
+    let lacks_inactive = program.kind == ServerKind::Redis && program.version < (7, 2, 0);
+    for family in FAMILIES.iter().filter(|family| family.origin != MetricOrigin::RedisExporter) {
         let is_absent = match family.name {
             "redis_stream_entries_added_total"
             | "redis_stream_group_entries_read"
@@ -266,7 +266,7 @@ async fn the_minimal_acl_is_enough_for_everything() {
         let mut client = RedisClient::to(&server).await;
         fill(&mut client).await;
         // Before 7.0 there are no key permissions for reading alone.
-        let is_old = server.program().kind == Kind::Redis && server.program().version < (7, 0, 0);
+        let is_old = server.program().kind == ServerKind::Redis && server.program().version < (7, 0, 0);
         let keys = if is_old { "~*" } else { "%R~*" };
         client.run(&format!(
             "ACL SETUSER mon reset on >pw {keys} +xinfo|stream +xinfo|groups +xinfo|consumers +xpending +xrange \

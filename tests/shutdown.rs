@@ -11,7 +11,7 @@ mod support;
 
 use support::client::RedisClient;
 use support::config::{ConfigFile, QUICK, serving};
-use support::fake_server::{FakeServer, Manner};
+use support::fake_server::{Behavior, FakeServer};
 use support::metrics::named;
 use support::program::{Exporter, Finished, Streamgauge};
 use support::series::{TARGET_UP, errors, polls};
@@ -58,7 +58,7 @@ async fn between_polls() {
 
 #[tokio::test]
 async fn in_the_middle_of_a_poll_that_is_not_answered() {
-    let silent = FakeServer::new(Manner::Silent).await;
+    let silent = FakeServer::new(Behavior::NoReply).await;
     for login in ["", ":pw@"] {
         let url = format!("redis://{login}{}", silent.address);
         let yaml = format!("poll: {{interval: 1h}}\ntargets: [{{name: t, url: '{url}'}}]");
@@ -103,7 +103,7 @@ async fn while_a_name_does_not_resolve() {
 
 #[tokio::test]
 async fn before_anything_was_polled() {
-    let silent = FakeServer::new(Manner::Silent).await;
+    let silent = FakeServer::new(Behavior::NoReply).await;
     let config = ConfigFile::new(&format!("targets: [{{url: '{}'}}]", silent.url()));
     let exporter = config.serve().serving().await;
     assert_eq!(exporter.get("/-/ready").await.status, 503);
@@ -174,7 +174,7 @@ async fn narrow_client(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn at_the_very_start() {
-    let silent = FakeServer::new(Manner::Silent).await;
+    let silent = FakeServer::new(Behavior::NoReply).await;
     let running = Streamgauge::serve().args(["--redis-url", &silent.url()]).spawn();
     wait_until(SOON, "it wrote its first line", async || !running.stderr().is_empty()).await;
     let finished = running.stop().await;

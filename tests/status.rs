@@ -10,7 +10,7 @@ use support::metrics::named;
 use support::program::Exporter;
 use support::series;
 use support::server::Server;
-use support::servers::{Kind, for_each_server, newest};
+use support::servers::{ServerKind, for_each_server, newest};
 use support::wait::wait_for;
 
 /// Several windows, on a machine that is busy with other things.
@@ -113,7 +113,7 @@ async fn rewound(watched: &Watched<'_>) {
 
 async fn losing(watched: &Watched<'_>) {
     let program = watched.server.program();
-    if program.kind == Kind::Redis && program.version < (7, 0, 0) {
+    if program.kind == ServerKind::Redis && program.version < (7, 0, 0) {
         return;
     }
     watched.run("XADD losing * f v\nXGROUP CREATE losing g 0").await;

@@ -10,7 +10,7 @@ use support::metrics;
 use support::program::listening_address;
 use support::series;
 use support::server::{Server, connect};
-use support::servers::{self, Kind, Program, for_each_program, for_each_server};
+use support::servers::{self, Program, ServerKind, for_each_program, for_each_server};
 use support::wait::{wait_for, wait_until};
 use support::watch::until_metrics;
 
@@ -22,8 +22,8 @@ async fn every_server_answers_and_is_of_the_version_it_claims() {
         assert_eq!(server.command::<String>(&["PING"]).await, "PONG");
         let info: String = server.command(&["INFO", "server"]).await;
         let key = match server.program().kind {
-            Kind::Redis => "redis_version:",
-            Kind::Valkey => "valkey_version:",
+            ServerKind::Redis => "redis_version:",
+            ServerKind::Valkey => "valkey_version:",
         };
         let version = info.lines().find_map(|line| line.strip_prefix(key)).expect("INFO tells the version");
         assert!(server.program().name.ends_with(&format!("-{version}")), "INFO tells {version}");
@@ -91,7 +91,7 @@ async fn a_server_may_want_a_password() {
 #[tokio::test]
 #[should_panic(expected = "failed on redis-")]
 async fn a_failure_names_the_server() {
-    let redis = servers::all().iter().find(|program| program.kind == Kind::Redis);
+    let redis = servers::all().iter().find(|program| program.kind == ServerKind::Redis);
     let name = &redis.expect("a Redis is there").name;
     for_each_program(async |program| assert_ne!(&program.name, name)).await;
 }
@@ -121,9 +121,9 @@ async fn waiting_ends_with_the_first_value() {
 #[test]
 fn a_version_is_read_from_what_the_server_prints() {
     let redis = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0\n";
-    assert_eq!(servers::parse_version(redis), Some((Kind::Redis, (7, 0, 15))));
+    assert_eq!(servers::parse_version(redis), Some((ServerKind::Redis, (7, 0, 15))));
     let valkey = "Valkey server v=9.1.2 sha=00000000:1 malloc=libc bits=64 build=1536df31c0395150\n";
-    assert_eq!(servers::parse_version(valkey), Some((Kind::Valkey, (9, 1, 2))));
+    assert_eq!(servers::parse_version(valkey), Some((ServerKind::Valkey, (9, 1, 2))));
     assert_eq!(servers::parse_version("redis-cli 7.0.15\n"), None);
 }
 
@@ -132,7 +132,7 @@ fn a_required_server_that_is_not_there_is_missing() {
     let found = [Program {
         name: "redis-7.0.15".to_owned(),
         path: "redis-server".into(),
-        kind: Kind::Redis,
+        kind: ServerKind::Redis,
         version: (7, 0, 15),
     }];
     assert_eq!(servers::missing("", &found), Vec::<&str>::new());

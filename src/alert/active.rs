@@ -1,5 +1,5 @@
-//! What is pending or firing at one target, as of one evaluation: for readers, for the state file, and for an
-//! evaluator that takes over. Labels and texts are put together only when somebody reads them.
+//! The pending and firing alerts of one target after an evaluation, for pages, metrics and the state file. Labels and
+//! texts are built only on demand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,59 +8,57 @@ use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
 
-/// What is pending or firing at one target.
+/// The pending and firing alerts of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Active {
     pub(super) target: Arc<TargetLabels>,
     pub(super) rules: Vec<(Arc<Rule>, Vec<TrackedAlert>)>,
 }
 
-/// One alert of a rule.
+/// An alert of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TrackedAlert {
     pub(super) subject: AlertSubject,
     pub(super) state: AlertState,
 }
 
-/// What an alert is about, in the order of a report.
+/// The subject of an alert. Subjects sort in the order of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AlertSubject {
-    /// Key of the stream; `None` for the target itself.
+    /// Key of the stream; `None` if the subject is the target.
     pub(super) stream: Option<Name>,
-    /// Name of the group; `None` for the stream itself.
+    /// Name of the group; `None` if the subject is a stream or the target.
     pub(super) group: Option<Name>,
 }
 
-/// A pending or firing alert as it is shown: with its own labels, without `alerts.external_labels`.
+/// A pending or firing alert, without `alerts.external_labels`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActiveAlert {
-    /// What identifies it, `alertname` among them.
+    /// Labels, including `alertname`, which identify it.
     pub labels: BTreeMap<String, String>,
-    /// What is said of it.
     pub annotations: BTreeMap<String, String>,
-    /// Where it stands, and since when.
     pub state: AlertState,
 }
 
 impl Active {
-    /// Every pending and firing alert.
+    /// Returns all pending and firing alerts.
     pub fn alerts(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
         self.present().map(|(rule, entry)| self.shown(rule, entry))
     }
 
-    /// The alerts of one state, pending or firing.
+    /// Returns the alerts in one phase, pending or firing.
     pub fn of_phase(&self, phase: Phase) -> impl Iterator<Item = ActiveAlert> + '_ {
-        let of_state = self.present().filter(move |(_, entry)| entry.state.phase == phase);
-        of_state.map(|(rule, entry)| self.shown(rule, entry))
+        let in_phase = self.present().filter(move |(_, entry)| entry.state.phase == phase);
+        in_phase.map(|(rule, entry)| self.shown(rule, entry))
     }
 
-    /// How many alerts are of one state, pending or firing.
+    /// Returns the number of alerts in one phase, pending or firing.
     #[must_use]
     pub fn count_of(&self, phase: Phase) -> usize {
         self.present().filter(|(_, entry)| entry.state.phase == phase).count()
     }
 
-    /// The alerts that a group has to do with: its own, those of its stream, and of the target.
+    /// Returns the alerts that concern a group: its own, those of its stream and those of the target.
     pub fn about(&self, stream: &Name, group: &Name) -> impl Iterator<Item = ActiveAlert> + '_ {
         let (stream, group) = (stream.clone(), group.clone());
         let is_about = move |subject: &AlertSubject| {
@@ -80,8 +78,8 @@ impl Active {
         }
     }
 
-    /// Whether the same alerts are pending and firing here and there, and have been since the same times. Values do
-    /// not matter, nor when receivers were told last.
+    /// Returns true if both contain the same alerts in the same phases since the same times. Values and the times of
+    /// the last notifications are ignored.
     #[must_use]
     pub fn is_same_set(&self, other: &Self) -> bool {
         self.target == other.target && self.standings().eq(other.standings())
@@ -93,7 +91,7 @@ impl Active {
         })
     }
 
-    /// Whether nothing is pending or firing.
+    /// Returns true if no alert is pending or firing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.present().next().is_none()

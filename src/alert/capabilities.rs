@@ -1,102 +1,101 @@
-//! What a rule can hope for: whether there is anything that it is about, and whether the server can tell what it asks
-//! for. For `streamgauge check`, before anybody relies on a rule that never fires.
+//! Static checks of a rule, for `streamgauge check`: does its selector match anything, and can the server supply its
+//! fact? They find rules that would never fire.
 
 use crate::alert::condition::{Condition, Operand};
-use crate::alert::fact::{Source, Subject};
+use crate::alert::fact::{FactSource, SubjectKind};
 use crate::alert::rule::Rule;
 use redis_stream_lag::report::Report;
 
-/// What decides which facts a server can tell.
+/// The properties of a server that decide which facts it supplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerCapabilities {
-    /// Whether it counts the entries that are added to a stream and remembers what was deleted: since 7.0.
+    /// It reports entries-added and max-deleted-entry-id, as servers do since 7.0.
     pub counts_entries: bool,
-    /// Whether it is a replica, which hears of what consumers are given and acknowledge, and of nothing else that
-    /// they do.
+    /// It is a replica. Deliveries and acknowledgements are replicated, but not other activity of consumers.
     pub is_replica: bool,
-    /// Major and minor version; 0 where it does not tell. Valkey counts on from Redis 7.2.
+    /// Major and minor version; 0 if it is not known. Valkey's versions continue from Redis 7.2.
     pub release: (u32, u32),
 }
 
-/// A fact that some servers cannot tell.
+/// A fact that some servers do not supply, or supply wrongly.
 struct Limitation {
     fact: &'static str,
-    /// Where the fact is a status, the one that is meant.
+    /// The status that is affected, if the fact is `status`.
     status: Option<&'static str>,
     has: fn(ServerCapabilities) -> bool,
-    effect: Effect,
+    effect: LimitationEffect,
     reason: &'static str,
 }
 
-/// What a server does to a rule.
+/// The effect of a limitation on a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The fact is never known there: the rule never fires.
+pub enum LimitationEffect {
+    /// The fact is never known, so the rule never fires.
     NeverKnown,
-    /// The fact is known, and may be another than what is true.
+    /// The fact is known but may be wrong.
     MayBeWrong,
 }
 
-/// Everything that is not the same on all servers. `lag::loss`, `lag::extent` and `lag::derive` say why.
+/// All differences between servers. The modules `loss`, `stream_change` and `derive` of redis-stream-lag explain them.
 const LIMITATIONS: &[Limitation] = &[
     Limitation {
         fact: "entries_lost",
         status: None,
         has: |server| !server.counts_entries,
-        effect: Effect::NeverKnown,
-        reason: "before server 7.0 nothing tells how many entries were added",
+        effect: LimitationEffect::NeverKnown,
+        reason: "servers before 7.0 do not report how many entries were added",
     },
     Limitation {
         fact: "entries_lost",
         status: None,
         has: |server| server.is_replica && server.release < (7, 4),
-        effect: Effect::MayBeWrong,
-        reason: "a replica before 7.4 does not know what a group has read: what it loses while it reads is not seen",
+        effect: LimitationEffect::MayBeWrong,
+        reason: "a replica before 7.4 does not know what a group has read, so entries that are lost while it reads are not noticed",
     },
     Limitation {
         fact: "retention_used_ratio",
         status: None,
         has: |server| !server.counts_entries,
-        effect: Effect::NeverKnown,
-        reason: "before server 7.0 trimming leaves no trace",
+        effect: LimitationEffect::NeverKnown,
+        reason: "servers before 7.0 do not report trimming",
     },
     Limitation {
         fact: "status",
         status: Some("losing"),
         has: |server| !server.counts_entries,
-        effect: Effect::MayBeWrong,
-        reason: "before server 7.0 no group is seen to lose entries",
+        effect: LimitationEffect::MayBeWrong,
+        reason: "lost entries are not noticed on servers before 7.0",
     },
     Limitation {
         fact: "consumers",
         status: None,
-        // Before, nobody is a consumer who was never given an entry, on the master neither.
+        // Before 7.2, a consumer is created by its first delivery, on the master too.
         has: |server| {
             server.is_replica && !(1..7).contains(&server.release.0) && !matches!(server.release, (7, 0 | 1))
         },
-        effect: Effect::MayBeWrong,
+        effect: LimitationEffect::MayBeWrong,
         reason: "a replica does not know of consumers that were never given an entry",
     },
     Limitation {
         fact: "status",
         status: Some("abandoned"),
         has: |server| server.is_replica,
-        effect: Effect::MayBeWrong,
-        reason: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
+        effect: LimitationEffect::MayBeWrong,
+        reason: "a replica does not know which consumers are idle, nor those that were never given an entry, so abandoned and stalled may be confused",
     },
     Limitation {
         fact: "status",
         status: Some("stalled"),
         has: |server| server.is_replica,
-        effect: Effect::MayBeWrong,
-        reason: "a replica does not know which consumers are silent, nor those that were never given an entry: abandoned and stalled may stand for each other",
+        effect: LimitationEffect::MayBeWrong,
+        reason: "a replica does not know which consumers are idle, nor those that were never given an entry, so abandoned and stalled may be confused",
     },
 ];
 
 impl ServerCapabilities {
-    /// Why a condition is not to be relied on there; `None` where it is.
+    /// Returns the reason why this server does not supply a condition's fact reliably; `None` if it does.
     #[must_use]
-    pub fn limitation(self, condition: &Condition) -> Option<(Effect, &'static str)> {
+    pub fn limitation(self, condition: &Condition) -> Option<(LimitationEffect, &'static str)> {
         let asked = match condition.operand {
             Operand::Status(status) => Some(status),
             Operand::Number(_) => None,
@@ -110,33 +109,32 @@ impl ServerCapabilities {
     }
 }
 
-/// Whether the server counts the entries that are added, as far as a report shows it: `None` where no stream was read.
+/// Returns true if the server reports entries-added; `None` if no stream was read.
 #[must_use]
 pub fn counts_entries(report: &Report) -> Option<bool> {
     let mut read = report.streams.iter().filter_map(|stream| stream.values.as_ref());
     read.next().map(|values| values.entries_added.is_some())
 }
 
-/// Whether a report holds anything that a rule is about. That its target is one that the rule selects is not
-/// looked at.
+/// Returns true if a report contains a subject that the rule selects. The caller checks the target.
 #[must_use]
-pub fn is_about_any(rule: &Rule, report: &Report) -> bool {
+pub fn selects_any(rule: &Rule, report: &Report) -> bool {
     let selector = &rule.selector;
     let mut streams = report.streams.iter().filter(|stream| selector.stream.matches(stream.key.as_bytes()));
     match rule.condition.fact.subject() {
-        Subject::Target => true,
-        Subject::Stream => streams.next().is_some(),
-        Subject::Group => streams.flat_map(|stream| &stream.groups).any(|group| {
+        SubjectKind::Target => true,
+        SubjectKind::Stream => streams.next().is_some(),
+        SubjectKind::Group => streams.flat_map(|stream| &stream.groups).any(|group| {
             let is_there = group.named || !rule.condition.fact.only_named();
             is_there && selector.group.matches(group.name.as_bytes())
         }),
     }
 }
 
-/// Whether a rule knows nothing before a window of history was seen.
+/// Returns true if the rule's fact is unknown until a window of history was seen.
 #[must_use]
 pub fn waits_for_history(rule: &Rule) -> bool {
-    matches!(rule.condition.fact.source, Source::Status)
+    matches!(rule.condition.fact.source, FactSource::Status)
 }
 
 #[cfg(test)]
@@ -158,7 +156,7 @@ mod tests {
     ];
 
     #[test]
-    fn some_facts_are_not_to_be_had_everywhere() {
+    fn limitations_of_servers() {
         let lines: Vec<_> = SERVERS
             .iter()
             .flat_map(|(name, server)| {
@@ -201,7 +199,7 @@ mod tests {
             let fact = FACTS.iter().find(|fact| fact.name == limitation.fact).expect(limitation.fact);
             assert_eq!(
                 limitation.status.is_some(),
-                matches!(fact.source, Source::Status),
+                matches!(fact.source, FactSource::Status),
                 "{}",
                 limitation.fact
             );
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_about_what_its_globs_select() {
+    fn a_rule_selects_subjects_by_its_globs() {
         let found = report(vec![
             stream("a", vec![group("g", values()), missing_group("named")]),
             stream("empty", Vec::new()),
@@ -231,13 +229,13 @@ mod tests {
         ] {
             let mut rule = test_rule("A", expr);
             (rule.selector.stream, rule.selector.group) = (Glob::new(stream), Glob::new(group));
-            assert_eq!(is_about_any(&rule, &found), expected, "{expr} {stream} {group}");
+            assert_eq!(selects_any(&rule, &found), expected, "{expr} {stream} {group}");
         }
-        assert!(!is_about_any(&test_rule("A", "length > 1"), &report(Vec::new())));
+        assert!(!selects_any(&test_rule("A", "length > 1"), &report(Vec::new())));
     }
 
     #[test]
-    fn a_server_counts_entries_if_its_streams_say_so() {
+    fn a_server_counts_entries_if_its_streams_report_them() {
         assert_eq!(counts_entries(&report(Vec::new())), None);
         assert_eq!(counts_entries(&report(vec![stream("a", Vec::new())])), Some(false));
     }

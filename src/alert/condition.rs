@@ -1,24 +1,21 @@
-//! When a rule holds: `FACT OPERATOR VALUE`, read from text and held against a value.
+//! The condition of a rule, `FACT OPERATOR VALUE`: parsing and comparison.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::alert::fact::{FACTS, Fact, Unit};
+use crate::alert::fact::{FACTS, Fact, FactUnit};
 use crate::alert::operator::{OPERATORS, Operator};
 use redis_stream_lag::report::Status;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Condition {
-    /// What is compared.
     pub fact: &'static Fact,
-    /// How.
     pub operator: Operator,
-    /// With what.
     pub operand: Operand,
 }
 
-/// With what a value is compared.
+/// The right-hand side of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operand {
     /// A number, in the unit of the fact.
@@ -27,29 +24,29 @@ pub enum Operand {
     Status(&'static str),
 }
 
-/// Why a text is no condition. Says what was expected, and quotes nothing of the text.
+/// An error in the text of a condition. Its message states what was expected and quotes nothing of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConditionError {
-    /// It is not of the form `FACT OPERATOR VALUE`.
+    /// The text is not of the form `FACT OPERATOR VALUE`.
     Form,
-    /// It joins comparisons by this word.
+    /// The text joins comparisons by this word.
     Reserved(&'static str),
-    /// There is no fact of the name it gives, which is not shown.
+    /// There is no fact with this name, which the message does not quote.
     UnknownFact(String),
-    /// `entries_lost` in another comparison than `> 0`.
+    /// `entries_lost` is used in a comparison other than `> 0`.
     Losses,
-    /// `status` in another comparison than with a status.
+    /// `status` is compared with something other than a status, or by `<` or `>`.
     Status,
-    /// The value does not fit the unit of the fact.
-    Value(Unit),
+    /// The value does not have the unit of the fact.
+    Value(FactUnit),
 }
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     ///
     /// # Errors
     ///
-    /// Why the text is none.
+    /// The text is not a condition.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let words = || text.split_whitespace().map(str::to_ascii_lowercase);
         if let Some(reserved) =
@@ -71,7 +68,7 @@ impl Condition {
         Ok(Self { fact, operator, operand })
     }
 
-    /// Whether it holds of a number. Of a status, the number is 1 where it is the one that is named, else 0.
+    /// Returns true if the condition holds for a value. The value of a status is 1 if it is the operand, else 0.
     #[must_use]
     #[expect(clippy::float_cmp, reason = "== means the same number, as in Prometheus")]
     pub fn holds(&self, value: f64) -> bool {
@@ -92,24 +89,24 @@ impl Condition {
 
 fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, ConditionError> {
     match fact.unit {
-        Unit::Status => {
+        FactUnit::Status => {
             let status = Status::ALL.map(Status::as_str).into_iter().find(|status| *status == value);
             let is_equality = matches!(operator, Operator::Is | Operator::IsNot);
             status.filter(|_| is_equality).map(Operand::Status).ok_or(ConditionError::Status)
         }
-        Unit::Number if fact.needs_window() => {
-            let is_the_one = operator == Operator::Above && number(value) == Some(0.0);
-            if is_the_one { Ok(Operand::Number(0.0)) } else { Err(ConditionError::Losses) }
+        FactUnit::Number if fact.needs_window() => {
+            let is_above_zero = operator == Operator::Above && number(value) == Some(0.0);
+            if is_above_zero { Ok(Operand::Number(0.0)) } else { Err(ConditionError::Losses) }
         }
-        Unit::Number => number(value).map(Operand::Number).ok_or(ConditionError::Value(fact.unit)),
-        Unit::Seconds => {
+        FactUnit::Number => number(value).map(Operand::Number).ok_or(ConditionError::Value(fact.unit)),
+        FactUnit::Seconds => {
             let duration = || humantime::parse_duration(value).ok().as_ref().map(Duration::as_secs_f64);
             number(value).or_else(duration).map(Operand::Number).ok_or(ConditionError::Value(fact.unit))
         }
     }
 }
 
-/// A number, in digits: what else Rust takes for one (`inf`, `nan`) is none here.
+/// Parses a finite number. Rust would also accept `inf` and `nan`.
 fn number(text: &str) -> Option<f64> {
     let is_number = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
@@ -132,7 +129,7 @@ impl fmt::Display for ConditionError {
                     Status::ALL.map(Status::as_str).join(", ")
                 )
             }
-            Self::Value(Unit::Seconds) => {
+            Self::Value(FactUnit::Seconds) => {
                 f.write_str("expected a duration such as 5m, or a number of seconds")
             }
             Self::Value(_) => f.write_str("expected a number behind the operator"),
@@ -144,12 +141,12 @@ impl fmt::Display for ConditionError {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<(&'static str, &'static str, Operand), ConditionError> {
-        Condition::parse(text).map(|read| (read.fact.name, read.operator.sign(), read.operand))
+    fn parsed(text: &str) -> Result<(&'static str, &'static str, Operand), ConditionError> {
+        Condition::parse(text).map(|parsed| (parsed.fact.name, parsed.operator.sign(), parsed.operand))
     }
 
     #[test]
-    fn conditions_are_read() {
+    fn conditions_are_parsed() {
         for (text, name, sign, number) in [
             ("lag > 1000", "lag", ">", 1000.0),
             ("  lag>=1e3 ", "lag", ">=", 1000.0),
@@ -164,14 +161,14 @@ mod tests {
             ("stream_up == 0", "stream_up", "==", 0.0),
             ("length < -1", "length", "<", -1.0),
         ] {
-            assert_eq!(read(text), Ok((name, sign, Operand::Number(number))), "{text}");
+            assert_eq!(parsed(text), Ok((name, sign, Operand::Number(number))), "{text}");
         }
-        assert_eq!(read("status == stalled"), Ok(("status", "==", Operand::Status("stalled"))));
-        assert_eq!(read("status!=ok"), Ok(("status", "!=", Operand::Status("ok"))));
+        assert_eq!(parsed("status == stalled"), Ok(("status", "==", Operand::Status("stalled"))));
+        assert_eq!(parsed("status!=ok"), Ok(("status", "!=", Operand::Status("ok"))));
     }
 
     #[test]
-    fn what_is_no_condition_is_told_from_what_is() {
+    fn invalid_conditions_are_rejected() {
         for (text, fault) in [
             ("", ConditionError::Form),
             ("lag", ConditionError::Form),
@@ -184,23 +181,23 @@ mod tests {
             ("lag > 5 OR lag_seconds > 5m", ConditionError::Reserved("or")),
             ("lagg > 5", ConditionError::UnknownFact("lagg".to_owned())),
             ("Lag > 5", ConditionError::UnknownFact("Lag".to_owned())),
-            ("lag > 5m", ConditionError::Value(Unit::Number)),
-            ("lag > > 5", ConditionError::Value(Unit::Number)),
-            ("lag > inf", ConditionError::Value(Unit::Number)),
-            ("lag > 5 entries", ConditionError::Value(Unit::Number)),
-            ("lag_seconds > soon", ConditionError::Value(Unit::Seconds)),
+            ("lag > 5m", ConditionError::Value(FactUnit::Number)),
+            ("lag > > 5", ConditionError::Value(FactUnit::Number)),
+            ("lag > inf", ConditionError::Value(FactUnit::Number)),
+            ("lag > 5 entries", ConditionError::Value(FactUnit::Number)),
+            ("lag_seconds > soon", ConditionError::Value(FactUnit::Seconds)),
             ("entries_lost > 1", ConditionError::Losses),
             ("entries_lost >= 0", ConditionError::Losses),
             ("status > ok", ConditionError::Status),
             ("status == sleepy", ConditionError::Status),
             ("status == 1", ConditionError::Status),
         ] {
-            assert_eq!(read(text), Err(fault), "{text}");
+            assert_eq!(parsed(text), Err(fault), "{text}");
         }
     }
 
     #[test]
-    fn a_number_is_held_against_the_operand() {
+    fn a_value_is_compared_with_the_operand() {
         for (text, holding, not_holding) in [
             ("lag > 5", 6.0, 5.0),
             ("lag >= 5", 5.0, 4.0),

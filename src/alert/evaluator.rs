@@ -1,6 +1,6 @@
-//! The rules over the subjects of one target, after each poll. Subjects come in the order of the report and alerts
-//! are kept in the same order, so that both are walked side by side: what is neither pending nor firing takes no
-//! memory, and a rule that holds of nothing costs a comparison for each subject.
+//! Evaluates the rules of one target after each poll. Alerts are kept in the order of the report's subjects, so that
+//! both are traversed in parallel: a subject without an alert takes no memory, and a rule that holds for no subject
+//! costs one comparison per subject.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::alert::active::{Active, ActiveAlert, AlertSubject, TrackedAlert};
 use crate::alert::condition::Operand;
 use crate::alert::evaluator::reload::RemovedRule;
-use crate::alert::fact::{self, Source, Value, status_is};
-use crate::alert::loss_window::Losses;
-use crate::alert::notification::{Alert, Notification, SendReason, Status};
+use crate::alert::fact::{self, FactSource, FactValue, status_is};
+use crate::alert::loss_window::LossWindow;
+use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{AlertState, Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
@@ -19,46 +19,44 @@ use redis_stream_lag::report::{GroupReport, Report, StreamReport};
 
 mod reload;
 
-/// What holds for all rules.
+/// Settings that apply to all rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluatorSettings {
-    /// How long an alert outlives what is known of its condition.
+    /// Time for which an alert keeps its state while its condition is unknown.
     pub hold: Duration,
-    /// Labels that receivers see besides those of the alert, which go before.
+    /// Labels that are added to every notification. A label of the alert with the same name takes precedence.
     pub external_labels: BTreeMap<String, String>,
-    /// From one evaluation to the next, as planned.
+    /// Planned time between evaluations.
     pub interval: Duration,
 }
 
-/// What a poll found.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug)]
-pub enum Reading<'r> {
-    /// Everything there is: what the report does not show is gone.
-    Whole(&'r Report),
-    /// A part: what the report does not show is unknown.
-    Part(&'r Report),
-    /// Nothing.
+pub enum PollReading<'r> {
+    /// The report is complete: a subject that it does not contain is gone.
+    Complete(&'r Report),
+    /// The report is incomplete: a stream that it does not contain is unknown.
+    Partial(&'r Report),
+    /// There is no report.
     Failed,
 }
 
-/// Whether the target answered in the last poll, to the end.
+/// The value of the fact `target_up`: the target answered the last poll to the end, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetUp {
-    /// It did.
     Yes,
-    /// It did not.
     No,
 }
 
-/// The rules of one target, and what became of them.
+/// The rules of one target and their alerts.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     settings: EvaluatorSettings,
     target: Arc<TargetLabels>,
     rules: Vec<RuleState>,
-    /// What the configuration before this one had rules for.
+    /// Rules of earlier configurations whose resolved alerts are still sent.
     removed: Vec<RemovedRule>,
-    losses: Losses,
+    losses: LossWindow,
     needs_losses: bool,
 }
 
@@ -66,12 +64,12 @@ pub struct Evaluator {
 struct RuleState {
     rule: Arc<Rule>,
     times: Times,
-    /// In the order of a report.
+    /// Sorted by subject, in the order of a report.
     entries: Vec<TrackedAlert>,
 }
 
 impl Evaluator {
-    /// An evaluator of those rules that are about this target. Nothing is pending yet.
+    /// Creates an evaluator of the rules that select this target, without alerts.
     #[must_use]
     pub fn new(rules: &[Arc<Rule>], target: TargetLabels, settings: EvaluatorSettings) -> Self {
         let of_target = rules.iter().filter(|rule| rule.selector.target.matches(target.name.as_bytes()));
@@ -86,25 +84,26 @@ impl Evaluator {
                 entries: Vec::new(),
             })
             .collect();
-        let needs_losses =
-            rules.iter().any(|rule_state| matches!(rule_state.rule.condition.fact.source, Source::Losses));
-        let (target, losses) = (Arc::new(target), Losses::default());
+        let needs_losses = rules
+            .iter()
+            .any(|rule_state| matches!(rule_state.rule.condition.fact.source, FactSource::Losses));
+        let (target, losses) = (Arc::new(target), LossWindow::default());
         Self { settings, target, rules, removed: Vec::new(), losses, needs_losses }
     }
 
-    /// Takes over what was pending or firing before, as far as there is still a rule and a target for it. Until the
-    /// first reading nothing is known of it, since `unknown_since`.
+    /// Restores pending and firing alerts after a restart, if there still is a rule and a target for them. Until the
+    /// first poll their conditions are unknown, since `unknown_since`.
     pub fn resume(&mut self, alerts: impl IntoIterator<Item = ActiveAlert>, unknown_since: Duration) {
         for ActiveAlert { labels, mut state, .. } in alerts {
             let Some(name) = labels.get("alertname") else { continue };
             if labels.get("target") != Some(&self.target.name) {
                 continue;
             }
-            let is_of = |rule_state: &RuleState| {
+            let is_rule_of = |rule_state: &RuleState| {
                 let labels_now = || rule_state.rule.labels(&rule_state.subject(&labels).labels(&self.target));
                 rule_state.rule.name == *name && labels_now() == labels
             };
-            let Some(rule_state) = self.rules.iter_mut().find(|rule_state| is_of(rule_state)) else {
+            let Some(rule_state) = self.rules.iter_mut().find(|rule_state| is_rule_of(rule_state)) else {
                 continue;
             };
             let subject = rule_state.subject(&labels);
@@ -115,9 +114,11 @@ impl Evaluator {
         }
     }
 
-    /// Evaluates all rules, and says what receivers are to be told. `now` is the time since the Unix epoch.
-    pub fn step(&mut self, reading: Reading<'_>, up: TargetUp, now: Duration) -> Vec<Notification> {
-        if let (Reading::Whole(report) | Reading::Part(report), true) = (reading, self.needs_losses) {
+    /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
+    pub fn step(&mut self, reading: PollReading<'_>, up: TargetUp, now: Duration) -> Vec<Notification> {
+        if let (PollReading::Complete(report) | PollReading::Partial(report), true) =
+            (reading, self.needs_losses)
+        {
             self.losses.note(report, now);
         }
         let mut notifications = Vec::new();
@@ -134,7 +135,7 @@ impl Evaluator {
         notifications
     }
 
-    /// What is pending or firing.
+    /// Returns the pending and firing alerts.
     #[must_use]
     pub fn active(&self) -> Active {
         let rules = self.rules.iter().filter(|rule_state| !rule_state.entries.is_empty());
@@ -144,7 +145,6 @@ impl Evaluator {
     }
 }
 
-/// What a receiver is told of an alert.
 fn alert(
     rule: &Rule,
     entry: &TrackedAlert,
@@ -162,31 +162,32 @@ fn alert(
         value: state.value,
         starts_at: state.fired_at.unwrap_or(state.active_at),
         ends_at: state.ends_at(now, settings.interval),
-        status: if state.phase == Phase::Resolved { Status::Resolved } else { Status::Firing },
+        status: if state.phase == Phase::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing },
         notifiers: Arc::clone(&rule.notifiers),
     }
 }
 
-/// How many of them are changes, rather than reminders.
+/// Returns the number of notifications that are changes rather than repetitions.
 #[must_use]
 pub fn changes(notifications: &[Notification]) -> usize {
     notifications.iter().filter(|notification| notification.reason == SendReason::Changed).count()
 }
 
 impl RuleState {
-    /// What the alert of these labels is about. A name that is not among them is empty.
+    /// Returns the subject of an alert from its labels. A name that is missing in the labels is empty, since labels
+    /// without a value are left out.
     fn subject(&self, labels: &BTreeMap<String, String>) -> AlertSubject {
         let kind = self.rule.condition.fact.subject();
         let name = |label: &str| Name::from_text(labels.get(label).map_or("", String::as_str));
         AlertSubject {
-            stream: (kind >= fact::Subject::Stream).then(|| name("stream")),
-            group: (kind >= fact::Subject::Group).then(|| name("group")),
+            stream: (kind >= fact::SubjectKind::Stream).then(|| name("stream")),
+            group: (kind >= fact::SubjectKind::Group).then(|| name("group")),
         }
     }
 
-    fn step(&mut self, reading: Reading<'_>, up: TargetUp, losses: &Losses, now: Duration) {
+    fn step(&mut self, reading: PollReading<'_>, up: TargetUp, losses: &LossWindow, now: Duration) {
         let before = std::mem::take(&mut self.entries);
-        let mut walk = SubjectCursor {
+        let mut cursor = SubjectCursor {
             rule: &self.rule,
             times: &self.times,
             reading,
@@ -196,54 +197,54 @@ impl RuleState {
         };
         let condition = &self.rule.condition;
         match (condition.fact.source, reading) {
-            (Source::TargetUp, _) => {
-                let value = Value::Known(if up == TargetUp::Yes { 1.0 } else { 0.0 });
-                walk.visit(None, None, value);
+            (FactSource::TargetUp, _) => {
+                let value = FactValue::Known(if up == TargetUp::Yes { 1.0 } else { 0.0 });
+                cursor.visit(None, None, value);
             }
-            (_, Reading::Failed) => {}
-            (Source::Stream(fact), Reading::Whole(report) | Reading::Part(report)) => {
+            (_, PollReading::Failed) => {}
+            (FactSource::Stream(fact), PollReading::Complete(report) | PollReading::Partial(report)) => {
                 for stream in &report.streams {
-                    walk.visit(Some(stream), None, fact.value(stream, now));
+                    cursor.visit(Some(stream), None, fact.value(stream, now));
                 }
             }
-            (Source::Group(fact), Reading::Whole(report) | Reading::Part(report)) => {
-                walk.groups(report, |_, group| fact.value(group, condition.operator));
+            (FactSource::Group(fact), PollReading::Complete(report) | PollReading::Partial(report)) => {
+                cursor.groups(report, |_, group| fact.value(group, condition.operator));
             }
-            (Source::Losses, Reading::Whole(report) | Reading::Part(report)) => {
-                walk.groups(report, |stream, group| lost(losses, &stream.key, group));
+            (FactSource::Losses, PollReading::Complete(report) | PollReading::Partial(report)) => {
+                cursor.groups(report, |stream, group| lost(losses, &stream.key, group));
             }
-            (Source::Status, Reading::Whole(report) | Reading::Part(report)) => {
+            (FactSource::Status, PollReading::Complete(report) | PollReading::Partial(report)) => {
                 let wanted = match condition.operand {
                     Operand::Status(status) => status,
                     Operand::Number(_) => "",
                 };
-                walk.groups(report, |_, group| status_is(group, wanted));
+                cursor.groups(report, |_, group| status_is(group, wanted));
             }
         }
-        self.entries = walk.end();
+        self.entries = cursor.end();
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-fn lost(losses: &Losses, stream: &Name, group: &GroupReport) -> Value {
+fn lost(losses: &LossWindow, stream: &Name, group: &GroupReport) -> FactValue {
     if group.values.is_none() {
-        return Value::Gone;
+        return FactValue::Gone;
     }
-    losses.of(stream, group).map_or(Value::Unknown, |entries| Value::Known(entries as f64))
+    losses.of(stream, group).map_or(FactValue::Unknown, |entries| FactValue::Known(entries as f64))
 }
 
-/// A walk over the subjects of a report, side by side with the alerts from before.
+/// Traverses the subjects of a report in parallel with the alerts of the previous evaluation.
 struct SubjectCursor<'w> {
     rule: &'w Rule,
     times: &'w Times,
-    reading: Reading<'w>,
+    reading: PollReading<'w>,
     now: Duration,
     before: std::iter::Peekable<std::vec::IntoIter<TrackedAlert>>,
     after: Vec<TrackedAlert>,
 }
 
 impl SubjectCursor<'_> {
-    fn groups(&mut self, report: &Report, value: impl Fn(&StreamReport, &GroupReport) -> Value) {
+    fn groups(&mut self, report: &Report, value: impl Fn(&StreamReport, &GroupReport) -> FactValue) {
         for stream in &report.streams {
             for group in &stream.groups {
                 self.visit(Some(stream), Some(group), value(stream, group));
@@ -251,11 +252,11 @@ impl SubjectCursor<'_> {
         }
     }
 
-    fn visit(&mut self, stream: Option<&Arc<StreamReport>>, group: Option<&GroupReport>, value: Value) {
+    fn visit(&mut self, stream: Option<&Arc<StreamReport>>, group: Option<&GroupReport>, value: FactValue) {
         let evaluation = match value {
-            Value::Known(value) if self.rule.condition.holds(value) => Evaluation::Holds(value),
-            Value::Known(_) | Value::Gone => Evaluation::Clear,
-            Value::Unknown => Evaluation::Unknown,
+            FactValue::Known(value) if self.rule.condition.holds(value) => Evaluation::Holds(value),
+            FactValue::Known(_) | FactValue::Gone => Evaluation::Clear,
+            FactValue::Unknown => Evaluation::Unknown,
         };
         let (key, name) = (stream.map(|stream| &stream.key), group.map(|group| &group.name));
         let known = self.known(key, name);
@@ -276,30 +277,34 @@ impl SubjectCursor<'_> {
         self.put(subject, state, evaluation);
     }
 
-    /// The alert of a subject, if there is one. Those of subjects before it, which the report does not show, are
-    /// settled.
+    /// Returns the alert of a subject, if there is one. First it evaluates the alerts of earlier subjects, which the
+    /// report does not contain.
     fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<TrackedAlert> {
         loop {
             let next = &self.before.peek()?.subject;
             match (next.stream.as_ref(), next.group.as_ref()).cmp(&(stream, group)) {
-                std::cmp::Ordering::Less => self.settle_absent(),
+                std::cmp::Ordering::Less => self.evaluate_absent(),
                 std::cmp::Ordering::Equal => return self.before.next(),
                 std::cmp::Ordering::Greater => return None,
             }
         }
     }
 
-    fn settle_absent(&mut self) {
+    fn evaluate_absent(&mut self) {
         let Some(TrackedAlert { subject, state }) = self.before.next() else { return };
         let evaluation = match self.reading {
-            Reading::Whole(report) if shows(report, subject.stream.as_ref()) != Shows::Refused => {
+            PollReading::Complete(report)
+                if presence(report, subject.stream.as_ref()) != StreamPresence::Refused =>
+            {
                 Evaluation::Clear
             }
-            // What the report shows of a stream it shows as a whole.
-            Reading::Part(report) if shows(report, subject.stream.as_ref()) == Shows::Told => {
+            // An incomplete report lacks streams, but the streams that it contains are complete.
+            PollReading::Partial(report)
+                if presence(report, subject.stream.as_ref()) == StreamPresence::Known =>
+            {
                 Evaluation::Clear
             }
-            Reading::Whole(_) | Reading::Part(_) | Reading::Failed => Evaluation::Unknown,
+            PollReading::Complete(_) | PollReading::Partial(_) | PollReading::Failed => Evaluation::Unknown,
         };
         self.put(subject, Some(state), evaluation);
     }
@@ -312,29 +317,29 @@ impl SubjectCursor<'_> {
 
     fn end(mut self) -> Vec<TrackedAlert> {
         while self.before.peek().is_some() {
-            self.settle_absent();
+            self.evaluate_absent();
         }
         self.after
     }
 }
 
-/// What a report shows of a stream.
+/// The information about a stream in a report.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shows {
-    /// Nothing.
-    Nothing,
-    /// That the server refuses to tell of it.
+enum StreamPresence {
+    /// The report does not contain the stream.
+    Absent,
+    /// Access was refused or the node is unreachable, so its groups are unknown.
     Refused,
-    /// What there is, or that it is missing.
-    Told,
+    /// The stream was read, or is known to be missing.
+    Known,
 }
 
-fn shows(report: &Report, stream: Option<&Name>) -> Shows {
-    let Some(key) = stream else { return Shows::Nothing };
+fn presence(report: &Report, stream: Option<&Name>) -> StreamPresence {
+    let Some(key) = stream else { return StreamPresence::Absent };
     match report.streams.binary_search_by(|stream| stream.key.cmp(key)) {
-        Ok(at) if report.streams[at].refused => Shows::Refused,
-        Ok(_) => Shows::Told,
-        Err(_) => Shows::Nothing,
+        Ok(at) if report.streams[at].refused => StreamPresence::Refused,
+        Ok(_) => StreamPresence::Known,
+        Err(_) => StreamPresence::Absent,
     }
 }
 
@@ -372,8 +377,8 @@ mod tests {
         labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     }
 
-    /// What is pending or firing: state and labels.
-    fn shown(evaluator: &Evaluator) -> Vec<String> {
+    /// Returns the phase and labels of each pending or firing alert.
+    fn active_lines(evaluator: &Evaluator) -> Vec<String> {
         let alerts = evaluator.active();
         alerts.alerts().map(|alert| format!("{:?} {}", alert.state.phase, text(&alert.labels))).collect()
     }
@@ -382,7 +387,7 @@ mod tests {
         let streams = lags.chunk_by(|a, b| a.0 == b.0).map(|of_stream| {
             stream(
                 of_stream[0].0,
-                of_stream.iter().map(|(_, name, lag)| group(name, lagging(*lag))).collect(),
+                of_stream.iter().map(|(_, name, lag)| group(*name, lagging(*lag))).collect(),
             )
         });
         report(streams.collect())
@@ -397,9 +402,9 @@ mod tests {
         other.selector.target = Glob::new("u");
         let mut evaluator = evaluator(&[rule, other]);
         let found = lags(&[("a", "g1", 6), ("a", "g2", 5), ("ab", "g3", 9), ("ab", "h1", 9), ("b", "g1", 9)]);
-        evaluator.step(Reading::Whole(&found), TargetUp::Yes, START);
+        evaluator.step(PollReading::Complete(&found), TargetUp::Yes, START);
         assert_eq!(
-            shown(&evaluator),
+            active_lines(&evaluator),
             [
                 "Firing alertname=Behind db=db0 group=g1 stream=a target=t team=x",
                 "Firing alertname=Behind db=db0 group=g3 stream=ab target=t team=x",
@@ -408,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_receivers_are_told_is_filled_in() {
+    fn notifications_have_labels_annotations_and_times() {
         let mut rule = test_rule("Behind", "lag >= 6");
         let template = |text| Template::parse(text).unwrap();
         rule.labels = BTreeMap::from([
@@ -421,73 +426,79 @@ mod tests {
         )]);
         rule.notifiers = Arc::new(["main".to_owned()]);
         let mut evaluator = evaluator(&[rule]);
-        let told = evaluator.step(Reading::Whole(&lags(&[("s\\x41", "g", 6)])), TargetUp::Yes, START);
-        let [Notification { alert, reason: SendReason::Changed }] = &told[..] else { panic!("{told:?}") };
+        let notifications =
+            evaluator.step(PollReading::Complete(&lags(&[("s\\x41", "g", 6)])), TargetUp::Yes, START);
+        let [Notification { alert, reason: SendReason::Changed }] = &notifications[..] else {
+            panic!("{notifications:?}")
+        };
         assert_eq!(
             text(&alert.labels),
             "alertname=Behind db=db0 dc=eu group=g severity=page stream=s\\x5cx41 target=t team=gs"
         );
         assert_eq!(text(&alert.annotations), "summary=s\\x5cx41 x 6");
-        assert_eq!((alert.status, alert.value, alert.starts_at), (Status::Firing, 6.0, START));
+        assert_eq!((alert.status, alert.value, alert.starts_at), (AlertStatus::Firing, 6.0, START));
         assert_eq!(alert.ends_at, START + Duration::from_secs(240));
         assert_eq!(*alert.notifiers, ["main".to_owned()]);
 
         let resolved_at = START + Duration::from_secs(10);
-        let told = evaluator.step(Reading::Whole(&lags(&[("s\\x41", "g", 1)])), TargetUp::Yes, resolved_at);
-        let [Notification { alert, reason: SendReason::Changed }] = &told[..] else { panic!("{told:?}") };
-        assert_eq!((alert.status, alert.value, alert.starts_at), (Status::Resolved, 6.0, START));
+        let notifications =
+            evaluator.step(PollReading::Complete(&lags(&[("s\\x41", "g", 1)])), TargetUp::Yes, resolved_at);
+        let [Notification { alert, reason: SendReason::Changed }] = &notifications[..] else {
+            panic!("{notifications:?}")
+        };
+        assert_eq!((alert.status, alert.value, alert.starts_at), (AlertStatus::Resolved, 6.0, START));
         assert_eq!(alert.ends_at, resolved_at);
         assert_eq!(evaluator.active().alerts().count(), 0);
     }
 
-    /// A group whose alert fires, and what one more reading makes of it.
+    /// Checks if the alert of a group still fires after one more poll.
     #[track_caller]
     fn check_after(reading: impl Fn(&mut Evaluator), is_still_firing: bool) {
         let mut evaluator = evaluator(&[test_rule("Behind", "lag > 5")]);
         let firing = lags(&[("a", "g", 1), ("b", "g", 9), ("c", "g", 1)]);
-        evaluator.step(Reading::Whole(&firing), TargetUp::Yes, START);
+        evaluator.step(PollReading::Complete(&firing), TargetUp::Yes, START);
         assert_eq!(evaluator.active().alerts().count(), 1);
         reading(&mut evaluator);
         assert_eq!(evaluator.active().alerts().count(), usize::from(is_still_firing));
     }
 
     #[test]
-    fn what_is_unknown_holds_and_what_is_gone_clears() {
+    fn an_unknown_subject_keeps_its_alert_and_a_gone_one_resolves_it() {
         let later = START + Duration::from_secs(10);
         let whole = |report: Report| {
             move |evaluator: &mut Evaluator| {
-                evaluator.step(Reading::Whole(&report), TargetUp::Yes, later);
+                evaluator.step(PollReading::Complete(&report), TargetUp::Yes, later);
             }
         };
-        // The stream is gone; the group is; the group is known to be missing; nothing is there at all.
+        // The stream is gone; the group is gone; the group is known to be missing; everything is gone.
         check_after(whole(lags(&[("a", "g", 1), ("c", "g", 1)])), false);
         check_after(whole(lags(&[("b", "f", 1), ("b", "h", 1)])), false);
         check_after(whole(report(vec![stream("b", vec![missing_group("g")])])), false);
         check_after(whole(report(Vec::new())), false);
-        // The stream is missing, or not to be known.
+        // The stream is missing, or refused.
         let unread = |refused| {
             let unread = StreamReport { values: None, refused, ..stream("b", Vec::new()) };
             whole(report(vec![unread]))
         };
         check_after(unread(false), false);
         check_after(unread(true), true);
-        // Nothing was read, or not all.
+        // No report, or an incomplete one.
         check_after(
             |evaluator| {
-                evaluator.step(Reading::Failed, TargetUp::No, later);
+                evaluator.step(PollReading::Failed, TargetUp::No, later);
             },
             true,
         );
         check_after(
             |evaluator| {
-                evaluator.step(Reading::Part(&lags(&[("a", "g", 1)])), TargetUp::Yes, later);
+                evaluator.step(PollReading::Partial(&lags(&[("a", "g", 1)])), TargetUp::Yes, later);
             },
             true,
         );
-        // Not all was read, but the stream was: without the group; or it is known to be missing, or was refused.
+        // An incomplete report that contains the stream: without the group, known to be missing, or refused.
         let part = |report: Report| {
             move |evaluator: &mut Evaluator| {
-                evaluator.step(Reading::Part(&report), TargetUp::Yes, later);
+                evaluator.step(PollReading::Partial(&report), TargetUp::Yes, later);
             }
         };
         check_after(part(lags(&[("b", "f", 1)])), false);
@@ -502,22 +513,26 @@ mod tests {
             evaluator(&[test_rule("Down", "target_up == 0"), test_rule("Gone", "stream_up == 0")]);
         let at = |seconds| START + Duration::from_secs(seconds);
         let empty = report(Vec::new());
-        evaluator.step(Reading::Whole(&empty), TargetUp::Yes, at(0));
-        assert_eq!(shown(&evaluator), [] as [String; 0]);
-        evaluator.step(Reading::Failed, TargetUp::No, at(10));
-        assert_eq!(shown(&evaluator), ["Firing alertname=Down target=t team=x"]);
-        evaluator.step(Reading::Part(&empty), TargetUp::Yes, at(20));
-        assert_eq!(shown(&evaluator), [] as [String; 0]);
+        evaluator.step(PollReading::Complete(&empty), TargetUp::Yes, at(0));
+        assert_eq!(active_lines(&evaluator), [] as [String; 0]);
+        evaluator.step(PollReading::Failed, TargetUp::No, at(10));
+        assert_eq!(active_lines(&evaluator), ["Firing alertname=Down target=t team=x"]);
+        evaluator.step(PollReading::Partial(&empty), TargetUp::Yes, at(20));
+        assert_eq!(active_lines(&evaluator), [] as [String; 0]);
     }
 
     #[test]
-    fn losses_are_told_of_for_five_minutes() {
+    fn a_loss_fires_for_five_minutes() {
         let mut evaluator = evaluator(&[test_rule("Lost", "entries_lost > 0")]);
         let firing = (0..10).map(|minute: u64| {
             let lost = if minute < 2 { 0 } else { 7 };
             let groups = vec![group("g", GroupValues { entries_lost: Some(lost), ..values() })];
             let found = report(vec![stream("s", groups)]);
-            evaluator.step(Reading::Whole(&found), TargetUp::Yes, START + Duration::from_secs(60 * minute));
+            evaluator.step(
+                PollReading::Complete(&found),
+                TargetUp::Yes,
+                START + Duration::from_secs(60 * minute),
+            );
             evaluator.active().alerts().next().map(|alert| alert.state.value)
         });
         let lost = Some(7.0);
@@ -525,33 +540,34 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluator_takes_over_from_another() {
+    fn alerts_are_restored_after_a_restart() {
         let mut pending = test_rule("Pending", "lag > 5");
         pending.pending_for = Duration::from_secs(30);
         let rules = [pending, test_rule("Firing", "lag > 5"), test_rule("Down", "target_up == 0")];
         let mut before = evaluator(&rules);
-        // Also of the empty name, which labels leave out.
+        // Including empty names, which labels leave out.
         let found = lags(&[("", "g", 9), ("s", "", 9), ("s", "g", 9), ("s\u{fc}\\x41", "g\\xff", 9)]);
-        before.step(Reading::Whole(&found), TargetUp::No, START);
+        before.step(PollReading::Complete(&found), TargetUp::No, START);
         let alerts: Vec<_> = before.active().alerts().collect();
         assert_eq!(alerts.len(), 9);
 
         let mut after = evaluator(&rules);
         after.resume(alerts.clone().into_iter().rev(), START);
-        assert_eq!(shown(&after), shown(&before));
-        // Nobody is told again before it is time, and what is pending goes on.
-        let told = after.step(Reading::Failed, TargetUp::No, START + Duration::from_secs(29));
-        assert_eq!((told.len(), after.active().alerts().count()), (0, 9));
-        let told = after.step(Reading::Whole(&found), TargetUp::No, START + Duration::from_secs(30));
-        assert_eq!(changes(&told), 4);
-        assert!(told.iter().all(|told| told.alert.labels["alertname"] == "Pending"));
+        assert_eq!(active_lines(&after), active_lines(&before));
+        // No alert is sent again too early, and pending alerts keep their start time.
+        let notifications = after.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(29));
+        assert_eq!((notifications.len(), after.active().alerts().count()), (0, 9));
+        let notifications =
+            after.step(PollReading::Complete(&found), TargetUp::No, START + Duration::from_secs(30));
+        assert_eq!(changes(&notifications), 4);
+        assert!(notifications.iter().all(|notification| notification.alert.labels["alertname"] == "Pending"));
 
-        // What has no rule or no target any more is left out, and what was unknown for too long ends.
+        // Alerts without a rule or target are dropped, and those that are unknown for too long resolve.
         let mut other = evaluator(&rules[1..2]);
         other.resume(alerts.clone(), START);
-        assert_eq!(shown(&other).len(), 4);
-        let told = other.step(Reading::Failed, TargetUp::No, START + Duration::from_secs(3600));
-        assert_eq!((changes(&told), shown(&other).len()), (4, 0));
+        assert_eq!(active_lines(&other).len(), 4);
+        let notifications = other.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(3600));
+        assert_eq!((changes(&notifications), active_lines(&other).len()), (4, 0));
         let elsewhere = TargetLabels { name: "u".to_owned(), ..target() };
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         let mut elsewhere = Evaluator::new(&rules, elsewhere, settings());

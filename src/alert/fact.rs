@@ -1,4 +1,4 @@
-//! The facts that an alert can use: a closed list, taken from the [table of values](crate::values::table).
+//! The facts that a rule can name: a closed list, derived from the [table of values](crate::values::table).
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
 
-/// How far back `entries_lost` looks.
+/// Window of history that the fact `entries_lost` covers.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
 
-/// A fact: a value that a rule compares.
+/// A value that a rule compares.
 #[derive(Debug)]
 pub struct Fact {
     /// Name in a rule.
     pub name: &'static str,
-    pub unit: Unit,
-    pub source: Source,
+    pub unit: FactUnit,
+    pub source: FactSource,
     /// The series in Prometheus.
-    pub series: Series,
+    pub series: FactSeries,
 }
 
-/// The subject of a fact: there is one alert for each.
+/// The kind of subject that a fact has. A rule has one alert per subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
+pub enum SubjectKind {
     Target,
     Stream,
     Group,
@@ -33,7 +33,7 @@ pub enum Subject {
 
 /// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum FactUnit {
     /// A plain number: a count, a ratio, or 0 and 1 for no and yes.
     Number,
     /// Seconds: a rule may write a duration.
@@ -42,9 +42,9 @@ pub enum Unit {
     Status,
 }
 
-/// Where the value of a fact comes from.
+/// The source of a fact's value.
 #[derive(Clone, Copy, Debug)]
-pub enum Source {
+pub enum FactSource {
     /// 1 if the target answered the last poll, else 0.
     TargetUp,
     /// A stream's report.
@@ -75,9 +75,9 @@ pub enum GroupFact {
     Value(fn(&GroupValues) -> family::Reading),
 }
 
-/// The series of a fact.
+/// The PromQL series of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Series {
+pub enum FactSeries {
     /// The metric itself.
     Metric(&'static str),
     /// The exact lag, its certain minimum or its certain maximum, depending on the operator.
@@ -92,7 +92,7 @@ pub enum Series {
 
 /// A fact's value, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum FactValue {
     Known(f64),
     /// There is a value, but it is not known now.
     Unknown,
@@ -100,22 +100,22 @@ pub enum Value {
     Gone,
 }
 
-/// All facts: first those that a single report of a group gives.
+/// All facts, in the order in which messages and documents list them.
 pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
     let mut facts: Vec<_> = FAMILIES.iter().filter_map(|family| Fact::of_family(family)).collect();
     facts.push(Fact {
         name: "target_up",
-        unit: Unit::Number,
-        source: Source::TargetUp,
-        series: Series::Metric("streamgauge_target_up"),
+        unit: FactUnit::Number,
+        source: FactSource::TargetUp,
+        series: FactSeries::Metric("streamgauge_target_up"),
     });
     facts.sort_by_key(|fact| match fact.source {
-        Source::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
-        Source::Group(GroupFact::Up) => 1,
-        Source::Status => 2,
-        Source::Losses => 3,
-        Source::Stream(_) => 4,
-        Source::TargetUp => 5,
+        FactSource::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
+        FactSource::Group(GroupFact::Up) => 1,
+        FactSource::Status => 2,
+        FactSource::Losses => 3,
+        FactSource::Stream(_) => 4,
+        FactSource::TargetUp => 5,
     });
     facts
 });
@@ -130,51 +130,53 @@ impl Fact {
     fn of_family(family: &Family) -> Option<Self> {
         let metric = family.name;
         let (name, series) = match family.fact? {
-            AlertFact::Value(name) => (name, Series::Metric(metric)),
-            AlertFact::Bounds { name, min, max } => (name, Series::Lag { exact: metric, min, max }),
-            AlertFact::Increase(name) => (name, Series::Increase(metric)),
-            AlertFact::Since(name) => (name, Series::Since(metric)),
-            AlertFact::Status(name) => (name, Series::Status(metric)),
+            AlertFact::Value(name) => (name, FactSeries::Metric(metric)),
+            AlertFact::Bounds { name, min, max } => (name, FactSeries::Lag { exact: metric, min, max }),
+            AlertFact::Increase(name) => (name, FactSeries::Increase(metric)),
+            AlertFact::Since(name) => (name, FactSeries::Since(metric)),
+            AlertFact::Status(name) => (name, FactSeries::Status(metric)),
         };
         let source = match (family.source, series) {
-            (family::Source::StreamUp, _) => Source::Stream(StreamFact::Up),
-            (family::Source::Stream(read), Series::Since(_)) => Source::Stream(StreamFact::Since(read)),
-            (family::Source::Stream(read), _) => Source::Stream(StreamFact::Value(read)),
-            (family::Source::GroupUp, _) => Source::Group(GroupFact::Up),
-            (family::Source::Group(_), Series::Lag { .. }) => Source::Group(GroupFact::Lag),
-            (family::Source::Group(_), Series::Increase(_)) => Source::Losses,
-            (family::Source::Group(read), _) => Source::Group(GroupFact::Value(read)),
-            (family::Source::Status, _) => Source::Status,
+            (family::ValueSource::StreamUp, _) => FactSource::Stream(StreamFact::Up),
+            (family::ValueSource::Stream(read), FactSeries::Since(_)) => {
+                FactSource::Stream(StreamFact::Since(read))
+            }
+            (family::ValueSource::Stream(read), _) => FactSource::Stream(StreamFact::Value(read)),
+            (family::ValueSource::GroupUp, _) => FactSource::Group(GroupFact::Up),
+            (family::ValueSource::Group(_), FactSeries::Lag { .. }) => FactSource::Group(GroupFact::Lag),
+            (family::ValueSource::Group(_), FactSeries::Increase(_)) => FactSource::Losses,
+            (family::ValueSource::Group(read), _) => FactSource::Group(GroupFact::Value(read)),
+            (family::ValueSource::Status, _) => FactSource::Status,
             // An alert has no label for a consumer.
-            (family::Source::Consumer(_), _) => return None,
+            (family::ValueSource::Consumer(_), _) => return None,
         };
         let unit = match (source, family.unit) {
-            (Source::Status, _) => Unit::Status,
-            (_, family::Unit::Seconds | family::Unit::Timestamp) => Unit::Seconds,
-            _ => Unit::Number,
+            (FactSource::Status, _) => FactUnit::Status,
+            (_, family::Unit::Seconds | family::Unit::Timestamp) => FactUnit::Seconds,
+            _ => FactUnit::Number,
         };
         Some(Self { name, unit, source, series })
     }
 
     #[must_use]
-    pub fn subject(&self) -> Subject {
+    pub fn subject(&self) -> SubjectKind {
         match self.source {
-            Source::TargetUp => Subject::Target,
-            Source::Stream(_) => Subject::Stream,
-            Source::Group(_) | Source::Losses | Source::Status => Subject::Group,
+            FactSource::TargetUp => SubjectKind::Target,
+            FactSource::Stream(_) => SubjectKind::Stream,
+            FactSource::Group(_) | FactSource::Losses | FactSource::Status => SubjectKind::Group,
         }
     }
 
     /// Returns true if the fact is known only over a window of history.
     #[must_use]
     pub fn needs_window(&self) -> bool {
-        matches!(self.source, Source::Losses)
+        matches!(self.source, FactSource::Losses)
     }
 
     /// Returns true if the fact is known only for groups that the configuration names.
     #[must_use]
     pub fn only_named(&self) -> bool {
-        matches!(self.source, Source::Group(GroupFact::Up))
+        matches!(self.source, FactSource::Group(GroupFact::Up))
     }
 }
 
@@ -188,12 +190,12 @@ impl PartialEq for Fact {
 impl StreamFact {
     /// Returns the value at `now`, the time since the Unix epoch.
     #[must_use]
-    pub fn value(self, stream: &StreamReport, now: Duration) -> Value {
+    pub fn value(self, stream: &StreamReport, now: Duration) -> FactValue {
         match self {
             Self::Up => family::Reading::stream_up(stream).into(),
             Self::Value(read) => family::Reading::of_stream(stream, read).into(),
             Self::Since(read) => match family::Reading::of_stream(stream, read).into() {
-                Value::Known(at) => Value::Known((seconds(now) - at).max(0.0)),
+                FactValue::Known(at) => FactValue::Known((seconds(now) - at).max(0.0)),
                 other => other,
             },
         }
@@ -202,7 +204,7 @@ impl StreamFact {
 
 impl GroupFact {
     #[must_use]
-    pub fn value(self, group: &GroupReport, operator: Operator) -> Value {
+    pub fn value(self, group: &GroupReport, operator: Operator) -> FactValue {
         let reading = match self {
             Self::Up => family::Reading::group_up(group),
             Self::Value(read) => family::Reading::of_group(group, read),
@@ -219,7 +221,7 @@ impl GroupFact {
     }
 }
 
-impl From<family::Reading> for Value {
+impl From<family::Reading> for FactValue {
     fn from(reading: family::Reading) -> Self {
         match reading {
             family::Reading::Known(Number::Seconds(duration)) => Self::Known(seconds(duration)),
@@ -233,11 +235,11 @@ impl From<family::Reading> for Value {
 /// Returns 1 if the status of a group is `wanted`, else 0. The status is not known before a window of history was
 /// seen, unless `wanted` is `unknown`.
 #[must_use]
-pub fn status_is(group: &GroupReport, wanted: &str) -> Value {
+pub fn status_is(group: &GroupReport, wanted: &str) -> FactValue {
     match group.values.as_ref().map(|values| values.status) {
-        None => Value::Gone,
-        Some(Status::Unknown) if wanted != Status::Unknown.as_str() => Value::Unknown,
-        Some(status) => Value::Known(f64::from(u8::from(status.as_str() == wanted))),
+        None => FactValue::Gone,
+        Some(Status::Unknown) if wanted != Status::Unknown.as_str() => FactValue::Unknown,
+        Some(status) => FactValue::Known(f64::from(u8::from(status.as_str() == wanted))),
     }
 }
 
@@ -252,16 +254,16 @@ mod tests {
     use crate::alert::test_support::{group, missing_group, stream, values};
     use redis_stream_lag::report::{Lag, OldestPending, Retention};
 
-    fn group_value(name: &str, group: &GroupReport, operator: Operator) -> Value {
+    fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
-            Source::Group(fact) => fact.value(group, operator),
+            FactSource::Group(fact) => fact.value(group, operator),
             other => panic!("{other:?}"),
         }
     }
 
-    fn stream_value(name: &str, stream: &StreamReport) -> Value {
+    fn stream_value(name: &str, stream: &StreamReport) -> FactValue {
         match Fact::named(name).unwrap().source {
-            Source::Stream(fact) => fact.value(stream, Duration::from_secs(1_700_000_100)),
+            FactSource::Stream(fact) => fact.value(stream, Duration::from_secs(1_700_000_100)),
             other => panic!("{other:?}"),
         }
     }
@@ -270,16 +272,16 @@ mod tests {
     fn a_lag_between_bounds_is_compared_by_the_bound_that_is_certain() {
         let between = group("g", GroupValues { lag: Lag::Between { min: 3, max: 40 }, ..values() });
         for (operator, value) in [
-            (Operator::Above, Value::Known(3.0)),
-            (Operator::AtLeast, Value::Known(3.0)),
-            (Operator::Below, Value::Known(40.0)),
-            (Operator::AtMost, Value::Known(40.0)),
-            (Operator::Is, Value::Unknown),
-            (Operator::IsNot, Value::Unknown),
+            (Operator::Above, FactValue::Known(3.0)),
+            (Operator::AtLeast, FactValue::Known(3.0)),
+            (Operator::Below, FactValue::Known(40.0)),
+            (Operator::AtMost, FactValue::Known(40.0)),
+            (Operator::Is, FactValue::Unknown),
+            (Operator::IsNot, FactValue::Unknown),
         ] {
             assert_eq!(group_value("lag", &between, operator), value, "{operator:?}");
             let exact = group("g", GroupValues { lag: Lag::Exact(7), ..values() });
-            assert_eq!(group_value("lag", &exact, operator), Value::Known(7.0), "{operator:?}");
+            assert_eq!(group_value("lag", &exact, operator), FactValue::Known(7.0), "{operator:?}");
         }
     }
 
@@ -299,7 +301,7 @@ mod tests {
         };
         let unknown = GroupValues { oldest_pending: None, ..values() };
         let nothing = GroupValues { oldest_pending: Some(OldestPending::Nothing), ..values() };
-        let (is, unclear, gone) = (Value::Known, Value::Unknown, Value::Gone);
+        let (is, unclear, gone) = (FactValue::Known, FactValue::Unknown, FactValue::Gone);
         for (name, of_known, of_unknown, of_nothing) in [
             ("lag_seconds", is(1.5), unclear, unclear),
             ("last_delivered_id_age_seconds", is(3.0), unclear, unclear),
@@ -327,7 +329,7 @@ mod tests {
         let read = stream("s", Vec::new());
         let missing = StreamReport { values: None, ..read.clone() };
         let refused = StreamReport { refused: true, ..missing.clone() };
-        let (is, unclear, gone) = (Value::Known, Value::Unknown, Value::Gone);
+        let (is, unclear, gone) = (FactValue::Known, FactValue::Unknown, FactValue::Gone);
         for (name, expected) in [
             ("stream_up", [is(1.0), is(0.0), is(0.0)]),
             ("length", [is(40.0), gone, unclear]),
@@ -339,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_was_not_watched_for_long_enough_has_no_status_but_that() {
-        let watched = |status| group("g", GroupValues { status, ..values() });
-        assert_eq!(status_is(&watched(Status::Stalled), "stalled"), Value::Known(1.0));
-        assert_eq!(status_is(&watched(Status::Ok), "stalled"), Value::Known(0.0));
-        assert_eq!(status_is(&watched(Status::Unknown), "stalled"), Value::Unknown);
-        assert_eq!(status_is(&watched(Status::Unknown), "unknown"), Value::Known(1.0));
-        assert_eq!(status_is(&missing_group("g"), "ok"), Value::Gone);
+    fn an_unknown_status_is_neither_equal_nor_unequal_to_another_one() {
+        let with_status = |status| group("g", GroupValues { status, ..values() });
+        assert_eq!(status_is(&with_status(Status::Stalled), "stalled"), FactValue::Known(1.0));
+        assert_eq!(status_is(&with_status(Status::Ok), "stalled"), FactValue::Known(0.0));
+        assert_eq!(status_is(&with_status(Status::Unknown), "stalled"), FactValue::Unknown);
+        assert_eq!(status_is(&with_status(Status::Unknown), "unknown"), FactValue::Known(1.0));
+        assert_eq!(status_is(&missing_group("g"), "ok"), FactValue::Gone);
     }
 
     #[test]

@@ -1,27 +1,27 @@
-//! Where people find what an alert is about: the path of a page of the exporter itself.
+//! Links from an alert to the exporter's page about its subject.
 //!
-//! A part of a path is a name as text, percent-encoded. So a link can be made from the labels of an alert alone, and
-//! what it leads to can be found from the link alone.
+//! Each segment of the path is a name as escaped text, percent-encoded. So a link needs only the labels of an alert,
+//! and the page needs only the link.
 
 use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What a part of a path may hold as it is.
+/// Characters that are percent-encoded in a segment.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
-/// The longest path that a link may have: servers and proxies refuse a request whose head is over some KiB.
+/// Maximum length of a link's path: servers and proxies reject requests with a head of more than a few KiB.
 const MAX_PATH_BYTES: usize = 8 * 1024;
 
-/// The path of a group's page, without a slash before it. `None` where the names are too long for a link.
+/// Returns the path of a group's page, without a leading slash; `None` if the names are too long for a link.
 #[must_use]
 pub fn group_path(target: &str, db: &str, stream: &str, group: &str) -> Option<String> {
-    let parts = [target, db, stream, group].map(part);
-    let path = format!("groups/{}", parts.join("/"));
+    let segments = [target, db, stream, group].map(segment);
+    let path = format!("groups/{}", segments.join("/"));
     (path.len() <= MAX_PATH_BYTES).then_some(path)
 }
 
-/// The page about the subject of an alert below `external_url`: that of its group, or the first page, where the rest
-/// is to be found.
+/// Returns the URL of the page for an alert's subject: the page of its group, or the overview at `external_url` for
+/// other subjects.
 #[must_use]
 pub fn of_alert(external_url: &str, labels: &BTreeMap<String, String>) -> String {
     let label = |name: &str| labels.get(name).map(String::as_str);
@@ -32,11 +32,11 @@ pub fn of_alert(external_url: &str, labels: &BTreeMap<String, String>) -> String
     }
 }
 
-/// A name as one part of a path. Browsers would take `.` and `..` for the way up, however they are percent-encoded:
-/// there the first dot is written as names write bytes.
-fn part(name: &str) -> String {
-    let is_way_up = name == "." || name == "..";
-    let name = if is_way_up { name.replacen('.', "\\x2e", 1) } else { name.to_owned() };
+/// Encodes a name as a path segment. Browsers resolve `.` and `..` as relative segments even if they are
+/// percent-encoded, so their first dot is escaped like a byte of a name.
+fn segment(name: &str) -> String {
+    let is_relative = name == "." || name == "..";
+    let name = if is_relative { name.replacen('.', "\\x2e", 1) } else { name.to_owned() };
     utf8_percent_encode(&name, ESCAPED).to_string()
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use redis_stream_core::name::Name;
 
     #[test]
-    fn each_name_is_one_part_of_a_path() {
+    fn each_name_is_one_segment_of_a_path() {
         for (stream, group, path) in [
             ("orders", "mail", "groups/t/db0/orders/mail"),
             ("orders:eu", "a/b", "groups/t/db0/orders:eu/a%2Fb"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_leads_to_its_group_and_any_other_to_the_first_page() {
+    fn an_alert_links_to_its_group_or_else_to_the_overview() {
         let labels = |names: &[(&str, &str)]| {
             names.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };

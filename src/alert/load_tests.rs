@@ -1,12 +1,12 @@
-//! A day of polls: that it takes seconds, that an evaluation takes milliseconds, and that what is over leaves nothing
-//! behind. At full size (10,000 groups) where the code is optimized, else at a twentieth of it.
+//! Measures a day of evaluations and checks that resolved alerts leave no memory behind. It uses 10,000 groups in an
+//! optimized build and a twentieth of that otherwise.
 #![cfg(test)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::condition::Condition;
-use crate::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
+use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use crate::alert::rule::{Rule, Selector, TargetLabels, test_rule};
 use crate::alert::test_support::{group, report, stream, values};
 use redis_stream_core::glob::Glob;
@@ -17,7 +17,7 @@ const GROUPS: usize = 2 * STREAMS;
 const INTERVAL: Duration = Duration::from_secs(10);
 const POLLS: u32 = 24 * 60 * 6;
 
-/// Twenty rules: of each group, of some, of streams and of the target.
+/// Returns twenty rules for all groups, some groups, streams and the target.
 fn rules() -> Vec<Arc<Rule>> {
     let conditions = [
         "lag > 1000",
@@ -52,8 +52,8 @@ fn rules() -> Vec<Arc<Rule>> {
     conditions.into_iter().enumerate().map(rule).collect()
 }
 
-/// All is well but for each hundredth group, which is `lag` entries behind and has lost `lost`.
-fn reading(lag: u64, lost: u64) -> Report {
+/// Returns a report in which each hundredth group is `lag` entries behind and has lost `lost` entries.
+fn report_with(lag: u64, lost: u64) -> Report {
     let values = |at: usize| GroupValues {
         lag: Lag::Exact(if at.is_multiple_of(100) { lag } else { 3 }),
         lag_seconds: Some(Duration::from_secs(2)),
@@ -66,7 +66,7 @@ fn reading(lag: u64, lost: u64) -> Report {
         ..values()
     };
     let groups = |at| ["billing", "mail"].map(|name| group(name, values(at))).to_vec();
-    report((0..STREAMS).map(|at| stream(&format!("stream-{at:05}"), groups(at))).collect())
+    report((0..STREAMS).map(|at| stream(format!("stream-{at:05}").as_str(), groups(at))).collect())
 }
 
 fn evaluator() -> Evaluator {
@@ -84,28 +84,28 @@ fn timed(work: impl FnOnce()) -> Duration {
 }
 
 #[test]
-fn a_day_of_polls_takes_seconds_and_leaves_nothing_behind() {
+fn a_day_of_evaluations_takes_seconds_and_leaves_no_alerts() {
     let mut evaluator = evaluator();
-    let (calm, rough, after) = (reading(3, 0), reading(9_000, 7), reading(3, 7));
+    let (calm, rough, after) = (report_with(3, 0), report_with(9_000, 7), report_with(3, 7));
     let (mut fired, mut resolved, mut longest) = (0, 0, 0);
     let took = timed(|| {
         for poll in 0..POLLS {
             let now = Duration::from_secs(1_700_000_000) + poll * INTERVAL;
-            // Once an hour things go wrong for ten minutes.
+            // Ten minutes of every hour, each hundredth group is behind.
             let found = match poll {
                 0..360 => &calm,
                 _ if poll % 360 < 60 => &rough,
                 _ => &after,
             };
-            // And now and then the target cannot be polled.
+            // Three of every thousand polls fail.
             let (found, up) = match poll % 1000 {
-                0..3 => (Reading::Failed, TargetUp::No),
-                _ => (Reading::Whole(found), TargetUp::Yes),
+                0..3 => (PollReading::Failed, TargetUp::No),
+                _ => (PollReading::Complete(found), TargetUp::Yes),
             };
-            for told in evaluator.step(found, up, now) {
-                match told.alert.status {
-                    crate::alert::notification::Status::Firing => fired += 1,
-                    crate::alert::notification::Status::Resolved => resolved += 1,
+            for notification in evaluator.step(found, up, now) {
+                match notification.alert.status {
+                    crate::alert::notification::AlertStatus::Firing => fired += 1,
+                    crate::alert::notification::AlertStatus::Resolved => resolved += 1,
                 }
             }
             longest = longest.max(evaluator.active().alerts().count());
@@ -115,14 +115,13 @@ fn a_day_of_polls_takes_seconds_and_leaves_nothing_behind() {
     assert!((2 * GROUPS / 100..GROUPS / 10).contains(&longest), "{longest}");
     assert!(evaluator.active().is_empty());
     println!("{POLLS} polls of {GROUPS} groups: {took:?}");
-    // Twenty times what it takes on a slow machine.
+    // Twenty times the time on a slow machine.
     assert!(took < Duration::from_secs(120), "{took:?}");
 }
 
 #[test]
 fn an_evaluation_takes_milliseconds() {
     let mut evaluator = evaluator();
-    // All fire, in four rules each.
     let values = |lag, age| GroupValues {
         lag: Lag::Exact(lag),
         lag_seconds: Some(Duration::from_secs(age)),
@@ -131,21 +130,21 @@ fn an_evaluation_takes_milliseconds() {
     };
     let found = |lag, age| {
         let groups = ["billing", "mail"].map(|name| group(name, values(lag, age))).to_vec();
-        report((0..STREAMS).map(|at| stream(&format!("stream-{at:05}"), groups.clone())).collect())
+        report((0..STREAMS).map(|at| stream(format!("stream-{at:05}").as_str(), groups.clone())).collect())
     };
     let mut measure = |what: &str, found: &Report, from: u64| {
         let mut best = Duration::MAX;
         for poll in 0..6 {
             let now = Duration::from_secs(1_700_000_000 + from + 10 * poll);
-            let took = timed(|| drop(evaluator.step(Reading::Whole(found), TargetUp::Yes, now)));
+            let took = timed(|| drop(evaluator.step(PollReading::Complete(found), TargetUp::Yes, now)));
             best = best.min(took);
         }
         println!("one evaluation of {GROUPS} groups, {what}: {best:?}");
         best
     };
-    let calm = measure("all well", &found(0, 0), 0);
+    let calm = measure("no alerts", &found(0, 0), 0);
     let rough = measure("five alerts pending or firing for each", &found(9_000, 9_000), 60);
-    // Where the code is not optimized the size is smaller, and other tests run beside it.
+    // In a build without optimization the size is smaller, and other tests run at the same time.
     let allowed = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 20 });
     assert!(calm < allowed && rough < 3 * allowed, "{calm:?} {rough:?}");
 }

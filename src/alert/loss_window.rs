@@ -1,5 +1,5 @@
-//! What groups lost lately: the increases of their counters within the [window](LOSS_WINDOW), as `increase()` sees them
-//! with a sample at each reading. Only groups that ever lost something take memory.
+//! Entries that groups lost recently: the increases of `entries_lost` within the [window](LOSS_WINDOW), as Prometheus'
+//! `increase()` computes them with one sample per report. Only groups that lost entries take memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,35 +8,35 @@ use crate::alert::fact::LOSS_WINDOW;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Report};
 
-/// What groups lost lately.
+/// The recent losses of all groups of a target.
 #[derive(Clone, Debug, Default)]
-pub struct Losses {
+pub struct LossWindow {
     /// By key and group.
-    streams: BTreeMap<Name, BTreeMap<Name, Lost>>,
-    /// When the reading before this one was taken.
-    read_at: Option<Duration>,
+    streams: BTreeMap<Name, BTreeMap<Name, GroupLosses>>,
+    /// Time of the last report.
+    reported_at: Option<Duration>,
 }
 
-/// What one group lost.
 #[derive(Clone, Debug, Default)]
-struct Lost {
+struct GroupLosses {
+    /// Value of the counter in the last report that contained the group.
     total: u64,
-    /// The last reading that showed the group.
+    /// Time of that report.
     seen_at: Duration,
     increases: Vec<Increase>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Increase {
-    /// The last reading before it.
+    /// Time of the last report before the increase.
     after: Duration,
     entries: u64,
 }
 
-impl Losses {
-    /// Takes a reading.
+impl LossWindow {
+    /// Adds a report of the time `now`.
     pub fn note(&mut self, report: &Report, now: Duration) {
-        let before = self.read_at.replace(now);
+        let before = self.reported_at.replace(now);
         for stream in &report.streams {
             for group in &stream.groups {
                 let total = group.values.as_ref().and_then(|values| values.entries_lost);
@@ -46,8 +46,8 @@ impl Losses {
                 {
                     lost.note(total, now);
                 } else if total > 0 {
-                    // It was 0 when the group was seen for the first time.
-                    let mut lost = Lost { seen_at: before.unwrap_or(now), ..Lost::default() };
+                    // The group had lost nothing when it was first seen, so its counter was 0 in the previous report.
+                    let mut lost = GroupLosses { seen_at: before.unwrap_or(now), ..GroupLosses::default() };
                     lost.note(if before.is_some() { total } else { 0 }, now);
                     lost.total = total;
                     self.streams.entry(stream.key.clone()).or_default().insert(group.name.clone(), lost);
@@ -57,12 +57,12 @@ impl Losses {
         self.forget(now.saturating_sub(LOSS_WINDOW));
     }
 
-    fn groups_mut(&mut self, stream: &Name) -> Option<&mut BTreeMap<Name, Lost>> {
-        // Mostly nobody has lost anything, and there is nothing to look up.
+    fn groups_mut(&mut self, stream: &Name) -> Option<&mut BTreeMap<Name, GroupLosses>> {
+        // Usually no group has lost anything, which saves the comparisons of a lookup.
         if self.streams.is_empty() { None } else { self.streams.get_mut(stream) }
     }
 
-    /// Forgets what was before the window.
+    /// Drops increases and groups from before `begin`.
     fn forget(&mut self, begin: Duration) {
         self.streams.retain(|_, groups| {
             groups.retain(|_, lost| {
@@ -73,8 +73,8 @@ impl Losses {
         });
     }
 
-    /// Entries that a group lost within the window. `None` where the server does not tell of losses, or the group
-    /// is not there.
+    /// Returns the number of entries that a group lost within the window. `None` if the group does not exist or its
+    /// losses are not known (before server 7.0).
     #[must_use]
     pub fn of(&self, stream: &Name, group: &GroupReport) -> Option<u64> {
         group.values.as_ref()?.entries_lost?;
@@ -86,9 +86,9 @@ impl Losses {
     }
 }
 
-impl Lost {
+impl GroupLosses {
     fn note(&mut self, total: u64, now: Duration) {
-        // A counter that fell began anew.
+        // A counter that fell was reset to 0 in between.
         let entries = total.checked_sub(self.total).unwrap_or(total);
         if entries > 0 {
             self.increases.push(Increase { after: self.seen_at, entries });
@@ -103,10 +103,10 @@ mod tests {
     use crate::alert::test_support::{group, missing_group, report, stream, values};
     use redis_stream_lag::report::GroupValues;
 
-    /// Notes what the counter of one group showed, one reading each minute, and tells what is in the window after
-    /// each. `None` is a reading without the group.
-    fn seen(totals: &[Option<u64>]) -> Vec<Option<u64>> {
-        let (mut losses, key) = (Losses::default(), Name::from("s"));
+    /// Adds one report per minute with the counter of one group, and returns the losses in the window after each.
+    /// `None` is a report without the group.
+    fn losses_after_each(totals: &[Option<u64>]) -> Vec<Option<u64>> {
+        let (mut losses, key) = (LossWindow::default(), Name::from("s"));
         let readings = totals.iter().enumerate().map(|(at, total)| {
             let found = match total {
                 Some(total) => group("g", GroupValues { entries_lost: Some(*total), ..values() }),
@@ -120,29 +120,29 @@ mod tests {
     }
 
     #[test]
-    fn rises_count_as_long_as_both_readings_are_in_the_window() {
+    fn increases_count_while_both_reports_are_in_the_window() {
         let totals = [0, 0, 3, 3, 5, 5, 5, 5, 5, 5, 5].map(Some);
-        assert_eq!(seen(&totals), [0, 0, 3, 3, 5, 5, 5, 2, 2, 0, 0].map(Some));
+        assert_eq!(losses_after_each(&totals), [0, 0, 3, 3, 5, 5, 5, 2, 2, 0, 0].map(Some));
     }
 
     #[test]
-    fn a_counter_that_falls_began_anew() {
-        assert_eq!(seen(&[5, 5, 2, 2, 0, 4].map(Some)), [0, 0, 2, 2, 2, 6].map(Some));
+    fn a_counter_that_falls_was_reset() {
+        assert_eq!(losses_after_each(&[5, 5, 2, 2, 0, 4].map(Some)), [0, 0, 2, 2, 2, 6].map(Some));
         assert_eq!(
-            seen(&[Some(0), Some(9), None, Some(0), Some(1)]),
+            losses_after_each(&[Some(0), Some(9), None, Some(0), Some(1)]),
             [Some(0), Some(9), None, Some(9), Some(10)]
         );
     }
 
     #[test]
-    fn servers_that_do_not_tell_of_losses_have_none() {
-        let losses = Losses::default();
+    fn losses_are_unknown_before_server_7_0() {
+        let losses = LossWindow::default();
         assert_eq!(losses.of(&Name::from("s"), &group("g", values())), None);
     }
 
     #[test]
     fn groups_that_lost_nothing_take_no_memory() {
-        let mut losses = Losses::default();
+        let mut losses = LossWindow::default();
         let groups = vec![group("g", GroupValues { entries_lost: Some(0), ..values() })];
         losses.note(&report(vec![stream("s", groups)]), Duration::from_secs(1));
         assert!(losses.streams.is_empty());

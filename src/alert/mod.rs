@@ -1,22 +1,22 @@
-//! Alerts: rules over the facts of a report, and the state machine that Prometheus has. Pure: no Redis, no clock,
-//! no receivers.
+//! Alerts: rules over the facts of a report, and a state machine like that of Prometheus. Pure: no Redis, no clock, no
+//! receivers.
 //!
-//! | file | what it does |
+//! | file | contents |
 //! | --- | --- |
 //! | [`fact`] | the closed list of values that a rule can name |
 //! | [`operator`], [`condition`] | `FACT OPERATOR VALUE`: parsing and comparison |
-//! | [`template`] | texts with the labels and the value of an alert in them |
-//! | [`rule`] | one rule: selector, condition, times, labels, annotations |
+//! | [`template`] | texts with placeholders for the labels and the value of an alert |
+//! | [`rule`] | a rule: selector, condition, times, labels, annotations |
 //! | [`recommended`] | the built-in rules |
 //! | [`loss_window`] | entries lost in the last five minutes |
 //! | [`state`] | the state of one alert: pending, firing, resolved |
 //! | [`evaluator`] | evaluates the rules of one target after each poll |
-//! | [`capabilities`] | static checks: can this rule ever fire at this target? |
-//! | [`active`] | pending and firing alerts, for readers |
+//! | [`capabilities`] | static checks of whether a rule can ever fire at a target |
+//! | [`active`] | pending and firing alerts, for pages, metrics and the state file |
 //! | [`promql`], [`rule_file`] | the same rules for Prometheus |
 //! | [`notification`] | alerts as they are sent to receivers |
-//! | [`notification_log`] | what has been sent, kept over a restart |
-//! | [`link`] | links to the pages of this program |
+//! | [`notification_log`] | alerts that receivers know, kept over a restart |
+//! | [`link`] | links to the exporter's pages |
 //!
 //! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
 //! be known) keeps the state of an alert; gone (the subject is absent from a complete reading) clears it.
@@ -38,4 +38,4 @@ pub mod rule;
 pub mod rule_file;
 pub mod state;
 pub mod template;
-mod test_support;
+pub(crate) mod test_support;

@@ -1,4 +1,4 @@
-//! What receivers are told: inert values, made by the state machine and sent by others.
+//! Alerts as they are sent to receivers. The evaluator creates these values, `notify` sends them.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
@@ -7,51 +7,46 @@ use std::time::Duration;
 
 use fnv::FnvHasher;
 
-/// An alert that fires, or that has resolved, as a receiver is told of it.
+/// A firing or resolved alert, as it is sent to receivers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
-    /// What it is, and all that identifies it: `alertname`, the labels of its subject (`target`, `db`, `stream`,
-    /// `group`, `targets[].labels`), of its rule, and `alerts.external_labels`.
+    /// The labels, which identify the alert: `alertname`, the labels of its subject (`target`, `db`, `stream`, `group`,
+    /// `targets[].labels`), of its rule, and `alerts.external_labels`.
     pub labels: BTreeMap<String, String>,
-    /// What is said of it; not part of its identity.
+    /// The annotations, which are not part of its identity.
     pub annotations: BTreeMap<String, String>,
-    /// The value of the fact when it was last known.
+    /// The value of the fact when the condition was last known to hold.
     pub value: f64,
-    /// When it began to fire, as the time since the Unix epoch.
+    /// Time at which it began to fire, since the Unix epoch.
     pub starts_at: Duration,
-    /// When it resolved; while it fires, until when it holds without being sent again. Likewise.
+    /// Time at which it resolved, since the Unix epoch; while it fires, the time at which a receiver may take it for
+    /// resolved unless it is sent again.
     pub ends_at: Duration,
-    /// Whether it fires.
-    pub status: Status,
-    /// Names of the notifiers that are told; empty for all.
+    pub status: AlertStatus,
+    /// Names of the notifiers to send it to; empty for all.
     pub notifiers: Arc<[String]>,
 }
 
-/// Whether an alert fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Status {
-    /// It does.
+pub enum AlertStatus {
     Firing,
-    /// It did.
     Resolved,
 }
 
-/// One alert to be told of.
+/// An alert to send now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
-    /// The alert.
     pub alert: Arc<Alert>,
-    /// Why now.
     pub reason: SendReason,
 }
 
-/// Why a receiver is told of an alert now.
+/// The reason for which an alert is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendReason {
-    /// It began to fire, or it resolved. All receivers are told.
+    /// It began to fire or resolved.
     Changed,
-    /// Nothing changed. Alertmanager wants to be told again, lest it takes a firing alert for resolved, and in
-    /// case it was not there when an alert resolved; to others it is a sign that a firing alert still does.
+    /// Nothing changed. Alertmanager takes a firing alert for resolved if it is not sent again, and may have been down
+    /// when an alert resolved. Other receivers use it as a sign that a firing alert still holds.
     Repeated,
 }
 

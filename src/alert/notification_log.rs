@@ -1,6 +1,6 @@
-//! What receivers of messages were told of alerts, as far as they are not done with them: so that after a restart none
-//! is told anew of what it knows, and none is left with an alert that is over. Alertmanager needs none of this: to it
-//! an alert is over when nobody speaks of it any more.
+//! The alerts that webhooks and Slack received and that are not resolved for them yet. It is kept over a restart, so
+//! that no alert is sent twice and none is left unresolved. Alertmanager does not need it: there an alert resolves when
+//! it is no longer sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,32 +8,31 @@ use std::time::Duration;
 
 use crate::alert::notification::Alert;
 
-/// An alert that a receiver was told to fire, or may have been, and was not told to be over.
+/// An alert that a receiver knows, or may know, as firing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogEntry {
-    /// The alert: how it was told, or how it is to be told.
+    /// The alert as it was sent, or as it is to be sent.
     pub alert: Arc<Alert>,
-    /// Whether the receiver was told of this state.
     pub send_state: SendState,
-    /// When the receiver was last told anything of the alerts of this name and target, as the time since the Unix
-    /// epoch; `None` if it was not.
+    /// Time at which the receiver was last sent a notification for this alert name and target, since the Unix epoch;
+    /// `None` if it was not.
     pub last_sent_at: Option<Duration>,
 }
 
-/// Whether a receiver was told of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendState {
-    /// It took it.
+    /// The receiver accepted this state of the alert.
     Sent,
-    /// It is still to be told.
+    /// This state is still to be sent.
     Unsent,
 }
 
-/// What all receivers know.
+/// The alerts known to all receivers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NotificationLog {
-    /// As of this time, since the Unix epoch: of what began to fire before, they know nothing else.
+    /// Time at which the log was taken, since the Unix epoch. Of the alerts that began to fire before, receivers know
+    /// only those listed.
     pub until: Duration,
-    /// By the name of the notifier.
+    /// By name of the notifier.
     pub receivers: BTreeMap<String, Vec<LogEntry>>,
 }

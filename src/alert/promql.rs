@@ -1,21 +1,21 @@
-//! A rule's condition as PromQL. It means the same as the evaluation here wherever the target could be read: one
-//! result for each subject, however many exporters watch it and whatever labels a scrape adds.
+//! Writes a rule's condition as PromQL. Its results equal those of the evaluator while the target can be polled: one
+//! per subject, however many exporters poll the target and whatever labels a scrape adds.
 
 use crate::alert::condition::{Condition, Operand};
-use crate::alert::fact::Series;
+use crate::alert::fact::FactSeries;
 use crate::alert::operator::Operator;
 use crate::alert::rule::{Rule, Selector};
 use redis_stream_core::glob::Glob;
 use redis_stream_lag::report::Status;
 
-/// The expression. `label_names` are those of `targets[].labels`, which alerts carry too.
+/// Returns the expression. `label_names` are the names in `targets[].labels`, which alerts have too.
 #[must_use]
 pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
     let Condition { fact, operator, operand } = &rule.condition;
     let matchers = matchers(&rule.selector);
     let (inner, comparison) = match fact.series {
-        Series::Metric(metric) => (select(metric, &matchers), compared(*operator, *operand)),
-        Series::Lag { exact, min, max } => {
+        FactSeries::Metric(metric) => (select(metric, &matchers), compared(*operator, *operand)),
+        FactSeries::Lag { exact, min, max } => {
             let metric = match operator {
                 Operator::Above | Operator::AtLeast => min,
                 Operator::Below | Operator::AtMost => max,
@@ -23,36 +23,36 @@ pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
             };
             (select(metric, &matchers), compared(*operator, *operand))
         }
-        Series::Since(metric) => {
+        FactSeries::Since(metric) => {
             let inner = format!("clamp_min(time() - {}, 0)", select(metric, &matchers));
             (inner, compared(*operator, *operand))
         }
-        Series::Increase(metric) => {
+        FactSeries::Increase(metric) => {
             let series = select(metric, &matchers);
-            // A window reaches back behind the end of a series: a group that is gone has lost nothing.
+            // `increase` covers a window after the end of a series, but a group that is gone has no losses.
             (format!("increase({series}[5m]) and {series}"), compared(*operator, *operand))
         }
-        Series::Status(metric) => {
+        FactSeries::Status(metric) => {
             let status = match operand {
                 Operand::Status(status) => *status,
                 Operand::Number(_) => "",
             };
-            let (status, is) = match operator {
+            let (status, expected) = match operator {
                 Operator::Is => (format!("status={}", quoted(status)), 1.0),
-                // While it is unknown, nobody knows whether it is another.
+                // `!=`. An unknown status is neither equal nor unequal to another one, so its series must be 0 too.
                 _ if status == Status::Unknown.as_str() => (format!("status={}", quoted(status)), 0.0),
                 _ => (format!("status=~{}", quoted(&format!("{status}|{}", Status::Unknown.as_str()))), 0.0),
             };
             let matchers = [&matchers[..], &[status]].concat();
-            (select(metric, &matchers), compared(Operator::Is, Operand::Number(is)))
+            (select(metric, &matchers), compared(Operator::Is, Operand::Number(expected)))
         }
     };
-    format!("{} {comparison}", one_each(&inner, label_names))
+    format!("{} {comparison}", per_subject(&inner, label_names))
 }
 
-/// One result for each subject.
+/// Aggregates an expression to one result per subject.
 #[must_use]
-pub fn one_each(inner: &str, label_names: &[&str]) -> String {
+pub fn per_subject(inner: &str, label_names: &[&str]) -> String {
     let labels = [&["target", "db", "stream", "group"], label_names].concat();
     format!("max by ({}) ({inner})", labels.join(", "))
 }
@@ -84,7 +84,7 @@ fn matcher(label: &str, glob: &Glob) -> String {
     }
 }
 
-/// A string of PromQL.
+/// Returns a PromQL string literal.
 fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -94,7 +94,7 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            // Prometheus takes this character for a sign that the text is not UTF-8.
+            // Prometheus rejects a literal U+FFFD as invalid UTF-8.
             '\u{fffd}' => quoted.push_str("\\ufffd"),
             _ => quoted.push(char),
         }

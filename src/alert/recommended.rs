@@ -1,20 +1,18 @@
-//! The rules that are built in: what is worth waking somebody for, on any system, without thresholds of its own
-//! where a status says it better.
+//! The built-in rules: conditions that matter on any system. Where a status expresses the condition, they use it in
+//! place of a threshold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::condition::Condition;
-use crate::alert::promql::one_each;
+use crate::alert::promql::per_subject;
 use crate::alert::rule::{Rule, Selector};
 use crate::alert::rule_file::PrometheusOnlyRule;
 use crate::alert::template::Template;
 
-/// A built-in rule, as it is written here.
 struct BuiltInRule {
     name: &'static str,
-    /// Of a rule that only Prometheus can evaluate, what stands in the file.
     expr: Expr,
     minutes: u64,
     severity: &'static str,
@@ -23,20 +21,17 @@ struct BuiltInRule {
 }
 
 enum Expr {
-    /// A condition.
-    Holds(&'static str),
-    /// PromQL.
+    Condition(&'static str),
+    /// PromQL, for Prometheus only.
     Promql(&'static str),
-    /// PromQL that the aggregation over subjects goes around, and a comparison.
+    /// PromQL to be aggregated per subject, and a comparison with the result; for Prometheus only.
     PromqlPerSubject(&'static str, &'static str),
 }
-
-use Expr::{Holds, Promql, PromqlPerSubject};
 
 const BUILT_IN: &[BuiltInRule] = &[
     BuiltInRule {
         name: "RedisStreamTargetDown",
-        expr: Holds("target_up == 0"),
+        expr: Expr::Condition("target_up == 0"),
         minutes: 2,
         severity: "critical",
         summary: "{{ $labels.target }} cannot be polled",
@@ -44,7 +39,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamMissing",
-        expr: Holds("stream_up == 0"),
+        expr: Expr::Condition("stream_up == 0"),
         minutes: 5,
         severity: "warning",
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} cannot be read",
@@ -52,7 +47,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamGroupMissing",
-        expr: Holds("group_up == 0"),
+        expr: Expr::Condition("group_up == 0"),
         minutes: 5,
         severity: "warning",
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
@@ -60,7 +55,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamGroupStalled",
-        expr: Holds("status == stalled"),
+        expr: Expr::Condition("status == stalled"),
         minutes: 3,
         severity: "critical",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers",
@@ -68,7 +63,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamGroupAbandoned",
-        expr: Holds("status == abandoned"),
+        expr: Expr::Condition("status == abandoned"),
         minutes: 3,
         severity: "critical",
         summary: "No consumer reads for group {{ $labels.group }} of {{ $labels.stream }}",
@@ -76,7 +71,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamGroupFallingBehind",
-        expr: Holds("lag_seconds > 5m"),
+        expr: Expr::Condition("lag_seconds > 5m"),
         minutes: 5,
         severity: "warning",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value }} seconds behind",
@@ -84,7 +79,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamEntriesLost",
-        expr: Holds("entries_lost > 0"),
+        expr: Expr::Condition("entries_lost > 0"),
         minutes: 0,
         severity: "critical",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} has lost entries",
@@ -92,7 +87,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamPendingStuck",
-        expr: Holds("oldest_pending_idle_seconds > 10m"),
+        expr: Expr::Condition("oldest_pending_idle_seconds > 10m"),
         minutes: 5,
         severity: "warning",
         summary: "An entry of {{ $labels.stream }} is left lying by group {{ $labels.group }}",
@@ -100,7 +95,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamPendingRedelivered",
-        expr: Holds("oldest_pending_deliveries >= 10"),
+        expr: Expr::Condition("oldest_pending_deliveries >= 10"),
         minutes: 1,
         severity: "warning",
         summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}",
@@ -108,7 +103,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
-        expr: Holds("retention_used_ratio > 0.8"),
+        expr: Expr::Condition("retention_used_ratio > 0.8"),
         minutes: 5,
         severity: "warning",
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries",
@@ -116,7 +111,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "StreamgaugeGone",
-        expr: Promql("absent(streamgauge_build_info)"),
+        expr: Expr::Promql("absent(streamgauge_build_info)"),
         minutes: 5,
         severity: "critical",
         summary: "Prometheus gets nothing from streamgauge",
@@ -124,7 +119,7 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "StreamgaugeDataOld",
-        expr: PromqlPerSubject("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
+        expr: Expr::PromqlPerSubject("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
         minutes: 1,
         severity: "critical",
         summary: "Data of {{ $labels.target }} is old",
@@ -132,20 +127,20 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
 ];
 
-/// Names of all of them, in their order; the last are those for Prometheus alone.
+/// Returns the names of all built-in rules in order, those for Prometheus only last.
 pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|rule| rule.name)
 }
 
-/// Those that are evaluated here. `runbook_url` is where people read what to do about each, under its name.
+/// Returns the rules that streamgauge evaluates. `runbook_url` is a document with a section for each rule.
 ///
 /// # Panics
 ///
-/// If one was written wrongly, which a test would have found.
+/// If a built-in rule is invalid, which tests rule out.
 #[must_use]
 pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
     let rule = |rule: &BuiltInRule| match rule.expr {
-        Holds(condition) => Some(Arc::new(Rule {
+        Expr::Condition(condition) => Some(Arc::new(Rule {
             name: rule.name.to_owned(),
             selector: Selector::default(),
             condition: Condition::parse(condition).expect("a built-in condition is right"),
@@ -155,23 +150,26 @@ pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
             annotations: rule.annotations(runbook_url),
             notifiers: Arc::new([]),
         })),
-        Promql(_) | PromqlPerSubject(..) => None,
+        Expr::Promql(_) | Expr::PromqlPerSubject(..) => None,
     };
     BUILT_IN.iter().filter_map(rule).collect()
 }
 
-/// Those for Prometheus alone. `label_names` are those of `targets[].labels`; `runbook_url` as for [`rules`].
+/// Returns the rules for Prometheus only. `label_names` are the names in `targets[].labels`; `runbook_url` as for
+/// [`rules`].
 ///
 /// # Panics
 ///
-/// As [`rules`].
+/// If a built-in rule is invalid, which tests rule out.
 #[must_use]
 pub fn prometheus_only(label_names: &[&str], runbook_url: Option<&str>) -> Vec<PrometheusOnlyRule> {
     let rule = |rule: &BuiltInRule| {
         let expression = match rule.expr {
-            Holds(_) => return None,
-            Promql(expression) => expression.to_owned(),
-            PromqlPerSubject(inner, comparison) => format!("{} {comparison}", one_each(inner, label_names)),
+            Expr::Condition(_) => return None,
+            Expr::Promql(expression) => expression.to_owned(),
+            Expr::PromqlPerSubject(inner, comparison) => {
+                format!("{} {comparison}", per_subject(inner, label_names))
+            }
         };
         Some(PrometheusOnlyRule {
             name: rule.name,
@@ -195,9 +193,9 @@ impl BuiltInRule {
 
     fn annotations(&self, runbook_url: Option<&str>) -> BTreeMap<String, Template> {
         let mut annotations = texts([("summary", self.summary), ("description", self.description)]);
-        // What shows Markdown gives a heading an anchor of its name, in small letters.
-        let chapter = runbook_url.map(|url| format!("{url}#{}", self.name.to_lowercase()));
-        annotations.extend(chapter.iter().flat_map(|url| texts([("runbook_url", url)])));
+        // Markdown renderers give a heading its text in lower case as an anchor.
+        let section = runbook_url.map(|url| format!("{url}#{}", self.name.to_lowercase()));
+        annotations.extend(section.iter().flat_map(|url| texts([("runbook_url", url)])));
         annotations
     }
 }
@@ -213,7 +211,7 @@ mod tests {
     use crate::alert::rule::label_names;
 
     #[test]
-    fn all_are_right_and_have_names_of_their_own() {
+    fn built_in_rules_are_valid_and_have_unique_names() {
         assert_eq!(rules(None).len() + prometheus_only(&[], None).len(), BUILT_IN.len());
         let mut names: Vec<_> = names().collect();
         names.sort_unstable();
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn each_leads_to_its_chapter_where_there_is_a_runbook() {
+    fn each_rule_links_to_its_section_of_the_runbook() {
         let url = "https://docs.example.com/operating.md";
         let here = rules(Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
         let there =

@@ -1,47 +1,43 @@
-//! A rule: what it is about, when it fires, and what it says then. Inert values.
+//! A rule: its selector, condition and times, and the labels and annotations of its alerts. Plain values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::condition::Condition;
-use crate::alert::fact::Subject;
+use crate::alert::fact::SubjectKind;
 use crate::alert::template::Template;
 use redis_stream_core::glob::Glob;
 
-/// One rule.
+/// An alerting rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// The label `alertname` of its alerts.
     pub name: String,
-    /// Which subjects it is about.
     pub selector: Selector,
-    /// What must hold.
     pub condition: Condition,
-    /// How long it must hold before the alert fires.
+    /// Time for which the condition must hold before the alert fires.
     pub pending_for: Duration,
-    /// How long the alert fires on after it has ceased to hold.
+    /// Time for which the alert keeps firing after the condition has ceased to hold.
     pub keep_firing_for: Duration,
-    /// Labels of its alerts, besides those of the subject. They show no value.
+    /// Labels of its alerts in addition to those of the subject. They must not contain the value, since labels identify
+    /// an alert.
     pub labels: BTreeMap<String, Template>,
-    /// What is said of an alert.
     pub annotations: BTreeMap<String, Template>,
-    /// Names of the notifiers that are told; empty for all.
+    /// Names of the notifiers to send alerts to; empty for all.
     pub notifiers: Arc<[String]>,
 }
 
-/// Which subjects a rule is about: all globs match. Those below the subject of its fact are `*`.
+/// Selects the subjects of a rule: those for which all globs match. The glob of a kind that the rule's fact does not
+/// have, such as the group of a stream's fact, is `*`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selector {
-    /// Names of targets.
     pub target: Glob,
-    /// Keys of streams.
     pub stream: Glob,
-    /// Names of groups.
     pub group: Glob,
 }
 
-/// What identifies the alerts of a target: its own labels.
+/// The labels of a target in its alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetLabels {
     /// `target`.
@@ -52,14 +48,14 @@ pub struct TargetLabels {
     pub configured: BTreeMap<String, String>,
 }
 
-/// Names of the labels that the alerts of a subject have from `/metrics`, in its order, without those of the
-/// configuration.
+/// Returns the names of the labels that alerts with this kind of subject have, in the order of `/metrics`, without
+/// configured labels.
 #[must_use]
-pub fn label_names(subject: Subject) -> &'static [&'static str] {
+pub fn label_names(subject: SubjectKind) -> &'static [&'static str] {
     match subject {
-        Subject::Target => &["target"],
-        Subject::Stream => &["target", "db", "stream"],
-        Subject::Group => &["target", "db", "stream", "group"],
+        SubjectKind::Target => &["target"],
+        SubjectKind::Stream => &["target", "db", "stream"],
+        SubjectKind::Group => &["target", "db", "stream", "group"],
     }
 }
 
@@ -70,8 +66,8 @@ impl Default for Selector {
 }
 
 impl Rule {
-    /// The labels of the alert of a subject. As in Prometheus, a label of the rule goes before one of the subject,
-    /// and a label without a value is none.
+    /// Returns the labels of a subject's alert. As in Prometheus, a label of the rule overrides one of the subject, and
+    /// a label with an empty value is left out.
     #[must_use]
     pub fn labels(&self, subject: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let own = self.labels.iter().map(|(name, text)| (name.clone(), filled(text, subject, 0.0)));
@@ -82,7 +78,7 @@ impl Rule {
         labels
     }
 
-    /// The annotations of the alert of a subject.
+    /// Returns the annotations of a subject's alert.
     #[must_use]
     pub fn annotations(&self, subject: &BTreeMap<String, String>, value: f64) -> BTreeMap<String, String> {
         self.annotations.iter().map(|(name, text)| (name.clone(), filled(text, subject, value))).collect()
@@ -94,7 +90,7 @@ fn filled(template: &Template, labels: &BTreeMap<String, String>, value: f64) ->
 }
 
 impl TargetLabels {
-    /// The labels of a subject: of the target itself, of a stream, or of a group of it.
+    /// Returns the labels of a subject: the target, one of its streams, or a group of a stream.
     #[must_use]
     pub fn subject(&self, stream: Option<&str>, group: Option<&str>) -> BTreeMap<String, String> {
         let mut labels = self.configured.clone();
@@ -112,7 +108,7 @@ impl TargetLabels {
     }
 }
 
-/// A rule about everything, for tests.
+/// Returns a rule that selects every subject.
 #[cfg(test)]
 pub(super) fn test_rule(name: &str, expr: &str) -> Rule {
     Rule {

@@ -1,4 +1,4 @@
-//! Rules as a Prometheus rule file.
+//! Writes rules as a Prometheus rule file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,22 +8,20 @@ use crate::alert::promql;
 use crate::alert::rule::Rule;
 use crate::alert::template::Template;
 
-/// A rule for Prometheus alone, which cannot be evaluated here: what tells that streamgauge itself is gone.
+/// A rule that only Prometheus can evaluate, because it detects that streamgauge itself is down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrometheusOnlyRule {
     /// The label `alertname` of its alerts.
     pub name: &'static str,
-    /// The expression.
+    /// The PromQL expression.
     pub expression: String,
-    /// How long it must hold before the alert fires.
+    /// Time for which the expression must hold before the alert fires.
     pub pending_for: Duration,
-    /// Labels of its alerts.
     pub labels: BTreeMap<String, Template>,
-    /// What is said of an alert.
     pub annotations: BTreeMap<String, Template>,
 }
 
-/// Writes the file. `label_names` are those of `targets[].labels`.
+/// Returns the text of the file. `label_names` are the names in `targets[].labels`.
 #[must_use]
 pub fn write<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
@@ -52,7 +50,7 @@ fn push_rule(
     [labels, annotations]: [&BTreeMap<String, Template>; 2],
 ) {
     let mut line = |indent: usize, key: &str, value: &str| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{:indent$}{key}: {value}", "");
     };
     line(6, "- alert", &scalar(name));
@@ -71,7 +69,7 @@ fn push_rule(
     *text = text.replace(": \n", ":\n");
 }
 
-/// A time span as Prometheus writes it, to the millisecond and not below.
+/// Returns a duration in Prometheus' notation, rounded up to a millisecond.
 fn duration(duration: Duration) -> String {
     let ms = duration.as_nanos().div_ceil(1_000_000);
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -87,7 +85,7 @@ fn duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A text as YAML: as it is where nothing in it means anything else, or in double quotes.
+/// Returns a text as a YAML scalar, in double quotes if it would otherwise not be read as this text.
 fn scalar(text: &str) -> String {
     const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "y"];
     let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -101,7 +99,7 @@ fn scalar(text: &str) -> String {
     if is_plain { text.to_owned() } else { quoted(text) }
 }
 
-/// What is no text in YAML, or breaks a line there.
+/// Returns true for characters that YAML does not allow in a scalar or takes for a line break.
 fn is_special(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

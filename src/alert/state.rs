@@ -1,70 +1,67 @@
-//! The state of one alert, as Prometheus' `rules/alerting.go` has it: pending until it has held for long enough,
-//! firing, resolved and then still told of for a while. Time is a parameter, as the time since the Unix epoch.
+//! The state machine of one alert, like that of Prometheus' `rules/alerting.go`: pending until the condition has held
+//! for long enough, firing, then resolved and still sent for a while. Time is a parameter, since the Unix epoch.
 
 use std::time::Duration;
 
 use crate::alert::notification::SendReason;
 
-/// How long an alert that has resolved is told of, in case Alertmanager was not there.
+/// Time for which a resolved alert is still sent, in case Alertmanager was down.
 pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
-/// An alert is told of again when this time has passed.
+/// Minimum time after which an unchanged alert is sent again.
 pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 
-/// Where an alert stands.
+/// The phase of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Its condition holds, but not for long enough.
+    /// The condition holds, but not for long enough.
     Pending,
-    /// It fires.
     Firing,
-    /// It fired, and is over.
     Resolved,
 }
 
-/// One alert.
+/// The state of one alert. Times are since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AlertState {
-    /// Where it stands.
     pub phase: Phase,
-    /// The value when it was last known to hold.
+    /// The value of the fact when the condition was last known to hold.
     pub value: f64,
-    /// Since when its condition holds.
+    /// Time since which the condition holds.
     pub active_at: Duration,
-    /// When it began to fire; `None` while it is pending.
+    /// Time at which it began to fire; `None` while it is pending.
     pub fired_at: Option<Duration>,
-    /// When it resolved; `None` before.
+    /// Time at which it resolved; `None` before.
     pub resolved_at: Option<Duration>,
-    /// Since when it fires only because of `keep_firing_for`.
+    /// Time since which it fires only because of `keep_firing_for`.
     pub kept_since: Option<Duration>,
-    /// Since when it is not known whether its condition holds.
+    /// Time since which it is not known if the condition holds.
     pub unknown_since: Option<Duration>,
-    /// When receivers were last told of it as it stands; `None` where they were not.
+    /// Time at which this phase was last sent; `None` if it was not.
     pub last_sent_at: Option<Duration>,
 }
 
-/// What one evaluation found.
+/// The result of evaluating a condition.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evaluation {
-    /// The condition holds, of this value.
+    /// The condition holds for this value.
     Holds(f64),
-    /// It does not, or there is nothing that it could hold of.
+    /// The condition does not hold, or its subject does not exist.
     Clear,
-    /// Nobody knows.
+    /// The value is not known.
     Unknown,
 }
 
 /// The times of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// How long the condition must hold before the alert fires.
+    /// Time for which the condition must hold before the alert fires.
     pub pending_for: Duration,
-    /// How long the alert fires on after the condition has ceased to hold.
+    /// Time for which the alert keeps firing after the condition has ceased to hold.
     pub keep_firing_for: Duration,
-    /// How long an alert outlives what is known of its condition.
+    /// Time for which an alert keeps its state while the condition is unknown.
     pub hold: Duration,
 }
 
-/// What becomes of an alert in one evaluation; `None` is no alert.
+/// Returns the state of an alert after an evaluation; `None` if there is no alert.
 #[must_use]
 pub fn step(
     before: Option<AlertState>,
@@ -136,8 +133,8 @@ impl AlertState {
         Self { phase: Phase::Resolved, resolved_at: Some(now), last_sent_at: None, ..self }
     }
 
-    /// The same where the clock was set back: nothing happened later than now. What would is never over, and a
-    /// receiver would take it for something that is still to come.
+    /// Limits all times to `now`, in case the clock was set back. An alert with a time in the future would not end, and
+    /// a receiver would ignore it until then. `last_sent_at` is left to [`needs_sending`](Self::needs_sending).
     fn as_of(self, now: Duration) -> Self {
         let no_later = |time: Option<Duration>| time.map(|time| time.min(now));
         Self {
@@ -154,14 +151,14 @@ impl AlertState {
         self.resolved_at.is_some_and(|at| now.saturating_sub(at) > RESOLVED_RETENTION)
     }
 
-    /// Whether receivers are to be told of it now, and why; notes that they are.
+    /// Returns the reason to send the alert now, if there is one, and records that it is sent.
     pub fn needs_sending(&mut self, now: Duration) -> Option<SendReason> {
         if self.phase == Phase::Pending {
             return None;
         }
         let reason = match self.last_sent_at {
             None => SendReason::Changed,
-            // Or the clock was set back since.
+            // The second case: the clock was set back since.
             Some(last_sent_at) if last_sent_at + RESEND_DELAY < now || now < last_sent_at => {
                 SendReason::Repeated
             }
@@ -171,8 +168,8 @@ impl AlertState {
         Some(reason)
     }
 
-    /// Until when what a receiver is told now is true: when it resolved, or, while it fires, as long as telling
-    /// may fail and be made up for. `interval` is the time from one evaluation to the next.
+    /// Returns the end time to send: the time at which the alert resolved, or while it fires, four intervals ahead, so
+    /// that a few failed notifications do not resolve it. `interval` is the time between evaluations.
     #[must_use]
     pub fn ends_at(&self, now: Duration, interval: Duration) -> Duration {
         self.resolved_at.unwrap_or_else(|| now + 4 * interval.max(RESEND_DELAY))
@@ -183,9 +180,9 @@ impl AlertState {
 mod tests {
     use super::*;
 
-    /// Runs a series of evaluations, one each 10 seconds: `x` holds, `.` is clear, `?` is unknown. What comes out is
-    /// one character each: `p`, `F`, `r`, or `-` for no alert; in upper case where receivers are told of a change,
-    /// else in lower case; followed by `'` where they are told once more.
+    /// Runs one evaluation every 10 seconds: `x` holds, `.` is clear, `?` is unknown. Returns one character for each:
+    /// `p`, `f`, `r`, or `-` for no alert; in upper case if a change is sent, and followed by `'` if the alert is sent
+    /// again.
     fn run(evaluations: &str, times: Times) -> String {
         let (mut state, mut states) = (None, String::new());
         for (at, evaluation) in evaluations.chars().enumerate() {
@@ -221,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_alert_is_pending_until_it_has_held_for_long_enough() {
-        for (pending_for, evaluations, lived) in [
+        for (pending_for, evaluations, states) in [
             (0, ".xx..", "-FfRr"),
             (10, "xx.x", "pFRp"),
             (20, "xxx.", "ppFR"),
@@ -229,62 +226,62 @@ mod tests {
             (20, "xx.xx.", "pp-pp-"),
             (20, "xx.xxx", "pp-ppF"),
         ] {
-            assert_eq!(run(evaluations, times(pending_for, 0, 3600)), lived, "{pending_for} {evaluations}");
+            assert_eq!(run(evaluations, times(pending_for, 0, 3600)), states, "{pending_for} {evaluations}");
         }
     }
 
     #[test]
-    fn an_alert_that_comes_back_begins_anew() {
+    fn an_alert_that_resolved_starts_over() {
         assert_eq!(run("x.x.", times(0, 0, 3600)), "FRFR");
         assert_eq!(run("xx.xx.", times(10, 0, 3600)), "pFRpFR");
     }
 
     #[test]
-    fn an_alert_is_kept_firing() {
-        for (keep, evaluations, lived) in
+    fn keep_firing_for_delays_resolving() {
+        for (keep, evaluations, states) in
             [(10, "x..", "FfR"), (15, "x...", "FffR"), (20, "x...", "FffR"), (20, "x..x...", "FfffffR")]
         {
-            assert_eq!(run(evaluations, times(0, keep, 3600)), lived, "{keep} {evaluations}");
+            assert_eq!(run(evaluations, times(0, keep, 3600)), states, "{keep} {evaluations}");
         }
     }
 
     #[test]
-    fn what_is_unknown_holds_the_state() {
-        for (hold, evaluations, lived) in [
-            // Pending, firing, resolved, and no alert at all.
+    fn an_unknown_condition_keeps_the_state_for_a_limited_time() {
+        for (hold, evaluations, states) in [
+            // Pending, firing, resolved, and no alert.
             (3600, "x?x", "ppF"),
             (3600, "x?.", "pp-"),
             (3600, "xxx??x.", "ppFfffR"),
             (3600, "xxx.??", "ppFRrr"),
             (3600, "??", "--"),
-            // No longer than that, counted from the first time that nothing was known.
+            // For the hold time, counted from the first unknown evaluation.
             (20, "xxx???", "ppFffR"),
             (20, "xxx??x??", "ppFfffff"),
             (20, "x???x", "ppp-p"),
             (0, "xxx?", "ppFR"),
         ] {
-            assert_eq!(run(evaluations, times(20, 0, hold)), lived, "{hold} {evaluations}");
+            assert_eq!(run(evaluations, times(20, 0, hold)), states, "{hold} {evaluations}");
         }
     }
 
     #[test]
-    fn receivers_are_told_again_after_more_than_a_minute() {
+    fn a_firing_alert_is_sent_again_after_more_than_a_minute() {
         assert_eq!(run(&"x".repeat(16), times(0, 0, 3600)), "Ffffffff'fffffff'f");
     }
 
     #[test]
-    fn an_alert_that_has_resolved_is_told_of_for_a_quarter_of_an_hour() {
+    fn a_resolved_alert_is_sent_for_a_quarter_of_an_hour() {
         for unknown in [".", "?"] {
-            let lived = run(&format!("x.{}", unknown.repeat(95)), times(0, 0, 3600));
-            assert_eq!(lived.matches("r'").count(), 12, "{lived}");
-            // Evaluations after 15 minutes and no longer: 90 of them, and the one in which it resolved.
-            assert_eq!(lived.matches(['r', 'R']).count(), 91, "{lived}");
-            assert!(lived.ends_with('-'));
+            let states = run(&format!("x.{}", unknown.repeat(95)), times(0, 0, 3600));
+            assert_eq!(states.matches("r'").count(), 12, "{states}");
+            // 90 evaluations in 15 minutes, and the one in which it resolved.
+            assert_eq!(states.matches(['r', 'R']).count(), 91, "{states}");
+            assert!(states.ends_with('-'));
         }
     }
 
     #[test]
-    fn a_clock_that_is_set_back_silences_no_alert_for_ever() {
+    fn a_clock_that_is_set_back_does_not_suppress_an_alert_forever() {
         let times = times(20, 0, 3600);
         let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
         let pending = step(None, Evaluation::Holds(1.0), &times, before);
@@ -296,23 +293,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_to_happen_after_a_clock_that_is_set_back() {
+    fn no_time_is_in_the_future_after_a_clock_is_set_back() {
         let times = times(0, 0, 3600);
         let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
         let mut firing = step(None, Evaluation::Holds(1.0), &times, before).expect("it fires");
         assert_eq!(firing.needs_sending(before), Some(SendReason::Changed));
-        // What resolves in the very evaluation that finds the clock set back is news, too.
+        // An alert that resolves in the same evaluation that finds the clock set back is sent.
         let mut resolved = step(Some(firing), Evaluation::Clear, &times, back).expect("it resolves");
         assert_eq!((resolved.fired_at, resolved.ends_at(back, RESEND_DELAY)), (Some(back), back));
         assert_eq!(resolved.needs_sending(back), Some(SendReason::Changed));
-        // What has resolved stays so, and is over after a quarter of an hour of the new time.
+        // A resolved alert stays resolved, and is dropped a quarter of an hour later by the new time.
         let resolved = step(Some(firing), Evaluation::Clear, &times, before);
         for evaluation in [Evaluation::Clear, Evaluation::Unknown] {
             let later = step(resolved, evaluation, &times, back).expect("it has just resolved");
             assert_eq!(later.ends_at(back, RESEND_DELAY), back);
             assert_eq!(step(Some(later), evaluation, &times, back + RESOLVED_RETENTION + RESEND_DELAY), None);
         }
-        // What is held or kept is so for as long as is configured.
+        // The hold time counts by the new time.
         let unknown = step(Some(firing), Evaluation::Unknown, &times, before);
         let unknown = step(unknown, Evaluation::Unknown, &times, back);
         let unknown = step(unknown, Evaluation::Unknown, &times, back + times.hold).expect("it was held");
@@ -320,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_firing_alert_holds_for_four_times_what_lies_between_two_tellings() {
+    fn a_firing_alert_ends_four_resend_intervals_ahead() {
         let now = Duration::from_secs(1_000_000);
         let firing = step(None, Evaluation::Holds(1.0), &times(0, 0, 0), now).unwrap();
         for (interval, lasting) in [(10, 240), (60, 240), (300, 1200)] {

@@ -1,8 +1,8 @@
-//! Texts with `{{ $labels.NAME }}` and `{{ $value }}` in them, written as Prometheus writes them, and nothing else.
+//! Templates with `{{ $labels.NAME }}` and `{{ $value }}`, a subset of Prometheus' templates.
 
 use std::fmt;
 
-/// A text to be filled in.
+/// A text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     source: String,
@@ -16,21 +16,21 @@ enum Part {
     Value,
 }
 
-/// Why a text is no template. Says what was expected, and quotes nothing of the text.
+/// An error in a template. Its message states what was expected and quotes nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateError {
     /// `{{` without `}}`.
     Unclosed,
-    /// Something else between them.
+    /// Neither a label nor the value between `{{` and `}}`.
     Unknown,
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
     ///
-    /// Why the text is none.
+    /// The text is not a template of this subset.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = source;
@@ -48,13 +48,13 @@ impl Template {
         Ok(Self { source: source.to_owned(), parts })
     }
 
-    /// As it was written, which is how Prometheus is to be given it.
+    /// Returns the text of the template, which is also valid in Prometheus.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The labels it names.
+    /// Returns the names of its labels.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Label(name) => Some(name.as_str()),
@@ -62,13 +62,13 @@ impl Template {
         })
     }
 
-    /// Whether it shows the value.
+    /// Returns true if it contains the value.
     #[must_use]
-    pub fn shows_the_value(&self) -> bool {
+    pub fn has_value(&self) -> bool {
         self.parts.contains(&Part::Value)
     }
 
-    /// The text. A label that is not there is empty.
+    /// Returns the text with labels and value filled in. A label that does not exist is empty.
     #[must_use]
     pub fn fill<'l>(&self, label: impl Fn(&str) -> Option<&'l str>, value: f64) -> String {
         let mut text = String::with_capacity(self.source.len());
@@ -76,7 +76,7 @@ impl Template {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Label(name) => text.push_str(label(name).unwrap_or_default()),
-                Part::Value => text.push_str(&show(value)),
+                Part::Value => text.push_str(&format_value(value)),
             }
         }
         text
@@ -93,10 +93,10 @@ fn part(inside: &str) -> Option<Part> {
     is_name.then(|| Part::Label(name.to_owned()))
 }
 
-/// A number as Prometheus' templates print it, which is Go's `%v`: the shortest digits that read back as the same
+/// Formats a number as Prometheus' templates do, which is Go's `%v`: the fewest digits that parse back to the same
 /// number, with an exponent of at least two digits from 1e+06 up and below 0.0001.
 #[must_use]
-pub fn show(value: f64) -> String {
+pub fn format_value(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         return if value.is_nan() {
@@ -141,11 +141,11 @@ mod tests {
         }
         let template = Template::parse("{{ $labels.a }}{{ $labels.b_1 }}").unwrap();
         assert_eq!(template.labels().collect::<Vec<_>>(), ["a", "b_1"]);
-        assert!(!template.shows_the_value() && Template::parse("{{ $value }}").unwrap().shows_the_value());
+        assert!(!template.has_value() && Template::parse("{{ $value }}").unwrap().has_value());
     }
 
     #[test]
-    fn nothing_else_is_a_template() {
+    fn other_templates_are_rejected() {
         for (source, fault) in [
             ("{{ $value", TemplateError::Unclosed),
             ("a {{", TemplateError::Unclosed),
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// As printed by `promtool test rules`.
+    /// Expected texts are from `promtool test rules`.
     #[test]
     fn numbers_are_printed_as_prometheus_prints_them() {
         for (value, text) in [
@@ -184,7 +184,7 @@ mod tests {
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-Inf"),
         ] {
-            assert_eq!(show(value), text);
+            assert_eq!(format_value(value), text);
         }
     }
 }

@@ -301,7 +301,7 @@ fn seconds(duration: Option<Duration>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::family::{Origin, Source};
+    use crate::values::family::{MetricOrigin, ValueSource};
     use crate::values::table::FAMILIES;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
@@ -506,13 +506,13 @@ mod tests {
         let fields = |value: serde_json::Value| -> Vec<String> {
             value.as_object().unwrap().keys().cloned().collect()
         };
-        let of = |prefix: &'static str, is_of: fn(&Source) -> bool| {
-            let own = FAMILIES.iter().filter(move |family| family.origin == Origin::Own);
+        let of = |prefix: &'static str, is_of: fn(&ValueSource) -> bool| {
+            let own = FAMILIES.iter().filter(move |family| family.origin == MetricOrigin::Own);
             own.filter(move |family| is_of(&family.source))
                 .map(move |family| family.name.strip_prefix(prefix).unwrap().to_owned())
         };
         let mut group: Vec<_> = of("redis_stream_group_", |source| {
-            matches!(source, Source::GroupUp | Source::Group(_) | Source::Status)
+            matches!(source, ValueSource::GroupUp | ValueSource::Group(_) | ValueSource::Status)
         })
         .collect();
         group.extend(["target", "db", "stream", "group", "consumer_list"].map(str::to_owned));
@@ -521,7 +521,7 @@ mod tests {
         found.sort();
         assert_eq!(found, group);
         let mut consumer: Vec<_> =
-            of("redis_stream_group_consumer_", |source| matches!(source, Source::Consumer(_))).collect();
+            of("redis_stream_group_consumer_", |source| matches!(source, ValueSource::Consumer(_))).collect();
         consumer.push("consumer".to_owned());
         consumer.sort();
         let listing = Listing::of(&some(), &Filter::default());

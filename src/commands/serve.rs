@@ -15,7 +15,7 @@ use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::AlertSink;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
-use crate::values::family::{Family, Origin};
+use crate::values::family::{Family, MetricOrigin};
 use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
@@ -132,7 +132,7 @@ fn families(config: &Config) -> Arc<FamilySelection> {
     let has_foreign = config.metrics.redis_exporter_compat;
     let is_exported = |family: &Family| {
         let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
-        !is_excluded && (has_foreign || family.origin == Origin::Own)
+        !is_excluded && (has_foreign || family.origin == MetricOrigin::Own)
     };
     Arc::new(FamilySelection::new(is_exported, config.metrics.consumer_max_idle))
 }

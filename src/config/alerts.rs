@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::condition::{Condition, ConditionError};
-use crate::alert::fact::{FACTS, Subject};
+use crate::alert::fact::{FACTS, SubjectKind};
 use crate::alert::recommended;
 use crate::alert::rule::{Rule, Selector, label_names};
 use crate::alert::template::Template;
@@ -193,17 +193,17 @@ fn condition(key: &Cursor<'_>) -> Option<Condition> {
 }
 
 /// A glob over what the fact does not speak of is a misunderstanding.
-fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<Subject>) -> Selector {
-    let glob = |key: &Cursor<'_>, least: Subject, of: &str| {
+fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKind>) -> Selector {
+    let glob = |key: &Cursor<'_>, least: SubjectKind, of: &str| {
         if key.is_given() && subject.is_some_and(|subject| subject < least) {
             key.fault(format_args!("the fact of this rule is none of a {of}; expected no such key"));
         }
         key.glob().unwrap_or_else(|| Glob::new("*"))
     };
     Selector {
-        target: glob(target, Subject::Target, "target"),
-        stream: glob(stream, Subject::Stream, "stream"),
-        group: glob(group, Subject::Group, "group"),
+        target: glob(target, SubjectKind::Target, "target"),
+        stream: glob(stream, SubjectKind::Stream, "stream"),
+        group: glob(group, SubjectKind::Group, "group"),
     }
 }
 
@@ -212,8 +212,8 @@ struct Known(Option<Vec<String>>);
 
 impl Known {
     /// Nothing is judged by what could not be read.
-    fn of(subject: Option<Subject>, target: Option<&Target>) -> Self {
-        let names = |(subject, target): (Subject, &Target)| {
+    fn of(subject: Option<SubjectKind>, target: Option<&Target>) -> Self {
+        let names = |(subject, target): (SubjectKind, &Target)| {
             let own = label_names(subject).iter().map(|name| (*name).to_owned());
             own.chain(target.labels.keys().cloned()).collect()
         };
@@ -244,7 +244,7 @@ fn templates(map: &Cursor<'_>, known: &Known, place: In) -> BTreeMap<String, Tem
                 continue;
             }
         };
-        if place == In::Labels && template.shows_the_value() {
+        if place == In::Labels && template.has_value() {
             key.fault("{{ $value }} in a label, which would make another alert of each value; expected it in annotations");
         }
         if let Some(known) = &known.0 {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
-use crate::values::family::{Family, Number, Reading, Source};
+use crate::values::family::{Family, Number, Reading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
@@ -165,12 +165,12 @@ fn write_samples(
     let mut lines = SampleWriter::new(family, labels);
     for stream in &report.streams {
         match family.source {
-            Source::StreamUp => lines.stream(stream, Reading::stream_up(stream)),
-            Source::Stream(read) => lines.stream(stream, Reading::of_stream(stream, read)),
-            Source::GroupUp => lines.groups(stream, Reading::group_up),
-            Source::Group(read) => lines.groups(stream, |group| Reading::of_group(group, read)),
-            Source::Status => lines.statuses(stream),
-            Source::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
+            ValueSource::StreamUp => lines.stream(stream, Reading::stream_up(stream)),
+            ValueSource::Stream(read) => lines.stream(stream, Reading::of_stream(stream, read)),
+            ValueSource::GroupUp => lines.groups(stream, Reading::group_up),
+            ValueSource::Group(read) => lines.groups(stream, |group| Reading::of_group(group, read)),
+            ValueSource::Status => lines.statuses(stream),
+            ValueSource::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
         }
         if lines.text.len() >= PIECE_BYTES {
             out.write_all(&lines.text)?;
@@ -266,7 +266,7 @@ impl<'a> SampleWriter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::family::Origin;
+    use crate::values::family::MetricOrigin;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
@@ -340,7 +340,7 @@ mod tests {
     }
 
     fn is_own_and_no_consumer(family: &Family) -> bool {
-        family.origin == Origin::Own && !family.name.contains("consumer")
+        family.origin == MetricOrigin::Own && !family.name.contains("consumer")
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::values::family::{Family, Kind, Number};
+use crate::values::family::{Family, MetricKind, Number};
 
 /// Returns the two lines before the samples of a family.
 #[must_use]
 pub fn header(family: &Family) -> String {
     let kind = match family.kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Counter => "counter",
     };
     format!("# HELP {} {}\n# TYPE {} {kind}\n", family.name, family.help, family.name)
 }

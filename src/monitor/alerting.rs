@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::alert::active::Active;
-use crate::alert::evaluator::{Evaluator, Reading, TargetUp};
-use crate::alert::notification::{Notification, SendReason, Status};
+use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
+use crate::alert::notification::{AlertStatus, Notification, SendReason};
 use crate::exposition::alerts::RenderedAlerts;
 use redis_stream_core::clock::{now, unix_time};
 
@@ -80,7 +80,7 @@ impl Alerting {
     }
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.
-    pub(super) async fn step(&mut self, reading: Reading<'_>, up: TargetUp, due: Instant) -> Alerts {
+    pub(super) async fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> Alerts {
         let tick = self.tick_clock.at(due, now(), unix_time());
         let notifications = self.evaluator.step(reading, up, tick);
         send(&self.sink, &notifications);
@@ -103,8 +103,8 @@ fn log_changes(notifications: &[Notification]) {
         let label = |name: &str| notification.alert.labels.get(name).map_or("", String::as_str);
         let (firing, resolved) = changes.entry((label("alertname"), label("target"))).or_default();
         match notification.alert.status {
-            Status::Firing => *firing += 1,
-            Status::Resolved => *resolved += 1,
+            AlertStatus::Firing => *firing += 1,
+            AlertStatus::Resolved => *resolved += 1,
         }
     }
     for ((alert, target_name), (firing, resolved)) in changes {

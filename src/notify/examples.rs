@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::notification::{Alert, Notification, SendReason, Status};
+use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 
 /// When all alerts here begin to fire: 2026-11-22T20:00:00Z.
 pub(super) const START: Duration = Duration::from_secs(1_795_377_600);
@@ -27,14 +27,14 @@ pub(super) fn firing(name: &str, group: &str) -> Alert {
         value: 12.0,
         starts_at: START,
         ends_at: at(240),
-        status: Status::Firing,
+        status: AlertStatus::Firing,
         notifiers: Arc::new([]),
     }
 }
 
 /// The same, resolved after so many seconds.
 pub(super) fn resolved(name: &str, group: &str, after: u64) -> Alert {
-    Alert { ends_at: at(after), status: Status::Resolved, ..firing(name, group) }
+    Alert { ends_at: at(after), status: AlertStatus::Resolved, ..firing(name, group) }
 }
 
 /// The same on another target.
@@ -56,8 +56,8 @@ pub(super) fn repeated(alert: Alert) -> Notification {
 /// The label `group` of each, with a `-` before what resolved.
 pub(super) fn names<'a>(alerts: impl IntoIterator<Item = &'a Arc<Alert>>) -> Vec<String> {
     let name = |alert: &Arc<Alert>| match alert.status {
-        Status::Firing => alert.labels["group"].clone(),
-        Status::Resolved => format!("-{}", alert.labels["group"]),
+        AlertStatus::Firing => alert.labels["group"].clone(),
+        AlertStatus::Resolved => format!("-{}", alert.labels["group"]),
     };
     alerts.into_iter().map(name).collect()
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::notification::{Alert, Notification, SendReason, Status};
+use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 use crate::alert::notification_log::{LogEntry, SendState};
 use crate::notify::model::FailureCause;
 use crate::notify::model::{Batch, GroupLabels};
@@ -112,7 +112,8 @@ impl NotificationQueue for AggregationGroups {
         let is_from_before = alert.starts_at <= self.complete_until;
         let group = self.groups.entry(group_labels(alert)).or_default();
         // A receiver that does not know the alert need not be sent its end.
-        let is_unknown_and_over = alert.status == Status::Resolved && is_from_before && !group.knows(alert);
+        let is_unknown_and_over =
+            alert.status == AlertStatus::Resolved && is_from_before && !group.knows(alert);
         if !is_unknown_and_over && group.is_change(notification, has_space) {
             group.unsent.put(self.next_position, alert);
             self.next_position += 1;
@@ -165,7 +166,7 @@ impl NotificationQueue for AggregationGroups {
             if group.firing.remove(&key) {
                 space += 1;
             }
-            if alert.status == Status::Firing && space > 0 {
+            if alert.status == AlertStatus::Firing && space > 0 {
                 group.firing.insert(key.clone());
                 space -= 1;
             }
@@ -262,7 +263,7 @@ impl AggregationGroup {
         if notification.reason == SendReason::Changed || self.unsent.holds(&key) {
             return true;
         }
-        if alert.status == Status::Resolved {
+        if alert.status == AlertStatus::Resolved {
             return false;
         }
         match self.firing.take(&key) {

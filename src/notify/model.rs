@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::notification::{Alert, Status};
+use crate::alert::notification::{Alert, AlertStatus};
 
 /// The labels that the alerts of an aggregation group have in common.
 pub(super) type GroupLabels = BTreeMap<String, String>;
@@ -57,7 +57,7 @@ impl Batch {
     }
 
     pub(super) fn firing(&self) -> usize {
-        self.alerts().filter(|alert| alert.status == Status::Firing).count()
+        self.alerts().filter(|alert| alert.status == AlertStatus::Firing).count()
     }
 
     /// Returns the number of alerts that metrics count for this batch: a reminder counts what still fires.

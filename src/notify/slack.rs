@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::alert::link;
-use crate::alert::notification::{Alert, Status};
+use crate::alert::notification::{Alert, AlertStatus};
 use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::write;
 use crate::notify::model::Batch;
@@ -48,7 +48,7 @@ pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
 /// `*2 firing, 1 resolved: OrdersLagHigh* on orders (7 firing in all)`.
 fn headline(batch: &Batch, context: &RenderContext) -> String {
     let count = |status| batch.changed.iter().filter(|alert| alert.status == status).count();
-    let (began, ended) = (count(Status::Firing), count(Status::Resolved));
+    let (began, ended) = (count(AlertStatus::Firing), count(AlertStatus::Resolved));
     let what = match (began, ended) {
         (0, 0) => format!("{} still firing", batch.firing()),
         (began, 0) => format!("{began} firing"),
@@ -105,8 +105,8 @@ fn line(alert: &Alert) -> String {
     };
     let text = escape(&one_line(&saying.cloned().unwrap_or_else(subject)));
     match alert.status {
-        Status::Firing => format!("• {text} (since {})\n", moment(alert.starts_at)),
-        Status::Resolved => {
+        AlertStatus::Firing => format!("• {text} (since {})\n", moment(alert.starts_at)),
+        AlertStatus::Resolved => {
             let seconds = alert.ends_at.saturating_sub(alert.starts_at).as_secs();
             let lasted = humantime::format_duration(Duration::from_secs(seconds));
             format!("• resolved after {lasted}: {text}\n")

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::alert::link;
-use crate::alert::notification::{Alert, Status};
+use crate::alert::notification::{Alert, AlertStatus};
 use crate::notify::http_notifier::RenderContext;
 use crate::notify::json::{rfc3339, write};
 use crate::notify::model::Batch;
@@ -52,7 +52,7 @@ pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
         batch.alerts().take(context.max_alerts).map(|alert| item(alert, external_url)).collect();
     write(&Body {
         receiver: &context.notifier,
-        status: status(if batch.firing() > 0 { Status::Firing } else { Status::Resolved }),
+        status: status(if batch.firing() > 0 { AlertStatus::Firing } else { AlertStatus::Resolved }),
         truncated_alerts: batch.alerts().count() - alerts.len(),
         alerts,
         group_labels: &batch.group,
@@ -71,18 +71,18 @@ fn item<'a>(alert: &'a Alert, external_url: Option<&str>) -> Item<'a> {
         annotations: &alert.annotations,
         starts_at: rfc3339(alert.starts_at),
         ends_at: match alert.status {
-            Status::Firing => NOT_ENDED.to_owned(),
-            Status::Resolved => rfc3339(alert.ends_at),
+            AlertStatus::Firing => NOT_ENDED.to_owned(),
+            AlertStatus::Resolved => rfc3339(alert.ends_at),
         },
         generator_url: external_url.map(|url| link::of_alert(url, &alert.labels)).unwrap_or_default(),
         fingerprint: format!("{:016x}", alert.fingerprint()),
     }
 }
 
-fn status(status: Status) -> &'static str {
+fn status(status: AlertStatus) -> &'static str {
     match status {
-        Status::Firing => "firing",
-        Status::Resolved => "resolved",
+        AlertStatus::Firing => "firing",
+        AlertStatus::Resolved => "resolved",
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a row of the table consists of, and the values that it reads.
+//! The columns of the table of values, and the values that it reads.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use redis_stream_lag::report::{
 pub struct Family {
     pub name: &'static str,
     pub help: &'static str,
-    pub kind: Kind,
-    pub origin: Origin,
+    pub kind: MetricKind,
+    pub origin: MetricOrigin,
     pub unit: Unit,
-    pub source: Source,
+    pub source: ValueSource,
     /// The alert fact that reads this value.
     pub fact: Option<AlertFact>,
     /// The row of a group's details on its page.
@@ -23,14 +23,14 @@ pub struct Family {
 
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Gauge,
     Counter,
 }
 
 /// Why a metric exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum MetricOrigin {
     /// Defined by streamgauge; redis_exporter may have it too, with the same labels and values.
     Own,
     /// Exported for compatibility with redis_exporter, if the configuration asks for it.
@@ -52,7 +52,7 @@ pub enum Unit {
 
 /// The function that reads a value; it decides the labels of the metric.
 #[derive(Clone, Copy, Debug)]
-pub enum Source {
+pub enum ValueSource {
     /// 1 if the stream was read. Labels `target`, `db`, `stream`.
     StreamUp,
     /// Labels `target`, `db`, `stream`.
@@ -115,10 +115,10 @@ impl Family {
     #[must_use]
     pub fn labels(&self) -> &'static [&'static str] {
         match self.source {
-            Source::StreamUp | Source::Stream(_) => &["target", "db", "stream"],
-            Source::GroupUp | Source::Group(_) => &["target", "db", "stream", "group"],
-            Source::Status => &["target", "db", "stream", "group", "status"],
-            Source::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
+            ValueSource::StreamUp | ValueSource::Stream(_) => &["target", "db", "stream"],
+            ValueSource::GroupUp | ValueSource::Group(_) => &["target", "db", "stream", "group"],
+            ValueSource::Status => &["target", "db", "stream", "group", "status"],
+            ValueSource::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
         }
     }
 
@@ -126,7 +126,7 @@ impl Family {
     #[must_use]
     pub fn of_group_values(&self, values: &GroupValues) -> Reading {
         match self.source {
-            Source::Group(read) => read(values),
+            ValueSource::Group(read) => read(values),
             _ => Reading::Absent,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::values::family::{AlertFact, Family, Kind, Label, Number, Origin, Reading, Source, Unit};
+use crate::values::family::{
+    AlertFact, Family, Label, MetricKind, MetricOrigin, Number, Reading, Unit, ValueSource,
+};
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupValues, OldestPending};
 
@@ -19,7 +21,7 @@ pub static FAMILIES: &[&Family] = &[
             "redis_stream_up",
             "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
             Unit::Bool,
-            Source::StreamUp,
+            ValueSource::StreamUp,
         )
     },
     &Family {
@@ -28,29 +30,29 @@ pub static FAMILIES: &[&Family] = &[
             "redis_stream_length",
             "Entries in the stream.",
             Unit::Count,
-            Source::Stream(|values| values.length.into()),
+            ValueSource::Stream(|values| values.length.into()),
         )
     },
     &gauge(
         "redis_stream_groups",
         "Consumer groups of the stream.",
         Unit::Count,
-        Source::Stream(|values| values.groups.into()),
+        ValueSource::Stream(|values| values.groups.into()),
     ),
     &Family {
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         ..gauge(
             "redis_stream_entries_added_total",
             "Entries ever added to the stream; absent before server 7.0.",
             Unit::Count,
-            Source::Stream(|values| values.entries_added.into()),
+            ValueSource::Stream(|values| values.entries_added.into()),
         )
     },
     &gauge(
         "redis_stream_first_entry_timestamp_seconds",
         "Unix time when the oldest entry was added: how far back retention reaches.",
         Unit::Timestamp,
-        Source::Stream(|values| values.first_entry.into()),
+        ValueSource::Stream(|values| values.first_entry.into()),
     ),
     &Family {
         fact: Some(AlertFact::Since("last_generated_id_age_seconds")),
@@ -58,7 +60,7 @@ pub static FAMILIES: &[&Family] = &[
             "redis_stream_last_generated_id_timestamp_seconds",
             "Unix time when the newest ID was made: how long the producers have been silent.",
             Unit::Timestamp,
-            Source::Stream(|values| values.last_generated.into()),
+            ValueSource::Stream(|values| values.last_generated.into()),
         )
     },
     &Family {
@@ -67,7 +69,7 @@ pub static FAMILIES: &[&Family] = &[
             "redis_stream_group_up",
             "For groups configured by name: 1 if the group is there, 0 if it is missing.",
             Unit::Bool,
-            Source::GroupUp,
+            ValueSource::GroupUp,
         )
     },
     &LAG,
@@ -90,88 +92,88 @@ pub static FAMILIES: &[&Family] = &[
             "redis_stream_group_status",
             "1 for the group's present status, 0 for the others.",
             Unit::Bool,
-            Source::Status,
+            ValueSource::Status,
         )
     },
     &gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
         Unit::Count,
-        Source::Consumer(|consumer| consumer.messages_pending.into()),
+        ValueSource::Consumer(|consumer| consumer.messages_pending.into()),
     ),
     &gauge(
         "redis_stream_group_consumer_idle_seconds",
         "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
         Unit::Seconds,
-        Source::Consumer(|consumer| consumer.idle.into()),
+        ValueSource::Consumer(|consumer| consumer.idle.into()),
     ),
     &gauge(
         "redis_stream_group_consumer_inactive_seconds",
         "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
         Unit::Seconds,
-        Source::Consumer(|consumer| consumer.inactive.into()),
+        ValueSource::Consumer(|consumer| consumer.inactive.into()),
     ),
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_radix_tree_keys",
             "Keys of the radix tree that stores the stream.",
             Unit::Count,
-            Source::Stream(|values| values.radix_tree.keys.into()),
+            ValueSource::Stream(|values| values.radix_tree.keys.into()),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_radix_tree_nodes",
             "Nodes of the radix tree that stores the stream.",
             Unit::Count,
-            Source::Stream(|values| values.radix_tree.nodes.into()),
+            ValueSource::Stream(|values| values.radix_tree.nodes.into()),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_last_generated_id",
             "Milliseconds of last-generated-id.",
             Unit::Count,
-            Source::Stream(|values| ms(Some(values.ids.last_generated))),
+            ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_max_deleted_entry_id",
             "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
             Unit::Count,
-            Source::Stream(|values| ms(values.ids.max_deleted)),
+            ValueSource::Stream(|values| ms(values.ids.max_deleted)),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_first_entry_id",
             "Milliseconds of the first entry's ID; 0 if the stream is empty.",
             Unit::Count,
-            Source::Stream(|values| ms(values.ids.first)),
+            ValueSource::Stream(|values| ms(values.ids.first)),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_last_entry_id",
             "Milliseconds of the last entry's ID; 0 if the stream is empty.",
             Unit::Count,
-            Source::Stream(|values| ms(values.ids.last)),
+            ValueSource::Stream(|values| ms(values.ids.last)),
         )
     },
     &Family {
-        origin: Origin::RedisExporter,
+        origin: MetricOrigin::RedisExporter,
         ..gauge(
             "redis_stream_group_last_delivered_id",
             "Milliseconds of the group's last-delivered-id.",
             Unit::Count,
-            Source::Group(|values| ms(Some(values.last_delivered_id))),
+            ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
         )
     },
 ];
@@ -182,7 +184,7 @@ pub static LAG: Family = Family {
         "redis_stream_group_lag",
         "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
         Unit::Count,
-        Source::Group(|values| values.lag.exact().into()),
+        ValueSource::Group(|values| values.lag.exact().into()),
     )
 };
 
@@ -190,14 +192,14 @@ pub static LAG_MIN: Family = gauge(
     "redis_stream_group_lag_min",
     "Certain minimum of the lag; equal to it when it is exact.",
     Unit::Count,
-    Source::Group(|values| values.lag.min().into()),
+    ValueSource::Group(|values| values.lag.min().into()),
 );
 
 pub static LAG_MAX: Family = gauge(
     "redis_stream_group_lag_max",
     "Certain maximum of the lag; equal to it when it is exact.",
     Unit::Count,
-    Source::Group(|values| values.lag.max().into()),
+    ValueSource::Group(|values| values.lag.max().into()),
 );
 
 pub static LAG_SECONDS: Family = Family {
@@ -211,7 +213,7 @@ pub static LAG_SECONDS: Family = Family {
         "redis_stream_group_lag_seconds",
         "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
         Unit::Seconds,
-        Source::Group(|values| values.lag_seconds.into()),
+        ValueSource::Group(|values| values.lag_seconds.into()),
     )
 };
 
@@ -232,7 +234,7 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
         "redis_stream_group_last_delivered_id_age_seconds",
         "Age of the group's last-delivered-id.",
         Unit::Seconds,
-        Source::Group(|values| values.last_delivered_id_age.into()),
+        ValueSource::Group(|values| values.last_delivered_id_age.into()),
     )
 };
 
@@ -253,7 +255,7 @@ pub static ENTRIES_READ: Family = Family {
         "redis_stream_group_entries_read",
         "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while the server does not know it.",
         Unit::Count,
-        Source::Group(|values| values.entries_read.into()),
+        ValueSource::Group(|values| values.entries_read.into()),
     )
 };
 
@@ -264,7 +266,7 @@ pub static MESSAGES_PENDING: Family = Family {
         "redis_stream_group_messages_pending",
         "Entries delivered to the group and not acknowledged (PEL).",
         Unit::Count,
-        Source::Group(|values| values.messages_pending.into()),
+        ValueSource::Group(|values| values.messages_pending.into()),
     )
 };
 
@@ -282,7 +284,7 @@ pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
         "redis_stream_group_oldest_pending_age_seconds",
         "Age of the oldest pending entry, by its ID; 0 if none is pending.",
         Unit::Seconds,
-        Source::Group(|values| {
+        ValueSource::Group(|values| {
             oldest_pending(values, Reading::Known(Number::Count(0)), |age, _, _| age.into())
         }),
     )
@@ -299,7 +301,7 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
         "redis_stream_group_oldest_pending_idle_seconds",
         "Time since the oldest pending entry was last delivered; 0 if none is pending.",
         Unit::Seconds,
-        Source::Group(|values| {
+        ValueSource::Group(|values| {
             oldest_pending(values, Reading::Known(Number::Count(0)), |_, idle, _| idle.into())
         }),
     )
@@ -311,7 +313,9 @@ pub static OLDEST_PENDING_DELIVERIES: Family = Family {
         "redis_stream_group_oldest_pending_deliveries",
         "How often the oldest pending entry was delivered; absent if none is pending.",
         Unit::Count,
-        Source::Group(|values| oldest_pending(values, Reading::Absent, |_, _, deliveries| deliveries.into())),
+        ValueSource::Group(|values| {
+            oldest_pending(values, Reading::Absent, |_, _, deliveries| deliveries.into())
+        }),
     )
 };
 
@@ -326,7 +330,7 @@ pub static PENDING_ORPHANED: Family = Family {
         "redis_stream_group_pending_orphaned",
         "Pending entries whose entries were trimmed away; absent beyond 1,000.",
         Unit::Count,
-        Source::Group(|values| values.pending_orphaned.into()),
+        ValueSource::Group(|values| values.pending_orphaned.into()),
     )
 };
 
@@ -337,12 +341,12 @@ pub static CONSUMERS: Family = Family {
         "redis_stream_group_consumers",
         "Consumers of the group.",
         Unit::Count,
-        Source::Group(|values| values.consumers.into()),
+        ValueSource::Group(|values| values.consumers.into()),
     )
 };
 
 pub static ENTRIES_LOST_TOTAL: Family = Family {
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     fact: Some(AlertFact::Increase("entries_lost")),
     label: Some(Label {
         name: "Lost",
@@ -353,7 +357,7 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
         "redis_stream_group_entries_lost_total",
         "Entries removed from the stream before the group got them, as seen since start; absent before server 7.0; what was lost and caught up with between two polls is not seen.",
         Unit::Count,
-        Source::Group(|values| values.entries_lost.into()),
+        ValueSource::Group(|values| values.entries_lost.into()),
     )
 };
 
@@ -372,12 +376,21 @@ pub static RETENTION_USED_RATIO: Family = Family {
         "redis_stream_group_retention_used_ratio",
         "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
         Unit::Ratio,
-        Source::Group(|values| values.retention_used.into()),
+        ValueSource::Group(|values| values.retention_used.into()),
     )
 };
 
-const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: Source) -> Family {
-    Family { name, help, kind: Kind::Gauge, origin: Origin::Own, unit, source, fact: None, label: None }
+const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: ValueSource) -> Family {
+    Family {
+        name,
+        help,
+        kind: MetricKind::Gauge,
+        origin: MetricOrigin::Own,
+        unit,
+        source,
+        fact: None,
+        label: None,
+    }
 }
 
 /// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.

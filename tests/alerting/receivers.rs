@@ -7,7 +7,7 @@ use crate::support::client::RedisClient;
 use crate::support::config::serving;
 use crate::support::metrics::named;
 use crate::support::program::Exporter;
-use crate::support::proxy::{Manner, Proxy};
+use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::{wait_for, wait_until};
@@ -83,7 +83,8 @@ async fn restarts() {
 
 async fn is_slow() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::Delays(Duration::from_secs(30))).await;
+    let proxy =
+        FaultyProxy::before(alertmanager.process.address(), ProxyMode::Delay(Duration::from_secs(30))).await;
     let (server, _) = behind().await;
     let notifier = |name: &str, timeout: &str| {
         format!("{{name: {name}, alertmanager: {{urls: ['http://{}'], timeout: {timeout}}}}}", proxy.address)
@@ -93,7 +94,7 @@ async fn is_slow() {
     until_counted(&exporter, "patient", "delivered", 1.0).await;
     alertmanager.shows(&["mail"]).await;
     assert!(counted(&exporter, "hasty", "failed").await >= 2.0);
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     until_counted(&exporter, "hasty", "delivered", 1.0).await;
     alertmanager.shows(&["mail"]).await;
     assert_eq!(counted(&exporter, "patient", "failed").await, 0.0);
@@ -102,19 +103,19 @@ async fn is_slow() {
 
 async fn answers(words: &'static [u8]) {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(words)).await;
+    let proxy = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Reply(words)).await;
     let (server, mut client) = behind().await;
     let notifier = format!("{{name: main, alertmanager: {{urls: ['http://{}']}}}}", proxy.address);
     let exporter = exporter(&server, BEHIND, &notifier).await;
     until_counted(&exporter, "main", "failed", 2.0).await;
     assert_eq!(counted(&exporter, "main", "delivered").await, 0.0);
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     alertmanager.shows(&["mail"]).await;
-    proxy.behave(Manner::Answers(words));
+    proxy.set_mode(ProxyMode::Reply(words));
     client.run("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
     let failed = counted(&exporter, "main", "failed").await;
     until_counted(&exporter, "main", "failed", failed + 1.0).await;
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     alertmanager.shows(&[]).await;
     exporter.stop().await;
 }
@@ -125,7 +126,7 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     const RULES: usize = 3;
     const ROUNDS: usize = 8;
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(ERROR)).await;
+    let proxy = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Reply(ERROR)).await;
     let (server, mut client) = behind().await;
     client.run("XGROUP DESTROY orders mail").await;
     let every_group = async |client: &mut RedisClient, command: &str, id: &str| {
@@ -164,7 +165,7 @@ async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_
     assert!(grown < 16.0, "it grew by {grown} MiB: {resident:?}");
 
     every_group(&mut client, "SETID", "0").await;
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     wait_until(SOON, "all are shown, each once", async || {
         alertmanager.alerts().await.len() == GROUPS * RULES
     })

@@ -9,7 +9,7 @@ use crate::support::cluster::Cluster;
 use crate::support::config::{ConfigFile, serving};
 use crate::support::metrics::{Metrics, named};
 use crate::support::program::{Exporter, Streamgauge};
-use crate::support::proxy::{Manner, Proxy};
+use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
 use crate::support::servers::{Program, all, newest, with_tls};
 use crate::support::wait::wait_until;
@@ -232,7 +232,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     }
     // The exporter reaches the first master by a proxy, as all of them tell it.
     let hanging = &cluster.nodes[0];
-    let proxy = Proxy::before(hanging.address(), Manner::Passes).await;
+    let proxy = FaultyProxy::before(hanging.address(), ProxyMode::Forward).await;
     let port = proxy.address.port().to_string();
     hanging.command::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]).await;
     for node in &cluster.nodes {
@@ -251,7 +251,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     })
     .await;
 
-    proxy.behave(Manner::HangsOn("XINFO"));
+    proxy.set_mode(ProxyMode::HangAt("XINFO"));
     hanging.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     // Something that takes a question to know, asked in the polls from now on.
     for key in of_node[1].iter().chain(&of_node[2]) {
@@ -271,7 +271,7 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
     })
     .await;
 
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     until_within(SOON, &exporter, "all streams again", |metrics| {
         is_up(metrics) && keys.iter().all(|key| is_there(metrics, &key.as_str()))
     })

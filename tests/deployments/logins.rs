@@ -7,7 +7,7 @@ use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::for_each_program;
 use crate::support::watch::{
-    RECOVERY, assert_told, is_up, until_metrics, until_within, watching, with_streams,
+    RECOVERY, assert_logged, is_up, until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_unix_socket_is_polled_like_any_server() {
         assert_eq!(RedisClient::at(&format!("{}/1", server.url())).await.ask::<u64>(&["XLEN", "s"]).await, 3);
         server.stop().await;
         until_metrics(&exporter, "it is gone", |metrics| metrics[&errors("connect")] > 0.0).await;
-        assert_told(&exporter, &format!("cannot connect to {path}"), 1).await;
+        assert_logged(&exporter, &format!("cannot connect to {path}"), 1).await;
         server.restart().await;
         until_within(RECOVERY, &exporter, "it is back", is_up).await;
     })
@@ -69,7 +69,7 @@ async fn a_rotated_password_touches_no_living_connection_and_the_next_uses_the_n
         let after =
             until_metrics(&exporter, "more polls", |metrics| metrics[&polls("ok")] >= before + 3.0).await;
         assert_eq!(after[&errors("auth")], 0.0);
-        assert_told(&exporter, "connected target_name", 1).await;
+        assert_logged(&exporter, "connected target_name", 1).await;
         // A user who is deleted loses the connection; one who is there again is logged in with what the file holds.
         client.run("ACL DELUSER mon").await;
         until_metrics(&exporter, "the user is gone", |metrics| {

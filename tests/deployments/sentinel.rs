@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, serving};
-use crate::support::fake_server::{FakeServer, Manner};
+use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::sentinel::{MASTER, Sentinel};
 use crate::support::series::{TARGET_UP, errors, group, up};
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::wait_until;
-use crate::support::watch::{assert_told, is_up, until_metrics, until_within, with_streams};
+use crate::support::watch::{assert_logged, is_up, until_metrics, until_within, with_streams};
 
 /// A failover takes a while, and then one poll plus 5 s follow it; time for a loaded machine.
 const FAILOVER: Duration = Duration::from_secs(40);
@@ -52,9 +52,9 @@ async fn a_failover_is_followed_though_one_sentinel_is_dead_and_one_knows_the_ol
         sentinel.knows(2, 2).await;
     }
     // One that is not there, one that does not answer, and one that will never hear of a failover.
-    let dead = FakeServer::new(Manner::SaysAndCloses(b"")).await;
+    let dead = FakeServer::new(Behavior::ReplyAndClose(b"")).await;
     let old = format!("*2\r\n$9\r\n127.0.0.1\r\n$5\r\n{}\r\n", master.port());
-    let stale = FakeServer::new(Manner::Repeats(Box::leak(old.into_boxed_str()).as_bytes())).await;
+    let stale = FakeServer::new(Behavior::ReplyAlways(Box::leak(old.into_boxed_str()).as_bytes())).await;
     let mut urls = vec![dead.url(), stale.url()];
     urls.extend(sentinels.iter().map(Sentinel::url));
     let exporter = serving(&target(&urls)).await;
@@ -130,5 +130,5 @@ async fn check_says_that_the_master_is_unknown_or_none_answers() {
         metrics[TARGET_UP] == 0.0 && metrics[&errors("sentinel")] >= 2.0
     })
     .await;
-    assert_told(&exporter, "knows no master", 1).await;
+    assert_logged(&exporter, "knows no master", 1).await;
 }

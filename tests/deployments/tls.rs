@@ -10,7 +10,7 @@ use crate::support::server::{Server, free_port};
 use crate::support::servers::{Program, with_tls};
 use crate::support::wait::wait_until;
 use crate::support::watch::{
-    RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, with_streams,
+    RECOVERY, assert_logged, is_up, keeps_failing, until_metrics, until_within, with_streams,
 };
 
 /// A server that speaks TLS only, to those alone who show a certificate of the authority.
@@ -72,7 +72,7 @@ async fn a_server_that_speaks_tls_only_is_polled_with_a_certificate_of_ours_and_
         let node = format!(r#"streamgauge_node_up{{node="localhost:{}",target="t"}}"#, secured.port);
         assert_eq!(found[&node], 1.0);
         assert_eq!(found[&errors("tls")], 0.0);
-        assert_told(&exporter, "cannot", 0).await;
+        assert_logged(&exporter, "cannot", 0).await;
         let checked = config.command("check").run().await;
         assert_eq!(checked.code, Some(0), "{}", checked.stderr);
         assert!(checked.stdout.contains("streams  2 (a, b)"), "{}", checked.stdout);
@@ -149,7 +149,7 @@ async fn a_server_in_clear_behind_a_secured_url_is_said() {
     ));
     let exporter = config.serve().serving().await;
     keeps_failing(&exporter, "tls").await;
-    assert_told(&exporter, "does it speak TLS?", 1).await;
+    assert_logged(&exporter, "does it speak TLS?", 1).await;
 }
 
 /// A command with the URL of the server, and what it is known by as far as it is told.

@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::wait::wait_until;
 use crate::support::watch::{
-    RECOVERY, SOON, assert_told, assert_told_once, is_up, keeps_failing, of_streams, until_metrics,
+    RECOVERY, SOON, assert_logged, assert_logged_on_change, is_up, keeps_failing, of_streams, until_metrics,
     until_within, watching, with_streams,
 };
 
@@ -30,7 +30,7 @@ async fn a_password_that_is_refused_is_read_again_until_it_is_right() {
         keeps_failing(&exporter, "auth").await;
         config.put("password", "right\n");
         until_within(RECOVERY, &exporter, "the stream", |metrics| metrics.contains_key(&up("a"))).await;
-        assert_told_once(&exporter, "refuses the login: WRONGPASS").await;
+        assert_logged_on_change(&exporter, "refuses the login: WRONGPASS").await;
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn a_password_file_is_read_when_a_connection_is_made_and_not_while_one_las
     let closed: i64 = client.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     assert!(closed >= 1);
     keeps_failing(&exporter, "password_file").await;
-    assert_told(&exporter, "password file: cannot read ", 1).await;
+    assert_logged(&exporter, "password file: cannot read ", 1).await;
     config.put("password", "right\n");
     until_within(Duration::from_secs(2) + RECOVERY, &exporter, "a poll again", is_up).await;
 }
@@ -66,12 +66,12 @@ async fn a_password_that_is_needed_or_not_needed_is_said() {
         keeps_failing(&exporter, "auth").await;
         let mut client = RedisClient::at(&format!("redis://:right@{}", closed.address())).await;
         client.run("CONFIG SET requirepass secret").await;
-        assert_told(&exporter, "refuses the login: NOAUTH", 1).await;
+        assert_logged(&exporter, "refuses the login: NOAUTH", 1).await;
 
         let open = Server::start(program, &[]).await;
         let exporter = watching(&format!("redis://:superfluous@{}", open.address())).await;
         keeps_failing(&exporter, "auth").await;
-        assert_told(&exporter, "refuses the login", 1).await;
+        assert_logged(&exporter, "refuses the login", 1).await;
         assert!(!exporter.stderr().contains("superfluous"), "{}", exporter.stderr());
     })
     .await;
@@ -82,13 +82,13 @@ async fn a_database_that_is_not_there_or_not_allowed_is_said() {
     for_each_server(async |server| {
         let exporter = watching(&format!("{}/99", server.url())).await;
         keeps_failing(&exporter, "server").await;
-        assert_told(&exporter, "answers ERR", 1).await;
-        assert_told(&exporter, "DB index is out of range", 1).await;
+        assert_logged(&exporter, "answers ERR", 1).await;
+        assert_logged(&exporter, "DB index is out of range", 1).await;
 
         RedisClient::to(&server).await.run("ACL SETUSER mon reset on >pw ~* +xinfo +scan +time").await;
         let exporter = watching(&format!("redis://mon:pw@{}/1", server.address())).await;
         keeps_failing(&exporter, "denied").await;
-        assert_told(&exporter, "answers NOPERM", 1).await;
+        assert_logged(&exporter, "answers NOPERM", 1).await;
     })
     .await;
 }
@@ -109,8 +109,8 @@ async fn a_user_who_may_not_use_xinfo_sees_streams_that_are_down() {
             until_metrics(&exporter, "several polls", |metrics| metrics[&errors("denied")] >= 8.0).await;
         assert_eq!((denied[&up("a")], denied[&up("b")]), (0.0, 0.0));
         assert_eq!(of_streams(&denied), BTreeSet::from([up("a").as_str(), &up("b")]));
-        assert_told(&exporter, "stream cannot be read", 2).await;
-        assert_told(&exporter, r#"reason="denied""#, 2).await;
+        assert_logged(&exporter, "stream cannot be read", 2).await;
+        assert_logged(&exporter, r#"reason="denied""#, 2).await;
 
         client.run("ACL SETUSER mon +xinfo").await;
         let found = until_within(RECOVERY, &exporter, "both streams", |metrics| {
@@ -118,7 +118,7 @@ async fn a_user_who_may_not_use_xinfo_sees_streams_that_are_down() {
         })
         .await;
         assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
-        assert_told(&exporter, "stream can be read again", 2).await;
+        assert_logged(&exporter, "stream can be read again", 2).await;
     })
     .await;
 }
@@ -135,8 +135,8 @@ async fn one_key_that_is_denied_does_not_spoil_the_others() {
         .await;
         assert_eq!((found[&up("a")], found[&up("b")]), (0.0, 1.0));
         assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
-        assert_told(&exporter, "stream cannot be read", 1).await;
-        assert_told(&exporter, "stream=a", 1).await;
+        assert_logged(&exporter, "stream cannot be read", 1).await;
+        assert_logged(&exporter, "stream=a", 1).await;
     })
     .await;
 }
@@ -155,11 +155,11 @@ async fn without_permission_for_scan_named_streams_are_polled_all_the_same() {
         })
         .await;
         assert_eq!((found[&up("a")], found.get(&up("b"))), (1.0, None));
-        assert_told(&exporter, "cannot look for streams by SCAN", 1).await;
+        assert_logged(&exporter, "cannot look for streams by SCAN", 1).await;
 
         client.run("ACL SETUSER mon +scan").await;
         until_within(RECOVERY, &exporter, "the other stream", |metrics| metrics.contains_key(&up("b"))).await;
-        assert_told(&exporter, "SCAN works again", 1).await;
+        assert_logged(&exporter, "SCAN works again", 1).await;
     })
     .await;
 }
@@ -192,7 +192,7 @@ async fn a_server_without_hello_is_polled_without_a_check_of_its_role() {
         let exporter = watching(&server.url()).await;
         until_metrics(&exporter, "both", |metrics| is_up(metrics) && metrics.contains_key(&up("b"))).await;
         wait_until(SOON, "more polls", async || exporter.metrics().await[&polls("ok")] >= 3.0).await;
-        assert_told(&exporter, "cannot", 0).await;
+        assert_logged(&exporter, "cannot", 0).await;
     })
     .await;
 }

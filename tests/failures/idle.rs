@@ -10,7 +10,7 @@ use crate::support::series::{TARGET_UP, errors, group, polls};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_program, newest};
 use crate::support::wait::wait_for;
-use crate::support::watch::{count, story, until_within};
+use crate::support::watch::{count, log_changes, until_within};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -46,9 +46,9 @@ async fn a_connection_that_is_closed_while_idle_is_opened_again_within_the_same_
         .await;
         assert!(found[&polls("ok")] >= 3.0, "it took several polls");
         assert_eq!((found[TARGET_UP], found[&errors("io")], found[&polls("failed")]), (1.0, 0.0, 0.0));
-        let story = story(&exporter);
-        assert_eq!(count(&story, "connected"), 1, "{story:#?}");
-        assert_eq!(count(&story, "WARN"), 0, "{story:#?}");
+        let log_changes = log_changes(&exporter);
+        assert_eq!(count(&log_changes, "connected"), 1, "{log_changes:#?}");
+        assert_eq!(count(&log_changes, "WARN"), 0, "{log_changes:#?}");
     })
     .await;
 }

@@ -2,20 +2,20 @@
 
 use futures_util::future::join_all;
 
-use crate::support::fake_server::{FakeServer, Manner};
+use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::metrics::{Metrics, named};
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 use crate::support::watch::{
-    RECOVERY, assert_told, is_up, keeps_failing, until_metrics, until_within, watching, with_streams,
+    RECOVERY, assert_logged, is_up, keeps_failing, until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
 async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
     // One that speaks first may be read before anything is asked; then the connection is merely lost.
-    let greeter = FakeServer::new(Manner::Greets(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
+    let greeter = FakeServer::new(Behavior::SendFirst(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
     let exporter = watching(&greeter.url()).await;
     until_metrics(&exporter, "it is no Redis", |metrics| {
         assert!(!is_up(metrics));
@@ -23,27 +23,27 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
     })
     .await;
     let cases = [
-        (Manner::Silent, "", "timeout"),
-        (Manner::Silent, ":pw@", "timeout"),
-        (Manner::Says(HTTP), "", "protocol"),
-        (Manner::Says(HTTP), ":pw@", "protocol"),
-        (Manner::SaysAndCloses(HTTP), "", "protocol"),
-        (Manner::SaysAndCloses(HTTP), ":pw@", "protocol"),
-        (Manner::Repeats(b"+OK\r\n"), "", "protocol"),
-        (Manner::Repeats(b"+OK\r\n"), ":pw@", "protocol"),
-        (Manner::SaysAndCloses(b""), "", "io"),
-        (Manner::SaysAndCloses(b"*14\r\n$6\r\nserv"), "", "io"),
-        (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), "", "server"),
-        (Manner::SaysAndCloses(b"-ERR max number of clients reached\r\n"), ":pw@", "server"),
+        (Behavior::NoReply, "", "timeout"),
+        (Behavior::NoReply, ":pw@", "timeout"),
+        (Behavior::ReplyOnce(HTTP), "", "protocol"),
+        (Behavior::ReplyOnce(HTTP), ":pw@", "protocol"),
+        (Behavior::ReplyAndClose(HTTP), "", "protocol"),
+        (Behavior::ReplyAndClose(HTTP), ":pw@", "protocol"),
+        (Behavior::ReplyAlways(b"+OK\r\n"), "", "protocol"),
+        (Behavior::ReplyAlways(b"+OK\r\n"), ":pw@", "protocol"),
+        (Behavior::ReplyAndClose(b""), "", "io"),
+        (Behavior::ReplyAndClose(b"*14\r\n$6\r\nserv"), "", "io"),
+        (Behavior::ReplyAndClose(b"-ERR max number of clients reached\r\n"), "", "server"),
+        (Behavior::ReplyAndClose(b"-ERR max number of clients reached\r\n"), ":pw@", "server"),
     ];
-    join_all(cases.map(async |(manner, login, reason)| is_told(manner, login, reason).await)).await;
+    join_all(cases.map(async |(behavior, login, reason)| is_told(behavior, login, reason).await)).await;
 }
 
-/// What a listener of this manner does is counted by this reason alone, and logged once.
-async fn is_told(manner: Manner, login: &str, reason: &str) {
-    let fake = FakeServer::new(manner).await;
+/// What a listener of this behavior does is counted by this reason alone, and logged once.
+async fn is_told(behavior: Behavior, login: &str, reason: &str) {
+    let fake = FakeServer::new(behavior).await;
     let exporter = watching(&format!("redis://{login}{}", fake.address)).await;
-    let found = until_metrics(&exporter, &format!("{manner:?} {login} is {reason}"), |metrics| {
+    let found = until_metrics(&exporter, &format!("{behavior:?} {login} is {reason}"), |metrics| {
         metrics[&polls("failed")] >= 4.0
     })
     .await;
@@ -51,8 +51,8 @@ async fn is_told(manner: Manner, login: &str, reason: &str) {
         .into_iter()
         .filter(|(_, count)| *count > 0.0)
         .collect();
-    assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{manner:?} {login}");
-    assert_told(&exporter, "cannot poll target", 1).await;
+    assert_eq!(counted.keys().collect::<Vec<_>>(), [&errors(reason)], "{behavior:?} {login}");
+    assert_logged(&exporter, "cannot poll target", 1).await;
     assert!(fake.connections() >= 4, "each try is a new connection");
 }
 
@@ -60,7 +60,7 @@ async fn is_told(manner: Manner, login: &str, reason: &str) {
 async fn a_server_in_place_of_garbage_is_polled() {
     let mut server = Server::start(newest(), &[]).await;
     server.stop().await;
-    let fake = FakeServer::on(server.address(), Manner::Says(b"garbage\r\n")).await;
+    let fake = FakeServer::on(server.address(), Behavior::ReplyOnce(b"garbage\r\n")).await;
     let exporter = watching(&server.url()).await;
     keeps_failing(&exporter, "protocol").await;
     fake.close().await;
@@ -76,7 +76,7 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
         with_streams(&server).await;
         // Through HELLO and into the replies of the poll.
         for after in [20, 250, 700, 1_500] {
-            let cutter = FakeServer::new(Manner::CutsOff { server: server.address(), after }).await;
+            let cutter = FakeServer::new(Behavior::CutOff { server: server.address(), after }).await;
             let address = cutter.address;
             let exporter = watching(&cutter.url()).await;
             until_metrics(&exporter, "it is cut off again and again", |metrics| {
@@ -89,7 +89,7 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
             }
             cutter.close().await;
             let _through =
-                FakeServer::on(address, Manner::CutsOff { server: server.address(), after: usize::MAX })
+                FakeServer::on(address, Behavior::CutOff { server: server.address(), after: usize::MAX })
                     .await;
             let found = until_within(RECOVERY, &exporter, "all is there", |metrics| {
                 is_up(metrics) && metrics.contains_key(&up("b"))

@@ -5,7 +5,7 @@ use crate::support::metrics::Metrics;
 use crate::support::series::{errors, group, up};
 use crate::support::servers::for_each_server;
 use crate::support::watch::{
-    assert_told, is_up, of_streams, only_slow_polls_failed, until_metrics, with_streams,
+    assert_logged, is_up, of_streams, only_slow_polls_failed, until_metrics, with_streams,
 };
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn keys_and_groups_that_vanish_or_change_touch_nothing_else() {
             r#"stream=named reason="wrong_type""#,
             r#"stream can be read again target_name="t" stream=named"#,
         ] {
-            assert_told(&exporter, line, 1).await;
+            assert_logged(&exporter, line, 1).await;
         }
     })
     .await;
@@ -81,7 +81,7 @@ targets: [{{name: t, url: '{url}'}}]"
         })
         .await;
         assert!(only_slow_polls_failed(&found), "{found:#?}");
-        assert_told(&exporter, "stream=b", 1).await;
+        assert_logged(&exporter, "stream=b", 1).await;
         client.run("DEL b\nXADD b * f v").await;
         until_metrics(&exporter, "a stream again", |metrics| metrics.get(&up("b")) == Some(&1.0)).await;
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::support::config::serving;
-use crate::support::fake_server::{FakeServer, Fault, Manner};
+use crate::support::fake_server::{Behavior, FakeServer, NetworkFault};
 use crate::support::metrics::Metrics;
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
@@ -29,8 +29,8 @@ fn assert_right(metrics: &Metrics) {
 async fn a_latency_of_200_ms_delays_and_harms_nothing() {
     let server = Server::start(newest(), &[]).await;
     with_streams(&server).await;
-    let fault = Fault::Latency(Duration::from_millis(200));
-    let proxy = FakeServer::new(Manner::Passes { server: server.address(), fault }).await;
+    let fault = NetworkFault::Latency(Duration::from_millis(200));
+    let proxy = FakeServer::new(Behavior::Forward { server: server.address(), fault }).await;
     let exporter = serving(&format!("{POLL}targets: [{{name: t, url: '{}'}}]", proxy.url())).await;
     let found = until_within(DEADLINE, &exporter, "both streams in several polls", |metrics| {
         assert_right(metrics);
@@ -45,13 +45,13 @@ async fn faults_on_the_way_are_counted_and_no_number_is_wrong() {
     let server = Server::start(newest(), &[]).await;
     with_streams(&server).await;
     let faults = [
-        (Fault::Silence(100), "timeout"),
-        (Fault::Silence(900), "timeout"),
-        (Fault::Garbage(20, b"!#%garbage\r\n"), "protocol"),
-        (Fault::Garbage(900, b"*2\r\n$-7\r\n"), "protocol"),
+        (NetworkFault::Silence(100), "timeout"),
+        (NetworkFault::Silence(900), "timeout"),
+        (NetworkFault::Garbage(20, b"!#%garbage\r\n"), "protocol"),
+        (NetworkFault::Garbage(900, b"*2\r\n$-7\r\n"), "protocol"),
     ];
     join_all(faults.map(async |(fault, reason)| {
-        let proxy = FakeServer::new(Manner::Passes { server: server.address(), fault }).await;
+        let proxy = FakeServer::new(Behavior::Forward { server: server.address(), fault }).await;
         let exporter = serving(&format!("{POLL}targets: [{{name: t, url: '{}'}}]", proxy.url())).await;
         until_within(DEADLINE, &exporter, &format!("{fault:?} is counted as {reason}"), |metrics| {
             assert_right(metrics);
@@ -62,7 +62,7 @@ async fn faults_on_the_way_are_counted_and_no_number_is_wrong() {
         let address = proxy.address;
         proxy.close().await;
         let _through =
-            FakeServer::on(address, Manner::CutsOff { server: server.address(), after: usize::MAX }).await;
+            FakeServer::on(address, Behavior::CutOff { server: server.address(), after: usize::MAX }).await;
         let found = until_within(RECOVERY + DEADLINE, &exporter, "all is there", |metrics| {
             assert_right(metrics);
             is_up(metrics) && metrics.contains_key(&up("b"))
@@ -78,7 +78,9 @@ async fn resets_now_and_then_cost_polls_and_no_number() {
     let server = Server::start(newest(), &[]).await;
     with_streams(&server).await;
     // Some parts of replies a poll, and many polls: about one in a hundred parts is lost.
-    let proxy = FakeServer::new(Manner::Passes { server: server.address(), fault: Fault::Resets(100) }).await;
+    let proxy =
+        FakeServer::new(Behavior::Forward { server: server.address(), fault: NetworkFault::Resets(100) })
+            .await;
     let quick = "poll: {interval: 50ms, timeout: 49ms, stale_after: 30s, discovery_interval: 50ms}\n";
     let exporter = serving(&format!("{quick}targets: [{{name: t, url: '{}'}}]", proxy.url())).await;
     until_within(DEADLINE, &exporter, "resets and polls that went well", |metrics| {

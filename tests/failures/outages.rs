@@ -4,15 +4,15 @@ use tokio::net::TcpStream;
 
 use crate::support::client::RedisClient;
 use crate::support::config::{QUICK, serving};
-use crate::support::fake_server::{FakeServer, Manner};
+use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::metrics::named;
 use crate::support::series::{LAST_SUCCESS, TARGET_UP, errors, group, polls, stream, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_program, for_each_server, newest};
 use crate::support::wait::wait_until;
 use crate::support::watch::{
-    RECOVERY, SOON, assert_served_until_stale, assert_told, assert_told_once, count, is_up, keeps_failing,
-    only_slow_polls_failed, story, until_metrics, until_within, watching, with_streams,
+    RECOVERY, SOON, assert_logged, assert_logged_on_change, assert_served_until_stale, count, is_up,
+    keeps_failing, log_changes, only_slow_polls_failed, until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_server_that_is_down_at_the_start_is_polled_once_it_is_there() {
             is_up(metrics) && metrics.contains_key(&up("a")) && metrics.contains_key(&up("b"))
         })
         .await;
-        assert_told_once(&exporter, "cannot connect to 127.0.0.1").await;
+        assert_logged_on_change(&exporter, "cannot connect to 127.0.0.1").await;
     })
     .await;
 }
@@ -62,11 +62,11 @@ async fn a_server_that_was_killed_and_comes_back_with_other_data_leaves_nothing_
             named(&found, "redis_stream_group_lag").into_iter().collect::<Vec<_>>(),
             [(group("redis_stream_group_lag", "b", "other"), 1.0)]
         );
-        let story = story(&exporter);
-        assert_told(&exporter, "cannot connect to", 1).await;
-        assert_told(&exporter, "target is polled again", 1).await;
+        let lines = log_changes(&exporter);
+        assert_logged(&exporter, "cannot connect to", 1).await;
+        assert_logged(&exporter, "target is polled again", 1).await;
         // One for the connection that broke, as it may be seen first, and one for those refused.
-        assert!(count(&story, "cannot poll target") <= 2, "{story:#?}");
+        assert!(count(&lines, "cannot poll target") <= 2, "{lines:#?}");
     })
     .await;
 }
@@ -109,7 +109,7 @@ async fn a_paused_server_is_down_until_it_goes_on() {
         })
         .await;
         assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
-        assert_told_once(&exporter, "did not answer within the poll's timeout").await;
+        assert_logged_on_change(&exporter, "did not answer within the poll's timeout").await;
     })
     .await;
 }
@@ -144,7 +144,7 @@ async fn a_server_that_loads_its_dataset_is_waited_for() {
             is_up(metrics) && metrics.contains_key(&up("a")) && metrics.contains_key(&up("b"))
         })
         .await;
-        assert_told_once(&exporter, "answers LOADING").await;
+        assert_logged_on_change(&exporter, "answers LOADING").await;
     })
     .await;
 }
@@ -172,8 +172,9 @@ async fn a_dead_target_does_not_touch_the_other() {
     let (mut dying, living) = (Server::start(newest(), &[]).await, Server::start(newest(), &[]).await);
     with_streams(&dying).await;
     with_streams(&living).await;
-    let silent = FakeServer::new(Manner::Silent).await;
-    let flooding = FakeServer::new(Manner::Repeats(b"-ERR flood\r\n-ERR flood\r\n-ERR flood\r\n")).await;
+    let silent = FakeServer::new(Behavior::NoReply).await;
+    let flooding =
+        FakeServer::new(Behavior::ReplyAlways(b"-ERR flood\r\n-ERR flood\r\n-ERR flood\r\n")).await;
     let exporter = serving(&format!(
         "{QUICK}targets:
           - {{name: dying, url: '{}'}}
@@ -212,7 +213,7 @@ async fn a_dead_target_does_not_touch_the_other() {
     for (error, times) in
         [("cannot resolve name.invalid", 1), (r#"target_name="silent""#, 1), ("target_name=t ", 1)]
     {
-        assert_told(&exporter, error, times).await;
+        assert_logged(&exporter, error, times).await;
     }
 }
 
@@ -229,7 +230,7 @@ async fn a_connection_that_the_server_closes_between_polls_is_opened_again_withi
             is_up(metrics) && metrics[&polls("ok")] >= before[&polls("ok")] + 3.0
         })
         .await;
-        assert_told(&exporter, "connected target_name", 1).await;
+        assert_logged(&exporter, "connected target_name", 1).await;
     })
     .await;
 }

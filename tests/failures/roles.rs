@@ -6,8 +6,8 @@ use crate::support::series::{group, up};
 use crate::support::server::Server;
 use crate::support::servers::for_each_program;
 use crate::support::watch::{
-    RECOVERY, assert_served_until_stale, assert_told, assert_told_once, is_up, keeps_failing, until_metrics,
-    until_within, watching, with_streams,
+    RECOVERY, assert_logged, assert_logged_on_change, assert_served_until_stale, is_up, keeps_failing,
+    until_metrics, until_within, watching, with_streams,
 };
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_master_that_becomes_a_replica_is_none_any_more() {
         })
         .await;
         assert_eq!(named(&found, "redis_stream_up").len(), 1, "{found:#?}");
-        assert_told_once(&exporter, "is a replica, not a master").await;
+        assert_logged_on_change(&exporter, "is a replica, not a master").await;
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn a_replica_is_polled_where_one_is_wanted_and_shows_no_consumers() {
         let url = master.url();
         let exporter = serving(&format!("{QUICK}targets: [{{name: t, url: '{url}', role: replica}}]")).await;
         keeps_failing(&exporter, "role").await;
-        assert_told(&exporter, "is a master, not a replica", 1).await;
+        assert_logged(&exporter, "is a master, not a replica", 1).await;
     })
     .await;
 }

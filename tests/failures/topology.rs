@@ -9,7 +9,7 @@ use crate::support::sentinel::Sentinel;
 use crate::support::series::{TARGET_UP, errors, up};
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::support::watch::{assert_told, count, story, until_within, watching};
+use crate::support::watch::{assert_logged, count, log_changes, until_within, watching};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -25,7 +25,7 @@ async fn a_sentinel_is_no_server() {
     let found =
         until_within(SOON, &exporter, "a failed poll", |metrics| metrics[&errors("role")] >= 2.0).await;
     assert_eq!(found[TARGET_UP], 0.0);
-    assert_eq!(count(&story(&exporter), said), 1);
+    assert_eq!(count(&log_changes(&exporter), said), 1);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn one_node_of_a_cluster_does_not_show_the_streams_of_the_others_and_says_
     assert!(found.len() > 4);
     let listed = exporter.get("/api/v1/groups").await.text();
     assert!(listed.contains(said), "{listed}");
-    assert_told(&exporter, said, 1).await;
+    assert_logged(&exporter, said, 1).await;
 
     // Streams that are named are read from the other nodes.
     let named = "a b c d".split(' ').map(|key| format!("{{key: {key}}}")).collect::<Vec<_>>().join(", ");

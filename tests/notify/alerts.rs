@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
-use streamgauge::alert::notification::{Alert, Notification, SendReason, Status};
+use streamgauge::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 
 /// An alert about a group of the stream `orders` on the target `cache`, which begins to fire now, to the second.
 pub(crate) fn firing(group: &str) -> Alert {
@@ -24,7 +24,7 @@ pub(crate) fn firing(group: &str) -> Alert {
         value: 12.0,
         starts_at: now,
         ends_at: now + Duration::from_secs(240),
-        status: Status::Firing,
+        status: AlertStatus::Firing,
         notifiers: Arc::new([]),
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn firing(group: &str) -> Alert {
 pub(crate) fn resolved(alert: &Alert) -> Alert {
     let now = unix_time();
     let starts_at = alert.starts_at.min(now - Duration::from_secs(10));
-    Alert { status: Status::Resolved, starts_at, ends_at: now - Duration::from_secs(1), ..alert.clone() }
+    Alert { status: AlertStatus::Resolved, starts_at, ends_at: now - Duration::from_secs(1), ..alert.clone() }
 }
 
 /// The same, said again: it holds longer.

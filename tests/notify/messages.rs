@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
-use crate::support::proxy::{Manner, Proxy};
+use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::receiver::{OK, TestReceiver};
 use crate::support::wait::{wait_for, wait_until};
 
@@ -118,7 +118,7 @@ fn fires(hook: &TestReceiver) -> Vec<bool> {
 #[tokio::test]
 async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
     let hook = TestReceiver::new().await;
-    let proxy = Proxy::before(hook.address, Manner::Delays(Duration::from_secs(3))).await;
+    let proxy = FaultyProxy::before(hook.address, ProxyMode::Delay(Duration::from_secs(3))).await;
     let with = |timeout: &str| {
         format!("{{name: hook, webhook: {{url: 'http://{}', timeout: {timeout}}}}}", proxy.address)
     };
@@ -126,7 +126,7 @@ async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
     let (mail, audit) = (firing("mail"), firing("audit"));
     running.send(&[changed(&mail), changed(&audit)]);
     wait_until(SOON, "a request is under way", async || proxy.connections() == 1).await;
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     running.follow(&with("19s"));
     running.send(&[changed(&resolved(&mail)), changed(&resolved(&audit))]);
     wait_for(3 * SOON, "what is old is heard, and then what is new", async || {

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
 use crate::support::alertmanager::Alertmanager;
-use crate::support::proxy::{Manner, Proxy};
+use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::receiver::TestReceiver;
 use crate::support::wait::{wait_for, wait_until};
 
@@ -19,7 +19,7 @@ const GARBAGE: &[u8] = b"\x16\x03\x01 who are you?\r\n\r\n";
 const CUT_OFF: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Le";
 const ENDLESS_HEAD: &[u8] = &[b'a'; 200_000];
 
-fn through(proxy: &Proxy, receiver: &Alertmanager, timeout: &str) -> String {
+fn through(proxy: &FaultyProxy, receiver: &Alertmanager, timeout: &str) -> String {
     format!(
         "{{name: bad, alertmanager: {{urls: ['http://{}'], timeout: {timeout}}}}}, {{name: good, alertmanager: {{urls: ['{}']}}}}",
         proxy.address,
@@ -30,25 +30,25 @@ fn through(proxy: &Proxy, receiver: &Alertmanager, timeout: &str) -> String {
 #[tokio::test]
 async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_waits() {
     let cases = [
-        (Manner::Answers(ERROR), "answers 500 Internal Server Error: no!"),
-        (Manner::Answers(GARBAGE), "no answer from"),
-        (Manner::Answers(CUT_OFF), "no answer from"),
-        (Manner::Answers(ENDLESS_HEAD), "no answer from"),
-        (Manner::Answers(b""), "no answer from"),
-        (Manner::Resets, "no answer from"),
-        (Manner::Hangs, "did not answer within 0.3 s"),
+        (ProxyMode::Reply(ERROR), "answers 500 Internal Server Error: no!"),
+        (ProxyMode::Reply(GARBAGE), "no answer from"),
+        (ProxyMode::Reply(CUT_OFF), "no answer from"),
+        (ProxyMode::Reply(ENDLESS_HEAD), "no answer from"),
+        (ProxyMode::Reply(b""), "no answer from"),
+        (ProxyMode::Reset, "no answer from"),
+        (ProxyMode::Hang, "did not answer within 0.3 s"),
     ];
-    for (manner, said) in cases {
+    for (mode, said) in cases {
         let (Some(behind), Some(beside)) = (Alertmanager::start().await, Alertmanager::start().await) else {
             return;
         };
-        let proxy = Proxy::before(behind.process.address(), manner).await;
+        let proxy = FaultyProxy::before(behind.process.address(), mode).await;
         let running = notifying(&through(&proxy, &beside, "300ms"));
         let (stays, ends) = (firing("stays"), firing("ends"));
         running.send(&[changed(&stays), changed(&ends)]);
         beside.shows(&["ends", "stays"]).await;
         running.until_counted("bad", "failed", 4.0).await;
-        assert_eq!(running.counted("bad", "delivered"), 0.0, "{manner:?}");
+        assert_eq!(running.counted("bad", "delivered"), 0.0, "{mode:?}");
         for _ in 0..1_000 {
             running.send(&[again(&stays), again(&ends)]);
         }
@@ -56,8 +56,8 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
         beside.shows(&["stays"]).await;
         let only_newest_wait = async || running.waiting("bad") == 2.0;
         wait_until(SOON, "of each alert the newest state waits", only_newest_wait).await;
-        assert!(running.log().contains(said), "{manner:?}: {}", running.log());
-        proxy.behave(Manner::Passes);
+        assert!(running.log().contains(said), "{mode:?}: {}", running.log());
+        proxy.set_mode(ProxyMode::Forward);
         behind.shows(&["stays"]).await;
         wait_until(SOON, "nothing waits", async || running.waiting("bad") == 0.0).await;
         assert_eq!(running.counted("bad", "dropped"), 0.0);
@@ -67,7 +67,8 @@ async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_w
 #[tokio::test]
 async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::ChokesOn("poison")).await;
+    let proxy =
+        FaultyProxy::before(alertmanager.process.address(), ProxyMode::RejectContaining("poison")).await;
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['http://{}']}}}}, {{name: hook, webhook: {{url: 'http://{}'}}}}",
         proxy.address, proxy.address
@@ -93,7 +94,7 @@ async fn an_alert_that_a_receiver_always_fails_over_holds_up_no_other() {
 #[tokio::test]
 async fn a_failure_that_repeats_is_logged_once() {
     let Some(beside) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(beside.process.address(), Manner::Answers(ERROR)).await;
+    let proxy = FaultyProxy::before(beside.process.address(), ProxyMode::Reply(ERROR)).await;
     let running = notifying(&through(&proxy, &beside, "1s"));
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("bad", "failed", 4.0).await;
@@ -106,8 +107,8 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
     let (Some(patient), Some(hasty)) = (Alertmanager::start().await, Alertmanager::start().await) else {
         return;
     };
-    let before_patient = Proxy::before(patient.process.address(), Manner::Delays(SLOW)).await;
-    let before_hasty = Proxy::before(hasty.process.address(), Manner::Delays(SLOW)).await;
+    let before_patient = FaultyProxy::before(patient.process.address(), ProxyMode::Delay(SLOW)).await;
+    let before_hasty = FaultyProxy::before(hasty.process.address(), ProxyMode::Delay(SLOW)).await;
     let running = notifying(&format!(
         "{{name: patient, alertmanager: {{urls: ['http://{}'], timeout: 60s, resolve_all: false}}}},
          {{name: hasty, alertmanager: {{urls: ['http://{}'], timeout: 5s, resolve_all: false}}}}",
@@ -142,8 +143,8 @@ fn heard(receiver: &TestReceiver) -> Vec<bool> {
 async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     const LATE: Duration = Duration::from_secs(5);
     let (am, hook) = (TestReceiver::new().await, TestReceiver::new().await);
-    let before_am = Proxy::before(am.address, Manner::Delays(LATE)).await;
-    let before_hook = Proxy::before(hook.address, Manner::Delays(LATE)).await;
+    let before_am = FaultyProxy::before(am.address, ProxyMode::Delay(LATE)).await;
+    let before_hook = FaultyProxy::before(hook.address, ProxyMode::Delay(LATE)).await;
     let running = notifying(&format!(
         "{{name: am, alertmanager: {{urls: ['http://{}'], timeout: 1s, resolve_all: false}}}},
          {{name: hook, webhook: {{url: 'http://{}', timeout: 1s}}}}",
@@ -153,7 +154,7 @@ async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     running.send(&[changed(&alert)]);
     for (notifier, proxy) in [("am", &before_am), ("hook", &before_hook)] {
         running.until_counted(notifier, "failed", 1.0).await;
-        proxy.behave(Manner::Passes);
+        proxy.set_mode(ProxyMode::Forward);
     }
     let resolved = resolved(&alert);
     running.send(&[changed(&resolved)]);
@@ -213,7 +214,7 @@ async fn a_receiver_that_cannot_be_found_or_reached_is_named() {
 #[tokio::test]
 async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::Hangs).await;
+    let proxy = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Hang).await;
     let running = notifying(&format!(
         "{{name: main, alertmanager: {{urls: ['http://{}'], timeout: 1s, resolve_all: false}}}}",
         proxy.address
@@ -222,7 +223,7 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
     running.send(&alerts);
     assert_eq!((running.waiting("main"), running.counted("main", "dropped")), (50_000.0, 3.0));
     assert_eq!(running.log().matches("queue is full; dropping the oldest alerts").count(), 1);
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     running.until_counted_within(Duration::from_secs(120), "main", "delivered", 50_000.0).await;
     assert_eq!(alertmanager.received().await, 50_000.0);
     assert!(alertmanager.shows_group("g00003").await && !alertmanager.shows_group("g00002").await);
@@ -231,8 +232,8 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
 #[tokio::test]
 async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is_told() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    let proxy = Proxy::before(alertmanager.process.address(), Manner::Answers(ERROR)).await;
-    let dead = Proxy::before(alertmanager.process.address(), Manner::Hangs).await;
+    let proxy = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Reply(ERROR)).await;
+    let dead = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Hang).await;
     let running = notifying(&format!(
         "{{name: back, alertmanager: {{urls: ['http://{}'], resolve_all: false}}}},
          {{name: fan, alertmanager: {{urls: ['http://{}']}}}}, {{name: hook, webhook: {{url: 'http://{}'}}}}",
@@ -241,7 +242,7 @@ async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is
     running.send(&[changed(&firing("mail")), changed(&firing("audit"))]);
     running.until_counted("back", "failed", 6.0).await;
     let began = redis_stream_core::clock::now();
-    proxy.behave(Manner::Passes);
+    proxy.set_mode(ProxyMode::Forward);
     let counted = running.end().await;
     let took = redis_stream_core::clock::now() - began;
     assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(20), "{took:?}");

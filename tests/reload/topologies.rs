@@ -42,7 +42,7 @@ fn polls(metrics: &Metrics) -> f64 {
 async fn metrics_when(reloading: &Reloading, what: &str, mut holds: impl FnMut(&Metrics) -> bool) -> Metrics {
     wait_for(DEADLINE, what, async || {
         let metrics = reloading.exporter.metrics().await;
-        if holds(&metrics) { Ok(metrics) } else { Err(crate::support::watch::in_short(&metrics)) }
+        if holds(&metrics) { Ok(metrics) } else { Err(crate::support::watch::summary(&metrics)) }
     })
     .await
 }

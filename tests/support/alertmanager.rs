@@ -10,7 +10,7 @@ use super::process::Process;
 use super::server::tail;
 use super::wait::wait_for;
 
-/// How long it may take to start.
+/// Time limit for the start.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A configuration that sends no notification.
@@ -21,7 +21,7 @@ pub const SILENT: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]
 pub struct Alertmanager {
     pub process: Process,
     args: Vec<String>,
-    /// Where its API lies: empty, or `/prefix`.
+    /// Path prefix of its API: empty, or `/prefix`.
     prefix: &'static str,
     headers: Vec<(&'static str, &'static str)>,
 }
@@ -34,21 +34,21 @@ impl Alertmanager {
         Some(alertmanager)
     }
 
-    /// One with this configuration, which is not started yet.
+    /// Returns an Alertmanager with this configuration that is not started yet.
     pub fn with(config: &str) -> Option<Self> {
         let process = Process::of("prometheus-alertmanager", "Alertmanager")?;
         process.put("config.yml", config);
         Some(Self { process, args: Vec::new(), prefix: "", headers: Vec::new() })
     }
 
-    /// The same below a path.
+    /// Serves it below a path.
     pub fn below(mut self, prefix: &'static str) -> Self {
         self.args.push(format!("--web.route-prefix={prefix}"));
         self.prefix = prefix;
         self
     }
 
-    /// The same with a web configuration file, and the headers that a reader must send then.
+    /// Adds a web configuration file, and the headers that requests need then.
     pub fn guarded(mut self, web_config: &str, headers: &[(&'static str, &'static str)]) -> Self {
         let path = self.process.put("web.yml", web_config);
         self.args.push(format!("--web.config.file={}", path.display()));
@@ -61,7 +61,7 @@ impl Alertmanager {
         format!("http://{}", self.process.address())
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts it and waits until it listens.
     pub async fn launch(&mut self) {
         let path = |name| self.process.path(name).display().to_string();
         let mut args = vec![
@@ -79,17 +79,17 @@ impl Alertmanager {
         .await;
     }
 
-    /// The alerts that it shows: those that fire.
+    /// Returns its firing alerts.
     pub async fn alerts(&self) -> Vec<Value> {
         serde_json::from_str(&self.get("/api/v2/alerts").await).expect("alerts are a list in JSON")
     }
 
-    /// Whether it shows an alert of this group, whose name needs no escaping.
+    /// Returns true if it has an alert for this group. The name must need no escaping.
     pub async fn shows_group(&self, group: &str) -> bool {
         self.get(&format!("/api/v2/alerts?filter=group%3D%22{group}%22")).await.trim() != "[]"
     }
 
-    /// How many firing alerts it was sent, each time counted.
+    /// Returns the number of firing alerts that it received, including repetitions.
     pub async fn received(&self) -> f64 {
         let series = "alertmanager_alerts_received_total{status=\"firing\",version=\"v2\"}";
         metrics::parse(&self.get("/metrics").await)[series]
@@ -102,7 +102,7 @@ impl Alertmanager {
         response.text()
     }
 
-    /// The label `group` of each alert that it shows, in order.
+    /// Returns the label `group` of its alerts, sorted.
     pub async fn groups(&self) -> Vec<String> {
         let label = |alert: Value| alert["labels"]["group"].as_str().expect("the label is there").to_owned();
         let mut groups: Vec<_> = self.alerts().await.into_iter().map(label).collect();
@@ -110,7 +110,7 @@ impl Alertmanager {
         groups
     }
 
-    /// Waits until it shows alerts of these groups and no others, each once.
+    /// Waits until it has one alert for each of these groups and no others.
     pub async fn shows(&self, groups: &[&str]) {
         wait_for(DEADLINE, &format!("Alertmanager shows {groups:?}"), async || {
             let shown = self.groups().await;

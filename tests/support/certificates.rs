@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-/// An authority of our own, and a folder for what it signs.
+/// A certificate authority, and a folder for its files.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -13,14 +13,11 @@ pub struct Authority {
 
 /// A certificate and its key, in PEM.
 pub struct Signed {
-    /// The certificate.
     pub cert: String,
-    /// Its key.
     pub key: String,
 }
 
 impl Authority {
-    /// One of this name.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -29,7 +26,7 @@ impl Authority {
         Self { issuer, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A certificate for a name, as `change` wants it.
+    /// Signs a certificate for a host name, after `change` was applied to its parameters.
     pub fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut params);
@@ -38,19 +35,19 @@ impl Authority {
         Signed { cert: cert.pem(), key: key.serialize_pem() }
     }
 
-    /// Writes a file into its folder.
+    /// Writes a file to its folder.
     pub fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    /// Where a file of its folder lies.
+    /// Returns the path of a file in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Its own certificate, as a file.
+    /// Writes its own certificate to a file and returns the path.
     pub fn file(&self) -> String {
         self.put("ca.pem", &self.issuer.pem()).display().to_string()
     }

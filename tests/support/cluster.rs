@@ -7,7 +7,7 @@ use super::server::{Server, free_port};
 use super::servers::Program;
 use super::wait::{wait_for, wait_until};
 
-/// How long a cluster may take to agree on something.
+/// Time limit for the nodes to agree.
 const DEADLINE: Duration = Duration::from_secs(60);
 const SLOTS: u16 = 16_384;
 
@@ -16,18 +16,18 @@ const SLOTS: u16 = 16_384;
 pub struct Cluster {
     /// Masters, then their replicas in the same order.
     pub nodes: Vec<Server>,
-    /// Where they listen for TLS, in the same order; empty where they do not.
+    /// TLS ports, in the same order; empty without TLS.
     secured: Vec<u16>,
 }
 
 impl Cluster {
-    /// Three masters, and as many replicas if `replicas` is 3. `args` are for each server.
+    /// Starts three masters, and a replica of each if `replicas` is 3. `args` are passed to each server.
     pub async fn start(program: &'static Program, replicas: usize, args: &[&str]) -> Self {
         Self::start_each(program, replicas, |_| args.iter().map(|arg| (*arg).to_owned()).collect(), &[]).await
     }
 
-    /// The same with nodes that speak TLS to one another and name to others the port on which they speak it to clients.
-    /// On another they speak in clear, for the test alone. `args` hold their certificates.
+    /// Starts a cluster whose nodes use TLS among themselves and announce their TLS port to clients. They also have a
+    /// plain port, for the test only. `args` must contain their certificates.
     pub async fn start_secured(program: &'static Program, replicas: usize, args: &[&str]) -> Self {
         let ports: Vec<u16> = (0..3 + replicas).map(|_| free_port()).collect();
         let of_node = |at: usize| {
@@ -48,7 +48,7 @@ impl Cluster {
         for at in 0..3 + replicas {
             let args = args(at);
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            // The port on which nodes talk to each other; before 7.0 it is the port of clients plus 10,000.
+            // The cluster bus port; before 7.0 it is the client port plus 10,000.
             let bus = free_port().to_string();
             let own: [&str; 8] = [
                 "--cluster-enabled",
@@ -64,12 +64,12 @@ impl Cluster {
             nodes.push(Server::start(program, &[own, &args].concat()).await);
         }
         let cluster = Self { nodes, secured: secured.to_vec() };
-        cluster.share_out_slots().await;
-        cluster.introduce(replicas).await;
+        cluster.assign_slots().await;
+        cluster.join_nodes(replicas).await;
         cluster
     }
 
-    async fn share_out_slots(&self) {
+    async fn assign_slots(&self) {
         let third = SLOTS / 3 + 1;
         for (at, node) in (0_u16..).zip(&self.nodes[..3]) {
             let slots = at * third..SLOTS.min((at + 1) * third);
@@ -79,7 +79,7 @@ impl Cluster {
         }
     }
 
-    async fn introduce(&self, replicas: usize) {
+    async fn join_nodes(&self, replicas: usize) {
         for node in &self.nodes[1..] {
             let (port, bus) = (node.port().to_string(), bus_port(node).await);
             self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
@@ -112,7 +112,7 @@ impl Cluster {
         }
     }
 
-    /// Where clients reach a node, as the nodes say: host and port.
+    /// Returns host and port of a node, as the nodes announce them to clients.
     pub fn address(&self, at: usize) -> String {
         format!("127.0.0.1:{}", self.port(at))
     }
@@ -121,23 +121,22 @@ impl Cluster {
         self.secured.get(at).copied().unwrap_or_else(|| self.nodes[at].port())
     }
 
-    /// The slot of a key.
     pub async fn slot(&self, key: &str) -> u16 {
         self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).await
     }
 
-    /// Which of the masters had the slot at the start.
+    /// Returns the index of the master that owned the slot at the start.
     pub fn first_owner(slot: u16) -> usize {
         usize::from(slot / (SLOTS / 3 + 1))
     }
 
-    /// Commands to the master that had the key at the start, with the key in place of `KEY`.
+    /// Sends commands to the master that owned the key at the start, with `KEY` replaced by the key.
     pub async fn run(&self, key: &str, lines: &str) {
         let owner = Self::first_owner(self.slot(key).await);
         RedisClient::to(&self.nodes[owner]).await.run(&lines.replace("KEY", key)).await;
     }
 
-    /// Begins to move a slot: from here on its keys are on both nodes.
+    /// Begins to migrate a slot. Until [`end_move`](Self::end_move), its keys may be on either node.
     pub async fn begin_to_move(&self, slot: u16, from: usize, to: usize) {
         let [source, target] = [&self.nodes[from], &self.nodes[to]];
         let ids = [
@@ -149,14 +148,14 @@ impl Cluster {
         source.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await;
     }
 
-    /// Moves a key of a slot that is being moved.
+    /// Migrates a key of a slot that is being moved.
     pub async fn migrate(&self, key: &str, from: usize, to: usize) {
         let port = self.port(to).to_string();
         let words = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
         self.nodes[from].command::<redis::Value>(&words).await;
     }
 
-    /// Ends the move of a slot: all masters are told.
+    /// Ends the migration of a slot: assigns it to its new owner on all masters.
     pub async fn end_move(&self, slot: u16, to: usize) {
         let id: String = self.nodes[to].command(&["CLUSTER", "MYID"]).await;
         let slot = slot.to_string();
@@ -166,9 +165,8 @@ impl Cluster {
     }
 }
 
-/// The port on which a node talks to others.
 async fn bus_port(node: &Server) -> String {
-    wait_for(DEADLINE, "the node tells its port", async || {
+    wait_for(DEADLINE, "the node reports its bus port", async || {
         let nodes: String = node.command(&["CLUSTER", "NODES"]).await;
         let line = nodes.lines().find(|line| line.contains("myself")).ok_or("no line of its own")?;
         let address = line.split(' ').nth(1).ok_or("no address")?;

@@ -1,4 +1,4 @@
-//! A configuration file in a folder of its own, and other files beside it.
+//! A configuration file in a temporary folder, with other files beside it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,22 +7,21 @@ use tempfile::TempDir;
 
 use super::program::{Exporter, Streamgauge};
 
-/// Polls in quick succession. The time-out leaves a loaded machine time to answer, and `stale_after` some
-/// polls to fail in.
+/// Short intervals. The timeout leaves time for replies on a loaded machine, and `stale_after` allows some polls to
+/// fail.
 pub const QUICK: &str =
     "poll: {interval: 400ms, timeout: 390ms, stale_after: 2s, discovery_interval: 400ms}\n";
 
-/// One poll, and none after it for as long as a test lasts.
+/// A single poll during a test.
 pub const ONCE: &str = "poll: {interval: 1h, timeout: 10s}\n";
 
-/// A configuration file; it is gone when this is dropped.
+/// A configuration file, deleted on drop.
 #[derive(Debug)]
 pub struct ConfigFile {
     folder: TempDir,
 }
 
 impl ConfigFile {
-    /// Writes the file.
     pub fn new(yaml: &str) -> Self {
         let config = Self {
             folder: tempfile::Builder::new().prefix("streamgauge-config-").tempdir().expect("a folder"),
@@ -31,30 +30,29 @@ impl ConfigFile {
         config
     }
 
-    /// Its path.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("config.yaml")
     }
 
-    /// Writes another file beside it, and returns its path.
+    /// Writes another file beside it and returns the path.
     pub fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, text).expect("a file in a folder of our own can be written");
         path
     }
 
-    /// `serve` with this file.
+    /// Returns the subcommand `serve` with this file.
     pub fn serve(&self) -> Streamgauge {
         Streamgauge::serve().args(["--config".as_ref(), self.path().as_os_str()])
     }
 
-    /// Another subcommand with this file.
+    /// Returns another subcommand with this file.
     pub fn command(&self, name: &str) -> Streamgauge {
         Streamgauge::command(name).args(["--config".as_ref(), self.path().as_os_str()])
     }
 }
 
-/// An exporter with this configuration.
+/// Starts an exporter with this configuration.
 pub async fn serving(yaml: &str) -> Exporter {
     ConfigFile::new(yaml).serve().serving().await
 }

@@ -27,7 +27,7 @@ pub struct ExpectedState {
     pub groups: Vec<ExpectedGroup>,
 }
 
-/// A group as the server has it.
+/// A group in the state of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedGroup {
     pub stream: String,
@@ -99,9 +99,9 @@ impl ExpectedState {
         let was_trimmed = field::<usize>(&stream, "entries-added").is_some_and(|added| added > entries.len())
             && field::<String>(&stream, "max-deleted-entry-id").as_deref() == Some("0-0");
         for fields in &groups {
-            let place = self.read_group(client, key, &entries, fields).await;
+            let group = self.read_group(client, key, &entries, fields).await;
             let counts_added = stream.contains_key("entries-added");
-            self.groups.push(ExpectedGroup { counts_added, was_trimmed, ..place });
+            self.groups.push(ExpectedGroup { counts_added, was_trimmed, ..group });
         }
     }
 
@@ -188,13 +188,13 @@ pub fn differences(found: &Metrics, expected: &Expected, uncertainty: f64) -> Ve
     surplus.chain(missing).chain(wrong).collect()
 }
 
-/// The series of streams, groups and consumers.
+/// Returns the series of streams, groups and consumers.
 pub fn of_streams(metrics: &Metrics) -> Metrics {
     let of_streams = metrics.iter().filter(|(series, _)| series.starts_with("redis_stream_"));
     of_streams.map(|(series, value)| (series.clone(), *value)).collect()
 }
 
-/// A label as the contract and the text format write it.
+/// Returns a name as an escaped label value in the text format.
 fn label(name: &[u8]) -> String {
     let written: &str = match name {
         b"a\xffb" => r"a\\xffb",
@@ -223,7 +223,7 @@ fn must<T: FromRedisValue>(fields: &Fields, name: &str) -> T {
     redis::from_redis_value(fields[name].clone()).expect("the field is of this type")
 }
 
-/// IDs of the tests are from now, or far too small to be a time.
+/// IDs in tests are either recent or far too small to be timestamps.
 fn timestamp((ms, _): Id) -> Option<f64> {
     (ms > 1_000_000).then_some(ms as f64 / 1e3)
 }

@@ -1,4 +1,4 @@
-//! A fake server: it answers with what a test gives it, or not at all.
+//! A fake Redis server that replies with given bytes, or a faulty proxy before a real one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,75 +12,63 @@ use tokio::task::JoinHandle;
 use super::server::free_port;
 use super::wait::wait_until;
 
-/// What it does with a connection.
+/// The behaviour on each connection.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
-    /// Reads, and never answers.
-    Silent,
-    /// Answers the first thing it reads with these bytes, and reads on.
-    Says(&'static [u8]),
-    /// Answers everything it reads with these bytes.
-    Repeats(&'static [u8]),
-    /// Answers the first thing it reads with these bytes, and closes the connection.
-    SaysAndCloses(&'static [u8]),
-    /// Says these bytes before it is asked, and reads on.
-    Greets(&'static [u8]),
-    /// Passes everything on to a server, and closes the connection after so many bytes of replies.
-    CutsOff {
-        /// The server.
-        server: SocketAddr,
-        /// Bytes of replies that still come through.
-        after: usize,
-    },
-    /// Passes everything on to a server, with a fault.
-    Passes {
-        /// The server.
-        server: SocketAddr,
-        /// What is wrong with the way there.
-        fault: Fault,
-    },
+pub enum Behavior {
+    /// Reads, and never replies.
+    NoReply,
+    /// Replies to the first read with these bytes, and reads on.
+    ReplyOnce(&'static [u8]),
+    /// Replies to every read with these bytes.
+    ReplyAlways(&'static [u8]),
+    /// Replies to the first read with these bytes, and closes the connection.
+    ReplyAndClose(&'static [u8]),
+    /// Sends these bytes before any read, and reads on.
+    SendFirst(&'static [u8]),
+    /// Forwards to a server, and closes the connection after `after` bytes of replies.
+    CutOff { server: SocketAddr, after: usize },
+    /// Forwards to a server, with a fault.
+    Forward { server: SocketAddr, fault: NetworkFault },
 }
 
-/// What is wrong with the way to a server.
+/// A fault of the network before a server.
 #[derive(Clone, Copy, Debug)]
-pub enum Fault {
-    /// Each reply takes so much longer.
+pub enum NetworkFault {
+    /// Delays each part of a reply.
     Latency(Duration),
-    /// One of so many parts of replies resets the connection instead, on average.
+    /// Resets the connection at one of this number of parts of replies, on average.
     Resets(u32),
-    /// After so many bytes of replies nothing comes any more, and the connection stays open.
+    /// Forwards nothing after this number of bytes of replies, and keeps the connection open.
     Silence(usize),
-    /// After so many bytes of replies come these.
+    /// Adds these bytes to each part of a reply after this number of bytes.
     Garbage(usize, &'static [u8]),
 }
 
-/// A listener on a loopback port; it is gone, with all its connections, when this is dropped.
+/// A listener on a loopback port. Dropping it closes all its connections.
 #[derive(Debug)]
 pub struct FakeServer {
-    /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
 impl FakeServer {
-    /// On a free port, which nothing else takes when this is closed.
-    pub async fn new(manner: Manner) -> Self {
+    /// Listens on a free port, which stays free once this is closed.
+    pub async fn new(behavior: Behavior) -> Self {
         loop {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            // Another test program may have been quicker.
+            // Another test program may have taken the port.
             if let Ok(listener) = TcpListener::bind(address).await {
-                return Self::over(listener, manner);
+                return Self::over(listener, behavior);
             }
         }
     }
 
-    /// On this address.
-    pub async fn on(address: SocketAddr, manner: Manner) -> Self {
-        Self::over(TcpListener::bind(address).await.expect("the address is free"), manner)
+    pub async fn on(address: SocketAddr, behavior: Behavior) -> Self {
+        Self::over(TcpListener::bind(address).await.expect("the address is free"), behavior)
     }
 
-    fn over(listener: TcpListener, manner: Manner) -> Self {
+    fn over(listener: TcpListener, behavior: Behavior) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let connections = Arc::new(AtomicU32::new(0));
         let accepted = Arc::clone(&connections);
@@ -88,27 +76,26 @@ impl FakeServer {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 accepted.fetch_add(1, Ordering::Relaxed);
-                tasks.spawn(behave(stream, manner));
+                tasks.spawn(handle(stream, behavior));
             }
         });
         Self { address, connections, task }
     }
 
-    /// `redis://` and its address.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Ends it; on return its address is free. A child that another test has just forked holds the socket, too,
-    /// until it becomes another program.
+    /// Closes it, and returns when its address is free. A child process that another test has just forked holds the
+    /// socket until it executes its program.
     pub async fn close(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
         let is_refused = async || TcpStream::connect(self.address).await.is_err();
-        wait_until(Duration::from_secs(10), "nobody listens", is_refused).await;
+        wait_until(Duration::from_secs(10), "the address is free", is_refused).await;
     }
 
-    /// How many connections it has accepted.
+    /// Returns the number of connections accepted so far.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -120,44 +107,44 @@ impl Drop for FakeServer {
     }
 }
 
-/// An error ends the connection, as its end does.
-async fn behave(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
-    let mut heard = [0; 4096];
-    match manner {
-        Manner::Silent => {}
-        Manner::Greets(words) => stream.write_all(words).await?,
-        Manner::Says(words) => {
-            let _ = stream.read(&mut heard).await?;
+/// Handles a connection. An error closes it.
+async fn handle(mut stream: TcpStream, behavior: Behavior) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    match behavior {
+        Behavior::NoReply => {}
+        Behavior::SendFirst(words) => stream.write_all(words).await?,
+        Behavior::ReplyOnce(words) => {
+            let _ = stream.read(&mut buffer).await?;
             stream.write_all(words).await?;
         }
-        Manner::Repeats(words) => {
-            while stream.read(&mut heard).await? > 0 {
+        Behavior::ReplyAlways(words) => {
+            while stream.read(&mut buffer).await? > 0 {
                 stream.write_all(words).await?;
             }
         }
-        Manner::SaysAndCloses(words) => {
-            let _ = stream.read(&mut heard).await?;
+        Behavior::ReplyAndClose(words) => {
+            let _ = stream.read(&mut buffer).await?;
             return stream.write_all(words).await;
         }
-        Manner::CutsOff { server, after } => return cut_off(stream, server, after).await,
-        Manner::Passes { server, fault } => return pass(stream, server, fault).await,
+        Behavior::CutOff { server, after } => return cut_off(stream, server, after).await,
+        Behavior::Forward { server, fault } => return forward(stream, server, fault).await,
     }
-    while stream.read(&mut heard).await? > 0 {}
+    while stream.read(&mut buffer).await? > 0 {}
     Ok(())
 }
 
 async fn cut_off(mut client: TcpStream, server: SocketAddr, mut after: usize) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
-    let (mut asked, mut said) = ([0; 4096], [0; 4096]);
+    let (mut requests, mut replies) = ([0; 4096], [0; 4096]);
     while after > 0 {
         tokio::select! {
-            read = client.read(&mut asked) => match read? {
+            read = client.read(&mut requests) => match read? {
                 0 => return Ok(()),
-                read => server.write_all(&asked[..read]).await?,
+                read => server.write_all(&requests[..read]).await?,
             },
-            read = server.read(&mut said) => {
+            read = server.read(&mut replies) => {
                 let read = read?.min(after);
-                client.write_all(&said[..read]).await?;
+                client.write_all(&replies[..read]).await?;
                 after -= read;
             }
         }
@@ -165,32 +152,32 @@ async fn cut_off(mut client: TcpStream, server: SocketAddr, mut after: usize) ->
     Ok(())
 }
 
-async fn pass(mut client: TcpStream, server: SocketAddr, fault: Fault) -> std::io::Result<()> {
+async fn forward(mut client: TcpStream, server: SocketAddr, fault: NetworkFault) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
-    let (mut asked, mut said, mut passed) = ([0; 4096], [0; 4096], 0);
+    let (mut requests, mut replies, mut passed) = ([0; 4096], [0; 4096], 0);
     loop {
         tokio::select! {
-            read = client.read(&mut asked) => match read? {
+            read = client.read(&mut requests) => match read? {
                 0 => return Ok(()),
-                read => server.write_all(&asked[..read]).await?,
+                read => server.write_all(&requests[..read]).await?,
             },
-            read = server.read(&mut said) => {
+            read = server.read(&mut replies) => {
                 let read = read?;
                 passed += read;
                 match fault {
                     _ if read == 0 => return Ok(()),
-                    Fault::Latency(time) => tokio::time::sleep(time).await,
-                    Fault::Resets(one_in) if fastrand::u32(0..one_in) == 0 => {
+                    NetworkFault::Latency(time) => tokio::time::sleep(time).await,
+                    NetworkFault::Resets(one_in) if fastrand::u32(0..one_in) == 0 => {
                         return socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
                     }
-                    Fault::Silence(after) if passed > after => {
-                        while client.read(&mut asked).await? > 0 {}
+                    NetworkFault::Silence(after) if passed > after => {
+                        while client.read(&mut requests).await? > 0 {}
                         return Ok(());
                     }
-                    Fault::Garbage(after, bytes) if passed > after => client.write_all(bytes).await?,
-                    Fault::Resets(_) | Fault::Silence(_) | Fault::Garbage(..) => {}
+                    NetworkFault::Garbage(after, bytes) if passed > after => client.write_all(bytes).await?,
+                    NetworkFault::Resets(_) | NetworkFault::Silence(_) | NetworkFault::Garbage(..) => {}
                 }
-                client.write_all(&said[..read]).await?;
+                client.write_all(&replies[..read]).await?;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a process holds and has used so far, as the kernel counts it.
+//! Memory, CPU time, descriptors and threads of a process, from `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ const TICKS_PER_SECOND: u64 = 100;
 /// CPU time of all threads, user and system. Source: `/proc/PID/stat`, in steps of 10 ms.
 pub fn cpu(pid: u32) -> Duration {
     let stat = read(pid, "stat");
-    // The name, in parentheses, may hold anything; what follows it are numbers.
+    // The name, in parentheses, may contain anything; only numbers follow it.
     let (_, after) = stat.rsplit_once(')').expect("stat holds the name in parentheses");
     let ticks = |field: usize| -> u64 {
         let field = after.split_whitespace().nth(field).expect("stat has its fields");
@@ -19,28 +19,28 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_secs(ticks(11) + ticks(12)) / u32::try_from(TICKS_PER_SECOND).expect("100 is small")
 }
 
-/// The most memory that was ever resident, in bytes.
+/// Returns the maximum resident memory so far, in bytes.
 pub fn peak_bytes(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
-/// Memory that is resident now, in bytes.
+/// Returns the resident memory, in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
-/// The part of it that is no file's, in bytes: pages of the program and of libraries are shared by all that run it, and
-/// the kernel may drop them.
+/// Returns the resident memory that is not backed by files, in bytes. Pages of the program and of libraries are shared
+/// between processes, and the kernel may drop them.
 pub fn own_bytes(pid: u32) -> u64 {
     status(pid, "RssAnon:")
 }
 
-/// Open file descriptors.
+/// Returns the number of open file descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
-/// Threads that run in it.
+/// Returns the number of threads.
 pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").count()
 }

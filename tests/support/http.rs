@@ -1,4 +1,4 @@
-//! A GET, as a scraper sends it, or a POST: one request, one connection.
+//! Sends a GET or POST over a connection of its own.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -11,24 +11,19 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// How long a whole exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The same of what takes a while.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What came back.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Its status.
     pub status: StatusCode,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, as it went over the wire.
+    /// The body as it was transferred, which may be compressed.
     pub body: Bytes,
 }
 
 impl Response {
-    /// The body as text, unpacked if it is gzipped. Panics where it is not UTF-8.
+    /// Returns the body as text, decompressed if it is gzipped. Panics if it is not UTF-8.
     pub fn text(&self) -> String {
         let gzipped = self.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
         if !gzipped {
@@ -40,13 +35,13 @@ impl Response {
         text
     }
 
-    /// The value of a header; `None` where it is missing.
+    /// Returns the value of a header; `None` if it is missing.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("the header is text"))
     }
 }
 
-/// GETs a path. Panics where no response comes.
+/// GETs a path. Panics if there is no response.
 pub async fn get(address: SocketAddr, path: &str) -> Response {
     get_with(address, path, &[]).await
 }
@@ -57,12 +52,12 @@ pub async fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)])
     response.unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
 }
 
-/// GETs a path; the error is what a client would see (a refused connection, a time-out).
+/// GETs a path. The error is that of the connection or the timeout.
 pub async fn try_get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
     tokio::time::timeout(TIMEOUT, exchange(address, Method::GET, path, headers)).await?
 }
 
-/// POSTs nothing to a path. Panics where no response comes.
+/// POSTs an empty body to a path. Panics if there is no response.
 pub async fn post(address: SocketAddr, path: &str) -> Response {
     let response = tokio::time::timeout(POST_TIMEOUT, exchange(address, Method::POST, path, &[])).await;
     let response = response.unwrap_or_else(|error| Err(error.into()));

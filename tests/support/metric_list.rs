@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use redis_stream_consumer::consume::metrics::Metrics as ConsumerMetrics;
 use redis_stream_consumer::entry::GroupMember;
-use streamgauge::alert::fact::Subject;
+use streamgauge::alert::fact::SubjectKind;
 use streamgauge::alert::rule::label_names;
 use streamgauge::exposition::alerts;
 use streamgauge::self_metrics::SelfMetrics;
 use streamgauge::self_metrics::labels::PollResult;
 use streamgauge::values::table::FAMILIES;
 
-/// The exporter's and the consumer's own metrics as text, every one of them present.
+/// Returns the exporter's and the consumer's own metrics as text, each with at least one series.
 pub fn own_metrics() -> String {
     let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
     let target = metrics.for_target("t", &[]);
@@ -27,12 +27,12 @@ pub fn own_metrics() -> String {
     String::from_utf8(own).unwrap()
 }
 
-/// From the name of each series that there can be (of a histogram, its parts) to its labels.
+/// Returns the labels of each series by its name; a histogram has several names, one for each part.
 pub fn series() -> BTreeMap<String, BTreeSet<String>> {
     let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
     let mut known: BTreeMap<_, _> =
         FAMILIES.iter().map(|family| (family.name.to_owned(), owned(family.labels()))).collect();
-    let subject = label_names(Subject::Group).iter().chain(&alerts::LABELS);
+    let subject = label_names(SubjectKind::Group).iter().chain(&alerts::LABELS);
     known.insert(alerts::NAME.to_owned(), subject.map(|label| (*label).to_owned()).collect());
     for line in own_metrics().lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap(), ""));
@@ -42,7 +42,7 @@ pub fn series() -> BTreeMap<String, BTreeSet<String>> {
     known
 }
 
-/// The name of the metric that a series belongs to: of a histogram's parts, the histogram's.
+/// Returns the name of a series' metric: for a part of a histogram, that of the histogram.
 pub fn metric_of(series: &str) -> &str {
     let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| series.strip_suffix(part));
     let mut histograms = parts.filter(|name| name.ends_with("_seconds"));

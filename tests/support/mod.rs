@@ -30,11 +30,10 @@
 //! | [`certificates`] | a certificate authority |
 //! | [`wait`] | waiting for a condition with a deadline |
 //!
-//! Servers are processes of our own making, not those of the crates redis-server-wrapper or redis-test.
-//! redis-server-wrapper wants a redis-cli beside each server, which wheels do not bring, daemonizes the server,
-//! stops it through redis-cli (no use on a paused one), sleeps half a second in each stop and keeps its restart
-//! private. redis-test runs the one redis-server on PATH with its own arguments and restarts nothing. Here five
-//! programs at private paths are killed, paused and brought back on their port.
+//! The tests start servers themselves rather than through the crates redis-server-wrapper or redis-test, since they run
+//! several versions from private paths, and kill, pause and restart them on the same port. redis-server-wrapper needs a
+//! redis-cli beside each server, stops servers through it (which fails on a paused one) and cannot restart them.
+//! redis-test runs the redis-server on PATH only.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this module")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,5 +1,5 @@
-//! Finds the programs that the exporter is tested with: Prometheus, Alertmanager, promtool, Chromium, Helm, curl, openssl,
-//! redis-cli and prometheus-redis-exporter.
+//! Finds the programs that the exporter is tested with: Prometheus, Alertmanager, promtool, Chromium, Helm, curl,
+//! openssl, redis-cli and prometheus-redis-exporter.
 
 use std::env;
 use std::fs::OpenOptions;

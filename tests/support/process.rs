@@ -1,5 +1,5 @@
-//! A program beside streamgauge while a test runs: private, on loopback, with its files in a temporary folder; killed
-//! on drop, and its log shown where the test failed.
+//! A peer program during a test: private, on loopback, with its files in a temporary folder. It is killed on drop, and
+//! its log is printed if the test failed.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use super::peers;
 use super::server::{free_port, tail};
 
-/// A program that a test runs.
+/// A peer program.
 #[derive(Debug)]
 pub struct Process {
-    /// What messages call it.
+    /// Name in messages.
     name: &'static str,
     program: PathBuf,
     port: u16,
@@ -23,31 +23,30 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns one that is not started yet; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
+    /// Returns a program that is not started yet; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
     pub fn of(peer: &str, name: &'static str) -> Option<Self> {
         let program = peers::find(peer)?;
         let folder = tempfile::Builder::new().prefix("streamgauge-peer-").tempdir().expect("a folder");
         Some(Self { name, program, port: free_port(), folder, child: None })
     }
 
-    /// Writes a file into its folder, and returns its path.
+    /// Writes a file to its folder and returns the path.
     pub fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).expect("a file in a folder of our own can be written");
         path
     }
 
-    /// Where a file of its folder lies.
+    /// Returns the path of a file in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Where it is told to listen: stays the same over a restart.
+    /// Returns the address for it to listen on, which stays the same over a restart.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Starts it with these arguments.
     pub fn start(&mut self, args: impl IntoIterator<Item = String>) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::create(self.path("log")).expect("a log can be written");
@@ -60,14 +59,13 @@ impl Process {
         self.child = Some(child.unwrap_or_else(|error| panic!("{} cannot be run: {error}", self.name)));
     }
 
-    /// Kills it.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("SIGKILL reaches a child");
         child.wait().expect("a killed child ends");
     }
 
-    /// What it logged since it was started.
+    /// Returns its log since it was last started.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
@@ -76,12 +74,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself: there is nobody left to tell.
+            // Fails if it has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
+            #[expect(clippy::print_stderr, reason = "the test failed, and this may show why")]
             {
                 eprintln!("{} wrote:\n{}", self.name, tail(&self.log(), 20));
             }

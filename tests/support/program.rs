@@ -1,4 +1,4 @@
-//! One run of the streamgauge program: what it prints, how it ends, what it serves.
+//! One run of the streamgauge program: its output, exit code and HTTP responses.
 //!
 //! ```ignore
 //! let exporter = Streamgauge::serve().args(["--redis-url", &server.url(), "--interval", "200ms"]).serving().await;
@@ -27,16 +27,16 @@ use super::metrics::{self, Metrics};
 use super::server::tail;
 use super::wait::wait_for;
 
-/// How long the program may take to listen, and to end once asked to.
+/// Time limit for the program to listen, and to end after a signal.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A run to be.
+/// A run that is not started yet.
 #[derive(Debug)]
 pub struct Streamgauge {
     command: Command,
 }
 
-/// A run that goes on; it is killed on drop.
+/// A running program, killed on drop.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -45,10 +45,9 @@ pub struct Running {
     stderr: Output,
 }
 
-/// A running exporter, and where it serves.
+/// A running exporter.
 #[derive(Debug)]
 pub struct Exporter {
-    /// The address it listens on.
     pub address: SocketAddr,
     running: Running,
 }
@@ -56,19 +55,17 @@ pub struct Exporter {
 /// A run that ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Its exit code; `None` if a signal ended it.
+    /// Its exit code; `None` if a signal killed it.
     pub code: Option<i32>,
-    /// All it wrote to standard output.
     pub stdout: String,
-    /// All it wrote to standard error.
     pub stderr: String,
-    /// How long it took to end: since the signal that asked it to, else since its start.
+    /// Time from the signal to the end, or from the start if there was no signal.
     pub took: Duration,
 }
 
 impl Streamgauge {
-    /// A subcommand: `Streamgauge::command("check")`. The environment variables that streamgauge reads are not
-    /// inherited.
+    /// Returns a subcommand: `Streamgauge::command("check")`. It does not inherit environment variables that
+    /// streamgauge reads.
     pub fn command(name: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
         command.arg(name).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("REDIS_URL");
@@ -80,29 +77,26 @@ impl Streamgauge {
         Self { command }
     }
 
-    /// `serve` on a free loopback port.
+    /// Returns the subcommand `serve` on a free loopback port.
     pub fn serve() -> Self {
         Self::command("serve").args(["--listen", "127.0.0.1:0"])
     }
 
-    /// Adds arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.command.args(args);
         self
     }
 
-    /// Sets an environment variable.
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
         self
     }
 
-    /// The command itself, for a test that runs it in its own way.
+    /// Returns the command, for a test that starts it itself.
     pub fn into_command(self) -> Command {
         self.command
     }
 
-    /// Starts it.
     pub fn spawn(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("cargo built the program that the tests run");
@@ -127,22 +121,21 @@ impl Streamgauge {
 }
 
 impl Running {
-    /// What it has written to standard output so far.
+    /// Returns the standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has written to standard error so far.
+    /// Returns the standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to read its configuration again, with SIGHUP.
+    /// Makes it reload its configuration, with SIGHUP.
     pub fn hang_up(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).expect("the program runs");
     }
@@ -162,19 +155,19 @@ impl Running {
         })
     }
 
-    /// Asks it to end with SIGTERM, and waits until it has.
+    /// Sends SIGTERM and waits until it has ended.
     pub async fn stop(self) -> Finished {
         self.signal(Signal::TERM).await
     }
 
-    /// Asks it to end as Ctrl-C does, with SIGINT, and waits until it has.
+    /// Sends SIGINT, as Ctrl-C does, and waits until it has ended.
     pub async fn interrupt(self) -> Finished {
         self.signal(Signal::INT).await
     }
 
     async fn signal(self, signal: Signal) -> Finished {
         let asked = now();
-        // It may have ended by itself: its exit code will tell.
+        // Fails if it has ended by itself, which the exit code shows.
         let _ = kill_process(Pid::from_child(&self.child), signal);
         self.end(asked).await
     }
@@ -185,7 +178,7 @@ impl Running {
         self.end(started).await
     }
 
-    /// Waits until it has ended by itself (false), or something else has come true: then it is killed (true).
+    /// Waits until it has ended by itself (false) or a condition holds (true); then it is killed.
     pub async fn finished_or(mut self, mut other: impl AsyncFnMut() -> bool) -> bool {
         wait_for(DEADLINE, "streamgauge ends, or something else happens", async || {
             if other().await {
@@ -197,7 +190,7 @@ impl Running {
         .await
     }
 
-    /// Kills it with SIGKILL, and returns all that it had written to standard output.
+    /// Kills it with SIGKILL and returns its standard output.
     pub fn kill(mut self) -> String {
         self.child.kill().expect("SIGKILL reaches a child");
         self.child.wait().expect("a killed child ends");
@@ -218,11 +211,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After a regular end both fail, which is as well.
+        // Both fail if the program has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
+            #[expect(clippy::print_stderr, reason = "the test failed, and this may show why")]
             {
                 eprintln!("streamgauge wrote:\n{}", tail(&self.stderr.text(), 40));
             }
@@ -231,24 +224,23 @@ impl Drop for Running {
 }
 
 impl Exporter {
-    /// GETs a path from it.
     pub async fn get(&self, path: &str) -> Response {
         http::get(self.address, path).await
     }
 
-    /// GETs /metrics, with status 200, as a map.
+    /// GETs /metrics as a map. Panics if the status is not 200.
     pub async fn metrics(&self) -> Metrics {
         let response = self.get("/metrics").await;
         assert_eq!(response.status, 200, "/metrics: {}", response.text());
         metrics::parse(&response.text())
     }
 
-    /// Asks it to end with SIGTERM, and waits until it has.
+    /// Sends SIGTERM and waits until it has ended.
     pub async fn stop(self) -> Finished {
         self.running.stop().await
     }
 
-    /// Asks it to end with SIGINT, and waits until it has.
+    /// Sends SIGINT and waits until it has ended.
     pub async fn interrupt(self) -> Finished {
         self.running.interrupt().await
     }
@@ -267,7 +259,7 @@ impl Deref for Exporter {
     }
 }
 
-/// What a pipe has brought so far, read by a thread of its own so that the program never waits for the test.
+/// The output of a pipe so far. A thread reads it, so that the program never blocks on a full pipe.
 #[derive(Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -291,7 +283,7 @@ impl Output {
         String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// All of it: waits until the pipe is closed, which the end of the program does.
+    /// Returns all output. Waits until the pipe is closed, which happens when the program ends.
     fn rest(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader of a pipe does not panic");
@@ -300,7 +292,7 @@ impl Output {
     }
 }
 
-/// Finds the address in the line that tells of listening, in either form of the log:
+/// Returns the address in the log line about listening, in either log format:
 /// `INFO listening address=127.0.0.1:4242` or `"message":"listening","address":"127.0.0.1:4242"`.
 pub fn listening_address(log: &str) -> Option<SocketAddr> {
     let line = log.lines().find(|line| line.contains("listening") && line.contains("address"))?;

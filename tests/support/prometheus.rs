@@ -17,7 +17,7 @@ use super::process::Process;
 use super::server::tail;
 use super::wait::wait_for;
 
-/// How long it may take to start.
+/// Time limit for the start.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Scrapes and evaluates each second.
@@ -30,8 +30,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// One with this configuration, which is not started yet; `None` where there is none and there need not be.
-    /// Rule files that it names lie beside it: see [`Process::put`].
+    /// Returns a Prometheus with this configuration that is not started yet; `None` only under
+    /// `STREAMGAUGE_SKIP_PEERS=1`. Write the rule files that it names with [`Process::put`].
     pub fn with(config: &str) -> Option<Self> {
         let process = Process::of("prometheus", "Prometheus")?;
         process.put("config.yml", config);
@@ -43,7 +43,7 @@ impl Prometheus {
         format!("http://{}", self.process.address())
     }
 
-    /// Starts it, and waits until it answers queries.
+    /// Starts it and waits until it is ready for queries.
     pub async fn launch(&mut self) {
         let path = |name| self.process.path(name).display().to_string();
         let args = [
@@ -61,13 +61,13 @@ impl Prometheus {
         .await;
     }
 
-    /// The samples of an instant query: each with `metric` and `value`.
+    /// Returns the samples of an instant query: each with `metric` and `value`.
     pub async fn query(&self, expression: &str) -> Vec<Value> {
         let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         list(self.data(&format!("/api/v1/query?query={query}")).await["result"].take())
     }
 
-    /// The lines of a query over the time up to now, a step each second: each with `metric` and `values`.
+    /// Returns the series of a range query up to now with steps of a second: each with `metric` and `values`.
     pub async fn query_range(&self, expression: &str, time: Duration) -> Vec<Value> {
         let now = self.query("time()").await[1].as_str().and_then(|now| now.parse::<f64>().ok());
         let end = now.expect("time() is a number");
@@ -77,13 +77,13 @@ impl Prometheus {
         list(self.data(&path).await["result"].take())
     }
 
-    /// The rules of all groups: each with `name`, `state`, `health` and `alerts`.
+    /// Returns the rules of all groups: each with `name`, `state`, `health` and `alerts`.
     pub async fn rules(&self) -> Vec<Value> {
         let groups = list(self.data("/api/v1/rules").await["groups"].take());
         groups.into_iter().flat_map(|mut group| list(group["rules"].take())).collect()
     }
 
-    /// The alerts that are pending or firing: each with `labels`, `state` and `activeAt`.
+    /// Returns the pending and firing alerts: each with `labels`, `state` and `activeAt`.
     pub async fn alerts(&self) -> Vec<Value> {
         list(self.data("/api/v1/alerts").await["alerts"].take())
     }
@@ -99,6 +99,6 @@ impl Prometheus {
 fn list(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
-        other => panic!("{other} is no list"),
+        other => panic!("not a list: {other}"),
     }
 }

@@ -1,4 +1,4 @@
-//! A proxy before a receiver, which misbehaves as it is told to.
+//! A proxy before a receiver or server, with a configurable fault.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,91 +12,91 @@ use tokio::time::sleep;
 
 use super::receiver::{Received, receive};
 
-/// What it does with a connection.
+/// The behaviour on each connection.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
-    /// Passes everything on.
-    Passes,
-    /// The same, but nothing before this time is over, even if the sender has gone meanwhile.
-    Delays(Duration),
-    /// Reads some, answers this, and closes the connection.
-    Answers(&'static [u8]),
-    /// Answers 500 to what holds this text, and passes the rest on.
-    ChokesOn(&'static str),
-    /// Reads some, and never answers.
-    Hangs,
-    /// Passes everything on, and from a command that holds this text on nothing more.
-    HangsOn(&'static str),
-    /// Reads some, and resets the connection.
-    Resets,
+pub enum ProxyMode {
+    /// Forwards everything.
+    Forward,
+    /// Forwards everything after this delay, even if the sender has closed the connection meanwhile.
+    Delay(Duration),
+    /// Reads once, replies with these bytes, and closes the connection.
+    Reply(&'static [u8]),
+    /// Replies 500 to requests that contain this text, and forwards the others.
+    RejectContaining(&'static str),
+    /// Reads, and never replies.
+    Hang,
+    /// Forwards everything up to a command that contains this text, and nothing from there on.
+    HangAt(&'static str),
+    /// Reads once, and resets the connection.
+    Reset,
 }
 
-/// A listener on a loopback port; it is gone, with all its connections, when this is dropped.
-pub struct Proxy {
-    /// Where it listens.
+/// A listener on a loopback port. Dropping it closes all its connections.
+pub struct FaultyProxy {
     pub address: SocketAddr,
-    manner: Arc<Mutex<Manner>>,
+    mode: Arc<Mutex<ProxyMode>>,
     connections: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
-impl Proxy {
-    /// One before this address.
-    pub async fn before(receiver: SocketAddr, manner: Manner) -> Self {
+impl FaultyProxy {
+    pub async fn before(receiver: SocketAddr, mode: ProxyMode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let manner = Arc::new(Mutex::new(manner));
+        let mode = Arc::new(Mutex::new(mode));
         let connections = Arc::new(AtomicU32::new(0));
-        let (told, counted) = (Arc::clone(&manner), Arc::clone(&connections));
+        let (current, counted) = (Arc::clone(&mode), Arc::clone(&connections));
         let task = tokio::spawn(async move {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let manner = *told.lock().unwrap();
-                tasks.spawn(behave(stream, receiver, manner));
+                let mode = *current.lock().unwrap();
+                tasks.spawn(handle(stream, receiver, mode));
             }
         });
-        Self { address, manner, connections, task }
+        Self { address, mode, connections, task }
     }
 
-    /// Behaves like this from the next connection on.
-    pub fn behave(&self, manner: Manner) {
-        *self.manner.lock().unwrap() = manner;
+    /// Changes the behaviour from the next connection on.
+    pub fn set_mode(&self, mode: ProxyMode) {
+        *self.mode.lock().unwrap() = mode;
     }
 
-    /// How many connections it has accepted.
+    /// Returns the number of connections accepted so far.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Proxy {
+impl Drop for FaultyProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// An error ends the connection, as its end does.
-async fn behave(mut stream: TcpStream, receiver: SocketAddr, manner: Manner) -> std::io::Result<()> {
-    let mut heard = vec![0; 65_536];
-    match manner {
-        Manner::Passes => {
+/// Handles a connection. An error closes it.
+async fn handle(mut stream: TcpStream, receiver: SocketAddr, mode: ProxyMode) -> std::io::Result<()> {
+    let mut buffer = vec![0; 65_536];
+    match mode {
+        ProxyMode::Forward => {
             copy_bidirectional(&mut stream, &mut TcpStream::connect(receiver).await?).await?;
         }
-        Manner::Delays(time) => {
+        ProxyMode::Delay(time) => {
             sleep(time).await;
             let mut receiver = TcpStream::connect(receiver).await?;
             let (mut from, mut to) = stream.split();
-            let (mut answers, mut asks) = receiver.split();
-            // Each way by itself: that the sender does not listen any more does not stop what it has sent.
-            let (_, _) =
-                tokio::join!(tokio::io::copy(&mut from, &mut asks), tokio::io::copy(&mut answers, &mut to));
+            let (mut replies, mut requests) = receiver.split();
+            // Each direction separately: a sender that no longer reads must not stop what it has sent.
+            let (_, _) = tokio::join!(
+                tokio::io::copy(&mut from, &mut requests),
+                tokio::io::copy(&mut replies, &mut to)
+            );
         }
-        Manner::Answers(words) => {
-            let _ = stream.read(&mut heard).await?;
+        ProxyMode::Reply(words) => {
+            let _ = stream.read(&mut buffer).await?;
             stream.write_all(words).await?;
         }
-        Manner::ChokesOn(text) => {
+        ProxyMode::RejectContaining(text) => {
             let Some(Received { head, body, .. }) = receive(&mut stream).await else { return Ok(()) };
             let body = body.to_string();
             if body.contains(text) {
@@ -107,41 +107,41 @@ async fn behave(mut stream: TcpStream, receiver: SocketAddr, manner: Manner) -> 
             receiver.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
             copy_bidirectional(&mut stream, &mut receiver).await?;
         }
-        Manner::Hangs => while stream.read(&mut heard).await? > 0 {},
-        Manner::HangsOn(text) => {
+        ProxyMode::Hang => while stream.read(&mut buffer).await? > 0 {},
+        ProxyMode::HangAt(text) => {
             let mut receiver = TcpStream::connect(receiver).await?;
             let (mut from, mut to) = stream.split();
-            let (mut answers, mut asks) = receiver.split();
-            let answering = tokio::io::copy(&mut answers, &mut to);
+            let (mut replies, mut requests) = receiver.split();
+            let answering = tokio::io::copy(&mut replies, &mut to);
             tokio::select! {
-                asked = pass_until(text, &mut from, &mut asks) => asked?,
+                asked = pass_until(text, &mut from, &mut requests) => asked?,
                 answered = answering => drop(answered?),
             }
         }
-        Manner::Resets => {
-            let _ = stream.read(&mut heard).await?;
+        ProxyMode::Reset => {
+            let _ = stream.read(&mut buffer).await?;
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
     }
     Ok(())
 }
 
-/// Passes on what comes, up to what holds this text, and then nothing; ends with the sender.
+/// Forwards bytes up to a chunk that contains this text, then drops the rest. Ends with the sender.
 async fn pass_until(
     text: &str,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
 ) -> std::io::Result<()> {
-    let mut heard = vec![0; 65_536];
-    let mut has_come = false;
+    let mut buffer = vec![0; 65_536];
+    let mut was_found = false;
     loop {
-        let read = from.read(&mut heard).await?;
+        let read = from.read(&mut buffer).await?;
         if read == 0 {
             return Ok(());
         }
-        has_come |= heard[..read].windows(text.len()).any(|piece| piece == text.as_bytes());
-        if !has_come {
-            to.write_all(&heard[..read]).await?;
+        was_found |= buffer[..read].windows(text.len()).any(|piece| piece == text.as_bytes());
+        if !was_found {
+            to.write_all(&buffer[..read]).await?;
         }
     }
 }

@@ -1,6 +1,5 @@
-//! A pseudo-terminal with a program on it, and what its screen shows. Made of rustix, which is there anyway; the
-//! screen is that of the crate vt100, so that what is looked at is what a person would see. It is the terminal of the
-//! program's session, so the system tells the program of a new size as it does in a window.
+//! Runs a program on a pseudo-terminal and interprets its output with the crate vt100, so that tests see the screen as
+//! a user does. The terminal controls the program's session, so that the program gets SIGWINCH when it is resized.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,7 +18,7 @@ use super::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// What the program has written, as bytes and as a screen.
+/// The program's output, as bytes and as a screen.
 struct Written {
     bytes: Vec<u8>,
     parser: vt100::Parser,
@@ -30,7 +29,7 @@ pub struct Terminal {
     child: Child,
     controller: File,
     written: Arc<Mutex<Written>>,
-    /// What a shell would have left on the screen.
+    /// Text on the screen before the program started.
     text_before: &'static str,
     modes_before: Termios,
 }
@@ -57,7 +56,7 @@ impl Terminal {
         command.env("TERM", "xterm-256color").stdin(user.try_clone().unwrap());
         command.stdout(user.try_clone().unwrap()).stderr(user);
         let child = command.spawn().expect("setsid of util-linux is there");
-        // It holds the other side open: what is read ends with the program.
+        // The command holds the user side open. Once it is dropped, reading ends with the program.
         drop(command);
         let mut parser = vt100::Parser::new(rows, columns, 0);
         parser.process(text_before.as_bytes());
@@ -75,7 +74,7 @@ impl Terminal {
         Self { child, controller, written, text_before, modes_before }
     }
 
-    /// Changes the size. The screen is empty then, so that what it shows was drawn after that.
+    /// Changes the size and clears the screen, so that its contents were drawn after the change.
     pub fn resize(&self, rows: u16, columns: u16) {
         let mut written = self.written.lock().unwrap();
         written.parser.screen_mut().set_size(rows, columns);
@@ -83,17 +82,17 @@ impl Terminal {
         tcsetwinsize(&self.controller, size(rows, columns)).unwrap();
     }
 
-    /// What the screen shows.
+    /// Returns the text on the screen.
     pub fn screen(&self) -> String {
         self.written.lock().unwrap().parser.screen().contents()
     }
 
-    /// Looks at the screen with its colours.
+    /// Applies a function to the screen, including colours.
     pub fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
         look(self.written.lock().unwrap().parser.screen())
     }
 
-    /// All that was written, control sequences too.
+    /// Returns all output, including control sequences.
     pub fn bytes(&self) -> Vec<u8> {
         self.written.lock().unwrap().bytes.clone()
     }
@@ -133,14 +132,14 @@ impl Terminal {
         status.await.code()
     }
 
-    /// Panics unless the terminal is as it was before the program, and as a shell wants it: lines are edited, keys are
-    /// echoed, the cursor is there, and what was on the screen is there again.
-    pub async fn is_given_back(&self) {
-        wait_for(SOON, "the terminal is given back", async || {
+    /// Waits until the terminal is as it was before the program: line editing and echo are on, the cursor is visible
+    /// and the screen has its old contents.
+    pub async fn is_restored(&self) {
+        wait_for(SOON, "the terminal is restored", async || {
             let modes = tcgetattr(&self.controller).unwrap();
             let written = self.written.lock().unwrap();
             let screen = written.parser.screen();
-            let is_back = are_same(&modes, &self.modes_before)
+            let is_restored = are_same(&modes, &self.modes_before)
                 && modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
                 && !screen.alternate_screen()
                 && !screen.hide_cursor()
@@ -148,7 +147,7 @@ impl Terminal {
                 && !screen.application_cursor()
                 && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None
                 && screen.contents().contains(self.text_before.trim());
-            if is_back { Ok(()) } else { Err(format!("{modes:?}\n{}", screen.contents())) }
+            if is_restored { Ok(()) } else { Err(format!("{modes:?}\n{}", screen.contents())) }
         })
         .await;
     }
@@ -158,8 +157,8 @@ fn size(rows: u16, columns: u16) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
-/// The same program, as the leader of a session whose terminal is its standard input. It is no other process: setsid
-/// becomes the program.
+/// Returns a command that runs the program as the leader of a session whose terminal is its standard input. setsid
+/// executes the program in the same process.
 fn in_session(command: &Command) -> Command {
     let mut leader = Command::new("setsid");
     leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
@@ -184,7 +183,7 @@ fn are_same(one: &Termios, other: &Termios) -> bool {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // After a regular end both fail, which is as well.
+        // Both fail if the program has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

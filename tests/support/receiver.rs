@@ -1,4 +1,4 @@
-//! An HTTP receiver that records its requests, and answers as configured or as another receiver answers.
+//! An HTTP receiver that records its requests, and replies as configured or forwards them to another receiver.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,78 +12,75 @@ use tokio::task::JoinHandle;
 
 use super::wait::wait_for;
 
-/// How long what is waited for may take.
+/// Time limit for requests to arrive.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An answer that takes what was sent.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its head, with the request line.
+    /// Request line and headers.
     pub head: String,
-    /// Its body.
     pub body: Value,
-    /// When it was here as a whole, since the Unix epoch.
+    /// Time at which it was complete, since the Unix epoch.
     pub at: Duration,
-    /// Its body as it came.
+    /// The body as it was sent.
     bytes: Vec<u8>,
 }
 
-/// What is answered.
 #[derive(Clone, Debug)]
-enum Answer {
-    /// This.
-    Words(String),
-    /// What the receiver at this address answers, which is sent the same.
-    Of(SocketAddr),
+enum ReceiverReply {
+    Text(String),
+    /// Forwards the request to the receiver at this address, and its response back.
+    Forwarded(SocketAddr),
 }
 
 impl Received {
-    /// The value of a header; `None` where it is missing.
+    /// Returns the value of a header; `None` if it is missing.
     pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 }
 
-/// A listener on a loopback port; it is gone when this is dropped.
+/// A listener on a loopback port, closed on drop.
 pub struct TestReceiver {
-    /// Where it listens.
     pub address: SocketAddr,
-    answer: Arc<Mutex<Answer>>,
+    answer: Arc<Mutex<ReceiverReply>>,
     received: Arc<Mutex<Vec<Received>>>,
     task: JoinHandle<()>,
 }
 
 impl TestReceiver {
-    /// One that answers this.
+    /// Starts a receiver that replies with this text.
     pub async fn answering(answer: &str) -> Self {
-        Self::with(Answer::Words(answer.to_owned())).await
+        Self::with(ReceiverReply::Text(answer.to_owned())).await
     }
 
-    /// One that passes everything on to this receiver.
+    /// Starts a receiver that forwards everything to another one.
     pub async fn before(receiver: SocketAddr) -> Self {
-        Self::with(Answer::Of(receiver)).await
+        Self::with(ReceiverReply::Forwarded(receiver)).await
     }
 
-    async fn with(answer: Answer) -> Self {
+    async fn with(answer: ReceiverReply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(answer));
         let received = Arc::new(Mutex::new(Vec::new()));
-        let (answers, takes_down) = (Arc::clone(&answer), Arc::clone(&received));
+        let (answers, recorded) = (Arc::clone(&answer), Arc::clone(&received));
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (answers, takes_down) = (Arc::clone(&answers), Arc::clone(&takes_down));
+                let (answers, recorded) = (Arc::clone(&answers), Arc::clone(&recorded));
                 tokio::spawn(async move {
                     while let Some(request) = receive(&mut stream).await {
-                        takes_down.lock().unwrap().push(request.clone());
+                        recorded.lock().unwrap().push(request.clone());
                         let answer = answers.lock().unwrap().clone();
                         let answer = match answer {
-                            Answer::Words(words) => words.into_bytes(),
-                            Answer::Of(receiver) => pass_on(&request, receiver).await.unwrap_or_default(),
+                            ReceiverReply::Text(words) => words.into_bytes(),
+                            ReceiverReply::Forwarded(receiver) => {
+                                forward(&request, receiver).await.unwrap_or_default()
+                            }
                         };
                         if answer.is_empty() || stream.write_all(&answer).await.is_err() {
                             return;
@@ -95,27 +92,26 @@ impl TestReceiver {
         Self { address, answer, received, task }
     }
 
-    /// One that takes everything.
+    /// Starts a receiver that accepts everything.
     pub async fn new() -> Self {
         Self::answering(OK).await
     }
 
-    /// Answers something else from now on.
+    /// Replies with another text from now on.
     pub fn answer(&self, answer: &str) {
-        *self.answer.lock().unwrap() = Answer::Words(answer.to_owned());
+        *self.answer.lock().unwrap() = ReceiverReply::Text(answer.to_owned());
     }
 
-    /// Forgets what came until now.
+    /// Drops the requests received so far.
     pub fn forget(&self) {
         self.received.lock().unwrap().clear();
     }
 
-    /// All that came.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// Waits until so many requests came, and returns all.
+    /// Waits until this number of requests arrived, and returns all of them.
     pub async fn until_received(&self, requests: usize) -> Vec<Received> {
         wait_for(DEADLINE, &format!("{requests} requests"), async || {
             let received = self.received();
@@ -151,10 +147,10 @@ pub async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> 
     }
 }
 
-/// Sends the request to another, and returns what it answers.
-async fn pass_on(request: &Received, receiver: SocketAddr) -> std::io::Result<Vec<u8>> {
+/// Forwards a request and returns the response.
+async fn forward(request: &Received, receiver: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(receiver).await?;
-    // The end of the answer is the end of the connection.
+    // The response ends with the connection.
     let head = format!("{}\r\nConnection: close\r\n\r\n", request.head);
     stream.write_all(&[head.as_bytes(), &request.bytes].concat()).await?;
     let mut answer = Vec::new();

@@ -27,7 +27,7 @@ pub fn files(folder: &str) -> Vec<(String, String)> {
     files
 }
 
-/// Returns what users read: README.md, docs/ and the READMEs of the crates.
+/// Returns the documents for users: README.md, docs/ and the READMEs of the crates.
 pub fn user_documents() -> Vec<(String, String)> {
     let crates = files("crates").into_iter().filter(|(path, _)| path.ends_with(".md"));
     let readme = ("README.md".to_owned(), read("README.md"));

@@ -13,9 +13,8 @@ use super::servers::Program;
 use super::wait::wait_until;
 use crate::support::server::connect;
 
-/// What sentinels call the master.
+/// Name of the master in the sentinels' configuration.
 pub const MASTER: &str = "mymaster";
-/// How many of three must agree.
 const QUORUM: u32 = 2;
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -28,7 +27,7 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts one that watches this master; returns when it answers.
+    /// Starts a sentinel that watches this master; returns when it replies.
     pub async fn start(program: &'static Program, master: &Server) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let path = folder.path().join("sentinel.conf");
@@ -56,19 +55,18 @@ impl Sentinel {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Commands to it.
     pub async fn client(&self) -> RedisClient {
         RedisClient::at(&self.url()).await
     }
 
-    /// The port of the master, as it says.
+    /// Returns the master's port according to the sentinel.
     pub async fn master(&self) -> u16 {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
         let (_, port): (String, u16) = self.client().await.ask(&words).await;
         port
     }
 
-    /// Waits until it knows so many other sentinels and replicas.
+    /// Waits until it knows this number of other sentinels and of replicas.
     pub async fn knows(&self, sentinels: usize, replicas: usize) {
         let mut client = self.client().await;
         wait_until(DEADLINE, "the sentinel knows the others", async || {
@@ -79,7 +77,7 @@ impl Sentinel {
         .await;
     }
 
-    /// Stops its processing: what it knew stays, and it answers nothing.
+    /// Stops the process with SIGSTOP: it keeps its state and does not reply.
     pub fn pause(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }

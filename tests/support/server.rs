@@ -16,16 +16,16 @@ use tempfile::TempDir;
 use super::servers::Program;
 use super::wait::wait_for;
 
-/// How long a server may take to start or to stop.
+/// Time limit for a server to start or stop.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long a reply may take before [`Server::command`] and [`Server::connection`] give up.
+/// Time limit for a reply in [`Server::command`] and [`Server::connection`].
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often another port is tried, when one that was free is taken before the server listens on it.
+/// Number of ports to try, if a free port is taken before the server listens on it.
 const PORT_TRIES: usize = 10;
 
-/// A server that a test started. Its methods panic, with the end of its log, where it does not do as asked.
+/// A server that a test started. Its methods panic with the end of its log if they fail.
 #[derive(Debug)]
 pub struct Server {
     program: &'static Program,
@@ -34,20 +34,18 @@ pub struct Server {
     folder: TempDir,
     /// `None` while it is stopped.
     child: Option<Child>,
-    /// Where the log of the present run begins.
+    /// Offset in the log at which the present run begins.
     log_start: usize,
 }
 
-/// Why a server is not ready.
 enum NotReady {
-    /// Its process ended.
     Ended,
     /// It is still starting, or loading its data.
     Starting,
 }
 
 impl Server {
-    /// Starts the program on a free loopback port without persistence; `args` come last and may say otherwise
+    /// Starts the program on a free loopback port without persistence; `args` come last and may override that
     /// (`&["--appendonly", "yes"]`). Returns when it accepts commands.
     pub async fn start(program: &'static Program, args: &[&str]) -> Self {
         let folder =
@@ -70,17 +68,16 @@ impl Server {
         panic!("{}", server.complaint("found no free port"));
     }
 
-    /// The program that runs.
     pub fn program(&self) -> &'static Program {
         self.program
     }
 
-    /// What it listens on: stays the same over a restart.
+    /// Returns its port, which stays the same over a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What it listens on: `127.0.0.1` and the port.
+    /// Returns its address: `127.0.0.1` and the port.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
@@ -90,23 +87,23 @@ impl Server {
         format!("redis://{}", self.address())
     }
 
-    /// The process. Panics while the server is stopped.
+    /// Returns the process ID. Panics while the server is stopped.
     pub fn pid(&self) -> u32 {
         self.child().id()
     }
 
-    /// Its working folder, where its data lies.
+    /// Returns its working folder, which contains its data.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// All that it logged, over restarts.
+    /// Returns its log, including that of earlier runs.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.path().join("log")).unwrap_or_default()).into_owned()
     }
 
-    /// Starts the process and does not wait until it accepts commands: with much data it answers LOADING for a
-    /// while. [`Server::ready`] waits.
+    /// Starts the process without waiting until it accepts commands: with much data it replies LOADING for a while.
+    /// [`Server::ready`] waits.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.program);
         self.log_start = self.log().len();
@@ -152,20 +149,20 @@ impl Server {
         child.wait().expect("a killed child ends");
     }
 
-    /// Stops its processing with SIGSTOP: connections stay open, the kernel takes new ones, nothing is answered.
-    /// On return it stands still.
+    /// Stops the process with SIGSTOP: connections stay open, the kernel accepts new ones, and the server does not
+    /// reply. Returns once the process has stopped.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
         waitpid(Some(Pid::from_child(self.child())), WaitOptions::UNTRACED)
             .expect("a paused child reports so");
     }
 
-    /// Lets it go on with SIGCONT.
+    /// Continues the process with SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Starts it anew on the same port and folder, after stopping it if it runs.
+    /// Restarts it on the same port and folder, after stopping it if it runs.
     pub async fn restart(&mut self) {
         if self.child.is_some() {
             self.stop().await;
@@ -174,7 +171,7 @@ impl Server {
         self.ready().await;
     }
 
-    /// A new connection, as the default user without a password.
+    /// Opens a connection, as the default user without a password.
     pub async fn connection(&self) -> MultiplexedConnection {
         let connection = connect(&self.url()).await;
         connection
@@ -197,7 +194,7 @@ impl Server {
         command.query_async(&mut connection).await
     }
 
-    /// Kills it and starts it anew with other arguments, and does not wait until it accepts commands.
+    /// Kills it and starts it with other arguments, without waiting until it accepts commands.
     pub fn relaunch_with(&mut self, args: &[&str]) {
         self.kill();
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -213,8 +210,8 @@ impl Server {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{} takes no signal: {error}", self.program));
     }
 
-    /// Waits until it accepts commands (true) or has ended (false). Its own log tells: on a port that another
-    /// process took, that one would answer.
+    /// Waits until it accepts commands (true) or has ended (false). It reads the log rather than connecting, since
+    /// another process may have taken the port and would reply.
     async fn became_ready(&mut self) -> bool {
         let what = format!("{} is ready", self.program);
         wait_for(DEADLINE, &what, async || match self.readiness() {
@@ -233,7 +230,7 @@ impl Server {
         if self.run_log().contains("Ready to accept connections") { Ok(()) } else { Err(NotReady::Starting) }
     }
 
-    /// What it logged since it was last launched.
+    /// Returns the log since it was last launched.
     fn run_log(&self) -> String {
         self.log().split_off(self.log_start)
     }
@@ -251,12 +248,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself: there is nobody left to tell.
+            // Fails if it has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test failed, and this may tell why")]
+            #[expect(clippy::print_stderr, reason = "the test failed, and this may show why")]
             {
                 eprintln!("{}", self.complaint("was there when the test failed"));
             }
@@ -272,14 +269,14 @@ pub async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// The last lines of a text.
+/// Returns the last lines of a text.
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// A loopback port that is free now and that this process has not given out yet. Below the range that the kernel
-/// takes local ports from (32768 on Linux): no connection sits on it when a server comes back.
+/// Returns a loopback port that is free now and that this process has not returned before. It is below the range from
+/// which the kernel assigns local ports (32768 on Linux), so that no connection occupies it while a server restarts.
 pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 20_000..32_000;
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! The server programs that are there, and one test body run against each of them.
+//! Finds the installed server programs, and runs a test body against each of them.
 
 use std::env;
 use std::fmt;
@@ -16,22 +16,17 @@ use super::server::Server;
 /// A server program on this machine.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What it calls itself, with its version: `redis-7.0.15`, `valkey-8.1.8`. Unique in [`all`].
+    /// Name and version: `redis-7.0.15`, `valkey-8.1.8`. Unique in [`all`].
     pub name: String,
-    /// Where it lies.
     pub path: PathBuf,
-    /// Whose it is.
-    pub kind: Kind,
-    /// Major, minor, patch. Compares as a tuple; Valkey counts on from Redis 7.2.
+    pub kind: ServerKind,
+    /// Major, minor, patch. Valkey's versions continue from Redis 7.2.
     pub version: (u32, u32, u32),
 }
 
-/// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Redis.
+pub enum ServerKind {
     Redis,
-    /// Valkey.
     Valkey,
 }
 
@@ -42,13 +37,13 @@ impl fmt::Display for Program {
 }
 
 impl Program {
-    /// Reads the version of the program at this path; `None` where no server of 6.2 or later runs from it.
+    /// Reads the version of the program at a path; `None` if it is not a server of 6.2 or later.
     fn at(path: &Path) -> Option<Self> {
         let output = Command::new(path).arg("--version").stdin(Stdio::null()).output().ok()?;
         let (kind, version) = parse_version(&String::from_utf8_lossy(&output.stdout))?;
         let word = match kind {
-            Kind::Redis => "redis",
-            Kind::Valkey => "valkey",
+            ServerKind::Redis => "redis",
+            ServerKind::Valkey => "valkey",
         };
         let (major, minor, patch) = version;
         let name = format!("{word}-{major}.{minor}.{patch}");
@@ -56,25 +51,25 @@ impl Program {
     }
 }
 
-/// Takes the first line of `--version` apart: `Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc bits=64`.
-pub fn parse_version(line: &str) -> Option<(Kind, (u32, u32, u32))> {
+/// Parses the first line of `--version`: `Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc bits=64`.
+pub fn parse_version(line: &str) -> Option<(ServerKind, (u32, u32, u32))> {
     let (kind, rest) = match line.strip_prefix("Redis server v=") {
-        Some(rest) => (Kind::Redis, rest),
-        None => (Kind::Valkey, line.strip_prefix("Valkey server v=")?),
+        Some(rest) => (ServerKind::Redis, rest),
+        None => (ServerKind::Valkey, line.strip_prefix("Valkey server v=")?),
     };
     let mut numbers = rest.split_whitespace().next()?.splitn(3, '.').map(|number| number.parse().ok());
     Some((kind, (numbers.next()??, numbers.next()??, numbers.next()??)))
 }
 
-/// Every server that is there, Redis before Valkey, the oldest first, each version once: what
-/// `STREAMGAUGE_REDIS_SERVER` names, target/servers and PATH.
+/// Returns the servers of `STREAMGAUGE_REDIS_SERVER`, target/servers and PATH: each version once, Redis before Valkey,
+/// the oldest first.
 ///
 /// Panics if there is none, or if one of `STREAMGAUGE_REQUIRE_SERVERS` (`redis-6.2,valkey-8.1`) is missing.
 pub fn all() -> &'static [Program] {
     static ALL: OnceLock<Vec<Program>> = OnceLock::new();
     ALL.get_or_init(|| {
         let mut found: Vec<Program> = candidates().iter().filter_map(|path| Program::at(path)).collect();
-        // The sort is stable: of two programs of one version the first candidate stays.
+        // The sort is stable, so of two programs with the same version the first candidate is kept.
         found.sort_by_key(|program| (program.kind, program.version));
         found.dedup_by(|later, earlier| later.name == earlier.name);
         assert!(!found.is_empty(), "no Redis or Valkey server to test against: run `make servers`");
@@ -88,44 +83,44 @@ pub fn all() -> &'static [Program] {
     })
 }
 
-/// The required names (`redis-6.2`, comma-separated) that no program has.
+/// Returns the required names (`redis-6.2`, comma-separated) that no program has.
 pub fn missing<'a>(required: &'a str, found: &[Program]) -> Vec<&'a str> {
     let is_there = |name: &str| found.iter().any(|program| program.name.starts_with(&format!("{name}.")));
     required.split(',').filter(|name| !name.is_empty() && !is_there(name)).collect()
 }
 
-/// The newest of the servers that are there, for tests that no difference between versions concerns.
+/// Returns the newest server, for tests that do not depend on the version.
 pub fn newest() -> &'static Program {
     all().iter().max_by_key(|program| program.version).expect("all() is never empty")
 }
 
-/// The servers that were built with TLS.
+/// Returns the servers that were built with TLS.
 pub fn with_tls() -> Vec<&'static Program> {
-    // One without TLS does not know what it would need certificates for.
-    let knows = |program: &&'static Program| {
-        let said = Command::new(&program.path).args(["--port", "0", "--tls-port", "1"]).output();
-        String::from_utf8_lossy(&said.expect("a server runs").stdout).contains("tls-cert-file")
+    // With TLS, a TLS port without a certificate is an error that names tls-cert-file.
+    let has_tls = |program: &&'static Program| {
+        let output = Command::new(&program.path).args(["--port", "0", "--tls-port", "1"]).output();
+        String::from_utf8_lossy(&output.expect("a server runs").stdout).contains("tls-cert-file")
     };
-    let found: Vec<_> = all().iter().filter(knows).collect();
+    let found: Vec<_> = all().iter().filter(has_tls).collect();
     assert!(!found.is_empty(), "no server with TLS: install redis-server, whose package on Debian has it");
     found
 }
 
-/// Every place a server may lie at, the preferred ones first.
+/// Returns the paths at which a server may be, the preferred ones first.
 fn candidates() -> Vec<PathBuf> {
     const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
     let mut folders = Vec::new();
-    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
-    for entry in fs::read_dir(brought).into_iter().flatten().flatten() {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
+    for entry in fs::read_dir(installed).into_iter().flatten().flatten() {
         folders.push(entry.path());
     }
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let named = env::var_os("STREAMGAUGE_REDIS_SERVER").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let lying = folders.iter().flat_map(|folder| PROGRAMS.map(|program| folder.join(program)));
-    named.into_iter().chain(lying.filter(|path| path.is_file())).collect()
+    let in_folders = folders.iter().flat_map(|folder| PROGRAMS.map(|program| folder.join(program)));
+    named.into_iter().chain(in_folders.filter(|path| path.is_file())).collect()
 }
 
-/// Runs the test body against every server program, all at once, and names the servers it failed on.
+/// Runs the test body against every server program concurrently, and panics with the servers on which it failed.
 ///
 /// ```ignore
 /// for_each_program(async |program| {
@@ -141,7 +136,7 @@ pub async fn for_each_program(test: impl AsyncFn(&'static Program)) {
     assert!(failures.is_empty(), "failed {}", failures.join("\nfailed "));
 }
 
-/// Runs the test body against a fresh server of every version, as [`for_each_program`] does.
+/// Runs the test body against a new server of every version; see [`for_each_program`].
 pub async fn for_each_server(test: impl AsyncFn(Server)) {
     for_each_program(async |program| test(Server::start(program, &[]).await).await).await;
 }

@@ -19,7 +19,7 @@ impl StreamSnapshot {
     pub async fn read(connection: &mut MultiplexedConnection, stream: &str) -> Self {
         let first_id = |entry: &Value| match entry {
             Value::Array(parts) => id(&parts[0]),
-            other => panic!("{other:?} is no entry"),
+            other => panic!("not an entry: {other:?}"),
         };
         let entries = ask(connection, &["XRANGE", stream, "-", "+"]).await.unwrap();
         let entries = list(entries).iter().map(first_id).collect();
@@ -54,16 +54,16 @@ pub async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> Redi
     command.query_async(connection).await
 }
 
-/// The items of an array; none for nil.
+/// Returns the items of an array; none for nil.
 pub fn list(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
         Value::Nil => Vec::new(),
-        other => panic!("{other:?} is no list"),
+        other => panic!("not a list: {other:?}"),
     }
 }
 
-/// A string, or what else it is.
+/// Returns a string, or the debug form of another value.
 pub fn text(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).unwrap(),
@@ -71,7 +71,6 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// A stream ID.
 pub fn id(value: &Value) -> StreamId {
     text(value).parse().unwrap()
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-/// From one look at the condition to the next.
+/// Time between two checks of the condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Waits until the condition holds; panics with `what` after the deadline.

@@ -1,4 +1,4 @@
-//! What tests of outages share: an exporter that polls in quick succession, and what it tells.
+//! Shared by tests of outages: an exporter with short poll intervals, and assertions on its metrics and log.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,18 +12,19 @@ use super::server::Server;
 use super::wait::wait_for;
 
 pub const SOON: Duration = Duration::from_secs(15);
-/// One interval, the longest backoff, one time-out of a poll under way, and time for a loaded machine.
+/// One interval, the longest backoff, one poll timeout, and time for a loaded machine.
 pub const RECOVERY: Duration = Duration::from_millis(400 + 5_000 + 390 + 3_000);
-/// `stale_after` of [`QUICK`], and the longest that one of its polls takes: to connect, and to read.
+/// `stale_after` of [`QUICK`], in seconds.
 pub const STALE_AFTER: f64 = 2.0;
+/// Longest duration of a poll with [`QUICK`], to connect and to read, in seconds.
 pub const POLL_TAKES: f64 = 0.78;
 
-/// A target `t`, polled in quick succession.
+/// Starts an exporter that polls a target `t` at short intervals.
 pub async fn watching(url: &str) -> Exporter {
     serving(&format!("{QUICK}targets: [{{name: t, url: '{url}'}}]")).await
 }
 
-/// A server with two streams, each with a group.
+/// Adds two streams, each with a group.
 pub async fn with_streams(server: &Server) -> RedisClient {
     let mut client = RedisClient::to(server).await;
     client.run("XADD a * f v\nXADD b * f v\nXADD b * f v\nXGROUP CREATE a g 0\nXGROUP CREATE b g 0").await;
@@ -42,13 +43,13 @@ pub async fn until_within(
 ) -> Metrics {
     wait_for(deadline, what, async || {
         let metrics = exporter.metrics().await;
-        if holds(&metrics) { Ok(metrics) } else { Err(in_short(&metrics)) }
+        if holds(&metrics) { Ok(metrics) } else { Err(summary(&metrics)) }
     })
     .await
 }
 
-/// What says something, one series a line.
-pub fn in_short(metrics: &Metrics) -> String {
+/// Returns the series that are not 0 and matter for outages, one per line.
+pub fn summary(metrics: &Metrics) -> String {
     let of_interest = |series: &str| {
         series.starts_with("redis_stream_")
             || ["_up{", "_errors_", "_polls_"].iter().any(|part| series.contains(part))
@@ -61,17 +62,17 @@ pub fn is_up(metrics: &Metrics) -> bool {
     metrics[TARGET_UP] == 1.0
 }
 
-/// A loaded machine may take long to answer; nothing else went wrong with any poll.
+/// Returns true if polls failed for no other reason than a timeout, which a loaded machine may cause.
 pub fn only_slow_polls_failed(metrics: &Metrics) -> bool {
     metrics[&polls("failed")] + metrics[&polls("partial")] <= metrics[&errors("timeout")]
 }
 
-/// The series of streams, groups and consumers.
+/// Returns the series of streams, groups and consumers.
 pub fn of_streams(metrics: &Metrics) -> BTreeSet<&str> {
     metrics.keys().map(String::as_str).filter(|series| series.starts_with("redis_stream_")).collect()
 }
 
-/// Waits for some more failures of this reason, with the target down all the time.
+/// Waits for several failures with this reason, during which the target is always down.
 pub async fn keeps_failing(exporter: &Exporter, reason: &str) {
     let before = until_metrics(exporter, "the first failure", |metrics| {
         metrics[&errors(reason)] > 0.0 && metrics[TARGET_UP] == 0.0
@@ -86,13 +87,13 @@ pub async fn keeps_failing(exporter: &Exporter, reason: &str) {
     assert!(after[&polls("failed")] >= 3.0, "{after:#?}");
 }
 
-/// The warnings and what ended them, without times and levels.
-pub fn story(exporter: &Exporter) -> Vec<String> {
+/// Returns the log lines about failures and recoveries, without times and levels.
+pub fn log_changes(exporter: &Exporter) -> Vec<String> {
     let log = exporter.stderr();
-    let told = ["cannot", "again", "connected", "timed out", "not found", "panicked"];
-    // The last line may not have come through whole.
+    let words = ["cannot", "again", "connected", "timed out", "not found", "panicked"];
+    // The last line may be incomplete.
     let (log, _) = log.rsplit_once('\n').unwrap_or_default();
-    let lines = log.lines().filter(|line| told.iter().any(|word| line.contains(word)));
+    let lines = log.lines().filter(|line| words.iter().any(|word| line.contains(word)));
     lines.map(|line| line.split_once(": ").expect("a line has a module").1.to_owned()).collect()
 }
 
@@ -100,40 +101,40 @@ pub fn count(lines: &[String], with: &str) -> usize {
     lines.iter().filter(|line| line.contains(with)).count()
 }
 
-/// The log tells this so many times, and no more.
-pub async fn assert_told(exporter: &Exporter, with: &str, times: usize) {
-    let story = wait_for(SOON, with, async || {
-        let story = story(exporter);
-        if count(&story, with) >= times { Ok(story) } else { Err(format!("{story:#?}")) }
+/// Waits until `times` log lines contain a text, and checks that there are no more.
+pub async fn assert_logged(exporter: &Exporter, with: &str, times: usize) {
+    let lines = wait_for(SOON, with, async || {
+        let lines = log_changes(exporter);
+        if count(&lines, with) >= times { Ok(lines) } else { Err(format!("{lines:#?}")) }
     })
     .await;
-    assert_eq!(count(&story, with), times, "{with}: {story:#?}");
+    assert_eq!(count(&lines, with), times, "{with}: {lines:#?}");
 }
 
-/// The log tells of this failure, then of its end, and of nothing else but a poll that took too long on a loaded
-/// machine. It never tells the same twice in a row.
-pub async fn assert_told_once(exporter: &Exporter, error: &str) {
+/// Checks that the log contains this failure and its end, and nothing else but timeouts, which a loaded machine may
+/// cause. The same line is never logged twice in a row.
+pub async fn assert_logged_on_change(exporter: &Exporter, error: &str) {
     const SLOW: &str = "did not answer within the poll's timeout";
-    let story = wait_for(SOON, "the end of it is told", async || {
-        let story = story(exporter);
-        if count(&story, "target is polled again") > 0 { Ok(story) } else { Err(format!("{story:#?}")) }
+    let lines = wait_for(SOON, "the end of the failure is logged", async || {
+        let lines = log_changes(exporter);
+        if count(&lines, "target is polled again") > 0 { Ok(lines) } else { Err(format!("{lines:#?}")) }
     })
     .await;
-    let changes: Vec<_> = story.iter().filter(|line| !line.starts_with("connected")).collect();
-    assert!(changes.windows(2).all(|pair| pair[0] != pair[1]), "told twice: {story:#?}");
-    assert!(changes.iter().any(|line| line.contains(error)), "{error}: {story:#?}");
+    let changes: Vec<_> = lines.iter().filter(|line| !line.starts_with("connected")).collect();
+    assert!(changes.windows(2).all(|pair| pair[0] != pair[1]), "logged twice: {lines:#?}");
+    assert!(changes.iter().any(|line| line.contains(error)), "{error}: {lines:#?}");
     let others = changes.iter().filter(|line| !line.contains(error) && !line.contains(SLOW));
-    assert!(others.clone().all(|line| line.contains("target is polled again")), "{story:#?}");
+    assert!(others.clone().all(|line| line.contains("target is polled again")), "{lines:#?}");
 }
 
 pub fn unix_now() -> f64 {
-    #[expect(clippy::disallowed_methods, reason = "held against a time stamp that the exporter shows")]
+    #[expect(clippy::disallowed_methods, reason = "compared with a timestamp of the exporter")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs_f64()
 }
 
-/// Scrapes until the series of streams are gone, and holds each scrape against when they had to be there and
-/// when they must not.
+/// Scrapes until the series of streams are gone, and checks in each scrape that they are present until `stale_after`
+/// and absent afterwards.
 pub async fn assert_served_until_stale(exporter: &Exporter) {
     let mut was_served_while_down = false;
     wait_for(SOON, "the streams are not shown any more", async || {

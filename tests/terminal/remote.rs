@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::story::{cells, fill};
 use crate::support::config::{ConfigFile, ONCE};
-use crate::support::fake_server::{FakeServer, Manner};
+use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::program::{Exporter, Streamgauge};
 use crate::support::server::Server;
 use crate::support::servers::newest;
@@ -42,10 +42,11 @@ async fn a_running_streamgauge_is_asked() {
 
 #[tokio::test]
 async fn what_is_no_streamgauge_exits_1_and_no_secret_is_shown() {
-    let not_http = FakeServer::new(Manner::Says(b"-ERR unknown command\r\n")).await;
+    let not_http = FakeServer::new(Behavior::ReplyOnce(b"-ERR unknown command\r\n")).await;
     let elsewhere =
-        FakeServer::new(Manner::Says(b"HTTP/1.1 404 Gone\r\nContent-Length: 4\r\n\r\nno!\n")).await;
-    let other = FakeServer::new(Manner::Says(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]")).await;
+        FakeServer::new(Behavior::ReplyOnce(b"HTTP/1.1 404 Gone\r\nContent-Length: 4\r\n\r\nno!\n")).await;
+    let other =
+        FakeServer::new(Behavior::ReplyOnce(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]")).await;
     for (address, said) in [
         ("127.0.0.1:1".to_owned(), "127.0.0.1:1: cannot connect: "),
         (not_http.address.to_string(), "does not answer as an HTTP server does"),

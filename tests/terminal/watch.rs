@@ -76,7 +76,7 @@ async fn groups_are_shown_sorted_filtered_and_looked_into() {
     assert!(ids >= 3, "{screen}");
     terminal.press("q");
     assert_eq!(terminal.ended().await, Some(0));
-    terminal.is_given_back().await;
+    terminal.is_restored().await;
     let text = String::from_utf8_lossy(&terminal.bytes()).into_owned();
     assert!(!text.contains("\x1b[2Jgone"), "a name cleared the screen");
     assert!(!text.contains("INFO") && !text.contains("WARN"), "log lines are in the way");
@@ -112,7 +112,7 @@ async fn a_narrow_terminal_is_enough() {
     terminal.shows_all(&["STATUS", "LAG"]).await;
     terminal.press("\x03");
     assert_eq!(terminal.ended().await, Some(0));
-    terminal.is_given_back().await;
+    terminal.is_restored().await;
 }
 
 /// The first line, which is cut where there is no room for it.
@@ -168,7 +168,7 @@ async fn a_key_that_ends_it_gives_the_terminal_back() {
         assert!(!screen.contains("$ streamgauge"), "it has a screen of its own:\n{screen}");
         terminal.press(keys);
         assert_eq!(terminal.ended().await, Some(0), "{keys:?}");
-        terminal.is_given_back().await;
+        terminal.is_restored().await;
     }
 }
 
@@ -181,7 +181,7 @@ async fn a_signal_gives_the_terminal_back() {
         terminal.shows_all(&["4 groups"]).await;
         terminal.signal(signal);
         assert_eq!(terminal.ended().await, Some(0));
-        terminal.is_given_back().await;
+        terminal.is_restored().await;
     }
 }
 
@@ -237,7 +237,7 @@ async fn a_panic_gives_the_terminal_back_before_it_is_told() {
     let mut terminal = Terminal::open(&command, 24, 80);
     assert_eq!(terminal.ended().await, Some(101));
     terminal.shows_all(&["expected by the test"]).await;
-    terminal.is_given_back().await;
+    terminal.is_restored().await;
     assert!(
         String::from_utf8_lossy(&terminal.bytes()).contains("\x1b[?1049h"),
         "it had taken the screen over"

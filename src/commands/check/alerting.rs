@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::alert::capabilities::{self, Effect, ServerCapabilities};
-use crate::alert::fact::Subject;
+use crate::alert::capabilities::{self, LimitationEffect, ServerCapabilities};
+use crate::alert::fact::SubjectKind;
 use crate::alert::recommended;
 use crate::alert::rule::Rule;
 use crate::config::notifiers::{Notifier, Receiver};
@@ -48,7 +48,7 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
 /// A fact that the server cannot supply reliably.
 #[derive(PartialEq, Eq)]
 struct Gap<'g> {
-    effect: Effect,
+    effect: LimitationEffect,
     fact: &'g str,
     why: &'g str,
 }
@@ -57,10 +57,10 @@ impl Gap<'_> {
     fn line(&self, names: Vec<String>) -> String {
         let (fact, why, names) = (self.fact, self.why, counted(names.into_iter()));
         let text = match self.effect {
-            Effect::NeverKnown => {
+            LimitationEffect::NeverKnown => {
                 format!("{fact} is never known here ({why}), so these rules never fire: {names}")
             }
-            Effect::MayBeWrong => {
+            LimitationEffect::MayBeWrong => {
                 format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
             }
         };
@@ -114,16 +114,16 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
     let may_be_about_any = |(_, found): &(&config::Target, Option<Found>)| {
         found
             .as_ref()
-            .is_none_or(|found| !found.is_complete || capabilities::is_about_any(rule, &found.report))
+            .is_none_or(|found| !found.is_complete || capabilities::selects_any(rule, &found.report))
     };
     if targets.any(may_be_about_any) {
         return None;
     }
     let of = |what: &str, glob: &dyn std::fmt::Display| format!("{what} \"{glob}\"");
     let (subject, mut globs) = match rule.condition.fact.subject() {
-        Subject::Target => ("target", Vec::new()),
-        Subject::Stream => ("stream", vec![of("stream", &selector.stream)]),
-        Subject::Group => ("group", vec![of("stream", &selector.stream), of("group", &selector.group)]),
+        SubjectKind::Target => ("target", Vec::new()),
+        SubjectKind::Stream => ("stream", vec![of("stream", &selector.stream)]),
+        SubjectKind::Group => ("group", vec![of("stream", &selector.stream), of("group", &selector.group)]),
     };
     globs.insert(0, of("target", &selector.target));
     let named = if rule.condition.fact.only_named() { " that the configuration names" } else { "" };

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use crate::alert::active::{Active, ActiveAlert};
-use crate::alert::notification::{Alert, Status};
+use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
 use crate::alert::state;
 use crate::commands::serve::target_tasks::{Targets, target_settings};
@@ -60,10 +60,10 @@ pub(super) fn memory(saved: &Saved, config: &Config) -> Option<NotificationLog> 
         })
         .collect();
     for known in receivers.values_mut().flatten() {
-        let is_gone = known.alert.status == Status::Firing && !firing.contains(&known.alert.labels);
+        let is_gone = known.alert.status == AlertStatus::Firing && !firing.contains(&known.alert.labels);
         if is_gone {
             let ends_at = saved.saved_at.max(known.alert.starts_at);
-            let over = Alert { status: Status::Resolved, ends_at, ..(*known.alert).clone() };
+            let over = Alert { status: AlertStatus::Resolved, ends_at, ..(*known.alert).clone() };
             (known.alert, known.send_state) = (Arc::new(over), SendState::Unsent);
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
+    use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
@@ -222,7 +222,7 @@ mod tests {
             let mut written = Vec::new();
             for poll in 0..30 {
                 evaluator.step(
-                    Reading::Failed,
+                    PollReading::Failed,
                     up(poll),
                     Duration::from_secs(1_700_000_000) + poll * INTERVAL,
                 );
@@ -249,7 +249,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         let config = from_text("test", yaml, Path::new("/"), &|_| None).unwrap();
         let saved_at = Duration::from_secs(1_700_000_000);
         let mut evaluator = target_settings(&config).next().unwrap().evaluator();
-        evaluator.step(Reading::Failed, TargetUp::No, saved_at);
+        evaluator.step(PollReading::Failed, TargetUp::No, saved_at);
         let known = |name: &str| {
             let labels = [("alertname", name), ("target", "t"), ("dc", "eu")];
             let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -259,7 +259,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
                 value: 0.0,
                 starts_at: saved_at - Duration::from_secs(60),
                 ends_at: saved_at + Duration::from_secs(240),
-                status: Status::Firing,
+                status: AlertStatus::Firing,
                 notifiers: Arc::default(),
             };
             LogEntry { alert: Arc::new(alert), send_state: SendState::Sent, last_sent_at: Some(saved_at) }
@@ -270,7 +270,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         let memory = memory(&saved, &config).unwrap();
         let [down, gone] = &memory.receivers["hook"][..] else { panic!("{memory:?}") };
         assert_eq!((memory.until, down), (saved_at, &known("Down")));
-        assert_eq!((gone.alert.status, gone.send_state), (Status::Resolved, SendState::Unsent));
+        assert_eq!((gone.alert.status, gone.send_state), (AlertStatus::Resolved, SendState::Unsent));
         assert_eq!(gone.alert.ends_at, saved_at);
         saved.receivers = None;
         assert_eq!(super::memory(&saved, &config), None);

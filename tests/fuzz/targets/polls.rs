@@ -15,7 +15,7 @@ use redis_stream_lag::snapshot::{
     ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo, StreamReading,
 };
 use redis_stream_lag::state::LagState;
-use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, Reading, TargetUp};
+use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
 use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
@@ -185,7 +185,7 @@ impl Watch {
         self.trail = self.trail.after(now, report, self.last.as_deref());
         let groups: usize = report.streams.iter().map(|stream| stream.groups.len()).sum();
         assert!((0..groups).all(|place| (1..=60).contains(&self.trail.of(place).len())));
-        let (up, reading) = (TargetUp::Yes, Reading::Whole(report));
+        let (up, reading) = (TargetUp::Yes, PollReading::Complete(report));
         for notification in self.evaluator.step(reading, up, now) {
             let alert = &notification.alert;
             assert!(alert.labels.contains_key("alertname") && !alert.value.is_nan(), "{alert:?}");

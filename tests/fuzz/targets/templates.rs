@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
-use streamgauge::alert::template::{Template, show};
+use streamgauge::alert::template::{Template, format_value};
 use streamgauge::config::load::from_text;
 
 use super::{quoted, text};
@@ -44,7 +44,7 @@ fn number(bytes: &[u8]) -> f64 {
 
 /// What is shown reads back as the same number.
 fn check_the_number(value: f64) {
-    let shown = show(value);
+    let shown = format_value(value);
     let read: f64 = shown.parse().unwrap_or_else(|_| panic!("{shown:?} is no number"));
     assert!(read == value || read.is_nan() && value.is_nan(), "{shown:?} of {value:?}");
 }
@@ -53,13 +53,13 @@ fn check_what_is_filled_in(template: &Template, value: f64) {
     let label = |name: &str| LABELS.into_iter().find(|label| *label == name);
     let replaced = PLACE.replace_all(template.source(), |place: &Captures<'_>| match place.get(1) {
         Some(name) => label(name.as_str()).unwrap_or_default().to_owned(),
-        None => show(value),
+        None => format_value(value),
     });
     assert_eq!(template.fill(label, value), replaced, "{:?}", template.source());
     let named: Vec<_> = PLACE.captures_iter(template.source()).collect();
     let labels: Vec<_> = named.iter().filter_map(|place| place.get(1)).map(|name| name.as_str()).collect();
     assert_eq!(template.labels().collect::<Vec<_>>(), labels);
-    assert_eq!(template.shows_the_value(), named.len() > labels.len());
+    assert_eq!(template.has_value(), named.len() > labels.len());
 }
 
 /// As an annotation it is taken where it is a template of labels that the alert has; if not, the fault says which
