@@ -1,13 +1,12 @@
-//! How many entries the reference consumer handles in a second, beside what the same server can give, in one run.
+//! Measures the throughput of the reference consumer, and the maximum that the same server provides in the same run.
 //!
 //! ```text
 //! make bench-consume                            three rounds of a million entries
 //! make bench-consume BENCH_FLAGS=--quick        a small one that only checks that it works
 //! ```
 //!
-//! The handler is empty. The bare loop sends XACK for one batch and XREADGROUP for the next in one pipeline, and looks
-//! at nothing but the IDs: what a client can get from this server at most over one connection. redis-benchmark, where it is on
-//! PATH, only reads, with NOACK.
+//! The handler is empty. The bare loop sends XACK for one batch and XREADGROUP for the next in one pipeline and reads
+//! only the IDs: the maximum over one connection. redis-benchmark, if it is on PATH, only reads, with NOACK.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -28,11 +27,11 @@ use support::server::Server;
 use support::servers::all;
 use tikv_jemallocator::Jemalloc;
 
-/// The program's own.
+/// The program's default.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Entries of one XREADGROUP, for all of them.
+/// Entries per XREADGROUP, in each measurement.
 const BATCH: u32 = 1_000;
 const PAYLOAD_BYTES: usize = 100;
 const LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -117,7 +116,7 @@ async fn create(server: &Server, group: &str) {
     server.command::<()>(&["XGROUP", "CREATE", "orders", group, "0"]).await;
 }
 
-/// One pipeline after the other: what was read last is acknowledged, and more is read.
+/// Each pipeline acknowledges the last batch and reads the next.
 async fn bare_loop(server: &Server, group: &str) -> Run {
     create(server, group).await;
     let mut connection = server.connection().await;
@@ -204,7 +203,7 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     Run { entries, took, cpu }
 }
 
-/// Entries a second; `None` where there is no redis-benchmark.
+/// Returns entries per second; `None` without redis-benchmark.
 async fn redis_benchmark(server: &Server, group: &str, entries: u64) -> Option<f64> {
     create(server, group).await;
     let port = server.port().to_string();

@@ -1,13 +1,11 @@
-//! Measures what people look at: the pages of 10,000 groups with all of their past, and the same as JSON, rendered as
-//! for a client that takes gzip.
+//! Measures rendering the pages and the JSON of 10,000 groups with a full history, for a client that accepts gzip.
 //!
 //! ```text
-//! make bench-page                         a table in Markdown, and whether the goal is met
-//! make bench-page BENCH_FLAGS=--quick     the same whatever it takes: it only checks that all of it works
+//! make bench-page                         a table in Markdown; fails if the goal is missed
+//! make bench-page BENCH_FLAGS=--quick     only checks that the benchmark works
 //! ```
 //!
-//! Nothing but this process is measured: no server, no socket. Where each group has a stream of its own, and where ten
-//! share one.
+//! It runs without a server or socket, once with a stream per group and once with ten groups per stream.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -36,30 +34,30 @@ use streamgauge::page::trail::Trail;
 use streamgauge::page::view::{TargetView, View};
 
 const GROUPS: usize = 10_000;
-/// Times that each is rendered; the median counts.
+/// Number of times that each is rendered; the median counts.
 const ROUNDS: usize = 31;
-/// Polls that the charts show: more than are kept.
+/// Number of polls before the measurement: more than the history keeps.
 const POLLS: u64 = 70;
-/// What a page may take.
+/// Maximum time to render a page.
 const GOAL: Duration = Duration::from_millis(20);
 const BEGIN: Duration = Duration::from_secs(1_700_000_000);
 
-/// What is measured: its name, and what is asked for.
-enum Asked {
+/// A measured page or JSON document.
+enum MeasuredView {
     Overview(&'static str, &'static [(&'static str, &'static str)]),
     Group(&'static str),
     Json(&'static str, &'static [(&'static str, &'static str)]),
 }
 
-const ALL: [Asked; 8] = [
-    Asked::Overview("the first page", &[]),
-    Asked::Overview("what is in trouble", &[("status", "trouble")]),
-    Asked::Overview("searched for \"0\"", &[("q", "0")]),
-    Asked::Overview("the largest lag first", &[("sort", "lag")]),
-    Asked::Overview("by group, the last page", &[("sort", "group"), ("page", "200")]),
-    Asked::Group("the page of a group"),
-    Asked::Json("all groups as JSON", &[]),
-    Asked::Json("the 100 worst as JSON", &[("limit", "100")]),
+const ALL: [MeasuredView; 8] = [
+    MeasuredView::Overview("the first page", &[]),
+    MeasuredView::Overview("what is in trouble", &[("status", "trouble")]),
+    MeasuredView::Overview("searched for \"0\"", &[("q", "0")]),
+    MeasuredView::Overview("the largest lag first", &[("sort", "lag")]),
+    MeasuredView::Overview("by group, the last page", &[("sort", "group"), ("page", "200")]),
+    MeasuredView::Group("the page of a group"),
+    MeasuredView::Json("all groups as JSON", &[]),
+    MeasuredView::Json("the 100 worst as JSON", &[("limit", "100")]),
 ];
 
 fn main() -> ExitCode {
@@ -71,7 +69,7 @@ fn main() -> ExitCode {
         say("| --- | ---: | ---: | ---: |");
         for asked in &ALL {
             let measured = Measured::of(|out| asked.write(&view, out));
-            is_goal_met &= matches!(asked, Asked::Json(..)) || measured.median <= GOAL;
+            is_goal_met &= matches!(asked, MeasuredView::Json(..)) || measured.median <= GOAL;
             say(&format!("| {} | {measured}", asked.name()));
         }
         say("");
@@ -83,7 +81,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-impl Asked {
+impl MeasuredView {
     fn name(&self) -> &'static str {
         let (Self::Overview(name, _) | Self::Group(name) | Self::Json(name, _)) = self;
         name
@@ -118,7 +116,6 @@ impl Asked {
     }
 }
 
-/// What was measured.
 struct Measured {
     median: Duration,
     bytes: usize,
@@ -151,7 +148,7 @@ impl std::fmt::Display for Measured {
     }
 }
 
-/// One target with groups in every condition, after an hour or so of polls.
+/// Returns a target with groups in every status, after about an hour of polls.
 fn view(groups_per_stream: usize) -> View {
     let (mut trail, mut last) = (Trail::default(), None::<Arc<Report>>);
     for poll in 0..POLLS {

@@ -1,4 +1,4 @@
-//! What an exporter uses where there is next to nothing to do: one stream, which does not change.
+//! Measures idle exporters: one stream, which does not change.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,24 +8,23 @@ use crate::scrape::{Coding, scrape};
 use crate::support::footprint;
 use crate::support::server::Server;
 
-/// Polls and scrapes before anything is measured.
+/// Polls and scrapes before the measurement.
 const WARM_UP: usize = 3;
-/// From one poll to the next, of the exporter that polls while it is looked at.
+/// Poll interval of the exporter that polls during the measurement.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Of the one that does not.
+/// Poll interval of the exporter that does not.
 const LONG_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// What was seen.
 pub(crate) struct Idle {
-    /// For how long.
+    /// Duration of the measurement.
     pub(crate) time: Duration,
-    /// Polls of the exporter that polled in this time.
+    /// Polls during the measurement.
     pub(crate) polls: usize,
-    /// CPU time that it used, in steps of 10 ms.
+    /// CPU time of the polling exporter, in steps of 10 ms.
     pub(crate) polling_cpu: Duration,
-    /// CPU time that one used whose polls were over.
+    /// CPU time of the exporter that did not poll.
     pub(crate) waiting_cpu: Duration,
-    /// Resident memory of the one that polled, at the end.
+    /// Resident memory of the polling exporter at the end, in bytes.
     pub(crate) resident_bytes: u64,
     /// The part of it that is no file's.
     pub(crate) own_bytes: u64,
@@ -39,7 +38,7 @@ pub(crate) struct Idle {
     pub(crate) peer_descriptors: usize,
 }
 
-/// Looks at both exporters of a server with one stream for some time.
+/// Measures both exporters on a server with one stream for some time.
 pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle {
     let polling = start_streamgauge(&server.url(), INTERVAL).await;
     let waiting = start_streamgauge(&server.url(), LONG_INTERVAL).await;

@@ -1,26 +1,26 @@
-//! Streams as a server in use has them: read by XREADGROUP, partly acknowledged, one group behind the other.
+//! Typical streams: read by XREADGROUP, partly acknowledged, with one group behind the other.
 
 use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 
 use crate::support::server::Server;
 
-/// Entries of each stream.
+/// Entries per stream.
 const ENTRIES: u64 = 20;
-/// Each group: its name, how many entries each of its consumers read, and how many of them it acknowledged.
+/// Name of each group, number of entries that each of its consumers read, and number that it acknowledged.
 const GROUPS: [(&str, [u64; 3], u64); 2] = [("billing", [7, 7, 6], 12), ("shipping", [4, 3, 3], 5)];
-/// Streams that are filled in one pipeline.
+/// Streams per pipeline.
 const BATCH: usize = 100;
-/// Between two entries of a stream.
+/// Time between two entries of a stream.
 const STEP_MS: u64 = 500;
 
-/// What a server is filled with: streams of 20 entries, each with 2 groups of 3 consumers.
-pub(crate) struct Load {
-    /// How many streams.
+/// Streams of 20 entries, each with 2 groups of 3 consumers.
+pub(crate) struct StreamLoad {
+    /// Number of streams.
     pub(crate) streams: usize,
 }
 
-impl Load {
+impl StreamLoad {
     /// Fills an empty server.
     pub(crate) async fn fill(&self, server: &Server) {
         let mut connection = server.connection().await;
@@ -37,7 +37,7 @@ impl Load {
     }
 }
 
-/// Adds an entry to each stream, and has each group read one: every group moves.
+/// Adds an entry to each stream and lets each group read one, so that every group moves.
 pub(crate) async fn move_all(streams: usize, connection: &mut MultiplexedConnection) {
     for start in (0..streams).step_by(BATCH) {
         let mut pipeline = Pipeline::new();

@@ -1,23 +1,23 @@
-//! Compares streamgauge with prometheus-redis-exporter: the same streams, on one server, in one run, by turns.
+//! Compares streamgauge with prometheus-redis-exporter on the same streams and server, in alternating runs.
 //!
 //! ```text
-//! make bench                          the whole comparison: a table in Markdown, and whether each goal is met
-//! make bench BENCH_FLAGS="--rounds 1" the same with fewer rounds
-//! make bench BENCH_FLAGS=--quick      a small one that only checks that all of it works
+//! make bench                          a table in Markdown with all goals; fails if one is missed
+//! make bench BENCH_FLAGS="--rounds 1" fewer rounds
+//! make bench BENCH_FLAGS=--quick      only checks that the benchmark works
 //! ```
 //!
-//! Only ratios within one run mean anything: other machines, and the same machine at another time, are faster
-//! or slower. prometheus-redis-exporter collects when it is scraped, streamgauge when its timer says so; a
-//! collection of the one is a scrape, of the other a poll, which ends when the page is written and compressed.
+//! Only ratios within one run are meaningful, since the speed of a machine varies. prometheus-redis-exporter collects
+//! when it is scraped, streamgauge on a timer. So a collection is a scrape of the former, and a poll of the latter,
+//! which includes rendering and compressing the page.
 //!
-//! | module | what it does |
+//! | module | contents |
 //! | --- | --- |
-//! | [`load`] | streams as a server in use has them |
-//! | [`proxy`] | adds a round trip, and limits nothing |
-//! | [`usage`] | what a server has done, from INFO |
-//! | [`scrape`] | a GET of a page, timed |
+//! | [`load`] | typical streams |
+//! | [`proxy`] | adds latency, without limiting the throughput |
+//! | [`usage`] | resources used by a server, from INFO |
+//! | [`scrape`] | a timed GET of a page |
 //! | [`runs`] | one run of either exporter |
-//! | [`idle`] | what either uses where there is nothing to do |
+//! | [`idle`] | resources used by idle exporters |
 //! | [`table`] | the figures as Markdown, and the goals |
 
 mod idle;
@@ -37,31 +37,30 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use load::Load;
-use proxy::Proxy;
+use load::StreamLoad;
+use proxy::LatencyProxy;
 use runs::{Figures, Peer, Rounds};
 use support::server::Server;
 use support::servers::{self, Program};
 use table::{Goals, Table};
 
-/// How much is done.
-struct Size {
+struct ComparisonSize {
     /// Streams on loopback.
     streams: usize,
     /// Streams behind the proxy.
     distant_streams: usize,
     rounds: Rounds,
-    /// How long the idle exporters are looked at.
+    /// Duration of the measurement of idle exporters.
     idle: Duration,
-    /// How long all of it may take.
+    /// Time limit for the comparison.
     limit: Duration,
-    /// What to reach on loopback.
+    /// Goals on loopback.
     goals: Goals,
-    /// And behind the proxy, where there is a round trip to wait for.
+    /// Goals behind the proxy.
     distant_goals: Goals,
 }
 
-const FULL: Size = Size {
+const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
     rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
@@ -71,7 +70,7 @@ const FULL: Size = Size {
     distant_goals: Goals { collection: Some(50.0), ..Goals::NONE },
 };
 
-const QUICK: Size = Size {
+const QUICK: ComparisonSize = ComparisonSize {
     streams: 50,
     distant_streams: 20,
     rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
@@ -81,7 +80,7 @@ const QUICK: Size = Size {
     distant_goals: Goals::NONE,
 };
 
-/// Half of what the proxy adds to a round trip.
+/// Latency that the proxy adds in each direction.
 const ONE_WAY: Duration = Duration::from_micros(500);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -93,7 +92,7 @@ async fn main() -> ExitCode {
         size.rounds.count = rounds;
     }
     let mut terminated = signal(SignalKind::terminate()).expect("SIGTERM can be waited for");
-    // Whatever ends first, everything that was started is dropped, and so killed, on the way out.
+    // Everything that was started is dropped, and so killed, on every way out.
     let goals_met = tokio::select! {
         goals_met = compare(&size) => goals_met,
         () = tokio::time::sleep(size.limit) => return fail(&format!("not done within {:?}", size.limit)),
@@ -107,14 +106,14 @@ async fn main() -> ExitCode {
     if goals_met { ExitCode::SUCCESS } else { fail("a goal was missed") }
 }
 
-/// Runs all of it, and prints it; whether every goal was met.
-async fn compare(size: &Size) -> bool {
+/// Runs the comparison and prints it. Returns true if every goal was met.
+async fn compare(size: &ComparisonSize) -> bool {
     let (program, peer) = (program(), peer_program());
     let mut table = Table::begin(&program.name, &version_of(&peer));
 
     progress(&format!("{} streams on loopback", size.streams));
     let server = Server::start(program, &[]).await;
-    Load { streams: size.streams }.fill(&server).await;
+    StreamLoad { streams: size.streams }.fill(&server).await;
     let (ours, theirs) = by_turns(&server, &server.url(), &peer, size.streams, &size.rounds).await;
     table.compare(&format!("{} streams on loopback", size.streams), &ours, &theirs, &size.goals);
     progress("streamgauge, while all groups move between polls");
@@ -125,8 +124,8 @@ async fn compare(size: &Size) -> bool {
 
     progress(&format!("{} streams behind a proxy", size.distant_streams));
     let server = Server::start(program, &[]).await;
-    Load { streams: size.distant_streams }.fill(&server).await;
-    let proxy = Proxy::start(server.address(), ONE_WAY);
+    StreamLoad { streams: size.distant_streams }.fill(&server).await;
+    let proxy = LatencyProxy::start(server.address(), ONE_WAY);
     let added = usage::round_trip(&proxy.url()).await.saturating_sub(usage::round_trip(&server.url()).await);
     let (ours, theirs) = by_turns(&server, &proxy.url(), &peer, size.distant_streams, &size.rounds).await;
     let title = format!(
@@ -139,14 +138,14 @@ async fn compare(size: &Size) -> bool {
 
     progress("one stream, idle");
     let server = Server::start(program, &[]).await;
-    Load { streams: 1 }.fill(&server).await;
+    StreamLoad { streams: 1 }.fill(&server).await;
     table.idle(&idle::watch(&server, &peer, size.idle).await);
 
     say(&table.text());
     table.goals_met()
 }
 
-/// Runs of both exporters, one after the other, round by round.
+/// Runs both exporters alternately.
 async fn by_turns(
     server: &Server,
     url: &str,
@@ -165,7 +164,7 @@ async fn by_turns(
     (Figures::median(&ours), Figures::median(&theirs))
 }
 
-/// The server that `STREAMGAUGE_REDIS_SERVER` names, else the newest.
+/// Returns the server in `STREAMGAUGE_REDIS_SERVER`, else the newest.
 fn program() -> &'static Program {
     let named = env::var_os("STREAMGAUGE_REDIS_SERVER").map(PathBuf::from);
     let named = servers::all().iter().find(|program| Some(&program.path) == named.as_ref());
@@ -187,7 +186,7 @@ fn version_of(peer: &Path) -> String {
     after.split_whitespace().next().unwrap_or("of unknown version").to_owned()
 }
 
-/// Says what goes on, apart from the result.
+/// Prints progress to standard error.
 #[expect(clippy::print_stderr, reason = "a benchmark tells how far it is")]
 fn progress(text: &str) {
     eprintln!("{text}");

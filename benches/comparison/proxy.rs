@@ -1,7 +1,6 @@
-//! A TCP proxy that delays what goes through it, both ways, and limits nothing: bytes that follow each other
-//! closely arrive as closely.
+//! A TCP proxy that adds latency in both directions without limiting the throughput: bytes keep their distance in time.
 //!
-//! It stands on threads, since the timers of an asynchronous runtime are no finer than the delay.
+//! It uses threads, since the timers of an asynchronous runtime are not finer than the delay.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,19 +10,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that are read at once.
+/// Maximum number of bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks on their way in one direction: many more than come within the delay.
+/// Maximum number of chunks in flight in one direction: many more than arrive within the delay.
 const CHUNKS_ON_THEIR_WAY: usize = 1_024;
 
-/// A proxy that takes connections until it is dropped.
-pub(crate) struct Proxy {
+/// A proxy that accepts connections until it is dropped.
+pub(crate) struct LatencyProxy {
     address: SocketAddr,
     is_closed: Arc<AtomicBool>,
 }
 
-impl Proxy {
-    /// A proxy to `upstream` on a free loopback port, which adds `one_way` in each direction.
+impl LatencyProxy {
+    /// Starts a proxy to `upstream` on a free loopback port, which adds `one_way` in each direction.
     pub(crate) fn start(upstream: SocketAddr, one_way: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port is free");
         let address = listener.local_addr().expect("a listener has an address");
@@ -34,7 +33,7 @@ impl Proxy {
                 if closed.load(Ordering::Relaxed) {
                     return;
                 }
-                // Where the server is gone, the client is cut off.
+                // Dropping the client's connection if the server cannot be reached.
                 if let Ok(server) = TcpStream::connect(upstream) {
                     join(&client, &server, one_way);
                     join(&server, &client, one_way);
@@ -44,13 +43,13 @@ impl Proxy {
         Self { address, is_closed }
     }
 
-    /// Where a Redis client reaches the server through it.
+    /// Returns the URL of the server through the proxy.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 }
 
-impl Drop for Proxy {
+impl Drop for LatencyProxy {
     fn drop(&mut self) {
         self.is_closed.store(true, Ordering::Relaxed);
         // Wakes the thread that accepts.
@@ -58,7 +57,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Carries bytes from one end to the other, on two threads, until either end is closed.
+/// Forwards bytes in one direction, on two threads, until either end is closed.
 fn join(from: &TcpStream, to: &TcpStream, delay: Duration) {
     let clone = |end: &TcpStream| {
         end.set_nodelay(true).expect("a TCP socket can be told not to wait");
@@ -87,7 +86,7 @@ fn deliver(mut to: TcpStream, queue: &Receiver<(Instant, Vec<u8>)>, delay: Durat
             break;
         }
     }
-    // The end of one direction ends the other: neither exporter closes half a connection.
+    // The end of one direction ends the other, since neither exporter closes half a connection.
     let _ = to.shutdown(Shutdown::Both);
 }
 

@@ -1,4 +1,4 @@
-//! One run of either exporter: started anew, warmed up, measured, ended.
+//! One run of either exporter: start, warm-up, measurement, end.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -16,22 +16,21 @@ use crate::support::server::free_port;
 use crate::support::wait::{wait_for, wait_until};
 use crate::usage::Usage;
 
-/// How long an exporter may take to start, and a poll to come.
+/// Time limit for the start of an exporter and for a poll.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Polls in which the lag of all groups must have been counted.
+/// Number of polls within which all lags must be exact.
 const MAX_WARM_UP: usize = 40;
 
-/// How often what is done.
 pub(crate) struct Rounds {
-    /// Rounds: the figures are medians of so many runs.
+    /// Number of runs, whose medians are the figures.
     pub(crate) count: u32,
-    /// Polls of a run that are measured.
+    /// Number of measured polls per run.
     pub(crate) polls: u32,
-    /// From one poll to the next.
+    /// Poll interval.
     pub(crate) interval: Duration,
 }
 
-/// What one run measured.
+/// The results of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
     /// Time of a full collection.
@@ -40,24 +39,24 @@ pub(crate) struct Figures {
     pub(crate) plain_scrape: Duration,
     /// Time of a scrape with compression.
     pub(crate) gzip_scrape: Duration,
-    /// The exporter's CPU time for a collection.
+    /// CPU time of the exporter per collection.
     pub(crate) cpu: Duration,
-    /// The server's CPU time for a collection.
+    /// CPU time of the server per collection.
     pub(crate) redis_cpu: Duration,
-    /// Commands sent for a collection.
+    /// Commands per collection.
     pub(crate) commands: u64,
-    /// Bytes that the server sent for a collection.
+    /// Bytes sent by the server per collection.
     pub(crate) sent_bytes: u64,
-    /// The most memory that was resident in the run.
+    /// Maximum resident memory, in bytes.
     pub(crate) peak_bytes: u64,
-    /// Size of the page.
+    /// Size of the page, in bytes.
     pub(crate) page_bytes: u64,
-    /// The slowest poll before the lag of all groups was counted; for the peer, its first scrape.
+    /// Duration of the slowest poll until all lags were exact; for the peer, of its first scrape.
     pub(crate) slowest_warm_up: Duration,
 }
 
 impl Figures {
-    /// The median of each figure.
+    /// Returns the median of each figure.
     pub(crate) fn median(runs: &[Self]) -> Self {
         Self {
             collection: median(runs, |run| run.collection),
@@ -80,14 +79,14 @@ fn median<T: Ord + Copy>(runs: &[Figures], figure: impl Fn(&Figures) -> T) -> T 
     sorted[sorted.len() / 2]
 }
 
-/// Starts streamgauge, which logs each poll, for a server with so many streams.
+/// Starts streamgauge with a log level at which it logs each poll.
 pub(crate) async fn start_streamgauge(url: &str, interval: Duration) -> Exporter {
     let interval = format!("{}ms", interval.as_millis());
     let args = ["--redis-url", url, "--interval", &interval, "--log-level", "debug"];
     Streamgauge::serve().args(args).serving().await
 }
 
-/// How long each poll so far took, as it was logged.
+/// Returns the logged durations of the polls so far.
 pub(crate) fn polls(exporter: &Exporter) -> Vec<Duration> {
     let log = exporter.stderr();
     let lines = log.lines().filter(|line| line.contains("polled") && line.contains("elapsed_ms="));
@@ -101,12 +100,12 @@ pub(crate) fn polls(exporter: &Exporter) -> Vec<Duration> {
         .collect()
 }
 
-/// Waits until so many polls were made since the start.
+/// Waits until this number of polls were made since the start.
 pub(crate) async fn polled(exporter: &Exporter, count: usize) {
     wait_until(DEADLINE, "streamgauge polls", async || polls(exporter).len() >= count).await;
 }
 
-/// One run of streamgauge.
+/// Runs streamgauge.
 pub(crate) async fn streamgauge(
     server: &mut MultiplexedConnection,
     url: &str,
@@ -149,15 +148,15 @@ pub(crate) async fn streamgauge(
     }
 }
 
-/// What was measured while every group moved between the polls.
+/// The results of a run in which every group moved between polls.
 pub(crate) struct Moving {
-    /// Median time of a poll.
+    /// Median duration of a poll.
     pub(crate) collection: Duration,
-    /// Entries that had to be read to count lag.
+    /// Number of entries read to count lags.
     pub(crate) counted: f64,
 }
 
-/// One run of streamgauge in which each group reads an entry between two polls. All lags must stay exact.
+/// Runs streamgauge while each group reads an entry between two polls. All lags must stay exact.
 pub(crate) async fn moving(
     server: &mut MultiplexedConnection,
     url: &str,
@@ -165,7 +164,7 @@ pub(crate) async fn moving(
     rounds: &Rounds,
 ) -> Moving {
     let exporter = start_streamgauge(url, rounds.interval).await;
-    // The first move makes the group that had caught up one whose counters are known to be sound.
+    // The first move lets the counters of the group that was caught up be trusted.
     warmed_up(&exporter, streams).await;
     move_all(streams, server).await;
     let before = warmed_up(&exporter, streams).await;
@@ -188,7 +187,7 @@ pub(crate) async fn moving(
     Moving { collection: times[times.len() / 2], counted }
 }
 
-/// Waits until the page shows the lag of every group, and returns it.
+/// Waits until the page contains the lag of every group, and returns it.
 async fn warmed_up(exporter: &Exporter, streams: usize) -> String {
     for poll in 1..=MAX_WARM_UP {
         polled(exporter, poll).await;
@@ -208,14 +207,14 @@ fn check(plain: &Page, gzip: &Page) {
     assert!(plain.abs_diff(unpacked) * 100 < plain, "{unpacked} bytes unpacked of {plain}");
 }
 
-/// A running prometheus-redis-exporter; it is killed on drop.
+/// A running prometheus-redis-exporter, killed on drop.
 pub(crate) struct Peer {
     child: Child,
     address: SocketAddr,
 }
 
 impl Peer {
-    /// Starts it on a free loopback port, and waits until it listens.
+    /// Starts it on a free loopback port and waits until it listens.
     pub(crate) async fn start(program: &Path, url: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let child = Command::new(program)
@@ -249,13 +248,13 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as well.
+        // Fails if it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// One run of the peer, which collects on each scrape.
+/// Runs the peer, which collects on each scrape.
 pub(crate) async fn peer(server: &mut MultiplexedConnection, peer: Peer, streams: usize) -> Figures {
     let first = scrape(peer.address, Coding::Plain).await;
     let page = first.text();

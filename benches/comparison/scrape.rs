@@ -1,4 +1,4 @@
-//! A GET of a page, as Prometheus sends it: timed from the connection to the last byte.
+//! A GET of a page as Prometheus sends it, timed from the connection to the last byte.
 
 use std::io::{Read, copy, sink};
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// How long a scrape may take: an exporter that waits for each reply takes its time.
+/// Time limit for a scrape. An exporter that waits for each reply is slow.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the scraper accepts.
+/// Content encoding that the scraper accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     /// The page as it is.
@@ -26,12 +26,12 @@ pub(crate) enum Coding {
 
 /// A page that was scraped.
 pub(crate) struct Page {
-    /// From connecting to the last byte.
+    /// Time from connecting to the last byte.
     pub(crate) took: Duration,
     chunks: Vec<Bytes>,
 }
 
-/// Scrapes `/metrics`. Panics where no page comes.
+/// Scrapes `/metrics`. Panics if there is no page.
 pub(crate) async fn scrape(address: SocketAddr, coding: Coding) -> Page {
     let page = tokio::time::timeout(TIMEOUT, exchange(address, coding)).await.expect("a page in time");
     page.unwrap_or_else(|error| panic!("/metrics from {address}: {error}"))
@@ -56,7 +56,7 @@ async fn exchange(address: SocketAddr, coding: Coding) -> anyhow::Result<Page> {
     Ok(Page { took, chunks })
 }
 
-/// The body as it comes: not copied together, which would be timed as well.
+/// Returns the body in chunks. Joining them would be part of the measured time.
 async fn chunks(mut body: Incoming) -> anyhow::Result<Vec<Bytes>> {
     let mut chunks = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -68,17 +68,17 @@ async fn chunks(mut body: Incoming) -> anyhow::Result<Vec<Bytes>> {
 }
 
 impl Page {
-    /// Its size, as it came.
+    /// Returns the transferred size.
     pub(crate) fn bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
     }
 
-    /// A plain page as text.
+    /// Returns an uncompressed page as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.chunks.concat()).expect("the page is UTF-8")
     }
 
-    /// The size of a compressed page once it is unpacked, which checks it as well.
+    /// Returns the decompressed size, which also validates the compression.
     pub(crate) fn unpacked_bytes(&self) -> u64 {
         let packed = self.chunks.concat();
         let mut unpacking = flate2::read::GzDecoder::new(packed.as_slice());
@@ -86,12 +86,12 @@ impl Page {
     }
 }
 
-/// How many series of a metric a page shows.
+/// Returns the number of series of a metric.
 pub(crate) fn series(page: &str, metric: &str) -> usize {
     page.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{'))).count()
 }
 
-/// The value of the only series of a metric.
+/// Returns the value of the only series of a metric.
 pub(crate) fn value(page: &str, metric: &str) -> f64 {
     let line = page.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
     let (_, value) = line.and_then(|line| line.rsplit_once(' ')).unwrap_or_else(|| panic!("no {metric}"));

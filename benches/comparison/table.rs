@@ -1,14 +1,14 @@
-//! The figures as a table in Markdown, and whether they meet the goals. Pure: measures nothing.
+//! Writes the figures as a table in Markdown and compares them with the goals. Pure.
 
 use std::time::{Duration, SystemTime};
 
 use crate::idle::Idle;
 use crate::runs::{Figures, Moving};
 
-/// What one stream may keep resident.
+/// Goal for the resident memory of the exporter with one stream.
 const MAX_IDLE_BYTES: u64 = 10 << 20;
 
-/// How many times less than the peer streamgauge is to take; `None` where there is no goal.
+/// Factors by which streamgauge must use less than the peer; `None` if there is no goal.
 pub(crate) struct Goals {
     /// Time of a full collection.
     pub(crate) collection: Option<f64>,
@@ -25,29 +25,27 @@ impl Goals {
     pub(crate) const NONE: Self = Self { collection: None, scrape: None, redis_cpu: None, peak_memory: None };
 }
 
-/// The table, as it grows.
 pub(crate) struct Table {
     heading: String,
     sections: Vec<String>,
     notes: Vec<String>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<GoalResult>,
 }
 
-/// One goal.
-struct Verdict {
+struct GoalResult {
     text: String,
     is_met: bool,
 }
 
-/// What is compared in a line.
-enum Amount {
+/// A compared quantity.
+enum Quantity {
     Time(Duration),
     Count(u64),
     Bytes(u64),
 }
 
 impl Table {
-    /// A table without lines.
+    /// Begins an empty table.
     pub(crate) fn begin(server: &str, peer_version: &str) -> Self {
         let date = humantime::format_rfc3339_seconds(today()).to_string();
         let heading = format!(
@@ -60,20 +58,20 @@ impl Table {
 
     /// Adds the lines of one comparison.
     pub(crate) fn compare(&mut self, title: &str, ours: &Figures, theirs: &Figures, goals: &Goals) {
-        use Amount::{Bytes, Count, Time};
+        use Quantity::{Bytes, Count, Time};
         let mut lines = format!(
             "| {title} | streamgauge | prometheus-redis-exporter | ratio | goal |\n| --- | ---: | ---: | ---: | ---: |\n"
         );
-        let mut line = |what: &str, ours: &Amount, theirs: &Amount, goal: Option<f64>| {
+        let mut line = |what: &str, ours: &Quantity, theirs: &Quantity, goal: Option<f64>| {
             let ratio = theirs.number() / ours.number();
             let goal_text = goal.map_or_else(String::new, |goal| format!("{goal}x"));
-            // CPU is counted in steps of 10 ms: nothing, in a small run.
+            // CPU time is counted in steps of 10 ms and may be 0 in a small run.
             let ratio_text = if ratio.is_finite() { format!("{ratio:.1}x") } else { String::new() };
             lines +=
                 &format!("| {what} | {} | {} | {ratio_text} | {goal_text} |\n", ours.text(), theirs.text());
             if let Some(goal) = goal {
                 let text = format!("{title}: {what}: {ratio:.1}x less, to reach {goal}x");
-                self.verdicts.push(Verdict { text, is_met: ratio >= goal });
+                self.verdicts.push(GoalResult { text, is_met: ratio >= goal });
             }
         };
         let time = |figure: fn(&Figures) -> Duration| (Time(figure(ours)), Time(figure(theirs)));
@@ -100,9 +98,9 @@ impl Table {
         ));
     }
 
-    /// Adds what was seen while every group moved between the polls. To the peer it makes no difference.
+    /// Adds the run in which every group moved between polls, which makes no difference to the peer.
     pub(crate) fn moving(&mut self, moving: &Moving, theirs: &Figures, goals: &Goals) {
-        let (ours, theirs) = (Amount::Time(moving.collection), Amount::Time(theirs.collection));
+        let (ours, theirs) = (Quantity::Time(moving.collection), Quantity::Time(theirs.collection));
         let ratio = theirs.number() / ours.number();
         let goal = goals.collection.map_or_else(String::new, |goal| format!("{goal}x"));
         self.sections.push(format!(
@@ -117,14 +115,15 @@ impl Table {
         if let Some(goal) = goals.collection {
             let text =
                 format!("every group moves: time of a full collection: {ratio:.1}x less, to reach {goal}x");
-            self.verdicts.push(Verdict { text, is_met: ratio >= goal });
+            self.verdicts.push(GoalResult { text, is_met: ratio >= goal });
         }
     }
 
-    /// Adds what was seen of the idle exporters.
+    /// Adds the measurement of idle exporters.
     pub(crate) fn idle(&mut self, idle: &Idle) {
-        let (ours, theirs) = (Amount::Bytes(idle.resident_bytes), Amount::Bytes(idle.peer_resident_bytes));
-        let own = [idle.own_bytes, idle.peer_own_bytes].map(Amount::Bytes);
+        let (ours, theirs) =
+            (Quantity::Bytes(idle.resident_bytes), Quantity::Bytes(idle.peer_resident_bytes));
+        let own = [idle.own_bytes, idle.peer_own_bytes].map(Quantity::Bytes);
         let [ratio, own_ratio] =
             [[&ours, &theirs], own.each_ref()].map(|[ours, theirs]| theirs.number() / ours.number());
         self.sections.push(format!(
@@ -142,15 +141,15 @@ impl Table {
             idle.descriptors,
             idle.peer_descriptors,
             idle.time,
-            Amount::Time(idle.waiting_cpu).text(),
+            Quantity::Time(idle.waiting_cpu).text(),
             idle.polls,
-            Amount::Time(idle.polling_cpu).text(),
+            Quantity::Time(idle.polling_cpu).text(),
         ));
-        self.verdicts.push(Verdict {
+        self.verdicts.push(GoalResult {
             text: format!("one stream, idle: {} resident, to stay below 10 MiB", ours.text()),
             is_met: idle.resident_bytes < MAX_IDLE_BYTES,
         });
-        self.verdicts.push(Verdict {
+        self.verdicts.push(GoalResult {
             text: format!(
                 "one stream, idle: {:?} of CPU in {:?} between polls, to be none",
                 idle.waiting_cpu, idle.time
@@ -159,7 +158,7 @@ impl Table {
         });
     }
 
-    /// All of it.
+    /// Returns the table as text.
     pub(crate) fn text(&self) -> String {
         let verdicts = self.verdicts.iter().map(|verdict| {
             let word = if verdict.is_met { "goal met" } else { "MISSED" };
@@ -169,14 +168,14 @@ impl Table {
         format!("{}\n\n{}\n{}\n\n{verdicts}", self.heading, self.sections.join("\n"), self.notes.join("\n"))
     }
 
-    /// Whether every goal was met.
+    /// Returns true if every goal was met.
     pub(crate) fn goals_met(&self) -> bool {
         self.verdicts.iter().all(|verdict| verdict.is_met)
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-impl Amount {
+impl Quantity {
     fn number(&self) -> f64 {
         match self {
             Self::Time(time) => time.as_secs_f64(),

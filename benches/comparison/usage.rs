@@ -1,4 +1,4 @@
-//! What a server has done so far, as it counts itself.
+//! Resources used by a server, by its own counters.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use redis::cmd;
 
 use crate::support::server::connect;
 
-/// Round trips that are timed.
+/// Number of timed round trips.
 const PINGS: usize = 20;
 
 /// Counters of a server, from INFO.
@@ -16,22 +16,22 @@ pub(crate) struct Usage {
     cpu: Duration,
     commands: u64,
     sent_bytes: u64,
-    /// Size of the INFO itself, which the server counts among the bytes sent once it has sent it.
+    /// Size of the INFO reply itself, which the server adds to the bytes sent after sending it.
     own_bytes: u64,
 }
 
-/// What a server did between two looks at it.
+/// Resources used between two readings.
 pub(crate) struct Used {
     /// CPU time.
     pub(crate) cpu: Duration,
-    /// Commands that were sent to it.
+    /// Commands sent to it.
     pub(crate) commands: u64,
-    /// Bytes that it sent.
+    /// Bytes sent by it.
     pub(crate) sent_bytes: u64,
 }
 
 impl Usage {
-    /// Asks the server.
+    /// Reads the counters.
     pub(crate) async fn of(server: &mut MultiplexedConnection) -> Self {
         let info: String =
             cmd("INFO").arg("all").query_async(server).await.expect("the server answers to INFO");
@@ -52,7 +52,7 @@ impl Usage {
         }
     }
 
-    /// What it did since, without answering to the first INFO, which it counts after that.
+    /// Returns the resources used since, without the reply to the first INFO, which is counted after it.
     pub(crate) async fn since(self, server: &mut MultiplexedConnection) -> Used {
         let now = Self::of(server).await;
         Used {
@@ -63,7 +63,7 @@ impl Usage {
     }
 }
 
-/// The shortest of a few round trips.
+/// Returns the shortest of a few round trips.
 pub(crate) async fn round_trip(url: &str) -> Duration {
     let mut connection = connect(url).await.expect("the server takes a connection");
     let mut shortest = Duration::MAX;
