@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub mod misuse;
+pub mod parse;
 pub mod terminal;
 pub mod tls;
 

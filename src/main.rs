@@ -4,7 +4,8 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use streamgauge::cli::{Command, Logging, misuse};
+use clap::ArgMatches;
+use streamgauge::cli::{Command, Logging, parse};
 use streamgauge::commands::{
     check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status,
 };
@@ -20,7 +21,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let cli = misuse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
+    let (cli, matches) = parse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
     if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
         logging::start(&Logging { log_level, ..cli.logging });
     }
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
             return exit_code::report(&anyhow::Error::from(error).context("cannot start the runtime"));
         }
     };
-    let result = runtime.block_on(run(cli.command));
+    let result = runtime.block_on(run(cli.command, matches));
     runtime.shutdown_timeout(RUNTIME_END);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,23 +39,23 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     match command {
-        Command::Serve(args) => serve::run(args, shutdown).await,
+        Command::Serve(_) => serve::run(matches, shutdown).await,
         Command::Check(args) => tokio::select! {
-            result = check::run(&args) => result,
+            result = check::run(&args, &matches) => result,
             () = shutdown.cancelled() => Ok(()),
         },
-        Command::Status(args) => status::run(&args, shutdown).await,
+        Command::Status(args) => status::run(&args, &matches, shutdown).await,
         Command::Pending(args) => tokio::select! {
-            result = pending::run(&args) => result,
+            result = pending::run(&args, &matches) => result,
             () = shutdown.cancelled() => Ok(()),
         },
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Consume(args) => consume::run(args, shutdown).await,
-        Command::Produce(args) => produce::run(args, shutdown).await,
+        Command::Consume(args) => consume::run(args, &matches, shutdown).await,
+        Command::Produce(args) => produce::run(args, &matches, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,
         Command::Healthcheck(args) => healthcheck::run(&args).await,
     }

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use clap::ArgMatches;
 
 use crate::cli;
+use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
-use crate::commands::source;
 use crate::config::environment::of_process;
 use crate::config::{self, Config};
 use crate::http::tls::Tls;
@@ -28,8 +29,8 @@ const SHOWN_NAMES: usize = 5;
 /// # Errors
 ///
 /// The configuration is invalid, or a target cannot be polled.
-pub async fn run(args: &cli::Check) -> anyhow::Result<()> {
-    let config = source::read(&args.source, None, &of_process)?;
+pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> {
+    let config = config_source::read(matches, &of_process)?;
     if let Some(tls) = &config.web.tls {
         Tls::new(tls.clone()).map_err(|error| UsageError(error.to_string()))?;
     }

@@ -7,6 +7,7 @@ use std::process;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::ArgMatches;
 use hyper::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,8 +36,12 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 ///
 /// A usage error for an invalid setting; otherwise an error of the server or of standard output.
-pub async fn run(args: cli::Consume, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let config = config(&args)?;
+pub async fn run(
+    args: cli::Consume,
+    matches: &ArgMatches,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = config(&args, matches)?;
     let member = config.member();
     let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &member));
     let exec = exec.transpose().map_err(endpoint::classify)?;
@@ -70,9 +75,9 @@ async fn consume_with(
     result.map(drop).map_err(endpoint::classify)
 }
 
-fn config(args: &cli::Consume) -> anyhow::Result<ConsumerConfig> {
+fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerConfig> {
     let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
-    let connect = endpoint::read(&args.server)?;
+    let connect = endpoint::read(matches)?;
     Ok(ConsumerConfig {
         start_id: args.start_id.clone(),
         batch: args.batch,

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod config_source;
 pub mod consume;
 pub mod demo;
 pub mod endpoint;
@@ -12,6 +13,5 @@ pub mod pending;
 pub mod produce;
 pub mod rules;
 pub mod serve;
-pub mod source;
 pub mod status;
 mod target_snapshots;

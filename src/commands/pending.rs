@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::ArgMatches;
 use serde_json::json;
 
 use crate::api;
@@ -25,8 +26,8 @@ use redis_stream_lag::question::PendingEntry;
 /// # Errors
 ///
 /// The server does not answer, or there is no such group.
-pub async fn run(args: &cli::terminal::Pending) -> anyhow::Result<()> {
-    let Config { poll, mut targets, .. } = endpoint::config(&args.redis)?;
+pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
+    let Config { poll, mut targets, .. } = endpoint::config(matches)?;
     let query = query(args);
     if query.min_idle.is_some() {
         let subject = if query.consumer.is_some() { "consumer" } else { "group" };

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
+use clap::ArgMatches;
 
 use crate::cli;
 use crate::commands::endpoint;
@@ -21,15 +22,19 @@ const MIN_SECONDS_FOR_RATE: f64 = 1.0;
 /// # Errors
 ///
 /// A usage error for an invalid setting; otherwise an error of the server or of standard output.
-pub async fn run(args: cli::Produce, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let config = config(args)?;
+pub async fn run(
+    args: cli::Produce,
+    matches: &ArgMatches,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = config(args, matches)?;
     let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(endpoint::classify)?;
     write!(io::stdout(), "{}", summary(&stats)).context("cannot write to standard output")
 }
 
-fn config(args: cli::Produce) -> anyhow::Result<ProduceConfig> {
+fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceConfig> {
     Ok(ProduceConfig {
-        connect: endpoint::read(&args.server)?,
+        connect: endpoint::read(matches)?,
         pattern: pattern(&args),
         trim: trim(&args),
         streams: args.stream.into_iter().map(String::into_bytes).collect(),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::ArgMatches;
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::alert::notification::Notification;
-use crate::cli;
-use crate::commands::source;
+use crate::commands::config_source;
 use crate::config::Config;
 use crate::config::environment::of_process;
 use crate::exposition::render::FamilySelection;
@@ -35,9 +35,9 @@ use target_tasks::{SharedParts, TargetTasks};
 /// # Errors
 ///
 /// The configuration is invalid, or its address cannot be listened on.
-pub async fn run(args: cli::Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(args: ArgMatches, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = reload::hangups()?;
-    let reader: Reader = Arc::new(move || source::read(&args.source, args.listen.as_deref(), &of_process));
+    let reader: Reader = Arc::new(move || config_source::read(&args, &of_process));
     let config = reader()?;
     run_until(config, shutdown, Some((reader, hangups))).await
 }

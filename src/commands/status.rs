@@ -3,13 +3,14 @@
 use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
+use clap::ArgMatches;
 
 use crate::api::groups::Listing;
 use crate::api::groups::filter::statuses;
 use crate::cli::terminal::Status as Arguments;
+use crate::commands::config_source;
 use crate::commands::exit_code::{FoundStatus, UsageError};
 use crate::commands::output::{print_error, terminal_width};
-use crate::commands::source;
 use crate::commands::status::remote::Remote;
 use crate::config::Config;
 use crate::config::environment::of_process;
@@ -35,10 +36,10 @@ enum Origin {
 /// # Errors
 ///
 /// Something could not be read (the rest is printed first), or a group has a status of `--fail-on`.
-pub async fn run(args: &Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(args: &Arguments, matches: &ArgMatches, shutdown: CancellationToken) -> anyhow::Result<()> {
     let fail_on =
         statuses(&args.fail_on.join(",")).map_err(|error| UsageError(format!("--fail-on: {error}")))?;
-    let origin = origin(args)?;
+    let origin = origin(args, matches)?;
     if args.watch {
         return watch::run(origin, shutdown).await;
     }
@@ -85,11 +86,11 @@ fn result(listing: &Listing, fail_on: &[Status], problems: &[String]) -> anyhow:
     Ok(())
 }
 
-fn origin(args: &Arguments) -> anyhow::Result<Origin> {
-    if let Some(url) = source::running(args.server.as_deref(), &args.polled, &of_process)? {
+fn origin(args: &Arguments, matches: &ArgMatches) -> anyhow::Result<Origin> {
+    if let Some(url) = config_source::running(matches)? {
         let remote = Remote::new(&url.text, &args.polled.stream)
             .map_err(|error| UsageError(format!("{}: {error}", url.name)))?;
         return Ok(Origin::Remote(Box::new(remote)));
     }
-    Ok(Origin::Polled(Box::new(source::read_polled(&args.polled, &of_process)?)))
+    Ok(Origin::Polled(Box::new(config_source::read(matches, &of_process)?)))
 }

@@ -1,22 +1,26 @@
-//! What clap says of a wrong command line, without the secrets that it would quote: a URL in a wrong place
-//! may hold a password.
+//! Parses the command line. Errors are clap's, without the secrets that it would quote: a misplaced URL may hold a
+//! password.
 
 use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, Error};
-use clap::{CommandFactory as _, Parser as _};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
 use redis_stream_core::secret::quotable;
 
-/// Reads the command line, the program's name first.
+/// Parses the command line, the program's name first. Returns the matches of the subcommand too, since only they record
+/// where a value came from.
 ///
 /// # Errors
 ///
-/// What is wrong with it, or the help that it asks for; safe to print.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Error> {
-    Cli::try_parse_from(arguments).map_err(without_secrets)
+/// The help or version that was asked for, or what is wrong; safe to print.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, ArgMatches), Error> {
+    let mut matches = Cli::command().try_get_matches_from(arguments).map_err(without_secrets)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(without_secrets)?;
+    let (_, args) = matches.remove_subcommand().unwrap_or_default();
+    Ok((cli, args))
 }
 
 fn without_secrets(error: Error) -> Error {

@@ -1,0 +1,325 @@
+//! Reads the configuration that the command line asks for: a file, or one server given by flags.
+//!
+//! A file and a server given by flags exclude each other. Where one of the two was typed and the other comes from the
+//! environment, the typed one counts, and the other's flags are ignored as far as they come from the environment. Values
+//! are taken from clap's matches, which record where each came from.
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use crate::config::Config;
+use crate::config::environment::Environment;
+use crate::config::error::{ConfigError, Fault};
+use crate::config::flags::{self, Overrides, Server};
+use crate::config::tree::Flag;
+
+const SKIP_VERIFY: &str = "redis_tls_insecure_skip_verify";
+
+/// Keys below `targets[0]`, each with the argument that sets it.
+const SETTINGS: [(&str, &str); 7] = [
+    ("username", "redis_username"),
+    ("password_file", "redis_password_file"),
+    ("tls.ca_file", "redis_tls_ca_file"),
+    ("tls.cert_file", "redis_tls_cert_file"),
+    ("tls.key_file", "redis_tls_key_file"),
+    ("tls.server_name", "redis_tls_server_name"),
+    ("tls.insecure_skip_verify", SKIP_VERIFY),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    CommandLine,
+    Environment,
+}
+
+struct Given {
+    flag: Flag,
+    origin: Origin,
+}
+
+enum Choice<'a> {
+    File(&'a Path),
+    Server(Server),
+}
+
+/// Reads the configuration from a command's arguments; `--listen`, `--interval` and `--shard` override a file.
+///
+/// # Errors
+///
+/// The flags contradict each other, nothing to poll is given, or all that is wrong in the flags and in the file.
+pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, ConfigError> {
+    let flag = |id| given(args, id).map(|given| given.flag);
+    let overrides = Overrides { listen: flag("listen"), interval: flag("interval"), shard: flag("shard") };
+    match choose(args, environment)? {
+        Choice::File(path) => flags::over_file(path, &overrides, environment),
+        Choice::Server(server) => flags::alone(&server, &overrides),
+    }
+}
+
+/// Returns `--server`, the running streamgauge to ask, unless something to poll is given in its place.
+///
+/// # Errors
+///
+/// Both are given, and both on the command line or both in the environment.
+pub(super) fn running(args: &ArgMatches) -> Result<Option<Flag>, ConfigError> {
+    let Some(running) = given(args, "server") else { return Ok(None) };
+    let polled: Vec<_> = ["config", "redis_url"].iter().filter_map(|id| given(args, id)).collect();
+    let is_typed_instead =
+        |polled: &Given| polled.origin == Origin::CommandLine && running.origin == Origin::Environment;
+    if polled.iter().any(is_typed_instead) {
+        return Ok(None);
+    }
+    match polled.iter().find(|polled| polled.origin == running.origin) {
+        Some(polled) => Err(given_too(&running.flag, &polled.flag)),
+        None => Ok(Some(running.flag)),
+    }
+}
+
+/// Returns the server given by flags, or by `REDIS_URL` where no flag has a URL.
+pub(super) fn server(args: &ArgMatches, environment: &Environment<'_>) -> Option<Server> {
+    let fallback = || {
+        let text = environment("REDIS_URL").filter(|url| !url.is_empty())?;
+        Some(Flag { name: "REDIS_URL".to_owned(), text })
+    };
+    let url = given(args, "redis_url").map(|given| given.flag).or_else(fallback)?;
+    let settings = settings(args).map(|(key, given)| (key, given.flag)).collect();
+    Some(Server { url, settings, streams: Vec::new() })
+}
+
+fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Choice<'a>, ConfigError> {
+    let file = given(args, "config").zip(args.get_one::<PathBuf>("config"));
+    match (file, given(args, "redis_url")) {
+        (Some((file, _)), Some(url)) if file.origin == url.origin => Err(given_too(&file.flag, &url.flag)),
+        (Some((file, path)), url) if url.is_none() || file.origin == Origin::CommandLine => {
+            refuse_server_flags(args, &file)?;
+            Ok(Choice::File(path))
+        }
+        _ => {
+            let server = server(args, environment).ok_or_else(|| {
+                ConfigError::one(
+                    "--config",
+                    "missing, and --redis-url too; expected a file, or the URL of a server (REDIS_URL may hold it)",
+                )
+            })?;
+            let streams = all_given(args, "stream").map(|given| given.flag).collect();
+            Ok(Choice::Server(Server { streams, ..server }))
+        }
+    }
+}
+
+fn refuse_server_flags(args: &ArgMatches, file: &Given) -> Result<(), ConfigError> {
+    let others = settings(args).map(|(_, given)| given).chain(given(args, "stream"));
+    let contradicts = |other: &Given| other.origin == Origin::CommandLine || other.origin == file.origin;
+    let fault = |other: Given| Fault {
+        subject: other.flag.name,
+        message: format!("goes with --redis-url, not with {}; expected it in the file", file.flag.name),
+    };
+    let faults: Vec<_> = others.filter(contradicts).map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+}
+
+fn given_too(flag: &Flag, other: &Flag) -> ConfigError {
+    ConfigError::one(flag.name.clone(), format!("{} is given too; expected one of them", other.name))
+}
+
+fn settings(args: &ArgMatches) -> impl Iterator<Item = (&'static str, Given)> + '_ {
+    SETTINGS.into_iter().filter_map(|(key, id)| {
+        let mut given = given(args, id)?;
+        if id == SKIP_VERIFY {
+            if !args.get_flag(id) {
+                return None;
+            }
+            // A variable may hold any word that clap takes for true.
+            "true".clone_into(&mut given.flag.text);
+        }
+        Some((key, given))
+    })
+}
+
+fn given(args: &ArgMatches, id: &str) -> Option<Given> {
+    all_given(args, id).next()
+}
+
+/// Returns the values of an argument, none where the command has no such argument. Empty text counts as absent: compose
+/// files set it for a variable without a value.
+fn all_given<'a>(args: &'a ArgMatches, id: &'a str) -> impl Iterator<Item = Given> + 'a {
+    let texts = args.try_get_raw(id).ok().flatten().into_iter().flatten();
+    let texts = texts.map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
+    texts.map(move |text| {
+        let (origin, name) = match args.value_source(id) {
+            Some(ValueSource::CommandLine) => (Origin::CommandLine, format!("--{}", id.replace('_', "-"))),
+            _ => (Origin::Environment, format!("STREAMGAUGE_{}", id.to_uppercase())),
+        };
+        Given { flag: Flag { name, text }, origin }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::Duration;
+
+    use clap::{Arg, CommandFactory as _};
+
+    use super::read;
+    use crate::cli::Cli;
+    use crate::config::Config;
+    use crate::config::topology::Topology;
+    use redis_stream_core::redis_url::Place;
+    use redis_stream_core::secret::Secret;
+    use redis_stream_core::tls::Verification;
+
+    const FILE: &str =
+        "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";
+
+    /// Runs `streamgauge serve` up to its configuration. `FILE` in an argument or variable is the path of a
+    /// file with the text above.
+    fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("streamgauge.yaml");
+        fs::write(&path, FILE).unwrap();
+        let with_path = |text: &str| text.replace("FILE", path.to_str().unwrap());
+        let variables: BTreeMap<_, _> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), with_path(value))).collect();
+        // The real environment cannot be changed while tests run side by side: defaults stand in for variables.
+        let with_variable = |arg: Arg| {
+            let value = variables.get(&format!("STREAMGAUGE_{}", arg.get_id().as_str().to_uppercase()));
+            match value {
+                Some(value) => arg.default_value(&*value.clone().leak()),
+                None => arg,
+            }
+        };
+        let command = Cli::command().mut_subcommand("serve", |serve| serve.mut_args(with_variable));
+        let program = ["streamgauge".to_owned(), "serve".to_owned()];
+        let arguments = arguments.iter().map(|argument| with_path(argument));
+        let matches = command.try_get_matches_from(program.into_iter().chain(arguments)).unwrap();
+        let (_, serve) = matches.subcommand().unwrap();
+        read(serve, &|name| variables.get(name).cloned())
+            .map_err(|error| error.to_string().replace(path.to_str().unwrap(), "FILE"))
+    }
+
+    fn host(config: &Config) -> &str {
+        match &config.targets[0].topology {
+            Topology::Standalone(Place::Tcp(address)) => &address.host,
+            other => panic!("{other} is not one server over TCP"),
+        }
+    }
+
+    #[test]
+    fn a_file_or_a_server() {
+        for (arguments, variables, polled) in [
+            (&["--config", "FILE"][..], &[][..], "filed"),
+            (&["--redis-url", "redis://flagged"], &[], "flagged"),
+            (&[], &[("STREAMGAUGE_CONFIG", "FILE")], "filed"),
+            (&[], &[("REDIS_URL", "redis://variable")], "variable"),
+            (&["--config", "FILE"], &[("REDIS_URL", "redis://variable")], "filed"),
+            (&["--redis-url", "redis://flagged"], &[("REDIS_URL", "redis://variable")], "flagged"),
+            (&["--redis-url", "redis://flagged"], &[("STREAMGAUGE_CONFIG", "FILE")], "flagged"),
+            (&["--config", "FILE"], &[("STREAMGAUGE_REDIS_URL", "redis://variable")], "filed"),
+            (&["--config", "FILE"], &[("STREAMGAUGE_STREAM", "a\nb")], "filed"),
+            (&["--config", "FILE"], &[("STREAMGAUGE_REDIS_URL", "")], "filed"),
+        ] {
+            assert_eq!(
+                serve(arguments, variables).as_ref().map(host),
+                Ok(polled),
+                "{arguments:?} {variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let nothing = "--config: missing, and --redis-url too; expected a file, or the URL of a server (REDIS_URL may hold it)";
+        let url_too = "--config: --redis-url is given too; expected one of them";
+        let variables_too = "STREAMGAUGE_CONFIG: STREAMGAUGE_REDIS_URL is given too; expected one of them";
+        let in_the_file = "--stream: goes with --redis-url, not with --config; expected it in the file";
+        let user_in_the_file = "STREAMGAUGE_REDIS_USERNAME: goes with --redis-url, not with STREAMGAUGE_CONFIG; expected it in the file";
+        for (arguments, variables, message) in [
+            (&[][..], &[][..], nothing),
+            (&["--stream", "a"], &[("REDIS_URL", "")], nothing),
+            (&["--config", "FILE", "--redis-url", "redis://flagged"], &[], url_too),
+            (&[], &[("STREAMGAUGE_CONFIG", "FILE"), ("STREAMGAUGE_REDIS_URL", "redis://v")], variables_too),
+            (&["--config", "FILE", "--stream", "a", "--stream", "b"], &[], in_the_file),
+            (&[], &[("STREAMGAUGE_CONFIG", "FILE"), ("STREAMGAUGE_REDIS_USERNAME", "u")], user_in_the_file),
+        ] {
+            assert_eq!(serve(arguments, variables), Err(message.to_owned()), "{arguments:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn flags_over_a_file() {
+        let config =
+            serve(&["--config", "FILE", "--interval", "5s", "--listen", "127.0.0.1:2"], &[]).unwrap();
+        assert_eq!(config.poll.interval, Duration::from_secs(5));
+        assert_eq!(config.poll.timeout, Duration::from_secs(4));
+        assert_eq!(config.poll.stale_after, Duration::from_secs(15));
+        assert_eq!(config.web.listen, "127.0.0.1:2".parse().ok());
+    }
+
+    #[test]
+    fn flags_alone_have_the_defaults_of_a_file() {
+        let arguments =
+            ["--redis-url", "redis://monitor:hunter2@flagged/3", "--stream", "a*", "--stream", "b\\xff"];
+        let config = serve(&arguments, &[]).unwrap();
+        let target = &config.targets[0];
+        assert_eq!((target.name.as_str(), target.username.as_deref()), ("flagged:6379/3", Some("monitor")));
+        assert_eq!(target.password.as_ref().unwrap().read().unwrap(), Secret::new("hunter2"));
+        let keys: Vec<_> = target.streams.iter().map(|stream| stream.key.pattern()).collect();
+        assert_eq!(keys, [&b"a*"[..], b"b\xff"]);
+        assert_eq!(config.poll.timeout, Duration::from_secs(8));
+        assert_eq!(config.web.listen, None);
+    }
+
+    #[test]
+    fn faults_name_the_flag_or_the_variable() {
+        let arguments =
+            ["--redis-url", "valkeys://hunter2@flagged", "--interval", "ten", "--redis-password-file", "/no"];
+        assert_eq!(
+            serve(&arguments, &[("STREAMGAUGE_LISTEN", "here")]).unwrap_err(),
+            "STREAMGAUGE_LISTEN: found \"here\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121\n\
+             --interval: found \"ten\"; expected a duration such as 10s or 1m 30s\n\
+             --redis-url: valkeys:// is not understood; expected rediss://\n\
+             --redis-password-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
+        );
+        let user = serve(&["--redis-url", "redis://user@flagged"], &[]).unwrap_err();
+        assert_eq!(user, "--redis-url: a user without a password; expected a password too");
+        let file = serve(&["--config", "/nowhere.yaml", "--interval", "ten"], &[]).unwrap_err();
+        assert_eq!(file, "/nowhere.yaml: cannot read the file: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn tls_is_said_by_flags_as_in_a_file() {
+        let secured = ["--redis-url", "rediss://flagged", "--redis-tls-server-name", "cache.internal"];
+        let config = serve(&[&secured[..], &["--redis-tls-insecure-skip-verify"]].concat(), &[]).unwrap();
+        let tls = &config.targets[0].tls;
+        assert_eq!(tls.server_name.as_deref(), Some("cache.internal"));
+        assert_eq!(tls.verification, Verification::Skipped);
+        let no_file = serve(&[&secured[..], &["--redis-tls-ca-file", "/no"]].concat(), &[]).unwrap_err();
+        assert_eq!(
+            no_file,
+            "--redis-tls-ca-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
+        );
+        let skip = "--redis-tls-insecure-skip-verify";
+        let by_variable = [("STREAMGAUGE_REDIS_TLS_INSECURE_SKIP_VERIFY", "1")];
+        assert_eq!(
+            serve(&["--redis-url", "redis://flagged", "--redis-tls-server-name", "x"], &by_variable)
+                .unwrap_err(),
+            "--redis-tls-server-name: goes with rediss://; expected that in the URL\n\
+             STREAMGAUGE_REDIS_TLS_INSECURE_SKIP_VERIFY: goes with rediss://; expected that in the URL"
+        );
+        assert_eq!(
+            serve(&["--config", "FILE", skip], &[]).unwrap_err(),
+            "--redis-tls-insecure-skip-verify: goes with --redis-url, not with --config; expected it in the file"
+        );
+    }
+
+    #[test]
+    fn an_environment_variable_is_never_put_into_a_flag_again() {
+        let config =
+            serve(&["--redis-url", "redis://flagged", "--stream", "${HOME}"], &[("HOME", "x")]).unwrap();
+        assert_eq!(config.targets[0].streams[0].key.pattern(), b"${HOME}");
+    }
+}
