@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use crate::cli;
 use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
-use crate::config::environment::of_process;
+use crate::config::env::of_process;
 use crate::config::{self, Config};
 use crate::http::tls::Tls;
 use crate::poller::node::{Identity, NodeState};

@@ -10,10 +10,10 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use crate::config::Config;
-use crate::config::environment::Environment;
+use crate::config::cursor::Flag;
+use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
 use crate::config::flags::{self, Overrides, Server};
-use crate::config::tree::Flag;
 
 const SKIP_VERIFY: &str = "redis_tls_insecure_skip_verify";
 

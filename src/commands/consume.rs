@@ -19,7 +19,7 @@ use crate::http::body::Body;
 use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::reply::Reply;
-use crate::http::router::Router;
+use crate::http::routes::Router;
 use crate::http::{listener, server};
 use redis_stream_consumer::consume::exec::Exec;
 use redis_stream_consumer::consume::handler::Handler;

@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
-use crate::config::environment::{Environment, of_process};
+use crate::config::env::{Environment, of_process};
 use crate::config::flags::{self, Overrides};
 use crate::config::topology::Topology;
 use crate::config::{Config, Password, Target};

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::alert::{recommended, rule_file};
 use crate::cli;
-use crate::config::environment::of_process;
+use crate::config::env::of_process;
 use crate::config::{Alerts, load};
 
 /// Prints the rules of a configuration, or the built-in rules.

@@ -10,7 +10,7 @@ use tracing::info;
 use crate::alert::notification::Notification;
 use crate::commands::config_source;
 use crate::config::Config;
-use crate::config::environment::of_process;
+use crate::config::env::of_process;
 use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::AlertSink;
 use crate::notify::Notifiers;
@@ -20,14 +20,15 @@ use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
 mod access;
+mod listeners;
+mod pages;
 mod reload;
-mod saved;
-mod site;
+mod routes;
+mod state_saver;
 mod target_tasks;
-mod web;
 
 use reload::{Parts, Reader};
-use site::Site;
+use routes::Site;
 use target_tasks::{SharedParts, TargetTasks};
 
 /// Runs the exporter until `shutdown`.
@@ -56,7 +57,7 @@ async fn run_until(
     shutdown: CancellationToken,
     reloading: Option<(Reader, tokio::signal::unix::Signal)>,
 ) -> anyhow::Result<()> {
-    let listeners = web::Listeners::bind(&config.web)?;
+    let listeners = listeners::Listeners::bind(&config.web)?;
     let (gate, guarded) = watch::channel(access::gate(&config.web)?);
     let (reloads, mut inbox) = reload::requests();
     let (mut parts, site) = start(config, gate, reloads, &shutdown).await?;
@@ -65,7 +66,7 @@ async fn run_until(
         .alerts
         .state_file
         .clone()
-        .map(|path| saved::Keeper::new(path, parts.tasks.targets(), parts.notifiers.handle()));
+        .map(|path| state_saver::Keeper::new(path, parts.tasks.targets(), parts.notifiers.handle()));
     let keeping = async {
         match &mut keeper {
             Some(keeper) => keeper.run().await,
@@ -108,8 +109,8 @@ async fn start(
         metrics.add_redis_up().context("cannot register redis_up")?;
     }
     let external_url = config.web.external_url.as_deref();
-    let saved = config.alerts.state_file.as_deref().and_then(saved::load);
-    let memory = saved.as_ref().and_then(|saved| saved::memory(saved, &config));
+    let saved = config.alerts.state_file.as_deref().and_then(state_saver::load);
+    let memory = saved.as_ref().and_then(|saved| state_saver::memory(saved, &config));
     let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, memory);
     let handle = notifiers.handle();
     let sink: AlertSink = Arc::new(move |notifications: &[Notification]| handle.send(notifications));

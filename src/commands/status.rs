@@ -13,7 +13,7 @@ use crate::commands::exit_code::{FoundStatus, UsageError};
 use crate::commands::output::{print_error, terminal_width};
 use crate::commands::status::remote::Remote;
 use crate::config::Config;
-use crate::config::environment::of_process;
+use crate::config::env::of_process;
 use crate::format::units::counted;
 use crate::terminal::table::{render, unread};
 use redis_stream_lag::report::Status;

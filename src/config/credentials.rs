@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::Password;
-use crate::config::tree::{Cursor, Section};
+use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
 use redis_stream_core::secret::Secret;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
-use crate::config::environment::Environment;
+use crate::config::cursor::{Flag, Tree};
+use crate::config::env::Environment;
 use crate::config::error::ConfigError;
-use crate::config::tree::{Flag, Tree};
 use crate::config::{Config, load};
 
 /// Flags that go with a configuration file, and over what it says.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
-use crate::config::environment::Environment;
+use crate::config::cursor::{Flag, Tree};
+use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
-use crate::config::tree::{Flag, Tree};
-use crate::config::{Config, section};
+use crate::config::{Config, root};
 use redis_stream_core::secret::quotable;
 
 /// Reads a file. Relative paths in it are relative to its folder.
@@ -61,7 +61,7 @@ fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigErro
 
 /// Reads a tree of values.
 pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
-    let config = section::config(&tree.root(value), folder);
+    let config = root::config(&tree.root(value), folder);
     let faults: Vec<Fault> = tree.faults.take();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
 }

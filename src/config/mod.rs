@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads a file, [`flags`] does the same for the command line, by the very same readers. YAML is
 //! known to this room only, and only as a tree of values: the readers walk that tree with a cursor of our own
-//! (`tree`), because serde stops at the first wrong value and cannot tell the key path of a bad leaf, while
+//! (`cursor`), because serde stops at the first wrong value and cannot tell the key path of a bad leaf, while
 //! here all faults are gathered in one go. What comes out is valid, or an [`error::ConfigError`].
 
 use std::collections::BTreeMap;
@@ -19,12 +19,14 @@ use redis_stream_core::glob::Glob;
 use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::Tls;
 
-pub mod environment;
+pub mod cursor;
+pub mod env;
 pub mod error;
 pub mod flags;
 pub mod load;
 pub mod notifiers;
 pub mod password;
+pub mod receiver;
 pub mod receiver_url;
 pub mod topology;
 pub mod web;
@@ -32,14 +34,12 @@ pub mod web;
 mod alerts;
 mod credentials;
 #[cfg(test)]
-mod example;
-mod leaf;
-pub mod receiver;
-mod section;
+mod example_tests;
+mod root;
+mod scalar;
+mod status_window;
 mod target;
 mod tls;
-pub mod tree;
-mod window;
 
 /// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.
 pub const DEFAULT_PORT: u16 = 10121;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::cursor::{Cursor, Section, listing};
 use crate::config::receiver::{self, Http, UrlSource};
 use crate::config::receiver_url::ReceiverUrl;
-use crate::config::tree::{Cursor, Section, listing};
 use redis_stream_core::secret::Secret;
 
 const REPEAT_INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);

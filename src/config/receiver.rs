@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::cursor::{Cursor, Section};
 use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
-use crate::config::tree::{Cursor, Section};
 use crate::config::{Password, credentials, tls};
 use redis_stream_core::redis_url::CREDENTIALS_TWICE;
 use redis_stream_core::secret::Secret;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::config::leaf::label_name_fault;
+use crate::config::cursor::{Cursor, Section, Text};
+use crate::config::scalar::label_name_fault;
+use crate::config::status_window::Windows;
 use crate::config::topology::{Found, Topology};
-use crate::config::tree::{Cursor, Section, Text};
-use crate::config::window::Windows;
 use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
 use redis_stream_core::glob::Glob;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use crate::config::tree::{Cursor, Section};
+use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::secret::quotable;
 use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 

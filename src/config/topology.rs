@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::Password;
 use crate::config::credentials;
-use crate::config::tree::{Cursor, Section};
+use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{self, Place, SENTINEL_PORT, ServerUrl};
 
 /// How a target is run, and where it is found.

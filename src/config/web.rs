@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use bcrypt::HashParts;
 
 use crate::config::Web;
+use crate::config::cursor::{Cursor, Section};
 use crate::config::receiver;
 use crate::config::tls::{CERTIFICATE, PRIVATE_KEY, pem_file};
-use crate::config::tree::{Cursor, Section};
 use redis_stream_core::secret::Secret;
 
 const CLIENT_AUTHS: [(&str, ClientAuth); 5] = [

@@ -19,7 +19,7 @@ use crate::http::body::Held;
 use crate::http::gate::{self, Gate};
 use crate::http::limits::Limits;
 use crate::http::request::Request;
-use crate::http::router::Router;
+use crate::http::routes::Router;
 use crate::http::transport::Transport;
 
 /// What all connections share.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 
-use crate::http::authentication::Users;
+use crate::http::access::Users;
 use crate::http::reply::Reply;
 use crate::http::tls::Tls;
 

@@ -1,7 +1,7 @@
 //! An HTTP/1 server over a bound listener: sockets, limits, routing by path, and replies.
 //!
 //! It answers with what a plain function makes of a [request](request::Request), and knows nothing of Redis,
-//! targets or metrics: the composition root fills the [router](router::Router) and counts what is answered.
+//! targets or metrics: the composition root fills the [router](routes::Router) and counts what is answered.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -11,16 +11,16 @@
 //! | `connection` | one connection: hyper over the transport, one request after the other |
 //! | `transport` | the stream under hyper: cuts off who does not read, closes without losing the answer |
 //! | [`limits`] | what a client may take |
-//! | [`gate`], [`tls`], [`authentication`] | what a client must pass |
-//! | [`router`], [`request`], [`encoding`] | from a request to the function that answers it |
+//! | [`gate`], [`tls`], [`access`] | what a client must pass |
+//! | [`routes`], [`request`], [`encoding`] | from a request to the function that answers it |
 //! | [`reply`], [`body`] | from that function to the bytes sent |
 //!
 //! A function in the router runs on the reactor, so it must only read what is already there; what takes
 //! longer to render is a [streamed body](body::Body::stream). Authentication is in front of the router, in
 //! `connection`; TLS between the socket and `transport`, which takes any stream.
 
+pub mod access;
 mod activity;
-pub mod authentication;
 pub mod body;
 mod connection;
 pub mod encoding;
@@ -29,7 +29,7 @@ pub mod limits;
 pub mod listener;
 pub mod reply;
 pub mod request;
-pub mod router;
+pub mod routes;
 pub mod server;
 pub mod tls;
 mod transport;

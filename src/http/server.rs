@@ -17,7 +17,7 @@ use crate::http::activity::Activity;
 use crate::http::connection::{self, Site};
 use crate::http::gate::Gate;
 use crate::http::limits::Limits;
-use crate::http::router::Router;
+use crate::http::routes::Router;
 
 /// How long nothing is accepted after the system refused to: out of file descriptors, it would refuse again at
 /// once.
@@ -26,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves those who pass the gate, until `shutdown` completes; then no connection is accepted any more, idle ones
 /// are closed at once, and answers under way have [`Limits::drain`] to finish.
 ///
-/// `observe` is called once per request, with the pattern of its route ([`OTHER`](crate::http::router::OTHER)
+/// `observe` is called once per request, with the pattern of its route ([`OTHER`](crate::http::routes::OTHER)
 /// where none matched) and the status of its reply. What is no well-formed request within the limits is
 /// answered by hyper (400 or 431) and not observed.
 pub async fn run(

@@ -9,7 +9,7 @@ use streamgauge::http::gate::Gate;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::listener;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::router::Router;
+use streamgauge::http::routes::Router;
 use streamgauge::http::server;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

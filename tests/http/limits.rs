@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use streamgauge::http::body::Body;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::router::Router;
+use streamgauge::http::routes::Router;
 use tokio::task::JoinSet;
 
 use crate::client::{Server, fine, generous, within_deadline};

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod access;
 mod client;
-mod gate;
 mod limits;
 mod replies;
 mod shutdown;

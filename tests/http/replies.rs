@@ -10,7 +10,7 @@ use streamgauge::http::body::Body;
 use streamgauge::http::encoding::Encoding;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::router::Router;
+use streamgauge::http::routes::Router;
 use tokio::sync::oneshot;
 
 use crate::client::{Server, fine, generous, within_deadline};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::commands::exit_code::UsageError;
 use crate::config::Web;
-use crate::http::authentication::Users;
+use crate::http::access::Users;
 use crate::http::gate::Gate;
 use crate::http::tls::Tls;
 

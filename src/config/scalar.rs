@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::config::tree::{Cursor, listing};
+use crate::config::cursor::{Cursor, listing};
 use redis_stream_core::escape::unescape;
 use redis_stream_core::glob::Glob;
 use redis_stream_core::secret::quotable;

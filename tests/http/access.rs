@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use redis_stream_core::secret::Secret;
-use streamgauge::http::authentication::Users;
+use streamgauge::http::access::Users;
 use streamgauge::http::gate::Gate;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::router::Router;
+use streamgauge::http::routes::Router;
 
 use crate::client::{Answer, Client, Server, fine, generous};
 

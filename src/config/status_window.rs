@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::leaf::show;
-use crate::config::tree::Cursor;
+use crate::config::cursor::Cursor;
+use crate::config::scalar::show;
 
 const DEFAULT: Duration = Duration::from_secs(120);
 /// A window shorter than this many intervals does not show whether a lag grows.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::leaf::show;
-use crate::config::tree::{Cursor, Section};
-use crate::config::window::{Interval, Windows};
+use crate::config::cursor::{Cursor, Section};
+use crate::config::scalar::show;
+use crate::config::status_window::{Interval, Windows};
 use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
 use redis_stream_core::secret::quotable;
 

@@ -1,5 +1,5 @@
 //! A cursor over the YAML tree that knows its key path and gathers faults in place of stopping at one. It
-//! knows types of YAML, not what any key means; the leaves' own types are in `leaf`.
+//! knows types of YAML, not what any key means; the leaves' own types are in `scalar`.
 //!
 //! A value may also come from a flag: a [`Flag`] lies over the key path it stands for, wins over what the file
 //! has there, and its faults name the flag. Keys that are absent or null (`streams:` with nothing behind it)
@@ -11,7 +11,7 @@ use std::fmt::Display;
 
 use serde_yaml::{Mapping, Value};
 
-use crate::config::environment::{Environment, substitute};
+use crate::config::env::{Environment, substitute};
 use crate::config::error::Fault;
 
 /// A value given on the command line or in the environment in place of a key of the file.

@@ -10,6 +10,7 @@ use tracing::error;
 use crate::alert::active::Active;
 use crate::api;
 use crate::api::groups::filter::Filter;
+use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_snapshots::target_snapshots;
@@ -19,12 +20,10 @@ use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::http::router::Router;
+use crate::http::routes::Router;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::glob::Glob;
-
-mod pages;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -64,7 +63,7 @@ pub(super) fn probes(site: Arc<Site>) -> Router {
 
 impl Site {
     /// The targets, in the order of the configuration.
-    fn targets(&self) -> Targets {
+    pub(super) fn targets(&self) -> Targets {
         Arc::clone(&self.targets.borrow())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
-use crate::commands::serve::site::Site;
+use crate::commands::serve::routes::Site;
 use crate::commands::target_snapshots::target_snapshot;
 use crate::http::body::Body;
 use crate::http::reply::Reply;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::commands::serve::site::{self, Site};
+use crate::commands::serve::routes::{self, Site};
 use crate::config::Web;
 use crate::http::gate::Gate;
 use crate::http::limits::Limits;
@@ -37,7 +37,7 @@ impl Listeners {
         gate: watch::Receiver<Gate>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let router = Arc::new(site::router(Arc::clone(&site)));
+        let router = Arc::new(routes::router(Arc::clone(&site)));
         let metrics = site.metrics.clone();
         for route in router.patterns() {
             metrics.note_route(route);
@@ -53,7 +53,7 @@ impl Listeners {
             if let Ok(address) = listener.local_addr() {
                 info!(%address, "serving probes");
             }
-            let router = Arc::new(site::probes(site));
+            let router = Arc::new(routes::probes(site));
             let (_open, gate) = watch::channel(Gate::default());
             let limits = Limits { connections: PROBE_CONNECTIONS, ..Limits::default() };
             server::run(listener, router, gate, limits, observe, shutdown.cancelled()).await;

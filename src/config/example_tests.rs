@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
+use crate::config::cursor::{Tree, without_indices};
 use crate::config::load::from_text;
 use crate::config::notifiers::Receiver;
-use crate::config::tree::{Tree, without_indices};
-use crate::config::{Config, section};
+use crate::config::{Config, root};
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
@@ -75,7 +75,7 @@ fn the_example_holds_each_key_that_is_read_and_no_other() {
     let value: Value = serde_yaml::from_str(&uncommented()).expect("the example is YAML");
     let nothing = |_: &str| None;
     let tree = Tree::new("", Vec::new(), &nothing);
-    section::config(&tree.root(&value), Path::new(""));
+    root::config(&tree.root(&value), Path::new(""));
     let mut in_the_example = BTreeSet::new();
     key_paths(&value, "", &mut in_the_example);
     // Names of labels and annotations are the user's.
