@@ -15,11 +15,12 @@ use tracing::{error, info};
 
 use crate::cli;
 use crate::commands::endpoint;
+use crate::http::access::AccessControl;
 use crate::http::body::Body;
-use crate::http::gate::Gate;
 use crate::http::limits::Limits;
 use crate::http::reply::Reply;
-use crate::http::routes::Router;
+use crate::http::request::Request;
+use crate::http::routes::{OTHER, Routes};
 use crate::http::{listener, server};
 use redis_stream_consumer::consume::exec::Exec;
 use redis_stream_consumer::consume::handler::Handler;
@@ -95,20 +96,38 @@ fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerC
 fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let listener = listener::bind(Some(address))?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-    let router = Router::new()
-        .get("/metrics", move |_| rendered(&metrics))
-        .get("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"));
     info!(%address, "listening");
     let limits = Limits::default();
-    let open = watch::channel(Gate::default()).1;
+    let open = watch::channel(AccessControl::default()).1;
     Ok(tokio::spawn(server::run(
         listener,
-        Arc::new(router),
+        Arc::new(MetricsRoutes(metrics)),
         open,
         limits,
         |_, _| {},
         ended.clone().cancelled_owned(),
     )))
+}
+
+struct MetricsRoutes(Metrics);
+
+impl Routes for MetricsRoutes {
+    fn route(&self, path: &str) -> &'static str {
+        ["/metrics", "/-/healthy"].into_iter().find(|route| *route == path).unwrap_or(OTHER)
+    }
+
+    fn is_open(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn reply(&self, route: &'static str, request: &Request) -> Reply {
+        match (request.method.as_str(), route) {
+            ("GET" | "HEAD", "/metrics") => rendered(&self.0),
+            ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
+            (_, OTHER) => Reply::not_found(),
+            _ => Reply::method_not_allowed("GET, HEAD"),
+        }
+    }
 }
 
 fn rendered(metrics: &Metrics) -> Reply {

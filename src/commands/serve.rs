@@ -9,9 +9,11 @@ use tracing::info;
 
 use crate::alert::notification::Notification;
 use crate::commands::config_source;
+use crate::commands::exit_code::UsageError;
 use crate::config::Config;
 use crate::config::env::of_process;
 use crate::exposition::render::FamilySelection;
+use crate::http::access::AccessControl;
 use crate::monitor::alerting::AlertSink;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
@@ -19,7 +21,6 @@ use crate::values::family::{Family, MetricOrigin};
 use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
-mod access;
 mod listeners;
 mod pages;
 mod reload;
@@ -28,7 +29,7 @@ mod state_saver;
 mod target_tasks;
 
 use reload::{Parts, Reader};
-use routes::Site;
+use routes::App;
 use target_tasks::{SharedParts, TargetTasks};
 
 /// Runs the exporter until `shutdown`.
@@ -58,9 +59,10 @@ async fn run_until(
     reloading: Option<(Reader, tokio::signal::unix::Signal)>,
 ) -> anyhow::Result<()> {
     let listeners = listeners::Listeners::bind(&config.web)?;
-    let (gate, guarded) = watch::channel(access::gate(&config.web)?);
+    let access = AccessControl::new(&config.web).map_err(|error| UsageError(error.to_string()))?;
+    let (access, current_access) = watch::channel(access);
     let (reloads, mut inbox) = reload::requests();
-    let (mut parts, site) = start(config, gate, reloads, &shutdown).await?;
+    let (mut parts, app) = start(config, access, reloads, &shutdown).await?;
     let mut keeper = parts
         .config
         .alerts
@@ -80,7 +82,7 @@ async fn run_until(
         }
     };
     tokio::select! {
-        served = listeners.serve(Arc::new(site), guarded, &shutdown) => served?,
+        served = listeners.serve(Arc::new(app), current_access, &shutdown) => served?,
         ((), ()) = async { tokio::join!(keeping, changing) } => {}
     }
     parts.tasks.shut_down().await;
@@ -99,10 +101,10 @@ async fn run_until(
 /// Starts everything except the HTTP server.
 async fn start(
     config: Config,
-    gate: watch::Sender<crate::http::gate::Gate>,
+    access: watch::Sender<AccessControl>,
     reloads: reload::Requests,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(Parts, Site)> {
+) -> anyhow::Result<(Parts, App)> {
     let metrics = SelfMetrics::new(unix_time(), &reload::label_names(&config))
         .context("cannot register the exporter's own metrics")?;
     if config.metrics.redis_exporter_compat {
@@ -117,14 +119,14 @@ async fn start(
     let shared = SharedParts { families: families(&config), metrics: metrics.clone(), sink };
     let families = Arc::clone(&shared.families);
     let tasks = TargetTasks::start(&config, shared, saved.as_ref()).await;
-    let site = Site {
+    let app = App {
         families,
         metrics: metrics.clone(),
         excluded: config.metrics.exclude.clone(),
         targets: tasks.targets(),
         reloads,
     };
-    Ok((Parts { config, tasks, notifiers, gate, metrics }, site))
+    Ok((Parts { config, tasks, notifiers, access, metrics }, app))
 }
 
 /// Returns the families that are exported.

@@ -1,8 +1,7 @@
-//! Who may read: users with bcrypt hashes, by HTTP's basic authentication. It decides; it answers nothing.
+//! Access control: TLS before the first request of a connection, HTTP basic authentication before each request.
 //!
-//! A check of a hash takes tens of milliseconds of CPU, so it runs off the reactor and one at a time, and who was
-//! right once is remembered: by a keyed digest, never by the password. What takes time is the same for users that
-//! there are and users that there are not.
+//! A bcrypt check takes tens of milliseconds of CPU, so checks run off the reactor and one at a time, and a password that
+//! was right is remembered as a keyed digest. Unknown users take as long to refuse as known ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,27 +9,78 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, StatusCode};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use crate::config::Web;
+use crate::http::reply::Reply;
+use crate::http::tls::{Tls, TlsError};
 use redis_stream_core::secret::Secret;
 
-/// Those who may read.
+/// TLS and users of a server. May be replaced while it runs: new connections use the new TLS, new requests the new users.
+#[derive(Clone, Debug, Default)]
+pub struct AccessControl {
+    /// `None` for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+    /// `None` to serve everyone.
+    pub users: Option<Arc<Users>>,
+}
+
+impl AccessControl {
+    /// Creates the access control of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// A certificate or key cannot be used.
+    pub fn new(web: &Web) -> Result<Self, TlsError> {
+        Self::default().updated(&Web::default(), web)
+    }
+
+    /// Returns the access control after a reload. Unchanged parts keep their TLS sessions and remembered passwords.
+    ///
+    /// # Errors
+    ///
+    /// A certificate or key cannot be used.
+    pub fn updated(&self, before: &Web, after: &Web) -> Result<Self, TlsError> {
+        let mut access = self.clone();
+        if after.tls != before.tls {
+            access.tls = after.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+        }
+        if after.users != before.users {
+            access.users = Users::new(after.users.clone()).map(Arc::new);
+        }
+        Ok(access)
+    }
+
+    pub(crate) async fn admits(&self, headers: &HeaderMap) -> bool {
+        match &self.users {
+            Some(users) => users.admit(headers).await,
+            None => true,
+        }
+    }
+}
+
+pub(crate) fn unauthorized() -> Reply {
+    Reply::text(StatusCode::UNAUTHORIZED, "unauthorized\n")
+        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"streamgauge\", charset=\"UTF-8\""))
+}
+
+/// The users of a server.
 pub struct Users {
     hashes: BTreeMap<String, Secret>,
-    /// The hash that takes longest: what is checked of users that do not exist.
+    /// The most expensive hash: checked for unknown users.
     stand_in: Secret,
-    /// Made by chance, so that digests tell nothing to who reads the memory later. `None` where the system has no
-    /// random numbers: then nobody is remembered.
+    /// Random, so that digests are of no use to a later reader of the memory. `None` where the system has no random
+    /// numbers: then no password is remembered.
     key: Option<hmac::Key>,
-    /// Of each user the digest of the password that was right: one at most, so there is a bound.
+    /// The digest of each user's last right password.
     remembered: Mutex<BTreeMap<String, hmac::Tag>>,
-    /// Wrong passwords cost one processor at most.
+    /// Limits checks to one processor.
     turn: Arc<Semaphore>,
 }
 
@@ -40,14 +90,13 @@ impl fmt::Debug for Users {
     }
 }
 
-/// What a client says who it is.
-struct Claim {
+struct Credentials {
     user: String,
     password: Vec<u8>,
 }
 
 impl Users {
-    /// From user to bcrypt hash. `None` where there are no users.
+    /// Creates the users from their bcrypt hashes; `None` if there are no users.
     #[must_use]
     pub fn new(hashes: BTreeMap<String, Secret>) -> Option<Self> {
         let stand_in = hashes.values().max_by_key(|hash| cost(hash))?.clone();
@@ -56,31 +105,31 @@ impl Users {
         Some(Self { hashes, stand_in, key, remembered: Mutex::default(), turn })
     }
 
-    /// Whether the request comes from one of them.
     pub(crate) async fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(claim) = Claim::read(headers) else { return false };
-        self.is_remembered(&claim) || self.is_right(claim).await
+        let Some(credentials) = Credentials::read(headers) else { return false };
+        self.is_remembered(&credentials) || self.is_right(credentials).await
     }
 
-    fn is_remembered(&self, claim: &Claim) -> bool {
+    fn is_remembered(&self, credentials: &Credentials) -> bool {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((key, tag)) = self.key.as_ref().zip(remembered.get(&claim.user)) else { return false };
-        // Takes as long whatever differs.
-        hmac::verify(key, &claim.password, tag.as_ref()).is_ok()
+        let tag = remembered.get(&credentials.user);
+        let Some((key, tag)) = self.key.as_ref().zip(tag) else { return false };
+        // In constant time.
+        hmac::verify(key, &credentials.password, tag.as_ref()).is_ok()
     }
 
-    async fn is_right(&self, claim: Claim) -> bool {
-        let known = self.hashes.get(&claim.user);
+    async fn is_right(&self, credentials: Credentials) -> bool {
+        let known = self.hashes.get(&credentials.user);
         let (is_known, hash) = (known.is_some(), known.unwrap_or(&self.stand_in).clone());
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return false };
-        // Somebody before us in the row may have been the same.
-        if self.is_remembered(&claim) {
+        // A request of the same user may have been checked while this one waited.
+        if self.is_remembered(&credentials) {
             return true;
         }
-        let Claim { user, password } = claim;
+        let Credentials { user, password } = credentials;
         let checked = spawn_blocking(move || {
-            // Held until the check is over, even if the client has left meanwhile.
+            // Held until the check is over, even if the client has disconnected.
             let _turn = turn;
             let is_right = bcrypt::verify(&password, hash.expose());
             (
@@ -88,7 +137,7 @@ impl Users {
                 password,
             )
         });
-        // It fails only while the runtime shuts down.
+        // Fails only while the runtime shuts down.
         let Ok((is_right, password)) = checked.await else { return false };
         if let Some(key) = self.key.as_ref().filter(|_| is_right && is_known) {
             let tag = hmac::sign(key, &password);
@@ -98,8 +147,8 @@ impl Users {
     }
 }
 
-impl Claim {
-    /// From `Authorization: Basic`; `None` where there is no such header.
+impl Credentials {
+    /// Reads `Authorization: Basic`.
     fn read(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(AUTHORIZATION)?.as_bytes();
         let (scheme, coded) = value.split_at_checked(b"Basic ".len())?;

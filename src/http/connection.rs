@@ -1,4 +1,4 @@
-//! One connection: hyper over the transport, a router behind it, until either side has had enough.
+//! Serves one connection: hyper over the transport, [`Routes`] behind it.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -8,71 +8,69 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request as HyperRequest, Response};
+use hyper::{Request as HyperRequest, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
+use crate::http::access::{self, AccessControl};
 use crate::http::activity::Activity;
 use crate::http::body::Held;
-use crate::http::gate::{self, Gate};
 use crate::http::limits::Limits;
 use crate::http::request::Request;
-use crate::http::routes::Router;
+use crate::http::routes::Routes;
 use crate::http::transport::Transport;
 
-/// What all connections share.
-pub(crate) struct Site {
-    pub(crate) router: Arc<Router>,
+/// State shared by the connections of a server.
+pub(crate) struct ServerState<R> {
+    pub(crate) routes: Arc<R>,
     pub(crate) limits: Limits,
-    /// What clients must pass, as of now.
-    pub(crate) gate: watch::Receiver<Gate>,
-    /// Called once per request with the pattern of its route and the status it is answered with.
+    pub(crate) access: watch::Receiver<AccessControl>,
+    /// Called with the route and status of each reply.
     pub(crate) observe: Box<dyn Fn(&'static str, u16) + Send + Sync>,
-    /// One permit per connection that may be served at once.
-    pub(crate) places: Arc<Semaphore>,
-    /// One permit per answer that may be made or sent at once.
-    pub(crate) answers: Arc<Semaphore>,
+    pub(crate) connection_permits: Arc<Semaphore>,
+    /// Permits to make and send a reply.
+    pub(crate) reply_permits: Arc<Semaphore>,
 }
 
-impl Site {
-    /// Whether others may have to wait.
-    fn is_crowded(&self) -> bool {
-        self.places.available_permits() == 0 || self.answers.available_permits() == 0
+impl<R: Routes> ServerState<R> {
+    fn is_full(&self) -> bool {
+        self.connection_permits.available_permits() == 0 || self.reply_permits.available_permits() == 0
     }
 
-    /// Resolves when the client holds up others: all is taken, and we have waited for it for too long.
+    /// Waits until the client has been idle for too long while others may be waiting.
     pub(crate) async fn is_held_up_by(&self, activity: &Activity) {
         let limit = self.limits.crowded;
-        while !(self.is_crowded() && activity.idle() >= limit) {
+        while !(self.is_full() && activity.idle() >= limit) {
             sleep(limit / 8).await;
         }
     }
 }
 
-/// Serves one stream until it ends. When the sender of `stop` is dropped it ends after the answer under way.
-/// An error is one that the client caused: too large, too slow, gone.
-pub(crate) async fn serve<S>(
+/// Serves one stream until it ends, or until the reply in progress is sent once the sender of `stop` is dropped. Returns
+/// only errors caused by the client: a request too large or too slow, a closed connection.
+pub(crate) async fn serve<S, R>(
     stream: S,
     activity: Arc<Activity>,
-    site: Arc<Site>,
+    state: Arc<ServerState<R>>,
     mut stop: watch::Receiver<()>,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
+    R: Routes,
 {
-    let limits = site.limits;
+    let limits = state.limits;
     let transport = Transport::new(stream, limits.write_stall, limits.linger, Arc::clone(&activity));
-    let requests = service_fn(|request| answer(&site, &activity, request));
+    let requests = service_fn(|request| answer(&state, &activity, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // It starts when the connection is ready for a request, so it also ends idle connections.
+        // Runs from the moment the connection is ready for a request, so it also ends idle connections.
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
-        // Of what comes in, and of what goes out, besides the pieces of a body. By default it is 400 KiB.
+        // For both directions, without the chunks of bodies. The default is 400 KiB.
         .max_buf_size(limits.head_bytes.max(8 * 1024) * 2)
-        // Or `printf 'GET ..' | nc` would get no answer.
+        // Without it `printf 'GET ..' | nc` gets no answer.
         .half_close(true)
         .serve_connection(TokioIo::new(transport), requests);
     let mut connection = pin!(connection);
@@ -85,43 +83,37 @@ where
     }
 }
 
-/// Answers one request, if it may be.
-async fn answer(
-    site: &Site,
+async fn answer<R: Routes>(
+    state: &ServerState<R>,
     activity: &Activity,
     request: HyperRequest<Incoming>,
 ) -> Result<Response<Held>, Infallible> {
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let is_last = activity.note_request() >= site.limits.requests;
+    let is_last = activity.note_request() >= state.limits.requests;
     let request = Request::new(&head);
-    let is_open = site.router.is_open(&request.path);
-    let (route, reply, turn) = if is_open || is_admitted(site, &head.headers).await {
-        // It is never closed.
-        let turn = if is_open { None } else { Arc::clone(&site.answers).acquire_owned().await.ok() };
-        let (route, reply) = site.router.answer(&request).await;
-        (route, reply, turn)
+    let route = state.routes.route(&request.path);
+    let is_open = state.routes.is_open(route);
+    let access = state.access.borrow().clone();
+    let (reply, permit) = if is_open {
+        (state.routes.reply(route, &request).await, None)
+    } else if access.admits(&head.headers).await {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&state.reply_permits).acquire_owned().await.ok();
+        (state.routes.reply(route, &request).await, permit)
     } else {
-        (site.router.pattern(&request.path), gate::unauthorized(), None)
+        (access::unauthorized(), None)
     };
-    (site.observe)(route, reply.status().as_u16());
-    let mut response = reply.into_response(&request).map(|frames| Held::new(frames, turn));
+    (state.observe)(route, reply.status().as_u16());
+    let mut response = reply.into_response(&request).map(|frames| Held::new(frames, permit));
     if has_body {
         activity.note_unread();
     }
-    // After a body that nobody reads there is no telling where the next request begins. And while all places
-    // are taken an idle connection would keep out those who wait.
-    if has_body || is_last || site.places.available_permits() == 0 {
+    // After an unread body the start of the next request is unknown. And while all permits are taken an idle connection
+    // would keep waiting clients out.
+    if has_body || is_last || state.connection_permits.available_permits() == 0 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     activity.note_answer();
     Ok(response)
-}
-
-async fn is_admitted(site: &Site, headers: &HeaderMap) -> bool {
-    let users = site.gate.borrow().users.clone();
-    match users {
-        Some(users) => users.admit(headers).await,
-        None => true,
-    }
 }

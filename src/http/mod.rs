@@ -24,7 +24,6 @@ mod activity;
 pub mod body;
 mod connection;
 pub mod encoding;
-pub mod gate;
 pub mod limits;
 pub mod listener;
 pub mod reply;

@@ -1,7 +1,9 @@
 //! What a request is answered with. Sends nothing.
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Response, StatusCode};
 
 use crate::http::body::{Body, Frames, compressed};
@@ -34,6 +36,19 @@ impl Reply {
     #[must_use]
     pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         Self::new(status, "text/plain; charset=utf-8", Body::Whole(text.into()))
+    }
+
+    /// Returns the reply to a path without a route.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::text(StatusCode::NOT_FOUND, "not found\n")
+    }
+
+    /// Returns the reply to a method that a route does not have; `allowed` is a list of those it has.
+    #[must_use]
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        let reply = Self::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+        reply.header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// A reply without a body.

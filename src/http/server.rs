@@ -1,4 +1,4 @@
-//! Accepts connections and ends them at shutdown. The caller owns the socket and says when to end.
+//! Accepts connections and ends them at shutdown. The caller binds the socket and triggers the shutdown.
 
 use std::error::Error;
 use std::io;
@@ -13,105 +13,106 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use crate::http::access::AccessControl;
 use crate::http::activity::Activity;
-use crate::http::connection::{self, Site};
-use crate::http::gate::Gate;
+use crate::http::connection::{self, ServerState};
 use crate::http::limits::Limits;
-use crate::http::routes::Router;
+use crate::http::routes::Routes;
 
-/// How long nothing is accepted after the system refused to: out of file descriptors, it would refuse again at
-/// once.
+/// Pause after a failed accept: a process without free file descriptors would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves those who pass the gate, until `shutdown` completes; then no connection is accepted any more, idle ones
-/// are closed at once, and answers under way have [`Limits::drain`] to finish.
+/// Serves until `shutdown` completes; then idle connections are closed, and replies in progress have [`Limits::drain`] to
+/// finish.
 ///
-/// `observe` is called once per request, with the pattern of its route ([`OTHER`](crate::http::routes::OTHER)
-/// where none matched) and the status of its reply. What is no well-formed request within the limits is
-/// answered by hyper (400 or 431) and not observed.
-pub async fn run(
+/// `observe` is called once per request, with its route and the status of the reply. Malformed requests and those beyond
+/// the limits are answered by hyper (400 or 431) and not observed.
+pub async fn run<R: Routes>(
     listener: TcpListener,
-    router: Arc<Router>,
-    gate: watch::Receiver<Gate>,
+    routes: Arc<R>,
+    access: watch::Receiver<AccessControl>,
     limits: Limits,
     observe: impl Fn(&'static str, u16) + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections.max(1)));
-    let answers = Arc::new(Semaphore::new(limits.answers.max(1)));
-    let site = Site { router, limits, gate, observe: Box::new(observe), places, answers };
+    let connection_permits = Arc::new(Semaphore::new(limits.connections.max(1)));
+    let reply_permits = Arc::new(Semaphore::new(limits.answers.max(1)));
+    let observe = Box::new(observe);
+    let state = ServerState { routes, limits, access, observe, connection_permits, reply_permits };
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
-    accept_until(listener, Arc::new(site), stopped, &mut connections, shutdown).await;
+    accept_until(listener, Arc::new(state), stopped, &mut connections, shutdown).await;
     drop(stop);
     drain(connections, limits.drain).await;
 }
 
-async fn accept_until(
+async fn accept_until<R: Routes>(
     listener: impl Accept,
-    site: Arc<Site>,
+    state: Arc<ServerState<R>>,
     stopped: watch::Receiver<()>,
     connections: &mut JoinSet<()>,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
-    let mut trouble = None;
+    let mut problem = None;
     loop {
         tokio::select! {
             () = &mut shutdown => return,
             Some(ended) = connections.join_next() => report(ended),
-            // A place becomes free when a connection ends, which the arm above notices.
-            (stream, peer) = next(&listener, &mut trouble), if site.places.available_permits() > 0 => {
-                let Ok(place) = Arc::clone(&site.places).try_acquire_owned() else { continue };
-                let (site, stopped) = (Arc::clone(&site), stopped.clone());
+            // A permit becomes free when a connection ends, which wakes the arm above.
+            (stream, peer) = next(&listener, &mut problem), if state.connection_permits.available_permits() > 0 => {
+                let Ok(permit) = Arc::clone(&state.connection_permits).try_acquire_owned() else { continue };
+                let (state, stopped) = (Arc::clone(&state), stopped.clone());
                 debug!(%peer, "connection accepted");
                 connections.spawn(async move {
-                    admit(stream, peer, site, stopped).await;
-                    drop(place);
+                    serve_while_allowed(stream, peer, state, stopped).await;
+                    drop(permit);
                 });
             }
         }
     }
 }
 
-/// Serves a connection for as long as it may stay.
-async fn admit(stream: TcpStream, peer: SocketAddr, site: Arc<Site>, stopped: watch::Receiver<()>) {
+async fn serve_while_allowed<R: Routes>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    state: Arc<ServerState<R>>,
+    stopped: watch::Receiver<()>,
+) {
     let activity = Arc::new(Activity::new());
     tokio::select! {
-        () = secure(stream, peer, Arc::clone(&activity), Arc::clone(&site), stopped) => {}
-        () = site.is_held_up_by(&activity) => debug!(%peer, "connection cut off: others wait"),
+        () = serve(stream, peer, Arc::clone(&activity), Arc::clone(&state), stopped) => {}
+        () = state.is_held_up_by(&activity) => debug!(%peer, "idle connection closed to make room for others"),
     }
 }
 
-/// Serves a connection, behind TLS where that is on.
-async fn secure(
+async fn serve<R: Routes>(
     stream: TcpStream,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    site: Arc<Site>,
+    state: Arc<ServerState<R>>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let tls = site.gate.borrow().tls.clone();
+    let tls = state.access.borrow().tls.clone();
     let served = match tls {
-        None => connection::serve(stream, activity, site, stopped).await,
+        None => connection::serve(stream, activity, state, stopped).await,
         Some(tls) => {
-            let secured = tokio::select! {
-                secured = timeout(site.limits.handshake, tls.accept(stream)) => secured,
+            let handshake = tokio::select! {
+                handshake = timeout(state.limits.handshake, tls.accept(stream)) => handshake,
                 _ = stopped.changed() => return,
             };
-            match secured {
-                Ok(Ok(stream)) => connection::serve(stream, activity, site, stopped).await,
-                Ok(Err(error)) => return debug!(%peer, %error, "no TLS with the client"),
-                Err(_) => return debug!(%peer, "TLS handshake takes too long"),
+            match handshake {
+                Ok(Ok(stream)) => connection::serve(stream, activity, state, stopped).await,
+                Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => return debug!(%peer, "TLS handshake timed out"),
             }
         }
     };
     if let Err(error) = served {
-        debug!(%peer, error = &error as &(dyn Error + 'static), "connection cut off");
+        debug!(%peer, error = &error as &(dyn Error + 'static), "connection closed");
     }
 }
 
-/// Gives the connections time to end by themselves, then drops them.
 async fn drain(mut connections: JoinSet<()>, drain: Duration) {
     let all_ended = async {
         while let Some(ended) = connections.join_next().await {
@@ -130,7 +131,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// Where connections come from.
+/// A source of connections; tests have one that fails.
 trait Accept {
     fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 }
@@ -138,7 +139,7 @@ trait Accept {
 impl Accept for TcpListener {
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = Self::accept(self).await?;
-        // Answers are written whole or in large chunks, so there is nothing to wait for.
+        // Replies are written whole or in large chunks: nothing is gained by delaying them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
@@ -146,23 +147,23 @@ impl Accept for TcpListener {
     }
 }
 
-/// The next connection. A failure is logged when it differs from the last one.
-async fn next(listener: &impl Accept, trouble: &mut Option<String>) -> (TcpStream, SocketAddr) {
+/// Accepts the next connection. A failure is logged when it differs from the last one.
+async fn next(listener: &impl Accept, problem: &mut Option<String>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => {
-                if trouble.take().is_some() {
+                if problem.take().is_some() {
                     info!("connections accepted again");
                 }
                 return accepted;
             }
-            // The client has gone before it was accepted: that says nothing about the next.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 let error = error.to_string();
-                if trouble.as_ref() != Some(&error) {
+                if problem.as_ref() != Some(&error) {
                     warn!(error, "cannot accept connections");
-                    *trouble = Some(error);
+                    *problem = Some(error);
                 }
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -203,19 +204,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_system_that_refuses_is_not_asked_without_pause() {
         let refusing = Failing::times(u32::MAX).await;
-        let mut trouble = None;
-        assert!(timeout(Duration::from_millis(950), next(&refusing, &mut trouble)).await.is_err());
+        let mut problem = None;
+        assert!(timeout(Duration::from_millis(950), next(&refusing, &mut problem)).await.is_err());
         assert_eq!(refusing.calls.load(Ordering::Relaxed), 10);
-        assert!(trouble.is_some());
+        assert!(problem.is_some());
     }
 
     #[tokio::test]
     async fn connections_are_accepted_again_after_the_system_refused() {
         let failing = Failing::times(2).await;
         let _client = TcpStream::connect(failing.listener.local_addr().unwrap()).await.unwrap();
-        let mut trouble = None;
-        timeout(Duration::from_secs(10), next(&failing, &mut trouble)).await.unwrap();
+        let mut problem = None;
+        timeout(Duration::from_secs(10), next(&failing, &mut problem)).await.unwrap();
         assert_eq!(failing.calls.load(Ordering::Relaxed), 3);
-        assert_eq!(trouble, None);
+        assert_eq!(problem, None);
     }
 }

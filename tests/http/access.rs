@@ -7,18 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use redis_stream_core::secret::Secret;
-use streamgauge::http::access::Users;
-use streamgauge::http::gate::Gate;
+use streamgauge::http::access::{AccessControl, Users};
 use streamgauge::http::reply::Reply;
-use streamgauge::http::routes::Router;
 
-use crate::client::{Answer, Client, Server, fine, generous};
+use crate::client::{Answer, Client, Router, Server, fine, generous};
 
-fn gate(users: &[(&str, &str)]) -> Gate {
+fn access(users: &[(&str, &str)]) -> AccessControl {
     let hash = |password: &str| Secret::new(bcrypt::hash(password, 4).expect("a hash"));
     let hashes: BTreeMap<_, _> =
         users.iter().map(|(name, password)| ((*name).to_owned(), hash(password))).collect();
-    Gate { tls: None, users: Users::new(hashes).map(Arc::new) }
+    AccessControl { tls: None, users: Users::new(hashes).map(Arc::new) }
 }
 
 fn router() -> Router {
@@ -33,7 +31,7 @@ async fn ask(client: &mut Client, path: &str, claim: &str) -> Answer {
 
 #[tokio::test]
 async fn all_but_the_open_routes_take_a_user_and_the_right_password() {
-    let server = Server::behind(gate(&[("anna", "a")]), router(), generous());
+    let server = Server::behind(access(&[("anna", "a")]), router(), generous());
     let mut client = server.connect().await;
     for (claim, status) in [("anna:a", 200), ("anna:b", 401), ("bert:a", 401), ("anna:a", 200)] {
         assert_eq!(ask(&mut client, "/", claim).await.status, status, "{claim}");
@@ -54,19 +52,19 @@ async fn all_but_the_open_routes_take_a_user_and_the_right_password() {
 
 #[tokio::test]
 async fn new_users_count_from_the_next_request_of_a_connection_on() {
-    let server = Server::behind(gate(&[("anna", "a")]), router(), generous());
+    let server = Server::behind(access(&[("anna", "a")]), router(), generous());
     let mut client = server.connect().await;
     assert_eq!(ask(&mut client, "/", "anna:a").await.status, 200);
-    server.gate.send_replace(gate(&[("anna", "other"), ("bert", "b")]));
+    server.access.send_replace(access(&[("anna", "other"), ("bert", "b")]));
     assert_eq!(ask(&mut client, "/", "anna:a").await.status, 401);
     assert_eq!(ask(&mut client, "/", "bert:b").await.status, 200);
-    server.gate.send_replace(Gate::default());
+    server.access.send_replace(AccessControl::default());
     assert_eq!(client.get("/").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_refused_request_with_a_body_is_answered_unread() {
-    let server = Server::behind(gate(&[("anna", "a")]), router(), generous());
+    let server = Server::behind(access(&[("anna", "a")]), router(), generous());
     let mut client = server.connect().await;
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n").await;
     let answer = client.answer().await;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::StatusCode;
-use streamgauge::http::gate::Gate;
+use hyper::{Method, StatusCode};
+use streamgauge::http::access::AccessControl;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::listener;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::routes::Router;
+use streamgauge::http::request::Request;
+use streamgauge::http::routes::{OTHER, Routes};
 use streamgauge::http::server;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -39,6 +40,71 @@ pub(crate) fn generous() -> Limits {
     }
 }
 
+struct Route {
+    method: Method,
+    path: &'static str,
+    is_open: bool,
+    reply: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+}
+
+/// Routes with exact paths and closures that answer.
+#[derive(Default)]
+pub(crate) struct Router(Vec<Route>);
+
+impl Router {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn get(
+        self,
+        path: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.route(Method::GET, path, reply)
+    }
+
+    pub(crate) fn route(
+        mut self,
+        method: Method,
+        path: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.0.push(Route { method, path, is_open: false, reply: Box::new(reply) });
+        self
+    }
+
+    pub(crate) fn open(
+        mut self,
+        path: &'static str,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        self.0.push(Route { method: Method::GET, path, is_open: true, reply: Box::new(reply) });
+        self
+    }
+}
+
+impl Routes for Router {
+    fn route(&self, path: &str) -> &'static str {
+        self.0.iter().find(|route| route.path == path).map_or(OTHER, |route| route.path)
+    }
+
+    fn is_open(&self, route: &str) -> bool {
+        self.0.iter().any(|other| other.path == route && other.is_open)
+    }
+
+    async fn reply(&self, route: &'static str, request: &Request) -> Reply {
+        let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
+        let mut here = self.0.iter().filter(|other| other.path == route).peekable();
+        let Some(first) = here.peek() else { return Reply::not_found() };
+        let allowed = if first.method == Method::GET { "GET, HEAD" } else { "POST" };
+        match here.find(|route| route.method == method) {
+            Some(route) => (route.reply)(request),
+            None => Reply::method_not_allowed(allowed),
+        }
+    }
+}
+
 pub(crate) fn fine() -> Router {
     Router::new().get("/", |_| Reply::text(StatusCode::OK, "fine\n"))
 }
@@ -47,21 +113,21 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) observed: Arc<Mutex<Vec<(&'static str, u16)>>>,
     /// What clients must pass.
-    pub(crate) gate: watch::Sender<Gate>,
+    pub(crate) access: watch::Sender<AccessControl>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     pub(crate) fn start(router: Router, limits: Limits) -> Self {
-        Self::behind(Gate::default(), router, limits)
+        Self::behind(AccessControl::default(), router, limits)
     }
 
-    pub(crate) fn behind(gate: Gate, router: Router, limits: Limits) -> Self {
+    pub(crate) fn behind(access: AccessControl, router: Router, limits: Limits) -> Self {
         let listener = listener::bind(Some(([127, 0, 0, 1], 0).into())).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (stop, stopped) = oneshot::channel();
-        let (gate, guarded) = watch::channel(gate);
+        let (access, current_access) = watch::channel(access);
         let observed = Arc::new(Mutex::new(Vec::new()));
         let observe = {
             let observed = Arc::clone(&observed);
@@ -70,8 +136,9 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(server::run(listener, Arc::new(router), guarded, limits, observe, shutdown));
-        Self { address, observed, gate, stop, task }
+        let task =
+            tokio::spawn(server::run(listener, Arc::new(router), current_access, limits, observe, shutdown));
+        Self { address, observed, access, stop, task }
     }
 
     pub(crate) async fn connect(&self) -> Client {

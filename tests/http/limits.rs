@@ -9,10 +9,9 @@ use hyper::StatusCode;
 use streamgauge::http::body::Body;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::routes::Router;
 use tokio::task::JoinSet;
 
-use crate::client::{Server, fine, generous, within_deadline};
+use crate::client::{Router, Server, fine, generous, within_deadline};
 
 const SHORT: Duration = Duration::from_millis(200);
 

@@ -10,10 +10,9 @@ use streamgauge::http::body::Body;
 use streamgauge::http::encoding::Encoding;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::routes::Router;
 use tokio::sync::oneshot;
 
-use crate::client::{Server, fine, generous, within_deadline};
+use crate::client::{Router, Server, fine, generous, within_deadline};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

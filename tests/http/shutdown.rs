@@ -7,10 +7,9 @@ use hyper::StatusCode;
 use streamgauge::http::body::Body;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::reply::Reply;
-use streamgauge::http::routes::Router;
 use tokio::net::TcpStream;
 
-use crate::client::{Server, fine, generous, within_deadline};
+use crate::client::{Router, Server, fine, generous, within_deadline};
 use crate::limits::large;
 
 #[tokio::test]

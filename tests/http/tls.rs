@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use streamgauge::config::web::{ClientAuth, TlsServer, TlsVersion};
-use streamgauge::http::gate::Gate;
+use streamgauge::http::access::AccessControl;
 use streamgauge::http::limits::Limits;
 use streamgauge::http::tls::Tls;
 use tempfile::TempDir;
@@ -94,8 +94,8 @@ impl Authority {
 }
 
 fn serving(settings: TlsServer) -> Server {
-    let gate = Gate { tls: Some(Arc::new(Tls::new(settings).unwrap())), users: None };
-    Server::behind(gate, fine(), generous())
+    let access = AccessControl { tls: Some(Arc::new(Tls::new(settings).unwrap())), users: None };
+    Server::behind(access, fine(), generous())
 }
 
 /// What comes of a request over a new connection.
@@ -202,9 +202,9 @@ fn files_of_no_use_are_refused_at_the_start() {
 async fn who_does_not_finish_the_handshake_loses_its_place() {
     let authority = Authority::new();
     let tls = Tls::new(authority.settings(ClientAuth::None)).unwrap();
-    let gate = Gate { tls: Some(Arc::new(tls)), users: None };
+    let access = AccessControl { tls: Some(Arc::new(tls)), users: None };
     let limits = Limits { connections: 1, handshake: Duration::from_millis(500), ..generous() };
-    let server = Server::behind(gate, fine(), limits);
+    let server = Server::behind(access, fine(), limits);
     let mut silent = server.connect().await;
     silent.closed().await;
     let mut plain = server.connect().await;

@@ -1,4 +1,4 @@
-//! The HTTP side of `streamgauge serve`: what clients must pass, and the listeners.
+//! The listeners of `streamgauge serve`: one for all routes, and one for probes where `web.probe_listen` is set.
 
 use std::sync::Arc;
 
@@ -7,17 +7,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::commands::serve::routes::{self, Site};
+use crate::commands::serve::routes::{App, Probes, ROUTES};
 use crate::config::Web;
-use crate::http::gate::Gate;
+use crate::http::access::AccessControl;
 use crate::http::limits::Limits;
 use crate::http::{listener, server};
 use tokio_util::sync::CancellationToken;
 
-/// Probes are few: a place for each that hangs.
 const PROBE_CONNECTIONS: usize = 16;
 
-/// The sockets.
 pub(super) struct Listeners {
     main: TcpListener,
     probes: Option<TcpListener>,
@@ -33,30 +31,29 @@ impl Listeners {
     /// Serves until the shutdown.
     pub(super) async fn serve(
         self,
-        site: Arc<Site>,
-        gate: watch::Receiver<Gate>,
+        app: Arc<App>,
+        access: watch::Receiver<AccessControl>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let router = Arc::new(routes::router(Arc::clone(&site)));
-        let metrics = site.metrics.clone();
-        for route in router.patterns() {
+        let metrics = app.metrics.clone();
+        for route in ROUTES {
             metrics.note_route(route);
         }
         let observe = move |route: &'static str, code| metrics.count_request(route, code);
-        let address = self.main.local_addr().context("cannot tell the address that is listened on")?;
-        let is_secure = gate.borrow().tls.is_some();
+        let address = self.main.local_addr().context("cannot read the address of the listener")?;
+        let is_secure = access.borrow().tls.is_some();
         info!(%address, tls = is_secure, "listening");
-        let ended = shutdown.cancelled();
-        let main = server::run(self.main, router, gate, Limits::default(), observe.clone(), ended);
+        let (limits, ended) = (Limits::default(), shutdown.cancelled());
+        let main = server::run(self.main, Arc::clone(&app), access, limits, observe.clone(), ended);
         let probes = async {
             let Some(listener) = self.probes else { return };
             if let Ok(address) = listener.local_addr() {
                 info!(%address, "serving probes");
             }
-            let router = Arc::new(routes::probes(site));
-            let (_open, gate) = watch::channel(Gate::default());
-            let limits = Limits { connections: PROBE_CONNECTIONS, ..Limits::default() };
-            server::run(listener, router, gate, limits, observe, shutdown.cancelled()).await;
+            let (_open, access) = watch::channel(AccessControl::default());
+            let limits = Limits { connections: PROBE_CONNECTIONS, ..limits };
+            let routes = Arc::new(Probes(app));
+            server::run(listener, routes, access, limits, observe, shutdown.cancelled()).await;
         };
         tokio::join!(main, probes);
         Ok(())

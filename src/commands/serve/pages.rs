@@ -1,4 +1,4 @@
-//! The pages for people, and what browsers are told to make of them.
+//! Replies with HTML pages and their assets, and the headers that restrict what browsers do with them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
-use crate::commands::serve::routes::Site;
+use crate::commands::serve::routes::App;
 use crate::commands::target_snapshots::target_snapshot;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -19,39 +19,36 @@ use crate::page::view::{TargetView, View};
 use redis_stream_core::clock::{now, unix_time};
 
 const HTML: &str = "text/html; charset=utf-8";
-/// Everything comes from here, nothing is inline, and nobody may show it in a frame.
+/// Everything comes from this server, nothing is inline, and no site may show a page in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-/// A page that is open looks for news this often at least.
+/// Longest time between two refreshes of an open page.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
-/// The path of an asset tells its content.
+/// The path of an asset has a hash of its content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-/// The first page.
-pub(super) fn overview(site: &Arc<Site>, request: &Request) -> Reply {
-    let (view, query) = (view(site), Query::read(&request.query));
-    // Thousands of groups are searched and sorted: not on the reactor.
+pub(super) fn overview(app: &App, request: &Request) -> Reply {
+    let (view, query) = (view(app), Query::read(&request.query));
+    // Rendered off the reactor: it may search and sort thousands of groups.
     let body = Body::stream(move |out| out.write_all(overview::render(&view, &query).as_bytes()));
     page(StatusCode::OK, body)
 }
 
-/// The page of a group.
-pub(super) fn group(site: &Arc<Site>, request: &Request) -> Reply {
+pub(super) fn group(app: &App, request: &Request) -> Reply {
     let parts: Vec<_> = request.path_parts().skip(1).collect();
-    let Some(place) = Place::read(&parts) else { return Reply::text(StatusCode::NOT_FOUND, "not found\n") };
-    let view = view(site);
+    let Some(place) = Place::read(&parts) else { return Reply::not_found() };
+    let view = view(app);
     let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    // It may have thousands of consumers.
+    // Rendered off the reactor: the group may have thousands of consumers.
     let body = Body::stream(move |out| out.write_all(group::render(&view, &place).as_bytes()));
     page(status, body)
 }
 
-/// A style sheet, a script, an icon.
 pub(super) fn asset(path: &str) -> Reply {
     match Asset::at(path) {
         Some(asset) => Reply::new(StatusCode::OK, asset.content_type, Body::Whole(asset.text.into()))
             .header(CACHE_CONTROL, HeaderValue::from_static(FOR_EVER)),
-        None => Reply::text(StatusCode::NOT_FOUND, "not found\n"),
+        None => Reply::not_found(),
     }
 }
 
@@ -69,12 +66,11 @@ fn page(status: StatusCode, body: Body) -> Reply {
     })
 }
 
-/// The targets as they are now.
-fn view(site: &Site) -> View {
-    let (targets, now) = (site.targets(), now());
+fn view(app: &App) -> View {
+    let (targets, now) = (app.targets(), now());
     let mut interval = LONGEST_INTERVAL;
     let views = targets.iter().map(|(labels, state)| {
-        // Looked at once: report and trail are as of the same poll.
+        // Borrowed once: report and trail are of the same poll.
         let state = state.borrow();
         // The first poll ends soon.
         interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });

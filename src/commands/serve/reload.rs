@@ -10,11 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use crate::commands::serve::access;
 use crate::commands::serve::target_tasks::TargetTasks;
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::http::gate::Gate;
+use crate::http::access::AccessControl;
 use crate::http::reply::Reply;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
@@ -32,7 +31,7 @@ pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) tasks: TargetTasks,
     pub(super) notifiers: Notifiers,
-    pub(super) gate: watch::Sender<Gate>,
+    pub(super) access: watch::Sender<AccessControl>,
     pub(super) metrics: SelfMetrics,
 }
 
@@ -143,12 +142,12 @@ impl Parts {
                 names.join(", ")
             );
         }
-        let gate = access::gate_after(&config.web, &self.config.web, &self.gate.borrow())?;
+        let access = self.access.borrow().updated(&self.config.web, &config.web)?;
         // From here on nothing fails.
         let left = self.keep_what_is_fixed(&mut config);
         self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());
         self.tasks.apply(&config).await;
-        self.gate.send_replace(gate);
+        self.access.send_replace(access);
         self.config = config;
         Ok(left)
     }

@@ -1,4 +1,17 @@
-//! The routes of `streamgauge serve`: what each answers, from what the targets' tasks have published.
+//! The routes of `streamgauge serve`, answered from what the monitors have published.
+//!
+//! | method | route | reply |
+//! | --- | --- | --- |
+//! | GET | `/` | overview page |
+//! | GET | `/groups/{target}/{db}/{stream}/{group}` | page of a group |
+//! | GET | `/assets/{hash}/{name}` | style sheet, script, icon |
+//! | GET | `/metrics` | Prometheus text |
+//! | GET | `/api/v1/alerts` | pending and firing alerts as JSON |
+//! | GET | `/api/v1/groups` | groups as JSON |
+//! | POST | `/-/reload` | reloads the configuration |
+//! | GET | `/-/healthy`, `/-/ready` | probes: open, and the only routes on `web.probe_listen` |
+//!
+//! HEAD is answered wherever GET is.
 
 use std::sync::Arc;
 
@@ -20,49 +33,98 @@ use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::http::routes::Router;
+use crate::http::routes::{OTHER, Routes};
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::glob::Glob;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the routes can see.
-pub(super) struct Site {
+const GROUP: &str = "/groups/{target}/{db}/{stream}/{group}";
+const ASSET: &str = "/assets/{hash}/{name}";
+
+/// All routes, which label the metric of requests.
+pub(super) const ROUTES: [&str; 10] = [
+    "/",
+    GROUP,
+    ASSET,
+    "/metrics",
+    "/api/v1/alerts",
+    "/api/v1/groups",
+    "/-/reload",
+    "/-/healthy",
+    "/-/ready",
+    OTHER,
+];
+
+fn route(path: &str) -> &'static str {
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "groups", _, _, _, _] => GROUP,
+        ["", "assets", _, _] => ASSET,
+        _ => ROUTES.into_iter().find(|route| *route == path).unwrap_or(OTHER),
+    }
+}
+
+fn is_probe(route: &str) -> bool {
+    matches!(route, "/-/healthy" | "/-/ready")
+}
+
+/// The state that replies are made from.
+pub(super) struct App {
     pub(super) families: Arc<FamilySelection>,
     pub(super) metrics: SelfMetrics,
-    /// Names of metrics that are not exported.
+    /// Metrics that are not exported.
     pub(super) excluded: Vec<Glob>,
-    /// The targets that there are now.
     pub(super) targets: watch::Receiver<Targets>,
     pub(super) reloads: Requests,
 }
 
-/// Which route answers what.
-pub(super) fn router(site: Arc<Site>) -> Router {
-    let with = |reply: fn(&Arc<Site>, &Request) -> Reply| {
-        let site = Arc::clone(&site);
-        move |request: &Request| reply(&site, request)
-    };
-    probes(Arc::clone(&site))
-        .get("/", with(pages::overview))
-        .get("/groups/{target}/{db}/{stream}/{group}", with(pages::group))
-        .get("/assets/{hash}/{name}", |request| pages::asset(&request.path))
-        .get("/metrics", with(|site, request| site.metrics(request)))
-        .get("/api/v1/alerts", with(|site, _| site.alerts()))
-        .get("/api/v1/groups", with(|site, request| site.groups(request)))
-        .post_and_wait("/-/reload", move |_| site.reloads.clone().ask())
+impl Routes for App {
+    fn route(&self, path: &str) -> &'static str {
+        route(path)
+    }
+
+    fn is_open(&self, route: &str) -> bool {
+        is_probe(route)
+    }
+
+    async fn reply(&self, route: &'static str, request: &Request) -> Reply {
+        match (request.method.as_str(), route) {
+            ("GET" | "HEAD", "/") => pages::overview(self, request),
+            ("GET" | "HEAD", GROUP) => pages::group(self, request),
+            ("GET" | "HEAD", ASSET) => pages::asset(&request.path),
+            ("GET" | "HEAD", "/metrics") => self.metrics(request),
+            ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
+            ("GET" | "HEAD", "/api/v1/groups") => self.groups(request),
+            ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
+            ("GET" | "HEAD", "/-/ready") => self.ready(),
+            ("POST", "/-/reload") => self.reloads.clone().ask().await,
+            (_, "/-/reload") => Reply::method_not_allowed("POST"),
+            (_, OTHER) => Reply::not_found(),
+            _ => Reply::method_not_allowed("GET, HEAD"),
+        }
+    }
 }
 
-/// The routes that need no authentication, which are all there is at `web.probe_listen`.
-pub(super) fn probes(site: Arc<Site>) -> Router {
-    Router::new()
-        .open("/-/healthy", |_| Reply::text(StatusCode::OK, "healthy\n"))
-        .open("/-/ready", move |_| site.ready())
+/// The routes of `web.probe_listen`.
+pub(super) struct Probes(pub(super) Arc<App>);
+
+impl Routes for Probes {
+    fn route(&self, path: &str) -> &'static str {
+        Some(route(path)).filter(|route| is_probe(route)).unwrap_or(OTHER)
+    }
+
+    fn is_open(&self, route: &str) -> bool {
+        is_probe(route)
+    }
+
+    async fn reply(&self, route: &'static str, request: &Request) -> Reply {
+        self.0.reply(route, request).await
+    }
 }
 
-impl Site {
-    /// The targets, in the order of the configuration.
+impl App {
+    /// Returns the current targets, in the order of the configuration.
     pub(super) fn targets(&self) -> Targets {
         Arc::clone(&self.targets.borrow())
     }
@@ -107,7 +169,6 @@ impl Site {
         Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
     }
 
-    /// What is pending or firing, as JSON.
     fn alerts(&self) -> Reply {
         let active: Vec<Arc<Active>> =
             self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
@@ -115,7 +176,6 @@ impl Site {
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
-    /// The groups and what is known of them, as JSON.
     fn groups(&self, request: &Request) -> Reply {
         let filter = match Filter::read(&request.query) {
             Ok(filter) => filter,
@@ -126,14 +186,14 @@ impl Site {
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
-    /// The series of the alerts of the targets, however old their last report is.
+    /// Returns the alert series of targets, however old their last report is.
     fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
         let targets = self.targets();
         let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
         wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
     }
 
-    /// The series of the targets whose last report is not too old.
+    /// Returns the series of targets whose last report is not too old.
     fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
         let now = now();
         let targets = self.targets();
@@ -143,5 +203,75 @@ impl Site {
                 state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::Method;
+    use hyper::header::ALLOW;
+
+    use super::*;
+    use crate::commands::serve::reload;
+
+    fn app() -> App {
+        App {
+            families: Arc::new(FamilySelection::new(|_| true, Duration::ZERO)),
+            metrics: SelfMetrics::new(Duration::ZERO, &[]).unwrap(),
+            excluded: Vec::new(),
+            targets: watch::channel(Targets::from([])).1,
+            reloads: reload::requests().0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_by_path_and_method() {
+        let app = app();
+        for (method, path, route, code, allow) in [
+            (Method::GET, "/", "/", 200, None),
+            (Method::HEAD, "/", "/", 200, None),
+            (Method::GET, "/metrics", "/metrics", 200, None),
+            (Method::GET, "/api/v1/alerts", "/api/v1/alerts", 200, None),
+            (Method::GET, "/api/v1/groups", "/api/v1/groups", 200, None),
+            (Method::GET, "/-/healthy", "/-/healthy", 200, None),
+            (Method::GET, "/-/ready", "/-/ready", 200, None),
+            (Method::POST, "/-/reload", "/-/reload", 503, None),
+            (Method::DELETE, "/", "/", 405, Some("GET, HEAD")),
+            (Method::OPTIONS, "/metrics", "/metrics", 405, Some("GET, HEAD")),
+            (Method::GET, "/-/reload", "/-/reload", 405, Some("POST")),
+            (Method::HEAD, "/-/reload", "/-/reload", 405, Some("POST")),
+            (Method::GET, "/metrics/", OTHER, 404, None),
+            (Method::GET, "", OTHER, 404, None),
+            (Method::OPTIONS, "*", OTHER, 404, None),
+            (Method::GET, "/groups/a%2Fb/0/s/g", GROUP, 404, None),
+            (Method::HEAD, "/groups//0/s/g", GROUP, 404, None),
+            (Method::POST, "/groups/a/0/s/g", GROUP, 405, Some("GET, HEAD")),
+            (Method::GET, "/groups/a/0/s", OTHER, 404, None),
+            (Method::GET, "/groups/a/0/s/g/", OTHER, 404, None),
+            (Method::GET, "/assets/0/none.css", ASSET, 404, None),
+        ] {
+            let encoding = Encoding::Identity;
+            let request =
+                Request { method: method.clone(), path: path.to_owned(), query: Vec::new(), encoding };
+            assert_eq!(app.route(path), route);
+            let reply = app.reply(route, &request).await;
+            assert_eq!(reply.status().as_u16(), code, "{method} {path}");
+            let sent = reply.headers().iter().find(|(name, _)| *name == ALLOW);
+            assert_eq!(sent.map(|(_, value)| value.to_str().unwrap()), allow, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn only_probes_are_open_and_only_they_are_on_the_probe_listener() {
+        let app = Arc::new(app());
+        let probes = Probes(Arc::clone(&app));
+        for route in ROUTES {
+            let is_open = ["/-/healthy", "/-/ready"].contains(&route);
+            assert_eq!(app.is_open(route), is_open, "{route}");
+            assert_eq!(probes.route(route), if is_open { route } else { OTHER });
+        }
+        assert!(!app.is_open(app.route("/-/healthy/")));
     }
 }
