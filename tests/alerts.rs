@@ -154,7 +154,7 @@ async fn alerts_outlast_the_program() {
         wait_until(SOON, what, async || std::fs::read_to_string(&file).is_ok_and(|text| is_so(&text))).await;
     };
     let before = config.serve().serving().await;
-    saved("all alerts are in the file", &|text| text.matches("active_at_ms").count() == 3).await;
+    saved("all alerts are in the file", &|text| text.matches("active_at").count() == 3).await;
     let active_at = |text: &str| -> Vec<Value> {
         let answer: Value = serde_json::from_str(text).expect("the answer is JSON");
         answer["data"]["alerts"]
@@ -176,12 +176,13 @@ async fn alerts_outlast_the_program() {
     assert!(finished.stderr.contains("alert=\"Pending\""), "{}", finished.stderr);
 
     // What is not to be used is named, and all begins anew.
-    for text in ["{\"version\":1,", "{\"version\":1,\"saved_at_ms\":1,\"alerts\":[]}"] {
+    let old = "{\"version\":1,\"saved_at\":{\"secs\":1,\"nanos\":0},\"alerts\":[],\"receivers\":{}}";
+    for text in ["{\"version\":1,", "{\"version\":0}", old] {
         std::fs::write(&file, text).expect("it can be written");
         let anew = config.serve().serving().await;
         wait_for_alerts(&anew, &["firing Firing g", "pending Long g", "pending Pending g"]).await;
         assert!(
-            anew.stderr().contains("the state file is ignored; alerts start without their history"),
+            anew.stderr().contains("state file not used; alerts start without their history"),
             "{}",
             anew.stderr()
         );
@@ -189,6 +190,6 @@ async fn alerts_outlast_the_program() {
         let finished = anew.stop().await;
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         // It was written once more at the end.
-        saved("all alerts are in the file", &|text| text.matches("active_at_ms").count() == 3).await;
+        saved("all alerts are in the file", &|text| text.matches("active_at").count() == 3).await;
     }
 }

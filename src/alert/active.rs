@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
@@ -32,10 +34,11 @@ pub(super) struct AlertSubject {
 }
 
 /// A pending or firing alert, without `alerts.external_labels`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActiveAlert {
     /// Labels, including `alertname`, which identify it.
     pub labels: BTreeMap<String, String>,
+    #[serde(skip)]
     pub annotations: BTreeMap<String, String>,
     pub state: AlertState,
 }

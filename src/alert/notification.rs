@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnv::FnvHasher;
+use serde::{Deserialize, Serialize};
 
 /// A firing or resolved alert, as it is sent to receivers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// The labels, which identify the alert: `alertname`, the labels of its subject (`target`, `db`, `stream`, `group`,
     /// `targets[].labels`), of its rule, and `alerts.external_labels`.
@@ -24,10 +25,12 @@ pub struct Alert {
     pub ends_at: Duration,
     pub status: AlertStatus,
     /// Names of the notifiers to send it to; empty for all.
+    #[serde(skip)]
     pub notifiers: Arc<[String]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AlertStatus {
     Firing,
     Resolved,

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::alert::notification::Alert;
 
 /// An alert that a receiver knows, or may know, as firing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// The alert as it was sent, or as it is to be sent.
     pub alert: Arc<Alert>,
@@ -19,7 +21,8 @@ pub struct LogEntry {
     pub last_sent_at: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SendState {
     /// The receiver accepted this state of the alert.
     Sent,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::alert::notification::SendReason;
 
 /// Time for which a resolved alert is still sent, in case Alertmanager was down.
@@ -11,7 +13,8 @@ pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
 pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 
 /// The phase of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The condition holds, but not for long enough.
     Pending,
@@ -20,7 +23,7 @@ pub enum Phase {
 }
 
 /// The state of one alert. Times are since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlertState {
     pub phase: Phase,
     /// The value of the fact when the condition was last known to hold.

@@ -63,15 +63,15 @@ async fn run_until(
     let (access, current_access) = watch::channel(access);
     let (reloads, mut inbox) = reload::requests();
     let (mut parts, app) = start(config, access, reloads, &shutdown).await?;
-    let mut keeper = parts
+    let mut saver = parts
         .config
         .alerts
         .state_file
         .clone()
-        .map(|path| state_saver::Keeper::new(path, parts.tasks.targets(), parts.notifiers.handle()));
-    let keeping = async {
-        match &mut keeper {
-            Some(keeper) => keeper.run().await,
+        .map(|path| state_saver::StateSaver::new(path, parts.tasks.targets(), parts.notifiers.handle()));
+    let saving = async {
+        match &mut saver {
+            Some(saver) => saver.run().await,
             None => std::future::pending().await,
         }
     };
@@ -83,16 +83,16 @@ async fn run_until(
     };
     tokio::select! {
         served = listeners.serve(Arc::new(app), current_access, &shutdown) => served?,
-        ((), ()) = async { tokio::join!(keeping, changing) } => {}
+        ((), ()) = async { tokio::join!(saving, changing) } => {}
     }
     parts.tasks.shut_down().await;
-    if let Some(keeper) = &mut keeper {
-        keeper.write_at_last().await;
+    if let Some(saver) = &mut saver {
+        saver.save().await;
     }
     parts.notifiers.drain().await;
     // Draining has sent notifications, which the state file must show.
-    if let Some(keeper) = &mut keeper {
-        keeper.write_at_last().await;
+    if let Some(saver) = &mut saver {
+        saver.save().await;
     }
     info!("stopped");
     Ok(())
@@ -112,8 +112,8 @@ async fn start(
     }
     let external_url = config.web.external_url.as_deref();
     let saved = config.alerts.state_file.as_deref().and_then(state_saver::load);
-    let memory = saved.as_ref().and_then(|saved| state_saver::memory(saved, &config));
-    let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, memory);
+    let log = saved.as_ref().map(|saved| state_saver::notification_log(saved, &config));
+    let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, log);
     let handle = notifiers.handle();
     let sink: AlertSink = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
     let shared = SharedParts { families: families(&config), metrics: metrics.clone(), sink };

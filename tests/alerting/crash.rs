@@ -45,7 +45,7 @@ alerts:
 async fn until_saved(config: &ConfigFile, alerts: usize) {
     wait_for(SOON, "the alerts are saved", async || {
         let saved = std::fs::read_to_string(config.path().with_file_name("alerts.json")).unwrap_or_default();
-        let is_saved = saved.contains("told_at_ms") && saved.matches("active_at_ms").count() == alerts;
+        let is_saved = saved.contains("\"last_sent_at\":{") && saved.matches("active_at").count() == alerts;
         if is_saved { Ok(()) } else { Err(saved) }
     })
     .await;
@@ -95,7 +95,7 @@ alerts:
         })
         .await;
     };
-    until_saved(2, "\"waits\":false").await;
+    until_saved(2, "\"send_state\":\"sent\"").await;
     unheard.until_received(1).await;
     // It dies before one of them is over, and after the other is and nobody could be told.
     heard.answer(REFUSED);

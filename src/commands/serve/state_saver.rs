@@ -1,6 +1,5 @@
-//! Keeps the alerts of all targets in the state file, and what receivers know of them: reads it at the start, and writes
-//! it when an alert comes, goes or changes its state, when a receiver is told, and each minute while there is any, so
-//! that its age says how long nobody has looked.
+//! Saves alerts and the notification log to the state file: when an alert or a log entry changes, and each minute while
+//! there is any alert, so that the file's age is the time without monitoring. Loads them at the start.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,33 +19,32 @@ use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::config::Config;
 use crate::monitor::published::TargetState;
 use crate::notify::Handle;
-use crate::state_file::{self, Saved};
+use crate::state_file::{self, SavedState};
 use redis_stream_core::clock::{now, unix_time};
 
 /// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);
-/// The file is written anew after this time.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// What the file holds; nothing where it cannot be used, which is logged.
-pub(super) fn load(path: &Path) -> Option<Saved> {
+/// Loads the state file; logs why it is not used.
+pub(super) fn load(path: &Path) -> Option<SavedState> {
     match state_file::load(path, unix_time()) {
         Ok(Some(saved)) => {
-            info!(path = %path.display(), alerts = saved.alerts.len(), "alerts go on from the state file");
+            info!(path = %path.display(), alerts = saved.alerts.len(), "restored alerts from state file");
             Some(saved)
         }
         Ok(None) => None,
         Err(error) => {
-            warn!(%error, "the state file is ignored; alerts start without their history");
+            warn!(%error, "state file not used; alerts start without their history");
             None
         }
     }
 }
 
-/// What receivers knew when the file was written; `None` where it does not say. What they know to fire, and no target
-/// or rule speaks of any more, is over: what is taken out of the configuration is gone, not unknown.
-pub(super) fn memory(saved: &Saved, config: &Config) -> Option<NotificationLog> {
-    let mut receivers = saved.receivers.clone()?;
+/// Returns the saved notification log. A firing alert without a target or rule in the configuration is resolved in it: it
+/// was removed, not lost from sight.
+pub(super) fn notification_log(saved: &SavedState, config: &Config) -> NotificationLog {
+    let mut receivers = saved.receivers.clone();
     let firing: HashSet<_> = target_settings(config)
         .flat_map(|settings| {
             let mut evaluator = settings.evaluator();
@@ -59,127 +57,122 @@ pub(super) fn memory(saved: &Saved, config: &Config) -> Option<NotificationLog> 
             active.of_phase(state::Phase::Firing).map(labels).collect::<Vec<_>>()
         })
         .collect();
-    for known in receivers.values_mut().flatten() {
-        let is_gone = known.alert.status == AlertStatus::Firing && !firing.contains(&known.alert.labels);
-        if is_gone {
-            let ends_at = saved.saved_at.max(known.alert.starts_at);
-            let over = Alert { status: AlertStatus::Resolved, ends_at, ..(*known.alert).clone() };
-            (known.alert, known.send_state) = (Arc::new(over), SendState::Unsent);
+    for entry in receivers.values_mut().flatten() {
+        if entry.alert.status == AlertStatus::Firing && !firing.contains(&entry.alert.labels) {
+            let ends_at = saved.saved_at.max(entry.alert.starts_at);
+            let resolved = Alert { status: AlertStatus::Resolved, ends_at, ..(*entry.alert).clone() };
+            (entry.alert, entry.send_state) = (Arc::new(resolved), SendState::Unsent);
         }
     }
-    Some(NotificationLog { until: saved.saved_at, receivers })
+    NotificationLog { until: saved.saved_at, receivers }
 }
 
-/// Writes the file as alerts change.
-pub(super) struct Keeper {
+/// Writes the state file.
+pub(super) struct StateSaver {
     path: PathBuf,
-    /// The targets that there are now.
-    all: watch::Receiver<Targets>,
+    all_targets: watch::Receiver<Targets>,
     targets: Vec<watch::Receiver<TargetState>>,
+    /// The alerts of each target as last written.
     written: Vec<Arc<Active>>,
-    /// Where receivers are told.
     receivers: Handle,
-    /// Changes with what they know.
-    known: watch::Receiver<()>,
-    /// Whether that was not written yet.
-    has_news: bool,
-    /// When the file is written although nothing has changed.
+    log_changes: watch::Receiver<()>,
+    has_unsaved_log: bool,
     refresh_at: Instant,
-    /// What went wrong last; logged when it changes.
+    /// The last error; logged when it changes.
     problem: Option<String>,
 }
 
-impl Keeper {
-    pub(super) fn new(path: PathBuf, all: watch::Receiver<Targets>, receivers: Handle) -> Self {
-        let mut keeper = Self {
+impl StateSaver {
+    pub(super) fn new(path: PathBuf, all_targets: watch::Receiver<Targets>, receivers: Handle) -> Self {
+        let mut saver = Self {
             path,
-            all,
+            all_targets,
             targets: Vec::new(),
             written: Vec::new(),
-            known: receivers.known_changes(),
+            log_changes: receivers.known_changes(),
             receivers,
-            has_news: false,
+            has_unsaved_log: false,
             refresh_at: now() + REFRESH,
             problem: None,
         };
-        keeper.follow();
-        keeper
+        saver.watch_targets();
+        saver
     }
 
-    /// Watches the targets that there are now. Their alerts are as good as not written yet.
-    fn follow(&mut self) {
-        self.targets = self.all.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
+    /// Watches the current targets. Their alerts count as not written.
+    fn watch_targets(&mut self) {
+        self.targets = self.all_targets.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
         self.written = self.targets.iter().map(|_| Arc::default()).collect();
     }
 
-    /// Runs until there are no targets any more.
+    /// Runs until the sender of the targets is dropped.
     pub(super) async fn run(&mut self) {
         loop {
             tokio::select! {
-                changed = self.all.changed() => {
+                changed = self.all_targets.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.follow();
+                    self.watch_targets();
                 }
                 true = any_change(&mut self.targets) => sleep(GATHERING).await,
-                Ok(()) = self.known.changed() => {
-                    self.has_news = true;
+                Ok(()) = self.log_changes.changed() => {
+                    self.has_unsaved_log = true;
                     sleep(GATHERING).await;
                 }
                 () = sleep_until(self.refresh_at) => {}
             }
             let active = self.active();
             let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_set(other);
-            self.has_news |= self.known.has_changed().unwrap_or_default();
-            self.known.mark_unchanged();
-            let known = self.receivers.known();
-            let has_changed = self.has_news || !active.iter().zip(&self.written).all(is_same);
-            let is_dated = self.refresh_at <= now();
-            let is_empty = active.iter().all(|active| active.is_empty()) && known.values().all(Vec::is_empty);
-            if has_changed || (is_dated && !is_empty) {
-                self.write(active, known).await;
-            } else if is_dated {
-                // Of an empty file the age does not matter.
+            self.has_unsaved_log |= self.log_changes.has_changed().unwrap_or_default();
+            self.log_changes.mark_unchanged();
+            let log = self.receivers.known();
+            let has_changed = self.has_unsaved_log || !active.iter().zip(&self.written).all(is_same);
+            let is_due = self.refresh_at <= now();
+            let is_empty = active.iter().all(|active| active.is_empty()) && log.values().all(Vec::is_empty);
+            if has_changed || (is_due && !is_empty) {
+                self.write(active, log).await;
+            } else if is_due {
+                // The age of an empty file does not matter.
                 self.refresh_at = now() + REFRESH;
             }
         }
     }
 
-    /// Writes what there is now.
-    pub(super) async fn write_at_last(&mut self) {
-        let (active, known) = (self.active(), self.receivers.known());
-        self.write(active, known).await;
+    /// Writes the current state.
+    pub(super) async fn save(&mut self) {
+        let (active, log) = (self.active(), self.receivers.known());
+        self.write(active, log).await;
     }
 
     fn active(&self) -> Vec<Arc<Active>> {
         self.targets.iter().map(|state| Arc::clone(&state.borrow().alerts.active)).collect()
     }
 
-    async fn write(&mut self, active: Vec<Arc<Active>>, known: BTreeMap<String, Vec<LogEntry>>) {
+    async fn write(&mut self, active: Vec<Arc<Active>>, receivers: BTreeMap<String, Vec<LogEntry>>) {
         let (path, writing) = (self.path.clone(), active.clone());
         let save = move || {
-            let alerts = writing.iter().flat_map(|active| active.alerts());
-            state_file::save(&path, unix_time(), alerts, &known)
+            let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
+            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers })
         };
-        // It fails only while the runtime shuts down.
+        // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
         let problem = saved.err().map(|error| error.to_string());
         if let Some(error) = problem.as_ref().filter(|_| problem != self.problem) {
             let path = self.path.display();
             warn!(%path, error, "cannot write the state file; after a restart alerts would start without their history");
         }
-        // Where it failed, the next poll tries again.
+        // After a failure the next poll tries again.
         if problem.is_none() {
             self.written = active;
-            self.has_news = false;
+            self.has_unsaved_log = false;
         }
         self.refresh_at = now() + REFRESH;
         self.problem = problem;
     }
 }
 
-/// Waits for a change of any; `false` where none can come any more.
+/// Waits for a change of any target; returns false if there cannot be one.
 async fn any_change(targets: &mut [watch::Receiver<TargetState>]) -> bool {
     let mut changes: Vec<_> = targets.iter_mut().map(|state| Box::pin(state.changed())).collect();
     while !changes.is_empty() {
@@ -217,7 +210,7 @@ mod tests {
         let mut evaluator = Evaluator::new(&recommended::rules(None), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(TargetState::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
-        let mut keeper = Keeper::new(path.clone(), targets, Handle::default());
+        let mut saver = StateSaver::new(path.clone(), targets, Handle::default());
         let polls = async {
             let mut written = Vec::new();
             for poll in 0..30 {
@@ -239,7 +232,7 @@ mod tests {
             drop((sender, all));
             written
         };
-        tokio::join!(keeper.run(), polls).1
+        tokio::join!(saver.run(), polls).1
     }
 
     #[test]
@@ -266,14 +259,12 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         };
         let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
         let alerts = evaluator.active().alerts().collect();
-        let mut saved = Saved { saved_at, alerts, receivers: Some(receivers) };
-        let memory = memory(&saved, &config).unwrap();
-        let [down, gone] = &memory.receivers["hook"][..] else { panic!("{memory:?}") };
-        assert_eq!((memory.until, down), (saved_at, &known("Down")));
+        let saved = SavedState { saved_at, alerts, receivers };
+        let log = notification_log(&saved, &config);
+        let [down, gone] = &log.receivers["hook"][..] else { panic!("{log:?}") };
+        assert_eq!((log.until, down), (saved_at, &known("Down")));
         assert_eq!((gone.alert.status, gone.send_state), (AlertStatus::Resolved, SendState::Unsent));
         assert_eq!(gone.alert.ends_at, saved_at);
-        saved.receivers = None;
-        assert_eq!(super::memory(&saved, &config), None);
     }
 
     #[tokio::test(start_paused = true)]

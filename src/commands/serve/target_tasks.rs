@@ -19,7 +19,7 @@ use crate::monitor::published::TargetState;
 use crate::monitor::settings::{SettingsReceiver, TargetSettings, alert_labels};
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::target::TargetMetrics;
-use crate::state_file::Saved;
+use crate::state_file::SavedState;
 use redis_stream_core::clock::unix_time;
 
 /// Pause before the task of a target is restarted after a panic.
@@ -53,7 +53,7 @@ struct TargetTask {
 
 impl TargetTasks {
     /// Starts a task for each target, with its saved alerts.
-    pub(super) async fn start(config: &Config, shared: SharedParts, saved: Option<&Saved>) -> Self {
+    pub(super) async fn start(config: &Config, shared: SharedParts, saved: Option<&SavedState>) -> Self {
         let mut all =
             Self { shared, running: Vec::new(), targets: watch::Sender::default(), tasks: JoinSet::new() };
         for settings in target_settings(config) {
@@ -111,7 +111,7 @@ impl TargetTasks {
         self.tasks.shutdown().await;
     }
 
-    async fn join(&mut self, settings: TargetSettings, saved: Option<&Saved>) -> TargetTask {
+    async fn join(&mut self, settings: TargetSettings, saved: Option<&SavedState>) -> TargetTask {
         let SharedParts { families, metrics, sink } = self.shared.clone();
         let name = settings.target.name.clone();
         let mut evaluator = settings.evaluator();
