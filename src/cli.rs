@@ -12,7 +12,7 @@ pub mod terminal;
 pub mod tls;
 
 use terminal::{Completions, PENDING_COST, Pending, Status};
-use tls::Tls;
+use tls::TlsArgs;
 
 /// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
@@ -225,7 +225,7 @@ pub struct Server {
     pub redis_password_file: Option<PathBuf>,
     /// How it is known, where the URL is `rediss://`.
     #[command(flatten)]
-    pub tls: Tls,
+    pub tls: TlsArgs,
 }
 
 /// `streamgauge consume`.

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, Error};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 /// Parses the command line, the program's name first. Returns the matches of the subcommand too, since only they record
 /// where a value came from.
@@ -41,7 +41,7 @@ fn without_secrets(error: Error) -> Error {
 }
 
 fn is_shown_whole(value: &ContextValue) -> bool {
-    let is_whole = |text: &str| quotable(text) == text;
+    let is_whole = |text: &str| redact(text) == text;
     match value {
         ContextValue::String(text) => is_whole(text),
         ContextValue::Strings(texts) => texts.iter().all(|text| is_whole(text)),
@@ -51,7 +51,7 @@ fn is_shown_whole(value: &ContextValue) -> bool {
 }
 
 fn quoted(value: &ContextValue) -> ContextValue {
-    let text = |text: &String| quotable(text).into_owned();
+    let text = |text: &String| redact(text).into_owned();
     match value {
         ContextValue::String(one) => ContextValue::String(text(one)),
         ContextValue::Strings(several) => ContextValue::Strings(several.iter().map(text).collect()),

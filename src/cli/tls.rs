@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 
 /// TLS with a server whose URL is `rediss://`. The files are read again at every connect.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Tls {
+pub struct TlsArgs {
     /// File with the certificates of the authorities that are trusted [default: those of the system].
     #[arg(long, env = "STREAMGAUGE_REDIS_TLS_CA_FILE", value_name = "FILE")]
     pub redis_tls_ca_file: Option<PathBuf>,

@@ -12,7 +12,7 @@ use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
 use crate::config::env::of_process;
 use crate::config::{self, Config};
-use crate::http::tls::Tls;
+use crate::http::tls::ServerTls;
 use crate::poller::node::{Identity, NodeState};
 use crate::poller::poll::{Polled, Poller};
 use crate::self_metrics::labels::Reason;
@@ -32,7 +32,7 @@ const SHOWN_NAMES: usize = 5;
 pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> {
     let config = config_source::read(matches, &of_process)?;
     if let Some(tls) = &config.web.tls {
-        Tls::new(tls.clone()).map_err(|error| UsageError(error.to_string()))?;
+        ServerTls::new(tls.clone()).map_err(|error| UsageError(error.to_string()))?;
     }
     let mut out = io::stdout();
     if let Some(path) = &args.source.polled.config {

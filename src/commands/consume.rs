@@ -17,7 +17,7 @@ use crate::cli;
 use crate::commands::endpoint;
 use crate::http::access::AccessControl;
 use crate::http::body::Body;
-use crate::http::limits::Limits;
+use crate::http::limits::ServerLimits;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::routes::{OTHER, Routes};
@@ -97,7 +97,7 @@ fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> an
     let listener = listener::bind(Some(address))?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     info!(%address, "listening");
-    let limits = Limits::default();
+    let limits = ServerLimits::default();
     let open = watch::channel(AccessControl::default()).1;
     Ok(tokio::spawn(server::run(
         listener,

@@ -25,7 +25,7 @@ use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, ProduceConfig};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::redis_url::{Address, Place};
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 use redis_stream_core::tls::Tls;
 use tokio_util::sync::CancellationToken;
 
@@ -148,7 +148,7 @@ fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
     let address: SocketAddr = listen.parse().map_err(|_| {
         UsageError(format!(
             "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
-            quotable(listen)
+            redact(listen)
         ))
     })?;
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::cli;
 use crate::commands::exit_code::UsageError;
-use crate::http::listener::DEFAULT_PORT;
-use redis_stream_core::secret::quotable;
+use crate::config::DEFAULT_PORT;
+use redis_stream_core::secret::redact;
 use redis_stream_core::tls::{Tls, TlsContext, Verification};
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
     let mut address: SocketAddr = listen.parse().map_err(|_| {
         UsageError(format!(
             "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
-            quotable(listen)
+            redact(listen)
         ))
     })?;
     if address.ip().is_unspecified() {

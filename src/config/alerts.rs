@@ -16,7 +16,7 @@ use crate::config::receiver;
 use crate::config::scalar::label_name_fault;
 use crate::config::{Alerts, Target};
 use redis_stream_core::glob::Glob;
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 const HOLD: Duration = Duration::from_secs(60 * 60);
 
@@ -67,7 +67,7 @@ fn disabled(list: &Cursor<'_>) -> Vec<String> {
         if !known.contains(&name.value.as_str()) {
             let meant = closest(&name.value, &known).map(|name| format!("; did you mean {name}?"));
             let meant = meant.unwrap_or_else(|| format!("; expected one of {}", known.join(", ")));
-            item.fault(format_args!("no recommended rule is called {:?}{meant}", quotable(&name.written)));
+            item.fault(format_args!("no recommended rule is called {:?}{meant}", redact(&name.written)));
         }
         Some(name.value)
     };
@@ -163,7 +163,7 @@ fn told(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
         if notifiers.iter().any(|notifier| notifier.name == name.value) {
             told.push(name.value);
         } else {
-            let found = quotable(&name.written);
+            let found = redact(&name.written);
             item.fault(format_args!("no notifier is called {found:?}; expected a name of alerts.notifiers"));
         }
     }
@@ -176,7 +176,7 @@ fn condition(key: &Cursor<'_>) -> Option<Condition> {
         return None;
     }
     let text = key.text()?;
-    let found = quotable(&text.written);
+    let found = redact(&text.written);
     let fault = match Condition::parse(&text.value) {
         Ok(condition) => return Some(condition),
         Err(fault) => fault,

@@ -9,7 +9,7 @@ use crate::config::cursor::{Flag, Tree};
 use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
 use crate::config::{Config, root};
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 /// Reads a file. Relative paths in it are relative to its folder.
 ///
@@ -40,7 +40,7 @@ pub(super) fn file(
     flags: Vec<(String, &Flag)>,
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
-    let name = quotable(&path.to_string_lossy()).into_owned();
+    let name = redact(&path.to_string_lossy()).into_owned();
     let content = fs::read(path)
         .map_err(|error| ConfigError::one(&name, format!("cannot read the file: {error}")))
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ConfigError::one(&name, "not UTF-8 text")))?;

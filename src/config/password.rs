@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::config::Password;
-use redis_stream_core::secret::{Secret, quotable};
+use redis_stream_core::secret::{Secret, redact};
 
 impl Password {
     /// The password as it is now. Of a file's text one trailing line end is not part of it, since editors and
@@ -20,7 +20,7 @@ impl Password {
         };
         let naming_the_file = |error: io::Error| {
             let name = path.display().to_string();
-            io::Error::new(error.kind(), format!("cannot read {}: {error}", quotable(&name)))
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", redact(&name)))
         };
         let text = fs::read_to_string(path).map_err(naming_the_file)?;
         let text = text.strip_suffix('\n').unwrap_or(&text);

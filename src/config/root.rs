@@ -7,7 +7,7 @@ use crate::config::cursor::{Cursor, Section};
 use crate::config::scalar::show;
 use crate::config::status_window::{Interval, Windows};
 use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Below this, polling is a load test.
@@ -63,7 +63,7 @@ fn shard(key: &Cursor<'_>) -> Option<Shard> {
         return None;
     }
     let numbers = text.value.split_once('/').and_then(|(index, of)| Some((number(index)?, number(of)?)));
-    let found = quotable(&text.written);
+    let found = redact(&text.written);
     match numbers {
         Some((index, of)) if index < of => return Some(Shard { index, of }),
         Some(_) => key.fault(format_args!("found {found:?}; expected I/N, with I from 0 and below N")),

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use crate::config::cursor::{Cursor, listing};
 use redis_stream_core::escape::unescape;
 use redis_stream_core::glob::Glob;
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 /// Longest duration that makes sense anywhere, a year; far below where adding it to the time would overflow.
 const LONGEST: Duration = Duration::from_secs(31_557_600);
@@ -61,7 +61,7 @@ impl Cursor<'_> {
         let text = self.scalar(&listing(&words))?;
         let chosen = choices.iter().find(|(word, _)| *word == text.value);
         if chosen.is_none() {
-            let (found, expected) = (quotable(&text.written), listing(&words));
+            let (found, expected) = (redact(&text.written), listing(&words));
             self.fault(format_args!("unknown value {found:?}; expected {expected}"));
         }
         chosen.map(|(_, choice)| *choice)
@@ -81,7 +81,7 @@ impl Cursor<'_> {
         let text = self.scalar(expected)?;
         let parsed = parse(&text.value);
         if parsed.is_none() {
-            self.fault(format_args!("found {:?}; expected {expected}", quotable(&text.written)));
+            self.fault(format_args!("found {:?}; expected {expected}", redact(&text.written)));
         }
         parsed
     }

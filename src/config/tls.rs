@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::config::cursor::{Cursor, Section};
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 
 /// Reads the section.
@@ -50,7 +50,7 @@ pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) 
         Ok(_) => key.fault(format_args!("no {} in the file; expected PEM", what.trim_start_matches("a "))),
         Err(error) => {
             let name = path.display().to_string();
-            key.fault(format_args!("cannot read {}: {error}; expected a readable file", quotable(&name)));
+            key.fault(format_args!("cannot read {}: {error}; expected a readable file", redact(&name)));
         }
     }
     Some(path)

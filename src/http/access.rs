@@ -19,14 +19,14 @@ use tracing::warn;
 
 use crate::config::Web;
 use crate::http::reply::Reply;
-use crate::http::tls::{Tls, TlsError};
+use crate::http::tls::{ServerTls, TlsError};
 use redis_stream_core::secret::Secret;
 
 /// TLS and users of a server. May be replaced while it runs: new connections use the new TLS, new requests the new users.
 #[derive(Clone, Debug, Default)]
 pub struct AccessControl {
     /// `None` for plain HTTP.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<Arc<ServerTls>>,
     /// `None` to serve everyone.
     pub users: Option<Arc<Users>>,
 }
@@ -49,7 +49,7 @@ impl AccessControl {
     pub fn updated(&self, before: &Web, after: &Web) -> Result<Self, TlsError> {
         let mut access = self.clone();
         if after.tls != before.tls {
-            access.tls = after.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+            access.tls = after.tls.clone().map(ServerTls::new).transpose()?.map(Arc::new);
         }
         if after.users != before.users {
             access.users = Users::new(after.users.clone()).map(Arc::new);

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::http::access::{self, AccessControl};
 use crate::http::activity::Activity;
 use crate::http::body::Held;
-use crate::http::limits::Limits;
+use crate::http::limits::ServerLimits;
 use crate::http::request::Request;
 use crate::http::routes::Routes;
 use crate::http::transport::Transport;
@@ -25,7 +25,7 @@ use crate::http::transport::Transport;
 /// State shared by the connections of a server.
 pub(crate) struct ServerState<R> {
     pub(crate) routes: Arc<R>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServerLimits,
     pub(crate) access: watch::Receiver<AccessControl>,
     /// Called with the route and status of each reply.
     pub(crate) observe: Box<dyn Fn(&'static str, u16) + Send + Sync>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Bounds on connections, request heads and time: no client keeps a connection that it does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections at once. Further ones wait in the kernel's backlog, and no connection is kept alive while all
     /// places are taken. One that waits for a request takes little memory.
     pub connections: usize,
@@ -30,7 +30,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 512,

@@ -7,22 +7,21 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-/// The port that is listened on unless another is chosen.
-pub const DEFAULT_PORT: u16 = 10121;
+use crate::config::DEFAULT_PORT;
 
-/// How many connections the kernel holds until they are accepted.
+/// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Why no socket listens.
+/// Why an address cannot be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// Another socket listens there.
+    /// Another socket listens on it.
     #[error("cannot listen on {address}: address already in use; choose another with --listen or web.listen")]
     InUse {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// This process may not listen there, mostly because the port is below 1024.
+    /// The process lacks the permission, as for a port below 1024.
     #[error("cannot listen on {address}: permission denied; choose another with --listen or web.listen")]
     Denied {
         /// The address asked for.
@@ -36,12 +35,12 @@ pub enum ListenError {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// Anything else the system refuses.
+    /// Any other error.
     #[error("cannot listen on {address}; check --listen or web.listen")]
     Other {
         /// The address asked for.
         address: SocketAddr,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -57,12 +56,12 @@ impl ListenError {
     }
 }
 
-/// Listens on an address, or without one on port 10121 of all interfaces, in both families where the machine
-/// has IPv6. Must be called within a Tokio runtime.
+/// Listens on an address, by default on port 10121 of all interfaces, in both families where the machine has IPv6. Must be
+/// called within a Tokio runtime.
 ///
 /// # Errors
 ///
-/// When the address cannot be listened on.
+/// The address cannot be listened on.
 pub fn bind(listen: Option<SocketAddr>) -> Result<TcpListener, ListenError> {
     match listen {
         Some(address) => open(address).map_err(|error| ListenError::new(address, error)),
@@ -78,8 +77,8 @@ fn first_of_both_families<L>(
     let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     match open(both) {
         Ok(listener) => Ok(listener),
-        // These are about the port and hold in either family. All else (no such family, no such address, one
-        // socket cannot serve both) is what a machine without IPv6 says, and each system in its own way.
+        // These concern the port, so IPv4 would fail too. Other errors (no such family, no such address, no socket for
+        // both) mean that there is no IPv6; which one differs between systems.
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
             Err(ListenError::new(both, error))
         }
@@ -90,11 +89,11 @@ fn first_of_both_families<L>(
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // The default differs from system to system (net.ipv6.bindv6only).
+        // The default differs between systems (net.ipv6.bindv6only).
         socket.set_only_v6(false)?;
     }
-    // Or a restart fails as long as connections of the predecessor are in TIME_WAIT. On Windows the option
-    // means something else: to share the port with another process.
+    // Without it a restart fails while connections of the predecessor are in TIME_WAIT. On Windows the option lets
+    // processes share a port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

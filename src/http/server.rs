@@ -16,13 +16,13 @@ use tracing::{debug, error, info, warn};
 use crate::http::access::AccessControl;
 use crate::http::activity::Activity;
 use crate::http::connection::{self, ServerState};
-use crate::http::limits::Limits;
+use crate::http::limits::ServerLimits;
 use crate::http::routes::Routes;
 
 /// Pause after a failed accept: a process without free file descriptors would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` completes; then idle connections are closed, and replies in progress have [`Limits::drain`] to
+/// Serves until `shutdown` completes; then idle connections are closed, and replies in progress have [`ServerLimits::drain`] to
 /// finish.
 ///
 /// `observe` is called once per request, with its route and the status of the reply. Malformed requests and those beyond
@@ -31,7 +31,7 @@ pub async fn run<R: Routes>(
     listener: TcpListener,
     routes: Arc<R>,
     access: watch::Receiver<AccessControl>,
-    limits: Limits,
+    limits: ServerLimits,
     observe: impl Fn(&'static str, u16) + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) {

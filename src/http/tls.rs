@@ -36,7 +36,7 @@ pub struct TlsError(String);
 
 /// How TLS is spoken with clients.
 #[derive(Debug)]
-pub struct Tls {
+pub struct ServerTls {
     settings: TlsServer,
     current: Mutex<Current>,
 }
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Current {
     }
 }
 
-impl Tls {
+impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ fn client_verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let anybody = |is_mandatory| -> Option<Arc<dyn ClientCertVerifier>> {
-        Some(Arc::new(Anybody { provider: Arc::clone(&provider), is_mandatory }))
+        Some(Arc::new(AcceptAnyCertificate { provider: Arc::clone(&provider), is_mandatory }))
     };
     match client_auth {
         ClientAuth::None => return Ok(None),
@@ -193,12 +193,12 @@ fn client_verifier(
 
 /// Takes any certificate, if whoever shows it also has its key.
 #[derive(Debug)]
-struct Anybody {
+struct AcceptAnyCertificate {
     provider: Arc<CryptoProvider>,
     is_mandatory: bool,
 }
 
-impl ClientCertVerifier for Anybody {
+impl ClientCertVerifier for AcceptAnyCertificate {
     fn client_auth_mandatory(&self) -> bool {
         self.is_mandatory
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use streamgauge::http::access::AccessControl;
-use streamgauge::http::limits::Limits;
+use streamgauge::http::limits::ServerLimits;
 use streamgauge::http::listener;
 use streamgauge::http::reply::Reply;
 use streamgauge::http::request::Request;
@@ -28,15 +28,15 @@ pub(crate) async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.expect("done within the deadline")
 }
 
-/// Limits that no client in a test reaches.
-pub(crate) fn generous() -> Limits {
-    Limits {
+/// ServerLimits that no client in a test reaches.
+pub(crate) fn generous() -> ServerLimits {
+    ServerLimits {
         head: NEVER,
         crowded: NEVER,
         write_stall: NEVER,
         linger: NEVER,
         drain: NEVER,
-        ..Limits::default()
+        ..ServerLimits::default()
     }
 }
 
@@ -119,11 +119,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(router: Router, limits: Limits) -> Self {
+    pub(crate) fn start(router: Router, limits: ServerLimits) -> Self {
         Self::behind(AccessControl::default(), router, limits)
     }
 
-    pub(crate) fn behind(access: AccessControl, router: Router, limits: Limits) -> Self {
+    pub(crate) fn behind(access: AccessControl, router: Router, limits: ServerLimits) -> Self {
         let listener = listener::bind(Some(([127, 0, 0, 1], 0).into())).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (stop, stopped) = oneshot::channel();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use streamgauge::http::body::Body;
-use streamgauge::http::limits::Limits;
+use streamgauge::http::limits::ServerLimits;
 use streamgauge::http::reply::Reply;
 use tokio::task::JoinSet;
 
@@ -44,7 +44,7 @@ async fn a_head_without_end_is_refused_before_it_is_whole() {
 
 #[tokio::test]
 async fn a_client_that_sends_its_head_slowly_is_cut_off() {
-    let server = Server::start(fine(), Limits { head: SHORT, ..generous() });
+    let server = Server::start(fine(), ServerLimits { head: SHORT, ..generous() });
     let mut client = server.connect().await;
     client.send("GET / HTTP/1.1\r\nX-Slow: ").await;
     // Each byte is in time; it is the whole head that is late.
@@ -63,7 +63,7 @@ async fn a_client_that_sends_its_head_slowly_is_cut_off() {
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     // Long enough for a request to arrive in time on a busy machine.
-    let server = Server::start(fine(), Limits { head: Duration::from_secs(1), ..generous() });
+    let server = Server::start(fine(), ServerLimits { head: Duration::from_secs(1), ..generous() });
     let mut silent = server.connect().await;
     silent.closed().await;
     let mut kept_alive = server.connect().await;
@@ -75,7 +75,7 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn a_connection_carries_so_many_requests_and_no_more() {
-    let server = Server::start(fine(), Limits { requests: 3, ..generous() });
+    let server = Server::start(fine(), ServerLimits { requests: 3, ..generous() });
     let mut client = server.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10)).await;
     for last in [None, None, Some("close")] {
@@ -89,7 +89,7 @@ async fn a_connection_carries_so_many_requests_and_no_more() {
 #[tokio::test]
 async fn who_only_holds_a_place_loses_it_when_all_are_taken() {
     let crowded = Duration::from_secs(1);
-    let server = Server::start(fine(), Limits { connections: 2, crowded, ..generous() });
+    let server = Server::start(fine(), ServerLimits { connections: 2, crowded, ..generous() });
     // Nothing else ends these: all other limits are out of reach.
     let _silent = server.connect().await;
     let mut dripping = server.connect().await;
@@ -105,7 +105,7 @@ async fn who_only_holds_a_place_loses_it_when_all_are_taken() {
 #[tokio::test]
 async fn who_holds_a_place_keeps_it_while_there_are_others() {
     let crowded = Duration::from_millis(10);
-    let server = Server::start(fine(), Limits { crowded, ..generous() });
+    let server = Server::start(fine(), ServerLimits { crowded, ..generous() });
     let mut kept_alive = server.connect().await;
     assert_eq!(kept_alive.get("/").await.status, 200);
     for _ in 0..50 {
@@ -118,7 +118,7 @@ async fn who_holds_a_place_keeps_it_while_there_are_others() {
 async fn answers_that_nobody_takes_hold_up_others_but_for_a_moment_and_open_routes_not_at_all() {
     let router = large().open("/open", |_| Reply::text(StatusCode::OK, "open\n"));
     let crowded = Duration::from_secs(1);
-    let server = Server::start(router, Limits { answers: 2, crowded, ..generous() });
+    let server = Server::start(router, ServerLimits { answers: 2, crowded, ..generous() });
     let mut stalled = Vec::new();
     for _ in 0..2 {
         let mut client = server.connect().await;
@@ -143,7 +143,7 @@ pub(crate) fn large() -> Router {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_its_place() {
-    let limits = Limits { connections: 1, write_stall: SHORT, ..generous() };
+    let limits = ServerLimits { connections: 1, write_stall: SHORT, ..generous() };
     let server = Server::start(large(), limits);
     let mut stalled = server.connect().await;
     stalled.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n").await;
@@ -169,7 +169,7 @@ async fn more_clients_than_places_are_all_answered_and_never_at_once() {
             Reply::new(StatusCode::OK, "text/plain", body)
         })
     };
-    let server = Arc::new(Server::start(router, Limits { connections: 16, ..generous() }));
+    let server = Arc::new(Server::start(router, ServerLimits { connections: 16, ..generous() }));
     let mut clients = JoinSet::new();
     for _ in 0..300 {
         let server = Arc::clone(&server);

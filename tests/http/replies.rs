@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use hyper::{Method, StatusCode};
 use streamgauge::http::body::Body;
 use streamgauge::http::encoding::Encoding;
-use streamgauge::http::limits::Limits;
+use streamgauge::http::limits::ServerLimits;
 use streamgauge::http::reply::Reply;
 use tokio::sync::oneshot;
 
@@ -259,7 +259,7 @@ async fn a_client_that_closed_its_half_is_answered() {
 #[tokio::test]
 async fn a_panic_costs_one_connection_and_no_place() {
     let router = fine().get("/panic", |_| panic!("expected by the test"));
-    let server = Server::start(router, Limits { connections: 1, ..generous() });
+    let server = Server::start(router, ServerLimits { connections: 1, ..generous() });
     for _ in 0..2 {
         let mut client = server.connect().await;
         client.send("GET /panic HTTP/1.1\r\nHost: test\r\n\r\n").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use streamgauge::http::body::Body;
-use streamgauge::http::limits::Limits;
+use streamgauge::http::limits::ServerLimits;
 use streamgauge::http::reply::Reply;
 use tokio::net::TcpStream;
 
@@ -52,7 +52,7 @@ async fn an_answer_under_way_is_finished_and_nobody_else_accepted() {
 #[tokio::test]
 async fn a_client_that_hangs_does_not_outlast_the_drain_time() {
     let drain = Duration::from_millis(200);
-    let server = Server::start(large(), Limits { drain, ..generous() });
+    let server = Server::start(large(), ServerLimits { drain, ..generous() });
     let mut half_sent = server.connect().await;
     half_sent.send("GET / HTTP/1.1\r\n").await;
     let mut does_not_read = server.connect().await;

@@ -12,8 +12,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use streamgauge::config::web::{ClientAuth, TlsServer, TlsVersion};
 use streamgauge::http::access::AccessControl;
-use streamgauge::http::limits::Limits;
-use streamgauge::http::tls::Tls;
+use streamgauge::http::limits::ServerLimits;
+use streamgauge::http::tls::ServerTls;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
@@ -94,7 +94,7 @@ impl Authority {
 }
 
 fn serving(settings: TlsServer) -> Server {
-    let access = AccessControl { tls: Some(Arc::new(Tls::new(settings).unwrap())), users: None };
+    let access = AccessControl { tls: Some(Arc::new(ServerTls::new(settings).unwrap())), users: None };
     Server::behind(access, fine(), generous())
 }
 
@@ -186,7 +186,7 @@ fn files_of_no_use_are_refused_at_the_start() {
     let refused = |change: &dyn Fn(&mut TlsServer)| {
         let mut settings = authority.settings(ClientAuth::RequireAndVerify);
         change(&mut settings);
-        Tls::new(settings).unwrap_err().to_string()
+        ServerTls::new(settings).unwrap_err().to_string()
     };
     let of_another = authority.put("other.key", &authority.sign("other").key);
     let message = refused(&|settings| settings.key_file.clone_from(&of_another));
@@ -201,9 +201,9 @@ fn files_of_no_use_are_refused_at_the_start() {
 #[tokio::test]
 async fn who_does_not_finish_the_handshake_loses_its_place() {
     let authority = Authority::new();
-    let tls = Tls::new(authority.settings(ClientAuth::None)).unwrap();
+    let tls = ServerTls::new(authority.settings(ClientAuth::None)).unwrap();
     let access = AccessControl { tls: Some(Arc::new(tls)), users: None };
-    let limits = Limits { connections: 1, handshake: Duration::from_millis(500), ..generous() };
+    let limits = ServerLimits { connections: 1, handshake: Duration::from_millis(500), ..generous() };
     let server = Server::behind(access, fine(), limits);
     let mut silent = server.connect().await;
     silent.closed().await;

@@ -34,7 +34,7 @@ impl fmt::Debug for Secret {
 /// A URL is cut off after its `://`, and text that may be the rest of one (`:password@host`, `d@host`) is replaced
 /// altogether. A path that contains an `@` is kept.
 #[must_use]
-pub fn quotable(text: &str) -> Cow<'_, str> {
+pub fn redact(text: &str) -> Cow<'_, str> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let before_at_sign = text.split_once('@').map(|(before, _)| before);
     match (scheme, before_at_sign) {
@@ -71,7 +71,7 @@ mod tests {
             ("hunter2@redis://cache", HIDDEN),
             ("/home/me@work/streamgauge.yaml", "/home/me@work/streamgauge.yaml"),
         ] {
-            assert_eq!(quotable(text), shown, "{text}");
+            assert_eq!(redact(text), shown, "{text}");
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::secret::quotable;
+use crate::secret::redact;
 
 /// Warning for a server whose certificate is not verified.
 pub const SKIPPED: &str =
@@ -186,7 +186,7 @@ impl TlsContext {
 /// A message that names the file, if it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display().to_string();
-    fs::read(path).map_err(|error| format!("cannot read {}: {error}", quotable(&name)))
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", redact(&name)))
 }
 
 /// Parses a certificate with its chain, and its key, from PEM. Messages name the settings `cert_file` and `key_file`

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use redis_stream_core::secret::quotable;
+use redis_stream_core::secret::redact;
 
 /// Programs to look for on PATH, in this order.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -42,7 +42,7 @@ pub enum StartError {
     )]
     NotFound,
     /// The program cannot be executed.
-    #[error("cannot run {}", quotable(&program.to_string_lossy()))]
+    #[error("cannot run {}", redact(&program.to_string_lossy()))]
     Run {
         /// The program as given or found.
         program: PathBuf,

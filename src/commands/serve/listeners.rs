@@ -10,7 +10,7 @@ use tracing::info;
 use crate::commands::serve::routes::{App, Probes, ROUTES};
 use crate::config::Web;
 use crate::http::access::AccessControl;
-use crate::http::limits::Limits;
+use crate::http::limits::ServerLimits;
 use crate::http::{listener, server};
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ impl Listeners {
         let address = self.main.local_addr().context("cannot read the address of the listener")?;
         let is_secure = access.borrow().tls.is_some();
         info!(%address, tls = is_secure, "listening");
-        let (limits, ended) = (Limits::default(), shutdown.cancelled());
+        let (limits, ended) = (ServerLimits::default(), shutdown.cancelled());
         let main = server::run(self.main, Arc::clone(&app), access, limits, observe.clone(), ended);
         let probes = async {
             let Some(listener) = self.probes else { return };
@@ -51,7 +51,7 @@ impl Listeners {
                 info!(%address, "serving probes");
             }
             let (_open, access) = watch::channel(AccessControl::default());
-            let limits = Limits { connections: PROBE_CONNECTIONS, ..limits };
+            let limits = ServerLimits { connections: PROBE_CONNECTIONS, ..limits };
             let routes = Arc::new(Probes(app));
             server::run(listener, routes, access, limits, observe, shutdown.cancelled()).await;
         };
