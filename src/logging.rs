@@ -1,4 +1,4 @@
-//! Where log lines go: to standard error, as text or JSON. Standard output is a command's result.
+//! Logs to standard error, as text or JSON. Standard output is for the result of a command.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::cli::{LogFormat, LogLevel, Logging};
 
-/// The crates of this workspace: their lines are shown at the level that was asked for.
+/// Crates logged at the requested level.
 const OWN_CRATES: [&str; 4] =
     [env!("CARGO_CRATE_NAME"), "redis_stream_consumer", "redis_stream_core", "redis_stream_lag"];
 
@@ -22,12 +22,12 @@ enum Colour {
     Plain,
 }
 
-/// Starts logging for the whole process. A second call changes nothing.
+/// Starts logging for the process. Later calls have no effect.
 pub fn start(logging: &Logging) {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = if io::stderr().is_terminal() && !no_color { Colour::Ansi } else { Colour::Plain };
     let started = dispatcher::set_global_default(subscriber(logging, colour, io::stderr).into());
-    // Only a second call can fail, and the first one's logging goes on.
+    // Fails only if logging was started before.
     drop(started);
 }
 
@@ -36,7 +36,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let level = level(logging.log_level);
-    // Below a warning, dependencies log about their own internals.
+    // Dependencies log details of their implementation below warnings.
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets(OWN_CRATES.map(|name| (name, level)));

@@ -32,11 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Consumes until `shutdown`, or until the reader of standard output is gone.
+/// Consumes until `shutdown`, or until standard output is closed.
 ///
 /// # Errors
 ///
-/// A usage error for an invalid setting; otherwise an error of the server or of standard output.
+/// A usage error for invalid settings; otherwise errors of the server or of standard output.
 pub async fn run(
     args: cli::Consume,
     matches: &ArgMatches,
@@ -140,15 +140,14 @@ fn rendered(metrics: &Metrics) -> Reply {
     }
 }
 
-/// Returns host name, process ID and four random characters. Without these, two containers with the same host name would
-/// share a name, since both have the process ID 1.
+/// Returns host name, process ID and four random characters: two containers may have the same host name and process ID.
 fn consumer_name() -> String {
     let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(4).collect();
     format!("{}-{}-{random}", host_name(), process::id())
 }
 
 fn host_name() -> String {
-    // On Linux, the first is right in a container, too.
+    // The first exists on Linux, also in a container.
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .into_iter()
         .find_map(|path| fs::read_to_string(path).ok())

@@ -1,4 +1,4 @@
-//! `alerts`: the rules, those that are built in among them, and what holds for all.
+//! Reads `alerts`: rules, recommended and own, and settings of all rules.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use redis_stream_core::secret::redact;
 
 const HOLD: Duration = Duration::from_secs(60 * 60);
 
-/// Labels that say what an alert is about.
+/// Labels that identify the subject of an alert.
 const RESERVED_LABELS: [&str; 6] = ["target", "db", "stream", "group", "alertname", "alertstate"];
 
-/// Reads `alerts`. `targets` are those that could be read: their labels are labels of alerts too.
+/// Reads `alerts`. `targets` are the valid ones: alerts have their labels.
 pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -> Alerts {
     let wants_recommended = section.key("recommended").boolean().unwrap_or(true);
     let disabled = disabled(&section.key("disable"));
@@ -44,7 +44,7 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
     alerts
 }
 
-/// As without a section `alerts`.
+/// The defaults.
 impl Default for Alerts {
     fn default() -> Self {
         Self {
@@ -99,7 +99,7 @@ fn external_labels(map: &Cursor<'_>) -> BTreeMap<String, String> {
     map.entries().into_iter().filter_map(label).collect()
 }
 
-/// Reads `rules` and puts them behind those that are there already.
+/// Reads `rules` and appends them.
 fn own_rules(list: &Cursor<'_>, target: Option<&Target>, notifiers: &[Notifier], rules: &mut Vec<Arc<Rule>>) {
     let built_in = rules.len();
     for item in list.items().into_iter().flatten() {
@@ -118,12 +118,11 @@ fn own_rules(list: &Cursor<'_>, target: Option<&Target>, notifiers: &[Notifier],
     }
 }
 
-/// Whether the alerts of two rules could not be told apart.
+/// Returns true if the alerts of two rules would have the same labels.
 fn is_same(one: &Rule, other: &Rule) -> bool {
     one.name == other.name && one.labels == other.labels
 }
 
-/// `None` where the rule lacks what makes it one.
 fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) -> Option<Rule> {
     let name_key = section.key("alert");
     let name = name_key.text();
@@ -155,7 +154,7 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
     })
 }
 
-/// Names of the notifiers that a rule wants to be told.
+/// Reads the names of the notifiers of a rule.
 fn told(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
     let mut told = Vec::new();
     for item in list.items().into_iter().flatten() {
@@ -192,7 +191,7 @@ fn condition(key: &Cursor<'_>) -> Option<Condition> {
     None
 }
 
-/// A glob over what the fact does not speak of is a misunderstanding.
+/// Reads the globs of a rule. One over a name that its fact does not have is refused.
 fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKind>) -> Selector {
     let glob = |key: &Cursor<'_>, least: SubjectKind, of: &str| {
         if key.is_given() && subject.is_some_and(|subject| subject < least) {
@@ -207,11 +206,10 @@ fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKi
     }
 }
 
-/// The labels that a template may name.
+/// Labels available to templates; `None` if the expression or the target is invalid.
 struct Known(Option<Vec<String>>);
 
 impl Known {
-    /// Nothing is judged by what could not be read.
     fn of(subject: Option<SubjectKind>, target: Option<&Target>) -> Self {
         let names = |(subject, target): (SubjectKind, &Target)| {
             let own = label_names(subject).iter().map(|name| (*name).to_owned());

@@ -1,5 +1,5 @@
-//! Who we are to a server: from the URL, or from `username`, `password` and `password_file`. No message holds
-//! a password or any part of one.
+//! Reads credentials: from the URL, or from `username`, `password` and `password_file`. No message has a password or a
+//! part of one.
 
 use std::path::Path;
 
@@ -8,7 +8,6 @@ use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
 use redis_stream_core::secret::Secret;
 
-/// Username and password, each from one place.
 pub(super) fn read(
     section: &Section<'_>,
     url_key: &Cursor<'_>,
@@ -54,7 +53,6 @@ fn username(key: &Cursor<'_>) -> Option<String> {
     Some(name)
 }
 
-/// A password that is in the configuration itself.
 pub(super) fn password(key: &Cursor<'_>) -> Option<Password> {
     let password = key.text()?.value;
     if password.is_empty() {
@@ -63,7 +61,7 @@ pub(super) fn password(key: &Cursor<'_>) -> Option<Password> {
     Some(Password::Text(Secret::new(password)))
 }
 
-/// The file is read once here, so that one that cannot be read is found out now; its text is not kept.
+/// Reads the file once, so that an unreadable one is found at the start; its content is not kept.
 pub(super) fn password_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
     let password = Password::File(folder.join(key.text()?.value));
     if let Err(error) = password.read() {

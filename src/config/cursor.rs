@@ -1,9 +1,8 @@
-//! A cursor over the YAML tree that knows its key path and gathers faults in place of stopping at one. It
-//! knows types of YAML, not what any key means; the leaves' own types are in `scalar`.
+//! A cursor over the YAML tree that knows its key path and collects faults instead of stopping at the first. It knows
+//! the types of YAML, not the meaning of keys; `scalar` reads the types of values.
 //!
-//! A value may also come from a flag: a [`Flag`] lies over the key path it stands for, wins over what the file
-//! has there, and its faults name the flag. Keys that are absent or null (`streams:` with nothing behind it)
-//! are the same.
+//! A [`Flag`] overrides the key path that it stands for, and faults of its value name the flag. Absent keys and null
+//! (`streams:` without a value) are the same.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,30 +13,28 @@ use serde_yaml::{Mapping, Value};
 use crate::config::env::{Environment, substitute};
 use crate::config::error::Fault;
 
-/// A value given on the command line or in the environment in place of a key of the file.
+/// A value given on the command line or in the environment instead of a key of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flag {
-    /// Its name in messages: `--redis-url`, or `REDIS_URL` if the value came from there.
+    /// Its name in messages: `--redis-url`, or `REDIS_URL` if it comes from there.
     pub name: String,
-    /// The value as text.
+    /// The value.
     pub text: String,
 }
 
-/// What all cursors of one configuration share.
+/// State shared by the cursors of a configuration.
 pub(super) struct Tree<'t> {
-    /// How faults name the file. Empty where there is none.
+    /// The file in messages; empty without a file.
     pub(super) file: &'t str,
-    /// What flags say, each over the key path that it stands for.
+    /// Flags by the key path that they override.
     pub(super) flags: Vec<(String, &'t Flag)>,
-    /// Where `${NAME}` is looked up.
     pub(super) environment: &'t Environment<'t>,
-    /// What was found wrong so far.
     pub(super) faults: RefCell<Vec<Fault>>,
-    /// Every key path that was asked for, with `[]` for any item of a list.
+    /// All key paths that were read, with `[]` for any item of a list.
     pub(super) asked: RefCell<BTreeSet<String>>,
 }
 
-/// A place in the tree.
+/// A position in the tree.
 pub(super) struct Cursor<'t> {
     tree: &'t Tree<'t>,
     path: String,
@@ -51,7 +48,7 @@ enum Source<'t> {
     Flag(&'t Flag),
 }
 
-/// A map that is being read: remembers which keys were asked for, since all others are unknown.
+/// A map being read. It records the keys that were read, since all others are unknown.
 pub(super) struct Section<'t> {
     tree: &'t Tree<'t>,
     path: String,
@@ -59,11 +56,10 @@ pub(super) struct Section<'t> {
     known: RefCell<Vec<&'static str>>,
 }
 
-/// A scalar.
 pub(super) struct Text {
-    /// As it stands in the file. To be quoted in messages, unlike the value, which may be a secret.
+    /// The text of the file. May be quoted in messages, unlike the value, which may be a secret.
     pub(super) written: String,
-    /// With environment variables put in.
+    /// The text with environment variables substituted.
     pub(super) value: String,
 }
 
@@ -86,29 +82,26 @@ impl<'t> Tree<'t> {
 }
 
 impl<'t> Cursor<'t> {
-    /// Whether the key is there at all.
     pub(super) fn is_given(&self) -> bool {
         !matches!(self.source, Source::Absent)
     }
 
-    /// What flags say of keys of this map.
+    /// Returns the flags over keys of this map.
     pub(super) fn flags_below(&self) -> impl Iterator<Item = Self> {
         let (tree, start) = (self.tree, format!("{}.", self.path));
         let below = tree.flags.iter().filter(move |(path, _)| path.starts_with(&start));
         below.map(move |(path, flag)| Cursor { tree, path: path.clone(), source: Source::Flag(flag) })
     }
 
-    /// Whether this is a list of nothing.
     pub(super) fn is_an_empty_list(&self) -> bool {
         matches!(self.source, Source::File(Value::Sequence(items)) if items.is_empty())
     }
 
-    /// Whether this is text without a character.
     pub(super) fn is_empty_text(&self) -> bool {
         matches!(self.source, Source::File(Value::String(text)) if text.is_empty())
     }
 
-    /// The key path, or the flag: how messages about another key name this one.
+    /// Returns the key path or flag, for messages about another key.
     pub(super) fn label(&self) -> &str {
         match self.source {
             Source::Flag(flag) => &flag.name,
@@ -116,7 +109,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Records that something is wrong here.
+    /// Records a fault.
     pub(super) fn fault(&self, message: impl Display) {
         let subject = match (self.source, self.path.as_str()) {
             (Source::Flag(flag), _) => flag.name.clone(),
@@ -127,15 +120,15 @@ impl<'t> Cursor<'t> {
         self.tree.faults.borrow_mut().push(Fault { subject, message: message.to_string() });
     }
 
-    /// Records that what is here is not of the kind it should be.
+    /// Records the fault that the value is of another kind.
     pub(super) fn found_another_kind(&self, expected: &str) {
         if let Source::File(value) = self.source {
             self.fault(format_args!("found {}; expected {expected}", kind(value)));
         }
     }
 
-    /// Reads a map, then refuses the keys that `read` did not ask for. Where the map is absent, every key of it
-    /// is. Where something else is in its place, that is the one fault: `read` runs only to tell its keys.
+    /// Reads a map, then refuses the keys that `read` did not read. Of another value that is the only fault: `read`
+    /// runs only to learn the known keys.
     pub(super) fn section<T>(&self, read: impl FnOnce(&Section<'t>) -> T) -> T {
         let entries = match self.source {
             Source::File(Value::Mapping(entries)) => Some(entries),
@@ -153,7 +146,7 @@ impl<'t> Cursor<'t> {
         result
     }
 
-    /// The items of a list. `None` where it is absent or no list.
+    /// Returns the items of a list; `None` if it is absent or no list.
     pub(super) fn items(&self) -> Option<Vec<Self>> {
         let Source::File(Value::Sequence(items)) = self.source else {
             self.found_another_kind("a list");
@@ -167,7 +160,7 @@ impl<'t> Cursor<'t> {
         Some(items.iter().enumerate().map(item).collect())
     }
 
-    /// The keys of a map whose keys are not ours, each with its value. Empty where it is absent or no map.
+    /// Returns the entries of a map with the user's keys; none if it is absent or no map.
     pub(super) fn entries(&self) -> Vec<(String, Self)> {
         let Source::File(Value::Mapping(entries)) = self.source else {
             self.found_another_kind("a map");
@@ -181,7 +174,7 @@ impl<'t> Cursor<'t> {
         entries.iter().map(entry).collect()
     }
 
-    /// Text. Numbers and booleans are refused, since YAML has changed them (`007`, `1e3`) before we see them.
+    /// Reads text. Numbers and booleans are refused, since YAML has already changed them (`007`, `1e3`).
     pub(super) fn text(&self) -> Option<Text> {
         match self.source {
             Source::File(Value::Number(_) | Value::Bool(_)) => {
@@ -192,13 +185,13 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Any scalar, as text: a number in quotes or from an environment variable is as good as a number.
+    /// Reads any scalar as text: a number in quotes or from a variable is a number.
     pub(super) fn scalar(&self, expected: &str) -> Option<Text> {
         let written = match self.source {
             Source::File(Value::String(text)) => text.clone(),
             Source::File(Value::Number(number)) => number.to_string(),
             Source::File(Value::Bool(boolean)) => boolean.to_string(),
-            // The shell has put in what there was to put in.
+            // The shell has already substituted variables.
             Source::Flag(flag) => return Some(Text { written: flag.text.clone(), value: flag.text.clone() }),
             Source::File(_) | Source::Absent => {
                 self.found_another_kind(expected);
@@ -216,7 +209,7 @@ impl<'t> Cursor<'t> {
 }
 
 impl<'t> Section<'t> {
-    /// What stands under a key.
+    /// Returns the value of a key.
     pub(super) fn key(&self, name: &'static str) -> Cursor<'t> {
         self.known.borrow_mut().push(name);
         let path = join(&self.path, name);
@@ -246,14 +239,14 @@ impl<'t> Section<'t> {
     }
 }
 
-/// The known key that `name` is likely a slip of.
+/// Returns the known key that `name` is most likely a typo of.
 pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |key: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase());
     let close = known.iter().copied().min_by_key(distance)?;
     (distance(&close) <= close.len().div_ceil(4)).then_some(close)
 }
 
-/// `a, b or c`.
+/// Formats a list as `a, b or c`.
 pub(super) fn listing(names: &[&str]) -> String {
     match names {
         [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
@@ -289,7 +282,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { quoted } else { format!("{path}.{quoted}") }
 }
 
-/// `targets[].name` for `targets[3].name`.
+/// Replaces `targets[3].name` by `targets[].name`.
 pub(super) fn without_indices(path: &str) -> String {
     let digit = |char: char| char.is_ascii_digit();
     let parts = path.split('[').map(|part| part.trim_start_matches(digit));

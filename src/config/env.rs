@@ -1,22 +1,22 @@
-//! `${NAME}` in scalars. The environment is a function, so that nothing here reads the process' own, except
-//! [`of_process`]. What a variable holds may be a secret: it never becomes part of a message.
+//! Substitutes `${NAME}` in scalars. Only [`of_process`] reads the environment of the process. Values may be secrets
+//! and never become part of a message.
 
 use std::env;
 
-/// Looks up an environment variable; `None` where it is not set.
+/// Looks up an environment variable.
 pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
-/// Looks a variable up in the environment of this process. One that is not UTF-8 counts as not set.
+/// Looks up a variable of this process. One that is not UTF-8 counts as not set.
 pub fn of_process(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
-/// Replaces `${NAME}` and `${NAME:-default}` by what the variable holds, once, and `$${` by `${`. As in a
-/// shell, the default also stands in for a variable that is set but empty. Any other `$` is itself.
+/// Replaces `${NAME}` and `${NAME:-default}` by the value of the variable, once, and `$${` by `${`. As in a shell, the
+/// default also replaces an empty value. Any other `$` stays.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, without quoting it.
+/// A message that does not quote the text.
 pub(super) fn substitute(text: &str, environment: &Environment<'_>) -> Result<String, String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;

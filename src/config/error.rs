@@ -1,25 +1,24 @@
-//! What is wrong with a configuration: all of it at once. A fault never shows a secret, so it never shows
-//! what an environment variable holds (but for the name of a file that cannot be read), nor any part of a URL.
+//! Errors of a configuration, all at once. A fault never has the value of an environment variable (except the name of
+//! an unreadable file) or a part of a URL, since these may be secrets.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A configuration that cannot be used. Displays as one line per fault, in the order of reading.
+/// An invalid configuration. Displays one line per fault, in the order of reading.
 #[derive(Debug, Error)]
 #[error("{}", lines(.faults))]
 pub struct ConfigError {
-    /// What is wrong; at least one item.
+    /// At least one fault.
     pub faults: Vec<Fault>,
 }
 
-/// One thing that is wrong. Displays as `FILE: key.path: what is wrong; what was expected`, or
-/// `--flag: what is wrong; what was expected`.
+/// One fault. Displays as `FILE: key.path: found; expected` or `--flag: found; expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// File and key path, or the flag or environment variable.
+    /// File and key path, flag, or environment variable.
     pub subject: String,
-    /// What is wrong, and what was expected.
+    /// What was found and what was expected.
     pub message: String,
 }
 

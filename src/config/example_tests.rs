@@ -1,4 +1,4 @@
-//! Holds `config.example.yaml` to the code: complete, loadable, and true about the defaults.
+//! Checks `config.example.yaml` against the code: it is complete, loadable, and its defaults are right.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::config::{Config, root};
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
-/// Maps whose keys are the user's.
+/// Maps with keys that the user chooses.
 const USERS_NAMES: [&str; 6] = [
     "web.basic_auth_users.",
     "targets[].labels.",
@@ -27,7 +27,7 @@ fn load(text: &str) -> Config {
     from_text("config.example.yaml", text, Path::new(""), &|_| None).expect("the text is valid")
 }
 
-/// The example with its `#key:` lines in force.
+/// Returns the example with its `#key:` lines uncommented.
 fn uncommented() -> String {
     let line = |line: &str| {
         let setting =
@@ -40,7 +40,7 @@ fn uncommented() -> String {
     EXAMPLE.lines().map(line).collect()
 }
 
-/// The same, as it can be loaded: without the files, most of which would say again what is said beside them.
+/// Returns the uncommented example without files and without alternatives to other keys, so that it loads.
 fn with_what_is_best_left_unset() -> String {
     uncommented().lines().filter(|line| !line.contains(": /")).map(|line| format!("{line}\n")).collect()
 }
@@ -78,7 +78,7 @@ fn the_example_holds_each_key_that_is_read_and_no_other() {
     root::config(&tree.root(&value), Path::new(""));
     let mut in_the_example = BTreeSet::new();
     key_paths(&value, "", &mut in_the_example);
-    // Names of labels and annotations are the user's.
+    // Names of labels and annotations are chosen by the user.
     let of_the_user = |path: &String| USERS_NAMES.iter().any(|of| path.starts_with(of));
     let written: BTreeSet<_> =
         in_the_example.iter().map(|path| without_indices(path)).filter(|path| !of_the_user(path)).collect();

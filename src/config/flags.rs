@@ -1,5 +1,5 @@
-//! The same configuration from flags in place of a file, or over one. A flag is laid over the key path that
-//! it stands for and then read and judged as a key of a file is, except that `${NAME}` is left to the shell.
+//! Reads a configuration from flags, alone or over a file. A flag is read like the key that it stands for, except that
+//! `${NAME}` is not substituted: the shell has done so.
 
 use std::path::Path;
 
@@ -10,34 +10,33 @@ use crate::config::env::Environment;
 use crate::config::error::ConfigError;
 use crate::config::{Config, load};
 
-/// Flags that go with a configuration file, and over what it says.
+/// Flags that override keys of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `web.listen`.
     pub listen: Option<Flag>,
-    /// `poll.interval`. Timeout and stale_after follow it, unless the file sets them.
+    /// `poll.interval`. The defaults of `timeout` and `stale_after` follow it.
     pub interval: Option<Flag>,
     /// `poll.shard`.
     pub shard: Option<Flag>,
 }
 
-/// A server and what to poll there, given by flags alone.
+/// A server and its streams, given by flags alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// `targets[0].url`.
     pub url: Flag,
-    /// What else is said of it, with the key below `targets[0]`: `username`, `tls.ca_file`. Paths are relative to the
-    /// working directory.
+    /// Other keys of `targets[0]`, such as `username` and `tls.ca_file`. Paths are relative to the working directory.
     pub settings: Vec<(&'static str, Flag)>,
-    /// `targets[0].streams[].key`. Empty is all streams.
+    /// `targets[0].streams[].key`; empty for all streams.
     pub streams: Vec<Flag>,
 }
 
-/// A configuration from a file, with flags over it.
+/// Reads a file with flags over it.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or all that is wrong in it and in the flags.
+/// The file cannot be read, or all faults of file and flags.
 pub fn over_file(
     path: &Path,
     overrides: &Overrides,
@@ -46,11 +45,11 @@ pub fn over_file(
     load::file(path, overrides.laid_over(), environment)
 }
 
-/// A configuration from flags alone: one target, and defaults for the rest.
+/// Reads a configuration from flags alone: one target, and defaults.
 ///
 /// # Errors
 ///
-/// All that is wrong in the flags.
+/// All faults of the flags.
 pub fn alone(server: &Server, overrides: &Overrides) -> Result<Config, ConfigError> {
     let flags = overrides.laid_over().into_iter().chain(server.laid_over()).collect();
     let nothing = |_: &str| None;
@@ -76,7 +75,7 @@ impl Server {
         flags
     }
 
-    /// The lists and maps that the flags lie over: one target, with an item for each stream.
+    /// Returns the lists and maps that the flags lie over: one target, with an item for each stream.
     fn frame(&self) -> Value {
         let empty = || Value::Mapping(Mapping::new());
         let map = |key: &str, list| Value::Mapping(Mapping::from_iter([(key.into(), Value::Sequence(list))]));

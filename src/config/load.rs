@@ -1,4 +1,4 @@
-//! From the text of a file to a configuration, or to everything that is wrong with it.
+//! Loads a configuration from text: all of it is valid, or all faults are returned.
 
 use std::fs;
 use std::path::Path;
@@ -15,16 +15,16 @@ use redis_stream_core::secret::redact;
 ///
 /// # Errors
 ///
-/// The file cannot be read, or all that is wrong in it.
+/// The file cannot be read, or all its faults.
 pub fn from_file(path: &Path, environment: &Environment<'_>) -> Result<Config, ConfigError> {
     file(path, Vec::new(), environment)
 }
 
-/// Reads a text as if it were the file `name` in `folder`.
+/// Reads text as if it were the file `name` in `folder`.
 ///
 /// # Errors
 ///
-/// All that is wrong in it.
+/// All faults.
 pub fn from_text(
     name: &str,
     text: &str,
@@ -34,7 +34,7 @@ pub fn from_text(
     self::text(text, folder, &Tree::new(name, Vec::new(), environment))
 }
 
-/// Reads a file with flags laid over the key paths that they stand for.
+/// Reads a file with flags over its keys.
 pub(super) fn file(
     path: &Path,
     flags: Vec<(String, &Flag)>,
@@ -49,7 +49,7 @@ pub(super) fn file(
 }
 
 fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
-    // The parser takes a byte order mark for a column of its own, which breaks block maps.
+    // The parser counts a byte order mark as a column, which breaks block maps.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value =
         serde_yaml::from_str(text).map_err(|error| ConfigError::one(tree.file, syntax_message(&error)))?;
@@ -59,15 +59,14 @@ fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigErro
     read(&value, folder, tree)
 }
 
-/// Reads a tree of values.
 pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
     let config = root::config(&tree.root(value), folder);
     let faults: Vec<Fault> = tree.faults.take();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
 }
 
-/// What the parser says, with line and column, except where it quotes a value (one that does not fit its
-/// `!!tag`), which may be a password.
+/// Returns the message of the parser with line and column, unless it quotes a value that does not fit its `!!tag`,
+/// which may be a password.
 fn syntax_message(error: &serde_yaml::Error) -> String {
     let message = error.to_string();
     let quotes_a_value = ["invalid type", "invalid value"].iter().any(|start| message.contains(start));

@@ -1,4 +1,4 @@
-//! Passwords: text, or files that are read at every connect. Nothing here is logged.
+//! Reads passwords from text, or from files at every connect. Nothing here is logged.
 
 use std::fs;
 use std::io;
@@ -7,12 +7,11 @@ use crate::config::Password;
 use redis_stream_core::secret::{Secret, redact};
 
 impl Password {
-    /// The password as it is now. Of a file's text one trailing line end is not part of it, since editors and
-    /// `echo` add one.
+    /// Returns the current password. One trailing line end of a file is removed, since editors and `echo` add one.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or is not UTF-8; the error names the file, and nothing of what is in it.
+    /// The file cannot be read or is not UTF-8. The error names the file and has nothing of its content.
     pub fn read(&self) -> io::Result<Secret> {
         let path = match self {
             Self::Text(secret) => return Ok(secret.clone()),

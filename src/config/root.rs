@@ -1,4 +1,4 @@
-//! The whole of a configuration, and its sections `poll`, `status` and `metrics`, with their defaults.
+//! Reads a whole configuration, and its sections `poll`, `status` and `metrics` with their defaults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
 use redis_stream_core::secret::redact;
 
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Below this, polling is a load test.
+/// A shorter interval would be a load test.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 const SCAN_KEYS_PER_SECOND: u32 = 50_000;
@@ -20,7 +20,7 @@ const AUDIT_PERIOD: Duration = Duration::from_secs(600);
 const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads all of it. What comes back is of use only where the tree has gathered no fault.
+/// Reads a configuration. It is valid only if the tree has no fault.
 pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
     root.section(|root| {
         let web = root.key("web").section(|section| web::web(section, folder));
@@ -56,7 +56,7 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
     (poll, interval)
 }
 
-/// `I/N`; empty is all of them.
+/// Reads `I/N`; empty text is no shard.
 fn shard(key: &Cursor<'_>) -> Option<Shard> {
     let text = key.text()?;
     if text.value.is_empty() {
@@ -72,17 +72,17 @@ fn shard(key: &Cursor<'_>) -> Option<Shard> {
     None
 }
 
-/// Digits alone: `parse` would take a sign too.
+/// Parses digits only: `parse` would accept a sign.
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Interval, timeout and stale_after, which depend on each other.
+/// Reads interval, timeout and stale_after, which depend on each other.
 fn times(section: &Section<'_>) -> (Interval, Duration, Duration) {
     let interval_key = section.key("interval");
     let given = interval_key.duration(SHORTEST_INTERVAL);
     let interval = given.unwrap_or(INTERVAL);
-    // What depends on an interval that is itself wrong is not judged by the default.
+    // Values that depend on an invalid interval are not compared with its default.
     let sound = given.is_some() || !interval_key.is_given();
 
     let timeout_key = section.key("timeout");

@@ -1,5 +1,5 @@
-//! What a single value may be: durations, sizes, numbers, globs and so on. Each reader gives `None` where the
-//! key is absent, and also where it is wrong, which it then has recorded.
+//! Reads single values: durations, sizes, numbers, globs. Each reader returns `None` if the key is absent, and if it is
+//! invalid, which it records as a fault.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -12,16 +12,14 @@ use redis_stream_core::escape::unescape;
 use redis_stream_core::glob::Glob;
 use redis_stream_core::secret::redact;
 
-/// Longest duration that makes sense anywhere, a year; far below where adding it to the time would overflow.
+/// A year: longer than any sensible duration, and too short to overflow when added to the time.
 const LONGEST: Duration = Duration::from_secs(31_557_600);
 
 impl Cursor<'_> {
-    /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         self.parsed("true or false", |text| text.parse().ok())
     }
 
-    /// A whole number within `range`.
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let expected = match *range.end() {
             u32::MAX => format!("a whole number from {} up", range.start()),
@@ -30,7 +28,7 @@ impl Cursor<'_> {
         self.parsed(&expected, |text| text.parse().ok().filter(|number| range.contains(number)))
     }
 
-    /// A time span with a unit, not below `shortest`.
+    /// Reads a duration with a unit.
     pub(super) fn duration(&self, shortest: Duration) -> Option<Duration> {
         let duration = self.parsed("a duration such as 10s or 1m 30s", parse_duration)?;
         if duration < shortest {
@@ -44,18 +42,18 @@ impl Cursor<'_> {
         Some(duration)
     }
 
-    /// A number of bytes, at least 1.
+    /// Reads a size of at least one byte.
     pub(super) fn size_bytes(&self) -> Option<u64> {
         let parse = |text: &str| text.parse::<ByteSize>().ok().filter(|size| size.as_u64() > 0);
         Some(self.parsed("a size such as 16MiB", parse)?.as_u64())
     }
 
-    /// An address and port.
+    /// Reads an address and port.
     pub(super) fn socket_address(&self) -> Option<SocketAddr> {
         self.parsed("an address and port such as 0.0.0.0:10121 or [::]:10121", |text| text.parse().ok())
     }
 
-    /// One of a few words.
+    /// Reads one of several words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let text = self.scalar(&listing(&words))?;
@@ -67,12 +65,12 @@ impl Cursor<'_> {
         chosen.map(|(_, choice)| *choice)
     }
 
-    /// A glob, in which `\xHH` names a byte.
+    /// Reads a glob, in which `\xHH` is a byte.
     pub(super) fn glob(&self) -> Option<Glob> {
         Some(Glob::new(unescape(&self.text()?.value)))
     }
 
-    /// A list of globs, without those that are wrong.
+    /// Reads a list of globs, without invalid ones.
     pub(super) fn globs(&self) -> Option<Vec<Glob>> {
         Some(self.items()?.iter().filter_map(Self::glob).collect())
     }
@@ -87,7 +85,7 @@ impl Cursor<'_> {
     }
 }
 
-/// What is wrong with a name that is to be one of a label.
+/// Returns the fault of an invalid label name.
 pub(super) fn label_name_fault(name: &str) -> Option<&'static str> {
     let first = |char: char| char.is_ascii_alphabetic() || char == '_';
     if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
@@ -96,12 +94,12 @@ pub(super) fn label_name_fault(name: &str) -> Option<&'static str> {
     name.starts_with("__").then_some("a reserved label name; expected one that does not start with __")
 }
 
-/// How messages write a time span.
+/// Formats a duration for messages.
 pub(super) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// `humantime`, but without its `0` that has no unit.
+/// Parses a duration like `humantime`, except that `0` needs a unit.
 fn parse_duration(text: &str) -> Option<Duration> {
     if text.trim() == "0" { None } else { humantime::parse_duration(text).ok() }
 }

@@ -1,4 +1,4 @@
-//! `status.window` and `targets[].streams[].window`: how much history the status of a group looks at.
+//! Reads `status.window` and `targets[].streams[].window`, the history that the status of a group is derived from.
 
 use std::time::Duration;
 
@@ -6,12 +6,11 @@ use crate::config::cursor::Cursor;
 use crate::config::scalar::show;
 
 const DEFAULT: Duration = Duration::from_secs(120);
-/// A window shorter than this many intervals does not show whether a lag grows.
+/// A shorter window does not show whether lag grows.
 const LEAST_INTERVALS: u32 = 6;
 
-/// What windows are read by.
 pub(super) struct Windows {
-    /// Of streams that have none of their own.
+    /// The window of streams without their own.
     default: Duration,
     interval: Interval,
 }
@@ -19,9 +18,9 @@ pub(super) struct Windows {
 /// `poll.interval`, which windows depend on.
 pub(super) struct Interval {
     pub(super) length: Duration,
-    /// How messages call it.
+    /// Its name in messages.
     pub(super) label: String,
-    /// Whether it could be read; nothing is judged by the default in place of one that is wrong.
+    /// False if it is invalid: then windows are not compared with its default.
     pub(super) is_sound: bool,
 }
 
@@ -33,7 +32,7 @@ impl Windows {
         Self { default: windows.of(key), ..windows }
     }
 
-    /// Reads a window; the default where it is absent.
+    /// Reads a window.
     pub(super) fn of(&self, key: &Cursor<'_>) -> Duration {
         let Some(window) = key.duration(Duration::ZERO) else { return self.default };
         let Interval { length, label, is_sound } = &self.interval;

@@ -1,4 +1,4 @@
-//! `targets`: the servers, their credentials, labels, streams and limits, and what must hold between targets.
+//! Reads `targets`: servers, credentials, labels, streams and limits, and checks them against each other.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consum
 
 const ROLES: [(&str, Role); 3] = [("master", Role::Master), ("replica", Role::Replica), ("any", Role::Any)];
 
-/// Labels that our own series or Prometheus' alerts and histograms carry.
+/// Labels that our series, or alerts and histograms of Prometheus, have.
 const RESERVED_LABELS: [&str; 14] = [
     "target",
     "db",
@@ -32,18 +32,18 @@ const RESERVED_LABELS: [&str; 14] = [
     "command",
 ];
 
-/// A target as far as it could be read, with the places that faults between targets are laid to.
+/// A target as far as it is valid, with the cursors that faults between targets are recorded at.
 struct Draft<'t> {
     name_key: Cursor<'t>,
     labels_key: Cursor<'t>,
-    /// Given, or the default where the URL could be read.
+    /// The given name, or the default if the URL is valid.
     name: Option<Text>,
     labels: BTreeMap<String, String>,
-    /// `None` where the URL could not be read.
+    /// `None` if the URL is invalid.
     target: Option<Target>,
 }
 
-/// Reads `targets`. Those that are wrong are left out.
+/// Reads the valid targets.
 pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> Vec<Target> {
     if !list.is_given() {
         list.fault("missing; expected a list of at least one target");
@@ -118,7 +118,7 @@ fn labels(key: &Cursor<'_>) -> BTreeMap<String, String> {
     labels
 }
 
-/// What is wrong with the name of a label.
+/// Returns the fault of an invalid label name.
 fn label_fault(name: &str) -> Option<&'static str> {
     let reserved = || RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another");
     label_name_fault(name).or_else(reserved)
@@ -191,7 +191,7 @@ fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
     }
 }
 
-/// A metric whose series differ in the names of their labels cannot be summed up or joined.
+/// Refuses targets with different label names: their series could not be aggregated or joined.
 fn refuse_different_labels(drafts: &[Draft<'_>]) {
     let Some((first, others)) = drafts.split_first() else { return };
     for draft in others {

@@ -1,4 +1,4 @@
-//! `tls`: how a server is known, and how we are to it.
+//! Reads `tls`, the client TLS settings: trusted CAs, server name, client certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,6 @@ use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::secret::redact;
 use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 
-/// Reads the section.
 pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
     let ca_key = section.key("ca_file");
     let cert_key = section.key("cert_file");
@@ -35,14 +34,14 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
     }
 }
 
-/// What a PEM file must hold, as messages call it, and how to see that it does.
+/// The content that a PEM file must have, as messages call it, and a check for it.
 pub(super) type Content = (&'static str, fn(&[u8]) -> bool);
 
 pub(super) const CERTIFICATE: Content =
     ("a certificate", |pem| CertificateDer::pem_slice_iter(pem).next().is_some_and(|found| found.is_ok()));
 pub(super) const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
 
-/// The file is read once here, so that one that is of no use is found out now.
+/// Reads the file once, so that an invalid one is found at the start.
 pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
     let path = folder.join(key.text()?.value);
     match fs::read(&path) {

@@ -1,4 +1,4 @@
-//! How a target is run: one server, a master that sentinels know, or a cluster; and where it is found.
+//! Reads the topology of a target: one server, a master found through Sentinel, or a cluster.
 
 use std::fmt;
 use std::path::Path;
@@ -8,37 +8,37 @@ use crate::config::credentials;
 use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{self, Place, SENTINEL_PORT, ServerUrl};
 
-/// How a target is run, and where it is found.
+/// The topology of a target and its addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Topology {
-    /// One server.
+    /// A single server.
     Standalone(
-        /// Where it listens.
+        /// Its address.
         Place,
     ),
-    /// The master that sentinels name.
+    /// The current master of a Sentinel setup.
     Sentinel(Sentinel),
     /// The masters of a cluster.
     Cluster(
-        /// Nodes that tell of all the others; at least one.
+        /// Nodes to discover the others from; at least one.
         Vec<Place>,
     ),
 }
 
-/// The sentinels that know a master.
+/// The sentinels of a master.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentinel {
-    /// What they call the master.
+    /// The name of the master in Sentinel.
     pub master_name: String,
-    /// Where they listen; at least one. The master is spoken to as they are: over TLS or in clear.
+    /// Addresses of sentinels; at least one. TLS is used for the master if it is for them.
     pub places: Vec<Place>,
-    /// ACL user on the sentinels; `None` is the default user.
+    /// ACL user of the sentinels; `None` is the default user.
     pub username: Option<String>,
-    /// Password on the sentinels; `None` is no authentication.
+    /// Password of the sentinels; `None` for no authentication.
     pub password: Option<Password>,
 }
 
-/// What `topology` says.
+/// The values of the key `topology`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Standalone,
@@ -49,18 +49,16 @@ enum Kind {
 const KINDS: [(&str, Kind); 3] =
     [("standalone", Kind::Standalone), ("cluster", Kind::Cluster), ("sentinel", Kind::Sentinel)];
 
-/// Where a target is, as far as it could be read.
+/// A topology as far as it is valid.
 pub(super) struct Found {
-    /// `None` where it could not be read.
     pub(super) topology: Option<Topology>,
-    /// Database number.
     pub(super) db: u32,
     pub(super) username: Option<String>,
     pub(super) password: Option<Password>,
 }
 
 impl Topology {
-    /// Whether all of it is spoken to over TLS.
+    /// Returns true if TLS is used for all servers.
     pub(super) fn is_secured(&self) -> bool {
         let is_secured = |place: &Place| matches!(place, Place::Tls(_));
         match self {
@@ -69,7 +67,7 @@ impl Topology {
         }
     }
 
-    /// Whether both lead to the same servers: those at one place, or those that a sentinel or a node in common tells of.
+    /// Returns true if both lead to the same servers: they have an address, a sentinel or a cluster node in common.
     #[must_use]
     pub fn is_of_same_servers(&self, other: &Self) -> bool {
         let have_one_in_common =
@@ -84,7 +82,7 @@ impl Topology {
         }
     }
 
-    /// The name of a target that has no other.
+    /// Returns the name of a target without a given one.
     pub(super) fn default_name(&self, db: u32) -> String {
         let name = match self {
             Self::Standalone(place) => place.to_string(),
@@ -108,7 +106,6 @@ impl fmt::Display for Topology {
     }
 }
 
-/// Reads where a target is, and who we are there.
 pub(super) fn read(section: &Section<'_>, folder: &Path) -> Found {
     let kind = section.key("topology").choice(&KINDS).unwrap_or(Kind::Standalone);
     let keys @ [url_key, urls_key, sentinel_key] = &["url", "urls", "sentinel"].map(|key| section.key(key));
@@ -134,7 +131,7 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Found {
     Found { topology, db, username, password }
 }
 
-/// What goes with another topology, and what is missing.
+/// Refuses keys of another topology, and reports missing ones.
 fn refuse_others(kind: Kind, [url, urls, sentinel]: &[Cursor<'_>; 3], place: &Cursor<'_>) {
     let (needed, others): (&[&Cursor<'_>], &[&Cursor<'_>]) = match kind {
         Kind::Standalone => (&[url], &[urls, sentinel]),
@@ -175,7 +172,7 @@ fn sentinel(section: &Section<'_>, folder: &Path, place: &Cursor<'_>) -> Option<
     Some((Sentinel { master_name: master_name?, places, username, password }, db))
 }
 
-/// Several places, all spoken to in the same way, and the database that they name.
+/// Reads several addresses with one scheme and database.
 fn places(
     list: &Cursor<'_>,
     parse: impl Fn(&str) -> Result<ServerUrl, redis_url::UrlError>,

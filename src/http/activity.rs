@@ -1,5 +1,4 @@
-//! What is known of one connection while it lasts: told by all that has to do with it, asked by who decides whether it
-//! may stay.
+//! The state of one connection that decides whether it may stay open: progress, idle time, requests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,21 +7,17 @@ use tokio::time::Instant;
 
 use redis_stream_core::clock::now;
 
-/// What is known of one connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
     began: Instant,
-    /// When the client was last seen to take anything, in milliseconds since it came.
+    /// The client's last progress, in milliseconds since it connected.
     progress_ms: AtomicU64,
-    /// Whether it waits for us, not we for it.
     is_answering: AtomicBool,
-    /// Whether it has sent what nobody reads.
     has_unread: AtomicBool,
     requests: AtomicUsize,
 }
 
 impl Activity {
-    /// Of a client that has just come.
     pub(crate) fn new() -> Self {
         Self {
             began: now(),
@@ -33,25 +28,25 @@ impl Activity {
         }
     }
 
-    /// Notes that the client has taken some of an answer.
+    /// Records that the client has read some of a reply.
     pub(crate) fn note_progress(&self) {
         let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress_ms.store(since, Ordering::Relaxed);
     }
 
-    /// Notes that a request has come; returns how many that are.
+    /// Records a request; returns the number of requests so far.
     pub(crate) fn note_request(&self) -> usize {
         self.is_answering.store(true, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes that there is an answer, which is to be sent.
+    /// Records that a reply is ready to be sent.
     pub(crate) fn note_answer(&self) {
         self.note_progress();
         self.is_answering.store(false, Ordering::Relaxed);
     }
 
-    /// How long we have waited for the client.
+    /// Returns the time spent waiting for the client.
     pub(crate) fn idle(&self) -> Duration {
         if self.is_answering.load(Ordering::Relaxed) {
             return Duration::ZERO;
@@ -60,12 +55,11 @@ impl Activity {
         self.began.elapsed().saturating_sub(progress)
     }
 
-    /// Notes that the client has sent what nobody reads.
+    /// Records that the client has sent bytes that are never read.
     pub(crate) fn note_unread(&self) {
         self.has_unread.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client has sent what nobody reads.
     pub(crate) fn has_unread(&self) -> bool {
         self.has_unread.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The body of a reply: bytes that are there already, shared and never copied, or a closure that writes them.
+//! The body of a reply: shared bytes, sent without a copy, or a closure that writes them.
 
 use std::io::{self, BufWriter, Write};
 use std::pin::Pin;
@@ -12,53 +12,51 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
-/// How much a streamed body collects before it is sent.
+/// Size of the chunks of a streamed body.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Chunks of a streamed body that wait for a client: enough to render the next while one is sent.
+/// Chunks of a streamed body that wait for the client: the next is rendered while one is sent.
 const CHUNKS_AHEAD: usize = 2;
 
-/// Writes a streamed body. It runs on a thread where it may block.
+/// Writes a streamed body, on a thread that may block.
 pub type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// What a reply carries.
+/// The body of a reply.
 pub enum Body {
-    /// Nothing.
+    /// No body.
     Empty,
-    /// One piece.
+    /// One chunk.
     Whole(Bytes),
-    /// Several pieces, sent one after the other as they are. Their sum is the `Content-Length`.
+    /// Several chunks, sent in order. Their sum is the `Content-Length`.
     Chunks(Vec<Bytes>),
-    /// Rendered while it is sent, so its length is not known beforehand.
+    /// Rendered while it is sent, so there is no `Content-Length`.
     Stream(Render),
 }
 
 impl Body {
-    /// A body that is written while it is sent. When the closure fails or panics the connection is cut, so
-    /// that the client does not take a part for the whole.
+    /// Creates a streamed body. If the closure fails or panics the connection is cut, so that the client does not take
+    /// a part for the whole.
     pub fn stream(render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
         Self::Stream(Box::new(render))
     }
 }
 
-/// Compresses what is written on the way.
 pub(crate) fn compressed(render: Render) -> Render {
     Box::new(move |out| {
-        // It takes its time for each write, however short: JSON is written some bytes at a time.
+        // Gzip has a cost for each write, and JSON is written a few bytes at a time.
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, GzEncoder::new(out, Compression::fast()));
         render(&mut out)?;
         out.into_inner()?.finish().map(drop)
     })
 }
 
-/// A piece of a streamed body. That it ended is said aloud: a sender that is merely gone has panicked or failed.
+/// A part of a streamed body. The end is explicit: a sender that was dropped without it has failed.
 pub(crate) enum Piece {
     Chunk(Bytes),
     End,
 }
 
-/// Takes a streamed body from the closure that renders it. Once the client is gone every write is an error of
-/// the kind `BrokenPipe`, and the closure should end.
+/// Collects what a closure writes into chunks. After a disconnect every write returns `BrokenPipe`.
 struct BodyWriter {
     buffer: Vec<u8>,
     pieces: mpsc::Sender<Piece>,
@@ -98,7 +96,7 @@ impl Write for BodyWriter {
     }
 }
 
-/// A body as hyper takes it.
+/// A body for hyper.
 pub(crate) enum Frames {
     Ready { chunks: vec::IntoIter<Bytes>, left_bytes: u64 },
     Rendering(mpsc::Receiver<Piece>),
@@ -178,7 +176,7 @@ impl hyper::body::Body for Frames {
     }
 }
 
-/// A body that holds its turn to be answered until it is sent.
+/// A body that keeps its permit until it is sent.
 pub(crate) struct Held {
     frames: Frames,
     _turn: Option<OwnedSemaphorePermit>,

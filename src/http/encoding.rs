@@ -1,18 +1,18 @@
-//! Which content coding a client accepts. Compresses nothing.
+//! Negotiates the content coding of a reply.
 
-/// How a body is coded on its way.
+/// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// As it is.
+    /// Not compressed.
     Identity,
     /// Compressed with gzip.
     Gzip,
 }
 
 impl Encoding {
-    /// The coding to answer in, from the lines of `Accept-Encoding`, as RFC 9110 (section 12.5.3) has it: gzip wherever
-    /// it is accepted, unless the answer as it is has the larger weight. What names a coding rules over `*`. A weight of 0
-    /// refuses, and so does one that is none. Who refuses everything gets the answer as it is, as the RFC advises.
+    /// Chooses a coding from the lines of `Accept-Encoding`, by RFC 9110 (section 12.5.3): gzip if it is accepted,
+    /// unless `identity` has the larger weight. A named coding overrides `*`. A weight of 0 or one that is not valid
+    /// refuses a coding. A client that refuses all codings gets `identity`, as the RFC advises.
     pub fn accepted<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut gzip, mut identity, mut any) = (None, None, None);
         for coding in lines.into_iter().flat_map(|line| line.split(',')) {
@@ -30,7 +30,7 @@ impl Encoding {
     }
 }
 
-/// The weight among the parameters of a coding, in thousandths: 1,000 where there is none.
+/// Returns the weight of a coding in thousandths; 1,000 by default.
 fn weight(parameters: &str) -> u16 {
     let value = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -39,7 +39,7 @@ fn weight(parameters: &str) -> u16 {
     value.map_or(1_000, |value| thousandths(value).unwrap_or(0))
 }
 
-/// A number from 0 to 1 with three decimals at most; `None` if it is none.
+/// Parses a number from 0 to 1 with up to three decimals.
 fn thousandths(value: &str) -> Option<u16> {
     let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|digit| digit.is_ascii_digit()) {

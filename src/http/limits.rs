@@ -1,32 +1,32 @@
-//! What one client, and all clients together, may take of the server.
+//! Limits on one client and on all clients together.
 
 use std::time::Duration;
 
-/// Bounds on connections, request heads and time: no client keeps a connection that it does not use.
+/// Limits on connections, request heads and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// Connections at once. Further ones wait in the kernel's backlog, and no connection is kept alive while all
-    /// places are taken. One that waits for a request takes little memory.
+    /// Connections at a time. Others wait in the backlog of the kernel, and while this limit is reached no connection
+    /// is kept alive.
     pub connections: usize,
-    /// Answers that are made or sent at once, those of open routes apart. Further requests wait.
+    /// Replies made or sent at a time, without those of open routes. Other requests wait.
     pub answers: usize,
-    /// Bytes of a request's head, from the method to the empty line. A longer one is answered with 431.
+    /// Size of a request head. A larger one is answered with 431.
     pub head_bytes: usize,
-    /// Time from the moment a connection is ready for a request until the request's head has arrived. So it
-    /// cuts off slow senders and idle connections alike.
+    /// Time from the moment a connection is ready for a request until its head has arrived. Ends slow and idle
+    /// connections.
     pub head: Duration,
-    /// Time until the TLS handshake is over.
+    /// Time for the TLS handshake.
     pub handshake: Duration,
-    /// Time without progress after which a client loses its place while all places, or all answers, are taken: it sends
-    /// no request, or takes nothing of its answer. So clients that only hold places do not keep out others for long.
+    /// Idle time after which a connection is closed while `connections` or `answers` is reached, so that idle clients
+    /// do not keep others out.
     pub crowded: Duration,
-    /// Requests that one connection may carry; after the last one it is closed.
+    /// Requests on one connection.
     pub requests: usize,
-    /// Time in which a client must take some of an answer (64 KiB, or what is left of it).
+    /// Time in which a client must read 64 KiB of a reply, or the rest of it.
     pub write_stall: Duration,
-    /// Time to throw away what a client still sends after the last answer, so that it can read that answer.
+    /// Time to discard what a client still sends after its last reply, without which a reset could destroy that reply.
     pub linger: Duration,
-    /// Time that answers under way have to finish after the shutdown began.
+    /// Time for replies in progress at shutdown.
     pub drain: Duration,
 }
 
@@ -34,11 +34,11 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 512,
-            // One takes up to half a MiB while it is sent.
+            // Each takes up to 512 KiB while it is sent.
             answers: 16,
             head_bytes: 16 * 1024,
-            // Between the usual scrape intervals: at exactly 10 s, 15 s or 30 s a scraper's next request would
-            // meet the close of its connection again and again.
+            // Between the usual scrape intervals: at exactly 10 s, 15 s or 30 s each request of a scraper could meet
+            // the close of its connection.
             head: Duration::from_secs(20),
             handshake: Duration::from_secs(10),
             crowded: Duration::from_secs(2),

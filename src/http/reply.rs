@@ -1,4 +1,4 @@
-//! What a request is answered with. Sends nothing.
+//! The reply to a request.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -10,29 +10,29 @@ use crate::http::body::{Body, Frames, compressed};
 use crate::http::encoding::Encoding;
 use crate::http::request::Request;
 
-/// A status, headers and a body. `Content-Length` and `X-Content-Type-Options` need not be set, nor anything about the
-/// coding of a body that is streamed: all of those are compressed for clients that take it.
+/// A status, headers and a body. `Content-Length` and `X-Content-Type-Options` are added, and a streamed body is
+/// compressed for clients that accept it.
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Body,
-    /// What the body is in already, having been chosen among several.
+    /// The coding of a body that exists in several.
     encoding: Option<Encoding>,
 }
 
 impl Reply {
-    /// A reply with a body of this type.
+    /// Creates a reply.
     ///
     /// # Panics
     ///
-    /// When the type is no header text, as a literal always is.
+    /// The content type is not a valid header value, which no literal should be.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: Body) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
         Self { status, headers, body, encoding: None }
     }
 
-    /// A short reply for people, such as an error.
+    /// Creates a short reply for people, such as an error.
     #[must_use]
     pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         Self::new(status, "text/plain; charset=utf-8", Body::Whole(text.into()))
@@ -51,38 +51,38 @@ impl Reply {
         reply.header(ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// A reply without a body.
+    /// Creates a reply without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), body: Body::Empty, encoding: None }
     }
 
-    /// Adds a header.
+    /// Adds a header; a name may be added several times.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Says which coding the body is in, for one that is kept in several. It is sent as it is.
+    /// Declares the coding of a body that exists in several. It is sent unchanged.
     #[must_use]
     pub fn encoding(self, encoding: Encoding) -> Self {
         Self { encoding: Some(encoding), ..self }
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers set so far.
+    /// Returns the headers set so far.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
 
-    /// The response to a request. Starts a streamed body, so it needs a Tokio runtime.
+    /// Creates the response to a request. A streamed body needs a Tokio runtime.
     pub(crate) fn into_response(self, request: &Request) -> Response<Frames> {
         let (body, encoding) = match (self.body, self.encoding) {
             (Body::Stream(render), None) => match request.encoding {
@@ -92,9 +92,9 @@ impl Reply {
             made => made,
         };
         let frames = match body {
-            // Its length is not known before it is rendered, so there is nothing to tell.
+            // Without a length there is nothing to send for HEAD.
             Body::Stream(_) if request.method == Method::HEAD => Frames::new(Body::Empty),
-            // Of other bodies hyper sends the length and leaves out the bytes.
+            // For HEAD hyper sends the length of other bodies and omits the bytes.
             body => Frames::new(body),
         };
         let mut response = Response::new(frames);
@@ -104,7 +104,7 @@ impl Reply {
             headers.append(name, value);
         }
         if encoding.is_some() {
-            // Whichever was chosen: caches must know that there are others.
+            // For either coding: caches must know that there are others.
             headers.append(VARY, HeaderValue::from_static("accept-encoding"));
         }
         if encoding == Some(Encoding::Gzip) {

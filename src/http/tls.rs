@@ -1,5 +1,5 @@
-//! TLS towards clients. The files of the configuration are looked at again, at most once a second, when somebody
-//! connects, so that certificates may be replaced while it runs: new files that are of no use change nothing.
+//! TLS for clients. The files are read again when a client connects, at most once a second, so that certificates can be
+//! replaced without a restart. Invalid new files change nothing.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,15 +26,15 @@ use crate::config::web::{ClientAuth, TlsServer, TlsVersion};
 use redis_stream_core::clock::now;
 use redis_stream_core::tls::{self, read};
 
-/// The files are looked at again after this time.
+/// Least time between two looks at the files.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Why there is no TLS.
+/// The files of `web.tls_server_config` cannot be used.
 #[derive(Debug, ThisError)]
 #[error("web.tls_server_config: {0}")]
 pub struct TlsError(String);
 
-/// How TLS is spoken with clients.
+/// A TLS acceptor whose certificates can be replaced.
 #[derive(Debug)]
 pub struct ServerTls {
     settings: TlsServer,
@@ -45,11 +45,11 @@ struct Current {
     from: Files,
     config: Arc<ServerConfig>,
     looked_at: Instant,
-    /// What is wrong with the files now; logged when it changes.
+    /// The current problem with the files; logged when it changes.
     problem: Option<String>,
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(PartialEq, Eq)]
 struct Files {
     cert: Vec<u8>,
@@ -68,7 +68,7 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// They cannot be read, or are of no use.
+    /// A file cannot be read or is invalid.
     pub fn new(settings: TlsServer) -> Result<Self, TlsError> {
         let from = Files::read(&settings).map_err(TlsError)?;
         let config = Arc::new(build(&settings, &from).map_err(TlsError)?);
@@ -76,13 +76,13 @@ impl ServerTls {
         Ok(Self { settings, current: Mutex::new(current) })
     }
 
-    /// What it was made of.
+    /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &TlsServer {
         &self.settings
     }
 
-    /// Makes a connection secure.
+    /// Performs the handshake.
     pub(crate) async fn accept<S>(self: &Arc<Self>, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -90,7 +90,7 @@ impl ServerTls {
         TlsAcceptor::from(self.config().await).accept(stream).await
     }
 
-    /// The configuration that fits the files, as of a second ago at most.
+    /// Returns the current configuration, at most a second old.
     async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
         let now = now();
         let is_due = {
@@ -103,13 +103,13 @@ impl ServerTls {
         };
         if is_due {
             let this = Arc::clone(self);
-            // It fails only while the runtime shuts down.
+            // Fails only while the runtime shuts down.
             let _ = spawn_blocking(move || this.look()).await;
         }
         Arc::clone(&self.current().config)
     }
 
-    /// Reads the files again, and takes what they hold if it is of use.
+    /// Reads the files, and uses them if they are valid.
     fn look(&self) {
         let built = Files::read(&self.settings).and_then(|from| {
             let is_new = self.current().from != from;
@@ -169,7 +169,7 @@ fn build(settings: &TlsServer, files: &Files) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-/// Who looks at certificates of clients; `None` where none is asked for.
+/// Returns the verifier of client certificates; `None` if none is requested.
 fn client_verifier(
     client_auth: ClientAuth,
     authorities: Option<&[u8]>,
@@ -191,7 +191,7 @@ fn client_verifier(
     builder.build().map(Some).map_err(|error| error.to_string())
 }
 
-/// Takes any certificate, if whoever shows it also has its key.
+/// Accepts any certificate whose private key the client has.
 #[derive(Debug)]
 struct AcceptAnyCertificate {
     provider: Arc<CryptoProvider>,

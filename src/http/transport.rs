@@ -1,5 +1,5 @@
-//! The stream under hyper: it cuts off a client that does not read, and closes without losing the last answer.
-//! It knows nothing of HTTP, and takes any stream, so TLS fits under it.
+//! The stream under hyper: disconnects a client that does not read, and closes without losing the last reply. It works
+//! on any stream, plain or TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,15 +12,14 @@ use tokio::time::{Sleep, sleep};
 
 use crate::http::activity::Activity;
 
-/// What a client must take before it gets the whole stall time again. Otherwise it could hold its connection
-/// for ever by taking a byte now and then.
+/// Bytes that a client must read before the stall timeout starts again. With fewer it could keep its connection for
+/// ever by reading single bytes.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// A stream with a limit on stalled writes, and a close that waits for what the client still sends.
 pub(crate) struct Transport<S> {
     stream: S,
     stall: Duration,
-    /// Runs from the first write that found no room until the client has made progress.
+    /// Runs from the first blocked write until the client has made progress.
     stalled: Option<Pin<Box<Sleep>>>,
     progress_bytes: usize,
     linger: Duration,
@@ -29,21 +28,20 @@ pub(crate) struct Transport<S> {
 }
 
 impl<S> Transport<S> {
-    /// Wraps a stream. `stall` limits how long a write may find no room; `linger` how long a close waits when
-    /// the client sends what nobody reads. That it does is known from what has arrived at the close, or
-    /// told through `activity`, which is told of what the client takes.
+    /// Wraps a stream. `stall` limits how long a write may block, `linger` how long a close waits for a client that
+    /// still sends. Progress of the client is recorded in `activity`.
     pub(crate) fn new(stream: S, stall: Duration, linger: Duration, activity: Arc<Activity>) -> Self {
         Self { stream, stall, stalled: None, progress_bytes: 0, linger, lingering: None, activity }
     }
 
-    /// Not of a flush, which succeeds whenever there is nothing to send.
+    /// Must not be called for a flush, which succeeds whenever there is nothing to send.
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.activity.note_progress();
         }
     }
 
-    /// Notes how a write, a flush or a shutdown went, and turns one that waits too long into an error.
+    /// Turns a write, flush or shutdown that blocks for too long into an error.
     fn pace<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -73,12 +71,12 @@ impl<S> Transport<S> {
 }
 
 impl<S: AsyncRead + Unpin> Transport<S> {
-    /// Throws away what the client still sends. A socket closed with bytes unread resets the connection, and
-    /// a client that is reset while it sends may never see the answer that was on its way.
+    /// Discards what the client still sends. A socket closed with unread bytes resets the connection, and a client that
+    /// is reset may lose the reply.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let linger = self.linger;
         let clock = self.lingering.get_or_insert_with(|| Box::pin(sleep(linger)));
-        // First, for the reads below may use up the task's budget each time.
+        // Polled first, since the reads below may use up the task budget.
         if clock.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
@@ -134,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        // All that was written is taken.
+        // A finished flush means that all written bytes are sent.
         self.pace(context, flushed, |()| PROGRESS_BYTES)
     }
 

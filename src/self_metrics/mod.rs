@@ -1,5 +1,5 @@
-//! The exporter's own counters, in a `prometheus` registry. Values of labels are closed lists, each there as
-//! 0 from the start, so that a rate over them is right from the first event on.
+//! The exporter's own metrics, in a `prometheus` registry. Label values are closed lists, and each is 0 from the start,
+//! so that a rate is right from the first event.
 
 pub mod labels;
 pub mod notifier;
@@ -21,12 +21,12 @@ use crate::self_metrics::notifier::NotifierMetrics;
 use crate::self_metrics::register::Register;
 use crate::self_metrics::target::TargetMetrics;
 
-/// All of the exporter's own metrics. Cheap to clone.
+/// The exporter's own metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SelfMetrics {
     registry: Registry,
     target_up: IntGaugeVec,
-    /// The same as `target_up`, by the name that redis_exporter has for it.
+    /// The same value as `target_up` under the name of redis_exporter.
     redis_up: IntGaugeVec,
     node_up: IntGaugeVec,
     poll_duration: HistogramVec,
@@ -47,11 +47,11 @@ pub struct SelfMetrics {
 }
 
 impl SelfMetrics {
-    /// Registers all of them. `label_names` are those that the configuration adds to every series of a target.
+    /// Registers all metrics. `label_names` are those that the configuration adds to every series of a target.
     ///
     /// # Errors
     ///
-    /// If two of them had the same name.
+    /// Two metrics have the same name.
     pub fn new(started: Duration, label_names: &[&str]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let register = Register { registry: &registry, label_names };
@@ -158,32 +158,32 @@ impl SelfMetrics {
         Ok(metrics)
     }
 
-    /// Exports `redis_up` as well.
+    /// Exports `redis_up` too.
     ///
     /// # Errors
     ///
-    /// If it was exported already.
+    /// It is exported already.
     pub fn add_redis_up(&self) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(self.redis_up.clone()))
     }
 
-    /// Notes that the configuration was read and is in force since `at`, the time since the Unix epoch.
+    /// Records that a configuration is in force since `at`, in time since the Unix epoch.
     pub fn note_reload(&self, at: Duration) {
         self.reloaded.set(1);
         self.reloaded_at.set(at.as_secs_f64());
     }
 
-    /// Notes that a new configuration could not be used.
+    /// Records that a new configuration could not be used.
     pub fn note_failed_reload(&self) {
         self.reloaded.set(0);
     }
 
-    /// Notes how many tasks there are that have not ended.
+    /// Sets the number of running tasks.
     pub fn set_tasks(&self, tasks: usize) {
         self.tasks.set(gauge(tasks));
     }
 
-    /// Makes a route present, as 0.
+    /// Adds a route with the value 0.
     pub fn note_route(&self, route: &str) {
         self.http_requests.with_label_values(&[route, "200"]).inc_by(0);
     }
@@ -193,8 +193,8 @@ impl SelfMetrics {
         self.http_requests.with_label_values(&[route, &code.to_string()]).inc();
     }
 
-    /// The metrics of one target, with every value of every closed list present as 0.
-    /// `label_values` are those of the configuration, in the order of their names.
+    /// Returns the metrics of one target, with all values of closed lists at 0. `label_values` are those of the
+    /// configuration, in the order of their names.
     pub fn for_target(&self, target: &str, label_values: &[&str]) -> TargetMetrics {
         let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
         let metrics = TargetMetrics { all: self.clone(), target: target.to_owned(), label_values };
@@ -202,7 +202,7 @@ impl SelfMetrics {
         metrics
     }
 
-    /// The metrics of one notifier, with every result present as 0.
+    /// Returns the metrics of one notifier, with all results at 0.
     pub fn for_notifier(&self, notifier: &str) -> NotifierMetrics {
         let metrics = NotifierMetrics { all: self.clone(), notifier: notifier.into() };
         for result in NotificationResult::ALL {
@@ -212,18 +212,18 @@ impl SelfMetrics {
         metrics
     }
 
-    /// Takes all series of a notifier away.
+    /// Removes all series of a notifier.
     pub fn forget_notifier(&self, notifier: &str) {
         forget(&self.notifications, "notifier", notifier);
         forget(&self.notification_queue_length, "notifier", notifier);
     }
 
-    /// All of them as Prometheus text, without those that `is_excluded` by name. With `target`, only series
-    /// that carry this target's label.
+    /// Renders the metrics as Prometheus text, without those whose name `is_excluded`. With `target`, only series of
+    /// that target.
     ///
     /// # Errors
     ///
-    /// If the text cannot be written; never into memory.
+    /// The text cannot be encoded.
     pub fn render(
         &self,
         target: Option<&str>,
@@ -248,13 +248,13 @@ fn keep_target(family: &mut MetricFamily, target: &str) {
     });
 }
 
-/// Takes the series away that have this value of a label.
+/// Removes the series that have a value of a label.
 fn forget<B: MetricVecBuilder>(metrics: &MetricVec<B>, label: &str, value: &str) {
     for metric in metrics.collect().iter().flat_map(MetricFamily::get_metric) {
         let labels: HashMap<_, _> =
             metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
         if labels.get(label) == Some(&value) {
-            // It fails only where somebody else was faster.
+            // Fails only if another thread has removed it.
             let _ = metrics.remove(&labels);
         }
     }

@@ -13,13 +13,13 @@ pub struct NotifierMetrics {
 }
 
 impl NotifierMetrics {
-    /// Counts alerts that a receiver was told of, or was not.
+    /// Counts alerts by the result of sending them.
     pub fn count(&self, result: NotificationResult, alerts: usize) {
         let counter = self.all.notifications.with_label_values(&[&*self.notifier, result.as_str()]);
         counter.inc_by(u64::try_from(alerts).unwrap_or(u64::MAX));
     }
 
-    /// Notes by how much one of the queues became longer, or shorter where it is negative.
+    /// Adds to the queue length; negative if the queue became shorter.
     pub fn add_to_queue_length(&self, alerts: i64) {
         self.all.notification_queue_length.with_label_values(&[&*self.notifier]).add(alerts);
     }

@@ -1,12 +1,11 @@
-//! Registers metrics as they are made.
+//! Creates and registers metrics.
 
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
-/// Makes metrics and registers them.
 pub(super) struct Register<'a> {
     pub(super) registry: &'a Registry,
-    /// Names of the labels that the configuration adds to what has the label `target`.
+    /// Labels that the configuration adds to metrics with the label `target`.
     pub(super) label_names: &'a [&'a str],
 }
 

@@ -23,14 +23,14 @@ impl TargetMetrics {
         Self { all, target: target.to_owned(), label_values: Vec::new() }
     }
 
-    /// The same target with other values of the labels that the configuration adds.
+    /// Returns the metrics of the same target with other values of configured labels.
     #[must_use]
     pub fn with_labels(&self, label_values: &[&str]) -> Self {
         let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
         Self { label_values, ..self.clone() }
     }
 
-    /// Makes every value of every closed list present as 0.
+    /// Sets all values of closed lists to 0.
     pub fn announce(&self) {
         for reason in Reason::ALL {
             self.count_errors(reason, 0);
@@ -50,7 +50,7 @@ impl TargetMetrics {
         self.set_up(false);
     }
 
-    /// Takes all series of the target away, whatever their other labels.
+    /// Removes all series of the target.
     pub fn forget(&self) {
         let SelfMetrics { target_up, redis_up, node_up, discovered_streams, limited, .. } = &self.all;
         for gauges in [target_up, redis_up, node_up, discovered_streams, limited] {
@@ -65,7 +65,7 @@ impl TargetMetrics {
         forget(&self.all.last_successful_poll, "target", &self.target);
     }
 
-    /// The values of a series' labels: the target, `own`, and those of the configuration.
+    /// Returns the label values of a series: the target, `own`, and the configured ones.
     fn values<'a>(&'a self, own: Option<&'a str>) -> Vec<&'a str> {
         let configured = self.label_values.iter().map(String::as_str);
         std::iter::once(self.target.as_str()).chain(own).chain(configured).collect()
@@ -75,35 +75,35 @@ impl TargetMetrics {
         self.all.polls.with_label_values(&self.values(Some(result.as_str())))
     }
 
-    /// Whether every node answered in the last poll.
+    /// Sets whether every node answered in the last poll.
     pub fn set_up(&self, up: bool) {
         self.all.redis_up.with_label_values(&self.values(None)).set(i64::from(up));
         self.all.target_up.with_label_values(&self.values(None)).set(i64::from(up));
     }
 
-    /// Whether this node answered in the last poll.
+    /// Sets whether a node answered in the last poll.
     pub fn set_node_up(&self, node: &str, up: bool) {
         self.all.node_up.with_label_values(&self.values(Some(node))).set(i64::from(up));
     }
 
-    /// Forgets a node that does not belong to the target any more.
+    /// Removes a node that no longer belongs to the target.
     pub fn forget_node(&self, node: &str) {
-        // It may never have answered, and then it has no series.
+        // A node that has never answered has no series.
         let _ = self.all.node_up.remove_label_values(&self.values(Some(node)));
     }
 
-    /// Notes a poll that is over.
+    /// Records the end of a poll.
     pub fn observe_poll(&self, result: PollResult, took: Duration) {
         self.polls(result).inc();
         self.all.poll_duration.with_label_values(&self.values(None)).observe(took.as_secs_f64());
     }
 
-    /// Notes when the last poll read something, as the time since the Unix epoch.
+    /// Sets the time of the last poll that read something, since the Unix epoch.
     pub fn set_last_successful_poll(&self, at: Duration) {
         self.all.last_successful_poll.with_label_values(&self.values(None)).set(at.as_secs_f64());
     }
 
-    /// Counts what could not be read.
+    /// Counts errors of reading.
     pub fn count_errors(&self, reason: Reason, by: u64) {
         self.all.poll_errors.with_label_values(&self.values(Some(reason.as_str()))).inc_by(by);
     }
@@ -118,17 +118,17 @@ impl TargetMetrics {
         self.all.redis_reply_bytes.with_label_values(&self.values(None)).inc_by(by);
     }
 
-    /// How many streams are polled.
+    /// Sets the number of polled streams.
     pub fn set_discovered_streams(&self, streams: usize) {
         self.all.discovered_streams.with_label_values(&self.values(None)).set(gauge(streams));
     }
 
-    /// How much a limit leaves out.
+    /// Sets the number of streams, groups or consumers left out by a limit.
     pub fn set_limited(&self, what: Limited, left_out: usize) {
         self.all.limited.with_label_values(&self.values(Some(what.as_str()))).set(gauge(left_out));
     }
 
-    /// Counts entries that were read to count lag.
+    /// Counts entries read to count lag.
     pub fn count_entries(&self, by: u64) {
         self.all.counted_entries.with_label_values(&self.values(None)).inc_by(by);
     }
