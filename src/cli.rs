@@ -1,5 +1,8 @@
-//! The command line's types. Every flag has an environment variable `STREAMGAUGE_<FLAG>`; lists are
-//! separated by newlines there.
+//! Types of the command line. Every flag has an environment variable `STREAMGAUGE_<FLAG>`, with lists separated by
+//! newlines.
+//!
+//! Commands that poll read most of their flags from clap's matches (`commands::config_source`), which record where a
+//! value came from.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +17,6 @@ pub mod tls;
 use terminal::{Completions, PENDING_COST, Pending, Status};
 use tls::TlsArgs;
 
-/// What help ends with: the first steps.
 const FIRST_STEPS: &str = "\
 First steps:
   streamgauge demo                                       see it at work on a private server
@@ -22,12 +24,11 @@ First steps:
   streamgauge status --redis-url redis://localhost:6379  see how far behind each group is
   streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
 
-/// What help of `produce` ends with.
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:
   n 1 payload xxxxxxxxxx
 Entries whose reply was lost with the connection are sent again under the same n.
-What was added is said at the end, on standard output.";
+A summary is printed on standard output at the end.";
 
 /// Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is stuck.
 #[derive(Debug, Parser)]
@@ -39,15 +40,12 @@ What was added is said at the end, on standard output.";
     after_help = FIRST_STEPS
 )]
 pub struct Cli {
-    /// How the program logs.
     #[command(flatten)]
     pub logging: Logging,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// How the program logs, to standard error.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
@@ -73,7 +71,6 @@ pub struct Logging {
     pub log_format: LogFormat,
 }
 
-/// Least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// A person is needed.
@@ -88,7 +85,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Lines for people.
@@ -97,7 +93,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the exporter: poll streams on a timer and serve what was found on /metrics.
@@ -113,10 +108,10 @@ pub enum Command {
     Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
     Consume(Consume),
-    /// Add made-up entries to one or more streams, to try things out.
+    /// Add generated entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
     Produce(Produce),
-    /// Everything at once on a private server of its own: a producer, three groups and the exporter.
+    /// Run a demo: a private Redis server, a producer, three consumer groups and the exporter.
     Demo(Demo),
     /// Print a script that completes commands and flags in a shell.
     Completions(Completions),
@@ -126,23 +121,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// Least severe level that this command logs where `asked` is asked for; `None` is not at all.
+    /// Returns the least severe level that this command logs if `asked` is requested; `None` for no logs at all.
     #[must_use]
     pub fn log_level(&self, asked: LogLevel) -> Option<LogLevel> {
         match self {
-            // It draws on the whole terminal: lines would be in the way.
+            // Log lines would destroy the screen.
             Self::Status(status) if status.watch => None,
-            // That it has connected is no news beside its answer.
+            // A new connection is not worth a line beside the result.
             Self::Status(_) | Self::Pending(_) if asked == LogLevel::Info => Some(LogLevel::Warn),
             _ => Some(asked),
         }
     }
 }
 
-/// `streamgauge serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// What to poll.
     #[command(flatten)]
     pub source: Source,
     /// Address to serve /metrics on.
@@ -155,15 +148,12 @@ pub struct Serve {
     pub listen: Option<String>,
 }
 
-/// `streamgauge check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// What to poll.
     #[command(flatten)]
     pub source: Source,
 }
 
-/// `streamgauge rules`.
 #[derive(Debug, Args)]
 pub struct Rules {
     /// Configuration file whose rules are printed [default: the recommended rules].
@@ -171,10 +161,8 @@ pub struct Rules {
     pub config: Option<PathBuf>,
 }
 
-/// What to poll, and how.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// What to poll.
     #[command(flatten)]
     pub polled: Polled,
     /// Time from one poll to the next, such as 10s or 1m [default: 10s].
@@ -185,13 +173,12 @@ pub struct Source {
     pub shard: Option<String>,
 }
 
-/// What to poll: a configuration file, or one server given by flags.
+/// A configuration file, or one server given by flags.
 #[derive(Debug, Args)]
 pub struct Polled {
-    /// Configuration file (YAML); it takes the place of --redis-url.
+    /// Configuration file (YAML), instead of --redis-url.
     #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The server to poll, in place of a file.
     #[command(flatten)]
     pub server: Server,
     /// Key or glob of streams; may be given several times.
@@ -205,7 +192,6 @@ pub struct Polled {
     pub stream: Vec<String>,
 }
 
-/// A Redis or Valkey server given by flags.
 #[derive(Debug, Args)]
 pub struct Server {
     /// URL of the server; `REDIS_URL` where it is not given.
@@ -217,21 +203,18 @@ pub struct Server {
         help = "URL of the server: redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N] [default: $REDIS_URL]"
     )]
     pub redis_url: Option<String>,
-    /// ACL user, where the URL holds none.
+    /// ACL user, if the URL has none.
     #[arg(long, env = "STREAMGAUGE_REDIS_USERNAME", value_name = "NAME")]
     pub redis_username: Option<String>,
-    /// File that holds the password, where the URL holds none; read again at every connect.
+    /// File with the password, if the URL has none; read again at every connect.
     #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
-    /// How it is known, where the URL is `rediss://`.
     #[command(flatten)]
     pub tls: TlsArgs,
 }
 
-/// `streamgauge consume`.
 #[derive(Debug, Args)]
 pub struct Consume {
-    /// The server.
     #[command(flatten)]
     pub server: Server,
     /// Key of the stream; it is created if it is missing.
@@ -246,22 +229,22 @@ pub struct Consume {
     /// ID after which a group that is created here starts: 0 for all entries, $ for new ones only.
     #[arg(long, env = "STREAMGAUGE_START_ID", value_name = "ID", default_value = "0")]
     pub start_id: String,
-    /// Most entries that one XREADGROUP takes, and that wait in this process to be handled.
+    /// Most entries that one XREADGROUP reads, and that this process buffers.
     #[arg(long, env = "STREAMGAUGE_BATCH", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: u32,
     /// Entries handled at a time; with 1 they are handled in order.
     #[arg(long, env = "STREAMGAUGE_CONCURRENCY", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub concurrency: u32,
-    /// Take over pending entries of consumers that did nothing about them for this long.
+    /// Claim pending entries that have been idle for this long.
     #[arg(long, env = "STREAMGAUGE_CLAIM_MIN_IDLE", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub claim_min_idle: Duration,
-    /// Entries delivered so often and not acknowledged go to the dead-letter stream; 0 is never.
+    /// Entries delivered this often without an acknowledgement go to the dead-letter stream; 0 is never.
     #[arg(long, env = "STREAMGAUGE_MAX_DELIVERIES", value_name = "N", default_value_t = 5)]
     pub max_deliveries: u64,
     /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
     #[arg(long, env = "STREAMGAUGE_DEAD_LETTER", value_name = "KEY")]
     pub dead_letter: Option<String>,
-    /// Time from a first failure to the next attempt; doubles with each further one, up to a minute.
+    /// Delay after a first failure; doubles with each further one, up to a minute.
     #[arg(long, env = "STREAMGAUGE_RETRY_DELAY", value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub retry_delay: Duration,
     /// Time that entries being handled have to finish on SIGTERM.
@@ -270,7 +253,7 @@ pub struct Consume {
     /// Run a program for each entry, its JSON on standard input: exit code 0 acknowledges. There is no shell.
     #[arg(long, env = "STREAMGAUGE_EXEC", value_name = "COMMAND")]
     pub exec: Option<String>,
-    /// Longest time for one of them; then it is killed, and the entry failed.
+    /// Longest run time of the program; after that it is killed, and the entry has failed.
     #[arg(long, env = "STREAMGAUGE_EXEC_TIMEOUT", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub exec_timeout: Duration,
     /// Time to spend on each entry before it is handled, to simulate work.
@@ -291,10 +274,8 @@ fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `streamgauge produce`.
 #[derive(Debug, Args)]
 pub struct Produce {
-    /// The server.
     #[command(flatten)]
     pub server: Server,
     /// Keys of the streams; entries go to them in turn.
@@ -334,7 +315,6 @@ pub struct Produce {
     pub payload_bytes: usize,
 }
 
-/// How entries spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Pattern {
     /// The same all the time.
@@ -345,7 +325,6 @@ pub enum Pattern {
     Sine,
 }
 
-/// How closely a stream is trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TrimPrecision {
     /// A node of entries at a time (~): cheap for the server, and some more entries stay.
@@ -354,7 +333,6 @@ pub enum TrimPrecision {
     Exact,
 }
 
-/// `streamgauge demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Address to serve /metrics on.
@@ -365,7 +343,6 @@ pub struct Demo {
     pub redis_server: Option<PathBuf>,
 }
 
-/// `streamgauge healthcheck`.
 #[derive(Debug, Args)]
 pub struct Healthcheck {
     /// Address that the exporter listens on [default: 127.0.0.1:10121].

@@ -12,12 +12,12 @@ use streamgauge::commands::{
 use streamgauge::{logging, shutdown};
 use tikv_jemallocator::Jemalloc;
 
-/// A poll of many streams takes millions of small strings apart, on one thread, and drops them on another: the
-/// worst case of the C library's allocator, which takes half of all CPU time then. Idle it costs 0.8 MiB.
+/// A poll of many streams allocates millions of small strings on one thread and frees them on another, the worst case
+/// of the C library's allocator: half of all CPU time. When idle, jemalloc costs 0.8 MiB.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// What still runs when the command is over (a DNS look-up, say) does not keep the process from ending.
+/// Blocking work that is still running, such as a DNS lookup, delays the exit by this time at most.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

@@ -15,7 +15,7 @@ use redis_stream_core::secret::redact;
 ///
 /// # Errors
 ///
-/// The help or version that was asked for, or what is wrong; safe to print.
+/// The requested help or version, or what is wrong; safe to print.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, ArgMatches), Error> {
     let mut matches = Cli::command().try_get_matches_from(arguments).map_err(without_secrets)?;
     let cli = Cli::from_arg_matches(&matches).map_err(without_secrets)?;
@@ -27,10 +27,10 @@ fn without_secrets(error: Error) -> Error {
     if error.context().all(|(_, value)| is_shown_whole(value)) {
         return error;
     }
-    // A new one, since what the parser of a value said cannot be taken out, and may quote the value.
+    // A new error, since text from the parser of a value cannot be removed and may quote the value.
     let mut safe = Error::new(error.kind()).with_cmd(&Cli::command());
     for (kind, value) in error.context() {
-        // Tips repeat the argument.
+        // Suggestions repeat the argument.
         if kind != ContextKind::Suggested {
             safe.insert(kind, quoted(value));
         }
@@ -45,7 +45,7 @@ fn is_shown_whole(value: &ContextValue) -> bool {
     match value {
         ContextValue::String(text) => is_whole(text),
         ContextValue::Strings(texts) => texts.iter().all(|text| is_whole(text)),
-        // Styled text holds what clap made of another value here.
+        // Styled text here never contains an argument.
         _ => true,
     }
 }

@@ -1,9 +1,8 @@
-//! The configuration: its shape, defaults, secrets and validation. Nothing here connects to anything.
+//! The configuration: types, defaults, secrets and validation. Nothing here connects to anything.
 //!
-//! [`load`] reads a file, [`flags`] does the same for the command line, by the very same readers. YAML is
-//! known to this room only, and only as a tree of values: the readers walk that tree with a cursor of our own
-//! (`cursor`), because serde stops at the first wrong value and cannot tell the key path of a bad leaf, while
-//! here all faults are gathered in one go. What comes out is valid, or an [`error::ConfigError`].
+//! [`load`] reads a file and [`flags`] the command line, with the same readers. They walk the YAML tree with a cursor
+//! ([`cursor`]) instead of serde, which stops at the first wrong value and does not know the key path of a wrong
+//! scalar: here all faults are collected. The result is valid, or an [`error::ConfigError`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,90 +43,89 @@ mod tls;
 /// Port of the default listen addresses, `[::]` and, without IPv6, `0.0.0.0`.
 pub const DEFAULT_PORT: u16 = 10121;
 
-/// All of it, valid.
+/// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `web`: the HTTP side.
+    /// `web`: the HTTP server.
     pub web: Web,
     /// `poll`: schedule and budgets of every target.
     pub poll: Poll,
-    /// `status`: what a group's status is told by.
+    /// `status`: settings of the status of groups.
     pub status: Status,
     /// `targets`: the servers to poll; at least one.
     pub targets: Vec<Target>,
-    /// `metrics`: what is exported.
+    /// `metrics`: exported series.
     pub metrics: Metrics,
-    /// `alerts`: what is worth telling somebody.
+    /// `alerts`: rules and notifiers.
     pub alerts: Alerts,
 }
 
-/// `web`: the HTTP side.
+/// `web`: the HTTP server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Web {
     /// Address to listen on. `None` is the default: `[::]:10121`, or `0.0.0.0:10121` without IPv6.
     pub listen: Option<SocketAddr>,
-    /// Where people find this exporter, without a `/` at the end: what links in alerts point to. `None` is no
-    /// links.
+    /// URL of this exporter for links in alerts, without a trailing `/`; `None` for no links.
     pub external_url: Option<String>,
-    /// Whether `POST /-/reload` is allowed.
+    /// Allows `POST /-/reload`.
     pub enable_reload: bool,
-    /// Address of a second listener, without TLS, for `/-/healthy` and `/-/ready` alone. `None`: there is none.
+    /// Address of a second listener, without TLS, for `/-/healthy` and `/-/ready` only.
     pub probe_listen: Option<SocketAddr>,
-    /// `tls_server_config`; `None`: plain HTTP.
+    /// `tls_server_config`; `None` for plain HTTP.
     pub tls: Option<TlsServer>,
-    /// `basic_auth_users`: from user to bcrypt hash. Empty: everybody may read.
+    /// `basic_auth_users`: bcrypt hash by user; empty to serve everyone.
     pub users: BTreeMap<String, Secret>,
 }
 
 /// `poll`: schedule and budgets, the same for every target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Poll {
-    /// From one poll to the next.
+    /// Time from one poll to the next.
     pub interval: Duration,
-    /// Deadline of one whole poll of one target; below the interval. Default 80 % of it.
+    /// Deadline of a poll of one target; below the interval. Default 80 % of it.
     pub timeout: Duration,
-    /// How long the last report of a target is served while polls fail. Default 3 intervals.
+    /// Time for which the last report of a target is served while polls fail. Default 3 intervals.
     pub stale_after: Duration,
-    /// Which part of the streams this exporter polls; `None` is all of them.
+    /// The part of the streams that this exporter polls; `None` for all.
     pub shard: Option<Shard>,
-    /// Least time of a full turn of SCAN.
+    /// Least time of a full SCAN.
     pub discovery_interval: Duration,
-    /// Most keys per second that SCAN walks.
+    /// Limit of SCAN.
     pub scan_keys_per_second: u32,
     /// Entries per target and poll that may be read to count lag.
     pub count_budget: u32,
-    /// Entries per target and poll that may be read to count again what was counted longest ago.
+    /// Entries per target and poll that may be read to check the oldest counts.
     pub audit_budget: u32,
-    /// What was counted is counted again after this time.
+    /// Age at which a count is checked.
     pub audit_period: Duration,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
 }
 
-/// One of several parts of all streams: those whose key has CRC16 modulo `of` equal to `index`.
+/// One of `of` parts of all streams: the keys with CRC16 modulo `of` equal to `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// From 0.
     pub index: u16,
-    /// How many there are.
+    /// Number of parts.
     pub of: u16,
 }
 
-/// `status`: what a group's status is told by.
+/// `status`: settings of the status of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// How much history it looks at, unless the stream's rule says otherwise; at least 6 intervals. Default 2 min,
-    /// or 6 intervals where that is more.
+    /// History that a status is derived from, unless the rule of the stream has its own; at least 6 intervals. Default
+    /// 2 min, or 6 intervals if that is more.
     pub window: Duration,
 }
 
 /// One item of `targets`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The label `target`; unique. Default: host:port, the path of the socket or the name of the
-    /// Sentinel master, with /db when it is not 0.
+    /// The label `target`; unique. Default: host:port, path of the socket, or name of the Sentinel master, with /db
+    /// unless it is 0.
     pub name: String,
-    /// How it is run, and where it is found.
+    /// Topology and addresses.
     pub topology: Topology,
     /// For `rediss://`.
     pub tls: Tls,
@@ -135,28 +133,28 @@ pub struct Target {
     pub db: u32,
     /// ACL user; `None` is the default user.
     pub username: Option<String>,
-    /// Where the password comes from; `None` is no authentication.
+    /// `None` for no authentication.
     pub password: Option<Password>,
-    /// What the node must be.
+    /// The required role.
     pub role: Role,
-    /// Added to every series of this target, in order of their names; the same names on every target.
+    /// Labels of every series of this target. All targets have the same names.
     pub labels: BTreeMap<String, String>,
-    /// `streams`: the first item that matches a key rules it. Default: one item `*`.
+    /// `streams`: the first item that matches a key applies. Default: one item `*`.
     pub streams: Vec<StreamRule>,
     /// `limits`.
     pub limits: Limits,
 }
 
-/// A password, or the file that holds it. What it is comes from [`Password::read`] alone.
+/// A password, or the file with it. Only [`Password::read`] returns its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
     /// From the configuration itself.
     Text(Secret),
-    /// From a file, read each time it is used so that it may be rotated; one trailing newline is not part of it.
+    /// From a file, read each time it is used so that it can be rotated.
     File(PathBuf),
 }
 
-/// What a node must be, by its own HELLO.
+/// The required role of a node, as reported by HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// `master` (default).
@@ -170,17 +168,17 @@ pub enum Role {
 /// One item of `targets[].streams`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamRule {
-    /// Keys this item rules. Without glob characters: one key, reported when it is missing.
+    /// Keys that the item applies to. A pattern without glob characters is one key, reported if it is missing.
     pub key: Glob,
-    /// Keys that it leaves out.
+    /// Excluded keys.
     pub exclude: Vec<Glob>,
-    /// Groups that are reported. Default `*`.
+    /// Reported groups. Default `*`.
     pub include_groups: Vec<Glob>,
-    /// Groups that are left out.
+    /// Excluded groups.
     pub exclude_groups: Vec<Glob>,
-    /// Whether consumer series are wanted. Without them no XINFO CONSUMERS is sent.
+    /// Exports series of consumers. Without them no XINFO CONSUMERS is sent.
     pub consumers: bool,
-    /// How much history the status of a group looks at. Default `status.window`.
+    /// History that the status of a group is derived from. Default `status.window`.
     pub window: Duration,
 }
 
@@ -195,32 +193,32 @@ pub struct Limits {
     pub consumers_per_group: usize,
 }
 
-/// `metrics`: what is exported.
+/// `metrics`: exported series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
-    /// Globs over metric names: those series are not exported.
+    /// Globs of metric names that are not exported.
     pub exclude: Vec<Glob>,
-    /// A consumer idle longer than this, with nothing pending, has no series.
+    /// A consumer without pending entries that is idle for longer has no series.
     pub consumer_max_idle: Duration,
-    /// Whether the series are exported too that redis_exporter has and we would not.
+    /// Exports the additional series of redis_exporter too.
     pub redis_exporter_compat: bool,
 }
 
-/// `alerts`: what is worth telling somebody.
+/// `alerts`: rules and notifiers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alerts {
-    /// The rules in force: those of `recommended` that `disable` does not name, then `rules`.
+    /// Rules in force: recommended ones that are not disabled, then `rules`.
     pub rules: Vec<Arc<Rule>>,
     /// Names of the recommended rules in force that only Prometheus can evaluate.
     pub prometheus_only: Vec<&'static str>,
-    /// Where people read what to do about each of the recommended rules, under its name; `None`: it is not said.
+    /// Base URL of the runbooks of recommended rules.
     pub runbook_url: Option<String>,
-    /// How long an alert outlives the data it fired on, while its target cannot be polled.
+    /// Time for which an alert outlives its data while its target cannot be polled.
     pub hold: Duration,
-    /// Labels that receivers see besides those of the alert.
+    /// Additional labels for receivers.
     pub external_labels: BTreeMap<String, String>,
-    /// Where pending and firing alerts are kept over a restart; `None`: nowhere.
+    /// File that keeps alerts over a restart.
     pub state_file: Option<PathBuf>,
-    /// Who is told of alerts.
+    /// The notifiers.
     pub notifiers: Vec<Notifier>,
 }

@@ -1,5 +1,5 @@
-//! `web`: where and how pages and metrics are served. TLS and users have the keys and the meaning that they have in
-//! Prometheus' web configuration file; what of it is not spoken here is refused like any unknown key.
+//! Reads `web`, the HTTP server. TLS and users have the keys and meanings of Prometheus' web configuration file; its
+//! other keys are unknown here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,27 +22,27 @@ const CLIENT_AUTHS: [(&str, ClientAuth); 5] = [
 
 const VERSIONS: [(&str, TlsVersion); 2] = [("TLS12", TlsVersion::Tls12), ("TLS13", TlsVersion::Tls13)];
 
-/// Above this a single check takes longer than a client waits.
+/// A check of a higher cost takes longer than clients wait.
 const MAX_BCRYPT_COST: u32 = 16;
 
 /// `web.tls_server_config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsServer {
-    /// Our certificate, then those of the authorities between it and the client's.
+    /// Our certificate, followed by intermediate ones.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key_file: PathBuf,
-    /// What is asked of clients.
+    /// The certificate required of clients.
     pub client_auth: ClientAuth,
-    /// The authorities that certificates of clients are verified with; there where `client_auth` verifies them.
+    /// Authorities for client certificates; present if `client_auth` verifies them.
     pub client_ca_file: Option<PathBuf>,
-    /// The lowest version spoken.
+    /// The lowest accepted version.
     pub min_version: TlsVersion,
-    /// The highest version spoken.
+    /// The highest accepted version.
     pub max_version: TlsVersion,
 }
 
-/// `web.tls_server_config.client_auth_type`: what is asked of clients.
+/// `web.tls_server_config.client_auth_type`: the certificate required of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// `NoClientCert` (default).
@@ -51,9 +51,9 @@ pub enum ClientAuth {
     Request,
     /// `RequireAnyClientCert`: any certificate.
     RequireAny,
-    /// `VerifyClientCertIfGiven`: one of an authority that we know, or none.
+    /// `VerifyClientCertIfGiven`: one of a known authority, or none.
     VerifyIfGiven,
-    /// `RequireAndVerifyClientCert`: one of an authority that we know.
+    /// `RequireAndVerifyClientCert`: one of a known authority.
     RequireAndVerify,
 }
 
@@ -67,21 +67,20 @@ pub enum TlsVersion {
 }
 
 impl ClientAuth {
-    /// Whether certificates are held against authorities.
+    /// Returns true if client certificates are verified.
     #[must_use]
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
 }
 
-/// Reads the section.
 pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
     let listen = section.key("listen").socket_address();
     let external_url = receiver::external_url(&section.key("external_url"));
     let enable_reload = section.key("enable_reload").boolean().unwrap_or(false);
     let probe_key = section.key("probe_listen");
     let probe_listen = if probe_key.is_empty_text() { None } else { probe_key.socket_address() };
-    // Port 0 is another one each time.
+    // Port 0 is a different port for each.
     if listen.is_some_and(|listen| Some(listen) == probe_listen && listen.port() != 0) {
         probe_key.fault("the address of web.listen; expected another");
     }
@@ -91,7 +90,6 @@ pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
     Web { listen, external_url, enable_reload, probe_listen, tls, users }
 }
 
-/// `None` where the section is not there, or of no use.
 fn tls_server(place: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Option<TlsServer> {
     let (cert_key, key_key) = (section.key("cert_file"), section.key("key_file"));
     let ca_key = section.key("client_ca_file");
@@ -138,7 +136,7 @@ fn tls_server(place: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Optio
     })
 }
 
-/// From user to hash. No message holds any part of a hash.
+/// Reads the bcrypt hash of each user. No message has a part of a hash.
 fn users(key: &Cursor<'_>) -> BTreeMap<String, Secret> {
     let mut users = BTreeMap::new();
     for (name, hash_key) in key.entries() {
