@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
-use crate::commands::serve::routes::App;
+use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_snapshots::target_snapshot;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -27,17 +27,17 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// The path of an asset has a hash of its content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-pub(super) fn overview(app: &App, request: &Request) -> Reply {
-    let (view, query) = (view(app), Query::read(&request.query));
+pub(super) fn overview(targets: &Targets, request: &Request) -> Reply {
+    let (view, query) = (view(targets), Query::read(&request.query));
     // Rendered off the reactor: it may search and sort thousands of groups.
     let body = Body::stream(move |out| out.write_all(overview::render(&view, &query).as_bytes()));
     page(StatusCode::OK, body)
 }
 
-pub(super) fn group(app: &App, request: &Request) -> Reply {
+pub(super) fn group(targets: &Targets, request: &Request) -> Reply {
     let parts: Vec<_> = request.path_parts().skip(1).collect();
     let Some(place) = Place::read(&parts) else { return Reply::not_found() };
-    let view = view(app);
+    let view = view(targets);
     let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     // Rendered off the reactor: the group may have thousands of consumers.
     let body = Body::stream(move |out| out.write_all(group::render(&view, &place).as_bytes()));
@@ -66,8 +66,8 @@ fn page(status: StatusCode, body: Body) -> Reply {
     })
 }
 
-fn view(app: &App) -> View {
-    let (targets, now) = (app.targets(), now());
+fn view(targets: &Targets) -> View {
+    let now = now();
     let mut interval = LONGEST_INTERVAL;
     let views = targets.iter().map(|(labels, state)| {
         // Borrowed once: report and trail are of the same poll.

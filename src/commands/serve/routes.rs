@@ -90,8 +90,8 @@ impl Routes for App {
 
     async fn reply(&self, route: &'static str, request: &Request) -> Reply {
         match (request.method.as_str(), route) {
-            ("GET" | "HEAD", "/") => pages::overview(self, request),
-            ("GET" | "HEAD", GROUP) => pages::group(self, request),
+            ("GET" | "HEAD", "/") => pages::overview(&self.targets(), request),
+            ("GET" | "HEAD", GROUP) => pages::group(&self.targets(), request),
             ("GET" | "HEAD", ASSET) => pages::asset(&request.path),
             ("GET" | "HEAD", "/metrics") => self.metrics(request),
             ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
@@ -125,7 +125,7 @@ impl Routes for Probes {
 
 impl App {
     /// Returns the current targets, in the order of the configuration.
-    pub(super) fn targets(&self) -> Targets {
+    fn targets(&self) -> Targets {
         Arc::clone(&self.targets.borrow())
     }
 
