@@ -138,7 +138,7 @@ impl AlertState {
 
     /// Limits all times to `now`, in case the clock was set back. An alert with a time in the future would not end, and
     /// a receiver would ignore it until then. `last_sent_at` is left to [`needs_sending`](Self::needs_sending).
-    fn as_of(self, now: Duration) -> Self {
+    pub(crate) fn as_of(self, now: Duration) -> Self {
         let no_later = |time: Option<Duration>| time.map(|time| time.min(now));
         Self {
             active_at: self.active_at.min(now),
