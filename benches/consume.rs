@@ -172,7 +172,7 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
         tokio::spawn(
             async move { consume::run_with(&config, Noop, metrics, shutdown.cancelled_owned()).await },
         );
-    // All are acknowledged: nothing is pending, and the last one was delivered.
+    // All entries were delivered and acknowledged.
     let last: Vec<(String, Value)> = cmd("XREVRANGE")
         .arg("orders")
         .arg("+")
