@@ -15,13 +15,12 @@ const MAX_IDS: usize = 1_000;
 pub(super) struct Acknowledger {
     /// IDs and when the handler finished, in this order.
     handled: Vec<(StreamId, Instant)>,
-    acknowledged: u64,
     metrics: Metrics,
 }
 
 impl Acknowledger {
     pub(super) fn new(metrics: Metrics) -> Self {
-        Self { handled: Vec::new(), acknowledged: 0, metrics }
+        Self { handled: Vec::new(), metrics }
     }
 
     pub(super) fn add(&mut self, id: StreamId, finished: Instant) {
@@ -32,11 +31,6 @@ impl Acknowledger {
         self.handled.is_empty()
     }
 
-    /// Returns the number of entries acknowledged, as counted by the server.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
     pub(super) async fn acknowledge(
         &mut self,
         client: &mut GroupClient,
@@ -45,13 +39,13 @@ impl Acknowledger {
         while !self.handled.is_empty() {
             let count = self.handled.len().min(MAX_IDS);
             let ids: Vec<_> = self.handled[..count].iter().map(|(id, _)| *id).collect();
-            self.acknowledged += client.acknowledge(&ids).await?;
+            self.metrics.acknowledged.inc_by(client.acknowledge(&ids).await?);
             let at = now();
             for (id, finished) in self.handled.drain(..count) {
                 in_flight.remove(id);
-                self.metrics.observe_acknowledgement(at - finished);
+                self.metrics.acknowledgement_duration.observe((at - finished).as_secs_f64());
                 if let Some(latency) = client.age(id, at) {
-                    self.metrics.observe_end_to_end(latency);
+                    self.metrics.end_to_end_latency.observe(latency.as_secs_f64());
                 }
             }
         }

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::group_client::GroupClient;
 use super::in_flight::{ClaimBatch, InFlight};
 use super::metrics::Metrics;
-use super::worker_pool::WorkerPool;
+use super::worker_pool::WorkQueue;
 use crate::entry::StreamId;
 use redis_stream_core::clock::now;
 
@@ -40,13 +40,13 @@ impl ClaimKeeper {
         &mut self,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
-        pool: &mut WorkerPool,
+        queue: &WorkQueue,
     ) -> RedisResult<()> {
         let at = now();
         if at >= self.next_renewal {
             self.next_renewal = at + self.min_idle / 4;
             let batches = in_flight.untouched(at, self.min_idle / 8, self.spread());
-            self.reclaim(batches, client, in_flight, pool).await?;
+            self.reclaim(batches, client, in_flight, queue).await?;
         }
         Ok(())
     }
@@ -58,7 +58,7 @@ impl ClaimKeeper {
         batches: Vec<ClaimBatch>,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
-        pool: &mut WorkerPool,
+        queue: &WorkQueue,
     ) -> RedisResult<HashSet<StreamId>> {
         let mut owned = HashSet::new();
         for batch in batches {
@@ -69,10 +69,10 @@ impl ClaimKeeper {
             let mut lost: HashSet<_> = batch.ids.into_iter().filter(|id| !owned.contains(id)).collect();
             if !lost.is_empty() {
                 // Entries handled meanwhile are acknowledged in any case.
-                let handled = pool.handled_ids();
+                let handled = queue.handled_ids();
                 lost.retain(|id| !handled.contains(id));
             }
-            self.release_lost(lost, client, in_flight, pool).await?;
+            self.release_lost(lost, client, in_flight, queue).await?;
         }
         Ok(owned)
     }
@@ -85,7 +85,7 @@ impl ClaimKeeper {
         lost: HashSet<StreamId>,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
-        pool: &WorkerPool,
+        queue: &WorkQueue,
     ) -> RedisResult<()> {
         if lost.is_empty() {
             return Ok(());
@@ -114,7 +114,7 @@ impl ClaimKeeper {
             client.acknowledge(&deleted).await?;
             drop_deleted(&deleted, in_flight, &self.metrics);
         }
-        pool.remove(&released);
+        queue.remove(&released);
         released.into_iter().for_each(|id| in_flight.remove(id));
         Ok(())
     }

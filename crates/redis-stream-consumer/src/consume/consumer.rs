@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use redis::RedisResult;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -17,7 +18,7 @@ use super::metrics::Metrics;
 use super::reader::{ReadResult, ReaderHandle};
 use super::recovery::Recovery;
 use super::retries::Retries;
-use super::worker_pool::{HandlerOutcome, WorkerPool};
+use super::worker_pool::{self, HandlerOutcome, WorkQueue};
 use super::{ConsumeStats, ConsumerConfig};
 use crate::connection::{Connection, Progress};
 use crate::entry::{Entry, Fields, StreamId};
@@ -36,7 +37,8 @@ pub(super) struct Stops {
 pub(super) struct Consumer {
     client: GroupClient,
     reader: ReaderHandle,
-    pool: WorkerPool,
+    queue: Arc<WorkQueue>,
+    workers: JoinSet<()>,
     in_flight: InFlight,
     acks: Acknowledger,
     claims: ClaimKeeper,
@@ -44,42 +46,33 @@ pub(super) struct Consumer {
     autoclaim: Autoclaim,
     retries: Retries,
     metrics: Metrics,
-    /// The counters of `metrics` at the start of this run.
-    baseline: ConsumeStats,
     stops: Stops,
     /// An error that ends the run once handled entries are acknowledged.
     failure: Option<RunError>,
 }
 
 impl Consumer {
-    /// Starts reader and workers; the first connection follows in [`Consumer::run`].
+    /// Starts the workers; the first connection follows in [`Consumer::run`].
     pub(super) fn start(
         config: &ConsumerConfig,
         handler: impl Handler,
         metrics: Metrics,
         stops: Stops,
     ) -> Self {
-        let member = Arc::new(config.member());
         let connect =
             || Connection::new(config.connect.clone(), stops.hard.clone()).with_timeouts(config.timeouts);
-        let at = now();
+        let (at, queue) = (now(), Arc::new(WorkQueue::default()));
         Self {
-            client: GroupClient::new(connect(), Arc::clone(&member), &config.start_id),
-            reader: ReaderHandle::start(
-                config,
-                member,
-                connect().further(),
-                metrics.clone(),
-                stops.soft.clone(),
-            ),
-            pool: WorkerPool::start(config.concurrency, handler, &metrics, &stops.soft),
+            client: GroupClient::new(connect(), Arc::new(config.member()), &config.start_id),
+            reader: ReaderHandle::new(config, connect().further(), metrics.clone(), stops.soft.clone()),
+            workers: worker_pool::start(config.concurrency, handler, &queue, &metrics, &stops.soft),
+            queue,
             in_flight: InFlight::default(),
             acks: Acknowledger::new(metrics.clone()),
             claims: ClaimKeeper::new(config.claim_min_idle, at, metrics.clone()),
             recovery: Recovery::new(config.block),
             autoclaim: Autoclaim::new(config, at, metrics.clone()),
             retries: Retries::new(config, metrics.clone()),
-            baseline: metrics.counts(),
             metrics,
             stops,
             failure: None,
@@ -90,19 +83,7 @@ impl Consumer {
         self.run_sessions().await?;
         match self.failure.take() {
             Some(failure) => Err(failure),
-            None => Ok(self.stats()),
-        }
-    }
-
-    fn stats(&self) -> ConsumeStats {
-        let (total, before) = (self.metrics.counts(), self.baseline);
-        ConsumeStats {
-            handled: total.handled - before.handled,
-            failed: total.failed - before.failed,
-            acknowledged: self.acks.acknowledged(),
-            claimed: total.claimed - before.claimed,
-            dead_lettered: total.dead_lettered - before.dead_lettered,
-            deleted: total.deleted - before.deleted,
+            None => Ok(self.metrics.stats()),
         }
     }
 
@@ -156,7 +137,7 @@ impl Consumer {
             }
             was_recreated = is_recreated;
         }
-        self.pool.abort();
+        self.workers.abort_all();
         self.take_outcomes();
         self.acks.acknowledge(&mut self.client, &mut self.in_flight).await?;
         if self.reader.is_reading() || !self.recovery.is_complete(now()) {
@@ -182,9 +163,9 @@ impl Consumer {
     /// Does everything that is due.
     async fn tick(&mut self) -> RedisResult<()> {
         self.take_outcomes();
-        let Self { client, in_flight, pool, .. } = self;
+        let Self { client, in_flight, queue, .. } = self;
         self.acks.acknowledge(client, in_flight).await?;
-        self.claims.renew(client, in_flight, pool).await?;
+        self.claims.renew(client, in_flight, queue).await?;
         if !self.stops.soft.is_cancelled() {
             self.recovery.begin_if_due(now());
             if !self.reader.is_reading() {
@@ -193,7 +174,7 @@ impl Consumer {
             if !self.recovery.is_active() {
                 self.autoclaim.step(client, in_flight).await?;
             }
-            self.retries.run(client, in_flight, pool, &self.claims).await?;
+            self.retries.run(client, in_flight, queue, &self.claims).await?;
             // Older entries go first.
             if !self.recovery.is_active() && !in_flight.is_due(now()) && !in_flight.is_full() {
                 self.reader.request(in_flight);
@@ -209,11 +190,11 @@ impl Consumer {
         let due = self.next_due();
         tokio::select! {
             Some(result) = self.reader.result() => self.take_read(result),
-            () = self.pool.finished_one() => {}
+            () = self.queue.outcome_ready() => {}
             () = self.stops.soft.cancelled(), if !is_stopping => {
                 let (buffered, waiting) = (self.in_flight.buffered(), self.in_flight.waiting());
                 debug!(buffered, waiting, "consumer ends, entries that are not started stay pending");
-                self.pool.close();
+                self.queue.close();
             }
             () = self.stops.hard.cancelled(), if is_stopping => {}
             () = sleep_until(due) => {}
@@ -225,7 +206,7 @@ impl Consumer {
         if self.is_stopping() {
             return renewal;
         }
-        let retry = self.in_flight.next_due().filter(|_| self.pool.free_workers() > 0);
+        let retry = self.retries.next_due(&self.in_flight, &self.queue);
         let autoclaim = self.autoclaim.next_step(&self.in_flight).filter(|_| !self.recovery.is_active());
         [retry, autoclaim, self.recovery.next_scan()].into_iter().flatten().fold(renewal, Instant::min)
     }
@@ -236,14 +217,14 @@ impl Consumer {
 
     /// Returns whether entries are being handled, or handled and not acknowledged.
     fn has_unfinished_work(&self) -> bool {
-        !self.acks.is_empty() || self.pool.is_busy()
+        !self.acks.is_empty() || self.queue.is_busy()
     }
 
     fn is_over(&self) -> bool {
         if !self.is_stopping() {
             return false;
         }
-        self.pool.close();
+        self.queue.close();
         self.stops.hard.is_cancelled() || (!self.reader.is_reading() && !self.has_unfinished_work())
     }
 
@@ -254,7 +235,7 @@ impl Consumer {
     }
 
     fn take_outcomes(&mut self) {
-        for HandlerOutcome { id, result, finished } in self.pool.take_outcomes() {
+        for HandlerOutcome { id, result, finished } in self.queue.take_outcomes() {
             match result {
                 Ok(()) => {
                     self.metrics.handled.inc();
@@ -293,6 +274,6 @@ impl Consumer {
                 new.push(Entry { id, fields, deliveries: 1, member: Arc::clone(self.client.member()) });
             }
         }
-        self.pool.add_new(new);
+        self.queue.add_new(new);
     }
 }

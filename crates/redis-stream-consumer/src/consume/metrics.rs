@@ -1,7 +1,6 @@
 //! The consumer's own metrics. All of them exist from the start, with the labels stream, group and consumer.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
@@ -23,14 +22,16 @@ pub struct Metrics {
     registry: Registry,
     pub(super) handled: IntCounter,
     pub(super) failed: IntCounter,
+    /// Not exposed: the count of `acknowledgement_duration` serves the same purpose.
+    pub(super) acknowledged: IntCounter,
     pub(super) claimed: IntCounter,
     pub(super) dead_lettered: IntCounter,
     pub(super) deleted: IntCounter,
     pub(super) reconnects: IntCounter,
     pub(super) in_flight: IntGauge,
-    handler_duration: Histogram,
-    acknowledgement_duration: Histogram,
-    end_to_end_latency: Histogram,
+    pub(super) handler_duration: Histogram,
+    pub(super) acknowledgement_duration: Histogram,
+    pub(super) end_to_end_latency: Histogram,
 }
 
 impl Metrics {
@@ -53,6 +54,7 @@ impl Metrics {
                 "streamgauge_consumer_entries_failed_total",
                 "Deliveries whose handler failed; the entry is delivered again, or dead-lettered.",
             )?,
+            acknowledged: IntCounter::new("acknowledged", "Entries acknowledged.")?,
             claimed: register.counter(
                 "streamgauge_consumer_entries_claimed_total",
                 "Entries taken over by XAUTOCLAIM.",
@@ -103,28 +105,15 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Returns the counters; `acknowledged` has none, and is 0.
-    pub(super) fn counts(&self) -> ConsumeStats {
+    pub(super) fn stats(&self) -> ConsumeStats {
         ConsumeStats {
             handled: self.handled.get(),
             failed: self.failed.get(),
-            acknowledged: 0,
+            acknowledged: self.acknowledged.get(),
             claimed: self.claimed.get(),
             dead_lettered: self.dead_lettered.get(),
             deleted: self.deleted.get(),
         }
-    }
-
-    pub(super) fn observe_handler(&self, took: Duration) {
-        self.handler_duration.observe(took.as_secs_f64());
-    }
-
-    pub(super) fn observe_acknowledgement(&self, took: Duration) {
-        self.acknowledgement_duration.observe(took.as_secs_f64());
-    }
-
-    pub(super) fn observe_end_to_end(&self, took: Duration) {
-        self.end_to_end_latency.observe(took.as_secs_f64());
     }
 }
 

@@ -41,7 +41,7 @@
 //! | [`metrics`] | the consumer's own metrics |
 //! | `consumer` | owns the parts below, and runs what is due |
 //! | `reader` | XREADGROUP on its own connection |
-//! | `worker_pool` | the queue of delivered entries, and the workers |
+//! | `worker_pool` | the queue of delivered entries, the workers, and their outcomes |
 //! | `in_flight` | entries in flight, by ID; pure |
 //! | `ack` | XACK of handled entries |
 //! | `claims` | renews claims, and drops entries whose claim was lost |
@@ -215,7 +215,7 @@ pub async fn run(
     run_with(config, handler, metrics, stop).await
 }
 
-/// Consumes as [`run`] does, with metrics that the caller exposes. They must not be in use by another run.
+/// Consumes as [`run`] does, with metrics that the caller exposes. They should be new, since the result has their values.
 ///
 /// # Errors
 ///

@@ -1,10 +1,8 @@
 //! The connection that reads: XREADGROUP may block on the server without holding up other commands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, cmd};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -29,65 +27,64 @@ pub(super) enum ReadResult {
     GroupGone(RedisError),
     /// The connection was lost: entries may have been delivered, or may be in a moment.
     ConnectionLost,
-    /// The reader ended.
+    /// An error that ends the run.
     Failed(RunError),
 }
 
-/// The reader's task. It answers each request with one result, and ends with this value.
+/// A reader, and the task of its open request, which ends with this value.
 pub(super) struct ReaderHandle {
     /// Entries of one XREADGROUP.
     batch: usize,
     /// Entries that may be buffered or being handled.
     capacity: usize,
-    requests: mpsc::Sender<usize>,
-    results: mpsc::Receiver<ReadResult>,
-    is_reading: bool,
-    _task: JoinSet<()>,
+    /// `None` while a request is open.
+    idle: Option<Reader>,
+    request: JoinSet<(Reader, ReadResult)>,
 }
 
 impl ReaderHandle {
-    pub(super) fn start(
+    pub(super) fn new(
         config: &ConsumerConfig,
-        member: Arc<GroupMember>,
         connection: Connection,
         metrics: Metrics,
         stop: CancellationToken,
     ) -> Self {
-        let (requests, requested) = mpsc::channel(1);
-        let (answered, results) = mpsc::channel(1);
-        let reader = Reader { block: config.block, member, connection, metrics, stop };
-        let mut task = JoinSet::new();
-        task.spawn(reader.run(requested, answered).in_current_span());
         let batch = config.batch as usize;
         let capacity = batch + config.concurrency as usize;
-        Self { batch, capacity, requests, results, is_reading: false, _task: task }
+        let reader = Reader { block: config.block, member: config.member(), connection, metrics, stop };
+        Self { batch, capacity, idle: Some(reader), request: JoinSet::new() }
     }
 
-    /// Returns whether a request has no result yet.
     pub(super) fn is_reading(&self) -> bool {
-        self.is_reading
+        self.idle.is_none()
     }
 
-    /// Requests entries if there is room for them, and no request is open.
+    /// Begins a request if there is room for entries, and no request is open.
     pub(super) fn request(&mut self, in_flight: &InFlight) {
         let room = self.batch.min(self.capacity.saturating_sub(in_flight.buffered()));
         // Waits for room for half a batch, since reading single entries costs the server more than it gains.
-        let is_worth_it = room * 2 >= self.batch && room > 0;
-        if !self.is_reading && is_worth_it && self.requests.try_send(room).is_ok() {
-            self.is_reading = true;
+        if room * 2 >= self.batch
+            && room > 0
+            && let Some(mut reader) = self.idle.take()
+        {
+            let read = async move {
+                let result = reader.read(room).await;
+                (reader, result)
+            };
+            self.request.spawn(read.in_current_span());
         }
     }
 
-    /// Waits for the next result. Cancel safe. Returns `None` once the reader has ended.
+    /// Waits for the result of the open request. Cancel safe. Returns `None` if there is none.
     pub(super) async fn result(&mut self) -> Option<ReadResult> {
-        let result = self.results.recv().await;
-        self.is_reading &= result.is_none();
-        result
+        let (reader, result) = self.request.join_next().await?.expect("a read does not panic");
+        self.idle = Some(reader);
+        Some(result)
     }
 }
 
 struct Reader {
-    member: Arc<GroupMember>,
+    member: GroupMember,
     block: Duration,
     connection: Connection,
     metrics: Metrics,
@@ -95,16 +92,6 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, mut requests: mpsc::Receiver<usize>, results: mpsc::Sender<ReadResult>) {
-        while let Some(count) = requests.recv().await {
-            let result = self.read(count).await;
-            let is_over = matches!(result, ReadResult::Failed(_));
-            if results.send(result).await.is_err() || is_over {
-                return;
-            }
-        }
-    }
-
     async fn read(&mut self, count: usize) -> ReadResult {
         let stop = self.stop.clone();
         let connected = tokio::select! {
@@ -136,7 +123,7 @@ impl Reader {
     }
 
     fn xreadgroup(&self, count: usize) -> Cmd {
-        let GroupMember { stream, group, consumer } = &*self.member;
+        let GroupMember { stream, group, consumer } = &self.member;
         let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);

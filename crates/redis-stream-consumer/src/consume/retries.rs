@@ -14,7 +14,7 @@ use super::dead_letter::{DeadLetterStream, DetectError, WriteResult, error_text}
 use super::group_client::{GroupClient, READ_IDS};
 use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
 use super::metrics::Metrics;
-use super::worker_pool::WorkerPool;
+use super::worker_pool::WorkQueue;
 use crate::entry::{Entry, StreamId};
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
@@ -27,6 +27,7 @@ const MIN_DELAY: Duration = Duration::from_millis(10);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 pub(super) struct Retries {
+    concurrency: usize,
     /// 0: no limit.
     max_deliveries: u64,
     backoff: Backoff,
@@ -41,6 +42,7 @@ pub(super) struct Retries {
 impl Retries {
     pub(super) fn new(config: &ConsumerConfig, metrics: Metrics) -> Self {
         Self {
+            concurrency: config.concurrency as usize,
             max_deliveries: config.max_deliveries,
             backoff: Backoff::new(
                 config.retry_delay.max(MIN_DELAY),
@@ -87,31 +89,42 @@ impl Retries {
         self.backoff.delay(failures, 0.5 + fastrand::f64() / 2.0)
     }
 
+    /// Returns how many entries can be delivered and handled at once. Entries that are claimed, but not started, would lose
+    /// an attempt if the process is killed.
+    fn free_workers(&self, queue: &WorkQueue) -> usize {
+        self.concurrency.saturating_sub(queue.occupied_workers())
+    }
+
+    /// Returns when an entry is due; `None` while there is none, or no worker is free.
+    pub(super) fn next_due(&self, in_flight: &InFlight, queue: &WorkQueue) -> Option<Instant> {
+        in_flight.next_due().filter(|_| self.free_workers(queue) > 0)
+    }
+
     /// Delivers due entries to free workers, and moves exhausted ones to the dead-letter stream.
     pub(super) async fn run(
         &mut self,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
-        pool: &mut WorkerPool,
+        queue: &WorkQueue,
         claims: &ClaimKeeper,
     ) -> RedisResult<()> {
         let at = now();
-        let due = in_flight.due(at, self.max_deliveries, READ_IDS, pool.free_workers());
+        let due = in_flight.due(at, self.max_deliveries, READ_IDS, self.free_workers(queue));
         if !due.exhausted.is_empty() {
-            self.move_to_dead_letters(due.exhausted, client, in_flight, pool, claims).await?;
+            self.move_to_dead_letters(due.exhausted, client, in_flight, queue, claims).await?;
         }
         let mut delivered = Vec::new();
-        let claimed = deliver(due.ready, &mut delivered, client, in_flight, pool, claims).await;
+        let claimed = deliver(due.ready, &mut delivered, client, in_flight, queue, claims).await;
         // Even if the rest failed: entries that were delivered belong to this consumer, and must be handled here.
         // Batches are ordered by the last touch; workers go by the stream.
         delivered.sort_unstable_by_key(|entry: &Entry| entry.id);
-        pool.add_redelivered(delivered);
+        queue.add_redelivered(delivered);
         claimed?;
         // The next free worker is for an entry that is still due.
         if in_flight.is_due(at) {
-            pool.hold_new();
+            queue.hold_new();
         } else {
-            pool.release_new();
+            queue.release_new();
         }
         Ok(())
     }
@@ -121,13 +134,13 @@ impl Retries {
         exhausted: Vec<(StreamId, RetryEntry)>,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
-        pool: &mut WorkerPool,
+        queue: &WorkQueue,
         claims: &ClaimKeeper,
     ) -> RedisResult<()> {
         let Some(stream) = &self.dead_letters else { return Ok(()) };
         let touched = exhausted.iter().map(|(id, entry)| (*id, entry.touched)).collect();
         let batches = claim_batches(touched, claims.spread(), CLAIM_IDS);
-        let owned = claims.reclaim(batches, client, in_flight, pool).await?;
+        let owned = claims.reclaim(batches, client, in_flight, queue).await?;
         let exhausted: Vec<_> = exhausted.into_iter().filter(|(id, _)| owned.contains(id)).collect();
         let ids: Vec<_> = exhausted.iter().map(|(id, _)| *id).collect();
         let Some(found) = stream.read_entries(client, &ids).await? else {
@@ -155,7 +168,7 @@ impl Retries {
                 }
             }
         }
-        claims.release_lost(deleted, client, in_flight, pool).await
+        claims.release_lost(deleted, client, in_flight, queue).await
     }
 
     /// Keeps entries that could not be moved.
@@ -175,7 +188,7 @@ async fn deliver(
     delivered: &mut Vec<Entry>,
     client: &mut GroupClient,
     in_flight: &mut InFlight,
-    pool: &WorkerPool,
+    queue: &WorkQueue,
     claims: &ClaimKeeper,
 ) -> RedisResult<()> {
     let before: HashMap<_, _> = ready.iter().map(|(id, entry)| (*id, entry.deliveries)).collect();
@@ -190,7 +203,7 @@ async fn deliver(
             in_flight.buffer(id, deliveries, at);
             delivered.push(Entry { id, fields, deliveries, member: Arc::clone(client.member()) });
         }
-        claims.release_lost(missing, client, in_flight, pool).await?;
+        claims.release_lost(missing, client, in_flight, queue).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The queue of delivered entries, and the workers that hand them to the handler.
+//! The queue between the consumer and its workers, which hand entries to the handler and return outcomes.
 
 use std::any::Any;
 use std::collections::{HashSet, VecDeque};
@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::{JoinSet, consume_budget};
 use tokio::time::Instant;
 
@@ -16,8 +16,6 @@ use crate::entry::{Entry, StreamId};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
 
-const MAX_OUTCOMES: usize = 1_000;
-
 #[derive(Debug)]
 pub(super) struct HandlerOutcome {
     pub(super) id: StreamId,
@@ -25,11 +23,12 @@ pub(super) struct HandlerOutcome {
     pub(super) finished: Instant,
 }
 
-/// Entries that no worker has taken yet.
+/// Entries that no worker has taken yet, and outcomes that the consumer has not taken yet.
 #[derive(Debug, Default)]
-struct WorkQueue {
+pub(super) struct WorkQueue {
     inner: Mutex<Inner>,
     filled: Notify,
+    finished: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -37,10 +36,11 @@ struct Inner {
     /// Entries that were delivered before. They are older than all new ones, and go first.
     redelivered: VecDeque<Entry>,
     new: VecDeque<Entry>,
-    /// Number of entries ever taken.
-    taken: u64,
     new_held: bool,
     closed: bool,
+    /// Entries being handled, or whose outcome is not taken.
+    busy: usize,
+    outcomes: Vec<HandlerOutcome>,
 }
 
 impl Inner {
@@ -60,42 +60,79 @@ impl WorkQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add_new(&self, entries: impl IntoIterator<Item = Entry>) {
-        let mut inner = self.lock();
-        inner.new.extend(entries);
-        if inner.has_next() {
-            self.filled.notify_one();
-        }
+    /// Adds entries that were delivered for the first time.
+    pub(super) fn add_new(&self, entries: impl IntoIterator<Item = Entry>) {
+        self.update(|inner| inner.new.extend(entries));
     }
 
-    fn add_redelivered(&self, entries: impl IntoIterator<Item = Entry>) {
-        let mut inner = self.lock();
-        inner.redelivered.extend(entries);
-        if inner.has_next() {
-            self.filled.notify_one();
-        }
+    /// Adds entries that were delivered before.
+    pub(super) fn add_redelivered(&self, entries: impl IntoIterator<Item = Entry>) {
+        self.update(|inner| inner.redelivered.extend(entries));
     }
 
-    fn hold_new(&self) {
+    /// Keeps new entries back, so that the next free worker takes a redelivered one.
+    pub(super) fn hold_new(&self) {
         self.lock().new_held = true;
     }
 
-    fn release_new(&self) {
-        let was_held = std::mem::take(&mut self.lock().new_held);
-        if was_held {
+    pub(super) fn release_new(&self) {
+        self.update(|inner| inner.new_held = false);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        change(&mut inner);
+        if inner.has_next() {
             self.filled.notify_one();
         }
     }
 
-    fn remove(&self, ids: &HashSet<StreamId>) {
+    /// Removes entries that no worker has taken.
+    pub(super) fn remove(&self, ids: &HashSet<StreamId>) {
         let mut inner = self.lock();
         inner.redelivered.retain(|entry| !ids.contains(&entry.id));
         inner.new.retain(|entry| !ids.contains(&entry.id));
     }
 
-    fn close(&self) {
+    /// Lets workers take no further entries.
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_waiters();
+    }
+
+    /// Returns how many redelivered entries wait for a worker, are being handled, or have an outcome that is not taken.
+    pub(super) fn occupied_workers(&self) -> usize {
+        let inner = self.lock();
+        inner.redelivered.len() + inner.busy
+    }
+
+    /// Returns whether entries are being handled, or their outcomes are not taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().busy > 0
+    }
+
+    /// Waits for an outcome that is not taken.
+    pub(super) async fn outcome_ready(&self) {
+        while self.lock().outcomes.is_empty() {
+            self.finished.notified().await;
+        }
+    }
+
+    /// Returns the entries that were handled, and whose outcomes are not taken.
+    pub(super) fn handled_ids(&self) -> HashSet<StreamId> {
+        let inner = self.lock();
+        inner.outcomes.iter().filter(|outcome| outcome.result.is_ok()).map(|outcome| outcome.id).collect()
+    }
+
+    pub(super) fn take_outcomes(&self) -> Vec<HandlerOutcome> {
+        let mut inner = self.lock();
+        inner.busy -= inner.outcomes.len();
+        std::mem::take(&mut inner.outcomes)
+    }
+
+    fn add_outcome(&self, outcome: HandlerOutcome) {
+        self.lock().outcomes.push(outcome);
+        self.finished.notify_one();
     }
 
     async fn next(&self) -> Option<Entry> {
@@ -107,7 +144,7 @@ impl WorkQueue {
                     return None;
                 }
                 if let Some(entry) = inner.next() {
-                    inner.taken += 1;
+                    inner.busy += 1;
                     if inner.has_next() {
                         self.filled.notify_one();
                     }
@@ -119,135 +156,31 @@ impl WorkQueue {
     }
 }
 
-/// The queue, its workers and their outcomes, which wait here until [`WorkerPool::take_outcomes`].
-pub(super) struct WorkerPool {
-    concurrency: usize,
-    queue: Arc<WorkQueue>,
-    workers: JoinSet<()>,
-    outcomes: mpsc::UnboundedReceiver<HandlerOutcome>,
-    /// Keeps the channel open after all workers ended, so that waiting for an outcome does not return at once.
-    _sender: mpsc::UnboundedSender<HandlerOutcome>,
-    received: Vec<HandlerOutcome>,
-    /// Outcomes ever taken: equals the entries ever taken by workers once none is being handled.
-    finished: u64,
+/// Starts the workers. They end when the queue is closed, and begin nothing after `stop`.
+pub(super) fn start(
+    concurrency: u32,
+    handler: impl Handler,
+    queue: &Arc<WorkQueue>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let handler = Arc::new(handler);
+    let mut workers = JoinSet::new();
+    for _ in 0..concurrency {
+        workers.spawn(work(Arc::clone(&handler), Arc::clone(queue), metrics.clone(), stop.clone()));
+    }
+    workers
 }
 
-impl WorkerPool {
-    /// Starts the workers. They end when the pool is closed, and begin nothing after `stop`.
-    pub(super) fn start(
-        concurrency: u32,
-        handler: impl Handler,
-        metrics: &Metrics,
-        stop: &CancellationToken,
-    ) -> Self {
-        let queue = Arc::new(WorkQueue::default());
-        let handler = Arc::new(handler);
-        // Bounded by the entries in flight.
-        let (sender, outcomes) = mpsc::unbounded_channel();
-        let mut workers = JoinSet::new();
-        for _ in 0..concurrency {
-            let (handler, queue) = (Arc::clone(&handler), Arc::clone(&queue));
-            workers.spawn(work(handler, queue, sender.clone(), metrics.clone(), stop.clone()));
-        }
-        let concurrency = concurrency as usize;
-        Self { concurrency, queue, workers, outcomes, _sender: sender, received: Vec::new(), finished: 0 }
-    }
-
-    /// Adds entries that were delivered for the first time.
-    pub(super) fn add_new(&self, entries: Vec<Entry>) {
-        self.queue.add_new(entries);
-    }
-
-    /// Adds entries that were delivered before.
-    pub(super) fn add_redelivered(&self, entries: Vec<Entry>) {
-        self.queue.add_redelivered(entries);
-    }
-
-    /// Keeps new entries back, so that the next free worker takes a redelivered one.
-    pub(super) fn hold_new(&self) {
-        self.queue.hold_new();
-    }
-
-    pub(super) fn release_new(&self) {
-        self.queue.release_new();
-    }
-
-    /// Removes entries that no worker has taken.
-    pub(super) fn remove(&self, ids: &HashSet<StreamId>) {
-        self.queue.remove(ids);
-    }
-
-    /// Returns how many redelivered entries can be handled at once. Entries that are claimed, but not started, would
-    /// lose an attempt if the process is killed.
-    pub(super) fn free_workers(&self) -> usize {
-        let queued = self.queue.lock().redelivered.len();
-        self.concurrency.saturating_sub(queued + self.busy())
-    }
-
-    /// Returns whether entries are being handled, or their outcomes are not taken yet.
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy() > 0
-    }
-
-    fn busy(&self) -> usize {
-        let taken = self.queue.lock().taken;
-        usize::try_from(taken - self.finished).unwrap_or(usize::MAX)
-    }
-
-    /// Waits for an outcome that is not taken. Cancel safe.
-    pub(super) async fn finished_one(&mut self) {
-        if self.received.is_empty() {
-            self.outcomes.recv_many(&mut self.received, MAX_OUTCOMES).await;
-        }
-    }
-
-    /// Returns the entries that were handled, but whose outcomes are not taken yet.
-    pub(super) fn handled_ids(&mut self) -> HashSet<StreamId> {
-        self.receive();
-        let handled = self.received.iter().filter(|outcome| outcome.result.is_ok());
-        handled.map(|outcome| outcome.id).collect()
-    }
-
-    pub(super) fn take_outcomes(&mut self) -> Vec<HandlerOutcome> {
-        self.receive();
-        self.finished += self.received.len() as u64;
-        std::mem::take(&mut self.received)
-    }
-
-    fn receive(&mut self) {
-        while let Ok(outcome) = self.outcomes.try_recv() {
-            self.received.push(outcome);
-        }
-    }
-
-    /// Starts no further entries.
-    pub(super) fn close(&self) {
-        self.queue.close();
-    }
-
-    /// Drops the calls that are still running, at their next `await`.
-    pub(super) fn abort(&mut self) {
-        self.workers.abort_all();
-    }
-}
-
-async fn work<H: Handler>(
-    handler: Arc<H>,
-    queue: Arc<WorkQueue>,
-    outcomes: mpsc::UnboundedSender<HandlerOutcome>,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
+async fn work<H: Handler>(handler: Arc<H>, queue: Arc<WorkQueue>, metrics: Metrics, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let Some(entry) = queue.next().await else { return };
         let started = now();
         let handled = AssertUnwindSafe(async { handler.handle(&entry).await }).catch_unwind().await;
         let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(panic_message(panic.as_ref()))));
         let finished = now();
-        metrics.observe_handler(finished - started);
-        if outcomes.send(HandlerOutcome { id: entry.id, result, finished }).is_err() {
-            return;
-        }
+        metrics.handler_duration.observe((finished - started).as_secs_f64());
+        queue.add_outcome(HandlerOutcome { id: entry.id, result, finished });
         // A handler that never waits would keep its thread from everything else.
         consume_budget().await;
     }
@@ -275,7 +208,7 @@ mod tests {
         queue.add_new([3, 4, 5].map(entry));
         queue.add_redelivered([1, 2].map(entry));
         queue.remove(&HashSet::from([StreamId { ms: 2, seq: 0 }, StreamId { ms: 4, seq: 0 }]));
-        assert_eq!(queue.lock().redelivered.len(), 1);
+        assert_eq!(queue.occupied_workers(), 1);
         queue.hold_new();
         assert_eq!(queue.next().await.unwrap().id.ms, 1);
         assert_eq!(queue.next().now_or_never(), None, "the rest is held");
@@ -283,7 +216,7 @@ mod tests {
         for ms in [3, 5] {
             assert_eq!(queue.next().await.unwrap().id.ms, ms);
         }
-        assert_eq!(queue.lock().taken, 3);
+        assert_eq!(queue.occupied_workers(), 3);
         queue.add_new([entry(6)]);
         queue.close();
         assert_eq!(queue.next().await, None);
