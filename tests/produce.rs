@@ -180,7 +180,7 @@ async fn bursts_come_at_the_start_of_each_period() {
     // The first is due at once, so each burst ends with the first of the next hundred.
     assert!(produced.elapsed >= Duration::from_millis(2_050), "{:?}", produced.elapsed);
     for (ms, n) in entries(&server, "orders").await {
-        // The server's clock is not ours, and tells snapshot milliseconds.
+        // The server's clock may differ from this one, and IDs have whole milliseconds.
         let earliest = (n.saturating_sub(2) / 100) * 1_000;
         assert!(ms + 50 >= start + earliest, "{n} came {} ms after the start", ms - start);
     }

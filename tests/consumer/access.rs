@@ -1,4 +1,4 @@
-//! The consumer under the permissions that the README says it needs.
+//! The consumer with the permissions that the README lists.
 
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::ConsumerConfig;
@@ -10,9 +10,9 @@ use crate::support::wait::wait_until;
 
 const README: &str = include_str!("../../README.md");
 
-/// What the README grants to a consumer.
+/// Returns the permissions in the README.
 fn grants() -> Vec<&'static str> {
-    let (_, after) = README.split_once("A consumer needs these permissions").expect("the README says so");
+    let (_, after) = README.split_once("A consumer needs these permissions").expect("the README lists them");
     let list = after.split('`').nth(1).expect("a list between backticks");
     list.split_whitespace().collect()
 }

@@ -38,7 +38,7 @@ async fn own_unfinished_entries_come_first_and_then_new_ones_in_order() {
         let mut connection = server.connection().await;
         add(&server, 1, 300).await;
         let () = send(&mut connection, "XGROUP CREATE orders billing 0").await;
-        // What another run of the same name was given before it crashed: more than a page of XPENDING.
+        // Delivered to another run of the same name before it crashed: more than a page of XPENDING.
         let _: Value = send(&mut connection, "XREADGROUP GROUP billing one COUNT 250 STREAMS orders >").await;
         let running =
             Running::start(ConsumerConfig { batch: 30, ..member(&server, "one") }, Recorder::default());
@@ -80,7 +80,7 @@ async fn slow_work_of_a_live_consumer_is_not_taken_over() {
         |name: &str| ConsumerConfig { claim_min_idle: Duration::from_millis(600), ..member(&server, name) };
     let slow = Recorder { work_time: Duration::from_millis(400), ..Recorder::default() };
     let slow = Running::start(short("slow"), slow);
-    wait_until(DEADLINE, "all are in hand", async || {
+    wait_until(DEADLINE, "all are in flight", async || {
         pending(&mut server.connection().await).await == Some(8)
     })
     .await;

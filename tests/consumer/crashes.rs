@@ -1,4 +1,4 @@
-//! Consumers that are killed: no entry is lost, and duplicates are at most what they had in hand.
+//! Consumers that are killed: no entry is lost, and duplicates are at most the entries in flight.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn numbers(stdout: &str) -> Vec<u64> {
     stdout[..whole].lines().map(|line| number(line).unwrap_or_else(|| panic!("{line}"))).collect()
 }
 
-/// Lag of the group, by what the stream and the group say of their IDs.
+/// Returns whether all entries are delivered and none is pending, by the IDs of stream and group.
 async fn is_drained(server: &Server) -> bool {
     let mut connection = server.connection().await;
     let groups: Vec<BTreeMap<String, Value>> = send(&mut connection, "XINFO GROUPS orders").await;
@@ -48,7 +48,7 @@ async fn is_drained(server: &Server) -> bool {
 }
 
 async fn three_consumers_of_which_one_is_killed_each_second(server: Server) {
-    // Half of it is there, the rest comes while they are at work: nobody is ever done before the last kill.
+    // The second half is added while they work, so that no consumer is done before the last kill.
     add(&server, 1, ENTRIES / 2).await;
     let mut running: Vec<_> = ["c-1", "c-2", "c-3"].map(|name| consumer(&server, name)).into();
     let mut output = Vec::new();

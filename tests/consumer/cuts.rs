@@ -31,7 +31,7 @@ enum Cut {
 async fn proxy(server: &Server, cut: Cut) -> (SocketAddr, Arc<AtomicI64>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (address, upstream) = (listener.local_addr().unwrap(), server.address());
-    // How often it may still see what it cuts at.
+    // Matches until the cut.
     let left = Arc::new(AtomicI64::new(match cut {
         Cut::Second(_) => 2,
         Cut::WithinReplyOver(_) => 1,
@@ -181,7 +181,7 @@ async fn a_backlog_of_its_own_and_a_lost_connection_cost_no_processor() {
     running.crash();
 }
 
-/// What this thread, and so this test with its consumer, has used, in hundredths of a second.
+/// CPU time of this thread, and so of this test with its consumer, in hundredths of a second.
 fn own_cpu_ticks() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
     let (_, after) = stat.rsplit_once(')').unwrap();

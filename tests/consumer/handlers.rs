@@ -1,4 +1,4 @@
-//! What the program does with entries: lines, children, and its own metrics; and what it refuses to do.
+//! The handlers of the program (lines, child processes), its metrics, and invalid settings.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_reader_that_goes_away_ends_the_consumer_with_success() {
     let run = tokio::process::Command::new("bash").args(["-c", &command]).output();
     let output = tokio::time::timeout(DEADLINE, run).await.expect("it ends by itself").expect("bash runs");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    // What was written into the pipe was acknowledged, the rest was not.
+    // Only entries written into the pipe were acknowledged.
     let left = pending(&mut server.connection().await).await.expect("the group is there");
     assert!((1..=998).contains(&left), "{left}");
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::server::Server;
 use crate::support::wait::wait_until;
 
-/// How long anything may take.
+/// Limit for each wait.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A member of the group `billing` of the stream `orders`, with short times.
@@ -155,7 +155,7 @@ impl Running {
         (self.recorder, consumed)
     }
 
-    /// Ends it as a crash does: nothing is finished, nothing said.
+    /// Ends it like a crash: nothing is finished or sent.
     pub(crate) fn crash(self) -> Recorder {
         self.task.abort();
         self.recorder

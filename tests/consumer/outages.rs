@@ -1,4 +1,4 @@
-//! Servers that stop, stand still, come back, or lose everything.
+//! Servers that stop, stall, come back, or lose everything.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::wait::wait_until;
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// How long a server stands still: longer than `block` and `reply` together, so that both connections are given up.
+/// Duration of a stall: longer than `block` and `reply` together, so that both connections are given up.
 const STANDSTILL: Duration = Duration::from_secs(4);
 
 /// Waits until every number up to `last` was handled, and nothing is pending.
@@ -66,7 +66,7 @@ async fn a_server_that_stands_still_for_longer_than_every_timeout_loses_nothing(
         add(&server, 301, 100).await;
         all_handled(&server, &running, 400).await;
         let (recorder, consumed) = running.stop().await;
-        // What was handled and could not be acknowledged was kept, not handled again.
+        // Handled entries that could not be acknowledged were kept, and not handled again.
         assert_eq!(recorder.count(), 400, "{consumed:?}");
     })
     .await;
@@ -105,7 +105,7 @@ async fn a_master_that_becomes_a_replica_is_waited_for() {
         running.has_seen(20).await;
         let port = other.port();
         let () = send(&mut connection, &format!("REPLICAOF 127.0.0.1 {port}")).await;
-        // What the consumer meets now is READONLY, and a stream that is gone.
+        // The consumer now gets READONLY, and the stream is gone.
         wait_until(DEADLINE, "it is a replica of nothing", async || {
             send::<u64>(&mut server.connection().await, "EXISTS orders").await == 0
         })
@@ -131,7 +131,7 @@ async fn long_work_is_not_begun_twice_though_the_server_stood_still() {
         let short = ConsumerConfig { claim_min_idle: Duration::from_millis(800), ..member(&server, "one") };
         let slow = Recorder { work_time: STANDSTILL * 2, ..Recorder::default() };
         let running = Running::start(ConsumerConfig { concurrency: 6, ..short }, slow);
-        wait_until(DEADLINE, "all are in hand", async || {
+        wait_until(DEADLINE, "all are in flight", async || {
             pending(&mut server.connection().await).await == Some(3)
         })
         .await;

@@ -1,4 +1,4 @@
-//! Entries that cannot be handled: they are tried again, end in the dead-letter stream, and block nobody.
+//! Entries that cannot be handled: they are retried, move to the dead-letter stream, and block no others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,18 @@ use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 use crate::support::wait::wait_until;
 
-/// The fields of each dead letter; the ID of the entry is replaced by its place in `orders`.
+/// The fields of each dead letter; the ID of the entry is replaced by its position in `orders`.
 async fn letters(server: &Server) -> Vec<Vec<(String, String)>> {
     let mut connection = server.connection().await;
     let entries: Vec<(String, redis::Value)> = send(&mut connection, "XRANGE orders - +").await;
     let letters: Vec<(String, Vec<(String, String)>)> = send(&mut connection, "XRANGE orders:dead - +").await;
-    let place = |id: &str| entries.iter().position(|(known, _)| known == id).map(|at| format!("#{}", at + 1));
+    let position =
+        |id: &str| entries.iter().position(|(known, _)| known == id).map(|at| format!("#{}", at + 1));
     letters
         .into_iter()
         .map(|(_, fields)| {
             let named = |(name, value): (String, String)| match name.as_str() {
-                "streamgauge-id" => (name, place(&value).expect("the entry is in the stream")),
+                "streamgauge-id" => (name, position(&value).expect("the entry is in the stream")),
                 _ => (name, value),
             };
             fields.into_iter().map(named).collect()

@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::servers::for_each_server;
 use crate::support::wait::wait_for;
 
-/// What the exporter says of the group: lag, pending, consumers, and whether the oldest pending entry has an age.
+/// Values of the group on the exporter: lag, pending, consumers, and whether the oldest pending entry has an age.
 type Shown = (f64, f64, f64, bool);
 
 async fn shows(exporter: &Exporter, expected: Shown) {

@@ -20,7 +20,7 @@ use redis_stream_core::dial::{DialError, Dialer};
 use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
 
-/// How long a command that was sent may still take after the run is stopped.
+/// Time that a command that was sent may still take after the run is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     proven: Proof,
 }
 
-/// Whether this server has ever executed a command. Before, a refusal is a wrong setting; afterwards it may be a
+/// Records if this server has ever executed a command. Before, a refusal is a wrong setting; afterwards it may be a
 /// password that is being rotated, and is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {

@@ -23,7 +23,7 @@ pub(super) struct DeadLetterStream {
     order: WriteOrder,
 }
 
-/// How XADD to the dead-letter stream and XACK go together.
+/// Order of XADD to the dead-letter stream and XACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteOrder {
     Transaction,

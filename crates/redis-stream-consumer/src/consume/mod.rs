@@ -200,7 +200,7 @@ pub struct ConsumeStats {
 
 /// Consumes until `stop` resolves, or the handler returns [`HandlerError::Closed`](handler::HandlerError::Closed).
 ///
-/// When `stop` resolves, no further entry is read or started. Entries that are being handled have `grace` to finish, those
+/// Once `stop` resolves, no further entry is read or started. Entries that are being handled have `grace` to finish, those
 /// handled are acknowledged, and the rest stays pending. The consumer's name is deleted if nothing is pending for it.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use crate::entry::StreamId;
 use redis_stream_core::clock::now;
 
 const PAGE_IDS: usize = 100;
-/// How long after its BLOCK time a stalled server may still execute a buffered XREADGROUP.
+/// Time after BLOCK within which a stalled server may still execute a buffered XREADGROUP.
 const STALLED_READ_MARGIN: Duration = Duration::from_secs(1);
 
 /// A scan of the entries pending for this consumer. While one runs, nothing is read, since the scan would find entries
@@ -22,7 +22,7 @@ pub(super) struct Recovery {
     block: Duration,
     /// Where the scan continues; `None` while there is none.
     position: Option<StreamId>,
-    /// When to scan again, since a stalled server may execute a lost XREADGROUP after the first scan.
+    /// Time of a second scan, since a stalled server may execute a lost XREADGROUP after the first scan.
     second_scan: Option<Instant>,
     /// The reader found the group gone: scan as soon as it has no open request.
     is_group_gone: bool,
