@@ -59,7 +59,7 @@ pub async fn run(
     };
     ended.cancel();
     if let Some(serving) = serving {
-        serving.await.context("the HTTP server broke off")?;
+        serving.await.context("the HTTP server failed")?;
     }
     result
 }
@@ -95,7 +95,7 @@ fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerC
 /// Serves the metrics until `ended`, also while entries in flight are finished.
 fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let listener = listener::bind(Some(address))?;
-    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let address = listener.local_addr().context("cannot read the address of the listener")?;
     info!(%address, "listening");
     let limits = ServerLimits::default();
     let open = watch::channel(AccessControl::default()).1;

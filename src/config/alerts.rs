@@ -137,10 +137,10 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
     let selector = selector(&globs, subject);
     let times =
         ["for", "keep_firing_for"].map(|name| section.key(name).duration(Duration::ZERO).unwrap_or_default());
-    let known = Known::of(subject, target);
-    let labels = templates(&section.key("labels"), &known, In::Labels);
-    let annotations = templates(&section.key("annotations"), &known, In::Annotations);
-    let notifiers = told(&section.key("notifiers"), notifiers);
+    let known = KnownLabels::of(subject, target);
+    let labels = templates(&section.key("labels"), &known, TemplateField::Labels);
+    let annotations = templates(&section.key("annotations"), &known, TemplateField::Annotations);
+    let notifiers = notifier_names(&section.key("notifiers"), notifiers);
     let [pending_for, keep_firing_for] = times;
     Some(Rule {
         name: name?.value,
@@ -155,18 +155,18 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
 }
 
 /// Reads the names of the notifiers of a rule.
-fn told(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
-    let mut told = Vec::new();
+fn notifier_names(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
+    let mut names = Vec::new();
     for item in list.items().into_iter().flatten() {
         let Some(name) = item.text() else { continue };
         if notifiers.iter().any(|notifier| notifier.name == name.value) {
-            told.push(name.value);
+            names.push(name.value);
         } else {
             let found = redact(&name.written);
             item.fault(format_args!("no notifier is called {found:?}; expected a name of alerts.notifiers"));
         }
     }
-    told
+    names
 }
 
 fn condition(key: &Cursor<'_>) -> Option<Condition> {
@@ -195,7 +195,7 @@ fn condition(key: &Cursor<'_>) -> Option<Condition> {
 fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKind>) -> Selector {
     let glob = |key: &Cursor<'_>, least: SubjectKind, of: &str| {
         if key.is_given() && subject.is_some_and(|subject| subject < least) {
-            key.fault(format_args!("the fact of this rule is none of a {of}; expected no such key"));
+            key.fault(format_args!("the fact of this rule has no {of}; remove this key"));
         }
         key.glob().unwrap_or_else(|| Glob::new("*"))
     };
@@ -207,9 +207,9 @@ fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKi
 }
 
 /// Labels available to templates; `None` if the expression or the target is invalid.
-struct Known(Option<Vec<String>>);
+struct KnownLabels(Option<Vec<String>>);
 
-impl Known {
+impl KnownLabels {
     fn of(subject: Option<SubjectKind>, target: Option<&Target>) -> Self {
         let names = |(subject, target): (SubjectKind, &Target)| {
             let own = label_names(subject).iter().map(|name| (*name).to_owned());
@@ -220,17 +220,17 @@ impl Known {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum In {
+enum TemplateField {
     Labels,
     Annotations,
 }
 
-fn templates(map: &Cursor<'_>, known: &Known, place: In) -> BTreeMap<String, Template> {
+fn templates(map: &Cursor<'_>, known: &KnownLabels, field: TemplateField) -> BTreeMap<String, Template> {
     let mut templates = BTreeMap::new();
     for (name, key) in map.entries() {
-        match place {
-            In::Labels => refuse_label(&name, &key),
-            In::Annotations => {
+        match field {
+            TemplateField::Labels => refuse_label(&name, &key),
+            TemplateField::Annotations => {
                 label_name_fault(&name).into_iter().for_each(|fault| key.fault(fault));
             }
         }
@@ -242,7 +242,7 @@ fn templates(map: &Cursor<'_>, known: &Known, place: In) -> BTreeMap<String, Tem
                 continue;
             }
         };
-        if place == In::Labels && template.has_value() {
+        if field == TemplateField::Labels && template.has_value() {
             key.fault("{{ $value }} in a label, which would make another alert of each value; expected it in annotations");
         }
         if let Some(known) = &known.0 {
@@ -362,13 +362,13 @@ mod tests {
         bad_rule(
             "alert: A, expr: target_up == 0, target: t, stream: s, group: g",
             &[
-                "stream: the fact of this rule is none of a stream; expected no such key",
-                "group: the fact of this rule is none of a group; expected no such key",
+                "stream: the fact of this rule has no stream; remove this key",
+                "group: the fact of this rule has no group; remove this key",
             ],
         );
         bad_rule(
             "alert: A, expr: length > 5, group: g",
-            &["group: the fact of this rule is none of a group; expected no such key"],
+            &["group: the fact of this rule has no group; remove this key"],
         );
     }
 

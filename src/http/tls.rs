@@ -27,7 +27,7 @@ use redis_stream_core::clock::now;
 use redis_stream_core::tls::{self, read};
 
 /// Least time between two looks at the files.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The files of `web.tls_server_config` cannot be used.
 #[derive(Debug, ThisError)]
@@ -44,7 +44,7 @@ pub struct ServerTls {
 struct Current {
     from: Files,
     config: Arc<ServerConfig>,
-    looked_at: Instant,
+    checked_at: Instant,
     /// The current problem with the files; logged when it changes.
     problem: Option<String>,
 }
@@ -72,7 +72,7 @@ impl ServerTls {
     pub fn new(settings: TlsServer) -> Result<Self, TlsError> {
         let from = Files::read(&settings).map_err(TlsError)?;
         let config = Arc::new(build(&settings, &from).map_err(TlsError)?);
-        let current = Current { from, config, looked_at: now(), problem: None };
+        let current = Current { from, config, checked_at: now(), problem: None };
         Ok(Self { settings, current: Mutex::new(current) })
     }
 
@@ -95,22 +95,22 @@ impl ServerTls {
         let now = now();
         let is_due = {
             let mut current = self.current();
-            let is_due = now.saturating_duration_since(current.looked_at) >= LOOK_AGAIN;
+            let is_due = now.saturating_duration_since(current.checked_at) >= CHECK_INTERVAL;
             if is_due {
-                current.looked_at = now;
+                current.checked_at = now;
             }
             is_due
         };
         if is_due {
             let this = Arc::clone(self);
             // Fails only while the runtime shuts down.
-            let _ = spawn_blocking(move || this.look()).await;
+            let _ = spawn_blocking(move || this.reload()).await;
         }
         Arc::clone(&self.current().config)
     }
 
     /// Reads the files, and uses them if they are valid.
-    fn look(&self) {
+    fn reload(&self) {
         let built = Files::read(&self.settings).and_then(|from| {
             let is_new = self.current().from != from;
             let config = if is_new { Some(build(&self.settings, &from)?) } else { None };
@@ -120,14 +120,14 @@ impl ServerTls {
         let problem = match built {
             Ok(None) => None,
             Ok(Some((from, config))) => {
-                info!("certificates of the HTTP side are read again");
+                info!("reloaded the certificates of the HTTP server");
                 (current.from, current.config) = (from, Arc::new(config));
                 None
             }
             Err(error) => Some(error),
         };
         if let Some(error) = problem.as_ref().filter(|_| problem != current.problem) {
-            warn!(error, "cannot use the new files of web.tls_server_config; the old ones stay");
+            warn!(error, "cannot use the new files of web.tls_server_config; keeping the old ones");
         }
         current.problem = problem;
     }
@@ -175,13 +175,13 @@ fn client_verifier(
     authorities: Option<&[u8]>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
-    let anybody = |is_mandatory| -> Option<Arc<dyn ClientCertVerifier>> {
+    let accept_any = |is_mandatory| -> Option<Arc<dyn ClientCertVerifier>> {
         Some(Arc::new(AcceptAnyCertificate { provider: Arc::clone(&provider), is_mandatory }))
     };
     match client_auth {
         ClientAuth::None => return Ok(None),
-        ClientAuth::Request => return Ok(anybody(false)),
-        ClientAuth::RequireAny => return Ok(anybody(true)),
+        ClientAuth::Request => return Ok(accept_any(false)),
+        ClientAuth::RequireAny => return Ok(accept_any(true)),
         ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {}
     }
     let roots = tls::authorities(authorities.unwrap_or_default(), "client_ca_file")?;
