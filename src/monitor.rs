@@ -98,6 +98,7 @@ impl Monitor {
                         Err(_) => schedule.retry_after(now(), BACKOFF.delay(self.failures, fastrand::f64())),
                     };
                 }
+                () = until(self.poller.next_sample()) => self.poller.sample().await,
                 () = until(self.poller.next_keep_alive()) => self.poller.keep_alive().await,
                 () = until(self.poller.next_scan()) => {
                     if let Err(error) = self.poller.scan().await {
@@ -201,7 +202,7 @@ impl Monitor {
                 warn!(target_name, error, "poll timed out; remaining streams are read first next time");
             }
             (Some(warning), PollResult::Ok) => {
-                warn!(target_name, warning, "streams of the target are not found")
+                warn!(target_name, warning, "streams of the target are not found");
             }
             (Some(error), _) => warn!(target_name, error, "cannot poll target; retrying"),
         }

@@ -193,6 +193,7 @@ fn config(listen: SocketAddr, server: SocketAddr) -> Config {
             count_budget: 20_000,
             audit_budget: 1_000,
             audit_period: Duration::from_secs(600),
+            loss_sample_streams: 50,
             payload_budget: 16 * 1024 * 1024,
         },
         status: Status { window: WINDOW },

@@ -98,6 +98,8 @@ pub struct Poll {
     pub audit_budget: u32,
     /// Age at which a count is checked.
     pub audit_period: Duration,
+    /// The most streams per target that are sampled for losses four times a second, while a group is in danger.
+    pub loss_sample_streams: usize,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
 }

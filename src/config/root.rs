@@ -17,6 +17,7 @@ const SCAN_KEYS_PER_SECOND: u32 = 50_000;
 const COUNT_BUDGET: u32 = 20_000;
 const AUDIT_BUDGET: u32 = 1_000;
 const AUDIT_PERIOD: Duration = Duration::from_secs(600);
+const LOSS_SAMPLE_STREAMS: u32 = 50;
 const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -51,6 +52,10 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         count_budget: section.key("count_budget").number(0..=u32::MAX).unwrap_or(COUNT_BUDGET),
         audit_budget: section.key("audit_budget").number(0..=u32::MAX).unwrap_or(AUDIT_BUDGET),
         audit_period: section.key("audit_period").duration(Duration::ZERO).unwrap_or(AUDIT_PERIOD),
+        loss_sample_streams: section
+            .key("loss_sample_streams")
+            .number(0..=u32::MAX)
+            .unwrap_or(LOSS_SAMPLE_STREAMS) as usize,
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
     };
     (poll, interval)

@@ -22,6 +22,7 @@ mod pipeline;
 pub mod poll;
 mod read;
 mod read_plan;
+mod sample;
 mod selection;
 mod sentinel;
 pub mod servers;

@@ -19,7 +19,7 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::{Dialer, Stream};
 use redis_stream_core::redis_url::Place;
-use redis_stream_lag::snapshot::Epoch;
+use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch};
 
 /// A connection to one node. The connection closes when this is dropped.
 #[derive(Debug)]
@@ -94,6 +94,16 @@ impl Identity {
     /// that it may stand still.
     pub(super) fn replicates_entries_read(&self) -> bool {
         self.release() >= (7, 4)
+    }
+
+    /// Returns the meaning of entries-read: the rank of last-delivered-id from Redis 8.0 and Valkey 8.1 on.
+    pub(super) fn entries_read_meaning(&self) -> EntriesReadMeaning {
+        let corrects = match self.server.as_str() {
+            "redis" => self.release() >= (8, 0),
+            "valkey" => self.release() >= (8, 1),
+            _ => false,
+        };
+        if corrects { EntriesReadMeaning::Rank } else { EntriesReadMeaning::Deliveries }
     }
 
     /// Returns the major and minor version; zeros where the server reports none.

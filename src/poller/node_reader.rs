@@ -6,6 +6,7 @@ use crate::poller::node::Node;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::RedirectKind;
+use redis_stream_lag::snapshot::EntriesReadMeaning;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeReader<'a> {
@@ -13,6 +14,7 @@ pub(super) struct NodeReader<'a> {
     pub(super) asking: Asking,
     /// False on replicas: they do not hear of consumers that read nothing.
     pub(super) has_true_consumers: bool,
+    pub(super) entries_read: EntriesReadMeaning,
     /// False on replicas before 7.4: see [`Identity::replicates_entries_read`](crate::poller::node::Identity).
     pub(super) has_true_entries_read: bool,
 }

@@ -406,6 +406,7 @@ impl Nodes {
         Some(NodeReader {
             node: node.as_ref()?,
             asking,
+            entries_read: identity.map(Identity::entries_read_meaning).unwrap_or_default(),
             has_true_consumers: !is_replica,
             has_true_entries_read: !is_replica || identity.is_some_and(Identity::replicates_entries_read),
         })

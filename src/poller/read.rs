@@ -177,6 +177,7 @@ pub(super) fn stream_reading(
 }
 
 /// The replies about one stream.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum StreamReply {
     Read(StreamRead),
     Failed(KeyError),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::poller::error::PollError;
+use crate::poller::node::Identity;
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
 use crate::poller::pipeline::deadline_share;
 use crate::poller::read::{Outcomes, stream_reading};
 use crate::poller::streams::{StreamRegistry, TrackedStream};
 use redis_stream_core::cluster::{Redirect, RedirectKind};
-use redis_stream_lag::snapshot::{Epoch, NodeReading, ReadOutcome};
+use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch, NodeReading, ReadOutcome};
 
 /// The streams that one node is asked for.
 pub(super) struct NodeReads {
@@ -106,7 +107,10 @@ impl ReadPlan {
         for reads in &self.node_reads {
             let handle = &nodes.handles[reads.node];
             let epoch = handle.node.as_ref().map_or(Epoch(0), |node| node.epoch);
-            readings.push(NodeReading { address: Arc::clone(&handle.address), epoch, streams: Vec::new() });
+            let entries_read =
+                handle.identity.as_ref().map(Identity::entries_read_meaning).unwrap_or_default();
+            let address = Arc::clone(&handle.address);
+            readings.push(NodeReading { address, epoch, entries_read, streams: Vec::new() });
             let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
             got_no_reply.push(reads.ended.is_some() && !has_replied);
         }
@@ -121,7 +125,13 @@ impl ReadPlan {
             readings.extend(stream_reading(stream, outcome, rules[stream.rule.0].window));
         }
         if !unreachable.is_empty() {
-            readings.push(NodeReading { address: "".into(), epoch: Epoch(0), streams: unreachable });
+            let entries_read = EntriesReadMeaning::default();
+            readings.push(NodeReading {
+                address: "".into(),
+                epoch: Epoch(0),
+                entries_read,
+                streams: unreachable,
+            });
         }
         (readings, got_no_reply)
     }

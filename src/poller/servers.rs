@@ -18,6 +18,8 @@ use crate::poller::nodes::Nodes;
 use crate::poller::payload_budget::PayloadBudget;
 use crate::poller::read::{Read, ReadRequest};
 use crate::poller::read_plan::ReadPlan;
+use crate::poller::sample::{self, StreamSample};
+use crate::poller::slots::slot;
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::{Limited, Reason};
 use crate::self_metrics::target::TargetMetrics;
@@ -187,7 +189,7 @@ impl Servers {
         if self.discovery.problem != problem {
             match &problem {
                 Some(error) => {
-                    warn!(target_name = %self.target.name, error, "cannot look for streams by SCAN")
+                    warn!(target_name = %self.target.name, error, "cannot look for streams by SCAN");
                 }
                 None => info!(target_name = %self.target.name, "SCAN works again"),
             }
@@ -281,6 +283,28 @@ impl Servers {
             reads.ended = ended;
         }
         redirected.into_iter().map(|(at, by, redirect)| (at, by + first, redirect)).collect()
+    }
+
+    /// Reads streams for losses, each from the node that owns it. Streams whose entries the payload budget does not allow
+    /// are left out, and so are replies that are errors.
+    pub(super) async fn sample(&mut self, keys: &[Name], deadline: Instant) -> Vec<StreamSample> {
+        let mut by_node: Vec<(usize, Vec<Name>)> = Vec::new();
+        for key in keys {
+            let payload = self.streams.payload_of(key).unwrap_or(0);
+            let Some(node) = self.nodes.owner(slot(key)).filter(|_| payload <= self.payload.left()) else {
+                continue;
+            };
+            self.payload.spend(payload);
+            match by_node.iter_mut().find(|(known, _)| *known == node) {
+                Some((_, keys)) => keys.push(key.clone()),
+                None => by_node.push((node, vec![key.clone()])),
+            }
+        }
+        let readers: Vec<_> = by_node
+            .iter()
+            .filter_map(|(node, keys)| Some((self.nodes.reader(*node, Asking::None)?, &keys[..])))
+            .collect();
+        sample::sample(&readers, &self.metrics, deadline).await
     }
 
     /// Builds the snapshot, and drops nodes that failed.

@@ -276,6 +276,12 @@ impl StreamRegistry {
         std::mem::replace(&mut self.was_cut, is_cut) != is_cut
     }
 
+    /// Returns the size of the entries in the last reply about a stream.
+    pub(super) fn payload_of(&self, key: &Name) -> Option<u64> {
+        let at = self.position(key).ok()?;
+        self.tracked[at].reply_bytes.map(|bytes| bytes.payload)
+    }
+
     pub(super) fn problem_of(&self, key: &Name) -> Option<KeyError> {
         self.position(key).ok().and_then(|at| self.tracked[at].problem)
     }

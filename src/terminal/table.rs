@@ -96,7 +96,7 @@ pub fn unread(listing: &Listing) -> Vec<String> {
         match (&target.error, target.streams) {
             (Some(error), None) => lines.push(format!("target {name:?}: {}", printable(error))),
             (Some(error), Some(_)) if target.up => {
-                lines.push(format!("target {name:?}: {}", printable(error)))
+                lines.push(format!("target {name:?}: {}", printable(error)));
             }
             (Some(error), Some(_)) => {
                 lines.push(format!("target {name:?}, shown as read before: {}", printable(error)));

@@ -35,7 +35,7 @@ impl<'a> Derivation<'a> {
                 let index = StreamIndex { node: node_at, stream: stream_at };
                 let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
                 cache.gap = cache.gap.max(gap);
-                streams.push(StreamState::open(index, (node, reading), info, cache, budget.timeout));
+                streams.push(StreamState::open(index, (node, reading), info, cache, (at, budget.timeout)));
             }
         }
         let poll = PollState {
@@ -123,7 +123,7 @@ impl<'a> Derivation<'a> {
                     AuditResult::Broken => stream.is_invalid = true,
                 }
             }
-            (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.confirm_loss(&full),
+            (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.count_losses(&full),
             (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {
                 stream.entries_unavailable = true;
             }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
-use crate::loss::MissingEntries;
 use crate::open::{GroupState, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
@@ -44,6 +43,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
     }
     for mut stream in streams {
+        note_losses(&mut stream, at);
         note_histories(&mut stream, at);
         reports.push(Arc::new(read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
@@ -72,16 +72,31 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
         return GroupCache { trusted_counters: None, ..before };
     };
     let trusted_counters = TrustedCounters::check(stream.info, group, lag);
-    if open.missing_is_confirmed {
-        return GroupCache { trusted_counters, ..before };
+    GroupCache { trusted_counters, ..before }
+}
+
+/// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed.
+const DANGER_RATIO: u64 = 10;
+
+/// Notes the losses that this poll shows and no atomic reading has counted.
+fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
+    let window = stream.reading.window;
+    let is_trimming = stream.cache.trimmed_at.is_some_and(|trimmed| at.saturating_sub(trimmed) < window);
+    for (number, group) in stream.info.groups.iter().enumerate() {
+        let Some(reading) = stream.loss_reading(group) else { continue };
+        let open = &mut stream.groups[number];
+        if !open.losses_are_counted {
+            let is_unconfirmed = open.cache.losses.note(&reading);
+            open.losses_are_uncertain = is_unconfirmed && !stream.loss_was_asked;
+        }
+        let GroupCache { losses, history, .. } = &open.cache;
+        let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
+        let is_close = losses.headroom().is_none_or(|headroom| headroom < stream.info.length / DANGER_RATIO);
+        let has_lost = history.as_ref().is_some_and(|history| is_recent(history.lost_at));
+        let waiting_since = history.as_ref().and_then(|history| history.waiting_since);
+        let reads = waiting_since.is_none() || is_recent(waiting_since);
+        open.cache.is_in_danger = is_trimming && (is_close || has_lost) && reads;
     }
-    let missing = MissingEntries::of(stream.info, group, lag);
-    // An increase that no atomic reading confirmed may be spurious. Keeping the old number leaves the increase to be
-    // examined again in the next poll.
-    let missing = missing
-        .filter(|missing| before.increase_to(missing).is_none_or(|increase| increase == 0))
-        .or(before.missing);
-    GroupCache { trusted_counters, missing, ..before }
 }
 
 /// Adds this poll to the history of each group and evaluates its status.
@@ -123,7 +138,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         activity,
         pending: group.pending,
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
-        lost: open.cache.lost,
+        lost: open.cache.losses.entries,
     }
 }
 
@@ -203,7 +218,10 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) 
         oldest_pending: oldest_pending(group, open, info),
         pending_orphaned: pending_orphaned(group, open, info),
         consumers: group.consumers,
-        entries_lost: info.entries_added.map(|_| open.cache.lost),
+        entries_lost: info
+            .entries_added
+            .filter(|_| !open.losses_are_uncertain)
+            .map(|_| open.cache.losses.entries),
         retention_used: lag
             .exact()
             .filter(|_| stream.cache.was_trimmed)

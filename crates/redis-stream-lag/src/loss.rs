@@ -1,57 +1,252 @@
 //! Counts entries that were removed from the stream before they were delivered to a group.
 //!
-//! Of all entries ever added, a group has read some and some are still ahead of it (its lag); the rest is missing:
-//! missing = entries-added − entries-read − lag. This number is short-lived: once the group reads on, newer servers
-//! correct entries-read by the missing entries, and the evidence is gone. So its increases from poll to poll are
-//! added up.
+//! Every entry has a *rank*: the number of entries ever added up to and including it. If no entry above the first one
+//! was deleted, all entries with a rank up to entries-added − length are gone. A group that stands at a lower rank has
+//! not been delivered the entries in between and never will be. What was counted once is not counted again: a
+//! watermark holds the rank up to which losses were counted.
 //!
-//! An increase may be spurious, because the three numbers come from two commands: an entry that is read, acknowledged
-//! and deleted between the two looks the same as a lost one. So an increase counts only once one atomic command
-//! (XINFO STREAM FULL) has confirmed it.
+//! The rank of a group's position is known
+//!
+//! * from its exact lag, while the group stands within the stream: entries-added − lag;
+//! * from an earlier reading, while the group does not move;
+//! * from entries-read, on servers that correct it whenever they deliver entries to a group that was overtaken by
+//!   trimming (Redis 8.0, Valkey 8.1). Older servers count deliveries only. There, entries-added − entries-read − lag
+//!   is the number of entries that the group ever missed, and its growth is what was lost.
+//!
+//! The result is a minimum: of two readings, the second does not show what the group lost and then read past.
+//!
+//! A loss may be spurious, because the numbers come from two commands: an entry that is read, acknowledged and deleted
+//! between the two looks the same as a lost one. So a loss counts only once it is confirmed: by an atomic reading (XINFO
+//! STREAM FULL), or by a second reading of the group's position, taken after the stream was read, that shows the
+//! group where it stood.
 
 use crate::from_bounds;
-use crate::snapshot::{GroupInfo, StreamInfo};
+use crate::snapshot::{EntriesReadMeaning, GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// The number of entries missing for a group in one reading.
+/// The numbers of one reading from which a group's losses are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MissingEntries {
-    last_delivered: StreamId,
+pub(crate) struct LossReading {
+    position: StreamId,
     entries_read: Option<u64>,
-    /// entries-added − entries-read − lag. An unknown entries-read counts as 0; the number is then meaningful only
-    /// relative to another one at the same position. Signed, since XSETID and XGROUP can set counters to any value.
-    entries: i128,
+    added: u64,
+    lag: u64,
+    /// Number of entries that were removed, wherever they stood.
+    removed: u64,
+    /// All entries up to this rank are gone. `None` if entries above the first one were deleted.
+    removed_to: Option<u64>,
+    /// The rank of the position by the group's lag. `None` if the group stands before the first entry, or if entries
+    /// above its position were deleted.
+    rank: Option<u64>,
+    /// True if the group stands before the first entry: on the next delivery, a server that corrects entries-read
+    /// does so.
+    is_overtaken: bool,
+    meaning: EntriesReadMeaning,
 }
 
-impl MissingEntries {
-    /// Returns the entries missing for a group with the exact lag `lag`. `None` before server 7.0, and for a group
-    /// whose position was set above the last ID: entries added below it are skipped on purpose, not lost.
-    pub(crate) fn of(info: &StreamInfo, group: &GroupInfo, lag: u64) -> Option<Self> {
-        if group.last_delivered > info.last_generated {
+/// The losses of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Number of entries lost since the group was first seen, at least.
+    pub(crate) entries: u64,
+    basis: Option<LossBasis>,
+    /// A reading that shows a loss and waits to be confirmed.
+    unconfirmed: Option<LossReading>,
+}
+
+/// What later readings are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LossBasis {
+    last: LossReading,
+    /// The rank of the last position.
+    rank: Option<u64>,
+    /// True if entries-read is known to equal the rank.
+    entries_read_is_rank: bool,
+    /// Losses up to this rank are counted.
+    counted_to: u64,
+    /// Number of entries with higher ranks that were gone already, or are counted.
+    counted_above: u64,
+    /// The entries missing above the position when losses were last counted.
+    missing: Option<i128>,
+}
+
+impl LossReading {
+    /// Returns the reading of a group with the exact lag `lag`. `None` before server 7.0, and for a group whose
+    /// position was set above the last ID: entries added below it are skipped on purpose, not lost.
+    pub(crate) fn of(
+        info: &StreamInfo,
+        group: &GroupInfo,
+        lag: u64,
+        meaning: EntriesReadMeaning,
+    ) -> Option<Self> {
+        let (added, max_deleted) = (info.entries_added?, info.max_deleted?);
+        let position = group.last_delivered;
+        if position > info.last_generated {
             return None;
         }
+        let removed = added.checked_sub(info.length)?;
+        let is_overtaken = match info.first {
+            Some(first) => position < first,
+            None => position < info.last_generated,
+        };
+        let is_intact_above = position >= max_deleted || info.first.is_none();
+        let rank = match position {
+            StreamId::MIN => Some(0),
+            _ if !is_overtaken && is_intact_above => added.checked_sub(lag),
+            _ => None,
+        };
         // For a group that was created at 0 and never read, the server reports entries-read as nil rather than 0.
-        let is_fresh = group.last_delivered == StreamId::MIN;
-        let entries_read = group.entries_read.or(is_fresh.then_some(0));
-        let added = i128::from(info.entries_added?);
-        let entries = added - i128::from(lag) - i128::from(entries_read.unwrap_or(0));
-        Some(Self { last_delivered: group.last_delivered, entries_read, entries })
+        let entries_read = group.entries_read.or((position == StreamId::MIN).then_some(0));
+        Some(Self {
+            position,
+            entries_read,
+            added,
+            lag,
+            removed,
+            removed_to: info.first.is_none_or(|first| max_deleted < first).then_some(removed),
+            rank,
+            is_overtaken,
+            meaning,
+        })
     }
 
-    /// Returns how many more entries are missing than in `before`; `None` if the two cannot be compared, because the
-    /// group was created again or moved by XGROUP SETID in between.
-    pub(crate) fn increase_since(&self, before: &Self) -> Option<u64> {
-        let is_same_group = match (before.entries_read, self.entries_read) {
-            // A group that moved without reading was moved by XGROUP SETID.
+    /// Returns true if this can be a later reading of the same life of the same group: it did not go back, and it moved
+    /// exactly if it read.
+    fn continues(&self, before: &Self) -> bool {
+        let has_moved = self.position > before.position;
+        match (before.entries_read, self.entries_read) {
             (Some(read_before), Some(read)) => {
-                let has_moved = self.last_delivered > before.last_delivered;
-                self.last_delivered >= before.last_delivered
+                self.position >= before.position
                     && if has_moved { read > read_before } else { read == read_before }
             }
-            (None, None) => self.last_delivered == before.last_delivered,
-            _ => false,
+            (None, None) => self.position == before.position || self.rank.is_some() && has_moved,
+            (None, Some(_)) => has_moved,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+impl Losses {
+    /// Takes a reading. Returns true if it shows a loss that is not confirmed yet.
+    pub(crate) fn note(&mut self, reading: &LossReading) -> bool {
+        let suspect = self.unconfirmed.take().filter(|suspect| suspect.position == reading.position);
+        if let Some(suspect) = suspect.filter(|suspect| suspect.entries_read == reading.entries_read) {
+            // The group stands where it stood before the stream was read that time.
+            self.count(&suspect);
+        }
+        if self.shows_loss(reading) {
+            self.unconfirmed = Some(*reading);
+            return true;
+        }
+        self.count(reading);
+        false
+    }
+
+    /// Takes a reading that is certain, and counts the loss that it shows.
+    pub(crate) fn count(&mut self, reading: &LossReading) {
+        self.unconfirmed = None;
+        let Some(basis) = &mut self.basis else {
+            self.basis = Some(LossBasis::begin(reading, 0));
+            return;
         };
-        is_same_group.then(|| u64::try_from(self.entries - before.entries).unwrap_or(0))
+        if !reading.continues(&basis.last) {
+            // Entries that were delivered before are not lost, even if the group was set back and waits for them again.
+            let delivered_to = basis.counted_to.max(basis.rank.unwrap_or(0));
+            *basis = LossBasis::begin(reading, delivered_to);
+            return;
+        }
+        let lost = basis.lost_at(reading);
+        self.entries += lost.unwrap_or(0);
+        basis.advance(reading, lost);
+    }
+
+    /// Returns true if a reading shows a loss.
+    pub(crate) fn shows_loss(&self, reading: &LossReading) -> bool {
+        self.basis.and_then(|basis| basis.lost_at(reading)).is_some_and(|lost| lost > 0)
+    }
+
+    /// Returns the same count without a basis, for readings of another stream or server.
+    pub(crate) fn restarted(&self) -> Self {
+        Self { entries: self.entries, ..Self::default() }
+    }
+
+    /// Returns the distance between the group and the entries that were removed, in entries; `None` if it is unknown.
+    pub(crate) fn headroom(&self) -> Option<u64> {
+        let basis = self.basis?;
+        Some(basis.rank?.saturating_sub(basis.last.removed_to?))
+    }
+}
+
+impl LossBasis {
+    fn begin(reading: &LossReading, delivered_to: u64) -> Self {
+        let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
+        let mut basis = Self {
+            last: *reading,
+            rank: reading.rank,
+            entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
+            counted_to: delivered_to.max(reading.removed_to.unwrap_or(0)),
+            // If it is not known which ranks are gone, any of them may be among those that later turn out to be.
+            counted_above: if reading.removed_to.is_some() { 0 } else { reading.removed },
+            missing: None,
+        };
+        basis.missing = basis.missing_at(reading);
+        basis
+    }
+
+    /// Returns the rank of the reading's position, and whether its entries-read is known to be that rank.
+    fn rank_at(&self, reading: &LossReading) -> (Option<u64>, bool) {
+        let has_moved = reading.position != self.last.position;
+        let corrects = reading.meaning == EntriesReadMeaning::Rank;
+        let is_rank = match (reading.rank, reading.entries_read) {
+            (_, None) => false,
+            (Some(rank), Some(read)) => corrects && rank == read,
+            (None, Some(_)) if has_moved && self.last.is_overtaken => corrects,
+            (None, Some(_)) => corrects && self.entries_read_is_rank,
+        };
+        let kept = self.rank.filter(|_| !has_moved);
+        (reading.rank.or(kept).or(reading.entries_read.filter(|_| is_rank)), is_rank)
+    }
+
+    /// Returns the entries that are missing above the position: by its rank, or on servers that count deliveries, since
+    /// the group exists.
+    fn missing_at(&self, reading: &LossReading) -> Option<i128> {
+        let passed = match reading.meaning {
+            EntriesReadMeaning::Rank => self.rank_at(reading).0?,
+            EntriesReadMeaning::Deliveries => reading.entries_read.or(self.rank_at(reading).0)?,
+        };
+        Some(i128::from(reading.added) - i128::from(passed) - i128::from(reading.lag))
+    }
+
+    /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told.
+    fn lost_at(&self, reading: &LossReading) -> Option<u64> {
+        if !reading.continues(&self.last) {
+            return None;
+        }
+        let (rank, _) = self.rank_at(reading);
+        let growth = match (self.missing, self.missing_at(reading)) {
+            (Some(before), Some(missing)) => Some(u64::try_from(missing - before).unwrap_or(0)),
+            _ => None,
+        };
+        match (reading.meaning, reading.removed_to, rank) {
+            (EntriesReadMeaning::Rank, Some(removed), Some(rank)) => {
+                let new = removed.saturating_sub(rank.max(self.counted_to));
+                Some(new.saturating_sub(self.counted_above))
+            }
+            _ => growth,
+        }
+    }
+
+    fn advance(&mut self, reading: &LossReading, lost: Option<u64>) {
+        let (rank, is_rank) = self.rank_at(reading);
+        let missing = self.missing_at(reading);
+        if lost.is_some() {
+            match reading.removed_to {
+                Some(removed) => (self.counted_to, self.counted_above) = (self.counted_to.max(removed), 0),
+                None => self.counted_above += lost.unwrap_or(0),
+            }
+        }
+        self.missing = missing.or(self.missing);
+        (self.last, self.rank, self.entries_read_is_rank) = (*reading, rank, is_rank);
     }
 }
 

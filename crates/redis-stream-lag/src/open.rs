@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::audit::DueAudit;
 use crate::budget::Budget;
 use crate::from_bounds;
-use crate::loss::{self, MissingEntries};
+use crate::loss::{self, LossReading};
 use crate::pending_cache::PelHead;
 use crate::question::{EntryRange, StreamIndex};
 use crate::report::Status;
@@ -81,8 +81,10 @@ pub(super) struct StreamState<'a> {
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     pub(super) cache: GroupCache,
-    /// `cache.missing` comes from an atomic reading in this poll.
-    pub(super) missing_is_confirmed: bool,
+    /// An atomic reading in this poll has counted the group's losses.
+    pub(super) losses_are_counted: bool,
+    /// A loss is seen that this poll cannot confirm.
+    pub(super) losses_are_uncertain: bool,
     pub(super) oldest_pending: PelHead,
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
@@ -119,12 +121,12 @@ impl<'a> StreamState<'a> {
         (node, reading): (&'a NodeReading, &'a StreamReading),
         info: &'a StreamInfo,
         mut cache: StreamCache,
-        timeout: Duration,
+        (at, timeout): (Duration, Duration),
     ) -> Self {
         let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
         positions.sort_unstable();
         positions.dedup();
-        cache.advance(info, node.epoch, &positions);
+        cache.advance(info, node.epoch, &positions, at);
         let mut groups: Vec<_> = info
             .groups
             .iter()
@@ -179,12 +181,15 @@ impl<'a> StreamState<'a> {
         from_bounds::next_entry(self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
     }
 
-    /// Returns true if any group seems to have lost entries since the last poll.
+    /// Returns the reading from which the losses of a group are derived, once its lag is known.
+    pub(super) fn loss_reading(&self, group: &GroupInfo) -> Option<LossReading> {
+        LossReading::of(self.info, group, self.lag(group.last_delivered)?, self.node.entries_read)
+    }
+
+    /// Returns true if any group seems to have lost entries since losses were last counted.
     pub(super) fn seems_to_have_lost(&self) -> bool {
         self.info.groups.iter().zip(&self.groups).any(|(group, open)| {
-            let missing =
-                self.lag(group.last_delivered).and_then(|lag| MissingEntries::of(self.info, group, lag));
-            missing.and_then(|missing| open.cache.increase_to(&missing)).is_some_and(|increase| increase > 0)
+            self.loss_reading(group).is_some_and(|reading| open.cache.losses.shows_loss(&reading))
         })
     }
 
@@ -194,18 +199,18 @@ impl<'a> StreamState<'a> {
         }
     }
 
-    /// Adds the losses that are confirmed by an atomic reading.
-    pub(super) fn confirm_loss(&mut self, full: &StreamInfo) {
+    /// Counts losses by an atomic reading.
+    pub(super) fn count_losses(&mut self, full: &StreamInfo) {
         for at in 0..self.groups.len() {
             let group = &self.info.groups[at];
             let Some(lag) = self.lag(group.last_delivered) else { continue };
             let Some(in_full) = full.groups.iter().find(|other| other.name == group.name) else { continue };
             let lag = loss::lag_in(full, self.info, group, lag);
-            let Some(missing) = lag.and_then(|lag| MissingEntries::of(full, in_full, lag)) else { continue };
+            let reading = lag.and_then(|lag| LossReading::of(full, in_full, lag, self.node.entries_read));
+            let Some(reading) = reading else { continue };
             let open = &mut self.groups[at];
-            let Some(increase) = open.cache.increase_to(&missing) else { continue };
-            open.cache.lost += increase;
-            (open.cache.missing, open.missing_is_confirmed) = (Some(missing), true);
+            open.cache.losses.count(&reading);
+            open.losses_are_counted = true;
         }
     }
 }

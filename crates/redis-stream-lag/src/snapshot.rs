@@ -27,8 +27,22 @@ pub struct NodeReading {
     pub address: Arc<str>,
     /// The connection that the replies arrived on.
     pub epoch: Epoch,
+    /// The meaning of its groups' entries-read.
+    pub entries_read: EntriesReadMeaning,
     /// The streams that this node is read for, sorted by key.
     pub streams: Vec<StreamReading>,
+}
+
+/// The meaning of entries-read, which depends on the server's version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntriesReadMeaning {
+    /// A counter of deliveries: before Redis 8.0 and Valkey 8.1, and where the version is unknown. Once trimming has
+    /// overtaken the group, it stays below the rank of last-delivered-id.
+    #[default]
+    Deliveries,
+    /// The rank of last-delivered-id among all entries ever added, if it is known: the server corrects it whenever it
+    /// delivers entries to a group that trimming had overtaken.
+    Rank,
 }
 
 /// The outcome of reading one stream.
@@ -93,6 +107,21 @@ pub struct StreamInfo {
     pub radix_tree: RadixTree,
     /// The groups to report, sorted by name.
     pub groups: Vec<GroupInfo>,
+}
+
+/// A reading of one stream between two polls, from which only losses are derived.
+#[derive(Clone, Copy, Debug)]
+pub struct LossSample<'a> {
+    /// Key of the stream.
+    pub key: &'a Name,
+    /// The connection that the replies arrived on.
+    pub epoch: Epoch,
+    /// The meaning of its groups' entries-read.
+    pub entries_read: EntriesReadMeaning,
+    /// The stream, with its groups from a reply to XINFO GROUPS sent just before it.
+    pub info: &'a StreamInfo,
+    /// Its groups from a reply to XINFO GROUPS sent just after it.
+    pub groups_after: &'a [GroupInfo],
 }
 
 /// Size of the radix tree in which the server stores a stream.

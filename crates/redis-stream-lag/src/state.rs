@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::audit::PartialAudit;
 use crate::checkpoints::Checkpoints;
 use crate::count_scan::CountScans;
+use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
 use crate::history::History;
-use crate::loss::MissingEntries;
+use crate::loss::{LossReading, Losses};
 use crate::pending_cache::CachedOldestPending;
-use crate::snapshot::{Epoch, GroupInfo, StreamInfo};
+use crate::snapshot::{Epoch, GroupInfo, LossSample, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -47,6 +48,8 @@ pub(super) struct StreamCache {
     groups: Vec<(Name, GroupCache)>,
     /// True once trimming was seen, of this stream or of an earlier stream with the same key.
     pub(super) was_trimmed: bool,
+    /// Time of the last poll that saw entries being trimmed, by the caller's clock.
+    pub(super) trimmed_at: Option<Duration>,
     entries_added: Option<EntriesAdded>,
     /// Longest interval between polls of the target since the stream was last read.
     pub(super) gap: Duration,
@@ -57,11 +60,49 @@ pub(super) struct StreamCache {
 pub(super) struct GroupCache {
     /// Set if the server's counters agreed with the exact lag at the previous poll.
     pub(super) trusted_counters: Option<TrustedCounters>,
-    pub(super) missing: Option<MissingEntries>,
-    /// Number of entries lost since the group was first seen.
-    pub(super) lost: u64,
+    pub(super) losses: Losses,
+    /// True if trimming is about to overtake the group, or has done so, and the group still reads.
+    pub(super) is_in_danger: bool,
     pub(super) pending: Option<CachedOldestPending>,
     pub(super) history: Option<History>,
+}
+
+impl LagState {
+    /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
+    /// four times a second.
+    pub fn streams_in_danger(&self) -> impl Iterator<Item = &Name> {
+        self.streams
+            .iter()
+            .filter(|(_, stream)| stream.groups.iter().any(|(_, group)| group.is_in_danger))
+            .map(|(key, _)| key)
+    }
+
+    /// Notes the losses that a sample shows. A loss counts only if the group's position was the same before and after
+    /// the stream was read.
+    pub fn note_sample(&mut self, sample: &LossSample<'_>) {
+        let Some(stream) = self.streams.get_mut(sample.key) else { return };
+        let now = StreamBounds::of(sample.info, sample.epoch);
+        let is_same = stream.bounds.is_some_and(|before| {
+            before.epoch() == sample.epoch && before.change_to(&now) != StreamChange::Unknown
+        });
+        if !is_same {
+            return;
+        }
+        for (name, cache) in stream.groups.iter_mut().filter(|(_, cache)| cache.is_in_danger) {
+            let group = sample.info.groups.iter().find(|group| group.name == *name);
+            let after = sample.groups_after.iter().find(|group| group.name == *name);
+            let (Some(group), Some(after)) = (group, after) else { continue };
+            // A group within the stream has lost nothing since it was delivered its position.
+            let lag = from_bounds::lag_from_bounds(sample.info, group.last_delivered);
+            let reading = lag.and_then(|lag| LossReading::of(sample.info, group, lag, sample.entries_read));
+            let Some(reading) = reading else { continue };
+            if after.last_delivered == group.last_delivered {
+                cache.losses.count(&reading);
+            } else {
+                cache.losses.note(&reading);
+            }
+        }
+    }
 }
 
 impl GroupCache {
@@ -75,23 +116,20 @@ impl GroupCache {
     ) -> Option<(u64, Duration)> {
         self.trusted_counters?.lag(info, group, checkpoints)
     }
-
-    /// Returns the number of entries lost from the last reading to `missing`; `None` if the two cannot be compared.
-    pub(super) fn increase_to(&self, missing: &MissingEntries) -> Option<u64> {
-        self.missing.and_then(|before| missing.increase_since(&before))
-    }
 }
 
 impl StreamCache {
     /// Advances the state to a new reading of the stream and drops what the reading invalidates. `used` holds the
     /// last-delivered-id of each group, sorted.
-    pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId]) {
+    pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId], at: Duration) {
         let now = StreamBounds::of(info, epoch);
         let change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
         let change = change.with_removed_up_to(used.first().copied());
         let is_same = change != StreamChange::Unknown;
-        self.was_trimmed |= now.was_ever_trimmed()
-            || (is_same && self.bounds.is_some_and(|before| before.was_trimmed_by(&now)));
+        if is_same && self.bounds.is_some_and(|before| before.was_trimmed_by(&now)) {
+            self.trimmed_at = Some(at);
+        }
+        self.was_trimmed |= now.was_ever_trimmed() || self.trimmed_at.is_some();
         // A history records the group's position over time. Unlike a count, that stays true across connections, and
         // it is what reveals a server restarted from an older file (the group was rewound). It ends only if the
         // stream was replaced by another one. On one connection that is certain where a counter went backwards,
@@ -130,7 +168,8 @@ impl StreamCache {
     fn reset_groups(&mut self) {
         for (_, group) in &mut self.groups {
             let history = group.history.take();
-            *group = GroupCache { lost: group.lost, history, ..GroupCache::default() };
+            let losses = group.losses.restarted();
+            *group = GroupCache { losses, history, ..GroupCache::default() };
         }
     }
 

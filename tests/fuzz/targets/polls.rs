@@ -12,7 +12,8 @@ use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::Report;
 use redis_stream_lag::snapshot::{
-    ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo, StreamReading,
+    ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo,
+    StreamReading,
 };
 use redis_stream_lag::state::LagState;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
@@ -124,7 +125,12 @@ impl Watch {
         let now = decode::time(model::time(now).sent(Protocol::Resp2)).expect("it is a time");
         let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
         let snapshot = Snapshot {
-            nodes: vec![NodeReading { address: "h:1".into(), epoch: Epoch(self.epoch), streams }],
+            nodes: vec![NodeReading {
+                address: "h:1".into(),
+                epoch: Epoch(self.epoch),
+                entries_read: EntriesReadMeaning::Rank,
+                streams,
+            }],
         };
         let report = Arc::new(self.ask(&snapshot, u)?);
         check_the_order(&report);

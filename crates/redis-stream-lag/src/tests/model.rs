@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::question::{Answer, EntryRange, PendingEntry, QuestionKind};
-use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
+use crate::snapshot::{ConsumerInfo, ConsumersReading, EntriesReadMeaning, GroupInfo, RadixTree, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -20,6 +20,16 @@ pub(crate) enum Counters {
     Original,
     /// As fixed in 8.x.
     Fixed,
+}
+
+impl StreamModel {
+    /// Returns the meaning of entries-read on this server.
+    pub(crate) fn meaning(&self) -> EntriesReadMeaning {
+        match self.counters {
+            Counters::None | Counters::Original => EntriesReadMeaning::Deliveries,
+            Counters::Fixed => EntriesReadMeaning::Rank,
+        }
+    }
 }
 
 const GROUPS: [&str; 3] = ["a", "b", "c"];

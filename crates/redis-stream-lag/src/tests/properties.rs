@@ -60,7 +60,12 @@ impl Watcher {
             missing_groups: Vec::new(),
             window: WINDOW,
         }];
-        let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams };
+        let node = NodeReading {
+            address: Arc::from("h:1"),
+            epoch: Epoch(self.epoch),
+            entries_read: model.meaning(),
+            streams,
+        };
         let snapshot = Snapshot { nodes: vec![node] };
         let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, model.at());
         for _ in 0..10_000 {
@@ -88,7 +93,12 @@ impl Watcher {
             missing_groups: Vec::new(),
             window: WINDOW,
         };
-        let node = NodeReading { address: Arc::from("h:1"), epoch: Epoch(self.epoch), streams: vec![stream] };
+        let node = NodeReading {
+            address: Arc::from("h:1"),
+            epoch: Epoch(self.epoch),
+            entries_read: model.meaning(),
+            streams: vec![stream],
+        };
         let snapshot = Snapshot { nodes: vec![node] };
         let report =
             Derivation::open(&snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
