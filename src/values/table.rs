@@ -355,7 +355,7 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
     }),
     ..gauge(
         "redis_stream_group_entries_lost_total",
-        "Entries removed from the stream before the group got them, as seen since start; absent before server 7.0; what was lost and caught up with between two polls is not seen.",
+        "Entries removed from the stream before the group got them, at least, since start; absent before server 7.0 and where losses cannot be confirmed; what was lost and read past between two readings is not seen.",
         Unit::Count,
         ValueSource::Group(|values| values.entries_lost.into()),
     )
