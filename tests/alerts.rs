@@ -175,19 +175,19 @@ async fn alerts_outlast_the_program() {
     assert_eq!(finished.stderr.matches("alerts began to fire").count(), 1, "{}", finished.stderr);
     assert!(finished.stderr.contains("alert=\"Pending\""), "{}", finished.stderr);
 
-    // What is not to be used is named, and all begins anew.
+    // A file that cannot be used is named, and alerts start from scratch.
     let old = "{\"version\":1,\"saved_at\":{\"secs\":1,\"nanos\":0},\"alerts\":[],\"receivers\":{}}";
     for text in ["{\"version\":1,", "{\"version\":0}", old] {
         std::fs::write(&file, text).expect("it can be written");
-        let anew = config.serve().serving().await;
-        wait_for_alerts(&anew, &["firing Firing g", "pending Long g", "pending Pending g"]).await;
+        let restarted = config.serve().serving().await;
+        wait_for_alerts(&restarted, &["firing Firing g", "pending Long g", "pending Pending g"]).await;
         assert!(
-            anew.stderr().contains("state file not used; alerts start without their history"),
+            restarted.stderr().contains("state file not used; alerts start without their history"),
             "{}",
-            anew.stderr()
+            restarted.stderr()
         );
-        assert_ne!(active_at(&anew.get("/api/v1/alerts").await.text()), began);
-        let finished = anew.stop().await;
+        assert_ne!(active_at(&restarted.get("/api/v1/alerts").await.text()), began);
+        let finished = restarted.stop().await;
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         // It was written once more at the end.
         saved("all alerts are in the file", &|text| text.matches("active_at").count() == 3).await;

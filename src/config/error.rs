@@ -18,7 +18,7 @@ pub struct ConfigError {
 pub struct Fault {
     /// File and key path, flag, or environment variable.
     pub subject: String,
-    /// What was found and what was expected.
+    /// The value that was found and the one expected.
     pub message: String,
 }
 

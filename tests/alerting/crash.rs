@@ -14,7 +14,7 @@ use crate::support::wait::{wait_for, wait_until};
 use crate::told::{SOON, active_at, told, until_firing};
 
 const PENDING_FOR: Duration = Duration::from_secs(12);
-/// The state it is killed in is at least so old: counting from anew shows.
+/// The state it is killed in is at least so old that counting from the start would show.
 const PENDING_BEFORE: Duration = Duration::from_secs(6);
 
 /// The webhook's messages about alerts of this name that fire.
@@ -151,8 +151,8 @@ async fn goes_on() {
     let after = config.serve().serving().await;
     let fired = until_firing(&receiver, "Waiting").await;
     let counted = fired.starts_at - waits_since;
-    let anew = PENDING_FOR + PENDING_BEFORE;
-    assert!(PENDING_FOR <= counted && counted < anew, "it was pending for {counted:?}");
+    let restarted = PENDING_FOR + PENDING_BEFORE;
+    assert!(PENDING_FOR <= counted && counted < restarted, "it was pending for {counted:?}");
     assert_eq!(active_at(&after, "Waiting").await, waits_since);
     // What is repeated is the same alert, a minute after it was told; the webhook knows it.
     wait_for(3 * SOON, "the reminder comes", async || {

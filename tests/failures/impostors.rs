@@ -39,7 +39,7 @@ async fn a_listener_that_is_no_redis_is_told_by_what_it_does() {
     join_all(cases.map(async |(behavior, login, reason)| is_told(behavior, login, reason).await)).await;
 }
 
-/// What a listener of this behavior does is counted by this reason alone, and logged once.
+/// A listener of this behavior is counted under this reason alone, and logged once.
 async fn is_told(behavior: Behavior, login: &str, reason: &str) {
     let fake = FakeServer::new(behavior).await;
     let exporter = watching(&format!("redis://{login}{}", fake.address)).await;

@@ -59,7 +59,7 @@ pub enum StartError {
     Silent {
         /// The program.
         program: PathBuf,
-        /// How it ended, or that it timed out.
+        /// The way it ended, or that it timed out.
         what: String,
         /// The last lines of its log.
         log: String,
