@@ -7,7 +7,7 @@ use crate::poller::decode;
 use crate::poller::error::{KeyError, PollError, classify_reply};
 use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{NodePipeline, batches, command, run_pipelines};
+use crate::poller::pipeline::{command, run_pipelines};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
@@ -33,28 +33,24 @@ pub(super) async fn ask(
     let pipelines: Vec<_> = readers
         .iter()
         .zip(&asked)
-        .map(|((_, source), asked)| NodePipeline {
-            connection: &source.node.connection,
-            address: &source.node.address,
-            batches: batches(asked.iter().map(|at| questions[*at].reply_bytes)),
-        })
+        .map(|((_, source), asked)| source.node.pipelines(asked.iter().map(|at| questions[*at].reply_bytes)))
         .collect();
     let ended = run_pipelines(
         &pipelines,
         deadline,
-        |lane, batch| {
-            let (node, source) = &readers[lane];
+        |number, batch| {
+            let (node, source) = &readers[number];
             let mut pipeline = Pipeline::with_capacity(batch.len());
-            for question in asked[lane][batch].iter().map(|at| &questions[*at]) {
+            for question in asked[number][batch].iter().map(|at| &questions[*at]) {
                 let key = &snapshot.nodes[*node].streams[question.stream.stream].key;
                 source.add(&mut pipeline, command_for(key, &question.kind), metrics);
                 metrics.count_commands(counted_as(&question.kind), 1);
             }
             Some(pipeline)
         },
-        |lane, batch, replies| {
-            let source = &readers[lane].1;
-            for (&at, reply) in asked[lane][batch].iter().zip(source.without_asking(replies)) {
+        |number, batch, replies| {
+            let source = &readers[number].1;
+            for (&at, reply) in asked[number][batch].iter().zip(source.without_asking(replies)) {
                 answers[at] = answer(&questions[at].kind, reply, &source.node.address, names, metrics)?;
             }
             Ok(())

@@ -10,7 +10,7 @@ use crate::config::{Poll, StreamRule};
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
-use crate::poller::pipeline::{NodePipeline, batches, call, command, run_pipelines};
+use crate::poller::pipeline::{call, command, run_pipelines};
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
@@ -221,11 +221,7 @@ async fn find_groups(
     if keys.is_empty() {
         return Ok(());
     }
-    let pipelines = [NodePipeline {
-        connection: &node.connection,
-        address: &node.address,
-        batches: batches(keys.iter().map(|_| EXPECTED_GROUPS_BYTES)),
-    }];
+    let pipelines = [node.pipelines(keys.iter().map(|_| EXPECTED_GROUPS_BYTES))];
     let ended = run_pipelines(
         &pipelines,
         deadline,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Password, Role, Target};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
-use crate::poller::pipeline::call;
+use crate::poller::pipeline::{NodePipeline, batches, call};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::{Dialer, Stream};
@@ -162,6 +162,12 @@ impl Node {
         Ok(node)
     }
 
+    /// Returns pipelines for this node, given the expected size of the reply to each job.
+    pub(super) fn pipelines(&self, reply_bytes: impl Iterator<Item = u64>) -> NodePipeline<'_> {
+        let batches = batches(reply_bytes);
+        NodePipeline { connection: &self.connection, address: &self.address, batches }
+    }
+
     /// Sends one command; an error reply is an error of the node.
     pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
         call(&mut self.connection, &self.address, deadline, command).await
@@ -251,7 +257,9 @@ impl Drop for Node {
 }
 
 /// Returns an error if the node is a sentinel, or has another role than the configuration demands.
-pub(super) fn check_role(wanted: Role, address: &str, identity: &Identity) -> Result<(), PollError> {
+pub(super) fn check_role(wanted: Role, address: &str, identity: Option<&Identity>) -> Result<(), PollError> {
+    // Where HELLO is refused, the role is not checked.
+    let Some(identity) = identity else { return Ok(()) };
     if identity.mode == "sentinel" {
         return Err(PollError::Sentinel { address: address.to_owned() });
     }

@@ -93,11 +93,8 @@ impl Access {
             Err(error) if error.is_refusal() => "a node of a cluster".to_owned(),
             Err(error) => return Err(error),
         };
-        let warning = format!(
-            "{} is {masters}: streams on the other nodes are not found; set topology: cluster",
-            node.address
-        );
-        Ok(Some(warning))
+        let hint = "streams on the other nodes are not found; set topology: cluster";
+        Ok(Some(format!("{} is {masters}: {hint}", node.address)))
     }
 
     async fn connect(&self, place: &Place, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
@@ -147,15 +144,14 @@ impl NodeHandle {
                 Err(PollError::Lost { .. }) => {}
                 identity => {
                     self.identity = identity?;
-                    return self.check_role(target);
+                    return node::check_role(target.role, &self.address, self.identity.as_ref());
                 }
             }
         }
         // There was no connection, or the server or a proxy closed it while it was idle.
         let node = self.node.insert(access.connect(&self.place, access.next_epoch(), deadline).await?);
         self.identity = node.identify(metrics, deadline).await?;
-        self.check_role(target)?;
-        let Some(node) = &mut self.node else { return Ok(()) };
+        node::check_role(target.role, &self.address, self.identity.as_ref())?;
         node.decline_touch(self.identity.as_ref(), metrics, deadline).await?;
         let process = node.process(metrics, deadline).await?;
         let before = self.process.take();
@@ -178,12 +174,6 @@ impl NodeHandle {
             );
         }
         Ok(())
-    }
-
-    fn check_role(&self, target: &Target) -> Result<(), PollError> {
-        self.identity
-            .as_ref()
-            .map_or(Ok(()), |identity| node::check_role(target.role, &self.address, identity))
     }
 }
 

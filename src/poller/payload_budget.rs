@@ -64,27 +64,15 @@ impl PayloadBudget {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::poller::selection::LeftOut;
     use crate::poller::selection::RuleIndex;
     use crate::poller::streams::ReplyBytes;
     use redis_stream_core::name::Name;
 
     fn tracked(payloads: &[u64]) -> Vec<TrackedStream> {
         let stream = |(at, payload): (usize, &u64)| TrackedStream {
-            key: Name::from(format!("{at:04}").as_str()),
-            slot: 0,
-            rule: RuleIndex(0),
-            named: false,
             reply_bytes: Some(ReplyBytes { total: payload + 500, payload: *payload }),
-            last_read: 0,
-            problem: None,
-            has_groups: None,
-            groups: Vec::new(),
-            groups_with_consumers: Arc::default(),
-            left_out: LeftOut::default(),
+            ..TrackedStream::new(Name::from(format!("{at:04}").as_str()), RuleIndex(0), false)
         };
         payloads.iter().enumerate().map(stream).collect()
     }

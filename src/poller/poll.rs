@@ -32,7 +32,7 @@ pub struct Poller {
     target: Arc<Target>,
     poll: config::Poll,
     servers: Servers,
-    /// Whether the next poll waits until SCAN has walked all keys.
+    /// True if the next poll waits until SCAN has walked all keys.
     needs_discovery: bool,
     lag: LagState,
     /// The origin of the times that [`LagState`] keeps.

@@ -16,7 +16,7 @@ use crate::poller::decode::xinfo::XinfoGroup;
 use crate::poller::error::{KeyError, PollError, classify_reply};
 use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{NodePipeline, batches, command, run_pipelines};
+use crate::poller::pipeline::{NodePipeline, command, run_pipelines};
 use crate::poller::selection::{self, Selection, SelectionInput};
 use crate::poller::slots::redirect;
 use crate::poller::streams::{ReplyBytes, StreamRegistry, TrackedStream};
@@ -122,11 +122,7 @@ impl ReadRequest<'_> {
 fn node_pipeline<'a>(source: &NodeReader<'a>, due: &[usize], tracked: &[TrackedStream]) -> NodePipeline<'a> {
     let expected =
         due.iter().map(|&at| tracked[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
-    NodePipeline {
-        connection: &source.node.connection,
-        address: &source.node.address,
-        batches: batches(expected),
-    }
+    source.node.pipelines(expected)
 }
 
 /// A stream, and its groups whose consumers are asked for in the same pipeline.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{NodePipeline, batches, command, run_pipelines};
+use crate::poller::pipeline::{command, run_pipelines};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
@@ -49,11 +49,7 @@ pub(super) async fn sample(
 ) -> Vec<StreamSample> {
     let pipelines: Vec<_> = readers
         .iter()
-        .map(|(reader, keys)| NodePipeline {
-            connection: &reader.node.connection,
-            address: &reader.node.address,
-            batches: batches(keys.iter().map(|_| EXPECTED_BYTES)),
-        })
+        .map(|(reader, keys)| reader.node.pipelines(keys.iter().map(|_| EXPECTED_BYTES)))
         .collect();
     let mut samples = Vec::new();
     run_pipelines(
@@ -104,14 +100,10 @@ fn decoded(
 
 fn groups(reader: &NodeReader<'_>, reply: Value) -> Option<Vec<GroupInfo>> {
     let groups = decode::xinfo_groups(reply).ok()?.into_iter();
-    let group = groups.map(|group| GroupInfo {
-        name: Name::from(group.name),
-        named: false,
-        consumers: group.consumers,
-        pending: group.pending,
-        last_delivered: group.last_delivered,
-        entries_read: group.entries_read.filter(|_| reader.has_true_entries_read),
-        each_consumer: ConsumersReading::NotWanted,
+    let facts = groups.map(|mut group| {
+        let name = Name::from(std::mem::take(&mut group.name));
+        group.entries_read = group.entries_read.filter(|_| reader.has_true_entries_read);
+        group.facts(name, false, ConsumersReading::NotWanted)
     });
-    Some(group.collect())
+    Some(facts.collect())
 }

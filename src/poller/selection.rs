@@ -114,19 +114,17 @@ fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
     missing
 }
 
-fn facts(rule: &StreamRule, each_consumer: ConsumersReading, shown: &[Name], group: XinfoGroup) -> GroupInfo {
+fn facts(
+    rule: &StreamRule,
+    each_consumer: ConsumersReading,
+    shown: &[Name],
+    mut group: XinfoGroup,
+) -> GroupInfo {
     let named = is_named(rule, &group.name);
     // Reuses the last poll's name: one allocation for as long as the group lives.
-    let name = position(shown, &group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
-    GroupInfo {
-        name,
-        named,
-        consumers: group.consumers,
-        pending: group.pending,
-        last_delivered: group.last_delivered,
-        entries_read: group.entries_read,
-        each_consumer,
-    }
+    let name = position(shown, &group.name)
+        .map_or_else(|| Name::from(std::mem::take(&mut group.name)), |at| shown[at].clone());
+    group.facts(name, named, each_consumer)
 }
 
 fn is_named(rule: &StreamRule, name: &[u8]) -> bool {

@@ -44,7 +44,7 @@ pub(super) struct Servers {
     /// The nodes of the last snapshot, by their position in it; `None` once a node took too long over a question.
     snapshot_nodes: Vec<Option<(usize, Asking)>>,
     poll_number: u64,
-    /// Whether a node refused TIME in the last poll.
+    /// True if a node refused TIME in the last poll.
     is_time_refused: bool,
     metrics: TargetMetrics,
 }

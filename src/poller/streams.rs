@@ -39,6 +39,23 @@ pub(super) struct TrackedStream {
 }
 
 impl TrackedStream {
+    /// Returns a stream that was not read yet.
+    pub(super) fn new(key: Name, rule: RuleIndex, named: bool) -> Self {
+        Self {
+            slot: slot(&key),
+            key,
+            rule,
+            named,
+            reply_bytes: None,
+            last_read: 0,
+            problem: None,
+            has_groups: None,
+            groups: Vec::new(),
+            groups_with_consumers: Arc::default(),
+            left_out: LeftOut::default(),
+        }
+    }
+
     fn was_read(&self) -> bool {
         self.last_read > 0 && self.problem.is_none()
     }
@@ -74,7 +91,7 @@ pub(super) struct StreamRegistry {
     surplus: usize,
     /// True once the current turn found more keys than there are places.
     is_over: bool,
-    /// How many keys the current turn may still ask for their groups.
+    /// Number of keys that the current turn may still ask for their groups.
     probes_left: usize,
     /// The number of turns that were started.
     turn: usize,
@@ -117,7 +134,7 @@ impl StreamRegistry {
         let mut next = Self::new(target, shard);
         for known in self.tracked {
             let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
-            // Whether consumers are reported may have changed.
+            // The new configuration may or may not report consumers.
             let known = TrackedStream { rule, groups_with_consumers: Arc::default(), ..known };
             match next.position(&known.key) {
                 Ok(at) => next.tracked[at] = TrackedStream { named: true, ..known },
@@ -293,22 +310,7 @@ impl StreamRegistry {
     fn track(&mut self, key: Name, named: bool) {
         let Some(rule) = selection::rule_for(&self.rules, key.as_bytes()) else { return };
         if let Err(at) = self.position(&key) {
-            self.tracked.insert(
-                at,
-                TrackedStream {
-                    slot: slot(&key),
-                    key,
-                    rule,
-                    named,
-                    reply_bytes: None,
-                    last_read: 0,
-                    problem: None,
-                    has_groups: None,
-                    groups: Vec::new(),
-                    groups_with_consumers: Arc::default(),
-                    left_out: LeftOut::default(),
-                },
-            );
+            self.tracked.insert(at, TrackedStream::new(key, rule, named));
         }
     }
 }

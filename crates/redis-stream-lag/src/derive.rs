@@ -67,12 +67,9 @@ fn next_cache(mut stream: StreamState<'_>) -> StreamCache {
 }
 
 fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) -> GroupCache {
-    let before = open.cache;
-    let Some(lag) = stream.lag(group.last_delivered) else {
-        return GroupCache { trusted_counters: None, ..before };
-    };
-    let trusted_counters = TrustedCounters::check(stream.info, group, lag);
-    GroupCache { trusted_counters, ..before }
+    let lag = stream.lag(group.last_delivered);
+    let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag));
+    GroupCache { trusted_counters, ..open.cache }
 }
 
 /// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed.

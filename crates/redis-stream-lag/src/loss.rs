@@ -54,7 +54,7 @@ pub(crate) struct Losses {
     unconfirmed: Option<LossReading>,
 }
 
-/// What later readings are compared with.
+/// The state that later readings are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LossBasis {
     last: LossReading,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
-use redis_stream_lag::snapshot::{RadixTree, StreamInfo};
+use redis_stream_core::name::Name;
+use redis_stream_lag::snapshot::{ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 
 /// The reply to XINFO STREAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,22 @@ impl XinfoStream {
             entry_bytes: self.entry_bytes,
             radix_tree: self.radix_tree,
             groups: Vec::new(),
+        }
+    }
+}
+
+impl XinfoGroup {
+    /// Returns the group's facts under this name, which may be shared with other readings.
+    #[must_use]
+    pub fn facts(&self, name: Name, named: bool, each_consumer: ConsumersReading) -> GroupInfo {
+        GroupInfo {
+            name,
+            named,
+            consumers: self.consumers,
+            pending: self.pending,
+            last_delivered: self.last_delivered,
+            entries_read: self.entries_read,
+            each_consumer,
         }
     }
 }
