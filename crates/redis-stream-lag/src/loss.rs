@@ -110,6 +110,11 @@ impl LossReading {
         })
     }
 
+    /// Returns the number of entries ever added that are not ahead of the group.
+    fn not_ahead(&self) -> i128 {
+        i128::from(self.added) - i128::from(self.lag)
+    }
+
     /// Returns true if this can be a later reading of the same life of the same group: it did not go back, and it moved
     /// exactly if it read.
     fn continues(&self, before: &Self) -> bool {
@@ -146,13 +151,11 @@ impl Losses {
     pub(crate) fn count(&mut self, reading: &LossReading) {
         self.unconfirmed = None;
         let Some(basis) = &mut self.basis else {
-            self.basis = Some(LossBasis::begin(reading, 0));
+            self.basis = Some(LossBasis::begin(reading));
             return;
         };
         if !reading.continues(&basis.last) {
-            // Entries that were delivered before are not lost, even if the group was set back and waits for them again.
-            let delivered_to = basis.counted_to.max(basis.rank.unwrap_or(0));
-            *basis = LossBasis::begin(reading, delivered_to);
+            *basis = LossBasis::begin(reading);
             return;
         }
         let lost = basis.lost_at(reading);
@@ -178,13 +181,13 @@ impl Losses {
 }
 
 impl LossBasis {
-    fn begin(reading: &LossReading, delivered_to: u64) -> Self {
+    fn begin(reading: &LossReading) -> Self {
         let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
         let mut basis = Self {
             last: *reading,
             rank: reading.rank,
             entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
-            counted_to: delivered_to.max(reading.removed_to.unwrap_or(0)),
+            counted_to: reading.removed_to.unwrap_or(0),
             // If it is not known which ranks are gone, any of them may be among those that later turn out to be.
             counted_above: if reading.removed_to.is_some() { 0 } else { reading.removed },
             missing: None,
@@ -214,7 +217,7 @@ impl LossBasis {
             EntriesReadMeaning::Rank => self.rank_at(reading).0?,
             EntriesReadMeaning::Deliveries => reading.entries_read.or(self.rank_at(reading).0)?,
         };
-        Some(i128::from(reading.added) - i128::from(passed) - i128::from(reading.lag))
+        Some(reading.not_ahead() - i128::from(passed))
     }
 
     /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told.
@@ -222,18 +225,23 @@ impl LossBasis {
         if !reading.continues(&self.last) {
             return None;
         }
-        let (rank, _) = self.rank_at(reading);
-        let growth = match (self.missing, self.missing_at(reading)) {
-            (Some(before), Some(missing)) => Some(u64::try_from(missing - before).unwrap_or(0)),
-            _ => None,
+        let growth = if reading.position == self.last.position {
+            // Exact: what was added above the position and is not ahead was removed.
+            Some(reading.not_ahead() - self.last.not_ahead())
+        } else {
+            self.missing_at(reading).zip(self.missing).map(|(missing, before)| missing - before)
         };
-        match (reading.meaning, reading.removed_to, rank) {
+        let growth = growth.map(|growth| u64::try_from(growth).unwrap_or(0));
+        let (rank, _) = self.rank_at(reading);
+        let overtaken = match (reading.meaning, reading.removed_to, rank) {
             (EntriesReadMeaning::Rank, Some(removed), Some(rank)) => {
                 let new = removed.saturating_sub(rank.max(self.counted_to));
                 Some(new.saturating_sub(self.counted_above))
             }
-            _ => growth,
-        }
+            _ => None,
+        };
+        // Both are certain minima.
+        growth.max(overtaken)
     }
 
     fn advance(&mut self, reading: &LossReading, lost: Option<u64>) {

@@ -206,7 +206,10 @@ impl<'a> StreamState<'a> {
             let Some(lag) = self.lag(group.last_delivered) else { continue };
             let Some(in_full) = full.groups.iter().find(|other| other.name == group.name) else { continue };
             let lag = loss::lag_in(full, self.info, group, lag);
-            let reading = lag.and_then(|lag| LossReading::of(full, in_full, lag, self.node.entries_read));
+            // The caller leaves out an entries-read that a replica does not keep up to date; so does this.
+            let entries_read = group.entries_read.and(in_full.entries_read);
+            let in_full = GroupInfo { entries_read, ..in_full.clone() };
+            let reading = lag.and_then(|lag| LossReading::of(full, &in_full, lag, self.node.entries_read));
             let Some(reading) = reading else { continue };
             let open = &mut self.groups[at];
             open.cache.losses.count(&reading);
