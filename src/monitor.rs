@@ -163,7 +163,7 @@ impl Monitor {
         }
         self.publisher.set_outcome(has_answered(outcome), problem.clone());
         let target_name = &self.settings.target.name;
-        debug!(target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), "polled");
+        debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), "polled");
         self.log_problem(result, has_answered(outcome), problem);
     }
 

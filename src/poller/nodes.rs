@@ -41,6 +41,8 @@ pub(super) struct NodeHandle {
     pub(super) warning: Option<String>,
     /// The process that the last connection led to, and the connection's epoch; `None` where INFO is refused.
     process: Option<(ServerProcess, Epoch)>,
+    /// False once INFO was refused: the server notes each refused command in its ACL LOG.
+    asks_for_process: bool,
 }
 
 /// The parts that every connection of a target needs.
@@ -123,6 +125,7 @@ impl NodeHandle {
             failure: None,
             warning: None,
             process: None,
+            asks_for_process: true,
         }
     }
 
@@ -153,7 +156,11 @@ impl NodeHandle {
         self.identity = node.identify(metrics, deadline).await?;
         node::check_role(target.role, &self.address, self.identity.as_ref())?;
         node.decline_touch(self.identity.as_ref(), metrics, deadline).await?;
-        let process = node.process(metrics, deadline).await?;
+        let process = match self.asks_for_process {
+            true => node.process(metrics, deadline).await?,
+            false => None,
+        };
+        self.asks_for_process = process.is_some();
         let before = self.process.take();
         let continued =
             before.filter(|(before, _)| process.as_ref().is_some_and(|now| before.is_continued_by(now)));

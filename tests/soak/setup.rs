@@ -190,6 +190,7 @@ fn user(program: &Program) -> Vec<&'static str> {
         "+xrange",
         "+scan",
         "+time",
+        "+info",
     ]);
     if program.version >= (7, 2, 0) {
         words.push("+client|no-touch");

@@ -168,7 +168,7 @@ async fn openssl_sees_the_certificate_of_the_day_and_the_versions_that_are_spoke
 
     // A file of no use is told of once, and changes nothing.
     std::fs::write(certificates.path("own.pem"), "no certificate").unwrap();
-    let told = || exporter.stderr().matches("the old ones stay").count();
+    let told = || exporter.stderr().matches("keeping the old ones").count();
     wait_until(SOON, "it is told of", async || {
         connect("localhost", "-tls1_3").await.unwrap();
         told() > 0
@@ -181,7 +181,7 @@ async fn openssl_sees_the_certificate_of_the_day_and_the_versions_that_are_spoke
     })
     .await;
     let log = exporter.stderr();
-    assert!(log.contains("certificates of the HTTP side are read again"), "{log}");
+    assert!(log.contains("reloaded the certificates of the HTTP server"), "{log}");
     assert!((1..=2).contains(&told()), "once, or twice if only one of the two new files was there: {log}");
 }
 
