@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::time::timeout_at;
 
-use crate::config::receiver_url::{ReceiverUrl, Scheme};
+use crate::http_url::{HttpUrl, Scheme};
 use redis_stream_core::clock::now;
 use redis_stream_core::dial::{DialError, Dialer, Stream};
 use redis_stream_core::redis_url::Place;
@@ -70,7 +70,7 @@ pub enum GetError {
 /// # Errors
 ///
 /// There is no answer of success in time.
-pub async fn get(url: &ReceiverUrl) -> Result<Bytes, GetError> {
+pub async fn get(url: &HttpUrl) -> Result<Bytes, GetError> {
     let address = url.address.to_string();
     let deadline = now() + DEADLINE;
     let place = match url.scheme {
@@ -83,7 +83,7 @@ pub async fn get(url: &ReceiverUrl) -> Result<Bytes, GetError> {
     timeout_at(deadline, exchange(stream, url, &address)).await.unwrap_or_else(timed_out)
 }
 
-async fn exchange(stream: Stream, url: &ReceiverUrl, address: &str) -> Result<Bytes, GetError> {
+async fn exchange(stream: Stream, url: &HttpUrl, address: &str) -> Result<Bytes, GetError> {
     let lost = |detail: String| GetError::Lost { address: address.to_owned(), detail };
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(error.to_string()))?;
@@ -100,7 +100,7 @@ async fn exchange(stream: Stream, url: &ReceiverUrl, address: &str) -> Result<By
     Err(GetError::Status { address: address.to_owned(), status, detail: quote(&body) })
 }
 
-fn request(url: &ReceiverUrl) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
     let mut request = Request::get(url.path.expose())
         .header(HOST, url.authority())
         .header(CONNECTION, "close")

@@ -45,6 +45,7 @@ pub mod exposition;
 pub mod format;
 pub mod http;
 pub mod http_client;
+pub mod http_url;
 pub mod logging;
 pub mod monitor;
 pub mod notify;

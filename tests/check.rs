@@ -244,7 +244,7 @@ alerts:
         "  warning  lost: cannot resolve no-such-host.invalid: ".to_owned(),
         format!("  hook     http://{address} can be reached\n"),
         format!("  warning  chat: cannot connect to 127.0.0.1:{closed}: Connection refused"),
-        "  warning  two streamgauges on one server would both write to hook, chat; only Alertmanager puts together what is the same\n".to_owned(),
+        "  warning  two streamgauges on one server would both write to hook, chat; only Alertmanager and PagerDuty deduplicate\n".to_owned(),
     ] {
         assert!(said.contains(&line), "{line} in {said}");
     }

@@ -376,6 +376,7 @@ fn the_runbook_has_a_section_for_each_recommended_alert_and_no_other() {
 fn yaml_blocks_load() {
     let environment = |name: &str| match name {
         "REDIS_PASSWORD" => Some("secret".to_owned()),
+        "PAGERDUTY_KEY" => Some("secret".to_owned()),
         "SLACK_URL" => Some("https://hooks.slack.com/services/x".to_owned()),
         _ => None,
     };

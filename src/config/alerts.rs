@@ -11,8 +11,8 @@ use crate::alert::recommended;
 use crate::alert::rule::{Rule, Selector, label_names};
 use crate::alert::template::Template;
 use crate::config::cursor::{Cursor, Section, closest};
+use crate::config::http_receiver;
 use crate::config::notifiers::{self, Notifier};
-use crate::config::receiver;
 use crate::config::scalar::label_name_fault;
 use crate::config::{Alerts, Target};
 use redis_stream_core::glob::Glob;
@@ -75,7 +75,7 @@ fn disabled(list: &Cursor<'_>) -> Vec<String> {
 }
 
 fn runbook_url(key: &Cursor<'_>) -> Option<String> {
-    let url = receiver::external_url(key)?;
+    let url = http_receiver::external_url(key)?;
     if url.contains("{{") {
         key.fault("has {{, which would be taken for a template; expected %7B%7B");
         return None;

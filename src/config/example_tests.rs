@@ -1,6 +1,7 @@
 //! Checks `config.example.yaml` against the code: it is complete, loadable, and its defaults are right.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::path::Path;
 use std::time::Duration;
 
@@ -123,11 +124,12 @@ alerts:
   notifiers:
     - {name: main, alertmanager: {urls: ['http://am'], basic_auth: {username: u, password: p}}}
     - {name: hook, webhook: {url: 'http://hook'}}
-    - {name: chat, slack: {webhook_url: 'http://chat'}}",
+    - {name: chat, slack: {webhook_url: 'http://chat'}}
+    - {name: duty, pagerduty: {routing_key: k}}",
     )
     .alerts
     .notifiers;
-    assert_eq!(example.len(), 3);
+    assert_eq!(example.len(), default.len());
     for (example, default) in example.iter().zip(&default) {
         assert_eq!(example.name, default.name);
         match (&example.receiver, &default.receiver) {
@@ -138,11 +140,12 @@ alerts:
                     (&default.http.tls, default.http.timeout)
                 );
             }
-            (Receiver::Webhook(example), Receiver::Webhook(default)) => {
-                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
-            }
-            (Receiver::Slack(example), Receiver::Slack(default)) => {
-                assert_eq!((example.messages, &example.http), (default.messages, &default.http));
+            (Receiver::Integration(example), Receiver::Integration(default)) => {
+                assert_eq!(discriminant(&example.kind), discriminant(&default.kind));
+                assert_eq!(
+                    (example.repeat_interval, example.max_alerts, &example.http),
+                    (default.repeat_interval, default.max_alerts, &default.http)
+                );
             }
             (example, default) => panic!("{example:?} in place of {default:?}"),
         }

@@ -22,11 +22,10 @@ pub mod cursor;
 pub mod env;
 pub mod error;
 pub mod flags;
+pub mod http_receiver;
 pub mod load;
 pub mod notifiers;
 pub mod password;
-pub mod receiver;
-pub mod receiver_url;
 pub mod topology;
 pub mod web;
 

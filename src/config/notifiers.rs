@@ -1,89 +1,127 @@
-//! `alerts.notifiers`: who is told of alerts, and how they are reached.
+//! `alerts.notifiers`: the receivers of alerts, and how to reach them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::Password;
 use crate::config::cursor::{Cursor, Section, listing};
-use crate::config::receiver::{self, Http, UrlSource};
-use crate::config::receiver_url::ReceiverUrl;
+use crate::config::http_receiver::{self, HttpClientConfig, UrlSource};
+use crate::http_url::HttpUrl;
 use redis_stream_core::secret::Secret;
 
 const REPEAT_INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);
 /// Below this a reminder is a nuisance.
 const SHORTEST_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_ALERTS: u32 = 20;
-/// Keeps a message to a size that receivers take.
+/// Keeps a notification to a size that receivers accept.
 const MOST_ALERTS: u32 = 1000;
+const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
-const KINDS: [&str; 3] = ["alertmanager", "webhook", "slack"];
+const INTEGRATION_KEY: &str = "the integration key of a PagerDuty service";
+
+type Reader = fn(&Section<'_>, &Path) -> Option<Receiver>;
+
+/// The keys of receivers, each with the reader of its section.
+const RECEIVERS: [(&str, Reader); 4] =
+    [("alertmanager", alertmanager), ("webhook", webhook), ("slack", slack), ("pagerduty", pagerduty)];
 
 /// One item of `alerts.notifiers`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notifier {
-    /// What rules, logs and metrics call it; unique.
+    /// The name in rules, logs and metrics; unique.
     pub name: String,
-    /// Who is told.
+    /// The receiver and its settings.
     pub receiver: Receiver,
 }
 
-/// Who is told.
+/// A receiver, by how it wants alerts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Receiver {
-    /// `alertmanager`.
+    /// Receives single alerts, repeatedly, and groups them itself: `alertmanager`.
     Alertmanager(Alertmanager),
-    /// `webhook`.
-    Webhook(Webhook),
-    /// `slack`.
-    Slack(Slack),
+    /// Receives aggregation groups, each in one POST.
+    Integration(Integration),
 }
 
-/// `alertmanager`: each of them is told of every alert.
+/// `alertmanager`: every one of them receives every alert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alertmanager {
-    /// Where they are, with the path that their API lies below; at least one.
-    pub urls: Vec<ReceiverUrl>,
-    /// Whether each address behind the name of a host is an Alertmanager of its own. If not, the first that
-    /// can be connected to is taken.
+    /// The URLs below which their API lies; at least one.
+    pub urls: Vec<HttpUrl>,
+    /// True if each address of a host name is a separate Alertmanager; otherwise the first that accepts a connection is
+    /// used.
     pub resolve_all: bool,
-    /// How they are reached.
-    pub http: Http,
+    /// HTTP settings.
+    pub http: HttpClientConfig,
 }
 
-/// `webhook`: a receiver of Alertmanager's webhook body.
+/// A receiver of aggregation groups.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Webhook {
-    /// Where it is.
+pub struct Integration {
+    /// The service, which determines the payload.
+    pub kind: IntegrationKind,
+    /// The URL of each request.
     pub url: UrlSource,
-    /// Added to each request.
+    /// Headers added to each request.
     pub headers: BTreeMap<String, Secret>,
-    /// Its messages.
-    pub messages: Messages,
-    /// How it is reached.
-    pub http: Http,
-}
-
-/// `slack`: an incoming webhook of Slack, or of what takes the same.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slack {
-    /// Where it is.
-    pub url: UrlSource,
-    /// Its messages.
-    pub messages: Messages,
-    /// How it is reached.
-    pub http: Http,
-}
-
-/// Messages that speak of many alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Messages {
-    /// After that time a message is sent again, if its alerts still fire.
+    /// Time after which a notification is repeated if its alerts still fire.
     pub repeat_interval: Duration,
-    /// Alerts that a message shows; of the rest it tells the number.
+    /// Most alerts in one notification; the rest is counted.
     pub max_alerts: usize,
+    /// HTTP settings.
+    pub http: HttpClientConfig,
 }
 
-/// Reads `alerts.notifiers`. Those that are wrong are left out.
+/// The service that an integration is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IntegrationKind {
+    /// `webhook`: accepts the body of Alertmanager's webhooks.
+    Webhook,
+    /// `slack`: an incoming webhook of Slack.
+    Slack,
+    /// `pagerduty`: PagerDuty's Events API, version 2.
+    PagerDuty {
+        /// The integration key.
+        routing_key: Password,
+    },
+}
+
+impl Receiver {
+    /// Returns the HTTP settings.
+    #[must_use]
+    pub fn http(&self) -> &HttpClientConfig {
+        match self {
+            Self::Alertmanager(settings) => &settings.http,
+            Self::Integration(settings) => &settings.http,
+        }
+    }
+
+    /// Returns true if the receiver shows one alert once, even if two processes send it.
+    #[must_use]
+    pub fn deduplicates(&self) -> bool {
+        match self {
+            Self::Alertmanager(_) => true,
+            Self::Integration(Integration { kind, .. }) => match kind {
+                IntegrationKind::PagerDuty { .. } => true,
+                IntegrationKind::Webhook | IntegrationKind::Slack => false,
+            },
+        }
+    }
+}
+
+impl IntegrationKind {
+    /// Returns the integration key, if the service has one in the payload.
+    #[must_use]
+    pub fn routing_key(&self) -> Option<&Password> {
+        match self {
+            Self::PagerDuty { routing_key } => Some(routing_key),
+            Self::Webhook | Self::Slack => None,
+        }
+    }
+}
+
+/// Reads `alerts.notifiers`. Invalid ones are left out.
 pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Notifier> {
     let items = list.items().into_iter().flatten();
     let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, &item, folder))).collect();
@@ -91,7 +129,7 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Notifier> {
     drafts.into_iter().filter_map(|draft| draft.notifier).collect()
 }
 
-/// A notifier as far as it could be read, with the place that faults between notifiers are laid to.
+/// A notifier as far as it could be read, with the key for the fault of a duplicate name.
 struct Draft<'t> {
     name_key: Cursor<'t>,
     name: Option<String>,
@@ -101,22 +139,21 @@ struct Draft<'t> {
 fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t> {
     let name_key = section.key("name");
     let name = name(&name_key);
-    let kinds = KINDS.map(|kind| section.key(kind));
-    let given: Vec<_> = kinds.iter().filter(|key| key.is_given()).collect();
+    let keys = RECEIVERS.map(|(kind, reader)| (section.key(kind), reader));
+    let given: Vec<_> = keys.iter().map(|(key, _)| key).filter(|key| key.is_given()).collect();
     match given.as_slice() {
-        [] => item.fault(format_args!("no receiver; expected {}", listing(&KINDS))),
+        [] => {
+            item.fault(format_args!("no receiver; expected {}", listing(&RECEIVERS.map(|(kind, _)| kind))));
+        }
         [first, others @ ..] => {
             for other in others {
                 other.fault(format_args!("{} is there too; expected one of them", first.label()));
             }
         }
     }
-    let [alertmanager_key, webhook_key, slack_key] = &kinds;
-    let alertmanager = given_section(alertmanager_key, |section| alertmanager(section, folder));
-    let webhook = given_section(webhook_key, |section| webhook(section, folder));
-    let slack = given_section(slack_key, |section| slack(section, folder));
-    let receiver = alertmanager.map(Receiver::Alertmanager);
-    let receiver = receiver.or(webhook.map(Receiver::Webhook)).or(slack.map(Receiver::Slack));
+    let receivers: Vec<_> =
+        keys.iter().filter_map(|(key, reader)| given_section(key, *reader, folder)).collect();
+    let receiver = receivers.into_iter().next();
     let notifier = name.clone().zip(receiver).map(|(name, receiver)| Notifier { name, receiver });
     Draft { name_key, name, notifier }
 }
@@ -133,12 +170,12 @@ fn name(key: &Cursor<'_>) -> Option<String> {
     Some(name)
 }
 
-/// Reads a map, if it is there. What is missing in one that is not there is no fault.
-fn given_section<'t, T>(key: &Cursor<'t>, read: impl FnOnce(&Section<'t>) -> Option<T>) -> Option<T> {
-    if key.is_given() { key.section(read) } else { None }
+/// Reads a section if it is given, so that an absent one has no missing keys.
+fn given_section(key: &Cursor<'_>, read: Reader, folder: &Path) -> Option<Receiver> {
+    if key.is_given() { key.section(|section| read(section, folder)) } else { None }
 }
 
-fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Alertmanager> {
+fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
     let urls_key = section.key("urls");
     if !urls_key.is_given() {
         urls_key.fault("missing; expected a list of at least one URL such as http://alertmanager:9093");
@@ -147,41 +184,70 @@ fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Alertmanager> {
         urls_key.fault("an empty list; expected at least one URL");
     }
     let items = urls_key.items().unwrap_or_default();
-    let urls: Vec<_> = items.iter().filter_map(|item| receiver::url(item, ReceiverUrl::parse_base)).collect();
+    let urls: Vec<_> =
+        items.iter().filter_map(|item| http_receiver::url(item, HttpUrl::parse_base)).collect();
     let resolve_all = section.key("resolve_all").boolean().unwrap_or(true);
     let with_credentials = urls.iter().any(|url| url.credentials.is_some()).then_some(&urls_key);
-    let authorization = receiver::authorization(section, with_credentials, folder);
-    let http = receiver::http(section, authorization, folder);
-    (!urls.is_empty()).then_some(Alertmanager { urls, resolve_all, http })
+    let authorization = http_receiver::authorization(section, with_credentials, folder);
+    let http = http_receiver::http(section, authorization, folder);
+    (!urls.is_empty()).then_some(Receiver::Alertmanager(Alertmanager { urls, resolve_all, http }))
 }
 
-fn webhook(section: &Section<'_>, folder: &Path) -> Option<Webhook> {
+fn webhook(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
     let url_key = section.key("url");
-    let url = receiver::url_source(&url_key, &section.key("url_file"), folder);
+    let url = http_receiver::url_source(&url_key, &section.key("url_file"), folder);
     let with_credentials = matches!(&url, Some(UrlSource::Url(url)) if url.credentials.is_some());
-    let authorization = receiver::authorization(section, with_credentials.then_some(&url_key), folder);
-    let headers = receiver::headers(&section.key("headers"), authorization.as_ref());
-    let messages = messages(section);
-    let http = receiver::http(section, authorization, folder);
-    Some(Webhook { url: url?, headers, messages, http })
+    let authorization = http_receiver::authorization(section, with_credentials.then_some(&url_key), folder);
+    let headers = http_receiver::headers(&section.key("headers"), authorization.as_ref());
+    let max_alerts = max_alerts(section);
+    let repeat_interval = repeat_interval(section);
+    let http = http_receiver::http(section, authorization, folder);
+    let kind = IntegrationKind::Webhook;
+    Some(Receiver::Integration(Integration { kind, url: url?, headers, repeat_interval, max_alerts, http }))
 }
 
-fn slack(section: &Section<'_>, folder: &Path) -> Option<Slack> {
-    let url = receiver::url_source(&section.key("webhook_url"), &section.key("webhook_url_file"), folder);
-    let messages = messages(section);
-    let http = receiver::http(section, None, folder);
-    Some(Slack { url: url?, messages, http })
+fn slack(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
+    let url =
+        http_receiver::url_source(&section.key("webhook_url"), &section.key("webhook_url_file"), folder);
+    let max_alerts = max_alerts(section);
+    let repeat_interval = repeat_interval(section);
+    let http = http_receiver::http(section, None, folder);
+    let (kind, headers) = (IntegrationKind::Slack, BTreeMap::new());
+    Some(Receiver::Integration(Integration { kind, url: url?, headers, repeat_interval, max_alerts, http }))
 }
 
-fn messages(section: &Section<'_>) -> Messages {
-    let max_alerts = section.key("max_alerts").number(1..=MOST_ALERTS).unwrap_or(MAX_ALERTS);
-    Messages {
-        repeat_interval: section
-            .key("repeat_interval")
-            .duration(SHORTEST_REPEAT_INTERVAL)
-            .unwrap_or(REPEAT_INTERVAL),
-        max_alerts: max_alerts as usize,
+fn pagerduty(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
+    let (key, file_key) = (section.key("routing_key"), section.key("routing_key_file"));
+    let routing_key = http_receiver::secret(&key, &file_key, INTEGRATION_KEY, folder);
+    let is_empty = |file: &Password| file.read().is_ok_and(|key| key.expose().trim().is_empty());
+    if file_key.is_given() && routing_key.as_ref().is_some_and(is_empty) {
+        file_key.fault(format_args!("an empty file; expected {INTEGRATION_KEY}"));
     }
+    let url_key = section.key("url");
+    let url = if url_key.is_given() {
+        http_receiver::url(&url_key, HttpUrl::parse)
+    } else {
+        HttpUrl::parse(PAGERDUTY_URL).ok()
+    };
+    let repeat_interval = repeat_interval(section);
+    let http = http_receiver::http(section, None, folder);
+    Some(Receiver::Integration(Integration {
+        kind: IntegrationKind::PagerDuty { routing_key: routing_key? },
+        url: UrlSource::Url(url?),
+        headers: BTreeMap::new(),
+        repeat_interval,
+        // Each group is one alert.
+        max_alerts: 1,
+        http,
+    }))
+}
+
+fn repeat_interval(section: &Section<'_>) -> Duration {
+    section.key("repeat_interval").duration(SHORTEST_REPEAT_INTERVAL).unwrap_or(REPEAT_INTERVAL)
+}
+
+fn max_alerts(section: &Section<'_>) -> usize {
+    section.key("max_alerts").number(1..=MOST_ALERTS).unwrap_or(MAX_ALERTS) as usize
 }
 
 fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
@@ -200,9 +266,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::config::Password;
+    use crate::config::http_receiver::Authorization;
     use crate::config::load::from_text;
-    use crate::config::receiver::Authorization;
     use redis_stream_core::tls::Tls;
     use redis_stream_core::tls::{ClientCertificate, Verification};
 
@@ -228,30 +293,45 @@ mod tests {
 
     #[test]
     fn a_name_and_a_url_are_enough() {
-        let config = load(
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        fs::write(&key, "hunter2\n").unwrap();
+        let config = load_in(
+            folder.path(),
             "{name: a, alertmanager: {urls: ['http://am-1:9093', 'https://am-2/prefix']}},
              {name: b, webhook: {url: 'http://hook/x'}},
-             {name: c, slack: {webhook_url: '${UNSET:-https://hooks.slack.com/x}'}}",
+             {name: c, slack: {webhook_url: '${UNSET:-https://hooks.slack.com/x}'}},
+             {name: d, pagerduty: {routing_key_file: key}}",
         )
         .unwrap();
-        let http = Http { authorization: None, tls: Tls::default(), timeout: Duration::from_secs(10) };
-        let messages = Messages { repeat_interval: Duration::from_secs(14_400), max_alerts: 20 };
-        let url = |text| ReceiverUrl::parse(text).unwrap();
+        let http =
+            HttpClientConfig { authorization: None, tls: Tls::default(), timeout: Duration::from_secs(10) };
+        let integration = |kind, url, max_alerts| {
+            Receiver::Integration(Integration {
+                kind,
+                url: UrlSource::Url(HttpUrl::parse(url).unwrap()),
+                headers: BTreeMap::new(),
+                repeat_interval: Duration::from_secs(14_400),
+                max_alerts,
+                http: http.clone(),
+            })
+        };
+        let url = |text| HttpUrl::parse(text).unwrap();
         let receivers = [
             Receiver::Alertmanager(Alertmanager {
                 urls: vec![url("http://am-1:9093"), url("https://am-2/prefix")],
                 resolve_all: true,
                 http: http.clone(),
             }),
-            Receiver::Webhook(Webhook {
-                url: UrlSource::Url(url("http://hook/x")),
-                headers: BTreeMap::new(),
-                messages,
-                http: http.clone(),
-            }),
-            Receiver::Slack(Slack { url: UrlSource::Url(url("https://hooks.slack.com/x")), messages, http }),
+            integration(IntegrationKind::Webhook, "http://hook/x", 20),
+            integration(IntegrationKind::Slack, "https://hooks.slack.com/x", 20),
+            integration(
+                IntegrationKind::PagerDuty { routing_key: Password::File(key) },
+                "https://events.pagerduty.com/v2/enqueue",
+                1,
+            ),
         ];
-        let notifiers: Vec<_> = ["a", "b", "c"]
+        let notifiers: Vec<_> = ["a", "b", "c", "d"]
             .into_iter()
             .zip(receivers)
             .map(|(name, receiver)| Notifier { name: name.to_owned(), receiver })
@@ -276,17 +356,19 @@ mod tests {
             "{name: a, webhook: {url_file: url, bearer_token_file: token, headers: {X-Key: '${SECRET}'}, timeout: 1s,
               tls: {ca_file: cert, cert_file: cert, key_file: key, server_name: hook, insecure_skip_verify: true},
               repeat_interval: 1m, max_alerts: 1}},
-             {name: b, alertmanager: {urls: ['http://am'], resolve_all: false, basic_auth: {username: u, password_file: token}}}",
+             {name: b, alertmanager: {urls: ['http://am'], resolve_all: false, basic_auth: {username: u, password_file: token}}},
+             {name: c, pagerduty: {routing_key_file: token, url: 'http://eu/x', repeat_interval: 1h, timeout: 2s,
+              tls: {ca_file: cert}}}",
         )
         .unwrap();
-        let [a, b] = &config.alerts.notifiers[..] else { panic!("not two") };
-        let Receiver::Webhook(webhook) = &a.receiver else { panic!("{a:?}") };
+        let [a, b, c] = &config.alerts.notifiers[..] else { panic!("not three") };
+        let Receiver::Integration(webhook) = &a.receiver else { panic!("{a:?}") };
         assert_eq!(webhook.headers, BTreeMap::from([("x-key".to_owned(), Secret::new("hunter2"))]));
-        assert_eq!(webhook.messages, Messages { repeat_interval: Duration::from_secs(60), max_alerts: 1 });
+        assert_eq!((webhook.repeat_interval, webhook.max_alerts), (Duration::from_secs(60), 1));
         let path = |name| folder.path().join(name);
         assert_eq!(
             webhook.http,
-            Http {
+            HttpClientConfig {
                 authorization: Some(Authorization::Bearer(Password::File(path("token")))),
                 tls: Tls {
                     ca_file: Some(path("cert")),
@@ -302,22 +384,34 @@ mod tests {
         let password = Password::File(path("token"));
         let basic = Authorization::Basic { username: "u".to_owned(), password };
         assert_eq!(alertmanager.http.authorization, Some(basic));
+        let Receiver::Integration(pagerduty) = &c.receiver else { panic!("{c:?}") };
+        assert_eq!(pagerduty.url, UrlSource::Url(HttpUrl::parse("http://eu/x").unwrap()));
+        assert_eq!(pagerduty.repeat_interval, Duration::from_secs(3_600));
+        assert_eq!(
+            (&pagerduty.http.tls.ca_file, pagerduty.http.timeout),
+            (&Some(path("cert")), Duration::from_secs(2))
+        );
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
     fn what_is_missing_or_there_twice_is_said() {
         bad(
-            "{}, {name: ''}, {name: a, webhook: {url: 'http://h'}, slack: {}}, {name: b, pagerduty: {}}",
+            "{}, {name: ''}, {name: a, webhook: {url: 'http://h'}, slack: {}}, {name: b, pager: {}},
+             {name: c, pagerduty: {}}, {name: d, pagerduty: {routing_key_file: /dev/null, url: 'hunter2', max_alerts: 1}}",
             &[
                 "[0].name: missing; expected a name",
-                "[0]: no receiver; expected alertmanager, webhook or slack",
+                "[0]: no receiver; expected alertmanager, webhook, slack or pagerduty",
                 "[1].name: empty; expected a name",
-                "[1]: no receiver; expected alertmanager, webhook or slack",
+                "[1]: no receiver; expected alertmanager, webhook, slack or pagerduty",
                 "[2].slack: alerts.notifiers[2].webhook is there too; expected one of them",
                 "[2].slack.webhook_url: missing; expected a URL here or in alerts.notifiers[2].slack.webhook_url_file",
-                "[3]: no receiver; expected alertmanager, webhook or slack",
-                "[3].pagerduty: unknown key; expected name, alertmanager, webhook or slack",
+                "[3]: no receiver; expected alertmanager, webhook, slack or pagerduty",
+                "[3].pager: unknown key; expected name, alertmanager, webhook, slack or pagerduty",
+                "[4].pagerduty.routing_key: missing; expected the integration key of a PagerDuty service here or in alerts.notifiers[4].pagerduty.routing_key_file",
+                "[5].pagerduty.routing_key_file: an empty file; expected the integration key of a PagerDuty service",
+                "[5].pagerduty.url: not a URL; expected http[s]://[user:password@]host[:port][/path]",
+                "[5].pagerduty.max_alerts: unknown key; expected routing_key, routing_key_file, url, repeat_interval, tls or timeout",
             ],
         );
         bad(

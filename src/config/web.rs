@@ -8,7 +8,7 @@ use bcrypt::HashParts;
 
 use crate::config::Web;
 use crate::config::cursor::{Cursor, Section};
-use crate::config::receiver;
+use crate::config::http_receiver;
 use crate::config::tls::{CERTIFICATE, PRIVATE_KEY, pem_file};
 use redis_stream_core::secret::Secret;
 
@@ -76,7 +76,7 @@ impl ClientAuth {
 
 pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
     let listen = section.key("listen").socket_address();
-    let external_url = receiver::external_url(&section.key("external_url"));
+    let external_url = http_receiver::external_url(&section.key("external_url"));
     let enable_reload = section.key("enable_reload").boolean().unwrap_or(false);
     let probe_key = section.key("probe_listen");
     let probe_listen = if probe_key.is_empty_text() { None } else { probe_key.socket_address() };

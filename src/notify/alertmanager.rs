@@ -16,13 +16,12 @@ use tracing::warn;
 use crate::alert::link;
 use crate::alert::notification::Alert;
 use crate::config::notifiers;
-use crate::config::receiver_url::ReceiverUrl;
+use crate::http_url::HttpUrl;
 use crate::notify::client::{Client, Post, resolve_all};
 use crate::notify::error::NotifyError;
-use crate::notify::json::{rfc3339, write};
-use crate::notify::model::FailureCause;
-use crate::notify::model::{Batch, Sent};
+use crate::notify::model::{Batch, FailureCause, ProbeResult, Sent};
 use crate::notify::notifier::Notifier;
+use crate::notify::render::{rfc3339, write};
 use redis_stream_core::clock::now;
 
 /// Where alerts are posted to, below the URL of the configuration.
@@ -35,10 +34,10 @@ const SUSPENDED_FOR: Duration = Duration::from_secs(30);
 pub(super) struct Alertmanagers {
     name: Arc<str>,
     client: Client,
-    urls: Vec<ReceiverUrl>,
+    urls: Vec<HttpUrl>,
     resolve_all: bool,
     external_url: Option<Arc<str>>,
-    endpoints: Mutex<BTreeMap<Endpoint, EndpointState>>,
+    states: Mutex<BTreeMap<Endpoint, EndpointState>>,
 }
 
 /// A URL by its position, and an address of its host, where each is sent to.
@@ -76,11 +75,16 @@ impl Alertmanagers {
     ) -> Self {
         let urls = settings.urls.iter().map(|url| url.below(PATH)).collect();
         let resolve_all = settings.resolve_all;
-        Self { name, client, urls, resolve_all, external_url, endpoints: Mutex::default() }
+        Self { name, client, urls, resolve_all, external_url, states: Mutex::default() }
+    }
+
+    async fn endpoints(&self) -> Vec<Result<Endpoint, NotifyError>> {
+        let resolving = self.urls.iter().enumerate().map(|(position, url)| self.resolve(position, url));
+        join_all(resolving).await.into_iter().flatten().collect()
     }
 
     /// Resolves the endpoints of one URL. An error stands for the whole URL.
-    async fn resolve(&self, position: usize, url: &ReceiverUrl) -> Vec<Result<Endpoint, NotifyError>> {
+    async fn resolve(&self, position: usize, url: &HttpUrl) -> Vec<Result<Endpoint, NotifyError>> {
         if !self.resolve_all {
             return vec![Ok((position, None))];
         }
@@ -95,7 +99,7 @@ impl Alertmanagers {
         &self,
         resolved: Vec<Result<Endpoint, NotifyError>>,
     ) -> Vec<Result<Endpoint, NotifyError>> {
-        let states = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let is_suspended = |endpoint: &Result<Endpoint, NotifyError>| {
             let state = endpoint.as_ref().ok().and_then(|endpoint| states.get(endpoint));
             state.is_some_and(|state| state.suspended_until.is_some_and(|until| now() < until))
@@ -106,12 +110,12 @@ impl Alertmanagers {
 
     async fn post(&self, (position, at): Endpoint, body: Bytes) -> Result<(), NotifyError> {
         let url = &self.urls[position];
-        self.client.post(Post { url, at, headers: &BTreeMap::new(), body }).await
+        self.client.post(Post { url, at, headers: &BTreeMap::new(), body, secrets: &[] }).await
     }
 
     /// Logs the failure of one endpoint when it changes; failures of all of them are the send loop's.
     fn note_outcome(&self, endpoint: Endpoint, outcome: &Result<(), NotifyError>) {
-        let mut states = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let state = states.entry(endpoint).or_default();
         let problem = outcome.as_ref().err().map(ToString::to_string);
         let has_timed_out = matches!(outcome, Err(NotifyError::Timeout { .. }));
@@ -128,14 +132,31 @@ impl Notifier for Alertmanagers {
     /// next reminder brings.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
         async move {
-            let resolving = self.urls.iter().enumerate().map(|(position, url)| self.resolve(position, url));
-            let resolved = join_all(resolving).await.into_iter().flatten().collect();
+            let endpoints = self.endpoints().await;
             let body = body(&batch.changed, self.external_url.as_deref());
-            let sending = self.not_suspended(resolved).into_iter().map(async |endpoint| {
+            let sending = self.not_suspended(endpoints).into_iter().map(async |endpoint| {
                 let endpoint = endpoint?;
                 Ok((endpoint, self.post(endpoint, body.clone()).await))
             });
             self.combine(batch, join_all(sending).await)
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Vec<ProbeResult>> {
+        async move {
+            let probing = self.endpoints().await.into_iter().map(async |endpoint| {
+                let (position, at) = endpoint?;
+                let url = &self.urls[position];
+                let (headers, body) = (&BTreeMap::new(), Bytes::new());
+                self.client.reach(Post { url, at, headers, body, secrets: &[] }).await?;
+                Ok::<_, NotifyError>(at.map_or(url.to_string(), |at| format!("{url} ({at})")))
+            });
+            let result = |outcome| match outcome {
+                Ok(address) => ProbeResult::Reached(address),
+                Err(error) => ProbeResult::Failed(NotifyError::to_string(&error)),
+            };
+            join_all(probing).await.into_iter().map(result).collect()
         }
         .boxed()
     }

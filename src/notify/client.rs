@@ -29,9 +29,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Password;
-use crate::config::receiver::{Authorization, Http, UrlSource};
-use crate::config::receiver_url::{ReceiverUrl, Scheme};
+use crate::config::http_receiver::{Authorization, HttpClientConfig, UrlSource};
 use crate::http_client;
+use crate::http_url::{HttpUrl, Scheme};
 use crate::notify::error::NotifyError;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::dial::connect_first;
@@ -60,18 +60,20 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Post<'a> {
     /// Where.
-    pub(super) url: &'a ReceiverUrl,
+    pub(super) url: &'a HttpUrl,
     /// The one address of its host that is asked; `None` is the first that can be connected to.
     pub(super) at: Option<SocketAddr>,
     /// Headers of the configuration, names in lower case.
     pub(super) headers: &'a BTreeMap<String, Secret>,
     /// JSON.
     pub(super) body: Bytes,
+    /// Secrets in the body.
+    pub(super) secrets: &'a [Secret],
 }
 
 impl Client {
     /// Nothing is connected yet.
-    pub(super) fn new(http: Http) -> Self {
+    pub(super) fn new(http: HttpClientConfig) -> Self {
         Self { authorization: http.authorization, timeout: http.timeout, tls: TlsContext::new(http.tls) }
     }
 
@@ -140,6 +142,7 @@ impl Client {
     /// The headers of a request, and what of it must not be shown.
     async fn headers(&self, post: &Post<'_>) -> Result<(HeaderMap, Vec<Secret>), NotifyError> {
         let mut secrets = secrets_of(post.url);
+        secrets.extend_from_slice(post.secrets);
         let mut headers = HeaderMap::new();
         headers.insert(HOST, value(&Secret::new(post.url.authority()))?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -169,7 +172,7 @@ impl Client {
 }
 
 /// How messages call an address.
-pub(super) fn shown(url: &ReceiverUrl, at: Option<SocketAddr>) -> String {
+pub(super) fn shown(url: &HttpUrl, at: Option<SocketAddr>) -> String {
     match at {
         None => url.address.to_string(),
         Some(at) => format!("{} ({at})", url.address),
@@ -218,18 +221,18 @@ async fn is_reachable(addresses: &[SocketAddr]) -> bool {
 }
 
 /// The URL as it is now.
-pub(super) async fn url(source: &UrlSource) -> Result<ReceiverUrl, NotifyError> {
+pub(super) async fn url(source: &UrlSource) -> Result<HttpUrl, NotifyError> {
     match source {
         UrlSource::Url(url) => Ok(url.clone()),
         UrlSource::File(file) => {
             let text = read(file).await?;
-            ReceiverUrl::parse(text.expose()).map_err(|source| NotifyError::Url { source })
+            HttpUrl::parse(text.expose()).map_err(|source| NotifyError::Url { source })
         }
     }
 }
 
 /// A secret as it is now. A file may lie where reading takes its time.
-async fn read(password: &Password) -> Result<Secret, NotifyError> {
+pub(super) async fn read(password: &Password) -> Result<Secret, NotifyError> {
     let password = password.clone();
     let read = spawn_blocking(move || password.read()).await.unwrap_or_else(|panic| Err(panic.into()));
     read.map_err(|error| NotifyError::File { detail: error.to_string() })
@@ -250,7 +253,7 @@ fn value(secret: &Secret) -> Result<HeaderValue, NotifyError> {
 }
 
 /// Path and query of a URL, and each part of them that may be a secret.
-fn secrets_of(url: &ReceiverUrl) -> Vec<Secret> {
+fn secrets_of(url: &HttpUrl) -> Vec<Secret> {
     let parts = url.path.expose().split(['/', '?', '&', '=']);
     parts.filter(|part| part.len() >= SHORTEST_SECRET).map(Secret::new).collect()
 }
@@ -374,8 +377,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_path_are_secrets() {
-        let url =
-            ReceiverUrl::parse("https://hooks/services/T00000000/abc/hunter2xx?token=hunter3xx").unwrap();
+        let url = HttpUrl::parse("https://hooks/services/T00000000/abc/hunter2xx?token=hunter3xx").unwrap();
         let secrets: Vec<_> = secrets_of(&url).iter().map(|secret| secret.expose().to_owned()).collect();
         assert_eq!(secrets, ["T00000000", "hunter2xx", "hunter3xx"]);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use thiserror::Error;
 
-use crate::config::receiver_url::ReceiverUrlError;
+use crate::http_url::HttpUrlError;
 use crate::notify::model::FailureCause;
 
 /// An attempt to notify failed. `address` is host and port.
@@ -70,7 +70,7 @@ pub(super) enum NotifyError {
     #[error("the URL in the file: {source}")]
     Url {
         /// What is wrong with it.
-        source: ReceiverUrlError,
+        source: HttpUrlError,
     },
 }
 

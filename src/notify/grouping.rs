@@ -20,18 +20,15 @@ use crate::notify::queue::{
 /// notifications and not one for each poll.
 const GROUP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Returns `alertname` and `target`, as far as the alert has them.
-fn group_labels(alert: &Alert) -> GroupLabels {
-    let labels = ["alertname", "target"].map(|name| alert.labels.get_key_value(name));
-    labels.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 #[derive(Debug)]
 pub(super) struct AggregationGroups {
+    group_labels: fn(&Alert) -> GroupLabels,
     repeat_interval: Duration,
     /// Of unsent alerts, and of those in the log.
     capacity: usize,
     groups: BTreeMap<GroupLabels, AggregationGroup>,
+    /// Unsent alerts of all groups.
+    unsent: usize,
     next_position: u64,
     /// In flight: the receiver may know it before it is acknowledged.
     sending: Option<Batch>,
@@ -55,11 +52,17 @@ struct AggregationGroup {
 
 impl AggregationGroups {
     /// Creates groups for at most `capacity` unsent alerts, and as many in the log.
-    pub(super) fn new(repeat_interval: Duration, capacity: usize) -> Self {
+    pub(super) fn new(
+        group_labels: fn(&Alert) -> GroupLabels,
+        repeat_interval: Duration,
+        capacity: usize,
+    ) -> Self {
         Self {
+            group_labels,
             repeat_interval,
             capacity,
             groups: BTreeMap::new(),
+            unsent: 0,
             next_position: 0,
             sending: None,
             complete_until: Duration::ZERO,
@@ -71,7 +74,7 @@ impl AggregationGroups {
     /// since the Unix epoch.
     pub(super) fn restore(mut self, known: &[LogEntry], until: Duration) -> Self {
         for LogEntry { alert, send_state, last_sent_at } in known.iter().take(self.capacity) {
-            let group = self.groups.entry(group_labels(alert)).or_default();
+            let group = self.groups.entry((self.group_labels)(alert)).or_default();
             group.last_sent_at = group.last_sent_at.max(*last_sent_at);
             let key = AlertKey(Arc::clone(alert));
             match send_state {
@@ -85,6 +88,7 @@ impl AggregationGroups {
                 }
             }
         }
+        self.unsent = self.groups.values().map(|group| group.unsent.len()).sum();
         // The receiver may also know what was left out.
         self.complete_until = if known.len() < self.capacity { until } else { Duration::ZERO };
         self
@@ -100,6 +104,7 @@ impl AggregationGroups {
         };
         if let Some((_, group)) = self.groups.iter_mut().min_by_key(oldest) {
             group.unsent.drop_oldest();
+            self.unsent -= 1;
         }
     }
 }
@@ -107,15 +112,19 @@ impl AggregationGroups {
 impl NotificationQueue for AggregationGroups {
     fn push(&mut self, notification: &Notification) -> usize {
         let alert = &notification.alert;
+        let labels = (self.group_labels)(alert);
+        let is_known = self.groups.get(&labels).is_some_and(|group| group.knows(alert));
         // Without space in the log, an alert that is merely repeated would be sent again and again.
-        let has_space = notification.reason == SendReason::Changed || self.logged() < self.capacity;
+        let has_space =
+            is_known || notification.reason == SendReason::Changed || self.logged() < self.capacity;
         let is_from_before = alert.starts_at <= self.complete_until;
-        let group = self.groups.entry(group_labels(alert)).or_default();
+        let group = self.groups.entry(labels).or_default();
         // A receiver that does not know the alert need not be sent its end.
-        let is_unknown_and_over =
-            alert.status == AlertStatus::Resolved && is_from_before && !group.knows(alert);
+        let is_unknown_and_over = alert.status == AlertStatus::Resolved && is_from_before && !is_known;
         if !is_unknown_and_over && group.is_change(notification, has_space) {
+            let before = group.unsent.len();
             group.unsent.put(self.next_position, alert);
+            self.unsent += group.unsent.len() - before;
             self.next_position += 1;
             self.revision += 1;
         }
@@ -159,6 +168,7 @@ impl NotificationQueue for AggregationGroups {
         let group = self.groups.entry(batch.group.clone()).or_default();
         group.last_sent_at = Some(now);
         group.failed_at = None;
+        let before = group.unsent.len();
         let unconfirmed = std::mem::take(&mut group.unconfirmed);
         for alert in &batch.changed {
             group.unsent.acknowledge(alert);
@@ -179,6 +189,7 @@ impl NotificationQueue for AggregationGroups {
                 self.next_position += 1;
             }
         }
+        self.unsent = self.unsent + group.unsent.len() - before;
     }
 
     /// Gives up only what is rejected: nothing else would send these alerts again.
@@ -207,7 +218,7 @@ impl NotificationQueue for AggregationGroups {
     }
 
     fn len(&self) -> usize {
-        self.groups.values().map(|group| group.unsent.len()).sum()
+        self.unsent
     }
 
     fn log(&self) -> Vec<LogEntry> {
@@ -308,11 +319,12 @@ impl AggregationGroup {
 mod tests {
     use super::*;
     use crate::notify::examples::{at, changed, firing, names, on, repeated, resolved};
+    use crate::notify::render::{all_labels, name_and_target};
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn groups() -> AggregationGroups {
-        AggregationGroups::new(HOUR, 1_000)
+        AggregationGroups::new(name_and_target, HOUR, 1_000)
     }
 
     /// What is to be sent, which must be there; it is settled.
@@ -342,7 +354,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_alerts_that_begin_at_once_are_one_message_for_each_name_and_target() {
-        let mut groups = AggregationGroups::new(HOUR, 50_000);
+        let mut groups = AggregationGroups::new(name_and_target, HOUR, 50_000);
         for n in 0..10_000 {
             let group = n.to_string();
             groups.push(&changed(firing("A", &group)));
@@ -480,7 +492,7 @@ mod tests {
 
     #[test]
     fn beyond_the_capacity_the_oldest_news_are_dropped() {
-        let mut groups = AggregationGroups::new(HOUR, 3);
+        let mut groups = AggregationGroups::new(name_and_target, HOUR, 3);
         let dropped: usize =
             ["a", "b", "c", "d"].map(|group| groups.push(&changed(firing("B", group)))).iter().sum();
         assert_eq!(dropped + groups.push(&changed(firing("A", "e"))), 2);
@@ -490,6 +502,26 @@ mod tests {
         assert_eq!(groups.len(), 0, "what cannot be remembered is not told again and again");
         groups.push(&changed(firing("B", "a")));
         assert_eq!(groups.len(), 1);
+    }
+
+    #[test]
+    fn groups_of_one_alert_are_sent_one_by_one_and_block_no_other() {
+        let mut groups = AggregationGroups::new(all_labels, HOUR, 1_000);
+        for group in ["a", "b", "c"] {
+            groups.push(&changed(firing("A", group)));
+        }
+        let rejected = due(&mut groups, 0);
+        assert_eq!(names(&rejected.changed), ["a"]);
+        let given_up = groups.requeue(&rejected, failing(0, FailureCause::Rejected));
+        assert_eq!(given_up, Some(GivenUp::Rejected(rejected)));
+        assert_eq!(groups.len(), 2);
+        assert_eq!(["b", "c"].map(|_| names(&sent(&mut groups, 1).changed).remove(0)), ["b", "c"]);
+        groups.push(&changed(resolved("A", "b", 40)));
+        assert_eq!(names(&sent(&mut groups, 40).changed), ["-b"]);
+        groups.push(&repeated(holding(firing("A", "c"), 9_000)));
+        assert_eq!(groups.len(), 0);
+        let reminder = sent(&mut groups, 3_601);
+        assert_eq!((reminder.changed.len(), names(&reminder.still_firing)), (0, vec!["c".to_owned()]));
     }
 
     #[test]

@@ -1,44 +1,73 @@
-//! Sends one aggregation group in one POST, for webhooks and Slack.
+//! Sends one aggregation group in one POST, for every receiver except Alertmanager.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::config::receiver::UrlSource;
+use crate::config::Password;
+use crate::config::http_receiver::UrlSource;
 use crate::notify::client::{self, Client, Post};
 use crate::notify::error::NotifyError;
-use crate::notify::model::{Batch, Sent};
+use crate::notify::model::{Batch, ProbeResult, Sent};
 use crate::notify::notifier::Notifier;
+use crate::notify::render::{PayloadFormat, RenderContext};
 use redis_stream_core::secret::Secret;
 
-/// Settings that the payload depends on.
-#[derive(Clone, Debug)]
-pub(super) struct RenderContext {
-    pub(super) notifier: Arc<str>,
-    pub(super) max_alerts: usize,
-    /// The base of links; `None` for no links.
-    pub(super) external_url: Option<Arc<str>>,
-}
+const EMPTY_KEY: &str = "the file with the routing key is empty; expected an integration key";
 
 #[derive(Debug)]
 pub(super) struct HttpNotifier {
     pub(super) client: Client,
     pub(super) url: UrlSource,
     pub(super) headers: BTreeMap<String, Secret>,
+    pub(super) routing_key: Option<Password>,
+    pub(super) format: PayloadFormat,
     pub(super) context: RenderContext,
-    pub(super) body: fn(&Batch, &RenderContext) -> Bytes,
+}
+
+impl HttpNotifier {
+    async fn context(&self) -> Result<RenderContext, NotifyError> {
+        let mut context = self.context.clone();
+        if let Some(file) = &self.routing_key {
+            let key = client::read(file).await?;
+            // The receiver would reject the payload, and the alert would be lost.
+            if key.expose().trim().is_empty() {
+                return Err(NotifyError::File { detail: EMPTY_KEY.to_owned() });
+            }
+            context.routing_key = Some(key);
+        }
+        Ok(context)
+    }
 }
 
 impl Notifier for HttpNotifier {
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
         async move {
             let url = client::url(&self.url).await?;
-            let body = (self.body)(&batch.sorted(), &self.context);
-            self.client.post(Post { url: &url, at: None, headers: &self.headers, body }).await?;
+            let context = self.context().await?;
+            let body = (self.format.body)(&batch.sorted(), &context);
+            let secrets = context.routing_key.as_slice();
+            self.client.post(Post { url: &url, at: None, headers: &self.headers, body, secrets }).await?;
             Ok(Sent { delivered: batch.counted(), ..Sent::default() })
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Vec<ProbeResult>> {
+        async move {
+            let reached = async {
+                let url = client::url(&self.url).await?;
+                self.context().await?;
+                let (headers, body) = (&self.headers, Bytes::new());
+                self.client.reach(Post { url: &url, at: None, headers, body, secrets: &[] }).await?;
+                Ok::<_, NotifyError>(url.to_string())
+            };
+            vec![match reached.await {
+                Ok(address) => ProbeResult::Reached(address),
+                Err(error) => ProbeResult::Failed(error.to_string()),
+            }]
         }
         .boxed()
     }

@@ -1,9 +1,10 @@
-//! Sends alerts to receivers: Alertmanager, webhooks, Slack. The only module that does; it knows nothing of Redis and
-//! decides nothing about alerts.
+//! Sends alerts to receivers: Alertmanager, webhooks, Slack, PagerDuty. The only module that does; it knows nothing of
+//! Redis and decides nothing about alerts.
 //!
 //! Each receiver has one bounded queue (`queue`), one task (`send_loop`) and one `notifier::Notifier`, so that a
 //! slow or dead receiver delays no other, and [`Handle::send`] never waits. Alertmanager is sent each alert, repeatedly
-//! while it fires. Webhooks and Slack are sent aggregation groups (`grouping`) when something changes.
+//! while it fires. The others are sent aggregation groups (`grouping`) when something changes; which alerts make a group,
+//! and the payload, are a `render::PayloadFormat`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ use crate::alert::notification::Notification;
 use crate::alert::notification_log::{LogEntry, NotificationLog};
 use crate::config::notifiers::{self, Receiver};
 use crate::notify::build::Builder;
+pub use crate::notify::model::ProbeResult;
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
@@ -32,11 +34,11 @@ mod error;
 mod examples;
 mod grouping;
 mod http_notifier;
-mod json;
 mod model;
 mod notifier;
-pub mod probe;
+mod pagerduty;
 mod queue;
+mod render;
 mod send_loop;
 mod shared_queue;
 mod slack;
@@ -72,6 +74,12 @@ type NamedQueues = Vec<(Arc<str>, Arc<SharedQueue>)>;
 pub struct Handle {
     receivers: Arc<RwLock<NamedQueues>>,
     log_changes: watch::Sender<()>,
+}
+
+/// Connects to each address of a receiver, all at once, within its `timeout`, and sends nothing.
+pub async fn probe(notifier: &notifiers::Notifier) -> Vec<ProbeResult> {
+    let name = Arc::from(notifier.name.as_str());
+    build::notifier(&name, &notifier.receiver, None).probe().await
 }
 
 impl Notifiers {
@@ -110,8 +118,8 @@ impl Notifiers {
         notifiers
     }
 
-    /// Applies a new configuration. An unchanged notifier continues, and a webhook or Slack with the same URL keeps its
-    /// queue and log. Any other changed notifier starts from scratch, and its predecessor sends its unsent alerts, as far
+    /// Applies a new configuration. An unchanged notifier continues, and an integration with the same URL and key keeps
+    /// its queue and log. Any other changed notifier starts from scratch, and its predecessor sends its unsent alerts, as far
     /// as that is possible within ten seconds.
     pub fn apply_config(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
         let mut before = std::mem::take(&mut self.running);
@@ -199,13 +207,13 @@ impl Notifiers {
 impl Running {
     /// Returns true if the settings are for the same receiver under the same name, so that its notification log holds.
     fn has_same_log(&self, settings: &notifiers::Notifier) -> bool {
-        let new = &settings.receiver;
         self.settings.name == settings.name
-            && match &self.settings.receiver {
+            && match (&self.settings.receiver, &settings.receiver) {
+                (Receiver::Integration(old), Receiver::Integration(new)) => {
+                    old.kind == new.kind && old.url == new.url
+                }
                 // Alertmanager has no log: the evaluator repeats every alert.
-                Receiver::Alertmanager(_) => false,
-                Receiver::Webhook(old) => matches!(new, Receiver::Webhook(new) if new.url == old.url),
-                Receiver::Slack(old) => matches!(new, Receiver::Slack(new) if new.url == old.url),
+                (Receiver::Alertmanager(_), _) | (_, Receiver::Alertmanager(_)) => false,
             }
     }
 

@@ -1,4 +1,4 @@
-//! What the queues, the send loop and the receivers pass to each other.
+//! Types that the queues, the send loop and the notifiers pass to each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,4 +64,13 @@ impl Batch {
     pub(super) fn counted(&self) -> usize {
         if self.changed.is_empty() { self.still_firing.len() } else { self.changed.len() }
     }
+}
+
+/// The outcome of a probe of one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// Reached: scheme, host and port, and the address if the host may have several.
+    Reached(String),
+    /// Not reached with this configuration: the address and the cause.
+    Failed(String),
 }

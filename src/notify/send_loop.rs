@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::notify::error::NotifyError;
-use crate::notify::model::FailureCause;
-use crate::notify::model::{Batch, Sent};
+use crate::notify::model::{Batch, FailureCause, Sent};
 use crate::notify::notifier::Notifier;
 use crate::notify::queue::{Failure, Mode, Next};
 use crate::notify::shared_queue::SharedQueue;
@@ -150,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::notify::examples::{changed, firing, names, resolved};
+    use crate::notify::model::ProbeResult;
     use crate::notify::queue::AlertQueue;
     use crate::self_metrics::SelfMetrics;
     use redis_stream_core::clock::now;
@@ -180,6 +180,10 @@ mod tests {
     impl Notifier for Scripted {
         fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
             async move { self.attempt(batch) }.boxed()
+        }
+
+        fn probe(&self) -> BoxFuture<'_, Vec<ProbeResult>> {
+            async { Vec::new() }.boxed()
         }
     }
 

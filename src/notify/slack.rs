@@ -1,5 +1,5 @@
-//! Slack's incoming webhook: a line that tells what happened, and below it one line for each alert. The line alone
-//! is what a phone shows in a notification.
+//! Slack's incoming webhook: a headline with what changed, which a phone shows as its notification, and below it one line
+//! for each alert.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,18 +10,15 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
-use crate::notify::http_notifier::RenderContext;
-use crate::notify::json::write;
 use crate::notify::model::Batch;
+use crate::notify::render::{PayloadFormat, RenderContext, name_and_target, summary, write};
 
 /// Characters of one line, before they are escaped.
 const LINE_CHARS: usize = 300;
 /// Bytes of all lines: Slack cuts off longer texts, in the middle of a line.
 const TEXT_BYTES: usize = 7_000;
-/// What an alert says of itself: the first that it has.
-const SAYINGS: [&str; 3] = ["summary", "description", "batch"];
-/// What tells the alerts of a group apart, where they say nothing.
-const SUBJECT: [&str; 3] = ["stream", "group", "consumer"];
+
+pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: name_and_target, body };
 
 #[derive(Serialize)]
 struct Body {
@@ -36,8 +33,8 @@ struct Attachment {
     mrkdwn_in: [&'static str; 1],
 }
 
-/// What changed; or, where nothing did, what still fires.
-pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
+/// Renders the changed alerts; without any, those that still fire.
+fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let shown: Vec<_> =
         if batch.changed.is_empty() { batch.still_firing.iter() } else { batch.changed.iter() }.collect();
     let color = if batch.firing() > 0 { "danger" } else { "good" };
@@ -57,7 +54,7 @@ fn headline(batch: &Batch, context: &RenderContext) -> String {
     };
     let name = escape(batch.group.get("alertname").map(String::as_str).unwrap_or("alert"));
     let name = match &context.external_url {
-        Some(url) => format!("<{}|{name}>", escape(&linked(batch, url))),
+        Some(url) => format!("<{}|{name}>", escape(&page(batch, url))),
         None => name,
     };
     let mut line = format!("*{what}: {name}*");
@@ -70,8 +67,8 @@ fn headline(batch: &Batch, context: &RenderContext) -> String {
     line
 }
 
-/// Where a batch leads: to the page of its one alert, else to the first page.
-fn linked(batch: &Batch, external_url: &str) -> String {
+/// Returns the page of the only alert, or the first page.
+fn page(batch: &Batch, external_url: &str) -> String {
     let mut alerts = batch.alerts();
     match (alerts.next(), alerts.next()) {
         (Some(alert), None) => link::of_alert(external_url, &alert.labels),
@@ -97,13 +94,7 @@ fn lines(alerts: &[&Arc<Alert>], max_alerts: usize) -> String {
 }
 
 fn line(alert: &Alert) -> String {
-    let saying = SAYINGS.iter().find_map(|name| alert.annotations.get(*name).filter(|text| !text.is_empty()));
-    let subject = || {
-        let parts = SUBJECT.iter().filter_map(|name| alert.labels.get(*name));
-        let parts: Vec<_> = parts.map(String::as_str).collect();
-        if parts.is_empty() { "the target".to_owned() } else { parts.join(" / ") }
-    };
-    let text = escape(&one_line(&saying.cloned().unwrap_or_else(subject)));
+    let text = escape(&summary(alert, LINE_CHARS));
     match alert.status {
         AlertStatus::Firing => format!("• {text} (since {})\n", moment(alert.starts_at)),
         AlertStatus::Resolved => {
@@ -114,23 +105,14 @@ fn line(alert: &Alert) -> String {
     }
 }
 
-/// A time as Slack shows it in the reader's own time zone; behind the bar is what others show.
+/// Formats a time, which Slack shows in the reader's time zone; other clients show the text after the bar.
 fn moment(time: Duration) -> String {
     let seconds = time.as_secs();
     let elsewhere = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
     format!("<!date^{seconds}^{{date_short_pretty}} {{time}}|{elsewhere}>")
 }
 
-fn one_line(text: &str) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(LINE_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
-/// The three characters that Slack wants escaped: without them nothing is a link or calls anybody.
+/// Escapes the three characters of Slack's markup, so that no text becomes a link or a mention.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -142,7 +124,12 @@ mod tests {
     use crate::notify::model::GroupLabels;
 
     fn context(external_url: Option<&str>) -> RenderContext {
-        RenderContext { notifier: "chat".into(), max_alerts: 3, external_url: external_url.map(Into::into) }
+        RenderContext {
+            notifier: "chat".into(),
+            max_alerts: 3,
+            external_url: external_url.map(Into::into),
+            routing_key: None,
+        }
     }
 
     fn batch(changed: Vec<Alert>, still_firing: Vec<Alert>) -> Batch {

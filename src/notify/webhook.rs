@@ -1,4 +1,4 @@
-//! The body of Alertmanager's webhook receiver, version 4, so that what takes that takes this.
+//! The body of Alertmanager's webhook receiver, version 4, for whatever accepts that.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
-use crate::notify::http_notifier::RenderContext;
-use crate::notify::json::{rfc3339, write};
 use crate::notify::model::Batch;
+use crate::notify::render::{PayloadFormat, RenderContext, name_and_target, rfc3339, write};
+
+pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: name_and_target, body };
 
 /// Go's zero time, which Alertmanager writes where an alert has not ended.
 const NOT_ENDED: &str = "0001-01-01T00:00:00Z";
 
-/// In the order in which Alertmanager writes it.
+/// The keys are in Alertmanager's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -44,9 +45,8 @@ struct Item<'a> {
     fingerprint: String,
 }
 
-/// The whole group, as Alertmanager sends it: also what was told before and fires still. Where it is cut short,
-/// what is new comes first.
-pub(super) fn body(batch: &Batch, context: &RenderContext) -> Bytes {
+/// Renders the whole group, as Alertmanager does: first the changed alerts, then those that still fire.
+fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let external_url = context.external_url.as_deref();
     let alerts: Vec<_> =
         batch.alerts().take(context.max_alerts).map(|alert| item(alert, external_url)).collect();
@@ -86,7 +86,7 @@ fn status(status: AlertStatus) -> &'static str {
     }
 }
 
-/// What is the same in all alerts of the batch, shown or not.
+/// Returns the labels or annotations that all alerts of the batch have in common, shown or not.
 fn common(batch: &Batch, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let mut alerts = batch.alerts().map(|alert| of(alert));
     let mut common: BTreeMap<_, _> =
@@ -100,7 +100,7 @@ fn common(batch: &Batch, of: fn(&Alert) -> &BTreeMap<String, String>) -> BTreeMa
     common
 }
 
-/// `{}:{alertname="...", target="..."}`: the route, and the labels that make the group.
+/// Returns `{}:{alertname="...", target="..."}`: the route and the group labels.
 fn group_key(batch: &Batch) -> String {
     let labels: Vec<_> = batch.group.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     format!("{{}}:{{{}}}", labels.join(", "))
@@ -119,6 +119,7 @@ mod tests {
             notifier: "hook".into(),
             max_alerts,
             external_url: Some("https://gauge.example.com".into()),
+            routing_key: None,
         }
     }
 

@@ -56,16 +56,48 @@ async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_
     tokio::join!(goes_on(), is_delivered_at_last());
 }
 
-/// Groups of the alerts that a webhook was told of with this status, in the order in which it was.
-fn groups(hook: &TestReceiver, status: &str) -> Vec<String> {
-    let received = hook.received();
-    let alerts = received.iter().flat_map(|request| request.body["alerts"].as_array().unwrap());
-    let of_status = alerts.filter(|alert| alert["status"] == status);
-    of_status.map(|alert| alert["labels"]["group"].as_str().unwrap().to_owned()).collect()
+/// A receiver of aggregation groups.
+#[derive(Clone, Copy)]
+enum Kind {
+    Webhook,
+    PagerDuty,
+}
+
+impl Kind {
+    fn notifier(self, name: &str, receiver: &TestReceiver) -> String {
+        let url = format!("url: 'http://{}'", receiver.address);
+        match self {
+            Self::Webhook => format!("{{name: {name}, webhook: {{{url}}}}}"),
+            Self::PagerDuty => format!("{{name: {name}, pagerduty: {{{url}, routing_key: k}}}}"),
+        }
+    }
+
+    /// Groups of the alerts that the receiver was sent with this status, in that order.
+    fn groups(self, receiver: &TestReceiver, status: &str) -> Vec<String> {
+        let received = receiver.received();
+        let bodies = received.iter().map(|request| &request.body);
+        let of_status: Vec<_> = match self {
+            Self::Webhook => {
+                let alerts = bodies.flat_map(|body| body["alerts"].as_array().unwrap());
+                alerts.filter(|alert| alert["status"] == status).map(|alert| &alert["labels"]).collect()
+            }
+            Self::PagerDuty => {
+                let action = if status == "firing" { "trigger" } else { "resolve" };
+                let events = bodies.filter(|body| body["event_action"] == action);
+                events.map(|body| &body["payload"]["custom_details"]["labels"]).collect()
+            }
+        };
+        of_status.into_iter().map(|labels| labels["group"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 #[tokio::test]
-async fn after_a_crash_a_webhook_is_told_that_an_alert_is_over_if_it_heard_of_it() {
+async fn after_a_crash_a_receiver_is_told_that_an_alert_is_over_if_it_heard_of_it() {
+    tokio::join!(is_told_what_is_over(Kind::Webhook), is_told_what_is_over(Kind::PagerDuty));
+}
+
+async fn is_told_what_is_over(kind: Kind) {
+    let groups = |receiver: &TestReceiver, status: &str| kind.groups(receiver, status);
     const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let server = Server::start(newest(), &[]).await;
     let mut client = RedisClient::to(&server).await;
@@ -79,12 +111,12 @@ alerts:
   state_file: alerts.json
   rules: [{{alert: Behind, expr: lag > 0}}]
   notifiers:
-    - {{name: heard, webhook: {{url: 'http://{}'}}}}
-    - {{name: unheard, webhook: {{url: 'http://{}'}}}}
+    - {}
+    - {}
 ",
         server.url(),
-        heard.address,
-        unheard.address
+        kind.notifier("heard", &heard),
+        kind.notifier("unheard", &unheard)
     ));
     let before = config.serve().serving().await;
     let until_saved = async |times: usize, text: &str| {

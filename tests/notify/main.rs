@@ -7,6 +7,7 @@ mod alerts;
 mod delivery;
 mod fixture;
 mod messages;
+mod pagerduty;
 mod served;
 mod tls;
 mod trouble;

@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use streamgauge::notify::probe::{Probe, probe};
+use streamgauge::notify::{ProbeResult, probe};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -93,8 +93,10 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         // What a check says beforehand is what comes of it.
         let reached = probe(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
-            [Probe::Reached(address)] => assert!(said == taken && address.starts_with("https://localhost:")),
-            [Probe::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
+            [ProbeResult::Reached(address)] => {
+                assert!(said == taken && address.starts_with("https://localhost:"))
+            }
+            [ProbeResult::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
             other => panic!("{other:?}"),
         }
         let running = notifying(&terminator.told_by("main", tls));

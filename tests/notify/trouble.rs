@@ -11,7 +11,7 @@ use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, notifying};
 use crate::support::alertmanager::Alertmanager;
 use crate::support::proxy::{FaultyProxy, ProxyMode};
-use crate::support::receiver::TestReceiver;
+use crate::support::receiver::{Received, TestReceiver};
 use crate::support::wait::{wait_for, wait_until};
 
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno!\n";
@@ -125,34 +125,42 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
     assert_eq!((running.counted("hasty", "delivered"), running.waiting("hasty")), (0.0, 1.0));
 }
 
-/// How each request told of the one alert, in the order in which they were heard.
+/// Whether the alert was over, of each request in the order in which they came.
 fn heard(receiver: &TestReceiver) -> Vec<bool> {
     let received = receiver.received();
-    let alert = |body: &serde_json::Value| body.get("alerts").unwrap_or(body)[0].clone();
-    let alerts = received.iter().map(|request| (alert(&request.body), request.at));
-    let is_over = |(alert, at): (serde_json::Value, Duration)| match alert["status"].as_str() {
-        Some(status) => status == "resolved",
-        None => {
-            humantime::parse_rfc3339(alert["endsAt"].as_str().unwrap()).unwrap() < std::time::UNIX_EPOCH + at
+    let is_over = |request: &Received| {
+        let body = &request.body;
+        if let Some(action) = body.get("event_action") {
+            return action == "resolve";
+        }
+        let alert = &body.get("alerts").unwrap_or(body)[0];
+        match alert["status"].as_str() {
+            Some(status) => status == "resolved",
+            None => {
+                let ends_at = humantime::parse_rfc3339(alert["endsAt"].as_str().unwrap()).unwrap();
+                ends_at < std::time::UNIX_EPOCH + request.at
+            }
         }
     };
-    alerts.map(is_over).collect()
+    received.iter().map(is_over).collect()
 }
 
 #[tokio::test]
 async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     const LATE: Duration = Duration::from_secs(5);
-    let (am, hook) = (TestReceiver::new().await, TestReceiver::new().await);
+    let [am, hook, duty] = [TestReceiver::new().await, TestReceiver::new().await, TestReceiver::new().await];
     let before_am = FaultyProxy::before(am.address, ProxyMode::Delay(LATE)).await;
     let before_hook = FaultyProxy::before(hook.address, ProxyMode::Delay(LATE)).await;
+    let before_duty = FaultyProxy::before(duty.address, ProxyMode::Delay(LATE)).await;
     let running = notifying(&format!(
         "{{name: am, alertmanager: {{urls: ['http://{}'], timeout: 1s, resolve_all: false}}}},
-         {{name: hook, webhook: {{url: 'http://{}', timeout: 1s}}}}",
-        before_am.address, before_hook.address
+         {{name: hook, webhook: {{url: 'http://{}', timeout: 1s}}}},
+         {{name: duty, pagerduty: {{url: 'http://{}', routing_key: k, timeout: 1s}}}}",
+        before_am.address, before_hook.address, before_duty.address
     ));
     let alert = firing("mail");
     running.send(&[changed(&alert)]);
-    for (notifier, proxy) in [("am", &before_am), ("hook", &before_hook)] {
+    for (notifier, proxy) in [("am", &before_am), ("hook", &before_hook), ("duty", &before_duty)] {
         running.until_counted(notifier, "failed", 1.0).await;
         proxy.set_mode(ProxyMode::Forward);
     }
@@ -161,7 +169,7 @@ async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     wait_until(SOON, "am hears the old state last", async || heard(&am).ends_with(&[true, false])).await;
     // The evaluator sends a reminder each minute.
     running.send(&[Notification { alert: Arc::new(resolved), reason: SendReason::Repeated }]);
-    for (notifier, receiver) in [("am", &am), ("hook", &hook)] {
+    for (notifier, receiver) in [("am", &am), ("hook", &hook), ("duty", &duty)] {
         wait_for(3 * SOON, &format!("{notifier} hears what is old, and then what is new"), async || {
             let heard = heard(receiver);
             let late = heard.iter().skip_while(|is_over| !**is_over).skip_while(|is_over| **is_over);

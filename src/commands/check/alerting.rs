@@ -10,9 +10,9 @@ use crate::alert::capabilities::{self, LimitationEffect, ServerCapabilities};
 use crate::alert::fact::SubjectKind;
 use crate::alert::recommended;
 use crate::alert::rule::Rule;
-use crate::config::notifiers::{Notifier, Receiver};
+use crate::config::notifiers::Notifier;
 use crate::config::{self, Alerts};
-use crate::notify::probe::{Probe, probe};
+use crate::notify::{ProbeResult, probe};
 use crate::poller::node::Identity;
 use redis_stream_lag::report::Report;
 
@@ -140,19 +140,19 @@ pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> String {
     for (notifier, reached) in notifiers.iter().zip(reached) {
         for one in reached {
             lines += &match one {
-                Probe::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
-                Probe::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
+                ProbeResult::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
+                ProbeResult::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
             };
         }
     }
-    let writes = |notifier: &&Notifier| !matches!(notifier.receiver, Receiver::Alertmanager(_));
+    let writes = |notifier: &&Notifier| !notifier.receiver.deduplicates();
     let writing: Vec<_> = notifiers.iter().filter(writes).map(|notifier| notifier.name.as_str()).collect();
     if !writing.is_empty() {
         let names = writing.join(", ");
         lines += &line(
             "warning",
             &format!(
-                "two streamgauges on one server would both write to {names}; only Alertmanager puts together what is the same"
+                "two streamgauges on one server would both write to {names}; only Alertmanager and PagerDuty deduplicate"
             ),
         );
     }

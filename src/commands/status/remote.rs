@@ -6,20 +6,20 @@ use anyhow::Context as _;
 use url::form_urlencoded::Serializer;
 
 use crate::api::groups::Listing;
-use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::http_client;
+use crate::http_url::{HttpUrl, HttpUrlError};
 
 /// The URL of a streamgauge and its groups. `Display` shows no credential.
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
-    base: ReceiverUrl,
-    groups: ReceiverUrl,
+    base: HttpUrl,
+    groups: HttpUrl,
 }
 
 impl Remote {
     /// Returns the streamgauge at this URL, limited to streams that match one of the globs, if there are any.
-    pub(super) fn new(url: &str, streams: &[String]) -> Result<Self, ReceiverUrlError> {
-        let base = ReceiverUrl::parse_base(url)?;
+    pub(super) fn new(url: &str, streams: &[String]) -> Result<Self, HttpUrlError> {
+        let base = HttpUrl::parse_base(url)?;
         let mut path = "/api/v1/groups".to_owned();
         if streams.iter().any(|stream| !stream.is_empty()) {
             let pairs = streams.iter().map(|stream| ("stream", stream));

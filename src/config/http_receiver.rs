@@ -1,25 +1,25 @@
-//! What the receivers of alerts have in common: URLs, credentials, headers, TLS. No message holds a secret, or
-//! any part of a URL.
+//! Settings that receivers of alerts have in common: URLs, credentials, headers, TLS. No message holds a secret or any part
+//! of a URL.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::cursor::{Cursor, Section};
-use crate::config::receiver_url::{ReceiverUrl, ReceiverUrlError};
 use crate::config::{Password, credentials, tls};
+use crate::http_url::{HttpUrl, HttpUrlError};
 use redis_stream_core::redis_url::CREDENTIALS_TWICE;
 use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::Tls;
 
-/// HTTP settings of a receiver.
+/// Settings of HTTP requests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Http {
+pub struct HttpClientConfig {
     /// Credentials; `None` unless configured apart from the URL.
     pub authorization: Option<Authorization>,
-    /// For `https`.
+    /// TLS settings for `https`.
     pub tls: Tls,
-    /// Deadline of one whole request, from the name of the host to the answer.
+    /// Deadline of one whole request, from resolving the host to the response.
     pub timeout: Duration,
 }
 
@@ -28,14 +28,14 @@ pub struct Http {
 pub enum Authorization {
     /// `basic_auth`.
     Basic {
-        /// User; holds no colon.
+        /// User name without a colon.
         username: String,
-        /// Password, which may be in a file.
+        /// Password.
         password: Password,
     },
     /// `bearer_token_file`.
     Bearer(
-        /// The token, in a file.
+        /// Token.
         Password,
     ),
 }
@@ -43,41 +43,37 @@ pub enum Authorization {
 /// The URL of a receiver, which is a secret, or the file that holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UrlSource {
-    /// From the configuration itself.
-    Url(ReceiverUrl),
-    /// From a file, which is read for each message.
+    /// In the configuration itself.
+    Url(HttpUrl),
+    /// In a file, which is read for each request.
     File(Password),
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// Headers that each request has anyhow.
+/// Headers that every request has.
 const RESERVED_HEADERS: [&str; 7] =
     ["connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
 
-/// A URL that people open: `web.external_url`, `alerts.runbook_url`; empty is none.
+/// Reads a URL that people open: `web.external_url`, `alerts.runbook_url`; empty is none.
 pub(super) fn external_url(key: &Cursor<'_>) -> Option<String> {
     let text = key.text()?.value;
     if text.is_empty() {
         return None;
     }
-    let url = ReceiverUrl::parse_base(&text).map_err(|error| key.fault(error)).ok()?;
+    let url = HttpUrl::parse_base(&text).map_err(|error| key.fault(error)).ok()?;
     if url.credentials.is_some() {
         key.fault("has credentials, which everybody would see; expected none");
     }
     Some(text.trim().trim_end_matches('/').to_owned())
 }
 
-/// A URL that is in the configuration itself.
-pub(super) fn url(
-    key: &Cursor<'_>,
-    parse: fn(&str) -> Result<ReceiverUrl, ReceiverUrlError>,
-) -> Option<ReceiverUrl> {
+pub(super) fn url(key: &Cursor<'_>, parse: fn(&str) -> Result<HttpUrl, HttpUrlError>) -> Option<HttpUrl> {
     parse(&key.text()?.value).map_err(|error| key.fault(error)).ok()
 }
 
-/// A URL, or the file that holds it. The file is read once here, so that what is wrong with it is found out now.
+/// Reads a URL, or the file with it. The file is read once here, so that an invalid one is a fault now.
 pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &Path) -> Option<UrlSource> {
     match (url_key.is_given(), file_key.is_given()) {
         (false, false) => {
@@ -88,12 +84,12 @@ pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &P
             if is_given_twice {
                 file_key.fault(format_args!("{} is there too; expected one of them", url_key.label()));
             }
-            url(url_key, ReceiverUrl::parse).map(UrlSource::Url)
+            url(url_key, HttpUrl::parse).map(UrlSource::Url)
         }
         (false, true) => {
             let file = credentials::password_file(file_key, folder)?;
             if let Ok(text) = file.read()
-                && let Err(error) = ReceiverUrl::parse(text.expose())
+                && let Err(error) = HttpUrl::parse(text.expose())
             {
                 file_key.fault(format_args!("in the file: {error}"));
             }
@@ -102,7 +98,7 @@ pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &P
     }
 }
 
-/// `basic_auth` or `bearer_token_file`. `url_key` is the place of a URL that holds credentials.
+/// Reads `basic_auth` or `bearer_token_file`. `url_key` is the key of a URL with credentials.
 pub(super) fn authorization(
     section: &Section<'_>,
     url_key: Option<&Cursor<'_>>,
@@ -134,22 +130,35 @@ fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
     if username.as_ref().is_some_and(|name| name.contains(':')) {
         username_key.fault("a colon, which separates user and password; expected none");
     }
-    match (password_key.is_given(), file_key.is_given()) {
-        (true, true) => {
-            file_key.fault(format_args!("{} is there too; expected one of them", password_key.label()));
-        }
-        (false, false) => {
-            password_key.fault(format_args!("missing; expected a password here or in {}", file_key.label()));
-        }
-        _ => {}
-    }
-    let password =
-        credentials::password(&password_key).or_else(|| credentials::password_file(&file_key, folder));
+    let password = secret(&password_key, &file_key, "a password", folder);
     let (username, password) = username.zip(password)?;
     Some(Authorization::Basic { username, password })
 }
 
-/// Headers to be added to each request.
+/// Reads a required secret, which is text or in a file. `expected` names it in messages.
+pub(super) fn secret(
+    text_key: &Cursor<'_>,
+    file_key: &Cursor<'_>,
+    expected: &str,
+    folder: &Path,
+) -> Option<Password> {
+    match (text_key.is_given(), file_key.is_given()) {
+        (true, true) => {
+            file_key.fault(format_args!("{} is there too; expected one of them", text_key.label()));
+        }
+        (false, false) => {
+            text_key.fault(format_args!("missing; expected {expected} here or in {}", file_key.label()));
+        }
+        _ => {}
+    }
+    let Some(text) = text_key.text() else { return credentials::password_file(file_key, folder) };
+    if text.value.is_empty() {
+        text_key.fault(format_args!("empty; expected {expected}"));
+    }
+    Some(Password::Text(Secret::new(text.value)))
+}
+
+/// Reads headers to be added to each request.
 pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -> BTreeMap<String, Secret> {
     let mut headers = BTreeMap::new();
     for (name, value_key) in key.entries() {
@@ -176,9 +185,13 @@ fn is_of_a_header_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// `tls` and `timeout`.
-pub(super) fn http(section: &Section<'_>, authorization: Option<Authorization>, folder: &Path) -> Http {
-    Http {
+/// Reads `tls` and `timeout`.
+pub(super) fn http(
+    section: &Section<'_>,
+    authorization: Option<Authorization>,
+    folder: &Path,
+) -> HttpClientConfig {
+    HttpClientConfig {
         authorization,
         tls: section.key("tls").section(|section| tls::read(section, folder)),
         timeout: section.key("timeout").duration(SHORTEST_TIMEOUT).unwrap_or(TIMEOUT),

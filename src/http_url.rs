@@ -15,7 +15,7 @@ const FORM: &str = "http[s]://[user:password@]host[:port][/path]";
 
 /// Where a receiver takes its notifications. `Display` and `Debug` show scheme, host and port, and nothing else.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ReceiverUrl {
+pub struct HttpUrl {
     /// Whether the connection is secured by TLS: `https`.
     pub scheme: Scheme,
     /// Host and port; 80 or 443 where the URL names no port.
@@ -37,7 +37,7 @@ pub enum Scheme {
 
 /// What is wrong with the URL of a receiver, and what was expected.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum ReceiverUrlError {
+pub enum HttpUrlError {
     /// The sign that a user or password was not percent-encoded.
     #[error(
         r##"an "@" behind the host; expected "/", "?" and "#" in a user or password as %2F, %3F and %23, and "@" in a path as %40"##
@@ -72,29 +72,29 @@ pub enum ReceiverUrlError {
     NotUtf8,
 }
 
-impl ReceiverUrl {
+impl HttpUrl {
     /// Reads a URL that is used as it is.
     ///
     /// # Errors
     ///
     /// What is wrong, and what was expected.
-    pub fn parse(text: &str) -> Result<Self, ReceiverUrlError> {
+    pub fn parse(text: &str) -> Result<Self, HttpUrlError> {
         let text = text.trim();
         if has_at_sign_behind_the_authority(text) {
-            return Err(ReceiverUrlError::Unencoded);
+            return Err(HttpUrlError::Unencoded);
         }
         let url = Url::parse(text).map_err(|error| match error {
-            ParseError::InvalidPort => ReceiverUrlError::Port,
-            ParseError::EmptyHost => ReceiverUrlError::NoHost,
-            _ => ReceiverUrlError::Unreadable,
+            ParseError::InvalidPort => HttpUrlError::Port,
+            ParseError::EmptyHost => HttpUrlError::NoHost,
+            _ => HttpUrlError::Unreadable,
         })?;
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
-            _ => return Err(ReceiverUrlError::Scheme),
+            _ => return Err(HttpUrlError::Scheme),
         };
         if url.fragment().is_some() {
-            return Err(ReceiverUrlError::Fragment);
+            return Err(HttpUrlError::Fragment);
         }
         let path = match url.query() {
             None => url.path().to_owned(),
@@ -108,9 +108,9 @@ impl ReceiverUrl {
     /// # Errors
     ///
     /// What is wrong, and what was expected.
-    pub fn parse_base(text: &str) -> Result<Self, ReceiverUrlError> {
+    pub fn parse_base(text: &str) -> Result<Self, HttpUrlError> {
         let url = Self::parse(text)?;
-        if url.path.expose().contains('?') { Err(ReceiverUrlError::Query) } else { Ok(url) }
+        if url.path.expose().contains('?') { Err(HttpUrlError::Query) } else { Ok(url) }
     }
 
     /// The URL of what lies at `path`, which begins with `/`, below this one.
@@ -139,7 +139,7 @@ impl Scheme {
 }
 
 /// `https://host:port`.
-impl fmt::Display for ReceiverUrl {
+impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
             Scheme::Http => "http",
@@ -149,34 +149,34 @@ impl fmt::Display for ReceiverUrl {
     }
 }
 
-impl fmt::Debug for ReceiverUrl {
+impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}/[redacted]")
     }
 }
 
-fn address(url: &Url) -> Result<Address, ReceiverUrlError> {
+fn address(url: &Url) -> Result<Address, HttpUrlError> {
     let host = match url.host() {
-        Some(Host::Domain("")) | None => return Err(ReceiverUrlError::NoHost),
+        Some(Host::Domain("")) | None => return Err(HttpUrlError::NoHost),
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
     };
     // Hosts are shown in logs, so what cannot be one is not taken for one.
     if !host.chars().all(|char| char.is_ascii_alphanumeric() || "-._:".contains(char)) {
-        return Err(ReceiverUrlError::Host);
+        return Err(HttpUrlError::Host);
     }
     match url.port_or_known_default() {
-        Some(0) | None => Err(ReceiverUrlError::Port),
+        Some(0) | None => Err(HttpUrlError::Port),
         Some(port) => Ok(Address { host, port }),
     }
 }
 
-fn credentials(url: &Url) -> Result<Option<(String, Secret)>, ReceiverUrlError> {
-    let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| ReceiverUrlError::NotUtf8);
+fn credentials(url: &Url) -> Result<Option<(String, Secret)>, HttpUrlError> {
+    let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| HttpUrlError::NotUtf8);
     match (url.username(), url.password().unwrap_or_default()) {
         ("", "") => Ok(None),
-        ("", _) | (_, "") => Err(ReceiverUrlError::HalfOfCredentials),
+        ("", _) | (_, "") => Err(HttpUrlError::HalfOfCredentials),
         (user, password) => Ok(Some((decode(user)?.into_owned(), Secret::new(decode(password)?)))),
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             ),
             ("http://am:8080", "http://am:8080", "am:8080", "/"),
         ] {
-            let url = ReceiverUrl::parse(text).unwrap();
+            let url = HttpUrl::parse(text).unwrap();
             assert_eq!(
                 (url.to_string().as_str(), url.authority().as_str(), url.path.expose()),
                 (shown, authority, path)
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn credentials_are_decoded_and_not_shown() {
-        let url = ReceiverUrl::parse("https://mo%3An:hunter%2F2@am/hunter2").unwrap();
+        let url = HttpUrl::parse("https://mo%3An:hunter%2F2@am/hunter2").unwrap();
         assert_eq!(url.credentials, Some(("mo:n".to_owned(), Secret::new("hunter/2"))));
         assert_eq!(format!("{url} {url:?}"), "https://am:443 https://am:443/[redacted]");
     }
@@ -232,33 +232,33 @@ mod tests {
             ("http://am/prefix", "/prefix/api/v2/alerts"),
             ("http://am/prefix/", "/prefix/api/v2/alerts"),
         ] {
-            assert_eq!(ReceiverUrl::parse_base(base).unwrap().below("/api/v2/alerts").path.expose(), path);
+            assert_eq!(HttpUrl::parse_base(base).unwrap().below("/api/v2/alerts").path.expose(), path);
         }
-        assert_eq!(ReceiverUrl::parse_base("http://am/?x=1"), Err(ReceiverUrlError::Query));
+        assert_eq!(HttpUrl::parse_base("http://am/?x=1"), Err(HttpUrlError::Query));
     }
 
     #[test]
     fn bad_urls_are_explained_without_quoting_them() {
         for (text, error) in [
-            ("", ReceiverUrlError::Unreadable),
-            ("hunter2", ReceiverUrlError::Unreadable),
-            ("hunter2@am:9093", ReceiverUrlError::Unreadable),
-            ("am:9093", ReceiverUrlError::Scheme),
-            ("ftp://hunter2", ReceiverUrlError::Scheme),
-            ("http://", ReceiverUrlError::NoHost),
-            ("http://user:hunter2@", ReceiverUrlError::NoHost),
-            ("http://am:hunter2", ReceiverUrlError::Port),
-            ("http://am:0", ReceiverUrlError::Port),
-            ("http://am:65536", ReceiverUrlError::Port),
-            ("http://am/#hunter2", ReceiverUrlError::Fragment),
-            ("http://user:hunter2/x@am", ReceiverUrlError::Unencoded),
-            ("http://am/hunter2@x", ReceiverUrlError::Unencoded),
-            ("http://hunter2@am", ReceiverUrlError::HalfOfCredentials),
-            ("http://:hunter2@am", ReceiverUrlError::HalfOfCredentials),
-            ("http://u:%ffhunter2@am", ReceiverUrlError::NotUtf8),
-            ("http://hunter2$am", ReceiverUrlError::Host),
+            ("", HttpUrlError::Unreadable),
+            ("hunter2", HttpUrlError::Unreadable),
+            ("hunter2@am:9093", HttpUrlError::Unreadable),
+            ("am:9093", HttpUrlError::Scheme),
+            ("ftp://hunter2", HttpUrlError::Scheme),
+            ("http://", HttpUrlError::NoHost),
+            ("http://user:hunter2@", HttpUrlError::NoHost),
+            ("http://am:hunter2", HttpUrlError::Port),
+            ("http://am:0", HttpUrlError::Port),
+            ("http://am:65536", HttpUrlError::Port),
+            ("http://am/#hunter2", HttpUrlError::Fragment),
+            ("http://user:hunter2/x@am", HttpUrlError::Unencoded),
+            ("http://am/hunter2@x", HttpUrlError::Unencoded),
+            ("http://hunter2@am", HttpUrlError::HalfOfCredentials),
+            ("http://:hunter2@am", HttpUrlError::HalfOfCredentials),
+            ("http://u:%ffhunter2@am", HttpUrlError::NotUtf8),
+            ("http://hunter2$am", HttpUrlError::Host),
         ] {
-            let found = ReceiverUrl::parse(text).unwrap_err();
+            let found = HttpUrl::parse(text).unwrap_err();
             assert_eq!(found, error, "{text}");
             assert!(!format!("{found} {found:?}").contains("hunter2"), "{text}");
         }

@@ -1,0 +1,237 @@
+//! PagerDuty's Events API, version 2: one event for each alert. The fingerprint of the alert is the `dedup_key`, so that
+//! repetitions, and a second streamgauge, find the same incident.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::alert::link;
+use crate::alert::notification::{Alert, AlertStatus};
+use crate::notify::model::Batch;
+use crate::notify::render::{PayloadFormat, RenderContext, all_labels, one_line, rfc3339, summary, write};
+use redis_stream_core::secret::Secret;
+
+pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: all_labels, body };
+
+/// PagerDuty cuts off longer summaries.
+const SUMMARY_CHARS: usize = 1024;
+/// PagerDuty rejects events above 512 KB.
+const EVENT_BYTES: usize = 512_000;
+const DETAILS_LEFT_OUT: &str = "labels and annotations are left out: the event would be above 512 KB";
+
+#[derive(Serialize)]
+struct Event<'a> {
+    routing_key: &'a str,
+    event_action: &'static str,
+    dedup_key: String,
+    payload: Payload<'a>,
+    client: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link<'a>>,
+}
+
+#[derive(Serialize)]
+struct Payload<'a> {
+    summary: String,
+    source: String,
+    severity: &'static str,
+    timestamp: String,
+    custom_details: CustomDetails<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CustomDetails<'a> {
+    Full { labels: &'a BTreeMap<String, String>, annotations: &'a BTreeMap<String, String> },
+    LeftOut { error: &'static str },
+}
+
+#[derive(Serialize)]
+struct Link<'a> {
+    href: &'a str,
+    text: &'static str,
+}
+
+fn body(batch: &Batch, context: &RenderContext) -> Bytes {
+    let alert = batch.alerts().next().expect("a batch has at least one alert");
+    let details = CustomDetails::Full { labels: &alert.labels, annotations: &alert.annotations };
+    let event = event(alert, context, details);
+    if event.len() <= EVENT_BYTES {
+        return event;
+    }
+    self::event(alert, context, CustomDetails::LeftOut { error: DETAILS_LEFT_OUT })
+}
+
+fn event(alert: &Alert, context: &RenderContext, custom_details: CustomDetails<'_>) -> Bytes {
+    let page = context.external_url.as_deref().map(|url| link::of_alert(url, &alert.labels));
+    let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
+    let (event_action, since) = match alert.status {
+        AlertStatus::Firing => ("trigger", alert.starts_at),
+        AlertStatus::Resolved => ("resolve", alert.ends_at),
+    };
+    write(&Event {
+        routing_key: context.routing_key.as_ref().map_or("", |key| Secret::expose(key).trim()),
+        event_action,
+        dedup_key: format!("{:016x}", alert.fingerprint()),
+        payload: Payload {
+            summary: one_line(
+                &format!("{}: {}", label("alertname"), summary(alert, SUMMARY_CHARS)),
+                SUMMARY_CHARS,
+            ),
+            source: one_line(label("target"), SUMMARY_CHARS),
+            severity: severity(label("severity")),
+            timestamp: rfc3339(since),
+            custom_details,
+        },
+        client: "streamgauge",
+        client_url: page.as_deref(),
+        links: page.iter().map(|href| Link { href, text: "streamgauge" }).collect(),
+    })
+}
+
+fn severity(label: &str) -> &'static str {
+    let known = ["critical", "error", "warning", "info"];
+    known.into_iter().find(|severity| label.eq_ignore_ascii_case(severity)).unwrap_or("warning")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::notify::examples::{firing, resolved};
+
+    fn context(external_url: Option<&str>) -> RenderContext {
+        RenderContext {
+            notifier: "duty".into(),
+            max_alerts: 1,
+            external_url: external_url.map(Into::into),
+            routing_key: Some(Secret::new("0123456789abcdef \n")),
+        }
+    }
+
+    fn batch(alert: Alert) -> Batch {
+        Batch { group: all_labels(&alert), changed: vec![Arc::new(alert)], still_firing: Vec::new() }
+    }
+
+    fn rendered(alert: Alert, context: &RenderContext) -> serde_json::Value {
+        serde_json::from_slice(&body(&batch(alert), context)).unwrap()
+    }
+
+    #[test]
+    fn a_firing_alert_triggers() {
+        let event = rendered(firing("LagHigh", "mail"), &context(Some("https://gauge.example.com/")));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&event).unwrap(), @r#"
+        {
+          "client": "streamgauge",
+          "client_url": "https://gauge.example.com/groups/cache/db0/orders/mail",
+          "dedup_key": "059996fe98a11bd0",
+          "event_action": "trigger",
+          "links": [
+            {
+              "href": "https://gauge.example.com/groups/cache/db0/orders/mail",
+              "text": "streamgauge"
+            }
+          ],
+          "payload": {
+            "custom_details": {
+              "annotations": {
+                "summary": "mail is behind"
+              },
+              "labels": {
+                "alertname": "LagHigh",
+                "db": "db0",
+                "group": "mail",
+                "stream": "orders",
+                "target": "cache"
+              }
+            },
+            "severity": "warning",
+            "source": "cache",
+            "summary": "LagHigh: mail is behind",
+            "timestamp": "2026-11-22T20:00:00.000Z"
+          },
+          "routing_key": "0123456789abcdef"
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_resolved_alert_resolves_with_the_same_key() {
+        let event = rendered(resolved("LagHigh", "mail", 90), &context(None));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&event).unwrap(), @r#"
+        {
+          "client": "streamgauge",
+          "dedup_key": "059996fe98a11bd0",
+          "event_action": "resolve",
+          "payload": {
+            "custom_details": {
+              "annotations": {
+                "summary": "mail is behind"
+              },
+              "labels": {
+                "alertname": "LagHigh",
+                "db": "db0",
+                "group": "mail",
+                "stream": "orders",
+                "target": "cache"
+              }
+            },
+            "severity": "warning",
+            "source": "cache",
+            "summary": "LagHigh: mail is behind",
+            "timestamp": "2026-11-22T20:01:30.000Z"
+          },
+          "routing_key": "0123456789abcdef"
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_reminder_triggers_again() {
+        let alert = firing("LagHigh", "mail");
+        let reminder = Batch {
+            group: all_labels(&alert),
+            changed: Vec::new(),
+            still_firing: vec![Arc::new(alert.clone())],
+        };
+        assert_eq!(body(&reminder, &context(None)), body(&batch(alert), &context(None)));
+    }
+
+    #[test]
+    fn the_label_severity_is_mapped() {
+        for (label, expected) in [
+            ("critical", "critical"),
+            ("error", "error"),
+            ("Warning", "warning"),
+            ("info", "info"),
+            ("page", "warning"),
+            ("", "warning"),
+        ] {
+            assert_eq!(severity(label), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn events_keep_the_limits_of_pagerduty() {
+        let mut alert = firing("LagHigh", "mail");
+        alert.annotations.insert("summary".to_owned(), "ä\n".repeat(2_000));
+        let event = rendered(alert.clone(), &context(None));
+        let summary = event["payload"]["summary"].as_str().unwrap();
+        assert_eq!(summary.chars().count(), SUMMARY_CHARS);
+        assert!(summary.starts_with("LagHigh: ä ä") && summary.ends_with('…'), "{summary}");
+        assert_eq!(event["payload"]["custom_details"]["labels"]["group"], "mail");
+
+        for name in ["group", "target"] {
+            alert.labels.insert(name.to_owned(), "\u{1}".repeat(EVENT_BYTES));
+        }
+        let context = context(Some("https://gauge.example.com"));
+        assert!(body(&batch(alert.clone()), &context).len() < EVENT_BYTES / 10);
+        let event = rendered(alert, &context);
+        assert_eq!(event["payload"]["custom_details"], serde_json::json!({ "error": DETAILS_LEFT_OUT }));
+        assert_eq!(event["event_action"], "trigger");
+    }
+}
