@@ -1,39 +1,35 @@
-//! `streamgauge healthcheck`: asks a running exporter whether it is healthy, for images without a shell. Where HTTP is
-//! not understood it asks over TLS, and takes any certificate: what is asked is no secret, and the answer neither.
+//! `streamgauge healthcheck`: asks a running exporter whether it is healthy, for images without a shell. If it does not
+//! speak HTTP, it is asked over TLS, with any certificate: neither request nor response is a secret.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use anyhow::Context as _;
 use tokio::time::timeout;
 
 use crate::cli;
 use crate::commands::exit_code::UsageError;
 use crate::config::DEFAULT_PORT;
-use redis_stream_core::secret::redact;
-use redis_stream_core::tls::{Tls, TlsContext, Verification};
+use crate::config::http_receiver::HttpClientConfig;
+use crate::http_client::{HttpClient, HttpError, HttpRequest};
+use crate::http_url::{HttpUrl, Scheme};
+use redis_stream_core::redis_url::Address;
+use redis_stream_core::secret::{Secret, redact};
+use redis_stream_core::tls::{Tls, Verification};
 
-const LIMIT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks `/-/healthy`.
 ///
 /// # Errors
 ///
-/// There is no healthy answer in time.
+/// There is no healthy response in time.
 pub async fn run(args: &cli::Healthcheck) -> anyhow::Result<()> {
     let address = address(args.listen.as_deref())?;
-    let status =
-        timeout(LIMIT, ask(address)).await.with_context(|| format!("{address} does not answer"))??;
-    if status.starts_with("HTTP/1.1 200 ") {
-        return Ok(());
-    }
-    bail!("{address} answers {status}")
+    timeout(TIMEOUT, ask(address)).await.with_context(|| format!("{address} does not answer"))?
 }
 
-/// Where the exporter listens, from this machine: an unspecified address means loopback.
+/// Returns the address of the exporter as seen from this machine: loopback for an unspecified one.
 fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
     let Some(listen) = listen.filter(|listen| !listen.is_empty()) else {
         return Ok((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into());
@@ -51,36 +47,34 @@ fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The first line of the answer.
-async fn ask(address: SocketAddr) -> anyhow::Result<String> {
-    let answer = exchange(connect(address).await?).await;
-    match answer {
-        Ok(line) if line.starts_with("HTTP/") => Ok(line),
-        // A server that speaks TLS answers with an alert, or not at all.
-        _ => ask_secure(address).await,
+async fn ask(address: SocketAddr) -> anyhow::Result<()> {
+    match ask_over(Scheme::Http, address).await {
+        // A server that speaks TLS answers with an alert, or closes the connection.
+        Err(HttpError::Lost { .. }) => {}
+        answer => return Ok(answer?),
     }
+    ask_over(Scheme::Https, address).await.map_err(|error| {
+        let problem = match &error {
+            HttpError::Dial { .. } => format!("{address} answers neither over HTTP nor over TLS"),
+            HttpError::Lost { .. } => format!(
+                "{address} refuses us; where clients must show a certificate, ask at web.probe_listen"
+            ),
+            _ => return error.into(),
+        };
+        anyhow::Error::new(error).context(problem)
+    })
 }
 
-async fn ask_secure(address: SocketAddr) -> anyhow::Result<String> {
-    let anybody = TlsContext::new(Tls { verification: Verification::Skipped, ..Tls::default() });
-    let connected = anybody.connect(connect(address).await?, &address.ip().to_string()).await;
-    let stream = connected.with_context(|| format!("{address} answers neither over HTTP nor over TLS"))?;
-    let refused =
-        || format!("{address} refuses us; where clients must show a certificate, ask at web.probe_listen");
-    let answer = exchange(stream).await.with_context(refused)?;
-    if answer.is_empty() { bail!(refused()) } else { Ok(answer) }
-}
-
-async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))
-}
-
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
-    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(4_096).read_to_end(&mut answer).await?;
-    let text = String::from_utf8_lossy(&answer);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+async fn ask_over(scheme: Scheme, address: SocketAddr) -> Result<(), HttpError> {
+    let tls = Tls { verification: Verification::Skipped, ..Tls::default() };
+    let client = HttpClient::new(HttpClientConfig { tls, ..HttpClientConfig::with_timeout(TIMEOUT) });
+    let url = HttpUrl {
+        scheme,
+        address: Address { host: address.ip().to_string(), port: address.port() },
+        path: Secret::new("/-/healthy"),
+        credentials: None,
+    };
+    client.get(HttpRequest { at: Some(address), ..HttpRequest::to(&url) }).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -23,6 +23,14 @@ pub struct HttpClientConfig {
     pub timeout: Duration,
 }
 
+impl HttpClientConfig {
+    /// Creates settings without credentials, with the authorities of the system.
+    #[must_use]
+    pub fn with_timeout(timeout: Duration) -> Self {
+        Self { authorization: None, tls: Tls::default(), timeout }
+    }
+}
+
 /// Credentials for a receiver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Authorization {

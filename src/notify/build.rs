@@ -9,8 +9,8 @@ use tracing::warn;
 
 use crate::alert::notification_log::NotificationLog;
 use crate::config::notifiers::{Integration, IntegrationKind, Receiver};
+use crate::http_client::HttpClient;
 use crate::notify::alertmanager::Alertmanagers;
-use crate::notify::client::Client;
 use crate::notify::grouping::AggregationGroups;
 use crate::notify::http_notifier::HttpNotifier;
 use crate::notify::notifier::Notifier;
@@ -38,11 +38,11 @@ pub(super) fn notifier(
 ) -> Box<dyn Notifier> {
     match receiver {
         Receiver::Alertmanager(settings) => {
-            let client = Client::new(settings.http.clone());
+            let client = HttpClient::new(settings.http.clone());
             Box::new(Alertmanagers::new(Arc::clone(name), client, settings, external_url))
         }
         Receiver::Integration(settings) => Box::new(HttpNotifier {
-            client: Client::new(settings.http.clone()),
+            client: HttpClient::new(settings.http.clone()),
             url: settings.url.clone(),
             headers: settings.headers.clone(),
             routing_key: settings.kind.routing_key().cloned(),

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::config::Password;
 use crate::config::http_receiver::UrlSource;
-use crate::notify::client::{self, Client, Post};
-use crate::notify::error::NotifyError;
+use crate::http_client::{HttpClient, HttpError, HttpRequest, read_secret, read_url};
 use crate::notify::model::{Batch, ProbeResult, Sent};
 use crate::notify::notifier::Notifier;
 use crate::notify::render::{PayloadFormat, RenderContext};
@@ -19,7 +17,7 @@ const EMPTY_KEY: &str = "the file with the routing key is empty; expected an int
 
 #[derive(Debug)]
 pub(super) struct HttpNotifier {
-    pub(super) client: Client,
+    pub(super) client: HttpClient,
     pub(super) url: UrlSource,
     pub(super) headers: BTreeMap<String, Secret>,
     pub(super) routing_key: Option<Password>,
@@ -28,13 +26,13 @@ pub(super) struct HttpNotifier {
 }
 
 impl HttpNotifier {
-    async fn context(&self) -> Result<RenderContext, NotifyError> {
+    async fn context(&self) -> Result<RenderContext, HttpError> {
         let mut context = self.context.clone();
         if let Some(file) = &self.routing_key {
-            let key = client::read(file).await?;
+            let key = read_secret(file).await?;
             // The receiver would reject the payload, and the alert would be lost.
             if key.expose().trim().is_empty() {
-                return Err(NotifyError::File { detail: EMPTY_KEY.to_owned() });
+                return Err(HttpError::File { detail: EMPTY_KEY.to_owned() });
             }
             context.routing_key = Some(key);
         }
@@ -43,13 +41,14 @@ impl HttpNotifier {
 }
 
 impl Notifier for HttpNotifier {
-    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, HttpError>> {
         async move {
-            let url = client::url(&self.url).await?;
+            let url = read_url(&self.url).await?;
             let context = self.context().await?;
             let body = (self.format.body)(&batch.sorted(), &context);
             let secrets = context.routing_key.as_slice();
-            self.client.post(Post { url: &url, at: None, headers: &self.headers, body, secrets }).await?;
+            let request = HttpRequest { headers: &self.headers, body, secrets, ..HttpRequest::to(&url) };
+            self.client.post(request).await?;
             Ok(Sent { delivered: batch.counted(), ..Sent::default() })
         }
         .boxed()
@@ -58,11 +57,11 @@ impl Notifier for HttpNotifier {
     fn probe(&self) -> BoxFuture<'_, Vec<ProbeResult>> {
         async move {
             let reached = async {
-                let url = client::url(&self.url).await?;
+                let url = read_url(&self.url).await?;
                 self.context().await?;
-                let (headers, body) = (&self.headers, Bytes::new());
-                self.client.reach(Post { url: &url, at: None, headers, body, secrets: &[] }).await?;
-                Ok::<_, NotifyError>(url.to_string())
+                let request = HttpRequest { headers: &self.headers, ..HttpRequest::to(&url) };
+                self.client.probe(request).await?;
+                Ok::<_, HttpError>(url.to_string())
             };
             vec![match reached.await {
                 Ok(address) => ProbeResult::Reached(address),

@@ -28,8 +28,7 @@ use redis_stream_core::clock::unix_time;
 
 mod alertmanager;
 mod build;
-mod client;
-mod error;
+mod classify;
 #[cfg(test)]
 mod examples;
 mod grouping;

@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::notify::error::NotifyError;
+use crate::http_client::HttpError;
+use crate::notify::classify::classify;
 use crate::notify::model::{Batch, FailureCause, Sent};
 use crate::notify::notifier::Notifier;
 use crate::notify::queue::{Failure, Mode, Next};
@@ -52,7 +53,7 @@ impl SendLoop {
                     self.acknowledge(&batch, sent);
                 }
                 Err(error) => {
-                    let cause = error.cause();
+                    let cause = classify(&error);
                     let text = error.to_string();
                     self.queue.requeue(&batch, Failure { at: unix_time(), cause }, &text);
                     if cause == FailureCause::Rejected {
@@ -96,7 +97,7 @@ impl SendLoop {
     }
 
     /// Makes one attempt. A panic over one batch must not end all notifications.
-    async fn send(&self, batch: &Batch) -> Result<Sent, NotifyError> {
+    async fn send(&self, batch: &Batch) -> Result<Sent, HttpError> {
         let sending = AssertUnwindSafe(self.notifier.send(batch)).catch_unwind();
         sending.await.unwrap_or_else(|_| {
             error!(notifier = %self.name, "sending a notification panicked; it is not sent again");
@@ -172,13 +173,13 @@ mod tests {
         attempts: Attempts,
     }
 
-    fn status(status: StatusCode, retry_after: Option<u64>) -> NotifyError {
+    fn status(status: StatusCode, retry_after: Option<u64>) -> HttpError {
         let retry_after = retry_after.map(Duration::from_secs);
-        NotifyError::Status { address: "am:9093".to_owned(), status, detail: String::new(), retry_after }
+        HttpError::Status { address: "am:9093".to_owned(), status, detail: String::new(), retry_after }
     }
 
     impl Notifier for Scripted {
-        fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, NotifyError>> {
+        fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, HttpError>> {
             async move { self.attempt(batch) }.boxed()
         }
 
@@ -188,7 +189,7 @@ mod tests {
     }
 
     impl Scripted {
-        fn attempt(&self, batch: &Batch) -> Result<Sent, NotifyError> {
+        fn attempt(&self, batch: &Batch) -> Result<Sent, HttpError> {
             self.attempts.lock().unwrap().push((now(), names(&batch.changed)));
             let mut script = self.script.lock().unwrap();
             let does = if script.len() > 1 { script.remove(0) } else { script[0] };

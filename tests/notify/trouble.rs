@@ -31,11 +31,11 @@ fn through(proxy: &FaultyProxy, receiver: &Alertmanager, timeout: &str) -> Strin
 async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_waits() {
     let cases = [
         (ProxyMode::Reply(ERROR), "answers 500 Internal Server Error: no!"),
-        (ProxyMode::Reply(GARBAGE), "no answer from"),
-        (ProxyMode::Reply(CUT_OFF), "no answer from"),
-        (ProxyMode::Reply(ENDLESS_HEAD), "no answer from"),
-        (ProxyMode::Reply(b""), "no answer from"),
-        (ProxyMode::Reset, "no answer from"),
+        (ProxyMode::Reply(GARBAGE), "no HTTP response from"),
+        (ProxyMode::Reply(CUT_OFF), "no HTTP response from"),
+        (ProxyMode::Reply(ENDLESS_HEAD), "no HTTP response from"),
+        (ProxyMode::Reply(b""), "no HTTP response from"),
+        (ProxyMode::Reset, "no HTTP response from"),
         (ProxyMode::Hang, "did not answer within 0.3 s"),
     ];
     for (mode, said) in cases {

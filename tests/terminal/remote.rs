@@ -48,8 +48,8 @@ async fn what_is_no_streamgauge_exits_1_and_no_secret_is_shown() {
     let other =
         FakeServer::new(Behavior::ReplyOnce(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]")).await;
     for (address, said) in [
-        ("127.0.0.1:1".to_owned(), "127.0.0.1:1: cannot connect: "),
-        (not_http.address.to_string(), "does not answer as an HTTP server does"),
+        ("127.0.0.1:1".to_owned(), "cannot connect to 127.0.0.1:1: "),
+        (not_http.address.to_string(), "no HTTP response from 127.0.0.1:"),
         (elsewhere.address.to_string(), "answers 404 Not Found: no!"),
         (other.address.to_string(), "does not answer as /api/v1/groups of streamgauge does"),
     ] {

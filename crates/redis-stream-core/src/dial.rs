@@ -72,7 +72,7 @@ impl Dialer {
         let connecting = async {
             match place {
                 Place::Tcp(address) | Place::Tls(address) => {
-                    Ok(Stream::Tcp(connect(address, deadline).await?))
+                    Ok(Stream::Tcp(connect(&resolve(address).await?, deadline).await?))
                 }
                 Place::Unix(path) => {
                     UnixStream::connect(path).await.map(Stream::Unix).map_err(DialError::Connect)
@@ -80,6 +80,25 @@ impl Dialer {
             }
         };
         let stream = timeout_at(deadline, connecting).await.unwrap_or(Err(DialError::Timeout))?;
+        self.secure(place, stream, deadline).await
+    }
+
+    /// Connects to one address of a server's host, until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// The connection or the TLS handshake fails, or the deadline passes.
+    pub async fn dial_at(
+        &self,
+        place: &Place,
+        at: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Stream, DialError> {
+        let stream = connect(&[at], deadline).await?;
+        self.secure(place, Stream::Tcp(stream), deadline).await
+    }
+
+    async fn secure(&self, place: &Place, stream: Stream, deadline: Instant) -> Result<Stream, DialError> {
         match (place, stream) {
             (Place::Tls(address), Stream::Tcp(stream)) => {
                 let securing = self.tls.connect(stream, &address.host);
@@ -97,24 +116,36 @@ fn no_answer() -> TlsError {
     TlsError::Handshake("no answer to its first words; does it speak TLS?".to_owned())
 }
 
-async fn connect(address: &Address, deadline: Instant) -> Result<TcpStream, DialError> {
-    let resolved = lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|source| DialError::Resolve { host: address.host.clone(), source })?;
-    let candidates: Vec<_> = resolved.collect();
-    connect_first(&candidates, deadline).await.map_err(|error| match error.kind() {
+/// Returns the addresses of a host, each once, in the order of the resolver.
+///
+/// # Errors
+///
+/// The host name does not resolve, or has no address.
+pub async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, DialError> {
+    let not_resolved = |source| DialError::Resolve { host: address.host.clone(), source };
+    let mut addresses = Vec::new();
+    for found in lookup_host((address.host.as_str(), address.port)).await.map_err(not_resolved)? {
+        if !addresses.contains(&found) {
+            addresses.push(found);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(not_resolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+    }
+    Ok(addresses)
+}
+
+async fn connect(candidates: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
+    connect_first(candidates, deadline).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => DialError::Timeout,
         _ => DialError::Connect(error),
     })
 }
 
 /// Connects to the first address of a host that accepts a connection. Each has an equal share of the time that is left
-/// until the deadline, so that an address that does not answer leaves time for the others.
-///
-/// # Errors
-///
-/// The error of the last address; `TimedOut` if it did not answer, `NotFound` if there is no address.
-pub async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+/// until the deadline, so that an address that does not answer leaves time for the others. The error is that of the last
+/// address: `TimedOut` if it did not answer.
+async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (candidate, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
         let share = (deadline - now()) / u32::try_from(left).unwrap_or(u32::MAX);

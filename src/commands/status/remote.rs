@@ -1,17 +1,22 @@
 //! Reads the groups of a running streamgauge.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use url::form_urlencoded::Serializer;
 
 use crate::api::groups::Listing;
-use crate::http_client;
+use crate::config::http_receiver::HttpClientConfig;
+use crate::http_client::{HttpClient, HttpRequest};
 use crate::http_url::{HttpUrl, HttpUrlError};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The URL of a streamgauge and its groups. `Display` shows no credential.
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
+    client: HttpClient,
     base: HttpUrl,
     groups: HttpUrl,
 }
@@ -26,12 +31,12 @@ impl Remote {
             path = format!("{path}?{}", Serializer::new(String::new()).extend_pairs(pairs).finish());
         }
         let groups = base.below(&path);
-        Ok(Self { base, groups })
+        Ok(Self { client: HttpClient::new(HttpClientConfig::with_timeout(TIMEOUT)), base, groups })
     }
 
     /// Returns its groups as of now.
     pub(super) async fn listing(&self) -> anyhow::Result<Listing> {
-        let answer = http_client::get(&self.groups).await?;
+        let answer = self.client.get(HttpRequest::to(&self.groups)).await?;
         serde_json::from_slice(&answer)
             .with_context(|| format!("{self} does not answer as /api/v1/groups of streamgauge does"))
     }
