@@ -1,5 +1,5 @@
-//! URLs of receivers: `http[s]://[user:password@]host[:port][/path][?query]`. Pure: nothing is resolved or
-//! connected here. The path of a webhook is often its password: messages quote no part of a URL.
+//! URLs of HTTP servers: `http[s]://[user:password@]host[:port][/path][?query]`. The path of a webhook is often a secret, so
+//! messages quote no part of a URL.
 
 use std::fmt;
 
@@ -10,74 +10,74 @@ use url::{Host, ParseError, Url};
 use redis_stream_core::redis_url::Address;
 use redis_stream_core::secret::Secret;
 
-/// What a URL may look like, as messages say it.
+/// The form of a URL in messages.
 const FORM: &str = "http[s]://[user:password@]host[:port][/path]";
 
-/// Where a receiver takes its notifications. `Display` and `Debug` show scheme, host and port, and nothing else.
+/// The URL of an HTTP server. `Display` and `Debug` show scheme, host and port, and nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl {
-    /// Whether the connection is secured by TLS: `https`.
+    /// `http` or `https`.
     pub scheme: Scheme,
-    /// Host and port; 80 or 443 where the URL names no port.
+    /// Host and port; 80 or 443 if the URL has no port.
     pub address: Address,
-    /// Path and query as they go over the wire; begins with `/`.
+    /// Path and query as sent, percent-encoded; begins with `/`.
     pub path: Secret,
-    /// User and password, not encoded; `None` where the URL holds none.
+    /// User and password, decoded; `None` if the URL has none.
     pub credentials: Option<(String, Secret)>,
 }
 
-/// How a receiver is spoken to.
+/// The scheme of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// In clear.
+    /// Plain HTTP.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
 }
 
-/// What is wrong with the URL of a receiver, and what was expected.
+/// A text is not a valid URL. Messages say what was expected.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum HttpUrlError {
-    /// The sign that a user or password was not percent-encoded.
+    /// An `@` behind the host: a user or password was not percent-encoded.
     #[error(
         r##"an "@" behind the host; expected "/", "?" and "#" in a user or password as %2F, %3F and %23, and "@" in a path as %40"##
     )]
     Unencoded,
-    /// It does not read as a URL.
+    /// Not a URL.
     #[error("not a URL; expected {FORM}")]
     Unreadable,
-    /// Another scheme.
+    /// A scheme other than `http` and `https`.
     #[error("not an http:// or https:// URL; expected {FORM}")]
     Scheme,
-    /// Nothing to connect to.
+    /// No host.
     #[error("no host; expected {FORM}")]
     NoHost,
-    /// Characters that no name of a host has: a part of a password, most likely.
+    /// Characters that host names cannot have, probably of a password.
     #[error("the host is not a name or an address; expected {FORM}")]
     Host,
-    /// Something else in place of the port, or a number too large for one.
+    /// A port that is no number, or too large.
     #[error("the port is no number from 1 to 65535")]
     Port,
-    /// What follows a `#`.
+    /// A fragment (`#`).
     #[error("a fragment (#), which no server is sent; expected {FORM}")]
     Fragment,
-    /// What follows a `?` where a path is to be added.
+    /// A query (`?`) in a URL that paths are added to.
     #[error("a query (?); expected the address of the server alone, with a path where it has one")]
     Query,
     /// A user without a password, or a password without a user.
     #[error("a user without a password, or the reverse; expected both or none")]
     HalfOfCredentials,
-    /// Percent-encoded bytes that are not text.
+    /// Percent-encoded bytes that are not UTF-8.
     #[error("a user or password that is not UTF-8 once decoded")]
     NotUtf8,
 }
 
 impl HttpUrl {
-    /// Reads a URL that is used as it is.
+    /// Parses a URL that is used as it is.
     ///
     /// # Errors
     ///
-    /// What is wrong, and what was expected.
+    /// The text is not such a URL.
     pub fn parse(text: &str) -> Result<Self, HttpUrlError> {
         let text = text.trim();
         if has_at_sign_behind_the_authority(text) {
@@ -103,24 +103,24 @@ impl HttpUrl {
         Ok(Self { scheme, address: address(&url)?, path: Secret::new(path), credentials: credentials(&url)? })
     }
 
-    /// Reads a URL that paths are added to.
+    /// Parses a URL that paths are added to.
     ///
     /// # Errors
     ///
-    /// What is wrong, and what was expected.
+    /// The text is not such a URL.
     pub fn parse_base(text: &str) -> Result<Self, HttpUrlError> {
         let url = Self::parse(text)?;
         if url.path.expose().contains('?') { Err(HttpUrlError::Query) } else { Ok(url) }
     }
 
-    /// The URL of what lies at `path`, which begins with `/`, below this one.
+    /// Appends `path`, which begins with `/`.
     #[must_use]
     pub fn below(&self, path: &str) -> Self {
         let path = format!("{}{path}", self.path.expose().trim_end_matches('/'));
         Self { path: Secret::new(path), ..self.clone() }
     }
 
-    /// Host and port as the header `Host` has them: without the port where the scheme tells it.
+    /// Returns the value of the header `Host`: without the port if it is the default of the scheme.
     #[must_use]
     pub fn authority(&self) -> String {
         let shown = self.address.to_string();
@@ -162,7 +162,7 @@ fn address(url: &Url) -> Result<Address, HttpUrlError> {
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
     };
-    // Hosts are shown in logs, so what cannot be one is not taken for one.
+    // Logs show the host, which could be a part of a password.
     if !host.chars().all(|char| char.is_ascii_alphanumeric() || "-._:".contains(char)) {
         return Err(HttpUrlError::Host);
     }
@@ -181,7 +181,7 @@ fn credentials(url: &Url) -> Result<Option<(String, Secret)>, HttpUrlError> {
     }
 }
 
-/// The sign that a password was not encoded: what follows its first `/` was taken for a path.
+/// Returns true for a password that was not encoded: the part after its first `/` looks like a path.
 fn has_at_sign_behind_the_authority(text: &str) -> bool {
     let Some((_, behind_scheme)) = text.split_once("://") else { return false };
     behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_there_twice_is_said() {
+    fn missing_and_duplicate_keys_are_faults() {
         bad(
             "{}, {name: ''}, {name: a, webhook: {url: 'http://h'}, slack: {}}, {name: b, pager: {}},
              {name: c, pagerduty: {}}, {name: d, pagerduty: {routing_key_file: /dev/null, url: 'hunter2', max_alerts: 1}}",

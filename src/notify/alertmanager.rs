@@ -37,7 +37,7 @@ const SUSPENDED_FOR: Duration = Duration::from_secs(30);
 const FAMILY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The Alertmanagers of one notifier: all addresses behind each of its URLs.
-pub(super) struct Alertmanagers {
+pub(super) struct AlertmanagerSet {
     name: Arc<str>,
     client: HttpClient,
     urls: Vec<HttpUrl>,
@@ -76,7 +76,7 @@ struct PostableAlert<'a> {
     generator_url: Option<String>,
 }
 
-impl Alertmanagers {
+impl AlertmanagerSet {
     pub(super) fn new(
         name: Arc<str>,
         client: HttpClient,
@@ -139,7 +139,7 @@ impl Alertmanagers {
     }
 }
 
-impl Notifier for Alertmanagers {
+impl Notifier for AlertmanagerSet {
     /// Sends the batch to all endpoints in parallel. It is sent once one of them accepts it; what another one missed, the
     /// next reminder brings.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Sent, HttpError>> {
@@ -173,7 +173,7 @@ impl Notifier for Alertmanagers {
     }
 }
 
-impl Alertmanagers {
+impl AlertmanagerSet {
     /// Combines the attempts; an error among them is that of a URL whose host did not resolve.
     fn combine(&self, batch: &Batch, attempts: Vec<Result<Attempt, HttpError>>) -> Result<Sent, HttpError> {
         let alerts = batch.counted();

@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::alert::notification_log::NotificationLog;
 use crate::config::notifiers::{Integration, IntegrationKind, Receiver};
 use crate::http_client::HttpClient;
-use crate::notify::alertmanager::Alertmanagers;
+use crate::notify::alertmanager::AlertmanagerSet;
 use crate::notify::grouping::AggregationGroups;
 use crate::notify::http_notifier::HttpNotifier;
 use crate::notify::notifier::Notifier;
@@ -39,7 +39,7 @@ pub(super) fn notifier(
     match receiver {
         Receiver::Alertmanager(settings) => {
             let client = HttpClient::new(settings.http.clone());
-            Box::new(Alertmanagers::new(Arc::clone(name), client, settings, external_url))
+            Box::new(AlertmanagerSet::new(Arc::clone(name), client, settings, external_url))
         }
         Receiver::Integration(settings) => Box::new(HttpNotifier {
             client: HttpClient::new(settings.http.clone()),

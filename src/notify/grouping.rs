@@ -13,7 +13,7 @@ use crate::alert::notification_log::{LogEntry, SendState};
 use crate::notify::model::FailureCause;
 use crate::notify::model::{Batch, GroupLabels};
 use crate::notify::queue::{
-    AlertKey, Failure, GivenUp, Mode, Next, NotificationQueue, Unsent, is_same_state,
+    AlertKey, DedupQueue, Failure, GivenUp, Mode, NextBatch, NotificationQueue, is_same_state,
 };
 
 /// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
@@ -39,7 +39,7 @@ pub(super) struct AggregationGroups {
 
 #[derive(Debug, Default)]
 struct AggregationGroup {
-    unsent: Unsent,
+    unsent: DedupQueue,
     /// Alerts that were sent as firing.
     firing: BTreeSet<AlertKey>,
     /// The time since the Unix epoch.
@@ -133,7 +133,7 @@ impl NotificationQueue for AggregationGroups {
         dropped
     }
 
-    fn next(&mut self, now: Duration, mode: Mode) -> Next {
+    fn next(&mut self, now: Duration, mode: Mode) -> NextBatch {
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
             let is_over = group.due(repeat_interval, Mode::Normal).is_none();
@@ -155,10 +155,10 @@ impl NotificationQueue for AggregationGroups {
             } else if let Some(batch) = group.batch(labels, now) {
                 self.sending = Some(batch.clone());
                 self.revision += 1;
-                return Next::Batch(batch);
+                return NextBatch::Batch(batch);
             }
         }
-        earliest.map_or(Next::Nothing, |due| Next::In(due.saturating_sub(now)))
+        earliest.map_or(NextBatch::Nothing, |due| NextBatch::In(due.saturating_sub(now)))
     }
 
     fn acknowledge(&mut self, batch: &Batch, now: Duration) {
@@ -318,8 +318,8 @@ impl AggregationGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::{at, changed, firing, names, on, repeated, resolved};
     use crate::notify::render::{all_labels, name_and_target};
+    use crate::notify::test_support::{at, changed, firing, names, on, repeated, resolved};
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -327,7 +327,7 @@ mod tests {
         AggregationGroups::new(name_and_target, HOUR, 1_000)
     }
 
-    /// What is to be sent, which must be there; it is settled.
+    /// Acknowledges what is to be sent now, and returns it.
     #[track_caller]
     fn sent(groups: &mut AggregationGroups, now: u64) -> Batch {
         let message = due(groups, now);
@@ -338,7 +338,7 @@ mod tests {
     #[track_caller]
     fn due(groups: &mut AggregationGroups, now: u64) -> Batch {
         match groups.next(at(now), Mode::Normal) {
-            Next::Batch(message) => message,
+            NextBatch::Batch(message) => message,
             other => panic!("there is no message but {other:?}"),
         }
     }
@@ -362,7 +362,7 @@ mod tests {
             groups.push(&changed(firing("B", &group)));
         }
         let mut keys = Vec::new();
-        while let Next::Batch(message) = groups.next(at(0), Mode::Normal) {
+        while let NextBatch::Batch(message) = groups.next(at(0), Mode::Normal) {
             assert_eq!((message.changed.len(), message.still_firing.len()), (10_000, 0));
             groups.acknowledge(&message, at(0));
             keys.push(message.group);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_tells_what_is_new_first_and_what_still_fires() {
+    fn a_notification_lists_changed_alerts_first_and_those_that_still_fire() {
         let mut groups = groups();
         for group in ["c", "b", "a"] {
             groups.push(&changed(firing("A", group)));
@@ -392,12 +392,12 @@ mod tests {
     }
 
     #[test]
-    fn news_of_a_group_that_was_just_told_is_gathered_for_a_while() {
+    fn changes_of_a_group_that_was_just_sent_wait_for_its_interval() {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
         groups.push(&changed(firing("A", "y")));
-        assert_eq!(groups.next(at(10), Mode::Normal), Next::In(Duration::from_secs(20)));
+        assert_eq!(groups.next(at(10), Mode::Normal), NextBatch::In(Duration::from_secs(20)));
         groups.push(&changed(firing("B", "y")));
         assert_eq!(names(&sent(&mut groups, 10).changed), ["y"], "another group does not wait");
         groups.push(&changed(firing("A", "z")));
@@ -409,41 +409,44 @@ mod tests {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
-        assert_eq!(groups.next(at(2 * 3_600), Mode::Draining), Next::Nothing);
+        assert_eq!(groups.next(at(2 * 3_600), Mode::Draining), NextBatch::Nothing);
         groups.push(&changed(holding(firing("A", "y"), 9_000)));
-        let Next::Batch(message) = groups.next(at(1), Mode::Draining) else { panic!("nothing is sent") };
+        let NextBatch::Batch(message) = groups.next(at(1), Mode::Draining) else { panic!("nothing is sent") };
         assert_eq!(names(&message.changed), ["y"]);
     }
 
     #[test]
-    fn repetitions_are_no_news_and_keep_an_alert_alive_until_it_is_told_again() {
+    fn repetitions_are_no_changes_and_keep_an_alert_alive_until_its_reminder() {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         groups.push(&changed(firing("A", "gone")));
         sent(&mut groups, 0);
         for minute in 1..=60 {
             let alert = holding(firing("A", "x"), minute * 60 + 240);
-            assert!(!matches!(groups.next(at(minute * 60 - 1), Mode::Normal), Next::Batch(_)), "{minute}");
+            assert!(
+                !matches!(groups.next(at(minute * 60 - 1), Mode::Normal), NextBatch::Batch(_)),
+                "{minute}"
+            );
             groups.push(&repeated(alert));
             assert_eq!(groups.len(), 0);
         }
         let again = sent(&mut groups, 3_600);
         assert_eq!((again.changed.len(), names(&again.still_firing)), (0, vec!["x".to_owned()]));
-        assert_eq!(groups.next(at(3_700), Mode::Normal), Next::In(Duration::from_secs(3_500)));
+        assert_eq!(groups.next(at(3_700), Mode::Normal), NextBatch::In(Duration::from_secs(3_500)));
     }
 
     #[test]
-    fn a_group_that_nobody_speaks_of_any_more_is_forgotten() {
+    fn a_group_whose_alerts_are_no_longer_repeated_is_removed() {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
-        assert_eq!(groups.next(at(3_600), Mode::Normal), Next::Nothing);
-        assert_eq!(groups.next(at(3_601), Mode::Normal), Next::Nothing);
+        assert_eq!(groups.next(at(3_600), Mode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(3_601), Mode::Normal), NextBatch::Nothing);
         assert!(groups.groups.is_empty());
     }
 
     #[test]
-    fn an_alert_that_is_repeated_and_not_known_is_news_unless_it_resolved() {
+    fn a_repeated_alert_that_is_not_in_the_log_is_a_change_unless_it_resolved() {
         let mut groups = groups();
         groups.push(&repeated(firing("A", "x")));
         groups.push(&repeated(resolved("A", "y", 60)));
@@ -455,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_fired_anew_unseen_is_news() {
+    fn an_alert_that_fires_again_since_another_time_is_a_change() {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_capacity_the_oldest_news_are_dropped() {
+    fn beyond_the_capacity_the_oldest_alerts_are_dropped() {
         let mut groups = AggregationGroups::new(name_and_target, HOUR, 3);
         let dropped: usize =
             ["a", "b", "c", "d"].map(|group| groups.push(&changed(firing("B", group)))).iter().sum();
@@ -539,7 +542,7 @@ mod tests {
         assert_eq!(tried, ["A", "B", "C", "A", "B"]);
     }
 
-    /// What a store says that its receiver knows: names, with `?` where it is still to be told.
+    /// Returns the names in the log, with `?` after unsent ones.
     fn known(groups: &AggregationGroups) -> Vec<String> {
         let told = |known: &LogEntry| match known.send_state {
             SendState::Sent => names([&known.alert]).remove(0),
@@ -549,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_receiver_may_have_heard_is_known_until_it_is_told_that_it_is_over() {
+    fn an_alert_that_may_have_arrived_is_in_the_log_until_its_end_was_sent() {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         assert_eq!(known(&groups), [] as [String; 0]);
@@ -575,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_a_receiver_is_told_what_is_over_unless_it_never_heard_of_it() {
+    fn after_a_restart_a_receiver_is_sent_the_end_of_alerts_that_it_may_know() {
         let mut before = groups();
         for group in ["fires", "over", "over later"] {
             before.push(&changed(firing("A", group)));
@@ -588,7 +591,11 @@ mod tests {
 
         let mut after = groups().restore(&before.log(), at(10));
         assert_eq!(known(&after), known(&before));
-        assert_eq!(after.next(at(11), Mode::Normal), Next::In(Duration::from_secs(19)), "gathering goes on");
+        assert_eq!(
+            after.next(at(11), Mode::Normal),
+            NextBatch::In(Duration::from_secs(19)),
+            "gathering goes on"
+        );
         after.push(&repeated(firing("A", "fires")));
         after.push(&changed(resolved("A", "over later", 12)));
         after.push(&changed(resolved("A", "unheard", 12)));
@@ -606,15 +613,15 @@ mod tests {
         groups.push(&changed(firing("A", "y")));
         let message = due(&mut groups, 30);
         groups.requeue(&message, failing(40, FailureCause::Ambiguous));
-        // The message that may come late says of both that they fire.
+        // In the request that may arrive late, both fire.
         groups.push(&changed(resolved("A", "x", 41)));
         groups.push(&changed(resolved("A", "y", 42)));
         assert_eq!(names(&sent(&mut groups, 45).changed), ["-x", "-y"]);
         assert_eq!(groups.len(), 2);
         assert_eq!(known(&groups).len(), 2, "also after a restart");
-        assert_eq!(groups.next(at(45), Mode::Normal), Next::In(GROUP_INTERVAL));
+        assert_eq!(groups.next(at(45), Mode::Normal), NextBatch::In(GROUP_INTERVAL));
         assert_eq!(names(&sent(&mut groups, 75).changed), ["-x", "-y"]);
-        assert_eq!(groups.next(at(200), Mode::Normal), Next::Nothing);
+        assert_eq!(groups.next(at(200), Mode::Normal), NextBatch::Nothing);
         assert_eq!(known(&groups), [] as [String; 0]);
     }
 

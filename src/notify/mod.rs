@@ -29,8 +29,6 @@ use redis_stream_core::clock::unix_time;
 mod alertmanager;
 mod build;
 mod classify;
-#[cfg(test)]
-mod examples;
 mod grouping;
 mod http_notifier;
 mod model;
@@ -41,6 +39,8 @@ mod render;
 mod send_loop;
 mod shared_queue;
 mod slack;
+#[cfg(test)]
+mod test_support;
 mod webhook;
 
 /// Time to send unsent alerts at shutdown.
@@ -65,7 +65,6 @@ struct Running {
     tasks: JoinSet<()>,
 }
 
-/// The queue of each receiver, with the name of its notifier.
 type NamedQueues = Vec<(Arc<str>, Arc<SharedQueue>)>;
 
 /// Takes notifications. Cheap to clone.
@@ -82,8 +81,8 @@ pub async fn probe(notifier: &notifiers::Notifier) -> Vec<ProbeResult> {
 }
 
 impl Notifiers {
-    /// Starts a task for each receiver. `external_url` is the base of links. Once `shutdown` is cancelled, failures are
-    /// not waited out.
+    /// Starts a task for each receiver. `external_url` is the base of links. Once `shutdown` is cancelled, retries no
+    /// longer wait for `Retry-After`, and at most half a second.
     #[must_use]
     pub fn start(
         config: &[notifiers::Notifier],
@@ -94,7 +93,7 @@ impl Notifiers {
         Self::resume(config, external_url, metrics, shutdown, None)
     }
 
-    /// Does the same with the notification log of an earlier process, if it is known.
+    /// Starts the tasks with the notification log of an earlier process, if there is one.
     #[must_use]
     pub fn resume(
         config: &[notifiers::Notifier],
@@ -246,14 +245,14 @@ impl Handle {
 
     /// Returns the notification log of each notifier, by its name.
     #[must_use]
-    pub fn known(&self) -> BTreeMap<String, Vec<LogEntry>> {
+    pub fn notification_logs(&self) -> BTreeMap<String, Vec<LogEntry>> {
         let receivers = self.receivers.read().unwrap_or_else(PoisonError::into_inner);
         receivers.iter().map(|(name, queue)| (name.to_string(), queue.log())).collect()
     }
 
-    /// Changes with the notification logs, except when an alert is merely repeated.
+    /// Returns a channel that changes with the notification logs, except when an alert is merely repeated.
     #[must_use]
-    pub fn known_changes(&self) -> watch::Receiver<()> {
+    pub fn log_changes(&self) -> watch::Receiver<()> {
         self.log_changes.subscribe()
     }
 

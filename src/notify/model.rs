@@ -15,9 +15,9 @@ pub(super) enum FailureCause {
     Unreachable,
     /// The payload was rejected: the same batch would be rejected again.
     Rejected,
-    /// The payload, or the receiver.
+    /// The payload or the receiver is faulty.
     Payload,
-    /// The same; and the receiver may still process the request.
+    /// The payload or the receiver is faulty, and the receiver may still process the request.
     Ambiguous,
 }
 

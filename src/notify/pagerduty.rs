@@ -102,7 +102,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::notify::examples::{firing, resolved};
+    use crate::notify::test_support::{firing, resolved};
 
     fn context(external_url: Option<&str>) -> RenderContext {
         RenderContext {

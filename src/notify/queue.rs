@@ -27,7 +27,7 @@ pub(super) trait NotificationQueue: Send {
     fn push(&mut self, notification: &Notification) -> usize;
 
     /// Returns what is to be sent at `now`, the time since the Unix epoch. It stays queued until it is acknowledged.
-    fn next(&mut self, now: Duration, mode: Mode) -> Next;
+    fn next(&mut self, now: Duration, mode: Mode) -> NextBatch;
 
     /// Removes what was sent, except for states that changed in the meantime.
     fn acknowledge(&mut self, batch: &Batch, now: Duration);
@@ -80,7 +80,7 @@ pub(super) enum GivenUp {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub(super) enum NextBatch {
     Batch(Batch),
     /// Nothing until this time has passed, unless something is added.
     In(Duration),
@@ -96,14 +96,14 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct AlertQueue {
     capacity: usize,
-    unsent: Unsent,
+    unsent: DedupQueue,
     next_position: u64,
     batch_size: usize,
 }
 
 impl AlertQueue {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, unsent: Unsent::default(), next_position: 0, batch_size: BATCH_ALERTS }
+        Self { capacity, unsent: DedupQueue::default(), next_position: 0, batch_size: BATCH_ALERTS }
     }
 }
 
@@ -116,10 +116,10 @@ impl NotificationQueue for AlertQueue {
         dropped
     }
 
-    fn next(&mut self, _: Duration, _: Mode) -> Next {
+    fn next(&mut self, _: Duration, _: Mode) -> NextBatch {
         match self.unsent.oldest(self.batch_size) {
-            changed if changed.is_empty() => Next::Nothing,
-            changed => Next::Batch(Batch { changed, ..Batch::default() }),
+            changed if changed.is_empty() => NextBatch::Nothing,
+            changed => NextBatch::Batch(Batch { changed, ..Batch::default() }),
         }
     }
 
@@ -192,20 +192,20 @@ pub(super) fn is_same_state(one: &Alert, other: &Alert) -> bool {
 /// Unsent alerts in the order in which they came, each in its newest state. A receiver keeps one state of an alert, so
 /// that replacing an older one loses nothing, and the length is bounded by the number of alerts.
 #[derive(Debug, Default)]
-pub(super) struct Unsent {
-    entries: BTreeMap<u64, UnsentAlert>,
+pub(super) struct DedupQueue {
+    entries: BTreeMap<u64, QueuedAlert>,
     positions: HashMap<AlertKey, u64>,
 }
 
 #[derive(Debug)]
-struct UnsentAlert {
+struct QueuedAlert {
     alert: Arc<Alert>,
     failures: u32,
-    /// Whether the receiver may know a state of it, although no attempt has succeeded.
+    /// True if the receiver may know a state of it, although no attempt has succeeded.
     may_be_known: bool,
 }
 
-impl Unsent {
+impl DedupQueue {
     /// Adds an alert at `position`, which must be above all others, or repositions its older state.
     pub(super) fn put(&mut self, position: u64, alert: &Arc<Alert>) {
         let position = *self.positions.entry(AlertKey(Arc::clone(alert))).or_insert(position);
@@ -213,7 +213,7 @@ impl Unsent {
         let may_be_known = before.is_some_and(|waiting| waiting.may_be_known);
         let same = before.filter(|waiting| is_same_state(&waiting.alert, alert));
         let failures = same.map_or(0, |waiting| waiting.failures);
-        self.entries.insert(position, UnsentAlert { alert: Arc::clone(alert), failures, may_be_known });
+        self.entries.insert(position, QueuedAlert { alert: Arc::clone(alert), failures, may_be_known });
     }
 
     /// Marks an alert as one that the receiver may know.
@@ -223,7 +223,7 @@ impl Unsent {
         }
     }
 
-    /// Returns all alerts, the oldest first, each with whether the receiver may know it.
+    /// Returns all alerts, the oldest first, each with true if the receiver may know it.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Alert>, bool)> {
         self.entries.values().map(|waiting| (&waiting.alert, waiting.may_be_known))
     }
@@ -280,7 +280,7 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::{START, changed, firing, names, repeated, resolved};
+    use crate::notify::test_support::{START, changed, firing, names, repeated, resolved};
 
     fn queue(capacity: usize, alerts: &[Notification]) -> AlertQueue {
         let mut queue = AlertQueue::new(capacity);
@@ -290,8 +290,8 @@ mod tests {
 
     fn batch(queue: &mut AlertQueue) -> Batch {
         match queue.next(START, Mode::Normal) {
-            Next::Batch(batch) => batch,
-            Next::In(_) | Next::Nothing => Batch::default(),
+            NextBatch::Batch(batch) => batch,
+            NextBatch::In(_) | NextBatch::Nothing => Batch::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::http_client::HttpError;
 use crate::notify::classify::classify;
 use crate::notify::model::{Batch, FailureCause, Sent};
 use crate::notify::notifier::Notifier;
-use crate::notify::queue::{Failure, Mode, Next};
+use crate::notify::queue::{Failure, Mode, NextBatch};
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
@@ -82,10 +82,10 @@ impl SendLoop {
             let (is_closed, is_ending) = (self.queue.closed().is_cancelled(), self.shutdown.is_cancelled());
             let mode = if is_closed || is_ending { Mode::Draining } else { Mode::Normal };
             let wait = match self.queue.next(unix_time(), mode) {
-                Next::Batch(batch) => return Some(batch),
-                Next::In(_) | Next::Nothing if is_closed => return None,
-                Next::In(wait) => Some(wait),
-                Next::Nothing => None,
+                NextBatch::Batch(batch) => return Some(batch),
+                NextBatch::In(_) | NextBatch::Nothing if is_closed => return None,
+                NextBatch::In(wait) => Some(wait),
+                NextBatch::Nothing => None,
             };
             tokio::select! {
                 () = self.queue.pushed() => {}
@@ -149,13 +149,13 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::notify::examples::{changed, firing, names, resolved};
     use crate::notify::model::ProbeResult;
     use crate::notify::queue::AlertQueue;
+    use crate::notify::test_support::{changed, firing, names, resolved};
     use crate::self_metrics::SelfMetrics;
     use redis_stream_core::clock::now;
 
-    /// What a receiver does with an attempt.
+    /// A receiver's reaction to an attempt.
     #[derive(Clone, Copy)]
     enum Does {
         Take,
@@ -167,7 +167,7 @@ mod tests {
 
     type Attempts = Arc<Mutex<Vec<(Instant, Vec<String>)>>>;
 
-    /// Does one thing after the other, the last of them for ever.
+    /// Reacts as scripted; the last reaction is repeated.
     struct Scripted {
         script: Mutex<Vec<Does>>,
         attempts: Attempts,
@@ -276,7 +276,7 @@ mod tests {
     async fn what_fails_is_tried_again_until_it_is_taken() {
         let running = run(&[Does::Fail, Does::Fail, Does::Fail, Does::Take]);
         running.queue.push(&[changed(firing("A", "x")), changed(firing("A", "y"))]);
-        // One that the receiver may break down over is told apart.
+        // A batch that the receiver fails on is split.
         assert_eq!(running.attempted(5).await, [&["x", "y"][..], &["x"], &["y"], &["x"], &["y"]]);
         for (pause, bound) in running.pauses().into_iter().zip([500, 1_000, 2_000]) {
             assert!(pause <= Duration::from_millis(bound + 1), "{pause:?} of {bound} ms");

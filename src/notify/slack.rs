@@ -120,8 +120,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::{firing, resolved};
     use crate::notify::model::GroupLabels;
+    use crate::notify::test_support::{firing, resolved};
 
     fn context(external_url: Option<&str>) -> RenderContext {
         RenderContext {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_told() {
+    fn changed_alerts_are_listed() {
         let changed = vec![firing("LagHigh", "mail"), resolved("LagHigh", "audit", 90)];
         let batch = batch(changed, vec![firing("LagHigh", "b")]);
         insta::assert_snapshot!(written(&batch, &context(Some("https://gauge.example.com/?a=1&b=2"))), @r#"
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_fires_is_told_again() {
+    fn a_reminder_lists_alerts_that_still_fire() {
         let batch = batch(vec![], ["a", "b", "c", "d", "e"].map(|group| firing("LagHigh", group)).to_vec());
         insta::assert_snapshot!(written(&batch, &context(None)), @r#"
         *5 still firing: LagHigh* on &lt;cache&gt;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped_on_one_line_and_without_a_summary_the_subject_is_told() {
+    fn text_is_escaped_on_one_line_and_without_a_summary_the_subject_is_shown() {
         let mut silent = firing("LagHigh", "a&b");
         silent.annotations.clear();
         let mut of_the_target = silent.clone();

@@ -111,8 +111,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::notify::examples::{firing, resolved};
     use crate::notify::model::GroupLabels;
+    use crate::notify::test_support::{firing, resolved};
 
     fn context(max_alerts: usize) -> RenderContext {
         RenderContext {

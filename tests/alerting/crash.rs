@@ -5,16 +5,16 @@ use std::time::Duration;
 use redis_stream_core::clock::unix_time;
 use serde_json::Value;
 
+use crate::notifications::{SOON, active_at, sent_alerts, until_firing};
 use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::receiver::{OK, TestReceiver};
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::{wait_for, wait_until};
-use crate::told::{SOON, active_at, told, until_firing};
 
 const PENDING_FOR: Duration = Duration::from_secs(12);
-/// The state it is killed in is at least so old that counting from the start would show.
+/// Least age of the pending state at the kill, so that counting from the start again would show.
 const PENDING_BEFORE: Duration = Duration::from_secs(6);
 
 /// The webhook's messages about alerts of this name that fire.
@@ -41,7 +41,7 @@ alerts:
     ))
 }
 
-/// Waits until the state file tells of so many alerts, and of one that receivers were told of.
+/// Waits until the state file has so many alerts, one of them sent to receivers.
 async fn until_saved(config: &ConfigFile, alerts: usize) {
     wait_for(SOON, "the alerts are saved", async || {
         let saved = std::fs::read_to_string(config.path().with_file_name("alerts.json")).unwrap_or_default();
@@ -52,7 +52,7 @@ async fn until_saved(config: &ConfigFile, alerts: usize) {
 }
 
 #[tokio::test]
-async fn after_a_crash_for_goes_on_counting_and_each_alert_is_told_once_more_at_most() {
+async fn after_a_crash_for_goes_on_counting_and_each_alert_is_sent_at_most_twice() {
     tokio::join!(goes_on(), is_delivered_at_last());
 }
 
@@ -92,11 +92,11 @@ impl Kind {
 }
 
 #[tokio::test]
-async fn after_a_crash_a_receiver_is_told_that_an_alert_is_over_if_it_heard_of_it() {
-    tokio::join!(is_told_what_is_over(Kind::Webhook), is_told_what_is_over(Kind::PagerDuty));
+async fn after_a_crash_a_receiver_is_sent_the_end_of_alerts_that_it_was_sent() {
+    tokio::join!(is_sent_the_end(Kind::Webhook), is_sent_the_end(Kind::PagerDuty));
 }
 
-async fn is_told_what_is_over(kind: Kind) {
+async fn is_sent_the_end(kind: Kind) {
     let groups = |receiver: &TestReceiver, status: &str| kind.groups(receiver, status);
     const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let server = Server::start(newest(), &[]).await;
@@ -129,32 +129,32 @@ alerts:
     };
     until_saved(2, "\"send_state\":\"sent\"").await;
     unheard.until_received(1).await;
-    // It dies before one of them is over, and after the other is and nobody could be told.
+    // It is killed after one of them is over, which could not be sent, and before the other is.
     heard.answer(REFUSED);
     client.run("XREADGROUP GROUP early one NOACK STREAMS orders >").await;
     until_saved(1, "\"status\":\"resolved\"").await;
     before.kill();
     client.run("XREADGROUP GROUP late one NOACK STREAMS orders >").await;
-    // What was refused was not told.
+    // A refused notification was not sent.
     for hook in [&heard, &unheard] {
         hook.forget();
         hook.answer(OK);
     }
 
     let after = config.serve().serving().await;
-    wait_for(3 * SOON, "it is told that both are over", async || {
+    wait_for(3 * SOON, "it receives both ends", async || {
         let mut over = groups(&heard, "resolved");
         over.sort();
         if over == ["early", "late"] { Ok(()) } else { Err(format!("{over:?}")) }
     })
     .await;
     client.run("XGROUP CREATE orders new 0").await;
-    wait_for(3 * SOON, "both are told of what is new", async || {
-        let told = [&heard, &unheard].map(|hook| groups(hook, "firing"));
-        if told.iter().all(|told| told.contains(&"new".to_owned())) {
+    wait_for(3 * SOON, "both receive the new alert", async || {
+        let sent = [&heard, &unheard].map(|hook| groups(hook, "firing"));
+        if sent.iter().all(|sent| sent.contains(&"new".to_owned())) {
             Ok(())
         } else {
-            Err(format!("{told:?}"))
+            Err(format!("{sent:?}"))
         }
     })
     .await;
@@ -177,8 +177,8 @@ async fn goes_on() {
     let waits_since = active_at(&before, "Waiting").await;
     wait_until(SOON, "it waits for a while", async || unix_time() >= waits_since + PENDING_BEFORE).await;
     before.kill();
-    assert!(told(&receiver, "Waiting").is_empty());
-    assert_eq!((told(&receiver, "Firing").len(), messages(&hook, "Firing")), (1, 1));
+    assert!(sent_alerts(&receiver, "Waiting").is_empty());
+    assert_eq!((sent_alerts(&receiver, "Firing").len(), messages(&hook, "Firing")), (1, 1));
 
     let after = config.serve().serving().await;
     let fired = until_firing(&receiver, "Waiting").await;
@@ -186,15 +186,15 @@ async fn goes_on() {
     let restarted = PENDING_FOR + PENDING_BEFORE;
     assert!(PENDING_FOR <= counted && counted < restarted, "it was pending for {counted:?}");
     assert_eq!(active_at(&after, "Waiting").await, waits_since);
-    // What is repeated is the same alert, a minute after it was told; the webhook knows it.
+    // The reminder is the same alert after a minute; the webhook has it already.
     wait_for(3 * SOON, "the reminder comes", async || {
-        let all = told(&receiver, "Firing");
+        let all = sent_alerts(&receiver, "Firing");
         if all.len() >= 2 { Ok(()) } else { Err(format!("{all:?}")) }
     })
     .await;
-    let all = told(&receiver, "Firing");
-    assert!(all.iter().all(|told| told.starts_at == first.starts_at && !told.is_over()), "{all:?}");
-    assert_eq!((all.len(), told(&receiver, "Waiting").len()), (2, 1));
+    let all = sent_alerts(&receiver, "Firing");
+    assert!(all.iter().all(|sent| sent.starts_at == first.starts_at && !sent.is_over()), "{all:?}");
+    assert_eq!((all.len(), sent_alerts(&receiver, "Waiting").len()), (2, 1));
     assert_eq!((messages(&hook, "Firing"), messages(&hook, "Waiting")), (1, 1));
     after.stop().await;
 }
@@ -211,12 +211,12 @@ async fn is_delivered_at_last() {
     hook.until_received(1).await;
     until_saved(&config, 1).await;
     before.kill();
-    let (refused, unheard) = (told(&receiver, "Firing").len(), messages(&hook, "Firing"));
+    let (refused, unheard) = (sent_alerts(&receiver, "Firing").len(), messages(&hook, "Firing"));
     receiver.answer(OK);
     hook.answer(OK);
     let after = config.serve().serving().await;
-    wait_for(3 * SOON, "it is told", async || {
-        let all = told(&receiver, "Firing");
+    wait_for(3 * SOON, "it is sent", async || {
+        let all = sent_alerts(&receiver, "Firing");
         if all.len() > refused && messages(&hook, "Firing") > unheard {
             Ok(())
         } else {
@@ -224,6 +224,6 @@ async fn is_delivered_at_last() {
         }
     })
     .await;
-    assert_eq!(told(&receiver, "Firing").pop().unwrap().starts_at, first.starts_at);
+    assert_eq!(sent_alerts(&receiver, "Firing").pop().unwrap().starts_at, first.starts_at);
     after.stop().await;
 }

@@ -4,11 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod crash;
+mod notifications;
 mod outages;
 mod receivers;
 mod replicas;
 mod side_by_side;
-mod told;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
 
+use crate::notifications::{SentAlert, sent_alerts, shows, until_firing, until_resolved};
 use crate::support::alertmanager::Alertmanager;
 use crate::support::client::RedisClient;
 use crate::support::config::{QUICK, serving};
@@ -11,7 +12,6 @@ use crate::support::program::Exporter;
 use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::told::{Told, shows, told, until_firing, until_resolved};
 
 const HOLD: Duration = Duration::from_secs(10);
 /// From one poll to the next at most, whether it fails or not: twice the interval of [`QUICK`].
@@ -74,8 +74,8 @@ async fn outlives(outage: Outage) {
     shows(&alertmanager, &["Behind", "Down"]).await;
     outage.end(&mut server).await;
     shows(&alertmanager, &["Behind"]).await;
-    let all = told(&receiver, "Behind");
-    let is_the_same = |told: &Told| !told.is_over() && told.starts_at == first.starts_at;
+    let all = sent_alerts(&receiver, "Behind");
+    let is_the_same = |sent: &SentAlert| !sent.is_over() && sent.starts_at == first.starts_at;
     assert!(all.iter().all(is_the_same), "it fired all the time: {all:?}");
 
     let away_since = unix_time();
@@ -88,7 +88,7 @@ async fn outlives(outage: Outage) {
 
     outage.end(&mut server).await;
     shows(&alertmanager, &["Behind"]).await;
-    let again = told(&receiver, "Behind").pop().unwrap();
+    let again = sent_alerts(&receiver, "Behind").pop().unwrap();
     assert!(again.starts_at > over.ends_at, "{again:?} began after {over:?}");
     exporter.stop().await;
 }

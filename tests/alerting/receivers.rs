@@ -1,7 +1,8 @@
-//! Alertmanager in trouble: it is told at least once, shows one, and costs streamgauge no memory.
+//! A failing Alertmanager: it is notified at least once, shows one alert, and costs streamgauge no memory.
 
 use std::time::Duration;
 
+use crate::notifications::SOON;
 use crate::support::alertmanager::Alertmanager;
 use crate::support::client::RedisClient;
 use crate::support::config::serving;
@@ -11,11 +12,10 @@ use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::{wait_for, wait_until};
-use crate::told::SOON;
 
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno!\n";
 const GARBAGE: &[u8] = b"\x16\x03\x01 who are you?\r\n\r\n";
-/// What fires is told again after a minute.
+/// Firing alerts are sent again after a minute.
 const NEXT_REMINDER: Duration = Duration::from_secs(90);
 
 async fn behind() -> (Server, RedisClient) {
@@ -60,7 +60,7 @@ async fn until_shown(alertmanager: &Alertmanager, groups: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_alertmanager_in_trouble_is_told_at_least_once_and_shows_one() {
+async fn a_failing_alertmanager_is_notified_at_least_once_and_shows_one_alert() {
     tokio::join!(restarts(), is_slow(), answers(ERROR), answers(GARBAGE));
 }
 
@@ -74,7 +74,7 @@ async fn restarts() {
     client.run("XGROUP CREATE orders audit 0").await;
     until_counted(&exporter, "main", "failed", 1.0).await;
     alertmanager.launch().await;
-    // One waits to be sent; the other it was told of, and has forgotten.
+    // One is queued; the other was sent, and lost in the restart.
     until_shown(&alertmanager, &["audit", "mail"]).await;
     client.run("DEL orders").await;
     alertmanager.shows(&[]).await;
@@ -121,7 +121,7 @@ async fn answers(words: &'static [u8]) {
 }
 
 #[tokio::test]
-async fn memory_stays_bounded_while_thousands_of_alerts_change_and_nobody_takes_them() {
+async fn memory_stays_bounded_while_thousands_of_alerts_change_and_none_is_accepted() {
     const GROUPS: usize = 1_000;
     const RULES: usize = 3;
     const ROUNDS: usize = 8;

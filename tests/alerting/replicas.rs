@@ -1,12 +1,12 @@
-//! Two streamgauges watch one Redis, and tell one Alertmanager.
+//! Two streamgauges watch one Redis, and notify one Alertmanager.
 
+use crate::notifications::{sent_alerts, until_firing, until_resolved};
 use crate::support::alertmanager::Alertmanager;
 use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
-use crate::told::{told, until_firing, until_resolved};
 
 #[tokio::test]
 async fn two_replicas_are_one_alert() {
@@ -49,6 +49,6 @@ alerts:
     alertmanager.shows(&["mail"]).await;
     client.run("XREADGROUP GROUP mail one NOACK STREAMS orders >").await;
     alertmanager.shows(&[]).await;
-    assert_eq!(told(&first_tells, "Behind").len(), 2);
+    assert_eq!(sent_alerts(&first_tells, "Behind").len(), 2);
     second.stop().await;
 }

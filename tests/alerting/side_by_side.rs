@@ -1,4 +1,4 @@
-//! Prometheus with the printed rules beside streamgauge: both tell one Alertmanager.
+//! Prometheus with the printed rules beside streamgauge: both notify one Alertmanager.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::notifications::{SOON, SentAlert, active_at, sent_alerts, until_firing, until_resolved};
 use crate::support::alertmanager::Alertmanager;
 use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
@@ -20,7 +21,6 @@ use crate::support::receiver::TestReceiver;
 use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::{wait_for, wait_until};
-use crate::told::{SOON, Told, active_at, told, until_firing, until_resolved};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// No whole number of polls.
@@ -29,7 +29,7 @@ const PENDING_FOR: Duration = Duration::from_secs(3);
 const PENDING_FOR_POLLS: Duration = Duration::from_secs(4);
 const THRESHOLD: usize = 50;
 
-/// A Prometheus that scrapes an exporter, evaluates what `streamgauge rules` prints, and tells `receiver`.
+/// A Prometheus that scrapes an exporter, evaluates what `streamgauge rules` prints, and notifies `receiver`.
 async fn prometheus(
     config: &ConfigFile,
     exporter: &Exporter,
@@ -54,7 +54,7 @@ fn workload(server: &Server, command: &str, arguments: &[&str]) -> Running {
     Streamgauge::command(command).args(["--redis-url", &url, "--stream", "orders"]).args(arguments).spawn()
 }
 
-/// When polls ended, by what the exporter says of itself.
+/// Returns when polls ended, from the exporter's own metrics.
 struct Polls {
     ends: Arc<Mutex<Vec<f64>>>,
     task: JoinHandle<()>,
@@ -161,13 +161,13 @@ alerts:
     let took = first.at.saturating_sub(began);
     let allowed = PENDING_FOR_POLLS + INTERVAL + Duration::from_secs(1);
     assert!(first.starts_at - active_at >= PENDING_FOR, "{first:?} is active since {active_at:?}");
-    assert!(took <= allowed + late, "told after {took:?}, not {allowed:?}; polls were {late:?} late");
+    assert!(took <= allowed + late, "sent after {took:?}, not {allowed:?}; polls were {late:?} late");
 
     // Both senders, one alert.
     until_firing(&its, "Behind").await;
     for receiver in [&ours, &its] {
-        let told = told(receiver, "Behind");
-        assert!(told.iter().all(|told| told.labels == labels), "{told:?}");
+        let sent = sent_alerts(receiver, "Behind");
+        assert!(sent.iter().all(|sent| sent.labels == labels), "{sent:?}");
     }
     let shown = alertmanager.alerts().await;
     assert!(matches!(&shown[..], [alert] if alert["labels"] == labels), "{shown:?}");
@@ -180,8 +180,8 @@ alerts:
         assert!(over.at >= recovered && over.labels == labels, "{over:?}");
     }
     alertmanager.shows(&[]).await;
-    let all = told(&ours, "Behind");
-    assert!(all.iter().skip_while(|told| !told.is_over()).all(Told::is_over), "it fired once: {all:?}");
+    let all = sent_alerts(&ours, "Behind");
+    assert!(all.iter().skip_while(|sent| !sent.is_over()).all(SentAlert::is_over), "it fired once: {all:?}");
     drop((quick, producer));
 }
 
@@ -233,6 +233,11 @@ alerts:
     server.kill();
     until_resolved(&its, "Behind").await;
     shows(&[None]).await;
-    assert!(!told(&plain, "Behind").iter().chain(&told(&labelled, "Behind")).any(Told::is_over));
+    assert!(
+        !sent_alerts(&plain, "Behind")
+            .iter()
+            .chain(&sent_alerts(&labelled, "Behind"))
+            .any(SentAlert::is_over)
+    );
     drop((exporter, second));
 }

@@ -29,20 +29,19 @@ pub(crate) fn firing(group: &str) -> Alert {
     }
 }
 
-/// The same, resolved a moment ago.
+/// Resolves an alert a moment ago.
 pub(crate) fn resolved(alert: &Alert) -> Alert {
     let now = unix_time();
     let starts_at = alert.starts_at.min(now - Duration::from_secs(10));
     Alert { status: AlertStatus::Resolved, starts_at, ends_at: now - Duration::from_secs(1), ..alert.clone() }
 }
 
-/// The same, said again: it holds longer.
+/// Repeats an alert: it holds longer.
 pub(crate) fn again(alert: &Alert) -> Notification {
     let ends_at = unix_time() + Duration::from_secs(240);
     Notification { alert: Arc::new(Alert { ends_at, ..alert.clone() }), reason: SendReason::Repeated }
 }
 
-/// Tells of a change.
 pub(crate) fn changed(alert: &Alert) -> Notification {
     Notification { alert: Arc::new(alert.clone()), reason: SendReason::Changed }
 }

@@ -22,7 +22,7 @@ fn one(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_alert_arrives_with_all_it_says_stays_one_and_resolves() {
+async fn an_alert_arrives_with_labels_and_annotations_stays_one_and_resolves() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let running = notifying(&one(&alertmanager.url()));
     let alert = firing("mail");
@@ -75,7 +75,7 @@ async fn every_url_gets_every_alert_and_a_name_with_two_addresses_is_no_trouble(
 }
 
 #[tokio::test]
-async fn only_notifiers_that_a_rule_names_are_told() {
+async fn only_notifiers_that_a_rule_names_are_notified() {
     let (Some(first), Some(second)) = (Alertmanager::start().await, Alertmanager::start().await) else {
         return;
     };
@@ -132,7 +132,7 @@ async fn a_path_before_the_api_is_kept() {
 }
 
 #[tokio::test]
-async fn a_login_is_needed_and_a_password_file_that_is_mended_is_read_again() {
+async fn a_login_is_needed_and_a_password_file_that_is_fixed_is_read_again() {
     let Some(alertmanager) = Alertmanager::with(SILENT) else { return };
     let mut alertmanager = alertmanager.guarded(USERS, &[LOGIN]);
     alertmanager.launch().await;
@@ -158,7 +158,7 @@ async fn a_login_is_needed_and_a_password_file_that_is_mended_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_bad_alert_is_left_out_of_its_batch_and_said() {
+async fn a_bad_alert_is_left_out_of_its_batch_and_logged() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let running = notifying(&one(&alertmanager.url()));
     let mut alerts: Vec<_> = (0..300).map(|n| firing(&format!("g{n}"))).collect();
@@ -174,7 +174,7 @@ async fn a_bad_alert_is_left_out_of_its_batch_and_said() {
 }
 
 #[tokio::test]
-async fn what_alertmanager_forgot_in_a_restart_it_is_told_again() {
+async fn alerts_that_alertmanager_lost_in_a_restart_are_sent_again() {
     let Some(mut alertmanager) = Alertmanager::start().await else { return };
     let running = notifying(&one(&alertmanager.url()));
     let (stays, ends) = (firing("stays"), firing("ends"));

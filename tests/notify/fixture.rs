@@ -58,12 +58,12 @@ pub(crate) fn notifying(list: &str) -> Running {
 }
 
 impl Running {
-    /// Hands in what is to be told.
+    /// Queues notifications.
     pub(crate) fn send(&self, notifications: &[Notification]) {
         self.handle.send(notifications);
     }
 
-    /// Goes by the notifiers of this YAML list, without its brackets.
+    /// Applies the notifiers of this YAML list, without its brackets.
     pub(crate) fn follow(&mut self, list: &str) {
         let config = config(list);
         self.notifiers.apply_config(&config.alerts.notifiers, config.web.external_url.as_deref());

@@ -5,12 +5,12 @@
 
 mod alerts;
 mod delivery;
+mod failures;
 mod fixture;
 mod messages;
 mod pagerduty;
 mod served;
 mod tls;
-mod trouble;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What a webhook and Slack are sent.
+//! Notifications to a webhook and Slack.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::receiver::{OK, TestReceiver};
 use crate::support::wait::{wait_for, wait_until};
 
 #[tokio::test]
-async fn changes_are_told_once_and_repetitions_are_not() {
+async fn changes_are_sent_once_and_repetitions_are_not() {
     let (hook, chat) = (TestReceiver::new().await, TestReceiver::new().await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
@@ -57,7 +57,7 @@ async fn changes_are_told_once_and_repetitions_are_not() {
 }
 
 #[tokio::test]
-async fn a_message_that_failed_is_told_later_as_things_are_then() {
+async fn a_notification_that_failed_is_sent_later_with_the_newest_states() {
     let hook = TestReceiver::answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
     let running = notifying(&format!("{{name: hook, webhook: {{url: 'http://{}'}}}}", hook.address));
     let (mail, audit) = (firing("mail"), firing("audit"));
@@ -80,7 +80,7 @@ async fn a_message_that_failed_is_told_later_as_things_are_then() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_refused_for_what_it_says_is_not_sent_again() {
+async fn a_notification_with_a_rejected_payload_is_not_sent_again() {
     let chat =
         TestReceiver::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\ninvalid_payload")
             .await;
@@ -95,7 +95,7 @@ async fn a_message_that_is_refused_for_what_it_says_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_url_file_that_is_mended_is_read_again() {
+async fn a_url_file_that_is_fixed_is_read_again() {
     let chat = TestReceiver::new().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
@@ -110,13 +110,13 @@ async fn a_url_file_that_is_mended_is_read_again() {
     assert!(!running.log().contains("hunter2"), "{}", running.log());
 }
 
-/// Whether each message tells that something fires.
+/// Returns true for each notification in which something fires.
 fn fires(hook: &TestReceiver) -> Vec<bool> {
     hook.received().iter().map(|request| request.body["status"] == "firing").collect()
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
+async fn a_webhook_that_is_changed_goes_on_and_receives_the_newest_state_last() {
     let hook = TestReceiver::new().await;
     let proxy = FaultyProxy::before(hook.address, ProxyMode::Delay(Duration::from_secs(3))).await;
     let with = |timeout: &str| {
@@ -137,7 +137,7 @@ async fn a_webhook_that_is_changed_goes_on_and_hears_the_newest_state_last() {
     wait_until(SOON, "nothing waits", async || running.waiting("hook") == 0.0).await;
     assert_eq!(running.counted("hook", "dropped"), 0.0);
 
-    // What it was told to fire it need not be told again.
+    // An alert in the log is not sent again.
     let other = firing("other");
     running.send(&[changed(&other)]);
     running.until_counted_within(3 * SOON, "hook", "delivered", 5.0).await;

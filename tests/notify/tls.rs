@@ -51,7 +51,7 @@ impl Terminator {
     }
 
     /// A notifier of this name, with these keys under `tls`.
-    fn told_by(&self, name: &str, tls: &str) -> String {
+    fn notifier(&self, name: &str, tls: &str) -> String {
         let port = self.address.port();
         format!("{{name: {name}, alertmanager: {{urls: ['https://localhost:{port}'], tls: {{{tls}}}}}}}")
     }
@@ -90,8 +90,8 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         (&foreign, &ca, "its certificate is of an authority that is not trusted"),
     ] {
         let terminator = Terminator::before(alertmanager.process.address(), shown).await;
-        // What a check says beforehand is what comes of it.
-        let reached = probe(&config(&terminator.told_by("main", tls)).alerts.notifiers[0]).await;
+        // A probe has the same outcome.
+        let reached = probe(&config(&terminator.notifier("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
             [ProbeResult::Reached(address)] => {
                 assert!(said == taken && address.starts_with("https://localhost:"))
@@ -99,7 +99,7 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
             [ProbeResult::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
             other => panic!("{other:?}"),
         }
-        let running = notifying(&terminator.told_by("main", tls));
+        let running = notifying(&terminator.notifier("main", tls));
         running.send(&[changed(&firing("mail"))]);
         if said == taken {
             running.until_counted("main", "delivered", 1.0).await;
@@ -116,12 +116,12 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
 }
 
 #[tokio::test]
-async fn an_authority_of_nobody_but_us_is_not_trusted_by_default() {
+async fn an_unknown_authority_is_not_trusted_by_default() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let authority = Authority::new("authority");
     let terminator =
         Terminator::before(alertmanager.process.address(), &authority.sign("localhost", |_| {})).await;
-    let running = notifying(&terminator.told_by("main", ""));
+    let running = notifying(&terminator.notifier("main", ""));
     running.send(&[changed(&firing("mail"))]);
     running.until_counted("main", "failed", 2.0).await;
     let log = running.log();
@@ -132,7 +132,7 @@ async fn an_authority_of_nobody_but_us_is_not_trusted_by_default() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_does_not_speak_tls_is_told_so() {
+async fn a_receiver_that_does_not_speak_tls_is_logged() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let port = alertmanager.process.address().port();
     let running = notifying(&format!(

@@ -89,7 +89,7 @@ impl StateSaver {
             all_targets,
             targets: Vec::new(),
             written: Vec::new(),
-            log_changes: receivers.known_changes(),
+            log_changes: receivers.log_changes(),
             receivers,
             has_unsaved_log: false,
             refresh_at: now() + REFRESH,
@@ -126,7 +126,7 @@ impl StateSaver {
             let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_set(other);
             self.has_unsaved_log |= self.log_changes.has_changed().unwrap_or_default();
             self.log_changes.mark_unchanged();
-            let log = self.receivers.known();
+            let log = self.receivers.notification_logs();
             let has_changed = self.has_unsaved_log || !active.iter().zip(&self.written).all(is_same);
             let is_due = self.refresh_at <= now();
             let is_empty = active.iter().all(|active| active.is_empty()) && log.values().all(Vec::is_empty);
@@ -141,7 +141,7 @@ impl StateSaver {
 
     /// Writes the current state.
     pub(super) async fn save(&mut self) {
-        let (active, log) = (self.active(), self.receivers.known());
+        let (active, log) = (self.active(), self.receivers.notification_logs());
         self.write(active, log).await;
     }
 

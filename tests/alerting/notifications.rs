@@ -1,4 +1,4 @@
-//! What Alertmanager is told, as it passes by, what it shows, and what streamgauge says itself.
+//! Alerts as sent to Alertmanager, as shown by it, and as reported by streamgauge itself.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,53 +12,54 @@ use crate::support::wait::wait_for;
 /// How long anything may take that is not waited for on purpose.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// An alert, as one request told of it.
+/// An alert in one request.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
-    /// What identifies it.
+pub(crate) struct SentAlert {
     pub(crate) labels: Value,
-    /// What is said of it.
     pub(crate) annotations: Value,
-    /// When it began to fire, since the Unix epoch.
+    /// The start, since the Unix epoch.
     pub(crate) starts_at: Duration,
-    /// When it resolved, or until when it fires unless it is told of again. Likewise.
+    /// The end, or the time until which it fires without a reminder; since the Unix epoch.
     pub(crate) ends_at: Duration,
-    /// When the request came. Likewise.
+    /// The arrival of the request, since the Unix epoch.
     pub(crate) at: Duration,
 }
 
-impl Told {
-    /// Whether it is of an alert of this name.
+impl SentAlert {
     pub(crate) fn is(&self, name: &str) -> bool {
         self.labels["alertname"] == name
     }
 
-    /// Whether it has resolved.
     pub(crate) fn is_over(&self) -> bool {
         self.ends_at <= self.at
     }
 }
 
-/// All that was told of alerts of this name, in the order in which it came.
-pub(crate) fn told(receiver: &TestReceiver, name: &str) -> Vec<Told> {
+/// Returns all alerts of this name that were sent, in order.
+pub(crate) fn sent_alerts(receiver: &TestReceiver, name: &str) -> Vec<SentAlert> {
     let all = receiver.received().into_iter().flat_map(|request| alerts(&request));
-    all.filter(|told| told.is(name)).collect()
+    all.filter(|sent| sent.is(name)).collect()
 }
 
-/// Waits until an alert of this name is told to fire, and returns what was told then.
-pub(crate) async fn until_firing(receiver: &TestReceiver, name: &str) -> Told {
-    until(receiver, name, "fires", |told| !told.is_over()).await
+/// Waits until an alert of this name is sent as firing, and returns it.
+pub(crate) async fn until_firing(receiver: &TestReceiver, name: &str) -> SentAlert {
+    until(receiver, name, "fires", |sent| !sent.is_over()).await
 }
 
-/// Waits until an alert of this name is told to have resolved, and returns what was told then.
-pub(crate) async fn until_resolved(receiver: &TestReceiver, name: &str) -> Told {
-    until(receiver, name, "resolves", Told::is_over).await
+/// Waits until an alert of this name is sent as resolved, and returns it.
+pub(crate) async fn until_resolved(receiver: &TestReceiver, name: &str) -> SentAlert {
+    until(receiver, name, "resolves", SentAlert::is_over).await
 }
 
-async fn until(receiver: &TestReceiver, name: &str, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
+async fn until(
+    receiver: &TestReceiver,
+    name: &str,
+    what: &str,
+    is_so: impl Fn(&SentAlert) -> bool,
+) -> SentAlert {
     wait_for(SOON, &format!("{name} {what}"), async || {
-        let told = told(receiver, name);
-        told.iter().find(|told| is_so(told)).cloned().ok_or_else(|| format!("{told:?}"))
+        let sent = sent_alerts(receiver, name);
+        sent.iter().find(|sent| is_so(sent)).cloned().ok_or_else(|| format!("{sent:?}"))
     })
     .await
 }
@@ -75,7 +76,7 @@ pub(crate) async fn shows(alertmanager: &Alertmanager, names: &[&str]) {
     .await;
 }
 
-/// Since when the condition of an alert holds, by what streamgauge says itself; since the Unix epoch.
+/// Returns since when the condition of an alert holds, as reported by streamgauge, since the Unix epoch.
 pub(crate) async fn active_at(exporter: &Exporter, name: &str) -> Duration {
     let answer: Value = serde_json::from_str(&exporter.get("/api/v1/alerts").await.text()).unwrap();
     let alerts = answer["data"]["alerts"].as_array().unwrap();
@@ -87,8 +88,8 @@ fn time(text: &Value) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap()
 }
 
-fn alerts(request: &Received) -> Vec<Told> {
-    let read = |alert: &Value| Told {
+fn alerts(request: &Received) -> Vec<SentAlert> {
+    let read = |alert: &Value| SentAlert {
         labels: alert["labels"].clone(),
         annotations: alert["annotations"].clone(),
         starts_at: time(&alert["startsAt"]),

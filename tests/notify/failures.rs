@@ -1,5 +1,5 @@
-//! Receivers, and proxies before them, that are slow, dead or out of their minds: delivered at least once, shown
-//! once, with a bounded queue, and nobody else waits.
+//! Receivers, and proxies before them, that are slow, dead or broken: every alert is delivered at least once and shown once,
+//! queues are bounded, and no other receiver waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn through(proxy: &FaultyProxy, receiver: &Alertmanager, timeout: &str) -> Strin
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_gets_everything_once_it_is_well_and_nobody_else_waits() {
+async fn a_receiver_that_fails_gets_everything_once_it_works_and_no_other_waits() {
     let cases = [
         (ProxyMode::Reply(ERROR), "answers 500 Internal Server Error: no!"),
         (ProxyMode::Reply(GARBAGE), "no HTTP response from"),
@@ -125,8 +125,8 @@ async fn a_proxy_that_takes_30_seconds_is_waited_for_or_tried_again_and_one_aler
     assert_eq!((running.counted("hasty", "delivered"), running.waiting("hasty")), (0.0, 1.0));
 }
 
-/// Whether the alert was over, of each request in the order in which they came.
-fn heard(receiver: &TestReceiver) -> Vec<bool> {
+/// Returns true for each request in which the alert was over, in order.
+fn endings(receiver: &TestReceiver) -> Vec<bool> {
     let received = receiver.received();
     let is_over = |request: &Received| {
         let body = &request.body;
@@ -166,15 +166,15 @@ async fn a_request_that_arrives_late_is_followed_by_the_newest_state() {
     }
     let resolved = resolved(&alert);
     running.send(&[changed(&resolved)]);
-    wait_until(SOON, "am hears the old state last", async || heard(&am).ends_with(&[true, false])).await;
+    wait_until(SOON, "am hears the old state last", async || endings(&am).ends_with(&[true, false])).await;
     // The evaluator sends a reminder each minute.
     running.send(&[Notification { alert: Arc::new(resolved), reason: SendReason::Repeated }]);
     for (notifier, receiver) in [("am", &am), ("hook", &hook), ("duty", &duty)] {
         wait_for(3 * SOON, &format!("{notifier} hears what is old, and then what is new"), async || {
-            let heard = heard(receiver);
-            let late = heard.iter().skip_while(|is_over| !**is_over).skip_while(|is_over| **is_over);
+            let endings = endings(receiver);
+            let late = endings.iter().skip_while(|is_over| !**is_over).skip_while(|is_over| **is_over);
             let is_told_again = late.clone().count() > 0 && late.last() == Some(&true);
-            if is_told_again { Ok(()) } else { Err(format!("{heard:?}")) }
+            if is_told_again { Ok(()) } else { Err(format!("{endings:?}")) }
         })
         .await;
         wait_until(SOON, "nothing waits", async || running.waiting(notifier) == 0.0).await;
@@ -238,7 +238,7 @@ async fn alerts_that_wait_are_bounded_and_the_oldest_are_dropped_first() {
 }
 
 #[tokio::test]
-async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is_told() {
+async fn at_shutdown_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is_notified() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let proxy = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Reply(ERROR)).await;
     let dead = FaultyProxy::before(alertmanager.process.address(), ProxyMode::Hang).await;
@@ -272,7 +272,7 @@ async fn at_the_end_a_dead_receiver_costs_ten_seconds_and_one_that_comes_back_is
 }
 
 #[tokio::test]
-async fn what_a_receiver_says_is_quoted_unless_it_repeats_a_secret() {
+async fn a_response_is_quoted_unless_it_repeats_a_secret() {
     let receiver =
         TestReceiver::answering("HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 9\r\n\r\ncome back")
             .await;

@@ -1,4 +1,4 @@
-//! Alerts for the tests of this room.
+//! Alerts for the tests of this module.
 
 #![cfg(test)]
 
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 
-/// When all alerts here begin to fire: 2026-11-22T20:00:00Z.
+/// The start of all alerts: 2026-11-22T20:00:00Z.
 pub(super) const START: Duration = Duration::from_secs(1_795_377_600);
 
-/// So many seconds after that.
+/// Returns a time after the start.
 pub(super) fn at(seconds: u64) -> Duration {
     START + Duration::from_secs(seconds)
 }
 
-/// An alert of a group of the stream `orders` on the target `cache`, which began to fire at the start.
+/// Returns an alert for a group of the stream `orders` on the target `cache` that fires since the start.
 pub(super) fn firing(name: &str, group: &str) -> Alert {
     let labels =
         [("alertname", name), ("db", "db0"), ("group", group), ("stream", "orders"), ("target", "cache")];
@@ -32,28 +32,26 @@ pub(super) fn firing(name: &str, group: &str) -> Alert {
     }
 }
 
-/// The same, resolved after so many seconds.
+/// Returns such an alert, resolved `after` seconds.
 pub(super) fn resolved(name: &str, group: &str, after: u64) -> Alert {
     Alert { ends_at: at(after), status: AlertStatus::Resolved, ..firing(name, group) }
 }
 
-/// The same on another target.
+/// Moves an alert to another target.
 pub(super) fn on(target: &str, mut alert: Alert) -> Alert {
     alert.labels.insert("target".to_owned(), target.to_owned());
     alert
 }
 
-/// Tells of a change.
 pub(super) fn changed(alert: Alert) -> Notification {
     Notification { alert: Arc::new(alert), reason: SendReason::Changed }
 }
 
-/// Tells again of what did not change.
 pub(super) fn repeated(alert: Alert) -> Notification {
     Notification { alert: Arc::new(alert), reason: SendReason::Repeated }
 }
 
-/// The label `group` of each, with a `-` before what resolved.
+/// Returns the label `group` of each alert, with a `-` before resolved ones.
 pub(super) fn names<'a>(alerts: impl IntoIterator<Item = &'a Arc<Alert>>) -> Vec<String> {
     let name = |alert: &Arc<Alert>| match alert.status {
         AlertStatus::Firing => alert.labels["group"].clone(),
