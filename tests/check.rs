@@ -213,7 +213,7 @@ async fn receivers_are_connected_to_and_sent_nothing() {
     let address = listener.local_addr().expect("it is bound");
     let heard = tokio::spawn(async move {
         let mut heard = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..3 {
             let (mut stream, _) = listener.accept().await.expect("they connect");
             stream.read_to_end(&mut heard).await.expect("they close the connection");
         }
@@ -230,10 +230,12 @@ alerts:
     - {{name: lost, alertmanager: {{urls: ['http://no-such-host.invalid:9093']}}}}
     - {{name: hook, webhook: {{url: 'http://{address}/services/hunter2'}}}}
     - {{name: chat, slack: {{webhook_url_file: url}}}}
+    - {{name: duty, pagerduty: {{url: 'http://{address}/v2/enqueue', routing_key_file: key}}}}
 ",
         server.url()
     ));
     config.put("url", &format!("https://127.0.0.1:{closed}/hunter2"));
+    config.put("key", "hunter2\n");
     let finished = config.command("check").run().await;
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(!format!("{finished:?}").contains("hunter2"), "{finished:?}");
@@ -243,12 +245,13 @@ alerts:
         format!("  warning  gone: cannot connect to 127.0.0.1:{closed}: Connection refused"),
         "  warning  lost: cannot resolve no-such-host.invalid: ".to_owned(),
         format!("  hook     http://{address} can be reached\n"),
+        format!("  duty     http://{address} can be reached\n"),
         format!("  warning  chat: cannot connect to 127.0.0.1:{closed}: Connection refused"),
         "  warning  two streamgauges on one server would both write to hook, chat; only Alertmanager and PagerDuty deduplicate\n".to_owned(),
     ] {
         assert!(said.contains(&line), "{line} in {said}");
     }
     let heard =
-        timeout(SOON, heard).await.expect("two have connected").expect("and closed their connections");
+        timeout(SOON, heard).await.expect("three have connected").expect("and closed their connections");
     assert_eq!(heard, b"");
 }

@@ -94,7 +94,7 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         let reached = probe(&config(&terminator.notifier("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
             [ProbeResult::Reached(address)] => {
-                assert!(said == taken && address.starts_with("https://localhost:"))
+                assert!(said == taken && address.starts_with("https://localhost:"));
             }
             [ProbeResult::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
             other => panic!("{other:?}"),
