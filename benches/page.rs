@@ -1,4 +1,5 @@
-//! Measures rendering the pages and the JSON of 10,000 groups with a full history, for a client that accepts gzip.
+//! Measures rendering the pages and the JSON of 10,000 groups with a full history, for a client that accepts gzip, and
+//! `/metrics` without compression.
 //!
 //! ```text
 //! make bench-page                         a table in Markdown; fails if the goal is missed
@@ -9,11 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use redis_stream_core::id::StreamId;
@@ -25,13 +27,14 @@ use redis_stream_lag::report::{
 };
 use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::rule::TargetLabels;
-use streamgauge::api::groups::filter::Filter;
-use streamgauge::api::groups::{self, Seen};
-use streamgauge::page::group::{self, Place};
+use streamgauge::api::groups::filter::GroupFilter;
+use streamgauge::api::groups::{self, TargetSnapshot};
+use streamgauge::exposition::render::{FamilySelection, Rendered, SeriesLabels, compressed, write_plain};
+use streamgauge::page::group::{self, GroupPath};
+use streamgauge::page::history::GroupHistory;
+use streamgauge::page::model::{PageModel, TargetModel};
 use streamgauge::page::overview;
-use streamgauge::page::overview::query::Query;
-use streamgauge::page::trail::Trail;
-use streamgauge::page::view::{TargetView, View};
+use streamgauge::page::overview::query::OverviewQuery;
 
 const GROUPS: usize = 10_000;
 /// Number of times that each is rendered; the median counts.
@@ -63,15 +66,16 @@ const ALL: [MeasuredView; 8] = [
 fn main() -> ExitCode {
     let mut is_goal_met = true;
     for groups_per_stream in [1, 10] {
-        let view = view(groups_per_stream);
+        let model = model(groups_per_stream);
         let streams = GROUPS / groups_per_stream;
         say(&format!("| {GROUPS} groups on {streams} streams | median | size | gzipped |"));
         say("| --- | ---: | ---: | ---: |");
         for asked in &ALL {
-            let measured = Measured::of(|out| asked.write(&view, out));
+            let measured = Measured::of(|out| asked.write(&model, out));
             is_goal_met &= matches!(asked, MeasuredView::Json(..)) || measured.median <= GOAL;
             say(&format!("| {} | {measured}", asked.name()));
         }
+        say(&format!("| /metrics, not compressed | {}", metrics(&model)));
         say("");
     }
     if is_goal_met || env::args().any(|argument| argument == "--quick") {
@@ -87,33 +91,56 @@ impl MeasuredView {
         name
     }
 
-    fn write(&self, view: &View, out: &mut dyn Write) {
+    fn write(&self, model: &PageModel, out: &mut dyn Write) {
         let pairs = |query: &[(&str, &str)]| -> Vec<(String, String)> {
             query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let written = match self {
             Self::Overview(_, query) => {
-                out.write_all(overview::render(view, &Query::read(&pairs(query))).as_bytes())
+                out.write_all(overview::render(model, &OverviewQuery::read(&pairs(query))).as_bytes())
             }
             Self::Group(_) => {
-                let last = view.targets[0].seen.report.as_ref().and_then(|report| report.streams.last());
+                let last = model.targets[0].snapshot.report.as_ref().and_then(|report| report.streams.last());
                 let stream = last.expect("there are streams");
-                let place = Place {
+                let place = GroupPath {
                     target: Name::from("shop"),
                     db: Name::from("db0"),
                     stream: stream.key.clone(),
                     group: stream.groups[0].name.clone(),
                 };
-                out.write_all(group::render(view, &place).as_bytes())
+                out.write_all(group::render(model, &place).as_bytes())
             }
             Self::Json(_, query) => {
-                let seen: Vec<_> = view.targets.iter().map(|target| target.seen.clone()).collect();
-                let filter = Filter::read(&pairs(query)).expect("it is understood");
+                let seen: Vec<_> = model.targets.iter().map(|target| target.snapshot.clone()).collect();
+                let filter = GroupFilter::read(&pairs(query)).expect("it is understood");
                 groups::write(&seen, &filter, out)
             }
         };
         written.expect("memory takes it");
     }
+}
+
+/// Measures the series of all groups, consumers and streams: about 310,000 with ten groups per stream.
+fn metrics(model: &PageModel) -> Measured {
+    let selection = FamilySelection::new(|_| true, Duration::MAX);
+    let report = model.targets[0].snapshot.report.as_ref().expect("there is a report");
+    let labels = SeriesLabels::new("shop", 0, &BTreeMap::new());
+    let rendered = Arc::new(Rendered::new(&selection, labels, Arc::clone(report)));
+    let write = |out: &mut dyn Write| {
+        write_plain(&selection, &[Arc::clone(&rendered)], &[], b"", out).expect("memory takes it");
+    };
+    let mut plain = Vec::new();
+    write(&mut plain);
+    let mut times: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let began = now();
+            write(&mut io::sink());
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let packed_bytes = compressed(&selection, &[rendered], &[], b"").iter().map(Bytes::len).sum();
+    Measured { median: times[ROUNDS / 2], bytes: plain.len(), packed_bytes }
 }
 
 struct Measured {
@@ -148,25 +175,30 @@ impl std::fmt::Display for Measured {
     }
 }
 
-/// Returns a target with groups in every status, after about an hour of polls.
-fn view(groups_per_stream: usize) -> View {
-    let (mut trail, mut last) = (Trail::default(), None::<Arc<Report>>);
+/// Returns a target with groups in every status, after more polls than the history keeps.
+fn model(groups_per_stream: usize) -> PageModel {
+    let (mut history, mut last) = (GroupHistory::default(), None::<Arc<Report>>);
     for poll in 0..POLLS {
         let report = Arc::new(report(groups_per_stream, poll));
-        trail = trail.after(BEGIN + Duration::from_secs(10 * poll), &report, last.as_deref());
+        history = history.after(BEGIN + Duration::from_secs(10 * poll), &report, last.as_deref());
         last = Some(report);
     }
     let labels = TargetLabels { name: "shop".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
     let now = BEGIN + Duration::from_secs(10 * POLLS);
-    let seen =
-        Seen { labels: Arc::new(labels), is_up: true, last_read: Some(now), error: None, report: last };
-    let target = TargetView {
-        seen,
-        trail: Arc::new(trail),
+    let snapshot = TargetSnapshot {
+        labels: Arc::new(labels),
+        is_up: true,
+        last_read: Some(now),
+        error: None,
+        report: last,
+    };
+    let target = TargetModel {
+        snapshot,
+        history: Arc::new(history),
         active: Arc::default(),
         redis_cli: Arc::new(["redis-cli".to_owned()]),
     };
-    View { targets: vec![target], now, interval: Duration::from_secs(10) }
+    PageModel { targets: vec![target], now, interval: Duration::from_secs(10) }
 }
 
 fn report(groups_per_stream: usize, poll: u64) -> Report {
@@ -212,8 +244,8 @@ fn group(number: u64, poll: u64) -> GroupReport {
         pending_orphaned: Some(0),
         consumers: 3,
         entries_lost: Some(0),
-        retention_used: None,
         status: Status::ALL[usize::try_from(spread % 8).expect("it is less than 8")],
+        ..GroupValues::default()
     };
     let name = Name::from(format!("group-{number:05}").as_str());
     GroupReport { name, named: false, values: Some(values), consumers: Some((0..3).map(consumer).collect()) }

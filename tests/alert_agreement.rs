@@ -13,7 +13,6 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
-use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
@@ -105,15 +104,14 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
             status,
             lag,
             lag_seconds: Some(Duration::from_secs(age)),
-            last_delivered_id: StreamId::MIN,
             last_delivered_id_age: Some(Duration::from_secs(age)),
-            entries_read: None,
             messages_pending: number,
             oldest_pending: Some(oldest_pending),
             pending_orphaned: Some(number),
             consumers: u64::from(has_consumers),
             entries_lost: Some(lost),
             retention_used: Some(Retention { lag: number, length: 6 }),
+            ..GroupValues::default()
         },
     )
 }
@@ -183,7 +181,7 @@ fn report(cases: &[Case], step: usize) -> Report {
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.
 fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
     let layout = FamilySelection::new(|_| true, Duration::MAX);
-    let labels = render::TargetLabels::new("t", 0, &BTreeMap::new());
+    let labels = render::SeriesLabels::new("t", 0, &BTreeMap::new());
     let mut series = BTreeMap::<String, Vec<String>>::new();
     for (step, report) in reports.iter().enumerate() {
         let rendered = Rendered::new(&layout, labels.clone(), Arc::clone(report));

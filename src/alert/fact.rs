@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::alert::operator::Operator;
-use crate::values::family::{self, AlertFact, Family, Number};
+use crate::values::family::{AlertFact, Family, Number, ValueReading, ValueSource, ValueUnit};
 use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
@@ -61,9 +61,9 @@ pub enum FactSource {
 #[derive(Clone, Copy, Debug)]
 pub enum StreamFact {
     Up,
-    Value(fn(&StreamValues) -> family::Reading),
+    Value(fn(&StreamValues) -> ValueReading),
     /// The time since the value, a timestamp.
-    Since(fn(&StreamValues) -> family::Reading),
+    Since(fn(&StreamValues) -> ValueReading),
 }
 
 /// Reads a fact from a group.
@@ -72,7 +72,7 @@ pub enum GroupFact {
     Up,
     /// The lag: the operator decides which of its bounds counts.
     Lag,
-    Value(fn(&GroupValues) -> family::Reading),
+    Value(fn(&GroupValues) -> ValueReading),
 }
 
 /// The PromQL series of a fact.
@@ -137,22 +137,20 @@ impl Fact {
             AlertFact::Status(name) => (name, FactSeries::Status(metric)),
         };
         let source = match (family.source, series) {
-            (family::ValueSource::StreamUp, _) => FactSource::Stream(StreamFact::Up),
-            (family::ValueSource::Stream(read), FactSeries::Since(_)) => {
-                FactSource::Stream(StreamFact::Since(read))
-            }
-            (family::ValueSource::Stream(read), _) => FactSource::Stream(StreamFact::Value(read)),
-            (family::ValueSource::GroupUp, _) => FactSource::Group(GroupFact::Up),
-            (family::ValueSource::Group(_), FactSeries::Lag { .. }) => FactSource::Group(GroupFact::Lag),
-            (family::ValueSource::Group(_), FactSeries::Increase(_)) => FactSource::Losses,
-            (family::ValueSource::Group(read), _) => FactSource::Group(GroupFact::Value(read)),
-            (family::ValueSource::Status, _) => FactSource::Status,
+            (ValueSource::StreamUp, _) => FactSource::Stream(StreamFact::Up),
+            (ValueSource::Stream(read), FactSeries::Since(_)) => FactSource::Stream(StreamFact::Since(read)),
+            (ValueSource::Stream(read), _) => FactSource::Stream(StreamFact::Value(read)),
+            (ValueSource::GroupUp, _) => FactSource::Group(GroupFact::Up),
+            (ValueSource::Group(_), FactSeries::Lag { .. }) => FactSource::Group(GroupFact::Lag),
+            (ValueSource::Group(_), FactSeries::Increase(_)) => FactSource::Losses,
+            (ValueSource::Group(read), _) => FactSource::Group(GroupFact::Value(read)),
+            (ValueSource::Status, _) => FactSource::Status,
             // An alert has no label for a consumer.
-            (family::ValueSource::Consumer(_), _) => return None,
+            (ValueSource::Consumer(_), _) => return None,
         };
         let unit = match (source, family.unit) {
             (FactSource::Status, _) => FactUnit::Status,
-            (_, family::Unit::Seconds | family::Unit::Timestamp) => FactUnit::Seconds,
+            (_, ValueUnit::Seconds | ValueUnit::Timestamp) => FactUnit::Seconds,
             _ => FactUnit::Number,
         };
         Some(Self { name, unit, source, series })
@@ -192,9 +190,9 @@ impl StreamFact {
     #[must_use]
     pub fn value(self, stream: &StreamReport, now: Duration) -> FactValue {
         match self {
-            Self::Up => family::Reading::stream_up(stream).into(),
-            Self::Value(read) => family::Reading::of_stream(stream, read).into(),
-            Self::Since(read) => match family::Reading::of_stream(stream, read).into() {
+            Self::Up => ValueReading::stream_up(stream).into(),
+            Self::Value(read) => ValueReading::of_stream(stream, read).into(),
+            Self::Since(read) => match ValueReading::of_stream(stream, read).into() {
                 FactValue::Known(at) => FactValue::Known((seconds(now) - at).max(0.0)),
                 other => other,
             },
@@ -206,9 +204,9 @@ impl GroupFact {
     #[must_use]
     pub fn value(self, group: &GroupReport, operator: Operator) -> FactValue {
         let reading = match self {
-            Self::Up => family::Reading::group_up(group),
-            Self::Value(read) => family::Reading::of_group(group, read),
-            Self::Lag => family::Reading::of_group(
+            Self::Up => ValueReading::group_up(group),
+            Self::Value(read) => ValueReading::of_group(group, read),
+            Self::Lag => ValueReading::of_group(
                 group,
                 match operator {
                     Operator::Above | Operator::AtLeast => |values| values.lag.min().into(),
@@ -221,13 +219,13 @@ impl GroupFact {
     }
 }
 
-impl From<family::Reading> for FactValue {
-    fn from(reading: family::Reading) -> Self {
+impl From<ValueReading> for FactValue {
+    fn from(reading: ValueReading) -> Self {
         match reading {
-            family::Reading::Known(Number::Seconds(duration)) => Self::Known(seconds(duration)),
-            family::Reading::Known(number) => Self::Known(number.as_f64()),
-            family::Reading::Unknown => Self::Unknown,
-            family::Reading::Absent => Self::Gone,
+            ValueReading::Known(Number::Seconds(duration)) => Self::Known(seconds(duration)),
+            ValueReading::Known(number) => Self::Known(number.as_f64()),
+            ValueReading::Unknown => Self::Unknown,
+            ValueReading::Absent => Self::Gone,
         }
     }
 }

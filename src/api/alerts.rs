@@ -1,4 +1,4 @@
-//! `/api/v1/alerts`: what is pending or firing, in the shape of Prometheus' own.
+//! `/api/v1/alerts`: pending and firing alerts, in the format of Prometheus.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -20,15 +20,15 @@ pub fn write(targets: &[Arc<Active>], out: &mut dyn Write) -> io::Result<()> {
         if at > 0 {
             out.write_all(b",")?;
         }
-        serde_json::to_writer(&mut *out, &shown(&alert))?;
+        serde_json::to_writer(&mut *out, &to_json(&alert))?;
     }
     out.write_all(b"]}}\n")
 }
 
-fn shown(alert: &ActiveAlert) -> Value {
+fn to_json(alert: &ActiveAlert) -> Value {
     let state = &alert.state;
     let phase = if state.phase == Phase::Pending { "pending" } else { "firing" };
-    let mut shown = json!({
+    let mut value = json!({
         "labels": alert.labels,
         "annotations": alert.annotations,
         "state": phase,
@@ -36,16 +36,16 @@ fn shown(alert: &ActiveAlert) -> Value {
         "value": scientific(state.value),
     });
     if let Some(since) = state.kept_since {
-        shown["keepFiringSince"] = time(since).into();
+        value["keepFiringSince"] = time(since).into();
     }
-    shown
+    value
 }
 
 fn time(since_epoch: Duration) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
 }
 
-/// A number as Prometheus writes it there: always with an exponent, of two digits at least.
+/// Formats a number as Prometheus does here: always with an exponent of at least two digits.
 fn scientific(value: f64) -> String {
     let text = format!("{value:e}");
     match text.split_once('e') {

@@ -1,57 +1,57 @@
-//! `/api/v1/groups` and `status --json`: every group with all that is known of it, the worst first. What is not
-//! known is `null`.
+//! `/api/v1/groups` and `status --json`: every group with all its values, the worst first. Unknown values are `null`.
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Number;
 
 use crate::alert::rule::TargetLabels;
-use crate::api::groups::filter::Filter;
+use crate::api::groups::filter::GroupFilter;
 use crate::api::json;
-use crate::api::partial_sort::in_order;
-use crate::values::family::{Family, Number};
-use crate::values::table;
+use crate::api::partial_sort::sorted_range;
+use crate::values::family::{self, Family, ValueUnit};
+use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, GroupValues, Report, StreamReport};
 
 pub mod filter;
-mod status_name;
 
-/// A target as readers see it.
+/// The state of a target that readers are shown.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// What it is called.
+pub struct TargetSnapshot {
+    /// Name, database and configured labels.
     pub labels: Arc<TargetLabels>,
-    /// Whether it answered in the last poll, all the time that the poll had.
+    /// True if it answered the last poll, until the end of the poll.
     pub is_up: bool,
-    /// When the last poll that read anything ended, since the Unix epoch; `None` before the first.
+    /// End of the last poll that read anything, since the Unix epoch; `None` before the first.
     pub last_read: Option<Duration>,
-    /// What the last poll failed of, or was cut off by; `None` if it read all.
+    /// The error of the last poll; `None` if it read everything.
     pub error: Option<String>,
     /// The last report; `None` before the first, and once it is too old to be served.
     pub report: Option<Arc<Report>>,
 }
 
-/// All of an answer. [`write()`] writes the same without holding it.
+/// A whole answer. [`write()`] writes the same without holding it in memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// The groups, the worst first.
-    pub groups: Vec<Group>,
-    /// How many groups the filter selects; there are fewer in `groups` where it has a limit.
+    pub groups: Vec<ListedGroup>,
+    /// Number of groups that the filter selects; `groups` has fewer if the filter has a limit.
     pub matched: usize,
     /// The targets that the filter selects, in the order of the configuration.
-    pub targets: Vec<Target>,
+    pub targets: Vec<ListedTarget>,
 }
 
-/// A group. Fields are named as metrics without `redis_stream_group_`, and have their units; `None` where the metric
-/// is absent.
+/// A group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Group {
+pub struct ListedGroup {
     /// Name of the target.
     pub target: String,
     /// `db0`, `db1` and so on.
@@ -60,112 +60,96 @@ pub struct Group {
     pub stream: String,
     /// Name of the group, as text.
     pub group: String,
-    /// Whether there is such a group. One that is missing is configured by name, and has no values.
+    /// False if the configuration names the group and it does not exist.
     pub up: bool,
-    /// What is wrong with it; `None` if it is missing.
+    /// `None` if the group is missing.
     #[serde(default, with = "status_name")]
     pub status: Option<Status>,
-    /// Entries not delivered to the group, exactly.
-    pub lag: Option<u64>,
-    /// Certain minimum of the lag.
-    pub lag_min: Option<u64>,
-    /// Certain maximum of the lag.
-    pub lag_max: Option<u64>,
-    /// Age of the oldest entry not delivered; 0 if there is none.
-    pub lag_seconds: Option<f64>,
-    /// Age of last-delivered-id.
-    pub last_delivered_id_age_seconds: Option<f64>,
-    /// The server's entries-read.
-    pub entries_read: Option<u64>,
-    /// Entries delivered and not acknowledged.
-    pub messages_pending: Option<u64>,
-    /// Age of the oldest of them; 0 if there is none.
-    pub oldest_pending_age_seconds: Option<f64>,
-    /// Since it was last delivered; 0 if there is none.
-    pub oldest_pending_idle_seconds: Option<f64>,
-    /// How often it was delivered; `None` if there is none.
-    pub oldest_pending_deliveries: Option<u64>,
-    /// Pending entries that are not in the stream any more.
-    pub pending_orphaned: Option<u64>,
-    /// Consumers of the group.
-    pub consumers: Option<u64>,
-    /// Entries removed before the group got them, since streamgauge began to look.
-    pub entries_lost_total: Option<u64>,
-    /// Lag by length, 0 to 1.
-    pub retention_used_ratio: Option<f64>,
-    /// The consumers themselves, by name; `None` if they were not read.
-    pub consumer_list: Option<Vec<Consumer>>,
+    /// The values of the table.
+    #[serde(flatten)]
+    pub values: ListedValues,
+    /// The consumers, by name; `None` if they were not read.
+    pub consumer_list: Option<Vec<ListedConsumer>>,
 }
+
+/// The values of a group, parallel to [`GROUP_VALUES`]; `None` if not known. Fields in JSON are named as metrics
+/// without `redis_stream_group_`, and have their units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedValues(Vec<Option<Number>>);
 
 /// A consumer. Fields are named as metrics without `redis_stream_group_consumer_`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Consumer {
+pub struct ListedConsumer {
     /// Its name, as text.
     pub consumer: String,
     /// Entries delivered to it and not acknowledged.
     pub messages_pending: u64,
-    /// Since its last attempt to read; before server 7.2 since its last success.
+    /// Time since its last attempt to read; before server 7.2 since its last success.
     pub idle_seconds: f64,
-    /// Since it last got an entry; `None` before server 7.2, and if it never did.
+    /// Time since it last got an entry; `None` before server 7.2, and if it never did.
     pub inactive_seconds: Option<f64>,
 }
 
 /// A target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Target {
+pub struct ListedTarget {
     /// Its name.
     pub target: String,
     /// `db0`, `db1` and so on.
     pub db: String,
-    /// Those of `targets[].labels`.
+    /// The configured labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Whether it answered in the last poll.
+    /// True if it answered the last poll.
     pub up: bool,
-    /// When the last poll that read anything ended, as Unix time; `None` before the first.
+    /// End of the last poll that read anything, as Unix time; `None` before the first.
     pub last_successful_poll_timestamp_seconds: Option<f64>,
-    /// What the last poll failed of, or was cut off by; `None` if it read all.
+    /// The error of the last poll; `None` if it read everything.
     pub error: Option<String>,
-    /// Streams in the last report; `None` where there is none, or where it is too old to be shown.
+    /// Number of streams in the last report; `None` if there is no report, or it is too old to be shown.
     pub streams: Option<usize>,
-    /// Those of them that could not be read: missing, of another type, or denied.
+    /// The streams that could not be read: missing, of another type, or denied.
     #[serde(default)]
     pub streams_down: Vec<String>,
 }
 
-/// A group in a report, with what it belongs to.
+/// A group in a report, with its stream and target.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct ReportedGroup<'a> {
     /// The target.
-    pub seen: &'a Seen,
+    pub snapshot: &'a TargetSnapshot,
     /// The stream.
     pub stream: &'a StreamReport,
     /// The group itself.
     pub group: &'a GroupReport,
 }
 
-/// The groups that the filter selects, the worst first and no more than its limit; and how many there are without it.
+/// Returns the groups that the filter selects, the worst first and at most its limit; and their number without the
+/// limit.
 ///
 /// The order is: groups that are missing, then by status as in [`Status::ALL`]; of one status by the certain minimum of
-/// the lag, by its maximum and by the entries pending, the most first; then by name.
+/// the lag, by its maximum and by the pending entries, the most first; then by name.
 #[must_use]
-pub fn worst_first<'a>(seen: &'a [Seen], filter: &Filter) -> (Vec<Found<'a>>, usize) {
+pub fn worst_first<'a>(
+    snapshots: &'a [TargetSnapshot],
+    filter: &GroupFilter,
+) -> (Vec<ReportedGroup<'a>>, usize) {
     let mut found = Vec::new();
-    for seen in seen.iter().filter(|seen| filter.takes_target(&seen.labels.name)) {
-        let streams = seen.report.iter().flat_map(|report| &report.streams);
+    for snapshot in snapshots.iter().filter(|snapshot| filter.takes_target(&snapshot.labels.name)) {
+        let streams = snapshot.report.iter().flat_map(|report| &report.streams);
         for stream in streams.filter(|stream| filter.takes_stream(stream.key.as_bytes())) {
             let groups = stream.groups.iter().filter(|group| filter.takes_group(group));
-            found.extend(groups.map(|group| Found { seen, stream, group }));
+            found.extend(groups.map(|group| ReportedGroup { snapshot, stream, group }));
         }
     }
     let matched = found.len();
-    let worst = in_order(found, 0..filter.limit(), |one, other| {
+    let worst = sorted_range(found, 0..filter.limit(), |one, other| {
         badness(one.group).cmp(&badness(other.group)).then_with(|| one.name().cmp(&other.name()))
     });
     (worst, matched)
 }
 
-/// Sorts the worst to the front: the position of the status, then what there is most of.
+/// A key that sorts the worst group to the front.
 pub(super) type Badness = (Status, Reverse<(u64, u64, u64)>);
 
 pub(crate) fn badness(group: &GroupReport) -> Option<Badness> {
@@ -178,24 +162,25 @@ pub(crate) fn badness(group: &GroupReport) -> Option<Badness> {
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write(seen: &[Seen], filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
-    let (found, matched) = worst_first(seen, filter);
-    write_parts(found.iter().map(Group::of), matched, &targets(seen, filter), out)
+pub fn write(snapshots: &[TargetSnapshot], filter: &GroupFilter, out: &mut dyn Write) -> io::Result<()> {
+    let (found, matched) = worst_first(snapshots, filter);
+    write_parts(found.iter().map(ListedGroup::of), matched, &targets(snapshots, filter), out)
 }
 
-fn targets(seen: &[Seen], filter: &Filter) -> Vec<Target> {
-    seen.iter().filter(|seen| filter.takes_target(&seen.labels.name)).map(Target::of).collect()
+fn targets(snapshots: &[TargetSnapshot], filter: &GroupFilter) -> Vec<ListedTarget> {
+    let selected = snapshots.iter().filter(|snapshot| filter.takes_target(&snapshot.labels.name));
+    selected.map(ListedTarget::of).collect()
 }
 
 fn write_parts(
-    groups: impl Iterator<Item = impl Borrow<Group>>,
+    groups: impl Iterator<Item = impl Borrow<ListedGroup>>,
     matched: usize,
-    targets: &[Target],
+    targets: &[ListedTarget],
     out: &mut dyn Write,
 ) -> io::Result<()> {
     out.write_all(br#"{"groups":["#)?;
-    for (at, group) in groups.enumerate() {
-        if at > 0 {
+    for (index, group) in groups.enumerate() {
+        if index > 0 {
             out.write_all(b",")?;
         }
         json::write(group.borrow(), out)?;
@@ -206,14 +191,18 @@ fn write_parts(
 }
 
 impl Listing {
-    /// What the filter selects.
+    /// Lists what the filter selects.
     #[must_use]
-    pub fn of(seen: &[Seen], filter: &Filter) -> Self {
-        let (found, matched) = worst_first(seen, filter);
-        Self { groups: found.iter().map(Group::of).collect(), matched, targets: targets(seen, filter) }
+    pub fn of(snapshots: &[TargetSnapshot], filter: &GroupFilter) -> Self {
+        let (found, matched) = worst_first(snapshots, filter);
+        Self {
+            groups: found.iter().map(ListedGroup::of).collect(),
+            matched,
+            targets: targets(snapshots, filter),
+        }
     }
 
-    /// Writes it as [`write()`] does.
+    /// Writes the listing as [`write()`] does.
     ///
     /// # Errors
     ///
@@ -223,50 +212,96 @@ impl Listing {
     }
 }
 
-impl<'a> Found<'a> {
+impl<'a> ReportedGroup<'a> {
     fn name(&self) -> (&'a str, &'a [u8], &'a [u8]) {
-        (&self.seen.labels.name, self.stream.key.as_bytes(), self.group.name.as_bytes())
+        (&self.snapshot.labels.name, self.stream.key.as_bytes(), self.group.name.as_bytes())
     }
 }
 
-impl Group {
-    fn of(found: &Found<'_>) -> Self {
-        let Found { seen, stream, group } = found;
-        let missing = Self {
-            target: seen.labels.name.clone(),
-            db: seen.labels.db.clone(),
+impl ListedGroup {
+    fn of(found: &ReportedGroup<'_>) -> Self {
+        let ReportedGroup { snapshot, stream, group } = found;
+        let consumers = group.consumers.as_ref().filter(|_| group.values.is_some());
+        Self {
+            target: snapshot.labels.name.clone(),
+            db: snapshot.labels.db.clone(),
             stream: stream.key.to_string(),
             group: group.name.to_string(),
-            ..Self::default()
-        };
-        let Some(values) = &group.values else { return missing };
-        let number = |family: &Family| family.of_group_values(values).known();
-        let count = |family| number(family).and_then(Number::count);
-        let float = |family| number(family).map(Number::as_f64);
-        Self {
-            up: true,
-            status: Some(values.status),
-            lag: count(&table::LAG),
-            lag_min: count(&table::LAG_MIN),
-            lag_max: count(&table::LAG_MAX),
-            lag_seconds: float(&table::LAG_SECONDS),
-            last_delivered_id_age_seconds: float(&table::LAST_DELIVERED_ID_AGE_SECONDS),
-            entries_read: count(&table::ENTRIES_READ),
-            messages_pending: count(&table::MESSAGES_PENDING),
-            oldest_pending_age_seconds: float(&table::OLDEST_PENDING_AGE_SECONDS),
-            oldest_pending_idle_seconds: float(&table::OLDEST_PENDING_IDLE_SECONDS),
-            oldest_pending_deliveries: count(&table::OLDEST_PENDING_DELIVERIES),
-            pending_orphaned: count(&table::PENDING_ORPHANED),
-            consumers: count(&table::CONSUMERS),
-            entries_lost_total: count(&table::ENTRIES_LOST_TOTAL),
-            retention_used_ratio: float(&table::RETENTION_USED_RATIO),
-            consumer_list: group.consumers.as_ref().map(|list| list.iter().map(Consumer::of).collect()),
-            ..missing
+            up: group.values.is_some(),
+            status: group.values.as_ref().map(|values| values.status),
+            values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
+            consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
+    }
+
+    /// Returns a value of the table; `None` if it is not known.
+    pub(crate) fn number(&self, family: &Family) -> Option<&Number> {
+        let index = GROUP_VALUES.iter().position(|one| *one == family)?;
+        self.values.0[index].as_ref()
+    }
+
+    /// Returns a value of the table that is a count.
+    pub(crate) fn count(&self, family: &Family) -> Option<u64> {
+        self.number(family)?.as_u64()
+    }
+
+    /// Returns true if there is nothing that the value is about.
+    pub(crate) fn has_nothing_of(&self, family: &Family) -> bool {
+        family.counted_by.is_some_and(|counter| self.count(counter) == Some(0))
     }
 }
 
-impl Consumer {
+impl Default for ListedValues {
+    fn default() -> Self {
+        Self(vec![None; GROUP_VALUES.len()])
+    }
+}
+
+impl ListedValues {
+    pub(crate) fn of(values: &GroupValues) -> Self {
+        let read = |family: &&Family| match (family.of_group_values(values).known()?, family.unit) {
+            (family::Number::Count(count), ValueUnit::Count) => Some(count.into()),
+            (number, _) => Number::from_f64(number.as_f64()),
+        };
+        Self(GROUP_VALUES.iter().map(read).collect())
+    }
+}
+
+impl Serialize for ListedValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(GROUP_VALUES.iter().map(|family| family.json_key()).zip(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedValues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ListedValuesVisitor)
+    }
+}
+
+struct ListedValuesVisitor;
+
+impl<'de> Visitor<'de> for ListedValuesVisitor {
+    type Value = ListedValues;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the values of a group")
+    }
+
+    /// Ignores fields that only a newer streamgauge has.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ListedValues, A::Error> {
+        let mut values = ListedValues::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match GROUP_VALUES.iter().position(|family| family.json_key() == key) {
+                Some(index) => values.0[index] = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(values)
+    }
+}
+
+impl ListedConsumer {
     fn of(consumer: &ConsumerReport) -> Self {
         Self {
             consumer: consumer.name.to_string(),
@@ -277,17 +312,17 @@ impl Consumer {
     }
 }
 
-impl Target {
-    fn of(seen: &Seen) -> Self {
-        let streams = seen.report.as_ref().map(|report| &report.streams);
+impl ListedTarget {
+    fn of(snapshot: &TargetSnapshot) -> Self {
+        let streams = snapshot.report.as_ref().map(|report| &report.streams);
         let down = streams.into_iter().flatten().filter(|stream| stream.values.is_none());
         Self {
-            target: seen.labels.name.clone(),
-            db: seen.labels.db.clone(),
-            labels: seen.labels.configured.clone(),
-            up: seen.is_up,
-            last_successful_poll_timestamp_seconds: seconds(seen.last_read),
-            error: seen.error.clone(),
+            target: snapshot.labels.name.clone(),
+            db: snapshot.labels.db.clone(),
+            labels: snapshot.labels.configured.clone(),
+            up: snapshot.is_up,
+            last_successful_poll_timestamp_seconds: seconds(snapshot.last_read),
+            error: snapshot.error.clone(),
             streams: streams.map(Vec::len),
             streams_down: down.map(|stream| stream.key.to_string()).collect(),
         }
@@ -298,12 +333,33 @@ fn seconds(duration: Option<Duration>) -> Option<f64> {
     duration.map(|duration| duration.as_secs_f64())
 }
 
+/// A status in JSON: its name.
+mod status_name {
+    use redis_stream_lag::report::Status;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        status: &Option<Status>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        status.map(Status::as_str).serialize(serializer)
+    }
+
+    /// Reads an unknown name, which only a newer streamgauge has, as `None`.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Status>, D::Error> {
+        let name = Option::<String>::deserialize(deserializer)?;
+        Ok(name.and_then(|name| Status::from_name(&name)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::values::family::{MetricOrigin, ValueSource};
     use crate::values::table::FAMILIES;
-    use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{Lag, OldestPending, Retention};
 
@@ -316,7 +372,6 @@ mod tests {
         GroupValues {
             lag,
             lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
-            last_delivered_id: StreamId::new(1_700_000_000_123, 4),
             last_delivered_id_age: lag.exact().map(Duration::from_secs),
             entries_read: lag.exact(),
             messages_pending,
@@ -326,6 +381,7 @@ mod tests {
             entries_lost: lag.exact(),
             retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
             status,
+            ..GroupValues::default()
         }
     }
 
@@ -340,9 +396,9 @@ mod tests {
         Arc::new(StreamReport { key: Name::from(key), values: None, refused: false, groups })
     }
 
-    fn seen(name: &str, streams: Vec<Arc<StreamReport>>) -> Seen {
+    fn seen(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
         let configured = BTreeMap::from([("team".to_owned(), "mail".to_owned())]);
-        Seen {
+        TargetSnapshot {
             labels: Arc::new(TargetLabels { name: name.to_owned(), db: "db0".to_owned(), configured }),
             is_up: true,
             last_read: Some(Duration::from_millis(1_700_000_000_250)),
@@ -351,8 +407,8 @@ mod tests {
         }
     }
 
-    fn gone() -> Seen {
-        Seen {
+    fn gone() -> TargetSnapshot {
+        TargetSnapshot {
             is_up: false,
             last_read: None,
             error: Some("cannot connect to cache:6379".to_owned()),
@@ -361,7 +417,7 @@ mod tests {
         }
     }
 
-    fn some() -> Vec<Seen> {
+    fn some() -> Vec<TargetSnapshot> {
         use Lag::{Between, Exact};
         use Status::{Lagging, Ok, Stalled};
         let behind = vec![
@@ -383,7 +439,7 @@ mod tests {
     }
 
     fn names(pairs: &[(&str, &str)]) -> Vec<String> {
-        let listing = Listing::of(&some(), &Filter::read(&query(pairs)).unwrap());
+        let listing = Listing::of(&some(), &GroupFilter::read(&query(pairs)).unwrap());
         listing.groups.into_iter().map(|group| group.group).collect()
     }
 
@@ -408,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_wrong_parameter_is_named_with_what_was_expected() {
-        let wrong = |name, value| Filter::read(&query(&[(name, value)])).unwrap_err().to_string();
+        let wrong = |name, value| GroupFilter::read(&query(&[(name, value)])).unwrap_err().to_string();
         assert_eq!(
             wrong("sort", "lag"),
             "\"sort\": no such parameter; expected target, stream, group, status or limit"
@@ -427,7 +483,7 @@ mod tests {
 
     #[test]
     fn what_is_streamed_is_the_listing_and_reads_back_as_it() {
-        let filter = Filter::read(&query(&[("limit", "6")])).unwrap();
+        let filter = GroupFilter::read(&query(&[("limit", "6")])).unwrap();
         let (seen, mut streamed, mut written) = (some(), Vec::new(), Vec::new());
         write(&seen, &filter, &mut streamed).unwrap();
         let listing = Listing::of(&seen, &filter);
@@ -439,9 +495,25 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null() {
-        let filter = Filter::read(&query(&[("group", "perhaps"), ("target", "a"), ("target", "gone")]));
+        let filter = GroupFilter::read(&query(&[("group", "perhaps"), ("target", "a"), ("target", "gone")]));
         let listing = Listing::of(&some(), &filter.unwrap());
-        insta::assert_snapshot!(serde_json::to_string_pretty(&listing).unwrap(), @r#"
+        let json = serde_json::to_string_pretty(&listing).unwrap();
+        let end = json.lines().position(|line| line.contains("matched")).unwrap();
+        let is_null = |(at, line): &(usize, &str)| *at < end && line.ends_with(": null,");
+        let (nulls, known): (Vec<_>, Vec<_>) = json.lines().enumerate().partition(is_null);
+        for key in [
+            "lag",
+            "lag_seconds",
+            "last_delivered_id_age_seconds",
+            "entries_read",
+            "pending_orphaned",
+            "entries_lost_total",
+            "retention_used_ratio",
+        ] {
+            assert!(nulls.iter().any(|(_, line)| line.contains(&format!("\"{key}\""))), "{key}: {json}");
+        }
+        let known: Vec<_> = known.into_iter().map(|(_, line)| line).collect();
+        insta::assert_snapshot!(known.join("\n"), @r#"
         {
           "groups": [
             {
@@ -451,20 +523,13 @@ mod tests {
               "group": "perhaps",
               "up": true,
               "status": "stalled",
-              "lag": null,
               "lag_min": 2,
               "lag_max": 1000,
-              "lag_seconds": null,
-              "last_delivered_id_age_seconds": null,
-              "entries_read": null,
               "messages_pending": 1,
               "oldest_pending_age_seconds": 9.5,
               "oldest_pending_idle_seconds": 7.0,
               "oldest_pending_deliveries": 3,
-              "pending_orphaned": null,
               "consumers": 1,
-              "entries_lost_total": null,
-              "retention_used_ratio": null,
               "consumer_list": null
             }
           ],
@@ -517,14 +582,14 @@ mod tests {
         .collect();
         group.extend(["target", "db", "stream", "group", "consumer_list"].map(str::to_owned));
         group.sort();
-        let mut found = fields(serde_json::to_value(Group::default()).unwrap());
+        let mut found = fields(serde_json::to_value(ListedGroup::default()).unwrap());
         found.sort();
         assert_eq!(found, group);
         let mut consumer: Vec<_> =
             of("redis_stream_group_consumer_", |source| matches!(source, ValueSource::Consumer(_))).collect();
         consumer.push("consumer".to_owned());
         consumer.sort();
-        let listing = Listing::of(&some(), &Filter::default());
+        let listing = Listing::of(&some(), &GroupFilter::default());
         let consumers = listing.groups.iter().find_map(|group| group.consumer_list.clone()).unwrap();
         let mut found = fields(serde_json::to_value(&consumers[0]).unwrap());
         found.sort();

@@ -1,5 +1,4 @@
-//! JSON that is harmless on a terminal too: of the characters in a string not only those are escaped that JSON asks
-//! for, but all control characters.
+//! JSON that is also safe on a terminal: all control characters are escaped, not only those that JSON requires.
 
 use std::io::{self, Write};
 
@@ -13,12 +12,12 @@ use serde_json::ser::Formatter;
 ///
 /// Those of `out`.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Harmless)).map_err(Into::into)
+    value.serialize(&mut Serializer::with_formatter(out, EscapeControls)).map_err(Into::into)
 }
 
-struct Harmless;
+struct EscapeControls;
 
-impl Formatter for Harmless {
+impl Formatter for EscapeControls {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some((at, control)) = rest.char_indices().find(|(_, one)| one.is_control()) {

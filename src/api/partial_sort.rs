@@ -1,16 +1,16 @@
-//! The part of a list that a page shows, in order, while the rest is never sorted.
+//! A range of a sorted list, without sorting the rest.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// What stands at these places once the items are in order; places beyond the end are none. The rest is dropped.
-pub(crate) fn in_order<T>(
+/// Returns the items at these indices of the sorted list; indices beyond its end are ignored.
+pub(crate) fn sorted_range<T>(
     mut items: Vec<T>,
-    places: Range<usize>,
+    range: Range<usize>,
     compare: impl Fn(&T, &T) -> Ordering,
 ) -> Vec<T> {
-    let end = places.end.min(items.len());
-    let start = places.start.min(end);
+    let end = range.end.min(items.len());
+    let start = range.start.min(end);
     if end < items.len() {
         items.select_nth_unstable_by(end, &compare);
         items.truncate(end);
@@ -35,10 +35,10 @@ mod tests {
         for start in 0..45 {
             for end in start..50 {
                 let expected: Vec<_> = sorted.iter().copied().take(end).skip(start).collect();
-                assert_eq!(in_order(items.clone(), start..end, Ord::cmp), expected, "{start}..{end}");
+                assert_eq!(sorted_range(items.clone(), start..end, Ord::cmp), expected, "{start}..{end}");
             }
         }
-        assert_eq!(in_order(Vec::<u32>::new(), 0..50, Ord::cmp), [0; 0]);
-        assert_eq!(in_order(items, 0..usize::MAX, Ord::cmp), sorted);
+        assert_eq!(sorted_range(Vec::<u32>::new(), 0..50, Ord::cmp), [0; 0]);
+        assert_eq!(sorted_range(items, 0..usize::MAX, Ord::cmp), sorted);
     }
 }

@@ -17,7 +17,7 @@ use crate::format::units::count;
 use crate::poller::list_pending::{PAGE, PendingError, PendingList, PendingQuery};
 use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
-use crate::terminal::entries::{self, Entry};
+use crate::terminal::entries::{self, ListedEntry};
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::PendingEntry;
 
@@ -69,9 +69,9 @@ pub(super) async fn list(
 }
 
 /// Converts the entries for display.
-pub(super) fn entries(listed: PendingList) -> Vec<Entry> {
+pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
     let time = listed.time;
-    let entry = |(entry, consumer): (PendingEntry, Name)| Entry {
+    let entry = |(entry, consumer): (PendingEntry, Name)| ListedEntry {
         id: entry.id.to_string(),
         consumer: consumer.to_string(),
         age_seconds: time.and_then(|time| entry.id.age(time)).map(|age| age.as_secs_f64()),
@@ -81,7 +81,7 @@ pub(super) fn entries(listed: PendingList) -> Vec<Entry> {
     listed.entries.into_iter().map(entry).collect()
 }
 
-fn write(query: &PendingQuery, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
+fn write(query: &PendingQuery, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
     if entries.is_empty() {
         let idle = query
             .min_idle
@@ -96,11 +96,11 @@ fn write(query: &PendingQuery, entries: &[Entry], out: &mut dyn Write) -> io::Re
     writeln!(out, "\n{} pending {entries_are} shown{more}", count(entries.len() as u64))
 }
 
-fn is_cut(count: usize, entries: &[Entry]) -> bool {
+fn is_cut(count: usize, entries: &[ListedEntry]) -> bool {
     entries.len() == count
 }
 
-fn write_json(args: &cli::terminal::Pending, entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
+fn write_json(args: &cli::terminal::Pending, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
     let query = query(args);
     let listed = json!({
         "stream": query.stream.to_string(),

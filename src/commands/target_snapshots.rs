@@ -6,20 +6,24 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::alert::rule::TargetLabels;
-use crate::api::groups::Seen;
+use crate::api::groups::TargetSnapshot;
 use crate::monitor::published::TargetState;
 
 /// A target's labels and its published state.
 pub(super) type TargetHandle = (Arc<TargetLabels>, watch::Receiver<TargetState>);
 
 /// Returns the targets as of now.
-pub(super) fn target_snapshots(targets: &[TargetHandle], now: Instant) -> Vec<Seen> {
+pub(super) fn target_snapshots(targets: &[TargetHandle], now: Instant) -> Vec<TargetSnapshot> {
     targets.iter().map(|(labels, state)| target_snapshot(labels, &state.borrow(), now)).collect()
 }
 
 /// Returns a target in this state. A report that is too old is left out, as on `/metrics`.
-pub(super) fn target_snapshot(labels: &Arc<TargetLabels>, state: &TargetState, now: Instant) -> Seen {
-    Seen {
+pub(super) fn target_snapshot(
+    labels: &Arc<TargetLabels>,
+    state: &TargetState,
+    now: Instant,
+) -> TargetSnapshot {
+    TargetSnapshot {
         labels: Arc::clone(labels),
         is_up: state.is_up,
         last_read: state.last_read,

@@ -1,4 +1,4 @@
-//! `streamgauge_alerts`: what is pending or firing, as Prometheus shows its own in `ALERTS`.
+//! `streamgauge_alerts`: pending and firing alerts, like `ALERTS` of Prometheus.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,10 @@ use crate::exposition::text::write_label;
 /// Name of the metric.
 pub const NAME: &str = "streamgauge_alerts";
 
-/// The labels that each of its series has, before those of the alert.
+/// The first labels of each series; those of the alert follow.
 pub const LABELS: [&str; 2] = ["alertname", "alertstate"];
 
-/// The two lines that come before its samples.
+/// The two lines before its samples.
 pub const HEADER: &str = "# HELP streamgauge_alerts 1 for each alert that is pending or firing.\n\
                           # TYPE streamgauge_alerts gauge\n";
 
@@ -21,12 +21,12 @@ pub const HEADER: &str = "# HELP streamgauge_alerts 1 for each alert that is pen
 #[derive(Clone, Debug, Default)]
 pub struct RenderedAlerts {
     text: Vec<u8>,
-    /// `None` where there is no sample.
+    /// `None` if there is no sample.
     pub(super) segment: Option<Segment>,
 }
 
 impl RenderedAlerts {
-    /// Writes and compresses what is active. Takes some time where there is much: not for a reactor.
+    /// Writes and compresses the active alerts. Takes time if there are many, so it must not run on the reactor.
     #[must_use]
     pub fn new(active: &Active) -> Self {
         let mut text = Vec::new();
@@ -48,7 +48,7 @@ impl RenderedAlerts {
         Self { text, segment }
     }
 
-    /// Whether there is no sample.
+    /// Returns true if there is no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()

@@ -1,8 +1,8 @@
 //! A report as Prometheus text, format 0.0.4.
 //!
-//! The series of streams are written straight into a buffer, from the report: no vectors of gauges live from
-//! poll to poll, so what is gone from Redis is gone from `/metrics`. Each family of each target is one
-//! [segment], written and compressed once per report; a scrape puts segments together.
+//! Series are written from the report into a buffer. No metric vector outlives a poll, so a stream that is deleted in
+//! Redis leaves no series. Each family of each target is a [segment], written and compressed once per report; a scrape
+//! concatenates segments.
 
 pub mod alerts;
 pub mod render;

@@ -1,4 +1,4 @@
-//! The page `/metrics`: the families of all targets, each family in one piece.
+//! `/metrics`: the families of all targets, each family in one piece.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,29 +10,27 @@ use bytes::Bytes;
 use crate::exposition::alerts::{self, RenderedAlerts};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
-use crate::values::family::{Family, Number, Reading, ValueSource};
+use crate::values::family::{Family, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
-/// Text is handed on in pieces of about this size, which stay in the processor's cache.
-const PIECE_BYTES: usize = 32 * 1024;
+/// Text is written in chunks of about this size, which stay in the processor's cache.
+const CHUNK_BYTES: usize = 32 * 1024;
 
-/// What is exported, and how it is labelled.
+/// The families that are exported.
 #[derive(Clone, Debug)]
 pub struct FamilySelection {
-    /// For each of [`FAMILIES`] whether it is exported.
+    /// Parallel to [`FAMILIES`].
     is_exported: Vec<bool>,
-    /// Each family's header, compressed.
+    /// The header of each family, compressed.
     headers: Vec<Segment>,
-    /// The same of the alerts.
     alerts_header: Segment,
     consumer_max_idle: Duration,
 }
 
 impl FamilySelection {
-    /// The families that `is_exported` selects. A consumer that is idle longer than
-    /// `consumer_max_idle`, with nothing pending, has no series.
+    /// Selects families. A consumer that is idle longer than `consumer_max_idle`, with nothing pending, has no series.
     #[must_use]
     pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
@@ -49,17 +47,17 @@ impl FamilySelection {
     }
 }
 
-/// The labels that every series of a target carries.
+/// The labels of every series of a target, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetLabels {
+pub struct SeriesLabels {
     /// `target` and `db`.
     first: Vec<u8>,
-    /// Those of the configuration, with a comma before each.
+    /// The configured labels, with a comma before each.
     last: Vec<u8>,
 }
 
-impl TargetLabels {
-    /// The labels of the target `name`, whose streams are in database `db`.
+impl SeriesLabels {
+    /// Writes the labels of a target and its database.
     #[must_use]
     pub fn new(name: &str, db: u32, configured: &BTreeMap<String, String>) -> Self {
         let mut first = Vec::new();
@@ -76,32 +74,32 @@ impl TargetLabels {
     }
 }
 
-/// The series of one target, as of one report: written and compressed once.
+/// The series of one target from one report, written and compressed once.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    labels: TargetLabels,
+    labels: SeriesLabels,
     report: Arc<Report>,
-    /// Parallel to [`FAMILIES`]; `None` where there is no sample.
+    /// Parallel to [`FAMILIES`]; `None` if there is no sample.
     segments: Vec<Option<Segment>>,
 }
 
 impl Rendered {
-    /// Writes and compresses a report. Takes some time where there are many streams: not for a reactor.
+    /// Writes and compresses a report. Takes time if there are many streams, so it must not run on the reactor.
     #[must_use]
-    pub fn new(selection: &FamilySelection, labels: TargetLabels, report: Arc<Report>) -> Self {
+    pub fn new(selection: &FamilySelection, labels: SeriesLabels, report: Arc<Report>) -> Self {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
         for (at, family) in selection.families() {
-            let mut unfinished = compressor.begin();
-            write_samples(selection, family, &labels, &report, &mut unfinished)
+            let mut writer = compressor.begin();
+            write_samples(selection, family, &labels, &report, &mut writer)
                 .expect("writing to a segment does not fail");
-            segments[at] = (!unfinished.is_empty()).then(|| unfinished.finish());
+            segments[at] = (!writer.is_empty()).then(|| writer.finish());
         }
         Self { labels, report, segments }
     }
 }
 
-/// The compressed page: the chunks of one gzip stream. `own` are the exporter's own metrics, as text.
+/// Returns the compressed page: the chunks of one gzip stream. `own` is the text of the exporter's own metrics.
 #[must_use]
 pub fn compressed(
     selection: &FamilySelection,
@@ -126,7 +124,7 @@ pub fn compressed(
     gzip(segments)
 }
 
-/// Writes the page as it is.
+/// Writes the page without compression.
 ///
 /// # Errors
 ///
@@ -154,25 +152,24 @@ pub fn write_plain(
     out.write_all(own)
 }
 
-/// Writes the samples of one family.
 fn write_samples(
     selection: &FamilySelection,
     family: &Family,
-    labels: &TargetLabels,
+    labels: &SeriesLabels,
     report: &Report,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut lines = SampleWriter::new(family, labels);
     for stream in &report.streams {
         match family.source {
-            ValueSource::StreamUp => lines.stream(stream, Reading::stream_up(stream)),
-            ValueSource::Stream(read) => lines.stream(stream, Reading::of_stream(stream, read)),
-            ValueSource::GroupUp => lines.groups(stream, Reading::group_up),
-            ValueSource::Group(read) => lines.groups(stream, |group| Reading::of_group(group, read)),
+            ValueSource::StreamUp => lines.stream(stream, ValueReading::stream_up(stream)),
+            ValueSource::Stream(read) => lines.stream(stream, ValueReading::of_stream(stream, read)),
+            ValueSource::GroupUp => lines.groups(stream, ValueReading::group_up),
+            ValueSource::Group(read) => lines.groups(stream, |group| ValueReading::of_group(group, read)),
             ValueSource::Status => lines.statuses(stream),
             ValueSource::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
         }
-        if lines.text.len() >= PIECE_BYTES {
+        if lines.text.len() >= CHUNK_BYTES {
             out.write_all(&lines.text)?;
             lines.text.clear();
         }
@@ -180,82 +177,87 @@ fn write_samples(
     out.write_all(&lines.text)
 }
 
-/// SampleWriter of one family. What lines have in common is written once: the name and the labels of the target for
-/// all, those of a stream and of a group for all below.
+/// Writes the samples of one family. A common prefix is written once: the name and the labels of the target for all
+/// lines, the labels of a stream or group for all lines below it.
 struct SampleWriter<'a> {
-    labels: &'a TargetLabels,
-    /// How the lines of the present stream, group or consumer begin.
-    start: Vec<u8>,
-    /// Length of the part of `start` that all lines have in common.
+    labels: &'a SeriesLabels,
+    /// The prefix of the lines of the current stream, group or consumer.
+    prefix: Vec<u8>,
+    /// Length of the part of `prefix` that all lines have in common.
     common: usize,
     text: Vec<u8>,
 }
 
 impl<'a> SampleWriter<'a> {
-    fn new(family: &Family, labels: &'a TargetLabels) -> Self {
-        let start = [family.name.as_bytes(), b"{", &labels.first].concat();
-        Self { labels, common: start.len(), start, text: Vec::new() }
+    fn new(family: &Family, labels: &'a SeriesLabels) -> Self {
+        let prefix = [family.name.as_bytes(), b"{", &labels.first].concat();
+        Self { labels, common: prefix.len(), prefix, text: Vec::new() }
     }
 
-    fn stream(&mut self, stream: &StreamReport, reading: Reading) {
-        let Reading::Known(number) = reading else { return };
+    fn stream(&mut self, stream: &StreamReport, reading: ValueReading) {
+        let ValueReading::Known(number) = reading else { return };
         self.begin(stream);
         self.sample(number);
     }
 
-    fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> Reading) {
+    fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> ValueReading) {
         self.begin(stream);
-        let stream_labels = self.start.len();
+        let stream_labels = self.prefix.len();
         for group in &stream.groups {
-            let Reading::Known(number) = read(group) else { continue };
-            self.start.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.start);
+            let ValueReading::Known(number) = read(group) else { continue };
+            self.prefix.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.prefix);
             self.sample(number);
         }
     }
 
     fn statuses(&mut self, stream: &StreamReport) {
         self.begin(stream);
-        let stream_labels = self.start.len();
+        let stream_labels = self.prefix.len();
         for group in &stream.groups {
             let Some(values) = &group.values else { continue };
-            self.start.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.start);
-            let group_labels = self.start.len();
+            self.prefix.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.prefix);
+            let group_labels = self.prefix.len();
             for status in Status::ALL {
-                self.start.truncate(group_labels);
-                write_label("status", status.as_str(), &mut self.start);
+                self.prefix.truncate(group_labels);
+                write_label("status", status.as_str(), &mut self.prefix);
                 self.sample(Number::Count((status == values.status).into()));
             }
         }
     }
 
-    fn consumers(&mut self, stream: &StreamReport, max_idle: Duration, read: fn(&ConsumerReport) -> Reading) {
+    fn consumers(
+        &mut self,
+        stream: &StreamReport,
+        max_idle: Duration,
+        read: fn(&ConsumerReport) -> ValueReading,
+    ) {
         self.begin(stream);
-        let stream_labels = self.start.len();
+        let stream_labels = self.prefix.len();
         for group in &stream.groups {
-            self.start.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.start);
-            let group_labels = self.start.len();
+            self.prefix.truncate(stream_labels);
+            write_label("group", &group.name.text(), &mut self.prefix);
+            let group_labels = self.prefix.len();
             for consumer in group.consumers.iter().flatten() {
                 if consumer.messages_pending == 0 && consumer.idle > max_idle {
                     continue;
                 }
-                let Reading::Known(number) = read(consumer) else { continue };
-                self.start.truncate(group_labels);
-                write_label("consumer", &consumer.name.text(), &mut self.start);
+                let ValueReading::Known(number) = read(consumer) else { continue };
+                self.prefix.truncate(group_labels);
+                write_label("consumer", &consumer.name.text(), &mut self.prefix);
                 self.sample(number);
             }
         }
     }
 
     fn begin(&mut self, stream: &StreamReport) {
-        self.start.truncate(self.common);
-        write_label("stream", &stream.key.text(), &mut self.start);
+        self.prefix.truncate(self.common);
+        write_label("stream", &stream.key.text(), &mut self.prefix);
     }
 
     fn sample(&mut self, number: Number) {
-        self.text.extend_from_slice(&self.start);
+        self.text.extend_from_slice(&self.prefix);
         self.text.extend_from_slice(&self.labels.last);
         self.text.extend_from_slice(b"} ");
         write_number(number, &mut self.text);
@@ -287,15 +289,13 @@ mod tests {
             lag,
             lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
             last_delivered_id: StreamId::new(1_700_000_000_123, 4),
-            last_delivered_id_age: None,
-            entries_read: None,
             messages_pending: 1,
             oldest_pending,
-            pending_orphaned: None,
             consumers: 2,
             entries_lost: lag.exact(),
             retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
             status: lag.exact().map_or(Status::Unknown, |_| Status::Lagging),
+            ..GroupValues::default()
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn rendered(selection: &FamilySelection, target: &str, team: &str) -> Arc<Rendered> {
-        let labels = TargetLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
+        let labels = SeriesLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
         Arc::new(Rendered::new(selection, labels, report()))
     }
 

@@ -1,9 +1,8 @@
-//! Segments: pieces of a page, each compressed by itself, that make up one gzip stream when they are put in
-//! a row.
+//! Segments: parts of a page that are compressed on their own and concatenated to one gzip stream.
 //!
-//! A deflate stream may be cut after a flush at a byte's boundary, so pieces compressed with a window of their
-//! own can follow each other in one gzip member; only the checksum has to be combined. So what one target
-//! found out is compressed once, however often it is scraped and whatever other targets do meanwhile.
+//! A deflate stream may be cut after a flush at a byte boundary, so parts compressed with windows of their own can follow
+//! each other in one gzip member; only their checksums have to be combined. So the series of a target are compressed
+//! once, independent of scrapes and other targets.
 
 use std::io::{self, Write};
 
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-/// A piece of text, compressed.
+/// A compressed text.
 #[derive(Clone, Debug)]
 pub struct Segment {
     deflated: Bytes,
@@ -19,7 +18,7 @@ pub struct Segment {
     length: usize,
 }
 
-/// Makes segments, one after the other.
+/// Compresses segments, one after the other.
 #[derive(Debug)]
 pub struct Compressor(Compress);
 
@@ -32,35 +31,35 @@ impl Default for Compressor {
 impl Compressor {
     /// Compresses `text`.
     pub fn segment(&mut self, text: &[u8]) -> Segment {
-        let mut unfinished = self.begin();
-        unfinished.push(text);
-        unfinished.finish()
+        let mut writer = self.begin();
+        writer.push(text);
+        writer.finish()
     }
 
-    /// Begins a segment that comes piece by piece.
-    pub fn begin(&mut self) -> Unfinished<'_> {
+    /// Starts a segment that is written in parts.
+    pub fn begin(&mut self) -> SegmentWriter<'_> {
         self.0.reset();
-        Unfinished { compress: &mut self.0, deflated: Vec::new(), checksum: Hasher::new(), length: 0 }
+        SegmentWriter { compress: &mut self.0, deflated: Vec::new(), checksum: Hasher::new(), length: 0 }
     }
 }
 
-/// A segment that grows: its text is never there as a whole. Writing to it does not fail.
+/// A segment that is being written, without holding its text. Writing to it does not fail.
 #[derive(Debug)]
-pub struct Unfinished<'a> {
+pub struct SegmentWriter<'a> {
     compress: &'a mut Compress,
     deflated: Vec<u8>,
     checksum: Hasher,
     length: usize,
 }
 
-impl Unfinished<'_> {
-    /// Whether nothing was written yet.
+impl SegmentWriter<'_> {
+    /// Returns true if nothing was written yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// The segment of all that was written.
+    /// Returns the segment.
     #[must_use]
     pub fn finish(mut self) -> Segment {
         self.deflate(&[], FlushCompress::Sync);
@@ -76,7 +75,7 @@ impl Unfinished<'_> {
 
     fn deflate(&mut self, mut text: &[u8], flush: FlushCompress) {
         loop {
-            // Room left over after everything was taken means that a flush is complete.
+            // A flush is complete once all input is taken and the output is not full.
             self.deflated.reserve(4 * 1024);
             let before = self.compress.total_in();
             let status = self.compress.compress_vec(text, &mut self.deflated, flush);
@@ -92,7 +91,7 @@ impl Unfinished<'_> {
     }
 }
 
-impl Write for Unfinished<'_> {
+impl Write for SegmentWriter<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
         Ok(text.len())
@@ -103,7 +102,7 @@ impl Write for Unfinished<'_> {
     }
 }
 
-/// Puts segments in a row: the chunks of one gzip stream, without copying them.
+/// Concatenates segments to the chunks of one gzip stream, without copying them.
 #[must_use]
 pub fn gzip(segments: impl IntoIterator<Item = Segment>) -> Vec<Bytes> {
     // Magic, deflate, no flags, no time, no hint, unknown system.
@@ -161,11 +160,11 @@ mod tests {
     fn a_segment_can_come_piece_by_piece() {
         let text = b"redis_stream_group_lag{stream=\"s\"} 12\n".repeat(20_000);
         let mut compressor = Compressor::default();
-        let mut unfinished = compressor.begin();
-        assert!(unfinished.is_empty());
-        text.chunks(7_777).for_each(|piece| unfinished.write_all(piece).unwrap());
-        assert!(!unfinished.is_empty());
-        let segments = [unfinished.finish(), compressor.begin().finish(), compressor.segment(b"end")];
+        let mut writer = compressor.begin();
+        assert!(writer.is_empty());
+        text.chunks(7_777).for_each(|piece| writer.write_all(piece).unwrap());
+        assert!(!writer.is_empty());
+        let segments = [writer.finish(), compressor.begin().finish(), compressor.segment(b"end")];
         assert_eq!(unzipped(&gzip(segments)), [&text[..], b"end"].concat());
     }
 

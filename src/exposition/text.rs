@@ -1,10 +1,10 @@
-//! The text format's small parts: label values and numbers.
+//! Headers, labels and numbers in the text format.
 
 use std::time::Duration;
 
 use crate::values::family::{Family, MetricKind, Number};
 
-/// Returns the two lines before the samples of a family.
+/// Returns the HELP and TYPE lines of a family.
 #[must_use]
 pub fn header(family: &Family) -> String {
     let kind = match family.kind {
@@ -14,7 +14,6 @@ pub fn header(family: &Family) -> String {
     format!("# HELP {} {}\n# TYPE {} {kind}\n", family.name, family.help, family.name)
 }
 
-/// Appends the number.
 pub fn write_number(number: Number, out: &mut Vec<u8>) {
     match number {
         Number::Count(count) => write_integer(count, out),
@@ -28,7 +27,7 @@ fn write_integer(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Seconds with up to six decimals, without trailing zeros.
+/// Appends seconds with up to six decimals, without trailing zeros.
 fn write_seconds(duration: Duration, out: &mut Vec<u8>) {
     write_integer(duration.as_secs(), out);
     let mut rest = duration.subsec_micros();
@@ -51,7 +50,7 @@ pub fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
-    // Most names need no escape. Without an early end this is a handful of vector instructions.
+    // Most names need no escape; without an early return this check compiles to vector instructions.
     let needs_escape = |found, byte| found | matches!(byte, b'\\' | b'"' | b'\n');
     if value.bytes().fold(false, needs_escape) {
         write_escaped(value, out);

@@ -1,15 +1,13 @@
-//! Characters that nobody sees, or that change what is around them: a name with one of them looks like another name. For
-//! pages and for terminals.
+//! Characters that are invisible or change the text around them: a name with one of them looks like another name.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Four dots in six places, of which none is there: Unicode counts it among the symbols.
+/// Blank, although Unicode lists it among the symbols.
 const BLANK_BRAILLE: char = '\u{2800}';
 
-/// Whether a character has to be written out to be seen: controls, marks of direction, joiners and other characters of
-/// format, fillers, selectors of variants, tags, separators of lines and of paragraphs, and every space but the usual
-/// one, which it would be taken for.
+/// Returns true if a character must be escaped to be seen: control and format characters, fillers, variation selectors,
+/// tags, line and paragraph separators, and every space other than U+0020.
 #[must_use]
 pub fn is_invisible(character: char) -> bool {
     if character.is_ascii() {

@@ -1,8 +1,8 @@
-//! Numbers and times as people read them.
+//! Numbers and durations as text for people.
 
 use std::time::Duration;
 
-/// A number with a comma between thousands: `1,234,567`.
+/// Formats a number with commas: `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -16,13 +16,13 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A number with its noun, `one` being that of 1: `3 groups`, `1 group`.
+/// Formats a number with its noun, singular or plural: `1 group`, `3 groups`.
 #[must_use]
 pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }
 
-/// A time span in its two largest units: `0.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
+/// Formats a duration in its two largest units: `0.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
 #[must_use]
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -45,20 +45,19 @@ fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
     }
 }
 
-/// How long ago a moment was, both as the time since the Unix epoch. One that is still to come, by another clock, is
-/// now.
+/// Formats the time since a moment; both are since the Unix epoch. A moment in the future, by another clock, is now.
 #[must_use]
 pub(crate) fn ago(moment: Duration, now: Duration) -> String {
     whole(moment, now).map_or_else(|| "just now".to_owned(), |time| format!("{time} ago"))
 }
 
-/// For how long something has been as it is, likewise.
+/// Formats how long a state has lasted, as [`ago`] does.
 #[must_use]
 pub(crate) fn lasting(since: Duration, now: Duration) -> String {
     whole(since, now).map_or_else(|| "just now".to_owned(), |time| format!("for {time}"))
 }
 
-/// The time between two moments, without parts of a second; `None` if there is not even one.
+/// Formats the time between two moments in whole seconds; `None` if it is less than one.
 fn whole(from: Duration, to: Duration) -> Option<String> {
     match to.saturating_sub(from).as_secs() {
         0 => None,
@@ -77,6 +76,7 @@ mod tests {
             (0, "0"),
             (999, "999"),
             (1_000, "1,000"),
+            (100_000, "100,000"),
             (1_234_567, "1,234,567"),
             (u64::MAX, "18,446,744,073,709,551,615"),
         ] {

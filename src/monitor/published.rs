@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exposition::render::{FamilySelection, Rendered, TargetLabels};
+use crate::exposition::render::{FamilySelection, Rendered, SeriesLabels};
 use crate::monitor::alerting::Alerts;
 use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
-use crate::page::trail::Trail;
+use crate::page::history::GroupHistory;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::redis_url::Place;
@@ -30,7 +30,7 @@ pub struct TargetState {
     /// The last report; `None` before the first.
     pub published: Option<Published>,
     /// The recent history of the groups, up to that report.
-    pub trail: Arc<Trail>,
+    pub history: Arc<GroupHistory>,
     /// `redis-cli` and the arguments that reach the target; empty before the first poll.
     pub redis_cli: Arc<[String]>,
     /// Time from one poll to the next.
@@ -62,7 +62,7 @@ impl TargetState {
 #[derive(Debug)]
 pub(super) struct Publisher {
     settings: Arc<TargetSettings>,
-    labels: TargetLabels,
+    labels: SeriesLabels,
     families: Arc<FamilySelection>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
@@ -108,7 +108,7 @@ impl Publisher {
 
     /// Adds a failed poll to the history. The last report stays until it is too old.
     pub(super) fn note_failure(&self) {
-        self.state.send_modify(|state| state.trail = Arc::new(state.trail.after_failure(unix_time())));
+        self.state.send_modify(|state| state.history = Arc::new(state.history.after_failure(unix_time())));
     }
 
     /// Renders and publishes the report of a poll that began at `began`.
@@ -119,16 +119,16 @@ impl Publisher {
         let last_read = unix_time();
         let made = tokio::task::spawn_blocking(move || {
             let previous = before.published.as_ref().map(|published| &*published.report);
-            let trail = before.trail.after(last_read, &shown, previous);
-            (Arc::new(Rendered::new(&families, labels, shown)), Arc::new(trail))
+            let history = before.history.after(last_read, &shown, previous);
+            (Arc::new(Rendered::new(&families, labels, shown)), Arc::new(history))
         });
         // The task fails only while the runtime shuts down.
-        let Ok((rendered, trail)) = made.await else { return };
+        let Ok((rendered, history)) = made.await else { return };
         let expires = began + self.settings.poll.stale_after;
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
             state.published = Some(Published { report, rendered, expires });
-            (state.last_read, state.trail) = (Some(last_read), trail);
+            (state.last_read, state.history) = (Some(last_read), history);
         });
     }
 }

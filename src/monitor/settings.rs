@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::alert::evaluator::{Evaluator, EvaluatorSettings};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::config::{self, Poll};
-use crate::exposition::render::TargetLabels as SeriesLabels;
+use crate::exposition::render::SeriesLabels;
 
 /// Receives new settings; `None` ends the monitor.
 pub type SettingsReceiver = watch::Receiver<Option<Arc<TargetSettings>>>;

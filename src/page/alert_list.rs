@@ -1,4 +1,4 @@
-//! Alerts as a list, each with what it says and where it leads.
+//! Alerts as a list, each with its summary and a link to its group.
 
 use std::time::Duration;
 
@@ -7,16 +7,17 @@ use maud::{Markup, html};
 use crate::alert::active::ActiveAlert;
 use crate::alert::link::group_path;
 use crate::alert::state::Phase;
+use crate::format::severity::Severity;
 use crate::format::units::lasting;
-use crate::page::frame::Grade;
 use crate::page::label;
+use crate::page::layout::badge;
 
-/// Alerts in the order given, with links for a page at the root.
+/// Renders alerts in the order given, with links for the first page.
 pub(super) fn list(alerts: &[ActiveAlert], now: Duration) -> Markup {
     list_from("", alerts, now)
 }
 
-/// The same for a page from which `root` leads to the root.
+/// Renders alerts for a page with the relative path `root` to the first page.
 pub(super) fn list_from(root: &str, alerts: &[ActiveAlert], now: Duration) -> Markup {
     html! {
         ul.alerts { @for alert in alerts { li { (item(root, alert, now)) } } }
@@ -31,8 +32,8 @@ fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
     let subject = ["group", "stream", "target"].into_iter().find(|name| !label_of(name).is_empty());
     html! {
         @match alert.state.phase {
-            Phase::Pending => (Grade::Poor.badge("pending")),
-            Phase::Firing | Phase::Resolved => (Grade::Bad.badge("firing")),
+            Phase::Pending => (badge(Severity::Poor, "pending")),
+            Phase::Firing | Phase::Resolved => (badge(Severity::Bad, "firing")),
         }
         " " strong { (label_of("alertname")) } " "
         @if let Some(subject) = subject {

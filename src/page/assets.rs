@@ -1,13 +1,13 @@
-//! What pages need besides their text: a style sheet, a script and an icon, out of the program itself. Their paths
-//! carry a hash of what they hold, so that browsers may keep them for ever.
+//! The style sheet, script and icon of the pages, embedded in the program. Their paths contain a hash of their content,
+//! so that browsers may cache them without a limit.
 
 /// A file that pages refer to.
 #[derive(Debug)]
 pub struct Asset {
     name: &'static str,
-    /// Its type.
+    /// Its media type.
     pub content_type: &'static str,
-    /// What it holds.
+    /// Its content.
     pub text: &'static str,
 }
 
@@ -25,18 +25,18 @@ pub const SCRIPT: Asset = Asset {
     text: include_str!("assets/page.js"),
 };
 
-/// The icon of the window.
+/// The icon.
 pub const ICON: Asset =
     Asset { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("assets/icon.svg") };
 
 impl Asset {
-    /// Its path, without a slash before it.
+    /// Returns its path, without a leading slash.
     #[must_use]
     pub fn path(&self) -> String {
         format!("assets/{:08x}/{}", crc32fast::hash(self.text.as_bytes()), self.name)
     }
 
-    /// The one at this path, which begins with a slash. A path with another hash is one of another version.
+    /// Returns the asset at a path with a leading slash; `None` for the hash of another version.
     #[must_use]
     pub fn at(path: &str) -> Option<&'static Self> {
         [&STYLE, &SCRIPT, &ICON]

@@ -1,29 +1,28 @@
-//! The page of one group: its numbers, its recent past, its consumers, its alerts, what its status means and what to
-//! try.
+//! The page of one group: its values, recent history, consumers and alerts, and advice on its status.
 
 use maud::{Markup, html};
 
 use crate::format::units::{ago, count, span};
-use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
-use crate::page::group::advice::{Effect, Word};
-use crate::page::view::{Row, TargetView, View};
+use crate::page::group::advice::{CommandEffect, Word};
+use crate::page::layout::{PageLayout, status_badge, unknown};
+use crate::page::model::{GroupRow, PageModel, TargetModel};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{ConsumerReport, GroupValues};
 
 mod advice;
-mod numbers;
+mod details;
 mod redis_cli;
 
 /// Why consumers of a group are not known.
 const NOT_READ: &str = "they are not read (consumers: false, more of them than limits.consumers_per_group, or a replica), or the last poll did not get to them";
 
-/// What leads from the page of a group to the first page.
+/// The relative path from the page of a group to the first page.
 const ROOT: &str = "../../../../";
 
-/// Where a group is to be found.
+/// The names of a group in the URL of its page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct GroupPath {
     /// Name of the target.
     pub target: Name,
     /// `db0`, `db1` and so on.
@@ -34,9 +33,8 @@ pub struct Place {
     pub group: Name,
 }
 
-impl Place {
-    /// Reads the four parts of a path, as [`link`](crate::alert::link) writes them; bytes that are no text stand for
-    /// themselves.
+impl GroupPath {
+    /// Reads the four parts of a path as [`link`](crate::alert::link) writes them; bytes that are not UTF-8 are kept.
     #[must_use]
     pub fn read(parts: &[Vec<u8>]) -> Option<Self> {
         let name = |part: &Vec<u8>| match std::str::from_utf8(part) {
@@ -48,112 +46,112 @@ impl Place {
     }
 }
 
-/// Whether there is a group at this place, or may be one, as nobody knows; else its page says that there is none.
+/// Returns true if the group exists, or if the target was not read and the group may exist.
 #[must_use]
-pub fn may_be_there(view: &View, place: &Place) -> bool {
-    let target = view.target(&place.target, &place.db);
+pub fn may_exist(model: &PageModel, path: &GroupPath) -> bool {
+    let target = model.target(&path.target, &path.db);
     target.is_some_and(|target| {
-        target.seen.report.is_none() || Row::find(target, &place.stream, &place.group).is_some()
+        target.snapshot.report.is_none() || GroupRow::find(target, &path.stream, &path.group).is_some()
     })
 }
 
-/// The page of the group at this place.
+/// Renders the page of a group.
 #[must_use]
-pub fn render(view: &View, place: &Place) -> String {
-    let target = view.target(&place.target, &place.db);
-    let row = target.and_then(|target| Row::find(target, &place.stream, &place.group));
+pub fn render(model: &PageModel, path: &GroupPath) -> String {
+    let target = model.target(&path.target, &path.db);
+    let row = target.and_then(|target| GroupRow::find(target, &path.stream, &path.group));
     let content = match (target, row) {
-        (_, Some(row)) => group_page(view, &row),
-        (Some(target), None) if target.seen.report.is_none() => in_the_dark(view, target, place),
-        _ => not_found(place),
+        (_, Some(row)) => group_page(model, &row),
+        (Some(target), None) if target.snapshot.report.is_none() => not_read(model, target, path),
+        _ => not_found(path),
     };
-    let title = format!("{} of {}", label::plain(&place.group.text()), label::plain(&place.stream.text()));
-    let frame = Frame { title: &title, root: ROOT, interval: view.interval };
-    frame.around(&content).into_string()
+    let title = format!("{} of {}", label::plain(&path.group.text()), label::plain(&path.stream.text()));
+    let layout = PageLayout { title: &title, root: ROOT, interval: model.interval };
+    layout.around(&content).into_string()
 }
 
-fn not_found(place: &Place) -> Markup {
+fn not_found(path: &GroupPath) -> Markup {
     html! {
         h1 { "There is no such group" }
         p {
-            "The last poll found no group " strong { (label::long(&place.group.text())) } " of the stream "
-            strong { (label::long(&place.stream.text())) } " on the target "
-            strong { (label::long(&place.target.text())) } ", " (label::long(&place.db.text())) ". It may have been destroyed, or it is not selected by the configuration."
+            "The last poll found no group " strong { (label::long(&path.group.text())) } " of the stream "
+            strong { (label::long(&path.stream.text())) } " on the target "
+            strong { (label::long(&path.target.text())) } ", " (label::long(&path.db.text())) ". It may have been destroyed, or it is not selected by the configuration."
         }
         p { a href=(ROOT) { "All groups" } }
     }
 }
 
-/// The target cannot be read, so nobody knows whether there is such a group.
-fn in_the_dark(view: &View, target: &TargetView, place: &Place) -> Markup {
+/// Renders the page if the target was not read, so that the group may exist.
+fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup {
     html! {
         div #group data-live {
             (crumbs(target))
-            h1 { (label::long(&place.group.text())) }
-            p.lead { "a consumer group of the stream " strong { (label::long(&place.stream.text())) } }
+            h1 { (label::long(&path.group.text())) }
+            p.lead { "a consumer group of the stream " strong { (label::long(&path.stream.text())) } }
             p.callout {
                 "Nothing is known of this group at present, because the target could not be read"
-                @if let Some(at) = target.seen.last_read { " since " (ago(at, view.now)) }
-                @if let Some(error) = &target.seen.error { ": " (error) }
+                @if let Some(at) = target.snapshot.last_read { " since " (ago(at, model.now)) }
+                @if let Some(error) = &target.snapshot.error { ": " (error) }
                 "."
             }
         }
     }
 }
 
-fn group_page(view: &View, row: &Row<'_>) -> Markup {
-    let status = status_of(row.group);
+fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
+    let status = row.status();
     let (name, key) = (row.group.name.text(), row.stream.key.text());
-    let moments = row.moments();
+    let samples = row.samples();
     html! {
         div #group data-live {
             (crumbs(row.target))
-            h1 { (label::long(&name)) " " (Grade::of(status).badge(status_name(status))) }
+            h1 { (label::long(&name)) " " (status_badge(status)) }
             p.lead { "a consumer group of the stream " strong { (label::long(&key)) } }
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
-            (age(view, row.target))
+            (age(model, row.target))
         }
-        @if row.group.values.is_some() || moments.iter().any(|moment| moment.point.is_some()) {
+        @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
             section #history data-live {
                 h2 { "Lately" }
-                div.charts { (chart::of_lag(&moments)) (chart::of_pending(&moments)) }
+                div.charts { (chart::of_lag(&samples)) (chart::of_pending(&samples)) }
             }
         }
         (what_to_try(row))
         @if let Some(values) = &row.group.values {
-            section #numbers data-live { h2 { "Numbers" } (numbers::of_group(values)) }
+            section #numbers data-live { h2 { "Numbers" } (details::of_group(values)) }
             (consumers(row, values))
         }
-        (alerts(view, row))
+        (alerts(model, row))
         section #stream data-live {
             h2 { "The stream" }
             @match &row.stream.values {
-                Some(values) => (numbers::of_stream(values, view.now)),
+                Some(values) => (details::of_stream(values, model.now)),
                 None => { p { "Nothing is known of it, because it could not be read in the last poll." } }
             }
         }
     }
 }
 
-fn crumbs(target: &TargetView) -> Markup {
+fn crumbs(target: &TargetModel) -> Markup {
     html! {
         nav aria-label="Path" {
-            a href=(ROOT) { "All groups" } " / " (label::short(&target.seen.labels.name))
-            @if target.seen.labels.db != "db0" { " " (target.seen.labels.db) }
+            a href=(ROOT) { "All groups" } " / " (label::short(&target.snapshot.labels.name))
+            @if target.snapshot.labels.db != "db0" { " " (target.snapshot.labels.db) }
         }
     }
 }
 
-/// How old the numbers are, and whether there will be newer ones.
-fn age(view: &View, target: &TargetView) -> Markup {
-    let seen = &target.seen;
-    let read = seen.last_read.map(|at| ago(at, view.now));
+/// Renders the age of the values, and the error that keeps them from being newer.
+fn age(model: &PageModel, target: &TargetModel) -> Markup {
+    let snapshot = &target.snapshot;
+    let read = snapshot.last_read.map(|at| ago(at, model.now));
     html! {
-        @if !seen.is_up || seen.error.is_some() {
+        @if !snapshot.is_up || snapshot.error.is_some() {
             p.callout {
                 "The target could not be read in the last poll"
-                @if let Some(error) = &seen.error { ": " (error) }
+                @if let Some(error) = &snapshot.error { ": " (error) }
                 ". " @if let Some(read) = read { "What is shown was read " (read) "." }
             }
         } @else if let Some(read) = read {
@@ -162,8 +160,8 @@ fn age(view: &View, target: &TargetView) -> Markup {
     }
 }
 
-fn what_to_try(row: &Row<'_>) -> Markup {
-    let advice = advice::on(status_of(row.group));
+fn what_to_try(row: &GroupRow<'_>) -> Markup {
+    let advice = advice::on(row.status());
     let line = |words: &[Word]| {
         let arguments: Vec<&[u8]> = words
             .iter()
@@ -182,9 +180,9 @@ fn what_to_try(row: &Row<'_>) -> Markup {
             ol.steps {
                 @for step in advice.steps {
                     li {
-                        (step.what)
+                        (step.text)
                         @if let Some(command) = &step.command {
-                            @if command.effect == Effect::Writes { " " strong.writes { "This changes data." } }
+                            @if command.effect == CommandEffect::Writes { " " strong.writes { "This changes data." } }
                             pre tabindex="0" { code { (line(command.words)) } }
                         }
                     }
@@ -194,7 +192,7 @@ fn what_to_try(row: &Row<'_>) -> Markup {
     }
 }
 
-fn consumers(row: &Row<'_>, values: &GroupValues) -> Markup {
+fn consumers(row: &GroupRow<'_>, values: &GroupValues) -> Markup {
     html! {
         section #consumers data-live {
             h2 { "Consumers" }
@@ -237,13 +235,13 @@ fn consumer_table(consumers: &[ConsumerReport]) -> Markup {
     }
 }
 
-fn alerts(view: &View, row: &Row<'_>) -> Markup {
+fn alerts(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     let alerts: Vec<_> = row.target.active.about(&row.stream.key, &row.group.name).collect();
     html! {
         section #alerts data-live {
             h2 { "Alerts" }
             @if alerts.is_empty() { p.dim { "Nothing fires or is pending for it, its stream or its target." } }
-            @else { (alert_list::list_from(ROOT, &alerts, view.now)) }
+            @else { (alert_list::list_from(ROOT, &alerts, model.now)) }
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Names from Redis on a page. Anybody who may write to Redis chooses them, so they are shown as what they are:
-//! markup is escaped by the templates, and here what would be invisible, or would turn the text around it, is made
-//! visible.
+//! Names from Redis on a page. They may be hostile: the templates escape markup, and this module makes characters
+//! visible that would be invisible or change the text around them.
 
 use std::ops::Range;
 
@@ -8,33 +7,33 @@ use maud::{Markup, html};
 
 use crate::format::unicode::is_invisible;
 
-/// Characters of a name in a table: beginning and end.
+/// Characters that are kept of a name in a table, at its start and end.
 const SHORT: (usize, usize) = (48, 15);
-/// The same at the head of a page.
+/// Characters that are kept of a name in a heading.
 const LONG: (usize, usize) = (300, 60);
 
-/// A name in a table; a long one is cut in the middle.
+/// Renders a name in a table; a long one is cut in the middle.
 pub(super) fn short(name: &str) -> Markup {
     shown(name, SHORT)
 }
 
-/// A name at the head of its page; one that is very long is cut.
+/// Renders a name in a heading; a very long one is cut in the middle.
 pub(super) fn long(name: &str) -> Markup {
     shown(name, LONG)
 }
 
-/// A sentence about something from Redis, with its names in it.
+/// Renders a sentence that contains names from Redis.
 pub(super) fn text(text: &str) -> Markup {
     shown(text, LONG)
 }
 
-/// All of a name, if [`long`] cuts it.
+/// Renders the whole name if [`long`] cuts it.
 pub(super) fn rest(name: &str) -> Option<Markup> {
     let chars = name.chars().count();
     (chars > LONG.0 + LONG.1 + 1).then(|| html! { bdi { (visible(name)) } })
 }
 
-/// A name as plain text, for titles; cut like that in a table.
+/// Returns a name as plain text, for titles, cut as in a table.
 pub(super) fn plain(name: &str) -> String {
     let mut text = String::new();
     for (part, is_odd) in parts(&cut(name, SHORT)) {
@@ -53,14 +52,14 @@ fn shown(name: &str, limits: (usize, usize)) -> Markup {
     }
 }
 
-/// Beginning and end of a name that is longer than both, with an ellipsis between them.
+/// Replaces the middle of a long name with an ellipsis.
 fn cut(name: &str, (start, end): (usize, usize)) -> String {
-    let place = |at: usize| name.char_indices().nth(at).map(|(place, _)| place);
+    let offset = |nth: usize| name.char_indices().nth(nth).map(|(offset, _)| offset);
     let chars = name.chars().count();
     if chars <= start + end + 1 {
         return name.to_owned();
     }
-    let (Some(from), Some(to)) = (place(start), place(chars - end)) else { return name.to_owned() };
+    let (Some(from), Some(to)) = (offset(start), offset(chars - end)) else { return name.to_owned() };
     format!("{}\u{2026}{}", &name[..from], &name[to..])
 }
 
@@ -76,7 +75,7 @@ fn visible(name: &str) -> Markup {
     }
 }
 
-/// The runs of a text, and whether what is in them has to be written out.
+/// Splits a text into runs, each with true if its characters must be escaped.
 fn parts(text: &str) -> impl Iterator<Item = (&str, bool)> {
     let mut at = 0;
     std::iter::from_fn(move || {

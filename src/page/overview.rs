@@ -1,4 +1,4 @@
-//! The first page: what is wrong, the alerts, every group with the worst first, and the targets.
+//! The first page: problems, alerts, all groups with the worst first, and targets.
 
 use std::collections::BTreeMap;
 
@@ -6,51 +6,51 @@ use maud::{Markup, html};
 
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
+use crate::format::severity::Severity;
 use crate::format::units::{ago, count, counted};
-use crate::page::frame::{Frame, Grade, status_name, status_of, unknown};
-use crate::page::overview::groups::Groups;
-use crate::page::overview::query::{Query, StatusFilter};
-use crate::page::view::{TargetView, View};
+use crate::page::layout::{PageLayout, badge, status_badge, unknown};
+use crate::page::model::{PageModel, TargetModel};
+use crate::page::overview::groups::GroupTable;
+use crate::page::overview::query::{OverviewQuery, StatusFilter};
 use crate::page::{alert_list, label};
 use redis_stream_lag::report::Status;
 
 mod groups;
-mod needle;
 pub mod query;
 
-/// Alerts of a state that are listed; the rest is counted.
+/// Alerts of a state that are listed; the others are counted.
 const ALERTS: usize = 10;
-/// Pending ones that are shown at once where none fires; more have to be opened.
+/// Pending alerts that are shown without a click if none fires.
 const FEW_ALERTS: usize = 3;
-/// Streams of a target that could not be read, likewise.
+/// Streams of a target that could not be read and are listed; also the targets that are listed.
 const STREAMS: usize = 10;
 
-/// The first page.
+/// Renders the first page.
 #[must_use]
-pub fn render(view: &View, query: &Query) -> String {
-    let tally = Tally::of(view);
+pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
+    let tally = Tally::of(model);
     let content = html! {
-        (summary(view, &tally))
-        (alerts(view))
-        (Groups::of(view, query).section())
-        (targets(view))
+        (summary(model, &tally))
+        (alerts(model))
+        (GroupTable::of(model, query).section())
+        (targets(model))
     };
-    let (groups, targets) = troubled(view, &tally);
+    let (groups, targets) = troubled(model, &tally);
     let title = match in_words(groups, targets) {
         Some(trouble) => format!("{trouble} in trouble"),
         None => "Consumer groups".to_owned(),
     };
-    Frame { title: &title, root: "./", interval: view.interval }.around(&content).into_string()
+    PageLayout { title: &title, root: "./", interval: model.interval }.around(&content).into_string()
 }
 
-/// How many groups there are of each status, `None` for those that are missing.
+/// The number of groups of each status; `None` is missing.
 struct Tally(BTreeMap<Option<Status>, usize>);
 
 impl Tally {
-    fn of(view: &View) -> Self {
+    fn of(model: &PageModel) -> Self {
         let mut groups = BTreeMap::new();
-        for row in view.rows() {
-            *groups.entry(status_of(row.group)).or_default() += 1;
+        for row in model.rows() {
+            *groups.entry(row.status()).or_default() += 1;
         }
         Self(groups)
     }
@@ -60,13 +60,13 @@ impl Tally {
     }
 }
 
-/// How many groups are in trouble, and how many targets.
-fn troubled(view: &View, tally: &Tally) -> (usize, usize) {
-    let is_in_trouble = |target: &&TargetView| matches!(health(target).0, Grade::Bad | Grade::Poor);
-    (tally.of_filter(StatusFilter::Trouble), view.targets.iter().filter(is_in_trouble).count())
+/// Returns the numbers of groups and of targets in trouble.
+fn troubled(model: &PageModel, tally: &Tally) -> (usize, usize) {
+    let is_in_trouble = |target: &&TargetModel| matches!(health(target).0, Severity::Bad | Severity::Poor);
+    (tally.of_filter(StatusFilter::Trouble), model.targets.iter().filter(is_in_trouble).count())
 }
 
-/// So many groups and so many targets; `None` if there are neither.
+/// Formats a number of groups and of targets; `None` if both are 0.
 fn in_words(groups: usize, targets: usize) -> Option<String> {
     let (of_groups, of_targets) = (counted(groups, "group", "groups"), counted(targets, "target", "targets"));
     match (groups, targets) {
@@ -77,11 +77,11 @@ fn in_words(groups: usize, targets: usize) -> Option<String> {
     }
 }
 
-fn summary(view: &View, tally: &Tally) -> Markup {
+fn summary(model: &PageModel, tally: &Tally) -> Markup {
     let groups = tally.of_filter(StatusFilter::Any);
-    let (groups_in_trouble, targets_in_trouble) = troubled(view, tally);
-    let firing: usize = view.targets.iter().map(|target| target.active.count_of(Phase::Firing)).sum();
-    let down: Vec<_> = view.targets.iter().filter(|target| health(target).0 != Grade::Good).collect();
+    let (groups_in_trouble, targets_in_trouble) = troubled(model, tally);
+    let firing: usize = model.targets.iter().map(|target| target.active.count_of(Phase::Firing)).sum();
+    let down: Vec<_> = model.targets.iter().filter(|target| health(target).0 != Severity::Good).collect();
     html! {
         section #summary data-live {
             h1 {
@@ -92,12 +92,12 @@ fn summary(view: &View, tally: &Tally) -> Markup {
                 @else { "Consumer groups" }
             }
             p.lead {
-                (counted(groups, "group", "groups")) " on " (counted(view.targets.len(), "target", "targets")) ", "
+                (counted(groups, "group", "groups")) " on " (counted(model.targets.len(), "target", "targets")) ", "
                 @if firing == 0 { "no alert fires" }
                 @else { a href="#alerts" { (counted(firing, "alert fires", "alerts fire")) } }
             }
             @for target in down.iter().take(STREAMS) {
-                p.callout { (trouble_of(target, view)) }
+                p.callout { (problem_of(target, model)) }
             }
             @if down.len() > STREAMS {
                 p.callout { "and " a href="#targets" { (count((down.len() - STREAMS) as u64)) " more targets" } }
@@ -106,7 +106,7 @@ fn summary(view: &View, tally: &Tally) -> Markup {
                 @for (status, groups) in &tally.0 {
                     li {
                         a href=(by_status_link(StatusFilter::One(*status))) {
-                            (Grade::of(*status).badge(status_name(*status))) " " (count(*groups as u64))
+                            (status_badge(*status)) " " (count(*groups as u64))
                         }
                     }
                 }
@@ -116,43 +116,46 @@ fn summary(view: &View, tally: &Tally) -> Markup {
 }
 
 fn by_status_link(status: StatusFilter) -> String {
-    let link = Query { status, ..Query::default() }.link();
+    let link = OverviewQuery { status, ..OverviewQuery::default() }.link();
     format!("./{link}#groups")
 }
 
-/// How a target is, in a word.
-fn health(target: &TargetView) -> (Grade, &'static str) {
-    let seen = &target.seen;
-    match (seen.is_up, &seen.report) {
-        (_, None) if seen.last_read.is_none() && seen.error.is_none() => (Grade::Unknown, "not polled yet"),
-        (true, Some(_)) if seen.error.is_none() => (Grade::Good, "up"),
-        (true, Some(_)) => (Grade::Poor, "read in part"),
-        (true, None) => (Grade::Poor, "too old"),
-        (false, _) => (Grade::Bad, "down"),
+/// Returns the health of a target in a word.
+fn health(target: &TargetModel) -> (Severity, &'static str) {
+    let snapshot = &target.snapshot;
+    match (snapshot.is_up, &snapshot.report) {
+        (_, None) if snapshot.last_read.is_none() && snapshot.error.is_none() => {
+            (Severity::Unknown, "not polled yet")
+        }
+        (true, Some(_)) if snapshot.error.is_none() => (Severity::Good, "up"),
+        (true, Some(_)) => (Severity::Poor, "read in part"),
+        (true, None) => (Severity::Poor, "too old"),
+        (false, _) => (Severity::Bad, "down"),
     }
 }
 
-/// What is wrong with a target, and what is shown of it.
-fn trouble_of(target: &TargetView, view: &View) -> Markup {
-    let seen = &target.seen;
-    let (grade, word) = health(target);
+/// Describes the problem of a target, and how old its values are.
+fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
+    let snapshot = &target.snapshot;
+    let (severity, word) = health(target);
     html! {
-        (grade.badge(word)) " " strong { (label::short(&seen.labels.name)) } ": "
-        @if let Some(error) = &seen.error { (error) ". " }
-        @match (&seen.report, seen.last_read) {
-            (Some(_), Some(at)) if !seen.is_up => { "What is shown of it was read " (ago(at, view.now)) "." }
-            (None, Some(at)) => { "It was last read " (ago(at, view.now)) ": too long ago to be shown." }
+        (badge(severity, word)) " " strong { (label::short(&snapshot.labels.name)) } ": "
+        @if let Some(error) = &snapshot.error { (error) ". " }
+        @match (&snapshot.report, snapshot.last_read) {
+            (Some(_), Some(at)) if !snapshot.is_up => { "What is shown of it was read " (ago(at, model.now)) "." }
+            (None, Some(at)) => { "It was last read " (ago(at, model.now)) ": too long ago to be shown." }
             (None, None) => { "Nothing is known of it yet." }
             _ => {}
         }
     }
 }
 
-fn alerts(view: &View) -> Markup {
-    let count_of = |state| -> usize { view.targets.iter().map(|target| target.active.count_of(state)).sum() };
+fn alerts(model: &PageModel) -> Markup {
+    let count_of =
+        |state| -> usize { model.targets.iter().map(|target| target.active.count_of(state)).sum() };
     let (firing, pending) = (count_of(Phase::Firing), count_of(Phase::Pending));
     let first = |state| -> Vec<ActiveAlert> {
-        view.targets.iter().flat_map(|target| target.active.of_phase(state)).take(ALERTS).collect()
+        model.targets.iter().flat_map(|target| target.active.of_phase(state)).take(ALERTS).collect()
     };
     html! {
         section #alerts data-live {
@@ -160,12 +163,12 @@ fn alerts(view: &View) -> Markup {
             @if firing + pending == 0 {
                 p.dim { "Nothing fires, and nothing is pending." }
             } @else {
-                (alert_list::list(&first(Phase::Firing), view.now))
+                (alert_list::list(&first(Phase::Firing), model.now))
                 (more(firing))
                 @if pending > 0 {
                     details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
                         summary { (counted(pending, "alert is", "alerts are")) " pending, and will fire if this goes on" }
-                        (alert_list::list(&first(Phase::Pending), view.now))
+                        (alert_list::list(&first(Phase::Pending), model.now))
                         (more(pending))
                     }
                 }
@@ -182,7 +185,7 @@ fn more(alerts: usize) -> Markup {
     }
 }
 
-fn targets(view: &View) -> Markup {
+fn targets(model: &PageModel) -> Markup {
     html! {
         section #targets data-live {
             h2 { "Targets" }
@@ -193,21 +196,21 @@ fn targets(view: &View) -> Markup {
                     }
                 } }
                 tbody role="rowgroup" {
-                    @for target in &view.targets { (target_row(target, view)) }
+                    @for target in &model.targets { (target_row(target, model)) }
                 }
             }
         }
     }
 }
 
-fn target_row(target: &TargetView, view: &View) -> Markup {
-    let seen = &target.seen;
-    let (grade, word) = health(target);
-    let streams = seen.report.as_ref().map(|report| &report.streams);
+fn target_row(target: &TargetModel, model: &PageModel) -> Markup {
+    let snapshot = &target.snapshot;
+    let (severity, word) = health(target);
+    let streams = snapshot.report.as_ref().map(|report| &report.streams);
     let groups = streams.map(|streams| streams.iter().map(|stream| stream.groups.len()).sum::<usize>());
     let unread = streams.into_iter().flatten().filter(|stream| stream.values.is_none());
     let unread: Vec<_> = unread.collect();
-    let only = Query { target: Some(seen.labels.name.clone()), ..Query::default() };
+    let only = OverviewQuery { target: Some(snapshot.labels.name.clone()), ..OverviewQuery::default() };
     let number = |number: Option<usize>| match number {
         Some(number) => html! { (count(number as u64)) },
         None => unknown("the target was not read, or too long ago"),
@@ -216,21 +219,21 @@ fn target_row(target: &TargetView, view: &View) -> Markup {
     html! {
         tr role="row" {
             th scope="row" role="rowheader" {
-                a href={ "./" (only.link()) "#groups" } { (label::short(&seen.labels.name)) }
-                " " span.dim { (seen.labels.db) }
-                @for (name, value) in &seen.labels.configured { " " span.dim { (name) "=" (label::short(value)) } }
+                a href={ "./" (only.link()) "#groups" } { (label::short(&snapshot.labels.name)) }
+                " " span.dim { (snapshot.labels.db) }
+                @for (name, value) in &snapshot.labels.configured { " " span.dim { (name) "=" (label::short(value)) } }
             }
             td role="cell" data-label="Health" {
-                (grade.badge(word))
-                @if let Some(error) = &seen.error { div.dim { (error) } }
+                (badge(severity, word))
+                @if let Some(error) = &snapshot.error { div.dim { (error) } }
             }
             td role="cell" data-label="Last read" {
-                @match seen.last_read { Some(at) => (ago(at, view.now)), None => "never" }
+                @match snapshot.last_read { Some(at) => (ago(at, model.now)), None => "never" }
             }
             td.number role="cell" data-label="Streams" {
                 (number(streams.map(Vec::len)))
                 @if !unread.is_empty() {
-                    details id={ "unread-" (seen.labels.name) } {
+                    details id={ "unread-" (snapshot.labels.name) } {
                         summary { (count(unread.len() as u64)) " not read" }
                         ul {
                             @for stream in unread.iter().take(STREAMS) {
@@ -257,35 +260,35 @@ mod tests {
 
     use super::*;
     use crate::alert::rule::TargetLabels;
-    use crate::api::groups::Seen;
-    use crate::page::examples::{group, report, stream, values};
+    use crate::api::groups::TargetSnapshot;
+    use crate::page::test_support::{group, report, stream, values};
     use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report};
 
-    fn view_of(report: Option<Report>) -> View {
+    fn view_of(report: Option<Report>) -> PageModel {
         let labels =
             TargetLabels { name: "shop".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
-        let seen = Seen {
+        let snapshot = TargetSnapshot {
             labels: Arc::new(labels),
             is_up: report.is_some(),
             last_read: Some(Duration::from_secs(1_700_000_000)),
             error: report.is_none().then(|| "cannot connect to cache:6379".to_owned()),
             report: report.map(Arc::new),
         };
-        let target = TargetView {
-            seen,
-            trail: Arc::default(),
+        let target = TargetModel {
+            snapshot,
+            history: Arc::default(),
             active: Arc::default(),
             redis_cli: Arc::new(["redis-cli".to_owned()]),
         };
-        View {
+        PageModel {
             targets: vec![target],
             now: Duration::from_secs(1_700_000_065),
             interval: Duration::from_secs(10),
         }
     }
 
-    fn shop() -> View {
-        let with = |lag, status| GroupValues { lag, status, ..values() };
+    fn shop() -> PageModel {
+        let with = |lag, status| GroupValues { lag, status, messages_pending: 1, ..values() };
         let groups = vec![
             group("calm", with(Lag::Exact(0), Status::Ok)),
             group("counted", with(Lag::Between { min: 3, max: 4_000 }, Status::Lagging)),
@@ -306,20 +309,20 @@ mod tests {
         table.split("<tr").skip(2).map(words).collect()
     }
 
-    fn shown(view: &View, query: &[(&str, &str)]) -> Vec<String> {
+    fn shown(model: &PageModel, query: &[(&str, &str)]) -> Vec<String> {
         let pairs: Vec<_> =
             query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        rows(&render(view, &Query::read(&pairs)))
+        rows(&render(model, &OverviewQuery::read(&pairs)))
     }
 
     #[test]
     fn the_worst_group_comes_first_and_what_is_not_known_is_no_number() {
         insta::assert_snapshot!(shown(&shop(), &[]).join("\n"), @r"
         ✖ missing wanted orders the stream has no such group
-        ✖ abandoned dead orders 1,200 ? not known 0 ? not known 1 no history yet
-        ▲ lagging counted orders 3 to 4,000 ? not known 0 ? not known 1 no history yet
-        ✔ ok calm orders 0 ? not known 0 ? not known 1 no history yet
-        ✔ ok x other 0 ? not known 0 ? not known 1 no history yet
+        ✖ abandoned dead orders 1,200 ? not known 1 ? not known 1 no history yet
+        ▲ lagging counted orders 3 to 4,000 ? not known 1 ? not known 1 no history yet
+        ✔ ok calm orders 0 ? not known 1 ? not known 1 no history yet
+        ✔ ok x other 0 ? not known 0 none 1 no history yet
         ");
     }
 
@@ -350,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_target_that_cannot_be_read_is_told_of_before_all_else() {
-        let html = render(&view_of(None), &Query::default());
+        let html = render(&view_of(None), &OverviewQuery::default());
         let told = html.find("class=\"callout\"").expect("it is told of");
         assert!(told < html.find("id=\"alerts\"").unwrap() && told < html.find("id=\"groups\"").unwrap());
         assert!(html.contains("cannot connect to cache:6379"), "{html}");
@@ -369,10 +372,10 @@ mod tests {
                 .collect()
         };
         let streams = (0..100).map(|n| stream(format!("s{n:03}").as_str(), groups(n))).collect();
-        let view = view_of(Some(report(streams)));
+        let model = view_of(Some(report(streams)));
         #[expect(clippy::disallowed_methods, reason = "measures how long it takes")]
         let began = tokio::time::Instant::now();
-        let html = render(&view, &Query::read(&[("q".to_owned(), "g".to_owned())]));
+        let html = render(&model, &OverviewQuery::read(&[("q".to_owned(), "g".to_owned())]));
         let took = began.elapsed();
         assert_eq!(rows(&html).len(), 50);
         assert!(html.contains("1 to 50 of 10,000 groups") && html.len() < 120_000, "{} bytes", html.len());

@@ -1,164 +1,115 @@
-//! The columns of a table of groups: what each shows, and which of them go first where there is little room.
+//! The columns of the table of groups, and the order of its rows.
 
 use std::cmp::{Ordering, Reverse};
 
-use crate::api::groups::{Group, Listing};
-use crate::terminal::layout::{Align, Heading};
-use crate::terminal::text::{count_or_unknown, lag, printable, span_or_unknown};
-use redis_stream_lag::report::Status;
+use crate::api::groups::{ListedGroup, Listing};
+use crate::format::severity::Severity;
+use crate::format::units::count;
+use crate::terminal::layout::{Align, Heading, TextTable};
+use crate::terminal::text::{UNKNOWN, printable, span};
+use crate::values::family::{Family, ValueUnit};
+use crate::values::table::{
+    CONSUMERS, LAG, LAG_MAX, LAG_MIN, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
+};
 
-/// A column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// What is wrong with the group.
-    Status,
-    /// Name of the target; only where there are several.
-    Target,
-    /// Key of the stream.
-    Stream,
-    /// Name of the group.
-    Group,
-    /// Entries not delivered.
-    Lag,
-    /// Age of the oldest of them.
-    Behind,
-    /// Entries not acknowledged.
-    Pending,
-    /// Age of the oldest of them.
-    OldestPending,
-    /// How many consumers there are.
-    Consumers,
+type Cell = fn(&ListedGroup) -> String;
+
+/// The status is always the first.
+const COLUMNS: [(Heading, Cell); 9] = [
+    (heading("STATUS", Align::Left, None, None), |group| status(group).to_owned()),
+    (heading(TARGET, Align::Left, Some(2), Some(10)), |group| printable(&group.target).into_owned()),
+    (heading("STREAM", Align::Left, None, Some(8)), |group| printable(&group.stream).into_owned()),
+    (heading("GROUP", Align::Left, None, Some(8)), |group| printable(&group.group).into_owned()),
+    (heading("LAG", Align::Right, None, None), lag),
+    (heading("BEHIND", Align::Right, Some(4), None), |group| value(group, &LAG_SECONDS)),
+    (heading("PENDING", Align::Right, Some(3), None), |group| value(group, &MESSAGES_PENDING)),
+    (heading("OLDEST", Align::Right, Some(1), None), |group| value(group, &OLDEST_PENDING_AGE_SECONDS)),
+    (heading("CONSUMERS", Align::Right, Some(0), None), |group| value(group, &CONSUMERS)),
+];
+const TARGET: &str = "TARGET";
+
+const fn heading(
+    title: &'static str,
+    align: Align,
+    expendable: Option<u8>,
+    shrinks_to: Option<usize>,
+) -> Heading {
+    Heading { title, align, expendable, shrinks_to }
 }
 
-/// What a table is sorted by.
+/// The order of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// As listed: the worst first.
+pub(crate) enum GroupOrder {
+    /// As listed.
     #[default]
-    Worst,
-    /// The largest lag first.
+    WorstFirst,
     Lag,
-    /// The oldest undelivered entry first.
     Behind,
-    /// The most pending entries first.
     Pending,
-    /// The oldest pending entry first.
     OldestPending,
-    /// By target, stream and group.
     Name,
 }
 
-/// How bad a status is, in three steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// Somebody has to look.
-    Bad,
-    /// Worth an eye.
-    Doubtful,
-    /// Nothing to do.
-    Fine,
+/// Lays out a table of some groups of the listing. The target is shown if there are several.
+pub(crate) fn table(listing: &Listing, groups: &[&ListedGroup], room: Option<usize>) -> TextTable {
+    let is_shown = |(heading, _): &(Heading, Cell)| heading.title != TARGET || listing.targets.len() > 1;
+    let (headings, cells): (Vec<_>, Vec<_>) = COLUMNS.into_iter().filter(is_shown).unzip();
+    let row = |group: &&ListedGroup| cells.iter().map(|cell| cell(group)).collect();
+    TextTable::new(headings, groups.iter().map(row).collect(), room)
 }
 
-impl Column {
-    /// The columns of a table of these groups.
-    #[must_use]
-    pub fn of(listing: &Listing) -> Vec<Self> {
-        let all = [
-            Self::Status,
-            Self::Target,
-            Self::Stream,
-            Self::Group,
-            Self::Lag,
-            Self::Behind,
-            Self::Pending,
-            Self::OldestPending,
-            Self::Consumers,
-        ];
-        let is_shown = |column: &Self| *column != Self::Target || listing.targets.len() > 1;
-        all.into_iter().filter(is_shown).collect()
-    }
-
-    /// How it is headed and laid out.
-    #[must_use]
-    pub fn heading(self) -> Heading {
-        let heading = |title, align, expendable, shrinks_to| Heading { title, align, expendable, shrinks_to };
-        match self {
-            Self::Status => heading("STATUS", Align::Left, None, None),
-            Self::Target => heading("TARGET", Align::Left, Some(2), Some(10)),
-            Self::Stream => heading("STREAM", Align::Left, None, Some(8)),
-            Self::Group => heading("GROUP", Align::Left, None, Some(8)),
-            Self::Lag => heading("LAG", Align::Right, None, None),
-            Self::Behind => heading("BEHIND", Align::Right, Some(4), None),
-            Self::Pending => heading("PENDING", Align::Right, Some(3), None),
-            Self::OldestPending => heading("OLDEST", Align::Right, Some(1), None),
-            Self::Consumers => heading("CONSUMERS", Align::Right, Some(0), None),
-        }
-    }
-
-    /// What it shows of a group; safe to print.
-    #[must_use]
-    pub fn cell(self, group: &Group) -> String {
-        match self {
-            Self::Status => status(group).to_owned(),
-            Self::Target => printable(&group.target).into_owned(),
-            Self::Stream => printable(&group.stream).into_owned(),
-            Self::Group => printable(&group.group).into_owned(),
-            Self::Lag => lag(group.lag, group.lag_min, group.lag_max),
-            Self::Behind => span_or_unknown(group.lag_seconds),
-            Self::Pending => count_or_unknown(group.messages_pending),
-            Self::OldestPending => match group.messages_pending {
-                // Nothing is pending: there is nothing to be old.
-                Some(0) => "-".to_owned(),
-                _ => span_or_unknown(group.oldest_pending_age_seconds),
-            },
-            Self::Consumers => count_or_unknown(group.consumers),
-        }
-    }
-}
-
-/// The status in a word; a group that is not there has none.
-#[must_use]
-pub fn status(group: &Group) -> &'static str {
+pub(crate) fn status(group: &ListedGroup) -> &'static str {
     match group.status {
         Some(status) => status.as_str(),
-        None if group.up => "?",
+        None if group.up => UNKNOWN,
         None => "missing",
     }
 }
 
-/// How bad it is.
-#[must_use]
-pub fn severity(group: &Group) -> Severity {
+pub(crate) fn severity(group: &ListedGroup) -> Severity {
     match group.status {
-        Some(Status::Ok) => Severity::Fine,
-        Some(Status::Unknown | Status::Lagging) => Severity::Doubtful,
-        Some(Status::Rewound | Status::Losing | Status::Abandoned | Status::Stalled | Status::Stuck) => {
-            Severity::Bad
-        }
-        None if group.up => Severity::Doubtful,
-        None => Severity::Bad,
+        None if group.up => Severity::Unknown,
+        status => Severity::of(status),
     }
 }
 
-impl Sort {
-    /// The next one.
-    #[must_use]
-    pub fn next(self) -> Self {
+pub(crate) fn lag(group: &ListedGroup) -> String {
+    match [&LAG, &LAG_MIN, &LAG_MAX].map(|family| group.count(family)) {
+        [Some(lag), ..] => count(lag),
+        [None, Some(min), Some(max)] => format!("{}..{}", count(min), count(max)),
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+/// Formats a value of the table; `-` if there is nothing that it is about.
+pub(crate) fn value(group: &ListedGroup, family: &Family) -> String {
+    if group.has_nothing_of(family) {
+        return "-".to_owned();
+    }
+    let text = group.number(family).and_then(|number| match family.unit {
+        ValueUnit::Seconds => number.as_f64().map(span),
+        ValueUnit::Ratio => number.as_f64().map(|ratio| format!("{:.0} %", ratio * 100.0)),
+        ValueUnit::Count | ValueUnit::Timestamp | ValueUnit::Bool => number.as_u64().map(count),
+    });
+    text.unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+impl GroupOrder {
+    /// Returns the order that follows when the user asks for another.
+    pub(crate) fn next(self) -> Self {
         match self {
-            Self::Worst => Self::Lag,
+            Self::WorstFirst => Self::Lag,
             Self::Lag => Self::Behind,
             Self::Behind => Self::Pending,
             Self::Pending => Self::OldestPending,
             Self::OldestPending => Self::Name,
-            Self::Name => Self::Worst,
+            Self::Name => Self::WorstFirst,
         }
     }
 
-    /// What it is called.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Worst => "worst first",
+            Self::WorstFirst => "worst first",
             Self::Lag => "lag",
             Self::Behind => "behind",
             Self::Pending => "pending",
@@ -167,26 +118,45 @@ impl Sort {
         }
     }
 
-    /// Which of two comes first. What is not known comes last.
-    #[must_use]
-    pub fn compare(self, one: &Group, other: &Group) -> Ordering {
-        let by = |value: fn(&Group) -> Option<f64>| {
-            let key = |group: &Group| value(group).unwrap_or(-1.0);
+    /// Compares two groups: the largest value first, unknown values last.
+    pub(crate) fn compare(self, one: &ListedGroup, other: &ListedGroup) -> Ordering {
+        let by = |family: &Family| {
+            let key =
+                |group: &ListedGroup| group.number(family).and_then(|number| number.as_f64()).unwrap_or(-1.0);
             key(other).total_cmp(&key(one))
         };
         match self {
-            Self::Worst => Ordering::Equal,
+            Self::WorstFirst => Ordering::Equal,
             Self::Lag => {
-                let key = |group: &Group| Reverse((group.lag_min, group.lag_max));
+                let key = |group: &ListedGroup| Reverse([&LAG_MIN, &LAG_MAX].map(|lag| group.count(lag)));
                 key(one).cmp(&key(other))
             }
-            Self::Behind => by(|group| group.lag_seconds),
-            Self::Pending => other.messages_pending.cmp(&one.messages_pending),
-            Self::OldestPending => by(|group| group.oldest_pending_age_seconds),
+            Self::Behind => by(&LAG_SECONDS),
+            Self::Pending => by(&MESSAGES_PENDING),
+            Self::OldestPending => by(&OLDEST_PENDING_AGE_SECONDS),
             Self::Name => {
-                let (target, stream) = (one.target.cmp(&other.target), one.stream.cmp(&other.stream));
-                target.then(stream).then_with(|| one.group.cmp(&other.group))
+                (&one.target, &one.stream, &one.group).cmp(&(&other.target, &other.stream, &other.group))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::groups::ListedValues;
+    use redis_stream_lag::report::{GroupValues, Lag};
+
+    #[test]
+    fn a_value_that_is_not_known_is_never_0() {
+        let of = |exact_or_bounds| {
+            let values = ListedValues::of(&GroupValues { lag: exact_or_bounds, ..GroupValues::default() });
+            ListedGroup { values, ..ListedGroup::default() }
+        };
+        assert_eq!(lag(&of(Lag::Exact(1_213))), "1,213");
+        assert_eq!(lag(&of(Lag::Between { min: 0, max: 5_000 })), "0..5,000");
+        assert_eq!(lag(&ListedGroup::default()), "?");
+        assert_eq!(value(&ListedGroup::default(), &LAG_SECONDS), "?");
+        assert_eq!(value(&of(Lag::Exact(0)), &OLDEST_PENDING_AGE_SECONDS), "-");
     }
 }

@@ -1,4 +1,6 @@
-//! Draws the view: a list of groups, or one group with its consumers and pending entries.
+//! Draws the view: a list of groups, or one group with its values, consumers and pending entries.
+
+use std::fmt::Write as _;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -6,21 +8,26 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::api::groups::{Consumer, Group};
+use crate::api::groups::{ListedConsumer, ListedGroup};
+use crate::format::severity::Severity;
 use crate::format::units::count;
-use crate::terminal::columns::{Column, Severity, severity, status};
+use crate::terminal::columns::{self, lag, severity, status, value};
 use crate::terminal::entries;
-use crate::terminal::layout::{Align, GAP, Heading, fit, lay_out, lines};
+use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
+use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
 use crate::terminal::table::{summary, unread};
-use crate::terminal::text::{count_or_unknown, lag, printable, span, span_or_unknown};
-use crate::terminal::view::{Entries, Mode, View};
+use crate::terminal::text::{printable, span, span_or_unknown};
+use crate::values::family::Family;
+use crate::values::table;
 
 const LIST_KEYS: &str = "q quit  ↑↓ move  Enter details  s sort  r reverse  / filter";
 const DETAIL_KEYS: &str = "q quit  Esc back  ↑↓ scroll";
 const FILTER_KEYS: &str = "Enter done  Esc clear";
 
-/// In place of the entries that a running streamgauge does not tell of.
-const UNTOLD: &str = "only with --redis-url or --config; a running streamgauge lists no entries";
+const NOT_AVAILABLE: &str = "only with --redis-url or --config; a running streamgauge lists no entries";
+
+/// Wider than each label of the table.
+const LABEL_WIDTH: usize = 26;
 
 const CONSUMERS: [Heading; 4] = [
     Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
@@ -29,8 +36,7 @@ const CONSUMERS: [Heading; 4] = [
     Heading { title: "INACTIVE", align: Align::Right, expendable: Some(0), shrinks_to: None },
 ];
 
-/// Draws it.
-pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
+pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
     let [title, notes, body, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -43,10 +49,10 @@ pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
     // One line is the heading of the table.
     view.page = usize::from(body.height).saturating_sub(1);
     let text = match view.mode {
-        Mode::List | Mode::Filter => list(view, body),
-        Mode::Detail => detail(view, body),
+        ViewMode::List | ViewMode::Filter => list(view, body),
+        ViewMode::Detail => detail(view, body),
     };
-    let scroll = if view.mode == Mode::Detail {
+    let scroll = if view.mode == ViewMode::Detail {
         let hidden = text.lines.len().saturating_sub(usize::from(body.height));
         view.scroll = view.scroll.min(u16::try_from(hidden).unwrap_or(u16::MAX));
         view.scroll
@@ -55,16 +61,16 @@ pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
     };
     frame.render_widget(Paragraph::new(text).scroll((scroll, 0)), body);
     let help = match view.mode {
-        Mode::List => LIST_KEYS,
-        Mode::Filter => FILTER_KEYS,
-        Mode::Detail => DETAIL_KEYS,
+        ViewMode::List => LIST_KEYS,
+        ViewMode::Filter => FILTER_KEYS,
+        ViewMode::Detail => DETAIL_KEYS,
     };
     frame.render_widget(Line::from(help).style(Modifier::DIM), keys);
 }
 
-fn heading(view: &View) -> String {
+fn heading(view: &StatusView) -> String {
     match view.mode {
-        Mode::Detail => {
+        ViewMode::Detail => {
             let of = view.selected();
             format!(
                 "group {} of stream {} on {}",
@@ -73,12 +79,14 @@ fn heading(view: &View) -> String {
                 printable(&of.target)
             )
         }
-        Mode::List | Mode::Filter => format!("{}: {}", printable(&view.origin), summary(&view.listing)),
+        ViewMode::List | ViewMode::Filter => {
+            format!("{}: {}", printable(&view.origin), summary(&view.listing))
+        }
     }
 }
 
-/// What is wrong, else how a list is sorted and filtered.
-fn note(view: &View) -> Line<'static> {
+/// Returns the first problem, or else the order and filter of a list.
+fn note(view: &StatusView) -> Line<'static> {
     let problem = view.problem.clone().or_else(|| {
         let unread = unread(&view.listing);
         let more = unread.len().saturating_sub(1);
@@ -87,13 +95,13 @@ fn note(view: &View) -> Line<'static> {
             .next()
             .map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
     });
-    if view.mode == Mode::Filter {
+    if view.mode == ViewMode::Filter {
         return Line::from(format!("filter: {}_", printable(&view.filter)));
     }
     if let Some(problem) = problem {
         return Line::styled(printable(&problem).into_owned(), Color::Red);
     }
-    if view.mode == Mode::Detail {
+    if view.mode == ViewMode::Detail {
         return Line::default();
     }
     let direction = if view.is_reversed { ", reversed" } else { "" };
@@ -101,36 +109,22 @@ fn note(view: &View) -> Line<'static> {
         "" => String::new(),
         filter => format!("  filter: {}", printable(filter)),
     };
-    Line::styled(format!("sorted by {}{direction}{filter}", view.sort.as_str()), Modifier::DIM)
+    Line::styled(format!("sorted by {}{direction}{filter}", view.order.as_str()), Modifier::DIM)
 }
 
-fn list(view: &View, area: Rect) -> Text<'static> {
-    let columns = Column::of(&view.listing);
-    let headings: Vec<_> = columns.iter().map(|column| column.heading()).collect();
+fn list(view: &StatusView, area: Rect) -> Text<'static> {
     let all = view.rows();
     let room = usize::from(area.height).saturating_sub(1);
-    // The cursor is always within what is shown.
+    // Scrolls so that the cursor is visible.
     let first = view.cursor().saturating_sub(room.saturating_sub(1));
-    let visible: Vec<_> = all.iter().skip(first).take(room).collect();
-    let cells: Vec<Vec<String>> =
-        visible.iter().map(|group| columns.iter().map(|column| column.cell(group)).collect()).collect();
-    let shown = lay_out(&headings, &cells, Some(usize::from(area.width)));
-    let gap = " ".repeat(GAP);
-    let head: Vec<_> =
-        shown.iter().map(|one| fit(headings[one.at].title, headings[one.at].align, one.width)).collect();
-    let mut text = Text::from(Line::styled(head.join(&gap), Modifier::BOLD));
-    for (at, (group, row)) in visible.iter().zip(&cells).enumerate() {
-        let mut spans = Vec::new();
-        for one in &shown {
-            let cell = fit(&row[one.at], headings[one.at].align, one.width);
-            let style =
-                if columns[one.at] == Column::Status { colour(severity(group)) } else { Style::default() };
-            spans.push(Span::styled(cell, style));
-            spans.push(Span::raw(gap.clone()));
-        }
-        let is_selected = first + at == view.cursor();
-        let style = if is_selected { Modifier::REVERSED.into() } else { Style::default() };
-        text.push_line(Line::from(spans).style(style));
+    let visible: Vec<_> = all.iter().skip(first).take(room).copied().collect();
+    let table = columns::table(&view.listing, &visible, Some(usize::from(area.width)));
+    let mut text = Text::from(Line::styled(line(&table.heading()), Modifier::BOLD));
+    for (index, (group, mut cells)) in visible.iter().zip(table.rows()).enumerate() {
+        let status = Span::styled(cells.remove(0), colour(severity(group)));
+        let rest = Span::raw(format!("{GAP}{}", cells.join(GAP)));
+        let style = if first + index == view.cursor() { Modifier::REVERSED.into() } else { Style::default() };
+        text.push_line(Line::from(vec![status, rest]).style(style));
     }
     if all.is_empty() && !view.listing.groups.is_empty() {
         text.push_line("no group matches the filter");
@@ -141,77 +135,67 @@ fn list(view: &View, area: Rect) -> Text<'static> {
 fn colour(severity: Severity) -> Style {
     match severity {
         Severity::Bad => Color::Red.into(),
-        Severity::Doubtful => Color::Yellow.into(),
-        Severity::Fine => Color::Green.into(),
+        Severity::Poor | Severity::Unknown => Color::Yellow.into(),
+        Severity::Good => Color::Green.into(),
     }
 }
 
-fn detail(view: &View, area: Rect) -> Text<'static> {
-    let Some(group) = view.group() else { return Text::from("this group is not there any more") };
+fn detail(view: &StatusView, area: Rect) -> Text<'static> {
+    let Some(group) = view.group() else { return Text::from("this group no longer exists") };
     let room = Some(usize::from(area.width));
     let mut text = Text::default();
-    text.push_line(Line::from(vec![
-        Span::raw("status          "),
-        Span::styled(status(group), colour(severity(group))),
-    ]));
-    for (name, value) in facts(group) {
-        text.push_line(format!("{name:<16}{value}"));
+    let status = Span::styled(status(group), colour(severity(group)));
+    text.push_line(Line::from(vec![Span::raw(format!("{:<LABEL_WIDTH$}", "Status")), status]));
+    for (name, value) in details(group) {
+        text.push_line(format!("{name:<LABEL_WIDTH$}{value}"));
     }
     text.push_line("");
-    section(&mut text, "Consumers", &consumers(group.consumer_list.as_deref(), room));
+    let title = format!("Consumers: {}", value(group, &table::CONSUMERS));
+    section(&mut text, title, &consumers(group, room));
     text.push_line("");
     let listed = match &view.entries {
-        Entries::Loading => vec!["reading them".to_owned()],
-        Entries::Failed(why) => vec![printable(why).into_owned()],
-        Entries::Untold => vec![UNTOLD.to_owned()],
-        Entries::Listed(list) if list.is_empty() => vec!["none".to_owned()],
-        Entries::Listed(list) => entries::table(list, room),
+        EntryList::Loading => vec!["reading them".to_owned()],
+        EntryList::Failed(why) => vec![printable(why).into_owned()],
+        EntryList::NotAvailable => vec![NOT_AVAILABLE.to_owned()],
+        EntryList::Listed(list) if list.is_empty() => vec!["none".to_owned()],
+        EntryList::Listed(list) => entries::table(list, room),
     };
-    section(&mut text, "Pending entries, from the oldest on", &listed);
+    section(&mut text, "Pending entries, from the oldest on".to_owned(), &listed);
     text
 }
 
-fn section(text: &mut Text<'static>, title: &'static str, lines: &[String]) {
+/// Returns the values of a group with their labels. Values about the same entry share a line.
+fn details(group: &ListedGroup) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("Lag", lag(group))];
+    let mut counted_by = None;
+    let is_shown = |family: &&&Family| **family != &table::CONSUMERS && !group.has_nothing_of(family);
+    for family in table::GROUP_VALUES.iter().filter(is_shown) {
+        let Some(label) = family.label else { continue };
+        let text = value(group, family);
+        match lines.last_mut() {
+            Some((_, line)) if family.counted_by.is_some() && family.counted_by == counted_by => {
+                let _ = write!(line, ", {} {text}", label.name.to_lowercase());
+            }
+            _ => lines.push((label.name, text)),
+        }
+        counted_by = family.counted_by;
+    }
+    lines
+}
+
+fn section(text: &mut Text<'static>, title: String, lines: &[String]) {
     text.push_line(Line::styled(title, Modifier::BOLD));
     for line in lines {
         text.push_line(line.clone());
     }
 }
 
-fn facts(group: &Group) -> Vec<(&'static str, String)> {
-    let oldest = match (group.messages_pending, group.oldest_pending_deliveries) {
-        (Some(0), _) => "-".to_owned(),
-        (_, None) => span_or_unknown(group.oldest_pending_age_seconds),
-        (_, Some(deliveries)) => format!(
-            "{}, last delivered {} ago, {} in all",
-            span_or_unknown(group.oldest_pending_age_seconds),
-            span_or_unknown(group.oldest_pending_idle_seconds),
-            if deliveries == 1 { "once".to_owned() } else { format!("{} times", count(deliveries)) },
-        ),
-    };
-    let retention = group.retention_used_ratio.map(|ratio| format!("{:.0} %", ratio * 100.0));
-    vec![
-        ("lag", lag(group.lag, group.lag_min, group.lag_max)),
-        ("behind", span_or_unknown(group.lag_seconds)),
-        (
-            "last delivered",
-            group.last_delivered_id_age_seconds.map_or("?".to_owned(), |age| span(age) + " ago"),
-        ),
-        ("pending", count_or_unknown(group.messages_pending)),
-        ("oldest pending", oldest),
-        ("orphaned", count_or_unknown(group.pending_orphaned)),
-        ("lost", count_or_unknown(group.entries_lost_total)),
-        ("retention used", retention.unwrap_or_else(|| "?".to_owned())),
-        ("consumers", count_or_unknown(group.consumers)),
-    ]
-}
-
-fn consumers(list: Option<&[Consumer]>, room: Option<usize>) -> Vec<String> {
-    let Some(list) = list else { return vec!["not read".to_owned()] };
+fn consumers(group: &ListedGroup, room: Option<usize>) -> Vec<String> {
+    let Some(list) = &group.consumer_list else { return vec!["not read".to_owned()] };
     if list.is_empty() {
         return vec!["none".to_owned()];
     }
-    let row = |consumer: &Consumer| {
+    let row = |consumer: &ListedConsumer| {
         vec![
             printable(&consumer.consumer).into_owned(),
             count(consumer.messages_pending),
@@ -219,5 +203,5 @@ fn consumers(list: Option<&[Consumer]>, room: Option<usize>) -> Vec<String> {
             span_or_unknown(consumer.inactive_seconds),
         ]
     };
-    lines(&CONSUMERS, &list.iter().map(row).collect::<Vec<_>>(), room)
+    TextTable::new(CONSUMERS.to_vec(), list.iter().map(row).collect(), room).lines()
 }

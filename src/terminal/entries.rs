@@ -1,24 +1,22 @@
-//! Pending entries as a table and as JSON: what was read and not acknowledged.
+//! Pending entries as a table and as JSON.
 
 use serde::Serialize;
 
 use crate::format::units::count;
-use crate::terminal::layout::{Align, Heading, lines};
-use crate::terminal::text::{UNKNOWN, printable, span};
+use crate::terminal::layout::{Align, Heading, TextTable};
+use crate::terminal::text::{printable, span, span_or_unknown};
 
-/// A pending entry. `None` is not known.
+/// A pending entry.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Entry {
-    /// Its ID.
-    pub id: String,
-    /// Consumer that it was delivered to, as text; empty if it was given back.
-    pub consumer: String,
-    /// Its age by its ID and the server's clock; `None` if the ID is no time stamp.
-    pub age_seconds: Option<f64>,
-    /// Since it was last delivered; `None` if it was given back and waits for a new reader.
-    pub idle_seconds: Option<f64>,
-    /// How often it was delivered.
-    pub deliveries: u64,
+pub(crate) struct ListedEntry {
+    pub(crate) id: String,
+    /// The consumer that owns it, as text; empty if it was released.
+    pub(crate) consumer: String,
+    /// Age by its ID and the server's clock; `None` if the ID is not a time.
+    pub(crate) age_seconds: Option<f64>,
+    /// Time since its last delivery; `None` if it was released.
+    pub(crate) idle_seconds: Option<f64>,
+    pub(crate) deliveries: u64,
 }
 
 const HEADINGS: [Heading; 5] = [
@@ -29,17 +27,20 @@ const HEADINGS: [Heading; 5] = [
     Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(1), shrinks_to: None },
 ];
 
-/// The lines of a table of entries, its heading first.
-#[must_use]
-pub fn table(entries: &[Entry], room: Option<usize>) -> Vec<String> {
-    let row = |entry: &Entry| {
-        let consumer =
-            if entry.consumer.is_empty() { "-".to_owned() } else { printable(&entry.consumer).into_owned() };
-        let idle = entry.idle_seconds.map_or_else(|| "-".to_owned(), span);
-        let age = entry.age_seconds.map_or_else(|| UNKNOWN.to_owned(), span);
-        vec![printable(&entry.id).into_owned(), consumer, age, idle, count(entry.deliveries)]
+/// Returns the lines of a table of entries.
+pub(crate) fn table(entries: &[ListedEntry], room: Option<usize>) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let row = |entry: &ListedEntry| {
+        let consumer = Some(&entry.consumer).filter(|name| !name.is_empty());
+        vec![
+            printable(&entry.id).into_owned(),
+            or_dash(consumer.map(|name| printable(name).into_owned())),
+            span_or_unknown(entry.age_seconds),
+            or_dash(entry.idle_seconds.map(span)),
+            count(entry.deliveries),
+        ]
     };
-    lines(&HEADINGS, &entries.iter().map(row).collect::<Vec<_>>(), room)
+    TextTable::new(HEADINGS.to_vec(), entries.iter().map(row).collect(), room).lines()
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn entries_read_easily() {
-        let entry = |id: &str, consumer: &str, seconds: Option<f64>| Entry {
+        let entry = |id: &str, consumer: &str, seconds: Option<f64>| ListedEntry {
             id: id.to_owned(),
             consumer: consumer.to_owned(),
             age_seconds: seconds.map(|seconds| seconds * 60.0),

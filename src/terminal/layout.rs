@@ -1,103 +1,119 @@
-//! How wide the columns of a table are: as wide as what they hold, and where there is less room names are cut short
-//! and some columns are left out.
+//! Tables of text. Where there is little room, names are cut short and some columns are left out; no crate for tables
+//! does that, so they are laid out here.
 
 use std::borrow::Cow;
 
 use crate::terminal::text::{elide, width};
 
-/// Columns of a terminal between two columns of a table.
-pub const GAP: usize = 2;
+/// Spaces between two columns.
+pub(crate) const GAP: &str = "  ";
 
-/// The side that cells begin at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    /// Words.
+pub(crate) enum Align {
     Left,
-    /// Numbers.
     Right,
 }
 
-/// How a column is headed and laid out.
 #[derive(Clone, Copy, Debug)]
-pub struct Heading {
-    /// What stands over it.
-    pub title: &'static str,
-    /// The side that its cells begin at.
-    pub align: Align,
-    /// When it is left out for want of room: 0 is the first; `None` is never.
-    pub expendable: Option<u8>,
-    /// How narrow its cells may be cut; `None` is not at all.
-    pub shrinks_to: Option<usize>,
+pub(crate) struct Heading {
+    pub(crate) title: &'static str,
+    pub(crate) align: Align,
+    /// The order in which columns are left out for lack of room: 0 is the first; `None` is never.
+    pub(crate) expendable: Option<u8>,
+    /// The least width that its cells may be cut to; `None` if they are never cut.
+    pub(crate) shrinks_to: Option<usize>,
 }
 
-/// A column that is shown: where it is among those that were asked for, and how wide.
+/// A table with the columns that are shown.
+#[derive(Debug)]
+pub(crate) struct TextTable {
+    headings: Vec<Heading>,
+    rows: Vec<Vec<String>>,
+    shown: Vec<ShownColumn>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// Its position.
-    pub at: usize,
-    /// Its width.
-    pub width: usize,
+struct ShownColumn {
+    index: usize,
+    width: usize,
 }
 
-/// Which columns are shown, and how wide, in a terminal of this width; `None` is as much as there is.
-#[must_use]
-pub fn lay_out(headings: &[Heading], rows: &[Vec<String>], room: Option<usize>) -> Vec<Shown> {
-    let wanted = |at: usize| {
-        let cells = rows.iter().map(|row| width(&row[at])).max().unwrap_or(0);
-        cells.max(width(headings[at].title))
+impl TextTable {
+    /// Lays out the rows for a terminal of `room` columns; `None` is without a limit.
+    pub(crate) fn new(headings: Vec<Heading>, rows: Vec<Vec<String>>, room: Option<usize>) -> Self {
+        let shown = lay_out(&headings, &rows, room);
+        Self { headings, rows, shown }
+    }
+
+    /// Returns the cells of the heading, cut and padded.
+    pub(crate) fn heading(&self) -> Vec<String> {
+        self.cells(|index| self.headings[index].title)
+    }
+
+    /// Returns the cells of each row, cut and padded.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Vec<String>> + '_ {
+        self.rows.iter().map(|row| self.cells(|index| &row[index]))
+    }
+
+    /// Returns the heading and the rows as lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        [self.heading()].into_iter().chain(self.rows()).map(|cells| line(&cells)).collect()
+    }
+
+    fn cells<'a>(&'a self, text: impl Fn(usize) -> &'a str) -> Vec<String> {
+        let fitted = |one: &ShownColumn| fit(text(one.index), self.headings[one.index].align, one.width);
+        self.shown.iter().map(fitted).collect()
+    }
+}
+
+/// Joins cells, without spaces at the end.
+pub(crate) fn line(cells: &[String]) -> String {
+    cells.join(GAP).trim_end().to_owned()
+}
+
+fn lay_out(headings: &[Heading], rows: &[Vec<String>], room: Option<usize>) -> Vec<ShownColumn> {
+    let wanted = |index: usize| {
+        let cells = rows.iter().map(|row| width(&row[index])).max().unwrap_or(0);
+        cells.max(width(headings[index].title))
     };
-    let mut shown: Vec<_> = (0..headings.len()).map(|at| Shown { at, width: wanted(at) }).collect();
+    let mut shown: Vec<_> =
+        (0..headings.len()).map(|index| ShownColumn { index, width: wanted(index) }).collect();
     let Some(room) = room else { return shown };
     while least(&shown, headings) > room {
-        let next = shown.iter().filter_map(|one| Some((headings[one.at].expendable?, one.at))).min();
+        let next = shown.iter().filter_map(|one| Some((headings[one.index].expendable?, one.index))).min();
         let Some((_, next)) = next else { break };
-        shown.retain(|one| one.at != next);
+        shown.retain(|one| one.index != next);
     }
     while total(&shown) > room {
-        // The widest gives way first, so that short names stay whole.
+        // The widest shrinks first, so that short names stay whole.
         let can_shrink =
-            |one: &&mut Shown| headings[one.at].shrinks_to.is_some_and(|least| one.width > least);
+            |one: &&mut ShownColumn| headings[one.index].shrinks_to.is_some_and(|least| one.width > least);
         let Some(widest) = shown.iter_mut().filter(can_shrink).max_by_key(|one| one.width) else { break };
         widest.width -= 1;
     }
     shown
 }
 
-fn total(shown: &[Shown]) -> usize {
-    shown.iter().map(|one| one.width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+fn total(shown: &[ShownColumn]) -> usize {
+    shown.iter().map(|one| one.width).sum::<usize>() + GAP.len() * shown.len().saturating_sub(1)
 }
 
-/// The least room that these columns do with.
-fn least(shown: &[Shown], headings: &[Heading]) -> usize {
-    let cut = |one: &Shown| Shown {
-        width: headings[one.at].shrinks_to.map_or(one.width, |least| least.min(one.width)),
+/// Returns the width of these columns with all names cut as far as possible.
+fn least(shown: &[ShownColumn], headings: &[Heading]) -> usize {
+    let cut = |one: &ShownColumn| ShownColumn {
+        width: headings[one.index].shrinks_to.map_or(one.width, |least| least.min(one.width)),
         ..*one
     };
     total(&shown.iter().map(cut).collect::<Vec<_>>())
 }
 
-/// A cell, cut and padded to a width.
-#[must_use]
-pub fn fit(text: &str, align: Align, columns: usize) -> String {
+fn fit(text: &str, align: Align, columns: usize) -> String {
     let text: Cow<'_, str> = elide(text, columns);
     let padding = " ".repeat(columns - width(&text));
     match align {
         Align::Left => format!("{text}{padding}"),
         Align::Right => format!("{padding}{text}"),
     }
-}
-
-/// The lines of a table without any style, its heading first; nothing is padded at the end of a line.
-#[must_use]
-pub fn lines(headings: &[Heading], rows: &[Vec<String>], room: Option<usize>) -> Vec<String> {
-    let shown = lay_out(headings, rows, room);
-    let line = |cell: &dyn Fn(usize) -> String| {
-        let cells: Vec<_> =
-            shown.iter().map(|one| fit(&cell(one.at), headings[one.at].align, one.width)).collect();
-        cells.join(&" ".repeat(GAP)).trim_end().to_owned()
-    };
-    let head = line(&|at| headings[at].title.to_owned());
-    std::iter::once(head).chain(rows.iter().map(|row| line(&|at| row[at].clone()))).collect()
 }
 
 #[cfg(test)]
@@ -113,7 +129,7 @@ mod tests {
     fn table(room: Option<usize>) -> String {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows = [row(["a name that is long", "1,213", "3m 01s"]), row(["注文", "7", "?"])];
-        lines(&HEADINGS, &rows, room).join("\n")
+        TextTable::new(HEADINGS.to_vec(), rows.to_vec(), room).lines().join("\n")
     }
 
     #[test]

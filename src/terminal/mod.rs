@@ -1,18 +1,13 @@
-//! What people see in a terminal: groups as a table, a view of them that is drawn again and again, and pending
-//! entries. Pure but for `screen`: everything is made of what JSON holds too.
+//! The terminal: groups as a table, a view of them that is redrawn, and pending entries. Pure except for [`screen`]:
+//! everything is made of the types that are also written as JSON.
 //!
-//! Names from Redis may hold anything. All text goes through [`text::printable`] before it reaches a terminal.
-//!
-//! The tables are laid out here and not by a crate for tables: where there is little room, columns are left out and
-//! names are cut short, the same in the printed table and in the view, which no such crate does. What would be left
-//! for one is to pad cells.
+//! Names from Redis may contain anything. All text goes through [`text::printable`] before it reaches a terminal.
 
-pub mod columns;
-pub mod draw;
-pub mod entries;
-pub mod keys;
-pub mod layout;
+mod columns;
+mod draw;
+pub(crate) mod entries;
+mod layout;
 pub mod screen;
-pub mod table;
-pub mod text;
-pub mod view;
+pub mod status_view;
+pub(crate) mod table;
+mod text;

@@ -1,43 +1,76 @@
-//! The terminal as a whole screen: taken over, and given back as it was however the program ends.
+//! The terminal itself: a full screen that is restored however the program ends, and its events.
 
 use std::io::{self, IsTerminal as _};
+use std::thread;
+use std::time::Duration;
 
 use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+use tokio::sync::mpsc;
 
 use crate::terminal::draw::draw;
-use crate::terminal::view::View;
+use crate::terminal::status_view::StatusView;
 
-/// A screen that is taken over. It is given back when this is dropped, and before the message of a panic.
+/// The time after which the thread that reads events notices that the receiver is gone.
+const EVENT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The terminal in raw mode, on the alternate screen. Restored on drop, and before the message of a panic.
 #[derive(Debug)]
 pub struct Screen(DefaultTerminal);
 
 impl Screen {
-    /// Takes over the terminal: the other screen, raw keys.
+    /// Switches the terminal to the alternate screen and to raw mode.
     ///
     /// # Errors
     ///
-    /// There is no terminal.
+    /// Standard input or output is not a terminal.
     pub fn open() -> io::Result<Self> {
-        // One that is behind neither would be found all the same, and keys and pictures would part ways.
+        // Without this check, /dev/tty would be read or drawn on while the other is redirected.
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return Err(io::Error::other("standard input and output must both be one"));
         }
         ratatui::try_init().map(Self)
     }
 
-    /// Shows the view as it is now.
+    /// Draws the view.
     ///
     /// # Errors
     ///
     /// The terminal is gone.
-    pub fn show(&mut self, view: &mut View) -> io::Result<()> {
+    pub fn show(&mut self, view: &mut StatusView) -> io::Result<()> {
         self.0.draw(|frame| draw(frame, view)).map(drop)
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where it fails there is no terminal left to mend.
+        // It fails only if the terminal is gone.
         let _ = ratatui::try_restore();
+    }
+}
+
+/// Reads keys and changes of size on a thread of their own, until the receiver is dropped.
+///
+/// # Errors
+///
+/// The thread cannot be started.
+pub(crate) fn listen() -> io::Result<mpsc::UnboundedReceiver<Event>> {
+    let (sender, events) = mpsc::unbounded_channel();
+    thread::Builder::new().name("keys".to_owned()).spawn(move || forward(&sender))?;
+    Ok(events)
+}
+
+fn forward(sender: &mpsc::UnboundedSender<Event>) {
+    while !sender.is_closed() {
+        let event = match event::poll(EVENT_TIMEOUT) {
+            Ok(false) => continue,
+            Ok(true) => event::read(),
+            Err(error) => Err(error),
+        };
+        // If the terminal is gone, the receiver ends with the sender.
+        let Ok(event) = event else { return };
+        if sender.send(event).is_err() {
+            return;
+        }
     }
 }

@@ -1,69 +1,46 @@
-//! `streamgauge status`: the groups as a table that is printed once, and what is said below it.
+//! `streamgauge status`: the groups as a table that is printed once, with a summary.
 
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::api::groups::{Group, Listing};
+use crate::api::groups::{ListedGroup, Listing};
+use crate::format::severity::Severity;
 use crate::format::units::counted;
-use crate::terminal::columns::{Column, Severity, severity, status};
-use crate::terminal::layout::{GAP, fit, lay_out};
+use crate::terminal::columns::{self, severity, status};
+use crate::terminal::layout::line;
 use crate::terminal::text::printable;
 use redis_stream_lag::report::Status;
 
-/// The table, in a terminal of this width (`None`: as wide as it gets), with colours that whoever prints it may take
-/// out again.
-#[must_use]
-pub fn render(listing: &Listing, room: Option<usize>) -> String {
+/// Returns the table for a terminal of this width (`None`: without a limit), with colours.
+pub(crate) fn render(listing: &Listing, room: Option<usize>) -> String {
     let mut text = String::new();
     if !listing.groups.is_empty() {
-        write_table(listing, room, &mut text);
+        let groups: Vec<_> = listing.groups.iter().collect();
+        let table = columns::table(listing, &groups, room);
+        let bold = Style::new().bold();
+        let _ = writeln!(text, "{bold}{}{bold:#}", line(&table.heading()));
+        for (group, mut cells) in groups.iter().zip(table.rows()) {
+            let style = style(severity(group));
+            cells[0] = format!("{style}{}{style:#}", cells[0]);
+            let _ = writeln!(text, "{}", line(&cells));
+        }
         text.push('\n');
     }
-    text.push_str(&summary(listing));
-    text.push('\n');
-    text
-}
-
-fn write_table(listing: &Listing, room: Option<usize>, out: &mut String) {
-    let columns = Column::of(listing);
-    let headings: Vec<_> = columns.iter().map(|column| column.heading()).collect();
-    let rows: Vec<Vec<String>> = listing
-        .groups
-        .iter()
-        .map(|group| columns.iter().map(|column| column.cell(group)).collect())
-        .collect();
-    let shown = lay_out(&headings, &rows, room);
-    let gap = " ".repeat(GAP);
-    let head: Vec<_> =
-        shown.iter().map(|one| fit(headings[one.at].title, headings[one.at].align, one.width)).collect();
-    let bold = Style::new().bold();
-    let _ = writeln!(out, "{bold}{}{bold:#}", head.join(&gap).trim_end());
-    for (group, row) in listing.groups.iter().zip(&rows) {
-        let style = style(severity(group));
-        let cells: Vec<_> = shown
-            .iter()
-            .map(|one| {
-                let cell = fit(&row[one.at], headings[one.at].align, one.width);
-                if columns[one.at] == Column::Status { format!("{style}{cell}{style:#}") } else { cell }
-            })
-            .collect();
-        let _ = writeln!(out, "{}", cells.join(&gap).trim_end());
-    }
+    text + &summary(listing) + "\n"
 }
 
 fn style(severity: Severity) -> Style {
     let colour = match severity {
         Severity::Bad => AnsiColor::Red,
-        Severity::Doubtful => AnsiColor::Yellow,
-        Severity::Fine => AnsiColor::Green,
+        Severity::Poor | Severity::Unknown => AnsiColor::Yellow,
+        Severity::Good => AnsiColor::Green,
     };
     Style::new().fg_color(Some(colour.into()))
 }
 
-/// How many groups there are of each status: `3 groups: 1 stalled, 2 ok`.
-#[must_use]
-pub fn summary(listing: &Listing) -> String {
+/// Returns the number of groups of each status: `3 groups: 1 stalled, 2 ok`.
+pub(crate) fn summary(listing: &Listing) -> String {
     let groups = &listing.groups;
     let streams: Vec<_> = listing.targets.iter().filter_map(|target| target.streams).collect();
     let of_streams = match streams.iter().sum::<usize>() {
@@ -76,7 +53,7 @@ pub fn summary(listing: &Listing) -> String {
             parts.push(format!("{number} {name}"));
         }
     };
-    let count = |is_it: &dyn Fn(&Group) -> bool| groups.iter().filter(|group| is_it(group)).count();
+    let count = |is_it: &dyn Fn(&ListedGroup) -> bool| groups.iter().filter(|group| is_it(group)).count();
     part("missing", count(&|group| status(group) == "missing"));
     for each in Status::ALL {
         part(each.as_str(), count(&|group| group.status == Some(each)));
@@ -87,9 +64,8 @@ pub fn summary(listing: &Listing) -> String {
     format!("{}{of_streams}{of_status}{more}", counted(groups.len(), "group", "groups"))
 }
 
-/// What could not be read, one line for each thing; none if all could be.
-#[must_use]
-pub fn unread(listing: &Listing) -> Vec<String> {
+/// Returns a line for each target, stream and group that could not be read.
+pub(crate) fn unread(listing: &Listing) -> Vec<String> {
     let mut lines = Vec::new();
     for target in &listing.targets {
         let name = printable(&target.target);
@@ -124,39 +100,46 @@ pub fn unread(listing: &Listing) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::api::groups::Target;
+    use std::time::Duration;
 
-    fn group(name: &str, status: Status, lag: Option<u64>) -> Group {
-        Group {
+    use super::*;
+    use crate::api::groups::{ListedTarget, ListedValues};
+    use redis_stream_lag::report::{GroupValues, Lag};
+
+    fn group(name: &str, status: Status, lag: Option<u64>, messages_pending: u64) -> ListedGroup {
+        ListedGroup {
             target: "cache:6379".to_owned(),
             db: "db0".to_owned(),
             stream: "orders".to_owned(),
             group: name.to_owned(),
             up: true,
             status: Some(status),
-            lag,
-            lag_min: lag.or(Some(1_200)),
-            lag_max: lag.or(Some(5_000)),
-            lag_seconds: lag.map(|_| 192.4),
-            messages_pending: Some(3),
-            oldest_pending_age_seconds: None,
-            consumers: Some(2),
-            ..Group::default()
+            values: ListedValues::of(&GroupValues {
+                lag: lag.map_or(Lag::Between { min: 1_200, max: 5_000 }, Lag::Exact),
+                lag_seconds: lag.map(|_| Duration::from_millis(192_400)),
+                messages_pending,
+                consumers: 2,
+                ..GroupValues::default()
+            }),
+            ..ListedGroup::default()
         }
     }
 
     fn listing() -> Listing {
-        let missing = Group { stream: "bills".to_owned(), group: "tax".to_owned(), ..Group::default() };
-        let idle = Group { messages_pending: Some(0), ..group("idle", Status::Ok, Some(0)) };
+        let missing =
+            ListedGroup { stream: "bills".to_owned(), group: "tax".to_owned(), ..ListedGroup::default() };
         let groups = vec![
             missing,
-            group("mail\x1b[2J", Status::Stalled, Some(1_213)),
-            group("audit-of-everything-there-is", Status::Unknown, None),
-            idle,
+            group("mail\x1b[2J", Status::Stalled, Some(1_213), 3),
+            group("audit-of-everything-there-is", Status::Unknown, None, 3),
+            group("idle", Status::Ok, Some(0), 0),
         ];
-        let target =
-            Target { target: "cache:6379".to_owned(), up: true, streams: Some(2), ..Target::default() };
+        let target = ListedTarget {
+            target: "cache:6379".to_owned(),
+            up: true,
+            streams: Some(2),
+            ..ListedTarget::default()
+        };
         Listing { matched: groups.len(), groups, targets: vec![target] }
     }
 
@@ -206,13 +189,17 @@ mod tests {
     fn what_could_not_be_read_is_said() {
         let mut listing = listing();
         listing.targets[0].streams_down = vec!["gone".to_owned()];
-        let down = Target {
+        let down = ListedTarget {
             target: "other".to_owned(),
             error: Some("cannot connect".to_owned()),
-            ..Target::default()
+            ..ListedTarget::default()
         };
-        let stale = Target { target: "third".to_owned(), streams: Some(1), ..down.clone() };
-        listing.targets.extend([down, stale, Target { target: "new".to_owned(), ..Target::default() }]);
+        let stale = ListedTarget { target: "third".to_owned(), streams: Some(1), ..down.clone() };
+        listing.targets.extend([
+            down,
+            stale,
+            ListedTarget { target: "new".to_owned(), ..ListedTarget::default() },
+        ]);
         insta::assert_snapshot!(unread(&listing).join("\n"), @r#"
         target "cache:6379": stream "gone" is missing, of another type or denied
         target "other": cannot connect

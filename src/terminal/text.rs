@@ -1,4 +1,4 @@
-//! Names, numbers and times as people read them. What is not known is `?`.
+//! Names and durations for a terminal.
 
 use std::borrow::Cow;
 
@@ -6,31 +6,27 @@ use redis_stream_core::escape::escape_chars;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::format::unicode::is_invisible;
-use crate::format::units::count;
 
-/// What stands for a value that is not known.
-pub const UNKNOWN: &str = "?";
+/// Shown for a value that is not known.
+pub(crate) const UNKNOWN: &str = "?";
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Text of a server, safe to print: what would move the cursor, colour the screen, turn the direction of writing or not
-/// be seen is written `\xHH`, byte by byte. Names are written that way elsewhere where they are not UTF-8, and read back alike.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
+/// Returns text from a server, safe to print: characters that would move the cursor, set colours, reverse the direction
+/// of writing or be invisible are written `\xHH`, byte by byte.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escape_chars(text, is_invisible)
 }
 
-/// How many columns of a terminal the text takes.
-#[must_use]
-pub fn width(text: &str) -> usize {
+/// Returns the number of terminal columns that the text takes.
+pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, cut to so many columns; what is cut shows.
-#[must_use]
-pub fn elide(text: &str, columns: usize) -> Cow<'_, str> {
+/// Cuts the text to a number of columns, with an ellipsis for what is cut.
+pub(crate) fn elide(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
     }
@@ -50,26 +46,9 @@ pub fn elide(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
-/// A number that may not be known.
-#[must_use]
-pub fn count_or_unknown(number: Option<u64>) -> String {
-    number.map_or_else(|| UNKNOWN.to_owned(), count)
-}
-
-/// A lag: exact, between certain bounds, or not known.
-#[must_use]
-pub fn lag(exact: Option<u64>, min: Option<u64>, max: Option<u64>) -> String {
-    match (exact, min, max) {
-        (Some(lag), ..) => count(lag),
-        (None, Some(min), Some(max)) => format!("{}..{}", count(min), count(max)),
-        _ => UNKNOWN.to_owned(),
-    }
-}
-
-/// A time in its two largest units.
-#[must_use]
+/// Formats a duration in its two largest units.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
-pub fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     let millis = (seconds * 1_000.0).round().clamp(0.0, 1e15) as u64;
     let whole = millis / 1_000;
     match whole {
@@ -83,9 +62,7 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// A time that may not be known.
-#[must_use]
-pub fn span_or_unknown(seconds: Option<f64>) -> String {
+pub(crate) fn span_or_unknown(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| UNKNOWN.to_owned(), span)
 }
 
@@ -110,11 +87,6 @@ mod tests {
 
     #[test]
     fn numbers_and_times_read_easily() {
-        for (number, shown) in
-            [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (100_000, "100,000")]
-        {
-            assert_eq!(count(number), shown);
-        }
         for (seconds, shown) in [
             (0.0, "0s"),
             (0.000_4, "0s"),
@@ -129,14 +101,6 @@ mod tests {
         ] {
             assert_eq!(span(seconds), shown, "{seconds}");
         }
-    }
-
-    #[test]
-    fn a_lag_that_is_not_known_is_never_0() {
-        assert_eq!(lag(Some(1_213), Some(1_213), Some(1_213)), "1,213");
-        assert_eq!(lag(None, Some(0), Some(5_000)), "0..5,000");
-        assert_eq!(lag(None, None, None), "?");
-        assert_eq!(span_or_unknown(None), "?");
     }
 
     #[test]

@@ -13,12 +13,14 @@ pub struct Family {
     pub help: &'static str,
     pub kind: MetricKind,
     pub origin: MetricOrigin,
-    pub unit: Unit,
+    pub unit: ValueUnit,
     pub source: ValueSource,
     /// The alert fact that reads this value.
     pub fact: Option<AlertFact>,
-    /// The row of a group's details on its page.
+    /// The row of a group's details, on its page and in the terminal.
     pub label: Option<Label>,
+    /// The count of the things that this value is about. While it is 0, people are shown no value.
+    pub counted_by: Option<&'static Family>,
 }
 
 /// Type of a metric.
@@ -39,7 +41,7 @@ pub enum MetricOrigin {
 
 /// Unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum ValueUnit {
     Count,
     Seconds,
     /// Seconds since the Unix epoch.
@@ -56,15 +58,15 @@ pub enum ValueSource {
     /// 1 if the stream was read. Labels `target`, `db`, `stream`.
     StreamUp,
     /// Labels `target`, `db`, `stream`.
-    Stream(fn(&StreamValues) -> Reading),
+    Stream(fn(&StreamValues) -> ValueReading),
     /// 1 if the group exists, for groups that the configuration names. Adds `group`.
     GroupUp,
     /// Adds `group`.
-    Group(fn(&GroupValues) -> Reading),
+    Group(fn(&GroupValues) -> ValueReading),
     /// The status of a group. Adds `group` and `status`: 1 for the present status, 0 for the others.
     Status,
     /// Adds `group` and `consumer`.
-    Consumer(fn(&ConsumerReport) -> Reading),
+    Consumer(fn(&ConsumerReport) -> ValueReading),
 }
 
 /// An alert fact: its name in a rule, and the relation of its value to the metric.
@@ -82,7 +84,7 @@ pub enum AlertFact {
     Status(&'static str),
 }
 
-/// The row of a value in the details of a group on its page.
+/// The row of a value in the details of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     pub name: &'static str,
@@ -102,7 +104,7 @@ pub enum Number {
 
 /// A value at the time of a report.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reading {
+pub enum ValueReading {
     Known(Number),
     /// The value exists but is not known now.
     Unknown,
@@ -122,13 +124,24 @@ impl Family {
         }
     }
 
+    /// Returns the name of its field in the JSON of a group.
+    #[must_use]
+    pub fn json_key(&self) -> &'static str {
+        self.name.strip_prefix("redis_stream_group_").unwrap_or(self.name)
+    }
+
     /// Reads the value from the values of a group; absent if it is not one of a group.
     #[must_use]
-    pub fn of_group_values(&self, values: &GroupValues) -> Reading {
+    pub fn of_group_values(&self, values: &GroupValues) -> ValueReading {
         match self.source {
             ValueSource::Group(read) => read(values),
-            _ => Reading::Absent,
+            _ => ValueReading::Absent,
         }
+    }
+
+    /// Returns true if there is nothing that the value is about.
+    pub(crate) fn counts_nothing_in(&self, values: &GroupValues) -> bool {
+        self.counted_by.is_some_and(|counter| counter.of_group_values(values) == ValueReading::ZERO)
     }
 }
 
@@ -140,15 +153,6 @@ impl PartialEq for Family {
 }
 
 impl Number {
-    /// Returns the number if it is a count.
-    #[must_use]
-    pub fn count(self) -> Option<u64> {
-        match self {
-            Self::Count(count) => Some(count),
-            Self::Seconds(_) | Self::Ratio(_) => None,
-        }
-    }
-
     /// Returns the number for JSON and comparisons; a count above 2^53 is rounded.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "Prometheus and JSON readers have no other numbers")]
@@ -161,7 +165,9 @@ impl Number {
     }
 }
 
-impl Reading {
+impl ValueReading {
+    pub(crate) const ZERO: Self = Self::Known(Number::Count(0));
+
     #[must_use]
     pub fn known(self) -> Option<Number> {
         match self {
@@ -198,31 +204,31 @@ impl Reading {
     }
 }
 
-impl<T: Into<Self>> From<Option<T>> for Reading {
+impl<T: Into<Self>> From<Option<T>> for ValueReading {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Unknown, Into::into)
     }
 }
 
-impl From<bool> for Reading {
+impl From<bool> for ValueReading {
     fn from(yes: bool) -> Self {
         Self::Known(Number::Count(yes.into()))
     }
 }
 
-impl From<u64> for Reading {
+impl From<u64> for ValueReading {
     fn from(count: u64) -> Self {
         Self::Known(Number::Count(count))
     }
 }
 
-impl From<Duration> for Reading {
+impl From<Duration> for ValueReading {
     fn from(duration: Duration) -> Self {
         Self::Known(Number::Seconds(duration))
     }
 }
 
-impl From<Retention> for Reading {
+impl From<Retention> for ValueReading {
     fn from(retention: Retention) -> Self {
         Self::Known(Number::Ratio(retention.ratio()))
     }

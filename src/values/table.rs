@@ -1,17 +1,17 @@
 //! The rows of the table.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::values::family::{
-    AlertFact, Family, Label, MetricKind, MetricOrigin, Number, Reading, Unit, ValueSource,
+    AlertFact, Family, Label, MetricKind, MetricOrigin, ValueReading, ValueSource, ValueUnit,
 };
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupValues, OldestPending};
 
-/// Why an age is not known.
-pub(crate) const NO_TIME: &str = "the ID does not tell the time: the server did not make it";
-/// Why a counter is not known.
-pub(crate) const OLD_SERVER: &str = "the server does not tell before version 7.0";
+pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
+const NOT_FOUND_OUT: &str = "the last poll did not find out";
+pub(crate) const OLD_SERVER: &str = "the server does not report it before version 7.0";
 
 /// All families, in the order of `/metrics`.
 pub static FAMILIES: &[&Family] = &[
@@ -20,7 +20,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_up",
             "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
-            Unit::Bool,
+            ValueUnit::Bool,
             ValueSource::StreamUp,
         )
     },
@@ -29,14 +29,14 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_length",
             "Entries in the stream.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| values.length.into()),
         )
     },
     &gauge(
         "redis_stream_groups",
         "Consumer groups of the stream.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Stream(|values| values.groups.into()),
     ),
     &Family {
@@ -44,14 +44,14 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_entries_added_total",
             "Entries ever added to the stream; absent before server 7.0.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| values.entries_added.into()),
         )
     },
     &gauge(
         "redis_stream_first_entry_timestamp_seconds",
         "Unix time when the oldest entry was added: how far back retention reaches.",
-        Unit::Timestamp,
+        ValueUnit::Timestamp,
         ValueSource::Stream(|values| values.first_entry.into()),
     ),
     &Family {
@@ -59,7 +59,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_last_generated_id_timestamp_seconds",
             "Unix time when the newest ID was made: how long the producers have been silent.",
-            Unit::Timestamp,
+            ValueUnit::Timestamp,
             ValueSource::Stream(|values| values.last_generated.into()),
         )
     },
@@ -68,7 +68,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_group_up",
             "For groups configured by name: 1 if the group is there, 0 if it is missing.",
-            Unit::Bool,
+            ValueUnit::Bool,
             ValueSource::GroupUp,
         )
     },
@@ -91,26 +91,26 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_group_status",
             "1 for the group's present status, 0 for the others.",
-            Unit::Bool,
+            ValueUnit::Bool,
             ValueSource::Status,
         )
     },
     &gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Consumer(|consumer| consumer.messages_pending.into()),
     ),
     &gauge(
         "redis_stream_group_consumer_idle_seconds",
         "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
-        Unit::Seconds,
+        ValueUnit::Seconds,
         ValueSource::Consumer(|consumer| consumer.idle.into()),
     ),
     &gauge(
         "redis_stream_group_consumer_inactive_seconds",
         "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
-        Unit::Seconds,
+        ValueUnit::Seconds,
         ValueSource::Consumer(|consumer| consumer.inactive.into()),
     ),
     &Family {
@@ -118,7 +118,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_radix_tree_keys",
             "Keys of the radix tree that stores the stream.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| values.radix_tree.keys.into()),
         )
     },
@@ -127,7 +127,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_radix_tree_nodes",
             "Nodes of the radix tree that stores the stream.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| values.radix_tree.nodes.into()),
         )
     },
@@ -136,7 +136,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_last_generated_id",
             "Milliseconds of last-generated-id.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
         )
     },
@@ -145,7 +145,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_max_deleted_entry_id",
             "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| ms(values.ids.max_deleted)),
         )
     },
@@ -154,7 +154,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_first_entry_id",
             "Milliseconds of the first entry's ID; 0 if the stream is empty.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| ms(values.ids.first)),
         )
     },
@@ -163,7 +163,7 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_last_entry_id",
             "Milliseconds of the last entry's ID; 0 if the stream is empty.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Stream(|values| ms(values.ids.last)),
         )
     },
@@ -172,18 +172,26 @@ pub static FAMILIES: &[&Family] = &[
         ..gauge(
             "redis_stream_group_last_delivered_id",
             "Milliseconds of the group's last-delivered-id.",
-            Unit::Count,
+            ValueUnit::Count,
             ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
         )
     },
 ];
+
+/// The values of a group, in the order of `/metrics`: the fields of its JSON.
+pub static GROUP_VALUES: LazyLock<Vec<&Family>> = LazyLock::new(|| {
+    let is_value = |family: &&&Family| {
+        matches!(family.source, ValueSource::Group(_)) && family.origin == MetricOrigin::Own
+    };
+    FAMILIES.iter().filter(is_value).copied().collect()
+});
 
 pub static LAG: Family = Family {
     fact: Some(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name }),
     ..gauge(
         "redis_stream_group_lag",
         "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.lag.exact().into()),
     )
 };
@@ -191,14 +199,14 @@ pub static LAG: Family = Family {
 pub static LAG_MIN: Family = gauge(
     "redis_stream_group_lag_min",
     "Certain minimum of the lag; equal to it when it is exact.",
-    Unit::Count,
+    ValueUnit::Count,
     ValueSource::Group(|values| values.lag.min().into()),
 );
 
 pub static LAG_MAX: Family = gauge(
     "redis_stream_group_lag_max",
     "Certain maximum of the lag; equal to it when it is exact.",
-    Unit::Count,
+    ValueUnit::Count,
     ValueSource::Group(|values| values.lag.max().into()),
 );
 
@@ -206,13 +214,13 @@ pub static LAG_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("lag_seconds")),
     label: Some(Label {
         name: "Behind",
-        note: "age of the oldest entry that waits",
-        why_unknown: |_| "the oldest entry that waits is not known yet, or its ID does not tell the time",
+        note: "age of the oldest undelivered entry",
+        why_unknown: |_| "the oldest undelivered entry is not known yet, or its ID is not a time",
     }),
     ..gauge(
         "redis_stream_group_lag_seconds",
         "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
-        Unit::Seconds,
+        ValueUnit::Seconds,
         ValueSource::Group(|values| values.lag_seconds.into()),
     )
 };
@@ -220,20 +228,16 @@ pub static LAG_SECONDS: Family = Family {
 pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
     fact: Some(AlertFact::Value("last_delivered_id_age_seconds")),
     label: Some(Label {
-        name: "Age of that ID",
+        name: "Age of last delivered ID",
         note: "",
         why_unknown: |values| {
-            if values.last_delivered_id == StreamId::MIN {
-                "it is where a stream begins, and tells no time"
-            } else {
-                NO_TIME
-            }
+            if values.last_delivered_id == StreamId::MIN { "it is 0-0, which is not a time" } else { NO_TIME }
         },
     }),
     ..gauge(
         "redis_stream_group_last_delivered_id_age_seconds",
         "Age of the group's last-delivered-id.",
-        Unit::Seconds,
+        ValueUnit::Seconds,
         ValueSource::Group(|values| values.last_delivered_id_age.into()),
     )
 };
@@ -254,7 +258,7 @@ pub static ENTRIES_READ: Family = Family {
     ..gauge(
         "redis_stream_group_entries_read",
         "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while the server does not know it.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.entries_read.into()),
     )
 };
@@ -265,56 +269,63 @@ pub static MESSAGES_PENDING: Family = Family {
     ..gauge(
         "redis_stream_group_messages_pending",
         "Entries delivered to the group and not acknowledged (PEL).",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.messages_pending.into()),
     )
 };
 
 pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
+    counted_by: Some(&MESSAGES_PENDING),
     fact: Some(AlertFact::Value("oldest_pending_age_seconds")),
     label: Some(Label {
         name: "Oldest pending",
         note: "age by its ID",
         why_unknown: |values| match values.oldest_pending {
-            None => "the last poll did not find out",
+            None => NOT_FOUND_OUT,
             Some(_) => NO_TIME,
         },
     }),
     ..gauge(
         "redis_stream_group_oldest_pending_age_seconds",
         "Age of the oldest pending entry, by its ID; 0 if none is pending.",
-        Unit::Seconds,
-        ValueSource::Group(|values| {
-            oldest_pending(values, Reading::Known(Number::Count(0)), |age, _, _| age.into())
-        }),
+        ValueUnit::Seconds,
+        ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |age, _, _| age.into())),
     )
 };
 
 pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
+    counted_by: Some(&MESSAGES_PENDING),
     fact: Some(AlertFact::Value("oldest_pending_idle_seconds")),
     label: Some(Label {
         name: "Untouched for",
         note: "since its last delivery",
-        why_unknown: |_| "it was given back and waits for a new reader",
+        why_unknown: |values| match values.oldest_pending {
+            None => NOT_FOUND_OUT,
+            Some(_) => "it was released and has no consumer",
+        },
     }),
     ..gauge(
         "redis_stream_group_oldest_pending_idle_seconds",
         "Time since the oldest pending entry was last delivered; 0 if none is pending.",
-        Unit::Seconds,
-        ValueSource::Group(|values| {
-            oldest_pending(values, Reading::Known(Number::Count(0)), |_, idle, _| idle.into())
-        }),
+        ValueUnit::Seconds,
+        ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |_, idle, _| idle.into())),
     )
 };
 
 pub static OLDEST_PENDING_DELIVERIES: Family = Family {
+    counted_by: Some(&MESSAGES_PENDING),
     fact: Some(AlertFact::Value("oldest_pending_deliveries")),
+    label: Some(Label {
+        name: "Deliveries",
+        note: "of the oldest pending entry",
+        why_unknown: |_| NOT_FOUND_OUT,
+    }),
     ..gauge(
         "redis_stream_group_oldest_pending_deliveries",
         "How often the oldest pending entry was delivered; absent if none is pending.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| {
-            oldest_pending(values, Reading::Absent, |_, _, deliveries| deliveries.into())
+            oldest_pending(values, ValueReading::Absent, |_, _, deliveries| deliveries.into())
         }),
     )
 };
@@ -323,13 +334,13 @@ pub static PENDING_ORPHANED: Family = Family {
     fact: Some(AlertFact::Value("pending_orphaned")),
     label: Some(Label {
         name: "Pending and gone",
-        note: "pending entries that are not in the stream any more",
+        note: "pending entries that are no longer in the stream",
         why_unknown: |_| "they are more than 1,000, or the last poll did not find out",
     }),
     ..gauge(
         "redis_stream_group_pending_orphaned",
         "Pending entries whose entries were trimmed away; absent beyond 1,000.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.pending_orphaned.into()),
     )
 };
@@ -340,7 +351,7 @@ pub static CONSUMERS: Family = Family {
     ..gauge(
         "redis_stream_group_consumers",
         "Consumers of the group.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.consumers.into()),
     )
 };
@@ -350,13 +361,13 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
     fact: Some(AlertFact::Increase("entries_lost")),
     label: Some(Label {
         name: "Lost",
-        note: "removed before the group got them, since streamgauge looks",
+        note: "removed before they were delivered, since streamgauge started",
         why_unknown: |_| OLD_SERVER,
     }),
     ..gauge(
         "redis_stream_group_entries_lost_total",
         "Entries removed from the stream before the group got them, at least, since start; absent before server 7.0 and where losses cannot be confirmed; what was lost and read past between two readings is not seen.",
-        Unit::Count,
+        ValueUnit::Count,
         ValueSource::Group(|values| values.entries_lost.into()),
     )
 };
@@ -375,12 +386,12 @@ pub static RETENTION_USED_RATIO: Family = Family {
     ..gauge(
         "redis_stream_group_retention_used_ratio",
         "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
-        Unit::Ratio,
+        ValueUnit::Ratio,
         ValueSource::Group(|values| values.retention_used.into()),
     )
 };
 
-const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: ValueSource) -> Family {
+const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
     Family {
         name,
         help,
@@ -390,11 +401,12 @@ const fn gauge(name: &'static str, help: &'static str, unit: Unit, source: Value
         source,
         fact: None,
         label: None,
+        counted_by: None,
     }
 }
 
 /// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.
-fn ms(id: Option<StreamId>) -> Reading {
+fn ms(id: Option<StreamId>) -> ValueReading {
     id.map_or(0, |id| id.ms).into()
 }
 
@@ -402,11 +414,11 @@ type Span = Option<Duration>;
 
 fn oldest_pending(
     values: &GroupValues,
-    if_nothing: Reading,
-    read: fn(Span, Span, u64) -> Reading,
-) -> Reading {
+    if_nothing: ValueReading,
+    read: fn(Span, Span, u64) -> ValueReading,
+) -> ValueReading {
     match values.oldest_pending {
-        None => Reading::Unknown,
+        None => ValueReading::Unknown,
         Some(OldestPending::Nothing) => if_nothing,
         Some(OldestPending::Entry { age, idle, deliveries }) => read(age, idle, deliveries),
     }

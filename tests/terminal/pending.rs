@@ -13,7 +13,7 @@ async fn pending(server: &Server, args: &[&str]) -> Finished {
 
 const OF_MAIL: [&str; 4] = ["--stream", "orders", "--group", "mail"];
 
-/// So many entries, all of them read by `worker-1`, but for the first two.
+/// Adds entries: the first two are delivered to `worker-2`, the others to `worker-1`.
 async fn fill(server: &Server, entries: usize) -> RedisClient {
     let mut client = RedisClient::to(server).await;
     let script =
@@ -92,7 +92,7 @@ async fn a_consumer_an_idle_time_and_json() {
     let end = pending(&server, &[&OF_MAIL[..], &["--min-idle", "1h"]].concat()).await;
     assert_eq!((end.code, end.stdout.as_str()), (Some(0), "no pending entries idle for 1h\n"));
     assert!(end.stderr.contains("the server looks at every pending entry of the group, "), "{}", end.stderr);
-    // Names are bytes, and written as everywhere.
+    // Names are bytes.
     client.ask::<String>(&[&b"XADD"[..], b"a\xff", b"5-1", b"f", b"v"]).await;
     client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xff", b"g\n", b"0"]).await;
     client

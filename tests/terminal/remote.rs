@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::story::{cells, fill};
+use crate::scenario::{cells, fill};
 use crate::support::config::{ConfigFile, ONCE};
 use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::program::{Exporter, Streamgauge};

@@ -1,8 +1,8 @@
-//! `streamgauge status`, by polling itself.
+//! `streamgauge status` that polls the server itself.
 
 use serde_json::Value;
 
-use crate::story::{cells, fill};
+use crate::scenario::{cells, fill};
 use crate::support::client::RedisClient;
 use crate::support::config::ConfigFile;
 use crate::support::program::Streamgauge;
@@ -10,7 +10,7 @@ use crate::support::pty::Terminal;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 
-/// Observes for this long.
+/// Runs `status` with an observation of this time.
 fn status(server: &Server, time: &str) -> Streamgauge {
     Streamgauge::command("status").args(["--redis-url", &server.url(), "--observe", time])
 }
@@ -113,7 +113,7 @@ async fn a_terminal_has_colours_unless_it_wants_none_and_its_width_is_kept() {
         let text = String::from_utf8(terminal.bytes()).unwrap();
         assert_eq!(text.contains("\x1b[31m"), colours == "always", "{text:?}");
         assert!(!text.contains("\x1b[2J"), "a name cleared the screen: {text:?}");
-        // A row that is too long would be wrapped, and the screen would have more of them.
+        // A row that is too long would be wrapped to more rows.
         let rows: Vec<_> =
             screen.lines().filter(|line| line.contains("orders") || line.contains("bills")).collect();
         assert_eq!(rows.len(), 5, "{screen}");

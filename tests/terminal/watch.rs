@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use streamgauge::api::groups::Listing;
 use streamgauge::terminal::screen::Screen;
-use streamgauge::terminal::view::View;
+use streamgauge::terminal::status_view::StatusView;
 
-use crate::story::fill;
+use crate::scenario::fill;
 use crate::support::client::RedisClient;
 use crate::support::config::{ConfigFile, QUICK};
 use crate::support::program::Streamgauge;
@@ -25,11 +25,11 @@ fn watching(server: &Server, rows: u16, columns: u16) -> Terminal {
     Terminal::open_below("$ streamgauge status --watch\r\n", &command.into_command(), rows, columns)
 }
 
-/// The groups that the list shows, from the top.
+/// Returns the groups of the list, from the top.
 fn listed(screen: &str) -> Vec<&str> {
     let names = ["done", "behind", "untouched", "\\x1b[2Jgone"];
     let of = |line: &str| names.into_iter().find(|name| line.split_whitespace().any(|word| word == *name));
-    // The line of keys has the word "done" too.
+    // The line of keys contains the word "done", too.
     screen.lines().filter(|line| !line.contains("Esc")).filter_map(of).collect()
 }
 
@@ -69,7 +69,7 @@ async fn groups_are_shown_sorted_filtered_and_looked_into() {
         ])
         .await;
     assert!(
-        screen.lines().any(|line| line.starts_with("lag ") && line.trim_end().ends_with(" 4")),
+        screen.lines().any(|line| line.starts_with("Lag ") && line.trim_end().ends_with(" 4")),
         "{screen}"
     );
     let ids = screen.lines().filter(|line| line.starts_with("17") || line.starts_with("18")).count();
@@ -91,7 +91,7 @@ async fn it_is_kept_up_to_date_and_says_when_it_cannot_be() {
     RedisClient::to(&server).await.run("XGROUP CREATE orders newcomer 0").await;
     terminal.shows_all(&["5 groups", "newcomer"]).await;
     server.kill();
-    // What was read before is still there.
+    // The values of the last reading are still shown.
     terminal.shows_all(&["target \"127.0.0.1:", "shown as read before", "newcomer"]).await;
 }
 
@@ -104,8 +104,8 @@ async fn a_narrow_terminal_is_enough() {
     assert!(screen.lines().all(|line| line.chars().count() <= 40), "{screen}");
     assert!(!screen.contains("CONSUMERS"), "there is no room for it:\n{screen}");
     terminal.press("\r");
-    terminal.shows_all(&["status", "behind"]).await;
-    // More lines than there is room for: they can be reached.
+    terminal.shows_all(&["Status", "Behind"]).await;
+    // More lines than fit can be reached by scrolling.
     terminal.press("\x1b[6~\x1b[6~\x1b[6~\x1b[6~");
     terminal.shows_all(&["Pending entries"]).await;
     terminal.press("\x1b");
@@ -115,7 +115,7 @@ async fn a_narrow_terminal_is_enough() {
     terminal.is_restored().await;
 }
 
-/// The first line, which is cut where there is no room for it.
+/// Returns the first line, cut to the width of the screen.
 fn first_line(screen: &str) -> &str {
     screen.lines().next().unwrap_or_default().trim_end()
 }
@@ -161,7 +161,7 @@ async fn a_new_size_is_taken_down_to_a_single_character_and_up_again() {
 async fn a_key_that_ends_it_gives_the_terminal_back() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
-    // Control-C is a key here, and q is one but in a filter.
+    // Control-C is a key in raw mode; q is part of a filter.
     for keys in ["q", "\x03", "\rq", "\r\x03", "/q\x03"] {
         let mut terminal = watching(&server, 24, 80);
         let screen = terminal.shows_all(&["4 groups"]).await;
@@ -200,10 +200,10 @@ async fn a_running_streamgauge_is_watched() {
     terminal.press("/behind\r\r");
     let screen =
         terminal.shows_all(&["group behind of stream orders on here", "worker-1", "lists no entries"]).await;
-    // What a running streamgauge does know of them is there.
+    // The exporter does know the numbers of the pending entries.
     let line = |name: &str| screen.lines().find(|line| line.starts_with(name)).unwrap_or(&screen).trim_end();
-    assert!(line("pending").ends_with(" 5") && line("consumers").ends_with(" 2"), "{screen}");
-    assert!(line("oldest pending").contains("last delivered"), "{screen}");
+    assert!(line("Pending").ends_with(" 5") && line("Consumers").ends_with(" 2"), "{screen}");
+    assert!(line("Oldest pending").contains("untouched for"), "{screen}");
     exporter.stop().await;
     terminal.press("\x1b");
     terminal.shows_all(&["cannot connect", "behind"]).await;
@@ -219,12 +219,12 @@ async fn without_a_terminal_it_says_so() {
     assert!(end.stderr.starts_with("--watch needs a terminal"), "{}", end.stderr);
 }
 
-/// Run again by itself on a terminal, this test panics on a screen that it has taken over.
+/// Runs itself in a terminal, and panics there on the full screen.
 #[tokio::test]
 async fn a_panic_gives_the_terminal_back_before_it_is_told() {
     if env::var_os(PANICS).is_some() {
         let mut screen = Screen::open().unwrap();
-        let mut view = View::new("a screen".to_owned());
+        let mut view = StatusView::new("a screen".to_owned());
         view.update(Listing::default());
         screen.show(&mut view).unwrap();
         panic!("expected by the test");

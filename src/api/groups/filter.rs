@@ -1,4 +1,4 @@
-//! Which groups are asked for: the parameters of `/api/v1/groups`.
+//! The filter of groups: the parameters of `/api/v1/groups`.
 
 use thiserror::Error;
 
@@ -7,9 +7,9 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::report::GroupReport;
 use redis_stream_lag::report::Status;
 
-/// Which groups are asked for; the default is all.
+/// Selects groups; the default is all.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct GroupFilter {
     target: Vec<Glob>,
     stream: Vec<Glob>,
     group: Vec<Glob>,
@@ -17,16 +17,16 @@ pub struct Filter {
     limit: Option<usize>,
 }
 
-/// A parameter that is wrong, and what was expected.
+/// An invalid parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum FilterError {
-    /// There is no such parameter.
+pub enum GroupFilterError {
+    /// Unknown parameter.
     #[error("{0:?}: no such parameter; expected target, stream, group, status or limit")]
     Unknown(String),
-    /// There is no such status.
+    /// Unknown status.
     #[error("status: found {0:?}; expected {names}, or several with commas between", names = names())]
     Status(String),
-    /// It is no number, or 0.
+    /// Not a number, or 0.
     #[error("limit: found {0:?}; expected a number of groups, 1 or more")]
     Limit(String),
 }
@@ -35,17 +35,17 @@ fn names() -> String {
     Status::ALL.map(Status::as_str).join(", ")
 }
 
-impl Filter {
-    /// Reads the parameters of a query. `target`, `stream` and `group` are globs over names, of which any has to match;
-    /// one without a value does not count, as it is a field of a form that was left empty.
+impl GroupFilter {
+    /// Reads the parameters of a URL. `target`, `stream` and `group` are globs, of which any must match the name; one
+    /// without a value is ignored, since it is an empty field of a form.
     ///
     /// # Errors
     ///
-    /// The first parameter that is wrong.
-    pub fn read(query: &[(String, String)]) -> Result<Self, FilterError> {
+    /// The first invalid parameter.
+    pub fn read(query: &[(String, String)]) -> Result<Self, GroupFilterError> {
         let mut filter = Self::default();
         for (name, value) in query {
-            // Names are written there as everywhere else: `\xHH` is a byte.
+            // `\xHH` is a byte, as in all names.
             let glob = || (!value.is_empty()).then(|| Glob::new(Name::from_text(value).as_bytes()));
             match name.as_str() {
                 "target" => filter.target.extend(glob()),
@@ -55,15 +55,14 @@ impl Filter {
                 "limit" if value.is_empty() => {}
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| *limit > 0);
-                    filter.limit = Some(limit.ok_or_else(|| FilterError::Limit(value.clone()))?);
+                    filter.limit = Some(limit.ok_or_else(|| GroupFilterError::Limit(value.clone()))?);
                 }
-                _ => return Err(FilterError::Unknown(name.clone())),
+                _ => return Err(GroupFilterError::Unknown(name.clone())),
             }
         }
         Ok(filter)
     }
 
-    /// Most groups that are shown.
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(usize::MAX)
     }
@@ -84,14 +83,16 @@ impl Filter {
     }
 }
 
-/// The statuses of a list with commas.
+/// Reads a list of statuses with commas.
 ///
 /// # Errors
 ///
-/// The first that is none.
-pub fn statuses(list: &str) -> Result<Vec<Status>, FilterError> {
+/// The first name that is not a status.
+pub fn statuses(list: &str) -> Result<Vec<Status>, GroupFilterError> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names.map(|name| Status::from_name(name).ok_or_else(|| FilterError::Status(name.to_owned()))).collect()
+    names
+        .map(|name| Status::from_name(name).ok_or_else(|| GroupFilterError::Status(name.to_owned())))
+        .collect()
 }
 
 fn takes(globs: &[Glob], name: &[u8]) -> bool {

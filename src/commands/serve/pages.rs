@@ -12,10 +12,10 @@ use crate::http::body::Body;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::page::assets::Asset;
-use crate::page::group::{self, Place};
+use crate::page::group::{self, GroupPath};
+use crate::page::model::{PageModel, TargetModel};
 use crate::page::overview;
-use crate::page::overview::query::Query;
-use crate::page::view::{TargetView, View};
+use crate::page::overview::query::OverviewQuery;
 use redis_stream_core::clock::{now, unix_time};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,19 +28,19 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 pub(super) fn overview(targets: &Targets, request: &Request) -> Reply {
-    let (view, query) = (view(targets), Query::read(&request.query));
+    let (model, query) = (model(targets), OverviewQuery::read(&request.query));
     // Rendered off the reactor: it may search and sort thousands of groups.
-    let body = Body::stream(move |out| out.write_all(overview::render(&view, &query).as_bytes()));
+    let body = Body::stream(move |out| out.write_all(overview::render(&model, &query).as_bytes()));
     page(StatusCode::OK, body)
 }
 
 pub(super) fn group(targets: &Targets, request: &Request) -> Reply {
     let parts: Vec<_> = request.path_parts().skip(1).collect();
-    let Some(place) = Place::read(&parts) else { return Reply::not_found() };
-    let view = view(targets);
-    let status = if group::may_be_there(&view, &place) { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let Some(path) = GroupPath::read(&parts) else { return Reply::not_found() };
+    let model = model(targets);
+    let status = if group::may_exist(&model, &path) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     // Rendered off the reactor: the group may have thousands of consumers.
-    let body = Body::stream(move |out| out.write_all(group::render(&view, &place).as_bytes()));
+    let body = Body::stream(move |out| out.write_all(group::render(&model, &path).as_bytes()));
     page(status, body)
 }
 
@@ -66,20 +66,20 @@ fn page(status: StatusCode, body: Body) -> Reply {
     })
 }
 
-fn view(targets: &Targets) -> View {
+fn model(targets: &Targets) -> PageModel {
     let now = now();
     let mut interval = LONGEST_INTERVAL;
-    let views = targets.iter().map(|(labels, state)| {
-        // Borrowed once: report and trail are of the same poll.
+    let models = targets.iter().map(|(labels, state)| {
+        // Borrowed once: report and history are of the same poll.
         let state = state.borrow();
         // The first poll ends soon.
         interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });
-        TargetView {
-            seen: target_snapshot(labels, &state, now),
-            trail: Arc::clone(&state.trail),
+        TargetModel {
+            snapshot: target_snapshot(labels, &state, now),
+            history: Arc::clone(&state.history),
             active: Arc::clone(&state.alerts.active),
             redis_cli: Arc::clone(&state.redis_cli),
         }
     });
-    View { targets: views.collect(), now: unix_time(), interval }
+    PageModel { targets: models.collect(), now: unix_time(), interval }
 }

@@ -22,7 +22,7 @@ use tracing::error;
 
 use crate::alert::active::Active;
 use crate::api;
-use crate::api::groups::filter::Filter;
+use crate::api::groups::filter::GroupFilter;
 use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
@@ -177,7 +177,7 @@ impl App {
     }
 
     fn groups(&self, request: &Request) -> Reply {
-        let filter = match Filter::read(&request.query) {
+        let filter = match GroupFilter::read(&request.query) {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::api::groups::filter::Filter;
-use crate::api::groups::{Listing, Seen};
+use crate::api::groups::filter::GroupFilter;
+use crate::api::groups::{Listing, TargetSnapshot};
 use crate::commands::output::print_error;
 use crate::config::{self, Config, Poll};
 use crate::monitor::settings::alert_labels;
@@ -34,11 +34,15 @@ pub(super) async fn observe(config: Config, time: Duration) -> (Listing, Vec<Str
     };
     clear_progress();
     let (targets, problems): (Vec<_>, Vec<_>) = observed.into_iter().unzip();
-    (Listing::of(&targets, &Filter::default()), problems.into_iter().flatten().collect())
+    (Listing::of(&targets, &GroupFilter::default()), problems.into_iter().flatten().collect())
 }
 
 /// Polls a target. Returns the last report, and what could not be read; the status window is `time`.
-async fn observe_target(mut target: config::Target, poll: &Poll, time: Duration) -> (Seen, Option<String>) {
+async fn observe_target(
+    mut target: config::Target,
+    poll: &Poll,
+    time: Duration,
+) -> (TargetSnapshot, Option<String>) {
     if !time.is_zero() {
         target.streams.iter_mut().for_each(|rule| rule.window = time);
     }
@@ -48,7 +52,7 @@ async fn observe_target(mut target: config::Target, poll: &Poll, time: Duration)
     let metrics = TargetMetrics::unexported(&target.name);
     let labels = Arc::new(alert_labels(&target));
     let mut poller = Poller::new(Arc::new(target), poll, metrics);
-    let mut seen = Seen { labels, is_up: false, last_read: None, error: None, report: None };
+    let mut seen = TargetSnapshot { labels, is_up: false, last_read: None, error: None, report: None };
     poll_into(&mut poller, &mut seen).await;
     if seen.report.is_none() {
         return (seen, None);
@@ -66,7 +70,7 @@ async fn observe_target(mut target: config::Target, poll: &Poll, time: Duration)
 }
 
 /// Polls once. A failed poll keeps the report of the one before.
-async fn poll_into(poller: &mut Poller, seen: &mut Seen) {
+async fn poll_into(poller: &mut Poller, seen: &mut TargetSnapshot) {
     let outcome = poller.poll().await;
     seen.is_up = has_answered(&outcome);
     seen.error = problem(&outcome);

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::api::groups::Listing;
-use crate::api::groups::filter::Filter;
+use crate::api::groups::filter::GroupFilter;
 use crate::commands::pending;
 use crate::commands::status::Origin;
 use crate::commands::status::remote::Remote;
@@ -22,9 +22,8 @@ use crate::monitor::published::TargetState;
 use crate::monitor::settings::TargetSettings;
 use crate::poller::list_pending::PendingQuery;
 use crate::self_metrics::target::TargetMetrics;
-use crate::terminal::keys;
-use crate::terminal::screen::Screen;
-use crate::terminal::view::{Entries, Request, Subject, View};
+use crate::terminal::screen::{self, Screen};
+use crate::terminal::status_view::{EntryList, SelectedGroup, StatusView};
 use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +37,7 @@ const MAX_ENTRIES: usize = 100;
 enum Update {
     Groups(Listing),
     Problem(String),
-    Entries(Subject, Entries),
+    Entries(SelectedGroup, EntryList),
 }
 
 /// Shows the groups until a key or a signal ends the command.
@@ -48,7 +47,7 @@ enum Update {
 /// Standard output is not a terminal.
 pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut screen = Screen::open().context("--watch needs a terminal")?;
-    let mut events = keys::listen().context("cannot listen to the terminal")?;
+    let mut events = screen::listen().context("cannot listen to the terminal")?;
     // Sent when the terminal's window or connection is closed.
     let mut hung_up = signal(SignalKind::hangup()).context("cannot listen to signals")?;
     let (sender, mut update) = mpsc::channel(4);
@@ -59,7 +58,7 @@ pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::
         screen.show(&mut view).context("the terminal is gone")?;
         tokio::select! {
             event = events.recv() => match event {
-                Some(event) if view.take(&event) == Request::Nothing => {}
+                Some(event) if view.handle(&event).is_continue() => {}
                 // A key that quits, or a closed terminal.
                 _ => return Ok(()),
             },
@@ -86,13 +85,13 @@ fn start(
     origin: Origin,
     tasks: &mut JoinSet<()>,
     sender: &mpsc::Sender<Update>,
-    selected: watch::Receiver<Option<Subject>>,
-) -> View {
+    selected: watch::Receiver<Option<SelectedGroup>>,
+) -> StatusView {
     match origin {
         Origin::Remote(remote) => {
             let title = remote.to_string();
             tasks.spawn(poll_remote(*remote, sender.clone()));
-            View::without_entries(title)
+            StatusView::without_entries(title)
         }
         Origin::Polled(config) => {
             let Config { poll, targets, .. } = *config;
@@ -119,7 +118,7 @@ fn start(
             }
             tasks.spawn(send_groups(handles, sender.clone()));
             tasks.spawn(list_entries(targets, poll, selected, sender.clone()));
-            View::new(title)
+            StatusView::new(title)
         }
     }
 }
@@ -143,7 +142,7 @@ async fn send_groups(mut handles: Vec<TargetHandle>, sender: mpsc::Sender<Update
     loop {
         let is_tried = |(_, state): &TargetHandle| state.borrow().was_tried;
         let update = match handles.iter().any(is_tried) {
-            true => Update::Groups(Listing::of(&target_snapshots(&handles, now()), &Filter::default())),
+            true => Update::Groups(Listing::of(&target_snapshots(&handles, now()), &GroupFilter::default())),
             false => Update::Problem("reading".to_owned()),
         };
         if sender.send(update).await.is_err() {
@@ -162,7 +161,7 @@ async fn send_groups(mut handles: Vec<TargetHandle>, sender: mpsc::Sender<Update
 async fn list_entries(
     targets: Vec<Target>,
     poll: Poll,
-    mut selected: watch::Receiver<Option<Subject>>,
+    mut selected: watch::Receiver<Option<SelectedGroup>>,
     sender: mpsc::Sender<Update>,
 ) {
     loop {
@@ -178,8 +177,8 @@ async fn list_entries(
                 count: MAX_ENTRIES,
             };
             let entries = match pending::list(target.clone(), &poll, &query).await {
-                Ok(listed) => Entries::Listed(pending::entries(listed)),
-                Err(error) => Entries::Failed(error.to_string()),
+                Ok(listed) => EntryList::Listed(pending::entries(listed)),
+                Err(error) => EntryList::Failed(error.to_string()),
             };
             if sender.send(Update::Entries(subject, entries)).await.is_err() {
                 return;

@@ -1,4 +1,4 @@
-// Shows what is new without losing place, and searches while one types. Every page works without this.
+// Refreshes the page in place, and searches while the user types. Every page works without this script.
 "use strict";
 (() => {
   const every = Number(document.body.dataset.refreshMs) || 10000;
@@ -11,7 +11,7 @@
 
   const time = (date) => date.toLocaleTimeString();
 
-  // What has focus, or was opened, is found again by its id, or by where it leads.
+  // An element that has the focus, or is open, is found again by its id or its link.
   const nameOf = (element) => {
     if (element.id) return "#" + CSS.escape(element.id);
     const link = element.getAttribute("href");
@@ -44,7 +44,7 @@
     const parts = [...document.querySelectorAll("[data-live]")];
     const next = parts.map((part) => fresh.getElementById(part.id));
     if (next.some((part) => !part) || fresh.querySelectorAll("[data-live]").length !== parts.length) {
-      // It has become another page: a group that is gone, a server that is another one.
+      // The response is a different page: the group is gone, or the server is another one.
       document.getElementById("content").replaceChildren(
         ...document.importNode(fresh.getElementById("content"), true).childNodes);
     } else {
@@ -105,7 +105,7 @@
     });
   }
 
-  // The form shows what the address asks for, also after a click on a heading and on the way back.
+  // The form shows the query of the URL, also after a click on a heading or back.
   const fill = () => {
     if (!form) return;
     const asked = new URLSearchParams(location.search);

@@ -1,27 +1,20 @@
-//! What the status of a group means, and what to try.
+//! The meaning of each status, and what to try.
 
 use redis_stream_lag::report::Status;
 
-/// What is to be said of a status.
 pub(super) struct Advice {
-    /// What it means.
     pub(super) meaning: &'static str,
-    /// Where to look, and what helps.
     pub(super) steps: &'static [Step],
 }
 
-/// One thing to try.
 pub(super) struct Step {
-    /// What it shows, or does.
-    pub(super) what: &'static str,
-    /// The command, if it takes one.
-    pub(super) command: Option<Command>,
+    pub(super) text: &'static str,
+    pub(super) command: Option<RedisCommand>,
 }
 
-/// A command of Redis, about a stream and a group.
-pub(super) struct Command {
+pub(super) struct RedisCommand {
     pub(super) words: &'static [Word],
-    pub(super) effect: Effect,
+    pub(super) effect: CommandEffect,
 }
 
 #[derive(Clone, Copy)]
@@ -34,22 +27,21 @@ pub(super) enum Word {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// It only looks.
+pub(super) enum CommandEffect {
     Reads,
-    /// It changes what consumers see.
+    /// Changes data.
     Writes,
 }
 
-use Effect::{Reads, Writes};
+use CommandEffect::{Reads, Writes};
 use Word::{Group, Stream, Text};
 
-const fn say(what: &'static str) -> Step {
-    Step { what, command: None }
+const fn say(text: &'static str) -> Step {
+    Step { text, command: None }
 }
 
-const fn run(what: &'static str, effect: Effect, words: &'static [Word]) -> Step {
-    Step { what, command: Some(Command { words, effect }) }
+const fn run(text: &'static str, effect: CommandEffect, words: &'static [Word]) -> Step {
+    Step { text, command: Some(RedisCommand { words, effect }) }
 }
 
 const GROUPS: Step =
@@ -69,7 +61,7 @@ const EXTENT: Step = run(
     Reads,
     &[Text("XINFO"), Text("STREAM"), Stream],
 );
-const TAKE_OVER: Step = run(
+const CLAIM: Step = run(
     "Hand pending entries that were idle for 10 minutes to another consumer, here \"rescuer\", which must then read its pending entries (XREADGROUP with the ID 0) and acknowledge them:",
     Writes,
     &[
@@ -84,7 +76,7 @@ const TAKE_OVER: Step = run(
     ],
 );
 
-/// What is to be said of a status; `None` is a group that is configured by name and missing.
+/// Returns the advice for a status; `None` is a group that is configured by name and missing.
 pub(super) fn on(status: Option<Status>) -> Advice {
     match status {
         None => MISSING,
@@ -136,7 +128,7 @@ const LOSING: Advice = Advice {
 };
 
 const ABANDONED: Advice = Advice {
-    meaning: "Entries wait, none was delivered during the whole window, and there is no consumer, or each was silent all that time.",
+    meaning: "Entries wait, none was delivered during the whole window, and there is no consumer, or each was idle all that time.",
     steps: &[
         CONSUMERS,
         say("Start the consumers: are they deployed, scaled to zero, or unable to connect?"),
@@ -166,7 +158,7 @@ const STUCK: Advice = Advice {
         say(
             "The first line names the entry and its consumer. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
         ),
-        TAKE_OVER,
+        CLAIM,
         say("An entry that no consumer can process: put it aside, and acknowledge it by XACK."),
     ],
 };
@@ -210,8 +202,8 @@ mod tests {
             assert!(effects.first() == Some(&Reads), "{status:?}");
             assert!(advice.meaning.ends_with('.'), "{status:?}");
             for step in advice.steps {
-                let end = step.what.chars().last().expect("it says something");
-                assert!(".:?)".contains(end), "{}", step.what);
+                let end = step.text.chars().last().expect("it says something");
+                assert!(".:?)".contains(end), "{}", step.text);
             }
         }
     }

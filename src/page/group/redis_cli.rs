@@ -1,15 +1,15 @@
-//! Commands for redis-cli as they can be pasted into a shell, whatever the names in them.
+//! Commands for redis-cli that can be pasted into any POSIX shell, with any names in them.
 //!
-//! A name of ordinary characters is quoted for the shell. Any other one, with bytes that are no text, or controls,
-//! which would be invisible or might act on the terminal they are pasted into, goes through redis-cli's own quoting,
-//! which is plain ASCII (`--quoted-input`, redis-cli 6.2 and later). Both work in any POSIX shell.
+//! A name of visible characters is quoted for the shell. A name with bytes that are not UTF-8, or with invisible or
+//! control characters, which might act on the terminal, is quoted for redis-cli, in ASCII (`--quoted-input`, redis-cli
+//! 6.2 and later).
 
 use redis_stream_core::escape::push_byte;
 use shlex::try_quote;
 
 use crate::format::unicode::is_invisible;
 
-/// A command: `arguments` after `program`, which is redis-cli and what it needs to find the server.
+/// Returns the command line: `arguments` after `program`, which is redis-cli with its connection options.
 pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {
     let plain: Option<Vec<_>> = arguments.iter().map(|argument| plain(argument)).collect();
     let words: Vec<_> = match plain {
@@ -23,18 +23,18 @@ pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {
     program.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// An argument that needs the shell's quoting alone.
+/// Returns the argument quoted for the shell, unless it must be quoted for redis-cli.
 fn plain(argument: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(argument).ok()?;
     if text.chars().any(is_invisible) { None } else { Some(for_shell(text)) }
 }
 
-/// A word without NUL, as no other comes here.
+/// Quotes a word for the shell. No word contains NUL, the only byte that cannot be quoted.
 fn for_shell(word: &str) -> String {
     try_quote(word).map_or_else(|_| "''".to_owned(), |quoted| quoted.into_owned())
 }
 
-/// An argument as redis-cli reads it with `--quoted-input`.
+/// Quotes an argument for redis-cli with `--quoted-input`.
 fn for_redis_cli(argument: &[u8]) -> String {
     let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(byte);
     if !argument.is_empty() && argument.iter().all(is_bare) {

@@ -1,40 +1,42 @@
-//! The table of groups: searched, sorted, and one part of it at a time, however many there are.
-
-use std::time::Duration;
+//! The table of groups: searched, sorted, and split into pages.
 
 use maud::{Markup, html};
 
-use crate::api::partial_sort::in_order;
+use crate::api::partial_sort::sorted_range;
 use crate::format::units::{count, counted, span};
-use crate::page::frame::{Grade, status_name, status_of, unknown};
-use crate::page::overview::query::{Column, Direction, Query, Sort, StatusFilter};
-use crate::page::view::{Row, View};
+use crate::page::layout::{status_badge, unknown};
+use crate::page::model::{GroupRow, PageModel, status_name};
+use crate::page::overview::query::{
+    ColumnContent, Direction, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter,
+};
 use crate::page::{chart, label};
-use redis_stream_lag::report::{GroupValues, Lag, OldestPending};
+use crate::values::family::{Family, Number};
+use crate::values::table::CONSUMERS;
+use redis_stream_lag::report::{GroupValues, Lag};
 
 /// Groups on one page.
-pub(super) const PAGE: usize = 50;
+const PAGE: usize = 50;
 
-/// The groups that are asked for.
-pub(super) struct Groups<'a> {
-    view: &'a View,
-    query: &'a Query,
-    /// Those of this page.
-    rows: Vec<Row<'a>>,
-    /// How many there are on all pages.
+/// The groups that the query selects.
+pub(super) struct GroupTable<'a> {
+    model: &'a PageModel,
+    query: &'a OverviewQuery,
+    /// The groups of this page.
+    rows: Vec<GroupRow<'a>>,
+    /// Number of groups on all pages.
     found: usize,
-    /// This page, from 0; the last one where a later one is asked for.
+    /// This page, from 0; the last one if the query asks for a later one.
     page: usize,
 }
 
-impl<'a> Groups<'a> {
-    pub(super) fn of(view: &'a View, query: &'a Query) -> Self {
-        let rows = query.select(view);
+impl<'a> GroupTable<'a> {
+    pub(super) fn of(model: &'a PageModel, query: &'a OverviewQuery) -> Self {
+        let rows = query.select(model);
         let found = rows.len();
         let page = query.page.min(found.saturating_sub(1) / PAGE);
         let first = page * PAGE;
-        let rows = in_order(rows, first..first + PAGE, |one, other| query.compare(one, other));
-        Self { view, query, rows, found, page }
+        let rows = sorted_range(rows, first..first + PAGE, |one, other| query.compare(one, other));
+        Self { model, query, rows, found, page }
     }
 
     pub(super) fn section(&self) -> Markup {
@@ -43,18 +45,18 @@ impl<'a> Groups<'a> {
                 h2 { "Groups" }
                 (self.form())
                 div #groups-list data-live {
-                    p.dim role="status" { (self.told()) }
+                    p.dim role="status" { (self.description()) }
                     @if self.found > 0 { (self.table()) (self.pager()) }
                 }
             }
         }
     }
 
-    /// What is shown, in words.
-    fn told(&self) -> String {
+    /// Describes the rows that are shown.
+    fn description(&self) -> String {
         let (first, last) = (self.page * PAGE + 1, self.page * PAGE + self.rows.len());
         match self.found {
-            0 if self.view.targets.iter().any(|target| target.seen.report.is_none())
+            0 if self.model.targets.iter().any(|target| target.snapshot.report.is_none())
                 && self.query.is_open() =>
             {
                 "There is no group to show.".to_owned()
@@ -87,25 +89,25 @@ impl<'a> Groups<'a> {
                         }
                     }
                 } }
-                @if self.view.targets.len() > 1 {
+                @if self.model.targets.len() > 1 {
                     label { span { "Target" } select #target name="target" {
                         option value="" { "all" }
-                        @for target in &self.view.targets {
-                            @let name = &target.seen.labels.name;
+                        @for target in &self.model.targets {
+                            @let name = &target.snapshot.labels.name;
                             option value=(name) selected[query.target.as_ref() == Some(name)] { (label::plain(name)) }
                         }
                     } }
                 }
                 label { span { "Order" } select #sort name="sort" {
-                    option value="" selected[query.sort == Sort::Worst] { "worst first" }
-                    @for column in Column::ALL {
+                    option value="" selected[query.sort == OverviewSort::Worst] { "worst first" }
+                    @for column in OverviewColumn::ALL {
                         option value=(column.name())
-                            selected[matches!(query.sort, Sort::By(by, _) if by == column)] {
+                            selected[matches!(query.sort, OverviewSort::By(by, _) if by == column)] {
                             (column.heading())
                         }
                     }
                 } }
-                @if let Sort::By(column, direction) = query.sort {
+                @if let OverviewSort::By(column, direction) = query.sort {
                     @if direction != column.direction() {
                         input type="hidden" name="order"
                             value=(if direction == Direction::Up { "asc" } else { "desc" });
@@ -123,7 +125,7 @@ impl<'a> Groups<'a> {
                 caption.unseen { "Consumer groups" }
                 thead role="rowgroup" { tr role="row" {
                     th scope="col" role="columnheader" { "Status" }
-                    @for column in Column::ALL { (self.heading(column)) }
+                    @for column in OverviewColumn::ALL { (self.heading(column)) }
                     th scope="col" role="columnheader" { "Lag lately" }
                 } }
                 tbody role="rowgroup" { @for row in &self.rows { (self.row(row)) } }
@@ -131,10 +133,10 @@ impl<'a> Groups<'a> {
         }
     }
 
-    fn heading(&self, column: Column) -> Markup {
+    fn heading(&self, column: OverviewColumn) -> Markup {
         let sort = self.query.sort;
         let present = match sort {
-            Sort::By(by, direction) if by == column => Some(direction),
+            OverviewSort::By(by, direction) if by == column => Some(direction),
             _ => None,
         };
         let (aria, sign) = match present {
@@ -142,7 +144,7 @@ impl<'a> Groups<'a> {
             Some(Direction::Down) => (Some("descending"), " \u{25bc}"),
             None => (None, ""),
         };
-        let link = Query { sort: sort.after_click(column), page: 0, ..self.query.clone() }.link();
+        let link = OverviewQuery { sort: sort.after_click(column), page: 0, ..self.query.clone() }.link();
         html! {
             th scope="col" role="columnheader" aria-sort=[aria] {
                 a #{ "by-" (column.name()) } href={ "./" (link) "#groups" } {
@@ -152,13 +154,13 @@ impl<'a> Groups<'a> {
         }
     }
 
-    fn row(&self, row: &Row<'_>) -> Markup {
-        let status = status_of(row.group);
-        let labels = &row.target.seen.labels;
+    fn row(&self, row: &GroupRow<'_>) -> Markup {
+        let status = row.status();
+        let labels = &row.target.snapshot.labels;
         let name = row.group.name.text();
         html! {
             tr role="row" {
-                td role="cell" data-label="Status" { (Grade::of(status).badge(status_name(status))) }
+                td role="cell" data-label="Status" { (status_badge(status)) }
                 th scope="row" role="rowheader" {
                     @match row.path() {
                         Some(path) => { a href=(path) { (label::short(&name)) } }
@@ -167,18 +169,18 @@ impl<'a> Groups<'a> {
                 }
                 td role="cell" data-label="Stream" {
                     (label::short(&row.stream.key.text()))
-                    @if self.view.targets.len() > 1 { " " span.dim { "on " (label::short(&labels.name)) } }
+                    @if self.model.targets.len() > 1 { " " span.dim { "on " (label::short(&labels.name)) } }
                     @if labels.db != "db0" { " " span.dim { (labels.db) } }
                 }
                 @match &row.group.values {
-                    Some(values) => (cells(values)),
+                    Some(values) => { @for column in OverviewColumn::ALL { (cell(column, values)) } },
                     None => { td.dim role="cell" colspan="5" data-label="" { "the stream has no such group" } }
                 }
-                @let moments = row.moments();
-                @if status.is_none() && moments.iter().all(|moment| moment.point.is_none()) {
+                @let samples = row.samples();
+                @if status.is_none() && samples.iter().all(|sample| sample.values.is_none()) {
                     td role="cell" data-label="" {}
                 } @else {
-                    td role="cell" data-label="Lag lately" { (chart::small(&moments)) }
+                    td role="cell" data-label="Lag lately" { (chart::small(&samples)) }
                 }
             }
         }
@@ -186,7 +188,7 @@ impl<'a> Groups<'a> {
 
     fn pager(&self) -> Markup {
         let last = (self.found - 1) / PAGE;
-        let link = |page: usize| format!("./{}#groups", Query { page, ..self.query.clone() }.link());
+        let link = |page: usize| format!("./{}#groups", OverviewQuery { page, ..self.query.clone() }.link());
         html! {
             @if last > 0 {
                 nav.pager aria-label="Pages of groups" {
@@ -202,46 +204,37 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Lag, seconds behind, pending, oldest pending and consumers.
-fn cells(values: &GroupValues) -> Markup {
-    let time = |time: Option<Duration>, why: &str| {
-        html! {
-            @match time {
-                Some(Duration::ZERO) => { span.dim { "0 s" } }
-                Some(time) => (span(time)),
-                None => (unknown(why)),
-            }
-        }
+/// Returns the cell of a number; the cells of names are not made of values.
+fn cell(column: OverviewColumn, values: &GroupValues) -> Markup {
+    let content = match column.content() {
+        ColumnContent::Name(_) => return html! {},
+        ColumnContent::Lag => lag(values.lag),
+        ColumnContent::Value(family) => value(family, values),
     };
-    html! {
-        td.number role="cell" data-label="Lag" { (lag(values.lag)) }
-        td.number role="cell" data-label="Behind" {
-            (time(values.lag_seconds, "the oldest entry that waits is not known yet, or its ID does not tell the time"))
-        }
-        td.number role="cell" data-label="Pending" { (quiet(values.messages_pending)) }
-        td.number role="cell" data-label="Oldest pending" {
-            @match values.oldest_pending {
-                Some(OldestPending::Nothing) => { span.dim { "none" } }
-                Some(OldestPending::Entry { age, .. }) => (time(age, "its ID does not tell the time")),
-                None => (unknown("the last poll did not find out")),
-            }
-        }
-        td.number role="cell" data-label="Consumers" { (count(values.consumers)) }
+    html! { td.number role="cell" data-label=(column.heading()) { (content) } }
+}
+
+fn value(family: &Family, values: &GroupValues) -> Markup {
+    if family.counts_nothing_in(values) {
+        return html! { span.dim { "none" } };
+    }
+    let is_zero = |text: &str| html! { span.dim { (text) } };
+    match family.of_group_values(values).known() {
+        // A group without consumers is worth a look.
+        Some(Number::Count(number)) if number > 0 || *family == CONSUMERS => html! { (count(number)) },
+        Some(Number::Count(_)) => is_zero("0"),
+        Some(Number::Seconds(time)) if time.is_zero() => is_zero("0 s"),
+        Some(Number::Seconds(time)) => html! { (span(time)) },
+        Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
+        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values))),
     }
 }
 
-/// A number that is nothing to look at if it is 0.
-fn quiet(number: u64) -> Markup {
-    html! {
-        @if number == 0 { span.dim { "0" } } @else { (count(number)) }
-    }
-}
-
-/// A lag: exact, or its certain bounds.
-pub(super) fn lag(lag: Lag) -> Markup {
+fn lag(lag: Lag) -> Markup {
     html! {
         @match lag {
-            Lag::Exact(entries) => (quiet(entries)),
+            Lag::Exact(0) => { span.dim { "0" } }
+            Lag::Exact(entries) => (count(entries)),
             Lag::Between { min, max } => {
                 span title="being counted; these bounds are certain" { (count(min)) " to " (count(max)) }
             }

@@ -1,61 +1,54 @@
-//! What a reader of the first page asks for: which groups, in which order, which part of them. It is all in the
-//! query of the address, so that a view can be linked to, and everything works without a script.
+//! The query of the first page: the groups that are shown, their order, and the page of them. It is all in the URL, so
+//! that a view can be linked to and works without a script.
 
 use std::cmp::Ordering;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::api::groups::badness;
-use crate::page::frame::{status_name, status_of};
-use crate::page::overview::needle::Needle;
-use crate::page::view::{Row, View};
-use redis_stream_lag::report::OldestPending;
+use crate::page::model::{GroupRow, PageModel, status_name};
+use crate::values::family::{Family, Number};
+use crate::values::table::{CONSUMERS, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS};
 use redis_stream_lag::report::Status;
 
-/// A number that a row is sorted by; `None` where it is not known.
-type Key = fn(&Row<'_>) -> Option<u128>;
-/// A name that a row is sorted by.
-type Text = for<'a> fn(&Row<'a>) -> &'a [u8];
+/// Returns the name that a row is sorted by.
+type SortName = for<'a> fn(&GroupRow<'a>) -> &'a [u8];
 
-/// What a column holds.
-enum Content {
-    Text(Text),
-    Number(Key),
+#[derive(Clone, Copy)]
+pub(super) enum ColumnContent {
+    Name(SortName),
+    Lag,
+    Value(&'static Family),
 }
 
-/// What a reader asks for. What is not understood is as if it were not there: a page is better than an error.
+/// The query. A parameter that is not valid is ignored: a page is better than an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// What the names of target, stream or group contain.
+pub struct OverviewQuery {
+    /// Text that the name of the target, stream or group contains.
     pub(super) search: String,
     pub(super) status: StatusFilter,
     /// Name of the only target that is shown.
     pub(super) target: Option<String>,
-    pub(super) sort: Sort,
+    pub(super) sort: OverviewSort,
     /// From 0.
     pub(super) page: usize,
 }
 
-/// Which statuses are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum StatusFilter {
-    /// All.
     #[default]
     Any,
     /// All but `ok` and `unknown`.
     Trouble,
-    /// One of them.
+    /// One status; `None` is missing.
     One(Option<Status>),
 }
 
-/// What groups are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// By how bad they are.
+pub(super) enum OverviewSort {
     #[default]
     Worst,
-    /// By a column.
-    By(Column, Direction),
+    By(OverviewColumn, Direction),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +57,9 @@ pub(super) enum Direction {
     Down,
 }
 
-/// A column of the table.
+/// A column that the table can be sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) enum OverviewColumn {
     Group,
     Stream,
     Lag,
@@ -76,14 +69,17 @@ pub(super) enum Column {
     Consumers,
 }
 
+/// A text to search for in names, ignoring case.
+struct SearchTerm(String);
+
 impl StatusFilter {
-    /// All of them, in the order of the list to choose from.
+    /// Returns all filters, in the order of the form.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let one = [None].into_iter().chain(Status::ALL.map(Some)).map(Self::One);
         [Self::Any, Self::Trouble].into_iter().chain(one)
     }
 
-    /// Its name in the query.
+    /// Returns its name in the query.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Any => "",
@@ -110,11 +106,11 @@ impl Direction {
     }
 }
 
-impl Column {
+impl OverviewColumn {
     pub(super) const ALL: [Self; 7] =
         [Self::Group, Self::Stream, Self::Lag, Self::Behind, Self::Pending, Self::Oldest, Self::Consumers];
 
-    /// Its name in the query.
+    /// Returns its name in the query.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Group => "group",
@@ -127,52 +123,64 @@ impl Column {
         }
     }
 
-    /// Its heading.
     pub(super) fn heading(self) -> &'static str {
-        match self {
-            Self::Group => "Group",
-            Self::Stream => "Stream",
-            Self::Lag => "Lag",
-            Self::Behind => "Behind",
-            Self::Pending => "Pending",
-            Self::Oldest => "Oldest pending",
-            Self::Consumers => "Consumers",
+        match (self, self.content()) {
+            (Self::Group, _) => "Group",
+            (Self::Stream, _) => "Stream",
+            (_, ColumnContent::Value(Family { label: Some(label), .. })) => label.name,
+            _ => "Lag",
         }
     }
 
-    /// What one sees first: names from the beginning, numbers from the largest.
+    /// Returns the direction of the first click: names ascending, numbers descending.
     pub(super) fn direction(self) -> Direction {
-        match self {
-            Self::Group | Self::Stream => Direction::Up,
-            _ => Direction::Down,
+        match self.content() {
+            ColumnContent::Name(_) => Direction::Up,
+            ColumnContent::Lag | ColumnContent::Value(_) => Direction::Down,
         }
     }
 
-    fn content(self) -> Content {
-        let key: Key = match self {
-            Self::Group => return Content::Text(|row| row.group.name.as_bytes()),
-            Self::Stream => return Content::Text(|row| row.stream.key.as_bytes()),
-            Self::Lag => |row| {
+    pub(super) fn content(self) -> ColumnContent {
+        match self {
+            Self::Group => ColumnContent::Name(|row| row.group.name.as_bytes()),
+            Self::Stream => ColumnContent::Name(|row| row.stream.key.as_bytes()),
+            Self::Lag => ColumnContent::Lag,
+            Self::Behind => ColumnContent::Value(&LAG_SECONDS),
+            Self::Pending => ColumnContent::Value(&MESSAGES_PENDING),
+            Self::Oldest => ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS),
+            Self::Consumers => ColumnContent::Value(&CONSUMERS),
+        }
+    }
+
+    /// Compares two rows; unknown values are last in both directions.
+    fn compare(self, direction: Direction, one: &GroupRow<'_>, other: &GroupRow<'_>) -> Ordering {
+        let keys = match self.content() {
+            ColumnContent::Name(name) => return direction.turn(name(one).cmp(name(other))),
+            ColumnContent::Lag => [one, other].map(|row| {
                 let lag = row.group.values.as_ref()?.lag;
                 Some(u128::from(lag.min()) << 64 | u128::from(lag.max()))
-            },
-            Self::Behind => |row| Some(row.group.values.as_ref()?.lag_seconds?.as_nanos()),
-            Self::Pending => |row| Some(row.group.values.as_ref()?.messages_pending.into()),
-            Self::Oldest => |row| match row.group.values.as_ref()?.oldest_pending? {
-                OldestPending::Nothing => Some(0),
-                OldestPending::Entry { age, .. } => Some(age?.as_nanos()),
-            },
-            Self::Consumers => |row| Some(row.group.values.as_ref()?.consumers.into()),
+            }),
+            ColumnContent::Value(family) => [one, other].map(|row| {
+                let number = family.of_group_values(row.group.values.as_ref()?).known()?;
+                Some(match number {
+                    Number::Count(count) => count.into(),
+                    Number::Seconds(time) => time.as_nanos(),
+                    // The bits of floats that are not negative are in the order of the floats.
+                    Number::Ratio(ratio) => ratio.to_bits().into(),
+                })
+            }),
         };
-        Content::Number(key)
+        match keys {
+            [Some(one), Some(other)] => direction.turn(one.cmp(&other)),
+            [one, other] => one.is_none().cmp(&other.is_none()),
+        }
     }
 }
 
-impl Sort {
-    /// What is asked for by this name, in this order, the usual one of the column where that is neither `asc` nor
-    /// `desc`.
+impl OverviewSort {
+    /// Reads a column and an order; an order that is neither `asc` nor `desc` is that of the first click.
     fn read(name: &str, order: &str) -> Self {
-        let Some(column) = Column::ALL.into_iter().find(|column| column.name() == name) else {
+        let Some(column) = OverviewColumn::ALL.into_iter().find(|column| column.name() == name) else {
             return Self::Worst;
         };
         let direction = match order {
@@ -183,8 +191,8 @@ impl Sort {
         Self::By(column, direction)
     }
 
-    /// What a click on the heading of a column leads to: the column, or the other way round.
-    pub(super) fn after_click(self, column: Column) -> Self {
+    /// Returns the order after a click on a heading: by that column, or reversed if it was by that column.
+    pub(super) fn after_click(self, column: OverviewColumn) -> Self {
         match self {
             Self::By(present, Direction::Up) if present == column => Self::By(column, Direction::Down),
             Self::By(present, Direction::Down) if present == column => Self::By(column, Direction::Up),
@@ -193,8 +201,8 @@ impl Sort {
     }
 }
 
-impl Query {
-    /// Reads the parameters of a query.
+impl OverviewQuery {
+    /// Reads the parameters of a URL.
     #[must_use]
     pub fn read(parameters: &[(String, String)]) -> Self {
         let value = |name: &str| {
@@ -205,18 +213,18 @@ impl Query {
             search: value("q").trim().to_owned(),
             status: status.unwrap_or_default(),
             target: Some(value("target").to_owned()).filter(|name| !name.is_empty()),
-            sort: Sort::read(value("sort"), value("order")),
+            sort: OverviewSort::read(value("sort"), value("order")),
             page: value("page").parse::<usize>().unwrap_or(1).saturating_sub(1),
         }
     }
 
-    /// The same as a link from the first page to itself.
+    /// Returns the query as a link from the first page to itself.
     pub(super) fn link(&self) -> String {
         let page = (self.page + 1).to_string();
         let (sort, order) = match self.sort {
-            Sort::Worst => ("", ""),
-            Sort::By(column, Direction::Up) => (column.name(), "asc"),
-            Sort::By(column, Direction::Down) => (column.name(), "desc"),
+            OverviewSort::Worst => ("", ""),
+            OverviewSort::By(column, Direction::Up) => (column.name(), "asc"),
+            OverviewSort::By(column, Direction::Down) => (column.name(), "desc"),
         };
         let parameters = [
             ("q", self.search.as_str()),
@@ -233,36 +241,30 @@ impl Query {
         format!("?{}", pairs.join("&"))
     }
 
-    /// Whether all groups are shown.
+    /// Returns true if all groups are shown.
     pub(super) fn is_open(&self) -> bool {
         self.search.is_empty() && self.status == StatusFilter::Any && self.target.is_none()
     }
 
-    /// The groups that are asked for, in no order.
-    pub(super) fn select<'a>(&self, view: &'a View) -> Vec<Row<'a>> {
-        let needle = Needle::new(&self.search);
-        let is_asked_for = |row: &Row<'_>| {
-            let target = &row.target.seen.labels.name;
+    /// Returns the groups that the query selects, in no order.
+    pub(super) fn select<'a>(&self, model: &'a PageModel) -> Vec<GroupRow<'a>> {
+        let term = SearchTerm::new(&self.search);
+        let is_selected = |row: &GroupRow<'_>| {
+            let target = &row.target.snapshot.labels.name;
             self.target.as_ref().is_none_or(|name| name == target)
-                && self.status.takes(status_of(row.group))
-                && (needle.is_in(&row.group.name.text())
-                    || needle.is_in(&row.stream.key.text())
-                    || needle.is_in(target))
+                && self.status.takes(row.status())
+                && (term.is_in(&row.group.name.text())
+                    || term.is_in(&row.stream.key.text())
+                    || term.is_in(target))
         };
-        view.rows().filter(is_asked_for).collect()
+        model.rows().filter(is_selected).collect()
     }
 
-    /// Which of two groups comes first: what is not known last, among equals the worst first, and then by name.
-    pub(super) fn compare(&self, one: &Row<'_>, other: &Row<'_>) -> Ordering {
+    /// Compares two groups by the sort column, then by how bad they are, then by name.
+    pub(super) fn compare(&self, one: &GroupRow<'_>, other: &GroupRow<'_>) -> Ordering {
         let by_column = match self.sort {
-            Sort::Worst => Ordering::Equal,
-            Sort::By(column, direction) => match column.content() {
-                Content::Text(text) => direction.turn(text(one).cmp(text(other))),
-                Content::Number(key) => match (key(one), key(other)) {
-                    (Some(one), Some(other)) => direction.turn(one.cmp(&other)),
-                    (one, other) => one.is_none().cmp(&other.is_none()),
-                },
-            },
+            OverviewSort::Worst => Ordering::Equal,
+            OverviewSort::By(column, direction) => column.compare(direction, one, other),
         };
         by_column
             .then_with(|| badness(one.group).cmp(&badness(other.group)))
@@ -270,14 +272,32 @@ impl Query {
     }
 }
 
+impl SearchTerm {
+    fn new(text: &str) -> Self {
+        Self(text.to_lowercase())
+    }
+
+    fn is_in(&self, name: &str) -> bool {
+        let term = self.0.as_bytes();
+        if term.is_empty() {
+            return true;
+        }
+        if name.is_ascii() {
+            // The usual case, without a copy: thousands of names are searched for each letter that is typed.
+            return name.as_bytes().windows(term.len()).any(|part| part.eq_ignore_ascii_case(term));
+        }
+        name.to_lowercase().contains(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(query: &[(&str, &str)]) -> Query {
+    fn read(query: &[(&str, &str)]) -> OverviewQuery {
         let pairs: Vec<_> =
             query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Query::read(&pairs)
+        OverviewQuery::read(&pairs)
     }
 
     #[test]
@@ -301,9 +321,37 @@ mod tests {
 
     #[test]
     fn a_second_click_turns_the_order_round() {
-        let first = Sort::Worst.after_click(Column::Lag);
-        assert_eq!(first, Sort::By(Column::Lag, Direction::Down));
-        assert_eq!(first.after_click(Column::Lag), Sort::By(Column::Lag, Direction::Up));
-        assert_eq!(first.after_click(Column::Group), Sort::By(Column::Group, Direction::Up));
+        let first = OverviewSort::Worst.after_click(OverviewColumn::Lag);
+        assert_eq!(first, OverviewSort::By(OverviewColumn::Lag, Direction::Down));
+        assert_eq!(
+            first.after_click(OverviewColumn::Lag),
+            OverviewSort::By(OverviewColumn::Lag, Direction::Up)
+        );
+        assert_eq!(
+            first.after_click(OverviewColumn::Group),
+            OverviewSort::By(OverviewColumn::Group, Direction::Up)
+        );
+    }
+
+    #[test]
+    fn names_are_searched_whatever_the_case() {
+        for (text, name, is_in) in [
+            ("", "", true),
+            ("", "orders", true),
+            ("ORD", "orders", true),
+            ("ders", "ORDERS", true),
+            ("orders:", "orders", false),
+            ("x", "orders", false),
+            ("x", "", false),
+            ("GR\u{dc}N", "gr\u{fc}n", true),
+            ("gr\u{fc}n", "GR\u{dc}N", true),
+            ("n", "GR\u{dc}N", true),
+            ("\u{fc}", "orders", false),
+            // The sign of kelvins is a k in lower case.
+            ("\u{212a}", "back", true),
+            ("k", "\u{212a}", true),
+        ] {
+            assert_eq!(SearchTerm::new(text).is_in(name), is_in, "{text:?} in {name:?}");
+        }
     }
 }

@@ -19,9 +19,9 @@ use redis_stream_lag::state::LagState;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
-use streamgauge::api::groups::{self, Listing, Seen, filter::Filter};
-use streamgauge::exposition::render::{FamilySelection, Rendered, TargetLabels, write_plain};
-use streamgauge::page::trail::Trail;
+use streamgauge::api::groups::{self, Listing, TargetSnapshot, filter::GroupFilter};
+use streamgauge::exposition::render::{FamilySelection, Rendered, SeriesLabels, write_plain};
+use streamgauge::page::history::GroupHistory;
 use streamgauge::poller::decode;
 use streamgauge::poller::interner::NameInterner;
 
@@ -59,7 +59,7 @@ struct Watch {
     /// Since the first poll.
     at: Duration,
     last: Option<Arc<Report>>,
-    trail: Trail,
+    history: GroupHistory,
     evaluator: Evaluator,
 }
 
@@ -108,7 +108,7 @@ impl Watch {
             epoch: 1,
             at: Duration::ZERO,
             last: None,
-            trail: Trail::default(),
+            history: GroupHistory::default(),
             evaluator: Evaluator::new(&RULES, target, settings),
         }
     }
@@ -188,9 +188,9 @@ impl Watch {
     }
 
     fn check_what_readers_see(&mut self, report: &Arc<Report>, now: Duration) {
-        self.trail = self.trail.after(now, report, self.last.as_deref());
+        self.history = self.history.after(now, report, self.last.as_deref());
         let groups: usize = report.streams.iter().map(|stream| stream.groups.len()).sum();
-        assert!((0..groups).all(|place| (1..=60).contains(&self.trail.of(place).len())));
+        assert!((0..groups).all(|place| (1..=60).contains(&self.history.of(place).len())));
         let (up, reading) = (TargetUp::Yes, PollReading::Complete(report));
         for notification in self.evaluator.step(reading, up, now) {
             let alert = &notification.alert;
@@ -215,7 +215,7 @@ fn check_the_order(report: &Report) {
 }
 
 fn check_the_page(report: &Arc<Report>) {
-    let labels = TargetLabels::new("t", 0, &BTreeMap::new());
+    let labels = SeriesLabels::new("t", 0, &BTreeMap::new());
     let rendered = Arc::new(Rendered::new(&LAYOUT, labels, Arc::clone(report)));
     let mut text = Vec::new();
     write_plain(&LAYOUT, &[rendered], &[], b"", &mut text).expect("it is written to memory");
@@ -236,7 +236,7 @@ fn check_the_metrics(text: &str) {
 /// `/api/v1/groups` can be read, and says the same.
 fn check_the_json(report: &Arc<Report>, now: Duration) {
     let labels = rule::TargetLabels { name: "t".into(), db: "db0".into(), configured: BTreeMap::new() };
-    let seen = [Seen {
+    let seen = [TargetSnapshot {
         labels: Arc::new(labels),
         is_up: true,
         last_read: Some(now),
@@ -244,9 +244,9 @@ fn check_the_json(report: &Arc<Report>, now: Duration) {
         report: Some(Arc::clone(report)),
     }];
     let mut json = Vec::new();
-    groups::write(&seen, &Filter::default(), &mut json).expect("it is written to memory");
+    groups::write(&seen, &GroupFilter::default(), &mut json).expect("it is written to memory");
     let read: Listing = serde_json::from_slice(&json).expect("it is JSON");
-    assert_eq!(read, Listing::of(&seen, &Filter::default()));
+    assert_eq!(read, Listing::of(&seen, &GroupFilter::default()));
 }
 
 impl Said {

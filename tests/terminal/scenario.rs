@@ -1,10 +1,10 @@
-//! Streams and groups that the tests look at.
+//! The streams and groups of the tests.
 
 use crate::support::client::RedisClient;
 use crate::support::server::Server;
 
-/// A group that has read all, one that has some pending and some to read, one that nobody reads; and a group with a
-/// name that would clear the screen.
+/// Creates a group that has read everything, one with pending and undelivered entries, one without consumers, and one
+/// with a name that would clear the screen.
 pub(crate) async fn fill(server: &Server) {
     let mut client = RedisClient::to(server).await;
     for n in 1..=9 {
@@ -24,7 +24,7 @@ pub(crate) async fn fill(server: &Server) {
     client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"bills", b"\x1b[2Jgone", b"$"]).await;
 }
 
-/// The cells of the row of a group in a printed table.
+/// Returns the cells of a group's row in a printed table.
 pub(crate) fn cells(table: &str, group: &str) -> Vec<String> {
     let line = table.lines().find(|line| line.split("  ").any(|cell| cell.trim() == group));
     let line = line.unwrap_or_else(|| panic!("no row of {group} in\n{table}"));

@@ -1,190 +1,173 @@
-//! The view that `status --watch` draws: which groups, in which order, which of them is looked at. No terminal.
+//! The view that `status --watch` draws: the listed groups, their order, the cursor and the selected group. Does not
+//! know the terminal.
+
+use std::ops::ControlFlow;
 
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::api::groups::{Group, Listing};
-use crate::terminal::columns::{Sort, status};
-use crate::terminal::entries::Entry;
+use crate::api::groups::{ListedGroup, Listing};
+use crate::terminal::columns::{GroupOrder, status};
+use crate::terminal::entries::ListedEntry;
 
-/// What is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// All groups.
+pub(crate) enum ViewMode {
     #[default]
     List,
-    /// All groups, while the filter is typed.
+    /// The list, while the filter is typed.
     Filter,
     /// One group.
     Detail,
 }
 
-/// What a key asks for beyond the view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Nothing.
-    Nothing,
-    /// To end.
-    Quit,
-}
-
-/// Which group.
+/// The names of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Subject {
-    /// Name of the target.
-    pub target: String,
+pub(crate) struct SelectedGroup {
+    pub(crate) target: String,
     /// Key of the stream, as text.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Name of the group, as text.
-    pub group: String,
+    pub(crate) group: String,
 }
 
-/// What is known of the pending entries of the group that is looked at.
+/// The pending entries of the selected group.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Entries {
-    /// They are being read.
+pub(crate) enum EntryList {
     #[default]
     Loading,
     /// The first of them.
-    Listed(Vec<Entry>),
-    /// They cannot be read, and why.
+    Listed(Vec<ListedEntry>),
     Failed(String),
-    /// Where the groups come from tells of their number and of the oldest, and not of each.
-    Untold,
+    /// The source of the groups does not list entries.
+    NotAvailable,
 }
 
-/// What is shown, and how.
+/// The groups, and the part of them that is shown.
 #[derive(Clone, Debug, Default)]
-pub struct View {
-    /// Where the groups come from, as the title has it.
-    pub origin: String,
-    /// The groups as they were read last.
-    pub listing: Listing,
-    /// What the last attempt to read them failed of.
-    pub problem: Option<String>,
-    /// What is looked at.
-    pub mode: Mode,
-    /// What the list is sorted by.
-    pub sort: Sort,
-    /// Whether the order is the other way round.
-    pub is_reversed: bool,
-    /// What a shown group has somewhere in its names or its status.
-    pub filter: String,
-    /// Pending entries of the group that is looked at.
-    pub entries: Entries,
+pub struct StatusView {
+    /// The source of the groups, for the title.
+    pub(crate) origin: String,
+    pub(crate) listing: Listing,
+    /// The error of the last attempt to read the groups.
+    pub(crate) problem: Option<String>,
+    pub(crate) mode: ViewMode,
+    pub(crate) order: GroupOrder,
+    pub(crate) is_reversed: bool,
+    /// Text that a name or the status of a shown group contains.
+    pub(crate) filter: String,
+    /// Pending entries of the selected group.
+    pub(crate) entries: EntryList,
     /// First line shown of a single group.
-    pub scroll: u16,
-    /// Rows that the list has room for; set when it is drawn.
-    pub page: usize,
+    pub(crate) scroll: u16,
+    /// Number of rows that fit; set by drawing.
+    pub(crate) page: usize,
     cursor: usize,
-    selected: Subject,
-    /// What is known of pending entries when a group begins to be looked at.
-    entries_at_first: Entries,
+    selected: SelectedGroup,
+    /// The entries of a group that was just opened.
+    initial_entries: EntryList,
 }
 
-impl Subject {
-    fn of(group: &Group) -> Self {
+impl SelectedGroup {
+    fn of(group: &ListedGroup) -> Self {
         Self { target: group.target.clone(), stream: group.stream.clone(), group: group.group.clone() }
     }
 
-    fn is_of(&self, group: &Group) -> bool {
+    fn is_of(&self, group: &ListedGroup) -> bool {
         self.target == group.target && self.stream == group.stream && self.group == group.group
     }
 }
 
-impl View {
-    /// A view of groups that come from there; none yet.
+impl StatusView {
+    /// Returns a view of groups of this origin, without any group yet.
     #[must_use]
     pub fn new(origin: String) -> Self {
         Self { origin, page: 10, ..Self::default() }
     }
 
-    /// The same of groups whose pending entries will never come.
-    #[must_use]
-    pub fn without_entries(origin: String) -> Self {
-        Self { entries_at_first: Entries::Untold, ..Self::new(origin) }
+    /// Returns a view of an origin that does not list pending entries.
+    pub(crate) fn without_entries(origin: String) -> Self {
+        Self { initial_entries: EntryList::NotAvailable, ..Self::new(origin) }
     }
 
-    /// Takes the groups as they are now. The cursor stays on its group.
+    /// Replaces the groups. The cursor stays on its group.
     pub fn update(&mut self, listing: Listing) {
         self.listing = listing;
         self.problem = None;
         self.find_cursor();
     }
 
-    /// The groups that are shown, in their order.
-    #[must_use]
-    pub fn rows(&self) -> Vec<&Group> {
+    /// Returns the groups that the filter selects, sorted.
+    pub(crate) fn rows(&self) -> Vec<&ListedGroup> {
         let wanted = self.filter.to_lowercase();
-        let is_shown = |group: &&Group| {
+        let is_shown = |group: &&ListedGroup| {
             let texts = [&group.target, &group.stream, &group.group];
             wanted.is_empty()
                 || status(group).contains(&wanted)
                 || texts.iter().any(|text| text.to_lowercase().contains(&wanted))
         };
         let mut rows: Vec<_> = self.listing.groups.iter().filter(is_shown).collect();
-        rows.sort_by(|one, other| self.sort.compare(one, other));
+        rows.sort_by(|one, other| self.order.compare(one, other));
         if self.is_reversed {
             rows.reverse();
         }
         rows
     }
 
-    /// Position of the cursor in the rows.
-    #[must_use]
-    pub fn cursor(&self) -> usize {
+    /// Returns the row of the cursor.
+    pub(crate) fn cursor(&self) -> usize {
         self.cursor
     }
 
-    /// The group that is looked at, in detail; `None` while all are.
-    #[must_use]
-    pub fn subject(&self) -> Option<&Subject> {
-        (self.mode == Mode::Detail).then_some(&self.selected)
+    /// Returns the group that is shown in detail; `None` while the list is shown.
+    pub(crate) fn subject(&self) -> Option<&SelectedGroup> {
+        (self.mode == ViewMode::Detail).then_some(&self.selected)
     }
 
-    /// The group that is looked at, as it was read last; `None` if it is gone.
-    #[must_use]
-    pub fn group(&self) -> Option<&Group> {
+    /// Returns the selected group as last read; `None` if it no longer exists.
+    pub(crate) fn group(&self) -> Option<&ListedGroup> {
         self.listing.groups.iter().find(|group| self.selected.is_of(group))
     }
 
-    /// What is looked at, by its names.
-    #[must_use]
-    pub fn selected(&self) -> &Subject {
+    pub(crate) fn selected(&self) -> &SelectedGroup {
         &self.selected
     }
 
-    /// Takes the pending entries of a group, unless another is looked at by now.
-    pub fn take_entries(&mut self, of: &Subject, entries: Entries) {
+    /// Stores the pending entries of a group, unless another group is shown by now.
+    pub(crate) fn take_entries(&mut self, of: &SelectedGroup, entries: EntryList) {
         if self.subject() == Some(of) {
             self.entries = entries;
         }
     }
 
-    /// Takes a key, or a change of size.
-    pub fn take(&mut self, event: &Event) -> Request {
-        let Event::Key(key) = event else { return Request::Nothing };
+    /// Handles a key; breaks if the user quits.
+    pub(crate) fn handle(&mut self, event: &Event) -> ControlFlow<()> {
+        let Event::Key(key) = event else { return ControlFlow::Continue(()) };
         if key.kind == KeyEventKind::Release {
-            return Request::Nothing;
+            return ControlFlow::Continue(());
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') { Request::Quit } else { Request::Nothing };
+            return if key.code == KeyCode::Char('c') {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            };
         }
         match self.mode {
-            Mode::Filter => self.type_filter(*key),
-            Mode::List if key.code == KeyCode::Char('q') => return Request::Quit,
-            Mode::Detail if key.code == KeyCode::Char('q') => return Request::Quit,
-            Mode::List => self.press_in_list(*key),
-            Mode::Detail => self.press_in_detail(*key),
+            ViewMode::Filter => self.type_filter(*key),
+            ViewMode::List | ViewMode::Detail if key.code == KeyCode::Char('q') => {
+                return ControlFlow::Break(());
+            }
+            ViewMode::List => self.press_in_list(*key),
+            ViewMode::Detail => self.press_in_detail(*key),
         }
-        Request::Nothing
+        ControlFlow::Continue(())
     }
 
     fn type_filter(&mut self, key: KeyEvent) {
         match key.code {
-            KeyCode::Enter => self.mode = Mode::List,
+            KeyCode::Enter => self.mode = ViewMode::List,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.mode = Mode::List;
+                self.mode = ViewMode::List;
             }
             KeyCode::Backspace => drop(self.filter.pop()),
             KeyCode::Char(character) => self.filter.push(character),
@@ -203,17 +186,17 @@ impl View {
             KeyCode::PageDown => self.move_to((self.cursor + page).min(last)),
             KeyCode::Home | KeyCode::Char('g') => self.move_to(0),
             KeyCode::End | KeyCode::Char('G') => self.move_to(last),
-            KeyCode::Char('s') => self.reorder(self.sort.next(), self.is_reversed),
-            KeyCode::Char('r') => self.reorder(self.sort, !self.is_reversed),
-            KeyCode::Char('/') => self.mode = Mode::Filter,
+            KeyCode::Char('s') => self.reorder(self.order.next(), self.is_reversed),
+            KeyCode::Char('r') => self.reorder(self.order, !self.is_reversed),
+            KeyCode::Char('/') => self.mode = ViewMode::Filter,
             KeyCode::Esc => {
                 self.filter.clear();
                 self.find_cursor();
             }
             KeyCode::Enter if self.rows().get(self.cursor).is_some() => {
-                self.mode = Mode::Detail;
+                self.mode = ViewMode::Detail;
                 self.scroll = 0;
-                self.entries = self.entries_at_first.clone();
+                self.entries = self.initial_entries.clone();
             }
             _ => {}
         }
@@ -227,33 +210,33 @@ impl View {
             KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(page),
             KeyCode::PageDown => self.scroll = self.scroll.saturating_add(page),
             KeyCode::Home | KeyCode::Char('g') => self.scroll = 0,
-            KeyCode::Esc | KeyCode::Enter | KeyCode::Backspace => self.mode = Mode::List,
+            KeyCode::Esc | KeyCode::Enter | KeyCode::Backspace => self.mode = ViewMode::List,
             _ => {}
         }
     }
 
     fn move_to(&mut self, row: usize) {
-        let subject = self.rows().get(row).map(|group| Subject::of(group));
+        let subject = self.rows().get(row).map(|group| SelectedGroup::of(group));
         if let Some(subject) = subject {
             (self.cursor, self.selected) = (row, subject);
         }
     }
 
-    /// The cursor goes to the top: whoever sorts wants to see what comes first.
-    fn reorder(&mut self, sort: Sort, is_reversed: bool) {
-        (self.sort, self.is_reversed) = (sort, is_reversed);
+    /// Sorts, and moves the cursor to the top.
+    fn reorder(&mut self, order: GroupOrder, is_reversed: bool) {
+        (self.order, self.is_reversed) = (order, is_reversed);
         self.move_to(0);
     }
 
-    /// Puts the cursor on the group that was selected, or near where that was.
+    /// Moves the cursor to the selected group, or keeps its row if that group is gone.
     fn find_cursor(&mut self) {
         let rows = self.rows();
         let found = rows.iter().position(|group| self.selected.is_of(group));
         let last = rows.len().saturating_sub(1);
         let row = found.unwrap_or_else(|| self.cursor.min(last));
         self.cursor = row;
-        // What is looked at in detail stays so when it is gone, and says so.
-        if self.mode != Mode::Detail {
+        // The detail of a group that is gone stays open, with a message.
+        if self.mode != ViewMode::Detail {
             self.move_to(row);
         }
     }
@@ -262,31 +245,33 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redis_stream_lag::report::Status;
+    use crate::api::groups::ListedValues;
+    use redis_stream_lag::report::{GroupValues, Lag, Status};
 
-    fn group(name: &str, lag: u64, pending: u64) -> Group {
-        Group {
+    fn group(name: &str, lag: u64, pending: u64) -> ListedGroup {
+        ListedGroup {
             target: "t".to_owned(),
             stream: "orders".to_owned(),
             group: name.to_owned(),
             up: true,
             status: Some(if lag > 5 { Status::Stalled } else { Status::Ok }),
-            lag: Some(lag),
-            lag_min: Some(lag),
-            lag_max: Some(lag),
-            messages_pending: Some(pending),
-            ..Group::default()
+            values: ListedValues::of(&GroupValues {
+                lag: Lag::Exact(lag),
+                messages_pending: pending,
+                ..GroupValues::default()
+            }),
+            ..ListedGroup::default()
         }
     }
 
-    fn view() -> View {
+    fn view() -> StatusView {
         let groups = vec![group("mail", 9, 1), group("audit", 7, 0), group("stock", 0, 30)];
-        let mut view = View::new("here".to_owned());
+        let mut view = StatusView::new("here".to_owned());
         view.update(Listing { matched: 3, groups, targets: Vec::new() });
         view
     }
 
-    fn press(view: &mut View, keys: &str) {
+    fn press(view: &mut StatusView, keys: &str) {
         for key in keys.chars() {
             let code = match key {
                 '\n' => KeyCode::Enter,
@@ -295,11 +280,11 @@ mod tests {
                 '^' => KeyCode::Up,
                 other => KeyCode::Char(other),
             };
-            assert_eq!(view.take(&Event::Key(code.into())), Request::Nothing);
+            assert_eq!(view.handle(&Event::Key(code.into())), ControlFlow::Continue(()));
         }
     }
 
-    fn names(view: &View) -> Vec<&str> {
+    fn names(view: &StatusView) -> Vec<&str> {
         view.rows().iter().map(|group| group.group.as_str()).collect()
     }
 
@@ -335,7 +320,7 @@ mod tests {
         assert_eq!((view.cursor(), view.selected().group.as_str()), (0, "mail"));
         view.update(Listing::default());
         press(&mut view, "v^\n");
-        assert_eq!(view.mode, Mode::List, "there is nothing to look at");
+        assert_eq!(view.mode, ViewMode::List, "there is nothing to look at");
     }
 
     #[test]
@@ -344,22 +329,22 @@ mod tests {
         press(&mut view, "v\n");
         let audit = view.subject().unwrap().clone();
         assert_eq!(audit.group, "audit");
-        view.take_entries(&Subject::default(), Entries::Failed("another".to_owned()));
-        assert_eq!(view.entries, Entries::Loading);
-        view.take_entries(&audit, Entries::Listed(Vec::new()));
-        assert_eq!(view.entries, Entries::Listed(Vec::new()));
+        view.take_entries(&SelectedGroup::default(), EntryList::Failed("another".to_owned()));
+        assert_eq!(view.entries, EntryList::Loading);
+        view.take_entries(&audit, EntryList::Listed(Vec::new()));
+        assert_eq!(view.entries, EntryList::Listed(Vec::new()));
         view.update(Listing { matched: 1, groups: vec![group("mail", 9, 1)], targets: Vec::new() });
         assert_eq!((view.subject(), view.group()), (Some(&audit), None));
         press(&mut view, "\x1b");
-        assert_eq!((view.mode, view.subject()), (Mode::List, None));
+        assert_eq!((view.mode, view.subject()), (ViewMode::List, None));
     }
 
     #[test]
     fn entries_that_never_come_are_not_waited_for() {
-        let mut view = View::without_entries("there".to_owned());
+        let mut view = StatusView::without_entries("there".to_owned());
         view.update(Listing { matched: 1, groups: vec![group("mail", 9, 1)], targets: Vec::new() });
         press(&mut view, "\n");
-        assert_eq!((view.mode, &view.entries), (Mode::Detail, &Entries::Untold));
+        assert_eq!((view.mode, &view.entries), (ViewMode::Detail, &EntryList::NotAvailable));
     }
 
     #[test]
@@ -369,10 +354,10 @@ mod tests {
         press(&mut view, "/q");
         assert_eq!(view.filter, "q");
         let control_c = Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
-        assert_eq!(view.take(&control_c), Request::Quit);
+        assert_eq!(view.handle(&control_c), ControlFlow::Break(()));
         press(&mut view, "\x1b");
-        assert_eq!(view.take(&q), Request::Quit);
+        assert_eq!(view.handle(&q), ControlFlow::Break(()));
         press(&mut view, "\n");
-        assert_eq!(view.take(&q), Request::Quit);
+        assert_eq!(view.handle(&q), ControlFlow::Break(()));
     }
 }

@@ -1,0 +1,84 @@
+//! The document around the content of each page, and the badges.
+//!
+//! Links are relative, so that the pages also work behind a proxy that serves them below a path of its own.
+
+use std::time::Duration;
+
+use maud::{DOCTYPE, Markup, html};
+
+use crate::format::severity::Severity;
+use crate::page::assets::{ICON, SCRIPT, STYLE};
+use crate::page::model::status_name;
+use redis_stream_lag::report::Status;
+
+const MIN_REFRESH: Duration = Duration::from_secs(2);
+const MAX_REFRESH: Duration = Duration::from_secs(60);
+
+pub(super) struct PageLayout<'a> {
+    pub(super) title: &'a str,
+    /// The relative path from the page's folder to the first page: `./`, or some `../`.
+    pub(super) root: &'a str,
+    /// The poll interval.
+    pub(super) interval: Duration,
+}
+
+impl PageLayout<'_> {
+    /// Returns the document with this content.
+    pub(super) fn around(&self, content: &Markup) -> Markup {
+        let root = self.root;
+        let refresh = self.interval.clamp(MIN_REFRESH, MAX_REFRESH);
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " · streamgauge" }
+                    link rel="icon" type="image/svg+xml" href={ (root) (ICON.path()) };
+                    link rel="stylesheet" href={ (root) (STYLE.path()) };
+                    script defer src={ (root) (SCRIPT.path()) } {}
+                }
+                body data-refresh-ms=(refresh.as_millis()) {
+                    a.skip href="#content" { "Skip to content" }
+                    header.top {
+                        a.home href=(root) { "streamgauge" }
+                        nav aria-label="Other views" {
+                            a href={ (root) "metrics" } { "Metrics" }
+                            a href={ (root) "api/v1/groups" } { "Groups as JSON" }
+                            a href={ (root) "api/v1/alerts" } { "Alerts as JSON" }
+                        }
+                        div.live {
+                            span #live-state role="status" {}
+                            button #live-toggle type="button" aria-pressed="true" hidden { "Live" }
+                        }
+                    }
+                    main #content tabindex="-1" { (content) }
+                    footer { "streamgauge " (env!("CARGO_PKG_VERSION")) }
+                }
+            }
+        }
+    }
+}
+
+/// Returns a word on a coloured ground, with a sign so that colour is not the only difference.
+pub(super) fn badge(severity: Severity, word: &str) -> Markup {
+    let (class, sign) = match severity {
+        Severity::Bad => ("bad", "\u{2716}"),
+        Severity::Poor => ("poor", "\u{25b2}"),
+        Severity::Unknown => ("dark", "?"),
+        Severity::Good => ("good", "\u{2714}"),
+    };
+    html! {
+        span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) }
+    }
+}
+
+pub(super) fn status_badge(status: Option<Status>) -> Markup {
+    badge(Severity::of(status), status_name(status))
+}
+
+/// Returns the sign for a value that is not known.
+pub(super) fn unknown(why: &str) -> Markup {
+    html! { span.dim title=(why) { span aria-hidden="true" { "?" } span.unseen { "not known" } } }
+}
