@@ -1,4 +1,4 @@
-//! dashboards/streamgauge.json as the tests read it.
+//! Reads dashboards/streamgauge.json.
 
 use std::sync::LazyLock;
 
@@ -8,36 +8,33 @@ use crate::generator;
 
 const TEXT: &str = include_str!("../../dashboards/streamgauge.json");
 
-/// The dashboard.
 pub(crate) static DASHBOARD: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(TEXT).expect("the dashboard is JSON"));
 
-/// A query, and where it stands.
+/// A query of a panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
-    /// `Lag / Lag in entries / A`.
+    /// Row, panel and query: `Lag / Lag in entries / A`.
     pub(crate) place: String,
-    /// The PromQL, with Grafana's variables.
+    /// PromQL with Grafana's variables.
     pub(crate) expr: String,
-    /// What a line is called; empty where none is drawn.
+    /// The legend of its lines; empty if it draws none.
     pub(crate) legend: String,
-    /// Whether it is drawn as lines: not as one number, and not as a table.
+    /// True for lines; false for a single number or a table.
     pub(crate) is_drawn: bool,
-    /// The labels that are columns of the table; empty where it is none.
+    /// The labels that are columns of the table; empty if it is not a table.
     pub(crate) columns: Vec<String>,
 }
 
-/// The items of a list.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The rows, each with its panels, whether it is closed or not.
+/// Returns the rows with their panels, open or collapsed.
 pub(crate) fn rows() -> Vec<(&'static str, Vec<&'static Value>)> {
     let mut rows: Vec<(&str, Vec<&Value>)> = Vec::new();
     for panel in list(&DASHBOARD["panels"]) {
@@ -50,12 +47,12 @@ pub(crate) fn rows() -> Vec<(&'static str, Vec<&'static Value>)> {
     rows
 }
 
-/// All panels but the rows.
+/// Returns all panels except rows.
 pub(crate) fn panels() -> Vec<&'static Value> {
     rows().into_iter().flat_map(|(_, panels)| panels).collect()
 }
 
-/// Every query of the panels.
+/// Returns every query of the panels.
 pub(crate) fn queries() -> Vec<Query> {
     let mut queries = Vec::new();
     for (row, panels) in rows() {
@@ -76,14 +73,14 @@ pub(crate) fn queries() -> Vec<Query> {
     queries
 }
 
-/// The variables that are asked for.
+/// Returns the variables with a query.
 pub(crate) fn variables() -> Vec<(&'static str, &'static str)> {
     let variables =
         list(&DASHBOARD["templating"]["list"]).iter().filter(|variable| variable["type"] == "query");
     variables.map(|variable| (text(&variable["name"]), text(&variable["query"]["query"]))).collect()
 }
 
-/// The queries of the marks in all panels.
+/// Returns the queries of the annotations.
 pub(crate) fn annotations() -> Vec<&'static str> {
     list(&DASHBOARD["annotations"]["list"]).iter().map(|annotation| text(&annotation["expr"])).collect()
 }

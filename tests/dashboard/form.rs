@@ -1,6 +1,6 @@
-//! Grafana's rules for a dashboard, as its schema and its linter have them, and ours. Of the linter's we leave out those
-//! that want a variable and a matcher for `job` and `instance`: here `target` names what is watched, and two exporters
-//! that watch it are one. And that a dashboard must not be edited: whoever imports it may.
+//! Grafana's rules for a dashboard, from its schema and its linter, and ours. Left out are the linter's rules that want
+//! a variable and a matcher for `job` and `instance`, since `target` names the server and two exporters of one server
+//! are shown as one; and the rule that a dashboard must not be editable.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::file::{DASHBOARD, Query, list, panels, queries, rows, text};
 
-/// The units that the dashboard may use, all of which Grafana knows.
+/// The units of Grafana that the dashboard may use.
 const UNITS: &[&str] =
     &["Bps", "binBps", "bool_yes_no", "bytes", "cps", "percentunit", "reqps", "s", "short"];
 
@@ -46,7 +46,7 @@ fn ids_are_unique_and_panels_do_not_overlap() {
     }
 }
 
-/// Takes the cells of the grid that the panel covers.
+/// Marks the cells of the grid that the panel covers.
 fn place(panel: &Value, taken: &mut BTreeSet<(u64, u64)>) {
     let [x, y, w, h] =
         ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().expect("a whole number"));
@@ -133,7 +133,7 @@ fn counters_are_shown_as_rates_over_times_that_fit() {
         for found in window.captures_iter(&expr) {
             let fits = match &found[1] {
                 "$__rate_interval" => !found[0].ends_with("@ end()"),
-                // As of the end of the time shown, once for all steps; or in a query that has one step only.
+                // Evaluated once, at the end of the time range; or in an instant query.
                 "$__range" => found[0].ends_with("@ end()") || place.contains("Entries lost / A"),
                 _ => false,
             };
@@ -158,7 +158,7 @@ fn replicas_and_labels_of_a_scrape_multiply_nothing() {
             assert!(is_whole || by.starts_with("alertname, "), "{place}: by ({by})");
         }
         if !place.starts_with("The reference consumer") {
-            // Only whether there is anything at all.
+            // Only tests for existence.
             let expr = expr.replace("or 0 * count(", "");
             for found in added.captures_iter(&expr) {
                 let once = ["max by (", "1 - max by (", "(max by ("];
@@ -170,7 +170,7 @@ fn replicas_and_labels_of_a_scrape_multiply_nothing() {
 
 #[test]
 fn no_panel_draws_more_lines_than_were_asked_for() {
-    // What these are counted by has few values, whatever is watched.
+    // These labels have few values on any server.
     let few =
         ["count by (status)", "sum by (result)", "sum by (command)", "sum by (notifier)", "sum(increase("];
     for Query { place, expr, is_drawn, columns, .. } in queries() {

@@ -1,5 +1,5 @@
-//! A real Chromium without a window, driven by the DevTools protocol: JSON over a pair of pipes, so that it takes no
-//! crate, no port, and nobody else can reach it.
+//! A headless Chromium, driven by the DevTools protocol: JSON over a pair of pipes, so that it needs no crate and no
+//! port, and no other process can reach it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use crate::support::peers;
 use crate::support::wait::wait_for;
 
-/// How long the browser may take for anything, on a machine that is busy with other things.
+/// A deadline for anything that the browser does, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// What scripts/peers.sh calls it, whichever browser it found.
+/// Its name in scripts/peers.sh, for any browser found.
 const NAME: &str = "chromium";
 
-/// A running browser; it ends when this is dropped.
+/// A running browser; it is stopped on drop.
 pub(crate) struct Browser {
     child: Child,
     stdin: tokio::sync::Mutex<ChildStdin>,
@@ -33,22 +33,22 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
-/// What the browser has said.
+/// The messages of the browser.
 #[derive(Default)]
 struct Told {
     last_id: u64,
     waiting: HashMap<u64, oneshot::Sender<Value>>,
-    /// By session: what it complained of.
+    /// Complaints by session.
     complaints: Vec<(String, String)>,
 }
 
-/// A page in it.
+/// A page in the browser.
 pub(crate) struct Page<'a> {
     browser: &'a Browser,
     session: String,
 }
 
-/// Whether the reader wants it light or dark.
+/// The colour scheme that the reader prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Light,
@@ -65,7 +65,7 @@ impl Scheme {
 }
 
 impl Browser {
-    /// Starts it; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
+    /// Starts a browser; `None` only under `STREAMGAUGE_SKIP_PEERS=1`.
     pub(crate) async fn start() -> Option<Self> {
         let program = peers::find(NAME)?;
         let profile = tempfile::Builder::new().prefix("streamgauge-browser-").tempdir().unwrap();
@@ -77,7 +77,7 @@ impl Browser {
         Some(Self { child, stdin, told, _profile: profile })
     }
 
-    /// The pipes are its descriptors 3 and 4, which a shell makes of ours.
+    /// Starts the process. Its descriptors 3 and 4 are pipes, which a shell connects to standard input and output.
     fn command(program: &PathBuf, profile: &TempDir) -> Command {
         let mut command = Command::new("/bin/sh");
         command
@@ -104,7 +104,7 @@ impl Browser {
         answer.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    /// What it answers, or its error: that a page went elsewhere meanwhile, among others.
+    /// Returns the result of a command, or its error, for example because the page navigated away.
     async fn try_send(
         &self,
         session: Option<&str>,
@@ -134,7 +134,7 @@ impl Browser {
         }
     }
 
-    /// A new page of this size.
+    /// Opens a page of this size.
     pub(crate) async fn page(&self, width: u32, height: u32, scheme: Scheme) -> Page<'_> {
         let target = self.send(None, "Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
@@ -156,13 +156,13 @@ impl Drop for Browser {
     }
 }
 
-/// Takes down what the browser says: answers go to who waits for them, complaints are kept.
+/// Reads the messages of the browser: results go to their callers, complaints are kept.
 async fn listen(stdout: ChildStdout, told: Arc<Mutex<Told>>) {
     let mut stdout = BufReader::new(stdout);
     loop {
         let mut message = Vec::new();
         if !matches!(stdout.read_until(0, &mut message).await, Ok(1..)) {
-            // Those who wait are told by that.
+            // The callers are notified by that.
             told.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
             return;
         }
@@ -177,7 +177,7 @@ async fn listen(stdout: ChildStdout, told: Arc<Mutex<Told>>) {
     }
 }
 
-/// What a person would see in red in the console.
+/// Returns the text of an error in the console.
 fn complaint(message: &Value) -> Option<String> {
     let parameters = &message["params"];
     let is_bad = match message["method"].as_str()? {
@@ -194,30 +194,30 @@ impl Page<'_> {
         self.browser.send(Some(&self.session), method, parameters).await
     }
 
-    /// Changes its size.
+    /// Resizes the page.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.send("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Goes to an address, and waits until all of it is there.
+    /// Navigates to a URL, and waits until the page is complete.
     pub(crate) async fn go(&self, url: &str) {
         let gone = self.send("Page.navigate", json!({"url": url})).await;
         assert!(gone.get("errorText").is_none(), "{url}: {gone}");
         self.ready().await;
     }
 
-    /// Waits until all of the page is there.
+    /// Waits until the page is complete.
     pub(crate) async fn ready(&self) {
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'").await;
     }
 
-    /// From now on scripts of pages do not run.
+    /// Disables the scripts of pages.
     pub(crate) async fn disable_scripts(&self) {
         self.send("Emulation.setScriptExecutionDisabled", json!({"value": true})).await;
     }
 
-    /// The value of an expression; a promise is waited for.
+    /// Evaluates an expression, and awaits a promise.
     pub(crate) async fn eval(&self, expression: &str) -> Value {
         match self.try_eval(expression).await {
             Ok(value) => value,
@@ -234,7 +234,7 @@ impl Page<'_> {
         }
     }
 
-    /// Waits until an expression is true: of the page before or the one after, while it is on its way.
+    /// Waits until an expression is true; while the page navigates, of the old page or the new one.
     pub(crate) async fn wait(&self, expression: &str) {
         wait_for(DEADLINE, expression, async || match self.try_eval(expression).await {
             Ok(Value::Bool(true)) => Ok(()),
@@ -244,14 +244,14 @@ impl Page<'_> {
         .await;
     }
 
-    /// The text of an element, as it is seen.
+    /// Returns the visible text of an element.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let selector = Value::from(selector);
         let text = self.eval(&format!("document.querySelector({selector}).innerText")).await;
         text.as_str().unwrap().to_owned()
     }
 
-    /// Presses a key: `Tab`, `Enter`.
+    /// Presses a key, such as `Tab` or `Enter`.
     pub(crate) async fn press(&self, key: &str) {
         let (code, text) = match key {
             "Tab" => (9, ""),
@@ -265,12 +265,12 @@ impl Page<'_> {
         }
     }
 
-    /// Types into what has focus.
+    /// Types into the element that has the focus.
     pub(crate) async fn write(&self, text: &str) {
         self.send("Input.insertText", json!({"text": text})).await;
     }
 
-    /// Clicks the middle of an element, as a mouse does.
+    /// Clicks the middle of an element with the mouse.
     pub(crate) async fn click(&self, selector: &str) {
         let found = Value::from(selector);
         let place = self
@@ -286,13 +286,13 @@ impl Page<'_> {
         }
     }
 
-    /// A picture of the window, as PNG.
+    /// Returns a screenshot as PNG.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let taken = self.send("Page.captureScreenshot", json!({"format": "png"})).await;
         STANDARD.decode(taken["data"].as_str().unwrap()).unwrap()
     }
 
-    /// Fails if the console holds a complaint.
+    /// Fails if there is an error in the console.
     pub(crate) fn assert_no_complaint(&self) {
         let told = self.browser.told.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = told.complaints.iter().filter(|(session, _)| *session == self.session);

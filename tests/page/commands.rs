@@ -1,11 +1,11 @@
-//! The commands that a page prints, in a real shell, by a real redis-cli, on a real server.
+//! The commands that a page shows, run by a real shell and redis-cli on a real server.
 
 use std::process::Command;
 
-use crate::story::{HOSTILE, ODD, Story};
+use crate::scenario::{HOSTILE, ODD, Scenario};
 use crate::support::peers;
 
-/// What is between the tags of each command of a page, as a browser shows it.
+/// Returns the commands of a page, without markup.
 fn commands(html: &str) -> Vec<String> {
     let parts = html.split("<pre tabindex=\"0\"><code>").skip(1);
     let texts = parts.map(|part| part.split("</code>").next().unwrap());
@@ -19,7 +19,7 @@ fn commands(html: &str) -> Vec<String> {
 #[tokio::test]
 async fn the_commands_that_are_printed_do_what_they_say_whatever_the_names_are() {
     let Some(redis_cli) = peers::find("redis-cli") else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let folder = redis_cli.parent().unwrap().display().to_string();
     let encode =
         |name: &[u8]| percent_encoding::percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
@@ -27,7 +27,7 @@ async fn the_commands_that_are_printed_do_what_they_say_whatever_the_names_are()
         [(&b"orders"[..], &b"busy"[..]), (HOSTILE.as_bytes(), HOSTILE.as_bytes()), (b"names", ODD)]
     {
         let path = format!("/groups/shop/db0/{}/{}", encode(stream), encode(group));
-        let page = story.exporter.get(&path).await;
+        let page = scenario.exporter.get(&path).await;
         assert_eq!(page.status, 200, "{path}");
         let printed = commands(&page.text());
         assert!(printed.len() >= 2, "{printed:?}");

@@ -1,17 +1,17 @@
-//! The status page: what is sent, and what a real browser makes of it.
+//! The status page: the responses, and their display in a real browser.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod browser;
 mod commands;
-mod crowd;
+mod display;
+mod interaction;
+mod load;
 mod pictures;
 mod readable;
+mod responses;
+mod scenario;
 mod screen;
-mod sent;
-mod shown;
-mod story;
-mod use_of_it;
 
 #[path = "../support/mod.rs"]
 mod support;

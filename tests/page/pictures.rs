@@ -1,5 +1,5 @@
-//! The pictures of the README, from real servers: `make pictures` keeps them. Without it the test only sees that they
-//! can be made, and that they are small.
+//! The screenshots of the README, from real servers: `make pictures` stores them. Otherwise the test only checks that
+//! they can be made and are small.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ use crate::support::wait::wait_for;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
 const MAX_BYTES: usize = 150 * 1024;
-/// How long the story goes on where its pictures are kept: charts need some past.
+/// Time before the screenshots that are stored: charts need some history.
 const STORY: Duration = Duration::from_secs(150);
 const STEP: Duration = Duration::from_millis(500);
 
-/// One step in the life of a shop.
+/// Adds and reads entries once, as the services of a shop would.
 async fn step(client: &mut RedisClient, step: u32) {
     let wave = [1, 2, 4, 7, 4, 2][(step / 10 % 6) as usize];
     for n in 0..wave + 4 {
@@ -42,7 +42,7 @@ async fn step(client: &mut RedisClient, step: u32) {
         client.run(&ids("reports", "orders", 80)).await;
     }
     client.run(&ids("resize", "thumbnails", 100)).await;
-    // Busy with what it has got, again and again.
+    // Reads its own pending entries again, and acknowledges none.
     client.run("XREADGROUP GROUP audit audit-1 STREAMS orders 0").await;
 }
 
@@ -78,7 +78,7 @@ alerts:
     let exporter = config.serve().serving().await;
     let began = now();
     let mut at = 0;
-    wait_for(STORY + Duration::from_secs(60), "the story is told", async || {
+    wait_for(STORY + Duration::from_secs(60), "the scenario is told", async || {
         step(&mut client, at).await;
         at += 1;
         if folder.is_some() {
@@ -113,7 +113,7 @@ alerts:
     }
 }
 
-/// What `streamgauge status` shows in a terminal.
+/// Returns the output of `streamgauge status` in a terminal.
 async fn terminal(browser: &Browser, address: SocketAddr) -> Vec<u8> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo '$ streamgauge status --server http://localhost:10121'; exec \"$0\" \"$@\""]);
@@ -127,6 +127,6 @@ async fn terminal(browser: &Browser, address: SocketAddr) -> Vec<u8> {
 }
 
 fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "measures the length of a story")]
+    #[expect(clippy::disallowed_methods, reason = "measures the length of a scenario")]
     Instant::now()
 }

@@ -1,12 +1,12 @@
-//! That pages can be read: nothing sticks out of a window, from that of a phone to a wide one; contrast is enough, light
-//! and dark; and all has the names and roles that a screen reader tells.
+//! Readability: nothing overflows the window, from a phone's to a wide one; contrast is sufficient in both schemes; and
+//! everything has a name and role for a screen reader.
 
 use serde_json::Value;
 
 use crate::browser::{Browser, Page, Scheme};
-use crate::story::Story;
+use crate::scenario::Scenario;
 
-/// What is wrong with a page for those who do not see it, or do not use a mouse.
+/// Lists faults for users of screen readers and keyboards.
 const FAULTS: &str = r#"(() => {
   const faults = [];
   const all = (selector) => [...document.querySelectorAll(selector)];
@@ -42,7 +42,7 @@ const FAULTS: &str = r#"(() => {
   return faults;
 })()"#;
 
-/// What sticks out of the window, or out of what it is in.
+/// Lists elements that overflow the window or their parent.
 const OVERFLOW: &str = r#"(() => {
   const wide = document.documentElement.clientWidth;
   const out = [...document.querySelectorAll("main *, header *")].filter((one) => {
@@ -63,9 +63,9 @@ async fn assert_none(page: &Page<'_>, faults: &str, where_: &str) {
 #[tokio::test]
 async fn nothing_sticks_out_nothing_is_unreadable_and_nothing_is_without_a_name() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let hostile =
-        percent_encoding::utf8_percent_encode(crate::story::HOSTILE, percent_encoding::NON_ALPHANUMERIC);
+        percent_encoding::utf8_percent_encode(crate::scenario::HOSTILE, percent_encoding::NON_ALPHANUMERIC);
     let paths = [
         "/".to_owned(),
         "/?q=names&sort=lag".to_owned(),
@@ -80,7 +80,7 @@ async fn nothing_sticks_out_nothing_is_unreadable_and_nothing_is_without_a_name(
     for scheme in [Scheme::Light, Scheme::Dark] {
         let page = browser.page(1_920, 1_080, scheme).await;
         for path in &paths {
-            page.go(&story.url(path)).await;
+            page.go(&scenario.url(path)).await;
             for width in [360, 800, 1_920] {
                 page.resize(width, 900).await;
                 let place = format!("{path} at {width}, {}", scheme.name());
@@ -92,6 +92,6 @@ async fn nothing_sticks_out_nothing_is_unreadable_and_nothing_is_without_a_name(
         let ground =
             page.eval("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 128").await;
         assert_eq!(ground, scheme == Scheme::Dark);
-        // That a page which is not there is answered by 404 is all that it may complain of: see `shown`.
+        // The only allowed complaint is the 404 of a missing page.
     }
 }

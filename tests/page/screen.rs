@@ -1,10 +1,10 @@
-//! A terminal's screen as a page, so that the browser can take its picture.
+//! A terminal's screen as a page, so that the browser can take a screenshot.
 
 use std::fmt::Write as _;
 
 use vt100::{Cell, Color, Screen};
 
-/// The eight colours that a program names by number, then the bright ones.
+/// The eight colours of a terminal, then the bright ones.
 const PALETTE: [&str; 16] = [
     "#3b4048", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#c8ccd4", "#6b7280",
     "#ff8b94", "#b5e890", "#ffd98c", "#8cc8ff", "#e0a0f0", "#7fd8e0", "#ffffff",
@@ -12,7 +12,7 @@ const PALETTE: [&str; 16] = [
 const STYLE: &str = "html { background: #21252b; color: #d7dae0; } \
                      pre { margin: 24px; font: 15px/1.45 'DejaVu Sans Mono', monospace; }";
 
-/// A page that shows this screen.
+/// Returns a page with this screen.
 pub(crate) fn page(screen: &Screen) -> String {
     let (rows, columns) = screen.size();
     let mut html =

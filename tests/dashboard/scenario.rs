@@ -1,5 +1,5 @@
-//! A story on a real server, watched by two real exporters that a real Prometheus scrapes: groups that are well, slow,
-//! stalled, abandoned, stuck and losing, and the reference consumer. Every query of the dashboard brings data of it.
+//! A scenario on a real server with two exporters that a real Prometheus scrapes: groups that are ok, lagging, stalled,
+//! abandoned, stuck and losing, and the reference consumer. Every query of the dashboard returns data.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::wait_for;
 
-/// Several windows and scrapes, on a machine that is busy with other things.
+/// Several windows and scrapes, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// From one beat of the story to the next.
+/// Time between two steps of the scenario.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// How each group comes to be what it is.
+/// Creates the groups.
 const BEGINNING: &str = "
     XGROUP CREATE well g 0 MKSTREAM
     XGROUP CREATE slow g 0 MKSTREAM
@@ -38,7 +38,7 @@ const BEGINNING: &str = "
     XGROUP CREATE stuck g 0
     XREADGROUP GROUP g c STREAMS stuck >
 ";
-/// What keeps each as it is.
+/// Keeps each group in its status.
 const EACH_BEAT: &str = "
     XADD well * f v
     XREADGROUP GROUP g c NOACK STREAMS well >
@@ -53,8 +53,8 @@ const EACH_BEAT: &str = "
     XADD orders * f v
 ";
 
-/// Everything that runs.
-struct Story {
+/// The processes of the scenario.
+struct Scenario {
     prometheus: Prometheus,
     exporters: [Exporter; 2],
     _consumer: crate::support::program::Running,
@@ -63,14 +63,14 @@ struct Story {
     beats: AbortHandle,
 }
 
-impl Drop for Story {
+impl Drop for Scenario {
     fn drop(&mut self) {
         self.beats.abort();
     }
 }
 
-impl Story {
-    /// `None` where there is no Prometheus and there need not be.
+impl Scenario {
+    /// Returns `None` if there is no Prometheus and the test may be skipped.
     async fn begin() -> Option<Self> {
         let mut prometheus = Prometheus::with("")?;
         let server = Server::start(newest(), &[]).await;
@@ -104,14 +104,14 @@ impl Story {
         Some(Self { prometheus, exporters, _consumer: consumer, _config: config, _server: server, beats })
     }
 
-    /// The samples of a query now, or over the last minute; an error says what is missing.
+    /// Returns the samples of a query now, or over the last minute.
     async fn brings_data(&self, expr: &str) -> Result<Vec<Value>, String> {
         let samples = self.prometheus.query(&filled_in(expr, "10")).await;
         if samples.is_empty() { Err(format!("nothing: {expr}")) } else { Ok(samples) }
     }
 }
 
-/// A key and a group by name that are not there, an alert that fires at once, and a receiver that nobody is.
+/// A missing key and a missing group, an alert that fires at once, and a receiver that does not exist.
 fn config(server: &Server) -> String {
     format!(
         "poll: {{interval: 500ms, timeout: 490ms, discovery_interval: 100ms}}
@@ -134,33 +134,33 @@ fn consumer(server: &Server) -> crate::support::program::Running {
     Streamgauge::command("consume").args(named).args(others).spawn()
 }
 
-/// The query as Grafana sends it, with all that there is chosen.
+/// Returns the query as Grafana sends it, with all values of the variables.
 fn filled_in(expr: &str, top: &str) -> String {
     let chosen =
         ["$target", "$stream", "$group"].iter().fold(expr.to_owned(), |expr, name| expr.replace(name, ".*"));
     chosen.replace("$__rate_interval", "8s").replace("$__range", "60s").replace("$top", top)
 }
 
-/// The variable's `label_values(SERIES, LABEL)` as a query.
+/// Returns the variable's `label_values(SERIES, LABEL)` as a query.
 fn values_of(query: &str) -> (String, String) {
     let form = Regex::new(r"^label_values\((.*), (\w+)\)$").expect("right");
     let parts = form.captures(query).unwrap_or_else(|| panic!("{query} is not understood by Grafana"));
     (format!("count by ({}) ({})", &parts[2], &parts[1]), parts[2].to_owned())
 }
 
-/// The labels of all samples together.
+/// Returns the labels of all samples.
 fn labels(samples: &[Value]) -> BTreeSet<String> {
     let labels = samples.iter().filter_map(|sample| sample["metric"].as_object());
     labels.flat_map(|labels| labels.keys().cloned()).collect()
 }
 
-async fn every_panel_shows_data(story: &Story) {
+async fn every_panel_shows_data(scenario: &Scenario) {
     let legend = Regex::new(r"\{\{(\w+)\}\}").expect("right");
     let mut waiting = queries();
     wait_for(DEADLINE, "every panel shows data", async || {
         let mut missing = Vec::new();
         for query in std::mem::take(&mut waiting) {
-            match story.brings_data(&query.expr).await {
+            match scenario.brings_data(&query.expr).await {
                 Ok(samples) => has_its_labels(&query, &labels(&samples), &legend),
                 Err(_) => missing.push(query),
             }
@@ -172,7 +172,7 @@ async fn every_panel_shows_data(story: &Story) {
     .await;
 }
 
-/// What the legend and the columns of a table name is there; of a table, its first query may say less than others.
+/// Checks that the labels in the legend and in the columns of a table exist; the first query of a table may have fewer.
 fn has_its_labels(query: &Query, labels: &BTreeSet<String>, legend: &Regex) {
     for named in legend.captures_iter(&query.legend) {
         assert!(labels.contains(&named[1]), "{}: no line has {}: {labels:?}", query.place, &named[1]);
@@ -181,11 +181,11 @@ fn has_its_labels(query: &Query, labels: &BTreeSet<String>, legend: &Regex) {
     assert!(query.columns.is_empty() || strange.is_empty(), "{}: {strange:?} would split lines", query.place);
 }
 
-async fn variables_and_marks_find_what_there_is(story: &Story) {
+async fn variables_and_marks_find_what_there_is(scenario: &Scenario) {
     for (name, query) in variables() {
         let (query, label) = values_of(query);
         wait_for(DEADLINE, &format!("the variable {name} has values"), async || {
-            let samples = story.brings_data(&query).await?;
+            let samples = scenario.brings_data(&query).await?;
             let values: BTreeSet<_> =
                 samples.iter().filter_map(|one| one["metric"][&label].as_str()).collect();
             let expected = match name {
@@ -198,19 +198,19 @@ async fn variables_and_marks_find_what_there_is(story: &Story) {
         .await;
     }
     for expr in annotations() {
-        wait_for(DEADLINE, "an alert is marked", async || story.brings_data(expr).await).await;
+        wait_for(DEADLINE, "an alert is marked", async || scenario.brings_data(expr).await).await;
     }
 }
 
-/// The stalled, the stuck, the slow: each once, though two exporters tell of them.
-async fn two_exporters_double_nothing(story: &Story) {
+/// Checks that each group is shown once, although two exporters report it.
+async fn two_exporters_double_nothing(scenario: &Scenario) {
     let number = queries()
         .into_iter()
         .find(|query| query.place.contains("/ Groups with a problem / "))
         .expect("is there");
     wait_for(DEADLINE, "groups with a problem are counted once", async || {
-        let counted = story.brings_data(&number.expr).await?[0]["value"][1].as_str().map(str::to_owned);
-        let seen = story.exporters[0].metrics().await;
+        let counted = scenario.brings_data(&number.expr).await?[0]["value"][1].as_str().map(str::to_owned);
+        let seen = scenario.exporters[0].metrics().await;
         let is_bad = |series: &str| {
             series.starts_with("redis_stream_group_status{")
                 && !series.contains("\"ok\"")
@@ -226,11 +226,12 @@ async fn two_exporters_double_nothing(story: &Story) {
     .await;
 }
 
-/// At each step of the time shown together, not only at each.
-async fn no_more_lines_are_drawn_than_were_asked_for(story: &Story) {
+/// Checks that a ranking is over the whole time range, not at each step.
+async fn no_more_lines_are_drawn_than_were_asked_for(scenario: &Scenario) {
     for query in queries().into_iter().filter(|query| query.is_drawn && query.expr.contains("topk($top")) {
-        let lines = story.prometheus.query_range(&filled_in(&query.expr, "2"), Duration::from_secs(30)).await;
-        // Without a range of its own a ranking is made at each step: only where there are few to choose from.
+        let lines =
+            scenario.prometheus.query_range(&filled_in(&query.expr, "2"), Duration::from_secs(30)).await;
+        // A query that ranks at each step must have few series to choose from.
         let few = ["notifier", "route", "instance", "target"];
         let is_steady = query.expr.contains("@ end()");
         let is_of_few = few.iter().any(|label| query.legend.contains(&format!("{{{{{label}}}}}")));
@@ -247,9 +248,9 @@ async fn every_query_brings_data_of_a_story_with_real_servers() {
         );
         return;
     }
-    let Some(story) = Story::begin().await else { return };
-    every_panel_shows_data(&story).await;
-    variables_and_marks_find_what_there_is(&story).await;
-    two_exporters_double_nothing(&story).await;
-    no_more_lines_are_drawn_than_were_asked_for(&story).await;
+    let Some(scenario) = Scenario::begin().await else { return };
+    every_panel_shows_data(&scenario).await;
+    variables_and_marks_find_what_there_is(&scenario).await;
+    two_exporters_double_nothing(&scenario).await;
+    no_more_lines_are_drawn_than_were_asked_for(&scenario).await;
 }

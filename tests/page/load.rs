@@ -13,13 +13,13 @@ use crate::support::servers::newest;
 use crate::support::wait::wait_until;
 
 const READERS: usize = 50;
-/// More than the answers that are made at once take, and much less than those of all readers together.
+/// More than the answers that are rendered at once need, and much less than all answers together.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// 1,000 streams with ten groups each.
 const FILL: &str = "for s = 1, 1000 do for g = 1, 10 do \
                     redis.call('XGROUP', 'CREATE', 'stream:' .. s, 'group-' .. g, '0', 'MKSTREAM') end end";
 
-/// A figure of the process that the kernel keeps, in bytes.
+/// Returns a size of the process from /proc, in bytes.
 fn memory(exporter: &Exporter, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -38,7 +38,7 @@ async fn fifty_readers_of_ten_thousand_groups_keep_nobody_waiting_and_ask_redis_
     .await;
     let asked = client.calls("xinfo|groups").await;
     assert!(asked >= 1_000, "{asked}");
-    // From here on the peak is counted anew.
+    // Resets the peak.
     fs::write(format!("/proc/{}/clear_refs", exporter.pid()), "5").unwrap();
     let before = memory(&exporter, "VmRSS:");
 

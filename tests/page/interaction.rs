@@ -1,9 +1,9 @@
-//! A person at work: sorting, searching, going on while the page refreshes; with a keyboard, and without scripts.
+//! Interaction: sorting, searching, and live refresh; with a keyboard, and without scripts.
 
 use crate::browser::{Browser, Page, Scheme};
-use crate::story::Story;
+use crate::scenario::Scenario;
 
-/// Names in the table, from above.
+/// Returns the names in the table, from the top.
 const NAMES: &str =
     "[...document.querySelectorAll('#groups-list tbody th')].map((cell) => cell.innerText.trim())";
 
@@ -14,9 +14,9 @@ async fn names(page: &Page<'_>) -> Vec<String> {
 #[tokio::test]
 async fn a_click_on_a_heading_sorts_and_a_second_one_turns_round() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_400, 900, Scheme::Light).await;
-    page.go(&story.url("/")).await;
+    page.go(&scenario.url("/")).await;
     page.click("#by-pending").await;
     page.wait("document.querySelector('[aria-sort]')?.ariaSort === 'descending'").await;
     assert_eq!(names(&page).await[0], "busy");
@@ -38,9 +38,9 @@ async fn a_click_on_a_heading_sorts_and_a_second_one_turns_round() {
 #[tokio::test]
 async fn a_search_narrows_down_while_one_types_and_the_address_says_so() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_400, 900, Scheme::Light).await;
-    page.go(&story.url("/")).await;
+    page.go(&scenario.url("/")).await;
     page.eval("document.getElementById('q').focus()").await;
     page.write("ABAN").await;
     page.wait("document.querySelectorAll('#groups-list tbody tr').length === 1").await;
@@ -48,7 +48,7 @@ async fn a_search_narrows_down_while_one_types_and_the_address_says_so() {
     assert_eq!(page.eval("document.activeElement.id + location.search").await, "q?q=ABAN");
     page.write("x").await;
     page.wait("document.getElementById('groups-list').innerText.includes('No group is like this.')").await;
-    page.go(&story.url("/")).await;
+    page.go(&scenario.url("/")).await;
     page.eval("(() => { const status = document.getElementById('status'); status.value = 'trouble'; status.dispatchEvent(new Event('input', {bubbles: true})); })()").await;
     page.wait("location.search === '?status=trouble' && ![...document.querySelectorAll('#groups-list .badge')].some((badge) => badge.innerText.includes('ok'))").await;
     page.assert_no_complaint();
@@ -57,11 +57,11 @@ async fn a_search_narrows_down_while_one_types_and_the_address_says_so() {
 #[tokio::test]
 async fn what_is_new_is_shown_and_the_place_is_kept() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
-    let mut client = story.client().await;
+    let scenario = Scenario::begin().await;
+    let mut client = scenario.client().await;
     let page = browser.page(900, 500, Scheme::Light).await;
-    page.go(&story.url("/?q=orders")).await;
-    // The reader is somewhere below, has a link under the finger, something open, and something half typed.
+    page.go(&scenario.url("/?q=orders")).await;
+    // The page is scrolled, a link has the focus, a detail is open, and text is being typed.
     page.eval("document.getElementById('pending-alerts').open = true").await;
     page.eval("(() => { const link = [...document.querySelectorAll('#groups-list a')].find((one) => one.innerText === 'abandoned'); link.focus(); window.scrollTo(0, 260); window.old = link; })()").await;
     let scrolled = page.eval("window.scrollY").await;
@@ -76,17 +76,17 @@ async fn what_is_new_is_shown_and_the_place_is_kept() {
     assert_eq!(page.eval("document.getElementById('pending-alerts').open").await, true);
     assert_eq!(page.eval("document.getElementById('q').value").await, "orders");
 
-    // Paused, nothing moves; and then it goes on.
+    // Paused, the page does not change; then it is refreshed again.
     page.click("#live-toggle").await;
     page.wait("document.getElementById('live-toggle').ariaPressed === 'false'").await;
     client.run("XADD orders * n 31").await;
-    story.shows("the exporter knows", "\"lag\":1231").await;
+    scenario.shows("the exporter knows", "\"lag\":1231").await;
     assert!(!page.text("#groups-list").await.contains("1,231"));
     page.click("#live-toggle").await;
     page.wait("document.getElementById('groups-list').innerText.includes('1,231')").await;
 
-    // The page of a group too, down to what is selected in it.
-    page.go(&story.url("/groups/shop/db0/orders/abandoned")).await;
+    // The page of a group keeps a selection, too.
+    page.go(&scenario.url("/groups/shop/db0/orders/abandoned")).await;
     page.eval("window.getSelection().selectAllChildren(document.querySelector('pre'))").await;
     client.run("XADD orders * n 32").await;
     page.wait("document.getElementById('numbers').innerText.includes('1,232')").await;
@@ -98,11 +98,11 @@ async fn what_is_new_is_shown_and_the_place_is_kept() {
 #[tokio::test]
 async fn a_page_says_when_nobody_answers_and_goes_on_when_somebody_does_again() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(900, 700, Scheme::Light).await;
-    page.go(&story.url("/")).await;
-    let address = story.exporter.address;
-    let Story { server, exporter } = story;
+    page.go(&scenario.url("/")).await;
+    let address = scenario.exporter.address;
+    let Scenario { server, exporter } = scenario;
     exporter.stop().await;
     page.wait("document.getElementById('live-state').innerText.startsWith('No answer since')").await;
     assert!(page.text("#groups-list").await.contains("abandoned"), "what was known is still there");
@@ -117,9 +117,9 @@ async fn a_page_says_when_nobody_answers_and_goes_on_when_somebody_does_again() 
 #[tokio::test]
 async fn all_of_it_works_by_keyboard() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_200, 800, Scheme::Light).await;
-    page.go(&story.url("/?q=orders")).await;
+    page.go(&scenario.url("/?q=orders")).await;
     page.press("Tab").await;
     assert_eq!(page.eval("document.activeElement.className").await, "skip");
     page.press("Enter").await;
@@ -141,10 +141,10 @@ async fn all_of_it_works_by_keyboard() {
 #[tokio::test]
 async fn all_of_it_works_without_scripts() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_200, 800, Scheme::Light).await;
     page.disable_scripts().await;
-    page.go(&story.url("/")).await;
+    page.go(&scenario.url("/")).await;
     assert_eq!(page.eval("document.getElementById('live-toggle').checkVisibility()").await, false);
     page.click("#by-pending").await;
     page.wait("location.search.includes('sort=pending') && document.readyState === 'complete'").await;

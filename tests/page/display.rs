@@ -1,19 +1,18 @@
-//! That pages show what they are to show: the worst first, the numbers of the metrics, what helps; and that browsers
-//! complain of nothing.
+//! The display in a browser: the worst group first, the numbers of the metrics, advice; and no error in the console.
 
 use crate::browser::{Browser, Scheme};
-use crate::story::Story;
+use crate::scenario::Scenario;
 
 #[tokio::test]
 async fn the_console_stays_empty() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_000, 800, Scheme::Light).await;
     for path in
         ["/", "/groups/shop/db0/orders/abandoned", "/?page=2", "/groups/%3Cb%3Egone%3C%2Fb%3E/db0/s/g"]
     {
-        page.go(&story.url(path)).await;
-        // The page has asked for its next version, and shown it.
+        page.go(&scenario.url(path)).await;
+        // Waits until the page was refreshed.
         page.eval("window.before = performance.getEntriesByType('resource').length").await;
         page.wait("performance.getEntriesByType('resource').length > window.before").await;
         page.assert_no_complaint();
@@ -23,9 +22,9 @@ async fn the_console_stays_empty() {
 #[tokio::test]
 async fn the_worst_comes_first_and_each_number_is_the_one_of_the_metrics() {
     let Some(browser) = Browser::start().await else { return };
-    let story = Story::begin().await;
+    let scenario = Scenario::begin().await;
     let page = browser.page(1_400, 900, Scheme::Light).await;
-    page.go(&story.url("/")).await;
+    page.go(&scenario.url("/")).await;
     let rows = page
         .eval("[...document.querySelectorAll('#groups-list tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))")
         .await;
@@ -44,7 +43,7 @@ async fn the_worst_comes_first_and_each_number_is_the_one_of_the_metrics() {
     assert!(summary.contains("<b>gone</b>") && summary.contains("on 2 targets"), "{summary}");
     assert!(page.text("#alerts").await.contains("abandoned is 1200 behind"));
 
-    page.go(&story.url("/groups/shop/db0/orders/abandoned")).await;
+    page.go(&scenario.url("/groups/shop/db0/orders/abandoned")).await;
     let text = page.text("main").await;
     for part in [
         "abandoned",

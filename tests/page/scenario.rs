@@ -1,4 +1,4 @@
-//! A server on which consumer groups are in every condition, and an exporter that watches it.
+//! A server with consumer groups in every status, and an exporter that polls it.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use crate::support::server::Server;
 use crate::support::servers::newest;
 use crate::support::wait::wait_for;
 
-/// A window of 3 s, so that each status comes soon.
+/// A window of 3 s, so that each status is reached soon.
 const SETTINGS: &str = "poll: {interval: 250ms, timeout: 240ms, stale_after: 30s, discovery_interval: 250ms}
 status: {window: 3s}
 ";
 
-/// A name that would do harm where it is taken for markup.
+/// A name that is harmful as markup.
 pub(crate) const HOSTILE: &str = "<script>window.harmed=1</script>\"'><img src=x onerror=window.harmed=2>";
-/// Turned round, with a control character, and longer than any table.
+/// A name with a change of direction and a control character, too long for a table.
 pub(crate) const ODD: &[u8] = b"abc\xe2\x80\xaefed\x1b[31m\xff";
 
-/// A server, and the exporter that watches it.
-pub(crate) struct Story {
+/// A server, and the exporter that polls it.
+pub(crate) struct Scenario {
     pub(crate) server: Server,
     pub(crate) exporter: Exporter,
 }
 
-impl Story {
-    /// Groups that stand still: `abandoned` with entries that wait, `calm` with none, and others by name.
+impl Scenario {
+    /// Starts a server with groups that do not advance: `abandoned` with undelivered entries, `calm` with none, and more.
     pub(crate) async fn begin() -> Self {
         let server = Server::start(newest(), &[]).await;
         let mut client = RedisClient::to(&server).await;
@@ -50,15 +50,15 @@ impl Story {
             client.run(&format!("XGROUP CREATE many g{n:02} $ MKSTREAM")).await;
         }
         let exporter = Self::watch(&server, SETTINGS).await;
-        let story = Self { server, exporter };
-        story
+        let scenario = Self { server, exporter };
+        scenario
             .shows("abandoned is abandoned", "\"group\":\"abandoned\",\"up\":true,\"status\":\"abandoned\"")
             .await;
-        story.shows("calm is ok", "\"group\":\"calm\",\"up\":true,\"status\":\"ok\"").await;
-        story
+        scenario.shows("calm is ok", "\"group\":\"calm\",\"up\":true,\"status\":\"ok\"").await;
+        scenario
     }
 
-    /// An exporter of this server, and of another one that is not there.
+    /// Starts an exporter of this server, and of one that does not exist.
     pub(crate) async fn watch(server: &Server, settings: &str) -> Exporter {
         let config = ConfigFile::new(&format!(
             "{settings}targets:
@@ -84,7 +84,7 @@ alerts:
         .await;
     }
 
-    /// The address of a path.
+    /// Returns the URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.exporter.address)
     }

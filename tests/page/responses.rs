@@ -1,16 +1,16 @@
-//! What is sent, as any client sees it.
+//! The responses, as any client receives them.
 
 use std::collections::BTreeSet;
 
-use crate::story::{HOSTILE, Story};
+use crate::scenario::{HOSTILE, Scenario};
 use crate::support::http::{self, Response};
 
 const GROUP: &str = "/groups/shop/db0/orders/abandoned";
 
 #[tokio::test]
 async fn pages_are_sent_with_what_browsers_must_know_of_them() {
-    let story = Story::begin().await;
-    let exporter = &story.exporter;
+    let scenario = Scenario::begin().await;
+    let exporter = &scenario.exporter;
     for (path, status) in [("/", 200), (GROUP, 200), ("/groups/shop/db0/orders/nobody", 404)] {
         let answer = exporter.get(path).await;
         assert_eq!(answer.status, status, "{path}");
@@ -39,7 +39,7 @@ async fn pages_are_sent_with_what_browsers_must_know_of_them() {
     {
         assert_eq!(exporter.get(path).await.status, 404, "{path}");
     }
-    // Nobody answers there, so nobody knows.
+    // No server answers there, so the group may exist.
     let dark = exporter.get("/groups/%3Cb%3Egone%3C%2Fb%3E/db0/s/g").await;
     assert_eq!(dark.status, 200);
     assert!(dark.text().contains("Nothing is known of this group at present"), "{}", dark.text());
@@ -47,8 +47,8 @@ async fn pages_are_sent_with_what_browsers_must_know_of_them() {
 
 #[tokio::test]
 async fn every_link_leads_somewhere_whatever_the_names_are() {
-    let story = Story::begin().await;
-    let get = async |path: &str| story.exporter.get(path).await;
+    let scenario = Scenario::begin().await;
+    let get = async |path: &str| scenario.exporter.get(path).await;
     let first = get("/").await;
     let assets: Vec<_> = links(&first).into_iter().filter(|link| link.contains("assets/")).collect();
     assert_eq!(assets.len(), 3, "{assets:?}");
@@ -62,7 +62,7 @@ async fn every_link_leads_somewhere_whatever_the_names_are() {
         let listed = get(&format!("/?page={page}")).await;
         groups.extend(links(&listed).into_iter().filter(|link| link.starts_with("/groups/")));
     }
-    // The other 10 kB name is too long for a link.
+    // The other name of 10 kB is too long for a link.
     assert!(groups.len() >= 60 + 3 + 6, "{}", groups.len());
     for path in &groups {
         let answer = get(path).await;
@@ -77,7 +77,7 @@ async fn every_link_leads_somewhere_whatever_the_names_are() {
     assert!(hostile.text().contains("2 groups"), "the search finds it");
 }
 
-/// Where a page leads, as paths from the root.
+/// Returns the links of a page, as paths from the root.
 fn links(answer: &Response) -> BTreeSet<String> {
     let text = answer.text();
     let links = [" href=\"", " src=\""]
@@ -89,9 +89,9 @@ fn links(answer: &Response) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn unknown_pages_of_assets_and_groups_are_counted_by_their_route() {
-    let story = Story::begin().await;
-    story.exporter.get(GROUP).await;
-    let metrics = story.exporter.metrics().await;
+    let scenario = Scenario::begin().await;
+    scenario.exporter.get(GROUP).await;
+    let metrics = scenario.exporter.metrics().await;
     let route = "/groups/{target}/{db}/{stream}/{group}";
     assert_eq!(metrics[&format!("streamgauge_http_requests_total{{code=\"200\",route=\"{route}\"}}")], 1.0);
 }
