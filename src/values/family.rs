@@ -20,7 +20,7 @@ pub struct Family {
     /// The row of a group's details, on its page and in the terminal.
     pub label: Option<Label>,
     /// The count of the things that this value is about. While it is 0, people are shown no value.
-    pub counted_by: Option<&'static Family>,
+    pub counted_by: Option<&'static Self>,
 }
 
 /// Type of a metric.
