@@ -156,25 +156,28 @@ impl OverviewColumn {
     fn compare(self, direction: Direction, one: &GroupRow<'_>, other: &GroupRow<'_>) -> Ordering {
         let keys = match self.content() {
             ColumnContent::Name(name) => return direction.turn(name(one).cmp(name(other))),
-            ColumnContent::Lag => [one, other].map(|row| {
-                let lag = row.group.values.as_ref()?.lag;
-                Some(u128::from(lag.min()) << 64 | u128::from(lag.max()))
-            }),
-            ColumnContent::Value(family) => [one, other].map(|row| {
-                let number = family.of_group_values(row.group.values.as_ref()?).known()?;
-                Some(match number {
-                    Number::Count(count) => count.into(),
-                    Number::Seconds(time) => time.as_nanos(),
-                    // The bits of floats that are not negative are in the order of the floats.
-                    Number::Ratio(ratio) => ratio.to_bits().into(),
-                })
-            }),
+            ColumnContent::Lag => (lag_key(one), lag_key(other)),
+            ColumnContent::Value(family) => (value_key(family, one), value_key(family, other)),
         };
         match keys {
-            [Some(one), Some(other)] => direction.turn(one.cmp(&other)),
-            [one, other] => one.is_none().cmp(&other.is_none()),
+            (Some(one), Some(other)) => direction.turn(one.cmp(&other)),
+            (one, other) => one.is_none().cmp(&other.is_none()),
         }
     }
+}
+
+fn lag_key(row: &GroupRow<'_>) -> Option<u128> {
+    let lag = row.group.values.as_ref()?.lag;
+    Some(u128::from(lag.min()) << 64 | u128::from(lag.max()))
+}
+
+fn value_key(family: &Family, row: &GroupRow<'_>) -> Option<u128> {
+    Some(match family.of_group_values(row.group.values.as_ref()?).known()? {
+        Number::Count(count) => count.into(),
+        Number::Seconds(time) => time.as_nanos(),
+        // The bits of floats that are not negative are in the order of the floats.
+        Number::Ratio(ratio) => ratio.to_bits().into(),
+    })
 }
 
 impl OverviewSort {
