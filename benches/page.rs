@@ -111,9 +111,9 @@ impl MeasuredView {
                 out.write_all(group::render(model, &place).as_bytes())
             }
             Self::Json(_, query) => {
-                let seen: Vec<_> = model.targets.iter().map(|target| target.snapshot.clone()).collect();
+                let snapshots: Vec<_> = model.targets.iter().map(|target| target.snapshot.clone()).collect();
                 let filter = GroupFilter::read(&pairs(query)).expect("it is understood");
-                groups::write(&seen, &filter, out)
+                groups::write(&snapshots, &filter, out)
             }
         };
         written.expect("memory takes it");

@@ -396,7 +396,7 @@ mod tests {
         Arc::new(StreamReport { key: Name::from(key), values: None, refused: false, groups })
     }
 
-    fn seen(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
+    fn snapshot(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
         let configured = BTreeMap::from([("team".to_owned(), "mail".to_owned())]);
         TargetSnapshot {
             labels: Arc::new(TargetLabels { name: name.to_owned(), db: "db0".to_owned(), configured }),
@@ -413,7 +413,7 @@ mod tests {
             last_read: None,
             error: Some("cannot connect to cache:6379".to_owned()),
             report: None,
-            ..seen("gone", Vec::new())
+            ..snapshot("gone", Vec::new())
         }
     }
 
@@ -431,7 +431,11 @@ mod tests {
             group("late", Some(values(Lagging, Exact(9), 2))),
             group("x", Some(values(Ok, Exact(0), 4))),
         ];
-        vec![seen("a", vec![stream(b"orders", behind)]), gone(), seen("b", vec![stream(b"odd\xff\n\"", odd)])]
+        vec![
+            snapshot("a", vec![stream(b"orders", behind)]),
+            gone(),
+            snapshot("b", vec![stream(b"odd\xff\n\"", odd)]),
+        ]
     }
 
     fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -484,9 +488,9 @@ mod tests {
     #[test]
     fn what_is_streamed_is_the_listing_and_reads_back_as_it() {
         let filter = GroupFilter::read(&query(&[("limit", "6")])).unwrap();
-        let (seen, mut streamed, mut written) = (some(), Vec::new(), Vec::new());
-        write(&seen, &filter, &mut streamed).unwrap();
-        let listing = Listing::of(&seen, &filter);
+        let (snapshots, mut streamed, mut written) = (some(), Vec::new(), Vec::new());
+        write(&snapshots, &filter, &mut streamed).unwrap();
+        let listing = Listing::of(&snapshots, &filter);
         listing.write(&mut written).unwrap();
         assert_eq!(String::from_utf8(streamed.clone()).unwrap(), String::from_utf8(written).unwrap());
         assert_eq!(serde_json::from_slice::<Listing>(&streamed).unwrap(), listing);

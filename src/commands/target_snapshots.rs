@@ -1,4 +1,4 @@
-//! The targets as readers see them: the model of pages and JSON.
+//! Snapshots of the targets for the pages and the JSON API.
 
 use std::sync::Arc;
 

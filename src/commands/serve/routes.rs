@@ -181,8 +181,8 @@ impl App {
             Ok(filter) => filter,
             Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let seen = target_snapshots(&self.targets(), now());
-        let body = Body::stream(move |out| api::groups::write(&seen, &filter, out));
+        let snapshots = target_snapshots(&self.targets(), now());
+        let body = Body::stream(move |out| api::groups::write(&snapshots, &filter, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
 

@@ -52,30 +52,30 @@ async fn observe_target(
     let metrics = TargetMetrics::unexported(&target.name);
     let labels = Arc::new(alert_labels(&target));
     let mut poller = Poller::new(Arc::new(target), poll, metrics);
-    let mut seen = TargetSnapshot { labels, is_up: false, last_read: None, error: None, report: None };
-    poll_into(&mut poller, &mut seen).await;
-    if seen.report.is_none() {
-        return (seen, None);
+    let mut snapshot = TargetSnapshot { labels, is_up: false, last_read: None, error: None, report: None };
+    poll_into(&mut poller, &mut snapshot).await;
+    if snapshot.report.is_none() {
+        return (snapshot, None);
     }
     let began = now();
     if !time.is_zero() {
         for poll in 1..=POLLS {
             sleep_until(began + time * poll / POLLS).await;
-            poll_into(&mut poller, &mut seen).await;
+            poll_into(&mut poller, &mut snapshot).await;
         }
     }
     let problem = discovery_problem(&poller);
-    let problem = problem.map(|problem| format!("target {:?}: {problem}", seen.labels.name));
-    (seen, problem)
+    let problem = problem.map(|problem| format!("target {:?}: {problem}", snapshot.labels.name));
+    (snapshot, problem)
 }
 
 /// Polls once. A failed poll keeps the report of the one before.
-async fn poll_into(poller: &mut Poller, seen: &mut TargetSnapshot) {
+async fn poll_into(poller: &mut Poller, snapshot: &mut TargetSnapshot) {
     let outcome = poller.poll().await;
-    seen.is_up = has_answered(&outcome);
-    seen.error = problem(&outcome);
+    snapshot.is_up = has_answered(&outcome);
+    snapshot.error = problem(&outcome);
     if let Ok(polled) = outcome {
-        (seen.report, seen.last_read) = (Some(polled.report), Some(unix_time()));
+        (snapshot.report, snapshot.last_read) = (Some(polled.report), Some(unix_time()));
     }
 }
 

@@ -236,7 +236,7 @@ fn check_the_metrics(text: &str) {
 /// `/api/v1/groups` can be read, and says the same.
 fn check_the_json(report: &Arc<Report>, now: Duration) {
     let labels = rule::TargetLabels { name: "t".into(), db: "db0".into(), configured: BTreeMap::new() };
-    let seen = [TargetSnapshot {
+    let snapshots = [TargetSnapshot {
         labels: Arc::new(labels),
         is_up: true,
         last_read: Some(now),
@@ -244,9 +244,9 @@ fn check_the_json(report: &Arc<Report>, now: Duration) {
         report: Some(Arc::clone(report)),
     }];
     let mut json = Vec::new();
-    groups::write(&seen, &GroupFilter::default(), &mut json).expect("it is written to memory");
+    groups::write(&snapshots, &GroupFilter::default(), &mut json).expect("it is written to memory");
     let read: Listing = serde_json::from_slice(&json).expect("it is JSON");
-    assert_eq!(read, Listing::of(&seen, &GroupFilter::default()));
+    assert_eq!(read, Listing::of(&snapshots, &GroupFilter::default()));
 }
 
 impl Said {
