@@ -244,7 +244,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
         pending_orphaned: Some(0),
         consumers: 3,
         entries_lost: Some(0),
-        status: Status::ALL[usize::try_from(spread % 8).expect("it is less than 8")],
+        status: Status::ALL[usize::try_from(spread % 8).expect("it is less than 8")].into(),
         ..GroupValues::default()
     };
     let name = Name::from(format!("group-{number:05}").as_str());

@@ -14,9 +14,9 @@ use proptest::test_runner::TestRunner;
 use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
-    GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport, StreamValues,
+    ConditionSet, GroupCondition, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds,
+    StreamReport, StreamValues,
 };
 use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::condition::Condition;
@@ -64,6 +64,9 @@ fn case() -> impl Strategy<Value = Case> {
         "group_up == 0",
         "status == stalled",
         "status != ok",
+        "status == losing",
+        "status == ok",
+        "status != lagging",
     ]);
     let times = || prop_oneof![3 => Just(0), 2 => 0..6_u64, 1 => 0..20_u64];
     // Runs of the same reading, so that alerts have the time to fire.
@@ -98,7 +101,10 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         }),
     ];
     let lost = prop_oneof![9 => Just(0_u64), 1 => 1..9_u64];
-    let status = select(vec![Status::Ok, Status::Stalled, Status::Lagging]);
+    // The conditions do not exclude each other.
+    let condition = select(vec![GroupCondition::Stalled, GroupCondition::Lagging, GroupCondition::Losing]);
+    let status =
+        collection::vec(condition, 0..3).prop_map(|all| all.into_iter().collect::<ConditionSet>().into());
     (lag, oldest, lost, 0..120_u64, 0..5_u64, any::<bool>(), status).prop_map(
         |(lag, oldest_pending, lost, age, number, has_consumers, status)| GroupValues {
             status,

@@ -230,15 +230,13 @@ impl From<ValueReading> for FactValue {
     }
 }
 
-/// Returns 1 if the status of a group is `wanted`, else 0. The status is not known before a window of history was
-/// seen, unless `wanted` is `unknown`.
+/// Returns 1 if `wanted` holds for a group, else 0: a condition, whatever else holds, or `ok` or `unknown` as its
+/// status. Before a window of history was seen it is not known that a condition does not hold.
 #[must_use]
 pub fn status_is(group: &GroupReport, wanted: &str) -> FactValue {
-    match group.values.as_ref().map(|values| values.status) {
-        None => FactValue::Gone,
-        Some(Status::Unknown) if wanted != Status::Unknown.as_str() => FactValue::Unknown,
-        Some(status) => FactValue::Known(f64::from(u8::from(status.as_str() == wanted))),
-    }
+    let Some(values) = &group.values else { return FactValue::Gone };
+    let holds = Status::from_name(wanted).and_then(|wanted| values.status.holds(wanted));
+    holds.map_or(FactValue::Unknown, |holds| FactValue::Known(f64::from(u8::from(holds))))
 }
 
 /// Returns the seconds as `/metrics` writes them: to the microsecond.
@@ -340,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_unknown_status_is_neither_equal_nor_unequal_to_another_one() {
-        let with_status = |status| group("g", GroupValues { status, ..values() });
+        let with_status = |status: Status| group("g", GroupValues { status: status.into(), ..values() });
         assert_eq!(status_is(&with_status(Status::Stalled), "stalled"), FactValue::Known(1.0));
         assert_eq!(status_is(&with_status(Status::Ok), "stalled"), FactValue::Known(0.0));
         assert_eq!(status_is(&with_status(Status::Unknown), "stalled"), FactValue::Unknown);

@@ -37,14 +37,17 @@ pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
                 Operand::Status(status) => *status,
                 Operand::Number(_) => "",
             };
-            let (status, expected) = match operator {
-                Operator::Is => (format!("status={}", quoted(status)), 1.0),
-                // `!=`. An unknown status is neither equal nor unequal to another one, so its series must be 0 too.
-                _ if status == Status::Unknown.as_str() => (format!("status={}", quoted(status)), 0.0),
-                _ => (format!("status=~{}", quoted(&format!("{status}|{}", Status::Unknown.as_str()))), 0.0),
-            };
-            let matchers = [&matchers[..], &[status]].concat();
-            (select(metric, &matchers), compared(Operator::Is, Operand::Number(expected)))
+            let with = |status| select(metric, &[&matchers[..], &[status]].concat());
+            if *operator == Operator::IsNot {
+                let any = per_subject(&select(metric, &matchers), label_names);
+                // A group of unknown status may have any condition.
+                let excluded = match Status::Unknown.as_str() {
+                    unknown if unknown == status => format!("status={}", quoted(status)),
+                    unknown => format!("status=~{}", quoted(&format!("{status}|{unknown}"))),
+                };
+                return format!("{any} unless {}", per_subject(&with(excluded), label_names));
+            }
+            (with(format!("status={}", quoted(status))), compared(Operator::Is, Operand::Number(1.0)))
         }
     };
     format!("{} {comparison}", per_subject(&inner, label_names))
@@ -137,8 +140,8 @@ mod tests {
         max by (target, db, stream, group) (redis_stream_group_lag_seconds) >= 300
         max by (target, db, stream, group) (redis_stream_group_retention_used_ratio) > 0.8
         max by (target, db, stream, group) (redis_stream_group_status{status="stalled"}) == 1
-        max by (target, db, stream, group) (redis_stream_group_status{status=~"ok|unknown"}) == 0
-        max by (target, db, stream, group) (redis_stream_group_status{status="unknown"}) == 0
+        max by (target, db, stream, group) (redis_stream_group_status) unless max by (target, db, stream, group) (redis_stream_group_status{status=~"ok|unknown"})
+        max by (target, db, stream, group) (redis_stream_group_status) unless max by (target, db, stream, group) (redis_stream_group_status{status="unknown"})
         max by (target, db, stream, group) (increase(redis_stream_group_entries_lost_total[5m]) and redis_stream_group_entries_lost_total) > 0
         max by (target, db, stream, group) (clamp_min(time() - redis_stream_last_generated_id_timestamp_seconds, 0)) > 3600
         max by (target, db, stream, group) (streamgauge_target_up) == 0

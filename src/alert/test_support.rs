@@ -9,7 +9,7 @@ use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report, Status, St
 
 /// Returns the values of a group that is caught up; everything that may be unknown is.
 pub(crate) fn values() -> GroupValues {
-    GroupValues { lag: Lag::Exact(0), status: Status::Ok, ..GroupValues::default() }
+    GroupValues { lag: Lag::Exact(0), status: Status::Ok.into(), ..GroupValues::default() }
 }
 
 /// Returns the values of a group with this lag.

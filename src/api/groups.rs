@@ -154,7 +154,7 @@ pub(super) type Badness = (Status, Reverse<(u64, u64, u64)>);
 
 pub(crate) fn badness(group: &GroupReport) -> Option<Badness> {
     let GroupValues { status, lag, messages_pending, .. } = group.values.as_ref()?;
-    Some((*status, Reverse((lag.min(), lag.max(), *messages_pending))))
+    Some((status.status(), Reverse((lag.min(), lag.max(), *messages_pending))))
 }
 
 /// Writes the groups and the targets that the filter selects, one at a time.
@@ -228,7 +228,7 @@ impl ListedGroup {
             stream: stream.key.to_string(),
             group: group.name.to_string(),
             up: group.values.is_some(),
-            status: group.values.as_ref().map(|values| values.status),
+            status: group.values.as_ref().map(|values| values.status.status()),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
@@ -380,7 +380,7 @@ mod tests {
             consumers: 1,
             entries_lost: lag.exact(),
             retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
-            status,
+            status: status.into(),
             ..GroupValues::default()
         }
     }

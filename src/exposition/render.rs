@@ -12,7 +12,6 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
 use crate::values::family::{Family, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
-use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
 /// Text is written in chunks of about this size, which stay in the processor's cache.
@@ -219,10 +218,10 @@ impl<'a> SampleWriter<'a> {
             self.prefix.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.prefix);
             let group_labels = self.prefix.len();
-            for status in Status::ALL {
+            for status in values.status.iter() {
                 self.prefix.truncate(group_labels);
                 write_label("status", status.as_str(), &mut self.prefix);
-                self.sample(Number::Count((status == values.status).into()));
+                self.sample(Number::Count(1));
             }
         }
     }
@@ -271,7 +270,9 @@ mod tests {
     use crate::values::family::MetricOrigin;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues};
+    use redis_stream_lag::report::{
+        GroupValues, Lag, OldestPending, Retention, Status, StreamIds, StreamValues,
+    };
     use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;
 
@@ -294,7 +295,7 @@ mod tests {
             consumers: 2,
             entries_lost: lag.exact(),
             retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
-            status: lag.exact().map_or(Status::Unknown, |_| Status::Lagging),
+            status: lag.exact().map_or(Status::Unknown, |_| Status::Lagging).into(),
             ..GroupValues::default()
         }
     }
@@ -367,22 +368,8 @@ mod tests {
         redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
         redis_stream_group_entries_lost_total{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
         redis_stream_group_retention_used_ratio{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 0.25
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="rewound",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="losing",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="abandoned",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="stalled",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="stuck",team="x"} 0
         redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="lagging",team="x"} 1
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="unknown",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="ok",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="rewound",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="losing",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="abandoned",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="stalled",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="stuck",team="x"} 0
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="lagging",team="x"} 0
         redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="unknown",team="x"} 1
-        redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="unknown",status="ok",team="x"} 0
         own 1
         "#);
     }

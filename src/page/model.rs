@@ -86,7 +86,7 @@ impl<'a> GroupRow<'a> {
 
     /// Returns its status; `None` if the group is missing.
     pub(super) fn status(&self) -> Option<Status> {
-        self.group.values.as_ref().map(|values| values.status)
+        self.group.values.as_ref().map(|values| values.status.status())
     }
 
     pub(super) fn samples(&self) -> Vec<GroupSample> {

@@ -288,7 +288,8 @@ mod tests {
     }
 
     fn shop() -> PageModel {
-        let with = |lag, status| GroupValues { lag, status, messages_pending: 1, ..values() };
+        let with =
+            |lag, status: Status| GroupValues { lag, status: status.into(), messages_pending: 1, ..values() };
         let groups = vec![
             group("calm", with(Lag::Exact(0), Status::Ok)),
             group("counted", with(Lag::Between { min: 3, max: 4_000 }, Status::Lagging)),

@@ -324,7 +324,7 @@ mod tests {
     fn poll(model: &mut StreamModel, watch: &mut Watcher) -> Status {
         model.clock_ms += POLL_MS;
         watch.poll(model, PLENTY, false);
-        watch.values().next().unwrap().status
+        watch.values().next().unwrap().status.status()
     }
 
     /// Returns a group that keeps up, polled for longer than a window.

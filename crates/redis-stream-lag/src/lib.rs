@@ -4,6 +4,7 @@
 mod audit;
 pub mod budget;
 mod checkpoints;
+mod condition;
 mod count_scan;
 pub mod derivation;
 mod derive;

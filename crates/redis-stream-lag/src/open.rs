@@ -9,7 +9,7 @@ use crate::from_bounds;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::PelHead;
 use crate::question::{EntryRange, StreamIndex};
-use crate::report::Status;
+use crate::report::GroupStatus;
 use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
 };
@@ -93,7 +93,7 @@ pub(super) struct GroupState {
     pub(super) orphans_were_asked: bool,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
-    pub(super) status: Status,
+    pub(super) status: GroupStatus,
 }
 
 impl GroupState {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::condition::{ConditionSet, GroupCondition, GroupStatus, HistoryCoverage, Status};
 use crate::snapshot::RadixTree;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -112,8 +113,8 @@ pub struct GroupValues {
     /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
     /// until this stream was seen to be trimmed, which needs server 7.0.
     pub retention_used: Option<Retention>,
-    /// The group's condition over the [window](crate::snapshot::StreamReading::window).
-    pub status: Status,
+    /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
+    pub status: GroupStatus,
 }
 
 /// The part of a stream that a group has not been delivered. At a ratio of 1 the next trim loses entries.
@@ -198,65 +199,6 @@ pub enum OldestPending {
         /// Number of deliveries.
         deliveries: u64,
     },
-}
-
-/// The condition of a group. Earlier variants take precedence: if several hold, the first is the group's status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    /// last-delivered-id moved backwards within the window.
-    Rewound,
-    /// Entries were removed before delivery within the window.
-    Losing,
-    /// Entries waited throughout the window and none was delivered, because there is no consumer or every consumer was
-    /// idle for that long.
-    Abandoned,
-    /// Entries waited throughout the window and none was delivered, although there are consumers that are or may be
-    /// active.
-    Stalled,
-    /// The oldest pending entry is the same as a window ago and was not delivered again.
-    Stuck,
-    /// The group was behind throughout the window, and its lag grows.
-    Lagging,
-    /// None of the above holds, but the history is shorter than the window or has too few exact lags to tell.
-    #[default]
-    Unknown,
-    /// None of the above holds.
-    Ok,
-}
-
-impl Status {
-    /// All statuses, in order of precedence.
-    pub const ALL: [Self; 8] = [
-        Self::Rewound,
-        Self::Losing,
-        Self::Abandoned,
-        Self::Stalled,
-        Self::Stuck,
-        Self::Lagging,
-        Self::Unknown,
-        Self::Ok,
-    ];
-
-    /// Returns the status' name, as used in metric labels, JSON and alerts.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rewound => "rewound",
-            Self::Losing => "losing",
-            Self::Abandoned => "abandoned",
-            Self::Stalled => "stalled",
-            Self::Stuck => "stuck",
-            Self::Lagging => "lagging",
-            Self::Unknown => "unknown",
-            Self::Ok => "ok",
-        }
-    }
-
-    /// Returns the status with this [name](Self::as_str), or `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
 }
 
 /// The values of one consumer.

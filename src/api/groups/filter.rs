@@ -76,9 +76,12 @@ impl GroupFilter {
     }
 
     pub(super) fn takes_group(&self, group: &GroupReport) -> bool {
-        let status = group.values.as_ref().map(|values| values.status);
-        let is_of_status =
-            self.status.is_empty() || status.is_some_and(|status| self.status.contains(&status));
+        let is_of_status = self.status.is_empty()
+            || group
+                .values
+                .iter()
+                .flat_map(|values| values.status.iter())
+                .any(|one| self.status.contains(&one));
         is_of_status && takes(&self.group, group.name.as_bytes())
     }
 }

@@ -7,27 +7,29 @@
 use std::time::Duration;
 
 use crate::history::{ConsumerActivity, HistoryWindow};
-use crate::report::Status;
+use crate::report::{GroupCondition, GroupStatus, HistoryCoverage};
 
-type StatusRule = fn(&HistoryWindow<'_>) -> bool;
+/// A rule that holds or not over a history.
+type Rule = fn(&HistoryWindow<'_>) -> bool;
 
-/// Returns the status whose rule is the first to hold, in the order of [`Status::ALL`].
-pub(super) fn evaluate(view: &HistoryWindow<'_>) -> Status {
-    let rules: [(StatusRule, Status); 7] = [
-        // An operator's action explains its consequences: a group that was set back is also behind.
-        (is_rewound, Status::Rewound),
-        // Lost entries cannot be recovered later, so this comes before every cause.
-        (is_losing, Status::Losing),
-        // The group does not move: because no consumer is active, or else because of what the consumers do.
-        (is_abandoned, Status::Abandoned),
-        (is_stalled, Status::Stalled),
-        // The group moves. One entry that is never acknowledged is worse than being late with all of them.
-        (is_stuck, Status::Stuck),
-        (is_lagging, Status::Lagging),
-        // A group is ok only after a full window without any of the above.
-        (is_unknown, Status::Unknown),
-    ];
-    rules.into_iter().find(|(holds, _)| holds(view)).map_or(Status::Ok, |(_, status)| status)
+const RULES: [(Rule, GroupCondition); 6] = [
+    (is_abandoned, GroupCondition::Abandoned),
+    (is_losing, GroupCondition::Losing),
+    (is_rewound, GroupCondition::Rewound),
+    (is_stalled, GroupCondition::Stalled),
+    (is_stuck, GroupCondition::Stuck),
+    (is_lagging, GroupCondition::Lagging),
+];
+
+/// Returns the conditions that hold at the end of the history.
+pub(super) fn evaluate(view: &HistoryWindow<'_>) -> GroupStatus {
+    let conditions = RULES.into_iter().filter(|(holds, _)| holds(view)).map(|(_, condition)| condition);
+    let coverage = if is_unknown(view) {
+        HistoryCoverage::Partial { remaining: None }
+    } else {
+        HistoryCoverage::Complete
+    };
+    GroupStatus { conditions: conditions.collect(), coverage, since: None }
 }
 
 fn is_rewound(view: &HistoryWindow<'_>) -> bool {

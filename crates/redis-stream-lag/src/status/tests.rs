@@ -4,7 +4,7 @@ use super::*;
 use crate::history::{History, Sample};
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
-use crate::report::Lag;
+use crate::report::{Lag, Status};
 use redis_stream_core::id::StreamId;
 
 const WINDOW: Duration = Duration::from_secs(120);
@@ -61,7 +61,7 @@ impl WatchedGroup {
             }
         };
         let history = self.history.insert(history);
-        evaluate(&HistoryWindow { history, sample, window })
+        evaluate(&HistoryWindow { history, sample, window }).status()
     }
 
     /// Changes the sample and polls, `polls` times, and returns the statuses.
@@ -110,7 +110,7 @@ type SampleChange = fn(usize, &mut Sample);
 
 /// Applies the change of each case before each poll of a window, after a window in which the group was ok, and checks
 /// if the rule holds in the end.
-fn check_rule(rule: StatusRule, cases: &[(&str, SampleChange, bool)]) {
+fn check_rule(rule: Rule, cases: &[(&str, SampleChange, bool)]) {
     for (name, change, expected) in cases {
         let mut watched = WatchedGroup::ok();
         for number in 0..=POLLS {
@@ -874,7 +874,8 @@ fn ten_thousand_groups_are_evaluated_in_less_than_5_ms() {
             for history in &mut groups {
                 history.note(&sample, WINDOW);
                 right += usize::from(
-                    evaluate(&HistoryWindow { history, sample: &sample, window: WINDOW }) == expected,
+                    evaluate(&HistoryWindow { history, sample: &sample, window: WINDOW }).status()
+                        == expected,
                 );
             }
             best = best.min(began.elapsed());
