@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
-use crate::report::Lag;
+use crate::report::{GroupStatus, Lag, Status};
+use crate::rhythm::Rhythm;
 use redis_stream_core::id::StreamId;
 
 /// Number of lags kept per window, evenly spaced.
@@ -33,6 +34,10 @@ pub(super) struct Sample {
     /// entries-added; `None` before server 7.0.
     pub(super) added: Option<u64>,
     pub(super) activity: ConsumerActivity,
+    /// Number of consumers.
+    pub(super) consumers: u64,
+    /// Time for which entries have waited without a delivery, as far as this reading alone proves it.
+    pub(super) proven_wait: Duration,
     /// Size of the PEL.
     pub(super) pending: u64,
     pub(super) oldest_pending: PelHead,
@@ -49,6 +54,18 @@ impl Sample {
     /// Returns true if the group has consumers or pending entries, which are lost when a group is deleted.
     fn is_in_use(&self) -> bool {
         self.activity != ConsumerActivity::NoConsumers || self.pending > 0
+    }
+
+    fn consumer_count(&self) -> u32 {
+        u32::try_from(self.consumers).unwrap_or(u32::MAX)
+    }
+
+    /// Returns true if it shows that a pause was ended by a read, not by XGROUP SETID, which resets no idle time.
+    fn shows_read_after(&self, pause: Duration) -> bool {
+        match self.activity {
+            ConsumerActivity::IdleFor(idle) => idle < pause,
+            ConsumerActivity::NoConsumers | ConsumerActivity::Unknown => true,
+        }
     }
 }
 
@@ -69,6 +86,21 @@ pub(super) struct History {
     position: StreamId,
     /// Time since which entries have waited and the group has not moved.
     pub(super) waiting_since: Option<Duration>,
+    /// Time for which they had waited then, if the first reading proves that.
+    waited_before_ms: u64,
+    /// Pauses that the group usually makes.
+    pub(super) rhythm: Rhythm,
+    /// True once the group was seen with nothing to read.
+    was_caught_up: bool,
+    /// True once the group was seen with nothing pending.
+    had_nothing_pending: bool,
+    pending: u64,
+    consumers: u32,
+    /// Last time at which the PEL had become smaller.
+    pub(super) acknowledged_at: Option<Duration>,
+    status: Status,
+    /// Time at which the status began, by the node's clock.
+    status_since_ms: u64,
     /// The oldest pending entry when it was last known.
     pub(super) oldest_pending: Option<TrackedPending>,
     /// The activity when it was last known.
@@ -109,7 +141,7 @@ struct LagPoint {
 impl LagPoint {
     fn of(sample: &Sample) -> Self {
         Self {
-            at_ms: u64::try_from(sample.at.as_millis()).unwrap_or(u64::MAX),
+            at_ms: millis(sample.at),
             lag: sample.lag,
             newest: sample.newest,
             added: sample.added.and_then(NonZeroU64::new),
@@ -127,6 +159,15 @@ impl History {
             began: sample.at,
             position: sample.position,
             waiting_since: None,
+            waited_before_ms: 0,
+            rhythm: Rhythm::default(),
+            was_caught_up: false,
+            had_nothing_pending: false,
+            pending: sample.pending,
+            consumers: sample.consumer_count(),
+            acknowledged_at: None,
+            status: Status::Unknown,
+            status_since_ms: millis(sample.node_time),
             oldest_pending: None,
             activity: sample.activity,
             was_in_use: sample.is_in_use(),
@@ -138,6 +179,11 @@ impl History {
             points: Vec::new(),
         };
         history.note(sample, window);
+        history.waited_before_ms = millis(sample.proven_wait);
+        if sample.pending > 0 && sample.activity != ConsumerActivity::NoConsumers {
+            // The consumers may have acknowledged until now.
+            history.acknowledged_at = Some(sample.at);
+        }
         history
     }
 
@@ -155,18 +201,30 @@ impl History {
             (was_rewound, &mut self.rewound_at),
             (sample.lost > self.lost, &mut self.lost_at),
             (has_jumped, &mut self.clock_jumped_at),
+            // XGROUP DELCONSUMER makes the PEL smaller too.
+            (
+                sample.pending < self.pending && sample.consumer_count() >= self.consumers,
+                &mut self.acknowledged_at,
+            ),
         ] {
             *last_time = if happened { Some(now) } else { *last_time };
         }
+        self.note_pause(sample, window);
         self.waiting_since = match self.waiting_since {
             _ if !sample.is_behind() => None,
             Some(since) if sample.position == self.position => Some(since),
             _ => Some(now),
         };
+        if self.waiting_since.is_none() {
+            self.waited_before_ms = 0;
+        }
+        self.was_caught_up |= sample.lag == Lag::Exact(0);
+        self.had_nothing_pending |= sample.pending == 0;
         self.note_oldest_pending(sample);
         self.note_activity(sample.activity);
         self.note_point(sample, window);
         (self.position, self.lost, self.clock_offset) = (sample.position, sample.lost, clock_offset);
+        (self.pending, self.consumers) = (sample.pending, sample.consumer_count());
         self.was_in_use = sample.is_in_use();
     }
 
@@ -176,6 +234,8 @@ impl History {
     pub(super) fn interrupt(&mut self, now: Duration) {
         self.began = now;
         (self.waiting_since, self.oldest_pending) = (None, None);
+        (self.was_caught_up, self.had_nothing_pending) = (false, false);
+        self.rhythm.interrupt();
         self.activity = ConsumerActivity::Unknown;
         self.points.clear();
     }
@@ -183,6 +243,34 @@ impl History {
     /// Drops the lags, after an audit found them wrong.
     pub(super) fn forget_lags(&mut self) {
         self.points.clear();
+    }
+
+    /// Returns the status with the time since which it has been the group's.
+    pub(super) fn dated(&mut self, status: GroupStatus, node_time: Duration) -> GroupStatus {
+        if self.status != status.status() {
+            (self.status, self.status_since_ms) = (status.status(), millis(node_time));
+        }
+        GroupStatus { since: Some(Duration::from_millis(self.status_since_ms)), ..status }
+    }
+
+    /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
+    fn waited(&self, now: Duration) -> Duration {
+        let waited = |since| now.saturating_sub(since) + Duration::from_millis(self.waited_before_ms);
+        self.waiting_since.map_or(Duration::ZERO, waited)
+    }
+
+    /// Learns from a delivery that ends a pause. Shorter pauses than half the window make no difference. The group
+    /// catches up when it reaches what waited last, since more may have been added after the read.
+    fn note_pause(&mut self, sample: &Sample, window: Duration) {
+        let pause = self.waited(sample.at);
+        if sample.position != self.position {
+            if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
+                let newest = self.points.last().map_or(sample.newest, |last| last.newest);
+                self.rhythm.note_pause(pause, newest);
+            }
+            self.waited_before_ms = 0;
+        }
+        self.rhythm.note_position(sample.position, sample.at);
     }
 
     fn note_oldest_pending(&mut self, sample: &Sample) {
@@ -225,6 +313,10 @@ impl History {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn with_tolerance(window: Duration) -> Duration {
     window - window / TOLERANCE
 }
@@ -241,6 +333,28 @@ impl HistoryWindow<'_> {
     /// Returns true if the history covers the window.
     pub(super) fn is_complete(&self) -> bool {
         self.has_lasted(self.history.began)
+    }
+
+    /// Returns the time until the history covers the window.
+    pub(super) fn remaining(&self) -> Duration {
+        let covered = self.sample.at.saturating_sub(self.history.began);
+        with_tolerance(self.window).saturating_sub(covered)
+    }
+
+    /// Returns true if no group that has been watched since it had nothing to read and nothing pending could have a
+    /// condition that takes the window to arise.
+    pub(super) fn covers_all(&self) -> bool {
+        self.is_complete() || (self.history.was_caught_up && self.history.had_nothing_pending)
+    }
+
+    /// Returns true if entries have waited for the window without a delivery.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_long(self.history.waited(self.sample.at))
+    }
+
+    /// Returns true if the present pause is not much longer than others of this group, which it ended by itself.
+    pub(super) fn is_in_rhythm(&self) -> bool {
+        self.history.waited(self.sample.at) <= 2 * self.history.rhythm.longest_pause(self.sample.at)
     }
 
     /// Returns true if a condition that began at `since` has lasted for the window.
@@ -300,6 +414,8 @@ mod tests {
             newest: StreamId::new(99, 0),
             added: Some(1_000),
             activity: ConsumerActivity::IdleFor(Duration::ZERO),
+            consumers: 1,
+            proven_wait: Duration::ZERO,
             pending: 0,
             oldest_pending: PelHead::Empty,
             lost: 0,

@@ -17,6 +17,7 @@ mod pending_cache;
 mod plan;
 pub mod question;
 pub mod report;
+mod rhythm;
 pub mod snapshot;
 pub mod state;
 mod status;

@@ -75,6 +75,8 @@ pub(super) struct StreamState<'a> {
     pub(super) loss_was_asked: bool,
     /// An audit found a wrong count.
     pub(super) is_invalid: bool,
+    /// Nothing is known from earlier polls.
+    pub(super) is_first_reading: bool,
 }
 
 /// The answers about a group, beside what the snapshot contains.
@@ -126,6 +128,7 @@ impl<'a> StreamState<'a> {
         let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
         positions.sort_unstable();
         positions.dedup();
+        let is_first_reading = cache.is_new();
         cache.advance(info, node.epoch, &positions, at);
         let mut groups: Vec<_> = info
             .groups
@@ -167,6 +170,7 @@ impl<'a> StreamState<'a> {
             next_was_asked: Vec::new(),
             loss_was_asked: false,
             is_invalid: false,
+            is_first_reading,
         }
     }
 

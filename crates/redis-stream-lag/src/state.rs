@@ -119,6 +119,11 @@ impl GroupCache {
 }
 
 impl StreamCache {
+    /// Returns true if the stream was not read before.
+    pub(super) fn is_new(&self) -> bool {
+        self.bounds.is_none()
+    }
+
     /// Advances the state to a new reading of the stream and drops what the reading invalidates. `used` holds the
     /// last-delivered-id of each group, sorted.
     pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId], at: Duration) {

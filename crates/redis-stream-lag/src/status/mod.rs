@@ -1,8 +1,9 @@
-//! Evaluates the status of a group from its history over a window, without thresholds.
+//! Evaluates the conditions of a group from its history over a window, without thresholds.
 //!
-//! Each rule is a function over a history; `evaluate` orders them. The model is Burrow's evaluator, with three
-//! differences: a single dip does not clear a growing lag, the time until a dead group is noticed does not depend on
-//! its earlier behavior, and a lag that rises and falls without a trend is ok.
+//! Each rule is a function over a history, and none depends on another, so that a condition does not end because a worse
+//! one begins. The model is Burrow's evaluator, with three differences: a single dip does not clear a growing lag, a
+//! pause that a group makes again and again is not taken for its death, and a lag that rises and falls without a trend is
+//! ok.
 
 use std::time::Duration;
 
@@ -24,12 +25,7 @@ const RULES: [(Rule, GroupCondition); 6] = [
 /// Returns the conditions that hold at the end of the history.
 pub(super) fn evaluate(view: &HistoryWindow<'_>) -> GroupStatus {
     let conditions = RULES.into_iter().filter(|(holds, _)| holds(view)).map(|(_, condition)| condition);
-    let coverage = if is_unknown(view) {
-        HistoryCoverage::Partial { remaining: None }
-    } else {
-        HistoryCoverage::Complete
-    };
-    GroupStatus { conditions: conditions.collect(), coverage, since: None }
+    GroupStatus { conditions: conditions.collect(), coverage: coverage(view), since: None }
 }
 
 fn is_rewound(view: &HistoryWindow<'_>) -> bool {
@@ -41,24 +37,35 @@ fn is_losing(view: &HistoryWindow<'_>) -> bool {
 }
 
 fn is_abandoned(view: &HistoryWindow<'_>) -> bool {
-    is_not_advancing(view)
-        && match view.history.activity {
-            ConsumerActivity::NoConsumers => true,
-            ConsumerActivity::IdleFor(time) => {
-                view.is_long(time) && !view.is_recent(view.history.clock_jumped_at)
-            }
-            ConsumerActivity::Unknown => false,
-        }
+    is_not_advancing(view) && !has_active_consumer(view)
 }
 
 fn is_stalled(view: &HistoryWindow<'_>) -> bool {
-    is_not_advancing(view) && view.history.activity != ConsumerActivity::NoConsumers
+    is_not_advancing(view) && has_active_consumer(view)
 }
 
-/// Returns true if entries waited throughout the window and the group did not move. Bounds on the lag suffice, since
-/// they show that something waits. A group that is moved by XGROUP SETID counts as moving.
+/// Returns true if entries waited throughout the window, the group did not move, and its pause has no good reason.
+/// Bounds on the lag suffice, since they show that something waits. A group that is moved by XGROUP SETID counts as
+/// moving.
 fn is_not_advancing(view: &HistoryWindow<'_>) -> bool {
-    view.history.waiting_since.is_some_and(|since| view.has_lasted(since))
+    view.is_paused() && !pauses_for_reason(view)
+}
+
+/// Returns true if a pause is one of those that the group usually makes, or if the group acknowledges: consumers that
+/// are busy with their pending entries read later.
+fn pauses_for_reason(view: &HistoryWindow<'_>) -> bool {
+    view.is_in_rhythm() || view.is_recent(view.history.acknowledged_at)
+}
+
+/// Returns true if a consumer was active in the window, or may have been.
+fn has_active_consumer(view: &HistoryWindow<'_>) -> bool {
+    match view.history.activity {
+        ConsumerActivity::NoConsumers => false,
+        ConsumerActivity::IdleFor(time) => {
+            !view.is_long(time) || view.is_recent(view.history.clock_jumped_at)
+        }
+        ConsumerActivity::Unknown => true,
+    }
 }
 
 /// The entry must be unchanged for the window by the caller's clock, and idle for the window by the server's: a claim
@@ -70,13 +77,22 @@ fn is_stuck(view: &HistoryWindow<'_>) -> bool {
     })
 }
 
+/// The lag of a batch job grows while it pauses or processes its last batch, which is no trend.
 fn is_lagging(view: &HistoryWindow<'_>) -> bool {
-    view.is_behind() && grows(&view.exact_lags().collect::<Vec<_>>(), view.added())
+    let pauses_for_reason = view.is_paused() && pauses_for_reason(view);
+    view.is_behind() && !pauses_for_reason && grows(&view.exact_lags().collect::<Vec<_>>(), view.added())
 }
 
-/// A group that is behind is unknown too if there are too few exact lags to see whether they grow.
-fn is_unknown(view: &HistoryWindow<'_>) -> bool {
-    !view.is_complete() || (view.is_behind() && view.exact_lags().count() < MIN_LAGS)
+/// Tells if each condition that was not found can be ruled out. A group that is behind must also have enough exact lags
+/// to see whether they grow.
+fn coverage(view: &HistoryWindow<'_>) -> HistoryCoverage {
+    if !view.covers_all() {
+        HistoryCoverage::Partial { remaining: Some(view.remaining()) }
+    } else if view.is_behind() && view.exact_lags().count() < MIN_LAGS {
+        HistoryCoverage::Partial { remaining: None }
+    } else {
+        HistoryCoverage::Complete
+    }
 }
 
 /// Minimum number of lags from which a trend is derived.

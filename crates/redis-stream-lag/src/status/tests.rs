@@ -4,7 +4,9 @@ use super::*;
 use crate::history::{History, Sample};
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
-use crate::report::{Lag, Status};
+use crate::report::{ConditionSet, Lag, Status};
+use proptest::prelude::Just;
+use proptest::prop_oneof;
 use redis_stream_core::id::StreamId;
 
 const WINDOW: Duration = Duration::from_secs(120);
@@ -31,6 +33,8 @@ impl WatchedGroup {
             newest: StreamId::new(1_000, 0),
             added: Some(1_000),
             activity: ConsumerActivity::IdleFor(Duration::from_secs(1)),
+            consumers: 1,
+            proven_wait: Duration::ZERO,
             pending: 0,
             oldest_pending: PelHead::Empty,
             lost: 0,
@@ -47,6 +51,11 @@ impl WatchedGroup {
 
     /// Polls after `time` and returns the status.
     fn poll_after(&mut self, time: Duration) -> Status {
+        self.evaluated_after(time).status()
+    }
+
+    /// Polls after `time`.
+    fn evaluated_after(&mut self, time: Duration) -> GroupStatus {
         self.sample.at += time;
         self.sample.node_time += time;
         let (window, sample) = (self.window, &self.sample);
@@ -61,7 +70,8 @@ impl WatchedGroup {
             }
         };
         let history = self.history.insert(history);
-        evaluate(&HistoryWindow { history, sample, window }).status()
+        let status = evaluate(&HistoryWindow { history, sample, window });
+        history.dated(status, sample.node_time)
     }
 
     /// Changes the sample and polls, `polls` times, and returns the statuses.
@@ -348,6 +358,33 @@ fn a_group_is_abandoned_if_entries_wait_and_no_consumer_is_active() {
                 },
                 true,
             ),
+            (
+                "acknowledges all the time",
+                |n, sample| {
+                    add(sample, 1);
+                    advance_idle_time(sample);
+                    sample.pending = 1_000 - n as u64;
+                },
+                false,
+            ),
+            (
+                "acknowledged one entry in the window",
+                |n, sample| {
+                    add(sample, 1);
+                    advance_idle_time(sample);
+                    sample.pending = if n < 6 { 9 } else { 8 };
+                },
+                false,
+            ),
+            (
+                "a consumer with pending entries was deleted",
+                |n, sample| {
+                    add(sample, 1);
+                    advance_idle_time(sample);
+                    (sample.consumers, sample.pending) = if n < 6 { (2, 9) } else { (1, 3) };
+                },
+                true,
+            ),
         ],
     );
 }
@@ -394,6 +431,30 @@ fn a_group_is_stalled_if_entries_wait_although_there_are_consumers() {
                     }
                 },
                 false,
+            ),
+            (
+                "all idle",
+                |_, sample| {
+                    add(sample, 1);
+                    advance_idle_time(sample);
+                },
+                false,
+            ),
+            (
+                "acknowledges, and attempts to read",
+                |n, sample| {
+                    add(sample, 1);
+                    sample.pending = 1_000 - n as u64;
+                },
+                false,
+            ),
+            (
+                "takes entries without acknowledging any",
+                |n, sample| {
+                    add(sample, 1);
+                    sample.pending = n as u64;
+                },
+                true,
             ),
             (
                 "for a moment all waiting entries were deleted",
@@ -609,10 +670,89 @@ fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
 
 #[test]
 fn a_group_is_unknown_until_its_history_covers_the_window() {
+    let starts: [(&str, fn(&mut Sample)); 3] = [
+        ("entries wait", |sample| sample.lag = Lag::Exact(7)),
+        ("entries may wait", |sample| sample.lag = Lag::Between { min: 0, max: 7 }),
+        ("entries are pending", |sample| sample.pending = 7),
+    ];
+    for (name, start) in starts {
+        let mut watched = WatchedGroup::new();
+        start(&mut watched.sample);
+        for poll in 0..POLLS {
+            // It moves, so nothing is wrong with it.
+            watched.sample.position.ms += 1;
+            let status = watched.evaluated_after(INTERVAL);
+            assert_eq!(status.status(), Status::Unknown, "{name}");
+            // The window less the tolerance.
+            let remaining = Duration::from_secs(114) - INTERVAL * u32::try_from(poll).unwrap();
+            assert_eq!(status.coverage, HistoryCoverage::Partial { remaining: Some(remaining) }, "{name}");
+        }
+        watched.sample.position.ms += 1;
+        assert_eq!(watched.poll_after(INTERVAL), Status::Ok, "{name}");
+    }
+}
+
+#[test]
+fn a_group_with_nothing_to_do_is_ok_at_once_and_stays_so_while_it_works() {
     let mut watched = WatchedGroup::new();
-    let statuses = watched.polls(POLLS + 3, |_| {});
-    assert_eq!(statuses[..POLLS], [Status::Unknown; POLLS]);
-    assert_eq!(statuses[POLLS..], [Status::Ok; 3]);
+    assert_eq!(watched.polls(2, |_| {}), [Status::Ok; 2]);
+    let statuses = watched.polls(POLLS, |sample| {
+        add(sample, 3);
+        read(sample, 2);
+        sample.pending = 2;
+    });
+    assert_eq!(statuses, [Status::Ok; POLLS], "nothing can be wrong for a window yet");
+
+    let mut watched = WatchedGroup::new();
+    watched.sample.pending = 3;
+    assert_eq!(watched.polls(2, |_| {}), [Status::Unknown; 2]);
+    assert_eq!(watched.polls(2, |sample| sample.pending = 0), [Status::Ok; 2]);
+}
+
+#[test]
+fn a_first_reading_shows_the_conditions_that_it_proves() {
+    let long = WINDOW * 2;
+    for (name, activity, pending, proven_wait, expected) in [
+        ("no consumers, old entries", ConsumerActivity::NoConsumers, 0, long, Status::Abandoned),
+        ("no consumers, released entries", ConsumerActivity::NoConsumers, 3, long, Status::Abandoned),
+        ("no consumers, new entries", ConsumerActivity::NoConsumers, 0, WINDOW / 2, Status::Unknown),
+        ("all idle", ConsumerActivity::IdleFor(long), 0, long, Status::Abandoned),
+        ("all idle, but they may acknowledge", ConsumerActivity::IdleFor(long), 3, long, Status::Unknown),
+        ("one attempts to read", ConsumerActivity::IdleFor(INTERVAL), 0, long, Status::Stalled),
+        ("idle times are not known", ConsumerActivity::Unknown, 0, Duration::ZERO, Status::Unknown),
+    ] {
+        let mut watched = WatchedGroup::new();
+        add(&mut watched.sample, 5);
+        (watched.sample.activity, watched.sample.pending) = (activity, pending);
+        watched.sample.proven_wait = proven_wait;
+        assert_eq!(watched.poll_after(INTERVAL), expected, "{name}");
+        read(&mut watched.sample, 1);
+        watched.sample.proven_wait = Duration::ZERO;
+        assert_eq!(watched.poll_after(INTERVAL), Status::Unknown, "{name}: then it reads");
+    }
+}
+
+#[test]
+fn a_status_is_dated_from_the_poll_that_found_it() {
+    let mut watched = WatchedGroup::new();
+    let first = watched.evaluated_after(INTERVAL);
+    let began = Some(watched.sample.node_time);
+    assert_eq!((first.status(), first.since), (Status::Ok, began));
+    let mut dead = first;
+    while dead.status() == Status::Ok {
+        assert_eq!(dead.since, began);
+        add(&mut watched.sample, 1);
+        watched.sample.activity = ConsumerActivity::NoConsumers;
+        dead = watched.evaluated_after(INTERVAL);
+    }
+    let died = Some(watched.sample.node_time);
+    assert_eq!((dead.status(), dead.since), (Status::Abandoned, died));
+    // Another condition changes nothing, unless it is worse.
+    watched.sample.lost += 1;
+    assert_eq!(watched.evaluated_after(INTERVAL).since, died);
+    // A jump of the server's clock does not move it.
+    watched.sample.node_time += WINDOW * 100;
+    assert_eq!(watched.evaluated_after(INTERVAL).since, died);
 }
 
 #[test]
@@ -629,46 +769,70 @@ fn a_group_is_unknown_if_it_is_behind_and_its_lag_is_not_known_for_long() {
     assert!(statuses[known..].iter().all(|status| *status == Status::Unknown), "{statuses:?}");
 }
 
-#[test]
-fn the_first_rule_that_holds_is_the_status() {
-    /// The change that causes each status; it can be combined with those of later statuses.
-    const CAUSES: [(Status, SampleChange); 5] = [
-        (Status::Rewound, |n, sample| {
-            if n == POLLS {
-                sample.position.ms -= 1;
-            }
-        }),
-        (Status::Losing, |n, sample| {
-            if n == POLLS {
-                sample.lost += 1;
-            }
-        }),
-        (Status::Abandoned, |_, sample| {
-            add(sample, 9);
-            sample.activity = ConsumerActivity::NoConsumers;
-            sample.pending = 1;
-        }),
-        (Status::Stalled, |_, sample| {
-            add(sample, 9);
-            sample.pending = 1;
-        }),
-        (Status::Stuck, |_, sample| sample.oldest_pending = pending(7, Some(500), 1)),
-    ];
-    for (first, (expected, cause)) in CAUSES.iter().enumerate() {
-        let mut watched = WatchedGroup::ok();
-        let mut last = Status::Ok;
-        for number in 0..=POLLS {
-            // The later statuses hold too, except that abandoned and stalled exclude each other.
-            let after = CAUSES.iter().skip(first + 1).filter(|(status, _)| *status != Status::Stalled);
-            after.for_each(|(_, cause)| cause(number, &mut watched.sample));
-            cause(number, &mut watched.sample);
-            if *expected == Status::Stalled {
-                watched.sample.activity = ConsumerActivity::IdleFor(Duration::ZERO);
-            }
-            last = watched.poll_after(INTERVAL);
+/// The change that causes each condition. Any of them can be combined, except that a consumer is active or not.
+const CAUSES: [(GroupCondition, SampleChange); 5] = [
+    (GroupCondition::Abandoned, |_, sample| {
+        add(sample, 9);
+        sample.activity = ConsumerActivity::NoConsumers;
+        sample.pending = 1;
+    }),
+    (GroupCondition::Losing, |n, sample| {
+        if n == POLLS {
+            sample.lost += 1;
         }
-        assert_eq!(last, *expected);
+    }),
+    (GroupCondition::Rewound, |n, sample| {
+        if n == 0 {
+            sample.pending = 1;
+        }
+        if n == 2 {
+            sample.position.ms -= 1;
+        }
+    }),
+    (GroupCondition::Stalled, |_, sample| {
+        add(sample, 9);
+        sample.activity = ConsumerActivity::IdleFor(Duration::from_secs(1));
+    }),
+    (GroupCondition::Stuck, |_, sample| {
+        sample.pending = 1;
+        sample.oldest_pending = pending(7, Some(500), 1);
+    }),
+];
+
+#[test]
+fn each_condition_holds_whatever_the_others_do() {
+    for chosen in 0..1_u32 << CAUSES.len() {
+        let causes: Vec<_> = CAUSES
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| chosen >> at & 1 == 1)
+            .map(|(_, cause)| cause)
+            .collect();
+        let expected: ConditionSet = causes.iter().map(|(condition, _)| *condition).collect();
+        if expected.contains(GroupCondition::Abandoned) && expected.contains(GroupCondition::Stalled) {
+            continue;
+        }
+        let mut watched = WatchedGroup::ok();
+        let mut last = GroupStatus::default();
+        // The group was set back 100 s before, which is in the window, and as long as it, within the tolerance.
+        watched.window = Duration::from_secs(105);
+        for number in 0..=POLLS {
+            causes.iter().for_each(|(_, cause)| cause(number, &mut watched.sample));
+            last = watched.evaluated_after(INTERVAL);
+        }
+        let found: ConditionSet =
+            last.conditions.iter().filter(|one| *one != GroupCondition::Lagging).collect();
+        assert_eq!(found, expected, "{chosen:b}: {:?}", last.conditions.iter().collect::<Vec<_>>());
+        let status = expected.worst().map_or(Status::Ok, GroupCondition::status);
+        assert_eq!(last.status(), status);
+        for condition in GroupCondition::ALL {
+            assert_eq!(last.holds(condition.status()), Some(last.conditions.contains(condition)));
+        }
     }
+}
+
+#[test]
+fn a_group_that_lags_is_stuck_all_the_same() {
     let mut watched = WatchedGroup::ok();
     watched.polls(6 * POLLS, |sample| {
         add(sample, 100);
@@ -685,7 +849,7 @@ fn the_first_rule_that_holds_is_the_status() {
             .last(),
         Some(&Status::Stuck)
     );
-    assert_eq!(Status::ALL.map(|status| status as usize), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert!(is_lagging(&watched.view()), "it still is");
 }
 
 #[test]
@@ -750,7 +914,7 @@ fn arrivals(rate: f64, rng: &mut fastrand::Rng) -> u64 {
 
 proptest::proptest! {
     #[test]
-    fn a_group_that_keeps_up_is_unknown_and_then_ok(
+    fn a_group_that_keeps_up_is_at_most_unknown_and_then_ok(
         seed: u64, rate in 0.02f64..50.0, surplus in 1.1f64..4.0,
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -774,7 +938,7 @@ proptest::proptest! {
             }
         });
         let (first, later) = statuses.split_at(POLLS);
-        proptest::prop_assert!(first.iter().all(|status| *status == Status::Unknown), "{first:?}");
+        proptest::prop_assert!(first.iter().all(|status| *status >= Status::Unknown), "{first:?}");
         proptest::prop_assert!(later.iter().all(|status| *status == Status::Ok), "{later:?}");
     }
 
@@ -812,22 +976,122 @@ proptest::proptest! {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut watched = WatchedGroup::ok();
         watched.window = INTERVAL * u32::try_from(gap + 3).unwrap();
-        let mut poll = 0;
-        let statuses = watched.polls(10 * (gap + 3), |sample| {
-            add(sample, arrivals(rate, &mut rng));
-            advance_idle_time(sample);
-            poll += 1;
-            if poll % gap == 0 {
-                read(sample, u64::MAX);
-                add(sample, u64::from(late));
-            }
-            if leaves && poll % gap != 0 {
-                sample.activity = ConsumerActivity::NoConsumers;
-            }
-        });
+        let statuses = batch_job(&mut watched, &mut rng, 10 * (gap + 3), &BatchJob { rate, gap, leaves, late });
         let after_first_window = &statuses[gap + 3..];
         proptest::prop_assert!(after_first_window.iter().all(|status| *status == Status::Ok), "{statuses:?}");
     }
+
+    #[test]
+    fn a_batch_job_is_ok_from_its_second_round_on_and_dead_after_two_of_them(
+        seed: u64, rate in 0.05f64..20.0, gap in prop_oneof![13usize..60, Just(180), Just(360)], leaves: bool, late: bool,
+    ) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut watched = WatchedGroup::ok();
+        let statuses = batch_job(&mut watched, &mut rng, 6 * gap, &BatchJob { rate, gap, leaves, late });
+        let from_second_round = &statuses[gap..];
+        proptest::prop_assert!(from_second_round.iter().all(|status| *status == Status::Ok), "{from_second_round:?}");
+        // It never reads again.
+        let alive_for = watched.polls(2 * gap + 4, |sample| {
+            add(sample, 5);
+            advance_idle_time(sample);
+        });
+        proptest::prop_assert_eq!(alive_for.last(), Some(&Status::Abandoned));
+    }
+}
+
+/// A job that reads all there is at each `gap`-th poll.
+struct BatchJob {
+    /// Entries added per second.
+    rate: f64,
+    gap: usize,
+    /// Its consumer is deleted after it has read.
+    leaves: bool,
+    /// An entry is added between the read and the poll.
+    late: bool,
+}
+
+fn batch_job(
+    watched: &mut WatchedGroup,
+    rng: &mut fastrand::Rng,
+    polls: usize,
+    job: &BatchJob,
+) -> Vec<Status> {
+    let mut poll = 0;
+    watched.polls(polls, |sample| {
+        add(sample, arrivals(job.rate, rng));
+        advance_idle_time(sample);
+        poll += 1;
+        if poll % job.gap == 0 {
+            read(sample, u64::MAX);
+            add(sample, u64::from(job.late));
+        } else if job.leaves {
+            sample.activity = ConsumerActivity::NoConsumers;
+        }
+    })
+}
+
+#[test]
+fn a_group_that_acknowledges_is_abandoned_a_window_after_its_last_acknowledgement() {
+    let mut watched = WatchedGroup::ok();
+    watched.sample.pending = 1_000;
+    let work = |sample: &mut Sample| {
+        add(sample, 1);
+        advance_idle_time(sample);
+    };
+    let busy = watched.polls(5 * POLLS, |sample| {
+        work(sample);
+        sample.pending -= 3;
+    });
+    assert!(busy.iter().all(|status| *status == Status::Ok), "{busy:?}");
+    let dead = watched.polls(POLLS, work);
+    assert_eq!(dead[..POLLS - 1], [Status::Ok; POLLS - 1]);
+    assert_eq!(dead[POLLS - 1], Status::Abandoned);
+}
+
+#[test]
+fn a_pause_that_an_operator_ends_is_not_learned() {
+    let mut watched = WatchedGroup::ok();
+    for round in 0..4 {
+        let statuses = watched.polls(30, |sample| {
+            add(sample, 5);
+            advance_idle_time(sample);
+        });
+        assert_eq!(statuses.last(), Some(&Status::Abandoned), "round {round}");
+        // XGROUP SETID to the end, which resets no idle time.
+        let activity = watched.sample.activity;
+        read(&mut watched.sample, u64::MAX);
+        watched.sample.activity = activity;
+        watched.poll_after(INTERVAL);
+    }
+}
+
+#[test]
+fn a_pause_that_ends_without_catching_up_is_not_learned() {
+    let mut watched = WatchedGroup::ok();
+    add(&mut watched.sample, 1_000);
+    for round in 0..6 {
+        let statuses = watched.polls(20, |sample| add(sample, 5));
+        assert_eq!(statuses.last(), Some(&Status::Stalled), "round {round}");
+        read(&mut watched.sample, 1);
+        watched.poll_after(INTERVAL);
+    }
+}
+
+#[test]
+fn a_long_pause_is_forgotten_after_some_hours() {
+    const HOUR: usize = 360;
+    let mut watched = WatchedGroup::ok();
+    let job = BatchJob { rate: 1.0, gap: HOUR, leaves: false, late: false };
+    batch_job(&mut watched, &mut fastrand::Rng::with_seed(1), 2 * HOUR, &job);
+    watched.polls(6 * HOUR, |sample| {
+        add(sample, 5);
+        read(sample, 5);
+    });
+    let statuses = watched.polls(POLLS + 1, |sample| {
+        add(sample, 5);
+        advance_idle_time(sample);
+    });
+    assert_eq!(statuses.last(), Some(&Status::Abandoned));
 }
 
 /// A backlog of a constant size grows at random from time to time, which may only rarely be reported.

@@ -1,0 +1,154 @@
+//! The rhythm of a group: the longest pause between two deliveries that it makes while entries wait.
+//!
+//! A batch job that reads everything every half hour is healthy, although entries wait and no consumer is active most
+//! of the time. A pause counts once the group has caught up after it, so one that an outage ended with a backlog that
+//! stays is not taken for a habit.
+
+use std::time::Duration;
+
+use redis_stream_core::id::StreamId;
+
+/// Length of a period. A pause is remembered in its period and in the next, so for three to six hours: a job that runs
+/// every hour is known over several runs, and an outage is forgotten within the day.
+const PERIOD: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// The longest pauses of two periods. Bounded: a few numbers, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rhythm {
+    /// Start of the current period, by the caller's clock.
+    period_began_ms: u64,
+    current_ms: u32,
+    previous_ms: u32,
+    ended: Option<EndedPause>,
+}
+
+/// A pause after which the group has not caught up yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EndedPause {
+    pause_ms: u32,
+    /// ID of the last entry in the pause.
+    newest: StreamId,
+}
+
+impl Rhythm {
+    /// Returns a rhythm with a pause that was learned before.
+    #[cfg(test)]
+    pub(super) fn known(pause: Duration, now: Duration) -> Self {
+        let mut rhythm = Self { period_began_ms: millis(now), ..Self::default() };
+        rhythm.learn(pause, now);
+        rhythm
+    }
+
+    /// Notes that a pause was ended by a delivery. `newest` is the last entry that waited meanwhile. Of several pauses before the
+    /// group has caught up, the longest counts.
+    pub(super) fn note_pause(&mut self, pause: Duration, newest: StreamId) {
+        let before = self.ended.map_or(0, |ended| ended.pause_ms);
+        let pause_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        self.ended = Some(EndedPause { pause_ms: pause_ms.max(before), newest });
+    }
+
+    /// Learns the last pause if the group has caught up since.
+    pub(super) fn note_position(&mut self, position: StreamId, now: Duration) {
+        if let Some(ended) = self.ended.take_if(|ended| position >= ended.newest) {
+            self.learn(Duration::from_millis(u64::from(ended.pause_ms)), now);
+        }
+    }
+
+    /// Forgets a pause after which the group has not caught up.
+    pub(super) fn interrupt(&mut self) {
+        self.ended = None;
+    }
+
+    /// Returns the longest pause of the last hours; zero if there was none.
+    pub(super) fn longest_pause(&self, now: Duration) -> Duration {
+        let (current_ms, previous_ms) = self.periods(now);
+        Duration::from_millis(u64::from(current_ms.max(previous_ms)))
+    }
+
+    /// A pause of more than a period would be forgotten before the next one ends, so it is not learned.
+    fn learn(&mut self, pause: Duration, now: Duration) {
+        if pause > PERIOD {
+            return;
+        }
+        (self.current_ms, self.previous_ms) = self.periods(now);
+        if self.age(now) >= PERIOD {
+            self.period_began_ms = millis(now);
+        }
+        self.current_ms = self.current_ms.max(u32::try_from(pause.as_millis()).unwrap_or(u32::MAX));
+    }
+
+    /// Returns the longest pauses of the current and of the previous period.
+    fn periods(&self, now: Duration) -> (u32, u32) {
+        match self.age(now) {
+            age if age < PERIOD => (self.current_ms, self.previous_ms),
+            age if age < 2 * PERIOD => (0, self.current_ms),
+            _ => (0, 0),
+        }
+    }
+
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.period_began_ms))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    #[test]
+    fn a_pause_counts_once_the_group_has_caught_up() {
+        let mut rhythm = Rhythm::default();
+        rhythm.note_pause(5 * MINUTE, id(100));
+        rhythm.note_position(id(99), HOUR);
+        assert_eq!(rhythm.longest_pause(HOUR), Duration::ZERO, "the last entry is not delivered yet");
+        rhythm.note_pause(2 * MINUTE, id(200));
+        rhythm.note_position(id(150), HOUR);
+        assert_eq!(rhythm.longest_pause(HOUR), Duration::ZERO, "it paused again before");
+        rhythm.note_position(id(200), HOUR);
+        assert_eq!(rhythm.longest_pause(HOUR), 5 * MINUTE);
+        rhythm.note_pause(9 * MINUTE, id(300));
+        rhythm.interrupt();
+        rhythm.note_position(id(300), HOUR);
+        assert_eq!(rhythm.longest_pause(HOUR), 5 * MINUTE, "polls were missed meanwhile");
+    }
+
+    #[test]
+    fn the_longest_pause_of_the_last_three_to_six_hours_counts() {
+        let mut rhythm = Rhythm::default();
+        for (at, pause, expected) in [
+            (HOUR, 5 * MINUTE, 5 * MINUTE),
+            (HOUR + MINUTE, 3 * MINUTE, 5 * MINUTE),
+            (2 * HOUR, HOUR, HOUR),
+            (3 * HOUR, 5 * MINUTE, HOUR),
+            (5 * HOUR, 5 * MINUTE, HOUR),
+            (6 * HOUR, 4 * MINUTE, 5 * MINUTE),
+            (20 * HOUR, MINUTE, MINUTE),
+            (20 * HOUR, 4 * HOUR, MINUTE),
+        ] {
+            rhythm.note_pause(pause, id(1));
+            rhythm.note_position(id(1), at);
+            assert_eq!(rhythm.longest_pause(at), expected, "{pause:?} at {at:?}");
+        }
+        assert_eq!(rhythm.longest_pause(22 * HOUR), MINUTE);
+        assert_eq!(rhythm.longest_pause(26 * HOUR), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_known_pause_is_remembered_for_two_periods() {
+        let rhythm = Rhythm::known(30 * MINUTE, 100 * HOUR);
+        assert_eq!(rhythm.longest_pause(102 * HOUR), 30 * MINUTE);
+        assert_eq!(rhythm.longest_pause(105 * HOUR), 30 * MINUTE);
+        assert_eq!(rhythm.longest_pause(106 * HOUR), Duration::ZERO);
+    }
+}
