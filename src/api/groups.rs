@@ -18,8 +18,9 @@ use crate::api::json;
 use crate::api::partial_sort::sorted_range;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
-use redis_stream_lag::report::Status;
-use redis_stream_lag::report::{ConsumerReport, GroupReport, GroupValues, Report, StreamReport};
+use redis_stream_lag::report::{
+    ConsumerReport, GroupCondition, GroupReport, GroupStatus, GroupValues, Report, Status, StreamReport,
+};
 
 pub mod filter;
 
@@ -65,6 +66,15 @@ pub struct ListedGroup {
     /// `None` if the group is missing.
     #[serde(default, with = "status_name")]
     pub status: Option<Status>,
+    /// All conditions that hold, the worst first.
+    #[serde(default, with = "condition_names")]
+    pub conditions: Vec<GroupCondition>,
+    /// Time at which the status began, as Unix time by the server's clock; `None` if the group is missing.
+    #[serde(default)]
+    pub since: Option<f64>,
+    /// Time until the history is long enough to tell, if the status is `unknown`; `None` if that is not known.
+    #[serde(default)]
+    pub unknown_for_seconds: Option<f64>,
     /// The values of the table.
     #[serde(flatten)]
     pub values: ListedValues,
@@ -222,13 +232,17 @@ impl ListedGroup {
     fn of(found: &ReportedGroup<'_>) -> Self {
         let ReportedGroup { snapshot, stream, group } = found;
         let consumers = group.consumers.as_ref().filter(|_| group.values.is_some());
+        let status = group.values.as_ref().map(|values| &values.status);
         Self {
             target: snapshot.labels.name.clone(),
             db: snapshot.labels.db.clone(),
             stream: stream.key.to_string(),
             group: group.name.to_string(),
             up: group.values.is_some(),
-            status: group.values.as_ref().map(|values| values.status.status()),
+            status: status.map(GroupStatus::status),
+            conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
+            since: seconds(status.and_then(|status| status.since)),
+            unknown_for_seconds: seconds(status.and_then(GroupStatus::unknown_for)),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
@@ -355,13 +369,34 @@ mod status_name {
     }
 }
 
+/// Conditions in JSON: their names.
+mod condition_names {
+    use redis_stream_lag::report::GroupCondition;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        conditions: &[GroupCondition],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(conditions.iter().map(|condition| condition.as_str()))
+    }
+
+    /// Leaves out unknown names, which only a newer streamgauge has.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<GroupCondition>, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        Ok(names.iter().filter_map(|name| GroupCondition::from_name(name)).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::values::family::{MetricOrigin, ValueSource};
     use crate::values::table::FAMILIES;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{Lag, OldestPending, Retention};
+    use redis_stream_lag::report::{ConditionSet, HistoryCoverage, Lag, OldestPending, Retention};
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
@@ -467,6 +502,34 @@ mod tests {
     }
 
     #[test]
+    fn a_status_comes_with_all_conditions_and_its_time() {
+        let conditions: ConditionSet =
+            [GroupCondition::Losing, GroupCondition::Abandoned].into_iter().collect();
+        let since = Some(Duration::from_millis(1_700_000_000_500));
+        let both = GroupStatus { since, ..conditions.into() };
+        let remaining = Some(Duration::from_millis(80_250));
+        let early =
+            GroupStatus { coverage: HistoryCoverage::Partial { remaining }, since, ..GroupStatus::default() };
+        let with = |status| GroupValues { status, ..values(Status::Ok, Lag::Exact(1), 0) };
+        let groups = vec![group("both", Some(with(both))), group("early", Some(with(early)))];
+        let snapshots = [snapshot("a", vec![stream(b"orders", groups)])];
+        let listed = |status: &str| {
+            let filter = GroupFilter::read(&query(&[("status", status)])).unwrap();
+            serde_json::to_value(Listing::of(&snapshots, &filter)).unwrap()
+        };
+        for status in ["abandoned", "losing"] {
+            let group = &listed(status)["groups"][0];
+            assert_eq!(group["status"], "abandoned");
+            assert_eq!(group["conditions"], serde_json::json!(["abandoned", "losing"]));
+            assert_eq!(group["since"], 1_700_000_000.5);
+            assert_eq!(group["unknown_for_seconds"], serde_json::Value::Null);
+        }
+        let group = &listed("unknown")["groups"][0];
+        assert_eq!((&group["status"], &group["unknown_for_seconds"]), (&"unknown".into(), &80.25.into()));
+        assert_eq!(group["conditions"], serde_json::json!([]));
+    }
+
+    #[test]
     fn a_wrong_parameter_is_named_with_what_was_expected() {
         let wrong = |name, value| GroupFilter::read(&query(&[(name, value)])).unwrap_err().to_string();
         assert_eq!(
@@ -475,7 +538,7 @@ mod tests {
         );
         assert_eq!(
             wrong("status", "ok, bad\n"),
-            "status: found \"bad\"; expected rewound, losing, abandoned, stalled, stuck, lagging, unknown, ok, or several with commas between"
+            "status: found \"bad\"; expected abandoned, losing, rewound, stalled, stuck, lagging, unknown, ok, or several with commas between"
         );
         for limit in ["0", "-1", "ten"] {
             assert_eq!(
@@ -507,6 +570,8 @@ mod tests {
         let (nulls, known): (Vec<_>, Vec<_>) = json.lines().enumerate().partition(is_null);
         for key in [
             "lag",
+            "since",
+            "unknown_for_seconds",
             "lag_seconds",
             "last_delivered_id_age_seconds",
             "entries_read",
@@ -527,6 +592,9 @@ mod tests {
               "group": "perhaps",
               "up": true,
               "status": "stalled",
+              "conditions": [
+                "stalled"
+              ],
               "lag_min": 2,
               "lag_max": 1000,
               "messages_pending": 1,
@@ -584,7 +652,10 @@ mod tests {
             matches!(source, ValueSource::GroupUp | ValueSource::Group(_) | ValueSource::Status)
         })
         .collect();
-        group.extend(["target", "db", "stream", "group", "consumer_list"].map(str::to_owned));
+        let others = ["target", "db", "stream", "group", "consumer_list"];
+        group.extend(others.map(str::to_owned));
+        // Those belong to the status.
+        group.extend(["conditions", "since", "unknown_for_seconds"].map(str::to_owned));
         group.sort();
         let mut found = fields(serde_json::to_value(ListedGroup::default()).unwrap());
         found.sort();

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 
-use crate::api::groups::Listing;
 use crate::api::groups::filter::statuses;
+use crate::api::groups::{ListedGroup, Listing};
 use crate::cli::terminal::Status as Arguments;
 use crate::commands::config_source;
 use crate::commands::exit_code::{FoundStatus, UsageError};
@@ -72,8 +72,11 @@ pub async fn run(args: &Arguments, matches: &ArgMatches, shutdown: CancellationT
 /// Prints what could not be read. A status of `--fail-on` takes precedence over that as the command's error.
 fn result(listing: &Listing, fail_on: &[Status], problems: &[String]) -> anyhow::Result<()> {
     problems.iter().for_each(|problem| print_error(problem));
-    let is_found = |status: &Option<Status>| status.is_some_and(|status| fail_on.contains(&status));
-    let found = listing.groups.iter().filter(|group| is_found(&group.status)).count();
+    let is_found = |group: &&ListedGroup| {
+        let statuses = group.conditions.iter().map(|condition| condition.status()).chain(group.status);
+        statuses.into_iter().any(|status| fail_on.contains(&status))
+    };
+    let found = listing.groups.iter().filter(is_found).count();
     if found > 0 {
         let names: Vec<_> = fail_on.iter().map(|status| status.as_str()).collect();
         return Err(

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::format::units::{ago, count, span};
 use crate::page::group::advice::{CommandEffect, Word};
 use crate::page::layout::{PageLayout, status_badge, unknown};
-use crate::page::model::{GroupRow, PageModel, TargetModel};
+use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{ConsumerReport, GroupValues};
@@ -106,8 +106,11 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     html! {
         div #group data-live {
             (crumbs(row.target))
-            h1 { (label::long(&name)) " " (status_badge(status)) }
-            p.lead { "a consumer group of the stream " strong { (label::long(&key)) } }
+            h1 { (label::long(&name)) @for status in row.statuses() { " " (status_badge(status)) } }
+            p.lead {
+                "a consumer group of the stream " strong { (label::long(&key)) }
+                @if let Some(since) = row.since(model.now) { ", " (status_name(status)) " " (since) }
+            }
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (age(model, row.target))
@@ -161,7 +164,6 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
 }
 
 fn what_to_try(row: &GroupRow<'_>) -> Markup {
-    let advice = advice::on(row.status());
     let line = |words: &[Word]| {
         let arguments: Vec<&[u8]> = words
             .iter()
@@ -173,17 +175,20 @@ fn what_to_try(row: &GroupRow<'_>) -> Markup {
             .collect();
         redis_cli::line(&row.target.redis_cli, &arguments)
     };
+    let several = row.statuses().count() > 1;
     html! {
         section #advice data-live {
             h2 { "What it means, and what to try" }
-            p { (advice.meaning) }
-            ol.steps {
-                @for step in advice.steps {
-                    li {
-                        (step.text)
-                        @if let Some(command) = &step.command {
-                            @if command.effect == CommandEffect::Writes { " " strong.writes { "This changes data." } }
-                            pre tabindex="0" { code { (line(command.words)) } }
+            @for (status, advice) in row.statuses().map(|status| (status, advice::on(status))) {
+                p { @if several { (status_badge(status)) " " } (advice.meaning) }
+                ol.steps {
+                    @for step in advice.steps {
+                        li {
+                            (step.text)
+                            @if let Some(command) = &step.command {
+                                @if command.effect == CommandEffect::Writes { " " strong.writes { "This changes data." } }
+                                pre tabindex="0" { code { (line(command.words)) } }
+                            }
                         }
                     }
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::alert::active::Active;
 use crate::alert::link::group_path;
 use crate::api::groups::TargetSnapshot;
+use crate::format::units::{lasting, span};
 use crate::page::history::{GroupHistory, GroupSample};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Status, StreamReport};
@@ -87,6 +88,23 @@ impl<'a> GroupRow<'a> {
     /// Returns its status; `None` if the group is missing.
     pub(super) fn status(&self) -> Option<Status> {
         self.group.values.as_ref().map(|values| values.status.status())
+    }
+
+    /// Returns how long it has had its status, or how long the status stays unknown.
+    pub(super) fn since(&self, now: Duration) -> Option<String> {
+        let status = &self.group.values.as_ref()?.status;
+        match (status.status(), status.unknown_for()) {
+            (Status::Unknown, Some(time)) => Some(format!("for {} more", span(time))),
+            (Status::Unknown, None) => None,
+            _ => status.since.map(|since| lasting(since, now)),
+        }
+    }
+
+    /// Returns each status that holds: all conditions, else `ok` or `unknown`; `None` if the group is missing.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Option<Status>> + use<'a> {
+        let values = self.group.values.as_ref();
+        let is_missing = values.is_none().then_some(None);
+        values.into_iter().flat_map(|values| values.status.iter()).map(Some).chain(is_missing)
     }
 
     pub(super) fn samples(&self) -> Vec<GroupSample> {

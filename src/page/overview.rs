@@ -43,27 +43,33 @@ pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
     PageLayout { title: &title, root: "./", interval: model.interval }.around(&content).into_string()
 }
 
-/// The number of groups of each status; `None` is missing.
-struct Tally(BTreeMap<Option<Status>, usize>);
+/// Numbers of groups.
+#[derive(Default)]
+struct Tally {
+    groups: usize,
+    in_trouble: usize,
+    /// Those of each status; `None` is missing. A group with several conditions is counted for each.
+    by_status: BTreeMap<Option<Status>, usize>,
+}
 
 impl Tally {
     fn of(model: &PageModel) -> Self {
-        let mut groups = BTreeMap::new();
+        let mut tally = Self::default();
         for row in model.rows() {
-            *groups.entry(row.status()).or_default() += 1;
+            tally.groups += 1;
+            tally.in_trouble += usize::from(StatusFilter::Trouble.takes(row.status()));
+            for status in row.statuses() {
+                *tally.by_status.entry(status).or_default() += 1;
+            }
         }
-        Self(groups)
-    }
-
-    fn of_filter(&self, filter: StatusFilter) -> usize {
-        self.0.iter().filter(|(status, _)| filter.takes(**status)).map(|(_, groups)| groups).sum()
+        tally
     }
 }
 
 /// Returns the numbers of groups and of targets in trouble.
 fn troubled(model: &PageModel, tally: &Tally) -> (usize, usize) {
     let is_in_trouble = |target: &&TargetModel| matches!(health(target).0, Severity::Bad | Severity::Poor);
-    (tally.of_filter(StatusFilter::Trouble), model.targets.iter().filter(is_in_trouble).count())
+    (tally.in_trouble, model.targets.iter().filter(is_in_trouble).count())
 }
 
 /// Formats a number of groups and of targets; `None` if both are 0.
@@ -78,7 +84,7 @@ fn in_words(groups: usize, targets: usize) -> Option<String> {
 }
 
 fn summary(model: &PageModel, tally: &Tally) -> Markup {
-    let groups = tally.of_filter(StatusFilter::Any);
+    let groups = tally.groups;
     let (groups_in_trouble, targets_in_trouble) = troubled(model, tally);
     let firing: usize = model.targets.iter().map(|target| target.active.count_of(Phase::Firing)).sum();
     let down: Vec<_> = model.targets.iter().filter(|target| health(target).0 != Severity::Good).collect();
@@ -103,7 +109,7 @@ fn summary(model: &PageModel, tally: &Tally) -> Markup {
                 p.callout { "and " a href="#targets" { (count((down.len() - STREAMS) as u64)) " more targets" } }
             }
             ul.counts aria-label="Groups by status" {
-                @for (status, groups) in &tally.0 {
+                @for (status, groups) in &tally.by_status {
                     li {
                         a href=(by_status_link(StatusFilter::One(*status))) {
                             (status_badge(*status)) " " (count(*groups as u64))

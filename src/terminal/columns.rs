@@ -66,6 +66,14 @@ pub(crate) fn status(group: &ListedGroup) -> &'static str {
     }
 }
 
+/// Returns all conditions of a group, or its status if it has none.
+pub(crate) fn conditions(group: &ListedGroup) -> String {
+    match &group.conditions[..] {
+        [] => status(group).to_owned(),
+        all => all.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
 pub(crate) fn severity(group: &ListedGroup) -> Severity {
     match group.status {
         None if group.up => Severity::Unknown,

@@ -11,7 +11,7 @@ use ratatui::widgets::Paragraph;
 use crate::api::groups::{ListedConsumer, ListedGroup};
 use crate::format::severity::Severity;
 use crate::format::units::count;
-use crate::terminal::columns::{self, lag, severity, status, value};
+use crate::terminal::columns::{self, lag, severity, value};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
 use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
@@ -144,8 +144,13 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     let Some(group) = view.group() else { return Text::from("this group no longer exists") };
     let room = Some(usize::from(area.width));
     let mut text = Text::default();
-    let status = Span::styled(status(group), colour(severity(group)));
-    text.push_line(Line::from(vec![Span::raw(format!("{:<LABEL_WIDTH$}", "Status")), status]));
+    let status = Span::styled(columns::conditions(group), colour(severity(group)));
+    let rest = group.unknown_for_seconds.map_or_else(String::new, |time| format!(" for {} more", span(time)));
+    text.push_line(Line::from(vec![
+        Span::raw(format!("{:<LABEL_WIDTH$}", "Status")),
+        status,
+        Span::raw(rest),
+    ]));
     for (name, value) in details(group) {
         text.push_line(format!("{name:<LABEL_WIDTH$}{value}"));
     }

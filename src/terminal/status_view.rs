@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::api::groups::{ListedGroup, Listing};
-use crate::terminal::columns::{GroupOrder, status};
+use crate::terminal::columns::{GroupOrder, conditions};
 use crate::terminal::entries::ListedEntry;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct StatusView {
     pub(crate) mode: ViewMode,
     pub(crate) order: GroupOrder,
     pub(crate) is_reversed: bool,
-    /// Text that a name or the status of a shown group contains.
+    /// Text that a name or a condition of a shown group contains.
     pub(crate) filter: String,
     /// Pending entries of the selected group.
     pub(crate) entries: EntryList,
@@ -101,7 +101,7 @@ impl StatusView {
         let is_shown = |group: &&ListedGroup| {
             let texts = [&group.target, &group.stream, &group.group];
             wanted.is_empty()
-                || status(group).contains(&wanted)
+                || conditions(group).contains(&wanted)
                 || texts.iter().any(|text| text.to_lowercase().contains(&wanted))
         };
         let mut rows: Vec<_> = self.listing.groups.iter().filter(is_shown).collect();

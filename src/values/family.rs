@@ -63,7 +63,7 @@ pub enum ValueSource {
     GroupUp,
     /// Adds `group`.
     Group(fn(&GroupValues) -> ValueReading),
-    /// The status of a group. Adds `group` and `status`: 1 for the present status, 0 for the others.
+    /// The status of a group. Adds `group` and `status`: 1 for each condition, or for `ok` or `unknown`.
     Status,
     /// Adds `group` and `consumer`.
     Consumer(fn(&ConsumerReport) -> ValueReading),

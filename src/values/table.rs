@@ -90,7 +90,7 @@ pub static FAMILIES: &[&Family] = &[
         fact: Some(AlertFact::Status("status")),
         ..gauge(
             "redis_stream_group_status",
-            "1 for the group's present status, 0 for the others.",
+            "1 for each condition of the group, or for ok or unknown. The others have no series.",
             ValueUnit::Bool,
             ValueSource::Status,
         )

@@ -143,6 +143,15 @@ impl GroupStatus {
         is_known.then_some(holds)
     }
 
+    /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
+    #[must_use]
+    pub fn unknown_for(&self) -> Option<Duration> {
+        match self.coverage {
+            HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => remaining,
+            HistoryCoverage::Partial { .. } | HistoryCoverage::Complete => None,
+        }
+    }
+
     /// Returns the statuses that hold: each condition, or `ok` or `unknown`.
     pub fn iter(&self) -> impl Iterator<Item = Status> {
         let none = self.conditions.is_empty().then(|| self.status());
@@ -231,5 +240,37 @@ impl Status {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_and_statuses_have_the_same_order() {
+        assert_eq!(Status::ALL.map(|status| status as usize), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(GroupCondition::ALL.map(GroupCondition::status), Status::ALL[..6]);
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_is_known_only_with_enough_history() {
+        let partial = HistoryCoverage::Partial { remaining: Some(Duration::from_secs(9)) };
+        let stuck: GroupStatus = Status::Stuck.into();
+        for (status, stuck_holds, stalled_holds, unknown_holds, ok_holds) in [
+            (Status::Ok.into(), Some(false), Some(false), Some(false), Some(true)),
+            (stuck, Some(true), Some(false), Some(false), Some(false)),
+            (GroupStatus { coverage: partial, ..stuck }, Some(true), None, Some(false), Some(false)),
+            (GroupStatus::default(), None, None, Some(true), None),
+        ] {
+            let found =
+                [Status::Stuck, Status::Stalled, Status::Unknown, Status::Ok].map(|one| status.holds(one));
+            assert_eq!(found, [stuck_holds, stalled_holds, unknown_holds, ok_holds], "{status:?}");
+        }
+        assert_eq!(
+            GroupStatus { coverage: partial, ..GroupStatus::default() }.unknown_for(),
+            Some(Duration::from_secs(9))
+        );
+        assert_eq!(GroupStatus { coverage: partial, ..stuck }.unknown_for(), None);
     }
 }

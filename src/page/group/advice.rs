@@ -128,7 +128,7 @@ const LOSING: Advice = Advice {
 };
 
 const ABANDONED: Advice = Advice {
-    meaning: "Entries wait, none was delivered during the whole window, and there is no consumer, or each was idle all that time.",
+    meaning: "Entries wait, none was delivered for longer than the window and the pauses that the group usually makes, and there is no consumer, or none read, claimed or acknowledged in the window.",
     steps: &[
         CONSUMERS,
         say("Start the consumers: are they deployed, scaled to zero, or unable to connect?"),
@@ -141,12 +141,12 @@ const ABANDONED: Advice = Advice {
 };
 
 const STALLED: Advice = Advice {
-    meaning: "Entries wait, and none was delivered during the whole window, although there are consumers.",
+    meaning: "Entries wait, and none was delivered for longer than the window and the pauses that the group usually makes, although there are consumers, and none acknowledges.",
     steps: &[
         CONSUMERS,
         PENDING,
         say(
-            "Look at the logs of the consumers: they are busy with pending entries, fail before they read, wait for something else, or read another group. A restart often helps, and often hides the cause.",
+            "Look at the logs of the consumers: they fail before they acknowledge or read, wait for something else, or read another group. A restart often helps, and often hides the cause.",
         ),
     ],
 };
@@ -176,7 +176,7 @@ const LAGGING: Advice = Advice {
 };
 
 const UNKNOWN: Advice = Advice {
-    meaning: "There is not enough history yet: after a start, for a new group, after polls that failed; or the group is behind, and its exact lag was not known often enough to tell whether it grows.",
+    meaning: "There is not enough history yet: after a start, for a new group with something to do, after polls that failed; or the group is behind, and its exact lag was not known often enough to tell whether it grows.",
     steps: &[say("Wait for a window (status.window, 2 minutes unless it is configured)."), GROUPS, CONSUMERS],
 };
 

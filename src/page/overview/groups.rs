@@ -160,7 +160,10 @@ impl<'a> GroupTable<'a> {
         let name = row.group.name.text();
         html! {
             tr role="row" {
-                td role="cell" data-label="Status" { (status_badge(status)) }
+                td role="cell" data-label="Status" {
+                    @for status in row.statuses() { (status_badge(status)) " " }
+                    @if let Some(since) = row.since(self.model.now) { span.dim { (since) } }
+                }
                 th scope="row" role="rowheader" {
                     @match row.path() {
                         Some(path) => { a href=(path) { (label::short(&name)) } }

@@ -255,7 +255,7 @@ impl OverviewQuery {
         let is_selected = |row: &GroupRow<'_>| {
             let target = &row.target.snapshot.labels.name;
             self.target.as_ref().is_none_or(|name| name == target)
-                && self.status.takes(row.status())
+                && row.statuses().any(|status| self.status.takes(status))
                 && (term.is_in(&row.group.name.text())
                     || term.is_in(&row.stream.key.text())
                     || term.is_in(target))
