@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use support::client::RedisClient;
@@ -31,37 +32,54 @@ impl<'a> Watched<'a> {
         Self { server, exporter }
     }
 
-    /// The status of the group `g` of a stream; `None` before it has one.
-    async fn status(&self, key: &str) -> Option<String> {
+    /// The statuses of the group `g` of a stream: its conditions, or `ok` or `unknown`. Empty before it is shown.
+    async fn statuses(&self, key: &str) -> BTreeSet<String> {
         let all = self.exporter.metrics().await;
         let start = series::group("redis_stream_group_status", key, "g").replace('}', ",status=\"");
         let shown = named(&all, "redis_stream_group_status");
-        let of_group = shown.iter().filter_map(|(series, value)| Some((series.strip_prefix(&start)?, value)));
-        let of_group: Vec<_> = of_group.collect();
-        assert!(of_group.is_empty() || of_group.len() == 8, "{of_group:?}");
-        let mut present = of_group.iter().filter(|(_, value)| **value == 1.0);
-        let status = present.next().map(|(rest, _)| rest.trim_end_matches("\"}").to_owned());
-        assert!(
-            present.next().is_none() && status.is_some() != of_group.is_empty(),
-            "one of them: {of_group:?}"
-        );
-        status
+        assert!(shown.values().all(|value| *value == 1.0), "{shown:?}");
+        let of_group = shown.keys().filter_map(|series| series.strip_prefix(&start));
+        let of_group: BTreeSet<_> = of_group.map(|rest| rest.trim_end_matches("\"}").to_owned()).collect();
+        let is_alone = ["ok", "unknown"].iter().any(|status| of_group.contains(*status));
+        assert!(!is_alone || of_group.len() == 1, "{of_group:?}");
+        of_group
     }
 
-    /// Goes on with `act` until the group has this status.
-    async fn becomes(&self, key: &str, status: &str, mut act: impl AsyncFnMut(&mut RedisClient)) {
+    /// Goes on with `act` until these statuses hold for the group, whatever others do.
+    async fn becomes(&self, key: &str, statuses: &[&str], mut act: impl AsyncFnMut(&mut RedisClient)) {
         let mut client = RedisClient::to(self.server).await;
-        wait_for(DEADLINE, &format!("{key} is {status}"), async || {
+        wait_for(DEADLINE, &format!("{key} is {statuses:?}"), async || {
             act(&mut client).await;
-            let found = self.status(key).await;
-            if found.as_deref() == Some(status) { Ok(()) } else { Err(format!("it is {found:?}")) }
+            let found = self.statuses(key).await;
+            let all = statuses.iter().all(|status| found.contains(*status));
+            if all { Ok(()) } else { Err(format!("it is {found:?}")) }
         })
         .await;
     }
 
-    /// Waits until the group has this status by itself.
+    /// Goes on with `act` until the oldest waiting entry is so old, and returns the statuses seen meanwhile.
+    async fn until_behind(
+        &self,
+        key: &str,
+        seconds: f64,
+        mut act: impl AsyncFnMut(&mut RedisClient),
+    ) -> BTreeSet<String> {
+        let mut client = RedisClient::to(self.server).await;
+        let series = series::group("redis_stream_group_lag_seconds", key, "g");
+        let mut seen = BTreeSet::new();
+        wait_for(DEADLINE, &format!("{key} is {seconds} s behind"), async || {
+            act(&mut client).await;
+            seen.extend(self.statuses(key).await);
+            let found = self.exporter.metrics().await.get(&series).copied();
+            if found.is_some_and(|found| found >= seconds) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+        seen
+    }
+
+    /// Waits until this status holds by itself.
     async fn turns(&self, key: &str, status: &str) {
-        self.becomes(key, status, async |_| {}).await;
+        self.becomes(key, &[status], async |_| {}).await;
     }
 
     /// Waits until the exporter shows this of the group.
@@ -83,20 +101,23 @@ fn read_all(key: &str) -> String {
     format!("XREADGROUP GROUP g c COUNT 100000 NOACK STREAMS {key} >")
 }
 
-async fn a_new_group_is_unknown_then_ok(watched: &Watched<'_>) {
+async fn a_new_group_is_unknown_unless_it_has_nothing_to_do(watched: &Watched<'_>) {
     watched.run("XGROUP CREATE new g $ MKSTREAM").await;
-    watched.turns("new", "unknown").await;
-    watched.turns("new", "ok").await;
+    wait_for(DEADLINE, "the group is seen", async || match watched.statuses("new").await {
+        found if found.is_empty() => Err("it is not"),
+        found => Ok(assert_eq!(found, BTreeSet::from(["ok".to_owned()]))),
+    })
+    .await;
     watched.run("XADD new * f v").await;
     watched.run(&read_all("new")).await;
     watched.sees("redis_stream_group_consumers", "new", 1.0).await;
     // A new life of that name further back is no rewind.
     watched.run("XGROUP DESTROY new g\nXGROUP CREATE new g 0").await;
-    let next = wait_for(DEADLINE, "the new group is seen", async || match watched.status("new").await {
-        Some(status) if status != "ok" => Ok(status),
-        other => Err(format!("{other:?}")),
+    let next = wait_for(DEADLINE, "the new group is seen", async || {
+        let found = watched.statuses("new").await;
+        if found.is_empty() || found.contains("ok") { Err(format!("{found:?}")) } else { Ok(found) }
     });
-    assert_eq!(next.await, "unknown");
+    assert_eq!(next.await, BTreeSet::from(["unknown".to_owned()]));
     watched.run(&read_all("new")).await;
     watched.turns("new", "ok").await;
 }
@@ -143,9 +164,9 @@ async fn stalled(watched: &Watched<'_>) {
     watched.run("XREADGROUP GROUP g c COUNT 1 STREAMS stalled >").await;
     // Its consumer is busy with what it has got, again and again.
     let busy = async |client: &mut RedisClient| client.run("XREADGROUP GROUP g c STREAMS stalled 0").await;
-    watched.becomes("stalled", "stalled", busy).await;
+    watched.becomes("stalled", &["stalled"], busy).await;
     watched.run(&read_all("stalled")).await;
-    watched.becomes("stalled", "ok", busy).await;
+    watched.becomes("stalled", &["ok"], busy).await;
 }
 
 async fn stuck(watched: &Watched<'_>) {
@@ -169,9 +190,128 @@ async fn lagging(watched: &Watched<'_>) {
         }
         client.run("XREADGROUP GROUP g c COUNT 3 NOACK STREAMS lagging >").await;
     };
-    watched.becomes("lagging", "lagging", fall_behind).await;
+    watched.becomes("lagging", &["lagging"], fall_behind).await;
     watched.run(&read_all("lagging")).await;
     watched.turns("lagging", "ok").await;
+}
+
+async fn stalled_and_stuck_at_once(watched: &Watched<'_>) {
+    watched.run("XADD both * f v\nXADD both * f v\nXGROUP CREATE both g 0").await;
+    watched.run("XREADGROUP GROUP g c COUNT 1 STREAMS both >").await;
+    // Another consumer is active, but reads nothing new.
+    let other = async |client: &mut RedisClient| client.run("XREADGROUP GROUP g other STREAMS both 0").await;
+    watched.becomes("both", &["stalled", "stuck"], other).await;
+    watched.run(&read_all("both")).await;
+    watched.becomes("both", &["stuck"], other).await;
+}
+
+/// A group without consumers on a trimmed stream loses entries because of that.
+async fn abandoned_and_losing_at_once(watched: &Watched<'_>) {
+    let program = watched.server.program();
+    if program.kind == ServerKind::Redis && program.version < (7, 0, 0) {
+        return;
+    }
+    watched.run("XADD dead * f v\nXGROUP CREATE dead g $").await;
+    let add = async |client: &mut RedisClient| client.run(&"XADD dead MAXLEN = 5 * f v\n".repeat(3)).await;
+    watched.becomes("dead", &["abandoned", "losing"], add).await;
+    let listing = watched.exporter.get("/api/v1/groups?stream=dead&status=losing").await.text();
+    let listing: serde_json::Value = serde_json::from_str(&listing).expect("it is JSON");
+    let group = &listing["groups"][0];
+    assert_eq!(group["status"], "abandoned", "{group}");
+    assert_eq!(
+        group["conditions"].as_array().map(|all| all[..2].to_vec()),
+        Some(vec!["abandoned".into(), "losing".into()])
+    );
+    let since = group["since"].as_str().map(humantime::parse_rfc3339);
+    assert!(matches!(since, Some(Ok(_))), "{group}");
+}
+
+/// XACK resets no idle time, so a consumer that acknowledges a large batch seems to be gone.
+async fn busy_with_pending_entries(watched: &Watched<'_>) {
+    watched.run(&"XADD busy * f v\n".repeat(1_000)).await;
+    watched.run("XGROUP CREATE busy g 0\nXREADGROUP GROUP g c COUNT 1000 STREAMS busy >").await;
+    watched.sees("redis_stream_group_messages_pending", "busy", 1_000.0).await;
+    watched.run("XADD busy * f v").await;
+    let acknowledge = async |client: &mut RedisClient| {
+        let oldest: Vec<(String, String, u64, u64)> =
+            client.ask(&["XPENDING", "busy", "g", "-", "+", "1"]).await;
+        for (id, ..) in oldest {
+            client.ask::<u64>(&["XACK", "busy", "g", &id]).await;
+        }
+    };
+    // Three windows.
+    let seen = watched.until_behind("busy", 9.0, acknowledge).await;
+    assert!(seen.iter().all(|status| ["ok", "unknown"].contains(&&**status)), "{seen:?}");
+    watched.turns("busy", "abandoned").await;
+}
+
+#[tokio::test]
+async fn a_batch_job_is_ok_from_its_second_round_on_and_abandoned_when_it_ends() {
+    let server = Server::start(newest(), &[]).await;
+    let watched = Watched::new(&server).await;
+    watched.run("XGROUP CREATE batch g $ MKSTREAM").await;
+    watched.turns("batch", "ok").await;
+    let add = async |client: &mut RedisClient| client.run("XADD batch * f v").await;
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        // Longer than the window of 3 s.
+        rounds.push(watched.until_behind("batch", 5.0, add).await);
+        watched.run(&read_all("batch")).await;
+        wait_for(DEADLINE, "it has read", async || {
+            let series = series::group("redis_stream_group_lag", "batch", "g");
+            let lag = watched.exporter.metrics().await.get(&series).copied();
+            if lag == Some(0.0) { Ok(()) } else { Err(format!("{lag:?}")) }
+        })
+        .await;
+    }
+    assert!(rounds[0].contains("abandoned"), "{rounds:?}");
+    for round in &rounds[1..] {
+        assert_eq!(*round, BTreeSet::from(["ok".to_owned()]), "{rounds:?}");
+    }
+    watched.becomes("batch", &["abandoned"], add).await;
+}
+
+/// A window of an hour, so that only a first reading can prove anything.
+#[tokio::test]
+async fn a_first_reading_shows_what_it_proves() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        for key in ["dead", "new", "counter", "calm", "busy"] {
+            let id = match key {
+                "new" => "*",
+                "counter" => "1-0",
+                _ => "1700000000000-0",
+            };
+            let position = if key == "calm" { "$" } else { "0" };
+            client.run(&format!("XADD {key} {id} f v\nXGROUP CREATE {key} g {position}")).await;
+        }
+        // It was read a moment ago.
+        client.run("XADD busy 1700000000000-1 f v\nXREADGROUP GROUP g c COUNT 1 STREAMS busy >").await;
+        let url = server.url();
+        let exporter =
+            serving(&format!("status: {{window: 1h}}\ntargets: [{{name: t, url: '{url}'}}]")).await;
+        let watched = Watched { server: &server, exporter };
+        watched.turns("calm", "ok").await;
+        for (key, expected) in [
+            ("dead", "abandoned"),
+            ("new", "unknown"),
+            ("counter", "unknown"),
+            ("calm", "ok"),
+            ("busy", "unknown"),
+        ] {
+            assert_eq!(watched.statuses(key).await, BTreeSet::from([expected.to_owned()]), "{key}");
+        }
+        let listing = watched.exporter.get("/api/v1/groups?stream=new").await.text();
+        let listing: serde_json::Value = serde_json::from_str(&listing).expect("it is JSON");
+        let time = |name: &str| {
+            let text = listing["groups"][0][name].as_str().expect("it is unknown");
+            humantime::parse_rfc3339(text).expect("it is a time")
+        };
+        let lasts = time("unknown_until").duration_since(time("since")).expect("it comes later");
+        assert!((3_000..3_600).contains(&lasts.as_secs()), "{listing}");
+        watched.exporter.stop().await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -179,13 +319,16 @@ async fn each_status_is_reached_by_doing_what_it_names_and_left_again() {
     for_each_server(async |server| {
         let watched = Watched::new(&server).await;
         tokio::join!(
-            a_new_group_is_unknown_then_ok(&watched),
+            a_new_group_is_unknown_unless_it_has_nothing_to_do(&watched),
             rewound(&watched),
             losing(&watched),
             abandoned(&watched),
             stalled(&watched),
             stuck(&watched),
             lagging(&watched),
+            stalled_and_stuck_at_once(&watched),
+            abandoned_and_losing_at_once(&watched),
+            busy_with_pending_entries(&watched),
         );
     })
     .await;
@@ -209,10 +352,11 @@ async fn a_server_that_was_away_leaves_no_false_status_behind() {
     server.ready().await;
     let watched = Watched { server: &server, exporter };
     let first = wait_for(DEADLINE, "it is polled again", async || {
-        watched.status("away").await.ok_or_else(|| watched.exporter.stderr())
+        let found = watched.statuses("away").await;
+        if found.is_empty() { Err(watched.exporter.stderr()) } else { Ok(found) }
     })
     .await;
-    assert_eq!(first, "unknown", "nobody could read while it was away");
+    assert_eq!(first, BTreeSet::from(["unknown".to_owned()]), "no consumer could read while it was away");
     watched.turns("calm", "ok").await;
 }
 
@@ -221,7 +365,7 @@ async fn a_stream_has_the_window_of_its_own_rule() {
     let server = Server::start(newest(), &[]).await;
     RedisClient::to(&server)
         .await
-        .run("XGROUP CREATE soon g $ MKSTREAM\nXGROUP CREATE late g $ MKSTREAM")
+        .run("XADD soon * f v\nXGROUP CREATE soon g 0\nXADD late * f v\nXGROUP CREATE late g 0")
         .await;
     let url = server.url();
     let exporter = serving(&format!(
@@ -230,6 +374,6 @@ targets: [{{name: t, url: '{url}', streams: [{{key: soon, window: 1500ms}}, {{ke
     ))
     .await;
     let watched = Watched { server: &server, exporter };
-    watched.turns("soon", "ok").await;
-    assert_eq!(watched.status("late").await.as_deref(), Some("unknown"));
+    watched.turns("soon", "abandoned").await;
+    assert_eq!(watched.statuses("late").await, BTreeSet::from(["unknown".to_owned()]));
 }

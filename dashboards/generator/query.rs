@@ -1,6 +1,8 @@
 //! PromQL. What two exporters say of one group is one value (`max by`), labels that a scrape adds are gone, and where
 //! there may be thousands of lines only the worst are asked for.
 
+use redis_stream_lag::report::Status;
+
 /// The subject of a metric.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -66,6 +68,15 @@ impl Subject {
     /// One value for each, from any replica.
     pub(crate) fn each(self, inner: &str) -> String {
         format!("max by ({}) ({inner})", self.labels())
+    }
+
+    /// The first of the statuses that holds, for each group.
+    pub(crate) fn first_status(metric: &str, statuses: &[Status]) -> String {
+        let one = |status: &Status| {
+            let series = Self::Group.with(metric, &format!("status=\"{}\"", status.as_str()));
+            format!("max by ({}, status) ({series})", Self::Group.labels())
+        };
+        statuses.iter().map(one).collect::<Vec<_>>().join(" or ignoring (status) ")
     }
 
     /// One value of a metric for each.

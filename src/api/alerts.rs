@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::state::Phase;
+use crate::api::json::rfc3339;
 
 /// Writes the alerts of all targets.
 ///
@@ -32,17 +32,13 @@ fn to_json(alert: &ActiveAlert) -> Value {
         "labels": alert.labels,
         "annotations": alert.annotations,
         "state": phase,
-        "activeAt": time(state.active_at),
+        "activeAt": rfc3339(state.active_at),
         "value": scientific(state.value),
     });
     if let Some(since) = state.kept_since {
-        value["keepFiringSince"] = time(since).into();
+        value["keepFiringSince"] = rfc3339(since).into();
     }
     value
-}
-
-fn time(since_epoch: Duration) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
 }
 
 /// Formats a number as Prometheus does here: always with an exponent of at least two digits.

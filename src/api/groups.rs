@@ -69,12 +69,12 @@ pub struct ListedGroup {
     /// All conditions that hold, the worst first.
     #[serde(default, with = "condition_names")]
     pub conditions: Vec<GroupCondition>,
-    /// Time at which the status began, as Unix time by the server's clock; `None` if the group is missing.
+    /// When the status began, by the server's clock, as in RFC 3339; `None` if the group is missing.
     #[serde(default)]
-    pub since: Option<f64>,
-    /// Time until the history is long enough to tell, if the status is `unknown`; `None` if that is not known.
+    pub since: Option<String>,
+    /// If the status is `unknown`: when there is enough history to tell, as in RFC 3339; `None` if that is not known.
     #[serde(default)]
-    pub unknown_for_seconds: Option<f64>,
+    pub unknown_until: Option<String>,
     /// The values of the table.
     #[serde(flatten)]
     pub values: ListedValues,
@@ -233,6 +233,7 @@ impl ListedGroup {
         let ReportedGroup { snapshot, stream, group } = found;
         let consumers = group.consumers.as_ref().filter(|_| group.values.is_some());
         let status = group.values.as_ref().map(|values| &values.status);
+        let unknown_for = status.and_then(GroupStatus::unknown_for);
         Self {
             target: snapshot.labels.name.clone(),
             db: snapshot.labels.db.clone(),
@@ -241,8 +242,8 @@ impl ListedGroup {
             up: group.values.is_some(),
             status: status.map(GroupStatus::status),
             conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
-            since: seconds(status.and_then(|status| status.since)),
-            unknown_for_seconds: seconds(status.and_then(GroupStatus::unknown_for)),
+            since: status.and_then(|status| status.since).map(json::rfc3339),
+            unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| json::rfc3339(read + time)),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
@@ -521,11 +522,14 @@ mod tests {
             let group = &listed(status)["groups"][0];
             assert_eq!(group["status"], "abandoned");
             assert_eq!(group["conditions"], serde_json::json!(["abandoned", "losing"]));
-            assert_eq!(group["since"], 1_700_000_000.5);
-            assert_eq!(group["unknown_for_seconds"], serde_json::Value::Null);
+            assert_eq!(group["since"], "2023-11-14T22:13:20.500Z");
+            assert_eq!(group["unknown_until"], serde_json::Value::Null);
         }
         let group = &listed("unknown")["groups"][0];
-        assert_eq!((&group["status"], &group["unknown_for_seconds"]), (&"unknown".into(), &80.25.into()));
+        assert_eq!(
+            (&group["status"], &group["unknown_until"]),
+            (&"unknown".into(), &"2023-11-14T22:14:40.500Z".into())
+        );
         assert_eq!(group["conditions"], serde_json::json!([]));
     }
 
@@ -571,7 +575,7 @@ mod tests {
         for key in [
             "lag",
             "since",
-            "unknown_for_seconds",
+            "unknown_until",
             "lag_seconds",
             "last_delivered_id_age_seconds",
             "entries_read",
@@ -655,7 +659,7 @@ mod tests {
         let others = ["target", "db", "stream", "group", "consumer_list"];
         group.extend(others.map(str::to_owned));
         // Those belong to the status.
-        group.extend(["conditions", "since", "unknown_for_seconds"].map(str::to_owned));
+        group.extend(["conditions", "since", "unknown_until"].map(str::to_owned));
         group.sort();
         let mut found = fields(serde_json::to_value(ListedGroup::default()).unwrap());
         found.sort();

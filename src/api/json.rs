@@ -1,6 +1,7 @@
 //! JSON that is also safe on a terminal: all control characters are escaped, not only those that JSON requires.
 
 use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Serializer;
@@ -13,6 +14,11 @@ use serde_json::ser::Formatter;
 /// Those of `out`.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, EscapeControls)).map_err(Into::into)
+}
+
+/// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
+pub(super) fn rfc3339(since_epoch: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
 }
 
 struct EscapeControls;

@@ -145,7 +145,11 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     let room = Some(usize::from(area.width));
     let mut text = Text::default();
     let status = Span::styled(columns::conditions(group), colour(severity(group)));
-    let rest = group.unknown_for_seconds.map_or_else(String::new, |time| format!(" for {} more", span(time)));
+    let rest = match (&group.unknown_until, &group.since) {
+        (Some(end), _) => format!(" until {}", printable(end)),
+        (None, Some(began)) => format!(" since {}", printable(began)),
+        (None, None) => String::new(),
+    };
     text.push_line(Line::from(vec![
         Span::raw(format!("{:<LABEL_WIDTH$}", "Status")),
         status,

@@ -1,9 +1,10 @@
 //! Every group, to search.
 
 use crate::generator::panel::{Column, Panel};
-use crate::generator::query::{Query, Subject::Group};
+use crate::generator::query::{Query, Subject, Subject::Group};
 use crate::generator::threshold::{alarm, none, of_alert, warn};
 use crate::generator::{Opens, Row};
+use redis_stream_lag::report::Status;
 
 /// The row.
 pub(crate) fn row() -> Row {
@@ -13,8 +14,8 @@ pub(crate) fn row() -> Row {
 fn groups() -> Panel {
     let most = format!("topk(200, {})", Group.value("redis_stream_group_lag_max"));
     let status = format!(
-        "max by (target, db, stream, group, status) ({} == 1) and on (target, db, stream, group) {most}",
-        Group.of("redis_stream_group_status")
+        "({}) and on (target, db, stream, group) {most}",
+        Subject::first_status("redis_stream_group_status", &Status::ALL)
     );
     let column = |title, metric: &str, unit, steps| Column {
         title,

@@ -1,13 +1,19 @@
 //! What is wrong now.
 
 use crate::generator::panel::{Column, FEW, Panel};
-use crate::generator::query::{ALERT_FILTER, Query, Subject::Group, Subject::Stream, Subject::Target};
+use crate::generator::query::{
+    ALERT_FILTER, Query, Subject, Subject::Group, Subject::Stream, Subject::Target,
+};
 use crate::generator::threshold::{self, alarm, none, warn};
 use crate::generator::{Opens, Row};
+use redis_stream_lag::report::Status;
 
 const STATUS: &str = "redis_stream_group_status";
 /// Neither well nor unknown.
 const BAD: &str = r#"status!~"ok|unknown""#;
+
+/// All statuses but unknown and ok.
+const CONDITIONS: &[Status] = Status::ALL.split_at(6).0;
 
 /// The row.
 pub(crate) fn row() -> Row {
@@ -24,7 +30,7 @@ fn numbers() -> Vec<Panel> {
             advice: "the table below names them, with the status that says what is wrong.",
             steps: alarm(1.0),
             queries: vec![Query::range(
-                format!("count({}) or 0 * count({})", bad(), Group.with(STATUS, r#"status="ok""#)),
+                format!("count({}) or 0 * count({})", bad(), Group.of(STATUS)),
                 "groups",
             )],
             nothing: "no group is watched",
@@ -114,12 +120,12 @@ fn missing() -> Query {
 
 /// Those where any exporter says so.
 fn bad() -> String {
-    Group.each(&format!("{} == 1", Group.with(STATUS, BAD)))
+    Group.each(&Group.with(STATUS, BAD))
 }
 
 fn bad_groups() -> Panel {
     let is_bad = bad();
-    let status = format!("max by (target, db, stream, group, status) ({} == 1)", Group.with(STATUS, BAD));
+    let status = Subject::first_status(STATUS, CONDITIONS);
     let column = |title, metric: &str, unit, steps| Column {
         title,
         query: Query::now(format!("{} and {is_bad}", Group.value(metric))),
@@ -146,8 +152,8 @@ fn bad_groups() -> Panel {
     ];
     Panel {
         title: "Groups with a problem, one by one",
-        what: "Each group whose status is neither ok nor unknown, the furthest behind first; at most 200. A click on a group \
-               shows it alone.",
+        what: "Each group whose status is neither ok nor unknown, with its worst condition, the furthest behind first; at \
+               most 200. A click on a group shows it alone.",
         advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, XAUTOCLAIM \
                  takes over. lagging: add consumers. losing: raise MAXLEN. rewound: who moved the group back?",
         nothing: "every group is ok, or not known yet",
@@ -158,10 +164,11 @@ fn bad_groups() -> Panel {
 
 fn statuses() -> Panel {
     let each = Group.of(STATUS);
-    let query = format!("count by (status) (max by (target, db, stream, group, status) ({each} == 1))");
+    let query = format!("count by (status) (max by (target, db, stream, group, status) ({each}))");
     Panel {
         title: "Groups by status",
-        what: "How many groups had which status, over time.",
+        what: "How many groups had which condition, or were ok or unknown, over time. A group with several conditions \
+               counts for each.",
         advice: "a step in one colour at one moment is one cause for many groups: a deployment, a server, a producer.",
         queries: vec![Query::range(query, "{{status}}")],
         points: FEW,
