@@ -20,6 +20,7 @@ use crate::poller::poll::{PollOutcome, Poller, has_answered, problem, result_and
 use crate::self_metrics::labels::PollResult;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
+use redis_stream_lag::state::LearnedPause;
 
 pub mod alerting;
 pub mod published;
@@ -60,6 +61,13 @@ impl Monitor {
             failures: 0,
             problem: None,
         }
+    }
+
+    /// Adds the pauses of groups that were learned before.
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: &[LearnedPause]) -> Self {
+        self.poller.restore_pauses(pauses.iter().cloned());
+        self
     }
 
     /// Evaluates alerts after each scheduled poll.
@@ -149,6 +157,7 @@ impl Monitor {
             Ok(polled) => {
                 self.failures = 0;
                 self.publisher.publish(Arc::clone(&polled.report), began).await;
+                self.publisher.set_pauses(self.poller.learned_pauses().collect());
             }
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);

@@ -1,5 +1,6 @@
 //! The state file: pending and firing alerts over a restart, and the notification log of receivers that need one. So `for`
-//! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Written atomically.
+//! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Also the pauses that
+//! groups usually make, so that a batch job is not taken for a dead group. Written atomically.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,9 @@ use thiserror::Error;
 use crate::alert::active::ActiveAlert;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::LogEntry;
+use crate::alert::rule::TargetLabels;
+use redis_stream_core::name::Name;
+use redis_stream_lag::state::LearnedPause;
 
 /// Older files are not used: too much may have happened since.
 pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -30,6 +34,41 @@ pub struct SavedState {
     pub alerts: Vec<ActiveAlert>,
     /// The notification log by the name of the notifier.
     pub receivers: BTreeMap<String, Vec<LogEntry>>,
+    /// The pauses that groups usually make.
+    #[serde(default)]
+    pub pauses: Vec<SavedPause>,
+}
+
+/// A pause that a group usually makes. Names are texts, as in labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedPause {
+    /// Name of the target.
+    pub target: String,
+    /// Its database.
+    pub db: String,
+    /// Key of the stream.
+    pub stream: String,
+    /// Name of the group.
+    pub group: String,
+    /// Its length.
+    pub pause: Duration,
+    /// When it is forgotten.
+    pub forget_at: Duration,
+}
+
+impl SavedPause {
+    /// Returns a pause to be saved at `now`.
+    #[must_use]
+    pub fn of(target: &TargetLabels, learned: &LearnedPause, now: Duration) -> Self {
+        Self {
+            target: target.name.clone(),
+            db: target.db.clone(),
+            stream: learned.stream.text().into_owned(),
+            group: learned.group.text().into_owned(),
+            pause: learned.pause,
+            forget_at: now + learned.remembered_for,
+        }
+    }
 }
 
 /// Why a state file is not used.
@@ -147,6 +186,19 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
 }
 
 impl SavedState {
+    /// Returns the pauses of a target that are not to be forgotten before `now`.
+    pub fn pauses_of(&self, target: &TargetLabels, now: Duration) -> impl Iterator<Item = LearnedPause> {
+        let of_target = |saved: &&SavedPause| saved.target == target.name && saved.db == target.db;
+        self.pauses.iter().filter(of_target).filter(move |saved| saved.forget_at > now).map(move |saved| {
+            LearnedPause {
+                stream: Name::from_text(&saved.stream),
+                group: Name::from_text(&saved.group),
+                pause: saved.pause,
+                remembered_for: saved.forget_at.saturating_sub(now),
+            }
+        })
+    }
+
     /// Adapts times to the present: none is later than the time of writing, and firing alerts last longer by the time in
     /// which no notification could be sent.
     fn resume(&mut self, now: Duration) {
@@ -214,7 +266,7 @@ mod tests {
     }
 
     fn state(alerts: Vec<ActiveAlert>) -> SavedState {
-        SavedState { saved_at: NOW, alerts, receivers: BTreeMap::new() }
+        SavedState { saved_at: NOW, alerts, receivers: BTreeMap::new(), pauses: Vec::new() }
     }
 
     #[test]
@@ -236,6 +288,34 @@ mod tests {
         let later = load(&path, NOW + Duration::from_secs(600)).unwrap().unwrap().receivers;
         assert_eq!(later["hook"][0].alert.ends_at, NOW + Duration::from_secs(800));
         assert_eq!(later["hook"][1], receivers["hook"][1]);
+    }
+
+    #[test]
+    fn the_pauses_of_groups_are_saved_by_target_and_forgotten_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let target =
+            |db: &str| TargetLabels { name: "t".to_owned(), db: db.to_owned(), configured: BTreeMap::new() };
+        let learned = LearnedPause {
+            stream: Name::from(&b"jobs\xff"[..]),
+            group: Name::from("batch"),
+            pause: Duration::from_secs(1_800),
+            remembered_for: Duration::from_secs(3_600),
+        };
+        let pauses = vec![SavedPause::of(&target("db0"), &learned, NOW)];
+        save(&path, &SavedState { pauses, ..state(Vec::new()) }).unwrap();
+        let later = NOW + Duration::from_secs(600);
+        let loaded = load(&path, later).unwrap().unwrap();
+        let of = |db: &str, now| loaded.pauses_of(&target(db), now).collect::<Vec<_>>();
+        let expected = LearnedPause { remembered_for: Duration::from_secs(3_000), ..learned };
+        assert_eq!(of("db0", later), [expected]);
+        assert_eq!(of("db1", later), []);
+        assert_eq!(of("db0", NOW + Duration::from_secs(3_600)), []);
+        // A file of an earlier version has none, and one of a later version may have more.
+        let text = fs::read_to_string(&path).unwrap();
+        let start = text.find(",\"pauses\"").unwrap();
+        fs::write(&path, format!("{},\"more\":[1]}}", &text[..start])).unwrap();
+        assert_eq!(load(&path, NOW).unwrap(), Some(state(Vec::new())));
     }
 
     #[test]

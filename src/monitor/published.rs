@@ -15,6 +15,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::report::Report;
+use redis_stream_lag::state::LearnedPause;
 
 /// The published state of a target.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,8 @@ pub struct TargetState {
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
     pub alerts: Alerts,
+    /// The pauses between deliveries that groups usually make.
+    pub pauses: Arc<[LearnedPause]>,
 }
 
 /// A report and its rendered series.
@@ -89,6 +92,10 @@ impl Publisher {
 
     pub(super) fn set_alerts(&self, alerts: Alerts) {
         self.state.send_modify(|state| state.alerts = alerts);
+    }
+
+    pub(super) fn set_pauses(&self, pauses: Arc<[LearnedPause]>) {
+        self.state.send_modify(|state| state.pauses = pauses);
     }
 
     /// Publishes the way to the node that is polled, if that is another one than before.

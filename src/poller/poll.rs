@@ -18,7 +18,7 @@ use redis_stream_core::redis_url::Place;
 use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::report::Report;
-use redis_stream_lag::state::LagState;
+use redis_stream_lag::state::{LagState, LearnedPause};
 
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -81,6 +81,16 @@ impl Poller {
             next_sample: None,
             metrics,
         }
+    }
+
+    /// Returns the pauses between deliveries that groups usually make.
+    pub fn learned_pauses(&self) -> impl Iterator<Item = LearnedPause> {
+        self.lag.learned_pauses(now() - self.started)
+    }
+
+    /// Adds pauses that were learned before.
+    pub fn restore_pauses(&mut self, pauses: impl IntoIterator<Item = LearnedPause>) {
+        self.lag.restore_pauses(pauses, now() - self.started);
     }
 
     /// Reconnects with another configuration of the same servers. Streams that both configurations select keep their

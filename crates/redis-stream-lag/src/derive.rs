@@ -14,7 +14,7 @@ use crate::report::{
     StreamValues,
 };
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading};
-use crate::state::{GroupCache, StreamCache};
+use crate::state::{GroupCache, LagState, StreamCache};
 use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -44,7 +44,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     }
     for mut stream in streams {
         note_losses(&mut stream, at);
-        note_histories(&mut stream, at);
+        note_histories(&mut stream, state, at);
         reports.push(Arc::new(read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
@@ -97,13 +97,19 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
 }
 
 /// Adds this poll to the history of each group and evaluates its status.
-fn note_histories(stream: &mut StreamState<'_>, at: Duration) {
+fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
     let (window, info) = (stream.reading.window, stream.info);
     for (number, group) in info.groups.iter().enumerate() {
         let sample = sample(stream, group, &stream.groups[number], at);
         let open = &mut stream.groups[number];
         let history = match open.cache.history.take() {
-            None => History::begin(&sample, window),
+            None => {
+                let mut history = History::begin(&sample, window);
+                if let Some(rhythm) = state.take_rhythm(&stream.reading.key, &group.name) {
+                    history.rhythm = rhythm;
+                }
+                history
+            }
             Some(mut history) => {
                 if stream.cache.gap > window / 2 {
                     history.interrupt(at);

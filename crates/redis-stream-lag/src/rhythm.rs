@@ -15,8 +15,8 @@ const PERIOD: Duration = Duration::from_secs(3 * 60 * 60);
 /// The longest pauses of two periods. Bounded: a few numbers, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rhythm {
-    /// Start of the current period, by the caller's clock.
-    period_began_ms: u64,
+    /// Start of the current period, by the caller's clock; negative if it was before the clock's origin.
+    period_began_ms: i64,
     current_ms: u32,
     previous_ms: u32,
     ended: Option<EndedPause>,
@@ -31,12 +31,25 @@ struct EndedPause {
 }
 
 impl Rhythm {
-    /// Returns a rhythm with a pause that was learned before.
-    #[cfg(test)]
-    pub(super) fn known(pause: Duration, now: Duration) -> Self {
-        let mut rhythm = Self { period_began_ms: millis(now), ..Self::default() };
-        rhythm.learn(pause, now);
-        rhythm
+    /// Returns a rhythm with a pause that was learned before, and the time until it is forgotten.
+    pub(super) fn known(pause: Duration, remembered_for: Duration, now: Duration) -> Self {
+        let (pause, remembered_for) = (pause.min(PERIOD), remembered_for.min(2 * PERIOD));
+        Self {
+            period_began_ms: millis(now) + millis(remembered_for) - millis(2 * PERIOD),
+            current_ms: u32::try_from(pause.as_millis()).unwrap_or(u32::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the longest pause of the last hours and the time until it is forgotten; `None` if there was none.
+    pub(super) fn learned(&self, now: Duration) -> Option<(Duration, Duration)> {
+        let (current_ms, previous_ms) = self.periods(now);
+        let periods = match self.age(now) {
+            age if age < PERIOD && previous_ms > current_ms => 1,
+            _ => 2,
+        };
+        let remembered_for = (periods * PERIOD).saturating_sub(self.age(now));
+        Some((self.longest_pause(now), remembered_for)).filter(|(pause, _)| !pause.is_zero())
     }
 
     /// Notes that a pause was ended by a delivery. `newest` is the last entry that waited meanwhile. Of several pauses before the
@@ -71,8 +84,10 @@ impl Rhythm {
             return;
         }
         (self.current_ms, self.previous_ms) = self.periods(now);
-        if self.age(now) >= PERIOD {
-            self.period_began_ms = millis(now);
+        match self.age(now) {
+            age if age < PERIOD => {}
+            age if age < 2 * PERIOD => self.period_began_ms += millis(PERIOD),
+            _ => self.period_began_ms = millis(now),
         }
         self.current_ms = self.current_ms.max(u32::try_from(pause.as_millis()).unwrap_or(u32::MAX));
     }
@@ -87,12 +102,13 @@ impl Rhythm {
     }
 
     fn age(&self, now: Duration) -> Duration {
-        now.saturating_sub(Duration::from_millis(self.period_began_ms))
+        Duration::from_millis(u64::try_from(millis(now) - self.period_began_ms).unwrap_or(0))
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn millis(time: Duration) -> i64 {
+    // Far beyond any time, and small enough to add.
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
 #[cfg(test)]
@@ -145,10 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn a_known_pause_is_remembered_for_two_periods() {
-        let rhythm = Rhythm::known(30 * MINUTE, 100 * HOUR);
-        assert_eq!(rhythm.longest_pause(102 * HOUR), 30 * MINUTE);
-        assert_eq!(rhythm.longest_pause(105 * HOUR), 30 * MINUTE);
-        assert_eq!(rhythm.longest_pause(106 * HOUR), Duration::ZERO);
+    fn a_pause_that_was_learned_before_is_forgotten_when_it_would_have_been() {
+        for (remembered_for, now) in
+            [(6 * HOUR, Duration::ZERO), (2 * HOUR, Duration::ZERO), (HOUR, 100 * HOUR)]
+        {
+            let rhythm = Rhythm::known(30 * MINUTE, remembered_for, now);
+            assert_eq!(rhythm.learned(now), Some((30 * MINUTE, remembered_for)));
+            assert_eq!(rhythm.longest_pause(now + remembered_for - MINUTE), 30 * MINUTE);
+            assert_eq!(rhythm.learned(now + remembered_for), None);
+        }
+        let mut rhythm = Rhythm::known(30 * MINUTE, 2 * HOUR, Duration::ZERO);
+        rhythm.note_pause(5 * MINUTE, id(1));
+        rhythm.note_position(id(1), HOUR);
+        assert_eq!(rhythm.learned(HOUR), Some((30 * MINUTE, HOUR)));
+        assert_eq!(rhythm.longest_pause(3 * HOUR), 5 * MINUTE);
+        assert_eq!(Rhythm::default().learned(HOUR), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::from_counters::TrustedCounters;
 use crate::history::History;
 use crate::loss::{LossReading, Losses};
 use crate::pending_cache::CachedOldestPending;
+use crate::rhythm::Rhythm;
 use crate::snapshot::{Epoch, GroupInfo, LossSample, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
@@ -32,6 +33,21 @@ pub struct LagState {
     pub(super) next_scan: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
+    /// Rhythms that were learned before, of groups that were not read since, by stream.
+    restored: HashMap<Name, Vec<(Name, Rhythm)>>,
+}
+
+/// A pause between deliveries that a group usually makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedPause {
+    /// Key of the stream.
+    pub stream: Name,
+    /// Name of the group.
+    pub group: Name,
+    /// The longest pause that ended with the group catching up.
+    pub pause: Duration,
+    /// Time until it is forgotten.
+    pub remembered_for: Duration,
 }
 
 /// State of one stream.
@@ -68,6 +84,40 @@ pub(super) struct GroupCache {
 }
 
 impl LagState {
+    /// Returns the pauses that groups usually make, at `now` by the caller's monotonic clock.
+    pub fn learned_pauses(&self, now: Duration) -> impl Iterator<Item = LearnedPause> {
+        let histories = self.streams.iter().flat_map(|(key, stream)| {
+            let groups = stream.groups.iter();
+            groups.filter_map(move |(name, group)| Some((key, name, group.history.as_ref()?.rhythm)))
+        });
+        let not_read = self.restored.iter();
+        let not_read =
+            not_read.flat_map(|(key, groups)| groups.iter().map(move |(name, rhythm)| (key, name, *rhythm)));
+        histories.chain(not_read).filter_map(move |(stream, group, rhythm)| {
+            let (pause, remembered_for) = rhythm.learned(now)?;
+            Some(LearnedPause { stream: stream.clone(), group: group.clone(), pause, remembered_for })
+        })
+    }
+
+    /// Adds pauses that were learned before, so that a group that pauses is not taken for a dead one after a restart.
+    pub fn restore_pauses(&mut self, pauses: impl IntoIterator<Item = LearnedPause>, now: Duration) {
+        for LearnedPause { stream, group, pause, remembered_for } in pauses {
+            let rhythm = Rhythm::known(pause, remembered_for, now);
+            self.restored.entry(stream).or_default().push((group, rhythm));
+        }
+    }
+
+    /// Removes and returns the rhythm that was learned before.
+    pub(super) fn take_rhythm(&mut self, stream: &Name, group: &Name) -> Option<Rhythm> {
+        let groups = self.restored.get_mut(stream)?;
+        let at = groups.iter().position(|(name, _)| name == group)?;
+        let (_, rhythm) = groups.swap_remove(at);
+        if groups.is_empty() {
+            self.restored.remove(stream);
+        }
+        Some(rhythm)
+    }
+
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
     /// four times a second.
     pub fn streams_in_danger(&self) -> impl Iterator<Item = &Name> {

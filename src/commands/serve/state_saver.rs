@@ -16,10 +16,10 @@ use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
 use crate::alert::state;
 use crate::commands::serve::target_tasks::{Targets, target_settings};
+use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
-use crate::monitor::published::TargetState;
 use crate::notify::Handle;
-use crate::state_file::{self, SavedState};
+use crate::state_file::{self, SavedPause, SavedState};
 use redis_stream_core::clock::{now, unix_time};
 
 /// Changes within this time are written together.
@@ -71,7 +71,7 @@ pub(super) fn notification_log(saved: &SavedState, config: &Config) -> Notificat
 pub(super) struct StateSaver {
     path: PathBuf,
     all_targets: watch::Receiver<Targets>,
-    targets: Vec<watch::Receiver<TargetState>>,
+    targets: Vec<TargetHandle>,
     /// The alerts of each target as last written.
     written: Vec<Arc<Active>>,
     receivers: Handle,
@@ -101,7 +101,7 @@ impl StateSaver {
 
     /// Watches the current targets. Their alerts count as not written.
     fn watch_targets(&mut self) {
-        self.targets = self.all_targets.borrow_and_update().iter().map(|(_, state)| state.clone()).collect();
+        self.targets = self.all_targets.borrow_and_update().to_vec();
         self.written = self.targets.iter().map(|_| Arc::default()).collect();
     }
 
@@ -129,7 +129,9 @@ impl StateSaver {
             let log = self.receivers.notification_logs();
             let has_changed = self.has_unsaved_log || !active.iter().zip(&self.written).all(is_same);
             let is_due = self.refresh_at <= now();
-            let is_empty = active.iter().all(|active| active.is_empty()) && log.values().all(Vec::is_empty);
+            let is_empty = active.iter().all(|active| active.is_empty())
+                && log.values().all(Vec::is_empty)
+                && self.targets.iter().all(|(_, state)| state.borrow().pauses.is_empty());
             if has_changed || (is_due && !is_empty) {
                 self.write(active, log).await;
             } else if is_due {
@@ -146,14 +148,23 @@ impl StateSaver {
     }
 
     fn active(&self) -> Vec<Arc<Active>> {
-        self.targets.iter().map(|state| Arc::clone(&state.borrow().alerts.active)).collect()
+        self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect()
+    }
+
+    fn pauses(&self) -> Vec<SavedPause> {
+        let now = unix_time();
+        let of_target = |(labels, state): &TargetHandle| {
+            let pauses = Arc::clone(&state.borrow().pauses);
+            pauses.iter().map(|learned| SavedPause::of(labels, learned, now)).collect::<Vec<_>>()
+        };
+        self.targets.iter().flat_map(of_target).collect()
     }
 
     async fn write(&mut self, active: Vec<Arc<Active>>, receivers: BTreeMap<String, Vec<LogEntry>>) {
-        let (path, writing) = (self.path.clone(), active.clone());
+        let (path, writing, pauses) = (self.path.clone(), active.clone(), self.pauses());
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
-            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers })
+            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, pauses })
         };
         // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
@@ -173,8 +184,8 @@ impl StateSaver {
 }
 
 /// Waits for a change of any target; returns false if there cannot be one.
-async fn any_change(targets: &mut [watch::Receiver<TargetState>]) -> bool {
-    let mut changes: Vec<_> = targets.iter_mut().map(|state| Box::pin(state.changed())).collect();
+async fn any_change(targets: &mut [TargetHandle]) -> bool {
+    let mut changes: Vec<_> = targets.iter_mut().map(|(_, state)| Box::pin(state.changed())).collect();
     while !changes.is_empty() {
         let (changed, _, others) = select_all(changes).await;
         if changed.is_ok() {
@@ -195,6 +206,7 @@ mod tests {
     use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
     use crate::monitor::alerting::Alerts;
+    use crate::monitor::published::TargetState;
 
     const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -259,7 +271,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         };
         let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
         let alerts = evaluator.active().alerts().collect();
-        let saved = SavedState { saved_at, alerts, receivers };
+        let saved = SavedState { saved_at, alerts, receivers, pauses: Vec::new() };
         let log = notification_log(&saved, &config);
         let [down, gone] = &log.receivers["hook"][..] else { panic!("{log:?}") };
         assert_eq!((log.until, down), (saved_at, &known("Down")));

@@ -118,8 +118,9 @@ impl TargetTasks {
         if let Some(saved) = saved {
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
         }
-        let (state, watched) =
-            watch::channel(TargetState { alerts: Alerts::of(&evaluator).await, ..TargetState::default() });
+        let alerts = Alerts::of(&evaluator).await;
+        let pauses = saved.iter().flat_map(|saved| saved.pauses_of(&settings.labels, unix_time())).collect();
+        let (state, watched) = watch::channel(TargetState { alerts, pauses, ..TargetState::default() });
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());
         let (sender, changes) = watch::channel(Some(Arc::new(settings)));
@@ -172,14 +173,16 @@ async fn keep_running(
 ) {
     loop {
         let Some(settings) = changes.borrow().clone() else { return metrics.forget() };
-        // Alerts that were pending or firing continue.
+        // Alerts that were pending or firing continue, and pauses are known.
         let mut evaluator = settings.evaluator();
         let active = Arc::clone(&state.borrow().alerts.active);
         evaluator.resume(active.alerts(), unix_time());
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let (families, target_metrics) =
             (Arc::clone(&families), metrics.with_labels(&settings.label_values()));
+        let pauses = Arc::clone(&state.borrow().pauses);
         let running = Monitor::new(Arc::clone(&settings), families, target_metrics, Arc::clone(&state))
+            .with_pauses(&pauses)
             .with_alerting(alerting)
             .run(changes.clone());
         // In a set of its own, so that the task ends with this future.
