@@ -71,6 +71,7 @@ fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
             command([b"XPENDING", key, group.as_bytes(), b"-", end.as_bytes(), count.as_bytes()])
         }
         QuestionKind::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
+        QuestionKind::Groups => command([b"XINFO", b"GROUPS", key]),
         QuestionKind::FullStream => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
         QuestionKind::Entries { after, until, at_most } => {
             let (start, end, count) = (format!("({after}"), until.to_string(), at_most.to_string());
@@ -84,6 +85,7 @@ fn counted_as(ask: &QuestionKind) -> Command {
         QuestionKind::OldestPending { .. } | QuestionKind::PendingBelow { .. } => Command::Xpending,
         QuestionKind::Consumers { .. } => Command::XinfoConsumers,
         QuestionKind::FullStream => Command::XinfoStream,
+        QuestionKind::Groups => Command::XinfoGroups,
         QuestionKind::Entries { .. } => Command::Xrange,
     }
 }

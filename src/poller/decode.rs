@@ -109,6 +109,7 @@ pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamInfo> {
         entries_added,
         max_deleted,
         group_count: groups.len() as u64,
+        consumer_count: 0,
         entry_bytes: first.map_or(0, |(_, size)| size),
         radix_tree: RadixTree::default(),
         groups,
@@ -238,6 +239,13 @@ pub fn answer(ask: &QuestionKind, reply: Value, names: &mut NameInterner) -> Dec
         QuestionKind::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
         QuestionKind::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
         QuestionKind::Entries { .. } => xrange(reply).map(Answer::Entries),
+        QuestionKind::Groups => xinfo_groups(reply).map(|groups| {
+            let facts = |mut group: XinfoGroup| {
+                let name = std::mem::take(&mut group.name).into();
+                group.facts(name, false, ConsumersReading::NotWanted)
+            };
+            Answer::Groups(groups.into_iter().map(facts).collect())
+        }),
         QuestionKind::FullStream => xinfo_stream_full(reply).map(|facts| Answer::FullStream(Box::new(facts))),
     }
 }

@@ -9,6 +9,7 @@ use crate::config::{self, Target};
 use crate::poller::error::PollError;
 use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::node::NodeState;
+use crate::poller::sample::{SampleLimits, SampleSchedule};
 use crate::poller::servers::Servers;
 use crate::self_metrics::labels::{PollResult, Reason};
 use crate::self_metrics::target::TargetMetrics;
@@ -23,8 +24,8 @@ use redis_stream_lag::state::{LagState, LearnedPause};
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Time from one sample of the streams in danger to the next.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a sample may take.
+const SAMPLE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Polls the servers behind one target. It has no schedule, and publishes nothing.
 #[derive(Debug)]
@@ -40,8 +41,7 @@ pub struct Poller {
     last_report: Option<Arc<Report>>,
     /// When commands were sent on all connections last.
     last_used: Instant,
-    /// When the next sample is due; `None` while no stream is in danger.
-    next_sample: Option<Instant>,
+    samples: SampleSchedule,
     metrics: TargetMetrics,
 }
 
@@ -78,7 +78,7 @@ impl Poller {
             started: now(),
             last_report: None,
             last_used: now(),
-            next_sample: None,
+            samples: SampleSchedule::default(),
             metrics,
         }
     }
@@ -141,7 +141,7 @@ impl Poller {
         self.needs_discovery = false;
         let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
         self.last_used = now();
-        self.next_sample = self.lag.streams_in_danger().next().map(|_| now() + SAMPLE_INTERVAL);
+        self.samples.begin(self.lag.streams_in_danger().next().is_some());
         let warning = self.servers.warning().map(str::to_owned);
         let has_answered = has_all_nodes && self.servers.are_all_connected();
         Ok(Polled {
@@ -198,19 +198,21 @@ impl Poller {
     /// Returns when [`sample`](Self::sample) is due; `None` while no stream is in danger of losing entries.
     #[must_use]
     pub fn next_sample(&self) -> Option<Instant> {
-        self.next_sample.filter(|_| self.servers.is_connected() && self.poll.loss_sample_streams > 0)
+        self.samples.due.filter(|_| self.servers.is_connected() && self.poll.loss_sample_streams > 0)
     }
 
     /// Reads the streams with a group that trimming is about to overtake, so that entries that the group loses and then
     /// reads past before the next poll are counted.
     pub async fn sample(&mut self) {
-        let in_danger: Vec<_> = self.lag.streams_in_danger().cloned().collect();
-        // If there are more than may be sampled at a time, they take turns at random.
-        let keys = fastrand::choose_multiple(in_danger, self.poll.loss_sample_streams);
-        for sample in self.servers.sample(&keys, now() + SAMPLE_INTERVAL).await {
-            self.lag.note_sample(&sample.as_loss_sample());
+        // Bursts leave half of the payload to regular samples.
+        let can_afford_bursts = self.servers.payload_left() >= self.poll.payload_budget / 2;
+        let limits = SampleLimits::new(self.poll.loss_sample_streams, can_afford_bursts);
+        let keys = self.samples.next(self.lag.streams_in_danger(), limits);
+        let samples = self.servers.sample(&keys, now() + SAMPLE_TIMEOUT).await;
+        let at = now() - self.started;
+        for sample in samples {
+            self.lag.note_sample(&sample.as_loss_sample(at));
         }
-        self.next_sample = (!keys.is_empty()).then(|| now() + SAMPLE_INTERVAL);
     }
 
     /// Returns when [`keep_alive`](Self::keep_alive) is due; `None` while no node is connected.

@@ -290,7 +290,9 @@ fn stream_reply(
     else {
         return Ok(StreamReply::Failed(KeyError::Protocol));
     };
-    let (info, payload_bytes) = (stream.facts(time), stream.payload_bytes);
+    let payload_bytes = stream.payload_bytes;
+    let consumer_count = groups.iter().map(|group| group.consumers).fold(0, u64::saturating_add);
+    let info = StreamInfo { consumer_count, ..stream.facts(time) };
     Ok(StreamReply::Read(StreamRead { info, groups, payload_bytes }))
 }
 

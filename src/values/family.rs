@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis_stream_lag::report::{
-    ConsumerReport, GroupReport, GroupValues, Retention, StreamReport, StreamValues,
+    ConsumerReport, GroupReport, GroupValues, LossEstimate, Retention, StreamReport, StreamValues,
 };
 
 /// A value and its metric family.
@@ -231,5 +231,11 @@ impl From<Duration> for ValueReading {
 impl From<Retention> for ValueReading {
     fn from(retention: Retention) -> Self {
         Self::Known(Number::Ratio(retention.ratio()))
+    }
+}
+
+impl From<LossEstimate> for ValueReading {
+    fn from(estimate: LossEstimate) -> Self {
+        Self::Known(Number::Ratio(estimate.ratio()))
     }
 }

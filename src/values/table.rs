@@ -85,6 +85,7 @@ pub static FAMILIES: &[&Family] = &[
     &PENDING_ORPHANED,
     &CONSUMERS,
     &ENTRIES_LOST_TOTAL,
+    &LOSS_RATIO,
     &RETENTION_USED_RATIO,
     &Family {
         fact: Some(AlertFact::Status("status")),
@@ -361,14 +362,29 @@ pub static ENTRIES_LOST_TOTAL: Family = Family {
     fact: Some(AlertFact::Increase("entries_lost")),
     label: Some(Label {
         name: "Lost",
-        note: "removed before they were delivered, since streamgauge started",
-        why_unknown: |_| OLD_SERVER,
+        note: "at least; removed before they were delivered, since streamgauge started",
+        why_unknown: |_| "the server does not report it before version 7.0, or a loss could not be confirmed",
     }),
     ..gauge(
         "redis_stream_group_entries_lost_total",
         "Entries removed from the stream before the group got them, at least, since start; absent before server 7.0 and where losses cannot be confirmed; what was lost and read past between two readings is not seen.",
         ValueUnit::Count,
         ValueSource::Group(|values| values.entries_lost.into()),
+    )
+};
+
+pub static LOSS_RATIO: Family = Family {
+    counted_by: Some(&ENTRIES_LOST_TOTAL),
+    label: Some(Label {
+        name: "Loses at present",
+        note: "estimated, of the entries added",
+        why_unknown: |_| "the group is not losing entries now, or too little was observed for an estimate",
+    }),
+    ..gauge(
+        "redis_stream_group_loss_ratio",
+        "Estimated share of the entries added in about the last minute that the group loses, 0 to 1; absent unless it is losing.",
+        ValueUnit::Ratio,
+        ValueSource::Group(|values| values.loss_estimate.into()),
     )
 };
 

@@ -124,6 +124,7 @@ impl<'a> Derivation<'a> {
                 }
             }
             (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.count_losses(&full),
+            (QuestionPurpose::Loss, Answer::Groups(groups)) => stream.confirm_losses(&groups),
             (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {
                 stream.entries_unavailable = true;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
-use crate::open::{GroupState, PollState, StreamState};
+use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
@@ -72,27 +72,35 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
     GroupCache { trusted_counters, ..open.cache }
 }
 
-/// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed.
+/// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed, or fewer
+/// entries than are trimmed from one poll to the next: it may lose entries and read on before the next poll.
 const DANGER_RATIO: u64 = 10;
 
-/// Notes the losses that this poll shows and no atomic reading has counted.
+/// Notes the losses that this poll shows and no other reading has counted.
 fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
     let window = stream.reading.window;
-    let is_trimming = stream.cache.trimmed_at.is_some_and(|trimmed| at.saturating_sub(trimmed) < window);
+    let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
+    let is_trimming = is_recent(stream.cache.trimmed_at);
     for (number, group) in stream.info.groups.iter().enumerate() {
         let Some(reading) = stream.loss_reading(group) else { continue };
         let open = &mut stream.groups[number];
         if !open.losses_are_counted {
             let is_unconfirmed = open.cache.losses.note(&reading);
-            open.losses_are_uncertain = is_unconfirmed && !stream.loss_was_asked;
+            open.cache.losses.is_uncertain |= is_unconfirmed && stream.loss_question != LossQuestion::Atomic;
         }
         let GroupCache { losses, history, .. } = &open.cache;
-        let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
-        let is_close = losses.headroom().is_none_or(|headroom| headroom < stream.info.length / DANGER_RATIO);
+        let margin = stream.cache.removed_since_poll.max(stream.info.length / DANGER_RATIO);
+        let is_close = losses.headroom().is_none_or(|headroom| headroom < margin);
         let has_lost = history.as_ref().is_some_and(|history| is_recent(history.lost_at));
         let waiting_since = history.as_ref().and_then(|history| history.waiting_since);
         let reads = waiting_since.is_none() || is_recent(waiting_since);
         open.cache.is_in_danger = is_trimming && (is_close || has_lost) && reads;
+        if !open.cache.is_in_danger && !has_lost {
+            open.cache.loss_share = None;
+        } else if open.cache.loss_share.is_none() {
+            open.cache.loss_share = Some(Box::default());
+        }
+        open.cache.note_share(stream.info, group, stream.node.entries_read, at);
     }
 }
 
@@ -104,11 +112,8 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         let open = &mut stream.groups[number];
         let history = match open.cache.history.take() {
             None => {
-                let mut history = History::begin(&sample, window);
-                if let Some(rhythm) = state.take_rhythm(&stream.reading.key, &group.name) {
-                    history.rhythm = rhythm;
-                }
-                history
+                let rhythm = state.take_rhythm(&stream.reading.key, &group.name);
+                History { rhythm: rhythm.unwrap_or_default(), ..History::begin(&sample, window) }
             }
             Some(mut history) => {
                 if stream.cache.gap > window / 2 {
@@ -119,7 +124,9 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
             }
         };
         let history = open.cache.history.insert(history);
-        let status = status::evaluate(&HistoryWindow { history, sample: &sample, window });
+        let view = HistoryWindow { history, sample: &sample, window };
+        open.is_losing = view.is_recent(view.history.lost_at);
+        let status = status::evaluate(&view);
         open.status = history.dated(status, info.time);
     }
 }
@@ -144,7 +151,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         proven_wait: proven_wait(stream, group, open),
         pending: group.pending,
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
-        lost: open.cache.losses.entries,
+        lost: open.cache.losses.evidence(),
     }
 }
 
@@ -244,8 +251,14 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) 
         consumers: group.consumers,
         entries_lost: info
             .entries_added
-            .filter(|_| !open.losses_are_uncertain)
+            .filter(|_| !open.cache.losses.is_uncertain)
             .map(|_| open.cache.losses.entries),
+        loss_estimate: open
+            .cache
+            .loss_share
+            .as_ref()
+            .filter(|_| open.is_losing)
+            .and_then(|share| share.estimate()),
         retention_used: lag
             .exact()
             .filter(|_| stream.cache.was_trimmed)

@@ -42,6 +42,7 @@ mod tests {
             entries_added: None,
             max_deleted: None,
             group_count: 1,
+            consumer_count: 0,
             entry_bytes: 100,
             radix_tree: RadixTree::default(),
             groups: Vec::new(),

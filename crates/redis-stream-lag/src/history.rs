@@ -41,7 +41,7 @@ pub(super) struct Sample {
     /// Size of the PEL.
     pub(super) pending: u64,
     pub(super) oldest_pending: PelHead,
-    /// Number of entries lost since the group was first seen.
+    /// A number that rises whenever the group loses entries.
     pub(super) lost: u64,
 }
 

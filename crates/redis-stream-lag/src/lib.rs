@@ -12,6 +12,7 @@ mod from_bounds;
 mod from_counters;
 mod history;
 mod loss;
+mod loss_share;
 mod open;
 mod pending_cache;
 mod plan;

@@ -19,10 +19,20 @@
 //! between the two looks the same as a lost one. So a loss counts only once it is confirmed: by an atomic reading (XINFO
 //! STREAM FULL), or by a second reading of the group's position, taken after the stream was read, that shows the
 //! group where it stood.
+//!
+//! A group that reads often loses and reads past most entries unseen. That it loses is visible from its position: it
+//! stands before or at the first entry while trimming goes on.
+
+use std::time::Duration;
 
 use crate::from_bounds;
+use crate::loss_share::{GroupProgress, ShareReading};
 use crate::snapshot::{EntriesReadMeaning, GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
+
+/// Smallest length of a stream in which a group at the first entry is about to lose entries. A healthy group stands there
+/// too in a stream that is trimmed to a few entries.
+const MIN_LENGTH: u64 = 20;
 
 /// The numbers of one reading from which a group's losses are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +51,10 @@ pub(crate) struct LossReading {
     /// True if the group stands before the first entry: on the next delivery, a server that corrects entries-read
     /// does so.
     is_overtaken: bool,
+    /// True if it stands before the first entry, or at it.
+    is_at_front: bool,
+    first: Option<StreamId>,
+    max_deleted: StreamId,
     meaning: EntriesReadMeaning,
 }
 
@@ -52,6 +66,10 @@ pub(crate) struct Losses {
     basis: Option<LossBasis>,
     /// A reading that shows a loss and waits to be confirmed.
     unconfirmed: Option<LossReading>,
+    /// True if a loss was seen that could not be confirmed, and no reading since was certain.
+    pub(crate) is_uncertain: bool,
+    /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on.
+    readings_at_front: u64,
 }
 
 /// The state that later readings are compared with.
@@ -106,6 +124,9 @@ impl LossReading {
             removed_to: info.first.is_none_or(|first| max_deleted < first).then_some(removed),
             rank,
             is_overtaken,
+            is_at_front: is_overtaken || info.length >= MIN_LENGTH && info.first == Some(position),
+            first: info.first,
+            max_deleted,
             meaning,
         })
     }
@@ -113,6 +134,14 @@ impl LossReading {
     /// Returns the number of entries ever added that are not ahead of the group.
     fn not_ahead(&self) -> i128 {
         i128::from(self.added) - i128::from(self.lag)
+    }
+
+    /// Returns true if entries were certainly trimmed since `before`: its first entry is gone, and XDEL did not remove it.
+    fn was_trimmed_since(&self, before: &Self) -> bool {
+        match before.first {
+            Some(first) => self.first != Some(first) && first > self.max_deleted,
+            None => self.removed > before.removed && self.max_deleted == StreamId::MIN,
+        }
     }
 
     /// Returns true if this can be a later reading of the same life of the same group: it did not go back, and it moved
@@ -143,13 +172,20 @@ impl Losses {
             self.unconfirmed = Some(*reading);
             return true;
         }
-        self.count(reading);
+        self.advance(reading);
         false
     }
 
     /// Takes a reading that is certain, and counts the loss that it shows.
     pub(crate) fn count(&mut self, reading: &LossReading) {
-        self.unconfirmed = None;
+        (self.unconfirmed, self.is_uncertain) = (None, false);
+        if self.basis.is_some_and(|basis| reading.was_trimmed_since(&basis.last)) && reading.is_at_front {
+            self.readings_at_front += 1;
+        }
+        self.advance(reading);
+    }
+
+    fn advance(&mut self, reading: &LossReading) {
         let Some(basis) = &mut self.basis else {
             self.basis = Some(LossBasis::begin(reading));
             return;
@@ -168,9 +204,35 @@ impl Losses {
         self.basis.and_then(|basis| basis.lost_at(reading)).is_some_and(|lost| lost > 0)
     }
 
+    /// Returns a number that rises with each loss, and with each reading in which the group stood where it loses entries.
+    pub(crate) fn evidence(&self) -> u64 {
+        self.entries + self.readings_at_front
+    }
+
+    /// Returns the reading from which the share of entries that the group loses is estimated; `None` if its rank or that
+    /// of the removed entries is unknown.
+    pub(crate) fn share_reading(
+        &self,
+        info: &StreamInfo,
+        group: &GroupInfo,
+        meaning: EntriesReadMeaning,
+        at: Duration,
+    ) -> Option<ShareReading> {
+        let added = info.entries_added?;
+        let progress = match meaning {
+            EntriesReadMeaning::Deliveries => GroupProgress::Lost(self.entries),
+            EntriesReadMeaning::Rank => {
+                let is_intact = info.first.is_none_or(|first| info.max_deleted < Some(first));
+                let removed_to = added.checked_sub(info.length).filter(|_| is_intact)?;
+                GroupProgress::Ranks { position: self.basis?.rank_of(group)?, removed_to }
+            }
+        };
+        Some(ShareReading { at, added, progress })
+    }
+
     /// Returns the same count without a basis, for readings of another stream or server.
     pub(crate) fn restarted(&self) -> Self {
-        Self { entries: self.entries, ..Self::default() }
+        Self { entries: self.entries, readings_at_front: self.readings_at_front, ..Self::default() }
     }
 
     /// Returns the distance between the group and the entries that were removed, in entries; `None` if it is unknown.
@@ -208,6 +270,15 @@ impl LossBasis {
         };
         let kept = self.rank.filter(|_| !has_moved);
         (reading.rank.or(kept).or(reading.entries_read.filter(|_| is_rank)), is_rank)
+    }
+
+    /// Returns the rank of the group's position in a reading without its lag.
+    fn rank_of(&self, group: &GroupInfo) -> Option<u64> {
+        if group.last_delivered == self.last.position {
+            return self.rank;
+        }
+        let is_rank = self.entries_read_is_rank || self.last.is_overtaken;
+        group.entries_read.filter(|_| is_rank)
     }
 
     /// Returns the entries that are missing above the position: by its rank, or on servers that count deliveries, since

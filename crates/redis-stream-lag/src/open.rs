@@ -72,11 +72,21 @@ pub(super) struct StreamState<'a> {
     pub(super) entries_unavailable: bool,
     /// Positions whose next entry was asked for in this poll.
     pub(super) next_was_asked: Vec<StreamId>,
-    pub(super) loss_was_asked: bool,
+    pub(super) loss_question: LossQuestion,
     /// An audit found a wrong count.
     pub(super) is_invalid: bool,
     /// Nothing is known from earlier polls.
     pub(super) is_first_reading: bool,
+}
+
+/// The question by which losses are confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LossQuestion {
+    NotAsked,
+    /// For an atomic reading of the stream and all its groups and consumers.
+    Atomic,
+    /// For the positions of its groups alone, which confirm the losses of groups that do not move.
+    Positions,
 }
 
 /// The answers about a group, beside what the snapshot contains.
@@ -85,8 +95,7 @@ pub(super) struct GroupState {
     pub(super) cache: GroupCache,
     /// An atomic reading in this poll has counted the group's losses.
     pub(super) losses_are_counted: bool,
-    /// A loss is seen that this poll cannot confirm.
-    pub(super) losses_are_uncertain: bool,
+    pub(super) is_losing: bool,
     pub(super) oldest_pending: PelHead,
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
@@ -168,7 +177,7 @@ impl<'a> StreamState<'a> {
             groups,
             entries_unavailable: false,
             next_was_asked: Vec::new(),
-            loss_was_asked: false,
+            loss_question: LossQuestion::NotAsked,
             is_invalid: false,
             is_first_reading,
         }
@@ -200,6 +209,19 @@ impl<'a> StreamState<'a> {
     pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &EntryRange) {
         if let Some((first, _)) = entries.ends {
             self.cache.note_next_entry(position, first);
+        }
+    }
+
+    /// Counts the losses of groups whose position after the stream was read is the same as before.
+    pub(super) fn confirm_losses(&mut self, groups_after: &[GroupInfo]) {
+        for at in 0..self.groups.len() {
+            let group = &self.info.groups[at];
+            let after = groups_after.iter().find(|other| other.name == group.name);
+            let has_stood = after.is_some_and(|after| after.last_delivered == group.last_delivered);
+            let Some(reading) = self.loss_reading(group).filter(|_| has_stood) else { continue };
+            let open = &mut self.groups[at];
+            open.cache.losses.count(&reading);
+            open.losses_are_counted = true;
         }
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use crate::audit;
 use crate::from_bounds::MAX_ORPHANS;
-use crate::open::{PollState, QuestionPurpose, StreamState};
+use crate::open::{LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
 use crate::question::{Question, QuestionKind};
-use crate::snapshot::ConsumersReading;
+use crate::snapshot::{ConsumersReading, StreamInfo};
 use redis_stream_core::id::StreamId;
 
 /// Expected size of one pending entry, consumer or group in a reply, in bytes.
@@ -15,9 +15,9 @@ const LINE_BYTES: u64 = 150;
 /// Approximate maximum number of questions per round, which bounds memory: a question and its answer take a few
 /// hundred bytes. Small in tests, so that every poll has several rounds.
 const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
-/// Maximum number of consumers of a stream that is read atomically: XINFO STREAM FULL takes about 2 ms of the server's
-/// time for these.
-const MAX_FULL_CONSUMERS: u64 = 5_000;
+/// Maximum number of groups and consumers of a stream that is read atomically, reported or not: XINFO STREAM FULL lists
+/// them all, which takes about 2 ms of the server's time for these.
+const MAX_FULL_LINES: u64 = 5_000;
 
 /// A question and its purpose.
 pub(super) struct PlannedQuestion {
@@ -210,7 +210,7 @@ impl QuestionPlan {
         }
     }
 
-    /// Asks for an atomic reading of streams in which a group seems to have lost entries. Streams that are still being
+    /// Asks for a second reading of streams in which a group seems to have lost entries. Streams that are still being
     /// scanned are left to a later round, since a loss can be computed only from an exact lag.
     fn ask_for_losses(&mut self, poll: &mut PollState<'_>) {
         let counting: HashSet<_> = self.0.iter().filter_map(scan_from).map(|(at, _)| at).collect();
@@ -225,13 +225,21 @@ impl QuestionPlan {
     }
 
     fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
-        let consumers: u64 = stream.info.groups.iter().map(|group| group.consumers).sum();
-        if stream.loss_was_asked || consumers > MAX_FULL_CONSUMERS || !stream.seems_to_have_lost() {
+        // A certain reading shows if an earlier loss that could not be confirmed was one.
+        let is_uncertain = stream.groups.iter().any(|open| open.cache.losses.is_uncertain);
+        let is_due = is_uncertain || stream.seems_to_have_lost();
+        if stream.loss_question != LossQuestion::NotAsked || !is_due {
             return;
         }
-        stream.loss_was_asked = true;
-        let reply_bytes = stream.info.entry_bytes + (stream.info.group_count * 2 + consumers) * LINE_BYTES;
-        self.ask(at, stream, QuestionPurpose::Loss, QuestionKind::FullStream, reply_bytes);
+        let StreamInfo { group_count, consumer_count, entry_bytes, .. } = *stream.info;
+        let (question, kind, reply_bytes) = if group_count.saturating_add(consumer_count) <= MAX_FULL_LINES {
+            let reply_bytes = entry_bytes + (group_count * 2 + consumer_count) * LINE_BYTES;
+            (LossQuestion::Atomic, QuestionKind::FullStream, reply_bytes)
+        } else {
+            (LossQuestion::Positions, QuestionKind::Groups, group_count * LINE_BYTES)
+        };
+        stream.loss_question = question;
+        self.ask(at, stream, QuestionPurpose::Loss, kind, reply_bytes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Questions that a [`Derivation`](crate::derivation::Derivation) asks, and the answers that it takes.
 
-use crate::snapshot::{ConsumerInfo, StreamInfo};
+use crate::snapshot::{ConsumerInfo, GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -58,6 +58,8 @@ pub enum QuestionKind {
     },
     /// The stream and its groups, read atomically. Sent as `XINFO STREAM key FULL COUNT 1`.
     FullStream,
+    /// The groups of the stream. Sent as `XINFO GROUPS key`.
+    Groups,
 }
 
 /// The reply to a [`Question`].
@@ -74,6 +76,8 @@ pub enum Answer {
     /// The reply to [`QuestionKind::FullStream`]. The server leaves the last entry out of it: set `last` to
     /// last-generated-id unless the stream is empty. Only `last_delivered` and `entries_read` of its groups are used.
     FullStream(Box<StreamInfo>),
+    /// The reply to [`QuestionKind::Groups`]. Only `last_delivered` is used.
+    Groups(Vec<GroupInfo>),
     /// The stream or the group no longer exists.
     Gone,
     /// No usable reply: denied, malformed or too late.

@@ -107,9 +107,12 @@ pub struct GroupValues {
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
     /// Number of entries removed from the stream before they were delivered to the group, since the group was first
-    /// seen. `None` before server 7.0. A lower bound: a loss that the group has read past by the next poll leaves no
-    /// evidence.
+    /// seen. `None` before server 7.0, and while a loss is seen that cannot be confirmed. A lower bound: a loss that the
+    /// group has read past by the next reading leaves no evidence.
     pub entries_lost: Option<u64>,
+    /// The estimated share of the entries added at present that the group loses. `None` unless it is losing, and while
+    /// there are too few readings, or the group reads too often to be observed.
+    pub loss_estimate: Option<LossEstimate>,
     /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
     /// until this stream was seen to be trimmed, which needs server 7.0.
     pub retention_used: Option<Retention>,
@@ -132,6 +135,24 @@ impl Retention {
     #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
     pub fn ratio(self) -> f64 {
         if self.length == 0 { 0.0 } else { (self.lag as f64 / self.length as f64).min(1.0) }
+    }
+}
+
+/// An estimate of what a group loses at present: of the entries added in about the last minute, weighted by their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossEstimate {
+    /// Number of entries that the group lost.
+    pub lost: u64,
+    /// Number of entries added.
+    pub added: u64,
+}
+
+impl LossEstimate {
+    /// Returns `lost / added`, from 0 to 1; 0 if no entry was added.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+    pub fn ratio(self) -> f64 {
+        if self.added == 0 { 0.0 } else { (self.lost as f64 / self.added as f64).min(1.0) }
     }
 }
 

@@ -100,6 +100,8 @@ pub struct StreamInfo {
     pub max_deleted: Option<StreamId>,
     /// Number of consumer groups of the stream, including those not listed in `groups`.
     pub group_count: u64,
+    /// Number of consumers of all its groups, including those not listed in `groups`.
+    pub consumer_count: u64,
     /// Estimated size of an entry in a reply, in bytes: the larger of the first and the last entry; 0 if the stream is
     /// empty.
     pub entry_bytes: u64,
@@ -118,6 +120,8 @@ pub struct LossSample<'a> {
     pub epoch: Epoch,
     /// The meaning of its groups' entries-read.
     pub entries_read: EntriesReadMeaning,
+    /// Time of the reading, by the caller's monotonic clock.
+    pub at: Duration,
     /// The stream, with its groups from a reply to XINFO GROUPS sent just before it.
     pub info: &'a StreamInfo,
     /// Its groups from a reply to XINFO GROUPS sent just after it.

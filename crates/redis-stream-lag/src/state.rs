@@ -10,9 +10,10 @@ use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
 use crate::history::History;
 use crate::loss::{LossReading, Losses};
+use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
 use crate::rhythm::Rhythm;
-use crate::snapshot::{Epoch, GroupInfo, LossSample, StreamInfo};
+use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -66,6 +67,9 @@ pub(super) struct StreamCache {
     pub(super) was_trimmed: bool,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
+    /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
+    pub(super) removed_since_poll: u64,
+    group_count: u64,
     entries_added: Option<EntriesAdded>,
     /// Longest interval between polls of the target since the stream was last read.
     pub(super) gap: Duration,
@@ -79,6 +83,8 @@ pub(super) struct GroupCache {
     pub(super) losses: Losses,
     /// True if trimming is about to overtake the group, or has done so, and the group still reads.
     pub(super) is_in_danger: bool,
+    /// `None` if the group is not in danger and loses nothing.
+    pub(super) loss_share: Option<Box<LossShare>>,
     pub(super) pending: Option<CachedOldestPending>,
     pub(super) history: Option<History>,
 }
@@ -120,11 +126,17 @@ impl LagState {
 
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
     /// four times a second.
-    pub fn streams_in_danger(&self) -> impl Iterator<Item = &Name> {
-        self.streams
-            .iter()
-            .filter(|(_, stream)| stream.groups.iter().any(|(_, group)| group.is_in_danger))
-            .map(|(key, _)| key)
+    pub fn streams_in_danger(&self) -> impl Iterator<Item = StreamInDanger<'_>> {
+        self.streams.iter().filter_map(|(key, stream)| {
+            let in_danger = stream.groups.iter().filter(|(_, group)| group.is_in_danger);
+            let shares: Vec<_> = in_danger.filter_map(|(_, group)| group.loss_share.as_deref()).collect();
+            (!shares.is_empty()).then(|| StreamInDanger {
+                key,
+                group_count: stream.group_count,
+                is_overtaken: shares.iter().any(|share| share.is_overtaken()),
+                needs_bursts: shares.iter().any(|share| share.needs_bursts()),
+            })
+        })
     }
 
     /// Notes the losses that a sample shows. A loss counts only if the group's position was the same before and after
@@ -145,17 +157,49 @@ impl LagState {
             // A group within the stream has lost nothing since it was delivered its position.
             let lag = from_bounds::lag_from_bounds(sample.info, group.last_delivered);
             let reading = lag.and_then(|lag| LossReading::of(sample.info, group, lag, sample.entries_read));
-            let Some(reading) = reading else { continue };
-            if after.last_delivered == group.last_delivered {
-                cache.losses.count(&reading);
-            } else {
-                cache.losses.note(&reading);
+            let has_stood = after.last_delivered == group.last_delivered;
+            match reading {
+                Some(reading) if has_stood => cache.losses.count(&reading),
+                Some(reading) => drop(cache.losses.note(&reading)),
+                None => {}
+            }
+            if has_stood {
+                cache.note_share(sample.info, group, sample.entries_read, sample.at);
             }
         }
     }
 }
 
+/// A stream with a group in danger of losing entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamInDanger<'a> {
+    /// Key of the stream.
+    pub key: &'a Name,
+    /// Number of its groups, to which the cost of a sample is proportional.
+    pub group_count: u64,
+    /// True if trimming has overtaken one of the groups in danger lately.
+    pub is_overtaken: bool,
+    /// True if one of the groups in danger reads so often that only samples a few milliseconds apart see its single
+    /// reads.
+    pub needs_bursts: bool,
+}
+
 impl GroupCache {
+    /// Adds a reading to the estimated share of lost entries, of a group that may lose some.
+    pub(super) fn note_share(
+        &mut self,
+        info: &StreamInfo,
+        group: &GroupInfo,
+        meaning: EntriesReadMeaning,
+        at: Duration,
+    ) {
+        let Some(share) = &mut self.loss_share else { return };
+        match self.losses.share_reading(info, group, meaning, at) {
+            Some(reading) => share.note(reading),
+            None => share.interrupt(),
+        }
+    }
+
     /// Returns the lag by the server's counters and the time at which its basis was counted, if the counters are
     /// trusted.
     pub(super) fn lag_from_counters(
@@ -181,9 +225,22 @@ impl StreamCache {
         let change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
         let change = change.with_removed_up_to(used.first().copied());
         let is_same = change != StreamChange::Unknown;
-        if is_same && self.bounds.is_some_and(|before| before.was_trimmed_by(&now)) {
+        // A stream that was trimmed before it was first read may be trimmed right now.
+        let is_trimmed = match self.bounds {
+            None => now.was_ever_trimmed(),
+            Some(before) => {
+                let has_shrunk = now.removed() > before.removed();
+                is_same && (before.was_trimmed_by(&now) || now.was_ever_trimmed() && has_shrunk)
+            }
+        };
+        if is_trimmed {
             self.trimmed_at = Some(at);
         }
+        self.removed_since_poll = match self.bounds {
+            Some(before) => now.removed().saturating_sub(before.removed()),
+            None => info.length,
+        };
+        self.group_count = info.group_count;
         self.was_trimmed |= now.was_ever_trimmed() || self.trimmed_at.is_some();
         // A history records the group's position over time. Unlike a count, that stays true across connections, and
         // it is what reveals a server restarted from an older file (the group was rewound). It ends only if the
@@ -307,6 +364,7 @@ mod tests {
                 entries_added: Some(read),
                 max_deleted: None,
                 group_count: 0,
+                consumer_count: 0,
                 entry_bytes: 0,
                 radix_tree: RadixTree::default(),
                 groups: Vec::new(),

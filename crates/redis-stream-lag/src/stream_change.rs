@@ -37,6 +37,11 @@ impl StreamBounds {
         self.epoch
     }
 
+    /// Returns the number of entries ever removed; 0 before server 7.0.
+    pub(crate) fn removed(&self) -> u64 {
+        self.entries_added.map_or(0, |added| added.saturating_sub(self.length))
+    }
+
     /// Returns the change from `self` to `now`, a later reading.
     pub(crate) fn change_to(&self, now: &Self) -> StreamChange {
         if self.epoch != now.epoch || self.was_replaced_by(now) {

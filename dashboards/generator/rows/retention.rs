@@ -11,7 +11,7 @@ const LENGTH: &str = "redis_stream_length";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![used(), lost(), length(), reach(), silence(), streams()];
+    let panels = vec![used(), lost(), share(), length(), reach(), silence(), streams()];
     Row { title: "Retention and loss", opens: Opens::AtOnce, panels }
 }
 
@@ -25,6 +25,7 @@ fn used() -> Panel {
         steps: warn(of_alert("RedisStreamRetentionNearlyUsed"), 1.0),
         queries: vec![Group.worst("redis_stream_group_retention_used_ratio")],
         nothing: "no stream was trimmed",
+        size: (8, 9),
         ..Panel::lines()
     }
 }
@@ -35,13 +36,28 @@ fn lost() -> Panel {
     let most = format!("{} > 0", Group.each(&lost(SHOWN)));
     Panel {
         title: "Entries lost, the most",
-        what: "Entries that were trimmed or deleted before the group got them, as seen from poll to poll.",
+        what: "Entries that were trimmed or deleted before the group got them, at least.",
         advice: "they are gone from Redis; get them from where they came from, and give the stream more room, or the group \
                  more consumers.",
         steps: alarm(1.0),
         queries: vec![Group.ranked(&lost(STEP), &most)],
         nothing: "nothing was lost in the time shown",
+        size: (8, 9),
         ..Panel::bars()
+    }
+}
+
+fn share() -> Panel {
+    Panel {
+        title: "Share of entries lost, the most",
+        what: "Estimated share of the entries added in about the last minute that a group loses, while it is losing.",
+        advice: "at 50 % the group would have to be twice as fast to lose nothing.",
+        unit: "percentunit",
+        steps: alarm(0.01),
+        queries: vec![Group.worst("redis_stream_group_loss_ratio")],
+        nothing: "no group is losing entries",
+        size: (8, 9),
+        ..Panel::lines()
     }
 }
 

@@ -47,7 +47,7 @@ pub struct XinfoGroup {
 }
 
 impl XinfoStream {
-    /// Returns the stream's facts at `time`, without its groups.
+    /// Returns the stream's facts at `time`, without its groups and consumers.
     #[must_use]
     pub fn facts(&self, time: Duration) -> StreamInfo {
         StreamInfo {
@@ -59,6 +59,7 @@ impl XinfoStream {
             entries_added: self.entries_added,
             max_deleted: self.max_deleted,
             group_count: self.groups,
+            consumer_count: 0,
             entry_bytes: self.entry_bytes,
             radix_tree: self.radix_tree,
             groups: Vec::new(),

@@ -296,7 +296,9 @@ impl Said {
             entries_read: group.entries_read,
             each_consumer: each_consumer.clone(),
         };
-        StreamInfo { groups: groups.into_iter().map(group).collect(), ..stream.facts(time) }
+        let groups: Vec<_> = groups.into_iter().map(group).collect();
+        let consumer_count = groups.iter().map(|group| group.consumers).fold(0, u64::saturating_add);
+        StreamInfo { groups, consumer_count, ..stream.facts(time) }
     }
 }
 
@@ -315,6 +317,7 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterne
             model::entries(&(1..=count).map(id).collect::<Vec<_>>())
         }
         (_, QuestionKind::Entries { .. }) => model::entries(&u.arbitrary::<Vec<Id>>()?),
+        (_, QuestionKind::Groups) => model::list(&u.arbitrary::<Vec<Group>>()?, Group::reply),
         (_, QuestionKind::FullStream) => {
             let Said { stream, groups, .. } = u.arbitrary()?;
             let Reply::Fields(mut fields) = stream.reply() else { unreachable!("it is made of fields") };

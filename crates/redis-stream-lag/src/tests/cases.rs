@@ -1,9 +1,14 @@
 //! A table of operations in ordinary use, each with the true lag and the entries-read that real servers reported. The
 //! model must agree with the servers, and the derived lag with the true one.
 
+use std::sync::Arc;
+
+use crate::derivation::Derivation;
 use crate::report::Lag;
+use crate::snapshot::{Epoch, NodeReading, ReadOutcome, Snapshot, StreamReading};
+use crate::state::LagState;
 use crate::tests::model::{Counters, StreamModel};
-use crate::tests::properties::{PLENTY, Watcher};
+use crate::tests::properties::{PLENTY, WINDOW, Watcher};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -196,5 +201,53 @@ fn a_stream_that_is_trimmed_with_each_entry_is_always_counted_right() {
         assert_eq!((values.lag, values.entries_lost), (Lag::Exact(4), Some(16)), "{counters:?}");
         assert_eq!(values.entries_read, Some(entries_read), "{counters:?}");
         assert_eq!(values.retention_used.map(|used| (used.lag, used.length)), Some((4, 5)), "{counters:?}");
+    }
+}
+
+/// Polls a model in which a group reads after the stream was read. Returns the number of entries lost.
+fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: usize) -> Option<u64> {
+    let stream = StreamReading {
+        key: Name::from("s"),
+        outcome: ReadOutcome::Read(model.info(model.group_info())),
+        missing_groups: Vec::new(),
+        window: WINDOW,
+    };
+    let node = NodeReading {
+        address: Arc::from("h:1"),
+        epoch: Epoch(1),
+        entries_read: model.meaning(),
+        streams: vec![stream],
+    };
+    let snapshot = Snapshot { nodes: vec![node] };
+    let mut derivation = Derivation::open(&snapshot, state, PLENTY, model.at());
+    model.read(&group(), entries, true);
+    loop {
+        let questions = derivation.questions();
+        if questions.is_empty() {
+            let report = derivation.close(None);
+            return report.streams[0].groups[0].values.as_ref().unwrap().entries_lost;
+        }
+        derivation.answer(questions.iter().map(|question| model.answer(&question.kind)).collect());
+    }
+}
+
+#[test]
+fn losses_beside_thousands_of_consumers_are_counted_for_groups_that_do_not_move_and_else_unknown() {
+    for counters in [Counters::Original, Counters::Fixed] {
+        let mut model = StreamModel { other_consumers: 6_000, ..StreamModel::new(counters) };
+        let mut state = LagState::default();
+        (0..2_000).for_each(|_| model.add());
+        take(&mut model, "g");
+        model.read(&group(), 100, true);
+        assert_eq!(poll_while_reading(&mut state, &mut model, 0), Some(0));
+        model.trim_to(500);
+        assert_eq!(poll_while_reading(&mut state, &mut model, 0), Some(1_400), "{counters:?}");
+        model.trim_to(400);
+        assert_eq!(poll_while_reading(&mut state, &mut model, 1), None, "{counters:?}: not confirmed");
+        assert_eq!(poll_while_reading(&mut state, &mut model, 1), None, "{counters:?}: nor later");
+        (0..10).for_each(|_| model.add());
+        model.trim_to(300);
+        let lost = poll_while_reading(&mut state, &mut model, 0).unwrap();
+        assert!((1_500..=1_608).contains(&lost), "{counters:?}: {lost}");
     }
 }

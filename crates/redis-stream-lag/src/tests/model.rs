@@ -45,6 +45,8 @@ pub(crate) struct StreamModel {
     pub(crate) max_deleted: StreamId,
     pub(crate) groups: BTreeMap<Name, ModelGroup>,
     pub(crate) clock_ms: u64,
+    /// Number of consumers of groups that are not reported.
+    pub(crate) other_consumers: u64,
     /// Number of entries ever removed before they were delivered to the group.
     pub(crate) lost: BTreeMap<Name, u64>,
     /// True once a stream at this key was trimmed.
@@ -97,6 +99,7 @@ impl StreamModel {
             max_deleted: StreamId::MIN,
             groups: BTreeMap::new(),
             clock_ms: EPOCH_MS,
+            other_consumers: 0,
             lost: BTreeMap::new(),
             was_trimmed: false,
         }
@@ -322,6 +325,7 @@ impl StreamModel {
             entries_added: counted.then_some(self.added),
             max_deleted: counted.then_some(self.max_deleted),
             group_count: groups.len() as u64,
+            consumer_count: groups.iter().map(|group| group.consumers).sum::<u64>() + self.other_consumers,
             entry_bytes: 100,
             radix_tree: RadixTree::default(),
             groups,
@@ -355,10 +359,12 @@ impl StreamModel {
                 })
             }
             QuestionKind::FullStream => {
+                assert!(self.other_consumers < 5_000, "the reply would list all consumers");
                 let info = self.info(self.group_info());
                 let last = info.first.map(|_| info.last_generated);
                 Answer::FullStream(Box::new(StreamInfo { last, ..info }))
             }
+            QuestionKind::Groups => Answer::Groups(self.group_info()),
             QuestionKind::Consumers { group } => {
                 self.consumers(group).map_or(Answer::Gone, Answer::Consumers)
             }

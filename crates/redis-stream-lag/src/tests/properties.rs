@@ -9,7 +9,7 @@ use crate::derivation::Derivation;
 use crate::question::Question;
 use crate::report::{GroupValues, Lag, OldestPending, Report};
 use crate::snapshot::{
-    ConsumersReading, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamReading,
+    ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot, StreamReading,
 };
 use crate::state::LagState;
 use crate::tests::model::{Counters, StreamModel};
@@ -83,6 +83,27 @@ impl Watcher {
             derivation.answer(answers);
         }
         panic!("questions without end");
+    }
+
+    /// Samples the model between two polls.
+    fn sample(&mut self, model: &mut StreamModel, is_busy: bool) {
+        let meanwhile = |model: &mut StreamModel| {
+            while is_busy && fastrand::u32(..3) == 0 {
+                model.disturb();
+            }
+        };
+        let groups = model.group_info();
+        meanwhile(model);
+        let info = model.info(groups);
+        meanwhile(model);
+        self.state.note_sample(&LossSample {
+            key: &Name::from("s"),
+            epoch: Epoch(self.epoch),
+            entries_read: model.meaning(),
+            at: model.at(),
+            info: &info,
+            groups_after: &model.group_info(),
+        });
     }
 
     /// A poll in which the stream is deferred.
@@ -207,6 +228,9 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
     for _ in 0..300 {
         for _ in 0..fastrand::u32(..6) {
             model.disturb();
+            if fastrand::bool() {
+                watch.sample(&mut model, is_busy);
+            }
         }
         match fastrand::u32(..60) {
             // Long enough for occasional audits.

@@ -1,0 +1,400 @@
+//! Estimates the share of the entries added to a stream that a group loses.
+//!
+//! The *front* of a group is the higher of two ranks: that of its position, and that which trimming has reached. All
+//! that the front passes was delivered or lost. Where the server counts lost entries by itself, both are known.
+//! Elsewhere the deliveries are estimated from pairs of readings so close together that the group read once between
+//! them at most. Such a read was delivered what lies between the rank that trimming had reached at that time and the new
+//! position. If trimming did not advance in the interval, that is exact; else it has bounds, and the read is assumed to
+//! be as large as those that are known exactly.
+//!
+//! Readings that are far apart see slow groups well, and hide the reads of fast ones. So intervals are collected by
+//! their length, and only those lengths are used at which few intervals hold reads of unknown size.
+
+use std::time::Duration;
+
+use crate::report::LossEstimate;
+
+/// The time over which an interval's weight falls to a third: about the last minute counts.
+const MEMORY: Duration = Duration::from_secs(60);
+/// Upper bounds of the classes of intervals, in milliseconds; the last class has none.
+const CLASS_MS: [u64; 6] = [18, 36, 72, 150, 400, 2_000];
+/// The class of the intervals between samples that are not part of a burst.
+const REGULAR: usize = 4;
+/// The largest part of a class's intervals that may hold reads, or reads of unknown size. If reads come at random, and not
+/// evenly, one in nine of these intervals holds more than one.
+const MAX_BLURRED: f64 = 0.4;
+/// Trimming overtakes a group at present if the weights of the intervals in which it did so sum up to this: once in the
+/// last minute.
+const MIN_OVERTAKEN: f64 = 0.35;
+/// Smallest number of intervals from which a class is judged.
+const MIN_INTERVALS: f64 = 2.5;
+
+/// The numbers of one reading from which the share is estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShareReading {
+    /// The caller's monotonic clock.
+    pub(crate) at: Duration,
+    /// entries-added.
+    pub(crate) added: u64,
+    pub(crate) progress: GroupProgress,
+}
+
+/// The progress of a group and of trimming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupProgress {
+    /// The exact number of entries lost.
+    Lost(u64),
+    /// The ranks of the group's position and of the last entry that was removed.
+    Ranks { position: u64, removed_to: u64 },
+}
+
+/// Sums over past readings, in which each reading has less weight the older it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LossShare {
+    last: Option<ShareReading>,
+    seconds: f64,
+    added: f64,
+    /// Number of entries that the front has passed, or that are lost where that is exact.
+    passed: f64,
+    /// Number of intervals in which trimming passed the group's earlier position.
+    overtaken: f64,
+    classes: [IntervalClass; CLASS_MS.len() + 1],
+}
+
+/// The intervals of about the same length.
+#[derive(Clone, Copy, Debug, Default)]
+struct IntervalClass {
+    intervals: f64,
+    seconds: f64,
+    delivered: f64,
+    /// Number of intervals in which the group read an unknown number of entries.
+    blurred: f64,
+    /// Number of intervals in which it read a known number, and that number.
+    exact_reads: f64,
+    exactly_delivered: f64,
+}
+
+/// The entries delivered in one interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Delivered {
+    Exactly(u64),
+    Between {
+        min: u64,
+        max: u64,
+        /// If the group read once, at a random time.
+        expected: f64,
+    },
+}
+
+impl LossShare {
+    pub(crate) fn note(&mut self, reading: ShareReading) {
+        let Some(last) = self.last.replace(reading) else { return };
+        let interval = reading.at.saturating_sub(last.at);
+        let Some(progress) = progress(&last, &reading).filter(|_| !interval.is_zero()) else { return };
+        let seconds = interval.as_secs_f64();
+        self.age(seconds);
+        self.seconds += seconds;
+        self.added += count(reading.added.saturating_sub(last.added));
+        self.passed += count(progress.passed);
+        self.overtaken += f64::from(u8::from(progress.is_overtaken));
+        let class = CLASS_MS.partition_point(|bound| u128::from(*bound) < interval.as_millis());
+        self.classes[class].note(seconds, progress.delivered);
+    }
+
+    /// Leaves a gap before the next reading.
+    pub(crate) fn interrupt(&mut self) {
+        self.last = None;
+    }
+
+    /// Returns the estimate; `None` before there are enough readings, and if the group reads too often for them.
+    pub(crate) fn estimate(&self) -> Option<LossEstimate> {
+        let (mut seconds, mut delivered) = (0.0, 0.0);
+        for class in self.classes.iter().filter(|class| class.intervals >= MIN_INTERVALS) {
+            if class.is_blurred() {
+                break;
+            }
+            (seconds, delivered) = (seconds + class.seconds, delivered + class.delivered);
+        }
+        if seconds == 0.0 || self.added < 1.0 {
+            return None;
+        }
+        let lost = self.passed - delivered / seconds * self.seconds;
+        let added = rounded(self.added);
+        Some(LossEstimate { lost: rounded(lost).min(added), added })
+    }
+
+    /// Returns true if trimming has overtaken the group in about the last minute.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken > MIN_OVERTAKEN
+    }
+
+    /// Returns true if trimming overtakes the group, and regular samples cannot see its single reads.
+    pub(crate) fn needs_bursts(&self) -> bool {
+        let regular = &self.classes[REGULAR];
+        self.is_overtaken() && regular.blurred + regular.exact_reads > MAX_BLURRED * regular.intervals
+    }
+
+    fn age(&mut self, seconds: f64) {
+        let weight = (-seconds / MEMORY.as_secs_f64()).exp();
+        for sum in [&mut self.seconds, &mut self.added, &mut self.passed, &mut self.overtaken] {
+            *sum *= weight;
+        }
+        for class in &mut self.classes {
+            class.age(weight);
+        }
+    }
+}
+
+impl IntervalClass {
+    fn note(&mut self, seconds: f64, delivered: Delivered) {
+        self.intervals += 1.0;
+        self.seconds += seconds;
+        self.delivered += match delivered {
+            Delivered::Exactly(0) => 0.0,
+            Delivered::Exactly(entries) => {
+                self.exact_reads += 1.0;
+                self.exactly_delivered += count(entries);
+                count(entries)
+            }
+            Delivered::Between { min, max, expected } => {
+                self.blurred += 1.0;
+                let is_known = self.exact_reads > 0.0;
+                let entries = if is_known { self.exactly_delivered / self.exact_reads } else { expected };
+                entries.clamp(count(min), count(max))
+            }
+        };
+    }
+
+    fn age(&mut self, weight: f64) {
+        let Self { intervals, seconds, delivered, blurred, exact_reads, exactly_delivered } = self;
+        for sum in [intervals, seconds, delivered, blurred, exact_reads, exactly_delivered] {
+            *sum *= weight;
+        }
+    }
+
+    fn is_blurred(&self) -> bool {
+        self.blurred > MAX_BLURRED * self.intervals
+    }
+}
+
+/// The progress from one reading to the next.
+struct IntervalProgress {
+    passed: u64,
+    is_overtaken: bool,
+    delivered: Delivered,
+}
+
+/// Returns the progress between two readings, or `None` if a count or rank went back.
+fn progress(last: &ShareReading, next: &ShareReading) -> Option<IntervalProgress> {
+    next.added.checked_sub(last.added)?;
+    match (last.progress, next.progress) {
+        (GroupProgress::Lost(before), GroupProgress::Lost(lost)) => {
+            let passed = lost.checked_sub(before)?;
+            Some(IntervalProgress { passed, is_overtaken: passed > 0, delivered: Delivered::Exactly(0) })
+        }
+        (
+            GroupProgress::Ranks { position: before, removed_to: trimmed_before },
+            GroupProgress::Ranks { position, removed_to },
+        ) => {
+            let (front, front_before) = (position.max(removed_to), before.max(trimmed_before));
+            position.checked_sub(before)?;
+            removed_to.checked_sub(trimmed_before)?;
+            let max = position.saturating_sub(front_before);
+            let min = position.saturating_sub(before.max(removed_to)).max(1);
+            let delivered = if position == before {
+                Delivered::Exactly(0)
+            } else if min >= max {
+                Delivered::Exactly(max)
+            } else {
+                let skipped = skipped(before, trimmed_before, removed_to);
+                Delivered::Between { min, max, expected: count(position - before) - skipped }
+            };
+            let passed = front.checked_sub(front_before)?;
+            Some(IntervalProgress { passed, is_overtaken: before < removed_to, delivered })
+        }
+        _ => None,
+    }
+}
+
+/// Returns the expected number of entries that a group at rank `position` skips if it reads once while trimming advances
+/// evenly from one rank to another.
+fn skipped(position: u64, trimmed_from: u64, trimmed_to: u64) -> f64 {
+    let (from, to) = (trimmed_from.saturating_sub(position), trimmed_to.saturating_sub(position));
+    if trimmed_from >= position || trimmed_to <= position {
+        return f64::midpoint(count(from), count(to));
+    }
+    count(to) * count(to) / (2.0 * count(trimmed_to - trimmed_from))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate is good to some digits")]
+fn count(entries: u64) -> f64 {
+    entries as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
+fn rounded(entries: f64) -> u64 {
+    entries.round().max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Added per second.
+    const RATE: u64 = 50;
+    /// Intervals of a burst, as those of the exporter.
+    const BURST_MS: [u64; 8] = [12, 12, 12, 12, 12, 24, 24, 50];
+
+    #[derive(Clone, Copy, Debug)]
+    enum Trim {
+        Exact,
+        /// By whole nodes of 100 entries.
+        Nodes,
+    }
+
+    /// A group that reads `read_count` entries each `read_ms`, of a stream that is trimmed to 500 entries.
+    struct Simulation {
+        trim: Trim,
+        read_count: u64,
+        read_ms: u64,
+        timing: Timing,
+        added: u64,
+        removed_to: u64,
+        position: u64,
+        delivered: u64,
+        due_ms: u64,
+        next_read_ms: u64,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Timing {
+        /// Up to a millisecond late, as timers are; the first read after so many milliseconds.
+        Even(u64),
+        Random,
+    }
+
+    impl Simulation {
+        fn new(trim: Trim, (read_count, read_ms): (u64, u64), timing: Timing) -> Self {
+            let (added, removed_to) = (10_000, 9_500);
+            let due_ms = if let Timing::Even(phase) = timing { phase } else { 0 };
+            Self {
+                trim,
+                read_count,
+                read_ms,
+                timing,
+                added,
+                removed_to,
+                position: removed_to,
+                delivered: 0,
+                due_ms,
+                next_read_ms: due_ms,
+            }
+        }
+
+        /// Advances by one millisecond.
+        fn step(&mut self, ms: u64) {
+            if ms.is_multiple_of(1_000 / RATE) {
+                self.added += 1;
+                let removed = self.added - 500;
+                self.removed_to = match self.trim {
+                    Trim::Exact => removed,
+                    Trim::Nodes => removed / 100 * 100,
+                };
+            }
+            if ms < self.next_read_ms {
+                return;
+            }
+            let from = self.position.max(self.removed_to);
+            self.position = (from + self.read_count).min(self.added);
+            self.delivered += self.position - from;
+            (self.due_ms, self.next_read_ms) = match self.timing {
+                Timing::Even(_) => {
+                    (self.due_ms + self.read_ms, self.due_ms + self.read_ms + fastrand::u64(..2))
+                }
+                Timing::Random => {
+                    let next = ms as f64 - (1.0 - fastrand::f64()).ln() * self.read_ms as f64;
+                    (ms, rounded(next))
+                }
+            };
+        }
+
+        /// Returns the estimated and the true share after some time.
+        fn run(&mut self, seconds: u64) -> (Option<f64>, f64) {
+            let mut share = LossShare::default();
+            let (mut gaps, mut next) = (Vec::new(), 7);
+            let (added, delivered) = (self.added, self.delivered);
+            for ms in 0..seconds * 1_000 {
+                self.step(ms);
+                if ms < next {
+                    continue;
+                }
+                share.note(ShareReading {
+                    at: Duration::from_millis(ms),
+                    added: self.added,
+                    progress: GroupProgress::Ranks { position: self.position, removed_to: self.removed_to },
+                });
+                if gaps.is_empty() {
+                    let regular = fastrand::u64(200..=300);
+                    let is_burst = share.needs_bursts() && fastrand::u8(..4) > 0;
+                    let burst: u64 = BURST_MS.iter().sum();
+                    gaps =
+                        if is_burst { [&BURST_MS[..], &[regular - burst]].concat() } else { vec![regular] };
+                    fastrand::shuffle(&mut gaps);
+                }
+                next = ms + gaps.remove(0) * fastrand::u64(80..=120) / 100;
+            }
+            let truth = 1.0 - (self.delivered - delivered) as f64 / (self.added - added) as f64;
+            (share.estimate().map(LossEstimate::ratio), truth)
+        }
+    }
+
+    #[test]
+    fn the_estimate_is_near_the_true_share_at_each_pace() {
+        let fast = [(1, 40), (1, 43), (1, 100), (3, 80), (4, 150), (6, 250), (5, 333), (10, 500)];
+        let slow = [(10, 1_500), (25, 1_000), (25, 2_500), (25, 2_700), (100, 5_000), (1, 5_000)];
+        for pace in fast.into_iter().chain(slow) {
+            for trim in [Trim::Exact, Trim::Nodes] {
+                for seed in 0..6 {
+                    fastrand::seed(seed);
+                    let timing = if seed == 5 { Timing::Random } else { Timing::Even(4 * seed) };
+                    let (estimate, truth) = Simulation::new(trim, pace, timing).run(150);
+                    let context = format!("{pace:?}, {trim:?}, {timing:?}: {estimate:?}, not {truth}");
+                    let estimate = estimate.unwrap_or_else(|| panic!("no estimate: {context}"));
+                    // Few reads at random times differ from one minute to the next.
+                    let tolerance = if timing == Timing::Random && pace.1 > 500 { 0.15 } else { 0.1 };
+                    assert!((estimate - truth).abs() < tolerance, "{context}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_that_reads_all_has_lost_nothing() {
+        let (estimate, truth) = Simulation::new(Trim::Exact, (60, 1_000), Timing::Even(3)).run(60);
+        assert!(truth < 0.01, "{truth}");
+        assert!(estimate.unwrap() < 0.01, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_group_that_reads_nothing_loses_all() {
+        let (estimate, _) = Simulation::new(Trim::Exact, (1, 1_000_000), Timing::Even(3)).run(60);
+        assert!(estimate.unwrap() > 0.98, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_server_that_counts_deliveries_makes_the_share_exact() {
+        let mut share = LossShare::default();
+        for (at, added, lost) in [(0, 100, 7), (10, 600, 7), (20, 1_100, 132)] {
+            let progress = GroupProgress::Lost(lost);
+            share.note(ShareReading { at: Duration::from_secs(at), added, progress });
+        }
+        assert_eq!(share.estimate(), None, "too few readings");
+        share.note(ShareReading {
+            at: Duration::from_secs(30),
+            added: 1_600,
+            progress: GroupProgress::Lost(257),
+        });
+        let ratio = share.estimate().unwrap().ratio();
+        assert!((0.17..0.2).contains(&ratio), "{ratio}: 250 of 1,500, of which the first 500 count less");
+    }
+}
