@@ -18,7 +18,7 @@ use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report};
 use support::polled::Polled;
 use support::server::Server;
-use support::servers::{Program, for_each_program};
+use support::servers::{Program, ServerKind, for_each_program};
 use support::snapshot::{StreamSnapshot, ask};
 use support::wait::wait_for;
 
@@ -38,6 +38,7 @@ enum Ids {
 
 /// One server, what clients do to it, and what is known of it.
 struct Story {
+    program: &'static Program,
     server: Server,
     connection: MultiplexedConnection,
     /// A replica that is polled in place of the server.
@@ -66,6 +67,7 @@ impl Story {
         let mut rng = Rng::with_seed(seed);
         let ids = [Ids::Auto, [Ids::Auto, Ids::Counted, Ids::Nanoseconds][rng.usize(..3)]];
         Self {
+            program,
             connection: server.connection().await,
             polled: Polled::new(&server, &STREAMS, ""),
             replica: None,
@@ -132,6 +134,9 @@ impl Story {
         let (place, pending) = snapshot.groups.get(group).cloned().unwrap_or_default();
         let unacknowledged = some(&mut self.rng, &pending);
         let kept = self.rng.usize(..=snapshot.entries.len()).to_string();
+        if self.has_options() && self.rng.u32(..5) == 0 {
+            return self.act_with_options(at, group, &entry, &unacknowledged, &kept).await;
+        }
         match self.rng.u32(..100) {
             0..=29 => {
                 for _ in 0..self.rng.u32(1..6) {
@@ -171,6 +176,55 @@ impl Story {
             95..=96 => self.send(&["DEBUG", "RELOAD"]).await,
             97 => self.restart().await,
             _ => self.send(&["DEL", stream]).await,
+        }
+    }
+
+    /// Returns true if the server has KEEPREF, DELREF and ACKED. A replica of Redis 8.2 does not always remove what its
+    /// master removes by ACKED.
+    fn has_options(&self) -> bool {
+        self.replica.is_none() && self.program.kind == ServerKind::Redis && self.program.version >= (8, 2, 0)
+    }
+
+    /// Something that only servers from Redis 8.2 on do; `entry` and `pending` are IDs.
+    async fn act_with_options(&mut self, at: usize, group: &str, entry: &str, pending: &str, kept: &str) {
+        let stream = STREAMS[at];
+        let option = ["KEEPREF", "DELREF", "ACKED"][self.rng.usize(..3)];
+        let exactly = ["=", "~"][self.rng.usize(..2)];
+        match self.rng.u32(..9) {
+            0 => self.send(&["XTRIM", stream, "MAXLEN", "=", kept, option]).await,
+            1 => self.send(&["XTRIM", stream, "MINID", "=", entry, option]).await,
+            2 => self.add(at, &[option, "MAXLEN", exactly, "2"]).await,
+            3 => self.send(&["XDELEX", stream, option, "IDS", "1", entry]).await,
+            4 => self.send(&["XACKDEL", stream, group, option, "IDS", "1", pending]).await,
+            5 if self.program.version >= (8, 8, 0) => {
+                self.send(&["XNACK", stream, group, "FAIL", "IDS", "1", pending]).await;
+            }
+            // Several steps in one.
+            6.. if !self.polls_each_step => self.make_hole(at, group, entry).await,
+            _ => self.send(&["XTRIM", stream, "MAXLEN", "=", kept, "ACKED"]).await,
+        }
+    }
+
+    /// Reads and acknowledges all but the first entry, trims what was acknowledged, and then creates, destroys or sets
+    /// back a group.
+    async fn make_hole(&mut self, at: usize, group: &str, entry: &str) {
+        let stream = STREAMS[at];
+        for _ in 0..self.rng.u32(..8) {
+            self.add(at, &[]).await;
+        }
+        let read = ["XREADGROUP", "GROUP", group, "me", "COUNT", "12", "STREAMS", stream, ">"];
+        self.send(&read).await;
+        let pending = self.snapshots().await[at].groups.get(group).cloned().unwrap_or_default().1;
+        for id in pending.iter().skip(1) {
+            self.send(&["XACK", stream, group, &id.to_string()]).await;
+        }
+        self.send(&["XTRIM", stream, "MAXLEN", "=", "2", "ACKED"]).await;
+        let other = GROUPS[self.rng.usize(..GROUPS.len())];
+        match self.rng.u32(..4) {
+            0 => self.send(&["XGROUP", "CREATE", stream, other, entry]).await,
+            1 => self.send(&["XGROUP", "SETID", stream, group, entry]).await,
+            2 => self.send(&["XGROUP", "DESTROY", stream, other]).await,
+            _ => {}
         }
     }
 
@@ -286,9 +340,10 @@ fn hold_pending(snapshot: &StreamSnapshot, pending: &[StreamId], values: &GroupV
     let has_oldest = matches!(values.oldest_pending, Some(OldestPending::Entry { .. }));
     assert!(values.oldest_pending.is_some(), "{context}");
     assert_eq!(has_oldest, !pending.is_empty(), "{context}");
-    let first = snapshot.entries.first();
-    let orphaned = pending.iter().filter(|id| first.is_none_or(|first| *id < first)).count();
-    assert_eq!(values.pending_orphaned, Some(orphaned as u64), "{context}");
+    let orphaned = pending.iter().filter(|id| !snapshot.entries.contains(id)).count();
+    // More are not looked up.
+    assert!(values.pending_orphaned.is_some() || pending.len() > 250, "{context}");
+    assert_eq!(values.pending_orphaned.unwrap_or(orphaned as u64), orphaned as u64, "{context}");
 }
 
 /// Runs a story; `steps_per_poll` steps lie between two polls at most.
@@ -301,6 +356,59 @@ async fn run(mut story: Story, polls: u32, steps_per_poll: u32) -> (usize, usize
         story.hold().await;
     }
     (story.exact, story.readings)
+}
+
+/// Sends redis-cli lines.
+async fn send_lines(story: &mut Story, lines: &str) {
+    for line in lines.lines() {
+        story.send(&line.split_whitespace().collect::<Vec<_>>()).await;
+    }
+}
+
+/// A trim with ACKED leaves holes up to the least position of the groups at that moment, which a group that is created
+/// or set back before the next poll hides.
+#[tokio::test]
+async fn a_group_below_a_hole_that_acked_left_has_its_true_lag() {
+    for_each_program(async |program| {
+        for below in ["XGROUP CREATE s0 h 5-0", "XGROUP SETID s0 g 5-0"] {
+            let mut story = Story::begin(program, 0, false).await;
+            for n in 1..=10 {
+                story.send(&["XADD", "s0", &format!("{n}-0"), "n", "1"]).await;
+            }
+            let begin = "XGROUP CREATE s0 g 0\nXREADGROUP GROUP g c COUNT 5 STREAMS s0 >";
+            send_lines(&mut story, begin).await;
+            story.hold().await;
+            let trim = "XREADGROUP GROUP g c COUNT 3 STREAMS s0 >\n\
+                        XACK s0 g 2-0 3-0 4-0 5-0 6-0 7-0 8-0\nXTRIM s0 MAXLEN 2 ACKED";
+            send_lines(&mut story, trim).await;
+            send_lines(&mut story, below).await;
+            story.hold().await;
+            assert_eq!(story.exact, story.readings, "{below}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_group_does_not_use_what_was_counted_before_acked_made_a_hole() {
+    for_each_program(async |program| {
+        let mut story = Story::begin(program, 0, false).await;
+        for n in 1..=5_000 {
+            story.send(&["XADD", "s0", &format!("{n}-0"), "n", "1"]).await;
+        }
+        let read = |count| format!("XREADGROUP GROUP g c COUNT {count} STREAMS s0 >");
+        // Counted, so that there are checkpoints at which no group stands.
+        send_lines(&mut story, &format!("XGROUP CREATE s0 g 0\n{}", read(1_000))).await;
+        story.hold().await;
+        send_lines(&mut story, &read(3_000)).await;
+        let acknowledged: Vec<String> = (4..=4_000).map(|n| format!("{n}-0")).collect();
+        send_lines(&mut story, &format!("XACK s0 g {}", acknowledged.join(" "))).await;
+        send_lines(&mut story, "XADD s0 ACKED MAXLEN = 1 5001-0 n 1\nXGROUP CREATE s0 h 0").await;
+        send_lines(&mut story, "XREADGROUP GROUP h c COUNT 2 STREAMS s0 >").await;
+        story.hold().await;
+        assert_eq!(story.exact, story.readings);
+    })
+    .await;
 }
 
 /// A seed from the environment, to run a failure again; else another one each time.

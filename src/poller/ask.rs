@@ -70,9 +70,17 @@ fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
             let (end, count) = (format!("({below}"), at_most.to_string());
             command([b"XPENDING", key, group.as_bytes(), b"-", end.as_bytes(), count.as_bytes()])
         }
+        QuestionKind::PendingIds { group, from, until, at_most } => {
+            let (start, end, count) = (from.to_string(), until.to_string(), at_most.to_string());
+            command([b"XPENDING", key, group.as_bytes(), start.as_bytes(), end.as_bytes(), count.as_bytes()])
+        }
         QuestionKind::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
         QuestionKind::Groups => command([b"XINFO", b"GROUPS", key]),
         QuestionKind::FullStream => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
+        QuestionKind::Entry { id } => {
+            let id = id.to_string();
+            command([b"XRANGE", key, id.as_bytes(), id.as_bytes()])
+        }
         QuestionKind::Entries { after, until, at_most } => {
             let (start, end, count) = (format!("({after}"), until.to_string(), at_most.to_string());
             command([b"XRANGE", key, start.as_bytes(), end.as_bytes(), b"COUNT", count.as_bytes()])
@@ -82,11 +90,13 @@ fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
 
 fn counted_as(ask: &QuestionKind) -> Command {
     match ask {
-        QuestionKind::OldestPending { .. } | QuestionKind::PendingBelow { .. } => Command::Xpending,
+        QuestionKind::OldestPending { .. }
+        | QuestionKind::PendingBelow { .. }
+        | QuestionKind::PendingIds { .. } => Command::Xpending,
         QuestionKind::Consumers { .. } => Command::XinfoConsumers,
         QuestionKind::FullStream => Command::XinfoStream,
         QuestionKind::Groups => Command::XinfoGroups,
-        QuestionKind::Entries { .. } => Command::Xrange,
+        QuestionKind::Entries { .. } | QuestionKind::Entry { .. } => Command::Xrange,
     }
 }
 

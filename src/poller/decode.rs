@@ -211,6 +211,15 @@ fn pending_entry(reply: Value) -> Decoded<(PendingEntry, Name)> {
     Ok((entry, consumer.into()))
 }
 
+/// Decodes the IDs in the reply to `XPENDING key group start end count`.
+fn pending_ids(reply: Value) -> Decoded<Vec<StreamId>> {
+    let id_of = |entry| {
+        let id_part = array(entry)?.into_iter().next();
+        id_part.ok_or(DecodeError("a pending entry has no ID")).and_then(|part| id(&part))
+    };
+    array(reply)?.into_iter().map(id_of).collect()
+}
+
 /// Counts the elements of a list, such as that of `XPENDING key group start end count`.
 pub fn length(reply: Value) -> Decoded<u32> {
     u32::try_from(array(reply)?.len()).map_err(|_| DecodeError("a list is longer than was asked for"))
@@ -238,7 +247,6 @@ pub fn answer(ask: &QuestionKind, reply: Value, names: &mut NameInterner) -> Dec
         QuestionKind::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
         QuestionKind::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
         QuestionKind::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
-        QuestionKind::Entries { .. } => xrange(reply).map(Answer::Entries),
         QuestionKind::Groups => xinfo_groups(reply).map(|groups| {
             let facts = |mut group: XinfoGroup| {
                 let name = std::mem::take(&mut group.name).into();
@@ -246,6 +254,8 @@ pub fn answer(ask: &QuestionKind, reply: Value, names: &mut NameInterner) -> Dec
             };
             Answer::Groups(groups.into_iter().map(facts).collect())
         }),
+        QuestionKind::PendingIds { .. } => pending_ids(reply).map(Answer::PendingIds),
+        QuestionKind::Entries { .. } | QuestionKind::Entry { .. } => xrange(reply).map(Answer::Entries),
         QuestionKind::FullStream => xinfo_stream_full(reply).map(|facts| Answer::FullStream(Box::new(facts))),
     }
 }

@@ -106,6 +106,16 @@ impl Identity {
         if corrects { EntriesReadMeaning::Rank } else { EntriesReadMeaning::Deliveries }
     }
 
+    /// Returns false if the server certainly has no XTRIM with ACKED: Redis has it from 8.2 on, and Valkey did not take
+    /// it over.
+    pub(super) fn may_have_acked_trimming(&self) -> bool {
+        match self.server.as_str() {
+            "redis" => self.release() >= (8, 2) || self.release() == (0, 0),
+            "valkey" => false,
+            _ => true,
+        }
+    }
+
     /// Returns the major and minor version; zeros where the server reports none.
     #[must_use]
     pub fn release(&self) -> (u32, u32) {

@@ -110,7 +110,14 @@ impl ReadPlan {
             let entries_read =
                 handle.identity.as_ref().map(Identity::entries_read_meaning).unwrap_or_default();
             let address = Arc::clone(&handle.address);
-            readings.push(NodeReading { address, epoch, entries_read, streams: Vec::new() });
+            let has_acked_trimming = handle.identity.as_ref().is_none_or(Identity::may_have_acked_trimming);
+            readings.push(NodeReading {
+                address,
+                epoch,
+                entries_read,
+                has_acked_trimming,
+                streams: Vec::new(),
+            });
             let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
             got_no_reply.push(reads.ended.is_some() && !has_replied);
         }
@@ -130,6 +137,7 @@ impl ReadPlan {
                 address: "".into(),
                 epoch: Epoch(0),
                 entries_read,
+                has_acked_trimming: true,
                 streams: unreachable,
             });
         }

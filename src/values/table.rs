@@ -336,11 +336,11 @@ pub static PENDING_ORPHANED: Family = Family {
     label: Some(Label {
         name: "Pending and gone",
         note: "pending entries that are no longer in the stream",
-        why_unknown: |_| "they are more than 1,000, or the last poll did not find out",
+        why_unknown: |_| "they are more than 1,000, or too many pending entries to look up",
     }),
     ..gauge(
         "redis_stream_group_pending_orphaned",
-        "Pending entries whose entries were trimmed away; absent beyond 1,000.",
+        "Pending entries that are not in the stream any more; absent beyond 1,000, and where too many would have to be looked up.",
         ValueUnit::Count,
         ValueSource::Group(|values| values.pending_orphaned.into()),
     )
@@ -396,12 +396,12 @@ pub static RETENTION_USED_RATIO: Family = Family {
         why_unknown: |values| match (values.entries_lost, values.lag.exact()) {
             (None, _) => OLD_SERVER,
             (Some(_), None) => "the lag is not known exactly",
-            (Some(_), Some(_)) => "no trimming of the stream was seen yet",
+            (Some(_), Some(_)) => "no trimming was seen that does not wait for the slowest group",
         },
     }),
     ..gauge(
         "redis_stream_group_retention_used_ratio",
-        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until trimming of this stream was seen.",
+        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen that does not wait for the slowest group.",
         ValueUnit::Ratio,
         ValueSource::Group(|values| values.retention_used.into()),
     )

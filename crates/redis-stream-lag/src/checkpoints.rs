@@ -11,8 +11,9 @@ use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
 
 /// Minimum number of entries between checkpoints at which no group stands. One command reads this many entries, so a
-/// group that moves reaches the next checkpoint within one command.
-const SPACING: u64 = 1_000;
+/// group that moves reaches the next checkpoint within one command. Small in tests, so that short streams have spare
+/// checkpoints.
+const SPACING: u64 = if cfg!(test) { 3 } else { 1_000 };
 /// Maximum number of checkpoints at which no group stands; in a longer stream they are further apart.
 const MAX_SPARE_CHECKPOINTS: usize = 1_024;
 
@@ -132,8 +133,7 @@ mod tests {
 
     #[test]
     fn checkpoints_below_every_group_and_close_to_the_next_are_dropped() {
-        let mut checkpoints =
-            checkpoints([(10, 5_000), (20, 4_000), (30, 3_900), (40, 3_500), (50, 2_800), (60, 0)]);
+        let mut checkpoints = checkpoints([(10, 12), (20, 10), (30, 9), (40, 8), (50, 4), (60, 0)]);
         checkpoints.prune(&[id(20), id(40)]);
         assert_eq!(positions(&checkpoints), [20, 40, 50, 60]);
         checkpoints.prune(&[]);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_long_stream_has_a_bounded_number_of_checkpoints() {
-        let mut checkpoints = checkpoints((0..10_000).map(|n| (n, (9_999 - n) * 1_000)));
+        let mut checkpoints = checkpoints((0..10_000).map(|n| (n, (9_999 - n) * SPACING)));
         checkpoints.prune(&[id(0), id(1)]);
         assert!(
             positions(&checkpoints).len() <= MAX_SPARE_CHECKPOINTS + 2,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::audit::{self, AuditResult};
 use crate::budget::Budget;
+use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
 use crate::open::{PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{Answer, Question, StreamIndex};
@@ -45,6 +46,7 @@ impl<'a> Derivation<'a> {
             streams,
             round: 0,
             audits_were_asked: false,
+            look_ups_left: LOOK_UPS_PER_POLL,
             counted_entries: 0,
             at,
             gap,
@@ -97,6 +99,16 @@ impl<'a> Derivation<'a> {
                 if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
                     cached.note_below(first, count);
                 }
+            }
+            (QuestionPurpose::DeletedPending(at), Answer::PendingIds(ids)) => {
+                stream.groups[at].deleted_pending.note_listed(ids, stream.info);
+            }
+            (QuestionPurpose::LookUp(at), Answer::Entries(entries)) => {
+                let is_there = if entries.count > 0 { IsInStream::Yes } else { IsInStream::No };
+                stream.groups[at].deleted_pending.note_looked_up(is_there);
+            }
+            (QuestionPurpose::DeletedPending(at) | QuestionPurpose::LookUp(at), _) => {
+                stream.groups[at].deleted_pending = DeletedPending::Unknown;
             }
             (QuestionPurpose::Consumers(at), Answer::Consumers(consumers)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);

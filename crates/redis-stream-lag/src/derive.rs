@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::deleted_pending::CachedDeletedPending;
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
@@ -13,6 +14,7 @@ use crate::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
     StreamValues,
 };
+use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading};
 use crate::state::{GroupCache, LagState, StreamCache};
 use crate::status;
@@ -44,6 +46,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     }
     for mut stream in streams {
         note_losses(&mut stream, at);
+        note_retention(&mut stream, at);
         note_histories(&mut stream, state, at);
         reports.push(Arc::new(read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
@@ -67,9 +70,18 @@ fn next_cache(mut stream: StreamState<'_>) -> StreamCache {
 }
 
 fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) -> GroupCache {
-    let lag = stream.lag(group.last_delivered);
-    let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag));
-    GroupCache { trusted_counters, ..open.cache }
+    let position = group.last_delivered;
+    let checkpoint = stream.cache.checkpoints.at(position);
+    let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at);
+    let lag = stream.lag(position);
+    let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag, counted_at));
+    let deleted_pending = match (open.oldest_pending, open.deleted_pending.known()) {
+        (PelHead::Entry(oldest), Some(deleted)) => {
+            Some(CachedDeletedPending::new(stream.info, group, &oldest, deleted))
+        }
+        _ => None,
+    };
+    GroupCache { trusted_counters, deleted_pending, ..open.cache }
 }
 
 /// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed, or fewer
@@ -104,6 +116,31 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
     }
 }
 
+/// Notes whether trims wait for the slowest group.
+fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
+    let info = stream.info;
+    let done_below = |(group, open): (&GroupInfo, &GroupState)| match open.oldest_pending {
+        _ if group.pending == 0 => Some(group.last_delivered),
+        PelHead::Unknown => None,
+        PelHead::Empty => Some(group.last_delivered),
+        PelHead::Entry(entry) => Some(entry.id.min(group.last_delivered)),
+    };
+    let groups = || info.groups.iter().zip(&stream.groups);
+    let min = |all: Option<Vec<StreamId>>| all?.into_iter().min();
+    let lags: Option<Vec<u64>> = info.groups.iter().map(|group| stream.lag(group.last_delivered)).collect();
+    let reading = RetentionReading {
+        length: info.length,
+        first: info.first,
+        added: info.entries_added,
+        done_below: min(groups().map(done_below).collect()),
+        max_lag: lags.and_then(|lags| lags.into_iter().max()),
+        has_other_groups: info.group_count > info.groups.len() as u64,
+        lost: stream.groups.iter().map(|open| open.cache.losses.entries).sum(),
+    };
+    let was_trimmed = if stream.cache.trimmed_at == Some(at) { WasTrimmed::Yes } else { WasTrimmed::No };
+    stream.cache.trims.note(reading, was_trimmed);
+}
+
 /// Adds this poll to the history of each group and evaluates its status.
 fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
     let (window, info) = (stream.reading.window, stream.info);
@@ -112,8 +149,11 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         let open = &mut stream.groups[number];
         let history = match open.cache.history.take() {
             None => {
-                let rhythm = state.take_rhythm(&stream.reading.key, &group.name);
-                History { rhythm: rhythm.unwrap_or_default(), ..History::begin(&sample, window) }
+                let mut history = History::begin(&sample, window);
+                if let Some(rhythm) = state.take_rhythm(&stream.reading.key, &group.name) {
+                    history.rhythm = rhythm;
+                }
+                history
             }
             Some(mut history) => {
                 if stream.cache.gap > window / 2 {
@@ -261,7 +301,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) 
             .and_then(|share| share.estimate()),
         retention_used: lag
             .exact()
-            .filter(|_| stream.cache.was_trimmed)
+            .filter(|_| stream.cache.trims.overtakes_groups())
             .map(|lag| Retention { lag, length: info.length }),
         status: open.status,
     }
@@ -303,8 +343,8 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
     }
 }
 
-/// Returns the number of pending IDs whose entries were trimmed: those below the first entry, or all of them if the
-/// stream is empty. Trimming does not remove IDs from the pending entries list.
+/// Returns the number of pending IDs whose entries are not in the stream any more: those below the first entry, which were
+/// trimmed, and those that were deleted above it. In an empty stream these are all.
 fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<u64> {
     let Some(first) = info.first else {
         return (group.pending <= u64::from(MAX_ORPHANS)).then_some(group.pending);
@@ -312,13 +352,14 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
     if group.pending == 0 {
         return Some(0);
     }
-    match open.oldest_pending {
+    let below = match open.oldest_pending {
         PelHead::Unknown => None,
-        PelHead::Entry(entry) if entry.id < first => {
-            open.pending_below_first.filter(|count| *count <= MAX_ORPHANS).map(u64::from)
-        }
-        _ => Some(0),
-    }
+        PelHead::Empty => return Some(0),
+        PelHead::Entry(entry) if entry.id < first => open.pending_below_first,
+        PelHead::Entry(_) => Some(0),
+    };
+    let all = below? + open.deleted_pending.known()?;
+    (all <= MAX_ORPHANS).then_some(all.into())
 }
 
 /// Returns the consumers from the snapshot or from an answer.

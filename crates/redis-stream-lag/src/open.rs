@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::audit::DueAudit;
 use crate::budget::Budget;
+use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::PelHead;
@@ -26,6 +27,8 @@ pub(super) struct PollState<'a> {
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
     pub(super) audits_were_asked: bool,
+    /// Number of pending IDs that may still be looked up.
+    pub(super) look_ups_left: u32,
     pub(super) counted_entries: u64,
     /// Start of the poll, by the caller's monotonic clock.
     pub(super) at: Duration,
@@ -38,6 +41,10 @@ pub(super) struct PollState<'a> {
 pub(super) enum QuestionPurpose {
     OldestPending(usize),
     Orphans(usize),
+    /// The pending IDs that may have been deleted.
+    DeletedPending(usize),
+    /// One of these IDs in the stream.
+    LookUp(usize),
     Consumers(usize),
     /// The next chunk of the scan that began at `start`.
     CountScan {
@@ -102,6 +109,7 @@ pub(super) struct GroupState {
     pub(super) consumers_asked_in: Option<u32>,
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
+    pub(super) deleted_pending: DeletedPending,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
     pub(super) status: GroupStatus,
@@ -138,7 +146,7 @@ impl<'a> StreamState<'a> {
         positions.sort_unstable();
         positions.dedup();
         let is_first_reading = cache.is_new();
-        cache.advance(info, node.epoch, &positions, at);
+        cache.advance(info, node, &positions, at);
         let mut groups: Vec<_> = info
             .groups
             .iter()
@@ -157,7 +165,7 @@ impl<'a> StreamState<'a> {
                 }
                 Some(_) => {}
                 None if cache.checkpoints.at(position).is_some() => {}
-                None => match open.cache.lag_from_counters(info, group, &cache.checkpoints) {
+                None => match open.cache.lag_from_counters(info, group) {
                     Some((lag, counted_at)) => cache.checkpoints.put(position, lag, counted_at),
                     None => cache.scans.begin(position),
                 },

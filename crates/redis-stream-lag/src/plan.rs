@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::audit;
+use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::open::{LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
@@ -36,6 +37,7 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.ask_for_scans(poll);
     plan.ask_for_next_entries(poll);
     plan.ask_for_losses(poll);
+    plan.ask_for_look_ups(poll);
     plan.0
 }
 
@@ -68,6 +70,7 @@ impl QuestionPlan {
             self.ask_for_consumers(at, stream, round);
             self.ask_for_oldest_pending(at, stream, round);
             self.ask_for_orphans(at, stream);
+            self.ask_for_deleted_pending(at, stream);
         }
     }
 
@@ -116,6 +119,46 @@ impl QuestionPlan {
             let kind = QuestionKind::PendingBelow { group: group.name.clone(), below: first, at_most };
             let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
             self.ask(at, stream, QuestionPurpose::Orphans(number), kind, reply_bytes);
+        }
+    }
+
+    fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState<'_>) {
+        for (number, group) in stream.info.groups.iter().enumerate() {
+            let open = &mut stream.groups[number];
+            let PelHead::Entry(oldest) = open.oldest_pending else { continue };
+            if open.deleted_pending != DeletedPending::Open {
+                continue;
+            }
+            let cached = open.cache.deleted_pending;
+            let range = deleted_pending::range(stream.info, &oldest);
+            let known = match (range, cached) {
+                (None, _) => Some(0),
+                (Some(_), cached) => cached.and_then(|cached| cached.current(stream.info, group, &oldest)),
+            };
+            open.deleted_pending = known.map_or(DeletedPending::Listing, DeletedPending::Known);
+            let Some((from, until)) = range.filter(|_| known.is_none()) else { continue };
+            let at_most = MAX_LOOKED_UP + 1;
+            let kind = QuestionKind::PendingIds { group: group.name.clone(), from, until, at_most };
+            let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
+            self.ask(at, stream, QuestionPurpose::DeletedPending(number), kind, reply_bytes);
+        }
+    }
+
+    /// Looks up pending IDs that may have been deleted, as far as the budgets reach.
+    fn ask_for_look_ups(&mut self, poll: &mut PollState<'_>) {
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
+            let entry_bytes = stream.info.entry_bytes;
+            for number in 0..stream.groups.len() {
+                while let Some(id) = stream.groups[number].deleted_pending.next_look_up() {
+                    if poll.look_ups_left == 0 || !poll.budget.take_one(entry_bytes) {
+                        stream.groups[number].deleted_pending = DeletedPending::Unknown;
+                        break;
+                    }
+                    poll.look_ups_left -= 1;
+                    let kind = QuestionKind::Entry { id };
+                    self.ask(at, stream, QuestionPurpose::LookUp(number), kind, entry_bytes);
+                }
+            }
         }
     }
 

@@ -41,6 +41,18 @@ pub enum QuestionKind {
         /// Maximum number of entries to count.
         at_most: u32,
     },
+    /// The IDs of pending entries from `from` to `until`, both inclusive. Sent as
+    /// `XPENDING key group from until at_most`.
+    PendingIds {
+        /// The group.
+        group: Name,
+        /// Lower end of the range.
+        from: StreamId,
+        /// Upper end of the range.
+        until: StreamId,
+        /// Maximum number of entries to list.
+        at_most: u32,
+    },
     /// The consumers of a group. Sent as `XINFO CONSUMERS key group`.
     Consumers {
         /// The group.
@@ -56,6 +68,11 @@ pub enum QuestionKind {
         /// Maximum number of entries to read, from the smallest ID up.
         at_most: u32,
     },
+    /// One entry, if it is in the stream. Sent as `XRANGE key id id`.
+    Entry {
+        /// ID of the entry.
+        id: StreamId,
+    },
     /// The stream and its groups, read atomically. Sent as `XINFO STREAM key FULL COUNT 1`.
     FullStream,
     /// The groups of the stream. Sent as `XINFO GROUPS key`.
@@ -69,9 +86,11 @@ pub enum Answer {
     OldestPending(Option<PendingEntry>),
     /// The reply to [`QuestionKind::PendingBelow`].
     PendingBelow(u32),
+    /// The reply to [`QuestionKind::PendingIds`], in ascending order.
+    PendingIds(Vec<StreamId>),
     /// The reply to [`QuestionKind::Consumers`].
     Consumers(Vec<ConsumerInfo>),
-    /// The reply to [`QuestionKind::Entries`].
+    /// The reply to [`QuestionKind::Entries`], and to [`QuestionKind::Entry`].
     Entries(EntryRange),
     /// The reply to [`QuestionKind::FullStream`]. The server leaves the last entry out of it: set `last` to
     /// last-generated-id unless the stream is empty. Only `last_delivered` and `entries_read` of its groups are used.

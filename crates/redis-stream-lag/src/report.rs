@@ -101,8 +101,9 @@ pub struct GroupValues {
     pub messages_pending: u64,
     /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
-    /// Number of pending IDs below the first entry of the stream: their entries were trimmed, so they can no longer be
-    /// processed. `None` if there are more than 1,000 or they could not be counted. Source: XPENDING.
+    /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. `None` if
+    /// there are more than 1,000, or if entries were deleted above the oldest pending one and the pending IDs are too
+    /// many to look up. Source: XPENDING, XRANGE.
     pub pending_orphaned: Option<u64>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
@@ -114,7 +115,7 @@ pub struct GroupValues {
     /// there are too few readings, or the group reads too often to be observed.
     pub loss_estimate: Option<LossEstimate>,
     /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
-    /// until this stream was seen to be trimmed, which needs server 7.0.
+    /// until this stream was seen to be trimmed without regard to its slowest group, which needs server 7.0.
     pub retention_used: Option<Retention>,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,

@@ -29,6 +29,9 @@ pub struct NodeReading {
     pub epoch: Epoch,
     /// The meaning of its groups' entries-read.
     pub entries_read: EntriesReadMeaning,
+    /// True if the server has XTRIM and XADD with ACKED (Redis 8.2), or its version is unknown. Such a trim removes
+    /// entries above the first one too, and changes no counter but the length.
+    pub has_acked_trimming: bool,
     /// The streams that this node is read for, sorted by key.
     pub streams: Vec<StreamReading>,
 }

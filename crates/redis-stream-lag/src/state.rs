@@ -6,14 +6,16 @@ use std::time::Duration;
 use crate::audit::PartialAudit;
 use crate::checkpoints::Checkpoints;
 use crate::count_scan::CountScans;
+use crate::deleted_pending::CachedDeletedPending;
 use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
 use crate::history::History;
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
+use crate::retention::TrimEvidence;
 use crate::rhythm::Rhythm;
-use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, StreamInfo};
+use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -63,8 +65,7 @@ pub(super) struct StreamCache {
     next: Vec<(StreamId, StreamId)>,
     /// Sorted by name.
     groups: Vec<(Name, GroupCache)>,
-    /// True once trimming was seen, of this stream or of an earlier stream with the same key.
-    pub(super) was_trimmed: bool,
+    pub(super) trims: TrimEvidence,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
     /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
@@ -86,6 +87,7 @@ pub(super) struct GroupCache {
     /// `None` if the group is not in danger and loses nothing.
     pub(super) loss_share: Option<Box<LossShare>>,
     pub(super) pending: Option<CachedOldestPending>,
+    pub(super) deleted_pending: Option<CachedDeletedPending>,
     pub(super) history: Option<History>,
 }
 
@@ -202,13 +204,8 @@ impl GroupCache {
 
     /// Returns the lag by the server's counters and the time at which its basis was counted, if the counters are
     /// trusted.
-    pub(super) fn lag_from_counters(
-        &self,
-        info: &StreamInfo,
-        group: &GroupInfo,
-        checkpoints: &Checkpoints,
-    ) -> Option<(u64, Duration)> {
-        self.trusted_counters?.lag(info, group, checkpoints)
+    pub(super) fn lag_from_counters(&self, info: &StreamInfo, group: &GroupInfo) -> Option<(u64, Duration)> {
+        self.trusted_counters?.lag(info, group)
     }
 }
 
@@ -220,10 +217,13 @@ impl StreamCache {
 
     /// Advances the state to a new reading of the stream and drops what the reading invalidates. `used` holds the
     /// last-delivered-id of each group, sorted.
-    pub(super) fn advance(&mut self, info: &StreamInfo, epoch: Epoch, used: &[StreamId], at: Duration) {
+    pub(super) fn advance(&mut self, info: &StreamInfo, node: &NodeReading, used: &[StreamId], at: Duration) {
+        let epoch = node.epoch;
         let now = StreamBounds::of(info, epoch);
-        let change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
-        let change = change.with_removed_up_to(used.first().copied());
+        let mut change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));
+        if node.has_acked_trimming {
+            change = change.with_removed_up_to(self.acked_trimming_bound(info));
+        }
         let is_same = change != StreamChange::Unknown;
         // A stream that was trimmed before it was first read may be trimmed right now.
         let is_trimmed = match self.bounds {
@@ -241,7 +241,9 @@ impl StreamCache {
             None => info.length,
         };
         self.group_count = info.group_count;
-        self.was_trimmed |= now.was_ever_trimmed() || self.trimmed_at.is_some();
+        if !is_same {
+            self.trims.restart();
+        }
         // A history records the group's position over time. Unlike a count, that stays true across connections, and
         // it is what reveals a server restarted from an older file (the group was rewound). It ends only if the
         // stream was replaced by another one. On one connection that is certain where a counter went backwards,
@@ -261,10 +263,26 @@ impl StreamCache {
         }
         if !is_same {
             self.reset_groups();
+        } else if !change.is_clean() && node.entries_read == EntriesReadMeaning::Deliveries {
+            self.groups.iter_mut().for_each(|(_, group)| group.trusted_counters = None);
         }
         if is_replaced {
             self.groups.iter_mut().for_each(|(_, group)| group.history = None);
         }
+    }
+
+    /// Returns an ID above which XTRIM and XADD with ACKED certainly removed nothing since the previous poll.
+    ///
+    /// They remove what every group was delivered and has acknowledged, wherever it stands. The groups of that moment
+    /// need not be those of this reading: a group may have been created, destroyed or set back since. But nothing was
+    /// removed above a group that has not moved, if its counters still prove its lag.
+    fn acked_trimming_bound(&self, info: &StreamInfo) -> StreamId {
+        let still = self.groups.iter().filter_map(|(name, cache)| {
+            let at = info.groups.binary_search_by(|group| group.name.cmp(name)).ok()?;
+            let group = &info.groups[at];
+            cache.trusted_counters?.still_hold(info, group).then_some(group.last_delivered)
+        });
+        still.min().unwrap_or(StreamId::MAX)
     }
 
     /// Drops everything that was counted or derived from counts, after an audit found a wrong count.

@@ -115,18 +115,19 @@ pub(crate) enum StreamChange {
 }
 
 impl StreamChange {
-    /// Extends the range in which entries may have been removed up to `position`, the lowest last-delivered-id.
-    ///
-    /// XTRIM with ACKED (Redis 8.2) removes what every group has acknowledged, also in the middle of the stream, and
-    /// changes no counter but the length. It never removes entries that some group has not been delivered.
-    pub(crate) fn with_removed_up_to(self, position: Option<StreamId>) -> Self {
+    /// Extends the range in which entries may have been removed, if any were, up to `id`.
+    pub(crate) fn with_removed_up_to(self, id: StreamId) -> Self {
         match self {
-            Self::Grown { by, intact_from } => Self::Grown {
-                by,
-                intact_from: intact_from.map(|from| position.map_or(from, |position| from.max(position))),
-            },
+            Self::Grown { by, intact_from } => {
+                Self::Grown { by, intact_from: intact_from.map(|from| from.max(id)) }
+            }
             Self::Unknown => self,
         }
+    }
+
+    /// Returns true if certainly no entry was removed.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(self, Self::Grown { intact_from: None, .. })
     }
 
     /// Returns true if certainly no entry above `id` was removed.
@@ -141,8 +142,8 @@ impl StreamChange {
     pub(crate) fn is_intact_at(&self, id: StreamId, now: &StreamBounds) -> bool {
         match self {
             Self::Unknown => false,
-            Self::Grown { intact_from: None, .. } => true,
-            Self::Grown { .. } => now.first.is_some_and(|first| first <= id) && now.max_deleted < Some(id),
+            Self::Grown { intact_from, .. } => intact_from
+                .is_none_or(|from| from < id || now.first == Some(id) && now.max_deleted < now.first),
         }
     }
 }
@@ -197,12 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn after_any_removal_entries_below_every_group_may_be_gone_too() {
-        let position = Some(id(9));
-        assert_eq!(grown(5, Some(4)).with_removed_up_to(position), grown(5, Some(9)));
-        assert_eq!(grown(5, Some(12)).with_removed_up_to(position), grown(5, Some(12)));
-        assert_eq!(grown(5, None).with_removed_up_to(position), grown(5, None));
-        assert_eq!(grown(5, Some(4)).with_removed_up_to(None), grown(5, Some(4)));
+    fn after_any_removal_entries_further_up_may_be_gone_too() {
+        assert_eq!(grown(5, Some(4)).with_removed_up_to(id(9)), grown(5, Some(9)));
+        assert_eq!(grown(5, Some(12)).with_removed_up_to(id(9)), grown(5, Some(12)));
+        assert_eq!(grown(5, None).with_removed_up_to(id(9)), grown(5, None));
     }
 
     #[test]
@@ -216,9 +215,6 @@ mod tests {
     #[test]
     fn trimming_is_distinguished_from_deleting() {
         let before = bounds(5, 10, 0, 10, 0);
-        assert!(before.was_ever_trimmed());
-        assert!(!bounds(1, 10, 0, 10, 0).was_ever_trimmed());
-        assert!(!bounds(5, 10, 0, 10, 4).was_ever_trimmed(), "all missing entries may have been deleted");
         for (now, expected, case) in [
             (before, false, "nothing happened"),
             (bounds(8, 10, 0, 10, 0), true, "trimmed"),

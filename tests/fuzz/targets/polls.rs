@@ -126,6 +126,7 @@ impl Watch {
         let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
         let snapshot = Snapshot {
             nodes: vec![NodeReading {
+                has_acked_trimming: true,
                 address: "h:1".into(),
                 epoch: Epoch(self.epoch),
                 entries_read: EntriesReadMeaning::Rank,
@@ -307,16 +308,21 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterne
     let reply = match (u.arbitrary::<u8>()?, &question.kind) {
         (255, _) => return Ok(Answer::Gone),
         (254, _) => Reply::Int(-1),
-        (_, QuestionKind::OldestPending { .. } | QuestionKind::PendingBelow { .. }) => {
-            model::list(&u.arbitrary::<Vec<Pending>>()?, Pending::reply)
-        }
+        (
+            _,
+            QuestionKind::OldestPending { .. }
+            | QuestionKind::PendingBelow { .. }
+            | QuestionKind::PendingIds { .. },
+        ) => model::list(&u.arbitrary::<Vec<Pending>>()?, Pending::reply),
         (_, QuestionKind::Consumers { .. }) => model::list(&u.arbitrary::<Vec<Consumer>>()?, Consumer::reply),
         (kind, QuestionKind::Entries { after, at_most, .. }) if kind < 192 => {
             let count = u.int_in_range(0..=*at_most)?.min(64);
             let id = |above: u32| Id(StreamId::new(after.ms.saturating_add(above.into()), after.seq));
             model::entries(&(1..=count).map(id).collect::<Vec<_>>())
         }
-        (_, QuestionKind::Entries { .. }) => model::entries(&u.arbitrary::<Vec<Id>>()?),
+        (_, QuestionKind::Entries { .. } | QuestionKind::Entry { .. }) => {
+            model::entries(&u.arbitrary::<Vec<Id>>()?)
+        }
         (_, QuestionKind::Groups) => model::list(&u.arbitrary::<Vec<Group>>()?, Group::reply),
         (_, QuestionKind::FullStream) => {
             let Said { stream, groups, .. } = u.arbitrary()?;

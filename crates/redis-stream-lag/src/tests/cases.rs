@@ -216,6 +216,7 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         address: Arc::from("h:1"),
         epoch: Epoch(1),
         entries_read: model.meaning(),
+        has_acked_trimming: false,
         streams: vec![stream],
     };
     let snapshot = Snapshot { nodes: vec![node] };

@@ -40,6 +40,8 @@ pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 pub(crate) struct StreamModel {
     pub(crate) counters: Counters,
     pub(crate) entries: BTreeSet<StreamId>,
+    /// The entries that were removed.
+    pub(crate) removed: BTreeSet<StreamId>,
     pub(crate) last_generated: StreamId,
     pub(crate) added: u64,
     pub(crate) max_deleted: StreamId,
@@ -49,6 +51,8 @@ pub(crate) struct StreamModel {
     pub(crate) other_consumers: u64,
     /// Number of entries ever removed before they were delivered to the group.
     pub(crate) lost: BTreeMap<Name, u64>,
+    /// Size of each entry. Large entries are counted a few at a time, which leaves checkpoints in short streams.
+    pub(crate) entry_bytes: u64,
     /// True once a stream at this key was trimmed.
     pub(crate) was_trimmed: bool,
 }
@@ -94,6 +98,7 @@ impl StreamModel {
         Self {
             counters,
             entries: BTreeSet::new(),
+            removed: BTreeSet::new(),
             last_generated: StreamId::MIN,
             added: 0,
             max_deleted: StreamId::MIN,
@@ -101,6 +106,7 @@ impl StreamModel {
             clock_ms: EPOCH_MS,
             other_consumers: 0,
             lost: BTreeMap::new(),
+            entry_bytes: 100,
             was_trimmed: false,
         }
     }
@@ -141,9 +147,111 @@ impl StreamModel {
         }
     }
 
+    /// Returns true if the server has the options KEEPREF, DELREF and ACKED.
+    pub(crate) fn has_acked_trimming(&self) -> bool {
+        self.counters == Counters::Fixed
+    }
+
+    /// Trims to a length as XTRIM with ACKED does: entries that any group has not been delivered, or has not
+    /// acknowledged, stay wherever they are.
+    pub(crate) fn trim_acknowledged_to(&mut self, length: usize) {
+        for id in self.entries.clone() {
+            if self.entries.len() <= length {
+                return;
+            }
+            if !self.is_referenced(id) {
+                self.entries.remove(&id);
+                self.note_removed(id);
+                self.was_trimmed = true;
+            }
+        }
+    }
+
+    fn is_referenced(&self, id: StreamId) -> bool {
+        self.groups.values().any(|group| group.last_delivered < id || group.pending.contains_key(&id))
+    }
+
+    /// Removes an ID from the pending entries of every group, as DELREF does.
+    fn drop_references(&mut self, id: StreamId) {
+        self.groups.values_mut().for_each(|group| drop(group.pending.remove(&id)));
+    }
+
+    /// Runs XTRIM or XADD with one of the options of server 8.2.
+    fn trim_with_option(&mut self) {
+        let length = fastrand::usize(..self.entries.len() + 1);
+        match fastrand::u32(..4) {
+            0 => {
+                let kept = self.entries.len().min(length);
+                let removed: Vec<_> = self.entries.iter().take(self.entries.len() - kept).copied().collect();
+                removed.into_iter().for_each(|id| self.drop_references(id));
+                self.trim_to(length);
+            }
+            1 => {
+                self.add();
+                self.trim_acknowledged_to(fastrand::usize(1..4));
+            }
+            _ => self.trim_acknowledged_to(length),
+        }
+    }
+
+    /// Reads and acknowledges all but a few entries, trims what was acknowledged, and then moves, creates or destroys
+    /// groups.
+    fn make_hole(&mut self, name: &Name) {
+        (0..fastrand::u32(..12)).for_each(|_| self.add());
+        self.read(name, fastrand::usize(1..16), false);
+        if let Some(group) = self.groups.get_mut(name) {
+            group.pending.retain(|_, _| fastrand::u32(..4) == 0);
+        }
+        self.trim_acknowledged_to(fastrand::usize(1..6));
+        for _ in 0..fastrand::u32(..4) {
+            let name = &some_group();
+            match fastrand::u32(..4) {
+                0 => self.create_group(name),
+                1 => self.set_back(name),
+                2 => drop(self.groups.remove(name)),
+                _ => self.read(name, fastrand::usize(1..6), fastrand::bool()),
+            }
+        }
+    }
+
+    fn create_group(&mut self, name: &Name) {
+        let from = [StreamId::MIN, self.last_generated, some_entry(&self.entries).unwrap_or(StreamId::MIN)];
+        let last_delivered = from[fastrand::usize(..from.len())];
+        let group = ModelGroup { last_delivered, ..ModelGroup::default() };
+        self.groups.entry(name.clone()).or_insert(group);
+    }
+
+    /// Moves a group to an entry or to the start, as XGROUP SETID does. What is gone above that position counts as lost:
+    /// for a group that comes back to where it was, it looks like that.
+    fn set_back(&mut self, name: &Name) {
+        let from = [some_entry(&self.entries), Some(StreamId::MIN)][fastrand::usize(..2)];
+        if let (Some(group), Some(id)) = (self.groups.get_mut(name), from) {
+            (group.last_delivered, group.entries_read) = (id, None);
+            let gone = self.removed.iter().filter(|removed| **removed > id).count();
+            *self.lost.entry(name.clone()).or_default() += gone as u64;
+        }
+    }
+
+    /// Runs XDELEX, or XACKDEL for a group, with one of its options.
+    fn delete_with_option(&mut self, id: StreamId, group: Option<&Name>) {
+        if let Some(group) = group.and_then(|name| self.groups.get_mut(name)) {
+            group.pending.remove(&id);
+        }
+        match fastrand::u32(..3) {
+            0 => self.delete(id),
+            1 => {
+                self.drop_references(id);
+                self.delete(id);
+            }
+            _ if !self.is_referenced(id) => self.delete(id),
+            _ => {}
+        }
+    }
+
     /// A group that does not exist counts as having lost the entry too, since it may be created again before the next
     /// poll, at the position where it was.
     fn note_removed(&mut self, id: StreamId) {
+        self.removed.insert(id);
         for name in GROUPS.map(Name::from) {
             if self.groups.get(&name).is_none_or(|group| id > group.last_delivered) {
                 *self.lost.entry(name).or_default() += 1;
@@ -219,10 +327,22 @@ impl StreamModel {
 
     /// Runs one random operation of a client.
     pub(crate) fn disturb(&mut self) {
-        let name = &Name::from(GROUPS[fastrand::usize(..GROUPS.len())]);
-        let some = |entries: &BTreeSet<StreamId>| {
-            entries.iter().nth(fastrand::usize(..entries.len().max(1))).copied()
-        };
+        if !self.has_acked_trimming() || fastrand::u32(..8) > 0 {
+            return self.disturb_without_options();
+        }
+        let name = &some_group();
+        let pending = self.groups.get(name).and_then(ModelGroup::some_pending);
+        match (fastrand::u32(..8), some_entry(&self.entries), pending) {
+            (0, Some(id), _) => self.delete_with_option(id, None),
+            (1, _, Some(id)) => self.delete_with_option(id, Some(name)),
+            (2..=4, ..) => self.make_hole(name),
+            _ => self.trim_with_option(),
+        }
+    }
+
+    /// The same, with operations of every server version only.
+    pub(crate) fn disturb_without_options(&mut self) {
+        let name = &some_group();
         match fastrand::u32(..100) {
             0..=34 => (0..fastrand::u32(1..8)).for_each(|_| self.add()),
             35..=54 => self.read(name, fastrand::usize(1..6), fastrand::bool()),
@@ -232,7 +352,7 @@ impl StreamModel {
                 self.trim_to(fastrand::usize(1..20));
             }
             67..=69 => self.trim_to(fastrand::usize(..self.entries.len() + 1)),
-            70..=76 => some(&self.entries).into_iter().for_each(|id| self.delete(id)),
+            70..=76 => some_entry(&self.entries).into_iter().for_each(|id| self.delete(id)),
             77..=79 => self
                 .groups
                 .get(name)
@@ -249,18 +369,8 @@ impl StreamModel {
                     }
                 }
             }
-            87..=93 => {
-                let ids = [StreamId::MIN, self.last_generated, some(&self.entries).unwrap_or(StreamId::MIN)];
-                let last_delivered = ids[fastrand::usize(..ids.len())];
-                self.groups
-                    .entry(name.clone())
-                    .or_insert_with(|| ModelGroup { last_delivered, ..ModelGroup::default() });
-            }
-            94..=95 => {
-                if let (Some(group), Some(id)) = (self.groups.get_mut(name), some(&self.entries)) {
-                    (group.last_delivered, group.entries_read) = (id, None);
-                }
-            }
+            87..=93 => self.create_group(name),
+            94..=95 => self.set_back(name),
             96..=97 => drop(self.groups.remove(name)),
             98 => {
                 let beyond = StreamId::new(self.last_generated.ms + 5, 0);
@@ -271,8 +381,9 @@ impl StreamModel {
             _ => {
                 // DEL, and a new stream with the same key. Its IDs are later, since they are generated from the clock.
                 let clock_ms = self.clock_ms.max(self.last_generated.ms) + 1;
-                let (lost, was_trimmed) = (self.lost.clone(), self.was_trimmed);
-                *self = Self { clock_ms, lost, was_trimmed, ..Self::new(self.counters) };
+                let (lost, was_trimmed, entry_bytes) =
+                    (self.lost.clone(), self.was_trimmed, self.entry_bytes);
+                *self = Self { clock_ms, lost, was_trimmed, entry_bytes, ..Self::new(self.counters) };
             }
         }
     }
@@ -326,7 +437,7 @@ impl StreamModel {
             max_deleted: counted.then_some(self.max_deleted),
             group_count: groups.len() as u64,
             consumer_count: groups.iter().map(|group| group.consumers).sum::<u64>() + self.other_consumers,
-            entry_bytes: 100,
+            entry_bytes: self.entry_bytes,
             radix_tree: RadixTree::default(),
             groups,
         }
@@ -358,6 +469,16 @@ impl StreamModel {
                     Answer::PendingBelow(u32::try_from(count).unwrap())
                 })
             }
+            QuestionKind::PendingIds { group, from, until, at_most } => {
+                pending(group).map_or(Answer::Gone, |pending| {
+                    let ids = pending.range(from..=until).map(|(id, _)| *id);
+                    Answer::PendingIds(ids.take(*at_most as usize).collect())
+                })
+            }
+            QuestionKind::Entry { id } => {
+                let ends = self.entries.get(id).map(|id| (*id, *id));
+                Answer::Entries(EntryRange { count: u32::from(ends.is_some()), ends })
+            }
             QuestionKind::FullStream => {
                 assert!(self.other_consumers < 5_000, "the reply would list all consumers");
                 let info = self.info(self.group_info());
@@ -380,4 +501,12 @@ impl StreamModel {
 
 fn some_consumer() -> &'static str {
     ["x", "y"][fastrand::usize(..2)]
+}
+
+fn some_group() -> Name {
+    Name::from(GROUPS[fastrand::usize(..GROUPS.len())])
+}
+
+fn some_entry(entries: &BTreeSet<StreamId>) -> Option<StreamId> {
+    entries.iter().nth(fastrand::usize(..entries.len().max(1))).copied()
 }

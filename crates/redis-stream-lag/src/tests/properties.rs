@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
 use crate::question::Question;
 use crate::report::{GroupValues, Lag, OldestPending, Report};
@@ -30,6 +31,7 @@ pub(crate) struct Truth {
     /// The model at the end of the poll.
     after: StreamModel,
     groups: Vec<GroupInfo>,
+    is_busy: bool,
 }
 
 impl Watcher {
@@ -45,7 +47,10 @@ impl Watcher {
             }
         };
         let groups = model.group_info();
-        meanwhile(model);
+        // A trim with ACKED just here, of what was delivered and acknowledged just here too, leaves no trace.
+        while is_busy && fastrand::u32(..3) == 0 {
+            model.disturb_without_options();
+        }
         let read = model.clone();
         let mut info = model.info(groups.clone());
         for group in &mut info.groups {
@@ -64,6 +69,7 @@ impl Watcher {
             address: Arc::from("h:1"),
             epoch: Epoch(self.epoch),
             entries_read: model.meaning(),
+            has_acked_trimming: model.has_acked_trimming(),
             streams,
         };
         let snapshot = Snapshot { nodes: vec![node] };
@@ -73,7 +79,7 @@ impl Watcher {
             if questions.is_empty() {
                 let report = derivation.close(self.report.as_ref());
                 self.report = Some(report);
-                return Truth { read, after: model.clone(), groups };
+                return Truth { read, after: model.clone(), groups, is_busy };
             }
             let mut answer = |question: &Question| {
                 meanwhile(model);
@@ -118,6 +124,7 @@ impl Watcher {
             address: Arc::from("h:1"),
             epoch: Epoch(self.epoch),
             entries_read: model.meaning(),
+            has_acked_trimming: model.has_acked_trimming(),
             streams: vec![stream],
         };
         let snapshot = Snapshot { nodes: vec![node] };
@@ -195,12 +202,16 @@ impl Truth {
 
     fn check_pending(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
         let Some(now) = self.after.groups.get(&group.name) else { return };
-        let orphans =
-            now.pending.keys().filter(|id| self.read.entries.first().is_none_or(|first| *id < first));
-        assert_eq!(values.pending_orphaned, Some(orphans.count() as u64), "{}", context());
+        let orphans = now.pending.keys().filter(|id| !self.read.entries.contains(id)).count() as u64;
+        let pending: usize = self.after.groups.values().map(|group| group.pending.len()).sum();
+        // A group may have been deleted and created again while questions about it were open.
+        let may_be_unknown = self.is_busy || pending > LOOK_UPS_PER_POLL as usize;
+        assert!(values.pending_orphaned.is_some() || may_be_unknown, "{}", context());
+        assert_eq!(values.pending_orphaned.unwrap_or(orphans), orphans, "{}", context());
         let shown = match values.oldest_pending {
             Some(OldestPending::Entry { idle, deliveries, .. }) => Some((idle, deliveries)),
             Some(OldestPending::Nothing) => None,
+            None if self.is_busy => return,
             None => panic!("the oldest pending entry was not asked for: {}", context()),
         };
         let is_unchanged = self.read.groups.get(&group.name).is_some_and(|read| read.pending == now.pending);
@@ -222,6 +233,7 @@ impl Truth {
 fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, usize) {
     fastrand::seed(seed);
     let mut model = StreamModel::new(counters);
+    model.entry_bytes = [100, 64 * 1024][fastrand::usize(..2)];
     let mut watch = Watcher::new();
     let mut saved = model.clone();
     let (mut exact, mut all) = (0, 0);
@@ -272,7 +284,7 @@ pub(crate) const PLENTY: Budget = Budget {
     entries: 20_000,
     audit_entries: 5,
     audit_period: Duration::from_secs(600),
-    payload_bytes: 16 << 20,
+    payload_bytes: 1 << 30,
     timeout: Duration::from_millis(500),
 };
 

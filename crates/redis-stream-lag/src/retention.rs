@@ -1,0 +1,164 @@
+//! Tells trims that can overtake a group from trims that stop at the slowest one.
+//!
+//! `lag / length` shows how close a group is to losing entries only if trimming does not wait for it. XTRIM MINID up to
+//! the last-delivered-id of the slowest group and trims with ACKED do wait. So the ratio is reported only once a trim
+//! was seen that did not: it removed entries that some group lacked, or it left entries that every group was done with.
+
+use redis_stream_core::id::StreamId;
+
+/// Number of entries that an approximate trim may leave: as many as a node of the stream holds by default.
+const NODE_ENTRIES: u64 = 100;
+/// Number of trims to the same length that show MAXLEN.
+const SAME_LENGTHS: u32 = 2;
+/// Number of trims without a loss, while a group lacked all entries, that show that trimming waits for groups.
+const HARMLESS_TRIMS: u32 = 3;
+
+/// A stream and its groups in one reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetentionReading {
+    pub(crate) length: u64,
+    pub(crate) first: Option<StreamId>,
+    pub(crate) added: Option<u64>,
+    /// Every group was delivered and has acknowledged the entries below this ID; `None` if that is not known.
+    pub(crate) done_below: Option<StreamId>,
+    /// The largest lag of a group; `None` if a lag is not known.
+    pub(crate) max_lag: Option<u64>,
+    /// True if the stream has groups that are not reported.
+    pub(crate) has_other_groups: bool,
+    /// Number of entries that its groups ever lost.
+    pub(crate) lost: u64,
+}
+
+/// The evidence of how a stream is trimmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrimEvidence {
+    before: Option<RetentionReading>,
+    /// True once a trim was seen that does not wait for groups.
+    overtakes: bool,
+    /// The length after the last trim, and the number of trims before it that left the same.
+    last_length: Option<(u64, u32)>,
+    harmless_trims: u32,
+}
+
+impl TrimEvidence {
+    /// Returns true if trims do not wait for the slowest group.
+    pub(crate) fn overtakes_groups(&self) -> bool {
+        self.overtakes
+    }
+
+    /// Takes a reading after which nothing can be compared with earlier ones.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { overtakes: self.overtakes, ..Self::default() };
+    }
+
+    /// Takes a reading. `was_trimmed` states whether entries were trimmed since the one before.
+    pub(crate) fn note(&mut self, now: RetentionReading, was_trimmed: WasTrimmed) {
+        let before = self.before.replace(now);
+        let has_lost = before.is_some_and(|before| now.lost > before.lost);
+        if has_lost {
+            (self.overtakes, self.harmless_trims) = (true, 0);
+        }
+        let (WasTrimmed::Yes, Some(before)) = (was_trimmed, before) else { return };
+        let repeats = match self.last_length {
+            Some((length, repeats)) if now.has_kept(length) => repeats + 1,
+            _ => 0,
+        };
+        self.last_length = Some((now.length, repeats));
+        if has_lost {
+            return;
+        }
+        let left = before.left_behind(&now);
+        let is_far = left.is_some_and(|left| left > NODE_ENTRIES) && !now.has_other_groups;
+        if is_far || repeats >= SAME_LENGTHS {
+            (self.overtakes, self.harmless_trims) = (true, 0);
+        } else if now.max_lag.is_some_and(|lag| lag + 1 >= now.length) {
+            self.harmless_trims += 1;
+            self.overtakes &= self.harmless_trims < HARMLESS_TRIMS;
+        }
+    }
+}
+
+/// The result of comparing two readings of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WasTrimmed {
+    Yes,
+    No,
+}
+
+impl RetentionReading {
+    /// Returns true if a trim left as many entries as the one before, which left `length`, and more than the groups lack:
+    /// a trim that waits for the slowest group leaves a few more than that, which vary with the lag.
+    fn has_kept(&self, length: u64) -> bool {
+        let Some(spare) = self.max_lag.and_then(|lag| self.length.checked_sub(lag)) else { return false };
+        let is_close = self.length.abs_diff(length) <= (length / 10).min(NODE_ENTRIES);
+        let is_same = self.length == length;
+        is_same && spare > (length / 10).max(1) || is_close && spare > length / 10 + NODE_ENTRIES
+    }
+
+    /// Returns the number of entries that a trim between `self` and `now` left although every group was done with them
+    /// before; `None` if there are none, or it is not known.
+    fn left_behind(&self, now: &Self) -> Option<u64> {
+        let done_below = self.done_below?.min(now.done_below?);
+        if now.first? >= done_below {
+            return None;
+        }
+        let undelivered = self.max_lag? + now.added?.checked_sub(self.added?)?;
+        // One is the last delivered entry itself, at which MINID stops.
+        now.length.checked_sub(undelivered).filter(|left| *left > 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream of counted IDs, `length` entries up to `added`, with one group.
+    fn reading(length: u64, added: u64, delivered: u64, lost: u64) -> RetentionReading {
+        let first = added - length + 1;
+        RetentionReading {
+            length,
+            first: Some(StreamId::new(first, 0)),
+            added: Some(added),
+            done_below: Some(StreamId::new(delivered, 0)),
+            max_lag: Some(added - delivered.max(first - 1)),
+            has_other_groups: false,
+            lost,
+        }
+    }
+
+    fn overtakes(readings: &[RetentionReading]) -> bool {
+        let mut evidence = TrimEvidence::default();
+        readings.iter().for_each(|reading| evidence.note(*reading, WasTrimmed::Yes));
+        evidence.overtakes_groups()
+    }
+
+    #[test]
+    fn a_trim_that_leaves_what_every_group_has_overtakes() {
+        // MAXLEN 1000, and a group that keeps up.
+        assert!(overtakes(&[reading(1_000, 5_000, 4_990, 0), reading(1_000, 5_100, 5_090, 0)]));
+        // MAXLEN 10, of which nothing is left at the next poll, but the same length again and again.
+        let small: Vec<_> = (10..15).map(|n| reading(10, 10 * n, 10 * n - 2, 0)).collect();
+        let evidence = |upto: usize| overtakes(&small[..upto]);
+        assert_eq!([2, 3, 4].map(evidence), [false, false, true]);
+        let about: Vec<_> = (10..15).map(|n| reading(1_000 + n, 10_000 * n, 10_000 * n - 9, 0)).collect();
+        assert!(overtakes(&about), "MAXLEN ~ 1000");
+        assert!(overtakes(&[reading(10, 100, 91, 0), reading(10, 120, 91, 19)]), "entries were lost");
+    }
+
+    #[test]
+    fn a_trim_up_to_the_slowest_group_does_not() {
+        // XTRIM MINID <last-delivered-id>, the group reads on until the next poll.
+        let bounded = |n: u64| reading(50 + n % 7, 100 * n, 100 * n - 49 - n % 7 + 10, 0);
+        assert!(!overtakes(&(5..30).map(bounded).collect::<Vec<_>>()));
+        let caught_up = |n: u64| reading(1, 100 * n, 100 * n, 0);
+        assert!(!overtakes(&(5..30).map(caught_up).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn trims_that_take_nothing_from_a_group_that_lacks_all_disprove_it() {
+        let mut readings = vec![reading(1_000, 5_000, 4_990, 0), reading(1_000, 5_100, 5_090, 0)];
+        assert!(overtakes(&readings));
+        readings.extend((0..3).map(|n| reading(40 + n, 6_000 + n * 100, 5_961 + n * 99, 0)));
+        assert!(!overtakes(&readings));
+    }
+}
