@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures fmt fmt-check lint doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ soak: ## Run the release build under load and faults for an hour (SOAK=15m: for 
 	@server=$$(scripts/servers.sh any) && echo "soak: on each version of" >&2 && scripts/servers.sh list >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_SOAK="$(or $(SOAK),1h)" STREAMGAUGE_SOAK_SEED="$(SEED)" \
 	$(CARGO) test --release --locked --test soak
+
+life: ## Play an hour in the life of a fleet, and judge each condition and alert (LIFE=20m: in 20 minutes)
+	@server=$$(scripts/servers.sh any) && echo "life: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_LIFE="$(or $(LIFE),1h)" \
+	$(CARGO) test --release --locked --test life
 
 pictures: ## Take the screenshots in docs/pictures from real servers
 	@scripts/peers.sh chromium

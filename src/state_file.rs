@@ -243,7 +243,7 @@ mod tests {
         };
         let labels =
             [("alertname", "A"), ("group", "g\\xff\"")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        ActiveAlert { labels, annotations: BTreeMap::new(), state }
+        ActiveAlert { labels, annotations: BTreeMap::new(), state, inhibited_by: None }
     }
 
     fn known(status: AlertStatus, send_state: SendState) -> LogEntry {
@@ -260,6 +260,7 @@ mod tests {
             starts_at: NOW - Duration::from_secs(90),
             ends_at,
             status,
+            inhibited_by: None,
             notifiers: Arc::default(),
         };
         LogEntry { alert: Arc::new(alert), send_state, last_sent_at: Some(NOW - Duration::from_secs(80)) }

@@ -38,12 +38,12 @@ fn value(name: &str, report: &Report) -> FactValue {
         FactSource::TargetUp => FactValue::Known(1.0),
         FactSource::Stream(fact) => fact.value(stream, unix_time()),
         FactSource::Group(fact) => fact.value(group, Operator::Above),
-        FactSource::Losses => {
+        FactSource::Losses(_) => {
             let mut losses = LossWindow::default();
             losses.note(report, unix_time());
             losses.of(&stream.key, group).map_or(FactValue::Unknown, |_| FactValue::Known(0.0))
         }
-        FactSource::Status => FactValue::Unknown,
+        FactSource::Status | FactSource::LeftOut | FactSource::GroupGone => FactValue::Unknown,
     }
 }
 

@@ -17,6 +17,7 @@ use redis_stream_lag::report::Status;
 use regex::Regex;
 use streamgauge::alert::fact::{FACTS, SubjectKind};
 use streamgauge::alert::recommended;
+use streamgauge::alert::rule::label_names;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
@@ -125,6 +126,8 @@ fn the_tables_of_metrics_are_complete() {
     }
     let labels_of_alerts = alerts::LABELS.iter().map(|label| (*label).to_owned()).collect();
     assert_eq!(documented.remove(alerts::NAME), Some(("gauge", labels_of_alerts)));
+    let labels_of_group = label_names(SubjectKind::Group).iter().map(|label| (*label).to_owned()).collect();
+    assert_eq!(documented.remove(alerts::GROUP_GONE), Some(("gauge", labels_of_group)));
     for (name, kind) in types(&own) {
         let (documented_kind, mut documented_labels) =
             documented.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
@@ -165,6 +168,7 @@ fn every_metric_alert_and_variable_that_is_named_exists() {
         for found in word.find_iter(&text).map(|found| found.as_str()) {
             let is_alert = found.starts_with("RedisStream")
                 || found == "StreamgaugeGone"
+                || found == "StreamgaugeLimited"
                 || found == "StreamgaugeDataOld";
             let is_crate =
                 ["redis_stream_core", "redis_stream_lag", "redis_stream_consumer"].contains(&found);
@@ -207,6 +211,10 @@ fn the_tables_of_facts_and_recommended_rules_are_complete() {
     let times = times.chain(foreign.iter().map(|rule| rule.pending_for));
     let minutes: Vec<_> = times.map(|time| format!("{}m", time.as_secs() / 60)).collect();
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), minutes);
+    let own = recommended::rules(None);
+    let labels = own.iter().map(|rule| &rule.labels).chain(foreign.iter().map(|rule| &rule.labels));
+    let severities: Vec<_> = labels.map(|labels| labels["severity"].source().to_owned()).collect();
+    assert_eq!(rows.iter().map(|row| row[3]).collect::<Vec<_>>(), severities);
 }
 
 /// Returns all values of a label in Prometheus text.

@@ -27,7 +27,7 @@ pub(crate) fn warn(orange: f64, red: f64) -> Vec<Step> {
 pub(crate) fn of_alert(name: &str) -> f64 {
     let rules = recommended::rules(None);
     let rule = rules.iter().find(|rule| rule.name == name).expect("it is a recommended alert");
-    match rule.condition.operand {
+    match rule.expression.first().operand {
         Operand::Number(number) => number,
         Operand::Status(status) => panic!("{name} is about the status {status}"),
     }

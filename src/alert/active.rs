@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::resolved_reason::HeldValues;
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
@@ -22,6 +23,19 @@ pub struct Active {
 pub(super) struct TrackedAlert {
     pub(super) subject: AlertSubject,
     pub(super) state: AlertState,
+    /// Name of the alert that inhibits it while it fires, or did so until it resolved.
+    pub(super) inhibited_by: Option<Arc<str>>,
+    /// False if the configuration does not select the subject any more.
+    pub(super) is_selected: bool,
+    /// The values with which the expression last held.
+    pub(super) held: Option<Box<HeldValues>>,
+    pub(super) resolved_reason: Option<Arc<str>>,
+}
+
+impl TrackedAlert {
+    pub(super) fn new(subject: AlertSubject, state: AlertState) -> Self {
+        Self { subject, state, inhibited_by: None, is_selected: true, held: None, resolved_reason: None }
+    }
 }
 
 /// The subject of an alert. Subjects sort in the order of a report.
@@ -41,9 +55,18 @@ pub struct ActiveAlert {
     #[serde(skip)]
     pub annotations: BTreeMap<String, String>,
     pub state: AlertState,
+    /// Name of the firing alert that inhibits it: while there is one, it is not sent to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inhibited_by: Option<String>,
 }
 
 impl Active {
+    /// Returns the labels that the target's subjects have in common.
+    #[must_use]
+    pub fn target_labels(&self) -> &TargetLabels {
+        &self.target
+    }
+
     /// Returns all pending and firing alerts.
     pub fn alerts(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
         self.present().map(|(rule, entry)| self.shown(rule, entry))
@@ -78,6 +101,7 @@ impl Active {
             labels: rule.labels(&subject),
             annotations: rule.annotations(&subject, entry.state.value),
             state: entry.state,
+            inhibited_by: entry.inhibited_by.as_deref().map(str::to_owned),
         }
     }
 
@@ -88,9 +112,10 @@ impl Active {
         self.target == other.target && self.standings().eq(other.standings())
     }
 
-    fn standings(&self) -> impl Iterator<Item = (*const Rule, &AlertSubject, AlertState)> {
+    fn standings(&self) -> impl Iterator<Item = (*const Rule, &AlertSubject, AlertState, bool)> {
         self.present().map(|(rule, entry)| {
-            (Arc::as_ptr(rule), &entry.subject, AlertState { value: 0.0, last_sent_at: None, ..entry.state })
+            let state = AlertState { value: 0.0, last_sent_at: None, ..entry.state };
+            (Arc::as_ptr(rule), &entry.subject, state, entry.inhibited_by.is_some())
         })
     }
 

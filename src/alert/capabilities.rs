@@ -2,6 +2,7 @@
 //! fact? They find rules that would never fire.
 
 use crate::alert::condition::{Condition, Operand};
+use crate::alert::expression::{Expression, Join};
 use crate::alert::fact::{FactSource, SubjectKind};
 use crate::alert::rule::Rule;
 use redis_stream_lag::report::Report;
@@ -93,6 +94,16 @@ const LIMITATIONS: &[Limitation] = &[
 ];
 
 impl ServerCapabilities {
+    /// Returns the first fact of a rule that this server does not supply reliably, and the reason; `None` if it supplies
+    /// all of them.
+    #[must_use]
+    pub fn limitation_of(self, rule: &Rule) -> Option<(&'static str, LimitationEffect, &'static str)> {
+        rule.expression.conditions().into_iter().find_map(|condition| {
+            let (effect, reason) = self.limitation(condition)?;
+            Some((condition.fact.name, effect, reason))
+        })
+    }
+
     /// Returns the reason why this server does not supply a condition's fact reliably; `None` if it does.
     #[must_use]
     pub fn limitation(self, condition: &Condition) -> Option<(LimitationEffect, &'static str)> {
@@ -121,20 +132,28 @@ pub fn counts_entries(report: &Report) -> Option<bool> {
 pub fn selects_any(rule: &Rule, report: &Report) -> bool {
     let selector = &rule.selector;
     let mut streams = report.streams.iter().filter(|stream| selector.stream.matches(stream.key.as_bytes()));
-    match rule.condition.fact.subject() {
+    match rule.subject() {
         SubjectKind::Target => true,
         SubjectKind::Stream => streams.next().is_some(),
         SubjectKind::Group => streams.flat_map(|stream| &stream.groups).any(|group| {
-            let is_there = group.named || !rule.condition.fact.only_named();
+            let is_there = group.named || !rule.expression.first().fact.only_named();
             is_there && selector.group.matches(group.name.as_bytes())
         }),
     }
 }
 
-/// Returns true if the rule's fact is unknown until a window of history was seen.
+/// Returns true if the rule cannot fire until a window of history was seen.
 #[must_use]
 pub fn waits_for_history(rule: &Rule) -> bool {
-    matches!(rule.condition.fact.source, FactSource::Status)
+    waits(&rule.expression)
+}
+
+fn waits(expression: &Expression) -> bool {
+    match expression {
+        Expression::Comparison(condition) => matches!(condition.fact.source, FactSource::Status),
+        Expression::Joined(left, Join::Or, right) => waits(left) && waits(right),
+        Expression::Joined(left, Join::And | Join::Unless, right) => waits(left) || waits(right),
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,15 @@ impl Condition {
     ///
     /// The text is not a condition.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
+        Self::parse_with(text, Fact::named)
+    }
+
+    /// Parses a condition of a built-in rule.
+    pub(super) fn parse_built_in(text: &str) -> Result<Self, ConditionError> {
+        Self::parse_with(text, Fact::built_in)
+    }
+
+    fn parse_with(text: &str, fact: fn(&str) -> Option<&'static Fact>) -> Result<Self, ConditionError> {
         let words = || text.split_whitespace().map(str::to_ascii_lowercase);
         if let Some(reserved) =
             ["and", "or"].into_iter().find(|reserved| words().any(|word| word == *reserved))
@@ -63,7 +72,7 @@ impl Condition {
         let Some((operator, value)) = found.filter(|(_, value)| !name.is_empty() && !value.is_empty()) else {
             return Err(ConditionError::Form);
         };
-        let fact = Fact::named(name).ok_or_else(|| ConditionError::UnknownFact(name.to_owned()))?;
+        let fact = fact(name).ok_or_else(|| ConditionError::UnknownFact(name.to_owned()))?;
         let operand = operand(fact, operator, value)?;
         Ok(Self { fact, operator, operand })
     }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::active::{Active, ActiveAlert, AlertSubject, TrackedAlert};
-use crate::alert::condition::Operand;
+use crate::alert::condition::{Condition, Operand};
 use crate::alert::evaluator::reload::RemovedRule;
-use crate::alert::fact::{self, FactSource, FactValue, status_is};
+use crate::alert::fact::{self, FactSource, FactValue, LossSpan, status_is};
+use crate::alert::gone_groups::{Coverage, CoveredReport, GoneGroups, GoneList};
+use crate::alert::inhibition::Sources;
 use crate::alert::loss_window::LossWindow;
-use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
+use crate::alert::notification::{Alert, AlertStatus, LOSS_ANNOTATION, Notification, SendReason};
+use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
-use crate::alert::state::{AlertState, Evaluation, Phase, Times, step};
+use crate::alert::state::{Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Report, StreamReport};
 
@@ -48,6 +51,14 @@ pub enum TargetUp {
     No,
 }
 
+/// What the limits of a target leave out of its reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounts {
+    pub streams: u64,
+    pub groups: u64,
+    pub consumers: u64,
+}
+
 /// The rules of one target and their alerts.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
@@ -56,8 +67,17 @@ pub struct Evaluator {
     rules: Vec<RuleState>,
     /// Rules of earlier configurations whose resolved alerts are still sent.
     removed: Vec<RemovedRule>,
-    losses: LossWindow,
+    history: TargetHistory,
     needs_losses: bool,
+}
+
+/// What the evaluator remembers of earlier reports, and of what they lack.
+#[derive(Clone, Debug, Default)]
+struct TargetHistory {
+    losses: LossWindow,
+    gone: GoneGroups,
+    /// `None` before the first poll.
+    left_out: Option<LimitCounts>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,17 +104,17 @@ impl Evaluator {
                 entries: Vec::new(),
             })
             .collect();
-        let needs_losses = rules
-            .iter()
-            .any(|rule_state| matches!(rule_state.rule.condition.fact.source, FactSource::Losses));
-        let (target, losses) = (Arc::new(target), LossWindow::default());
-        Self { settings, target, rules, removed: Vec::new(), losses, needs_losses }
+        let is_loss = |condition: &Condition| matches!(condition.fact.source, FactSource::Losses(_));
+        let needs_losses =
+            rules.iter().any(|rule_state| rule_state.rule.expression.conditions().into_iter().any(is_loss));
+        let (target, history) = (Arc::new(target), TargetHistory::default());
+        Self { settings, target, rules, removed: Vec::new(), history, needs_losses }
     }
 
     /// Restores pending and firing alerts after a restart, if there still is a rule and a target for them. Until the
     /// first poll their conditions are unknown, since `unknown_since`.
     pub fn resume(&mut self, alerts: impl IntoIterator<Item = ActiveAlert>, unknown_since: Duration) {
-        for ActiveAlert { labels, mut state, .. } in alerts {
+        for ActiveAlert { labels, mut state, inhibited_by, .. } in alerts {
             let Some(name) = labels.get("alertname") else { continue };
             if labels.get("target") != Some(&self.target.name) {
                 continue;
@@ -108,24 +128,49 @@ impl Evaluator {
             };
             let subject = rule_state.subject(&labels);
             state.unknown_since.get_or_insert(unknown_since);
-            if let Err(at) = rule_state.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
-                rule_state.entries.insert(at, TrackedAlert { subject, state });
+            if let (FactSource::GroupGone, AlertSubject { stream: Some(stream), group: Some(group) }) =
+                (rule_state.rule.expression.first().fact.source, &subject)
+            {
+                self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
+            if let Err(at) = rule_state.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
+                let inhibited_by = inhibited_by.map(Arc::from);
+                let entry = TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) };
+                rule_state.entries.insert(at, entry);
+            }
+        }
+    }
+
+    /// Takes what the limits leave out of the next report.
+    pub fn note_left_out(&mut self, left_out: LimitCounts) {
+        self.history.left_out = Some(left_out);
+    }
+
+    /// Takes a changed selection: what it does not contain any more is neither deleted nor destroyed.
+    pub fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
+        self.history.gone.retain(is_selected);
+        for entry in self.rules.iter_mut().flat_map(|rule_state| &mut rule_state.entries) {
+            let stream = entry.subject.stream.as_ref();
+            entry.is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));
         }
     }
 
     /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
     pub fn step(&mut self, reading: PollReading<'_>, up: TargetUp, now: Duration) -> Vec<Notification> {
-        if let (PollReading::Complete(report) | PollReading::Partial(report), true) =
-            (reading, self.needs_losses)
-        {
-            self.losses.note(report, now);
+        self.history.note(reading, self.needs_losses, now);
+        for rule_state in &mut self.rules {
+            rule_state.step(reading, up, &self.history, now);
+        }
+        let mut sources = Sources::default();
+        for RuleState { rule, entries, .. } in &self.rules {
+            sources.add(rule, entries);
         }
         let mut notifications = Vec::new();
         for rule_state in &mut self.rules {
-            rule_state.step(reading, up, &self.losses, now);
+            let inhibitors = sources.of(&rule_state.rule);
             for entry in &mut rule_state.entries {
-                if let Some(reason) = entry.state.needs_sending(now) {
+                let has_changed = inhibitors.apply(entry);
+                if let Some(reason) = entry.state.needs_sending(now, has_changed) {
                     let alert = alert(&rule_state.rule, entry, &self.target, &self.settings, now);
                     notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
@@ -133,6 +178,12 @@ impl Evaluator {
         }
         notifications.extend(self.notify_removed(now));
         notifications
+    }
+
+    /// Returns key and name of the groups that were read lately and are gone.
+    #[must_use]
+    pub fn gone_groups(&self) -> GoneList {
+        self.history.gone.iter().map(|(stream, group)| (stream.clone(), group.clone())).collect()
     }
 
     /// Returns the pending and firing alerts.
@@ -156,14 +207,77 @@ fn alert(
     let subject = entry.subject.labels(target);
     let mut labels = settings.external_labels.clone();
     labels.extend(rule.labels(&subject));
+    let mut annotations = rule.annotations(&subject, state.value);
+    if state.phase == Phase::Resolved {
+        let reason = entry.resolved_reason.as_deref();
+        annotations.extend(reason.map(|reason| (resolved_reason::ANNOTATION.to_owned(), reason.to_owned())));
+    } else {
+        let share = entry.held.as_ref().and_then(|held| held.lost_share(&rule.expression));
+        annotations.extend(share.map(|share| (LOSS_ANNOTATION.to_owned(), share)));
+    }
     Alert {
         labels,
-        annotations: rule.annotations(&subject, state.value),
+        annotations,
         value: state.value,
         starts_at: state.fired_at.unwrap_or(state.active_at),
         ends_at: state.ends_at(now, settings.interval),
         status: if state.phase == Phase::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing },
+        inhibited_by: entry.inhibited_by.as_deref().map(str::to_owned),
         notifiers: Arc::clone(&rule.notifiers),
+    }
+}
+
+impl TargetHistory {
+    fn note(&mut self, reading: PollReading<'_>, needs_losses: bool, now: Duration) {
+        let (report, streams) = match reading {
+            PollReading::Complete(report) => (report, Coverage::Complete),
+            PollReading::Partial(report) => (report, Coverage::Partial),
+            PollReading::Failed => return self.gone.expire(now),
+        };
+        if needs_losses {
+            self.losses.note(report, now);
+        }
+        let left_out = self.left_out.unwrap_or_default();
+        let groups = if left_out.groups == 0 { Coverage::Complete } else { Coverage::Partial };
+        self.gone.note(CoveredReport { report, streams, groups }, now);
+        self.gone.expire(now);
+    }
+
+    fn of_group(&self, condition: &Condition, stream: &StreamReport, group: &GroupReport) -> FactValue {
+        match condition.fact.source {
+            FactSource::Group(fact) => fact.value(group, condition.operator),
+            FactSource::Losses(span) => self.lost(span, &stream.key, group),
+            FactSource::Status => match condition.operand {
+                Operand::Status(status) => status_is(group, status),
+                Operand::Number(_) => FactValue::Gone,
+            },
+            FactSource::TargetUp | FactSource::LeftOut | FactSource::GroupGone | FactSource::Stream(_) => {
+                FactValue::Gone
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+    fn lost(&self, span: LossSpan, stream: &Name, group: &GroupReport) -> FactValue {
+        if group.values.is_none() {
+            return FactValue::Gone;
+        }
+        let lost = match span {
+            LossSpan::Window => self.losses.of(stream, group),
+            LossSpan::Hour => self.losses.has_lost(stream, group).map(u64::from),
+        };
+        lost.map_or(FactValue::Unknown, |entries| FactValue::Known(entries as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+    fn of_target(&self, condition: &Condition, up: TargetUp) -> FactValue {
+        match (condition.fact.source, self.left_out) {
+            (FactSource::TargetUp, _) => FactValue::Known(if up == TargetUp::Yes { 1.0 } else { 0.0 }),
+            (FactSource::LeftOut, Some(LimitCounts { streams, groups, consumers })) => {
+                FactValue::Known(streams.max(groups).max(consumers) as f64)
+            }
+            _ => FactValue::Unknown,
+        }
     }
 }
 
@@ -177,7 +291,7 @@ impl RuleState {
     /// Returns the subject of an alert from its labels. A name that is missing in the labels is empty, since labels
     /// without a value are left out.
     fn subject(&self, labels: &BTreeMap<String, String>) -> AlertSubject {
-        let kind = self.rule.condition.fact.subject();
+        let kind = self.rule.subject();
         let name = |label: &str| Name::from_text(labels.get(label).map_or("", String::as_str));
         AlertSubject {
             stream: (kind >= fact::SubjectKind::Stream).then(|| name("stream")),
@@ -185,52 +299,31 @@ impl RuleState {
         }
     }
 
-    fn step(&mut self, reading: PollReading<'_>, up: TargetUp, losses: &LossWindow, now: Duration) {
+    fn step(&mut self, reading: PollReading<'_>, up: TargetUp, history: &TargetHistory, now: Duration) {
         let before = std::mem::take(&mut self.entries);
         let mut cursor = SubjectCursor {
             rule: &self.rule,
             times: &self.times,
             reading,
+            history,
             now,
             before: before.into_iter().peekable(),
             after: Vec::new(),
         };
-        let condition = &self.rule.condition;
-        match (condition.fact.source, reading) {
-            (FactSource::TargetUp, _) => {
-                let value = FactValue::Known(if up == TargetUp::Yes { 1.0 } else { 0.0 });
-                cursor.visit(None, None, value);
-            }
+        match (self.rule.expression.first().fact.source, reading) {
+            (FactSource::TargetUp | FactSource::LeftOut, _) => cursor.target(up),
+            (FactSource::GroupGone, _) => cursor.gone_groups(),
             (_, PollReading::Failed) => {}
-            (FactSource::Stream(fact), PollReading::Complete(report) | PollReading::Partial(report)) => {
-                for stream in &report.streams {
-                    cursor.visit(Some(stream), None, fact.value(stream, now));
-                }
+            (FactSource::Stream(_), PollReading::Complete(report) | PollReading::Partial(report)) => {
+                cursor.streams(report);
             }
-            (FactSource::Group(fact), PollReading::Complete(report) | PollReading::Partial(report)) => {
-                cursor.groups(report, |_, group| fact.value(group, condition.operator));
-            }
-            (FactSource::Losses, PollReading::Complete(report) | PollReading::Partial(report)) => {
-                cursor.groups(report, |stream, group| lost(losses, &stream.key, group));
-            }
-            (FactSource::Status, PollReading::Complete(report) | PollReading::Partial(report)) => {
-                let wanted = match condition.operand {
-                    Operand::Status(status) => status,
-                    Operand::Number(_) => "",
-                };
-                cursor.groups(report, |_, group| status_is(group, wanted));
-            }
+            (
+                FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status,
+                PollReading::Complete(report) | PollReading::Partial(report),
+            ) => cursor.groups(report),
         }
         self.entries = cursor.end();
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-fn lost(losses: &LossWindow, stream: &Name, group: &GroupReport) -> FactValue {
-    if group.values.is_none() {
-        return FactValue::Gone;
-    }
-    losses.of(stream, group).map_or(FactValue::Unknown, |entries| FactValue::Known(entries as f64))
 }
 
 /// Traverses the subjects of a report in parallel with the alerts of the previous evaluation.
@@ -238,27 +331,49 @@ struct SubjectCursor<'w> {
     rule: &'w Rule,
     times: &'w Times,
     reading: PollReading<'w>,
+    history: &'w TargetHistory,
     now: Duration,
     before: std::iter::Peekable<std::vec::IntoIter<TrackedAlert>>,
     after: Vec<TrackedAlert>,
 }
 
-impl SubjectCursor<'_> {
-    fn groups(&mut self, report: &Report, value: impl Fn(&StreamReport, &GroupReport) -> FactValue) {
+/// Key of a stream and name of a group, as far as a subject has them.
+type SubjectNames<'n> = (Option<&'n Name>, Option<&'n Name>);
+
+impl<'w> SubjectCursor<'w> {
+    fn target(&mut self, up: TargetUp) {
+        let value = |condition: &Condition| self.history.of_target(condition, up);
+        let evaluation = self.rule.expression.evaluate(&value);
+        self.visit((None, None), evaluation, SubjectView::Target);
+    }
+
+    fn streams(&mut self, report: &'w Report) {
+        for stream in &report.streams {
+            let value = |condition: &Condition| stream_value(condition, stream, self.now);
+            let evaluation = self.rule.expression.evaluate(&value);
+            self.visit((Some(&stream.key), None), evaluation, SubjectView::Stream(stream));
+        }
+    }
+
+    fn groups(&mut self, report: &'w Report) {
         for stream in &report.streams {
             for group in &stream.groups {
-                self.visit(Some(stream), Some(group), value(stream, group));
+                let value = |condition: &Condition| self.history.of_group(condition, stream, group);
+                let evaluation = self.rule.expression.evaluate(&value);
+                let names = (Some(&stream.key), Some(&group.name));
+                self.visit(names, evaluation, SubjectView::Group(stream, group));
             }
         }
     }
 
-    fn visit(&mut self, stream: Option<&Arc<StreamReport>>, group: Option<&GroupReport>, value: FactValue) {
-        let evaluation = match value {
-            FactValue::Known(value) if self.rule.condition.holds(value) => Evaluation::Holds(value),
-            FactValue::Known(_) | FactValue::Gone => Evaluation::Clear,
-            FactValue::Unknown => Evaluation::Unknown,
-        };
-        let (key, name) = (stream.map(|stream| &stream.key), group.map(|group| &group.name));
+    fn gone_groups(&mut self) {
+        for (stream, group) in self.history.gone.iter() {
+            self.visit((Some(stream), Some(group)), Evaluation::Holds(1.0), SubjectView::NoGroup);
+        }
+    }
+
+    fn visit(&mut self, names: SubjectNames<'_>, evaluation: Evaluation, view: SubjectView<'_>) {
+        let (key, name) = names;
         let known = self.known(key, name);
         if known.is_none() && !matches!(evaluation, Evaluation::Holds(_)) {
             return;
@@ -270,11 +385,16 @@ impl SubjectCursor<'_> {
         if !is_selected {
             return;
         }
-        let (subject, state) = match known {
-            Some(TrackedAlert { subject, state }) => (subject, Some(state)),
-            None => (AlertSubject { stream: key.cloned(), group: name.cloned() }, None),
-        };
-        self.put(subject, state, evaluation);
+        match known {
+            Some(known) => self.put(known, evaluation, view),
+            None => {
+                let subject = AlertSubject { stream: key.cloned(), group: name.cloned() };
+                if let Some(state) = step(None, evaluation, self.times, self.now) {
+                    let held = held(view);
+                    self.after.push(TrackedAlert { held, ..TrackedAlert::new(subject, state) });
+                }
+            }
+        }
     }
 
     /// Returns the alert of a subject, if there is one. First it evaluates the alerts of earlier subjects, which the
@@ -291,28 +411,64 @@ impl SubjectCursor<'_> {
     }
 
     fn evaluate_absent(&mut self) {
-        let Some(TrackedAlert { subject, state }) = self.before.next() else { return };
-        let evaluation = match self.reading {
-            PollReading::Complete(report)
-                if presence(report, subject.stream.as_ref()) != StreamPresence::Refused =>
-            {
-                Evaluation::Clear
+        let Some(known) = self.before.next() else { return };
+        let stream = known.subject.stream.as_ref();
+        let (evaluation, view) = match self.reading {
+            _ if matches!(self.rule.expression.first().fact.source, FactSource::GroupGone) => {
+                (Evaluation::Clear, SubjectView::NoGroup)
             }
-            // An incomplete report lacks streams, but the streams that it contains are complete.
-            PollReading::Partial(report)
-                if presence(report, subject.stream.as_ref()) == StreamPresence::Known =>
-            {
-                Evaluation::Clear
+            PollReading::Failed => (Evaluation::Unknown, SubjectView::Unknown(self.times.hold)),
+            PollReading::Complete(report) | PollReading::Partial(report) => {
+                match (self.reading, presence(report, stream)) {
+                    // An incomplete report lacks streams, but the streams that it contains are complete.
+                    (_, StreamPresence::Known) => (Evaluation::Clear, SubjectView::NoGroup),
+                    (_, StreamPresence::Missing) => (Evaluation::Clear, SubjectView::NoStream),
+                    (PollReading::Complete(_), StreamPresence::Absent) => {
+                        (Evaluation::Clear, SubjectView::NoStream)
+                    }
+                    _ => (Evaluation::Unknown, SubjectView::Unknown(self.times.hold)),
+                }
             }
-            PollReading::Complete(_) | PollReading::Partial(_) | PollReading::Failed => Evaluation::Unknown,
         };
-        self.put(subject, Some(state), evaluation);
+        self.put(known, evaluation, view);
     }
 
-    fn put(&mut self, subject: AlertSubject, state: Option<AlertState>, evaluation: Evaluation) {
-        if let Some(state) = step(state, evaluation, self.times, self.now) {
-            self.after.push(TrackedAlert { subject, state });
+    fn put(&mut self, known: TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) {
+        let phase = known.state.phase;
+        let Some(state) = step(Some(known.state), evaluation, self.times, self.now) else { return };
+        let mut alert = TrackedAlert { state, ..known };
+        if matches!(evaluation, Evaluation::Holds(_)) {
+            alert.held = held(view);
         }
+        if phase == Phase::Firing && state.phase == Phase::Resolved {
+            alert.resolved_reason = Some(self.reason(&alert, evaluation, view).into());
+            alert.held = None;
+        }
+        self.after.push(alert);
+    }
+
+    fn reason(&self, alert: &TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) -> String {
+        let expression = &self.rule.expression;
+        if !alert.is_selected {
+            return resolved_reason::DESELECTED.to_owned();
+        }
+        if let (FactSource::GroupGone, AlertSubject { stream: Some(stream), group: Some(group) }) =
+            (expression.first().fact.source, &alert.subject)
+        {
+            let is_back = self.history.gone.is_there(stream, group);
+            return if is_back { resolved_reason::BACK } else { resolved_reason::FORGOTTEN }.to_owned();
+        }
+        let view =
+            if evaluation == Evaluation::Unknown { SubjectView::Unknown(self.times.hold) } else { view };
+        let value = |condition: &Condition| {
+            let value = match view {
+                SubjectView::Stream(stream) => stream_value(condition, stream, self.now),
+                SubjectView::Group(stream, group) => self.history.of_group(condition, stream, group),
+                _ => FactValue::Gone,
+            };
+            if let FactValue::Known(value) = value { Some(value) } else { None }
+        };
+        resolved_reason::reason(expression, alert.held.as_deref(), view, &value)
     }
 
     fn end(mut self) -> Vec<TrackedAlert> {
@@ -323,6 +479,20 @@ impl SubjectCursor<'_> {
     }
 }
 
+fn stream_value(condition: &Condition, stream: &StreamReport, now: Duration) -> FactValue {
+    match condition.fact.source {
+        FactSource::Stream(fact) => fact.value(stream, now),
+        _ => FactValue::Gone,
+    }
+}
+
+fn held(view: SubjectView<'_>) -> Option<Box<HeldValues>> {
+    match view {
+        SubjectView::Group(stream, group) => HeldValues::of(stream, group).map(Box::new),
+        _ => None,
+    }
+}
+
 /// The information about a stream in a report.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StreamPresence {
@@ -330,7 +500,9 @@ enum StreamPresence {
     Absent,
     /// Access was refused or the node is unreachable, so its groups are unknown.
     Refused,
-    /// The stream was read, or is known to be missing.
+    /// It is known to be missing.
+    Missing,
+    /// The stream was read.
     Known,
 }
 
@@ -338,6 +510,7 @@ fn presence(report: &Report, stream: Option<&Name>) -> StreamPresence {
     let Some(key) = stream else { return StreamPresence::Absent };
     match report.streams.binary_search_by(|stream| stream.key.cmp(key)) {
         Ok(at) if report.streams[at].refused => StreamPresence::Refused,
+        Ok(at) if report.streams[at].values.is_none() => StreamPresence::Missing,
         Ok(_) => StreamPresence::Known,
         Err(_) => StreamPresence::Absent,
     }
@@ -350,7 +523,8 @@ mod tests {
     use crate::alert::template::Template;
     use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
-    use redis_stream_lag::report::GroupValues;
+    use redis_stream_core::id::StreamId;
+    use redis_stream_lag::report::{GroupValues, OldestPending};
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -536,7 +710,7 @@ mod tests {
             evaluator.active().alerts().next().map(|alert| alert.state.value)
         });
         let lost = Some(7.0);
-        assert_eq!(firing.collect::<Vec<_>>(), [None, None, lost, lost, lost, lost, lost, None, None, None]);
+        assert_eq!(firing.collect::<Vec<_>>(), [None, None, lost, lost, lost, lost, None, None, None, None]);
     }
 
     #[test]
@@ -573,5 +747,198 @@ mod tests {
         let mut elsewhere = Evaluator::new(&rules, elsewhere, settings());
         elsewhere.resume(alerts, START);
         assert!(elsewhere.active().is_empty());
+    }
+
+    /// Returns what is sent in each step, and the alert that inhibits it.
+    fn sent(evaluator: &mut Evaluator, reading: &Report, seconds: u64) -> Vec<String> {
+        let now = START + Duration::from_secs(seconds);
+        let notifications = evaluator.step(PollReading::Complete(reading), TargetUp::Yes, now);
+        let line = |Notification { alert, reason }: &Notification| {
+            let inhibited_by = alert.inhibited_by.as_deref().unwrap_or("-");
+            format!("{reason:?} {:?} {} {inhibited_by}", alert.status, alert.labels["alertname"])
+        };
+        notifications.iter().map(line).collect()
+    }
+
+    fn with_inhibition(mut rule: Rule, part: &str) -> Rule {
+        rule.labels = BTreeMap::from([("inhibition".to_owned(), Template::parse(part).unwrap())]);
+        rule
+    }
+
+    #[test]
+    fn an_alert_is_inhibited_while_its_source_fires() {
+        let mut source = with_inhibition(test_rule("Source", "messages_pending > 0"), "source");
+        source.pending_for = Duration::from_secs(10);
+        let target = with_inhibition(test_rule("Target", "lag > 5"), "target");
+        let mut evaluator = evaluator(&[target, source]);
+        let found = |lag, messages_pending| {
+            let values = GroupValues { messages_pending, ..lagging(lag) };
+            let other = GroupValues { messages_pending: 1 - messages_pending, ..lagging(0) };
+            report(vec![stream("s", vec![group("g", values), group("other", other)])])
+        };
+        // While the source is pending, or fires for another group, it inhibits nothing.
+        assert_eq!(sent(&mut evaluator, &found(9, 0), 0), ["Changed Firing Target -"]);
+        assert_eq!(sent(&mut evaluator, &found(9, 1), 10), [] as [&str; 0]);
+        assert_eq!(
+            sent(&mut evaluator, &found(9, 1), 20),
+            ["Repeated Firing Target Source", "Changed Firing Source -"]
+        );
+        assert_eq!(evaluator.active().alerts().next().unwrap().inhibited_by.as_deref(), Some("Source"));
+        assert_eq!(
+            sent(&mut evaluator, &found(9, 0), 30),
+            ["Repeated Firing Target -", "Changed Resolved Source -"]
+        );
+        assert_eq!(sent(&mut evaluator, &found(9, 1), 40), [] as [&str; 0]);
+        assert_eq!(sent(&mut evaluator, &found(9, 1), 50).len(), 2);
+        // What resolves was inhibited until then.
+        assert_eq!(
+            sent(&mut evaluator, &found(0, 0), 60),
+            ["Changed Resolved Target Source", "Changed Resolved Source -"]
+        );
+    }
+
+    /// Returns the reason for which an alert resolves between two readings of the group `g` of the stream `s`.
+    #[track_caller]
+    fn reason(expr: &str, before: &Report, after: &Report) -> String {
+        let mut evaluator = evaluator(&[test_rule("A", expr)]);
+        let step = |evaluator: &mut Evaluator, found: &Report, seconds| {
+            evaluator.step(PollReading::Complete(found), TargetUp::Yes, START + Duration::from_secs(seconds))
+        };
+        step(&mut evaluator, before, 0);
+        assert_eq!(evaluator.active().count_of(Phase::Firing), 1, "{expr} fires");
+        let notifications = step(&mut evaluator, after, 400);
+        let [Notification { alert, .. }] = &notifications[..] else { panic!("{notifications:?}") };
+        assert_eq!(alert.status, AlertStatus::Resolved);
+        alert.annotations["resolved_reason"].clone()
+    }
+
+    #[test]
+    fn what_a_group_read_or_lost_is_the_reason_for_which_an_alert_resolves() {
+        let id = |ms| StreamId { ms, seq: 0 };
+        let read = |lag, ms, added| {
+            let values = GroupValues {
+                last_delivered_id: id(ms),
+                lag_seconds: Some(Duration::from_secs(lag)),
+                consumers: 1,
+                ..lagging(lag)
+            };
+            let mut found = stream("s", vec![group("g", values)]);
+            found.values.as_mut().unwrap().entries_added = Some(added);
+            report(vec![found])
+        };
+        let gone = report(vec![stream("s", Vec::new())]);
+        let behind = read(17_300, 5, 20_000);
+        for (after, expected) in [
+            (read(0, 9, 20_000), "the group has read to the end"),
+            (read(120, 8, 20_000), "the group reads: 120 entries wait"),
+            (read(87, 5, 20_000), "17,213 entries were removed before they were read"),
+            (read(100, 5, 20_013), "17,213 entries were removed before they were read"),
+            (read(0, 2, 20_000), "the group was set to another position"),
+            (gone, "the group was destroyed"),
+            (report(Vec::new()), "the stream was deleted"),
+        ] {
+            for expr in ["lag > 1000", "lag_seconds > 5m"] {
+                assert_eq!(reason(expr, &behind, &after), expected);
+            }
+        }
+
+        assert_eq!(reason("length > 5", &behind, &report(Vec::new())), "the stream was deleted");
+        let mut shorter = stream("s", Vec::new());
+        shorter.values.as_mut().unwrap().length = 3;
+        assert_eq!(reason("length > 5", &behind, &report(vec![shorter])), "length is 3");
+    }
+
+    #[test]
+    fn what_became_of_a_pending_entry_or_of_losses_is_a_reason() {
+        let pending = |oldest, messages_pending| {
+            let values = GroupValues { oldest_pending: Some(oldest), messages_pending, ..values() };
+            report(vec![stream("s", vec![group("g", values)])])
+        };
+        let entry = |age: u64, idle: u64, deliveries| OldestPending::Entry {
+            age: Some(Duration::from_secs(age)),
+            idle: Some(Duration::from_secs(idle)),
+            deliveries,
+        };
+        let forgotten = pending(entry(900, 700, 2), 5);
+        for (after, expected) in [
+            (pending(OldestPending::Nothing, 0), "the entry was acknowledged"),
+            (pending(entry(400, 9, 1), 4), "the entry was acknowledged"),
+            (pending(entry(1300, 9, 3), 5), "the entry was delivered again"),
+            (pending(entry(1300, 9, 2), 5), "the entry was claimed"),
+        ] {
+            assert_eq!(reason("oldest_pending_idle_seconds > 10m", &forgotten, &after), expected);
+        }
+
+        let lost = |entries| {
+            report(vec![stream(
+                "s",
+                vec![group("g", GroupValues { entries_lost: Some(entries), ..values() })],
+            )])
+        };
+        let mut evaluator = evaluator(&[test_rule("A", "entries_lost > 0")]);
+        for (seconds, entries) in [(0, 0), (10, 5), (400, 5)] {
+            let now = START + Duration::from_secs(seconds);
+            let notifications = evaluator.step(PollReading::Complete(&lost(entries)), TargetUp::Yes, now);
+            if seconds == 400 {
+                let reason = &notifications[0].alert.annotations["resolved_reason"];
+                assert_eq!(reason, "no entry was lost for 5 minutes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_configuration_drops_is_not_deleted() {
+        let mut evaluator = evaluator(&[test_rule("A", "lag > 5")]);
+        evaluator.step(PollReading::Complete(&lags(&[("s", "g", 9)])), TargetUp::Yes, START);
+        evaluator.note_selection(&|key, _| *key != Name::from("s"));
+        let later = START + Duration::from_secs(10);
+        let notifications = evaluator.step(PollReading::Complete(&report(Vec::new())), TargetUp::Yes, later);
+        let reason = &notifications[0].alert.annotations["resolved_reason"];
+        assert_eq!(reason, "it was taken out of the configuration");
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_restored_after_a_restart() {
+        let read = |ms| {
+            let last_delivered_id = StreamId { ms, seq: 0 };
+            let values = GroupValues { last_delivered_id, ..values() };
+            report(vec![stream("s", vec![group("g", values)])])
+        };
+        let rules = [test_rule("Gone", "group_gone == 1")];
+        let mut before = evaluator(&rules);
+        let at = |seconds| START + Duration::from_secs(seconds);
+        for (seconds, found) in [(0, read(1)), (10, read(2)), (20, report(Vec::new()))] {
+            before.step(PollReading::Complete(&found), TargetUp::Yes, at(seconds));
+        }
+        let line = "Firing alertname=Gone db=db0 group=g stream=s target=t team=x";
+        assert_eq!(active_lines(&before), [line]);
+        let alerts: Vec<_> = before.active().alerts().collect();
+        let mut after = evaluator(&rules);
+        after.resume(alerts, at(30));
+        after.step(PollReading::Failed, TargetUp::No, at(3_610));
+        assert_eq!((active_lines(&after), after.gone_groups().len()), (vec![line.to_owned()], 1));
+        let mut back = after.clone();
+        let notifications = back.step(PollReading::Complete(&read(1)), TargetUp::Yes, at(3_615));
+        assert_eq!(notifications[0].alert.annotations["resolved_reason"], "the group is back");
+        let notifications = after.step(PollReading::Failed, TargetUp::No, at(3_620));
+        let reason = &notifications[0].alert.annotations["resolved_reason"];
+        assert_eq!(reason, "the group has been gone for an hour");
+    }
+
+    #[test]
+    fn limits_that_leave_something_out_are_known_after_a_poll() {
+        let mut evaluator = evaluator(&[test_rule("Limited", "limited > 0")]);
+        let mut step = |left_out: Option<LimitCounts>, seconds| {
+            if let Some(left_out) = left_out {
+                evaluator.note_left_out(left_out);
+            }
+            let now = START + Duration::from_secs(seconds);
+            evaluator.step(PollReading::Failed, TargetUp::No, now);
+            evaluator.active().alerts().next().map(|alert| alert.state.value)
+        };
+        assert_eq!(step(None, 0), None);
+        assert_eq!(step(Some(LimitCounts { streams: 3, groups: 51, consumers: 0 }), 10), Some(51.0));
+        assert_eq!(step(None, 20), Some(51.0));
+        assert_eq!(step(Some(LimitCounts::default()), 30), None);
     }
 }

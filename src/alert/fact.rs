@@ -5,12 +5,42 @@ use std::time::Duration;
 
 use crate::alert::operator::Operator;
 use crate::values::family::{AlertFact, Family, Number, ValueReading, ValueSource, ValueUnit};
-use crate::values::table::FAMILIES;
+use crate::values::table::{ENTRIES_LOST_TOTAL, FAMILIES};
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
 
 /// Window of history that the fact `entries_lost` covers.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
+/// Time for which a loss is remembered.
+pub const LOSS_MEMORY: Duration = Duration::from_secs(3600);
+
+/// Facts of built-in rules only.
+static BUILT_IN_FACTS: [Fact; 4] = [
+    Fact {
+        name: "group_gone",
+        unit: FactUnit::Number,
+        source: FactSource::GroupGone,
+        series: FactSeries::Metric("redis_stream_group_gone"),
+    },
+    Fact {
+        name: "limited",
+        unit: FactUnit::Number,
+        source: FactSource::LeftOut,
+        series: FactSeries::Metric("streamgauge_limited"),
+    },
+    Fact {
+        name: "entries_lost_total",
+        unit: FactUnit::Number,
+        source: FactSource::Group(GroupFact::Value(|values| values.entries_lost.into())),
+        series: FactSeries::Metric(ENTRIES_LOST_TOTAL.name),
+    },
+    Fact {
+        name: "entries_lost_1h",
+        unit: FactUnit::Number,
+        source: FactSource::Losses(LossSpan::Hour),
+        series: FactSeries::Increase(ENTRIES_LOST_TOTAL.name, LossSpan::Hour),
+    },
+];
 
 /// A value that a rule compares.
 #[derive(Debug)]
@@ -47,14 +77,27 @@ pub enum FactUnit {
 pub enum FactSource {
     /// 1 if the target answered the last poll, else 0.
     TargetUp,
+    /// The number of objects that the limits of the target leave out.
+    LeftOut,
+    /// 1 for each group that was read and is gone.
+    GroupGone,
     /// A stream's report.
     Stream(StreamFact),
     /// A group's report.
     Group(GroupFact),
-    /// The increase of losses in the [window](LOSS_WINDOW), which takes more than one report.
-    Losses,
+    /// The increase of losses in a time, which takes more than one report.
+    Losses(LossSpan),
     /// The status of a group; see [`status_is`].
     Status,
+}
+
+/// A time in which losses count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossSpan {
+    /// The [window](LOSS_WINDOW).
+    Window,
+    /// The [time](LOSS_MEMORY) after a loss: the value is 1 or 0.
+    Hour,
 }
 
 /// Reads a fact from a stream.
@@ -84,8 +127,8 @@ pub enum FactSeries {
     Lag { exact: &'static str, min: &'static str, max: &'static str },
     /// The time since this metric's timestamp.
     Since(&'static str),
-    /// The increase of this counter in the [window](LOSS_WINDOW).
-    Increase(&'static str),
+    /// The increase of this counter in a time.
+    Increase(&'static str, LossSpan),
     /// This metric's series of one status.
     Status(&'static str),
 }
@@ -113,9 +156,9 @@ pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
         FactSource::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
         FactSource::Group(GroupFact::Up) => 1,
         FactSource::Status => 2,
-        FactSource::Losses => 3,
+        FactSource::Losses(_) => 3,
         FactSource::Stream(_) => 4,
-        FactSource::TargetUp => 5,
+        FactSource::TargetUp | FactSource::LeftOut | FactSource::GroupGone => 5,
     });
     facts
 });
@@ -127,12 +170,17 @@ impl Fact {
         FACTS.iter().find(|fact| fact.name == name)
     }
 
+    /// Returns the fact of this name, also if only built-in rules have it.
+    pub(super) fn built_in(name: &str) -> Option<&'static Self> {
+        Self::named(name).or_else(|| BUILT_IN_FACTS.iter().find(|fact| fact.name == name))
+    }
+
     fn of_family(family: &Family) -> Option<Self> {
         let metric = family.name;
         let (name, series) = match family.fact? {
             AlertFact::Value(name) => (name, FactSeries::Metric(metric)),
             AlertFact::Bounds { name, min, max } => (name, FactSeries::Lag { exact: metric, min, max }),
-            AlertFact::Increase(name) => (name, FactSeries::Increase(metric)),
+            AlertFact::Increase(name) => (name, FactSeries::Increase(metric, LossSpan::Window)),
             AlertFact::Since(name) => (name, FactSeries::Since(metric)),
             AlertFact::Status(name) => (name, FactSeries::Status(metric)),
         };
@@ -142,7 +190,7 @@ impl Fact {
             (ValueSource::Stream(read), _) => FactSource::Stream(StreamFact::Value(read)),
             (ValueSource::GroupUp, _) => FactSource::Group(GroupFact::Up),
             (ValueSource::Group(_), FactSeries::Lag { .. }) => FactSource::Group(GroupFact::Lag),
-            (ValueSource::Group(_), FactSeries::Increase(_)) => FactSource::Losses,
+            (ValueSource::Group(_), FactSeries::Increase(_, span)) => FactSource::Losses(span),
             (ValueSource::Group(read), _) => FactSource::Group(GroupFact::Value(read)),
             (ValueSource::Status, _) => FactSource::Status,
             // An alert has no label for a consumer.
@@ -159,16 +207,18 @@ impl Fact {
     #[must_use]
     pub fn subject(&self) -> SubjectKind {
         match self.source {
-            FactSource::TargetUp => SubjectKind::Target,
+            FactSource::TargetUp | FactSource::LeftOut => SubjectKind::Target,
             FactSource::Stream(_) => SubjectKind::Stream,
-            FactSource::Group(_) | FactSource::Losses | FactSource::Status => SubjectKind::Group,
+            FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status | FactSource::GroupGone => {
+                SubjectKind::Group
+            }
         }
     }
 
     /// Returns true if the fact is known only over a window of history.
     #[must_use]
     pub fn needs_window(&self) -> bool {
-        matches!(self.source, FactSource::Losses)
+        matches!(self.source, FactSource::Losses(_))
     }
 
     /// Returns true if the fact is known only for groups that the configuration names.
@@ -182,6 +232,16 @@ impl Fact {
 impl PartialEq for Fact {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
+    }
+}
+
+impl LossSpan {
+    /// Returns the time as PromQL writes it.
+    pub(super) fn promql(self) -> &'static str {
+        match self {
+            Self::Window => "5m",
+            Self::Hour => "1h",
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Entries that groups lost recently: the increases of `entries_lost` within the [window](LOSS_WINDOW), as Prometheus'
-//! `increase()` computes them with one sample per report. Only groups that lost entries take memory.
+//! `increase()` computes them with one sample per report, in a time that excludes its beginning. Only groups that lost
+//! entries take memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::alert::fact::LOSS_WINDOW;
+use crate::alert::fact::{LOSS_MEMORY, LOSS_WINDOW};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Report};
 
@@ -24,6 +25,8 @@ struct GroupLosses {
     /// Time of that report.
     seen_at: Duration,
     increases: Vec<Increase>,
+    /// Time of the last report before the newest increase.
+    lost_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ impl LossWindow {
                 }
             }
         }
-        self.forget(now.saturating_sub(LOSS_WINDOW));
+        self.forget(now);
     }
 
     fn groups_mut(&mut self, stream: &Name) -> Option<&mut BTreeMap<Name, GroupLosses>> {
@@ -62,12 +65,13 @@ impl LossWindow {
         if self.streams.is_empty() { None } else { self.streams.get_mut(stream) }
     }
 
-    /// Drops increases and groups from before `begin`.
-    fn forget(&mut self, begin: Duration) {
+    fn forget(&mut self, now: Duration) {
+        let is_within = |span, at: Duration| now < at.saturating_add(span);
         self.streams.retain(|_, groups| {
             groups.retain(|_, lost| {
-                lost.increases.retain(|increase| increase.after >= begin);
-                lost.seen_at >= begin
+                lost.increases.retain(|increase| is_within(LOSS_WINDOW, increase.after));
+                lost.lost_after = lost.lost_after.filter(|after| is_within(LOSS_MEMORY, *after));
+                is_within(LOSS_MEMORY, lost.seen_at)
             });
             !groups.is_empty()
         });
@@ -81,8 +85,19 @@ impl LossWindow {
         if self.streams.is_empty() {
             return Some(0);
         }
-        let lost = self.streams.get(stream).and_then(|groups| groups.get(&group.name));
+        let lost = self.get(stream, &group.name);
         Some(lost.map_or(0, |lost| lost.increases.iter().map(|increase| increase.entries).sum()))
+    }
+
+    /// Returns true if a group lost entries within the [hour](LOSS_MEMORY). `None` as for [`of`](Self::of).
+    #[must_use]
+    pub fn has_lost(&self, stream: &Name, group: &GroupReport) -> Option<bool> {
+        group.values.as_ref()?.entries_lost?;
+        Some(self.get(stream, &group.name).is_some_and(|lost| lost.lost_after.is_some()))
+    }
+
+    fn get(&self, stream: &Name, group: &Name) -> Option<&GroupLosses> {
+        self.streams.get(stream).and_then(|groups| groups.get(group))
     }
 }
 
@@ -92,6 +107,7 @@ impl GroupLosses {
         let entries = total.checked_sub(self.total).unwrap_or(total);
         if entries > 0 {
             self.increases.push(Increase { after: self.seen_at, entries });
+            self.lost_after = Some(self.seen_at);
         }
         (self.total, self.seen_at) = (total, now);
     }
@@ -122,7 +138,7 @@ mod tests {
     #[test]
     fn increases_count_while_both_reports_are_in_the_window() {
         let totals = [0, 0, 3, 3, 5, 5, 5, 5, 5, 5, 5].map(Some);
-        assert_eq!(losses_after_each(&totals), [0, 0, 3, 3, 5, 5, 5, 2, 2, 0, 0].map(Some));
+        assert_eq!(losses_after_each(&totals), [0, 0, 3, 3, 5, 5, 2, 2, 0, 0, 0].map(Some));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::time::Duration;
 use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
+/// The annotation of an alert about losses that has their estimated share of what is added.
+pub const LOSS_ANNOTATION: &str = "loss_ratio";
+
 /// A firing or resolved alert, as it is sent to receivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -24,6 +27,9 @@ pub struct Alert {
     /// resolved unless it is sent again.
     pub ends_at: Duration,
     pub status: AlertStatus,
+    /// Name of the firing alert that inhibits it, or did so until it resolved. Alertmanager decides by its own rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inhibited_by: Option<String>,
     /// Names of the notifiers to send it to; empty for all.
     #[serde(skip)]
     pub notifiers: Arc<[String]>,

@@ -2,6 +2,7 @@
 //! per subject, however many exporters poll the target and whatever labels a scrape adds.
 
 use crate::alert::condition::{Condition, Operand};
+use crate::alert::expression::Expression;
 use crate::alert::fact::FactSeries;
 use crate::alert::operator::Operator;
 use crate::alert::rule::{Rule, Selector};
@@ -11,35 +12,51 @@ use redis_stream_lag::report::Status;
 /// Returns the expression. `label_names` are the names in `targets[].labels`, which alerts have too.
 #[must_use]
 pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
-    let Condition { fact, operator, operand } = &rule.condition;
-    let matchers = matchers(&rule.selector);
+    joined(&rule.expression, &matchers(&rule.selector), label_names)
+}
+
+fn joined(expression: &Expression, matchers: &[String], label_names: &[&str]) -> String {
+    match expression {
+        Expression::Comparison(condition) => comparison(condition, matchers, label_names),
+        Expression::Joined(left, join, right) => {
+            let [left, right] = [left, right].map(|side| match **side {
+                Expression::Comparison(_) => joined(side, matchers, label_names),
+                Expression::Joined(..) => format!("({})", joined(side, matchers, label_names)),
+            });
+            format!("{left} {} {right}", join.word())
+        }
+    }
+}
+
+fn comparison(condition: &Condition, matchers: &[String], label_names: &[&str]) -> String {
+    let Condition { fact, operator, operand } = condition;
     let (inner, comparison) = match fact.series {
-        FactSeries::Metric(metric) => (select(metric, &matchers), compared(*operator, *operand)),
+        FactSeries::Metric(metric) => (select(metric, matchers), compared(*operator, *operand)),
         FactSeries::Lag { exact, min, max } => {
             let metric = match operator {
                 Operator::Above | Operator::AtLeast => min,
                 Operator::Below | Operator::AtMost => max,
                 Operator::Is | Operator::IsNot => exact,
             };
-            (select(metric, &matchers), compared(*operator, *operand))
+            (select(metric, matchers), compared(*operator, *operand))
         }
         FactSeries::Since(metric) => {
-            let inner = format!("clamp_min(time() - {}, 0)", select(metric, &matchers));
+            let inner = format!("clamp_min(time() - {}, 0)", select(metric, matchers));
             (inner, compared(*operator, *operand))
         }
-        FactSeries::Increase(metric) => {
-            let series = select(metric, &matchers);
+        FactSeries::Increase(metric, span) => {
+            let series = select(metric, matchers);
             // `increase` covers a window after the end of a series, but a group that is gone has no losses.
-            (format!("increase({series}[5m]) and {series}"), compared(*operator, *operand))
+            (format!("increase({series}[{}]) and {series}", span.promql()), compared(*operator, *operand))
         }
         FactSeries::Status(metric) => {
             let status = match operand {
                 Operand::Status(status) => *status,
                 Operand::Number(_) => "",
             };
-            let with = |status| select(metric, &[&matchers[..], &[status]].concat());
+            let with = |status| select(metric, &[matchers, &[status]].concat());
             if *operator == Operator::IsNot {
-                let any = per_subject(&select(metric, &matchers), label_names);
+                let any = per_subject(&select(metric, matchers), label_names);
                 // A group of unknown status may have any condition.
                 let excluded = match Status::Unknown.as_str() {
                     unknown if unknown == status => format!("status={}", quoted(status)),

@@ -1,11 +1,12 @@
-//! The built-in rules: conditions that matter on any system. Where a status expresses the condition, they use it in
+//! The built-in rules: conditions that matter on any system. Where a group's condition expresses it, they use that in
 //! place of a threshold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::condition::Condition;
+use crate::alert::expression::Expression;
+use crate::alert::inhibition;
 use crate::alert::promql::per_subject;
 use crate::alert::rule::{Rule, Selector};
 use crate::alert::rule_file::PrometheusOnlyRule;
@@ -16,104 +17,160 @@ struct BuiltInRule {
     expr: Expr,
     minutes: u64,
     severity: &'static str,
+    /// The value of the label [`inhibition::LABEL`].
+    inhibition: Option<&'static str>,
     summary: &'static str,
     description: &'static str,
 }
 
 enum Expr {
-    Condition(&'static str),
+    /// An [`Expression`].
+    Facts(&'static str),
     /// PromQL, for Prometheus only.
     Promql(&'static str),
     /// PromQL to be aggregated per subject, and a comparison with the result; for Prometheus only.
     PromqlPerSubject(&'static str, &'static str),
 }
 
+/// Of the alerts about groups only those about lost entries, and about groups that no consumer can read, are critical.
 const BUILT_IN: &[BuiltInRule] = &[
     BuiltInRule {
         name: "RedisStreamTargetDown",
-        expr: Expr::Condition("target_up == 0"),
+        expr: Expr::Facts("target_up == 0"),
         minutes: 2,
         severity: "critical",
+        inhibition: None,
         summary: "{{ $labels.target }} cannot be polled",
         description: "For 2 minutes no poll of {{ $labels.target }} has succeeded, so nothing is known of its streams. Is the server up, and reachable from streamgauge? The log of streamgauge, and streamgauge_poll_errors_total by reason, say why (connect, auth, role, loading).",
     },
     BuiltInRule {
         name: "RedisStreamMissing",
-        expr: Expr::Condition("stream_up == 0"),
+        expr: Expr::Facts("stream_up == 0"),
         minutes: 5,
         severity: "warning",
+        inhibition: None,
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} cannot be read",
         description: "The key {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) is missing, is no stream, or may not be read. Was it deleted or renamed, has no producer created it yet, or does the ACL of streamgauge leave it out? If it is not wanted any more, take it out of the configuration.",
     },
     BuiltInRule {
         name: "RedisStreamGroupMissing",
-        expr: Expr::Condition("group_up == 0"),
+        expr: Expr::Facts("group_up == 0"),
         minutes: 5,
         severity: "warning",
+        inhibition: None,
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
         description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and created again? XGROUP CREATE creates the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
     },
     BuiltInRule {
         name: "RedisStreamGroupStalled",
-        expr: Expr::Condition("status == stalled"),
+        expr: Expr::Facts("lag > 0 and status == stalled"),
         minutes: 3,
-        severity: "critical",
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers",
-        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows who was idle since when; a restart of the consumers usually helps.",
+        severity: "warning",
+        inhibition: Some(inhibition::SOURCE),
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers: at least {{ $value | humanize }} entries wait",
+        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows who was idle since when; a restart of the consumers usually helps.",
     },
     BuiltInRule {
         name: "RedisStreamGroupAbandoned",
-        expr: Expr::Condition("status == abandoned"),
+        expr: Expr::Facts("lag > 0 and status == abandoned"),
         minutes: 3,
+        severity: "warning",
+        inhibition: Some(inhibition::SOURCE),
+        summary: "No consumer reads for group {{ $labels.group }} of {{ $labels.stream }}: at least {{ $value | humanize }} entries wait",
+        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+    },
+    BuiltInRule {
+        name: "RedisStreamGroupNoConsumers",
+        expr: Expr::Facts("lag > 0 and status == abandoned and consumers == 0"),
+        minutes: 10,
         severity: "critical",
-        summary: "No consumer reads for group {{ $labels.group }} of {{ $labels.stream }}",
-        description: "Entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+        inhibition: Some(inhibition::SOURCE),
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} has no consumer: at least {{ $value | humanize }} entries wait",
+        description: "For 10 minutes {{ $labels.group }} has had no consumer at all, and at least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}). Are the consumers deployed, and do they read this group? If the group is not wanted any more, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
         name: "RedisStreamGroupFallingBehind",
-        expr: Expr::Condition("lag_seconds > 5m"),
+        expr: Expr::Facts("lag_seconds > 5m"),
         minutes: 5,
         severity: "warning",
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value }} seconds behind",
-        description: "The oldest entry that {{ $labels.group }} has not been delivered is {{ $value }} seconds old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
+        inhibition: Some(inhibition::TARGET),
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value | humanizeDuration }} behind",
+        description: "The oldest entry that {{ $labels.group }} has not been delivered is {{ $value | humanizeDuration }} old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
+    },
+    BuiltInRule {
+        name: "RedisStreamGroupLagging",
+        expr: Expr::Facts("lag > 0 and status == lagging"),
+        minutes: 5,
+        severity: "warning",
+        inhibition: Some(inhibition::TARGET),
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} reads too slowly: at least {{ $value | humanize }} entries wait, and they become more",
+        description: "More entries are added to {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) than {{ $labels.group }} reads: at least {{ $value | humanize }} wait, and the lag grows. Are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
     },
     BuiltInRule {
         name: "RedisStreamEntriesLost",
-        expr: Expr::Condition("entries_lost > 0"),
+        // Where the count is not known, the condition alone holds: one entry is certainly lost then.
+        expr: Expr::Facts(
+            "(entries_lost_total > 0 and (entries_lost > 0 or status == losing)) or status == losing",
+        ),
         minutes: 0,
         severity: "critical",
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }} has lost entries",
-        description: "In the last 5 minutes entries were trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} got them: about {{ $value }}. They are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims at, or make the group faster; see redis_stream_group_retention_used_ratio.",
+        inhibition: Some(inhibition::SOURCE),
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} loses entries: at least {{ $value | humanize }} so far",
+        description: "Entries are trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} gets them: at least {{ $value | humanize }} since streamgauge started, the last of them in the last 5 minutes. They are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims at, or make the group faster; if no consumer reads for it any more, XGROUP DESTROY removes the group.",
     },
     BuiltInRule {
         name: "RedisStreamPendingStuck",
-        expr: Expr::Condition("oldest_pending_idle_seconds > 10m"),
-        minutes: 5,
+        // An entry that was given back by XNACK has no idle time.
+        expr: Expr::Facts("oldest_pending_idle_seconds > 10m or status == stuck"),
+        minutes: 10,
         severity: "warning",
+        inhibition: None,
         summary: "An entry of {{ $labels.stream }} is left lying by group {{ $labels.group }}",
-        description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged was last delivered {{ $value }} seconds ago ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
+        description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK; or it was given back by XNACK and no consumer takes it. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
     },
     BuiltInRule {
         name: "RedisStreamPendingRedelivered",
-        expr: Expr::Condition("oldest_pending_deliveries >= 10"),
+        expr: Expr::Facts("oldest_pending_deliveries >= 10"),
         minutes: 1,
         severity: "warning",
-        summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}",
-        description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
+        inhibition: None,
+        summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}: {{ $value | humanize }} deliveries",
+        description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
     },
     BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
-        expr: Expr::Condition("retention_used_ratio > 0.8"),
+        // It warns of a loss that is still to come, so not while entries are lost, nor for an hour after.
+        expr: Expr::Facts("retention_used_ratio > 0.8 unless (status == losing or entries_lost_1h > 0)"),
         minutes: 5,
         severity: "warning",
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries",
-        description: "What {{ $labels.group }} has still to read is {{ $value }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}; 1 is all of it): at 1 the next trim takes entries that it has not got. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+        inhibition: None,
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries: {{ $value | humanizePercentage }} of the stream is not delivered",
+        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim takes entries that it has not got. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+    },
+    BuiltInRule {
+        name: "RedisStreamGroupGone",
+        expr: Expr::Facts("group_gone == 1"),
+        minutes: 0,
+        severity: "warning",
+        inhibition: None,
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }}, which was read, is gone",
+        description: "The group {{ $labels.group }} of {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) was delivered entries within the last hour, and was destroyed since, or deleted with its stream: its consumers get NOGROUP. If that was not intended, XGROUP CREATE creates it again, with MKSTREAM the stream too; begin at the last ID that was processed. This alert ends after an hour, or when the group is back.",
+    },
+    BuiltInRule {
+        name: "StreamgaugeLimited",
+        expr: Expr::Facts("limited > 0"),
+        minutes: 10,
+        severity: "warning",
+        inhibition: None,
+        summary: "streamgauge leaves out streams, groups or consumers of {{ $labels.target }}",
+        description: "A limit of {{ $labels.target }} leaves out {{ $value | humanize }} of its streams, groups or consumers: streamgauge_limited shows which kind. They have no series, and no alert about them can fire. Raise targets[].limits, or narrow targets[].streams to those that matter.",
     },
     BuiltInRule {
         name: "StreamgaugeGone",
         expr: Expr::Promql("absent(streamgauge_build_info)"),
         minutes: 5,
         severity: "critical",
+        inhibition: None,
         summary: "Prometheus gets nothing from streamgauge",
         description: "For 5 minutes there were no metrics of any streamgauge, so no other alert about streams can fire. Does it run, and does Prometheus scrape it?",
     },
@@ -122,8 +179,9 @@ const BUILT_IN: &[BuiltInRule] = &[
         expr: Expr::PromqlPerSubject("time() - streamgauge_last_successful_poll_timestamp_seconds", "> 300"),
         minutes: 1,
         severity: "critical",
+        inhibition: None,
         summary: "Data of {{ $labels.target }} is old",
-        description: "The last poll of {{ $labels.target }} that read anything ended {{ $value }} seconds ago. If RedisStreamTargetDown fires too, look at the server first, else at the log of streamgauge.",
+        description: "The last poll of {{ $labels.target }} that read anything ended {{ $value | humanizeDuration }} ago. If RedisStreamTargetDown fires too, look at the server first, else at the log of streamgauge.",
     },
 ];
 
@@ -140,10 +198,10 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 #[must_use]
 pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
     let rule = |rule: &BuiltInRule| match rule.expr {
-        Expr::Condition(condition) => Some(Arc::new(Rule {
+        Expr::Facts(expression) => Some(Arc::new(Rule {
             name: rule.name.to_owned(),
             selector: Selector::default(),
-            condition: Condition::parse(condition).expect("a built-in condition is right"),
+            expression: Expression::parse(expression).expect("a built-in expression is right"),
             pending_for: rule.pending_for(),
             keep_firing_for: Duration::ZERO,
             labels: rule.labels(),
@@ -165,7 +223,7 @@ pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
 pub fn prometheus_only(label_names: &[&str], runbook_url: Option<&str>) -> Vec<PrometheusOnlyRule> {
     let rule = |rule: &BuiltInRule| {
         let expression = match rule.expr {
-            Expr::Condition(_) => return None,
+            Expr::Facts(_) => return None,
             Expr::Promql(expression) => expression.to_owned(),
             Expr::PromqlPerSubject(inner, comparison) => {
                 format!("{} {comparison}", per_subject(inner, label_names))
@@ -188,7 +246,9 @@ impl BuiltInRule {
     }
 
     fn labels(&self) -> BTreeMap<String, Template> {
-        texts([("severity", self.severity)])
+        let mut labels = texts([("severity", self.severity)]);
+        labels.extend(self.inhibition.iter().flat_map(|part| texts([(inhibition::LABEL, *part)])));
+        labels
     }
 
     fn annotations(&self, runbook_url: Option<&str>) -> BTreeMap<String, Template> {
@@ -208,7 +268,13 @@ fn texts<const N: usize>(texts: [(&str, &str); N]) -> BTreeMap<String, Template>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::rule::label_names;
+    use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
+    use crate::alert::notification::{AlertStatus, SendReason};
+    use crate::alert::rule::{TargetLabels, label_names};
+    use crate::alert::test_support::{group, report, stream, values};
+    use redis_stream_lag::report::{
+        GroupCondition, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention,
+    };
 
     #[test]
     fn built_in_rules_are_valid_and_have_unique_names() {
@@ -234,7 +300,7 @@ mod tests {
     #[test]
     fn texts_name_only_labels_that_their_subject_has() {
         for rule in rules(None) {
-            let known = label_names(rule.condition.fact.subject());
+            let known = label_names(rule.subject());
             for name in rule.annotations.values().flat_map(Template::labels) {
                 assert!(known.contains(&name), "{}: {name}", rule.name);
             }
@@ -246,5 +312,151 @@ mod tests {
                 assert!(known.contains(&name), "{}: {name}", rule.name);
             }
         }
+    }
+
+    fn with(conditions: &[GroupCondition]) -> GroupValues {
+        let conditions = conditions.iter().copied().collect();
+        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: None };
+        GroupValues { status, lag: Lag::Exact(6142), consumers: 2, entries_lost: Some(0), ..values() }
+    }
+
+    /// Evaluates the rules each minute over readings of a group, the last of which lasts. Returns each alert with the minute
+    /// in which it begins to fire, its severity, and a mark if it is inhibited then.
+    fn fired(readings: &[GroupValues]) -> Vec<String> {
+        let settings = EvaluatorSettings {
+            hold: Duration::from_secs(3600),
+            external_labels: BTreeMap::new(),
+            interval: Duration::from_secs(60),
+        };
+        let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), ..TargetLabels::default() };
+        let mut evaluator = Evaluator::new(&rules(None), target, settings);
+        let mut fired = Vec::new();
+        for minute in 0..20 {
+            let values = readings[minute.min(readings.len() - 1)].clone();
+            let found = report(vec![stream("orders", vec![group("mail", values)])]);
+            let now = Duration::from_secs(1_700_000_000 + 60 * minute as u64);
+            for notification in evaluator.step(PollReading::Complete(&found), TargetUp::Yes, now) {
+                let alert = &notification.alert;
+                if notification.reason == SendReason::Changed && alert.status == AlertStatus::Firing {
+                    let name = &alert.labels["alertname"];
+                    let mark = if alert.inhibited_by.is_some() { " inhibited" } else { "" };
+                    fired.push(format!("{minute} {name} {}{mark}", alert.labels["severity"]));
+                }
+            }
+        }
+        fired
+    }
+
+    fn unread(mut values: GroupValues) -> GroupValues {
+        values.consumers = 0;
+        values
+    }
+
+    fn late(mut values: GroupValues) -> GroupValues {
+        values.lag_seconds = Some(Duration::from_secs(911));
+        values
+    }
+
+    fn nearly(mut values: GroupValues) -> GroupValues {
+        values.retention_used = Some(Retention { lag: 90, length: 100 });
+        values
+    }
+
+    #[track_caller]
+    fn check(cases: &[(&str, &[GroupValues], &[&str])]) {
+        for (what, readings, expected) in cases {
+            assert_eq!(fired(readings), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn rules_about_reading_fire_for_what_they_are_about_and_for_nothing_else() {
+        use GroupCondition::{Abandoned, Lagging, Rewound, Stalled};
+        check(&[
+            ("nothing is wrong", &[with(&[])], &[]),
+            ("no consumer, and nothing waits", &[unread(values())], &[]),
+            ("no consumer yet", &[unread(with(&[]))], &[]),
+            ("rewound", &[with(&[Rewound])], &[]),
+            ("idle consumers", &[with(&[Abandoned])], &["3 RedisStreamGroupAbandoned warning"]),
+            (
+                "no consumers",
+                &[unread(with(&[Abandoned]))],
+                &["3 RedisStreamGroupAbandoned warning", "10 RedisStreamGroupNoConsumers critical"],
+            ),
+            ("stalled", &[with(&[Stalled])], &["3 RedisStreamGroupStalled warning"]),
+            ("late", &[late(with(&[]))], &["5 RedisStreamGroupFallingBehind warning"]),
+            (
+                "late, since stalled",
+                &[late(with(&[Stalled]))],
+                &["3 RedisStreamGroupStalled warning", "5 RedisStreamGroupFallingBehind warning inhibited"],
+            ),
+            ("lagging", &[with(&[Lagging])], &["5 RedisStreamGroupLagging warning"]),
+            (
+                "lagging, since abandoned",
+                &[with(&[Abandoned, Lagging])],
+                &["3 RedisStreamGroupAbandoned warning", "5 RedisStreamGroupLagging warning inhibited"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn rules_about_losses_fire_for_what_they_are_about_and_for_nothing_else() {
+        use GroupCondition::{Abandoned, Losing};
+        let lost = |entries| GroupValues { entries_lost: Some(entries), ..nearly(with(&[])) };
+        let uncounted = GroupValues { entries_lost: None, ..with(&[Losing]) };
+        check(&[
+            (
+                "losing, since abandoned",
+                &[late(with(&[Abandoned, Losing]))],
+                &[
+                    "0 RedisStreamEntriesLost critical",
+                    "3 RedisStreamGroupAbandoned warning",
+                    "5 RedisStreamGroupFallingBehind warning inhibited",
+                ],
+            ),
+            ("losses by turns", &[0, 7, 7, 9].map(lost), &["1 RedisStreamEntriesLost critical"]),
+            ("losses that are not counted", &[uncounted], &["0 RedisStreamEntriesLost critical"]),
+            ("retention", &[nearly(with(&[]))], &["5 RedisStreamRetentionNearlyUsed warning"]),
+            ("retention while losing", &[nearly(with(&[Losing]))], &["0 RedisStreamEntriesLost critical"]),
+        ]);
+    }
+
+    #[test]
+    fn rules_about_pending_entries_fire_for_what_they_are_about_and_for_nothing_else() {
+        let s = Duration::from_secs;
+        let pending = |idle, deliveries, conditions: &[GroupCondition]| {
+            let oldest = OldestPending::Entry { age: Some(s(1_000)), idle, deliveries };
+            GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }
+        };
+        check(&[
+            ("a long job", &[pending(Some(s(500)), 1, &[])], &[]),
+            ("a forgotten entry", &[pending(Some(s(700)), 9, &[])], &["10 RedisStreamPendingStuck warning"]),
+            (
+                "an entry that was given back",
+                &[pending(None, 1, &[GroupCondition::Stuck])],
+                &["10 RedisStreamPendingStuck warning"],
+            ),
+            (
+                "a failing entry",
+                &[pending(Some(s(1)), 10, &[])],
+                &["1 RedisStreamPendingRedelivered warning"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn alertmanager_is_configured_to_inhibit_the_same() {
+        let file = include_str!("../../deploy/compose/alertmanager.yml");
+        let config: serde_yaml::Value = serde_yaml::from_str(file).unwrap();
+        let matchers = |(name, value): (&str, &str)| format!("{name}=\"{value}\"");
+        let expected = inhibition::RULES.map(|rule| {
+            serde_yaml::to_value(BTreeMap::from([
+                ("source_matchers", vec![matchers(rule.source)]),
+                ("target_matchers", vec![matchers(rule.target)]),
+                ("equal", inhibition::EQUAL.map(str::to_owned).to_vec()),
+            ]))
+            .unwrap()
+        });
+        assert_eq!(config["inhibit_rules"], serde_yaml::Value::Sequence(expected.to_vec()));
     }
 }

@@ -1,10 +1,10 @@
-//! A rule: its selector, condition and times, and the labels and annotations of its alerts. Plain values.
+//! A rule: its selector, expression and times, and the labels and annotations of its alerts. Plain values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::condition::Condition;
+use crate::alert::expression::Expression;
 use crate::alert::fact::SubjectKind;
 use crate::alert::template::Template;
 use redis_stream_core::glob::Glob;
@@ -15,10 +15,10 @@ pub struct Rule {
     /// The label `alertname` of its alerts.
     pub name: String,
     pub selector: Selector,
-    pub condition: Condition,
-    /// Time for which the condition must hold before the alert fires.
+    pub expression: Expression,
+    /// Time for which the expression must hold before the alert fires.
     pub pending_for: Duration,
-    /// Time for which the alert keeps firing after the condition has ceased to hold.
+    /// Time for which the alert keeps firing after the expression has ceased to hold.
     pub keep_firing_for: Duration,
     /// Labels of its alerts in addition to those of the subject. They must not contain the value, since labels identify
     /// an alert.
@@ -66,6 +66,11 @@ impl Default for Selector {
 }
 
 impl Rule {
+    #[must_use]
+    pub fn subject(&self) -> SubjectKind {
+        self.expression.first().fact.subject()
+    }
+
     /// Returns the labels of a subject's alert. As in Prometheus, a label of the rule overrides one of the subject, and
     /// a label with an empty value is left out.
     #[must_use]
@@ -114,7 +119,7 @@ pub(super) fn test_rule(name: &str, expr: &str) -> Rule {
     Rule {
         name: name.to_owned(),
         selector: Selector::default(),
-        condition: Condition::parse(expr).expect("the condition of a test is right"),
+        expression: Expression::parse(expr).expect("the expression of a test is right"),
         pending_for: Duration::ZERO,
         keep_firing_for: Duration::ZERO,
         labels: BTreeMap::new(),

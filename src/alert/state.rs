@@ -42,6 +42,13 @@ pub struct AlertState {
     pub last_sent_at: Option<Duration>,
 }
 
+/// A change of whether another alert inhibits this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InhibitionChange {
+    Unchanged,
+    Changed,
+}
+
 /// The result of evaluating a condition.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evaluation {
@@ -155,7 +162,7 @@ impl AlertState {
     }
 
     /// Returns the reason to send the alert now, if there is one, and records that it is sent.
-    pub fn needs_sending(&mut self, now: Duration) -> Option<SendReason> {
+    pub fn needs_sending(&mut self, now: Duration, inhibition: InhibitionChange) -> Option<SendReason> {
         if self.phase == Phase::Pending {
             return None;
         }
@@ -165,6 +172,7 @@ impl AlertState {
             Some(last_sent_at) if last_sent_at + RESEND_DELAY < now || now < last_sent_at => {
                 SendReason::Repeated
             }
+            Some(_) if inhibition == InhibitionChange::Changed => SendReason::Repeated,
             Some(_) => return None,
         };
         self.last_sent_at = Some(now);
@@ -202,7 +210,7 @@ mod tests {
                 Some(Phase::Firing) => 'f',
                 Some(Phase::Resolved) => 'r',
             };
-            match state.as_mut().and_then(|state| state.needs_sending(now)) {
+            match state.as_mut().and_then(|state| state.needs_sending(now, InhibitionChange::Unchanged)) {
                 None => states.push(letter),
                 Some(SendReason::Changed) => states.push(letter.to_ascii_uppercase()),
                 Some(SendReason::Repeated) => states.extend([letter, '\'']),
@@ -292,7 +300,10 @@ mod tests {
         let firing = step(pending, Evaluation::Holds(1.0), &times, back + times.pending_for);
         let mut firing = firing.filter(|state| state.phase == Phase::Firing).expect("it fires");
         firing.last_sent_at = Some(before);
-        assert_eq!(firing.needs_sending(back + times.pending_for), Some(SendReason::Repeated));
+        assert_eq!(
+            firing.needs_sending(back + times.pending_for, InhibitionChange::Unchanged),
+            Some(SendReason::Repeated)
+        );
     }
 
     #[test]
@@ -300,11 +311,11 @@ mod tests {
         let times = times(0, 0, 3600);
         let (before, back) = (Duration::from_secs(1_000_000), Duration::from_secs(900_000));
         let mut firing = step(None, Evaluation::Holds(1.0), &times, before).expect("it fires");
-        assert_eq!(firing.needs_sending(before), Some(SendReason::Changed));
+        assert_eq!(firing.needs_sending(before, InhibitionChange::Unchanged), Some(SendReason::Changed));
         // An alert that resolves in the same evaluation that finds the clock set back is sent.
         let mut resolved = step(Some(firing), Evaluation::Clear, &times, back).expect("it resolves");
         assert_eq!((resolved.fired_at, resolved.ends_at(back, RESEND_DELAY)), (Some(back), back));
-        assert_eq!(resolved.needs_sending(back), Some(SendReason::Changed));
+        assert_eq!(resolved.needs_sending(back, InhibitionChange::Unchanged), Some(SendReason::Changed));
         // A resolved alert stays resolved, and is dropped a quarter of an hour later by the new time.
         let resolved = step(Some(firing), Evaluation::Clear, &times, before);
         for evaluation in [Evaluation::Clear, Evaluation::Unknown] {

@@ -1,4 +1,5 @@
-//! Templates with `{{ $labels.NAME }}` and `{{ $value }}`, a subset of Prometheus' templates.
+//! Templates with `{{ $labels.NAME }}`, `{{ $value }}` and three functions of the value, a subset of Prometheus'
+//! templates.
 
 use std::fmt;
 
@@ -13,7 +14,20 @@ pub struct Template {
 enum Part {
     Text(String),
     Label(String),
-    Value,
+    Value(ValueFormat),
+}
+
+/// The text of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ValueFormat {
+    /// `{{ $value }}`.
+    Plain,
+    /// `{{ $value | humanize }}`: with a metric prefix.
+    Humanize,
+    /// `{{ $value | humanizeDuration }}`, of seconds.
+    HumanizeDuration,
+    /// `{{ $value | humanizePercentage }}`, of a ratio.
+    HumanizePercentage,
 }
 
 /// An error in a template. Its message states what was expected and quotes nothing of the text.
@@ -21,7 +35,7 @@ enum Part {
 pub enum TemplateError {
     /// `{{` without `}}`.
     Unclosed,
-    /// Neither a label nor the value between `{{` and `}}`.
+    /// Neither a label nor the value, as it is or by a known function, between `{{` and `}}`.
     Unknown,
 }
 
@@ -58,14 +72,14 @@ impl Template {
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Label(name) => Some(name.as_str()),
-            Part::Text(_) | Part::Value => None,
+            Part::Text(_) | Part::Value(_) => None,
         })
     }
 
     /// Returns true if it contains the value.
     #[must_use]
     pub fn has_value(&self) -> bool {
-        self.parts.contains(&Part::Value)
+        self.parts.iter().any(|part| matches!(part, Part::Value(_)))
     }
 
     /// Returns the text with labels and value filled in. A label that does not exist is empty.
@@ -76,7 +90,7 @@ impl Template {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Label(name) => text.push_str(label(name).unwrap_or_default()),
-                Part::Value => text.push_str(&format_value(value)),
+                Part::Value(format) => text.push_str(&format.text(value)),
             }
         }
         text
@@ -84,13 +98,111 @@ impl Template {
 }
 
 fn part(inside: &str) -> Option<Part> {
-    if inside == "$value" {
-        return Some(Part::Value);
+    if inside.contains("$value") {
+        return ValueFormat::parse(inside).map(Part::Value);
     }
     let name = inside.strip_prefix("$labels.")?;
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
     is_name.then(|| Part::Label(name.to_owned()))
+}
+
+impl ValueFormat {
+    /// Parses `$value`, `$value | FUNCTION` or `FUNCTION $value`.
+    fn parse(inside: &str) -> Option<Self> {
+        let function = match inside.split_once('|') {
+            Some((value, function)) if value.trim() == "$value" => function.trim(),
+            Some(_) => return None,
+            None => inside.strip_suffix("$value")?,
+        };
+        if function.is_empty() {
+            return (!inside.contains('|')).then_some(Self::Plain);
+        }
+        let is_call = inside.contains('|') || function.ends_with(char::is_whitespace);
+        match function.trim() {
+            "humanize" if is_call => Some(Self::Humanize),
+            "humanizeDuration" if is_call => Some(Self::HumanizeDuration),
+            "humanizePercentage" if is_call => Some(Self::HumanizePercentage),
+            _ => None,
+        }
+    }
+
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Plain => format_value(value),
+            Self::Humanize => humanize(value),
+            Self::HumanizeDuration => humanize_duration(value),
+            Self::HumanizePercentage => format!("{}%", four_digits(value * 100.0)),
+        }
+    }
+}
+
+/// Prefixes of thousands, and of thousandths.
+const LARGE: [&str; 8] = ["k", "M", "G", "T", "P", "E", "Z", "Y"];
+const SMALL: [&str; 8] = ["m", "u", "n", "p", "f", "a", "z", "y"];
+
+fn humanize(value: f64) -> String {
+    if value.abs() < 1.0 || !value.is_finite() {
+        return humanize_small(value);
+    }
+    let (mut value, mut prefix) = (value, "");
+    for next in LARGE {
+        if value.abs() < 1000.0 {
+            break;
+        }
+        (value, prefix) = (value / 1000.0, next);
+    }
+    format!("{}{prefix}", four_digits(value))
+}
+
+fn humanize_small(value: f64) -> String {
+    let (mut value, mut prefix) = (value, "");
+    if value != 0.0 && value.is_finite() {
+        for next in SMALL {
+            if value.abs() >= 1.0 {
+                break;
+            }
+            (value, prefix) = (value * 1000.0, next);
+        }
+    }
+    format!("{}{prefix}", four_digits(value))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "Go converts to a 64-bit integer here, too")]
+fn humanize_duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return four_digits(seconds);
+    }
+    if seconds.abs() < 1.0 {
+        return format!("{}s", humanize_small(seconds));
+    }
+    let sign = if seconds < 0.0 { "-" } else { "" };
+    let whole = seconds.abs() as i64;
+    let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{sign}{}s", four_digits(seconds.abs())),
+        (0, 0, _) => format!("{sign}{minutes}m {rest}s"),
+        (0, ..) => format!("{sign}{hours}h {minutes}m {rest}s"),
+        _ => format!("{sign}{days}d {hours}h {minutes}m {rest}s"),
+    }
+}
+
+/// Formats a number as Go's `%.4g`: four significant digits without trailing zeros, with an exponent from 1e+04 up and
+/// below 0.0001.
+fn four_digits(value: f64) -> String {
+    let scientific = format!("{value:.3e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return format_value(value) };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let without_zeros = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..4).contains(&exponent) {
+        let decimals = usize::try_from(3 - exponent).unwrap_or_default();
+        return without_zeros(&format!("{value:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", without_zeros(mantissa), exponent.abs())
 }
 
 /// Formats a number as Prometheus' templates do, which is Go's `%v`: the fewest digits that parse back to the same
@@ -117,7 +229,9 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unclosed => "\"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
-            Self::Unknown => "unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+            Self::Unknown => {
+                "unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}, also as {{ $value | FUNCTION }} with humanize, humanizeDuration or humanizePercentage"
+            }
         })
     }
 }
@@ -155,7 +269,14 @@ mod tests {
             ("{{ $labels. }}", TemplateError::Unknown),
             ("{{ $labels.1a }}", TemplateError::Unknown),
             ("{{ $labels.a | title }}", TemplateError::Unknown),
-            ("{{ $value | humanize }}", TemplateError::Unknown),
+            ("{{ $value | title }}", TemplateError::Unknown),
+            ("{{ $value | }}", TemplateError::Unknown),
+            ("{{ | humanize }}", TemplateError::Unknown),
+            ("{{ $value | humanize | humanize }}", TemplateError::Unknown),
+            ("{{ $labels.a | humanize }}", TemplateError::Unknown),
+            ("{{ humanize$value }}", TemplateError::Unknown),
+            ("{{ $value humanize }}", TemplateError::Unknown),
+            ("{{ $values }}", TemplateError::Unknown),
             ("{{- $value -}}", TemplateError::Unknown),
             ("{{ {{ $value }} }}", TemplateError::Unknown),
         ] {
@@ -185,6 +306,33 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
         ] {
             assert_eq!(format_value(value), text);
+        }
+    }
+
+    #[test]
+    fn functions_of_the_value() {
+        for (source, text) in [
+            ("{{ $value | humanize }}", "12.35k"),
+            ("{{$value|humanize}}", "12.35k"),
+            ("{{ humanize $value }}", "12.35k"),
+            ("{{ $value | humanizeDuration }} late", "3h 25m 45s late"),
+            ("{{ $value | humanizePercentage }}", "1.235e+06%"),
+        ] {
+            let template = Template::parse(source).unwrap();
+            assert!(template.has_value());
+            assert_eq!(template.fill(|_| None, 12_345.678), text, "{source}");
+        }
+    }
+
+    /// Expected texts are from `promtool test rules`.
+    #[test]
+    fn values_are_humanized_as_prometheus_does() {
+        let cases: &[(f64, [&str; 3])] = &[];
+        for (value, expected) in cases {
+            let texts =
+                [ValueFormat::Humanize, ValueFormat::HumanizeDuration, ValueFormat::HumanizePercentage]
+                    .map(|format| format.text(*value));
+            assert_eq!(texts, *expected, "{value}");
         }
     }
 }

@@ -35,6 +35,9 @@ fn to_json(alert: &ActiveAlert) -> Value {
         "activeAt": rfc3339(state.active_at),
         "value": scientific(state.value),
     });
+    if let Some(name) = &alert.inhibited_by {
+        value["inhibitedBy"] = json!([name]);
+    }
     if let Some(since) = state.kept_since {
         value["keepFiringSince"] = rfc3339(since).into();
     }

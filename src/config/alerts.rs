@@ -145,7 +145,7 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
     Some(Rule {
         name: name?.value,
         selector,
-        condition: condition?,
+        expression: condition?.into(),
         pending_for,
         keep_firing_for,
         labels,
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!((alerts.hold, alerts.external_labels["dc"].as_str()), (Duration::from_secs(600), "eu"));
         assert_eq!(alerts.state_file.as_deref(), Some(Path::new("/etc/alerts.json")));
         let [rule] = &alerts.rules[..] else { panic!("{:?}", alerts.rules) };
-        assert_eq!((rule.name.as_str(), rule.condition.fact.name), ("A", "lag_seconds"));
+        assert_eq!((rule.name.as_str(), rule.expression.first().fact.name), ("A", "lag_seconds"));
         assert_eq!(rule.selector.stream.pattern(), b"s\xff*");
         assert_eq!((rule.pending_for.as_secs(), rule.keep_firing_for.as_secs()), (60, 30));
         assert_eq!(rule.labels["who"], Template::parse("{{ $labels.team }}").unwrap());
@@ -386,7 +386,7 @@ mod tests {
                 "labels.v: {{ $value }} in a label, which would make another alert of each value; expected it in annotations",
                 "annotations.1: not a label name; expected letters, digits and _, and no digit first",
                 "annotations.group: the alert has no label group; expected one of target, db, stream, team",
-                "annotations.t: unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
+                "annotations.t: unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}, also as {{ $value | FUNCTION }} with humanize, humanizeDuration or humanizePercentage",
                 "annotations.u: \"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
             ],
         );
@@ -419,7 +419,7 @@ mod tests {
             &[
                 "recommended: found \"maybe\"; expected true or false",
                 "disable[0]: no recommended rule is called \"RedisStreamMising\"; did you mean RedisStreamMissing?",
-                "disable[1]: no recommended rule is called \"x\"; expected one of RedisStreamTargetDown, RedisStreamMissing, RedisStreamGroupMissing, RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupFallingBehind, RedisStreamEntriesLost, RedisStreamPendingStuck, RedisStreamPendingRedelivered, RedisStreamRetentionNearlyUsed, StreamgaugeGone, StreamgaugeDataOld",
+                "disable[1]: no recommended rule is called \"x\"; expected one of RedisStreamTargetDown, RedisStreamMissing, RedisStreamGroupMissing, RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupFallingBehind, RedisStreamGroupLagging, RedisStreamEntriesLost, RedisStreamPendingStuck, RedisStreamPendingRedelivered, RedisStreamRetentionNearlyUsed, RedisStreamGroupGone, StreamgaugeLimited, StreamgaugeGone, StreamgaugeDataOld",
                 "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
                 "state_file: empty; expected the path of a file",
                 "rules: found a map; expected a list",

@@ -24,7 +24,8 @@ pub struct FamilySelection {
     is_exported: Vec<bool>,
     /// The header of each family, compressed.
     headers: Vec<Segment>,
-    alerts_header: Segment,
+    /// Parallel to [`alerts::FAMILIES`].
+    alert_headers: [Segment; alerts::FAMILIES.len()],
     consumer_max_idle: Duration,
 }
 
@@ -36,7 +37,7 @@ impl FamilySelection {
         Self {
             is_exported: FAMILIES.iter().map(|family| is_exported(family)).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(header(family).as_bytes())).collect(),
-            alerts_header: compressor.segment(alerts::HEADER.as_bytes()),
+            alert_headers: alerts::FAMILIES.map(|(_, header)| compressor.segment(header.as_bytes())),
             consumer_max_idle,
         }
     }
@@ -114,10 +115,12 @@ pub fn compressed(
             segments.insert(header, selection.headers[at].clone());
         }
     }
-    let header = segments.len();
-    segments.extend(alerts.iter().filter_map(|alerts| alerts.segment.clone()));
-    if segments.len() > header {
-        segments.insert(header, selection.alerts_header.clone());
+    for (family, text) in selection.alert_headers.iter().enumerate() {
+        let header = segments.len();
+        segments.extend(alerts.iter().filter_map(|alerts| alerts.segment(family)));
+        if segments.len() > header {
+            segments.insert(header, text.clone());
+        }
     }
     segments.push(Compressor::default().segment(own));
     gzip(segments)
@@ -144,10 +147,9 @@ pub fn write_plain(
             write_samples(selection, family, &target.labels, &target.report, out)?;
         }
     }
-    if alerts.iter().any(|alerts| !alerts.is_empty()) {
-        out.write_all(alerts::HEADER.as_bytes())?;
+    for family in 0..alerts::FAMILIES.len() {
+        alerts::write(family, alerts, out)?;
     }
-    alerts.iter().try_for_each(|alerts| alerts.write(out))?;
     out.write_all(own)
 }
 

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::alert::active::Active;
-use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
+use crate::alert::evaluator::{Evaluator, LimitCounts, PollReading, TargetUp};
 use crate::alert::notification::{AlertStatus, Notification, SendReason};
 use crate::exposition::alerts::RenderedAlerts;
 use redis_stream_core::clock::{now, unix_time};
+use redis_stream_core::name::Name;
 
 /// Sends notifications to the receivers' queues. It must not block: the target's polls wait for it.
 pub type AlertSink = Arc<dyn Fn(&[Notification]) + Send + Sync>;
@@ -47,11 +48,12 @@ impl Alerts {
     /// Renders the alerts of an evaluator.
     pub async fn of(evaluator: &Evaluator) -> Self {
         let active = Arc::new(evaluator.active());
-        if active.is_empty() {
+        let gone = evaluator.gone_groups();
+        if active.is_empty() && gone.is_empty() {
             return Self { active, rendered: Arc::default() };
         }
         let written = Arc::clone(&active);
-        let rendered = tokio::task::spawn_blocking(move || RenderedAlerts::new(&written)).await;
+        let rendered = tokio::task::spawn_blocking(move || RenderedAlerts::new(&written, &gone)).await;
         // The task fails only while the runtime shuts down.
         Self { active, rendered: Arc::new(rendered.unwrap_or_default()) }
     }
@@ -77,6 +79,16 @@ impl Alerting {
     pub(super) fn stop(self) {
         let Self { evaluator, sink, .. } = self;
         send(&sink, &evaluator.resolve_all(unix_time()));
+    }
+
+    /// Takes a changed selection of streams and groups.
+    pub(super) fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
+        self.evaluator.note_selection(is_selected);
+    }
+
+    /// Takes what the limits of the target leave out.
+    pub(super) fn note_left_out(&mut self, left_out: LimitCounts) {
+        self.evaluator.note_left_out(left_out);
     }
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.

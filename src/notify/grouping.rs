@@ -98,6 +98,18 @@ impl AggregationGroups {
         self.groups.values().map(|group| group.firing.len()).sum()
     }
 
+    /// Handles an alert that is not sent because another one inhibits it. A receiver that knows it keeps it.
+    fn note_inhibited(&mut self, labels: &GroupLabels, alert: &Arc<Alert>) {
+        let Some(group) = self.groups.get_mut(labels) else { return };
+        let key = AlertKey(Arc::clone(alert));
+        if group.firing.get(&key).is_some_and(|known| is_same_state(&known.0, alert)) {
+            group.firing.replace(key);
+        } else if group.unsent.withdraw(&key) {
+            self.unsent -= 1;
+            self.revision += 1;
+        }
+    }
+
     fn drop_oldest(&mut self) {
         let oldest = |(_, group): &(&GroupLabels, &mut AggregationGroup)| {
             group.unsent.oldest_position().unwrap_or(u64::MAX)
@@ -117,6 +129,10 @@ impl NotificationQueue for AggregationGroups {
         // Without space in the log, an alert that is merely repeated would be sent again and again.
         let has_space =
             is_known || notification.reason == SendReason::Changed || self.logged() < self.capacity;
+        if alert.inhibited_by.is_some() && (alert.status == AlertStatus::Firing || !is_known) {
+            self.note_inhibited(&labels, alert);
+            return 0;
+        }
         let is_from_before = alert.starts_at <= self.complete_until;
         let group = self.groups.entry(labels).or_default();
         // A receiver that does not know the alert need not be sent its end.
@@ -136,7 +152,7 @@ impl NotificationQueue for AggregationGroups {
     fn next(&mut self, now: Duration, mode: Mode) -> NextBatch {
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
-            let is_over = group.due(repeat_interval, Mode::Normal).is_none();
+            let is_over = group.unsent.len() == 0 && group.firing.is_empty();
             !is_over
                 || group.last_sent_at.is_some_and(|sent_at| sent_at <= now && now < sent_at + GROUP_INTERVAL)
         });
@@ -297,7 +313,10 @@ impl AggregationGroup {
             Mode::Normal if has_unsent => {
                 Some(self.last_sent_at.map_or(Duration::ZERO, |at| at + GROUP_INTERVAL))
             }
-            Mode::Normal => (!self.firing.is_empty()).then(|| last_sent_at.saturating_add(repeat_interval)),
+            Mode::Normal => {
+                let is_shown = |AlertKey(alert): &AlertKey| alert.inhibited_by.is_none();
+                self.firing.iter().any(is_shown).then(|| last_sent_at.saturating_add(repeat_interval))
+            }
         }
     }
 
@@ -306,7 +325,8 @@ impl AggregationGroup {
     fn batch(&mut self, labels: &GroupLabels, now: Duration) -> Option<Batch> {
         self.firing.retain(|AlertKey(alert)| alert.ends_at > now);
         let changed = self.unsent.oldest(usize::MAX);
-        let logged = self.firing.iter().filter(|key| !self.unsent.holds(key));
+        let is_shown = |key: &&AlertKey| !self.unsent.holds(key) && key.0.inhibited_by.is_none();
+        let logged = self.firing.iter().filter(is_shown);
         let still_firing: Vec<_> = logged.map(|AlertKey(alert)| Arc::clone(alert)).collect();
         if changed.is_empty() && still_firing.is_empty() {
             return None;
@@ -632,5 +652,36 @@ mod tests {
         sent(&mut groups, 10_000);
         groups.push(&changed(resolved("A", "x", 5)));
         assert_eq!(names(&sent(&mut groups, 5).changed), ["-x"]);
+    }
+
+    fn inhibited(alert: Alert) -> Alert {
+        Alert { inhibited_by: Some("Source".to_owned()), ..alert }
+    }
+
+    #[test]
+    fn an_inhibited_alert_is_not_sent_until_it_is_not_inhibited() {
+        let mut groups = groups();
+        groups.push(&changed(inhibited(firing("A", "x"))));
+        assert_eq!(groups.next(at(0), Mode::Normal), NextBatch::Nothing);
+        groups.push(&repeated(firing("A", "x")));
+        assert_eq!(names(&sent(&mut groups, 10).changed), ["x"]);
+        // The receiver knows it, so it is sent its end, but no reminder.
+        groups.push(&repeated(inhibited(holding(firing("A", "x"), 1_000_000))));
+        assert_eq!(groups.next(at(500_000), Mode::Normal), NextBatch::Nothing);
+        groups.push(&changed(inhibited(resolved("A", "x", 500_010))));
+        assert_eq!(names(&sent(&mut groups, 500_010).changed), ["-x"]);
+    }
+
+    #[test]
+    fn an_alert_that_was_inhibited_all_the_time_is_not_sent_when_it_resolves() {
+        let mut groups = groups();
+        groups.push(&changed(firing("A", "other")));
+        sent(&mut groups, 0);
+        // It waits for the interval of its group when it becomes inhibited.
+        groups.push(&changed(firing("A", "x")));
+        groups.push(&repeated(inhibited(firing("A", "x"))));
+        assert_eq!(groups.len(), 0);
+        groups.push(&changed(inhibited(resolved("A", "x", 60))));
+        assert_eq!(groups.len(), 0);
     }
 }

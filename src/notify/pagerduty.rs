@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::notify::model::Batch;
-use crate::notify::render::{PayloadFormat, RenderContext, all_labels, one_line, rfc3339, summary, write};
+use crate::notify::render::{
+    PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, rfc3339, summary, write,
+};
 use redis_stream_core::secret::Secret;
 
 pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: all_labels, body };
@@ -68,19 +70,16 @@ fn body(batch: &Batch, context: &RenderContext) -> Bytes {
 fn event(alert: &Alert, context: &RenderContext, custom_details: CustomDetails<'_>) -> Bytes {
     let page = context.external_url.as_deref().map(|url| link::of_alert(url, &alert.labels));
     let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
-    let (event_action, since) = match alert.status {
-        AlertStatus::Firing => ("trigger", alert.starts_at),
-        AlertStatus::Resolved => ("resolve", alert.ends_at),
+    let (event_action, since, text) = match alert.status {
+        AlertStatus::Firing => ("trigger", alert.starts_at, summary(alert, SUMMARY_CHARS)),
+        AlertStatus::Resolved => ("resolve", alert.ends_at, resolved_summary(alert, SUMMARY_CHARS)),
     };
     write(&Event {
         routing_key: context.routing_key.as_ref().map_or("", |key| Secret::expose(key).trim()),
         event_action,
         dedup_key: format!("{:016x}", alert.fingerprint()),
         payload: Payload {
-            summary: one_line(
-                &format!("{}: {}", label("alertname"), summary(alert, SUMMARY_CHARS)),
-                SUMMARY_CHARS,
-            ),
+            summary: one_line(&format!("{}: {text}", label("alertname")), SUMMARY_CHARS),
             source: one_line(label("target"), SUMMARY_CHARS),
             severity: severity(label("severity")),
             timestamp: rfc3339(since),

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::notification::{Alert, Notification};
+use crate::alert::notification::{Alert, AlertStatus, Notification};
 use crate::alert::notification_log::LogEntry;
 use crate::notify::model::{Batch, FailureCause};
 
@@ -245,6 +245,20 @@ impl DedupQueue {
 
     pub(super) fn holds(&self, key: &AlertKey) -> bool {
         self.positions.contains_key(key)
+    }
+
+    /// Removes a firing alert that the receiver cannot know; returns false if there is none.
+    pub(super) fn withdraw(&mut self, key: &AlertKey) -> bool {
+        let Some(position) = self.positions.get(key) else { return false };
+        let is_unknown = |waiting: &QueuedAlert| {
+            waiting.alert.status == AlertStatus::Firing && !waiting.may_be_known && waiting.failures == 0
+        };
+        if !self.entries.get(position).is_some_and(is_unknown) {
+            return false;
+        }
+        self.entries.remove(position);
+        self.positions.remove(key);
+        true
     }
 
     pub(super) fn len(&self) -> usize {

@@ -6,7 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::alert::notification::Alert;
+use crate::alert::notification::{Alert, LOSS_ANNOTATION};
+use crate::alert::resolved_reason;
 use crate::notify::model::{Batch, GroupLabels};
 use redis_stream_core::secret::Secret;
 
@@ -50,11 +51,31 @@ pub(super) fn summary(alert: &Alert, max_chars: usize) -> String {
     let described =
         DESCRIPTIONS.iter().find_map(|name| alert.annotations.get(*name).filter(|text| !text.is_empty()));
     if let Some(text) = described {
-        return one_line(text, max_chars);
+        return match alert.annotations.get(LOSS_ANNOTATION) {
+            Some(share) => one_line(&format!("{text} ({share})"), max_chars),
+            None => one_line(text, max_chars),
+        };
     }
     let parts: Vec<_> =
         SUBJECT.iter().filter_map(|name| alert.labels.get(*name)).map(String::as_str).collect();
     if parts.is_empty() { "the target".to_owned() } else { one_line(&parts.join(" / "), max_chars) }
+}
+
+/// Returns on one line what resolved and why: the description of a firing alert would contradict that it resolved.
+pub(super) fn resolved_summary(alert: &Alert, max_chars: usize) -> String {
+    let Some(reason) = alert.annotations.get(resolved_reason::ANNOTATION) else {
+        return summary(alert, max_chars);
+    };
+    let label = |name: &str| alert.labels.get(name).map(String::as_str);
+    let subject = match (label("group"), label("stream")) {
+        (Some(group), Some(stream)) => format!("group {group} of {stream}"),
+        (None, Some(stream)) => format!("stream {stream}"),
+        (group, None) => group.or(label("target")).unwrap_or("the target").to_owned(),
+    };
+    // A long name must not push the reason out of the line.
+    let reason_chars = reason.chars().count();
+    let subject = one_line(&subject, max_chars.saturating_sub(reason_chars + 2).max(max_chars / 2));
+    one_line(&format!("{subject}: {reason}"), max_chars)
 }
 
 /// Joins the lines of a text, and cuts it to `max_chars` with an ellipsis at the end.

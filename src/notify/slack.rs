@@ -11,7 +11,9 @@ use serde::Serialize;
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::notify::model::Batch;
-use crate::notify::render::{PayloadFormat, RenderContext, name_and_target, summary, write};
+use crate::notify::render::{
+    PayloadFormat, RenderContext, name_and_target, resolved_summary, summary, write,
+};
 
 /// Characters of one line, before they are escaped.
 const LINE_CHARS: usize = 300;
@@ -94,10 +96,13 @@ fn lines(alerts: &[&Arc<Alert>], max_alerts: usize) -> String {
 }
 
 fn line(alert: &Alert) -> String {
-    let text = escape(&summary(alert, LINE_CHARS));
     match alert.status {
-        AlertStatus::Firing => format!("• {text} (since {})\n", moment(alert.starts_at)),
+        AlertStatus::Firing => {
+            let text = escape(&summary(alert, LINE_CHARS));
+            format!("• {text} (since {})\n", moment(alert.starts_at))
+        }
         AlertStatus::Resolved => {
+            let text = escape(&resolved_summary(alert, LINE_CHARS));
             let seconds = alert.ends_at.saturating_sub(alert.starts_at).as_secs();
             let lasted = humantime::format_duration(Duration::from_secs(seconds));
             format!("• resolved after {lasted}: {text}\n")
@@ -223,5 +228,18 @@ mod tests {
         let (lines, last) = text.rsplit_once('\n').unwrap();
         let shown = lines.lines().filter(|line| line.starts_with('•') && line.contains('…')).count();
         assert_eq!(last, format!("and {} more", 100 - shown));
+    }
+
+    #[test]
+    fn a_resolved_alert_has_its_reason_in_place_of_its_summary() {
+        let mut alert = resolved("LagHigh", "audit", 90);
+        let reason = "17,213 entries were removed before they were read";
+        alert.annotations.insert("resolved_reason".to_owned(), reason.to_owned());
+        let mut long = alert.clone();
+        long.labels.insert("group".to_owned(), "g".repeat(2 * LINE_CHARS));
+        let text = written(&batch(vec![alert, long], vec![]), &context(None));
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        assert_eq!(lines[0], format!("• resolved after 1m 30s: group audit of orders: {reason}"));
+        assert!(lines[1].contains('…') && lines[1].ends_with(reason), "{}", lines[1]);
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn firing(name: &str, group: &str) -> Alert {
         starts_at: START,
         ends_at: at(240),
         status: AlertStatus::Firing,
+        inhibited_by: None,
         notifiers: Arc::new([]),
     }
 }

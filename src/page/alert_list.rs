@@ -31,9 +31,10 @@ fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
     let since = alert.state.fired_at.unwrap_or(alert.state.active_at);
     let subject = ["group", "stream", "target"].into_iter().find(|name| !label_of(name).is_empty());
     html! {
-        @match alert.state.phase {
-            Phase::Pending => (badge(Severity::Poor, "pending")),
-            Phase::Firing | Phase::Resolved => (badge(Severity::Bad, "firing")),
+        @match (alert.state.phase, &alert.inhibited_by) {
+            (Phase::Pending, _) => (badge(Severity::Poor, "pending")),
+            (Phase::Firing | Phase::Resolved, Some(_)) => (badge(Severity::Poor, "inhibited")),
+            (Phase::Firing | Phase::Resolved, None) => (badge(Severity::Bad, "firing")),
         }
         " " strong { (label_of("alertname")) } " "
         @if let Some(subject) = subject {
@@ -43,6 +44,7 @@ fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
             }
         }
         " " span.dim.since { (lasting(since, now)) } " "
+        @if let Some(name) = &alert.inhibited_by { span.dim { "not sent while " (name) " fires" } " " }
         @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::text(summary)) } }
     }
 }

@@ -23,7 +23,7 @@ pub mod poll;
 mod read;
 mod read_plan;
 mod sample;
-mod selection;
+pub(crate) mod selection;
 mod sentinel;
 pub mod servers;
 pub mod slots;

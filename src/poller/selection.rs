@@ -1,6 +1,6 @@
 //! Selects by the configuration: the item that applies to a key, and the groups of a stream that are reported.
 
-use crate::config::{Limits, StreamRule};
+use crate::config::{Limits, StreamRule, Target};
 use crate::poller::decode::xinfo::XinfoGroup;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -22,6 +22,12 @@ pub(super) struct RuleIndex(pub(super) usize);
 pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
     let at = rules.iter().position(|rule| rule.key.matches(key))?;
     (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex(at))
+}
+
+/// Returns true if the configuration of a target selects a stream, or a group of it, whatever the limits leave out.
+pub(crate) fn selects(target: &Target, key: &Name, group: Option<&Name>) -> bool {
+    rule_for(&target.streams, key.as_bytes())
+        .is_some_and(|rule| group.is_none_or(|group| is_selected(&target.streams[rule.0], group.as_bytes())))
 }
 
 /// The groups of a stream that are reported.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod crash;
+mod explained;
 mod notifications;
 mod outages;
 mod receivers;

@@ -14,11 +14,12 @@ use crate::support::metric_list::{metric_of, series};
 /// Metrics that are on no panel, with the reason; those for redis_exporter's dashboards are on none either.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
+    ("redis_stream_group_gone", "an event, which RedisStreamGroupGone reports"),
     ("process_virtual_memory_bytes", "address space costs nothing; resident memory is on a panel"),
 ];
 
 /// Labels that Prometheus or a recommended alert adds.
-const ADDED: [&str; 4] = ["job", "instance", "le", "severity"];
+const ADDED: [&str; 5] = ["job", "instance", "le", "severity", "inhibition"];
 
 /// Returns all expressions, each with its place.
 fn expressions() -> Vec<(String, String)> {

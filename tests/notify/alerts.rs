@@ -25,6 +25,7 @@ pub(crate) fn firing(group: &str) -> Alert {
         starts_at: now,
         ends_at: now + Duration::from_secs(240),
         status: AlertStatus::Firing,
+        inhibited_by: None,
         notifiers: Arc::new([]),
     }
 }

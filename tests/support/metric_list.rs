@@ -34,6 +34,7 @@ pub fn series() -> BTreeMap<String, BTreeSet<String>> {
         FAMILIES.iter().map(|family| (family.name.to_owned(), owned(family.labels()))).collect();
     let subject = label_names(SubjectKind::Group).iter().chain(&alerts::LABELS);
     known.insert(alerts::NAME.to_owned(), subject.map(|label| (*label).to_owned()).collect());
+    known.insert(alerts::GROUP_GONE.to_owned(), owned(label_names(SubjectKind::Group)));
     for line in own_metrics().lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap(), ""));
         let labels = labels.split("\",").filter_map(|label| label.split_once("=\""));

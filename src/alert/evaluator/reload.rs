@@ -10,8 +10,9 @@ use crate::alert::active::{AlertSubject, TrackedAlert};
 use crate::alert::evaluator::{Evaluator, EvaluatorSettings, RuleState, alert};
 use crate::alert::fact;
 use crate::alert::notification::Notification;
+use crate::alert::resolved_reason::{RULE_REMOVED, TARGET_REMOVED};
 use crate::alert::rule::TargetLabels;
-use crate::alert::state::{Evaluation, Phase, Times, step};
+use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 
@@ -36,9 +37,7 @@ impl Evaluator {
     /// Takes the alerts and the recent losses of the previous evaluator. Alerts without a matching rule resolve at
     /// `now`, the time since the Unix epoch.
     pub fn copy_state(&mut self, before: Self, now: Duration) {
-        if self.needs_losses {
-            self.losses = before.losses;
-        }
+        self.history = before.history;
         for mut removed in before.removed {
             // An alert that has a rule again must not be sent as resolved.
             removed.rule_state.entries.retain(|entry| {
@@ -56,7 +55,7 @@ impl Evaluator {
                 }
             });
             let mut rule_state = RuleState { entries: orphaned.collect(), rule, times: Times::default() };
-            rule_state.resolve(now);
+            rule_state.resolve(RULE_REMOVED, now);
             let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
             self.removed.push(RemovedRule { rule_state, target, settings });
         }
@@ -67,7 +66,9 @@ impl Evaluator {
     #[must_use]
     pub fn resolve_all(self, now: Duration) -> Vec<Notification> {
         let mut without_rules = Self::new(&[], (*self.target).clone(), self.settings.clone());
-        without_rules.copy_state(self, now);
+        let mut all = self;
+        all.rules.iter_mut().for_each(|rule_state| rule_state.resolve(TARGET_REMOVED, now));
+        without_rules.copy_state(all, now);
         without_rules.notify_removed(now)
     }
 
@@ -76,9 +77,9 @@ impl Evaluator {
     pub fn notify_removed(&mut self, now: Duration) -> Vec<Notification> {
         let mut notifications = Vec::new();
         for RemovedRule { rule_state, target, settings } in &mut self.removed {
-            rule_state.resolve(now);
+            rule_state.resolve(RULE_REMOVED, now);
             for entry in &mut rule_state.entries {
-                if let Some(reason) = entry.state.needs_sending(now) {
+                if let Some(reason) = entry.state.needs_sending(now, InhibitionChange::Unchanged) {
                     let alert = alert(&rule_state.rule, entry, target, settings, now);
                     notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
@@ -129,7 +130,7 @@ impl RuleState {
             (Some(_), None) => fact::SubjectKind::Stream,
             (Some(_), Some(_)) => fact::SubjectKind::Group,
         };
-        self.rule.condition.fact.subject() == kind
+        self.rule.subject() == kind
             && matches(&selector.stream, &subject.stream)
             && matches(&selector.group, &subject.group)
     }
@@ -145,12 +146,16 @@ impl RuleState {
         }
     }
 
-    /// Resolves all alerts, and drops those that have been resolved for long enough.
-    fn resolve(&mut self, now: Duration) {
+    /// Resolves all alerts for a reason, and drops those that have been resolved for long enough.
+    fn resolve(&mut self, reason: &str, now: Duration) {
         let entries = std::mem::take(&mut self.entries).into_iter();
-        let resolved = entries.filter_map(|TrackedAlert { subject, state }| {
-            step(Some(state), Evaluation::Clear, &Times::default(), now)
-                .map(|state| TrackedAlert { subject, state })
+        let resolved = entries.filter_map(|alert| {
+            let state = step(Some(alert.state), Evaluation::Clear, &Times::default(), now)?;
+            let resolved_reason = match alert.state.phase {
+                Phase::Resolved => alert.resolved_reason.clone(),
+                Phase::Pending | Phase::Firing => Some(reason.into()),
+            };
+            Some(TrackedAlert { state, resolved_reason, ..alert })
         });
         self.entries = resolved.collect();
     }

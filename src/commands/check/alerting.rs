@@ -25,8 +25,8 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
     // Grouped by warning, in the order of the rules.
     let mut gaps: Vec<(Gap<'_>, Vec<String>)> = Vec::new();
     for rule in rules.iter().filter(about) {
-        let Some((effect, why)) = server.limitation(&rule.condition) else { continue };
-        let gap = Gap { effect, fact: rule.condition.fact.name, why };
+        let Some((fact, effect, why)) = server.limitation_of(rule) else { continue };
+        let gap = Gap { effect, fact, why };
         match gaps.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, names)) => names.push(rule.name.clone()),
             None => gaps.push((gap, vec![rule.name.clone()])),
@@ -120,13 +120,13 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
         return None;
     }
     let of = |what: &str, glob: &dyn std::fmt::Display| format!("{what} \"{glob}\"");
-    let (subject, mut globs) = match rule.condition.fact.subject() {
+    let (subject, mut globs) = match rule.subject() {
         SubjectKind::Target => ("target", Vec::new()),
         SubjectKind::Stream => ("stream", vec![of("stream", &selector.stream)]),
         SubjectKind::Group => ("group", vec![of("stream", &selector.stream), of("group", &selector.group)]),
     };
     globs.insert(0, of("target", &selector.target));
-    let named = if rule.condition.fact.only_named() { " that the configuration names" } else { "" };
+    let named = if rule.expression.first().fact.only_named() { " that the configuration names" } else { "" };
     Some(format!("is about no {subject}{named}: none was found for {}", globs.join(", ")))
 }
 

@@ -27,7 +27,7 @@ use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_snapshots::target_snapshots;
-use crate::exposition::alerts::{self, RenderedAlerts};
+use crate::exposition::alerts::RenderedAlerts;
 use crate::exposition::render::{FamilySelection, Rendered, compressed, write_plain};
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
@@ -158,7 +158,8 @@ impl App {
             }
         };
         let rendered = self.rendered(only);
-        let alerts = if is_excluded(alerts::NAME) { Vec::new() } else { self.rendered_alerts(only) };
+        let alerts = self.rendered_alerts(only).into_iter();
+        let alerts: Vec<_> = alerts.map(|alerts| alerts.exported(|name| !is_excluded(name))).collect();
         let body = match request.encoding {
             Encoding::Gzip => Body::Chunks(compressed(&self.families, &rendered, &alerts, &own)),
             Encoding::Identity => {

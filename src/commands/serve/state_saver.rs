@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
+use crate::alert::resolved_reason;
 use crate::alert::state;
 use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::commands::target_snapshots::TargetHandle;
@@ -60,7 +61,9 @@ pub(super) fn notification_log(saved: &SavedState, config: &Config) -> Notificat
     for entry in receivers.values_mut().flatten() {
         if entry.alert.status == AlertStatus::Firing && !firing.contains(&entry.alert.labels) {
             let ends_at = saved.saved_at.max(entry.alert.starts_at);
-            let resolved = Alert { status: AlertStatus::Resolved, ends_at, ..(*entry.alert).clone() };
+            let mut resolved = Alert { status: AlertStatus::Resolved, ends_at, ..(*entry.alert).clone() };
+            let reason = resolved_reason::DESELECTED.to_owned();
+            resolved.annotations.insert(resolved_reason::ANNOTATION.to_owned(), reason);
             (entry.alert, entry.send_state) = (Arc::new(resolved), SendState::Unsent);
         }
     }
@@ -265,6 +268,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
                 starts_at: saved_at - Duration::from_secs(60),
                 ends_at: saved_at + Duration::from_secs(240),
                 status: AlertStatus::Firing,
+                inhibited_by: None,
                 notifiers: Arc::default(),
             };
             LogEntry { alert: Arc::new(alert), send_state: SendState::Sent, last_sent_at: Some(saved_at) }

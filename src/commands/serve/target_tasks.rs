@@ -17,6 +17,7 @@ use crate::monitor::Monitor;
 use crate::monitor::alerting::{AlertSink, Alerting, Alerts};
 use crate::monitor::published::TargetState;
 use crate::monitor::settings::{SettingsReceiver, TargetSettings, alert_labels};
+use crate::poller::selection::selects;
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::target::TargetMetrics;
 use crate::state_file::SavedState;
@@ -117,6 +118,7 @@ impl TargetTasks {
         let mut evaluator = settings.evaluator();
         if let Some(saved) = saved {
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
+            evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
         }
         let alerts = Alerts::of(&evaluator).await;
         let pauses = saved.iter().flat_map(|saved| saved.pauses_of(&settings.labels, unix_time())).collect();

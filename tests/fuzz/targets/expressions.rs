@@ -54,7 +54,7 @@ fn rule(data: &[u8], condition: Condition) -> Rule {
     Rule {
         name,
         selector,
-        condition,
+        expression: condition.into(),
         pending_for: time(0),
         keep_firing_for: time(1),
         labels: BTreeMap::new(),

@@ -11,7 +11,10 @@ use super::{quoted, text};
 
 /// What stands between text: a label, or the value.
 static PLACE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\{\{\s*(?:\$labels\.([A-Za-z_][A-Za-z0-9_]*)|\$value)\s*\}\}").expect("it is one")
+    let function = r"(humanize|humanizeDuration|humanizePercentage)";
+    let value = format!(r"\$value(?:\s*\|\s*{function})?|{function}\s+\$value");
+    let text = format!(r"\{{\{{\s*(?:\$labels\.([A-Za-z_][A-Za-z0-9_]*)|{value})\s*\}}\}}");
+    Regex::new(&text).expect("it is one")
 });
 
 /// The labels of the alert in [`as_an_annotation`].
@@ -53,6 +56,10 @@ fn check_what_is_filled_in(template: &Template, value: f64) {
     let label = |name: &str| LABELS.into_iter().find(|label| *label == name);
     let replaced = PLACE.replace_all(template.source(), |place: &Captures<'_>| match place.get(1) {
         Some(name) => label(name.as_str()).unwrap_or_default().to_owned(),
+        // A function is the same wherever it stands.
+        None if place.get(2).or(place.get(3)).is_some() => {
+            Template::parse(&place[0]).expect("it is one").fill(label, value)
+        }
         None => format_value(value),
     });
     assert_eq!(template.fill(label, value), replaced, "{:?}", template.source());
