@@ -216,7 +216,7 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
         Arc::new(StreamReport { key, values: Some(values), refused: false, groups: groups.collect() })
     };
-    Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), counted_entries: 0 }
+    Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), ..Report::default() }
 }
 
 fn group(number: u64, poll: u64) -> GroupReport {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod parse;
@@ -49,16 +50,9 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
-    /// Least severe level that is logged.
-    #[arg(
-        long,
-        global = true,
-        env = "STREAMGAUGE_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info",
-        value_enum
-    )]
-    pub log_level: LogLevel,
+    /// Least severe level that is logged [default: info for serve, consume and demo, otherwise warn].
+    #[arg(long, global = true, env = "STREAMGAUGE_LOG_LEVEL", value_name = "LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
     /// Form of the log lines.
     #[arg(
         long,
@@ -121,16 +115,17 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the least severe level that this command logs if `asked` is requested; `None` for no logs at all.
+    /// Returns the least severe level that this command logs, given the level of the flag; `None` for no logs at all.
     #[must_use]
-    pub fn log_level(&self, asked: LogLevel) -> Option<LogLevel> {
-        match self {
+    pub fn log_level(&self, requested: Option<LogLevel>) -> Option<LogLevel> {
+        let default = match self {
             // Log lines would destroy the screen.
-            Self::Status(status) if status.watch => None,
+            Self::Status(status) if status.watch => return None,
+            Self::Serve(_) | Self::Consume(_) | Self::Demo(_) => LogLevel::Info,
             // A new connection is not worth a line beside the result.
-            Self::Status(_) | Self::Pending(_) if asked == LogLevel::Info => Some(LogLevel::Warn),
-            _ => Some(asked),
-        }
+            _ => LogLevel::Warn,
+        };
+        Some(requested.unwrap_or(default))
     }
 }
 
@@ -152,6 +147,9 @@ pub struct Serve {
 pub struct Check {
     #[command(flatten)]
     pub source: Source,
+    /// Exit with code 1 if there are warnings.
+    #[arg(long, env = "STREAMGAUGE_STRICT", value_parser = FalseyValueParser::new())]
+    pub strict: bool,
 }
 
 #[derive(Debug, Args)]

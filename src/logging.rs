@@ -1,16 +1,24 @@
 //! Logs to standard error, as text or JSON. Standard output is for the result of a command.
+//!
+//! Messages and fields are escaped here: a name from a server cannot begin a line or act on a
+//! terminal.
 
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Subscriber, dispatcher};
+use tracing::{Event, Subscriber, dispatcher};
 use tracing_subscriber::Layer;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Json, Writer};
+use tracing_subscriber::fmt::{self as log, FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 
-use crate::cli::{LogFormat, LogLevel, Logging};
+use crate::cli::{LogFormat, LogLevel};
+use crate::format::unicode::{printable, printable_json};
 
 /// Crates logged at the requested level.
 const OWN_CRATES: [&str; 4] =
@@ -22,33 +30,71 @@ enum Colour {
     Plain,
 }
 
-/// Starts logging for the process. Later calls have no effect.
-pub fn start(logging: &Logging) {
+/// Starts logging for the process, from `level` up. Later calls have no effect.
+pub fn start(level: LogLevel, format: LogFormat) {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = if io::stderr().is_terminal() && !no_color { Colour::Ansi } else { Colour::Plain };
-    let started = dispatcher::set_global_default(subscriber(logging, colour, io::stderr).into());
+    #[expect(clippy::disallowed_methods, reason = "the formatters escape")]
+    let stderr = io::stderr;
+    let colour = if stderr().is_terminal() && !no_color { Colour::Ansi } else { Colour::Plain };
+    let started = dispatcher::set_global_default(subscriber(level, format, colour, stderr).into());
     // Fails only if logging was started before.
     drop(started);
 }
 
-fn subscriber<W>(logging: &Logging, colour: Colour, writer: W) -> impl Subscriber + Send + Sync + use<W>
+fn subscriber<W>(
+    level: LogLevel,
+    format: LogFormat,
+    colour: Colour,
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let level = level(logging.log_level);
+    let level = filter(level);
     // Dependencies log details of their implementation below warnings.
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets(OWN_CRATES.map(|name| (name, level)));
-    let layer = fmt::layer().with_writer(writer);
-    let layer = match logging.log_format {
-        LogFormat::Text => layer.with_ansi(colour == Colour::Ansi).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    let layer = log::layer().with_writer(writer);
+    let layer = match format {
+        LogFormat::Text => layer.with_ansi(colour == Colour::Ansi).fmt_fields(EscapedFields).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).map_event_format(EscapedJson).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter))
 }
 
-fn level(level: LogLevel) -> LevelFilter {
+/// Formats the message and the fields of a line of text.
+struct EscapedFields;
+
+impl<'w> FormatFields<'w> for EscapedFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&printable(&text))
+    }
+}
+
+/// Formats a line of JSON.
+struct EscapedJson(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for EscapedJson
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&printable_json(&line))
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -63,10 +109,11 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use tracing::{debug, info, subscriber, warn};
+    use tracing::{debug, error, info, subscriber, warn};
 
     use super::{Colour, subscriber as ours};
-    use crate::cli::{LogFormat, LogLevel, Logging};
+    use crate::cli::{LogFormat, LogLevel};
+    use crate::format::unicode::is_invisible;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -81,18 +128,22 @@ mod tests {
         }
     }
 
-    fn logged(log_level: LogLevel, log_format: LogFormat, colour: Colour) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = ours(&Logging { log_level, log_format }, colour, move || writer.clone());
-        subscriber::with_default(subscriber, || {
+    fn logged(level: LogLevel, format: LogFormat, colour: Colour) -> String {
+        written(level, format, colour, || {
             debug!("our debug");
             info!(target_name = "orders", "our info");
             warn!("our warning");
             debug!(target: "redis_stream_consumer::consume", "library debug");
             info!(target: "redis", "their info");
             warn!(target: "redis", "their warning");
-        });
+        })
+    }
+
+    fn written(level: LogLevel, format: LogFormat, colour: Colour, log: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = ours(level, format, colour, move || writer.clone());
+        subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().expect("no writer panics").clone();
         String::from_utf8(bytes).expect("log lines are UTF-8")
     }
@@ -128,5 +179,28 @@ mod tests {
         let line: serde_json::Value =
             serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
         assert_eq!((&line["message"], &line["target_name"]), (&"our info".into(), &"orders".into()));
+    }
+
+    #[test]
+    fn a_hostile_name_neither_begins_a_line_nor_reaches_the_terminal() {
+        let hostile = "x\n2026-01-01T00:00:00Z ERROR owned \u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\u{2028}";
+        let error = io::Error::other(hostile);
+        for (format, colour) in [
+            (LogFormat::Text, Colour::Plain),
+            (LogFormat::Text, Colour::Ansi),
+            (LogFormat::Json, Colour::Plain),
+        ] {
+            let text = written(LogLevel::Info, format, colour, || {
+                error!(%error, stream = hostile, key = ?hostile, "{hostile}");
+            });
+            let line = text.strip_suffix('\n').expect("a line");
+            let of_ours = ["\u{1b}[2m", "\u{1b}[0m", "\u{1b}[31m"];
+            let rest = of_ours.iter().fold(line.to_owned(), |line, code| line.replace(code, ""));
+            assert!(!rest.contains(is_invisible), "{format:?} {colour:?}: {rest:?}");
+            if format == LogFormat::Json {
+                let parsed: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!(parsed["stream"], hostile);
+            }
+        }
     }
 }

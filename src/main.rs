@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use streamgauge::cli::{Command, Logging, parse};
+use streamgauge::cli::{Command, parse};
 use streamgauge::commands::{
     check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status,
 };
@@ -23,7 +23,7 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 fn main() -> ExitCode {
     let (cli, matches) = parse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
     if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
-        logging::start(&Logging { log_level, ..cli.logging });
+        logging::start(log_level, cli.logging.log_format);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

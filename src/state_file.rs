@@ -167,14 +167,22 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<SavedState>, StateFileE
     Ok(Some(state))
 }
 
+/// Checks that the file can be written, by a temporary file beside it. Blocks.
+///
+/// # Errors
+///
+/// Its folder does not exist or cannot be written.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    NamedTempFile::new_in(folder(path)).map(drop)
+}
+
 /// Writes the file. Blocks.
 ///
 /// # Errors
 ///
 /// The file cannot be written; its former content stays.
 pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder)?;
+    let mut file = NamedTempFile::new_in(folder(path))?;
     let mut writer = io::BufWriter::new(&mut file);
     serde_json::to_writer(&mut writer, &Content { version: VERSION, state })?;
     writer.write_all(b"\n")?;
@@ -183,6 +191,10 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl SavedState {

@@ -186,7 +186,7 @@ fn report(cases: &[Case], step: usize) -> Report {
     };
     let stream =
         StreamReport { key: Name::from("s"), values: Some(values), refused: false, groups: groups.collect() };
-    Report { streams: vec![Arc::new(stream)], counted_entries: 0 }
+    Report { streams: vec![Arc::new(stream)], ..Report::default() }
 }
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.

@@ -19,7 +19,7 @@ mod support;
 use support::client::RedisClient;
 use support::config::ConfigFile;
 use support::polled::Polled;
-use support::program::Finished;
+use support::program::{Finished, Streamgauge};
 use support::server::{Server, free_port};
 use support::servers::{for_each_program, for_each_server, newest};
 use support::wait::wait_for;
@@ -254,4 +254,151 @@ alerts:
     let heard =
         timeout(SOON, heard).await.expect("three have connected").expect("and closed their connections");
     assert_eq!(heard, b"");
+}
+
+#[tokio::test]
+async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        for number in 0..6 {
+            client.run(&format!("XADD bull:{number} * f v\nXADD bus * f v")).await;
+        }
+        for number in 0..5 {
+            client.run(&format!("XGROUP CREATE bus pod-{number} $")).await;
+        }
+        client.run("XGROUP CREATE bus zz-real 0\nXADD orders * f v\nXGROUP CREATE orders g 0\nXADD zz * f v").await;
+        for consumer in ["one", "two"] {
+            client.run(&format!("XADD orders * f v\nXREADGROUP GROUP g {consumer} COUNT 1 STREAMS orders >")).await;
+        }
+        let config = ConfigFile::new(&format!(
+            "targets:
+- name: t
+  url: '{}'
+  streams: [{{key: zz}}, {{key: bus, groups: {{include: [zz-real, '*']}}}}, {{key: '*'}}]
+  limits: {{streams: 3, groups_per_stream: 2, consumers_per_group: 1}}
+",
+            server.url()
+        ));
+        let told = [
+            "4 streams are left out by limits.streams; name those that matter, or raise the limit",
+            "3 groups are left out by limits.groups_per_stream; name those that matter, or raise the limit",
+            "2 consumers are left out by limits.consumers_per_group; delete those that are gone, or raise the limit",
+        ];
+        let finished = config.command("check").run().await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(finished.stdout.contains("streams  5 (bull:0, bull:1, bus, orders, zz)"), "{finished:?}");
+        assert!(!finished.stdout.contains("missing"), "{finished:?}");
+        for line in told {
+            assert!(finished.stdout.contains(&format!("  warning  {line}\n")), "{line} in {finished:?}");
+        }
+        let strict = config.command("check").args(["--strict"]).run().await;
+        assert_eq!((strict.code, &strict.stdout), (Some(1), &finished.stdout), "{strict:?}");
+        assert!(strict.stderr.ends_with(" warnings (--strict)\n"), "{strict:?}");
+
+        let status = config.command("status").args(["--observe", "0s"]).run().await;
+        assert_eq!(status.code, Some(0), "{status:?}");
+        for line in told {
+            assert!(status.stderr.contains(&format!("target \"t\": {line}\n")), "{line} in {status:?}");
+        }
+        for name in ["zz-real", "orders"] {
+            assert!(status.stdout.contains(name), "{name} in {status:?}");
+        }
+        let status = config.command("status").args(["--observe", "0s", "--json"]).run().await;
+        let listing: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
+        let limited = serde_json::json!({"streams": 4, "groups": 3, "consumers": 2});
+        assert_eq!(listing["targets"][0]["limited"], limited, "{listing}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_glob_that_matches_nothing_is_a_warning_and_ends_a_strict_check() {
+    let server = Server::start(newest(), &[]).await;
+    RedisClient::to(&server).await.run("XADD orders * f v\nSET text value").await;
+    let check =
+        |glob: &str| Streamgauge::command("check").args(["--redis-url", &server.url(), "--stream", glob]);
+    for (glob, warning) in [
+        ("order*x", "no stream matches \"order*x\""),
+        ("te*", "no stream matches \"te*\""),
+        ("orderz", "missing: 1 (orderz)"),
+        ("orders[*", "the [ of \"orders[*\" is not closed"),
+    ] {
+        let finished = check(glob).run().await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(finished.stdout.contains(&format!("  warning  {warning}")), "{glob}: {finished:?}");
+        assert_eq!(check(glob).args(["--strict"]).run().await.code, Some(1), "{glob}");
+    }
+    let strict = check("orders").args(["--strict"]).run().await;
+    assert_eq!(strict.code, Some(0), "{strict:?}");
+    assert_eq!(strict.stderr, "");
+}
+
+#[tokio::test]
+async fn the_file_that_is_read_is_named_and_one_that_is_not_read_is_told() {
+    let server = Server::start(newest(), &[]).await;
+    let url = server.url();
+    let finished = Streamgauge::command("check")
+        .args(["--redis-url", &url])
+        .env("STREAMGAUGE_CONFIG", "/does/not/exist")
+        .run()
+        .await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(
+        finished.stdout.starts_with("STREAMGAUGE_CONFIG is ignored, since --redis-url is given\n"),
+        "{finished:?}"
+    );
+    let config = ConfigFile::new(&format!("targets: [{{url: '{url}'}}]"));
+    for finished in [
+        config.command("check").run().await,
+        Streamgauge::command("check").env("STREAMGAUGE_CONFIG", config.path()).run().await,
+    ] {
+        assert!(
+            finished.stdout.starts_with(&format!("{} is valid\n", config.path().display())),
+            "{finished:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn settings_that_are_valid_and_rarely_meant_are_warnings() {
+    let server = Server::start(newest(), &[]).await;
+    RedisClient::to(&server).await.run("XADD orders * f v\nXADD invoices * f v\nXADD other * f v").await;
+    let url = server.url();
+    let state =
+        check(&format!("targets: [{{url: '{url}'}}]\nalerts: {{state_file: /no/where/state.json}}")).await;
+    assert_eq!(state.code, Some(0), "{state:?}");
+    assert!(
+        state.stdout.contains("  warning  alerts.state_file /no/where/state.json cannot be written: "),
+        "{state:?}"
+    );
+    let writable =
+        ConfigFile::new(&format!("targets: [{{url: '{url}'}}]\nalerts: {{state_file: state.json}}"));
+    let finished = writable.command("check").run().await;
+    assert!(!finished.stdout.contains("state_file"), "{finished:?}");
+    let password = check(&format!("targets: [{{url: '{url}', password: $REDIS_PASSWORD}}]")).await;
+    assert!(
+        password.stdout.contains("the password looks like a variable that is not replaced"),
+        "{password:?}"
+    );
+    assert!(!format!("{password:?}").contains("REDIS_PASSWORD"), "{password:?}");
+    let texts = check(&format!("targets: [{{url: '{url}', streams: [orders, 'inv*']}}]")).await;
+    assert!(texts.stdout.contains("streams  2 (invoices, orders)"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn errors_of_a_wrong_setting_tell_what_to_do() {
+    let server = Server::start(newest(), &[]).await;
+    let address = server.address();
+    for (target, told) in [
+        (format!("url: 'redis://{address}/99'"), "the server has fewer databases"),
+        (format!("url: 'redis://{address}', topology: cluster"), "leave out topology: cluster"),
+        (
+            format!("topology: sentinel, sentinel: {{master_name: m, urls: ['redis://{address}']}}"),
+            "expected a sentinel, usually at port 26379",
+        ),
+    ] {
+        let finished = check(&format!("targets: [{{{target}}}]")).await;
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.stdout.contains(told), "{told} in {finished:?}");
+    }
 }

@@ -191,7 +191,14 @@ fn texts_that_are_no_configuration() {
                 "not valid YAML: did not find expected ',' or ']' at line 2 column 1, while parsing a flow sequence at line 1 column 4",
             ],
         ),
-        ("web: {}\nweb: {}\n", &["not valid YAML: duplicate entry with key \"web\""]),
+        (
+            "web: {}\n\n# again\nweb: {}\n",
+            &["not valid YAML: duplicate entry with key \"web\" at lines 1 and 4"],
+        ),
+        (
+            "targets: [{url: a, url: b}]\n",
+            &["not valid YAML: targets[0]: duplicate entry with key \"url\" at line 1 column 11"],
+        ),
         (
             "a: 1\n\tb: 2",
             &[

@@ -1,5 +1,6 @@
 //! A rule: its selector, expression and times, and the labels and annotations of its alerts. Plain values.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use crate::alert::expression::Expression;
 use crate::alert::fact::SubjectKind;
 use crate::alert::template::Template;
+use crate::format::unicode::printable;
 use redis_stream_core::glob::Glob;
 
 /// An alerting rule.
@@ -75,7 +77,8 @@ impl Rule {
     /// a label with an empty value is left out.
     #[must_use]
     pub fn labels(&self, subject: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let own = self.labels.iter().map(|(name, text)| (name.clone(), filled(text, subject, 0.0)));
+        let label = |name: &str| subject.get(name).map(|value| Cow::Borrowed(value.as_str()));
+        let own = self.labels.iter().map(|(name, text)| (name.clone(), text.fill(label, 0.0)));
         let mut labels = subject.clone();
         labels.extend(own);
         labels.insert("alertname".to_owned(), self.name.clone());
@@ -83,15 +86,13 @@ impl Rule {
         labels
     }
 
-    /// Returns the annotations of a subject's alert.
+    /// Returns the annotations of a subject's alert. They are text for people, in which invisible characters of names are
+    /// escaped.
     #[must_use]
     pub fn annotations(&self, subject: &BTreeMap<String, String>, value: f64) -> BTreeMap<String, String> {
-        self.annotations.iter().map(|(name, text)| (name.clone(), filled(text, subject, value))).collect()
+        let label = |name: &str| subject.get(name).map(|value| printable(value));
+        self.annotations.iter().map(|(name, text)| (name.clone(), text.fill(label, value))).collect()
     }
-}
-
-fn filled(template: &Template, labels: &BTreeMap<String, String>, value: f64) -> String {
-    template.fill(|name| labels.get(name).map(String::as_str), value)
 }
 
 impl TargetLabels {

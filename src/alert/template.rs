@@ -1,6 +1,7 @@
 //! Templates with `{{ $labels.NAME }}`, `{{ $value }}` and three functions of the value, a subset of Prometheus'
 //! templates.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A text with placeholders.
@@ -84,12 +85,12 @@ impl Template {
 
     /// Returns the text with labels and value filled in. A label that does not exist is empty.
     #[must_use]
-    pub fn fill<'l>(&self, label: impl Fn(&str) -> Option<&'l str>, value: f64) -> String {
+    pub fn fill<'l>(&self, label: impl Fn(&str) -> Option<Cow<'l, str>>, value: f64) -> String {
         let mut text = String::with_capacity(self.source.len());
         for part in &self.parts {
             match part {
                 Part::Text(part) => text.push_str(part),
-                Part::Label(name) => text.push_str(label(name).unwrap_or_default()),
+                Part::Label(name) => text.push_str(&label(name).unwrap_or_default()),
                 Part::Value(format) => text.push_str(&format.text(value)),
             }
         }
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn labels_and_the_value_are_filled_in() {
-        let label = |name: &str| (name == "group").then_some("mail");
+        let label = |name: &str| (name == "group").then_some(Cow::Borrowed("mail"));
         for (source, text) in [
             ("", ""),
             ("plain }} text { {", "plain }} text { {"),

@@ -40,5 +40,5 @@ pub(crate) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
 
 /// Returns a report. `streams` must be sorted by key.
 pub(crate) fn report(streams: Vec<StreamReport>) -> Report {
-    Report { streams: streams.into_iter().map(Arc::new).collect(), counted_entries: 0 }
+    Report { streams: streams.into_iter().map(Arc::new).collect(), ..Report::default() }
 }

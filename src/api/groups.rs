@@ -19,7 +19,8 @@ use crate::api::partial_sort::sorted_range;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
-    ConsumerReport, GroupCondition, GroupReport, GroupStatus, GroupValues, Report, Status, StreamReport,
+    ConsumerReport, GroupCondition, GroupReport, GroupStatus, GroupValues, LimitedCounts, Report, Status,
+    StreamReport,
 };
 
 pub mod filter;
@@ -121,6 +122,20 @@ pub struct ListedTarget {
     /// The streams that could not be read: missing, of another type, or denied.
     #[serde(default)]
     pub streams_down: Vec<String>,
+    /// Numbers of what the target's limits leave out.
+    #[serde(default)]
+    pub limited: ListedLimits,
+}
+
+/// Numbers of what the limits of a target leave out, named as the label `what` of `streamgauge_limited`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedLimits {
+    /// Streams beyond `limits.streams`.
+    pub streams: usize,
+    /// Groups beyond `limits.groups_per_stream`.
+    pub groups: usize,
+    /// Consumers beyond `limits.consumers_per_group`.
+    pub consumers: usize,
 }
 
 /// A group in a report, with its stream and target.
@@ -340,7 +355,14 @@ impl ListedTarget {
             error: snapshot.error.clone(),
             streams: streams.map(Vec::len),
             streams_down: down.map(|stream| stream.key.to_string()).collect(),
+            limited: snapshot.report.as_ref().map(|report| report.limited.into()).unwrap_or_default(),
         }
+    }
+}
+
+impl From<LimitedCounts> for ListedLimits {
+    fn from(LimitedCounts { streams, groups, consumers }: LimitedCounts) -> Self {
+        Self { streams, groups, consumers }
     }
 }
 
@@ -439,7 +461,7 @@ mod tests {
             is_up: true,
             last_read: Some(Duration::from_millis(1_700_000_000_250)),
             error: None,
-            report: Some(Arc::new(Report { streams, counted_entries: 0 })),
+            report: Some(Arc::new(Report { streams, ..Report::default() })),
         }
     }
 
@@ -623,7 +645,12 @@ mod tests {
               "streams": 1,
               "streams_down": [
                 "orders"
-              ]
+              ],
+              "limited": {
+                "streams": 0,
+                "groups": 0,
+                "consumers": 0
+              }
             },
             {
               "target": "gone",
@@ -635,7 +662,12 @@ mod tests {
               "last_successful_poll_timestamp_seconds": null,
               "error": "cannot connect to cache:6379",
               "streams": null,
-              "streams_down": []
+              "streams_down": [],
+              "limited": {
+                "streams": 0,
+                "groups": 0,
+                "consumers": 0
+              }
             }
           ]
         }

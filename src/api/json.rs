@@ -1,4 +1,4 @@
-//! JSON that is also safe on a terminal: all control characters are escaped, not only those that JSON requires.
+//! JSON that is also safe on a terminal: all invisible characters are escaped, not only those that JSON requires.
 
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,13 +7,15 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
+use crate::format::unicode::printable_json;
+
 /// Writes a value on one line.
 ///
 /// # Errors
 ///
 /// Those of `out`.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, EscapeControls)).map_err(Into::into)
+    value.serialize(&mut Serializer::with_formatter(out, EscapeInvisible)).map_err(Into::into)
 }
 
 /// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
@@ -21,16 +23,11 @@ pub(super) fn rfc3339(since_epoch: Duration) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
 }
 
-struct EscapeControls;
+struct EscapeInvisible;
 
-impl Formatter for EscapeControls {
+impl Formatter for EscapeInvisible {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, control)) = rest.char_indices().find(|(_, one)| one.is_control()) {
-            write!(out, "{}\\u{:04x}", &rest[..at], u32::from(control))?;
-            rest = &rest[at + control.len_utf8()..];
-        }
-        out.write_all(rest.as_bytes())
+        out.write_all(printable_json(fragment).as_bytes())
     }
 }
 
@@ -40,11 +37,11 @@ mod tests {
 
     #[test]
     fn no_control_character_comes_through_and_none_is_lost() {
-        let name = "a\u{1b}[2J\u{7f}\u{9b}31m \"gr\u{fc}n\" \n";
+        let name = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e} \"gr\u{fc}n\" \n";
         let mut written = Vec::new();
         write(name, &mut written).unwrap();
         let text = String::from_utf8(written).unwrap();
-        assert_eq!(text, r#""a\u001b[2J\u007f\u009b31m \"grün\" \n""#);
+        assert_eq!(text, r#""a\u001b[2J\u007f\u009b31m\u202e \"grün\" \n""#);
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), name);
     }
 }

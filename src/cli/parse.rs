@@ -1,5 +1,5 @@
-//! Parses the command line. Errors are clap's, without the secrets that it would quote: a misplaced URL may hold a
-//! password.
+//! Parses the command line. Errors are clap's, without the secrets that it would quote (a misplaced URL may hold a
+//! password), and without characters that act on a terminal.
 
 use std::ffi::OsString;
 
@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, Error};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
+use crate::format::unicode::printable;
 use redis_stream_core::secret::redact;
 
 /// Parses the command line, the program's name first. Returns the matches of the subcommand too, since only they record
@@ -17,13 +18,13 @@ use redis_stream_core::secret::redact;
 ///
 /// The requested help or version, or what is wrong; safe to print.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, ArgMatches), Error> {
-    let mut matches = Cli::command().try_get_matches_from(arguments).map_err(without_secrets)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(without_secrets)?;
+    let mut matches = Cli::command().try_get_matches_from(arguments).map_err(safe)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(safe)?;
     let (_, args) = matches.remove_subcommand().unwrap_or_default();
     Ok((cli, args))
 }
 
-fn without_secrets(error: Error) -> Error {
+fn safe(error: Error) -> Error {
     if error.context().all(|(_, value)| is_shown_whole(value)) {
         return error;
     }
@@ -35,13 +36,28 @@ fn without_secrets(error: Error) -> Error {
             safe.insert(kind, quoted(value));
         }
     }
-    let tip = StyledStr::from("use --redis-url for the URL of a server: --redis-url redis://host:port");
-    safe.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    if error.context().any(|(_, value)| holds_a_secret(value)) {
+        let tip = StyledStr::from("use --redis-url for the URL of a server: --redis-url redis://host:port");
+        safe.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
     safe
 }
 
+fn holds_a_secret(value: &ContextValue) -> bool {
+    let is_redacted = |text: &str| redact(text) != text;
+    match value {
+        ContextValue::String(text) => is_redacted(text),
+        ContextValue::Strings(texts) => texts.iter().any(|text| is_redacted(text)),
+        _ => false,
+    }
+}
+
+fn quoted_text(text: &str) -> String {
+    printable(&redact(text)).into_owned()
+}
+
 fn is_shown_whole(value: &ContextValue) -> bool {
-    let is_whole = |text: &str| redact(text) == text;
+    let is_whole = |text: &str| quoted_text(text) == text;
     match value {
         ContextValue::String(text) => is_whole(text),
         ContextValue::Strings(texts) => texts.iter().all(|text| is_whole(text)),
@@ -51,10 +67,11 @@ fn is_shown_whole(value: &ContextValue) -> bool {
 }
 
 fn quoted(value: &ContextValue) -> ContextValue {
-    let text = |text: &String| redact(text).into_owned();
     match value {
-        ContextValue::String(one) => ContextValue::String(text(one)),
-        ContextValue::Strings(several) => ContextValue::Strings(several.iter().map(text).collect()),
+        ContextValue::String(one) => ContextValue::String(quoted_text(one)),
+        ContextValue::Strings(several) => {
+            ContextValue::Strings(several.iter().map(|text| quoted_text(text)).collect())
+        }
         other => other.clone(),
     }
 }

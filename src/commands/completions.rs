@@ -1,11 +1,12 @@
 //! `streamgauge completions`: prints a script for a shell.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli};
+use crate::commands::output;
 
 /// Prints the completion script.
 ///
@@ -15,5 +16,5 @@ use crate::cli::{self, Cli};
 pub fn run(args: &cli::terminal::Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "streamgauge", &mut script);
-    io::stdout().write_all(&script).context("cannot write the script")
+    output::raw_stdout().write_all(&script).context("cannot write the script")
 }

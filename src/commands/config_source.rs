@@ -58,6 +58,17 @@ pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, 
     }
 }
 
+/// Returns lines about the source of the configuration that [`read`] has read.
+pub(super) fn describe(args: &ArgMatches, environment: &Environment<'_>) -> Vec<String> {
+    match (choose(args, environment), given(args, "config")) {
+        (Ok(Choice::File(path)), _) => vec![format!("{} is valid", path.display())],
+        (Ok(Choice::Server(server)), Some(config)) => {
+            vec![format!("{} is ignored, since {} is given", config.flag.name, server.url.name)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Returns `--server`, the running streamgauge to ask, unless something to poll is given in its place.
 ///
 /// # Errors

@@ -1,7 +1,6 @@
 //! `streamgauge consume`: runs the reference consumer, and serves its metrics over HTTP.
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::process;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tracing::{error, info};
 
 use crate::cli;
 use crate::commands::endpoint;
+use crate::commands::output::json_stdout;
 use crate::http::access::AccessControl;
 use crate::http::body::Body;
 use crate::http::limits::ServerLimits;
@@ -53,7 +53,7 @@ pub async fn run(
     let result = match exec {
         Some(exec) => consume_with(&args, &config, exec, metrics, shutdown).await,
         None => {
-            let lines = JsonLinesWriter::new(&member, io::stdout()).context("cannot start a thread")?;
+            let lines = JsonLinesWriter::new(&member, json_stdout()).context("cannot start a thread")?;
             consume_with(&args, &config, lines, metrics, shutdown).await
         }
     };

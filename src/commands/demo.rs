@@ -2,7 +2,7 @@
 //!
 //! Everything except the server runs in this process, with the code of the other subcommands.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::commands::exit_code::UsageError;
+use crate::commands::output;
 use crate::config::topology::Topology;
 use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
 use redis_stream_consumer::connect_options::ConnectOptions;
@@ -70,7 +71,8 @@ where
     let ending = CancellationToken::new();
     let _guard = ending.clone().drop_guard();
     let mut cast = cast(&server, &ending)?;
-    write!(io::stdout(), "{}", guide(listen, server.address())).context("cannot write to standard output")?;
+    write!(output::stdout(), "{}", guide(listen, server.address()))
+        .context("cannot write to standard output")?;
 
     let mut serving = pin!(serve(config(listen, server.address()), ending.clone()));
     let mut ended = Ok(());

@@ -1,11 +1,11 @@
 //! The exit code of an error: 2 if the arguments or the configuration are invalid, 3 if `--fail-on` found a group, 1
 //! otherwise.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use thiserror::Error;
 
+use crate::commands::output::{print_error, print_error_lines};
 use crate::config::error::ConfigError;
 
 /// A flag, a setting or a configuration file is invalid.
@@ -21,8 +21,13 @@ pub struct FoundStatus(pub String);
 /// Prints the error to standard error and returns the exit code: 2 for a [`UsageError`] or a [`ConfigError`] anywhere
 /// in the chain, 3 for a [`FoundStatus`], otherwise 1.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    // A closed standard error must not change the exit code.
-    let _ = writeln!(io::stderr(), "{}", message(error));
+    // Only an invalid configuration has several lines, and escapes each itself.
+    let message = message(error);
+    if error.chain().any(|cause| cause.is::<ConfigError>()) {
+        print_error_lines(&message);
+    } else {
+        print_error(&message);
+    }
     match error {
         _ if is_usage(error) => ExitCode::from(2),
         _ if error.is::<FoundStatus>() => ExitCode::from(3),
@@ -47,6 +52,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::{Context, anyhow};
 
     use super::*;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::api;
 use crate::cli;
 use crate::commands::endpoint;
-use crate::commands::output::{print_error, terminal_width};
+use crate::commands::output::{self, print_error, terminal_width};
 use crate::config::{Config, Poll, Role, Target};
 use crate::format::units::count;
 use crate::poller::list_pending::{PAGE, PendingError, PendingList, PendingQuery};
@@ -39,7 +39,7 @@ pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow:
     }
     let listed = list(targets.swap_remove(0), &poll, &query).await?;
     let entries = entries(listed);
-    let mut out = anstream::stdout().lock();
+    let mut out = output::stdout();
     let written =
         if args.json { write_json(args, &entries, &mut out) } else { write(&query, &entries, &mut out) };
     written.context("cannot write the result")

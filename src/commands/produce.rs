@@ -1,17 +1,19 @@
 //! `streamgauge produce`: runs the load generator, and prints a summary to standard output.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::ArgMatches;
 
 use crate::cli;
-use crate::commands::endpoint;
+use crate::commands::{endpoint, output};
+use crate::format::unicode::printable;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, ProduceConfig, ProduceStats};
+use redis_stream_core::escape::escape;
 use tokio_util::sync::CancellationToken;
 
 /// Shortest run, in seconds, whose rate is shown.
@@ -29,7 +31,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let config = config(args, matches)?;
     let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(endpoint::classify)?;
-    write!(io::stdout(), "{}", summary(&stats)).context("cannot write to standard output")
+    write!(output::stdout(), "{}", summary(&stats)).context("cannot write to standard output")
 }
 
 fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceConfig> {
@@ -69,7 +71,7 @@ fn summary(stats: &ProduceStats) -> String {
     let ProduceStats { added, bytes, unknown, elapsed, streams } = stats;
     let seconds = elapsed.as_secs_f64();
     let target = match streams.as_slice() {
-        [only] => String::from_utf8_lossy(&only.stream).into_owned(),
+        [only] => shown(&only.stream),
         several => format!("{} streams", several.len()),
     };
     let mut text = format!("added {} ({}) to {target} in {seconds:.1} s", entries(*added), ByteSize(*bytes));
@@ -79,7 +81,7 @@ fn summary(stats: &ProduceStats) -> String {
     text.push('\n');
     if streams.len() > 1 {
         for stream in streams {
-            let (name, entries) = (String::from_utf8_lossy(&stream.stream), entries(stream.added));
+            let (name, entries) = (shown(&stream.stream), entries(stream.added));
             let _ = write!(text, "  {name}: {entries} ({})", ByteSize(stream.bytes));
             if stream.unknown > 0 {
                 let _ = write!(text, ", unknown: {}", stream.unknown);
@@ -95,6 +97,10 @@ fn summary(stats: &ProduceStats) -> String {
         );
     }
     text
+}
+
+fn shown(name: &[u8]) -> String {
+    printable(&escape(name)).into_owned()
 }
 
 fn entries(count: u64) -> String {

@@ -1,11 +1,12 @@
 //! `streamgauge rules`: prints the alert rules as a Prometheus rule file.
 
-use std::io::{self, Write};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 
 use crate::alert::{recommended, rule_file};
 use crate::cli;
+use crate::commands::output;
 use crate::config::env::of_process;
 use crate::config::{Alerts, load};
 
@@ -29,5 +30,5 @@ pub fn run(args: &cli::Rules) -> anyhow::Result<()> {
     prometheus_only.retain(|rule| alerts.prometheus_only.contains(&rule.name));
     let rules = alerts.rules.iter().map(AsRef::as_ref);
     let text = rule_file::write(rules, &prometheus_only, &label_names);
-    io::stdout().write_all(text.as_bytes()).context("cannot write the rules")
+    output::raw_stdout().write_all(text.as_bytes()).context("cannot write the rules")
 }

@@ -10,12 +10,12 @@ use crate::api::groups::{ListedGroup, Listing};
 use crate::cli::terminal::Status as Arguments;
 use crate::commands::config_source;
 use crate::commands::exit_code::{FoundStatus, UsageError};
-use crate::commands::output::{print_error, terminal_width};
+use crate::commands::output::{self, print_error, terminal_width};
 use crate::commands::status::remote::Remote;
 use crate::config::Config;
 use crate::config::env::of_process;
 use crate::format::units::counted;
-use crate::terminal::table::{render, unread};
+use crate::terminal::table::{limited, render, unread};
 use redis_stream_lag::report::Status;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ pub async fn run(args: &Arguments, matches: &ArgMatches, shutdown: CancellationT
         read = read => read?,
         () = shutdown.cancelled() => bail!("interrupted before all targets were read"),
     };
-    let mut out = anstream::stdout().lock();
+    let mut out = output::stdout();
     let written = match args.json {
         true => listing.write(&mut out),
         // Without any stream there is no table.
@@ -65,6 +65,7 @@ pub async fn run(args: &Arguments, matches: &ArgMatches, shutdown: CancellationT
         false => out.write_all(render(&listing, terminal_width()).as_bytes()),
     };
     written.and_then(|()| out.flush()).context("cannot write the result")?;
+    limited(&listing).iter().for_each(|line| print_error(line));
     problems.extend(unread(&listing));
     result(&listing, &fail_on, &problems)
 }

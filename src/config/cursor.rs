@@ -97,6 +97,10 @@ impl<'t> Cursor<'t> {
         matches!(self.source, Source::File(Value::Sequence(items)) if items.is_empty())
     }
 
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.source, Source::File(Value::String(_)))
+    }
+
     pub(super) fn is_empty_text(&self) -> bool {
         matches!(self.source, Source::File(Value::String(text)) if text.is_empty())
     }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::format::unicode::printable;
+
 /// An invalid configuration. Displays one line per fault, in the order of reading.
 #[derive(Debug, Error)]
 #[error("{}", lines(.faults))]
@@ -35,5 +37,5 @@ impl ConfigError {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+    faults.iter().map(|fault| printable(&fault.to_string()).into_owned()).collect::<Vec<_>>().join("\n")
 }

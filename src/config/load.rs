@@ -51,8 +51,8 @@ pub(super) fn file(
 fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
     // The parser counts a byte order mark as a column, which breaks block maps.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let value =
-        serde_yaml::from_str(text).map_err(|error| ConfigError::one(tree.file, syntax_message(&error)))?;
+    let value = serde_yaml::from_str(text)
+        .map_err(|error| ConfigError::one(tree.file, syntax_message(&error, text)))?;
     if value == Value::Null {
         return Err(ConfigError::one(tree.file, "empty; expected targets, with a url at least"));
     }
@@ -65,10 +65,26 @@ pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Conf
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
 }
 
+/// Returns the lines of a key of the whole file that is there twice, which the parser does not know.
+fn duplicate_lines(message: &str, text: &str) -> Option<String> {
+    let key = message.strip_prefix("duplicate entry with key \"")?.strip_suffix('"')?;
+    let is_key = |line: &str| {
+        let line = line.strip_prefix(['"', '\'']).unwrap_or(line);
+        let after = line.strip_prefix(key).map(|after| after.strip_prefix(['"', '\'']).unwrap_or(after));
+        after.is_some_and(|after| after.trim_start().starts_with(':'))
+    };
+    let lines: Vec<_> = (1..).zip(text.lines()).filter(|(_, line)| is_key(line)).collect();
+    let numbers: Vec<_> = lines.iter().map(|(number, _): &(usize, _)| number.to_string()).collect();
+    (numbers.len() > 1).then(|| numbers.join(" and "))
+}
+
 /// Returns the message of the parser with line and column, unless it quotes a value that does not fit its `!!tag`,
 /// which may be a password.
-fn syntax_message(error: &serde_yaml::Error) -> String {
+fn syntax_message(error: &serde_yaml::Error, text: &str) -> String {
     let message = error.to_string();
+    if let Some(lines) = duplicate_lines(&message, text) {
+        return format!("not valid YAML: {message} at lines {lines}");
+    }
     let quotes_a_value = ["invalid type", "invalid value"].iter().any(|start| message.contains(start));
     match (quotes_a_value, error.location()) {
         (false, _) => format!("not valid YAML: {message}"),

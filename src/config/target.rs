@@ -126,19 +126,27 @@ fn label_fault(name: &str) -> Option<&'static str> {
 
 fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {
     if !list.is_given() {
-        return vec![StreamRule {
-            key: Glob::new("*"),
-            exclude: Vec::new(),
-            include_groups: vec![Glob::new("*")],
-            exclude_groups: Vec::new(),
-            consumers: true,
-            window: windows.default(),
-        }];
+        return vec![every_group(Glob::new("*"), windows)];
     }
     if list.is_an_empty_list() {
         list.fault("an empty list; expected at least one item, or no such key for all streams");
     }
-    list.items().into_iter().flatten().map(|item| item.section(|section| stream(section, windows))).collect()
+    let rule = |item: Cursor<'_>| match item.is_text() {
+        true => every_group(item.glob().unwrap_or_else(|| Glob::new("*")), windows),
+        false => item.section(|section| stream(section, windows)),
+    };
+    list.items().into_iter().flatten().map(rule).collect()
+}
+
+fn every_group(key: Glob, windows: &Windows) -> StreamRule {
+    StreamRule {
+        key,
+        exclude: Vec::new(),
+        include_groups: vec![Glob::new("*")],
+        exclude_groups: Vec::new(),
+        consumers: true,
+        window: windows.default(),
+    }
 }
 
 fn stream(section: &Section<'_>, windows: &Windows) -> StreamRule {

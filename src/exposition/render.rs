@@ -328,7 +328,7 @@ mod tests {
         };
         let missing =
             StreamReport { key: Name::from("missing"), values: None, refused: false, groups: Vec::new() };
-        Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], counted_entries: 0 })
+        Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], ..Report::default() })
     }
 
     fn rendered(selection: &FamilySelection, target: &str, team: &str) -> Arc<Rendered> {

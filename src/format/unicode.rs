@@ -1,7 +1,11 @@
-//! Characters that are invisible or change the text around them: a name with one of them looks like another name.
+//! Characters that are invisible or change the text around them: a name with one of them looks like another name, and
+//! may act on the terminal that it is printed to. Text is escaped for people here; labels and JSON values are not.
+
+use std::borrow::Cow;
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
+use redis_stream_core::escape::escape_chars;
 
 /// Blank, although Unicode lists it among the symbols.
 const BLANK_BRAILLE: char = '\u{2800}';
@@ -22,9 +26,95 @@ pub fn is_invisible(character: char) -> bool {
         || character == BLANK_BRAILLE
 }
 
+/// Returns text for one line: invisible characters, and line breaks, are written `\xHH`, byte by byte.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape_chars(text, is_invisible)
+}
+
+/// Returns text for a terminal as [`printable`] does, except that it keeps line breaks and colours.
+#[must_use]
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    if !text.contains(|character| character != '\n' && is_invisible(character)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let mut parts = line.split("\x1b[");
+        out.push_str(&printable(parts.next().unwrap_or_default()));
+        for part in parts {
+            let parameters =
+                part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').len();
+            let is_colour = part[parameters..].starts_with('m');
+            out.push_str(if is_colour { "\x1b[" } else { "\\x1b[" });
+            out.push_str(&printable(part));
+        }
+        out.push_str(end);
+    }
+    Cow::Owned(out)
+}
+
+/// Returns JSON with the invisible characters in its strings written `\uHHHH`, which is the same JSON. JSON itself only
+/// requires that for some of the control characters.
+#[must_use]
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let is_unsafe = |character: char| character != '\n' && is_invisible(character);
+    if !json.contains(is_unsafe) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_unsafe(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_cannot_touch_the_terminal() {
+        for (name, shown) in [
+            ("orders", "orders"),
+            ("grün 注文", "grün 注文"),
+            ("\x1b[2Jgone\x07", "\\x1b[2Jgone\\x07"),
+            ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
+            ("\u{9b}31m\u{7f}", "\\xc2\\x9b31m\\x7f"),
+            ("abc\u{202e}cba\u{feff}", "abc\\xe2\\x80\\xaecba\\xef\\xbb\\xbf"),
+            ("a\u{ad}b\u{a0}c", "a\\xc2\\xadb\\xc2\\xa0c"),
+        ] {
+            assert_eq!(printable(name), shown);
+        }
+    }
+
+    #[test]
+    fn lines_keep_colours_and_breaks_and_nothing_else() {
+        for (text, shown) in [
+            ("a\nb\n", "a\nb\n"),
+            ("\x1b[1;31mred\x1b[0m\n", "\x1b[1;31mred\x1b[0m\n"),
+            ("\x1b[m\x1b[2J\x1b]0;owned\x07\n\x1b[", "\x1b[m\\x1b[2J\\x1b]0;owned\\x07\n\\x1b["),
+            ("a\rb\u{9b}0m\u{202e}", "a\\x0db\\xc2\\x9b0m\\xe2\\x80\\xae"),
+        ] {
+            assert_eq!(printable_lines(text), shown);
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let json = "{\"a\u{7f}\u{9b}\":\"\u{202e}\u{e0041}\\n\"}\n";
+        let printed = printable_json(json);
+        assert_eq!(printed, "{\"a\\u007f\\u009b\":\"\\u202e\\udb40\\udc41\\n\"}\n");
+        let parsed = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(parsed(&printed), parsed(json));
+    }
 
     #[test]
     fn what_is_seen_is_left_as_it_is() {

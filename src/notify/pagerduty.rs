@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
+use crate::format::unicode::printable;
 use crate::notify::model::Batch;
 use crate::notify::render::{
     PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, rfc3339, summary, write,
@@ -79,8 +80,8 @@ fn event(alert: &Alert, context: &RenderContext, custom_details: CustomDetails<'
         event_action,
         dedup_key: format!("{:016x}", alert.fingerprint()),
         payload: Payload {
-            summary: one_line(&format!("{}: {text}", label("alertname")), SUMMARY_CHARS),
-            source: one_line(label("target"), SUMMARY_CHARS),
+            summary: one_line(&format!("{}: {text}", printable(label("alertname"))), SUMMARY_CHARS),
+            source: one_line(&printable(label("target")), SUMMARY_CHARS),
             severity: severity(label("severity")),
             timestamp: rfc3339(since),
             custom_details,

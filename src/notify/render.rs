@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::alert::notification::{Alert, LOSS_ANNOTATION};
 use crate::alert::resolved_reason;
+use crate::format::unicode::printable;
 use crate::notify::model::{Batch, GroupLabels};
 use redis_stream_core::secret::Secret;
 
@@ -57,7 +58,7 @@ pub(super) fn summary(alert: &Alert, max_chars: usize) -> String {
         };
     }
     let parts: Vec<_> =
-        SUBJECT.iter().filter_map(|name| alert.labels.get(*name)).map(String::as_str).collect();
+        SUBJECT.iter().filter_map(|name| alert.labels.get(*name)).map(|name| printable(name)).collect();
     if parts.is_empty() { "the target".to_owned() } else { one_line(&parts.join(" / "), max_chars) }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
+use crate::format::unicode::printable;
 use crate::notify::model::Batch;
 use crate::notify::render::{
     PayloadFormat, RenderContext, name_and_target, resolved_summary, summary, write,
@@ -54,14 +55,14 @@ fn headline(batch: &Batch, context: &RenderContext) -> String {
         (0, ended) => format!("{ended} resolved"),
         (began, ended) => format!("{began} firing, {ended} resolved"),
     };
-    let name = escape(batch.group.get("alertname").map(String::as_str).unwrap_or("alert"));
+    let name = escape(&printable(batch.group.get("alertname").map_or("alert", String::as_str)));
     let name = match &context.external_url {
         Some(url) => format!("<{}|{name}>", escape(&page(batch, url))),
         None => name,
     };
     let mut line = format!("*{what}: {name}*");
     if let Some(target) = batch.group.get("target") {
-        let _ = write!(line, " on {}", escape(target));
+        let _ = write!(line, " on {}", escape(&printable(target)));
     }
     if !batch.changed.is_empty() && batch.firing() > began {
         let _ = write!(line, " ({} firing in all)", batch.firing());

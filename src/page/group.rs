@@ -92,7 +92,7 @@ fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup
             p.callout {
                 "Nothing is known of this group at present, because the target could not be read"
                 @if let Some(at) = target.snapshot.last_read { " since " (ago(at, model.now)) }
-                @if let Some(error) = &target.snapshot.error { ": " (error) }
+                @if let Some(error) = &target.snapshot.error { ": " (label::text(error)) }
                 "."
             }
         }
@@ -154,7 +154,7 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
         @if !snapshot.is_up || snapshot.error.is_some() {
             p.callout {
                 "The target could not be read in the last poll"
-                @if let Some(error) = &snapshot.error { ": " (error) }
+                @if let Some(error) = &snapshot.error { ": " (label::text(error)) }
                 ". " @if let Some(read) = read { "What is shown was read " (read) "." }
             }
         } @else if let Some(read) = read {

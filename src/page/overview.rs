@@ -146,7 +146,7 @@ fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
     let (severity, word) = health(target);
     html! {
         (badge(severity, word)) " " strong { (label::short(&snapshot.labels.name)) } ": "
-        @if let Some(error) = &snapshot.error { (error) ". " }
+        @if let Some(error) = &snapshot.error { (label::text(error)) ". " }
         @match (&snapshot.report, snapshot.last_read) {
             (Some(_), Some(at)) if !snapshot.is_up => { "What is shown of it was read " (ago(at, model.now)) "." }
             (None, Some(at)) => { "It was last read " (ago(at, model.now)) ": too long ago to be shown." }
@@ -231,7 +231,7 @@ fn target_row(target: &TargetModel, model: &PageModel) -> Markup {
             }
             td role="cell" data-label="Health" {
                 (badge(severity, word))
-                @if let Some(error) = &snapshot.error { div.dim { (error) } }
+                @if let Some(error) = &snapshot.error { div.dim { (label::text(error)) } }
             }
             td role="cell" data-label="Last read" {
                 @match snapshot.last_read { Some(at) => (ago(at, model.now)), None => "never" }

@@ -8,6 +8,7 @@ use redis::ServerErrorKind;
 
 use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
+use redis_stream_core::redis_url::Place;
 use redis_stream_core::tls::TlsError;
 
 /// Detail of a connection that the server closed.
@@ -15,6 +16,28 @@ const CLOSED: &str = "closed by the server";
 
 /// Prefix of the error that a server returns at its `maxclients`.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
+
+/// Code of the error that a server in protected mode sends to other machines before it closes the connection.
+const PROTECTED: &str = "DENIED";
+
+/// The start of a TLS alert: what a TLS server sends that is not asked by TLS.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
+/// Detail in place of the server's long text.
+const PROTECTED_MODE: &str = "connections from other machines, as it is in protected mode; set a password there, or \
+                              protected-mode no";
+
+/// Detail for a server that needs a password.
+const NO_PASSWORD: &str = "it wants a password, and none is configured; set password or password_file, or write \
+                           redis://:PASSWORD@host";
+
+/// Parts of error replies that come from a wrong setting, each with what to do.
+const HINTS: [(&str, &str); 4] = [
+    ("cluster support disabled", "leave out topology: cluster for a single server"),
+    ("unknown command 'SENTINEL'", "expected a sentinel, usually at port 26379"),
+    ("unknown command `SENTINEL`", "expected a sentinel, usually at port 26379"),
+    ("DB index is out of range", "the server has fewer databases, see its setting databases"),
+];
 
 /// Why a node could not be polled.
 #[derive(Debug, thiserror::Error)]
@@ -136,9 +159,40 @@ impl PollError {
         }
     }
 
+    /// Converts an error on a connection on which no command was replied to, given the bytes that were received. A
+    /// server that closes the connection may say why first.
+    pub(super) fn before_any_reply(self, place: &Place, received: &[u8]) -> Self {
+        let address = place.to_string();
+        if received.starts_with(b"HTTP/") {
+            return Self::Protocol {
+                address,
+                detail: "it speaks HTTP; is this the port of Redis?".to_owned(),
+            };
+        }
+        if received.starts_with(&TLS_ALERT) {
+            return Self::Protocol { address, detail: "it speaks TLS; use rediss://".to_owned() };
+        }
+        match (self, place) {
+            (Self::Lost { .. }, _) if received.starts_with(b"-") => {
+                match redis::parse_redis_value(received) {
+                    Ok(redis::Value::ServerError(error)) => Self::from_reply(&address, &error),
+                    _ => Self::Lost { address, detail: CLOSED.to_owned() },
+                }
+            }
+            (Self::Lost { detail, .. }, Place::Tcp(_)) if received.is_empty() && detail == CLOSED => {
+                Self::Lost {
+                    address,
+                    detail: format!("{CLOSED} before it replied; does it want TLS (rediss://)?"),
+                }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// Converts an error reply to AUTH.
     pub(super) fn into_auth(self) -> Self {
         match self {
+            Self::Server { ref code, .. } if code == PROTECTED => self,
             Self::Server { address, code, detail } if !detail.starts_with(TOO_MANY_CLIENTS) => {
                 Self::Auth { address, detail: format!("{code} {detail}") }
             }
@@ -178,9 +232,16 @@ impl PollError {
 
     /// Converts an error reply that affects the whole node.
     pub(super) fn from_reply(address: &str, error: &redis::ServerError) -> Self {
-        let (address, detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
+        let (address, mut detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
+        if let Some((_, hint)) = HINTS.into_iter().find(|(part, _)| detail.contains(part)) {
+            detail = format!("{detail}; {hint}");
+        }
         match error.code() {
-            code @ ("NOAUTH" | "WRONGPASS") => Self::Auth { address, detail: format!("{code} {detail}") },
+            "NOAUTH" => Self::Auth { address, detail: NO_PASSWORD.to_owned() },
+            PROTECTED if detail.contains("protected mode") => {
+                Self::Server { address, code: PROTECTED.to_owned(), detail: PROTECTED_MODE.to_owned() }
+            }
+            code @ "WRONGPASS" => Self::Auth { address, detail: format!("{code} {detail}") },
             code => Self::Server { address, code: code.to_owned(), detail },
         }
     }

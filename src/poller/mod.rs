@@ -22,6 +22,7 @@ mod pipeline;
 pub mod poll;
 mod read;
 mod read_plan;
+mod reply_stream;
 mod sample;
 pub(crate) mod selection;
 mod sentinel;

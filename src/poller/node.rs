@@ -1,13 +1,9 @@
 //! Connects to one node, logs in, and identifies it.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value, cmd};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,9 +11,10 @@ use crate::config::{Password, Role, Target};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
 use crate::poller::pipeline::{NodePipeline, batches, call};
+use crate::poller::reply_stream::{FirstBytes, ReplyStream};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_core::dial::{Dialer, Stream};
+use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Place;
 use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch};
 
@@ -29,6 +26,8 @@ pub(super) struct Node {
     pub(super) epoch: Epoch,
     pub(super) connection: MultiplexedConnection,
     driver: JoinHandle<()>,
+    /// The place and the bytes that it sent; `None` once it has replied to a command.
+    unanswered: Option<(Place, FirstBytes)>,
 }
 
 /// The credentials and database for a connection.
@@ -150,7 +149,8 @@ impl Node {
         let auth = login.command().await?;
         let stream = dialer.dial(place, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
-        let stream = CountedStream { stream, metrics: metrics.clone() };
+        let stream = ReplyStream::new(stream, metrics.clone());
+        let unanswered = Some((place.clone(), stream.first_bytes()));
         // The poll's deadline applies: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         // The library's own login reports a garbled reply as a lost connection, and does not report a refused SELECT.
@@ -160,7 +160,8 @@ impl Node {
                 .await
                 .map_err(|_| timed_out())?
                 .map_err(|error| PollError::from_redis(&shown, &error))?;
-        let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver: tokio::spawn(driver) };
+        let driver = tokio::spawn(driver);
+        let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver, unanswered };
         if let Some(auth) = auth {
             metrics.count_commands(Command::Auth, 1);
             node.call(&auth, deadline).await.map_err(PollError::into_auth)?;
@@ -180,7 +181,17 @@ impl Node {
 
     /// Sends one command; an error reply is an error of the node.
     pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
-        call(&mut self.connection, &self.address, deadline, command).await
+        let reply = call(&mut self.connection, &self.address, deadline, command).await;
+        let Some((place, first)) = &self.unanswered else { return reply };
+        match reply {
+            Err(error @ (PollError::Lost { .. } | PollError::Protocol { .. })) => {
+                Err(error.before_any_reply(place, &first.get()))
+            }
+            reply => {
+                self.unanswered = None;
+                reply
+            }
+        }
     }
 
     /// Sends HELLO. Returns `None` where it is refused.
@@ -283,39 +294,6 @@ pub(super) fn check_role(wanted: Role, address: &str, identity: Option<&Identity
         return Ok(());
     }
     Err(PollError::Role { address: address.to_owned(), actual: actual.to_owned(), wanted })
-}
-
-/// Counts the bytes that a stream receives.
-struct CountedStream {
-    stream: Stream,
-    metrics: TargetMetrics,
-}
-
-impl AsyncRead for CountedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.metrics.count_reply_bytes((buf.filled().len() - before) as u64);
-        polled
-    }
-}
-
-impl AsyncWrite for CountedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -135,7 +135,8 @@ impl Poller {
             cut_off_by = cut_off_by.or(error);
         }
         self.servers.spend_payload(derivation.payload_bytes_read());
-        let report = Arc::new(derivation.close(self.last_report.as_deref()));
+        let limited = self.servers.limited();
+        let report = Arc::new(Report { limited, ..derivation.close(self.last_report.as_deref()) });
         self.metrics.count_entries(report.counted_entries);
         self.last_report = Some(Arc::clone(&report));
         self.needs_discovery = false;

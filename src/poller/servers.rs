@@ -29,6 +29,7 @@ use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Place;
 use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::question::{Answer, Question};
+use redis_stream_lag::report::LimitedCounts;
 use redis_stream_lag::snapshot::Snapshot;
 
 /// The servers behind one target.
@@ -373,11 +374,20 @@ impl Servers {
                 "limits of the target leave out streams"
             );
         }
+        self.metrics.set_discovered_streams(self.streams.tracked.len());
+        let LimitedCounts { streams, groups, consumers } = self.limited();
+        self.metrics.set_limited(Limited::Streams, streams);
+        self.metrics.set_limited(Limited::Groups, groups);
+        self.metrics.set_limited(Limited::Consumers, consumers);
+    }
+
+    /// Returns the numbers of what the limits leave out.
+    pub(super) fn limited(&self) -> LimitedCounts {
         let StreamRegistry { tracked, left_out, .. } = &self.streams;
-        self.metrics.set_discovered_streams(tracked.len());
-        self.metrics.set_limited(Limited::Streams, *left_out);
-        self.metrics.set_limited(Limited::Groups, tracked.iter().map(|stream| stream.left_out.groups).sum());
-        self.metrics
-            .set_limited(Limited::Consumers, tracked.iter().map(|stream| stream.left_out.consumers).sum());
+        LimitedCounts {
+            streams: *left_out,
+            groups: tracked.iter().map(|stream| stream.left_out.groups).sum(),
+            consumers: tracked.iter().map(|stream| stream.left_out.consumers).sum(),
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::cmp::{Ordering, Reverse};
 
 use crate::api::groups::{ListedGroup, Listing};
 use crate::format::severity::Severity;
+use crate::format::unicode::printable;
 use crate::format::units::count;
 use crate::terminal::layout::{Align, Heading, TextTable};
-use crate::terminal::text::{UNKNOWN, printable, span};
+use crate::terminal::text::{UNKNOWN, span};
 use crate::values::family::{Family, ValueUnit};
 use crate::values::table::{
     CONSUMERS, LAG, LAG_MAX, LAG_MIN, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,

@@ -10,13 +10,14 @@ use ratatui::widgets::Paragraph;
 
 use crate::api::groups::{ListedConsumer, ListedGroup};
 use crate::format::severity::Severity;
+use crate::format::unicode::printable;
 use crate::format::units::count;
 use crate::terminal::columns::{self, lag, severity, value};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
 use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
-use crate::terminal::table::{summary, unread};
-use crate::terminal::text::{printable, span, span_or_unknown};
+use crate::terminal::table::{limited, summary, unread};
+use crate::terminal::text::{span, span_or_unknown};
 use crate::values::family::Family;
 use crate::values::table;
 
@@ -88,12 +89,10 @@ fn heading(view: &StatusView) -> String {
 /// Returns the first problem, or else the order and filter of a list.
 fn note(view: &StatusView) -> Line<'static> {
     let problem = view.problem.clone().or_else(|| {
-        let unread = unread(&view.listing);
-        let more = unread.len().saturating_sub(1);
-        unread
-            .into_iter()
-            .next()
-            .map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
+        let mut lines = unread(&view.listing);
+        lines.extend(limited(&view.listing));
+        let more = lines.len().saturating_sub(1);
+        lines.into_iter().next().map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
     });
     if view.mode == ViewMode::Filter {
         return Line::from(format!("filter: {}_", printable(&view.filter)));

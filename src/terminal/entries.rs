@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::format::unicode::printable;
 use crate::format::units::count;
 use crate::terminal::layout::{Align, Heading, TextTable};
-use crate::terminal::text::{printable, span, span_or_unknown};
+use crate::terminal::text::{span, span_or_unknown};
 
 /// A pending entry.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,7 +1,7 @@
 //! The terminal: groups as a table, a view of them that is redrawn, and pending entries. Pure except for [`screen`]:
 //! everything is made of the types that are also written as JSON.
 //!
-//! Names from Redis may contain anything. All text goes through [`text::printable`] before it reaches a terminal.
+//! Names from Redis may contain anything. All text goes through [`printable`](crate::format::unicode::printable) before it reaches a terminal.
 
 mod columns;
 mod draw;

@@ -26,7 +26,9 @@ impl Screen {
     /// Standard input or output is not a terminal.
     pub fn open() -> io::Result<Self> {
         // Without this check, /dev/tty would be read or drawn on while the other is redirected.
-        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        #[expect(clippy::disallowed_methods, reason = "nothing is written")]
+        let is_terminal = io::stdout().is_terminal();
+        if !io::stdin().is_terminal() || !is_terminal {
             return Err(io::Error::other("standard input and output must both be one"));
         }
         ratatui::try_init().map(Self)

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::api::groups::{ListedGroup, Listing};
+use crate::api::groups::{ListedGroup, ListedLimits, ListedTarget, Listing};
 use crate::format::severity::Severity;
+use crate::format::unicode::printable;
 use crate::format::units::counted;
 use crate::terminal::columns::{self, severity, status};
 use crate::terminal::layout::line;
-use crate::terminal::text::printable;
 use redis_stream_lag::report::Status;
 
 /// Returns the table for a terminal of this width (`None`: without a limit), with colours.
@@ -64,6 +64,31 @@ pub(crate) fn summary(listing: &Listing) -> String {
     format!("{}{of_streams}{of_status}{more}", counted(groups.len(), "group", "groups"))
 }
 
+/// Returns a line for each limit that leaves something out of a target.
+pub(crate) fn limited(listing: &Listing) -> Vec<String> {
+    let of_target = |target: &ListedTarget| {
+        let name = printable(&target.target).into_owned();
+        limits(&target.limited).into_iter().map(move |text| format!("target {name:?}: {text}"))
+    };
+    listing.targets.iter().flat_map(of_target).collect()
+}
+
+/// Returns a sentence about each limit that leaves something out.
+pub(crate) fn limits(limited: &ListedLimits) -> Vec<String> {
+    let ListedLimits { streams, groups, consumers } = *limited;
+    let mut texts = Vec::new();
+    let mut add = |number: usize, (one, many), limit: &str, name: &str| {
+        if number > 0 {
+            let counted = counted(number, one, many);
+            texts.push(format!("{counted} left out by limits.{limit}; {name}, or raise the limit"));
+        }
+    };
+    add(streams, ("stream is", "streams are"), "streams", "name those that matter");
+    add(groups, ("group is", "groups are"), "groups_per_stream", "name those that matter");
+    add(consumers, ("consumer is", "consumers are"), "consumers_per_group", "delete those that are gone");
+    texts
+}
+
 /// Returns a line for each target, stream and group that could not be read.
 pub(crate) fn unread(listing: &Listing) -> Vec<String> {
     let mut lines = Vec::new();
@@ -103,7 +128,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::groups::{ListedTarget, ListedValues};
+    use crate::api::groups::ListedValues;
     use redis_stream_lag::report::{GroupValues, Lag};
 
     fn group(name: &str, status: Status, lag: Option<u64>, messages_pending: u64) -> ListedGroup {

@@ -1,11 +1,8 @@
-//! Names and durations for a terminal.
+//! Widths and durations in a terminal.
 
 use std::borrow::Cow;
 
-use redis_stream_core::escape::escape_chars;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
-
-use crate::format::unicode::is_invisible;
 
 /// Shown for a value that is not known.
 pub(crate) const UNKNOWN: &str = "?";
@@ -13,12 +10,6 @@ pub(crate) const UNKNOWN: &str = "?";
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-
-/// Returns text from a server, safe to print: characters that would move the cursor, set colours, reverse the direction
-/// of writing or be invisible are written `\xHH`, byte by byte.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    escape_chars(text, is_invisible)
-}
 
 /// Returns the number of terminal columns that the text takes.
 pub(crate) fn width(text: &str) -> usize {
@@ -69,21 +60,6 @@ pub(crate) fn span_or_unknown(seconds: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_touch_the_terminal() {
-        for (name, shown) in [
-            ("orders", "orders"),
-            ("grün 注文", "grün 注文"),
-            ("\x1b[2Jgone\x07", "\\x1b[2Jgone\\x07"),
-            ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
-            ("\u{9b}31m\u{7f}", "\\xc2\\x9b31m\\x7f"),
-            ("abc\u{202e}cba\u{feff}", "abc\\xe2\\x80\\xaecba\\xef\\xbb\\xbf"),
-            ("a\u{ad}b\u{a0}c", "a\\xc2\\xadb\\xc2\\xa0c"),
-        ] {
-            assert_eq!(printable(name), shown);
-        }
-    }
 
     #[test]
     fn numbers_and_times_read_easily() {

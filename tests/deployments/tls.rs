@@ -1,6 +1,6 @@
 //! Servers behind TLS, which want a certificate of ours, and a user of the ACL.
 
-use rcgen::date_time_ymd;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 
 use crate::support::certificates::{Authority, Signed};
 use crate::support::config::{ConfigFile, QUICK};
@@ -119,6 +119,32 @@ async fn check_says_in_clear_words_what_is_wrong_with_a_certificate() {
         let warned = checked.stderr.contains("anybody may be the server");
         assert_eq!(warned, tls.contains("insecure"), "{}", checked.stderr);
     }
+}
+
+#[tokio::test]
+async fn check_tells_a_self_signed_certificate_and_a_url_without_tls() {
+    let newest = with_tls().pop().expect("there is one");
+    let authority = Authority::new("authority");
+    let of_authority =
+        |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (cert, key) = own(&authority, "server", &authority.sign("localhost", of_authority));
+    let (ca, port) = (authority.file(), free_port().to_string());
+    let args =
+        ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let args = [&args[..], &["--tls-ca-cert-file", &ca]].concat();
+    let server = Server::start(newest, &args).await;
+    let check = |url: String| Streamgauge::command("check").args(["--redis-url".to_owned(), url]);
+    let secured = check(format!("rediss://localhost:{port}")).args(["--redis-tls-ca-file", &ca]).run().await;
+    assert_eq!(secured.code, Some(1), "{secured:?}");
+    assert!(secured.stdout.contains("its certificate is that of an authority (CA:TRUE)"), "{secured:?}");
+    let plain = check(format!("redis://localhost:{port}")).run().await;
+    assert_eq!(plain.code, Some(1), "{plain:?}");
+    assert!(plain.stdout.contains("rediss://"), "{plain:?}");
+    let tls = check(format!("rediss://{}", server.address())).args(["--redis-tls-ca-file", &ca]).run().await;
+    assert!(
+        tls.stdout.contains("does it speak TLS?") || tls.stdout.contains("does not speak TLS"),
+        "{tls:?}"
+    );
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn a_password_that_is_needed_or_not_needed_is_said() {
         keeps_failing(&exporter, "auth").await;
         let mut client = RedisClient::at(&format!("redis://:right@{}", closed.address())).await;
         client.run("CONFIG SET requirepass secret").await;
-        assert_logged(&exporter, "refuses the login: NOAUTH", 1).await;
+        assert_logged(&exporter, "refuses the login: it wants a password, and none is configured", 1).await;
 
         let open = Server::start(program, &[]).await;
         let exporter = watching(&format!("redis://:superfluous@{}", open.address())).await;

@@ -2,8 +2,10 @@
 
 use futures_util::future::join_all;
 
+use crate::support::client::RedisClient;
 use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::metrics::{Metrics, named};
+use crate::support::program::Streamgauge;
 use crate::support::series::{errors, group, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
@@ -99,4 +101,72 @@ async fn a_connection_that_is_closed_in_the_middle_of_a_reply_is_made_anew() {
         }
     })
     .await;
+}
+
+/// Runs `check` often, since it may read or write first, and returns what it found.
+async fn checked_often(url: &str) -> Vec<String> {
+    let check = || Streamgauge::command("check").args(["--redis-url", url]).run();
+    let finished = join_all(std::iter::repeat_with(check).take(20)).await;
+    finished.into_iter().map(|finished| finished.stdout).collect()
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_place_is_told_as_that() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client.run("CONFIG SET maxclients 1").await;
+        for login in ["", ":pw@"] {
+            for found in checked_often(&format!("redis://{login}{}", server.address())).await {
+                assert!(found.contains("answers ERR max number of clients reached"), "{login} {found}");
+            }
+        }
+        let exporter = watching(&server.url()).await;
+        keeps_failing(&exporter, "server").await;
+        let counted = named(&exporter.metrics().await, "streamgauge_poll_errors_total");
+        let counted: Vec<_> =
+            counted.into_iter().filter(|(_, count)| *count > 0.0).map(|(name, _)| name).collect();
+        assert_eq!(counted, [errors("server")]);
+        client.run("CONFIG SET maxclients 100\nXADD a * f v").await;
+        until_within(RECOVERY, &exporter, "the stream", |metrics| metrics.contains_key(&up("a"))).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_sent_before_the_connection_closes_is_told() {
+    const ALERT: &[u8] = b"\x15\x03\x01\x00\x02\x02\x46";
+    const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let cases: [(Behavior, &str); 8] = [
+        (
+            Behavior::SendAndClose(b"-ERR max number of clients + cluster connections reached\r\n"),
+            "answers ERR max number of clients + cluster",
+        ),
+        (
+            Behavior::SendAndClose(
+                b"-DENIED Redis is running in protected mode because protected mode is enabled and ...\r\n",
+            ),
+            "in protected mode; set a password",
+        ),
+        (
+            Behavior::SendAndClose(b"-LOADING Redis is loading the dataset in memory\r\n"),
+            "answers LOADING Redis is loading",
+        ),
+        (
+            Behavior::SendAndClose(b"-NOAUTH Authentication required.\r\n"),
+            "it wants a password, and none is configured",
+        ),
+        (
+            Behavior::ReplyAndClose(b""),
+            "closed by the server before it replied; does it want TLS (rediss://)?",
+        ),
+        (Behavior::ReplyAndClose(ALERT), "it speaks TLS; use rediss://"),
+        (Behavior::ReplyAndClose(HTTP), "it speaks HTTP; is this the port of Redis?"),
+        (Behavior::ReplyOnce(HTTP), "it speaks HTTP; is this the port of Redis?"),
+    ];
+    for (behavior, told) in cases {
+        let fake = FakeServer::new(behavior).await;
+        for found in checked_often(&fake.url()).await {
+            assert!(found.contains(told), "{behavior:?}: {found}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Keys and groups that vanish, or become something else, between two polls.
 
 use crate::support::config::{QUICK, serving};
+use crate::support::fake_server::{Behavior, FakeServer, NetworkFault};
 use crate::support::metrics::Metrics;
 use crate::support::series::{errors, group, up};
 use crate::support::servers::for_each_server;
 use crate::support::watch::{
-    assert_logged, is_up, of_streams, only_slow_polls_failed, until_metrics, with_streams,
+    assert_logged, is_up, of_streams, only_slow_polls_failed, until_metrics, watching, with_streams,
 };
 
 #[tokio::test]
@@ -84,6 +85,29 @@ targets: [{{name: t, url: '{url}'}}]"
         assert_logged(&exporter, "stream=b", 1).await;
         client.run("DEL b\nXADD b * f v").await;
         until_metrics(&exporter, "a stream again", |metrics| metrics.get(&up("b")) == Some(&1.0)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_integer_beyond_64_bits_costs_its_stream_only() {
+    for_each_server(async |server| {
+        let mut client = with_streams(&server).await;
+        client.run("XADD odd * f v\nXGROUP CREATE odd g 0\nXREADGROUP GROUP g c STREAMS odd >").await;
+        for number in [&b"pending\r\n:18446744073709551615\r\n"[..], b"pending\r\n:-9223372036854775809\r\n"]
+        {
+            let fault = NetworkFault::Replace(b"pending\r\n:1\r\n", number);
+            let proxy = FakeServer::new(Behavior::Forward { server: server.address(), fault }).await;
+            let exporter = watching(&proxy.url()).await;
+            let found = until_metrics(&exporter, "the other streams", |metrics| {
+                metrics.get(&up("b")) == Some(&1.0) && metrics[&errors("protocol")] >= 2.0
+            })
+            .await;
+            assert_eq!((found[&up("odd")], found[&up("a")]), (0.0, 1.0));
+            assert_eq!(found[&group("redis_stream_group_lag", "b", "g")], 2.0);
+            assert_eq!(found[&errors("io")], 0.0);
+            assert!(is_up(&found));
+        }
     })
     .await;
 }

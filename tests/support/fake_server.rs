@@ -23,6 +23,8 @@ pub enum Behavior {
     ReplyAlways(&'static [u8]),
     /// Replies to the first read with these bytes, and closes the connection.
     ReplyAndClose(&'static [u8]),
+    /// Sends these bytes before any read, and closes the connection.
+    SendAndClose(&'static [u8]),
     /// Sends these bytes before any read, and reads on.
     SendFirst(&'static [u8]),
     /// Forwards to a server, and closes the connection after `after` bytes of replies.
@@ -40,6 +42,8 @@ pub enum NetworkFault {
     Resets(u32),
     /// Forwards nothing after this number of bytes of replies, and keeps the connection open.
     Silence(usize),
+    /// Replaces the first bytes by the second in each part of a reply.
+    Replace(&'static [u8], &'static [u8]),
     /// Adds these bytes to each part of a reply after this number of bytes.
     Garbage(usize, &'static [u8]),
 }
@@ -112,6 +116,7 @@ async fn handle(mut stream: TcpStream, behavior: Behavior) -> std::io::Result<()
     let mut buffer = [0; 4096];
     match behavior {
         Behavior::NoReply => {}
+        Behavior::SendAndClose(words) => return stream.write_all(words).await,
         Behavior::SendFirst(words) => stream.write_all(words).await?,
         Behavior::ReplyOnce(words) => {
             let _ = stream.read(&mut buffer).await?;
@@ -175,10 +180,29 @@ async fn forward(mut client: TcpStream, server: SocketAddr, fault: NetworkFault)
                         return Ok(());
                     }
                     NetworkFault::Garbage(after, bytes) if passed > after => client.write_all(bytes).await?,
+                    NetworkFault::Replace(from, to) => {
+                        client.write_all(&replaced(&replies[..read], from, to)).await?;
+                        continue;
+                    }
                     NetworkFault::Resets(_) | NetworkFault::Silence(_) | NetworkFault::Garbage(..) => {}
                 }
                 client.write_all(&replies[..read]).await?;
             }
         }
     }
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut rest = bytes;
+    let mut replaced = Vec::with_capacity(bytes.len());
+    while let Some(first) = rest.first() {
+        if let Some(after) = rest.strip_prefix(from) {
+            replaced.extend_from_slice(to);
+            rest = after;
+        } else {
+            replaced.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    replaced
 }

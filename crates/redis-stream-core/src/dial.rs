@@ -1,10 +1,11 @@
 //! Opens connections to servers, over TCP, TLS or a unix socket. It does not know the protocol spoken over them.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -165,7 +166,7 @@ async fn connect_first(candidates: &[SocketAddr], deadline: Instant) -> io::Resu
 /// peer that vanished is noticed between commands. Errors are ignored: the connection works without either.
 fn set_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_keepalive(true);
+    let _ = SockRef::from(stream).set_keepalive(true);
 }
 
 /// Replaces an error that carries a TLS alert by one that explains it.
@@ -182,6 +183,24 @@ fn unread_alert(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Opti
             explain_alert(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
         }
         Poll::Ready(Ok(())) | Poll::Pending => None,
+    }
+}
+
+impl Stream {
+    /// Returns what the peer has sent and was not read yet, up to 1 KiB, without waiting; nothing over TLS.
+    ///
+    /// After a write has failed, this is what the peer sent before it closed the connection.
+    #[must_use]
+    pub fn unread(&self) -> Vec<u8> {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tls(_) => return Vec::new(),
+        };
+        let mut received = vec![0; 1_024];
+        let length = (&*socket).read(&mut received).unwrap_or(0);
+        received.truncate(length);
+        received
     }
 }
 

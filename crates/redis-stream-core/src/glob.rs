@@ -64,6 +64,22 @@ impl Glob {
         self.tokens.iter().map(byte).collect()
     }
 
+    /// Returns true if a class in the pattern has no closing bracket. It ends with the pattern then, which is rarely
+    /// meant.
+    pub fn has_unclosed_class(&self) -> bool {
+        let mut rest = &self.pattern[..];
+        loop {
+            rest = match rest {
+                [] => return false,
+                [b'[', tail @ ..] => match parse_class(tail) {
+                    (_, Some(after)) => after,
+                    (_, None) => return true,
+                },
+                [b'\\', _, tail @ ..] | [_, tail @ ..] => tail,
+            };
+        }
+    }
+
     /// Returns true if the pattern matches all of `name`.
     ///
     /// The worst case takes time proportional to the product of both lengths, since a mismatch backtracks to the last
@@ -139,7 +155,10 @@ fn parse(mut rest: &[u8]) -> Vec<Token> {
             [] => return tokens,
             [b'*', tail @ ..] => (Token::Star, tail),
             [b'?', tail @ ..] => (Token::Class(ByteSet::ALL), tail),
-            [b'[', tail @ ..] => parse_class(tail),
+            [b'[', tail @ ..] => {
+                let (class, after) = parse_class(tail);
+                (class, after.unwrap_or_default())
+            }
             [b'\\', byte, tail @ ..] | [byte, tail @ ..] => (Token::One(*byte), tail),
         };
         if token != Token::Star || tokens.last() != Some(&Token::Star) {
@@ -148,8 +167,8 @@ fn parse(mut rest: &[u8]) -> Vec<Token> {
     }
 }
 
-/// Parses a class after its `[`. Returns it and the rest of the pattern after its `]`.
-fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
+/// Parses a class after its `[`. Returns it and the rest of the pattern after its `]`; `None` if that is missing.
+fn parse_class(inside: &[u8]) -> (Token, Option<&[u8]>) {
     let (negated, mut rest) = match inside {
         [b'^', tail @ ..] => (true, tail),
         _ => (false, inside),
@@ -158,12 +177,12 @@ fn parse_class(inside: &[u8]) -> (Token, &[u8]) {
     // The order of these arms is the servers': an escape first, then the end, then a range.
     let after = loop {
         rest = match rest {
-            [] => break rest,
+            [] => break None,
             [b'\\', byte, tail @ ..] => {
                 set.insert(*byte);
                 tail
             }
-            [b']', tail @ ..] => break tail,
+            [b']', tail @ ..] => break Some(tail),
             [start, b'-', end, tail @ ..] => {
                 set.insert_range(*start, *end);
                 tail
@@ -207,6 +226,25 @@ mod tests {
         }
         for name in others {
             assert!(!glob.matches(name), "{glob} matches {:?}", Glob::new(*name));
+        }
+    }
+
+    #[test]
+    fn a_class_without_its_bracket_is_noticed() {
+        for (pattern, is_unclosed) in [
+            ("orders[*", true),
+            ("[", true),
+            ("a[b]c[d", true),
+            ("a[a-]", true),
+            ("[\\]", true),
+            ("orders*", false),
+            ("a[bc]", false),
+            ("[]", false),
+            ("\\[a", false),
+            ("]", false),
+            ("[a-c]\\", false),
+        ] {
+            assert_eq!(Glob::new(pattern).has_unclosed_class(), is_unclosed, "{pattern}");
         }
     }
 

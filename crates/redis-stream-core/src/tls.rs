@@ -252,6 +252,11 @@ fn reason(error: &io::Error, name: &str) -> String {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is of an authority that is not trusted".to_owned()
         }
+        CertificateError::Other(source) if source.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is that of an authority (CA:TRUE), as self-signed ones often are, which is not accepted; \
+             issue a certificate for the server, or set tls.insecure_skip_verify"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    Report { streams: reports, counted_entries }
+    Report { streams: reports, counted_entries, ..Report::default() }
 }
 
 /// Returns the state of a stream for the next poll.

@@ -15,6 +15,19 @@ pub struct Report {
     pub streams: Vec<Arc<StreamReport>>,
     /// Number of entries read in this poll to count or audit lags.
     pub counted_entries: u64,
+    /// Numbers of what the report lacks because of limits. The reader of the streams sets them.
+    pub limited: LimitedCounts,
+}
+
+/// Numbers of what limits leave out of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitedCounts {
+    /// Streams beyond the limit of streams.
+    pub streams: usize,
+    /// Groups of the report's streams beyond the limit of groups.
+    pub groups: usize,
+    /// Consumers of the report's groups beyond the limit of consumers.
+    pub consumers: usize,
 }
 
 /// The values of one stream and its groups.

@@ -14,12 +14,13 @@ use crate::config::notifiers::Notifier;
 use crate::config::{self, Alerts};
 use crate::notify::{ProbeResult, probe};
 use crate::poller::node::Identity;
+use crate::state_file;
 use redis_stream_lag::report::Report;
 
-use super::{Found, counted, line};
+use super::{Found, Lines, counted};
 
-/// Returns warnings about the rules that apply to a target.
-pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Found) -> String {
+/// Adds warnings about the rules that apply to a target.
+pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Found, lines: &mut Lines) {
     let about = |rule: &&Arc<Rule>| rule.selector.target.matches(target.name.as_bytes());
     let server = server(target, &found.report, found.identity.as_ref());
     // Grouped by warning, in the order of the rules.
@@ -32,17 +33,16 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
             None => gaps.push((gap, vec![rule.name.clone()])),
         }
     }
-    let mut lines: String = gaps.into_iter().map(|(gap, names)| gap.line(names)).collect();
+    gaps.into_iter().for_each(|(gap, names)| lines.warn(&gap.text(names)));
     let waiting: Vec<_> =
         rules.iter().filter(about).filter(|rule| capabilities::waits_for_history(rule)).collect();
     if let (Some(window), false) = (window(target), waiting.is_empty()) {
         let names = counted(waiting.iter().map(|rule| rule.name.clone()));
-        lines += &line(
+        lines.add(
             "note",
             &format!("after a start these rules wait for a window of history ({window}): {names}"),
         );
     }
-    lines
 }
 
 /// A fact that the server cannot supply reliably.
@@ -54,17 +54,16 @@ struct Gap<'g> {
 }
 
 impl Gap<'_> {
-    fn line(&self, names: Vec<String>) -> String {
+    fn text(&self, names: Vec<String>) -> String {
         let (fact, why, names) = (self.fact, self.why, counted(names.into_iter()));
-        let text = match self.effect {
+        match self.effect {
             LimitationEffect::NeverKnown => {
                 format!("{fact} is never known here ({why}), so these rules never fire: {names}")
             }
             LimitationEffect::MayBeWrong => {
                 format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
             }
-        };
-        line("warning", &text)
+        }
     }
 }
 
@@ -90,14 +89,20 @@ fn window(target: &config::Target) -> Option<String> {
     })
 }
 
-/// Returns the number of rules, and warnings about configured rules that match nothing. `found` holds the result for
+/// Returns the number of rules, and warnings about configured rules that match nothing and about the state file. `found` holds the result for
 /// each target that could be polled.
-pub(super) fn of_rules(alerts: &Alerts, found: &[(&config::Target, Option<Found>)]) -> String {
-    let mut lines = format!("\nalerts\n{}", line("rules", &alerts.rules.len().to_string()));
+pub(super) fn of_rules(alerts: &Alerts, found: &[(&config::Target, Option<Found>)]) -> Lines {
+    let mut lines = Lines::below("alerts");
+    lines.add("rules", &alerts.rules.len().to_string());
+    if let Some(path) = &alerts.state_file
+        && let Err(error) = state_file::check_writable(path)
+    {
+        lines.warn(&format!("alerts.state_file {} cannot be written: {error}", path.display()));
+    }
     let own = alerts.rules.iter().filter(|rule| recommended::names().all(|name| name != rule.name));
     for rule in own {
         if let Some(problem) = about_nothing(rule, found) {
-            lines += &line("warning", &format!("{} {problem}", rule.name));
+            lines.warn(&format!("{} {problem}", rule.name));
         }
     }
     lines
@@ -130,31 +135,27 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
     Some(format!("is about no {subject}{named}: none was found for {}", globs.join(", ")))
 }
 
-/// Returns a line for each receiver: reachable or not. Empty without receivers.
-pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> String {
-    if notifiers.is_empty() {
-        return String::new();
-    }
-    let mut lines = "\nnotifiers\n".to_owned();
+/// Returns a line for each receiver: reachable or not.
+pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> Lines {
+    let mut lines = Lines::below("notifiers");
     let reached = join_all(notifiers.iter().map(probe)).await;
     for (notifier, reached) in notifiers.iter().zip(reached) {
         for one in reached {
-            lines += &match one {
-                ProbeResult::Reached(address) => line(&notifier.name, &format!("{address} can be reached")),
-                ProbeResult::Failed(problem) => line("warning", &format!("{}: {problem}", notifier.name)),
-            };
+            match one {
+                ProbeResult::Reached(address) => {
+                    lines.add(&notifier.name, &format!("{address} can be reached"));
+                }
+                ProbeResult::Failed(problem) => lines.warn(&format!("{}: {problem}", notifier.name)),
+            }
         }
     }
     let writes = |notifier: &&Notifier| !notifier.receiver.deduplicates();
     let writing: Vec<_> = notifiers.iter().filter(writes).map(|notifier| notifier.name.as_str()).collect();
     if !writing.is_empty() {
         let names = writing.join(", ");
-        lines += &line(
-            "warning",
-            &format!(
-                "two streamgauges on one server would both write to {names}; only Alertmanager and PagerDuty deduplicate"
-            ),
-        );
+        lines.warn(&format!(
+            "two streamgauges on one server would both write to {names}; only Alertmanager and PagerDuty deduplicate"
+        ));
     }
     lines
 }

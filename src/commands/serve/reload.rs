@@ -125,7 +125,11 @@ impl Parts {
             Err(error) => {
                 self.metrics.note_failed_reload();
                 let error = format!("{error:#}");
-                error!(error, "cannot reload the configuration; the old one stays");
+                // Each fault of the configuration is a line.
+                error!(
+                    error = error.replace('\n', "; "),
+                    "cannot reload the configuration; the old one stays"
+                );
                 Answer::Refused(error)
             }
         }

@@ -1,6 +1,6 @@
 //! `status` without a running streamgauge: polls the targets for a while and derives the groups' status from that.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use crate::api::groups::filter::GroupFilter;
 use crate::api::groups::{Listing, TargetSnapshot};
-use crate::commands::output::print_error;
+use crate::commands::output::{print_error, stderr};
 use crate::config::{self, Config, Poll};
 use crate::monitor::settings::alert_labels;
 use crate::poller::poll::{Poller, has_answered, problem};
@@ -94,7 +94,7 @@ async fn show_progress(time: Duration) {
     let began = now();
     sleep_until(began + PROGRESS_AFTER).await;
     let shown = humantime::format_duration(time);
-    if !io::stderr().is_terminal() {
+    if !stderr().is_terminal() {
         print_error(&format!("observing for {shown} (--observe)"));
         return std::future::pending().await;
     }
@@ -103,7 +103,7 @@ async fn show_progress(time: Duration) {
         ticks.tick().await;
         let passed = seconds_since(began);
         // A closed standard error must not end the command.
-        let _ = write!(io::stderr(), "\robserving for {shown} (--observe): {passed} s ");
+        let _ = write!(stderr(), "\robserving for {shown} (--observe): {passed} s ");
     }
 }
 
@@ -113,7 +113,7 @@ fn seconds_since(began: Instant) -> u64 {
 
 /// Clears the line that progress was shown on.
 fn clear_progress() {
-    if io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+    if stderr().is_terminal() {
+        let _ = write!(stderr(), "\r\x1b[K");
     }
 }
