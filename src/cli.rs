@@ -15,7 +15,7 @@ pub mod parse;
 pub mod terminal;
 pub mod tls;
 
-use terminal::{Completions, PENDING_COST, Pending, Status};
+use terminal::{Completions, PENDING_COST, Pending, StatusArgs};
 use tls::TlsArgs;
 
 const FIRST_STEPS: &str = "\
@@ -94,7 +94,7 @@ pub enum Command {
     /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
     /// Show how far behind each group is, asked of a running streamgauge or polled for a while.
-    Status(Status),
+    Status(StatusArgs),
     /// List the entries of a group that were read and not acknowledged.
     #[command(after_help = PENDING_COST)]
     Pending(Pending),
@@ -116,7 +116,6 @@ pub enum Command {
 
 impl Command {
     /// Returns the least severe level that this command logs, given the level of the flag; `None` for no logs at all.
-    #[must_use]
     pub fn log_level(&self, requested: Option<LogLevel>) -> Option<LogLevel> {
         let default = match self {
             // Log lines would destroy the screen.
@@ -162,7 +161,7 @@ pub struct Rules {
 #[derive(Debug, Args)]
 pub struct Source {
     #[command(flatten)]
-    pub polled: Polled,
+    pub polled: PolledArgs,
     /// Time from one poll to the next, such as 10s or 1m [default: 10s].
     #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
@@ -173,12 +172,12 @@ pub struct Source {
 
 /// A configuration file, or one server given by flags.
 #[derive(Debug, Args)]
-pub struct Polled {
+pub struct PolledArgs {
     /// Configuration file (YAML), instead of --redis-url.
     #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// Key or glob of streams; may be given several times.
     #[arg(
         long,
@@ -191,7 +190,7 @@ pub struct Polled {
 }
 
 #[derive(Debug, Args)]
-pub struct Server {
+pub struct ServerArgs {
     /// URL of the server; `REDIS_URL` where it is not given.
     #[arg(
         long,
@@ -214,7 +213,7 @@ pub struct Server {
 #[derive(Debug, Args)]
 pub struct Consume {
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// Key of the stream; it is created if it is missing.
     #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
     pub stream: String,
@@ -275,7 +274,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 pub struct Produce {
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
     /// Keys of the streams; entries go to them in turn.
     #[arg(
         long,
@@ -292,7 +291,7 @@ pub struct Produce {
     pub rate: f64,
     /// How the entries spread over time.
     #[arg(long, env = "STREAMGAUGE_PATTERN", value_name = "PATTERN", default_value = "steady", value_enum)]
-    pub pattern: Pattern,
+    pub pattern: RatePattern,
     /// Period of the patterns bursts and sine.
     #[arg(long, env = "STREAMGAUGE_PERIOD", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub period: Duration,
@@ -314,7 +313,7 @@ pub struct Produce {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Pattern {
+pub enum RatePattern {
     /// The same all the time.
     Steady,
     /// Ten times the rate in the first tenth of each period, then nothing.

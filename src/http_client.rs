@@ -31,7 +31,7 @@ use crate::config::http_receiver::{Authorization, HttpClientConfig, UrlSource};
 use crate::http_url::{HttpUrl, HttpUrlError, Scheme};
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::dial::{DialError, Dialer, Stream};
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::TlsError;
 
@@ -103,7 +103,6 @@ pub enum HttpError {
 
 impl HttpError {
     /// Returns the wait that the server asked for.
-    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -147,7 +146,6 @@ pub struct HttpRequest<'a> {
 
 impl<'a> HttpRequest<'a> {
     /// Creates a request without headers and body.
-    #[must_use]
     pub fn to(url: &'a HttpUrl) -> Self {
         Self { url, at: None, headers: &NO_HEADERS, body: Bytes::new(), secrets: &[] }
     }
@@ -164,13 +162,11 @@ impl<'a> HttpRequest<'a> {
 
 impl HttpClient {
     /// Creates a client. Nothing is read or connected yet.
-    #[must_use]
     pub fn new(config: HttpClientConfig) -> Self {
         Self { authorization: config.authorization, timeout: config.timeout, dialer: Dialer::new(config.tls) }
     }
 
     /// Returns the time that a request has.
-    #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -238,13 +234,13 @@ impl HttpClient {
     }
 
     async fn dial(&self, request: &HttpRequest<'_>, deadline: Instant) -> Result<Stream, HttpError> {
-        let place = match request.url.scheme {
-            Scheme::Http => Place::Tcp(request.url.address.clone()),
-            Scheme::Https => Place::Tls(request.url.address.clone()),
+        let endpoint = match request.url.scheme {
+            Scheme::Http => Endpoint::Tcp(request.url.address.clone()),
+            Scheme::Https => Endpoint::Tls(request.url.address.clone()),
         };
         let stream = match request.at {
-            None => self.dialer.dial(&place, deadline).await,
-            Some(at) => self.dialer.dial_at(&place, at, deadline).await,
+            None => self.dialer.dial(&endpoint, deadline).await,
+            Some(at) => self.dialer.dial_at(&endpoint, at, deadline).await,
         };
         stream.map_err(|cause| HttpError::Dial { address: request.address(), cause })
     }

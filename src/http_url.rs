@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use url::{Host, ParseError, Url};
 
-use redis_stream_core::redis_url::Address;
+use redis_stream_core::redis_url::{Address, has_at_sign_after_authority};
 use redis_stream_core::secret::Secret;
 
 /// The form of a URL in messages.
@@ -80,7 +80,7 @@ impl HttpUrl {
     /// The text is not such a URL.
     pub fn parse(text: &str) -> Result<Self, HttpUrlError> {
         let text = text.trim();
-        if has_at_sign_behind_the_authority(text) {
+        if has_at_sign_after_authority(text) {
             return Err(HttpUrlError::Unencoded);
         }
         let url = Url::parse(text).map_err(|error| match error {
@@ -114,14 +114,12 @@ impl HttpUrl {
     }
 
     /// Appends `path`, which begins with `/`.
-    #[must_use]
     pub fn below(&self, path: &str) -> Self {
         let path = format!("{}{path}", self.path.expose().trim_end_matches('/'));
         Self { path: Secret::new(path), ..self.clone() }
     }
 
     /// Returns the value of the header `Host`: without the port if it is the default of the scheme.
-    #[must_use]
     pub fn authority(&self) -> String {
         let shown = self.address.to_string();
         let default = format!(":{}", self.scheme.default_port());
@@ -179,12 +177,6 @@ fn credentials(url: &Url) -> Result<Option<(String, Secret)>, HttpUrlError> {
         ("", _) | (_, "") => Err(HttpUrlError::HalfOfCredentials),
         (user, password) => Ok(Some((decode(user)?.into_owned(), Secret::new(decode(password)?)))),
     }
-}
-
-/// Returns true for a password that was not encoded: the part after its first `/` looks like a path.
-fn has_at_sign_behind_the_authority(text: &str) -> bool {
-    let Some((_, behind_scheme)) = text.split_once("://") else { return false };
-    behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
 }
 
 #[cfg(test)]

@@ -46,7 +46,6 @@ pub struct Monitor {
 
 impl Monitor {
     /// Returns a monitor that has not polled yet, and publishes to `state`.
-    #[must_use]
     pub fn new(
         settings: Arc<TargetSettings>,
         families: Arc<FamilySelection>,
@@ -65,14 +64,12 @@ impl Monitor {
     }
 
     /// Adds the pauses of groups that were learned before.
-    #[must_use]
     pub fn with_pauses(mut self, pauses: &[LearnedPause]) -> Self {
         self.poller.restore_pauses(pauses.iter().cloned());
         self
     }
 
     /// Evaluates alerts after each scheduled poll.
-    #[must_use]
     pub fn with_alerting(self, alerting: Alerting) -> Self {
         Self { alerting: Some(alerting), ..self }
     }

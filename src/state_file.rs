@@ -58,7 +58,6 @@ pub struct SavedPause {
 
 impl SavedPause {
     /// Returns a pause to be saved at `now`.
-    #[must_use]
     pub fn of(target: &TargetLabels, learned: &LearnedPause, now: Duration) -> Self {
         Self {
             target: target.name.clone(),

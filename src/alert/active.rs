@@ -62,7 +62,6 @@ pub struct ActiveAlert {
 
 impl Active {
     /// Returns the labels that the target's subjects have in common.
-    #[must_use]
     pub fn target_labels(&self) -> &TargetLabels {
         &self.target
     }
@@ -79,7 +78,6 @@ impl Active {
     }
 
     /// Returns the number of alerts in one phase, pending or firing.
-    #[must_use]
     pub fn count_of(&self, phase: Phase) -> usize {
         self.present().filter(|(_, entry)| entry.state.phase == phase).count()
     }
@@ -107,7 +105,6 @@ impl Active {
 
     /// Returns true if both contain the same alerts in the same phases since the same times. Values and the times of
     /// the last notifications are ignored.
-    #[must_use]
     pub fn is_same_set(&self, other: &Self) -> bool {
         self.target == other.target && self.standings().eq(other.standings())
     }
@@ -120,7 +117,6 @@ impl Active {
     }
 
     /// Returns true if no alert is pending or firing.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.present().next().is_none()
     }

@@ -96,7 +96,6 @@ const LIMITATIONS: &[Limitation] = &[
 impl ServerCapabilities {
     /// Returns the first fact of a rule that this server does not supply reliably, and the reason; `None` if it supplies
     /// all of them.
-    #[must_use]
     pub fn limitation_of(self, rule: &Rule) -> Option<(&'static str, LimitationEffect, &'static str)> {
         rule.expression.conditions().into_iter().find_map(|condition| {
             let (effect, reason) = self.limitation(condition)?;
@@ -105,7 +104,6 @@ impl ServerCapabilities {
     }
 
     /// Returns the reason why this server does not supply a condition's fact reliably; `None` if it does.
-    #[must_use]
     pub fn limitation(self, condition: &Condition) -> Option<(LimitationEffect, &'static str)> {
         let asked = match condition.operand {
             Operand::Status(status) => Some(status),
@@ -121,14 +119,12 @@ impl ServerCapabilities {
 }
 
 /// Returns true if the server reports entries-added; `None` if no stream was read.
-#[must_use]
 pub fn counts_entries(report: &Report) -> Option<bool> {
     let mut read = report.streams.iter().filter_map(|stream| stream.values.as_ref());
     read.next().map(|values| values.entries_added.is_some())
 }
 
 /// Returns true if a report contains a subject that the rule selects. The caller checks the target.
-#[must_use]
 pub fn selects_any(rule: &Rule, report: &Report) -> bool {
     let selector = &rule.selector;
     let mut streams = report.streams.iter().filter(|stream| selector.stream.matches(stream.key.as_bytes()));
@@ -143,7 +139,6 @@ pub fn selects_any(rule: &Rule, report: &Report) -> bool {
 }
 
 /// Returns true if the rule cannot fire until a window of history was seen.
-#[must_use]
 pub fn waits_for_history(rule: &Rule) -> bool {
     waits(&rule.expression)
 }

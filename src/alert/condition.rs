@@ -78,7 +78,6 @@ impl Condition {
     }
 
     /// Returns true if the condition holds for a value. The value of a status is 1 if it is the operand, else 0.
-    #[must_use]
     #[expect(clippy::float_cmp, reason = "== means the same number, as in Prometheus")]
     pub fn holds(&self, value: f64) -> bool {
         let number = match self.operand {

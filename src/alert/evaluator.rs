@@ -90,7 +90,6 @@ struct RuleState {
 
 impl Evaluator {
     /// Creates an evaluator of the rules that select this target, without alerts.
-    #[must_use]
     pub fn new(rules: &[Arc<Rule>], target: TargetLabels, settings: EvaluatorSettings) -> Self {
         let of_target = rules.iter().filter(|rule| rule.selector.target.matches(target.name.as_bytes()));
         let rules: Vec<_> = of_target
@@ -181,13 +180,11 @@ impl Evaluator {
     }
 
     /// Returns key and name of the groups that were read lately and are gone.
-    #[must_use]
     pub fn gone_groups(&self) -> GoneList {
         self.history.gone.iter().map(|(stream, group)| (stream.clone(), group.clone())).collect()
     }
 
     /// Returns the pending and firing alerts.
-    #[must_use]
     pub fn active(&self) -> Active {
         let rules = self.rules.iter().filter(|rule_state| !rule_state.entries.is_empty());
         let rules =
@@ -282,7 +279,6 @@ impl TargetHistory {
 }
 
 /// Returns the number of notifications that are changes rather than repetitions.
-#[must_use]
 pub fn changes(notifications: &[Notification]) -> usize {
     notifications.iter().filter(|notification| notification.reason == SendReason::Changed).count()
 }

@@ -33,7 +33,6 @@ impl From<Condition> for Expression {
 
 impl Join {
     /// Returns the operator as PromQL writes it.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::And => "and",
@@ -64,7 +63,6 @@ impl Expression {
     }
 
     /// Returns the first comparison: the subject of the rule, and mostly the value of its alerts.
-    #[must_use]
     pub fn first(&self) -> &Condition {
         match self {
             Self::Comparison(condition) => condition,
@@ -73,7 +71,6 @@ impl Expression {
     }
 
     /// Returns all comparisons.
-    #[must_use]
     pub fn conditions(&self) -> Vec<&Condition> {
         match self {
             Self::Comparison(condition) => vec![condition],

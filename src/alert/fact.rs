@@ -165,7 +165,6 @@ pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
 
 impl Fact {
     /// Returns the fact of this name.
-    #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         FACTS.iter().find(|fact| fact.name == name)
     }
@@ -204,7 +203,6 @@ impl Fact {
         Some(Self { name, unit, source, series })
     }
 
-    #[must_use]
     pub fn subject(&self) -> SubjectKind {
         match self.source {
             FactSource::TargetUp | FactSource::LeftOut => SubjectKind::Target,
@@ -216,13 +214,11 @@ impl Fact {
     }
 
     /// Returns true if the fact is known only over a window of history.
-    #[must_use]
     pub fn needs_window(&self) -> bool {
         matches!(self.source, FactSource::Losses(_))
     }
 
     /// Returns true if the fact is known only for groups that the configuration names.
-    #[must_use]
     pub fn only_named(&self) -> bool {
         matches!(self.source, FactSource::Group(GroupFact::Up))
     }
@@ -247,7 +243,6 @@ impl LossSpan {
 
 impl StreamFact {
     /// Returns the value at `now`, the time since the Unix epoch.
-    #[must_use]
     pub fn value(self, stream: &StreamReport, now: Duration) -> FactValue {
         match self {
             Self::Up => ValueReading::stream_up(stream).into(),
@@ -261,7 +256,6 @@ impl StreamFact {
 }
 
 impl GroupFact {
-    #[must_use]
     pub fn value(self, group: &GroupReport, operator: Operator) -> FactValue {
         let reading = match self {
             Self::Up => ValueReading::group_up(group),
@@ -292,7 +286,6 @@ impl From<ValueReading> for FactValue {
 
 /// Returns 1 if `wanted` holds for a group, else 0: a condition, whatever else holds, or `ok` or `unknown` as its
 /// status. Before a window of history was seen it is not known that a condition does not hold.
-#[must_use]
 pub fn status_is(group: &GroupReport, wanted: &str) -> FactValue {
     let Some(values) = &group.values else { return FactValue::Gone };
     let holds = Status::from_name(wanted).and_then(|wanted| values.status.holds(wanted));

@@ -13,7 +13,6 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 const MAX_PATH_BYTES: usize = 8 * 1024;
 
 /// Returns the path of a group's page, without a leading slash; `None` if the names are too long for a link.
-#[must_use]
 pub fn group_path(target: &str, db: &str, stream: &str, group: &str) -> Option<String> {
     let segments = [target, db, stream, group].map(segment);
     let path = format!("groups/{}", segments.join("/"));
@@ -22,7 +21,6 @@ pub fn group_path(target: &str, db: &str, stream: &str, group: &str) -> Option<S
 
 /// Returns the URL of the page for an alert's subject: the page of its group, or the overview at `external_url` for
 /// other subjects.
-#[must_use]
 pub fn of_alert(external_url: &str, labels: &BTreeMap<String, String>) -> String {
     let label = |name: &str| labels.get(name).map(String::as_str);
     let path = || group_path(label("target")?, label("db")?, label("stream")?, label("group")?);

@@ -79,7 +79,6 @@ impl LossWindow {
 
     /// Returns the number of entries that a group lost within the window. `None` if the group does not exist or its
     /// losses are not known (before server 7.0).
-    #[must_use]
     pub fn of(&self, stream: &Name, group: &GroupReport) -> Option<u64> {
         group.values.as_ref()?.entries_lost?;
         if self.streams.is_empty() {
@@ -90,7 +89,6 @@ impl LossWindow {
     }
 
     /// Returns true if a group lost entries within the [hour](LOSS_MEMORY). `None` as for [`of`](Self::of).
-    #[must_use]
     pub fn has_lost(&self, stream: &Name, group: &GroupReport) -> Option<bool> {
         group.values.as_ref()?.entries_lost?;
         Some(self.get(stream, &group.name).is_some_and(|lost| lost.lost_after.is_some()))

@@ -62,7 +62,6 @@ pub enum SendReason {
 impl Alert {
     /// Returns the alert's identity as one number: Prometheus' hash of its labels, which is FNV-1a over names and
     /// values in order, each followed by a byte 255.
-    #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = FnvHasher::default();
         for text in self.labels.iter().flat_map(|(name, value)| [name, value]) {

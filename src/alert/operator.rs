@@ -29,7 +29,6 @@ pub(super) const OPERATORS: [(&str, Operator); 6] = [
 
 impl Operator {
     /// Returns the operator as rules write it.
-    #[must_use]
     pub fn sign(self) -> &'static str {
         OPERATORS.iter().find(|(_, operator)| *operator == self).map_or("", |(sign, _)| sign)
     }

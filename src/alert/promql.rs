@@ -10,7 +10,6 @@ use redis_stream_core::glob::Glob;
 use redis_stream_lag::report::Status;
 
 /// Returns the expression. `label_names` are the names in `targets[].labels`, which alerts have too.
-#[must_use]
 pub fn expression(rule: &Rule, label_names: &[&str]) -> String {
     joined(&rule.expression, &matchers(&rule.selector), label_names)
 }
@@ -71,7 +70,6 @@ fn comparison(condition: &Condition, matchers: &[String], label_names: &[&str]) 
 }
 
 /// Aggregates an expression to one result per subject.
-#[must_use]
 pub fn per_subject(inner: &str, label_names: &[&str]) -> String {
     let labels = [&["target", "db", "stream", "group"], label_names].concat();
     format!("max by ({}) ({inner})", labels.join(", "))

@@ -195,7 +195,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Panics
 ///
 /// If a built-in rule is invalid, which tests rule out.
-#[must_use]
 pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
     let rule = |rule: &BuiltInRule| match rule.expr {
         Expr::Facts(expression) => Some(Arc::new(Rule {
@@ -219,7 +218,6 @@ pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
 /// # Panics
 ///
 /// If a built-in rule is invalid, which tests rule out.
-#[must_use]
 pub fn prometheus_only(label_names: &[&str], runbook_url: Option<&str>) -> Vec<PrometheusOnlyRule> {
     let rule = |rule: &BuiltInRule| {
         let expression = match rule.expr {

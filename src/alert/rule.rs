@@ -52,7 +52,6 @@ pub struct TargetLabels {
 
 /// Returns the names of the labels that alerts with this kind of subject have, in the order of `/metrics`, without
 /// configured labels.
-#[must_use]
 pub fn label_names(subject: SubjectKind) -> &'static [&'static str] {
     match subject {
         SubjectKind::Target => &["target"],
@@ -68,14 +67,12 @@ impl Default for Selector {
 }
 
 impl Rule {
-    #[must_use]
     pub fn subject(&self) -> SubjectKind {
         self.expression.first().fact.subject()
     }
 
     /// Returns the labels of a subject's alert. As in Prometheus, a label of the rule overrides one of the subject, and
     /// a label with an empty value is left out.
-    #[must_use]
     pub fn labels(&self, subject: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let label = |name: &str| subject.get(name).map(|value| Cow::Borrowed(value.as_str()));
         let own = self.labels.iter().map(|(name, text)| (name.clone(), text.fill(label, 0.0)));
@@ -88,7 +85,6 @@ impl Rule {
 
     /// Returns the annotations of a subject's alert. They are text for people, in which invisible characters of names are
     /// escaped.
-    #[must_use]
     pub fn annotations(&self, subject: &BTreeMap<String, String>, value: f64) -> BTreeMap<String, String> {
         let label = |name: &str| subject.get(name).map(|value| printable(value));
         self.annotations.iter().map(|(name, text)| (name.clone(), text.fill(label, value))).collect()
@@ -97,7 +93,6 @@ impl Rule {
 
 impl TargetLabels {
     /// Returns the labels of a subject: the target, one of its streams, or a group of a stream.
-    #[must_use]
     pub fn subject(&self, stream: Option<&str>, group: Option<&str>) -> BTreeMap<String, String> {
         let mut labels = self.configured.clone();
         let mut put = |name: &str, value: &str| labels.insert(name.to_owned(), value.to_owned());

@@ -22,7 +22,6 @@ pub struct PrometheusOnlyRule {
 }
 
 /// Returns the text of the file. `label_names` are the names in `targets[].labels`.
-#[must_use]
 pub fn write<'r>(
     rules: impl IntoIterator<Item = &'r Rule>,
     prometheus_only: &[PrometheusOnlyRule],

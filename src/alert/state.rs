@@ -72,7 +72,6 @@ pub struct Times {
 }
 
 /// Returns the state of an alert after an evaluation; `None` if there is no alert.
-#[must_use]
 pub fn step(
     before: Option<AlertState>,
     evaluation: Evaluation,
@@ -181,7 +180,6 @@ impl AlertState {
 
     /// Returns the end time to send: the time at which the alert resolved, or while it fires, four intervals ahead, so
     /// that a few failed notifications do not resolve it. `interval` is the time between evaluations.
-    #[must_use]
     pub fn ends_at(&self, now: Duration, interval: Duration) -> Duration {
         self.resolved_at.unwrap_or_else(|| now + 4 * interval.max(RESEND_DELAY))
     }

@@ -64,7 +64,6 @@ impl Template {
     }
 
     /// Returns the text of the template, which is also valid in Prometheus.
-    #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -78,13 +77,11 @@ impl Template {
     }
 
     /// Returns true if it contains the value.
-    #[must_use]
     pub fn has_value(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Value(_)))
     }
 
     /// Returns the text with labels and value filled in. A label that does not exist is empty.
-    #[must_use]
     pub fn fill<'l>(&self, label: impl Fn(&str) -> Option<Cow<'l, str>>, value: f64) -> String {
         let mut text = String::with_capacity(self.source.len());
         for part in &self.parts {
@@ -208,7 +205,6 @@ fn four_digits(value: f64) -> String {
 
 /// Formats a number as Prometheus' templates do, which is Go's `%v`: the fewest digits that parse back to the same
 /// number, with an exponent of at least two digits from 1e+06 up and below 0.0001.
-#[must_use]
 pub fn format_value(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else {

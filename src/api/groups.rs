@@ -154,7 +154,6 @@ pub struct ReportedGroup<'a> {
 ///
 /// The order is: groups that are missing, then by status as in [`Status::ALL`]; of one status by the certain minimum of
 /// the lag, by its maximum and by the pending entries, the most first; then by name.
-#[must_use]
 pub fn worst_first<'a>(
     snapshots: &'a [TargetSnapshot],
     filter: &GroupFilter,
@@ -217,7 +216,6 @@ fn write_parts(
 
 impl Listing {
     /// Lists what the filter selects.
-    #[must_use]
     pub fn of(snapshots: &[TargetSnapshot], filter: &GroupFilter) -> Self {
         let (found, matched) = worst_first(snapshots, filter);
         Self {

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use clap_complete::Shell;
 
-use super::{Polled, Server};
+use super::{PolledArgs, ServerArgs};
 
 pub(super) const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
@@ -14,7 +14,7 @@ for moments, except with --min-idle: then the server looks at every pending entr
 for each page, which blocks it for some 10 ms per 100,000 entries.";
 
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// URL of a running streamgauge to query instead of polling.
     #[arg(
         long,
@@ -25,7 +25,7 @@ pub struct Status {
     )]
     pub server: Option<String>,
     #[command(flatten)]
-    pub polled: Polled,
+    pub polled: PolledArgs,
     /// Time to poll before the status of the groups is printed; not used with --server.
     #[arg(long, env = "STREAMGAUGE_OBSERVE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub observe: Duration,
@@ -50,7 +50,7 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct Pending {
     #[command(flatten)]
-    pub redis: Server,
+    pub redis: ServerArgs,
     /// Key of the stream.
     #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
     pub stream: String,

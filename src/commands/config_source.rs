@@ -13,9 +13,13 @@ use crate::config::Config;
 use crate::config::cursor::Flag;
 use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
-use crate::config::flags::{self, Overrides, Server};
+use crate::config::flags::{self, Server};
 
 const SKIP_VERIFY: &str = "redis_tls_insecure_skip_verify";
+
+/// Keys with the argument that overrides them, over a file too.
+const OVERRIDES: [(&str, &str); 3] =
+    [("web.listen", "listen"), ("poll.interval", "interval"), ("poll.shard", "shard")];
 
 /// Keys below `targets[0]`, each with the argument that sets it.
 const SETTINGS: [(&str, &str); 7] = [
@@ -29,14 +33,14 @@ const SETTINGS: [(&str, &str); 7] = [
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum FlagOrigin {
     CommandLine,
     Environment,
 }
 
 struct Given {
     flag: Flag,
-    origin: Origin,
+    origin: FlagOrigin,
 }
 
 enum Choice<'a> {
@@ -50,8 +54,8 @@ enum Choice<'a> {
 ///
 /// The flags contradict each other, nothing to poll is given, or all that is wrong in the flags and in the file.
 pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, ConfigError> {
-    let flag = |id| given(args, id).map(|given| given.flag);
-    let overrides = Overrides { listen: flag("listen"), interval: flag("interval"), shard: flag("shard") };
+    let overrides =
+        OVERRIDES.into_iter().filter_map(|(key, id)| Some((key, given(args, id)?.flag))).collect();
     match choose(args, environment)? {
         Choice::File(path) => flags::over_file(path, &overrides, environment),
         Choice::Server(server) => flags::alone(&server, &overrides),
@@ -77,8 +81,9 @@ pub(super) fn describe(args: &ArgMatches, environment: &Environment<'_>) -> Vec<
 pub(super) fn running(args: &ArgMatches) -> Result<Option<Flag>, ConfigError> {
     let Some(running) = given(args, "server") else { return Ok(None) };
     let polled: Vec<_> = ["config", "redis_url"].iter().filter_map(|id| given(args, id)).collect();
-    let is_typed_instead =
-        |polled: &Given| polled.origin == Origin::CommandLine && running.origin == Origin::Environment;
+    let is_typed_instead = |polled: &Given| {
+        polled.origin == FlagOrigin::CommandLine && running.origin == FlagOrigin::Environment
+    };
     if polled.iter().any(is_typed_instead) {
         return Ok(None);
     }
@@ -103,7 +108,7 @@ fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Cho
     let file = given(args, "config").zip(args.get_one::<PathBuf>("config"));
     match (file, given(args, "redis_url")) {
         (Some((file, _)), Some(url)) if file.origin == url.origin => Err(given_too(&file.flag, &url.flag)),
-        (Some((file, path)), url) if url.is_none() || file.origin == Origin::CommandLine => {
+        (Some((file, path)), url) if url.is_none() || file.origin == FlagOrigin::CommandLine => {
             refuse_server_flags(args, &file)?;
             Ok(Choice::File(path))
         }
@@ -122,7 +127,7 @@ fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Cho
 
 fn refuse_server_flags(args: &ArgMatches, file: &Given) -> Result<(), ConfigError> {
     let others = settings(args).map(|(_, given)| given).chain(given(args, "stream"));
-    let contradicts = |other: &Given| other.origin == Origin::CommandLine || other.origin == file.origin;
+    let contradicts = |other: &Given| other.origin == FlagOrigin::CommandLine || other.origin == file.origin;
     let fault = |other: Given| Fault {
         subject: other.flag.name,
         message: format!("goes with --redis-url, not with {}; expected it in the file", file.flag.name),
@@ -160,8 +165,10 @@ fn all_given<'a>(args: &'a ArgMatches, id: &'a str) -> impl Iterator<Item = Give
     let texts = texts.map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
     texts.map(move |text| {
         let (origin, name) = match args.value_source(id) {
-            Some(ValueSource::CommandLine) => (Origin::CommandLine, format!("--{}", id.replace('_', "-"))),
-            _ => (Origin::Environment, format!("STREAMGAUGE_{}", id.to_uppercase())),
+            Some(ValueSource::CommandLine) => {
+                (FlagOrigin::CommandLine, format!("--{}", id.replace('_', "-")))
+            }
+            _ => (FlagOrigin::Environment, format!("STREAMGAUGE_{}", id.to_uppercase())),
         };
         Given { flag: Flag { name, text }, origin }
     })
@@ -179,7 +186,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
     use crate::config::topology::Topology;
-    use redis_stream_core::redis_url::Place;
+    use redis_stream_core::redis_url::Endpoint;
     use redis_stream_core::secret::Secret;
     use redis_stream_core::tls::Verification;
 
@@ -214,7 +221,7 @@ mod tests {
 
     fn host(config: &Config) -> &str {
         match &config.targets[0].topology {
-            Topology::Standalone(Place::Tcp(address)) => &address.host,
+            Topology::Standalone(Endpoint::Tcp(address)) => &address.host,
             other => panic!("{other} is not one server over TCP"),
         }
     }

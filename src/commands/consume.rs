@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use crate::cli;
-use crate::commands::endpoint;
 use crate::commands::output::json_stdout;
+use crate::commands::redis_args;
 use crate::http::access::AccessControl;
 use crate::http::body::Body;
 use crate::http::limits::ServerLimits;
@@ -45,7 +45,7 @@ pub async fn run(
     let config = config(&args, matches)?;
     let member = config.member();
     let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &member));
-    let exec = exec.transpose().map_err(endpoint::classify)?;
+    let exec = exec.transpose().map_err(redis_args::classify)?;
     let metrics = Metrics::new(&member).context("cannot register the metrics")?;
     let ended = CancellationToken::new();
     let _guard = ended.clone().drop_guard();
@@ -73,12 +73,12 @@ async fn consume_with(
 ) -> anyhow::Result<()> {
     let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
     let result = consume::run_with(config, handler, metrics, shutdown.cancelled_owned()).await;
-    result.map(drop).map_err(endpoint::classify)
+    result.map(drop).map_err(redis_args::classify)
 }
 
 fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerConfig> {
     let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
-    let connect = endpoint::read(matches)?;
+    let connect = redis_args::read(matches)?;
     Ok(ConsumerConfig {
         start_id: args.start_id.clone(),
         batch: args.batch,

@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::cli;
-use crate::commands::exit_code::UsageError;
+use crate::commands::healthcheck::listen_address;
 use crate::commands::output;
-use crate::config::topology::Topology;
-use crate::config::{Alerts, Config, Limits, Metrics, Poll, Role, Status, StreamRule, Target, Web};
+use crate::config::error::ConfigError;
+use crate::config::{Config, load};
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::handler::Noop;
 use redis_stream_consumer::consume::simulate::Simulated;
@@ -24,10 +25,6 @@ use redis_stream_consumer::consume::{self, ConsumerConfig};
 use redis_stream_consumer::error::RunError;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
 use redis_stream_consumer::produce::{self, ProduceConfig};
-use redis_stream_core::glob::Glob;
-use redis_stream_core::redis_url::{Address, Place};
-use redis_stream_core::secret::redact;
-use redis_stream_core::tls::Tls;
 use tokio_util::sync::CancellationToken;
 
 pub mod private_server;
@@ -44,9 +41,6 @@ const STOPPED_WORK: Duration = Duration::from_secs(1);
 const STOPS_AFTER: Duration = Duration::from_secs(5);
 /// Bounds the memory of a demo that is left running.
 const MAXLEN: u64 = 100_000;
-const INTERVAL: Duration = Duration::from_secs(2);
-/// The window of the groups' status: short, so that each status shows soon.
-const WINDOW: Duration = Duration::from_secs(20);
 
 /// Runs until a signal. `serve` runs the exporter with the given configuration.
 ///
@@ -74,7 +68,7 @@ where
     write!(output::stdout(), "{}", guide(listen, server.address()))
         .context("cannot write to standard output")?;
 
-    let mut serving = pin!(serve(config(listen, server.address()), ending.clone()));
+    let mut serving = pin!(serve(config(listen, &server.url())?, ending.clone()));
     let mut ended = Ok(());
     let served = tokio::select! {
         served = &mut serving => served,
@@ -147,66 +141,21 @@ fn work(work_time: Duration) -> Simulated<Noop> {
 
 /// Returns the address to listen on, with a free port in place of 0, so that it can be printed first.
 fn free_address(listen: &str) -> anyhow::Result<SocketAddr> {
-    let address: SocketAddr = listen.parse().map_err(|_| {
-        UsageError(format!(
-            "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
-            redact(listen)
-        ))
-    })?;
+    let address = listen_address(listen)?;
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     Ok(listener.local_addr()?)
 }
 
 /// Returns the exporter's configuration: the private server with all streams.
-fn config(listen: SocketAddr, server: SocketAddr) -> Config {
-    let streams = StreamRule {
-        key: Glob::new("*"),
-        exclude: Vec::new(),
-        include_groups: vec![Glob::new("*")],
-        exclude_groups: Vec::new(),
-        consumers: true,
-        window: WINDOW,
-    };
-    let target = Target {
-        name: "demo".to_owned(),
-        topology: Topology::Standalone(Place::Tcp(Address {
-            host: server.ip().to_string(),
-            port: server.port(),
-        })),
-        tls: Tls::default(),
-        db: 0,
-        username: None,
-        password: None,
-        role: Role::Master,
-        labels: std::collections::BTreeMap::new(),
-        streams: vec![streams],
-        limits: Limits { streams: 10_000, groups_per_stream: 1_000, consumers_per_group: 100 },
-    };
-    Config {
-        web: Web { listen: Some(listen), ..Web::default() },
-        poll: Poll {
-            interval: INTERVAL,
-            timeout: INTERVAL.mul_f64(0.8),
-            stale_after: INTERVAL * 3,
-            shard: None,
-            // The stream is created shortly after the first SCAN.
-            discovery_interval: INTERVAL,
-            scan_keys_per_second: 50_000,
-            count_budget: 20_000,
-            audit_budget: 1_000,
-            audit_period: Duration::from_secs(600),
-            loss_sample_streams: 50,
-            payload_budget: 16 * 1024 * 1024,
-        },
-        status: Status { window: WINDOW },
-        targets: vec![target],
-        metrics: Metrics {
-            exclude: Vec::new(),
-            consumer_max_idle: Duration::from_secs(24 * 3_600),
-            redis_exporter_compat: false,
-        },
-        alerts: Alerts::default(),
-    }
+fn config(listen: SocketAddr, server: &str) -> Result<Config, ConfigError> {
+    // The stream is created shortly after the first SCAN, so SCAN is repeated soon.
+    let text = format!(
+        "web: {{listen: '{listen}'}}\n\
+         poll: {{interval: 2s, discovery_interval: 2s}}\n\
+         status: {{window: 20s}}\n\
+         targets: [{{name: demo, url: '{server}'}}]\n"
+    );
+    load::from_text("demo", &text, Path::new(""), &|_| None)
 }
 
 /// Returns the text that explains the demo: one screenful.
@@ -245,6 +194,7 @@ Ctrl-C ends it all; the server and its data are removed.
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::exit_code::UsageError;
 
     #[test]
     fn the_guide_is_one_screenful_with_the_addresses_in_it() {

@@ -34,17 +34,18 @@ fn address(listen: Option<&str>) -> anyhow::Result<SocketAddr> {
     let Some(listen) = listen.filter(|listen| !listen.is_empty()) else {
         return Ok((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into());
     };
-    let mut address: SocketAddr = listen.parse().map_err(|_| {
-        UsageError(format!(
-            "--listen {}: expected an address and a port, as in 127.0.0.1:10121",
-            redact(listen)
-        ))
-    })?;
+    let mut address = listen_address(listen)?;
     if address.ip().is_unspecified() {
         let is_v4 = address.is_ipv4();
         address.set_ip(if is_v4 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
     }
     Ok(address)
+}
+
+pub(super) fn listen_address(listen: &str) -> Result<SocketAddr, UsageError> {
+    let shown = redact(listen);
+    let fault = format!("--listen {shown}: expected an address and a port, as in 127.0.0.1:10121");
+    listen.parse().map_err(|_| UsageError(fault))
 }
 
 async fn ask(address: SocketAddr) -> anyhow::Result<()> {

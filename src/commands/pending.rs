@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::api;
 use crate::cli;
-use crate::commands::endpoint;
 use crate::commands::output::{self, print_error, terminal_width};
+use crate::commands::redis_args;
 use crate::config::{Config, Poll, Role, Target};
 use crate::format::units::count;
 use crate::poller::list_pending::{PAGE, PendingError, PendingList, PendingQuery};
@@ -27,7 +27,7 @@ use redis_stream_lag::question::PendingEntry;
 ///
 /// The server does not answer, or there is no such group.
 pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
-    let Config { poll, mut targets, .. } = endpoint::config(matches)?;
+    let Config { poll, mut targets, .. } = redis_args::config(matches)?;
     let query = query(args);
     if query.min_idle.is_some() {
         let subject = if query.consumer.is_some() { "consumer" } else { "group" };

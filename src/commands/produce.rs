@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::ArgMatches;
 
 use crate::cli;
-use crate::commands::{endpoint, output};
+use crate::commands::{output, redis_args};
 use crate::format::unicode::printable;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
@@ -30,13 +30,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let config = config(args, matches)?;
-    let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(endpoint::classify)?;
+    let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(redis_args::classify)?;
     write!(output::stdout(), "{}", summary(&stats)).context("cannot write to standard output")
 }
 
 fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceConfig> {
     Ok(ProduceConfig {
-        connect: endpoint::read(matches)?,
+        connect: redis_args::read(matches)?,
         pattern: pattern(&args),
         trim: trim(&args),
         streams: args.stream.into_iter().map(String::into_bytes).collect(),
@@ -49,9 +49,9 @@ fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceCon
 fn pattern(args: &cli::Produce) -> Pattern {
     let period = args.period;
     match args.pattern {
-        cli::Pattern::Steady => Pattern::Steady,
-        cli::Pattern::Bursts => Pattern::Bursts { period },
-        cli::Pattern::Sine => Pattern::Sine { period },
+        cli::RatePattern::Steady => Pattern::Steady,
+        cli::RatePattern::Bursts => Pattern::Bursts { period },
+        cli::RatePattern::Sine => Pattern::Sine { period },
     }
 }
 

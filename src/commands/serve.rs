@@ -28,7 +28,7 @@ mod routes;
 mod state_saver;
 mod target_tasks;
 
-use reload::{Parts, Reader};
+use reload::{ConfigReader, Parts};
 use routes::App;
 use target_tasks::{SharedParts, TargetTasks};
 
@@ -39,7 +39,7 @@ use target_tasks::{SharedParts, TargetTasks};
 /// The configuration is invalid, or its address cannot be listened on.
 pub async fn run(args: ArgMatches, shutdown: CancellationToken) -> anyhow::Result<()> {
     let hangups = reload::hangups()?;
-    let reader: Reader = Arc::new(move || config_source::read(&args, &of_process));
+    let reader: ConfigReader = Arc::new(move || config_source::read(&args, &of_process));
     let config = reader()?;
     run_until(config, shutdown, Some((reader, hangups))).await
 }
@@ -56,7 +56,7 @@ pub async fn run_with(config: Config, shutdown: CancellationToken) -> anyhow::Re
 async fn run_until(
     config: Config,
     shutdown: CancellationToken,
-    reloading: Option<(Reader, tokio::signal::unix::Signal)>,
+    reloading: Option<(ConfigReader, tokio::signal::unix::Signal)>,
 ) -> anyhow::Result<()> {
     let listeners = listeners::Listeners::bind(&config.web)?;
     let access = AccessControl::new(&config.web).map_err(|error| UsageError(error.to_string()))?;

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 
 use crate::api::groups::filter::statuses;
 use crate::api::groups::{ListedGroup, Listing};
-use crate::cli::terminal::Status as Arguments;
+use crate::cli::terminal::StatusArgs;
 use crate::commands::config_source;
 use crate::commands::exit_code::{FoundStatus, UsageError};
 use crate::commands::output::{self, print_error, terminal_width};
@@ -36,7 +36,7 @@ enum Origin {
 /// # Errors
 ///
 /// Something could not be read (the rest is printed first), or a group has a status of `--fail-on`.
-pub async fn run(args: &Arguments, matches: &ArgMatches, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: CancellationToken) -> anyhow::Result<()> {
     let fail_on =
         statuses(&args.fail_on.join(",")).map_err(|error| UsageError(format!("--fail-on: {error}")))?;
     let origin = origin(args, matches)?;
@@ -90,7 +90,7 @@ fn result(listing: &Listing, fail_on: &[Status], problems: &[String]) -> anyhow:
     Ok(())
 }
 
-fn origin(args: &Arguments, matches: &ArgMatches) -> anyhow::Result<Origin> {
+fn origin(args: &StatusArgs, matches: &ArgMatches) -> anyhow::Result<Origin> {
     if let Some(url) = config_source::running(matches)? {
         let remote = Remote::new(&url.text, &args.polled.stream)
             .map_err(|error| UsageError(format!("{}: {error}", url.name)))?;

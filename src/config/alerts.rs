@@ -12,8 +12,7 @@ use crate::alert::rule::{Rule, Selector, label_names};
 use crate::alert::template::Template;
 use crate::config::cursor::{Cursor, Section, closest};
 use crate::config::http_receiver;
-use crate::config::notifiers::{self, Notifier};
-use crate::config::scalar::label_name_fault;
+use crate::config::notifiers::{self, NotifierConfig};
 use crate::config::{Alerts, Target};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::secret::redact;
@@ -36,7 +35,7 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
     if let Some(hold) = section.key("hold").duration(Duration::ZERO) {
         alerts.hold = hold;
     }
-    alerts.external_labels = external_labels(&section.key("external_labels"));
+    alerts.external_labels = section.key("external_labels").labels(&RESERVED_LABELS);
     alerts.state_file = state_file(&section.key("state_file"), folder);
     alerts.notifiers = notifiers::read_all(&section.key("notifiers"), folder);
     let Alerts { rules, notifiers, .. } = &mut alerts;
@@ -84,23 +83,16 @@ fn runbook_url(key: &Cursor<'_>) -> Option<String> {
 }
 
 fn state_file(key: &Cursor<'_>, folder: &Path) -> Option<PathBuf> {
-    let path = key.text()?.value;
-    if path.is_empty() {
-        key.fault("empty; expected the path of a file");
-    }
-    Some(folder.join(path))
-}
-
-fn external_labels(map: &Cursor<'_>) -> BTreeMap<String, String> {
-    let label = |(name, key): (String, Cursor<'_>)| {
-        refuse_label(&name, &key);
-        Some((name, key.text()?.value))
-    };
-    map.entries().into_iter().filter_map(label).collect()
+    Some(folder.join(key.filled_text("the path of a file")?))
 }
 
 /// Reads `rules` and appends them.
-fn own_rules(list: &Cursor<'_>, target: Option<&Target>, notifiers: &[Notifier], rules: &mut Vec<Arc<Rule>>) {
+fn own_rules(
+    list: &Cursor<'_>,
+    target: Option<&Target>,
+    notifiers: &[NotifierConfig],
+    rules: &mut Vec<Arc<Rule>>,
+) {
     let built_in = rules.len();
     for item in list.items().into_iter().flatten() {
         let rule = item.section(|section| {
@@ -123,14 +115,10 @@ fn is_same(one: &Rule, other: &Rule) -> bool {
     one.name == other.name && one.labels == other.labels
 }
 
-fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) -> Option<Rule> {
+fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[NotifierConfig]) -> Option<Rule> {
     let name_key = section.key("alert");
-    let name = name_key.text();
-    if !name_key.is_given() {
-        name_key.fault("missing; expected the name of the alert");
-    } else if name.as_ref().is_some_and(|name| name.value.is_empty()) {
-        name_key.fault("empty; expected the name of the alert");
-    }
+    name_key.require("the name of the alert");
+    let name = name_key.filled_text("the name of the alert");
     let globs = ["target", "stream", "group"].map(|name| section.key(name));
     let condition = condition(&section.key("expr"));
     let subject = condition.map(|condition| condition.fact.subject());
@@ -143,7 +131,7 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
     let notifiers = notifier_names(&section.key("notifiers"), notifiers);
     let [pending_for, keep_firing_for] = times;
     Some(Rule {
-        name: name?.value,
+        name: name?,
         selector,
         expression: condition?.into(),
         pending_for,
@@ -155,7 +143,7 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[Notifier]) 
 }
 
 /// Reads the names of the notifiers of a rule.
-fn notifier_names(list: &Cursor<'_>, notifiers: &[Notifier]) -> Vec<String> {
+fn notifier_names(list: &Cursor<'_>, notifiers: &[NotifierConfig]) -> Vec<String> {
     let mut names = Vec::new();
     for item in list.items().into_iter().flatten() {
         let Some(name) = item.text() else { continue };
@@ -228,12 +216,8 @@ enum TemplateField {
 fn templates(map: &Cursor<'_>, known: &KnownLabels, field: TemplateField) -> BTreeMap<String, Template> {
     let mut templates = BTreeMap::new();
     for (name, key) in map.entries() {
-        match field {
-            TemplateField::Labels => refuse_label(&name, &key),
-            TemplateField::Annotations => {
-                label_name_fault(&name).into_iter().for_each(|fault| key.fault(fault));
-            }
-        }
+        let reserved: &[_] = if field == TemplateField::Labels { &RESERVED_LABELS } else { &[] };
+        key.check_label_name(&name, reserved);
         let Some(text) = key.text() else { continue };
         let template = match Template::parse(&text.value) {
             Ok(template) => template,
@@ -254,13 +238,6 @@ fn templates(map: &Cursor<'_>, known: &KnownLabels, field: TemplateField) -> BTr
         templates.insert(name, template);
     }
     templates
-}
-
-fn refuse_label(name: &str, key: &Cursor<'_>) {
-    let reserved = RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another");
-    if let Some(fault) = label_name_fault(name).or(reserved) {
-        key.fault(fault);
-    }
 }
 
 #[cfg(test)]

@@ -31,34 +31,18 @@ pub(super) fn read(
             key.fault(format_args!("{} {CREDENTIALS_TWICE}", url_key.label()));
         }
     }
-    if password_key.is_given() && file_key.is_given() {
-        file_key.fault(format_args!("{} is there too; expected one of them", password_key.label()));
-    }
-    let username = username(&username_key).or(url_username);
-    let password =
-        url_password.map(Password::Text).or(password(&password_key)).or(password_file(&file_key, folder));
+    file_key.refuse_beside(&password_key);
+    let username = username_key.filled_text("the name of an ACL user").or(url_username);
+    let password = url_password
+        .map(Password::Text)
+        .or(password_key.filled_text("a password").map(|text| Password::Text(Secret::new(text))))
+        .or(password_file(&file_key, folder));
     let password_is_given = password.is_some() || password_key.is_given() || file_key.is_given();
     if username.is_some() && url.is_some() && !password_is_given {
         let key = if username_key.is_given() { &username_key } else { url_key };
         key.fault(USER_WITHOUT_PASSWORD);
     }
     (username, password)
-}
-
-fn username(key: &Cursor<'_>) -> Option<String> {
-    let name = key.text()?.value;
-    if name.is_empty() {
-        key.fault("empty; expected the name of an ACL user");
-    }
-    Some(name)
-}
-
-pub(super) fn password(key: &Cursor<'_>) -> Option<Password> {
-    let password = key.text()?.value;
-    if password.is_empty() {
-        key.fault("empty; expected a password");
-    }
-    Some(Password::Text(Secret::new(password)))
 }
 
 /// Reads the file once, so that an unreadable one is found at the start; its content is not kept.

@@ -38,11 +38,11 @@ pub(super) struct Tree<'t> {
 pub(super) struct Cursor<'t> {
     tree: &'t Tree<'t>,
     path: String,
-    source: Source<'t>,
+    source: CursorValue<'t>,
 }
 
 #[derive(Clone, Copy)]
-enum Source<'t> {
+enum CursorValue<'t> {
     Absent,
     File(&'t Value),
     Flag(&'t Flag),
@@ -73,7 +73,7 @@ impl<'t> Tree<'t> {
     }
 
     pub(super) fn root(&'t self, value: &'t Value) -> Cursor<'t> {
-        Cursor { tree: self, path: String::new(), source: Source::File(value) }
+        Cursor { tree: self, path: String::new(), source: CursorValue::File(value) }
     }
 
     fn flag(&self, path: &str) -> Option<&'t Flag> {
@@ -83,40 +83,40 @@ impl<'t> Tree<'t> {
 
 impl<'t> Cursor<'t> {
     pub(super) fn is_given(&self) -> bool {
-        !matches!(self.source, Source::Absent)
+        !matches!(self.source, CursorValue::Absent)
     }
 
     /// Returns the flags over keys of this map.
     pub(super) fn flags_below(&self) -> impl Iterator<Item = Self> {
         let (tree, start) = (self.tree, format!("{}.", self.path));
         let below = tree.flags.iter().filter(move |(path, _)| path.starts_with(&start));
-        below.map(move |(path, flag)| Cursor { tree, path: path.clone(), source: Source::Flag(flag) })
+        below.map(move |(path, flag)| Cursor { tree, path: path.clone(), source: CursorValue::Flag(flag) })
     }
 
-    pub(super) fn is_an_empty_list(&self) -> bool {
-        matches!(self.source, Source::File(Value::Sequence(items)) if items.is_empty())
+    fn is_an_empty_list(&self) -> bool {
+        matches!(self.source, CursorValue::File(Value::Sequence(items)) if items.is_empty())
     }
 
     pub(super) fn is_text(&self) -> bool {
-        matches!(self.source, Source::File(Value::String(_)))
+        matches!(self.source, CursorValue::File(Value::String(_)))
     }
 
     pub(super) fn is_empty_text(&self) -> bool {
-        matches!(self.source, Source::File(Value::String(text)) if text.is_empty())
+        matches!(self.source, CursorValue::File(Value::String(text)) if text.is_empty())
     }
 
     /// Returns the key path or flag, for messages about another key.
     pub(super) fn label(&self) -> &str {
         match self.source {
-            Source::Flag(flag) => &flag.name,
-            Source::Absent | Source::File(_) => &self.path,
+            CursorValue::Flag(flag) => &flag.name,
+            CursorValue::Absent | CursorValue::File(_) => &self.path,
         }
     }
 
     /// Records a fault.
     pub(super) fn fault(&self, message: impl Display) {
         let subject = match (self.source, self.path.as_str()) {
-            (Source::Flag(flag), _) => flag.name.clone(),
+            (CursorValue::Flag(flag), _) => flag.name.clone(),
             (_, "") => self.tree.file.to_owned(),
             (_, path) if self.tree.file.is_empty() => path.to_owned(),
             (_, path) => format!("{}: {path}", self.tree.file),
@@ -126,7 +126,7 @@ impl<'t> Cursor<'t> {
 
     /// Records the fault that the value is of another kind.
     pub(super) fn found_another_kind(&self, expected: &str) {
-        if let Source::File(value) = self.source {
+        if let CursorValue::File(value) = self.source {
             self.fault(format_args!("found {}; expected {expected}", kind(value)));
         }
     }
@@ -135,7 +135,7 @@ impl<'t> Cursor<'t> {
     /// runs only to learn the known keys.
     pub(super) fn section<T>(&self, read: impl FnOnce(&Section<'t>) -> T) -> T {
         let entries = match self.source {
-            Source::File(Value::Mapping(entries)) => Some(entries),
+            CursorValue::File(Value::Mapping(entries)) => Some(entries),
             _ => None,
         };
         let section =
@@ -152,28 +152,28 @@ impl<'t> Cursor<'t> {
 
     /// Returns the items of a list; `None` if it is absent or no list.
     pub(super) fn items(&self) -> Option<Vec<Self>> {
-        let Source::File(Value::Sequence(items)) = self.source else {
+        let CursorValue::File(Value::Sequence(items)) = self.source else {
             self.found_another_kind("a list");
             return None;
         };
         let item = |(at, value)| Cursor {
             tree: self.tree,
             path: format!("{}[{at}]", self.path),
-            source: Source::File(value),
+            source: CursorValue::File(value),
         };
         Some(items.iter().enumerate().map(item).collect())
     }
 
     /// Returns the entries of a map with the user's keys; none if it is absent or no map.
     pub(super) fn entries(&self) -> Vec<(String, Self)> {
-        let Source::File(Value::Mapping(entries)) = self.source else {
+        let CursorValue::File(Value::Mapping(entries)) = self.source else {
             self.found_another_kind("a map");
             return Vec::new();
         };
         let entry = |(key, value)| {
             let name = key_text(key);
             let path = join(&self.path, &name);
-            (name, Cursor { tree: self.tree, path, source: Source::File(value) })
+            (name, Cursor { tree: self.tree, path, source: CursorValue::File(value) })
         };
         entries.iter().map(entry).collect()
     }
@@ -181,7 +181,7 @@ impl<'t> Cursor<'t> {
     /// Reads text. Numbers and booleans are refused, since YAML has already changed them (`007`, `1e3`).
     pub(super) fn text(&self) -> Option<Text> {
         match self.source {
-            Source::File(Value::Number(_) | Value::Bool(_)) => {
+            CursorValue::File(Value::Number(_) | Value::Bool(_)) => {
                 self.found_another_kind("text (put it in quotes)");
                 None
             }
@@ -189,15 +189,45 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// Reads text, and reports an empty one.
+    pub(super) fn filled_text(&self, expected: &str) -> Option<String> {
+        let text = self.text()?.value;
+        if text.is_empty() {
+            self.fault(format_args!("empty; expected {expected}"));
+        }
+        Some(text)
+    }
+
+    pub(super) fn require(&self, expected: impl Display) {
+        if !self.is_given() {
+            self.fault(format_args!("missing; expected {expected}"));
+        }
+    }
+
+    pub(super) fn require_items(&self, expected: &str) {
+        if self.is_an_empty_list() {
+            self.fault(format_args!("an empty list; expected {expected}"));
+        }
+    }
+
+    /// Reports that this key is given beside another one.
+    pub(super) fn refuse_beside(&self, other: &Self) {
+        if self.is_given() && other.is_given() {
+            self.fault(format_args!("{} is there too; expected one of them", other.label()));
+        }
+    }
+
     /// Reads any scalar as text: a number in quotes or from a variable is a number.
     pub(super) fn scalar(&self, expected: &str) -> Option<Text> {
         let written = match self.source {
-            Source::File(Value::String(text)) => text.clone(),
-            Source::File(Value::Number(number)) => number.to_string(),
-            Source::File(Value::Bool(boolean)) => boolean.to_string(),
+            CursorValue::File(Value::String(text)) => text.clone(),
+            CursorValue::File(Value::Number(number)) => number.to_string(),
+            CursorValue::File(Value::Bool(boolean)) => boolean.to_string(),
             // The shell has already substituted variables.
-            Source::Flag(flag) => return Some(Text { written: flag.text.clone(), value: flag.text.clone() }),
-            Source::File(_) | Source::Absent => {
+            CursorValue::Flag(flag) => {
+                return Some(Text { written: flag.text.clone(), value: flag.text.clone() });
+            }
+            CursorValue::File(_) | CursorValue::Absent => {
                 self.found_another_kind(expected);
                 return None;
             }
@@ -219,9 +249,9 @@ impl<'t> Section<'t> {
         let path = join(&self.path, name);
         self.tree.asked.borrow_mut().insert(without_indices(&path));
         let source = match (self.tree.flag(&path), self.entries.and_then(|entries| entries.get(name))) {
-            (Some(flag), _) => Source::Flag(flag),
-            (None, None | Some(Value::Null)) => Source::Absent,
-            (None, Some(value)) => Source::File(value),
+            (Some(flag), _) => CursorValue::Flag(flag),
+            (None, None | Some(Value::Null)) => CursorValue::Absent,
+            (None, Some(value)) => CursorValue::File(value),
         };
         Cursor { tree: self.tree, path, source }
     }
@@ -233,11 +263,11 @@ impl<'t> Section<'t> {
             if key.is_string() && known.contains(&name.as_str()) {
                 continue;
             }
-            let place =
-                Cursor { tree: self.tree, path: join(&self.path, &name), source: Source::File(value) };
+            let unknown =
+                Cursor { tree: self.tree, path: join(&self.path, &name), source: CursorValue::File(value) };
             match closest(&name, &known) {
-                Some(close) => place.fault(format_args!("unknown key; did you mean {close}?")),
-                None => place.fault(format_args!("unknown key; expected {}", listing(&known))),
+                Some(close) => unknown.fault(format_args!("unknown key; did you mean {close}?")),
+                None => unknown.fault(format_args!("unknown key; expected {}", listing(&known))),
             }
         }
     }

@@ -10,16 +10,8 @@ use crate::config::env::Environment;
 use crate::config::error::ConfigError;
 use crate::config::{Config, load};
 
-/// Flags that override keys of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// `web.listen`.
-    pub listen: Option<Flag>,
-    /// `poll.interval`. The defaults of `timeout` and `stale_after` follow it.
-    pub interval: Option<Flag>,
-    /// `poll.shard`.
-    pub shard: Option<Flag>,
-}
+/// Keys with the flags that are laid over them.
+pub type KeyedFlags = Vec<(&'static str, Flag)>;
 
 /// A server and its streams, given by flags alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +19,7 @@ pub struct Server {
     /// `targets[0].url`.
     pub url: Flag,
     /// Other keys of `targets[0]`, such as `username` and `tls.ca_file`. Paths are relative to the working directory.
-    pub settings: Vec<(&'static str, Flag)>,
+    pub settings: KeyedFlags,
     /// `targets[0].streams[].key`; empty for all streams.
     pub streams: Vec<Flag>,
 }
@@ -39,10 +31,10 @@ pub struct Server {
 /// The file cannot be read, or all faults of file and flags.
 pub fn over_file(
     path: &Path,
-    overrides: &Overrides,
+    overrides: &KeyedFlags,
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
-    load::file(path, overrides.laid_over(), environment)
+    load::file(path, laid_over("", overrides).collect(), environment)
 }
 
 /// Reads a configuration from flags alone: one target, and defaults.
@@ -50,29 +42,18 @@ pub fn over_file(
 /// # Errors
 ///
 /// All faults of the flags.
-pub fn alone(server: &Server, overrides: &Overrides) -> Result<Config, ConfigError> {
-    let flags = overrides.laid_over().into_iter().chain(server.laid_over()).collect();
+pub fn alone(server: &Server, overrides: &KeyedFlags) -> Result<Config, ConfigError> {
+    let flags = laid_over("", overrides).chain(server.laid_over()).collect();
     let nothing = |_: &str| None;
     load::read(&server.frame(), Path::new(""), &Tree::new("", flags, &nothing))
 }
 
-impl Overrides {
-    fn laid_over(&self) -> Vec<(String, &Flag)> {
-        named([
-            ("web.listen", self.listen.as_ref()),
-            ("poll.interval", self.interval.as_ref()),
-            ("poll.shard", self.shard.as_ref()),
-        ])
-    }
-}
-
 impl Server {
-    fn laid_over(&self) -> Vec<(String, &Flag)> {
-        let mut flags = named([("targets[0].url", Some(&self.url))]);
-        flags.extend(self.settings.iter().map(|(key, flag)| (format!("targets[0].{key}"), flag)));
+    fn laid_over(&self) -> impl Iterator<Item = (String, &Flag)> {
         let streams = self.streams.iter().enumerate();
-        flags.extend(streams.map(|(at, flag)| (format!("targets[0].streams[{at}].key"), flag)));
-        flags
+        let streams = streams.map(|(at, flag)| (format!("targets[0].streams[{at}].key"), flag));
+        let url = ("targets[0].url".to_owned(), &self.url);
+        std::iter::once(url).chain(laid_over("targets[0].", &self.settings)).chain(streams)
     }
 
     /// Returns the lists and maps that the flags lie over: one target, with an item for each stream.
@@ -87,6 +68,6 @@ impl Server {
     }
 }
 
-fn named<'f, const N: usize>(flags: [(&str, Option<&'f Flag>); N]) -> Vec<(String, &'f Flag)> {
-    flags.into_iter().filter_map(|(path, flag)| Some((path.to_owned(), flag?))).collect()
+fn laid_over<'f>(above: &str, flags: &'f KeyedFlags) -> impl Iterator<Item = (String, &'f Flag)> {
+    flags.iter().map(move |(key, flag)| (format!("{above}{key}"), flag))
 }

@@ -25,7 +25,6 @@ pub struct HttpClientConfig {
 
 impl HttpClientConfig {
     /// Creates settings without credentials, with the authorities of the system.
-    #[must_use]
     pub fn with_timeout(timeout: Duration) -> Self {
         Self { authorization: None, tls: Tls::default(), timeout }
     }
@@ -88,10 +87,8 @@ pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &P
             url_key.fault(format_args!("missing; expected a URL here or in {}", file_key.label()));
             None
         }
-        (true, is_given_twice) => {
-            if is_given_twice {
-                file_key.fault(format_args!("{} is there too; expected one of them", url_key.label()));
-            }
+        (true, _) => {
+            file_key.refuse_beside(url_key);
             url(url_key, HttpUrl::parse).map(UrlSource::Url)
         }
         (false, true) => {
@@ -119,9 +116,7 @@ pub(super) fn authorization(
             key.fault(format_args!("{} {CREDENTIALS_TWICE}", url_key.label()));
         }
     }
-    if basic_key.is_given() && bearer_key.is_given() {
-        bearer_key.fault(format_args!("{} is there too; expected one of them", basic_key.label()));
-    }
+    bearer_key.refuse_beside(&basic_key);
     let basic =
         if basic_key.is_given() { basic_key.section(|section| basic_auth(section, folder)) } else { None };
     basic.or_else(|| Some(Authorization::Bearer(credentials::password_file(&bearer_key, folder)?)))
@@ -131,9 +126,7 @@ fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
     let username_key = section.key("username");
     let password_key = section.key("password");
     let file_key = section.key("password_file");
-    if !username_key.is_given() {
-        username_key.fault("missing; expected a user");
-    }
+    username_key.require("a user");
     let username = username_key.text().map(|text| text.value);
     if username.as_ref().is_some_and(|name| name.contains(':')) {
         username_key.fault("a colon, which separates user and password; expected none");
@@ -150,20 +143,12 @@ pub(super) fn secret(
     expected: &str,
     folder: &Path,
 ) -> Option<Password> {
-    match (text_key.is_given(), file_key.is_given()) {
-        (true, true) => {
-            file_key.fault(format_args!("{} is there too; expected one of them", text_key.label()));
-        }
-        (false, false) => {
-            text_key.fault(format_args!("missing; expected {expected} here or in {}", file_key.label()));
-        }
-        _ => {}
+    file_key.refuse_beside(text_key);
+    if !file_key.is_given() {
+        text_key.require(format_args!("{expected} here or in {}", file_key.label()));
     }
-    let Some(text) = text_key.text() else { return credentials::password_file(file_key, folder) };
-    if text.value.is_empty() {
-        text_key.fault(format_args!("empty; expected {expected}"));
-    }
-    Some(Password::Text(Secret::new(text.value)))
+    let text = text_key.filled_text(expected).map(|text| Password::Text(Secret::new(text)));
+    text.or_else(|| credentials::password_file(file_key, folder))
 }
 
 /// Reads headers to be added to each request.

@@ -89,8 +89,8 @@ fn syntax_message(error: &serde_yaml::Error, text: &str) -> String {
     match (quotes_a_value, error.location()) {
         (false, _) => format!("not valid YAML: {message}"),
         (true, None) => "not valid YAML: a value does not fit its tag".to_owned(),
-        (true, Some(place)) => {
-            let (line, column) = (place.line(), place.column());
+        (true, Some(location)) => {
+            let (line, column) = (location.line(), location.column());
             format!("not valid YAML: a value does not fit its tag at line {line} column {column}")
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::rule::Rule;
-use crate::config::notifiers::Notifier;
+use crate::config::notifiers::NotifierConfig;
 use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
 use redis_stream_core::glob::Glob;
@@ -50,11 +50,11 @@ pub struct Config {
     /// `poll`: schedule and budgets of every target.
     pub poll: Poll,
     /// `status`: settings of the status of groups.
-    pub status: Status,
+    pub status: StatusConfig,
     /// `targets`: the servers to poll; at least one.
     pub targets: Vec<Target>,
     /// `metrics`: exported series.
-    pub metrics: Metrics,
+    pub metrics: MetricsConfig,
     /// `alerts`: rules and notifiers.
     pub alerts: Alerts,
 }
@@ -114,7 +114,7 @@ pub struct Shard {
 
 /// `status`: settings of the status of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct StatusConfig {
     /// History that a status is derived from, unless the rule of the stream has its own; at least 6 intervals. Default
     /// 2 min, or 6 intervals if that is more.
     pub window: Duration,
@@ -196,7 +196,7 @@ pub struct Limits {
 
 /// `metrics`: exported series.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Metrics {
+pub struct MetricsConfig {
     /// Globs of metric names that are not exported.
     pub exclude: Vec<Glob>,
     /// A consumer without pending entries that is idle for longer has no series.
@@ -221,5 +221,5 @@ pub struct Alerts {
     /// File that keeps alerts over a restart.
     pub state_file: Option<PathBuf>,
     /// The notifiers.
-    pub notifiers: Vec<Notifier>,
+    pub notifiers: Vec<NotifierConfig>,
 }

@@ -28,7 +28,7 @@ const RECEIVERS: [(&str, Reader); 4] =
 
 /// One item of `alerts.notifiers`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Notifier {
+pub struct NotifierConfig {
     /// The name in rules, logs and metrics; unique.
     pub name: String,
     /// The receiver and its settings.
@@ -89,7 +89,6 @@ pub enum IntegrationKind {
 
 impl Receiver {
     /// Returns the HTTP settings.
-    #[must_use]
     pub fn http(&self) -> &HttpClientConfig {
         match self {
             Self::Alertmanager(settings) => &settings.http,
@@ -98,7 +97,6 @@ impl Receiver {
     }
 
     /// Returns true if the receiver shows one alert once, even if two processes send it.
-    #[must_use]
     pub fn deduplicates(&self) -> bool {
         match self {
             Self::Alertmanager(_) => true,
@@ -112,7 +110,6 @@ impl Receiver {
 
 impl IntegrationKind {
     /// Returns the integration key, if the service has one in the payload.
-    #[must_use]
     pub fn routing_key(&self) -> Option<&Password> {
         match self {
             Self::PagerDuty { routing_key } => Some(routing_key),
@@ -122,7 +119,7 @@ impl IntegrationKind {
 }
 
 /// Reads `alerts.notifiers`. Invalid ones are left out.
-pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Notifier> {
+pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<NotifierConfig> {
     let items = list.items().into_iter().flatten();
     let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, &item, folder))).collect();
     refuse_duplicate_names(&drafts);
@@ -133,7 +130,7 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<Notifier> {
 struct Draft<'t> {
     name_key: Cursor<'t>,
     name: Option<String>,
-    notifier: Option<Notifier>,
+    notifier: Option<NotifierConfig>,
 }
 
 fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t> {
@@ -147,27 +144,20 @@ fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t
         }
         [first, others @ ..] => {
             for other in others {
-                other.fault(format_args!("{} is there too; expected one of them", first.label()));
+                other.refuse_beside(first);
             }
         }
     }
     let receivers: Vec<_> =
         keys.iter().filter_map(|(key, reader)| given_section(key, *reader, folder)).collect();
     let receiver = receivers.into_iter().next();
-    let notifier = name.clone().zip(receiver).map(|(name, receiver)| Notifier { name, receiver });
+    let notifier = name.clone().zip(receiver).map(|(name, receiver)| NotifierConfig { name, receiver });
     Draft { name_key, name, notifier }
 }
 
 fn name(key: &Cursor<'_>) -> Option<String> {
-    if !key.is_given() {
-        key.fault("missing; expected a name");
-        return None;
-    }
-    let name = key.text()?.value;
-    if name.is_empty() {
-        key.fault("empty; expected a name");
-    }
-    Some(name)
+    key.require("a name");
+    key.filled_text("a name")
 }
 
 /// Reads a section if it is given, so that an absent one has no missing keys.
@@ -177,12 +167,8 @@ fn given_section(key: &Cursor<'_>, read: Reader, folder: &Path) -> Option<Receiv
 
 fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
     let urls_key = section.key("urls");
-    if !urls_key.is_given() {
-        urls_key.fault("missing; expected a list of at least one URL such as http://alertmanager:9093");
-    }
-    if urls_key.is_an_empty_list() {
-        urls_key.fault("an empty list; expected at least one URL");
-    }
+    urls_key.require("a list of at least one URL such as http://alertmanager:9093");
+    urls_key.require_items("at least one URL");
     let items = urls_key.items().unwrap_or_default();
     let urls: Vec<_> =
         items.iter().filter_map(|item| http_receiver::url(item, HttpUrl::parse_base)).collect();
@@ -334,7 +320,7 @@ mod tests {
         let notifiers: Vec<_> = ["a", "b", "c", "d"]
             .into_iter()
             .zip(receivers)
-            .map(|(name, receiver)| Notifier { name: name.to_owned(), receiver })
+            .map(|(name, receiver)| NotifierConfig { name: name.to_owned(), receiver })
             .collect();
         assert_eq!(config.alerts.notifiers, notifiers);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::cursor::{Cursor, Section};
 use crate::config::scalar::show;
 use crate::config::status_window::{Interval, Windows};
-use crate::config::{Config, Metrics, Poll, Shard, Status, alerts, target, web};
+use crate::config::{Config, MetricsConfig, Poll, Shard, StatusConfig, alerts, target, web};
 use redis_stream_core::secret::redact;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -30,32 +30,25 @@ pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
         let targets = target::read_all(&root.key("targets"), folder, &windows);
         let metrics = root.key("metrics").section(metrics);
         let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
-        Config { web, poll, status: Status { window: windows.default() }, targets, metrics, alerts }
+        Config { web, poll, status: StatusConfig { window: windows.default() }, targets, metrics, alerts }
     })
 }
 
 fn poll(section: &Section<'_>) -> (Poll, Interval) {
     let (interval, timeout, stale_after) = times(section);
+    let number = |name, least, default| section.key(name).number(least..=u32::MAX).unwrap_or(default);
+    let duration = |name, default| section.key(name).duration(Duration::ZERO).unwrap_or(default);
     let poll = Poll {
         interval: interval.length,
         timeout,
         stale_after,
         shard: shard(&section.key("shard")),
-        discovery_interval: section
-            .key("discovery_interval")
-            .duration(Duration::ZERO)
-            .unwrap_or(DISCOVERY_INTERVAL),
-        scan_keys_per_second: section
-            .key("scan_keys_per_second")
-            .number(1..=u32::MAX)
-            .unwrap_or(SCAN_KEYS_PER_SECOND),
-        count_budget: section.key("count_budget").number(0..=u32::MAX).unwrap_or(COUNT_BUDGET),
-        audit_budget: section.key("audit_budget").number(0..=u32::MAX).unwrap_or(AUDIT_BUDGET),
-        audit_period: section.key("audit_period").duration(Duration::ZERO).unwrap_or(AUDIT_PERIOD),
-        loss_sample_streams: section
-            .key("loss_sample_streams")
-            .number(0..=u32::MAX)
-            .unwrap_or(LOSS_SAMPLE_STREAMS) as usize,
+        discovery_interval: duration("discovery_interval", DISCOVERY_INTERVAL),
+        scan_keys_per_second: number("scan_keys_per_second", 1, SCAN_KEYS_PER_SECOND),
+        count_budget: number("count_budget", 0, COUNT_BUDGET),
+        audit_budget: number("audit_budget", 0, AUDIT_BUDGET),
+        audit_period: duration("audit_period", AUDIT_PERIOD),
+        loss_sample_streams: number("loss_sample_streams", 0, LOSS_SAMPLE_STREAMS) as usize,
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
     };
     (poll, interval)
@@ -114,8 +107,8 @@ fn times(section: &Section<'_>) -> (Interval, Duration, Duration) {
     (Interval { length: interval, label, is_sound: sound }, timeout, stale_after)
 }
 
-fn metrics(section: &Section<'_>) -> Metrics {
-    Metrics {
+fn metrics(section: &Section<'_>) -> MetricsConfig {
+    MetricsConfig {
         exclude: section.key("exclude").globs().unwrap_or_default(),
         consumer_max_idle: section
             .key("consumer_max_idle")

@@ -1,6 +1,7 @@
 //! Reads single values: durations, sizes, numbers, globs. Each reader returns `None` if the key is absent, and if it is
 //! invalid, which it records as a fault.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -75,6 +76,19 @@ impl Cursor<'_> {
         Some(self.items()?.iter().filter_map(Self::glob).collect())
     }
 
+    /// Reads a map of labels, none of them with a reserved name.
+    pub(super) fn labels(&self, reserved: &[&str]) -> BTreeMap<String, String> {
+        let label = |(name, key): (String, Self)| {
+            key.check_label_name(&name, reserved);
+            Some((name, key.text()?.value))
+        };
+        self.entries().into_iter().filter_map(label).collect()
+    }
+
+    pub(super) fn check_label_name(&self, name: &str, reserved: &[&str]) {
+        label_name_fault(name, reserved).into_iter().for_each(|fault| self.fault(fault));
+    }
+
     fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let text = self.scalar(expected)?;
         let parsed = parse(&text.value);
@@ -85,13 +99,16 @@ impl Cursor<'_> {
     }
 }
 
-/// Returns the fault of an invalid label name.
-pub(super) fn label_name_fault(name: &str) -> Option<&'static str> {
+/// Returns what makes a text no name of a label, if anything does.
+fn label_name_fault(name: &str, reserved: &[&str]) -> Option<&'static str> {
     let first = |char: char| char.is_ascii_alphabetic() || char == '_';
     if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
         return Some("not a label name; expected letters, digits and _, and no digit first");
     }
-    name.starts_with("__").then_some("a reserved label name; expected one that does not start with __")
+    if name.starts_with("__") {
+        return Some("a reserved label name; expected one that does not start with __");
+    }
+    reserved.contains(&name).then_some("a reserved label name; expected another")
 }
 
 /// Formats a duration for messages.

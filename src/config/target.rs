@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::cursor::{Cursor, Section, Text};
-use crate::config::scalar::label_name_fault;
 use crate::config::status_window::Windows;
-use crate::config::topology::{Found, Topology};
+use crate::config::topology::{Topology, TopologySettings};
 use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
 use redis_stream_core::glob::Glob;
 
@@ -49,9 +48,7 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> V
         list.fault("missing; expected a list of at least one target");
         return Vec::new();
     }
-    if list.is_an_empty_list() {
-        list.fault("an empty list; expected at least one target");
-    }
+    list.require_items("at least one target");
     let items = list.items().into_iter().flatten();
     let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder, windows))).collect();
     refuse_duplicate_names(&drafts);
@@ -65,7 +62,7 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
         name_key.fault("empty; expected a name");
     }
-    let Found { topology, db, username, password } = topology::read(section, folder);
+    let TopologySettings { topology, db, username, password } = topology::read(section, folder);
     let tls_key = section.key("tls");
     let tls = tls_key.section(|section| tls::read(section, folder));
     if topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
@@ -81,7 +78,7 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
         role_key.fault("goes with topology: standalone; the others poll masters. Expected master");
     }
     let labels_key = section.key("labels");
-    let labels = labels(&labels_key);
+    let labels = labels_key.labels(&RESERVED_LABELS);
     let streams = streams(&section.key("streams"), windows);
     let limits = section.key("limits").section(limits);
 
@@ -105,32 +102,11 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
     Draft { name_key, labels_key, name, labels, target }
 }
 
-fn labels(key: &Cursor<'_>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for (name, value_key) in key.entries() {
-        if let Some(message) = label_fault(&name) {
-            value_key.fault(message);
-        }
-        if let Some(value) = value_key.text() {
-            labels.insert(name, value.value);
-        }
-    }
-    labels
-}
-
-/// Returns the fault of an invalid label name.
-fn label_fault(name: &str) -> Option<&'static str> {
-    let reserved = || RESERVED_LABELS.contains(&name).then_some("a reserved label name; expected another");
-    label_name_fault(name).or_else(reserved)
-}
-
 fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {
     if !list.is_given() {
         return vec![every_group(Glob::new("*"), windows)];
     }
-    if list.is_an_empty_list() {
-        list.fault("an empty list; expected at least one item, or no such key for all streams");
-    }
+    list.require_items("at least one item, or no such key for all streams");
     let rule = |item: Cursor<'_>| match item.is_text() {
         true => every_group(item.glob().unwrap_or_else(|| Glob::new("*")), windows),
         false => item.section(|section| stream(section, windows)),
@@ -151,9 +127,7 @@ fn every_group(key: Glob, windows: &Windows) -> StreamRule {
 
 fn stream(section: &Section<'_>, windows: &Windows) -> StreamRule {
     let key = section.key("key");
-    if !key.is_given() {
-        key.fault("missing; expected a key or glob");
-    }
+    key.require("a key or glob");
     let (include_groups, exclude_groups) = section.key("groups").section(groups);
     StreamRule {
         key: key.glob().unwrap_or_else(|| Glob::new("*")),
@@ -168,9 +142,7 @@ fn stream(section: &Section<'_>, windows: &Windows) -> StreamRule {
 fn groups(section: &Section<'_>) -> (Vec<Glob>, Vec<Glob>) {
     let include_key = section.key("include");
     let include = include_key.globs();
-    if include_key.is_an_empty_list() {
-        include_key.fault("an empty list; expected at least one name or glob");
-    }
+    include_key.require_items("at least one name or glob");
     (include.unwrap_or_else(|| vec![Glob::new("*")]), section.key("exclude").globs().unwrap_or_default())
 }
 

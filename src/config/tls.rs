@@ -35,14 +35,15 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
 }
 
 /// The content that a PEM file must have, as messages call it, and a check for it.
-pub(super) type Content = (&'static str, fn(&[u8]) -> bool);
+pub(super) type PemContent = (&'static str, fn(&[u8]) -> bool);
 
-pub(super) const CERTIFICATE: Content =
+pub(super) const CERTIFICATE: PemContent =
     ("a certificate", |pem| CertificateDer::pem_slice_iter(pem).next().is_some_and(|found| found.is_ok()));
-pub(super) const PRIVATE_KEY: Content = ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
+pub(super) const PRIVATE_KEY: PemContent =
+    ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
 
 /// Reads the file once, so that an invalid one is found at the start.
-pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): Content) -> Option<PathBuf> {
+pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): PemContent) -> Option<PathBuf> {
     let path = folder.join(key.text()?.value);
     match fs::read(&path) {
         Ok(pem) if holds(&pem) => {}

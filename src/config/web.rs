@@ -68,7 +68,6 @@ pub enum TlsVersion {
 
 impl ClientAuth {
     /// Returns true if client certificates are verified.
-    #[must_use]
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
@@ -90,7 +89,7 @@ pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
     Web { listen, external_url, enable_reload, probe_listen, tls, users }
 }
 
-fn tls_server(place: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Option<TlsServer> {
+fn tls_server(tls_key: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Option<TlsServer> {
     let (cert_key, key_key) = (section.key("cert_file"), section.key("key_file"));
     let ca_key = section.key("client_ca_file");
     let auth_key = section.key("client_auth_type");
@@ -104,11 +103,9 @@ fn tls_server(place: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Optio
     let cert_file = pem_file(&cert_key, folder, CERTIFICATE);
     let key_file = pem_file(&key_key, folder, PRIVATE_KEY);
     let client_ca_file = pem_file(&ca_key, folder, CERTIFICATE);
-    if place.is_given() {
+    if tls_key.is_given() {
         for key in [&cert_key, &key_key] {
-            if !key.is_given() {
-                key.fault("missing; expected a file in PEM");
-            }
+            key.require("a file in PEM");
         }
     }
     let is_sound = client_auth.is_some() || !auth_key.is_given();

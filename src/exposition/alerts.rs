@@ -52,13 +52,11 @@ struct RenderedFamily {
 impl RenderedAlerts {
     /// Writes and compresses the active alerts, and the groups that are gone by key and name. Takes time if there are many,
     /// so it must not run on the reactor.
-    #[must_use]
     pub fn new(active: &Active, gone: &[(Name, Name)]) -> Self {
         Self { parts: [alert_series(active), gone_series(active, gone)].map(RenderedFamily::new) }
     }
 
     /// Returns the same without the series of metrics that are not exported.
-    #[must_use]
     pub fn exported(self: Arc<Self>, is_exported: impl Fn(&str) -> bool) -> Arc<Self> {
         let is_shown = FAMILIES.map(|(name, _)| is_exported(name));
         if is_shown.iter().all(|shown| *shown) {

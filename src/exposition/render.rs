@@ -31,7 +31,6 @@ pub struct FamilySelection {
 
 impl FamilySelection {
     /// Selects families. A consumer that is idle longer than `consumer_max_idle`, with nothing pending, has no series.
-    #[must_use]
     pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
         Self {
@@ -58,7 +57,6 @@ pub struct SeriesLabels {
 
 impl SeriesLabels {
     /// Writes the labels of a target and its database.
-    #[must_use]
     pub fn new(name: &str, db: u32, configured: &BTreeMap<String, String>) -> Self {
         let mut first = Vec::new();
         write_label("target", name, &mut first);
@@ -85,7 +83,6 @@ pub struct Rendered {
 
 impl Rendered {
     /// Writes and compresses a report. Takes time if there are many streams, so it must not run on the reactor.
-    #[must_use]
     pub fn new(selection: &FamilySelection, labels: SeriesLabels, report: Arc<Report>) -> Self {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
@@ -100,7 +97,6 @@ impl Rendered {
 }
 
 /// Returns the compressed page: the chunks of one gzip stream. `own` is the text of the exporter's own metrics.
-#[must_use]
 pub fn compressed(
     selection: &FamilySelection,
     targets: &[Arc<Rendered>],

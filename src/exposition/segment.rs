@@ -54,13 +54,11 @@ pub struct SegmentWriter<'a> {
 
 impl SegmentWriter<'_> {
     /// Returns true if nothing was written yet.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// Returns the segment.
-    #[must_use]
     pub fn finish(mut self) -> Segment {
         self.deflate(&[], FlushCompress::Sync);
         self.deflated.shrink_to_fit();
@@ -103,7 +101,6 @@ impl Write for SegmentWriter<'_> {
 }
 
 /// Concatenates segments to the chunks of one gzip stream, without copying them.
-#[must_use]
 pub fn gzip(segments: impl IntoIterator<Item = Segment>) -> Vec<Bytes> {
     // Magic, deflate, no flags, no time, no hint, unknown system.
     let mut chunks = vec![Bytes::from_static(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])];

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::values::family::{Family, MetricKind, Number};
 
 /// Returns the HELP and TYPE lines of a family.
-#[must_use]
 pub fn header(family: &Family) -> String {
     let kind = match family.kind {
         MetricKind::Gauge => "gauge",

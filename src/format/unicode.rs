@@ -12,7 +12,6 @@ const BLANK_BRAILLE: char = '\u{2800}';
 
 /// Returns true if a character must be escaped to be seen: control and format characters, fillers, variation selectors,
 /// tags, line and paragraph separators, and every space other than U+0020.
-#[must_use]
 pub fn is_invisible(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();
@@ -27,13 +26,11 @@ pub fn is_invisible(character: char) -> bool {
 }
 
 /// Returns text for one line: invisible characters, and line breaks, are written `\xHH`, byte by byte.
-#[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape_chars(text, is_invisible)
 }
 
 /// Returns text for a terminal as [`printable`] does, except that it keeps line breaks and colours.
-#[must_use]
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     if !text.contains(|character| character != '\n' && is_invisible(character)) {
         return Cow::Borrowed(text);
@@ -57,7 +54,6 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
 
 /// Returns JSON with the invisible characters in its strings written `\uHHHH`, which is the same JSON. JSON itself only
 /// requires that for some of the control characters.
-#[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let is_unsafe = |character: char| character != '\n' && is_invisible(character);
     if !json.contains(is_unsafe) {

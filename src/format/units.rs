@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 /// Formats a number with commas: `1,234,567`.
-#[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -17,13 +16,11 @@ pub fn count(number: u64) -> String {
 }
 
 /// Formats a number with its noun, singular or plural: `1 group`, `3 groups`.
-#[must_use]
 pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }
 
 /// Formats a duration in its two largest units: `0.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
-#[must_use]
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
@@ -46,13 +43,11 @@ fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
 }
 
 /// Formats the time since a moment; both are since the Unix epoch. A moment in the future, by another clock, is now.
-#[must_use]
 pub(crate) fn ago(moment: Duration, now: Duration) -> String {
     whole(moment, now).map_or_else(|| "just now".to_owned(), |time| format!("{time} ago"))
 }
 
 /// Formats how long a state has lasted, as [`ago`] does.
-#[must_use]
 pub(crate) fn lasting(since: Duration, now: Duration) -> String {
     whole(since, now).map_or_else(|| "just now".to_owned(), |time| format!("for {time}"))
 }

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::config::Web;
 use crate::http::reply::Reply;
-use crate::http::tls::{ServerTls, TlsError};
+use crate::http::tls::{ServerTls, ServerTlsError};
 use redis_stream_core::secret::Secret;
 
 /// TLS and users of a server. May be replaced while it runs: new connections use the new TLS, new requests the new users.
@@ -37,7 +37,7 @@ impl AccessControl {
     /// # Errors
     ///
     /// A certificate or key cannot be used.
-    pub fn new(web: &Web) -> Result<Self, TlsError> {
+    pub fn new(web: &Web) -> Result<Self, ServerTlsError> {
         Self::default().updated(&Web::default(), web)
     }
 
@@ -46,7 +46,7 @@ impl AccessControl {
     /// # Errors
     ///
     /// A certificate or key cannot be used.
-    pub fn updated(&self, before: &Web, after: &Web) -> Result<Self, TlsError> {
+    pub fn updated(&self, before: &Web, after: &Web) -> Result<Self, ServerTlsError> {
         let mut access = self.clone();
         if after.tls != before.tls {
             access.tls = after.tls.clone().map(ServerTls::new).transpose()?.map(Arc::new);
@@ -97,7 +97,6 @@ struct Credentials {
 
 impl Users {
     /// Creates the users from their bcrypt hashes; `None` if there are no users.
-    #[must_use]
     pub fn new(hashes: BTreeMap<String, Secret>) -> Option<Self> {
         let stand_in = hashes.values().max_by_key(|hash| cost(hash))?.clone();
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();

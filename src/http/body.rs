@@ -23,8 +23,6 @@ pub type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// The body of a reply.
 pub enum Body {
-    /// No body.
-    Empty,
     /// One chunk.
     Whole(Bytes),
     /// Several chunks, sent in order. Their sum is the `Content-Length`.
@@ -96,30 +94,29 @@ impl Write for BodyWriter {
     }
 }
 
-/// A body for hyper.
-pub(crate) enum Frames {
-    Ready { chunks: vec::IntoIter<Bytes>, left_bytes: u64 },
-    Rendering(mpsc::Receiver<Piece>),
-    Ended,
+/// A body as hyper takes it: given chunks, or what is being rendered.
+#[derive(Default)]
+pub(crate) struct Frames {
+    chunks: vec::IntoIter<Bytes>,
+    left_bytes: u64,
+    rendering: Option<mpsc::Receiver<Piece>>,
+    /// Held until the body is sent.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Frames {
     pub(crate) fn new(body: Body) -> Self {
-        match body {
-            Body::Empty => Self::Ended,
-            Body::Whole(bytes) => Self::ready(vec![bytes]),
-            Body::Chunks(chunks) => Self::ready(chunks),
+        let chunks = match body {
+            Body::Whole(bytes) => vec![bytes],
+            Body::Chunks(chunks) => chunks,
             Body::Stream(render) => {
                 let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
                 tokio::task::spawn_blocking(move || render_into(BodyWriter::new(sender), render));
-                Self::Rendering(receiver)
+                return Self { rendering: Some(receiver), ..Self::default() };
             }
-        }
-    }
-
-    fn ready(chunks: Vec<Bytes>) -> Self {
+        };
         let left_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self::Ready { chunks: chunks.into_iter(), left_bytes }
+        Self { chunks: chunks.into_iter(), left_bytes, ..Self::default() }
     }
 }
 
@@ -141,70 +138,30 @@ impl hyper::body::Body for Frames {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = match &mut *self {
-            Self::Ready { chunks, left_bytes } => chunks.next().map(|chunk| {
-                *left_bytes -= chunk.len() as u64;
+        let this = &mut *self;
+        let next = match &mut this.rendering {
+            None => this.chunks.next().map(|chunk| {
+                this.left_bytes -= chunk.len() as u64;
                 Ok(Frame::data(chunk))
             }),
-            Self::Rendering(pieces) => match ready!(pieces.poll_recv(context)) {
+            Some(pieces) => match ready!(pieces.poll_recv(context)) {
                 Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
                 Some(Piece::End) => None,
                 None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             },
-            Self::Ended => None,
         };
         if !matches!(next, Some(Ok(_))) {
-            *self = Self::Ended;
+            this.rendering = None;
         }
         Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Ready { left_bytes, .. } => *left_bytes == 0,
-            Self::Rendering(_) => false,
-            Self::Ended => true,
-        }
+        self.rendering.is_none() && self.left_bytes == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Ready { left_bytes, .. } => SizeHint::with_exact(*left_bytes),
-            Self::Rendering(_) => SizeHint::default(),
-            Self::Ended => SizeHint::with_exact(0),
-        }
-    }
-}
-
-/// A body that keeps its permit until it is sent.
-pub(crate) struct Held {
-    frames: Frames,
-    _turn: Option<OwnedSemaphorePermit>,
-}
-
-impl Held {
-    pub(crate) fn new(frames: Frames, turn: Option<OwnedSemaphorePermit>) -> Self {
-        Self { frames, _turn: turn }
-    }
-}
-
-impl hyper::body::Body for Held {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.frames).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.frames.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.frames.size_hint()
+        if self.rendering.is_some() { SizeHint::default() } else { SizeHint::with_exact(self.left_bytes) }
     }
 }
 
@@ -238,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_body_without_bytes_has_ended() {
-        for body in [Body::Empty, Body::Whole(Bytes::new()), Body::Chunks(vec![Bytes::new()])] {
+        for body in [Body::Chunks(Vec::new()), Body::Whole(Bytes::new()), Body::Chunks(vec![Bytes::new()])] {
             let frames = Frames::new(body);
             assert!(frames.is_end_stream());
             assert_eq!(frames.size_hint().exact(), Some(0));

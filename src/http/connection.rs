@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::http::access::{self, AccessControl};
 use crate::http::activity::Activity;
-use crate::http::body::Held;
+use crate::http::body::Frames;
 use crate::http::limits::ServerLimits;
 use crate::http::request::Request;
 use crate::http::routes::Routes;
@@ -87,7 +87,7 @@ async fn answer<R: Routes>(
     state: &ServerState<R>,
     activity: &Activity,
     request: HyperRequest<Incoming>,
-) -> Result<Response<Held>, Infallible> {
+) -> Result<Response<Frames>, Infallible> {
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let is_last = activity.note_request() >= state.limits.requests;
@@ -105,7 +105,8 @@ async fn answer<R: Routes>(
         (access::unauthorized(), None)
     };
     (state.observe)(route, reply.status().as_u16());
-    let mut response = reply.into_response(&request).map(|frames| Held::new(frames, permit));
+    let mut response = reply.into_response(&request);
+    response.body_mut().permit = permit;
     if has_body {
         activity.note_unread();
     }

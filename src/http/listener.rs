@@ -15,25 +15,13 @@ const BACKLOG: i32 = 1024;
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// Another socket listens on it.
-    #[error("cannot listen on {address}: address already in use; choose another with --listen or web.listen")]
-    InUse {
+    /// It cannot be used at all.
+    #[error("cannot listen on {address}: {reason}; choose another with --listen or web.listen")]
+    Unusable {
         /// The address asked for.
         address: SocketAddr,
-    },
-    /// The process lacks the permission, as for a port below 1024.
-    #[error("cannot listen on {address}: permission denied; choose another with --listen or web.listen")]
-    Denied {
-        /// The address asked for.
-        address: SocketAddr,
-    },
-    /// No interface of this machine has the address.
-    #[error(
-        "cannot listen on {address}: no such address on this machine; choose another with --listen or web.listen"
-    )]
-    NotLocal {
-        /// The address asked for.
-        address: SocketAddr,
+        /// The reason, for people.
+        reason: &'static str,
     },
     /// Any other error.
     #[error("cannot listen on {address}; check --listen or web.listen")]
@@ -47,12 +35,13 @@ pub enum ListenError {
 
 impl ListenError {
     fn new(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { address },
-            io::ErrorKind::PermissionDenied => Self::Denied { address },
-            io::ErrorKind::AddrNotAvailable => Self::NotLocal { address },
-            _ => Self::Other { address, source },
-        }
+        let reason = match source.kind() {
+            io::ErrorKind::AddrInUse => "address already in use",
+            io::ErrorKind::PermissionDenied => "permission denied",
+            io::ErrorKind::AddrNotAvailable => "no such address on this machine",
+            _ => return Self::Other { address, source },
+        };
+        Self::Unusable { address, reason }
     }
 }
 
@@ -161,6 +150,8 @@ mod tests {
             SocketAddr::V6(_) => Err(io::ErrorKind::AddrInUse.into()),
             SocketAddr::V4(_) => Ok(address),
         });
-        assert!(matches!(opened, Err(ListenError::InUse { address }) if address.is_ipv6()));
+        assert!(
+            matches!(opened, Err(ListenError::Unusable { address, reason: "address already in use" }) if address.is_ipv6())
+        );
     }
 }

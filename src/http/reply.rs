@@ -26,58 +26,49 @@ impl Reply {
     /// # Panics
     ///
     /// The content type is not a valid header value, which no literal should be.
-    #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: Body) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
         Self { status, headers, body, encoding: None }
     }
 
     /// Creates a short reply for people, such as an error.
-    #[must_use]
     pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         Self::new(status, "text/plain; charset=utf-8", Body::Whole(text.into()))
     }
 
     /// Returns the reply to a path without a route.
-    #[must_use]
     pub fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "not found\n")
     }
 
     /// Returns the reply to a method that a route does not have; `allowed` is a list of those it has.
-    #[must_use]
     pub fn method_not_allowed(allowed: &'static str) -> Self {
         let reply = Self::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
         reply.header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// Creates a reply without a body.
-    #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Empty, encoding: None }
+        Self { status, headers: Vec::new(), body: Body::Chunks(Vec::new()), encoding: None }
     }
 
     /// Adds a header; a name may be added several times.
-    #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// Declares the coding of a body that exists in several. It is sent unchanged.
-    #[must_use]
     pub fn encoding(self, encoding: Encoding) -> Self {
         Self { encoding: Some(encoding), ..self }
     }
 
     /// Returns the status.
-    #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
     /// Returns the headers set so far.
-    #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
@@ -93,7 +84,7 @@ impl Reply {
         };
         let frames = match body {
             // Without a length there is nothing to send for HEAD.
-            Body::Stream(_) if request.method == Method::HEAD => Frames::new(Body::Empty),
+            Body::Stream(_) if request.method == Method::HEAD => Frames::default(),
             // For HEAD hyper sends the length of other bodies and omits the bytes.
             body => Frames::new(body),
         };
@@ -135,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_reply_in_gzip_says_so_and_that_it_varies() {
-        let reply = Reply::new(StatusCode::OK, "text/plain", Body::Empty);
+        let reply = Reply::new(StatusCode::OK, "text/plain", Body::Chunks(Vec::new()));
         assert_eq!(
             headers(reply.encoding(Encoding::Gzip)),
             [

@@ -23,7 +23,6 @@ pub struct Request {
 
 impl Request {
     /// Reads a request's head.
-    #[must_use]
     pub fn new(head: &Parts) -> Self {
         let accepted = head.headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
         let query = head.uri.query().unwrap_or_default();

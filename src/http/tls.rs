@@ -32,7 +32,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The files of `web.tls_server_config` cannot be used.
 #[derive(Debug, ThisError)]
 #[error("web.tls_server_config: {0}")]
-pub struct TlsError(String);
+pub struct ServerTlsError(String);
 
 /// A TLS acceptor whose certificates can be replaced.
 #[derive(Debug)]
@@ -69,15 +69,14 @@ impl ServerTls {
     /// # Errors
     ///
     /// A file cannot be read or is invalid.
-    pub fn new(settings: TlsServer) -> Result<Self, TlsError> {
-        let from = Files::read(&settings).map_err(TlsError)?;
-        let config = Arc::new(build(&settings, &from).map_err(TlsError)?);
+    pub fn new(settings: TlsServer) -> Result<Self, ServerTlsError> {
+        let from = Files::read(&settings).map_err(ServerTlsError)?;
+        let config = Arc::new(build(&settings, &from).map_err(ServerTlsError)?);
         let current = Current { from, config, checked_at: now(), problem: None };
         Ok(Self { settings, current: Mutex::new(current) })
     }
 
     /// Returns the settings.
-    #[must_use]
     pub fn settings(&self) -> &TlsServer {
         &self.settings
     }

@@ -24,7 +24,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The alerts of a target, for readers.
 #[derive(Clone, Debug, Default)]
-pub struct Alerts {
+pub struct ShownAlerts {
     /// Alerts that are pending or firing.
     pub active: Arc<Active>,
     /// Their series as text, also compressed.
@@ -44,7 +44,7 @@ impl fmt::Debug for Alerting {
     }
 }
 
-impl Alerts {
+impl ShownAlerts {
     /// Renders the alerts of an evaluator.
     pub async fn of(evaluator: &Evaluator) -> Self {
         let active = Arc::new(evaluator.active());
@@ -61,18 +61,17 @@ impl Alerts {
 
 impl Alerting {
     /// Continues from the evaluator's state.
-    #[must_use]
     pub fn new(evaluator: Evaluator, sink: AlertSink) -> Self {
         Self { evaluator, sink, tick_clock: TickClock::new(now(), unix_time()) }
     }
 
     /// Replaces the rules. Alerts of removed rules are resolved at once.
-    pub(super) async fn copy_state(&mut self, evaluator: Evaluator) -> Alerts {
+    pub(super) async fn copy_state(&mut self, evaluator: Evaluator) -> ShownAlerts {
         let before = std::mem::replace(&mut self.evaluator, evaluator);
         let now = unix_time();
         self.evaluator.copy_state(before, now);
         send(&self.sink, &self.evaluator.notify_removed(now));
-        Alerts::of(&self.evaluator).await
+        ShownAlerts::of(&self.evaluator).await
     }
 
     /// Resolves all alerts, as the target is no longer polled.
@@ -92,11 +91,11 @@ impl Alerting {
     }
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.
-    pub(super) async fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> Alerts {
+    pub(super) async fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> ShownAlerts {
         let tick = self.tick_clock.at(due, now(), unix_time());
         let notifications = self.evaluator.step(reading, up, tick);
         send(&self.sink, &notifications);
-        Alerts::of(&self.evaluator).await
+        ShownAlerts::of(&self.evaluator).await
     }
 }
 

@@ -7,13 +7,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::exposition::render::{FamilySelection, Rendered, SeriesLabels};
-use crate::monitor::alerting::Alerts;
+use crate::monitor::alerting::ShownAlerts;
 use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
 use crate::page::history::GroupHistory;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::report::Report;
 use redis_stream_lag::state::LearnedPause;
 
@@ -37,7 +37,7 @@ pub struct TargetState {
     /// Time from one poll to the next.
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
-    pub alerts: Alerts,
+    pub alerts: ShownAlerts,
     /// The pauses between deliveries that groups usually make.
     pub pauses: Arc<[LearnedPause]>,
 }
@@ -55,7 +55,6 @@ pub struct Published {
 
 impl TargetState {
     /// Returns the report, unless it is too old at `now`.
-    #[must_use]
     pub fn fresh(&self, now: Instant) -> Option<&Published> {
         self.published.as_ref().filter(|published| now < published.expires)
     }
@@ -70,7 +69,7 @@ pub(super) struct Publisher {
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
     /// The node that [`TargetState::redis_cli`] leads to.
-    shown_node: Option<Place>,
+    shown_node: Option<Endpoint>,
 }
 
 impl Publisher {
@@ -90,7 +89,7 @@ impl Publisher {
         *self = Self::new(settings, families, metrics, state);
     }
 
-    pub(super) fn set_alerts(&self, alerts: Alerts) {
+    pub(super) fn set_alerts(&self, alerts: ShownAlerts) {
         self.state.send_modify(|state| state.alerts = alerts);
     }
 
@@ -99,10 +98,12 @@ impl Publisher {
     }
 
     /// Publishes the way to the node that is polled, if that is another one than before.
-    pub(super) fn set_node(&mut self, node: Option<&Place>) {
-        let Some(place) = node.filter(|place| self.shown_node.as_ref() != Some(place)) else { return };
-        let words = redis_cli::words(&self.settings.target, place);
-        self.shown_node = Some(place.clone());
+    pub(super) fn set_node(&mut self, node: Option<&Endpoint>) {
+        let Some(endpoint) = node.filter(|endpoint| self.shown_node.as_ref() != Some(endpoint)) else {
+            return;
+        };
+        let words = redis_cli::words(&self.settings.target, endpoint);
+        self.shown_node = Some(endpoint.clone());
         self.state.send_modify(|state| state.redis_cli = words);
     }
 

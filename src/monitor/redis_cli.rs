@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use crate::config::Target;
 use crate::config::topology::Topology;
-use redis_stream_core::redis_url::{Address, Place};
+use redis_stream_core::redis_url::{Address, Endpoint};
 use redis_stream_core::tls::{Tls, Verification};
 
 /// Returns `redis-cli` and the arguments that reach a target through this node. The password is prompted for and
 /// never an argument.
-pub(super) fn words(target: &Target, place: &Place) -> Arc<[String]> {
+pub(super) fn words(target: &Target, endpoint: &Endpoint) -> Arc<[String]> {
     let mut words = vec!["redis-cli".to_owned()];
     if matches!(target.topology, Topology::Cluster(_)) {
         // Follows redirects.
         words.push("-c".to_owned());
     }
-    match place {
-        Place::Tcp(address) => words.extend(to(address)),
-        Place::Tls(address) => {
+    match endpoint {
+        Endpoint::Tcp(address) => words.extend(to(address)),
+        Endpoint::Tls(address) => {
             words.extend(to(address));
             words.extend(secured(&target.tls));
         }
-        Place::Unix(path) => words.extend(["-s".to_owned(), text(path)]),
+        Endpoint::Unix(path) => words.extend(["-s".to_owned(), text(path)]),
     }
     if target.db != 0 {
         words.extend(["-n".to_owned(), target.db.to_string()]);
@@ -68,15 +68,15 @@ mod tests {
     use super::*;
     use crate::config::load::from_text;
 
-    fn words_for(target: &str, place: &str) -> String {
+    fn words_for(target: &str, endpoint: &str) -> String {
         let text = format!("targets: [{{{target}}}]");
         let config = from_text("f", &text, Path::new("/"), &|_| None).unwrap();
-        words(&config.targets[0], &redis_stream_core::redis_url::parse(place).unwrap().place).join(" ")
+        words(&config.targets[0], &redis_stream_core::redis_url::parse(endpoint).unwrap().endpoint).join(" ")
     }
 
     #[test]
     fn each_way_to_a_server_is_one_that_redis_cli_takes() {
-        for (target, place, expected) in [
+        for (target, endpoint, expected) in [
             (
                 "url: 'redis://h/2', username: me, password: p",
                 "redis://h",
@@ -95,7 +95,7 @@ mod tests {
                 "redis-cli -h master -p 6379",
             ),
         ] {
-            assert_eq!(words_for(target, place), expected);
+            assert_eq!(words_for(target, endpoint), expected);
         }
     }
 }

@@ -32,7 +32,6 @@ pub struct TargetSettings {
 
 impl TargetSettings {
     /// Returns settings without alerts.
-    #[must_use]
     pub fn without_alerts(target: Arc<config::Target>, poll: Poll) -> Self {
         let evaluator = EvaluatorSettings {
             hold: Duration::ZERO,
@@ -43,33 +42,28 @@ impl TargetSettings {
     }
 
     /// Returns the labels of the target's series.
-    #[must_use]
     pub fn series_labels(&self) -> SeriesLabels {
         SeriesLabels::new(&self.target.name, self.target.db, &self.target.labels)
     }
 
     /// Returns true if both are about the same database of the same servers, under the same name.
-    #[must_use]
     pub fn is_of_same_target(&self, other: &Self) -> bool {
         let (one, other) = (&self.target, &other.target);
         one.name == other.name && one.db == other.db && one.topology.is_of_same_servers(&other.topology)
     }
 
     /// Returns an evaluator of this target's rules, without any pending alert.
-    #[must_use]
     pub fn evaluator(&self) -> Evaluator {
         Evaluator::new(&self.rules, (*self.labels).clone(), self.evaluator.clone())
     }
 
     /// Returns the values of the configured labels, ordered by the labels' names.
-    #[must_use]
     pub fn label_values(&self) -> Vec<&str> {
         self.target.labels.values().map(String::as_str).collect()
     }
 }
 
 /// Returns the labels of a target's alerts.
-#[must_use]
 pub fn alert_labels(target: &config::Target) -> TargetLabels {
     TargetLabels {
         name: target.name.clone(),

@@ -43,21 +43,21 @@ pub(super) struct AlertmanagerSet {
     urls: Vec<HttpUrl>,
     resolve_all: bool,
     external_url: Option<Arc<str>>,
-    states: Mutex<BTreeMap<Endpoint, EndpointState>>,
+    states: Mutex<BTreeMap<Instance, InstanceState>>,
 }
 
 /// The index of a URL, and an address of its host if each is a separate Alertmanager.
-type Endpoint = (usize, Option<SocketAddr>);
+type Instance = (usize, Option<SocketAddr>);
 
 /// A request to one endpoint.
 struct Attempt {
-    endpoint: Endpoint,
+    endpoint: Instance,
     result: Result<(), HttpError>,
     duration: Duration,
 }
 
 #[derive(Default)]
-struct EndpointState {
+struct InstanceState {
     suspended_until: Option<Instant>,
     /// Logged when it changes.
     problem: Option<String>,
@@ -88,13 +88,13 @@ impl AlertmanagerSet {
         Self { name, client, urls, resolve_all, external_url, states: Mutex::default() }
     }
 
-    async fn endpoints(&self) -> Vec<Result<Endpoint, HttpError>> {
+    async fn endpoints(&self) -> Vec<Result<Instance, HttpError>> {
         let resolving = self.urls.iter().enumerate().map(|(index, url)| self.resolve(index, url));
         join_all(resolving).await.into_iter().flatten().collect()
     }
 
     /// Resolves the endpoints of one URL. An error stands for the whole URL.
-    async fn resolve(&self, index: usize, url: &HttpUrl) -> Vec<Result<Endpoint, HttpError>> {
+    async fn resolve(&self, index: usize, url: &HttpUrl) -> Vec<Result<Instance, HttpError>> {
         if !self.resolve_all {
             return vec![Ok((index, None))];
         }
@@ -105,9 +105,9 @@ impl AlertmanagerSet {
     }
 
     /// Leaves out endpoints that are suspended, unless all are.
-    fn not_suspended(&self, resolved: Vec<Result<Endpoint, HttpError>>) -> Vec<Result<Endpoint, HttpError>> {
+    fn not_suspended(&self, resolved: Vec<Result<Instance, HttpError>>) -> Vec<Result<Instance, HttpError>> {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_suspended = |endpoint: &Result<Endpoint, HttpError>| {
+        let is_suspended = |endpoint: &Result<Instance, HttpError>| {
             let state = endpoint.as_ref().ok().and_then(|endpoint| states.get(endpoint));
             state.is_some_and(|state| state.suspended_until.is_some_and(|until| now() < until))
         };
@@ -115,11 +115,11 @@ impl AlertmanagerSet {
         if others.iter().any(Result::is_ok) { others } else { others.into_iter().chain(suspended).collect() }
     }
 
-    fn request(&self, (index, at): Endpoint) -> HttpRequest<'_> {
+    fn request(&self, (index, at): Instance) -> HttpRequest<'_> {
         HttpRequest { at, ..HttpRequest::to(&self.urls[index]) }
     }
 
-    async fn post(&self, endpoint: Endpoint, body: Bytes) -> Attempt {
+    async fn post(&self, endpoint: Instance, body: Bytes) -> Attempt {
         let began = now();
         let result = self.client.post(HttpRequest { body, ..self.request(endpoint) }).await;
         Attempt { endpoint, result, duration: now() - began }

@@ -3,12 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
-
 use crate::alert::notification_log::NotificationLog;
-use crate::config::notifiers::{Integration, IntegrationKind, Receiver};
+use crate::config::notifiers::{IntegrationKind, NotifierConfig, Receiver};
 use crate::http_client::HttpClient;
 use crate::notify::alertmanager::AlertmanagerSet;
 use crate::notify::grouping::AggregationGroups;
@@ -16,11 +12,7 @@ use crate::notify::http_notifier::HttpNotifier;
 use crate::notify::notifier::Notifier;
 use crate::notify::queue::{AlertQueue, CAPACITY_ALERTS, NotificationQueue};
 use crate::notify::render::{PayloadFormat, RenderContext};
-use crate::notify::send_loop::SendLoop;
-use crate::notify::shared_queue::SharedQueue;
 use crate::notify::{pagerduty, slack, webhook};
-use crate::self_metrics::notifier::NotifierMetrics;
-use redis_stream_core::tls::Verification;
 
 fn format(kind: &IntegrationKind) -> PayloadFormat {
     match kind {
@@ -66,43 +58,13 @@ pub(super) fn repeat_interval(receiver: &Receiver) -> Duration {
     }
 }
 
-pub(super) struct Builder<'a> {
-    pub(super) name: Arc<str>,
-    /// The base of links; `None` for no links.
-    pub(super) external_url: Option<Arc<str>>,
-    pub(super) metrics: NotifierMetrics,
-    pub(super) shutdown: &'a CancellationToken,
-    pub(super) log_changes: &'a watch::Sender<()>,
-}
-
-impl Builder<'_> {
-    /// Builds the queue, with the log of an earlier process.
-    pub(super) fn queue(&self, receiver: &Receiver, log: Option<&NotificationLog>) -> Arc<SharedQueue> {
-        let queue: Box<dyn NotificationQueue> = match receiver {
-            Receiver::Alertmanager(_) => Box::new(AlertQueue::new(CAPACITY_ALERTS)),
-            Receiver::Integration(settings) => Box::new(self.groups(settings, log)),
-        };
-        let (metrics, log_changes) = (self.metrics.clone(), self.log_changes.clone());
-        Arc::new(SharedQueue::new(Arc::clone(&self.name), queue, metrics, log_changes))
-    }
-
-    fn groups(&self, settings: &Integration, log: Option<&NotificationLog>) -> AggregationGroups {
-        let group_labels = format(&settings.kind).group_labels;
-        let groups = AggregationGroups::new(group_labels, settings.repeat_interval, CAPACITY_ALERTS);
-        let Some(NotificationLog { until, receivers }) = log else { return groups };
-        groups.restore(receivers.get(&*self.name).map_or(&[][..], Vec::as_slice), *until)
-    }
-
-    pub(super) fn send_loop(&self, queue: &Arc<SharedQueue>, receiver: &Receiver) -> SendLoop {
-        if receiver.http().tls.verification == Verification::Skipped {
-            warn!(notifier = %self.name, "insecure_skip_verify: the receiver is not authenticated, and others may read and change what is sent");
-        }
-        SendLoop {
-            name: Arc::clone(&self.name),
-            queue: Arc::clone(queue),
-            notifier: notifier(&self.name, receiver, self.external_url.clone()),
-            metrics: self.metrics.clone(),
-            shutdown: self.shutdown.clone(),
-        }
-    }
+/// Builds the queue, with the log of an earlier process.
+pub(super) fn queue(config: &NotifierConfig, log: Option<&NotificationLog>) -> Box<dyn NotificationQueue> {
+    let Receiver::Integration(settings) = &config.receiver else {
+        return Box::new(AlertQueue::new(CAPACITY_ALERTS));
+    };
+    let group_labels = format(&settings.kind).group_labels;
+    let groups = AggregationGroups::new(group_labels, settings.repeat_interval, CAPACITY_ALERTS);
+    let Some(NotificationLog { until, receivers }) = log else { return Box::new(groups) };
+    Box::new(groups.restore(receivers.get(&config.name).map_or(&[][..], Vec::as_slice), *until))
 }

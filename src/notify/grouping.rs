@@ -13,7 +13,7 @@ use crate::alert::notification_log::{LogEntry, SendState};
 use crate::notify::model::FailureCause;
 use crate::notify::model::{Batch, GroupLabels};
 use crate::notify::queue::{
-    AlertKey, DedupQueue, Failure, GivenUp, Mode, NextBatch, NotificationQueue, is_same_state,
+    AlertKey, DedupQueue, Failure, GivenUp, NextBatch, NotificationQueue, SendMode, is_same_state,
 };
 
 /// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
@@ -149,7 +149,7 @@ impl NotificationQueue for AggregationGroups {
         dropped
     }
 
-    fn next(&mut self, now: Duration, mode: Mode) -> NextBatch {
+    fn next(&mut self, now: Duration, mode: SendMode) -> NextBatch {
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
             let is_over = group.unsent.len() == 0 && group.firing.is_empty();
@@ -305,15 +305,15 @@ impl AggregationGroup {
     }
 
     /// Returns when there is something to send, as the time since the Unix epoch.
-    fn due(&self, repeat_interval: Duration, mode: Mode) -> Option<Duration> {
+    fn due(&self, repeat_interval: Duration, mode: SendMode) -> Option<Duration> {
         let last_sent_at = self.last_sent_at.unwrap_or_default();
         let has_unsent = self.unsent.len() > 0;
         match mode {
-            Mode::Draining => has_unsent.then_some(Duration::ZERO),
-            Mode::Normal if has_unsent => {
+            SendMode::Draining => has_unsent.then_some(Duration::ZERO),
+            SendMode::Normal if has_unsent => {
                 Some(self.last_sent_at.map_or(Duration::ZERO, |at| at + GROUP_INTERVAL))
             }
-            Mode::Normal => {
+            SendMode::Normal => {
                 let is_shown = |AlertKey(alert): &AlertKey| alert.inhibited_by.is_none();
                 self.firing.iter().any(is_shown).then(|| last_sent_at.saturating_add(repeat_interval))
             }
@@ -357,7 +357,7 @@ mod tests {
 
     #[track_caller]
     fn due(groups: &mut AggregationGroups, now: u64) -> Batch {
-        match groups.next(at(now), Mode::Normal) {
+        match groups.next(at(now), SendMode::Normal) {
             NextBatch::Batch(message) => message,
             other => panic!("there is no message but {other:?}"),
         }
@@ -382,7 +382,7 @@ mod tests {
             groups.push(&changed(firing("B", &group)));
         }
         let mut keys = Vec::new();
-        while let NextBatch::Batch(message) = groups.next(at(0), Mode::Normal) {
+        while let NextBatch::Batch(message) = groups.next(at(0), SendMode::Normal) {
             assert_eq!((message.changed.len(), message.still_firing.len()), (10_000, 0));
             groups.acknowledge(&message, at(0));
             keys.push(message.group);
@@ -417,7 +417,7 @@ mod tests {
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
         groups.push(&changed(firing("A", "y")));
-        assert_eq!(groups.next(at(10), Mode::Normal), NextBatch::In(Duration::from_secs(20)));
+        assert_eq!(groups.next(at(10), SendMode::Normal), NextBatch::In(Duration::from_secs(20)));
         groups.push(&changed(firing("B", "y")));
         assert_eq!(names(&sent(&mut groups, 10).changed), ["y"], "another group does not wait");
         groups.push(&changed(firing("A", "z")));
@@ -429,9 +429,11 @@ mod tests {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
-        assert_eq!(groups.next(at(2 * 3_600), Mode::Draining), NextBatch::Nothing);
+        assert_eq!(groups.next(at(2 * 3_600), SendMode::Draining), NextBatch::Nothing);
         groups.push(&changed(holding(firing("A", "y"), 9_000)));
-        let NextBatch::Batch(message) = groups.next(at(1), Mode::Draining) else { panic!("nothing is sent") };
+        let NextBatch::Batch(message) = groups.next(at(1), SendMode::Draining) else {
+            panic!("nothing is sent")
+        };
         assert_eq!(names(&message.changed), ["y"]);
     }
 
@@ -444,7 +446,7 @@ mod tests {
         for minute in 1..=60 {
             let alert = holding(firing("A", "x"), minute * 60 + 240);
             assert!(
-                !matches!(groups.next(at(minute * 60 - 1), Mode::Normal), NextBatch::Batch(_)),
+                !matches!(groups.next(at(minute * 60 - 1), SendMode::Normal), NextBatch::Batch(_)),
                 "{minute}"
             );
             groups.push(&repeated(alert));
@@ -452,7 +454,7 @@ mod tests {
         }
         let again = sent(&mut groups, 3_600);
         assert_eq!((again.changed.len(), names(&again.still_firing)), (0, vec!["x".to_owned()]));
-        assert_eq!(groups.next(at(3_700), Mode::Normal), NextBatch::In(Duration::from_secs(3_500)));
+        assert_eq!(groups.next(at(3_700), SendMode::Normal), NextBatch::In(Duration::from_secs(3_500)));
     }
 
     #[test]
@@ -460,8 +462,8 @@ mod tests {
         let mut groups = groups();
         groups.push(&changed(firing("A", "x")));
         sent(&mut groups, 0);
-        assert_eq!(groups.next(at(3_600), Mode::Normal), NextBatch::Nothing);
-        assert_eq!(groups.next(at(3_601), Mode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(3_600), SendMode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(3_601), SendMode::Normal), NextBatch::Nothing);
         assert!(groups.groups.is_empty());
     }
 
@@ -612,7 +614,7 @@ mod tests {
         let mut after = groups().restore(&before.log(), at(10));
         assert_eq!(known(&after), known(&before));
         assert_eq!(
-            after.next(at(11), Mode::Normal),
+            after.next(at(11), SendMode::Normal),
             NextBatch::In(Duration::from_secs(19)),
             "gathering goes on"
         );
@@ -639,9 +641,9 @@ mod tests {
         assert_eq!(names(&sent(&mut groups, 45).changed), ["-x", "-y"]);
         assert_eq!(groups.len(), 2);
         assert_eq!(known(&groups).len(), 2, "also after a restart");
-        assert_eq!(groups.next(at(45), Mode::Normal), NextBatch::In(GROUP_INTERVAL));
+        assert_eq!(groups.next(at(45), SendMode::Normal), NextBatch::In(GROUP_INTERVAL));
         assert_eq!(names(&sent(&mut groups, 75).changed), ["-x", "-y"]);
-        assert_eq!(groups.next(at(200), Mode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(200), SendMode::Normal), NextBatch::Nothing);
         assert_eq!(known(&groups), [] as [String; 0]);
     }
 
@@ -662,12 +664,12 @@ mod tests {
     fn an_inhibited_alert_is_not_sent_until_it_is_not_inhibited() {
         let mut groups = groups();
         groups.push(&changed(inhibited(firing("A", "x"))));
-        assert_eq!(groups.next(at(0), Mode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(0), SendMode::Normal), NextBatch::Nothing);
         groups.push(&repeated(firing("A", "x")));
         assert_eq!(names(&sent(&mut groups, 10).changed), ["x"]);
         // The receiver knows it, so it is sent its end, but no reminder.
         groups.push(&repeated(inhibited(holding(firing("A", "x"), 1_000_000))));
-        assert_eq!(groups.next(at(500_000), Mode::Normal), NextBatch::Nothing);
+        assert_eq!(groups.next(at(500_000), SendMode::Normal), NextBatch::Nothing);
         groups.push(&changed(inhibited(resolved("A", "x", 500_010))));
         assert_eq!(names(&sent(&mut groups, 500_010).changed), ["-x"]);
     }

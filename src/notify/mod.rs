@@ -15,16 +15,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::alert::notification::Notification;
 use crate::alert::notification_log::{LogEntry, NotificationLog};
-use crate::config::notifiers::{self, Receiver};
-use crate::notify::build::Builder;
+use crate::config::notifiers::{NotifierConfig, Receiver};
 pub use crate::notify::model::ProbeResult;
+use crate::notify::send_loop::SendLoop;
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
+use redis_stream_core::tls::Verification;
 
 mod alertmanager;
 mod build;
@@ -60,7 +61,7 @@ pub struct Notifiers {
 }
 
 struct Running {
-    settings: notifiers::Notifier,
+    settings: NotifierConfig,
     queue: Arc<SharedQueue>,
     tasks: JoinSet<()>,
 }
@@ -75,7 +76,7 @@ pub struct Handle {
 }
 
 /// Connects to each address of a receiver, all at once, within its `timeout`, and sends nothing.
-pub async fn probe(notifier: &notifiers::Notifier) -> Vec<ProbeResult> {
+pub async fn probe(notifier: &NotifierConfig) -> Vec<ProbeResult> {
     let name = Arc::from(notifier.name.as_str());
     build::notifier(&name, &notifier.receiver, None).probe().await
 }
@@ -83,9 +84,8 @@ pub async fn probe(notifier: &notifiers::Notifier) -> Vec<ProbeResult> {
 impl Notifiers {
     /// Starts a task for each receiver. `external_url` is the base of links. Once `shutdown` is cancelled, retries no
     /// longer wait for `Retry-After`, and at most half a second.
-    #[must_use]
     pub fn start(
-        config: &[notifiers::Notifier],
+        config: &[NotifierConfig],
         external_url: Option<&str>,
         metrics: &SelfMetrics,
         shutdown: &CancellationToken,
@@ -94,9 +94,8 @@ impl Notifiers {
     }
 
     /// Starts the tasks with the notification log of an earlier process, if there is one.
-    #[must_use]
     pub fn resume(
-        config: &[notifiers::Notifier],
+        config: &[NotifierConfig],
         external_url: Option<&str>,
         metrics: &SelfMetrics,
         shutdown: &CancellationToken,
@@ -119,7 +118,7 @@ impl Notifiers {
     /// Applies a new configuration. An unchanged notifier continues, and an integration with the same URL and key keeps
     /// its queue and log. Any other changed notifier starts from scratch, and its predecessor sends its unsent alerts, as far
     /// as that is possible within ten seconds.
-    pub fn apply_config(&mut self, config: &[notifiers::Notifier], external_url: Option<&str>) {
+    pub fn apply_config(&mut self, config: &[NotifierConfig], external_url: Option<&str>) {
         let mut before = std::mem::take(&mut self.running);
         let is_same_url = self.external_url.as_deref() == external_url;
         self.external_url = external_url.map(Into::into);
@@ -152,19 +151,21 @@ impl Notifiers {
         while self.leaving.try_join_next().is_some() {}
     }
 
-    fn launch(&self, settings: &notifiers::Notifier) -> Running {
-        let builder = self.builder(settings);
-        let queue = builder.queue(&settings.receiver, self.log.as_ref());
-        let send_loop = builder.send_loop(&queue, &settings.receiver);
+    fn launch(&self, settings: &NotifierConfig) -> Running {
+        let queue = Arc::new(SharedQueue::new(
+            settings.name.as_str().into(),
+            build::queue(settings, self.log.as_ref()),
+            self.metrics.for_notifier(&settings.name),
+            self.handle.log_changes.clone(),
+        ));
         let mut tasks = JoinSet::new();
-        tasks.spawn(send_loop.run());
+        tasks.spawn(self.send_loop(&queue, settings).run());
         Running { settings: settings.clone(), queue, tasks }
     }
 
-    /// Sends the same queue with new settings. The request in flight is cut off: two at once could arrive in any order.
-    fn replace(&self, before: Running, settings: &notifiers::Notifier) -> Running {
+    fn replace(&self, before: Running, settings: &NotifierConfig) -> Running {
         let Running { queue, tasks: mut old, .. } = before;
-        let send_loop = self.builder(settings).send_loop(&queue, &settings.receiver);
+        let send_loop = self.send_loop(&queue, settings);
         let repeat_interval = build::repeat_interval(&settings.receiver);
         let mut tasks = JoinSet::new();
         let changed = Arc::clone(&queue);
@@ -176,18 +177,21 @@ impl Notifiers {
         Running { settings: settings.clone(), queue, tasks }
     }
 
-    fn builder(&self, settings: &notifiers::Notifier) -> Builder<'_> {
-        Builder {
-            name: settings.name.as_str().into(),
-            external_url: self.external_url.clone(),
-            metrics: self.metrics.for_notifier(&settings.name),
-            shutdown: &self.shutdown,
-            log_changes: &self.handle.log_changes,
+    fn send_loop(&self, queue: &Arc<SharedQueue>, settings: &NotifierConfig) -> SendLoop {
+        let name: Arc<str> = settings.name.as_str().into();
+        if settings.receiver.http().tls.verification == Verification::Skipped {
+            warn!(notifier = %name, "insecure_skip_verify: the receiver is not authenticated, and others may read and change what is sent");
+        }
+        SendLoop {
+            queue: Arc::clone(queue),
+            notifier: build::notifier(&name, &settings.receiver, self.external_url.clone()),
+            metrics: self.metrics.for_notifier(&name),
+            shutdown: self.shutdown.clone(),
+            name,
         }
     }
 
     /// Returns the handle that takes notifications.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -204,7 +208,7 @@ impl Notifiers {
 
 impl Running {
     /// Returns true if the settings are for the same receiver under the same name, so that its notification log holds.
-    fn has_same_log(&self, settings: &notifiers::Notifier) -> bool {
+    fn has_same_log(&self, settings: &NotifierConfig) -> bool {
         self.settings.name == settings.name
             && match (&self.settings.receiver, &settings.receiver) {
                 (Receiver::Integration(old), Receiver::Integration(new)) => {
@@ -244,14 +248,12 @@ impl Handle {
     }
 
     /// Returns the notification log of each notifier, by its name.
-    #[must_use]
     pub fn notification_logs(&self) -> BTreeMap<String, Vec<LogEntry>> {
         let receivers = self.receivers.read().unwrap_or_else(PoisonError::into_inner);
         receivers.iter().map(|(name, queue)| (name.to_string(), queue.log())).collect()
     }
 
     /// Returns a channel that changes with the notification logs, except when an alert is merely repeated.
-    #[must_use]
     pub fn log_changes(&self) -> watch::Receiver<()> {
         self.log_changes.subscribe()
     }

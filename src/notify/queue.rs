@@ -27,7 +27,7 @@ pub(super) trait NotificationQueue: Send {
     fn push(&mut self, notification: &Notification) -> usize;
 
     /// Returns what is to be sent at `now`, the time since the Unix epoch. It stays queued until it is acknowledged.
-    fn next(&mut self, now: Duration, mode: Mode) -> NextBatch;
+    fn next(&mut self, now: Duration, mode: SendMode) -> NextBatch;
 
     /// Removes what was sent, except for states that changed in the meantime.
     fn acknowledge(&mut self, batch: &Batch, now: Duration);
@@ -56,7 +56,7 @@ pub(super) trait NotificationQueue: Send {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum SendMode {
     /// Changes of a group are gathered until its next interval, and reminders are sent.
     Normal,
     /// The program ends: unsent alerts are sent at once, and no reminders.
@@ -116,7 +116,7 @@ impl NotificationQueue for AlertQueue {
         dropped
     }
 
-    fn next(&mut self, _: Duration, _: Mode) -> NextBatch {
+    fn next(&mut self, _: Duration, _: SendMode) -> NextBatch {
         match self.unsent.oldest(self.batch_size) {
             changed if changed.is_empty() => NextBatch::Nothing,
             changed => NextBatch::Batch(Batch { changed, ..Batch::default() }),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn batch(queue: &mut AlertQueue) -> Batch {
-        match queue.next(START, Mode::Normal) {
+        match queue.next(START, SendMode::Normal) {
             NextBatch::Batch(batch) => batch,
             NextBatch::In(_) | NextBatch::Nothing => Batch::default(),
         }

@@ -14,7 +14,7 @@ use crate::http_client::HttpError;
 use crate::notify::classify::classify;
 use crate::notify::model::{Batch, FailureCause, Sent};
 use crate::notify::notifier::Notifier;
-use crate::notify::queue::{Failure, Mode, NextBatch};
+use crate::notify::queue::{Failure, NextBatch, SendMode};
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
@@ -80,7 +80,7 @@ impl SendLoop {
     async fn next(&self) -> Option<Batch> {
         loop {
             let (is_closed, is_ending) = (self.queue.closed().is_cancelled(), self.shutdown.is_cancelled());
-            let mode = if is_closed || is_ending { Mode::Draining } else { Mode::Normal };
+            let mode = if is_closed || is_ending { SendMode::Draining } else { SendMode::Normal };
             let wait = match self.queue.next(unix_time(), mode) {
                 NextBatch::Batch(batch) => return Some(batch),
                 NextBatch::In(_) | NextBatch::Nothing if is_closed => return None,

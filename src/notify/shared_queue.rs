@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use crate::alert::notification::Notification;
 use crate::alert::notification_log::LogEntry;
 use crate::notify::model::Batch;
-use crate::notify::queue::{Failure, GivenUp, Mode, NextBatch, NotificationQueue};
+use crate::notify::queue::{Failure, GivenUp, NextBatch, NotificationQueue, SendMode};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
 
@@ -66,7 +66,7 @@ impl SharedQueue {
     }
 
     /// Returns what is to be sent at `now`, the time since the Unix epoch.
-    pub(super) fn next(&self, now: Duration, mode: Mode) -> NextBatch {
+    pub(super) fn next(&self, now: Duration, mode: SendMode) -> NextBatch {
         self.change(|queue| queue.next(now, mode))
     }
 

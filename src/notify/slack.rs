@@ -24,7 +24,7 @@ const TEXT_BYTES: usize = 7_000;
 pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: name_and_target, body };
 
 #[derive(Serialize)]
-struct Body {
+struct SlackMessage {
     text: String,
     attachments: [Attachment; 1],
 }
@@ -42,7 +42,7 @@ fn body(batch: &Batch, context: &RenderContext) -> Bytes {
         if batch.changed.is_empty() { batch.still_firing.iter() } else { batch.changed.iter() }.collect();
     let color = if batch.firing() > 0 { "danger" } else { "good" };
     let attachment = Attachment { color, text: lines(&shown, context.max_alerts), mrkdwn_in: ["text"] };
-    write(&Body { text: headline(batch, context), attachments: [attachment] })
+    write(&SlackMessage { text: headline(batch, context), attachments: [attachment] })
 }
 
 /// `*2 firing, 1 resolved: OrdersLagHigh* on orders (7 firing in all)`.

@@ -18,7 +18,7 @@ const NOT_ENDED: &str = "0001-01-01T00:00:00Z";
 /// The keys are in Alertmanager's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct WebhookMessage<'a> {
     receiver: &'a str,
     status: &'static str,
     alerts: Vec<Item<'a>>,
@@ -50,7 +50,7 @@ fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let external_url = context.external_url.as_deref();
     let alerts: Vec<_> =
         batch.alerts().take(context.max_alerts).map(|alert| item(alert, external_url)).collect();
-    write(&Body {
+    write(&WebhookMessage {
         receiver: &context.notifier,
         status: status(if batch.firing() > 0 { AlertStatus::Firing } else { AlertStatus::Resolved }),
         truncated_alerts: batch.alerts().count() - alerts.len(),

@@ -31,13 +31,11 @@ pub const ICON: Asset =
 
 impl Asset {
     /// Returns its path, without a leading slash.
-    #[must_use]
     pub fn path(&self) -> String {
         format!("assets/{:08x}/{}", crc32fast::hash(self.text.as_bytes()), self.name)
     }
 
     /// Returns the asset at a path with a leading slash; `None` for the hash of another version.
-    #[must_use]
     pub fn at(path: &str) -> Option<&'static Self> {
         [&STYLE, &SCRIPT, &ICON]
             .into_iter()

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::format::units::{ago, count, span};
-use crate::page::group::advice::{CommandEffect, Word};
+use crate::page::group::advice::CommandEffect;
 use crate::page::layout::{PageLayout, status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
@@ -35,7 +35,6 @@ pub struct GroupPath {
 
 impl GroupPath {
     /// Reads the four parts of a path as [`link`](crate::alert::link) writes them; bytes that are not UTF-8 are kept.
-    #[must_use]
     pub fn read(parts: &[Vec<u8>]) -> Option<Self> {
         let name = |part: &Vec<u8>| match std::str::from_utf8(part) {
             Ok(text) => Name::from_text(text),
@@ -47,7 +46,6 @@ impl GroupPath {
 }
 
 /// Returns true if the group exists, or if the target was not read and the group may exist.
-#[must_use]
 pub fn may_exist(model: &PageModel, path: &GroupPath) -> bool {
     let target = model.target(&path.target, &path.db);
     target.is_some_and(|target| {
@@ -56,7 +54,6 @@ pub fn may_exist(model: &PageModel, path: &GroupPath) -> bool {
 }
 
 /// Renders the page of a group.
-#[must_use]
 pub fn render(model: &PageModel, path: &GroupPath) -> String {
     let target = model.target(&path.target, &path.db);
     let row = target.and_then(|target| GroupRow::find(target, &path.stream, &path.group));
@@ -164,15 +161,13 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
 }
 
 fn what_to_try(row: &GroupRow<'_>) -> Markup {
-    let line = |words: &[Word]| {
-        let arguments: Vec<&[u8]> = words
-            .iter()
-            .map(|word| match word {
-                Word::Text(text) => text.as_bytes(),
-                Word::Stream => row.stream.key.as_bytes(),
-                Word::Group => row.group.name.as_bytes(),
-            })
-            .collect();
+    let line = |words: &'static str| {
+        let word = |word: &'static str| match word {
+            "{stream}" => row.stream.key.as_bytes(),
+            "{group}" => row.group.name.as_bytes(),
+            word => word.as_bytes(),
+        };
+        let arguments: Vec<_> = words.split(' ').map(word).collect();
         redis_cli::line(&row.target.redis_cli, &arguments)
     };
     let several = row.statuses().count() > 1;

@@ -70,7 +70,6 @@ impl SampledValues {
 
 impl GroupHistory {
     /// Returns the history after a poll. `previous` is the report that this history is as of.
-    #[must_use]
     pub fn after(&self, at: Duration, report: &Report, previous: Option<&Report>) -> Self {
         let mut next_id = self.next_id;
         let mut new_id = || {
@@ -87,7 +86,6 @@ impl GroupHistory {
     }
 
     /// Returns the history after a poll that read nothing.
-    #[must_use]
     pub fn after_failure(&self, at: Duration) -> Self {
         Self { polls: self.polls_with(at, Arc::default()), ..self.clone() }
     }
@@ -120,7 +118,6 @@ impl GroupHistory {
 
     /// Returns the samples of the group with this index among all groups of the report that this history is as of,
     /// from the oldest one that has the group.
-    #[must_use]
     pub fn of(&self, index: usize) -> Vec<GroupSample> {
         let Some(id) = self.ids.get(index) else { return Vec::new() };
         let values = |poll: &PollSamples| {

@@ -26,7 +26,6 @@ const FEW_ALERTS: usize = 3;
 const STREAMS: usize = 10;
 
 /// Renders the first page.
-#[must_use]
 pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
     let tally = Tally::of(model);
     let content = html! {

@@ -27,7 +27,7 @@ const EXPECTED_GROUPS_BYTES: u64 = 512;
 /// The state of a SCAN over all keys of all nodes, called a turn: one cursor on each node.
 #[derive(Debug)]
 pub(super) struct Discovery {
-    pattern: Pattern,
+    pattern: MatchPattern,
     walks: Vec<ScanCursor>,
     turn_began: Option<Instant>,
     /// True if this turn misses keys: a node is missing, or was added during the turn.
@@ -60,7 +60,7 @@ impl ScanCursor {
 }
 
 #[derive(Debug)]
-enum Pattern {
+enum MatchPattern {
     /// Every stream is named, so that there is nothing to find.
     None,
     /// One glob: the server filters by it, which spares it looking up the type of other keys.
@@ -73,14 +73,14 @@ impl Discovery {
     pub(super) fn new(rules: &[StreamRule], poll: &Poll) -> Self {
         let mut globs = rules.iter().map(|rule| &rule.key).filter(|key| key.literal().is_none());
         let pattern = match (globs.next(), globs.next()) {
-            (None, _) => Pattern::None,
-            (Some(glob), None) if glob.pattern() != b"*" => Pattern::One(glob.pattern().to_vec()),
-            _ => Pattern::All,
+            (None, _) => MatchPattern::None,
+            (Some(glob), None) if glob.pattern() != b"*" => MatchPattern::One(glob.pattern().to_vec()),
+            _ => MatchPattern::All,
         };
         let keys_per_second = poll.scan_keys_per_second.max(1);
         let scan_count = MAX_SCAN_COUNT.min(keys_per_second);
         Self {
-            ended_a_turn: matches!(pattern, Pattern::None),
+            ended_a_turn: matches!(pattern, MatchPattern::None),
             pattern,
             problem: None,
             walks: Vec::new(),
@@ -111,7 +111,7 @@ impl Discovery {
         streams: &mut StreamRegistry,
         now: Instant,
     ) {
-        if matches!(self.pattern, Pattern::None) {
+        if matches!(self.pattern, MatchPattern::None) {
             return;
         }
         let before = std::mem::take(&mut self.walks);
@@ -158,10 +158,7 @@ impl Discovery {
         // After an error the next turn starts no sooner than it would have without.
         let cursor = std::mem::take(&mut self.walks[at].cursor);
         self.walks[at].due = Some(began.max(sent) + self.turn_takes_at_least);
-        let protocol = |error: decode::DecodeError| PollError::Protocol {
-            address: node.address.to_string(),
-            detail: error.to_string(),
-        };
+        let protocol = |error| PollError::protocol(&node.address, &error);
         let command = self.command(cursor);
         let reply = call(&mut node.connection, &node.address, sent + limit, &command).await;
         let (cursor, keys) = match reply.and_then(|reply| decode::scan(reply).map_err(protocol)) {
@@ -202,7 +199,7 @@ impl Discovery {
     fn command(&self, cursor: u64) -> Cmd {
         let mut scan = cmd("SCAN");
         scan.arg(cursor);
-        if let Pattern::One(pattern) = &self.pattern {
+        if let MatchPattern::One(pattern) = &self.pattern {
             scan.arg("MATCH").arg(pattern);
         }
         scan.arg("COUNT").arg(self.scan_count).arg("TYPE").arg("stream");

@@ -8,7 +8,7 @@ use redis::ServerErrorKind;
 
 use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::TlsError;
 
 /// Detail of a connection that the server closed.
@@ -130,7 +130,6 @@ pub enum PollError {
 
 impl PollError {
     /// Returns the value of the label `reason`.
-    #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
             Self::Resolve { .. } => Reason::Resolve,
@@ -161,8 +160,8 @@ impl PollError {
 
     /// Converts an error on a connection on which no command was replied to, given the bytes that were received. A
     /// server that closes the connection may say why first.
-    pub(super) fn before_any_reply(self, place: &Place, received: &[u8]) -> Self {
-        let address = place.to_string();
+    pub(super) fn before_any_reply(self, endpoint: &Endpoint, received: &[u8]) -> Self {
+        let address = endpoint.to_string();
         if received.starts_with(b"HTTP/") {
             return Self::Protocol {
                 address,
@@ -172,14 +171,14 @@ impl PollError {
         if received.starts_with(&TLS_ALERT) {
             return Self::Protocol { address, detail: "it speaks TLS; use rediss://".to_owned() };
         }
-        match (self, place) {
+        match (self, endpoint) {
             (Self::Lost { .. }, _) if received.starts_with(b"-") => {
                 match redis::parse_redis_value(received) {
                     Ok(redis::Value::ServerError(error)) => Self::from_reply(&address, &error),
                     _ => Self::Lost { address, detail: CLOSED.to_owned() },
                 }
             }
-            (Self::Lost { detail, .. }, Place::Tcp(_)) if received.is_empty() && detail == CLOSED => {
+            (Self::Lost { detail, .. }, Endpoint::Tcp(_)) if received.is_empty() && detail == CLOSED => {
                 Self::Lost {
                     address,
                     detail: format!("{CLOSED} before it replied; does it want TLS (rediss://)?"),
@@ -201,6 +200,10 @@ impl PollError {
     }
 
     /// Converts the error of dialling `address`.
+    pub(super) fn protocol(address: &str, error: &impl Error) -> Self {
+        Self::Protocol { address: address.to_owned(), detail: error.to_string() }
+    }
+
     pub(super) fn from_dial(address: &str, error: DialError) -> Self {
         let address = address.to_owned();
         match error {

@@ -172,9 +172,7 @@ async fn one_page(
         }
         Err(error) => return Err(error.into()),
     };
-    decode::pending(reply).map_err(|error| {
-        PollError::Protocol { address: node.address.to_string(), detail: error.to_string() }.into()
-    })
+    decode::pending(reply).map_err(|error| PollError::protocol(&node.address, &error).into())
 }
 
 /// Explains an error reply to XPENDING.

@@ -15,7 +15,7 @@ use crate::poller::reply_stream::{FirstBytes, ReplyStream};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::Dialer;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch};
 
 /// A connection to one node. The connection closes when this is dropped.
@@ -26,8 +26,8 @@ pub(super) struct Node {
     pub(super) epoch: Epoch,
     pub(super) connection: MultiplexedConnection,
     driver: JoinHandle<()>,
-    /// The place and the bytes that it sent; `None` once it has replied to a command.
-    unanswered: Option<(Place, FirstBytes)>,
+    /// The endpoint and the bytes that it sent; `None` once it has replied to a command.
+    unanswered: Option<(Endpoint, FirstBytes)>,
 }
 
 /// The credentials and database for a connection.
@@ -84,7 +84,6 @@ impl Identity {
     }
 
     /// Returns true for a replica. Some servers and proxies report `slave`, as INFO does.
-    #[must_use]
     pub fn is_replica(&self) -> bool {
         matches!(self.role.as_str(), "replica" | "slave")
     }
@@ -116,7 +115,6 @@ impl Identity {
     }
 
     /// Returns the major and minor version; zeros where the server reports none.
-    #[must_use]
     pub fn release(&self) -> (u32, u32) {
         let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
@@ -135,22 +133,22 @@ pub struct NodeState<'a> {
 }
 
 impl Node {
-    /// Connects to `place`, logs in and selects the database.
+    /// Connects to `endpoint`, logs in and selects the database.
     pub(super) async fn connect(
         login: Login<'_>,
         dialer: &Dialer,
-        place: &Place,
+        endpoint: &Endpoint,
         epoch: Epoch,
         metrics: &TargetMetrics,
         deadline: Instant,
     ) -> Result<Self, PollError> {
-        let shown: Arc<str> = place.to_string().into();
+        let shown: Arc<str> = endpoint.to_string().into();
         let timed_out = || PollError::Timeout { address: shown.to_string() };
         let auth = login.command().await?;
-        let stream = dialer.dial(place, deadline).await;
+        let stream = dialer.dial(endpoint, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let stream = ReplyStream::new(stream, metrics.clone());
-        let unanswered = Some((place.clone(), stream.first_bytes()));
+        let unanswered = Some((endpoint.clone(), stream.first_bytes()));
         // The poll's deadline applies: the library's own limits (0.5 and 1 s) would cut off a slow server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         // The library's own login reports a garbled reply as a lost connection, and does not report a refused SELECT.
@@ -182,10 +180,10 @@ impl Node {
     /// Sends one command; an error reply is an error of the node.
     pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
         let reply = call(&mut self.connection, &self.address, deadline, command).await;
-        let Some((place, first)) = &self.unanswered else { return reply };
+        let Some((endpoint, first)) = &self.unanswered else { return reply };
         match reply {
             Err(error @ (PollError::Lost { .. } | PollError::Protocol { .. })) => {
-                Err(error.before_any_reply(place, &first.get()))
+                Err(error.before_any_reply(endpoint, &first.get()))
             }
             reply => {
                 self.unanswered = None;

@@ -22,14 +22,14 @@ use crate::poller::slots::{Range, Slots};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
 use redis_stream_core::dial::Dialer;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::snapshot::Epoch;
 
 /// One node and its connection.
 #[derive(Debug)]
 pub(super) struct NodeHandle {
-    pub(super) place: Place,
-    /// `place` as text.
+    pub(super) endpoint: Endpoint,
+    /// `endpoint` as text.
     pub(super) address: Arc<str>,
     /// `None` while it cannot be polled.
     pub(super) node: Option<Node>,
@@ -75,7 +75,7 @@ impl Access {
     async fn hidden_streams(
         &self,
         node: &mut Node,
-        place: &Place,
+        endpoint: &Endpoint,
         identity: Option<&Identity>,
         deadline: Instant,
     ) -> Result<Option<String>, PollError> {
@@ -84,7 +84,7 @@ impl Access {
         if !matches!(self.target.topology, Topology::Standalone(_)) || !is_cluster || !has_globs {
             return Ok(None);
         }
-        let masters = match self.ranges(node, place, deadline).await {
+        let masters = match self.ranges(node, endpoint, deadline).await {
             Ok(ranges) => {
                 let masters: BTreeSet<_> = ranges.iter().map(|range| &range.master).collect();
                 if masters.len() < 2 {
@@ -99,27 +99,27 @@ impl Access {
         Ok(Some(format!("{} is {masters}: {hint}", node.address)))
     }
 
-    async fn connect(&self, place: &Place, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
+    async fn connect(&self, endpoint: &Endpoint, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
         let login = Login::of(&self.target);
-        Node::connect(login, &self.dialer, place, epoch, &self.metrics, deadline).await
+        Node::connect(login, &self.dialer, endpoint, epoch, &self.metrics, deadline).await
     }
 
     /// Returns the slots that each master owns, from the view of one node.
     async fn ranges(
         &self,
         node: &mut Node,
-        place: &Place,
+        endpoint: &Endpoint,
         deadline: Instant,
     ) -> Result<Vec<Range>, PollError> {
-        cluster::ranges(node, place, &self.metrics, deadline).await
+        cluster::ranges(node, endpoint, &self.metrics, deadline).await
     }
 }
 
 impl NodeHandle {
-    fn new(place: Place) -> Self {
+    fn new(endpoint: Endpoint) -> Self {
         Self {
-            address: place.to_string().into(),
-            place,
+            address: endpoint.to_string().into(),
+            endpoint,
             node: None,
             identity: None,
             failure: None,
@@ -152,7 +152,7 @@ impl NodeHandle {
             }
         }
         // There was no connection, or the server or a proxy closed it while it was idle.
-        let node = self.node.insert(access.connect(&self.place, access.next_epoch(), deadline).await?);
+        let node = self.node.insert(access.connect(&self.endpoint, access.next_epoch(), deadline).await?);
         self.identity = node.identify(metrics, deadline).await?;
         node::check_role(target.role, &self.address, self.identity.as_ref())?;
         node.decline_touch(self.identity.as_ref(), metrics, deadline).await?;
@@ -168,7 +168,7 @@ impl NodeHandle {
             node.epoch = *epoch;
         }
         self.process = process.map(|process| (process, node.epoch));
-        self.warning = access.hidden_streams(node, &self.place, self.identity.as_ref(), deadline).await?;
+        self.warning = access.hidden_streams(node, &self.endpoint, self.identity.as_ref(), deadline).await?;
         if continued.is_none() {
             let identity = self.identity.as_ref();
             info!(
@@ -192,7 +192,7 @@ impl Nodes {
             Topology::Standalone(_) | Topology::Cluster(_) => None,
         };
         let handles = match &target.topology {
-            Topology::Standalone(place) => vec![NodeHandle::new(place.clone())],
+            Topology::Standalone(endpoint) => vec![NodeHandle::new(endpoint.clone())],
             Topology::Sentinel(_) | Topology::Cluster(_) => Vec::new(),
         };
         let dialer = Dialer::new(target.tls.clone());
@@ -203,7 +203,7 @@ impl Nodes {
     /// Returns the nodes for another configuration of the same servers, not connected. Later connections do not reuse
     /// epochs.
     pub(super) fn successor(&self, target: Arc<Target>, metrics: TargetMetrics) -> Self {
-        let handles = self.handles.iter().map(|handle| NodeHandle::new(handle.place.clone())).collect();
+        let handles = self.handles.iter().map(|handle| NodeHandle::new(handle.endpoint.clone())).collect();
         let next = Self { handles, slots: self.slots.clone(), ..Self::new(target, metrics) };
         next.access.epochs.store(self.access.epochs.load(Relaxed), Relaxed);
         next
@@ -240,19 +240,19 @@ impl Nodes {
         join_all(connecting).await.into_iter().find_map(Result::err)
     }
 
-    /// Connects the node at `place`, adding it if it is unknown. Returns its position.
-    pub(super) async fn reach(&mut self, place: Place, deadline: Instant) -> Result<usize, PollError> {
-        let at = self.handle_at(place);
+    /// Connects the node at `endpoint`, adding it if it is unknown. Returns its position.
+    pub(super) async fn reach(&mut self, endpoint: Endpoint, deadline: Instant) -> Result<usize, PollError> {
+        let at = self.handle_at(endpoint);
         if self.handles[at].node.is_none() {
             self.handles[at].connect(&self.access, deadline).await?;
         }
         Ok(at)
     }
 
-    fn handle_at(&mut self, place: Place) -> usize {
-        let known = self.handles.iter().position(|handle| handle.place == place);
+    fn handle_at(&mut self, endpoint: Endpoint) -> usize {
+        let known = self.handles.iter().position(|handle| handle.endpoint == endpoint);
         known.unwrap_or_else(|| {
-            self.handles.push(NodeHandle::new(place));
+            self.handles.push(NodeHandle::new(endpoint));
             self.handles.len() - 1
         })
     }
@@ -266,7 +266,7 @@ impl Nodes {
             let share = deadline_share(deadline, left);
             let named = sentinels.master(&self.access.dialer, &self.access.metrics, share).await;
             let followed = match named {
-                Ok(place) => self.follow(place, share).await,
+                Ok(endpoint) => self.follow(endpoint, share).await,
                 Err(error) => Err(error),
             };
             let Err(error) = followed else {
@@ -284,12 +284,12 @@ impl Nodes {
         }
     }
 
-    /// Connects to the node at `place` if it is a master.
-    async fn follow(&mut self, place: Place, deadline: Instant) -> Result<(), PollError> {
-        if self.handles.first().is_some_and(|handle| handle.place == place) {
+    /// Connects to the node at `endpoint` if it is a master.
+    async fn follow(&mut self, endpoint: Endpoint, deadline: Instant) -> Result<(), PollError> {
+        if self.handles.first().is_some_and(|handle| handle.endpoint == endpoint) {
             return self.connect_all(deadline).await.map_or(Ok(()), Err);
         }
-        let mut handle = NodeHandle::new(place);
+        let mut handle = NodeHandle::new(endpoint);
         let connected = handle.connect(&self.access, deadline).await;
         if connected.is_err() && !self.handles.is_empty() {
             self.access.metrics.forget_node(&handle.address);
@@ -303,13 +303,13 @@ impl Nodes {
 
     /// Asks the nodes for the masters: first the connected nodes, then all nodes ever named. Each attempt may take
     /// half of the time that is left.
-    async fn find_masters(&mut self, seeds: &[Place], deadline: Instant) -> Result<(), PollError> {
+    async fn find_masters(&mut self, seeds: &[Endpoint], deadline: Instant) -> Result<(), PollError> {
         let mut failed = None;
         for handle in &mut self.handles {
             let Some(node) = &mut handle.node else { continue };
-            match self.access.ranges(node, &handle.place, deadline_share(deadline, 1)).await {
+            match self.access.ranges(node, &handle.endpoint, deadline_share(deadline, 1)).await {
                 Ok(ranges) => {
-                    let asked = handle.place.clone();
+                    let asked = handle.endpoint.clone();
                     self.arrange(&ranges, &asked);
                     return Ok(());
                 }
@@ -319,16 +319,16 @@ impl Nodes {
                 }
             }
         }
-        let known: Vec<_> = self.handles.iter().map(|handle| handle.place.clone()).collect();
-        for place in seeds.iter().chain(&known) {
+        let known: Vec<_> = self.handles.iter().map(|handle| handle.endpoint.clone()).collect();
+        for endpoint in seeds.iter().chain(&known) {
             let deadline = deadline_share(deadline, 1);
             let asked = async {
-                let mut node = self.access.connect(place, Epoch(0), deadline).await?;
-                self.access.ranges(&mut node, place, deadline).await
+                let mut node = self.access.connect(endpoint, Epoch(0), deadline).await?;
+                self.access.ranges(&mut node, endpoint, deadline).await
             };
             match asked.await {
                 Ok(ranges) => {
-                    self.arrange(&ranges, place);
+                    self.arrange(&ranges, endpoint);
                     return Ok(());
                 }
                 Err(error) => failed = Some(error),
@@ -338,23 +338,24 @@ impl Nodes {
     }
 
     /// Adopts the topology that a node reported.
-    fn arrange(&mut self, ranges: &[Range], asked: &Place) {
+    fn arrange(&mut self, ranges: &[Range], asked: &Endpoint) {
         let mut slots = Slots::new();
         let before = std::mem::take(&mut self.handles);
-        let mut places: Vec<Place> = Vec::new();
+        let mut endpoints: Vec<Endpoint> = Vec::new();
         for range in ranges {
-            let place = endpoint_of(&range.master, asked);
-            let at = places.iter().position(|known| *known == place).unwrap_or_else(|| {
-                places.push(place);
-                places.len() - 1
+            let endpoint = endpoint_of(&range.master, asked);
+            let at = endpoints.iter().position(|known| *known == endpoint).unwrap_or_else(|| {
+                endpoints.push(endpoint);
+                endpoints.len() - 1
             });
             slots.assign(range.first, range.last, at);
         }
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
-        for place in places {
-            let known =
-                before.iter_mut().find(|handle| handle.as_ref().is_some_and(|known| known.place == place));
-            let handle = known.and_then(Option::take).unwrap_or_else(|| NodeHandle::new(place));
+        for endpoint in endpoints {
+            let known = before
+                .iter_mut()
+                .find(|handle| handle.as_ref().is_some_and(|known| known.endpoint == endpoint));
+            let handle = known.and_then(Option::take).unwrap_or_else(|| NodeHandle::new(endpoint));
             self.handles.push(handle);
         }
         for gone in before.into_iter().flatten() {
@@ -371,12 +372,12 @@ impl Nodes {
         by: usize,
         deadline: Instant,
     ) -> Result<usize, PollError> {
-        let place = endpoint_of(&redirect.node, &self.handles[by].place);
-        let at = self.handle_at(place.clone());
+        let endpoint = endpoint_of(&redirect.node, &self.handles[by].endpoint);
+        let at = self.handle_at(endpoint.clone());
         if let (RedirectKind::Moved, Some(slots)) = (redirect.kind, &mut self.slots) {
             slots.assign(redirect.slot, redirect.slot, at);
         }
-        self.reach(place, deadline).await
+        self.reach(endpoint, deadline).await
     }
 
     /// Returns the position of the slot's owner, if it is connected.

@@ -15,7 +15,7 @@ use crate::self_metrics::labels::{PollResult, Reason};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::report::Report;
@@ -67,7 +67,6 @@ pub type PollOutcome = Result<Polled, PollError>;
 
 impl Poller {
     /// Returns a poller that is not connected yet.
-    #[must_use]
     pub fn new(target: Arc<Target>, poll: config::Poll, metrics: TargetMetrics) -> Self {
         Self {
             servers: Servers::new(Arc::clone(&target), &poll, metrics.clone()),
@@ -174,14 +173,12 @@ impl Poller {
     }
 
     /// Returns true if SCAN has walked all keys at least once, or every stream is named.
-    #[must_use]
     pub fn has_found_streams(&self) -> bool {
         self.servers.has_found_streams()
     }
 
     /// Returns when the next [`scan`](Self::scan) is due; `None` while no node is connected, or if every stream is
     /// named.
-    #[must_use]
     pub fn next_scan(&self) -> Option<Instant> {
         self.servers.next_scan()
     }
@@ -197,7 +194,6 @@ impl Poller {
     }
 
     /// Returns when [`sample`](Self::sample) is due; `None` while no stream is in danger of losing entries.
-    #[must_use]
     pub fn next_sample(&self) -> Option<Instant> {
         self.samples.due.filter(|_| self.servers.is_connected() && self.poll.loss_sample_streams > 0)
     }
@@ -217,7 +213,6 @@ impl Poller {
     }
 
     /// Returns when [`keep_alive`](Self::keep_alive) is due; `None` while no node is connected.
-    #[must_use]
     pub fn next_keep_alive(&self) -> Option<Instant> {
         self.servers.is_connected().then(|| self.last_used + KEEP_ALIVE)
     }
@@ -244,19 +239,16 @@ impl Poller {
     }
 
     /// Returns the address of a node: the first that is connected, or else the first that is known.
-    #[must_use]
-    pub fn node_address(&self) -> Option<&Place> {
+    pub fn node_address(&self) -> Option<&Endpoint> {
         self.servers.node_address()
     }
 
     /// Returns why SCAN failed last; `None` if it succeeded, or was not needed.
-    #[must_use]
     pub fn scan_problem(&self) -> Option<&str> {
         self.servers.scan_problem()
     }
 
     /// Returns why a stream could not be read last; `None` if it was read, or if no node that holds it answered.
-    #[must_use]
     pub fn stream_problem(&self, key: &Name) -> Option<Reason> {
         self.servers.stream_problem(key)
     }

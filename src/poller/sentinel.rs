@@ -12,7 +12,7 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::endpoint_of;
 use redis_stream_core::dial::Dialer;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::snapshot::Epoch;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Sentinels {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.settings.places.len()
+        self.settings.endpoints.len()
     }
 
     /// Moves the first sentinel to the end, as it named a wrong master.
@@ -45,15 +45,15 @@ impl Sentinels {
         dialer: &Dialer,
         metrics: &TargetMetrics,
         deadline: Instant,
-    ) -> Result<Place, PollError> {
+    ) -> Result<Endpoint, PollError> {
         let mut failed = None;
         for asked in 0..self.count() {
             let share = deadline_share(deadline, self.count() - asked);
             let at = (self.first + asked) % self.count();
             match self.ask(at, dialer, metrics, share).await {
-                Ok(place) => {
+                Ok(endpoint) => {
                     self.first = at;
-                    return Ok(place);
+                    return Ok(endpoint);
                 }
                 Err(error) => {
                     self.connected = None;
@@ -61,7 +61,7 @@ impl Sentinels {
                 }
             }
         }
-        Err(failed.unwrap_or_else(|| self.no_master(&self.settings.places[0].to_string())))
+        Err(failed.unwrap_or_else(|| self.no_master(&self.settings.endpoints[0].to_string())))
     }
 
     async fn ask(
@@ -70,14 +70,14 @@ impl Sentinels {
         dialer: &Dialer,
         metrics: &TargetMetrics,
         deadline: Instant,
-    ) -> Result<Place, PollError> {
-        let Sentinel { master_name, places, username, password } = &self.settings;
-        let place = &places[at];
+    ) -> Result<Endpoint, PollError> {
+        let Sentinel { master_name, endpoints, username, password } = &self.settings;
+        let endpoint = &endpoints[at];
         let mut node = match self.connected.take() {
             Some((connected, node)) if connected == at => node,
             _ => {
                 let login = Login { username: username.as_deref(), password: password.as_ref(), db: 0 };
-                Node::connect(login, dialer, place, Epoch(0), metrics, deadline).await?
+                Node::connect(login, dialer, endpoint, Epoch(0), metrics, deadline).await?
             }
         };
         metrics.count_commands(Command::Sentinel, 1);
@@ -86,11 +86,8 @@ impl Sentinels {
         if matches!(reply, Value::Nil) {
             return Err(self.no_master(&node.address));
         }
-        let master = topology::address(reply).map_err(|error| PollError::Protocol {
-            address: node.address.to_string(),
-            detail: error.to_string(),
-        })?;
-        let master = endpoint_of(&master, place);
+        let master = topology::address(reply).map_err(|error| PollError::protocol(&node.address, &error))?;
+        let master = endpoint_of(&master, endpoint);
         self.connected = Some((at, node));
         Ok(master)
     }

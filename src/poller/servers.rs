@@ -26,7 +26,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
-use redis_stream_core::redis_url::Place;
+use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::question::{Answer, Question};
 use redis_stream_lag::report::LimitedCounts;
@@ -91,9 +91,9 @@ impl Servers {
         })
     }
 
-    pub(super) fn node_address(&self) -> Option<&Place> {
+    pub(super) fn node_address(&self) -> Option<&Endpoint> {
         let connected = self.nodes.connected().next().map(|(_, handle, _)| handle);
-        connected.or(self.nodes.handles.first()).map(|handle| &handle.place)
+        connected.or(self.nodes.handles.first()).map(|handle| &handle.endpoint)
     }
 
     pub(super) fn scan_problem(&self) -> Option<&str> {

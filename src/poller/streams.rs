@@ -321,7 +321,7 @@ mod tests {
     use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
     use redis_stream_core::glob::Glob;
-    use redis_stream_core::redis_url::{Address, Place};
+    use redis_stream_core::redis_url::{Address, Endpoint};
     use redis_stream_core::tls::Tls;
     use std::collections::BTreeMap;
 
@@ -343,7 +343,7 @@ mod tests {
     fn target(rules: Vec<StreamRule>, limit: usize) -> Target {
         Target {
             name: "t".to_owned(),
-            topology: Topology::Standalone(Place::Tcp(Address { host: "h".to_owned(), port: 1 })),
+            topology: Topology::Standalone(Endpoint::Tcp(Address { host: "h".to_owned(), port: 1 })),
             tls: Tls::default(),
             db: 0,
             username: None,

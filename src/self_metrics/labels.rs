@@ -14,7 +14,6 @@ macro_rules! label_values {
             pub const ALL: [Self; [$($value),+].len()] = [$(Self::$variant),+];
 
             /// Returns the value of the label.
-            #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $value,)+

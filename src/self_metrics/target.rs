@@ -17,14 +17,12 @@ pub struct TargetMetrics {
 
 impl TargetMetrics {
     /// Returns metrics that are not exported, for commands that poll without serving `/metrics`.
-    #[must_use]
     pub fn unexported(target: &str) -> Self {
         let all = SelfMetrics::new(Duration::ZERO, &[]).expect("the names of the metrics are distinct");
         Self { all, target: target.to_owned(), label_values: Vec::new() }
     }
 
     /// Returns the metrics of the same target with other values of configured labels.
-    #[must_use]
     pub fn with_labels(&self, label_values: &[&str]) -> Self {
         let label_values = label_values.iter().map(|value| (*value).to_owned()).collect();
         Self { label_values, ..self.clone() }
@@ -124,7 +122,6 @@ impl TargetMetrics {
     }
 
     /// Returns the number that [`set_limited`](Self::set_limited) set.
-    #[must_use]
     pub fn limited(&self, what: Limited) -> u64 {
         let gauge = self.all.limited.with_label_values(&self.values(Some(what.as_str())));
         u64::try_from(gauge.get()).unwrap_or(0)

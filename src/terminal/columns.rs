@@ -40,15 +40,29 @@ const fn heading(
 
 /// The order of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum GroupOrder {
-    /// As listed.
-    #[default]
-    WorstFirst,
-    Lag,
-    Behind,
-    Pending,
-    OldestPending,
-    Name,
+pub(crate) struct GroupOrder(usize);
+
+type Compare = fn(&ListedGroup, &ListedGroup) -> Ordering;
+
+/// The orders in turn, as they are shown. The listing is worst first.
+const ORDERS: [(&str, Compare); 6] = [
+    ("worst first", |_, _| Ordering::Equal),
+    ("lag", |one, other| {
+        let key = |group: &ListedGroup| Reverse([&LAG_MIN, &LAG_MAX].map(|lag| group.count(lag)));
+        key(one).cmp(&key(other))
+    }),
+    ("behind", |one, other| by(&LAG_SECONDS, one, other)),
+    ("pending", |one, other| by(&MESSAGES_PENDING, one, other)),
+    ("oldest pending", |one, other| by(&OLDEST_PENDING_AGE_SECONDS, one, other)),
+    ("name", |one, other| {
+        (&one.target, &one.stream, &one.group).cmp(&(&other.target, &other.stream, &other.group))
+    }),
+];
+
+/// Compares by a value, the greatest first and unknown ones last.
+fn by(family: &Family, one: &ListedGroup, other: &ListedGroup) -> Ordering {
+    let key = |group: &ListedGroup| group.number(family).and_then(|number| number.as_f64()).unwrap_or(-1.0);
+    key(other).total_cmp(&key(one))
 }
 
 /// Lays out a table of some groups of the listing. The target is shown if there are several.
@@ -104,49 +118,16 @@ pub(crate) fn value(group: &ListedGroup, family: &Family) -> String {
 }
 
 impl GroupOrder {
-    /// Returns the order that follows when the user asks for another.
     pub(crate) fn next(self) -> Self {
-        match self {
-            Self::WorstFirst => Self::Lag,
-            Self::Lag => Self::Behind,
-            Self::Behind => Self::Pending,
-            Self::Pending => Self::OldestPending,
-            Self::OldestPending => Self::Name,
-            Self::Name => Self::WorstFirst,
-        }
+        Self((self.0 + 1) % ORDERS.len())
     }
 
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::WorstFirst => "worst first",
-            Self::Lag => "lag",
-            Self::Behind => "behind",
-            Self::Pending => "pending",
-            Self::OldestPending => "oldest pending",
-            Self::Name => "name",
-        }
+        ORDERS[self.0].0
     }
 
-    /// Compares two groups: the largest value first, unknown values last.
     pub(crate) fn compare(self, one: &ListedGroup, other: &ListedGroup) -> Ordering {
-        let by = |family: &Family| {
-            let key =
-                |group: &ListedGroup| group.number(family).and_then(|number| number.as_f64()).unwrap_or(-1.0);
-            key(other).total_cmp(&key(one))
-        };
-        match self {
-            Self::WorstFirst => Ordering::Equal,
-            Self::Lag => {
-                let key = |group: &ListedGroup| Reverse([&LAG_MIN, &LAG_MAX].map(|lag| group.count(lag)));
-                key(one).cmp(&key(other))
-            }
-            Self::Behind => by(&LAG_SECONDS),
-            Self::Pending => by(&MESSAGES_PENDING),
-            Self::OldestPending => by(&OLDEST_PENDING_AGE_SECONDS),
-            Self::Name => {
-                (&one.target, &one.stream, &one.group).cmp(&(&other.target, &other.stream, &other.group))
-            }
-        }
+        ORDERS[self.0].1(one, other)
     }
 }
 

@@ -78,7 +78,6 @@ impl SelectedGroup {
 
 impl StatusView {
     /// Returns a view of groups of this origin, without any group yet.
-    #[must_use]
     pub fn new(origin: String) -> Self {
         Self { origin, page: 10, ..Self::default() }
     }

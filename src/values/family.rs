@@ -114,7 +114,6 @@ pub enum ValueReading {
 
 impl Family {
     /// Returns the labels of its series, before those of the target's configuration.
-    #[must_use]
     pub fn labels(&self) -> &'static [&'static str] {
         match self.source {
             ValueSource::StreamUp | ValueSource::Stream(_) => &["target", "db", "stream"],
@@ -125,13 +124,11 @@ impl Family {
     }
 
     /// Returns the name of its field in the JSON of a group.
-    #[must_use]
     pub fn json_key(&self) -> &'static str {
         self.name.strip_prefix("redis_stream_group_").unwrap_or(self.name)
     }
 
     /// Reads the value from the values of a group; absent if it is not one of a group.
-    #[must_use]
     pub fn of_group_values(&self, values: &GroupValues) -> ValueReading {
         match self.source {
             ValueSource::Group(read) => read(values),
@@ -154,7 +151,6 @@ impl PartialEq for Family {
 
 impl Number {
     /// Returns the number for JSON and comparisons; a count above 2^53 is rounded.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "Prometheus and JSON readers have no other numbers")]
     pub fn as_f64(self) -> f64 {
         match self {
@@ -168,7 +164,6 @@ impl Number {
 impl ValueReading {
     pub(crate) const ZERO: Self = Self::Known(Number::Count(0));
 
-    #[must_use]
     pub fn known(self) -> Option<Number> {
         match self {
             Self::Known(number) => Some(number),
@@ -177,13 +172,11 @@ impl ValueReading {
     }
 
     /// Reads from a group; absent if the group does not exist.
-    #[must_use]
     pub fn of_group(group: &GroupReport, read: fn(&GroupValues) -> Self) -> Self {
         group.values.as_ref().map_or(Self::Absent, read)
     }
 
     /// Reads from a stream; unknown if access was refused, absent if the stream does not exist.
-    #[must_use]
     pub fn of_stream(stream: &StreamReport, read: fn(&StreamValues) -> Self) -> Self {
         match &stream.values {
             Some(values) => read(values),
@@ -192,13 +185,11 @@ impl ValueReading {
         }
     }
 
-    #[must_use]
     pub fn stream_up(stream: &StreamReport) -> Self {
         stream.values.is_some().into()
     }
 
     /// Returns 1 or 0 for a group that the configuration names; absent for others.
-    #[must_use]
     pub fn group_up(group: &GroupReport) -> Self {
         if group.named { group.values.is_some().into() } else { Self::Absent }
     }

@@ -114,69 +114,41 @@ pub static FAMILIES: &[&Family] = &[
         ValueUnit::Seconds,
         ValueSource::Consumer(|consumer| consumer.inactive.into()),
     ),
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_radix_tree_keys",
-            "Keys of the radix tree that stores the stream.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.radix_tree.keys.into()),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_radix_tree_nodes",
-            "Nodes of the radix tree that stores the stream.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.radix_tree.nodes.into()),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_last_generated_id",
-            "Milliseconds of last-generated-id.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_max_deleted_entry_id",
-            "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| ms(values.ids.max_deleted)),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_first_entry_id",
-            "Milliseconds of the first entry's ID; 0 if the stream is empty.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| ms(values.ids.first)),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_last_entry_id",
-            "Milliseconds of the last entry's ID; 0 if the stream is empty.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| ms(values.ids.last)),
-        )
-    },
-    &Family {
-        origin: MetricOrigin::RedisExporter,
-        ..gauge(
-            "redis_stream_group_last_delivered_id",
-            "Milliseconds of the group's last-delivered-id.",
-            ValueUnit::Count,
-            ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
-        )
-    },
+    &of_redis_exporter(
+        "redis_stream_radix_tree_keys",
+        "Keys of the radix tree that stores the stream.",
+        ValueSource::Stream(|values| values.radix_tree.keys.into()),
+    ),
+    &of_redis_exporter(
+        "redis_stream_radix_tree_nodes",
+        "Nodes of the radix tree that stores the stream.",
+        ValueSource::Stream(|values| values.radix_tree.nodes.into()),
+    ),
+    &of_redis_exporter(
+        "redis_stream_last_generated_id",
+        "Milliseconds of last-generated-id.",
+        ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
+    ),
+    &of_redis_exporter(
+        "redis_stream_max_deleted_entry_id",
+        "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
+        ValueSource::Stream(|values| ms(values.ids.max_deleted)),
+    ),
+    &of_redis_exporter(
+        "redis_stream_first_entry_id",
+        "Milliseconds of the first entry's ID; 0 if the stream is empty.",
+        ValueSource::Stream(|values| ms(values.ids.first)),
+    ),
+    &of_redis_exporter(
+        "redis_stream_last_entry_id",
+        "Milliseconds of the last entry's ID; 0 if the stream is empty.",
+        ValueSource::Stream(|values| ms(values.ids.last)),
+    ),
+    &of_redis_exporter(
+        "redis_stream_group_last_delivered_id",
+        "Milliseconds of the group's last-delivered-id.",
+        ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
+    ),
 ];
 
 /// The values of a group, in the order of `/metrics`: the fields of its JSON.
@@ -419,6 +391,10 @@ const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, source: 
         label: None,
         counted_by: None,
     }
+}
+
+const fn of_redis_exporter(name: &'static str, help: &'static str, source: ValueSource) -> Family {
+    Family { origin: MetricOrigin::RedisExporter, ..gauge(name, help, ValueUnit::Count, source) }
 }
 
 /// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.

@@ -8,7 +8,7 @@ use redis::{ProtocolVersion, RedisConnectionInfo};
 
 use super::error::{InvalidConfig, RunError};
 use redis_stream_core::dial::Dialer;
-use redis_stream_core::redis_url::{self, CREDENTIALS_TWICE, Place, ServerUrl, USER_WITHOUT_PASSWORD};
+use redis_stream_core::redis_url::{self, CREDENTIALS_TWICE, Endpoint, ServerUrl, USER_WITHOUT_PASSWORD};
 use redis_stream_core::tls::Tls;
 
 /// Address and credentials of a server. `Display` shows no credentials, `Debug` no password.
@@ -67,8 +67,8 @@ impl ConnectOptions {
         Dialer::new(self.tls.clone())
     }
 
-    pub(crate) fn endpoint(&self) -> &Place {
-        &self.url.place
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.url.endpoint
     }
 
     /// Reads the password file, and returns the settings for the client library.

@@ -1,19 +1,22 @@
-//! Entries as a group delivers them. Decoded by hand, so that a deleted entry differs from an empty one.
+//! Entries as a group delivers them, and the replies that hold them.
 
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
+use redis::{
+    ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value,
+    from_redis_value,
+};
 
 pub use redis_stream_core::id::StreamId;
 
 /// Names and values of an entry's fields, in its order. A name may occur twice.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A stream ID as an argument of a command.
+/// A stream ID in a command or a reply.
 #[derive(Clone, Copy)]
-pub(crate) struct IdArg(pub(crate) StreamId);
+pub(crate) struct RedisId(pub(crate) StreamId);
 
-impl ToRedisArgs for IdArg {
+impl ToRedisArgs for RedisId {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         // Two numbers of up to 20 digits: no allocation for each ID of a long XACK.
         let mut text = [0; 41];
@@ -27,8 +30,19 @@ impl ToRedisArgs for IdArg {
     }
 }
 
-pub(crate) fn id_args(ids: &[StreamId]) -> Vec<IdArg> {
-    ids.iter().copied().map(IdArg).collect()
+impl FromRedisValue for RedisId {
+    fn from_redis_value_ref(value: &Value) -> Result<Self, ParsingError> {
+        Self::from_redis_value(value.clone())
+    }
+
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let id: String = from_redis_value(value)?;
+        id.parse().map(Self).map_err(|_| "not a stream ID".into())
+    }
+}
+
+pub(crate) fn id_args(ids: &[StreamId]) -> Vec<RedisId> {
+    ids.iter().copied().map(RedisId).collect()
 }
 
 /// A consumer's name in its group and stream.
@@ -65,93 +79,40 @@ impl Entry {
 
 /// Decodes the reply of XREADGROUP for one stream. It is nil if BLOCK ran out.
 pub(crate) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
-    match reply {
-        Value::Nil => Ok(Vec::new()),
-        Value::Array(streams) => match streams.into_iter().next() {
-            None => Ok(Vec::new()),
-            Some(Value::Array(pair)) => match pair.into_iter().nth(1) {
-                Some(entries) => decode_entries(entries),
-                None => Err(unexpected()),
-            },
-            Some(_) => Err(unexpected()),
-        },
-        _ => Err(unexpected()),
-    }
+    let streams: Option<Vec<(Value, Value)>> = decode(reply)?;
+    let entries = streams.into_iter().flatten().next().map(|(_, entries)| entries);
+    entries.map_or(Ok(Vec::new()), decode_entries)
 }
 
-/// Decodes `[[id, [field, value, ...]], ...]`, the reply of XRANGE and XCLAIM. XCLAIM of Redis 6.2 returns nil for a
-/// deleted entry, which is left out.
+/// Decodes `[[id, [field, value, ...]], ...]`, the reply of XRANGE and XCLAIM. A deleted entry is left out: XCLAIM of
+/// Redis 6.2 returns nil for it, XREADGROUP `[id, nil]`.
 pub(crate) fn decode_entries(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
-    let Value::Array(entries) = reply else {
-        return Err(unexpected());
-    };
-    let is_there = |entry: &Value| !matches!(entry, Value::Nil);
-    entries.into_iter().filter(is_there).filter_map(|value| entry(value).transpose()).collect()
+    let entries: Vec<Option<(RedisId, Option<Fields>)>> = decode(reply)?;
+    Ok(entries.into_iter().flatten().filter_map(|(RedisId(id), fields)| Some((id, fields?))).collect())
 }
 
 /// Decodes `[id, ...]`, the reply of XCLAIM with JUSTID; nil is an empty list.
 pub(crate) fn decode_ids(reply: Value) -> RedisResult<Vec<StreamId>> {
-    match reply {
-        Value::Nil => Ok(Vec::new()),
-        Value::Array(ids) => ids.into_iter().map(decode_id).collect(),
-        _ => Err(unexpected()),
-    }
+    let ids: Vec<RedisId> = decode(reply)?;
+    Ok(ids.into_iter().map(|RedisId(id)| id).collect())
 }
 
 /// Decodes `[cursor, [id, ...], [deleted id, ...]]`, the reply of XAUTOCLAIM with JUSTID. The deleted IDs are missing
 /// before Redis 7.0.
 pub(crate) fn decode_autoclaim(reply: Value) -> RedisResult<(StreamId, Vec<StreamId>, Vec<StreamId>)> {
-    let Value::Array(parts) = reply else {
-        return Err(unexpected());
-    };
-    let mut parts = parts.into_iter();
-    let (Some(cursor), Some(taken)) = (parts.next(), parts.next()) else {
-        return Err(unexpected());
-    };
-    let deleted = parts.next().unwrap_or(Value::Nil);
-    Ok((decode_id(cursor)?, decode_ids(taken)?, decode_ids(deleted)?))
+    let mut parts = decode::<Vec<Value>>(reply)?.into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let RedisId(cursor) = decode(next())?;
+    Ok((cursor, decode_ids(next())?, decode_ids(next())?))
 }
 
-pub(crate) fn decode_id(value: Value) -> RedisResult<StreamId> {
-    match value {
-        Value::BulkString(text) => {
-            std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
-        }
-        _ => Err(unexpected()),
-    }
-}
-
-/// Decodes `[id, [field, value, ...]]`. Returns `None` for `[id, nil]`, an entry that is pending and was deleted.
-fn entry(value: Value) -> RedisResult<Option<(StreamId, Fields)>> {
-    let Value::Array(parts) = value else {
-        return Err(unexpected());
-    };
-    let mut parts = parts.into_iter();
-    let (Some(id), Some(fields), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(unexpected());
-    };
-    let id = decode_id(id)?;
-    match fields {
-        Value::Nil => Ok(None),
-        Value::Array(flat) => Ok(Some((id, pairs(flat)?))),
-        _ => Err(unexpected()),
-    }
-}
-
-fn pairs(flat: Vec<Value>) -> RedisResult<Fields> {
-    let mut pairs = Vec::with_capacity(flat.len() / 2);
-    let mut flat = flat.into_iter();
-    while let Some(name) = flat.next() {
-        let (Value::BulkString(name), Some(Value::BulkString(value))) = (name, flat.next()) else {
-            return Err(unexpected());
-        };
-        pairs.push((name, value));
-    }
-    Ok(pairs)
+/// Decodes a reply. One that does not have its documented form is no sign of a lost connection, as a protocol error is.
+pub(crate) fn decode<T: FromRedisValue>(reply: Value) -> RedisResult<T> {
+    from_redis_value(reply).map_err(|_| unexpected())
 }
 
 /// Returns the error for a reply that does not have its documented form.
-pub(crate) fn unexpected() -> RedisError {
+fn unexpected() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "a stream command returned a reply of an unknown form").into()
 }
 
@@ -213,7 +174,7 @@ mod tests {
     fn an_id_is_sent_as_it_is_displayed() {
         for (ms, seq) in [(0, 0), (1_700_000_000_000, 12), (u64::MAX, u64::MAX)] {
             let id = StreamId { ms, seq };
-            assert_eq!(IdArg(id).to_redis_args(), [id.to_string().into_bytes()]);
+            assert_eq!(RedisId(id).to_redis_args(), [id.to_string().into_bytes()]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Redirects in a cluster: `MOVED` and `ASK`.
 
-use crate::redis_url::{Address, Place};
+use crate::redis_url::{Address, Endpoint};
 
 /// An error reply that names another node to send the command to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +43,15 @@ impl Redirect {
 ///
 /// A host that is empty or `?` stands for the host of `asked`: a node that does not know its own name sends it.
 #[must_use]
-pub fn endpoint_of((host, port): &(String, u16), asked: &Place) -> Place {
+pub fn endpoint_of((host, port): &(String, u16), asked: &Endpoint) -> Endpoint {
     let address = |same: &Address| {
         let is_unknown = host.is_empty() || host == "?";
         Address { host: if is_unknown { same.host.clone() } else { host.clone() }, port: *port }
     };
     match asked {
-        Place::Tcp(same) => Place::Tcp(address(same)),
-        Place::Tls(same) => Place::Tls(address(same)),
-        Place::Unix(_) => Place::Tcp(Address { host: host.clone(), port: *port }),
+        Endpoint::Tcp(same) => Endpoint::Tcp(address(same)),
+        Endpoint::Tls(same) => Endpoint::Tls(address(same)),
+        Endpoint::Unix(_) => Endpoint::Tcp(Address { host: host.clone(), port: *port }),
     }
 }
 
@@ -76,10 +76,10 @@ mod tests {
     fn a_redirect_keeps_the_transport_of_the_node_that_sent_it() {
         let address = |host: &str, port| Address { host: host.to_owned(), port };
         let node = |host: &str| (host.to_owned(), 2);
-        let tls = Place::Tls(address("a", 1));
-        assert_eq!(endpoint_of(&node("b"), &tls), Place::Tls(address("b", 2)));
-        assert_eq!(endpoint_of(&node("?"), &tls), Place::Tls(address("a", 2)));
-        assert_eq!(endpoint_of(&node(""), &Place::Tcp(address("a", 1))), Place::Tcp(address("a", 2)));
-        assert_eq!(endpoint_of(&node("b"), &Place::Unix("/s".into())), Place::Tcp(address("b", 2)));
+        let tls = Endpoint::Tls(address("a", 1));
+        assert_eq!(endpoint_of(&node("b"), &tls), Endpoint::Tls(address("b", 2)));
+        assert_eq!(endpoint_of(&node("?"), &tls), Endpoint::Tls(address("a", 2)));
+        assert_eq!(endpoint_of(&node(""), &Endpoint::Tcp(address("a", 1))), Endpoint::Tcp(address("a", 2)));
+        assert_eq!(endpoint_of(&node("b"), &Endpoint::Unix("/s".into())), Endpoint::Tcp(address("b", 2)));
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 
 use crate::clock::now;
-use crate::redis_url::{Address, Place};
+use crate::redis_url::{Address, Endpoint};
 use crate::tls::{Tls, TlsContext, TlsError, explain_alert};
 
 /// Opens connections with one set of TLS settings. Cheap to clone.
@@ -58,7 +58,7 @@ pub enum Stream {
 }
 
 impl Dialer {
-    /// Creates a dialer. `tls` applies to [`Place::Tls`]; its files are read when a connection is opened.
+    /// Creates a dialer. `tls` applies to [`Endpoint::Tls`]; its files are read when a connection is opened.
     #[must_use]
     pub fn new(tls: Tls) -> Self {
         Self { tls: TlsContext::new(tls) }
@@ -69,19 +69,19 @@ impl Dialer {
     /// # Errors
     ///
     /// The host does not resolve, the connection or the TLS handshake fails, or the deadline passes.
-    pub async fn dial(&self, place: &Place, deadline: Instant) -> Result<Stream, DialError> {
+    pub async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, DialError> {
         let connecting = async {
-            match place {
-                Place::Tcp(address) | Place::Tls(address) => {
+            match endpoint {
+                Endpoint::Tcp(address) | Endpoint::Tls(address) => {
                     Ok(Stream::Tcp(connect(&resolve(address).await?, deadline).await?))
                 }
-                Place::Unix(path) => {
+                Endpoint::Unix(path) => {
                     UnixStream::connect(path).await.map(Stream::Unix).map_err(DialError::Connect)
                 }
             }
         };
         let stream = timeout_at(deadline, connecting).await.unwrap_or(Err(DialError::Timeout))?;
-        self.secure(place, stream, deadline).await
+        self.secure(endpoint, stream, deadline).await
     }
 
     /// Connects to one address of a server's host, until `deadline` at the latest.
@@ -91,17 +91,22 @@ impl Dialer {
     /// The connection or the TLS handshake fails, or the deadline passes.
     pub async fn dial_at(
         &self,
-        place: &Place,
+        endpoint: &Endpoint,
         at: SocketAddr,
         deadline: Instant,
     ) -> Result<Stream, DialError> {
         let stream = connect(&[at], deadline).await?;
-        self.secure(place, Stream::Tcp(stream), deadline).await
+        self.secure(endpoint, Stream::Tcp(stream), deadline).await
     }
 
-    async fn secure(&self, place: &Place, stream: Stream, deadline: Instant) -> Result<Stream, DialError> {
-        match (place, stream) {
-            (Place::Tls(address), Stream::Tcp(stream)) => {
+    async fn secure(
+        &self,
+        endpoint: &Endpoint,
+        stream: Stream,
+        deadline: Instant,
+    ) -> Result<Stream, DialError> {
+        match (endpoint, stream) {
+            (Endpoint::Tls(address), Stream::Tcp(stream)) => {
                 let securing = self.tls.connect(stream, &address.host);
                 let secured = timeout_at(deadline, securing).await.unwrap_or_else(|_| Err(no_answer()));
                 Ok(Stream::Tls(Box::new(secured.map_err(DialError::Tls)?)))

@@ -47,7 +47,7 @@ const CLUSTER: &str = "topology: cluster, and urls, in a configuration file";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// Address and transport of the server.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Database number; 0 if the URL has none.
     pub db: u32,
     /// ACL user; `None` for the default user.
@@ -58,7 +58,7 @@ pub struct ServerUrl {
 
 /// Address and transport of a server. `Display` shows host and port, or the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Endpoint {
     /// TCP, unencrypted: `redis://`.
     Tcp(Address),
     /// TCP, secured by TLS: `rediss://`.
@@ -159,8 +159,8 @@ pub fn parse_with_port(text: &str, default_port: u16) -> Result<ServerUrl, UrlEr
     })?;
     match url.scheme() {
         "unix" => socket(&url),
-        "redis" => over_tcp(&url, default_port, Place::Tcp),
-        "rediss" => over_tcp(&url, default_port, Place::Tls),
+        "redis" => over_tcp(&url, default_port, Endpoint::Tcp),
+        "rediss" => over_tcp(&url, default_port, Endpoint::Tls),
         _ => Err(UrlError::Scheme),
     }
 }
@@ -168,15 +168,15 @@ pub fn parse_with_port(text: &str, default_port: u16) -> Result<ServerUrl, UrlEr
 fn over_tcp(
     url: &Url,
     default_port: u16,
-    place: impl FnOnce(Address) -> Place,
+    endpoint: impl FnOnce(Address) -> Endpoint,
 ) -> Result<ServerUrl, UrlError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(UrlError::Query);
     }
     let password = url.password().filter(|password| !password.is_empty()).map(decode).transpose()?;
     let username = Some(url.username()).filter(|name| !name.is_empty()).map(decode).transpose()?;
-    let place = place(address(url, default_port)?);
-    Ok(ServerUrl { place, db: db(url.path())?, username, password: password.map(Secret::new) })
+    let endpoint = endpoint(address(url, default_port)?);
+    Ok(ServerUrl { endpoint, db: db(url.path())?, username, password: password.map(Secret::new) })
 }
 
 /// A `unix://` URL has no user or password; they are given separately.
@@ -194,7 +194,7 @@ fn socket(url: &Url) -> Result<ServerUrl, UrlError> {
     if url.fragment().is_some() {
         return Err(UrlError::Query);
     }
-    Ok(ServerUrl { place: Place::Unix(decode(url.path())?.into()), db, username: None, password: None })
+    Ok(ServerUrl { endpoint: Endpoint::Unix(decode(url.path())?.into()), db, username: None, password: None })
 }
 
 impl ServerUrl {
@@ -214,12 +214,12 @@ impl ServerUrl {
 /// Writes the URL without user and password, and with the database only if it is not 0.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, before_db) = match self.place {
-            Place::Tcp(_) => ("redis", "/"),
-            Place::Tls(_) => ("rediss", "/"),
-            Place::Unix(_) => ("unix", "?db="),
+        let (scheme, before_db) = match self.endpoint {
+            Endpoint::Tcp(_) => ("redis", "/"),
+            Endpoint::Tls(_) => ("rediss", "/"),
+            Endpoint::Unix(_) => ("unix", "?db="),
         };
-        write!(f, "{scheme}://{}", self.place)?;
+        write!(f, "{scheme}://{}", self.endpoint)?;
         match self.db {
             0 => Ok(()),
             db => write!(f, "{before_db}{db}"),
@@ -227,7 +227,7 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) | Self::Tls(address) => address.fmt(f),
@@ -283,7 +283,7 @@ fn db(path: &str) -> Result<u32, UrlError> {
 
 /// Returns true if there is an `@` after the host: the password contains an unencoded `/`, `?` or `#`, and the URL
 /// parser would take the rest of it for a path, query or fragment.
-fn has_at_sign_after_authority(text: &str) -> bool {
+pub fn has_at_sign_after_authority(text: &str) -> bool {
     let Some((_, after_scheme)) = text.split_once("://") else { return false };
     after_scheme.split_once(['/', '?', '#']).is_some_and(|(_, after)| after.contains('@'))
 }
@@ -299,7 +299,7 @@ mod tests {
 
     fn server(host: &str, port: u16, db: u32, user: Option<&str>, password: Option<&str>) -> ServerUrl {
         ServerUrl {
-            place: Place::Tcp(Address { host: host.to_owned(), port }),
+            endpoint: Endpoint::Tcp(Address { host: host.to_owned(), port }),
             db,
             username: user.map(str::to_owned),
             password: password.map(Secret::new),
@@ -377,14 +377,14 @@ mod tests {
 
     #[test]
     fn the_scheme_selects_the_transport() {
-        let place = |text| parse(text).map(|url| (url.place, url.db));
+        let endpoint = |text| parse(text).map(|url| (url.endpoint, url.db));
         let address = |port| Address { host: "cache".to_owned(), port };
-        assert_eq!(place("rediss://cache:6380/2"), Ok((Place::Tls(address(6380)), 2)));
-        assert_eq!(place("REDISS://cache"), Ok((Place::Tls(address(6379)), 0)));
-        let socket = |path: &str| Place::Unix(PathBuf::from(path));
-        assert_eq!(place("unix:///run/redis.sock"), Ok((socket("/run/redis.sock"), 0)));
-        assert_eq!(place("unix:/run/redis.sock?db=3"), Ok((socket("/run/redis.sock"), 3)));
-        assert_eq!(place("unix:///run/a%20b@c.sock"), Ok((socket("/run/a b@c.sock"), 0)));
+        assert_eq!(endpoint("rediss://cache:6380/2"), Ok((Endpoint::Tls(address(6380)), 2)));
+        assert_eq!(endpoint("REDISS://cache"), Ok((Endpoint::Tls(address(6379)), 0)));
+        let socket = |path: &str| Endpoint::Unix(PathBuf::from(path));
+        assert_eq!(endpoint("unix:///run/redis.sock"), Ok((socket("/run/redis.sock"), 0)));
+        assert_eq!(endpoint("unix:/run/redis.sock?db=3"), Ok((socket("/run/redis.sock"), 3)));
+        assert_eq!(endpoint("unix:///run/a%20b@c.sock"), Ok((socket("/run/a b@c.sock"), 0)));
         for text in ["redis://cache:6379/2", "rediss://cache:6379", "unix:///run/redis.sock?db=3"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }

@@ -63,7 +63,6 @@ impl Evaluator {
     }
 
     /// Resolves all alerts and returns the notifications to send.
-    #[must_use]
     pub fn resolve_all(self, now: Duration) -> Vec<Notification> {
         let mut without_rules = Self::new(&[], (*self.target).clone(), self.settings.clone());
         let mut all = self;
@@ -73,7 +72,6 @@ impl Evaluator {
     }
 
     /// Returns the notifications to send now for alerts of removed rules.
-    #[must_use]
     pub fn notify_removed(&mut self, now: Duration) -> Vec<Notification> {
         let mut notifications = Vec::new();
         for RemovedRule { rule_state, target, settings } in &mut self.removed {

@@ -10,7 +10,7 @@ use crate::alert::capabilities::{self, LimitationEffect, ServerCapabilities};
 use crate::alert::fact::SubjectKind;
 use crate::alert::recommended;
 use crate::alert::rule::Rule;
-use crate::config::notifiers::Notifier;
+use crate::config::notifiers::NotifierConfig;
 use crate::config::{self, Alerts};
 use crate::notify::{ProbeResult, probe};
 use crate::poller::node::Identity;
@@ -136,7 +136,7 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
 }
 
 /// Returns a line for each receiver: reachable or not.
-pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> Lines {
+pub(super) async fn of_notifiers(notifiers: &[NotifierConfig]) -> Lines {
     let mut lines = Lines::below("notifiers");
     let reached = join_all(notifiers.iter().map(probe)).await;
     for (notifier, reached) in notifiers.iter().zip(reached) {
@@ -149,7 +149,7 @@ pub(super) async fn of_notifiers(notifiers: &[Notifier]) -> Lines {
             }
         }
     }
-    let writes = |notifier: &&Notifier| !notifier.receiver.deduplicates();
+    let writes = |notifier: &&NotifierConfig| !notifier.receiver.deduplicates();
     let writing: Vec<_> = notifiers.iter().filter(writes).map(|notifier| notifier.name.as_str()).collect();
     if !writing.is_empty() {
         let names = writing.join(", ");

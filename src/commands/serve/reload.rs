@@ -23,7 +23,7 @@ use redis_stream_core::clock::unix_time;
 const QUEUE: usize = 8;
 
 /// Reads the configuration the same way as at the start.
-pub(super) type Reader = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+pub(super) type ConfigReader = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
 /// The parts that a new configuration changes.
 pub(super) struct Parts {
@@ -37,13 +37,13 @@ pub(super) struct Parts {
 
 /// Requests reloads. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Requests(mpsc::Sender<oneshot::Sender<Answer>>);
+pub(super) struct Requests(mpsc::Sender<oneshot::Sender<ReloadResult>>);
 
 /// Receives the requests.
-pub(super) struct Inbox(mpsc::Receiver<oneshot::Sender<Answer>>);
+pub(super) struct Inbox(mpsc::Receiver<oneshot::Sender<ReloadResult>>);
 
 /// The result of a reload.
-enum Answer {
+enum ReloadResult {
     /// The configuration does not allow it over HTTP.
     Forbidden,
     /// Applied, except for these settings.
@@ -65,11 +65,11 @@ impl Requests {
         // Both fail only at the end of the program.
         let _ = self.0.send(sender).await;
         match answer.await {
-            Ok(Answer::Done(left)) => Reply::text(StatusCode::OK, reply_text(&left)),
-            Ok(Answer::Refused(error)) => {
+            Ok(ReloadResult::Done(left)) => Reply::text(StatusCode::OK, reply_text(&left)),
+            Ok(ReloadResult::Refused(error)) => {
                 Reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload: {error}\n"))
             }
-            Ok(Answer::Forbidden) => Reply::text(
+            Ok(ReloadResult::Forbidden) => Reply::text(
                 StatusCode::FORBIDDEN,
                 "reload is not enabled; set web.enable_reload: true, or send SIGHUP\n",
             ),
@@ -95,7 +95,7 @@ pub(super) fn hangups() -> anyhow::Result<Signal> {
 impl Parts {
     /// Reloads on every request. Dropping this future during a reload leaves it half done, so it is dropped at shutdown
     /// only.
-    pub(super) async fn reload(&mut self, reader: Reader, mut hangups: Signal, inbox: &mut Inbox) {
+    pub(super) async fn reload(&mut self, reader: ConfigReader, mut hangups: Signal, inbox: &mut Inbox) {
         loop {
             tokio::select! {
                 Some(()) = hangups.recv() => {
@@ -103,7 +103,7 @@ impl Parts {
                 }
                 Some(asked) = inbox.0.recv() => {
                     let answer =
-                        if self.config.web.enable_reload { self.attempt(&reader).await } else { Answer::Forbidden };
+                        if self.config.web.enable_reload { self.attempt(&reader).await } else { ReloadResult::Forbidden };
                     // The requester may be gone.
                     let _ = asked.send(answer);
                 }
@@ -112,7 +112,7 @@ impl Parts {
         }
     }
 
-    async fn attempt(&mut self, reader: &Reader) -> Answer {
+    async fn attempt(&mut self, reader: &ConfigReader) -> ReloadResult {
         match self.try_to(reader).await {
             Ok(left) => {
                 self.metrics.note_reload(unix_time());
@@ -120,7 +120,7 @@ impl Parts {
                 for what in &left {
                     warn!(what, "changed in the configuration, but takes effect at the next start only");
                 }
-                Answer::Done(left)
+                ReloadResult::Done(left)
             }
             Err(error) => {
                 self.metrics.note_failed_reload();
@@ -130,13 +130,13 @@ impl Parts {
                     error = error.replace('\n', "; "),
                     "cannot reload the configuration; the old one stays"
                 );
-                Answer::Refused(error)
+                ReloadResult::Refused(error)
             }
         }
     }
 
     /// Applies a new configuration. Returns the settings that keep their old values.
-    async fn try_to(&mut self, reader: &Reader) -> anyhow::Result<Vec<&'static str>> {
+    async fn try_to(&mut self, reader: &ConfigReader) -> anyhow::Result<Vec<&'static str>> {
         let reader = Arc::clone(reader);
         let mut config = spawn_blocking(move || reader()).await??;
         let names = label_names(&config);

@@ -20,20 +20,19 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::alert::active::Active;
 use crate::api;
 use crate::api::groups::filter::GroupFilter;
 use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_snapshots::target_snapshots;
-use crate::exposition::alerts::RenderedAlerts;
-use crate::exposition::render::{FamilySelection, Rendered, compressed, write_plain};
+use crate::exposition::render::{FamilySelection, compressed, write_plain};
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::routes::{OTHER, Routes};
+use crate::monitor::published::TargetState;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_core::glob::Glob;
@@ -157,8 +156,10 @@ impl App {
                 return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render own metrics\n");
             }
         };
-        let rendered = self.rendered(only);
-        let alerts = self.rendered_alerts(only).into_iter();
+        let now = now();
+        let rendered =
+            self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.rendered)));
+        let alerts = self.read(only, |state| Some(Arc::clone(&state.alerts.rendered))).into_iter();
         let alerts: Vec<_> = alerts.map(|alerts| alerts.exported(|name| !is_excluded(name))).collect();
         let body = match request.encoding {
             Encoding::Gzip => Body::Chunks(compressed(&self.families, &rendered, &alerts, &own)),
@@ -171,8 +172,7 @@ impl App {
     }
 
     fn alerts(&self) -> Reply {
-        let active: Vec<Arc<Active>> =
-            self.targets().iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect();
+        let active = self.read(None, |state| Some(Arc::clone(&state.alerts.active)));
         let body = Body::stream(move |out| api::alerts::write(&active, out));
         Reply::new(StatusCode::OK, "application/json", body)
     }
@@ -187,23 +187,11 @@ impl App {
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
-    /// Returns the alert series of targets, however old their last report is.
-    fn rendered_alerts(&self, only: Option<&str>) -> Vec<Arc<RenderedAlerts>> {
+    /// Reads the states of all targets, or of one.
+    fn read<T>(&self, only: Option<&str>, read: impl Fn(&TargetState) -> Option<T>) -> Vec<T> {
         let targets = self.targets();
         let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
-        wanted.map(|(_, state)| Arc::clone(&state.borrow().alerts.rendered)).collect()
-    }
-
-    /// Returns the series of targets whose last report is not too old.
-    fn rendered(&self, only: Option<&str>) -> Vec<Arc<Rendered>> {
-        let now = now();
-        let targets = self.targets();
-        let wanted = targets.iter().filter(|(labels, _)| only.is_none_or(|only| only == labels.name));
-        wanted
-            .filter_map(|(_, state)| {
-                state.borrow().fresh(now).map(|published| Arc::clone(&published.rendered))
-            })
-            .collect()
+        wanted.filter_map(|(_, state)| read(&state.borrow())).collect()
     }
 }
 

@@ -208,7 +208,7 @@ mod tests {
     use crate::alert::recommended;
     use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
-    use crate::monitor::alerting::Alerts;
+    use crate::monitor::alerting::ShownAlerts;
     use crate::monitor::published::TargetState;
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -235,7 +235,7 @@ mod tests {
                     Duration::from_secs(1_700_000_000) + poll * INTERVAL,
                 );
                 sender.send_replace(TargetState {
-                    alerts: Alerts::of(&evaluator).await,
+                    alerts: ShownAlerts::of(&evaluator).await,
                     ..TargetState::default()
                 });
                 sleep(INTERVAL).await;

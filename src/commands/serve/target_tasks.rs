@@ -14,7 +14,7 @@ use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
 use crate::exposition::render::FamilySelection;
 use crate::monitor::Monitor;
-use crate::monitor::alerting::{AlertSink, Alerting, Alerts};
+use crate::monitor::alerting::{AlertSink, Alerting, ShownAlerts};
 use crate::monitor::published::TargetState;
 use crate::monitor::settings::{SettingsReceiver, TargetSettings, alert_labels};
 use crate::poller::selection::selects;
@@ -120,7 +120,7 @@ impl TargetTasks {
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
             evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
         }
-        let alerts = Alerts::of(&evaluator).await;
+        let alerts = ShownAlerts::of(&evaluator).await;
         let pauses = saved.iter().flat_map(|saved| saved.pauses_of(&settings.labels, unix_time())).collect();
         let (state, watched) = watch::channel(TargetState { alerts, pauses, ..TargetState::default() });
         // Created here and not in the task, so that the first scrape shows them.

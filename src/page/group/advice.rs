@@ -13,17 +13,9 @@ pub(super) struct Step {
 }
 
 pub(super) struct RedisCommand {
-    pub(super) words: &'static [Word],
+    /// Words with a space between; `{stream}` and `{group}` are names.
+    pub(super) words: &'static str,
     pub(super) effect: CommandEffect,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Word {
-    Text(&'static str),
-    /// Key of the stream.
-    Stream,
-    /// Name of the group.
-    Group,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,46 +26,32 @@ pub(super) enum CommandEffect {
 }
 
 use CommandEffect::{Reads, Writes};
-use Word::{Group, Stream, Text};
 
 const fn say(text: &'static str) -> Step {
     Step { text, command: None }
 }
 
-const fn run(text: &'static str, effect: CommandEffect, words: &'static [Word]) -> Step {
+const fn run(text: &'static str, effect: CommandEffect, words: &'static str) -> Step {
     Step { text, command: Some(RedisCommand { words, effect }) }
 }
 
-const GROUPS: Step =
-    run("How far each group of the stream is:", Reads, &[Text("XINFO"), Text("GROUPS"), Stream]);
+const GROUPS: Step = run("How far each group of the stream is:", Reads, "XINFO GROUPS {stream}");
 const CONSUMERS: Step = run(
     "The consumers, with their pending entries and idle times:",
     Reads,
-    &[Text("XINFO"), Text("CONSUMERS"), Stream, Group],
+    "XINFO CONSUMERS {stream} {group}",
 );
 const PENDING: Step = run(
     "The oldest pending entries: ID, consumer, milliseconds since the last delivery, and number of deliveries:",
     Reads,
-    &[Text("XPENDING"), Stream, Group, Text("-"), Text("+"), Text("10")],
+    "XPENDING {stream} {group} - + 10",
 );
-const EXTENT: Step = run(
-    "What the stream keeps, and how much was ever added:",
-    Reads,
-    &[Text("XINFO"), Text("STREAM"), Stream],
-);
+const EXTENT: Step =
+    run("What the stream keeps, and how much was ever added:", Reads, "XINFO STREAM {stream}");
 const CLAIM: Step = run(
     "Hand pending entries that were idle for 10 minutes to another consumer, here \"rescuer\", which must then read its pending entries (XREADGROUP with the ID 0) and acknowledge them:",
     Writes,
-    &[
-        Text("XAUTOCLAIM"),
-        Stream,
-        Group,
-        Text("rescuer"),
-        Text("600000"),
-        Text("0-0"),
-        Text("COUNT"),
-        Text("10"),
-    ],
+    "XAUTOCLAIM {stream} {group} rescuer 600000 0-0 COUNT 10",
 );
 
 /// Returns the advice for a status; `None` is a group that is configured by name and missing.
@@ -99,7 +77,7 @@ const MISSING: Advice = Advice {
         run(
             "Make the group. 0 begins at the oldest entry that is left; give the last ID that was processed instead, if you know it. Not $: what came meanwhile would be skipped.",
             Writes,
-            &[Text("XGROUP"), Text("CREATE"), Stream, Group, Text("0")],
+            "XGROUP CREATE {stream} {group} 0",
         ),
     ],
 };
@@ -111,8 +89,8 @@ const REWOUND: Advice = Advice {
         say(
             "Look for an XGROUP SETID, for a group that was destroyed and created further back, for a restart from an older file, and for a failover to a replica that was behind.",
         ),
-        run("Whether the server was restarted: uptime_in_seconds.", Reads, &[Text("INFO"), Text("server")]),
-        run("Whether there was a failover: role and replicas.", Reads, &[Text("INFO"), Text("replication")]),
+        run("Whether the server was restarted: uptime_in_seconds.", Reads, "INFO server"),
+        run("Whether there was a failover: role and replicas.", Reads, "INFO replication"),
     ],
 };
 
@@ -135,7 +113,7 @@ const ABANDONED: Advice = Advice {
         run(
             "If the group is no longer needed, remove it; its pending entries are lost.",
             Writes,
-            &[Text("XGROUP"), Text("DESTROY"), Stream, Group],
+            "XGROUP DESTROY {stream} {group}",
         ),
     ],
 };

@@ -101,7 +101,7 @@ impl<'a> GroupTable<'a> {
                 label { span { "Order" } select #sort name="sort" {
                     option value="" selected[query.sort == OverviewSort::Worst] { "worst first" }
                     @for column in OverviewColumn::ALL {
-                        option value=(column.name())
+                        option value=(column.name)
                             selected[matches!(query.sort, OverviewSort::By(by, _) if by == column)] {
                             (column.heading())
                         }
@@ -147,7 +147,7 @@ impl<'a> GroupTable<'a> {
         let link = OverviewQuery { sort: sort.after_click(column), page: 0, ..self.query.clone() }.link();
         html! {
             th scope="col" role="columnheader" aria-sort=[aria] {
-                a #{ "by-" (column.name()) } href={ "./" (link) "#groups" } {
+                a #{ "by-" (column.name) } href={ "./" (link) "#groups" } {
                     (column.heading()) span aria-hidden="true" { (sign) }
                 }
             }
@@ -209,8 +209,8 @@ impl<'a> GroupTable<'a> {
 
 /// Returns the cell of a number; the cells of names are not made of values.
 fn cell(column: OverviewColumn, values: &GroupValues) -> Markup {
-    let content = match column.content() {
-        ColumnContent::Name(_) => return html! {},
+    let content = match column.content {
+        ColumnContent::Name(..) => return html! {},
         ColumnContent::Lag => lag(values.lag),
         ColumnContent::Value(family) => value(family, values),
     };

@@ -14,9 +14,10 @@ use redis_stream_lag::report::Status;
 /// Returns the name that a row is sorted by.
 type SortName = for<'a> fn(&GroupRow<'a>) -> &'a [u8];
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum ColumnContent {
-    Name(SortName),
+    /// A name, with its heading.
+    Name(&'static str, SortName),
     Lag,
     Value(&'static Family),
 }
@@ -58,15 +59,11 @@ pub(super) enum Direction {
 }
 
 /// A column that the table can be sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OverviewColumn {
-    Group,
-    Stream,
-    Lag,
-    Behind,
-    Pending,
-    Oldest,
-    Consumers,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverviewColumn {
+    /// Its name in the query.
+    pub(super) name: &'static str,
+    pub(super) content: ColumnContent,
 }
 
 /// A text to search for in names, ignoring case.
@@ -106,56 +103,45 @@ impl Direction {
     }
 }
 
-impl OverviewColumn {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Group, Self::Stream, Self::Lag, Self::Behind, Self::Pending, Self::Oldest, Self::Consumers];
-
-    /// Returns its name in the query.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Group => "group",
-            Self::Stream => "stream",
-            Self::Lag => "lag",
-            Self::Behind => "behind",
-            Self::Pending => "pending",
-            Self::Oldest => "oldest",
-            Self::Consumers => "consumers",
-        }
+impl PartialEq for OverviewColumn {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
+}
+
+impl Eq for OverviewColumn {}
+
+impl OverviewColumn {
+    pub(super) const ALL: [Self; 7] = [
+        Self { name: "group", content: ColumnContent::Name("Group", |row| row.group.name.as_bytes()) },
+        Self { name: "stream", content: ColumnContent::Name("Stream", |row| row.stream.key.as_bytes()) },
+        Self { name: "lag", content: ColumnContent::Lag },
+        Self { name: "behind", content: ColumnContent::Value(&LAG_SECONDS) },
+        Self { name: "pending", content: ColumnContent::Value(&MESSAGES_PENDING) },
+        Self { name: "oldest", content: ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS) },
+        Self { name: "consumers", content: ColumnContent::Value(&CONSUMERS) },
+    ];
 
     pub(super) fn heading(self) -> &'static str {
-        match (self, self.content()) {
-            (Self::Group, _) => "Group",
-            (Self::Stream, _) => "Stream",
-            (_, ColumnContent::Value(Family { label: Some(label), .. })) => label.name,
-            _ => "Lag",
+        match self.content {
+            ColumnContent::Name(heading, _) => heading,
+            ColumnContent::Value(Family { label: Some(label), .. }) => label.name,
+            ColumnContent::Value(_) | ColumnContent::Lag => "Lag",
         }
     }
 
     /// Returns the direction of the first click: names ascending, numbers descending.
     pub(super) fn direction(self) -> Direction {
-        match self.content() {
-            ColumnContent::Name(_) => Direction::Up,
+        match self.content {
+            ColumnContent::Name(..) => Direction::Up,
             ColumnContent::Lag | ColumnContent::Value(_) => Direction::Down,
-        }
-    }
-
-    pub(super) fn content(self) -> ColumnContent {
-        match self {
-            Self::Group => ColumnContent::Name(|row| row.group.name.as_bytes()),
-            Self::Stream => ColumnContent::Name(|row| row.stream.key.as_bytes()),
-            Self::Lag => ColumnContent::Lag,
-            Self::Behind => ColumnContent::Value(&LAG_SECONDS),
-            Self::Pending => ColumnContent::Value(&MESSAGES_PENDING),
-            Self::Oldest => ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS),
-            Self::Consumers => ColumnContent::Value(&CONSUMERS),
         }
     }
 
     /// Compares two rows; unknown values are last in both directions.
     fn compare(self, direction: Direction, one: &GroupRow<'_>, other: &GroupRow<'_>) -> Ordering {
-        let keys = match self.content() {
-            ColumnContent::Name(name) => return direction.turn(name(one).cmp(name(other))),
+        let keys = match self.content {
+            ColumnContent::Name(_, name) => return direction.turn(name(one).cmp(name(other))),
             ColumnContent::Lag => (lag_key(one), lag_key(other)),
             ColumnContent::Value(family) => (value_key(family, one), value_key(family, other)),
         };
@@ -183,7 +169,7 @@ fn value_key(family: &Family, row: &GroupRow<'_>) -> Option<u128> {
 impl OverviewSort {
     /// Reads a column and an order; an order that is neither `asc` nor `desc` is that of the first click.
     fn read(name: &str, order: &str) -> Self {
-        let Some(column) = OverviewColumn::ALL.into_iter().find(|column| column.name() == name) else {
+        let Some(column) = OverviewColumn::ALL.into_iter().find(|column| column.name == name) else {
             return Self::Worst;
         };
         let direction = match order {
@@ -206,7 +192,6 @@ impl OverviewSort {
 
 impl OverviewQuery {
     /// Reads the parameters of a URL.
-    #[must_use]
     pub fn read(parameters: &[(String, String)]) -> Self {
         let value = |name: &str| {
             parameters.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
@@ -226,8 +211,8 @@ impl OverviewQuery {
         let page = (self.page + 1).to_string();
         let (sort, order) = match self.sort {
             OverviewSort::Worst => ("", ""),
-            OverviewSort::By(column, Direction::Up) => (column.name(), "asc"),
-            OverviewSort::By(column, Direction::Down) => (column.name(), "desc"),
+            OverviewSort::By(column, Direction::Up) => (column.name, "asc"),
+            OverviewSort::By(column, Direction::Down) => (column.name, "desc"),
         };
         let parameters = [
             ("q", self.search.as_str()),
@@ -324,16 +309,11 @@ mod tests {
 
     #[test]
     fn a_second_click_turns_the_order_round() {
-        let first = OverviewSort::Worst.after_click(OverviewColumn::Lag);
-        assert_eq!(first, OverviewSort::By(OverviewColumn::Lag, Direction::Down));
-        assert_eq!(
-            first.after_click(OverviewColumn::Lag),
-            OverviewSort::By(OverviewColumn::Lag, Direction::Up)
-        );
-        assert_eq!(
-            first.after_click(OverviewColumn::Group),
-            OverviewSort::By(OverviewColumn::Group, Direction::Up)
-        );
+        let [group, _, lag, ..] = OverviewColumn::ALL;
+        let first = OverviewSort::Worst.after_click(lag);
+        assert_eq!(first, OverviewSort::By(lag, Direction::Down));
+        assert_eq!(first.after_click(lag), OverviewSort::By(lag, Direction::Up));
+        assert_eq!(first.after_click(group), OverviewSort::By(group, Direction::Up));
     }
 
     #[test]

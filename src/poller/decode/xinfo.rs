@@ -48,7 +48,6 @@ pub struct XinfoGroup {
 
 impl XinfoStream {
     /// Returns the stream's facts at `time`, without its groups and consumers.
-    #[must_use]
     pub fn facts(&self, time: Duration) -> StreamInfo {
         StreamInfo {
             time,
@@ -69,7 +68,6 @@ impl XinfoStream {
 
 impl XinfoGroup {
     /// Returns the group's facts under this name, which may be shared with other readings.
-    #[must_use]
     pub fn facts(&self, name: Name, named: bool, each_consumer: ConsumersReading) -> GroupInfo {
         GroupInfo {
             name,

@@ -54,7 +54,7 @@ fn check_the_number(value: f64) {
 }
 
 fn check_what_is_filled_in(template: &Template, value: f64) {
-    let label = |name: &str| LABELS.into_iter().find(|label| *label == name);
+    let label = |name: &str| LABELS.into_iter().find(|label| *label == name).map(Cow::Borrowed);
     let replaced = PLACE.replace_all(template.source(), |place: &Captures<'_>| match place.get(1) {
         Some(name) => label(name.as_str()).unwrap_or_default().to_owned(),
         // A function is the same wherever it stands.

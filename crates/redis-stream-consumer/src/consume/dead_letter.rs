@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 use super::group_client::GroupClient;
 use super::in_flight::RetryEntry;
 use crate::connection::Connection;
-use crate::entry::{Fields, GroupMember, IdArg, StreamId, decode_entries};
+use crate::entry::{Fields, GroupMember, RedisId, StreamId, decode_entries};
 use redis_stream_core::escape::escape;
 
 const MAX_ERROR_CHARS: usize = 1_000;
@@ -63,11 +63,11 @@ impl DeadLetterStream {
         let mode = mode(connection).await?;
         let key = match (configured, mode) {
             (Some(key), _) => key.to_vec(),
-            (None, Mode::Cluster) => tagged_key(&stream),
-            (None, Mode::Other) => [&stream[..], b":dead"].concat(),
+            (None, ServerMode::Cluster) => tagged_key(&stream),
+            (None, ServerMode::Other) => [&stream[..], b":dead"].concat(),
         };
         let is_apart =
-            mode == Mode::Cluster && slot(connection, &key).await? != slot(connection, &stream).await?;
+            mode == ServerMode::Cluster && slot(connection, &key).await? != slot(connection, &stream).await?;
         let order = if is_apart { WriteOrder::AddFirst } else { WriteOrder::Transaction };
         let mut key_type = cmd("TYPE");
         key_type.arg(&key);
@@ -158,7 +158,7 @@ impl DeadLetterStream {
         letter.arg("streamgauge-stream").arg(&member.stream);
         letter.arg("streamgauge-group").arg(&member.group);
         letter.arg("streamgauge-consumer").arg(&member.consumer);
-        letter.arg("streamgauge-id").arg(IdArg(id));
+        letter.arg("streamgauge-id").arg(RedisId(id));
         letter.arg("streamgauge-deliveries").arg(entry.deliveries);
         letter.arg("streamgauge-error").arg(error_text(entry));
         for (name, value) in fields {
@@ -181,23 +181,23 @@ fn is_stream_or_none(kind: &Value) -> bool {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum ServerMode {
     Cluster,
     Other,
 }
 
 /// Returns the server's mode by HELLO, which needs no permission without arguments. CLUSTER KEYSLOT is no sign of a
 /// cluster, since Valkey 9 answers it in any mode.
-async fn mode(connection: &mut Connection) -> RedisResult<Mode> {
+async fn mode(connection: &mut Connection) -> RedisResult<ServerMode> {
     let fields = match connection.query(&cmd("HELLO"), Duration::ZERO).await {
         Ok(Value::Array(fields)) => fields,
         Err(error) if error.is_io_error() => return Err(error),
-        _ => return Ok(Mode::Other),
+        _ => return Ok(ServerMode::Other),
     };
     let is =
         |value: &Value, text: &str| matches!(value, Value::BulkString(found) if found == text.as_bytes());
     let is_cluster = fields.windows(2).any(|pair| is(&pair[0], "mode") && is(&pair[1], "cluster"));
-    Ok(if is_cluster { Mode::Cluster } else { Mode::Other })
+    Ok(if is_cluster { ServerMode::Cluster } else { ServerMode::Other })
 }
 
 async fn slot(connection: &mut Connection, key: &[u8]) -> RedisResult<Value> {

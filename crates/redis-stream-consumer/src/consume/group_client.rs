@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis_value};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::in_flight::ClaimBatch;
 use crate::connection::{Connection, server_clock};
 use crate::entry::{
-    Fields, GroupMember, IdArg, StreamId, decode_autoclaim, decode_entries, decode_id, decode_ids, id_args,
-    unexpected,
+    Fields, GroupMember, RedisId, StreamId, decode, decode_autoclaim, decode_entries, decode_ids, id_args,
 };
 use crate::error::is_group_gone;
 use redis_stream_core::clock::now;
@@ -110,10 +109,9 @@ impl GroupClient {
     /// Returns the ID up to which all is acknowledged: before the oldest pending entry, or the last delivered one.
     async fn acknowledged_position(&mut self) -> RedisResult<Option<StreamId>> {
         let summary = self.command("XPENDING");
-        if let Value::Array(summary) = self.query(&summary).await?
-            && let Some(oldest @ Value::BulkString(_)) = summary.into_iter().nth(1)
-        {
-            return Ok(Some(before(decode_id(oldest)?)));
+        let (_, oldest, _, _): (Value, Option<RedisId>, Value, Value) = decode(self.query(&summary).await?)?;
+        if let Some(RedisId(oldest)) = oldest {
+            return Ok(Some(before(oldest)));
         }
         let mut info = cmd("XINFO");
         info.arg("GROUPS").arg(&self.member.stream);
@@ -122,7 +120,7 @@ impl GroupClient {
             if group.get("name") == Some(&Value::BulkString(self.member.group.clone()))
                 && let Some(delivered) = group.remove("last-delivered-id")
             {
-                return decode_id(delivered).map(Some);
+                return decode(delivered).map(|RedisId(id)| Some(id));
             }
         }
         Ok(None)
@@ -144,7 +142,7 @@ impl GroupClient {
         let mut pipeline = Pipeline::new();
         for id in ids {
             let mut pending = self.command("XPENDING");
-            pending.arg(IdArg(*id)).arg(IdArg(*id)).arg(1);
+            pending.arg(RedisId(*id)).arg(RedisId(*id)).arg(1);
             pipeline.add_command(pending);
         }
         let mut rows = Vec::new();
@@ -157,7 +155,7 @@ impl GroupClient {
     /// Adds XRANGE of single entries to a pipeline; [`decode_entries`] reads each reply.
     pub(super) fn add_reads(&self, pipeline: &mut Pipeline, ids: &[StreamId]) {
         for id in ids {
-            pipeline.cmd("XRANGE").arg(&self.member.stream).arg(IdArg(*id)).arg(IdArg(*id));
+            pipeline.cmd("XRANGE").arg(&self.member.stream).arg(RedisId(*id)).arg(RedisId(*id));
         }
     }
 
@@ -204,7 +202,7 @@ impl GroupClient {
         count: usize,
     ) -> RedisResult<Autoclaimed> {
         let mut autoclaim = self.command("XAUTOCLAIM");
-        autoclaim.arg(&self.member.consumer).arg(millis(min_idle)).arg(IdArg(cursor));
+        autoclaim.arg(&self.member.consumer).arg(millis(min_idle)).arg(RedisId(cursor));
         autoclaim.arg("COUNT").arg(count).arg("JUSTID");
         let (cursor, claimed, deleted) = decode_autoclaim(self.query(&autoclaim).await?)?;
         Ok(Autoclaimed { cursor, claimed, deleted })
@@ -218,10 +216,8 @@ impl GroupClient {
 
     /// Acknowledges entries. Returns how many of them were pending.
     pub(super) async fn acknowledge(&mut self, ids: &[StreamId]) -> RedisResult<u64> {
-        match self.query(&self.xack(ids)).await? {
-            Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
-            _ => Err(unexpected()),
-        }
+        let count: i64 = decode(self.query(&self.xack(ids)).await?)?;
+        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Deletes the consumer's name if nothing is pending for it, since XGROUP DELCONSUMER drops pending entries.
@@ -266,30 +262,16 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn decode<T: FromRedisValue>(value: Value) -> RedisResult<T> {
-    Ok(from_redis_value(value)?)
-}
-
-/// Decodes `[[id, consumer, idle, deliveries], ...]`.
 fn decode_pending(reply: Value) -> RedisResult<Vec<PendingRow>> {
-    let Value::Array(rows) = reply else { return Err(unexpected()) };
-    rows.into_iter().map(decode_row).collect()
-}
-
-fn decode_row(row: Value) -> RedisResult<PendingRow> {
-    let Value::Array(parts) = row else { return Err(unexpected()) };
-    let Ok([id, Value::BulkString(consumer), Value::Int(idle), Value::Int(deliveries)]) =
-        <[Value; 4]>::try_from(parts)
-    else {
-        return Err(unexpected());
-    };
-    Ok(PendingRow {
-        id: decode_id(id)?,
+    let rows: Vec<(RedisId, Vec<u8>, i64, i64)> = decode(reply)?;
+    let positive = |number| u64::try_from(number).unwrap_or(0);
+    let row = |(RedisId(id), consumer, idle, deliveries)| PendingRow {
+        id,
         consumer,
-        // Negative if the server's clock was set back.
-        idle: Duration::from_millis(u64::try_from(idle).unwrap_or(0)),
-        deliveries: u64::try_from(deliveries).unwrap_or(0),
-    })
+        idle: Duration::from_millis(positive(idle)),
+        deliveries: positive(deliveries),
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// Returns the greatest ID that is less; `0-0` for itself.

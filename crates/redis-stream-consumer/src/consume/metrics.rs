@@ -44,7 +44,7 @@ impl Metrics {
         let labels = [("stream", &member.stream), ("group", &member.group), ("consumer", &member.consumer)];
         let labels = labels.map(|(name, value)| (name.to_owned(), escape(value).into_owned()));
         let registry = Registry::new();
-        let register = Register { registry: &registry, labels: labels.into() };
+        let register = MetricRegister { registry: &registry, labels: labels.into() };
         Ok(Self {
             handled: register.counter(
                 "streamgauge_consumer_entries_handled_total",
@@ -117,12 +117,12 @@ impl Metrics {
     }
 }
 
-struct Register<'a> {
+struct MetricRegister<'a> {
     registry: &'a Registry,
     labels: HashMap<String, String>,
 }
 
-impl Register<'_> {
+impl MetricRegister<'_> {
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
         self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)

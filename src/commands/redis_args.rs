@@ -6,7 +6,7 @@ use tracing::warn;
 use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
 use crate::config::env::{Environment, of_process};
-use crate::config::flags::{self, Overrides};
+use crate::config::flags;
 use crate::config::topology::Topology;
 use crate::config::{Config, Password, Target};
 use redis_stream_consumer::connect_options::ConnectOptions;
@@ -53,12 +53,12 @@ fn config_from(args: &ArgMatches, environment: &Environment<'_>) -> anyhow::Resu
         let text = "no server given: use --redis-url redis://host:port, or set REDIS_URL";
         return Err(UsageError(text.to_owned()).into());
     };
-    Ok(flags::alone(&server, &Overrides::default())?)
+    Ok(flags::alone(&server, &Vec::new())?)
 }
 
 fn connect_options(target: Target) -> anyhow::Result<ConnectOptions> {
     let Target { name, topology, tls, db, username, password, .. } = target;
-    let Topology::Standalone(place) = topology else {
+    let Topology::Standalone(endpoint) = topology else {
         return Err(UsageError(format!("{topology} is not one server")).into());
     };
     let (password, password_file) = match password {
@@ -69,7 +69,7 @@ fn connect_options(target: Target) -> anyhow::Result<ConnectOptions> {
     if tls.verification == Verification::Skipped {
         warn!(server = %name, "{SKIPPED}");
     }
-    let url = ServerUrl { place, db, username, password };
+    let url = ServerUrl { endpoint, db, username, password };
     Ok(ConnectOptions::from_url(url, password_file).map_err(classify)?.with_tls(tls))
 }
 
