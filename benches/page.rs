@@ -238,6 +238,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
         lag_seconds: Some(Duration::from_millis(lag)),
         last_delivered_id: StreamId::new(1_700_000_000_000, number),
         last_delivered_id_age: Some(idle),
+        last_delivery_age: Some(idle),
         entries_read: Some(90_000),
         messages_pending: spread % 50,
         oldest_pending: Some(OldestPending::Entry { age: Some(idle), idle: Some(idle), deliveries: 2 }),

@@ -50,7 +50,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
-    /// Least severe level that is logged [default: info for serve, consume and demo, otherwise warn].
+    /// Least severe level that is logged [default: info for serve, consume, produce and demo, otherwise warn].
     #[arg(long, global = true, env = "STREAMGAUGE_LOG_LEVEL", value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Form of the log lines.
@@ -120,7 +120,7 @@ impl Command {
         let default = match self {
             // Log lines would destroy the screen.
             Self::Status(status) if status.watch => return None,
-            Self::Serve(_) | Self::Consume(_) | Self::Demo(_) => LogLevel::Info,
+            Self::Serve(_) | Self::Consume(_) | Self::Produce(_) | Self::Demo(_) => LogLevel::Info,
             // A new connection is not worth a line beside the result.
             _ => LogLevel::Warn,
         };

@@ -30,7 +30,6 @@ mod schedule;
 pub mod settings;
 
 /// Polls one target on schedule.
-#[derive(Debug)]
 pub struct Monitor {
     settings: Arc<TargetSettings>,
     poller: Poller,

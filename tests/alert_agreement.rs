@@ -116,6 +116,7 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
             lag,
             lag_seconds: Some(Duration::from_secs(age)),
             last_delivered_id_age: Some(Duration::from_secs(age)),
+            last_delivery_age: Some(Duration::from_secs(age / 2)),
             messages_pending: number,
             oldest_pending: Some(oldest_pending),
             pending_orphaned: Some(number),

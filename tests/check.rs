@@ -7,7 +7,7 @@ use redis_stream_core::clock::unix_time;
 use redis_stream_lag::report::Report;
 use streamgauge::alert::capabilities::{self, LimitationEffect};
 use streamgauge::alert::condition::Condition;
-use streamgauge::alert::fact::{FACTS, FactSource, FactValue};
+use streamgauge::alert::fact::{FACTS, Fact, FactSource, FactValue};
 use streamgauge::alert::loss_window::LossWindow;
 use streamgauge::alert::operator::Operator;
 use tokio::io::AsyncReadExt;
@@ -64,8 +64,11 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
         let counts_entries = capabilities::counts_entries(&report).expect("a stream was read");
         assert_eq!(counts_entries, server.program().version >= (7, 0, 0));
         let it = capabilities::ServerCapabilities { counts_entries, is_replica: false, release: (7, 4) };
-        // group_up is one of groups that are named, which a glob has not.
-        for fact in FACTS.iter().filter(|fact| !matches!(fact.name, "group_up" | "status")) {
+        // group_up is one of groups that are named, which a glob has not; the others take more than one poll.
+        let takes_one_poll = |fact: &&Fact| {
+            !matches!(fact.name, "group_up" | "status" | "last_delivery_age_seconds" | "retention_used_ratio")
+        };
+        for fact in FACTS.iter().filter(takes_one_poll) {
             let condition = Condition::parse(&format!("{} > 0", fact.name)).expect("it is a condition");
             let is_never_known =
                 it.limitation(&condition).is_some_and(|(effect, _)| effect == LimitationEffect::NeverKnown);
@@ -200,7 +203,7 @@ alerts: {{rules: [{{alert: A, expr: lag > 5, stream: a}}, {{alert: B, expr: lag 
     assert_eq!(
         from(&finished, "alerts\n"),
         "alerts
-  rules    12
+  rules    16
   warning  B is about no group: none was found for target \"there\", stream \"a\", group \"*\"
 "
     );
@@ -266,23 +269,26 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
         for number in 0..5 {
             client.run(&format!("XGROUP CREATE bus pod-{number} $")).await;
         }
-        client.run("XGROUP CREATE bus zz-real 0\nXADD orders * f v\nXGROUP CREATE orders g 0\nXADD zz * f v").await;
+        client
+            .run("XGROUP CREATE bus zz-real 0\nXADD orders * f v\nXGROUP CREATE orders g 0\nXADD zz * f v")
+            .await;
         for consumer in ["one", "two"] {
-            client.run(&format!("XADD orders * f v\nXREADGROUP GROUP g {consumer} COUNT 1 STREAMS orders >")).await;
+            client
+                .run(&format!("XADD orders * f v\nXREADGROUP GROUP g {consumer} COUNT 1 STREAMS orders >"))
+                .await;
         }
         let config = ConfigFile::new(&format!(
             "targets:
 - name: t
   url: '{}'
   streams: [{{key: zz}}, {{key: bus, groups: {{include: [zz-real, '*']}}}}, {{key: '*'}}]
-  limits: {{streams: 3, groups_per_stream: 2, consumers_per_group: 1}}
+  limits: {{streams: 3, groups_per_stream: 2}}
 ",
             server.url()
         ));
         let told = [
             "4 streams are left out by limits.streams; name those that matter, or raise the limit",
             "3 groups are left out by limits.groups_per_stream; name those that matter, or raise the limit",
-            "2 consumers are left out by limits.consumers_per_group; delete those that are gone, or raise the limit",
         ];
         let finished = config.command("check").run().await;
         assert_eq!(finished.code, Some(0), "{finished:?}");
@@ -305,7 +311,7 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
         }
         let status = config.command("status").args(["--observe", "0s", "--json"]).run().await;
         let listing: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
-        let limited = serde_json::json!({"streams": 4, "groups": 3, "consumers": 2});
+        let limited = serde_json::json!({"streams": 4, "groups": 3, "consumers": 0});
         assert_eq!(listing["targets"][0]["limited"], limited, "{listing}");
     })
     .await;

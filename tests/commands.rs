@@ -227,10 +227,10 @@ target \"t\" at {address}
   warning  missing, of another type: 2 (absent, text)
   groups   2, the lag of 2 is known by now
   warning  groups that are missing: 1 (missing)
-{gaps}  note     after a start these rules wait for a window of history (2m): 2 (RedisStreamGroupStalled, RedisStreamGroupAbandoned)
+{gaps}  note     after a start these rules wait for a window of history (2m): 4 (RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupLagging)
 
 alerts
-  rules    10
+  rules    14
 ",
             path = config.path().display(),
             address = server.address(),

@@ -326,9 +326,13 @@ fn check(program: &str, outcome: &Outcome<'_>, at_end: &Metrics, metrics: &Metri
     );
     assert!(truth > 200, "{name}: the test loses entries");
     assert!(counted <= truth as f64, "{name}: {counted} counted, {truth} lost");
-    // A short run has few losses, and some before the first poll that sees trimming; and few reads.
-    let (at_least, tolerance) =
-        if is_short() { (case.at_least * 0.6 - 0.03, 0.15) } else { (case.at_least, 0.1) };
+    // A short run has few losses, and some before the first poll that sees trimming; and few reads. Single reads of a group
+    // that reads 25 times a second are seen only where nothing else holds up the samples of a burst.
+    let (at_least, tolerance) = match (is_short(), case.read_ms < 100) {
+        (true, true) => (case.at_least * 0.6 - 0.03, 0.35),
+        (true, false) => (case.at_least * 0.6 - 0.03, 0.15),
+        (false, _) => (case.at_least, 0.1),
+    };
     assert!(part >= at_least, "{name}: {counted} of {truth} counted");
     assert!((share - ratio).abs() < tolerance, "{name}: {ratio} estimated, {share} lost");
     assert!(is_losing(metrics, case), "{:#?}", of(metrics, case));

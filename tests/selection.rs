@@ -189,7 +189,8 @@ async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
         (vec!["g2".into(), "g3".into()], vec!["g2".into(), "g3".into()])
     );
     let left_out = |metrics: &Metrics| ["streams", "groups", "consumers"].map(|what| metrics[&limited(what)]);
-    assert_eq!(left_out(&found), [1.0, 2.0, 3.0]);
+    // Consumers are known to be too many once they were read.
+    until(&exporter, "all is left out", |metrics| left_out(metrics) == [1.0, 2.0, 3.0]).await;
     let consumers = named(&found, "redis_stream_group_consumer_messages_pending");
     let expected =
         ["c1", "c2"].map(|name| consumer("redis_stream_group_consumer_messages_pending", "s3", "g2", name));
@@ -212,10 +213,10 @@ async fn past_the_limits_those_shown_stay_and_the_rest_is_counted() {
     .await;
     assert_eq!(groups(&found, "s3"), ["g1", "g3"]);
 
-    // Groups and consumers at first, groups alone at last.
+    // Groups at first, consumers one poll later, groups alone at last.
     for (told, key, times) in [
         ("limits of the target leave out streams", "", 1),
-        ("leave out groups or consumers", "stream=s3", 2),
+        ("leave out groups or consumers", "stream=s3", 3),
         ("leave out groups or consumers", "stream=s4", 1),
     ] {
         let lines = async || {

@@ -341,6 +341,7 @@ mod tests {
         let known = GroupValues {
             lag_seconds: Some(Duration::from_micros(1_500_000)),
             last_delivered_id_age: Some(s(3)),
+            last_delivery_age: Some(s(2)),
             messages_pending: 5,
             oldest_pending: Some(pending),
             pending_orphaned: Some(2),
@@ -354,6 +355,7 @@ mod tests {
         for (name, of_known, of_unknown, of_nothing) in [
             ("lag_seconds", is(1.5), unclear, unclear),
             ("last_delivered_id_age_seconds", is(3.0), unclear, unclear),
+            ("last_delivery_age_seconds", is(2.0), unclear, unclear),
             ("messages_pending", is(5.0), is(0.0), is(0.0)),
             ("oldest_pending_age_seconds", is(9.0), unclear, is(0.0)),
             ("oldest_pending_idle_seconds", unclear, unclear, is(0.0)),

@@ -598,6 +598,7 @@ mod tests {
             "unknown_until",
             "lag_seconds",
             "last_delivered_id_age_seconds",
+            "last_delivery_age_seconds",
             "entries_read",
             "pending_orphaned",
             "entries_lost_total",

@@ -18,9 +18,12 @@ pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Resul
     value.serialize(&mut Serializer::with_formatter(out, EscapeInvisible)).map_err(Into::into)
 }
 
+/// The last second of the year 9999: the format has no later times, and a server may claim any.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
 /// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
 pub(super) fn rfc3339(since_epoch: Duration) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch.min(LATEST)).to_string()
 }
 
 struct EscapeInvisible;

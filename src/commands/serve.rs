@@ -113,7 +113,7 @@ async fn start(
     let external_url = config.web.external_url.as_deref();
     let saved = config.alerts.state_file.as_deref().and_then(state_saver::load);
     let log = saved.as_ref().map(|saved| state_saver::notification_log(saved, &config));
-    let notifiers = Notifiers::resume(&config.alerts.notifiers, external_url, &metrics, shutdown, log);
+    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, shutdown, log);
     let handle = notifiers.handle();
     let sink: AlertSink = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
     let shared = SharedParts { families: families(&config), metrics: metrics.clone(), sink };

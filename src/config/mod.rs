@@ -101,6 +101,9 @@ pub struct Poll {
     pub loss_sample_streams: usize,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
+    /// `metrics.consumer_max_idle`: above `limits.consumers_per_group`, consumers that are idle for longer, with nothing
+    /// pending, do not count.
+    pub consumer_max_idle: Duration,
 }
 
 /// One of `of` parts of all streams: the keys with CRC16 modulo `of` equal to `index`.

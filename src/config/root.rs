@@ -25,10 +25,11 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
     root.section(|root| {
         let web = root.key("web").section(|section| web::web(section, folder));
-        let (poll, interval) = root.key("poll").section(poll);
+        let (mut poll, interval) = root.key("poll").section(poll);
         let windows = root.key("status").section(|section| Windows::read(&section.key("window"), interval));
         let targets = target::read_all(&root.key("targets"), folder, &windows);
         let metrics = root.key("metrics").section(metrics);
+        poll.consumer_max_idle = metrics.consumer_max_idle;
         let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
         Config { web, poll, status: StatusConfig { window: windows.default() }, targets, metrics, alerts }
     })
@@ -50,6 +51,7 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         audit_period: duration("audit_period", AUDIT_PERIOD),
         loss_sample_streams: number("loss_sample_streams", 0, LOSS_SAMPLE_STREAMS) as usize,
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
+        consumer_max_idle: CONSUMER_MAX_IDLE,
     };
     (poll, interval)
 }

@@ -32,7 +32,7 @@ const RESERVED_LABELS: [&str; 14] = [
 ];
 
 /// A target as far as it is valid, with the cursors that faults between targets are recorded at.
-struct Draft<'t> {
+struct TargetDraft<'t> {
     name_key: Cursor<'t>,
     labels_key: Cursor<'t>,
     /// The given name, or the default if the URL is valid.
@@ -56,7 +56,7 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> V
     drafts.into_iter().filter_map(|draft| draft.target).collect()
 }
 
-fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t> {
+fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> TargetDraft<'t> {
     let name_key = section.key("name");
     let given_name = name_key.text();
     if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
@@ -99,7 +99,7 @@ fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> Draft<'t
         streams,
         limits,
     });
-    Draft { name_key, labels_key, name, labels, target }
+    TargetDraft { name_key, labels_key, name, labels, target }
 }
 
 fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {
@@ -158,10 +158,11 @@ fn limits(section: &Section<'_>) -> Limits {
     }
 }
 
-fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
+fn refuse_duplicate_names(drafts: &[TargetDraft<'_>]) {
     for (at, draft) in drafts.iter().enumerate() {
         let Some(name) = &draft.name else { continue };
-        let same = |other: &Draft<'_>| other.name.as_ref().is_some_and(|other| other.value == name.value);
+        let same =
+            |other: &TargetDraft<'_>| other.name.as_ref().is_some_and(|other| other.value == name.value);
         if let Some(first) = drafts[..at].iter().position(same) {
             draft.name_key.fault(format_args!(
                 "{:?} is the name of targets[{first}] too; expected a name of its own",
@@ -172,7 +173,7 @@ fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
 }
 
 /// Refuses targets with different label names: their series could not be aggregated or joined.
-fn refuse_different_labels(drafts: &[Draft<'_>]) {
+fn refuse_different_labels(drafts: &[TargetDraft<'_>]) {
     let Some((first, others)) = drafts.split_first() else { return };
     for draft in others {
         if !draft.labels.keys().eq(first.labels.keys()) {

@@ -2,7 +2,6 @@
 //! and no receiver is waited for.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,12 +35,6 @@ pub struct Alerting {
     evaluator: Evaluator,
     sink: AlertSink,
     tick_clock: TickClock,
-}
-
-impl fmt::Debug for Alerting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alerting").field("evaluator", &self.evaluator).finish_non_exhaustive()
-    }
 }
 
 impl ShownAlerts {

@@ -82,19 +82,10 @@ pub async fn probe(notifier: &NotifierConfig) -> Vec<ProbeResult> {
 }
 
 impl Notifiers {
-    /// Starts a task for each receiver. `external_url` is the base of links. Once `shutdown` is cancelled, retries no
-    /// longer wait for `Retry-After`, and at most half a second.
+    /// Starts a task for each receiver, with the notification log of an earlier process if there is one. `external_url`
+    /// is the base of links. Once `shutdown` is cancelled, retries no longer wait for `Retry-After`, and at most half a
+    /// second.
     pub fn start(
-        config: &[NotifierConfig],
-        external_url: Option<&str>,
-        metrics: &SelfMetrics,
-        shutdown: &CancellationToken,
-    ) -> Self {
-        Self::resume(config, external_url, metrics, shutdown, None)
-    }
-
-    /// Starts the tasks with the notification log of an earlier process, if there is one.
-    pub fn resume(
         config: &[NotifierConfig],
         external_url: Option<&str>,
         metrics: &SelfMetrics,

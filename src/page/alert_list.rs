@@ -12,13 +12,8 @@ use crate::format::units::lasting;
 use crate::page::label;
 use crate::page::layout::badge;
 
-/// Renders alerts in the order given, with links for the first page.
-pub(super) fn list(alerts: &[ActiveAlert], now: Duration) -> Markup {
-    list_from("", alerts, now)
-}
-
 /// Renders alerts for a page with the relative path `root` to the first page.
-pub(super) fn list_from(root: &str, alerts: &[ActiveAlert], now: Duration) -> Markup {
+pub(super) fn list(root: &str, alerts: &[ActiveAlert], now: Duration) -> Markup {
     html! {
         ul.alerts { @for alert in alerts { li { (item(root, alert, now)) } } }
     }
@@ -45,6 +40,6 @@ fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
         }
         " " span.dim.since { (lasting(since, now)) } " "
         @if let Some(name) = &alert.inhibited_by { span.dim { "not sent while " (name) " fires" } " " }
-        @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::text(summary)) } }
+        @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::long(summary)) } }
     }
 }

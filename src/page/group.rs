@@ -15,7 +15,7 @@ mod details;
 mod redis_cli;
 
 /// Why consumers of a group are not known.
-const NOT_READ: &str = "they are not read (consumers: false, more of them than limits.consumers_per_group, or a replica), or the last poll did not get to them";
+const NOT_READ: &str = "they are not read (consumers: false, more than limits.consumers_per_group of them are active, more than 5,000 exist, or a replica), or the last poll did not get to them";
 
 /// The relative path from the page of a group to the first page.
 const ROOT: &str = "../../../../";
@@ -89,7 +89,7 @@ fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup
             p.callout {
                 "Nothing is known of this group at present, because the target could not be read"
                 @if let Some(at) = target.snapshot.last_read { " since " (ago(at, model.now)) }
-                @if let Some(error) = &target.snapshot.error { ": " (label::text(error)) }
+                @if let Some(error) = &target.snapshot.error { ": " (label::long(error)) }
                 "."
             }
         }
@@ -151,7 +151,7 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
         @if !snapshot.is_up || snapshot.error.is_some() {
             p.callout {
                 "The target could not be read in the last poll"
-                @if let Some(error) = &snapshot.error { ": " (label::text(error)) }
+                @if let Some(error) = &snapshot.error { ": " (label::long(error)) }
                 ". " @if let Some(read) = read { "What is shown was read " (read) "." }
             }
         } @else if let Some(read) = read {
@@ -241,7 +241,7 @@ fn alerts(model: &PageModel, row: &GroupRow<'_>) -> Markup {
         section #alerts data-live {
             h2 { "Alerts" }
             @if alerts.is_empty() { p.dim { "Nothing fires or is pending for it, its stream or its target." } }
-            @else { (alert_list::list_from(ROOT, &alerts, model.now)) }
+            @else { (alert_list::list(ROOT, &alerts, model.now)) }
         }
     }
 }

@@ -22,11 +22,6 @@ pub(super) fn long(name: &str) -> Markup {
     shown(name, LONG)
 }
 
-/// Renders a sentence that contains names from Redis.
-pub(super) fn text(text: &str) -> Markup {
-    shown(text, LONG)
-}
-
 /// Renders the whole name if [`long`] cuts it.
 pub(super) fn rest(name: &str) -> Option<Markup> {
     let chars = name.chars().count();

@@ -145,7 +145,7 @@ fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
     let (severity, word) = health(target);
     html! {
         (badge(severity, word)) " " strong { (label::short(&snapshot.labels.name)) } ": "
-        @if let Some(error) = &snapshot.error { (label::text(error)) ". " }
+        @if let Some(error) = &snapshot.error { (label::long(error)) ". " }
         @match (&snapshot.report, snapshot.last_read) {
             (Some(_), Some(at)) if !snapshot.is_up => { "What is shown of it was read " (ago(at, model.now)) "." }
             (None, Some(at)) => { "It was last read " (ago(at, model.now)) ": too long ago to be shown." }
@@ -168,12 +168,12 @@ fn alerts(model: &PageModel) -> Markup {
             @if firing + pending == 0 {
                 p.dim { "Nothing fires, and nothing is pending." }
             } @else {
-                (alert_list::list(&first(Phase::Firing), model.now))
+                (alert_list::list("", &first(Phase::Firing), model.now))
                 (more(firing))
                 @if pending > 0 {
                     details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
                         summary { (counted(pending, "alert is", "alerts are")) " pending, and will fire if this goes on" }
-                        (alert_list::list(&first(Phase::Pending), model.now))
+                        (alert_list::list("", &first(Phase::Pending), model.now))
                         (more(pending))
                     }
                 }
@@ -230,7 +230,7 @@ fn target_row(target: &TargetModel, model: &PageModel) -> Markup {
             }
             td role="cell" data-label="Health" {
                 (badge(severity, word))
-                @if let Some(error) = &snapshot.error { div.dim { (label::text(error)) } }
+                @if let Some(error) = &snapshot.error { div.dim { (label::long(error)) } }
             }
             td role="cell" data-label="Last read" {
                 @match snapshot.last_read { Some(at) => (ago(at, model.now)), None => "never" }

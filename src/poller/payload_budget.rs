@@ -38,12 +38,14 @@ impl PayloadBudget {
     }
 
     /// Returns the positions of the streams to read in this poll, those that waited longest first.
-    pub(super) fn select(&self, tracked: &[TrackedStream]) -> Vec<usize> {
+    /// Streams with very many groups are left out of most polls.
+    pub(super) fn select(&self, tracked: &[TrackedStream], poll_number: u64) -> Vec<usize> {
         // A stream that was never read is assumed to be of average size.
         let known = tracked.iter().filter_map(|stream| stream.reply_bytes.map(|bytes| bytes.payload));
         let likely = known.clone().sum::<u64>() / known.count().max(1) as u64;
         let payload = |at: usize| tracked[at].reply_bytes.map_or(likely, |bytes| bytes.payload);
-        let mut order: Vec<usize> = (0..tracked.len()).collect();
+        let mut order: Vec<usize> =
+            (0..tracked.len()).filter(|at| !tracked[*at].waits(poll_number)).collect();
         // Stable, so that streams of equal rank stay ordered by their keys.
         order.sort_by_key(|&at| tracked[at].last_read);
         let mut balance = self.balance;
@@ -79,7 +81,7 @@ mod tests {
 
     fn poll(budget: &mut PayloadBudget, tracked: &mut [TrackedStream], number: u64) -> (Vec<usize>, u64) {
         budget.begin_poll();
-        let selected = budget.select(tracked);
+        let selected = budget.select(tracked, number);
         let mut spent = 0;
         for &at in &selected {
             tracked[at].last_read = number;
@@ -115,6 +117,18 @@ mod tests {
         assert!(spent <= 50 * 16 * mib + 2 * mib, "{spent}");
         // 100 streams of 2 MiB within 16 MiB: each has its turn in every 13th poll.
         assert!(longest_wait <= 13, "{longest_wait}");
+    }
+
+    #[test]
+    fn a_stream_with_very_many_groups_is_read_less_often() {
+        for (groups, expected) in [(1_000, 30), (2_500, 15), (10_000, 3)] {
+            let mut streams = tracked(&[100]);
+            streams[0].group_count = groups;
+            let mut budget = PayloadBudget::new(1_000_000);
+            let reads =
+                (1..=30).filter(|number| !poll(&mut budget, &mut streams, *number).0.is_empty()).count();
+            assert_eq!(reads, expected, "{groups} groups");
+        }
     }
 
     #[test]

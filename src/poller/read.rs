@@ -26,7 +26,7 @@ use redis_stream_core::clock::unix_time;
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{
-    ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
 
 /// Assumed size of the replies about a stream that was never read: its entries may be large.
@@ -47,6 +47,7 @@ pub(super) struct ReadRequest<'a> {
     pub(super) poll_number: u64,
     /// Bytes of entries that may be read from streams of unknown size.
     pub(super) payload_left: u64,
+    pub(super) consumer_limit: ConsumerLimit,
     pub(super) deadline: Instant,
 }
 
@@ -167,9 +168,16 @@ pub(super) fn stream_reading(
     tracked: &TrackedStream,
     (outcome, missing_groups): (ReadOutcome, Vec<Name>),
     window: Duration,
+    consumer_limit: ConsumerLimit,
 ) -> Option<StreamReading> {
     let is_gone = matches!(outcome, ReadOutcome::Missing | ReadOutcome::WrongType) && !tracked.named;
-    (!is_gone).then(|| StreamReading { key: tracked.key.clone(), outcome, missing_groups, window })
+    (!is_gone).then(|| StreamReading {
+        key: tracked.key.clone(),
+        outcome,
+        missing_groups,
+        window,
+        consumer_limit,
+    })
 }
 
 /// The replies about one stream.
@@ -244,10 +252,10 @@ impl ReadRequest<'_> {
             shown: &stream.groups,
             last_generated: info.last_generated,
         };
-        stream.has_groups = Some(info.group_count > 0);
+        (stream.has_groups, stream.group_count) = (Some(info.group_count > 0), info.group_count);
         let mut selection = selection::select(input, groups);
         for (group, consumers) in consumers {
-            selection.add_consumers(&group, consumers);
+            selection.add_consumers(&group, consumers, &self.consumer_limit);
         }
         note_groups(stream, &selection, &self.target.name);
         note_problem(stream, None, self.metrics, &self.target.name);

@@ -12,7 +12,7 @@ use crate::poller::pipeline::deadline_share;
 use crate::poller::read::{Outcomes, stream_reading};
 use crate::poller::streams::{StreamRegistry, TrackedStream};
 use redis_stream_core::cluster::{Redirect, RedirectKind};
-use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch, NodeReading, ReadOutcome};
+use redis_stream_lag::snapshot::{ConsumerLimit, EntriesReadMeaning, Epoch, NodeReading, ReadOutcome};
 
 /// The streams that one node is asked for.
 pub(super) struct NodeReads {
@@ -101,6 +101,7 @@ impl ReadPlan {
         nodes: &Nodes,
         streams: &StreamRegistry,
         poll_number: u64,
+        consumer_limit: ConsumerLimit,
     ) -> (Vec<NodeReading>, Vec<bool>) {
         let StreamRegistry { tracked, rules, .. } = streams;
         let (mut readings, mut got_no_reply) = (Vec::new(), Vec::new());
@@ -129,7 +130,7 @@ impl ReadPlan {
                 outcome => outcome,
             };
             let readings = read_by.map_or(&mut unreachable, |by| &mut readings[by].streams);
-            readings.extend(stream_reading(stream, outcome, rules[stream.rule.0].window));
+            readings.extend(stream_reading(stream, outcome, rules[stream.rule.0].window, consumer_limit));
         }
         if !unreachable.is_empty() {
             let entries_read = EntriesReadMeaning::default();

@@ -4,13 +4,17 @@ use crate::config::{Limits, StreamRule, Target};
 use crate::poller::decode::xinfo::XinfoGroup;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
+use redis_stream_lag::snapshot::{ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo};
+
+/// Maximum number of consumers of a group that are read: XINFO CONSUMERS takes about 1 ms of the server's time for these.
+const MAX_CONSUMERS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     /// Groups above `groups_per_stream`.
     pub(super) groups: usize,
-    /// Consumers of groups with more than `consumers_per_group`.
+    /// Live consumers of groups with more of these than `consumers_per_group`, and all of groups with too many to be
+    /// read.
     pub(super) consumers: usize,
 }
 
@@ -42,10 +46,16 @@ pub(super) struct Selection {
 
 impl Selection {
     /// Adds the consumers of a group, if the group is reported.
-    pub(super) fn add_consumers(&mut self, group: &Name, consumers: Vec<ConsumerInfo>) {
+    pub(super) fn add_consumers(
+        &mut self,
+        group: &Name,
+        consumers: Vec<ConsumerInfo>,
+        limit: &ConsumerLimit,
+    ) {
         let Ok(at) = self.groups.binary_search_by(|other| other.name.cmp(group)) else { return };
         let each_consumer = &mut self.groups[at].each_consumer;
         if *each_consumer == ConsumersReading::Open {
+            self.left_out.consumers += limit.left_out(&consumers);
             *each_consumer = ConsumersReading::Read(consumers);
         }
     }
@@ -90,7 +100,7 @@ pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup>) -> S
     let groups = found
         .into_iter()
         .map(|group| {
-            let too_many = group.consumers > limits.consumers_per_group as u64;
+            let too_many = group.consumers > MAX_CONSUMERS;
             if wants_consumers && too_many {
                 left_out.consumers += usize::try_from(group.consumers).unwrap_or(usize::MAX);
             }
@@ -247,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn consumers_beyond_the_limit_are_not_asked_for() {
+    fn more_consumers_than_can_be_read_are_not_asked_for() {
         let limits = Limits { streams: 1, groups_per_stream: 9, consumers_per_group: 2 };
         let group = |name: &str, consumers| XinfoGroup { name: name.into(), consumers, ..Default::default() };
-        let found = vec![group("a", 2), group("b", 3)];
+        let found = vec![group("a", MAX_CONSUMERS), group("b", MAX_CONSUMERS + 1)];
         let rule = rule(&["*"], &[]);
         let selection = select(input(&rule, &limits, &[]), found);
         let readings: Vec<_> = selection.groups.iter().map(|group| group.each_consumer.clone()).collect();
         assert_eq!(readings, [ConsumersReading::Open, ConsumersReading::NotWanted]);
-        assert_eq!(selection.left_out.consumers, 3);
+        assert_eq!(selection.left_out.consumers, 5_001);
     }
 }

@@ -30,7 +30,7 @@ use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::question::{Answer, Question};
 use redis_stream_lag::report::LimitedCounts;
-use redis_stream_lag::snapshot::Snapshot;
+use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
 
 /// The servers behind one target.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Servers {
     discovery: Discovery,
     names: NameInterner,
     payload: PayloadBudget,
+    consumer_max_idle: Duration,
     /// The nodes of the last snapshot, by their position in it; `None` once a node took too long over a question.
     snapshot_nodes: Vec<Option<(usize, Asking)>>,
     poll_number: u64,
@@ -62,6 +63,7 @@ impl Servers {
             discovery: Discovery::new(&target.streams, poll),
             names: NameInterner::default(),
             payload: PayloadBudget::new(poll.payload_budget),
+            consumer_max_idle: poll.consumer_max_idle,
             timeout: poll.timeout,
             target,
             metrics,
@@ -98,6 +100,10 @@ impl Servers {
 
     pub(super) fn scan_problem(&self) -> Option<&str> {
         self.discovery.problem.as_deref()
+    }
+
+    fn consumer_limit(&self) -> ConsumerLimit {
+        ConsumerLimit { at_most: self.target.limits.consumers_per_group, max_idle: self.consumer_max_idle }
     }
 
     /// Returns true if TIME was refused in the last poll.
@@ -242,7 +248,7 @@ impl Servers {
         self.streams.admit();
         self.names.forget_unused();
         self.payload.begin_poll();
-        let due = self.payload.select(&self.streams.tracked);
+        let due = self.payload.select(&self.streams.tracked, self.poll_number);
         let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
         let redirected = self.read_from(&mut plan, 0, deadline).await;
         if !redirected.is_empty() {
@@ -268,6 +274,7 @@ impl Servers {
             .iter()
             .filter_map(|reads| Some((nodes.reader(reads.node, reads.asking)?, &reads.due[..])))
             .collect();
+        let consumer_limit = self.consumer_limit();
         let mut request = ReadRequest {
             target,
             streams: &mut self.streams,
@@ -275,6 +282,7 @@ impl Servers {
             names: &mut self.names,
             poll_number: self.poll_number,
             payload_left: self.payload.left(),
+            consumer_limit,
             deadline,
         };
         let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;
@@ -287,10 +295,13 @@ impl Servers {
     }
 
     /// Reads streams for losses, each from the node that owns it. Streams whose entries the payload budget does not allow
-    /// are left out, and so are replies that are errors.
+    /// are left out, those with very many groups, and replies that are errors.
     pub(super) async fn sample(&mut self, keys: &[Name], deadline: Instant) -> Vec<StreamSample> {
         let mut by_node: Vec<(usize, Vec<Name>)> = Vec::new();
         for key in keys {
+            if self.streams.has_many_groups(key) {
+                continue;
+            }
             let payload = self.streams.payload_of(key).unwrap_or(0);
             let Some(node) = self.nodes.owner(slot(key)).filter(|_| payload <= self.payload.left()) else {
                 continue;
@@ -315,7 +326,8 @@ impl Servers {
         mut cut_off_by: Option<PollError>,
     ) -> Result<(Snapshot, Option<PollError>), PollError> {
         let was_any_read = self.streams.tracked.iter().any(|stream| stream.last_read == self.poll_number);
-        let (nodes, got_no_reply) = plan.readings(&self.nodes, &self.streams, self.poll_number);
+        let (nodes, got_no_reply) =
+            plan.readings(&self.nodes, &self.streams, self.poll_number, self.consumer_limit());
         let has_any_ended_well = plan.node_reads.iter().any(|reads| reads.ended.is_none());
         self.snapshot_nodes.clear();
         for (reads, got_no_reply) in plan.node_reads.into_iter().zip(got_no_reply) {

@@ -12,6 +12,10 @@ use redis_stream_core::name::Name;
 /// The most streams in a turn of SCAN that are asked for their groups because the limit might leave them out.
 const PROBES_PER_TURN: usize = 20_000;
 
+/// Number of groups of a stream up to which XINFO GROUPS is sent in every poll: it takes 2 to 3 ms of the server's time
+/// for these.
+const MANY_GROUPS: u64 = 1_000;
+
 /// A stream that is polled.
 #[derive(Clone, Debug)]
 pub(super) struct TrackedStream {
@@ -30,6 +34,8 @@ pub(super) struct TrackedStream {
     pub(super) problem: Option<KeyError>,
     /// True if the stream has any group; `None` before the first reading.
     pub(super) has_groups: Option<bool>,
+    /// Number of its groups in the last reply, reported or not.
+    pub(super) group_count: u64,
     /// The groups that were reported last, ordered by name.
     pub(super) groups: Vec<Name>,
     /// The groups whose consumers are asked for together with the stream.
@@ -50,10 +56,24 @@ impl TrackedStream {
             last_read: 0,
             problem: None,
             has_groups: None,
+            group_count: 0,
             groups: Vec::new(),
             groups_with_consumers: Arc::default(),
             left_out: LeftOut::default(),
         }
+    }
+
+    /// Returns true if the stream has so many groups that XINFO GROUPS is sent less often than in every poll.
+    pub(super) fn has_many_groups(&self) -> bool {
+        self.group_count > MANY_GROUPS
+    }
+
+    /// Returns true if it is too early to send XINFO GROUPS again. The client cannot bound what that costs, so a stream
+    /// with ten times [`MANY_GROUPS`] is read in every tenth poll.
+    pub(super) fn waits(&self, poll_number: u64) -> bool {
+        self.has_many_groups()
+            && self.last_read > 0
+            && poll_number < self.last_read + self.group_count / MANY_GROUPS
     }
 
     fn was_read(&self) -> bool {
@@ -291,6 +311,11 @@ impl StreamRegistry {
     pub(super) fn limit_changed(&mut self) -> bool {
         let is_cut = self.left_out > 0;
         std::mem::replace(&mut self.was_cut, is_cut) != is_cut
+    }
+
+    /// Returns true if the last reply about a stream had so many groups that it is read less often.
+    pub(super) fn has_many_groups(&self, key: &Name) -> bool {
+        self.position(key).is_ok_and(|at| self.tracked[at].has_many_groups())
     }
 
     /// Returns the size of the entries in the last reply about a stream.

@@ -82,7 +82,7 @@ label_values! {
         Streams = "streams",
         /// Groups beyond `limits.groups_per_stream`.
         Groups = "groups",
-        /// Consumers of groups that have more than `limits.consumers_per_group`.
+        /// Consumers of groups that have more live ones than `limits.consumers_per_group`, or too many to be read.
         Consumers = "consumers",
     }
 }

@@ -77,6 +77,7 @@ pub static FAMILIES: &[&Family] = &[
     &LAG_MAX,
     &LAG_SECONDS,
     &LAST_DELIVERED_ID_AGE_SECONDS,
+    &LAST_DELIVERY_AGE_SECONDS,
     &ENTRIES_READ,
     &MESSAGES_PENDING,
     &OLDEST_PENDING_AGE_SECONDS,
@@ -195,6 +196,21 @@ pub static LAG_SECONDS: Family = Family {
         "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
         ValueUnit::Seconds,
         ValueSource::Group(|values| values.lag_seconds.into()),
+    )
+};
+
+pub static LAST_DELIVERY_AGE_SECONDS: Family = Family {
+    fact: Some(AlertFact::Value("last_delivery_age_seconds")),
+    label: Some(Label {
+        name: "Last delivery",
+        note: "",
+        why_unknown: |_| "no delivery was seen since streamgauge started",
+    }),
+    ..gauge(
+        "redis_stream_group_last_delivery_age_seconds",
+        "Time since the group was last seen to have been delivered entries.",
+        ValueUnit::Seconds,
+        ValueSource::Group(|values| values.last_delivery_age.into()),
     )
 };
 

@@ -25,20 +25,26 @@ mod story_time;
 mod support;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use streamgauge::alert::condition::Operand;
-use streamgauge::alert::fact::{Fact, FactUnit};
-use streamgauge::alert::recommended;
+use streamgauge::alert::expression::Expression;
+use streamgauge::alert::fact::FactUnit;
+use streamgauge::alert::rule::Rule;
+use streamgauge::commands::serve;
+use streamgauge::config::{Config, load};
+use tokio_util::sync::CancellationToken;
 
 use cast::{AWAY, FLAKY, MAIN, Scene};
-use judgement::{Judgement, judge};
-use observer::Seen;
+use judgement::{Expected, Judgement, judge};
+use observer::{Seen, Subject};
 use story_time::StoryTime;
-use support::config::serving;
-use support::server::Server;
+use support::http;
+use support::server::{Server, free_port};
 use support::servers::newest;
 use support::wait::wait_until;
 
@@ -47,9 +53,11 @@ async fn each_trouble_is_seen_in_time_and_nothing_else() {
     let time = StoryTime::from_environment();
     let main = Server::start(newest(), &[]).await;
     let mut flaky = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
-    let exporter = serving(&configuration(time, &main, &flaky)).await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let ending = CancellationToken::new();
+    let exporter = tokio::spawn(serve::run_with(configuration(time, address, &main, &flaky), ending.clone()));
     wait_until(Duration::from_secs(20), "both targets are read", async || {
-        exporter.get("/-/ready").await.status == 200
+        http::try_get(address, "/-/ready", &[]).await.is_ok_and(|response| response.status == 200)
     })
     .await;
 
@@ -57,78 +65,72 @@ async fn each_trouble_is_seen_in_time_and_nothing_else() {
     let scenes = cast::scenes(time, &main, &flaky);
     let (expected, plays): (Vec<_>, Vec<_>) =
         scenes.into_iter().map(|Scene { name, expected, play }| ((name, expected), play)).unzip();
-    let (seen, ..) = tokio::join!(observer::watch(&exporter, time), join_all(plays), async {
+    let (seen, ..) = tokio::join!(observer::watch(address, time), join_all(plays), async {
         time.until(AWAY.start).await;
         flaky.stop().await;
         time.until(AWAY.end).await;
         flaky.launch();
         flaky.ready().await;
     });
+    ending.cancel();
+    exporter.await.expect("the exporter does not panic").expect("it served");
     let (table, holds) = verdict(expected, &seen);
-    writeln!(std::io::stderr(), "{table}").expect("standard error can be written");
+    println!("{table}");
     assert!(holds, "something was late, false or missed: see the table");
 }
 
-/// The default settings, in the time of the story.
-fn configuration(time: StoryTime, main: &Server, flaky: &Server) -> String {
+/// Returns the default settings, in the time of the story.
+fn configuration(time: StoryTime, address: SocketAddr, main: &Server, flaky: &Server) -> Config {
     let millis = |seconds: u64| format!("{}ms", time.scaled(Duration::from_secs(seconds)).as_millis());
     let targets = [(MAIN, main), (FLAKY, flaky)]
         .map(|(name, server)| format!("{{name: {name}, url: '{}'}}", server.url()))
         .join(", ");
-    format!(
-        "poll: {{interval: {interval}, timeout: {timeout}, stale_after: {stale}, discovery_interval: {interval}}}\n\
+    let yaml = format!(
+        "web: {{listen: '{address}'}}\n\
+         poll: {{interval: {interval}, timeout: {timeout}, stale_after: {stale}, discovery_interval: {interval}}}\n\
          status: {{window: {window}}}\n\
-         targets: [{targets}]\n\
-         alerts:\n  disable: [{disabled}]\n  rules:\n{rules}",
+         targets: [{targets}]\n",
         interval = millis(10),
         timeout = millis(8),
         stale = millis(30),
         window = millis(120),
-        disabled = recommended::names().filter(|name| *name != GROUP_GONE).collect::<Vec<_>>().join(", "),
-        rules = rules(time),
-    )
-}
-
-/// A recommended rule that has no time to scale, and a fact that other rules have not.
-const GROUP_GONE: &str = "RedisStreamGroupGone";
-
-/// The recommended rules, with their times scaled. A configuration has one comparison, so of those that are joined it has
-/// the one that decides.
-fn rules(time: StoryTime) -> String {
-    let mut yaml = String::new();
-    for rule in recommended::rules(None) {
-        let conditions = rule.expression.conditions();
-        let condition = match (conditions[0].fact.name, &conditions[1..]) {
-            ("lag" | "entries_lost_total", [second, ..]) => second,
-            _ => conditions[0],
-        };
-        // Some facts are those of recommended rules only.
-        if Fact::named(condition.fact.name).is_none() {
-            continue;
-        }
-        let operand = match condition.operand {
-            Operand::Status(status) => status.to_owned(),
-            Operand::Number(seconds) if condition.fact.unit == FactUnit::Seconds => {
-                time.scaled(Duration::from_secs_f64(seconds)).as_secs_f64().to_string()
-            }
-            Operand::Number(number) => number.to_string(),
-        };
-        let (fact, operator) = (condition.fact.name, condition.operator.sign());
-        let pending_for = time.scaled(rule.pending_for).as_millis();
-        let _ = writeln!(
-            yaml,
-            "    - {{alert: {}, expr: '{fact} {operator} {operand}', for: {pending_for}ms}}",
-            rule.name
-        );
+    );
+    let mut config =
+        load::from_text("life", &yaml, Path::new(""), &|_| None).expect("the settings are valid");
+    for rule in &mut config.alerts.rules {
+        *rule = Arc::new(scaled(rule, time));
     }
-    yaml
+    config
 }
+
+/// Returns a rule with its times scaled.
+fn scaled(rule: &Rule, time: StoryTime) -> Rule {
+    let mut rule = Rule { pending_for: time.scaled(rule.pending_for), ..rule.clone() };
+    scale(&mut rule.expression, time);
+    rule
+}
+
+fn scale(expression: &mut Expression, time: StoryTime) {
+    match expression {
+        Expression::Comparison(condition) => {
+            if let (FactUnit::Seconds, Operand::Number(seconds)) =
+                (condition.fact.unit, &mut condition.operand)
+            {
+                *seconds = time.scaled(Duration::from_secs_f64(*seconds)).as_secs_f64();
+            }
+        }
+        Expression::Joined(left, _, right) => {
+            scale(left, time);
+            scale(right, time);
+        }
+    }
+}
+
+/// A scene with what is expected of its groups.
+type ExpectedScene = (String, Vec<(Subject, Vec<Expected>)>);
 
 /// Returns the table, and true if everything was right.
-fn verdict(
-    expected: Vec<(String, Vec<(observer::Subject, Vec<judgement::Expected>)>)>,
-    seen: &Seen,
-) -> (String, bool) {
+fn verdict(expected: Vec<ExpectedScene>, seen: &Seen) -> (String, bool) {
     let mut table =
         "| scene | group | right | late | false | missed |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
             .to_owned();

@@ -1,6 +1,7 @@
 //! Watches the API for the conditions of groups and for alerts that fire, and keeps for how long each was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +10,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::judgement::{Sight, Span};
 use crate::story_time::{LENGTH, StoryTime};
 use crate::support::http;
-use crate::support::program::Exporter;
 
 /// A group, or with an empty group its stream, or with both empty the target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +25,15 @@ pub(crate) type Seen = BTreeMap<Subject, Vec<(Sight, Span)>>;
 const STEP: Duration = Duration::from_millis(100);
 
 /// Watches all conditions and firing alerts until the end of the story.
-pub(crate) async fn watch(exporter: &Exporter, time: StoryTime) -> Seen {
+pub(crate) async fn watch(address: SocketAddr, time: StoryTime) -> Seen {
     let mut seen = Seen::new();
     let mut holding: BTreeMap<(Subject, Sight), f64> = BTreeMap::new();
     let mut steps = interval(STEP.max(time.real(0.05)));
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while time.is_before(LENGTH) {
         steps.tick().await;
-        let mut now: BTreeSet<_> = conditions(&json(exporter, "/api/v1/groups").await).into_iter().collect();
-        now.extend(firing(&json(exporter, "/api/v1/alerts").await));
+        let mut now: BTreeSet<_> = conditions(&json(address, "/api/v1/groups").await).into_iter().collect();
+        now.extend(firing(&json(address, "/api/v1/alerts").await));
         let minute = time.minute();
         let ended: Vec<_> = holding.keys().filter(|key| !now.contains(*key)).cloned().collect();
         for key in ended {
@@ -50,8 +50,8 @@ pub(crate) async fn watch(exporter: &Exporter, time: StoryTime) -> Seen {
     seen
 }
 
-async fn json(exporter: &Exporter, path: &str) -> Value {
-    let response = http::get(exporter.address, path).await;
+async fn json(address: SocketAddr, path: &str) -> Value {
+    let response = http::get(address, path).await;
     serde_json::from_str(&response.text()).expect("the API answers with JSON")
 }
 
@@ -71,7 +71,7 @@ fn firing(answer: &Value) -> Vec<(Subject, Sight)> {
     let alerts = answer["data"]["alerts"].as_array().expect("it lists alerts");
     alerts
         .iter()
-        .filter(|alert| alert["state"] == "firing")
+        .filter(|alert| alert["state"] == "firing" && alert["inhibitedBy"].is_null())
         .map(|alert| (subject(&alert["labels"]), Sight::Alert(text_of(&alert["labels"]["alertname"]))))
         .collect()
 }

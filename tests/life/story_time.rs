@@ -45,6 +45,11 @@ impl StoryTime {
         self.real(duration.as_secs_f64() / 60.0)
     }
 
+    /// Returns the minutes of the story in a real time.
+    pub(crate) fn minutes(self, real: Duration) -> f64 {
+        real.as_secs_f64() / self.minute
+    }
+
     /// Returns the minute it is.
     pub(crate) fn minute(self) -> f64 {
         now().duration_since(self.start).as_secs_f64() / self.minute

@@ -53,7 +53,7 @@ pub(crate) fn notifying(list: &str) -> Running {
     let shutdown = CancellationToken::new();
     let trigger = shutdown.clone();
     let external_url = config.web.external_url.as_deref();
-    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown);
+    let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, &shutdown, None);
     Running { handle: notifiers.handle(), notifiers, metrics, trigger, log, _log_guard: guard }
 }
 

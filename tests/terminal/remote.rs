@@ -31,7 +31,7 @@ async fn a_running_streamgauge_is_asked() {
     let end = status(&url).run().await;
     assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{}", end.stdout);
     assert_eq!(cells(&end.stdout, "behind")[..4], ["unknown", "orders", "behind", "4"]);
-    let end = status(&format!("{url}/")).args(["--stream", "b*", "--fail-on", "unknown"]).run().await;
+    let end = status(&format!("{url}/")).args(["--stream", "b*", "--fail-on", "ok"]).run().await;
     assert_eq!(end.code, Some(3), "{}", end.stderr);
     assert!(end.stdout.contains("\\x1b[2Jgone") && !end.stdout.contains("orders"), "{}", end.stdout);
     let end = status(&url).args(["--json"]).run().await;

@@ -50,7 +50,11 @@ async fn groups_that_are_looked_for_exit_3() {
     assert_eq!(end.code, Some(0), "{}", end.stderr);
     let end = status(&server, "2s").args(["--fail-on", "bad"]).run().await;
     assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""));
-    assert!(end.stderr.starts_with("--fail-on: status: found \"bad\"; expected rewound, "), "{}", end.stderr);
+    assert!(
+        end.stderr.starts_with("--fail-on: status: found \"bad\"; expected abandoned, "),
+        "{}",
+        end.stderr
+    );
 }
 
 #[tokio::test]
@@ -67,7 +71,7 @@ async fn what_could_not_be_read_exits_1_after_the_rest() {
     let end = config.command("status").args(["--observe", "0s"]).run().await;
     assert_eq!(end.code, Some(1), "{}", end.stderr);
     let done = cells(&end.stdout, "done");
-    assert_eq!(done[..5], ["unknown", "here", "orders", "done", "0"], "{}", end.stdout);
+    assert_eq!(done[..5], ["ok", "here", "orders", "done", "0"], "{}", end.stdout);
     assert_eq!(cells(&end.stdout, "absent")[..5], ["missing", "here", "orders", "absent", "?"]);
     for said in [
         "target \"nobody\": cannot connect to 127.0.0.1:1: ",

@@ -37,7 +37,7 @@ fn listed(screen: &str) -> Vec<&str> {
 async fn groups_are_shown_sorted_filtered_and_looked_into() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
-    let mut terminal = watching(&server, 24, 80);
+    let mut terminal = watching(&server, 26, 80);
     let screen =
         terminal.shows_all(&["4 groups of 2 streams", "STATUS", "CONSUMERS", "q quit", "worst first"]).await;
     assert_eq!(listed(&screen).len(), 4, "{screen}");

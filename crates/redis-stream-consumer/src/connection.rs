@@ -169,23 +169,15 @@ impl Connection {
     /// Sends one command that may block on the server for up to `block`.
     pub(crate) async fn query(&mut self, cmd: &Cmd, block: Duration) -> RedisResult<Value> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
-        let deadline = block + self.timeouts.reply;
-        within_grace(&self.stop, timeout(deadline, connection.send_packed_command(cmd)))
-            .await
-            .ok_or_else(timed_out)?
-            .map_err(|_| timed_out())?
-            // An error reply is a value here.
-            .and_then(Value::extract_error)
+        let sent = connection.send_packed_command(cmd);
+        within(block + self.timeouts.reply, &self.stop, sent).await.and_then(Value::extract_error)
     }
 
     /// Sends commands together, and returns one result for each.
     pub(crate) async fn query_all(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let connection = self.current.as_mut().ok_or_else(no_connection)?;
         let sent = connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let replies = within_grace(&self.stop, timeout(self.timeouts.reply, sent))
-            .await
-            .ok_or_else(timed_out)?
-            .map_err(|_| timed_out())??;
+        let replies = within(self.timeouts.reply, &self.stop, sent).await?;
         Ok(replies.into_iter().map(Value::extract_error).collect())
     }
 
@@ -248,12 +240,16 @@ pub(crate) fn server_clock(reply: Value, at: Instant) -> RedisResult<ServerClock
     Ok(ServerClock::new(seconds, micros, at.into_std()))
 }
 
-/// Returns the result of `work`, or `None` if it takes longer than the grace after the run is stopped.
-async fn within_grace<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+/// Waits for a reply; once the connection is stopped, for [`GRACE`] at most.
+async fn within<T>(
+    time: Duration,
+    stop: &CancellationToken,
+    reply: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
     tokio::select! {
         biased;
-        done = work => Some(done),
-        () = async { stop.cancelled().await; sleep(GRACE).await } => None,
+        reply = timeout(time, reply) => reply.unwrap_or_else(|_| Err(timed_out())),
+        () = async { stop.cancelled().await; sleep(GRACE).await } => Err(timed_out()),
     }
 }
 
@@ -314,7 +310,14 @@ mod tests {
     async fn a_command_that_was_sent_has_the_grace_and_no_more() {
         let stop = CancellationToken::new();
         stop.cancel();
-        assert_eq!(within_grace(&stop, sleep(GRACE / 2)).await, Some(()));
-        assert_eq!(within_grace(&stop, sleep(GRACE * 2)).await, None);
+        let reply = async |after| {
+            let reply = async {
+                sleep(after).await;
+                Ok(())
+            };
+            within(GRACE * 9, &stop, reply).await.is_ok()
+        };
+        assert!(reply(GRACE / 2).await);
+        assert!(!reply(GRACE * 2).await);
     }
 }

@@ -15,7 +15,9 @@ use crate::report::{
     StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
-use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading};
+use crate::snapshot::{
+    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
+};
 use crate::state::{GroupCache, LagState, StreamCache};
 use crate::status;
 use redis_stream_core::id::StreamId;
@@ -262,7 +264,8 @@ fn read(stream: &mut StreamState<'_>) -> StreamReport {
             name: group.name.clone(),
             named: group.named,
             values: Some(group_values(stream, group, open)),
-            consumers: each_consumer(group, open).map(consumers),
+            consumers: each_consumer(group, open)
+                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit)),
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -284,6 +287,11 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) 
         lag_seconds,
         last_delivered_id: position,
         last_delivered_id_age: position.age(info.time),
+        last_delivery_age: open
+            .cache
+            .history
+            .as_ref()
+            .and_then(|history| history.last_delivery_age(info.time)),
         entries_read: group.entries_read,
         messages_pending: group.pending,
         oldest_pending: oldest_pending(group, open, info),
@@ -370,9 +378,17 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
     }
 }
 
-fn consumers(info: &[ConsumerInfo]) -> Vec<ConsumerReport> {
+/// Returns all consumers, or the live ones if these are too many; `None` if those are too many as well.
+fn reported_consumers(info: &[ConsumerInfo], limit: &ConsumerLimit) -> Option<Vec<ConsumerReport>> {
+    if info.len() <= limit.at_most {
+        return Some(consumers(info.iter()));
+    }
+    let live = || info.iter().filter(|consumer| limit.is_live(consumer));
+    (limit.left_out(info) == 0).then(|| consumers(live()))
+}
+
+fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerReport> {
     let mut consumers: Vec<_> = info
-        .iter()
         .map(|consumer| ConsumerReport {
             name: consumer.name.clone(),
             messages_pending: consumer.pending,
@@ -432,9 +448,30 @@ mod tests {
             idle_ms: 0,
             inactive_ms: None,
         };
-        let consumers = consumers(&[listed("b", 1), listed("a", 2), listed("b", 3)]);
+        let consumers = consumers([listed("b", 1), listed("a", 2), listed("b", 3)].iter());
         let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.to_string()).collect();
         assert_eq!((names.join(" "), consumers[1].messages_pending), ("a b".to_owned(), 1));
+    }
+
+    #[test]
+    fn of_many_consumers_the_live_ones_are_reported() {
+        let consumer = |name: &str, pending, idle_ms| ConsumerInfo {
+            name: Name::from(name),
+            pending,
+            idle_ms,
+            inactive_ms: None,
+        };
+        let all = [consumer("busy", 0, 5), consumer("dead", 0, 9_000), consumer("holds", 1, 9_000)];
+        let reported = |at_most| {
+            let limit = ConsumerLimit { at_most, max_idle: Duration::from_secs(1) };
+            let consumers = reported_consumers(&all, &limit)?;
+            Some(consumers.iter().map(|one| one.name.to_string()).collect::<Vec<_>>().join(" "))
+        };
+        let expected = [(3, Some("busy dead holds")), (2, Some("busy holds")), (1, None)];
+        assert_eq!(
+            expected.map(|(at_most, _)| reported(at_most)),
+            expected.map(|(_, names)| names.map(str::to_owned))
+        );
     }
 
     #[test]
@@ -502,6 +539,33 @@ mod tests {
                 "{misses} polls were missed, then one deferred it"
             );
         }
+    }
+
+    #[test]
+    fn what_was_learned_of_a_group_is_known_to_another_state() {
+        let (mut model, mut watch) = healthy(Counters::Fixed);
+        for _ in 0..30 {
+            model.add();
+            poll(&mut model, &mut watch);
+        }
+        model.read(&group(), 60, true);
+        poll(&mut model, &mut watch);
+        let learned: Vec<_> = watch.state.learned_pauses(model.at()).collect();
+        let [pause] = &learned[..] else { panic!("{learned:?}") };
+        assert!((290..=310).contains(&pause.pause.as_secs()), "{pause:?}");
+
+        let mut later = Watcher::new();
+        later.state.restore_pauses(learned.clone(), model.at());
+        assert_eq!(later.state.learned_pauses(model.at()).collect::<Vec<_>>(), learned, "not read yet");
+        let statuses: Vec<_> = (0..4 * POLLS)
+            .map(|_| {
+                model.add();
+                poll(&mut model, &mut later)
+            })
+            .collect();
+        assert_eq!(later.state.learned_pauses(model.at()).count(), 1);
+        assert!(statuses.iter().all(|status| *status >= Status::Unknown), "{statuses:?}");
+        assert_eq!(statuses.last(), Some(&Status::Ok));
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(super) enum ConsumerActivity {
 pub(super) struct History {
     began: Duration,
     position: StreamId,
+    /// Time at which the group was last seen to have been delivered entries, by the node's clock; 0 if it never was.
+    delivered_at_ms: u64,
     /// Time since which entries have waited and the group has not moved.
     pub(super) waiting_since: Option<Duration>,
     /// Time for which they had waited then, if the first reading proves that.
@@ -158,6 +160,7 @@ impl History {
         let mut history = Self {
             began: sample.at,
             position: sample.position,
+            delivered_at_ms: 0,
             waiting_since: None,
             waited_before_ms: 0,
             rhythm: Rhythm::default(),
@@ -253,6 +256,12 @@ impl History {
         GroupStatus { since: Some(Duration::from_millis(self.status_since_ms)), ..status }
     }
 
+    /// Returns the time since the last delivery that was seen, at `node_time` by the node's clock.
+    pub(super) fn last_delivery_age(&self, node_time: Duration) -> Option<Duration> {
+        let delivered_at = (self.delivered_at_ms > 0).then(|| Duration::from_millis(self.delivered_at_ms));
+        Some(node_time.saturating_sub(delivered_at?))
+    }
+
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
     fn waited(&self, now: Duration) -> Duration {
         let waited = |since| now.saturating_sub(since) + Duration::from_millis(self.waited_before_ms);
@@ -263,6 +272,9 @@ impl History {
     /// catches up when it reaches what waited last, since more may have been added after the read.
     fn note_pause(&mut self, sample: &Sample, window: Duration) {
         let pause = self.waited(sample.at);
+        if sample.position > self.position {
+            self.delivered_at_ms = millis(sample.node_time);
+        }
         if sample.position != self.position {
             if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
                 let newest = self.points.last().map_or(sample.newest, |last| last.newest);

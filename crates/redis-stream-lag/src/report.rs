@@ -90,7 +90,8 @@ pub struct GroupReport {
     pub named: bool,
     /// The group's values; `None` if the stream does not have this group.
     pub values: Option<GroupValues>,
-    /// The group's consumers, sorted by name; `None` if they were not requested or the request failed.
+    /// The group's consumers, sorted by name; `None` if they were not requested, the request failed, or there are more
+    /// than the [limit](crate::snapshot::ConsumerLimit).
     pub consumers: Option<Vec<ConsumerReport>>,
 }
 
@@ -107,6 +108,8 @@ pub struct GroupValues {
     pub last_delivered_id: StreamId,
     /// Age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
     pub last_delivered_id_age: Option<Duration>,
+    /// Time since a reading in which last-delivered-id had advanced, by the server's clock. `None` until one was seen.
+    pub last_delivery_age: Option<Duration>,
     /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
     /// before 7.4, and where the server itself does not know it. It may be wrong; see [`lag`](Self::lag).
     pub entries_read: Option<u64>,

@@ -55,16 +55,15 @@ impl TrimEvidence {
     pub(crate) fn note(&mut self, now: RetentionReading, was_trimmed: WasTrimmed) {
         let before = self.before.replace(now);
         let has_lost = before.is_some_and(|before| now.lost > before.lost);
-        if has_lost {
-            (self.overtakes, self.harmless_trims) = (true, 0);
-        }
         let (WasTrimmed::Yes, Some(before)) = (was_trimmed, before) else { return };
         let repeats = match self.last_length {
             Some((length, repeats)) if now.has_kept(length) => repeats + 1,
             _ => 0,
         };
         self.last_length = Some((now.length, repeats));
+        // Without a trim, entries are lost to XDEL.
         if has_lost {
+            (self.overtakes, self.harmless_trims) = (true, 0);
             return;
         }
         let left = before.left_behind(&now);

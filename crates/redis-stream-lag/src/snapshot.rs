@@ -59,6 +59,32 @@ pub struct StreamReading {
     pub missing_groups: Vec<Name>,
     /// Length of the history that the [status](crate::report::Status) of its groups is derived from.
     pub window: Duration,
+    /// Limit of the consumers that are reported of each group.
+    pub consumer_limit: ConsumerLimit,
+}
+
+/// Limit of the consumers that are reported of a group. In a group with more, those count that are live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerLimit {
+    /// Maximum number of consumers.
+    pub at_most: usize,
+    /// Idle time up to which a consumer without pending entries is live.
+    pub max_idle: Duration,
+}
+
+impl ConsumerLimit {
+    /// Returns true if a consumer has pending entries or is idle for a short time only.
+    #[must_use]
+    pub fn is_live(&self, consumer: &ConsumerInfo) -> bool {
+        consumer.pending > 0 || Duration::from_millis(consumer.idle_ms) <= self.max_idle
+    }
+
+    /// Returns the number of consumers that are not reported, if there are too many: all live ones.
+    #[must_use]
+    pub fn left_out(&self, consumers: &[ConsumerInfo]) -> usize {
+        let live = consumers.iter().filter(|consumer| self.is_live(consumer)).count();
+        if live > self.at_most { live } else { 0 }
+    }
 }
 
 /// The outcome of reading a stream.

@@ -7,7 +7,7 @@ use crate::generator::{Opens, Row};
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![entries(), seconds(), sums(), delivered(), counting()];
+    let panels = vec![entries(), seconds(), sums(), delivered(), delivery(), counting()];
     Row { title: "Lag", opens: Opens::AtOnce, panels }
 }
 
@@ -48,7 +48,7 @@ fn sums() -> Panel {
         advice: "if it rises while no single group stands out, all are slower, or all producers faster: look at the server.",
         queries: vec![Target.top(&sum)],
         points: FEW,
-        size: (8, 8),
+        size: (6, 8),
         ..Panel::lines()
     }
 }
@@ -60,7 +60,19 @@ fn delivered() -> Panel {
         advice: "high with a lag, the group works on old entries, or not at all; \"Lag in seconds\" tells which.",
         unit: "s",
         queries: vec![Group.worst("redis_stream_group_last_delivered_id_age_seconds")],
-        size: (8, 8),
+        size: (6, 8),
+        ..Panel::lines()
+    }
+}
+
+fn delivery() -> Panel {
+    Panel {
+        title: "Time since the last delivery, the longest",
+        what: "How long no entry was delivered to the group. A saw's teeth are the pauses of a job that reads now and then.",
+        advice: "it rises with a lag, no consumer of the group reads.",
+        unit: "s",
+        queries: vec![Group.worst("redis_stream_group_last_delivery_age_seconds")],
+        size: (6, 8),
         ..Panel::lines()
     }
 }
@@ -76,7 +88,7 @@ fn counting() -> Panel {
         advice: "if it stays, backlogs are deeper than poll.count_budget can count; raise that, or rely on the bounds.",
         queries: vec![Target.top(&counted)],
         points: FEW,
-        size: (8, 8),
+        size: (6, 8),
         ..Panel::lines()
     }
 }

@@ -132,7 +132,7 @@ mod tests {
         let counting = GroupValues { lag, entries_lost: Some(0), ..values() };
         let at_the_beginning = GroupValues { last_delivered_id: StreamId::MIN, ..values() };
         for (values, why) in [
-            (&known, "because no trimming of the stream was seen yet"),
+            (&known, "because no trimming was seen that does not wait for the slowest group"),
             (&known, "because the server has lost count, or is a replica before 7.4"),
             (&counting, "because the lag is not known exactly"),
             (&at_the_beginning, "because it is 0-0, which is not a time"),

@@ -12,7 +12,7 @@ use crate::page::overview::query::{
 use crate::page::{chart, label};
 use crate::values::family::{Family, Number};
 use crate::values::table::CONSUMERS;
-use redis_stream_lag::report::{GroupValues, Lag};
+use redis_stream_lag::report::{GroupValues, Lag, Status};
 
 /// Groups on one page.
 const PAGE: usize = 50;
@@ -160,9 +160,10 @@ impl<'a> GroupTable<'a> {
         let name = row.group.name.text();
         html! {
             tr role="row" {
-                td role="cell" data-label="Status" {
+                @let since = row.since(self.model.now);
+                td role="cell" data-label="Status" title=[since.as_ref().map(|since| format!("{} {since}", status_name(status)))] {
                     @for status in row.statuses() { (status_badge(status)) " " }
-                    @if let Some(since) = row.since(self.model.now) { span.dim { (since) } }
+                    @if status == Some(Status::Unknown) { @if let Some(since) = &since { span.dim { (since) } } }
                 }
                 th scope="row" role="rowheader" {
                     @match row.path() {

@@ -12,8 +12,8 @@ use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::Report;
 use redis_stream_lag::snapshot::{
-    ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo,
-    StreamReading,
+    ConsumerLimit, ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, NodeReading, ReadOutcome,
+    Snapshot, StreamInfo, StreamReading,
 };
 use redis_stream_lag::state::LagState;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
@@ -160,7 +160,8 @@ impl Watch {
         self.streams[at] = said;
         let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };
         let window = Duration::from_secs(120);
-        Ok(StreamReading { key: Name::from(KEYS[at]), outcome, missing_groups, window })
+        let consumer_limit = ConsumerLimit { at_most: 3, max_idle: window };
+        Ok(StreamReading { key: Name::from(KEYS[at]), outcome, missing_groups, window, consumer_limit })
     }
 
     /// Asks until nothing is left to ask: that must come.

@@ -56,19 +56,14 @@ fn check_the_number(value: f64) {
 fn check_what_is_filled_in(template: &Template, value: f64) {
     let label = |name: &str| LABELS.into_iter().find(|label| *label == name).map(Cow::Borrowed);
     let replaced = PLACE.replace_all(template.source(), |place: &Captures<'_>| match place.get(1) {
-        Some(name) => label(name.as_str()).unwrap_or_default().to_owned(),
+        Some(name) => label(name.as_str()).unwrap_or_default().into_owned(),
         // A function is the same wherever it stands.
         None if place.get(2).or(place.get(3)).is_some() => {
             Template::parse(&place[0]).expect("it is one").fill(label, value)
         }
         None => format_value(value),
     });
-    assert_eq!(
-        template.fill(|name| label(name).map(Cow::Borrowed), value),
-        replaced,
-        "{:?}",
-        template.source()
-    );
+    assert_eq!(template.fill(label, value), replaced, "{:?}", template.source());
     let named: Vec<_> = PLACE.captures_iter(template.source()).collect();
     let labels: Vec<_> = named.iter().filter_map(|place| place.get(1)).map(|name| name.as_str()).collect();
     assert_eq!(template.labels().collect::<Vec<_>>(), labels);

@@ -670,14 +670,14 @@ fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
 
 #[test]
 fn a_group_is_unknown_until_its_history_covers_the_window() {
-    let starts: [(&str, fn(&mut Sample)); 3] = [
-        ("entries wait", |sample| sample.lag = Lag::Exact(7)),
-        ("entries may wait", |sample| sample.lag = Lag::Between { min: 0, max: 7 }),
-        ("entries are pending", |sample| sample.pending = 7),
+    let starts: [(&str, SampleChange); 3] = [
+        ("entries wait", |_, sample| sample.lag = Lag::Exact(7)),
+        ("entries may wait", |_, sample| sample.lag = Lag::Between { min: 0, max: 7 }),
+        ("entries are pending", |_, sample| sample.pending = 7),
     ];
     for (name, start) in starts {
         let mut watched = WatchedGroup::new();
-        start(&mut watched.sample);
+        start(0, &mut watched.sample);
         for poll in 0..POLLS {
             // It moves, so nothing is wrong with it.
             watched.sample.position.ms += 1;

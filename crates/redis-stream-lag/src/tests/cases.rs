@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::derivation::Derivation;
 use crate::report::Lag;
-use crate::snapshot::{Epoch, NodeReading, ReadOutcome, Snapshot, StreamReading};
+use crate::snapshot::{ConsumerLimit, Epoch, NodeReading, ReadOutcome, Snapshot, StreamReading};
 use crate::state::LagState;
 use crate::tests::model::{Counters, StreamModel};
 use crate::tests::properties::{PLENTY, WINDOW, Watcher};
@@ -211,6 +211,7 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         outcome: ReadOutcome::Read(model.info(model.group_info())),
         missing_groups: Vec::new(),
         window: WINDOW,
+        consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
     };
     let node = NodeReading {
         address: Arc::from("h:1"),

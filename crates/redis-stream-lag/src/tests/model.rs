@@ -173,7 +173,9 @@ impl StreamModel {
 
     /// Removes an ID from the pending entries of every group, as DELREF does.
     fn drop_references(&mut self, id: StreamId) {
-        self.groups.values_mut().for_each(|group| drop(group.pending.remove(&id)));
+        for group in self.groups.values_mut() {
+            group.pending.remove(&id);
+        }
     }
 
     /// Runs XTRIM or XADD with one of the options of server 8.2.

@@ -10,7 +10,8 @@ use crate::derivation::Derivation;
 use crate::question::Question;
 use crate::report::{GroupValues, Lag, OldestPending, Report};
 use crate::snapshot::{
-    ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot, StreamReading,
+    ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
+    StreamReading,
 };
 use crate::state::LagState;
 use crate::tests::model::{Counters, StreamModel};
@@ -19,7 +20,7 @@ use redis_stream_core::name::Name;
 
 /// Polls one model and keeps the state and the last report.
 pub(crate) struct Watcher {
-    state: LagState,
+    pub(crate) state: LagState,
     report: Option<Report>,
     pub(crate) epoch: u64,
 }
@@ -64,6 +65,7 @@ impl Watcher {
             outcome: ReadOutcome::Read(info),
             missing_groups: Vec::new(),
             window: WINDOW,
+            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
         }];
         let node = NodeReading {
             address: Arc::from("h:1"),
@@ -119,6 +121,7 @@ impl Watcher {
             outcome: ReadOutcome::Deferred,
             missing_groups: Vec::new(),
             window: WINDOW,
+            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
         };
         let node = NodeReading {
             address: Arc::from("h:1"),
