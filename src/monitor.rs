@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::alert::evaluator::{LimitCounts, PollReading, TargetUp};
+use crate::alert::evaluator::{PollReading, TargetUp};
 use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::Alerting;
 use crate::monitor::published::{Publisher, TargetState};
@@ -18,7 +18,7 @@ use crate::monitor::settings::{SettingsReceiver, TargetSettings};
 use crate::poller::error::PollError;
 use crate::poller::poll::{PollOutcome, Poller, has_answered, problem, result_and_error};
 use crate::poller::selection::selects;
-use crate::self_metrics::labels::{Limited, PollResult};
+use crate::self_metrics::labels::PollResult;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
 use redis_stream_lag::state::LearnedPause;
@@ -184,14 +184,6 @@ impl Monitor {
             Ok(polled) => PollReading::Partial(&polled.report),
             Err(_) => PollReading::Failed,
         };
-        if outcome.is_ok() {
-            let left_out = |what| self.metrics.limited(what);
-            alerting.note_left_out(LimitCounts {
-                streams: left_out(Limited::Streams),
-                groups: left_out(Limited::Groups),
-                consumers: left_out(Limited::Consumers),
-            });
-        }
         let up = if has_answered(outcome) { TargetUp::Yes } else { TargetUp::No };
         let alerts = alerting.step(reading, up, due).await;
         self.publisher.set_alerts(alerts);

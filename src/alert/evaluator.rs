@@ -18,7 +18,7 @@ use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, Report, StreamReport};
+use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, StreamReport};
 
 mod reload;
 
@@ -51,14 +51,6 @@ pub enum TargetUp {
     No,
 }
 
-/// What the limits of a target leave out of its reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitCounts {
-    pub streams: u64,
-    pub groups: u64,
-    pub consumers: u64,
-}
-
 /// The rules of one target and their alerts.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
@@ -71,13 +63,13 @@ pub struct Evaluator {
     needs_losses: bool,
 }
 
-/// What the evaluator remembers of earlier reports, and of what they lack.
+/// The state kept from earlier reports.
 #[derive(Clone, Debug, Default)]
 struct TargetHistory {
     losses: LossWindow,
     gone: GoneGroups,
-    /// `None` before the first poll.
-    left_out: Option<LimitCounts>,
+    /// The numbers of what the last report lacks because of limits; `None` before the first report.
+    limited: Option<LimitedCounts>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,11 +130,6 @@ impl Evaluator {
                 rule_state.entries.insert(at, entry);
             }
         }
-    }
-
-    /// Takes what the limits leave out of the next report.
-    pub fn note_left_out(&mut self, left_out: LimitCounts) {
-        self.history.left_out = Some(left_out);
     }
 
     /// Takes a changed selection: what it does not contain any more is neither deleted nor destroyed.
@@ -234,8 +221,8 @@ impl TargetHistory {
         if needs_losses {
             self.losses.note(report, now);
         }
-        let left_out = self.left_out.unwrap_or_default();
-        let groups = if left_out.groups == 0 { Coverage::Complete } else { Coverage::Partial };
+        self.limited = Some(report.limited);
+        let groups = if report.limited.groups == 0 { Coverage::Complete } else { Coverage::Partial };
         self.gone.note(CoveredReport { report, streams, groups }, now);
         self.gone.expire(now);
     }
@@ -268,9 +255,9 @@ impl TargetHistory {
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
     fn of_target(&self, condition: &Condition, up: TargetUp) -> FactValue {
-        match (condition.fact.source, self.left_out) {
+        match (condition.fact.source, self.limited) {
             (FactSource::TargetUp, _) => FactValue::Known(if up == TargetUp::Yes { 1.0 } else { 0.0 }),
-            (FactSource::LeftOut, Some(LimitCounts { streams, groups, consumers })) => {
+            (FactSource::LeftOut, Some(LimitedCounts { streams, groups, consumers })) => {
                 FactValue::Known(streams.max(groups).max(consumers) as f64)
             }
             _ => FactValue::Unknown,
@@ -924,17 +911,15 @@ mod tests {
     #[test]
     fn limits_that_leave_something_out_are_known_after_a_poll() {
         let mut evaluator = evaluator(&[test_rule("Limited", "limited > 0")]);
-        let mut step = |left_out: Option<LimitCounts>, seconds| {
-            if let Some(left_out) = left_out {
-                evaluator.note_left_out(left_out);
-            }
-            let now = START + Duration::from_secs(seconds);
-            evaluator.step(PollReading::Failed, TargetUp::No, now);
+        let mut step = |limited: Option<LimitedCounts>, seconds| {
+            let read = limited.map(|limited| Report { limited, ..Report::default() });
+            let reading = read.as_ref().map_or(PollReading::Failed, PollReading::Complete);
+            evaluator.step(reading, TargetUp::No, START + Duration::from_secs(seconds));
             evaluator.active().alerts().next().map(|alert| alert.state.value)
         };
         assert_eq!(step(None, 0), None);
-        assert_eq!(step(Some(LimitCounts { streams: 3, groups: 51, consumers: 0 }), 10), Some(51.0));
+        assert_eq!(step(Some(LimitedCounts { streams: 3, groups: 51, consumers: 0 }), 10), Some(51.0));
         assert_eq!(step(None, 20), Some(51.0));
-        assert_eq!(step(Some(LimitCounts::default()), 30), None);
+        assert_eq!(step(Some(LimitedCounts::default()), 30), None);
     }
 }

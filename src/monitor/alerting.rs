@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::alert::active::Active;
-use crate::alert::evaluator::{Evaluator, LimitCounts, PollReading, TargetUp};
+use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
 use crate::alert::notification::{AlertStatus, Notification, SendReason};
 use crate::exposition::alerts::RenderedAlerts;
 use redis_stream_core::clock::{now, unix_time};
@@ -76,11 +76,6 @@ impl Alerting {
     /// Takes a changed selection of streams and groups.
     pub(super) fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
         self.evaluator.note_selection(is_selected);
-    }
-
-    /// Takes what the limits of the target leave out.
-    pub(super) fn note_left_out(&mut self, left_out: LimitCounts) {
-        self.evaluator.note_left_out(left_out);
     }
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.

@@ -121,12 +121,6 @@ impl TargetMetrics {
         self.all.discovered_streams.with_label_values(&self.values(None)).set(gauge(streams));
     }
 
-    /// Returns the number that [`set_limited`](Self::set_limited) set.
-    pub fn limited(&self, what: Limited) -> u64 {
-        let gauge = self.all.limited.with_label_values(&self.values(Some(what.as_str())));
-        u64::try_from(gauge.get()).unwrap_or(0)
-    }
-
     /// Sets the number of streams, groups or consumers left out by a limit.
     pub fn set_limited(&self, what: Limited, left_out: usize) {
         self.all.limited.with_label_values(&self.values(Some(what.as_str()))).set(gauge(left_out));
