@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::state::Phase;
-use crate::api::json::rfc3339;
+use crate::format::units::rfc3339;
 
 /// Writes the alerts of all targets.
 ///

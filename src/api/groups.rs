@@ -16,6 +16,7 @@ use crate::alert::rule::TargetLabels;
 use crate::api::groups::filter::GroupFilter;
 use crate::api::json;
 use crate::api::partial_sort::sorted_range;
+use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
@@ -70,7 +71,7 @@ pub struct ListedGroup {
     /// All conditions that hold, the worst first.
     #[serde(default, with = "condition_names")]
     pub conditions: Vec<GroupCondition>,
-    /// When the status began, by the server's clock, as in RFC 3339; `None` if the group is missing.
+    /// Time at which the status began, by the server's clock, as in RFC 3339; `None` if the group is missing.
     #[serde(default)]
     pub since: Option<String>,
     /// If the status is `unknown`: when there is enough history to tell, as in RFC 3339; `None` if that is not known.
@@ -255,8 +256,8 @@ impl ListedGroup {
             up: group.values.is_some(),
             status: status.map(GroupStatus::status),
             conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
-            since: status.and_then(|status| status.since).map(json::rfc3339),
-            unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| json::rfc3339(read + time)),
+            since: status.and_then(|status| status.since).map(rfc3339),
+            unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }

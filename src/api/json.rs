@@ -1,7 +1,6 @@
 //! JSON that is also safe on a terminal: all invisible characters are escaped, not only those that JSON requires.
 
 use std::io::{self, Write};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Serializer;
@@ -16,14 +15,6 @@ use crate::format::unicode::printable_json;
 /// Those of `out`.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, EscapeInvisible)).map_err(Into::into)
-}
-
-/// The last second of the year 9999: the format has no later times, and a server may claim any.
-const LATEST: Duration = Duration::from_secs(253_402_300_799);
-
-/// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
-pub(super) fn rfc3339(since_epoch: Duration) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch.min(LATEST)).to_string()
 }
 
 struct EscapeInvisible;

@@ -1,6 +1,6 @@
 //! Numbers and durations as text for people.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Formats a number with commas: `1,234,567`.
 pub fn count(number: u64) -> String {
@@ -13,6 +13,14 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The last second of the year 9999: RFC 3339 has no later times, and a server may claim any.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
+pub(crate) fn rfc3339(since_epoch: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch.min(LATEST)).to_string()
 }
 
 /// Formats a number with its noun, singular or plural: `1 group`, `3 groups`.
@@ -64,6 +72,12 @@ fn whole(from: Duration, to: Duration) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_utc_to_the_millisecond_and_in_four_digit_years() {
+        assert_eq!(rfc3339(Duration::from_millis(1_795_378_608_218)), "2026-11-22T20:16:48.218Z");
+        assert_eq!(rfc3339(Duration::MAX), "9999-12-31T23:59:59.000Z");
+    }
 
     #[test]
     fn numbers_have_commas() {

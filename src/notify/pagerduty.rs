@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::format::unicode::printable;
+use crate::format::units::rfc3339;
 use crate::notify::model::Batch;
 use crate::notify::render::{
-    PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, rfc3339, summary, write,
+    PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, summary, write,
 };
 use redis_stream_core::secret::Secret;
 

@@ -1,7 +1,6 @@
 //! Rendering of payloads, as far as receivers have it in common.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -94,19 +93,9 @@ pub(super) fn write(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("maps of text, times and whole numbers can be written").into()
 }
 
-/// Formats a time since the Unix epoch as `2026-11-22T12:00:00.000Z`.
-pub(super) fn rfc3339(time: Duration) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + time).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_utc_to_the_millisecond() {
-        assert_eq!(rfc3339(Duration::from_millis(1_795_378_608_218)), "2026-11-22T20:16:48.218Z");
-    }
 
     #[test]
     fn long_text_is_cut_at_a_character() {

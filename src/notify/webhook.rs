@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
+use crate::format::units::rfc3339;
 use crate::notify::model::Batch;
-use crate::notify::render::{PayloadFormat, RenderContext, name_and_target, rfc3339, write};
+use crate::notify::render::{PayloadFormat, RenderContext, name_and_target, write};
 
 pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: name_and_target, body };
 
