@@ -42,7 +42,7 @@ pub(crate) struct CachedDeletedPending {
     deleted: u32,
 }
 
-/// What must be the same for a count to hold: the group was delivered nothing, nothing was acknowledged, and nothing was
+/// The state in which a count holds: the group was delivered nothing, nothing was acknowledged, and nothing was
 /// removed from the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Basis {
@@ -149,28 +149,15 @@ impl CachedDeletedPending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::RadixTree;
-    use std::time::Duration;
 
     fn id(ms: u64) -> StreamId {
         StreamId::new(ms, 0)
     }
 
     fn info(length: u64, first: u64, added: Option<u64>, max_deleted: Option<u64>) -> StreamInfo {
-        StreamInfo {
-            time: Duration::ZERO,
-            length,
-            first: Some(id(first)),
-            last: Some(id(20)),
-            last_generated: id(20),
-            entries_added: added,
-            max_deleted: max_deleted.map(id),
-            group_count: 1,
-            consumer_count: 0,
-            entry_bytes: 100,
-            radix_tree: RadixTree::default(),
-            groups: Vec::new(),
-        }
+        let max_deleted = max_deleted.map(id);
+        let info = StreamInfo::of_ids(length, Some(id(first)), Some(id(20)), id(20));
+        StreamInfo { entries_added: added, max_deleted, ..info }
     }
 
     #[test]

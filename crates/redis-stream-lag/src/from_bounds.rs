@@ -29,24 +29,10 @@ pub(crate) fn next_entry(info: &StreamInfo, last_delivered: StreamId) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::RadixTree;
-    use std::time::Duration;
 
     fn info(length: u64, first: Option<u64>, last: Option<u64>) -> StreamInfo {
-        StreamInfo {
-            time: Duration::ZERO,
-            length,
-            first: first.map(|ms| StreamId::new(ms, 0)),
-            last: last.map(|ms| StreamId::new(ms, 0)),
-            last_generated: StreamId::new(20, 0),
-            entries_added: None,
-            max_deleted: None,
-            group_count: 1,
-            consumer_count: 0,
-            entry_bytes: 100,
-            radix_tree: RadixTree::default(),
-            groups: Vec::new(),
-        }
+        let id = |ms| StreamId::new(ms, 0);
+        StreamInfo::of_ids(length, first.map(id), last.map(id), id(20))
     }
 
     #[test]

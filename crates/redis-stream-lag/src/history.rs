@@ -258,8 +258,8 @@ impl History {
 
     /// Returns the time since the last delivery that was seen, at `node_time` by the node's clock.
     pub(super) fn last_delivery_age(&self, node_time: Duration) -> Option<Duration> {
-        let delivered_at = (self.delivered_at_ms > 0).then(|| Duration::from_millis(self.delivered_at_ms));
-        Some(node_time.saturating_sub(delivered_at?))
+        let age = millis(node_time).saturating_sub(self.delivered_at_ms);
+        (self.delivered_at_ms > 0).then(|| Duration::from_millis(age))
     }
 
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.

@@ -105,6 +105,32 @@ pub enum ReadOutcome {
     Deferred,
 }
 
+#[cfg(test)]
+impl StreamInfo {
+    /// Returns a stream of this length without groups, from whose IDs the last was generated.
+    pub(crate) fn of_ids(
+        length: u64,
+        first: Option<StreamId>,
+        last: Option<StreamId>,
+        generated: StreamId,
+    ) -> Self {
+        Self {
+            time: Duration::ZERO,
+            length,
+            first,
+            last,
+            last_generated: generated,
+            entries_added: None,
+            max_deleted: None,
+            group_count: 0,
+            consumer_count: 0,
+            entry_bytes: 100,
+            radix_tree: RadixTree::default(),
+            groups: Vec::new(),
+        }
+    }
+}
+
 /// A reply to XINFO STREAM, with its groups from a reply to XINFO GROUPS sent **just before** it.
 ///
 /// The order matters, since other clients run between the two commands. An entry that is delivered in between is

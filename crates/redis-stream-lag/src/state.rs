@@ -358,7 +358,6 @@ fn is_failover(decrease: u64, reported: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::RadixTree;
 
     #[test]
     fn only_a_small_decrease_over_a_new_connection_is_hidden() {
@@ -373,20 +372,8 @@ mod tests {
             (3, 90_000, 90_000),
             (3, 5, 5),
         ] {
-            let info = StreamInfo {
-                time: Duration::ZERO,
-                length: 0,
-                first: None,
-                last: None,
-                last_generated: StreamId::MIN,
-                entries_added: Some(read),
-                max_deleted: None,
-                group_count: 0,
-                consumer_count: 0,
-                entry_bytes: 0,
-                radix_tree: RadixTree::default(),
-                groups: Vec::new(),
-            };
+            let info = StreamInfo::of_ids(0, None, None, StreamId::MIN);
+            let info = StreamInfo { entries_added: Some(read), ..info };
             assert_eq!(cache.entries_added(&info, Epoch(epoch)), Some(expected), "{read} on {epoch}");
         }
     }
