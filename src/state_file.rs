@@ -52,7 +52,7 @@ pub struct SavedPause {
     pub group: String,
     /// Its length.
     pub pause: Duration,
-    /// When it is forgotten.
+    /// Time at which it is forgotten.
     pub forget_at: Duration,
 }
 

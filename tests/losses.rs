@@ -164,7 +164,7 @@ impl Progress {
     }
 }
 
-/// What a case's clients counted.
+/// The numbers that the clients of a case counted.
 struct Outcome<'a> {
     case: &'a Case,
     added: u64,

@@ -24,7 +24,7 @@ use redis_stream_lag::state::{LagState, LearnedPause};
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How long a sample may take.
+/// Longest time that a sample takes.
 const SAMPLE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Polls the servers behind one target. It has no schedule, and publishes nothing.
@@ -39,7 +39,7 @@ pub struct Poller {
     /// The origin of the times that [`LagState`] keeps.
     started: Instant,
     last_report: Option<Arc<Report>>,
-    /// When commands were sent on all connections last.
+    /// Time at which commands were last sent on all connections.
     last_used: Instant,
     samples: SampleSchedule,
     metrics: TargetMetrics,

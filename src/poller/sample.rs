@@ -41,7 +41,7 @@ const REGULAR_ONLY: u8 = 4;
 /// The schedule of samples. All intervals are random, so that they do not run in step with the reads of a group.
 #[derive(Debug, Default)]
 pub(super) struct SampleSchedule {
-    /// When the next sample is due; `None` while no stream is in danger.
+    /// Time at which the next sample is due; `None` while no stream is in danger.
     pub(super) due: Option<Instant>,
     /// Intervals from the next samples of the burst to the following ones.
     intervals: Vec<Duration>,

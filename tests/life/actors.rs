@@ -1,4 +1,4 @@
-//! What producers, consumers and operators do to a stream.
+//! Actions of producers, consumers and operators on a stream.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct Stage {
     url: String,
 }
 
-/// How a consumer reads: at most `count` entries each `every`.
+/// The pace of a consumer: at most `count` entries each `every`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) count: usize,

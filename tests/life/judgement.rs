@@ -17,7 +17,7 @@ pub(crate) struct Span {
     pub(crate) end: Option<f64>,
 }
 
-/// What should be seen: from some minute of `begins` to some minute of `ends`. With `is_required` unset it may also not
+/// A sight that is expected: from some minute of `begins` to some minute of `ends`. With `is_required` unset it may also not
 /// be seen at all.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
@@ -27,7 +27,7 @@ pub(crate) struct Expected {
     pub(crate) is_required: bool,
 }
 
-/// How often something was seen as expected or not, with a line for each that was not.
+/// Numbers of sights that were as expected or not, with a line for each that was not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Judgement {
     pub(crate) right: usize,

@@ -66,7 +66,7 @@ fn conditions(listing: &Value) -> Vec<(Subject, Sight)> {
         .collect()
 }
 
-/// An inhibited alert is sent to nobody, so it does not count as seen.
+/// An inhibited alert is not sent, so it does not count as seen.
 fn firing(answer: &Value) -> Vec<(Subject, Sight)> {
     let alerts = answer["data"]["alerts"].as_array().expect("it lists alerts");
     alerts

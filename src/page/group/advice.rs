@@ -130,7 +130,7 @@ const STALLED: Advice = Advice {
 };
 
 const STUCK: Advice = Advice {
-    meaning: "The oldest pending entry is the same as a window ago, and no consumer claimed it. The group reads on, but this entry is not acknowledged.",
+    meaning: "The oldest pending entry is the same as a window ago, and no consumer claimed or acknowledged it.",
     steps: &[
         PENDING,
         say(
