@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
+.PHONY: help build demo test test-newest-peers fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ test: ## Run all tests of all crates, against every server found (STREAMGAUGE_SK
 	[ ! -e target/skipped-tests ] || { echo "test: skipped, since STREAMGAUGE_SKIP_PEERS=1:" && sort -u target/skipped-tests; } >&2; \
 	exit $$status; }
 
+test-newest-peers: ## Run the tests of peers with the newest Prometheus, Alertmanager and prometheus-redis-exporter of Debian
+	scripts/peers.sh newest
+	@server=$$(scripts/servers.sh any) && STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PEERS=newest $(CARGO) test --locked \
+	--test alert_agreement --test alerting --test deploy --test notify --test peer --test rules --test serve
+
 fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; see scripts/fuzz.sh)
 	@scripts/fuzz.sh $(FUZZ_FLAGS)
 
@@ -40,7 +45,7 @@ dashboard-types: ## Check the dashboard against Grafana's published types; needs
 	scripts/dashboard-types.sh
 
 bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: a smoke test)
-	scripts/peers.sh prometheus-redis-exporter
+	scripts/peers.sh $(or $(STREAMGAUGE_PEERS),prometheus-redis-exporter)
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
 	@$(MAKE) --no-print-directory bench-page

@@ -6,6 +6,8 @@
 #   scripts/peers.sh [all]       every one
 #   scripts/peers.sh NAME        one of them: chromium curl helm openssl prometheus prometheus-alertmanager
 #                                prometheus-redis-exporter promtool redis-cli systemd-analyze
+#   scripts/peers.sh newest      the newest Prometheus, promtool, Alertmanager and prometheus-redis-exporter that Debian has,
+#                                under target/peers/newest/; STREAMGAUGE_PEERS=newest makes tests and benchmarks use them
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/system.sh
@@ -224,12 +226,50 @@ one() {
     redis-cli) bring_tool "$1" --version redis-tools ;;
     helm) bring_helm ;;
     prometheus | prometheus-alertmanager | prometheus-redis-exporter) bring "$1" "$1" ;;
-    promtool) bring "$1" prometheus ;;
+    # A package of its own since Debian 13.
+    promtool) if deb_known promtool; then bring "$1" promtool; else bring "$1" prometheus; fi ;;
     *) fail "unknown peer \"$1\"; expected all or one of: $names" ;;
     esac
 }
 
-if [ "${1:-all}" = all ]; then
+# The peers that are also tested in their newest version. Their programs need nothing of the system.
+newest="prometheus promtool prometheus-alertmanager prometheus-redis-exporter"
+
+# Brings the newest peers from Debian's development suite, with package lists of their own: the system's are not touched.
+bring_newest() {
+    local name folder=$peers/newest staging
+    if ! has_apt || ! [ -f /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+        say "cannot bring the newest peers: they come from Debian, whose keys this system does not have"
+        return 1
+    fi
+    mkdir -p "$folder"
+    staging=$(mktemp -d "$peers/.new.XXXXXX")
+    if ! apt_use_suite "$staging" sid; then
+        say "cannot bring the newest peers: the lists of Debian's suite sid could not be fetched"
+        rm -rf "$staging"
+        return 1
+    fi
+    for name in $newest; do
+        if ! deb_unpack "$staging/root" "$name"; then
+            say "cannot bring $name: apt-get could not download it from Debian's suite sid"
+            rm -rf "$staging"
+            return 1
+        fi
+        cp "$staging/root/usr/bin/$name" "$folder/$name"
+        "$folder/$name" --version >/dev/null 2>&1 || {
+            say "cannot bring $name: $folder/$name does not run here"
+            rm -rf "$staging" "$folder/$name"
+            return 1
+        }
+        put_templates "$staging/root"
+        say "$name: brought to $folder/$name"
+    done
+    rm -rf "$staging"
+}
+
+if [ "${1:-all}" = newest ]; then
+    bring_newest
+elif [ "${1:-all}" = all ]; then
     missing=""
     for name in $names; do
         one "$name" || missing="$missing $name"

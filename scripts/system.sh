@@ -22,6 +22,23 @@ as_root() {
 has_apt() { command -v apt-get >/dev/null && command -v apt-cache >/dev/null && command -v dpkg-deb >/dev/null; }
 
 apt_updated=no
+# Options for apt-get and apt-cache.
+apt_options=(-o APT::Sandbox::User=root)
+
+# apt_use_suite FOLDER SUITE: from now on packages come from another suite of the Debian mirror that the system uses, with
+# lists in the folder.
+apt_use_suite() {
+    local folder=$1 suite=$2 mirror
+    # shellcheck disable=SC2016 # expanded by apt-get
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/$' | head -n 1)
+    [ -n "$mirror" ] || return 1
+    mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$folder/sources.list"
+    apt_options+=(-o "Dir::Etc::sourcelist=$folder/sources.list" -o Dir::Etc::sourceparts=-
+        -o "Dir::State::lists=$folder/lists" -o "Dir::Cache=$folder/cache")
+    apt_updated=yes
+    apt-get "${apt_options[@]}" update -qq >&2
+}
 
 # Fetches the package lists, once a run.
 apt_update() {
@@ -33,7 +50,7 @@ apt_update() {
 }
 
 # Prints the version of a package that apt-get would install; nothing for an unknown package.
-deb_version() { apt-cache --no-all-versions show "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
+deb_version() { apt-cache "${apt_options[@]}" --no-all-versions show "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
 
 # Succeeds if apt-get knows the package, after an update if necessary.
 deb_known() { [ -n "$(deb_version "$1")" ] || { apt_update && [ -n "$(deb_version "$1")" ]; }; }
@@ -61,4 +78,4 @@ deb_unpack() {
 # Prints the packages that apt-get would install for a package: the package and its missing dependencies.
 deb_missing() { apt-get install -qq --simulate --no-install-recommends "$1" | sed -n 's/^Inst \([^ ]*\) .*/\1/p'; }
 
-deb_download() { (cd "$1" && apt-get -qq -o APT::Sandbox::User=root download "$2" >&2); }
+deb_download() { (cd "$1" && apt-get "${apt_options[@]}" -qq download "$2" >&2); }

@@ -113,6 +113,13 @@ async fn every_stream_series_of_the_peer_is_here_with_the_same_labels_and_value(
             theirs.into_iter().filter(|(series, _)| is_about_streams(series)).collect();
         assert!(theirs.len() > 25, "{theirs:?}");
         for (series, value) in &theirs {
+            // Since 1.52 it exports the server's own numbers, and 0 where the server does not know one.
+            let is_unknown = *value == 0.0 && !ours.contains_key(series);
+            match series.0.as_str() {
+                "redis_stream_group_lag" => continue,
+                "redis_stream_group_entries_read" if is_unknown => continue,
+                _ => {}
+            }
             let own = ours.get(series).unwrap_or_else(|| panic!("{series:?} is not here: {ours:#?}"));
             // Idle times go on from one reading to the other.
             let tolerance = if series.0.ends_with("_idle_seconds") { 20.0 } else { 0.0 };

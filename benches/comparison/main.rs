@@ -172,7 +172,10 @@ fn program() -> &'static Program {
 }
 
 fn peer_program() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/prometheus-redis-exporter");
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let newest = peers.join("newest/prometheus-redis-exporter");
+    let is_newest_wanted = env::var("STREAMGAUGE_PEERS").is_ok_and(|value| value == "newest");
+    let path = if is_newest_wanted { newest } else { peers.join("prometheus-redis-exporter") };
     assert!(path.exists(), "{} is missing: run `scripts/peers.sh prometheus-redis-exporter`", path.display());
     path
 }

@@ -70,10 +70,9 @@ const LIMITATIONS: &[Limitation] = &[
     Limitation {
         fact: "consumers",
         status: None,
-        // Before 7.2, a consumer is created by its first delivery, on the master too.
-        has: |server| {
-            server.is_replica && !(1..7).contains(&server.release.0) && !matches!(server.release, (7, 0 | 1))
-        },
+        // Before 7.2, a consumer is created by its first delivery, on the master too. Redis 8.10 replicates consumers;
+        // there is no Valkey 8.10.
+        has: |server| server.is_replica && !matches!(server.release, (1..7, _) | (7, 0 | 1) | (8, 10..)),
         effect: LimitationEffect::MayBeWrong,
         reason: "a replica does not know of consumers that were never given an entry",
     },

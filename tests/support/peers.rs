@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Returns the path of a program under target/peers or on PATH.
+/// Returns the path of a program under target/peers or on PATH; under `STREAMGAUGE_PEERS=newest` the one under
+/// target/peers/newest, if it is there.
 ///
 /// Returns `None` only under `STREAMGAUGE_SKIP_PEERS=1`; the test then ends early and is listed in
 /// target/skipped-tests, which `make test` prints.
@@ -16,7 +17,10 @@ use std::thread;
 pub fn find(name: &str) -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(target.join("peers")).chain(env::split_paths(&path));
+    // `scripts/peers.sh newest` brings some of them in a newer version.
+    let newest = env::var("STREAMGAUGE_PEERS").is_ok_and(|value| value == "newest");
+    let newest = newest.then(|| target.join("peers/newest"));
+    let folders = newest.into_iter().chain([target.join("peers")]).chain(env::split_paths(&path));
     let found = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
     if found.is_none() {
         assert!(
