@@ -62,9 +62,9 @@ soak: ## Run the release build under load and faults for an hour (SOAK=15m: for 
 	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_SOAK="$(or $(SOAK),1h)" STREAMGAUGE_SOAK_SEED="$(SEED)" \
 	$(CARGO) test --release --locked --test soak
 
-life: ## Play an hour in the life of a fleet, and judge each condition and alert (LIFE=20m: in 20 minutes)
-	@server=$$(scripts/servers.sh any) && echo "life: on $$server" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_LIFE="$(or $(LIFE),1h)" \
+life: ## Play an hour in the life of a fleet, and judge each condition and alert (LIFE=20m: in 20 minutes; SERVER=redis-6.2: on that one)
+	@server=$(or $(SERVER),redis-8.10) && scripts/servers.sh $$server && \
+	STREAMGAUGE_LIFE_SERVER=$$server STREAMGAUGE_LIFE="$(or $(LIFE),1h)" \
 	$(CARGO) test --release --locked --test life
 
 pictures: ## Take the screenshots in docs/pictures from real servers

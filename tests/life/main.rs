@@ -5,6 +5,8 @@
 //! ```text
 //! make life              the hour with default settings
 //! make life LIFE=20m     the same hour in 20 minutes: window, interval and the times of the rules are scaled
+//! make life SERVER=redis-6.2
+//!                        on that server; on Redis 8.10 otherwise
 //! make test              in two and a half minutes
 //! ```
 //!
@@ -24,6 +26,7 @@ mod story_time;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::env;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -45,14 +48,15 @@ use observer::{Seen, Subject};
 use story_time::StoryTime;
 use support::http;
 use support::server::{Server, free_port};
-use support::servers::newest;
+use support::servers::{newest, of_version};
 use support::wait::wait_until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_trouble_is_seen_in_time_and_nothing_else() {
     let time = StoryTime::from_environment();
-    let main = Server::start(newest(), &[]).await;
-    let mut flaky = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let program = env::var("STREAMGAUGE_LIFE_SERVER").map_or_else(|_| newest(), |name| of_version(&name));
+    let main = Server::start(program, &[]).await;
+    let mut flaky = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]).await;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let ending = CancellationToken::new();
     let exporter = tokio::spawn(serve::run_with(configuration(time, address, &main, &flaky), ending.clone()));

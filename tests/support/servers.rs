@@ -94,6 +94,15 @@ pub fn newest() -> &'static Program {
     all().iter().max_by_key(|program| program.version).expect("all() is never empty")
 }
 
+/// Returns the server of that kind and version, as in `redis-6.2`, and panics if there is none.
+pub fn of_version(name: &str) -> &'static Program {
+    let of_name = |program: &&Program| program.name.starts_with(&format!("{name}."));
+    all()
+        .iter()
+        .find(of_name)
+        .unwrap_or_else(|| panic!("there is no {name}: run `scripts/servers.sh {name}`"))
+}
+
 /// Returns the servers that were built with TLS.
 pub fn with_tls() -> Vec<&'static Program> {
     // With TLS, a TLS port without a certificate is an error that names tls-cert-file.
@@ -115,8 +124,8 @@ fn candidates() -> Vec<PathBuf> {
         folders.push(entry.path());
     }
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let named = env::var_os("STREAMGAUGE_REDIS_SERVER").filter(|path| !path.is_empty()).map(PathBuf::from);
     let in_folders = folders.iter().flat_map(|folder| PROGRAMS.map(|program| folder.join(program)));
+    let named = env::var_os("STREAMGAUGE_REDIS_SERVER").filter(|path| !path.is_empty()).map(PathBuf::from);
     named.into_iter().chain(in_folders.filter(|path| path.is_file())).collect()
 }
 
