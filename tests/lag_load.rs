@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -15,6 +15,7 @@ use support::polled::Polled;
 use support::server::Server;
 use support::servers::{self, for_each_program, for_each_server};
 use support::snapshot::{StreamSnapshot, ask};
+use support::wait::wait_until;
 
 fn group<'a>(report: &'a Report, name: &str) -> &'a GroupValues {
     let groups = report.streams.iter().flat_map(|stream| &stream.groups);
@@ -68,18 +69,16 @@ async fn consume(server: &Server, group: &str, pause: Duration, stop: &AtomicBoo
 }
 
 /// Polls until it is told to stop; while all is in motion only what is certain can be held.
-async fn poll(polled: &mut Polled, stop: &AtomicBool) -> u32 {
-    let mut polls = 0;
+async fn poll(polled: &mut Polled, polls: &AtomicU32, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let report = polled.poll().await.unwrap();
         for name in ["fast", "slow", "late"] {
             let lag = group(&report, name).lag;
             assert!(lag.min() <= lag.max(), "{name}: {lag:?}");
         }
-        polls += 1;
+        polls.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
-    polls
 }
 
 async fn is_exact_soon_after(server: Server, trim: bool) {
@@ -92,20 +91,23 @@ async fn is_exact_soon_after(server: Server, trim: bool) {
     read(&mut connection, "s", "slow", 20_000).await;
     read(&mut connection, "s", "late", 3).await;
     let mut polled = Polled::new(&server, &["s"], "count_budget: 2000");
-    let stop = AtomicBool::new(false);
+    let (polls, stop) = (AtomicU32::new(0), AtomicBool::new(false));
     let pause = Duration::from_millis(1);
-    let (polls, ..) = tokio::join!(
-        poll(&mut polled, &stop),
+    tokio::join!(
+        poll(&mut polled, &polls, &stop),
         produce(&server, trim, &stop),
         produce(&server, trim, &stop),
         consume(&server, "fast", Duration::ZERO, &stop),
         consume(&server, "slow", 20 * pause, &stop),
         async {
             tokio::time::sleep(Duration::from_millis(1_500)).await;
+            wait_until(Duration::from_secs(10), "six polls ended", async || {
+                polls.load(Ordering::Relaxed) > 5
+            })
+            .await;
             stop.store(true, Ordering::Relaxed);
         },
     );
-    assert!(polls > 5, "{polls}");
     let snapshot = StreamSnapshot::read(&mut connection, "s").await;
     let allowed = 2 + snapshot.entries.len() / 2_000 + 1;
     for polls in 1..=allowed {
