@@ -29,7 +29,7 @@ use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::rule::TargetLabels;
 use streamgauge::api::groups::filter::GroupFilter;
 use streamgauge::api::groups::{self, TargetSnapshot};
-use streamgauge::exposition::render::{FamilySelection, Rendered, SeriesLabels, compressed, write_plain};
+use streamgauge::exposition::render::{FamilySelection, SeriesLabels, TargetSeries, compressed, write_plain};
 use streamgauge::page::group::{self, GroupPath};
 use streamgauge::page::history::GroupHistory;
 use streamgauge::page::model::{PageModel, TargetModel};
@@ -122,12 +122,12 @@ impl MeasuredView {
 
 /// Measures the series of all groups, consumers and streams: about 310,000 with ten groups per stream.
 fn metrics(model: &PageModel) -> Measured {
-    let selection = FamilySelection::new(|_| true, Duration::MAX);
+    let selection = FamilySelection::new(|_, _| true, Duration::MAX);
     let report = model.targets[0].snapshot.report.as_ref().expect("there is a report");
     let labels = SeriesLabels::new("shop", 0, &BTreeMap::new());
-    let rendered = Arc::new(Rendered::new(&selection, labels, Arc::clone(report)));
+    let series = Arc::new(TargetSeries::new(labels, Arc::clone(report)));
     let write = |out: &mut dyn Write| {
-        write_plain(&selection, &[Arc::clone(&rendered)], &[], b"", out).expect("memory takes it");
+        write_plain(&selection, &[Arc::clone(&series)], &[], b"", out).expect("memory takes it");
     };
     let mut plain = Vec::new();
     write(&mut plain);
@@ -139,7 +139,7 @@ fn metrics(model: &PageModel) -> Measured {
         })
         .collect();
     times.sort_unstable();
-    let packed_bytes = compressed(&selection, &[rendered], &[], b"").iter().map(Bytes::len).sum();
+    let packed_bytes = compressed(&selection, &[series], &[], b"").iter().map(Bytes::len).sum();
     Measured { median: times[ROUNDS / 2], bytes: plain.len(), packed_bytes }
 }
 

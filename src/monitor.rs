@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::alert::evaluator::{PollReading, TargetUp};
-use crate::exposition::render::FamilySelection;
 use crate::monitor::alerting::Alerting;
 use crate::monitor::published::{Publisher, TargetState};
 use crate::monitor::schedule::{BACKOFF, Schedule};
@@ -47,13 +46,12 @@ impl Monitor {
     /// Returns a monitor that has not polled yet, and publishes to `state`.
     pub fn new(
         settings: Arc<TargetSettings>,
-        families: Arc<FamilySelection>,
         metrics: TargetMetrics,
         state: Arc<watch::Sender<TargetState>>,
     ) -> Self {
         Self {
             poller: Poller::new(Arc::clone(&settings.target), settings.poll.clone(), metrics.clone()),
-            publisher: Publisher::new(&settings, families, metrics.clone(), state),
+            publisher: Publisher::new(&settings, metrics.clone(), state),
             settings,
             alerting: None,
             metrics,
@@ -82,7 +80,7 @@ impl Monitor {
                 biased;
                 settings = next_settings(&mut changes) => {
                     let Some(settings) = settings else { return self.stop() };
-                    if self.apply(settings).await {
+                    if self.apply(settings) {
                         next_poll = now();
                     }
                     if schedule.interval != self.settings.poll.interval {
@@ -97,7 +95,7 @@ impl Monitor {
                     };
                     let Some(outcome) = polled else { return self.stop() };
                     self.publish(&outcome, began).await;
-                    self.step_alerts(&outcome, next_poll).await;
+                    self.step_alerts(&outcome, next_poll);
                     next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
                         Err(_) => schedule.retry_after(now(), BACKOFF.delay(self.failures, fastrand::f64())),
@@ -117,9 +115,9 @@ impl Monitor {
 
     /// Applies new settings. Returns true if the target must be polled at once. State, history, counters and alerts
     /// are kept as far as the new settings still cover them.
-    async fn apply(&mut self, settings: Arc<TargetSettings>) -> bool {
+    fn apply(&mut self, settings: Arc<TargetSettings>) -> bool {
         if let Some(alerting) = &mut self.alerting {
-            self.publisher.set_alerts(alerting.copy_state(settings.evaluator()).await);
+            self.publisher.set_alerts(alerting.copy_state(settings.evaluator()));
         }
         let TargetSettings { target, poll, .. } = &*settings;
         if *target == self.settings.target && *poll == self.settings.poll {
@@ -177,7 +175,7 @@ impl Monitor {
     }
 
     /// Evaluates the alerts as of the time when the poll was due.
-    async fn step_alerts(&mut self, outcome: &PollOutcome, due: Instant) {
+    fn step_alerts(&mut self, outcome: &PollOutcome, due: Instant) {
         let Some(alerting) = &mut self.alerting else { return };
         let reading = match outcome {
             Ok(polled) if polled.is_complete => PollReading::Complete(&polled.report),
@@ -185,7 +183,7 @@ impl Monitor {
             Err(_) => PollReading::Failed,
         };
         let up = if has_answered(outcome) { TargetUp::Yes } else { TargetUp::No };
-        let alerts = alerting.step(reading, up, due).await;
+        let alerts = alerting.step(reading, up, due);
         self.publisher.set_alerts(alerts);
     }
 

@@ -25,7 +25,7 @@ use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
 use streamgauge::alert::rule_file;
 use streamgauge::alert::state::Phase;
 use streamgauge::alert::template::Template;
-use streamgauge::exposition::render::{self, FamilySelection, Rendered, write_plain};
+use streamgauge::exposition::render::{self, FamilySelection, TargetSeries, write_plain};
 
 mod support;
 
@@ -192,13 +192,13 @@ fn report(cases: &[Case], step: usize) -> Report {
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.
 fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
-    let layout = FamilySelection::new(|_| true, Duration::MAX);
+    let layout = FamilySelection::new(|_, _| true, Duration::MAX);
     let labels = render::SeriesLabels::new("t", 0, &BTreeMap::new());
     let mut series = BTreeMap::<String, Vec<String>>::new();
     for (step, report) in reports.iter().enumerate() {
-        let rendered = Rendered::new(&layout, labels.clone(), Arc::clone(report));
+        let target = TargetSeries::new(labels.clone(), Arc::clone(report));
         let mut text = Vec::new();
-        write_plain(&layout, &[Arc::new(rendered)], &[], b"", &mut text).expect("it can be written");
+        write_plain(&layout, &[Arc::new(target)], &[], b"", &mut text).expect("it can be written");
         let text = String::from_utf8(text).expect("it is text");
         for (name, value) in metrics::parse(&text) {
             let samples = series.entry(name).or_default();

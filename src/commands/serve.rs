@@ -17,7 +17,7 @@ use crate::http::access::AccessControl;
 use crate::monitor::alerting::AlertSink;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
-use crate::values::family::{Family, MetricOrigin};
+use crate::values::family::MetricOrigin;
 use redis_stream_core::clock::unix_time;
 use tokio_util::sync::CancellationToken;
 
@@ -116,9 +116,9 @@ async fn start(
     let notifiers = Notifiers::start(&config.alerts.notifiers, external_url, &metrics, shutdown, log);
     let handle = notifiers.handle();
     let sink: AlertSink = Arc::new(move |notifications: &[Notification]| handle.send(notifications));
-    let shared = SharedParts { families: families(&config), metrics: metrics.clone(), sink };
-    let families = Arc::clone(&shared.families);
-    let tasks = TargetTasks::start(&config, shared, saved.as_ref()).await;
+    let shared = SharedParts { metrics: metrics.clone(), sink };
+    let families = families(&config);
+    let tasks = TargetTasks::start(&config, shared, saved.as_ref());
     let app = App {
         families,
         metrics: metrics.clone(),
@@ -133,9 +133,9 @@ async fn start(
 fn families(config: &Config) -> Arc<FamilySelection> {
     let excluded = &config.metrics.exclude;
     let has_foreign = config.metrics.redis_exporter_compat;
-    let is_exported = |family: &Family| {
-        let is_excluded = excluded.iter().any(|glob| glob.matches(family.name.as_bytes()));
-        !is_excluded && (has_foreign || family.origin == MetricOrigin::Own)
+    let is_exported = |name: &str, origin: MetricOrigin| {
+        let is_excluded = excluded.iter().any(|glob| glob.matches(name.as_bytes()));
+        !is_excluded && (has_foreign || origin == MetricOrigin::Own)
     };
     Arc::new(FamilySelection::new(is_exported, config.metrics.consumer_max_idle))
 }

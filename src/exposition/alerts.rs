@@ -1,10 +1,8 @@
 //! Series that the evaluation of alerts makes: `streamgauge_alerts`, the pending and firing alerts like `ALERTS` of
 //! Prometheus, and `redis_stream_group_gone`.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use redis_stream_core::name::Name;
 
 use crate::alert::active::Active;
@@ -35,55 +33,46 @@ pub const FAMILIES: [(&str, &str); 2] = [
     ),
 ];
 
-/// The series of one target, written and compressed once.
-#[derive(Clone, Debug, Default)]
-pub struct RenderedAlerts {
+/// The series of one target, which are written and compressed once, when they are first asked for.
+#[derive(Debug, Default)]
+pub struct AlertSeries {
+    active: Arc<Active>,
+    gone: Arc<[(Name, Name)]>,
     /// Parallel to [`FAMILIES`].
-    parts: [RenderedFamily; FAMILIES.len()],
+    families: OnceLock<[RenderedFamily; FAMILIES.len()]>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 struct RenderedFamily {
-    text: Bytes,
+    text: Vec<u8>,
     /// `None` if there is no sample.
     segment: Option<Segment>,
 }
 
-impl RenderedAlerts {
-    /// Writes and compresses the active alerts, and the groups that are gone by key and name. Takes time if there are many,
-    /// so it must not run on the reactor.
-    pub fn new(active: &Active, gone: &[(Name, Name)]) -> Self {
-        Self { parts: [alert_series(active), gone_series(active, gone)].map(RenderedFamily::new) }
-    }
-
-    /// Returns the same without the series of metrics that are not exported.
-    pub fn exported(self: Arc<Self>, is_exported: impl Fn(&str) -> bool) -> Arc<Self> {
-        let is_shown = FAMILIES.map(|(name, _)| is_exported(name));
-        if is_shown.iter().all(|shown| *shown) {
-            return self;
-        }
-        let mut rendered = (*self).clone();
-        for (part, is_shown) in rendered.parts.iter_mut().zip(is_shown) {
-            if !is_shown {
-                *part = RenderedFamily::default();
-            }
-        }
-        Arc::new(rendered)
+impl AlertSeries {
+    /// Creates the series of active alerts, and of groups that are gone by key and name, without writing them.
+    pub fn new(active: Arc<Active>, gone: Arc<[(Name, Name)]>) -> Self {
+        Self { active, gone, families: OnceLock::new() }
     }
 
     pub(super) fn segment(&self, family: usize) -> Option<Segment> {
-        self.parts[family].segment.clone()
+        self.family(family).segment.clone()
     }
 
     pub(super) fn text(&self, family: usize) -> &[u8] {
-        &self.parts[family].text
+        &self.family(family).text
+    }
+
+    fn family(&self, family: usize) -> &RenderedFamily {
+        let write = || [alert_series(&self.active), gone_series(&self.active, &self.gone)];
+        &self.families.get_or_init(|| write().map(RenderedFamily::new))[family]
     }
 }
 
 impl RenderedFamily {
     fn new(text: Vec<u8>) -> Self {
         let segment = (!text.is_empty()).then(|| Compressor::default().segment(&text));
-        Self { text: text.into(), segment }
+        Self { text, segment }
     }
 }
 
@@ -125,12 +114,4 @@ fn write_sample<'l>(metric: &str, labels: impl Iterator<Item = (&'l str, &'l str
     }
     text.append(&mut written);
     text.extend_from_slice(b"} 1\n");
-}
-
-/// Writes the samples of all targets for one family.
-pub(super) fn write(family: usize, alerts: &[Arc<RenderedAlerts>], out: &mut dyn Write) -> io::Result<()> {
-    if alerts.iter().any(|alerts| !alerts.text(family).is_empty()) {
-        out.write_all(FAMILIES[family].1.as_bytes())?;
-    }
-    alerts.iter().try_for_each(|alerts| out.write_all(alerts.text(family)))
 }

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::exposition::alerts::{self, RenderedAlerts};
+use crate::exposition::alerts::{self, AlertSeries};
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
-use crate::values::family::{Family, Number, ValueReading, ValueSource};
+use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
 
@@ -24,19 +24,21 @@ pub struct FamilySelection {
     is_exported: Vec<bool>,
     /// The header of each family, compressed.
     headers: Vec<Segment>,
-    /// Parallel to [`alerts::FAMILIES`].
-    alert_headers: [Segment; alerts::FAMILIES.len()],
+    /// Parallel to [`alerts::FAMILIES`]; `None` if the family is not exported.
+    alert_headers: [Option<Segment>; alerts::FAMILIES.len()],
     consumer_max_idle: Duration,
 }
 
 impl FamilySelection {
-    /// Selects families. A consumer that is idle longer than `consumer_max_idle`, with nothing pending, has no series.
-    pub fn new(is_exported: impl Fn(&Family) -> bool, consumer_max_idle: Duration) -> Self {
+    /// Selects families by name and origin. A consumer that is idle longer than `consumer_max_idle`, with nothing pending, has no series.
+    pub fn new(is_exported: impl Fn(&str, MetricOrigin) -> bool, consumer_max_idle: Duration) -> Self {
         let mut compressor = Compressor::default();
         Self {
-            is_exported: FAMILIES.iter().map(|family| is_exported(family)).collect(),
+            is_exported: FAMILIES.iter().map(|family| is_exported(family.name, family.origin)).collect(),
             headers: FAMILIES.iter().map(|family| compressor.segment(header(family).as_bytes())).collect(),
-            alert_headers: alerts::FAMILIES.map(|(_, header)| compressor.segment(header.as_bytes())),
+            alert_headers: alerts::FAMILIES.map(|(name, header)| {
+                is_exported(name, MetricOrigin::Own).then(|| compressor.segment(header.as_bytes()))
+            }),
             consumer_max_idle,
         }
     }
@@ -72,46 +74,56 @@ impl SeriesLabels {
     }
 }
 
-/// The series of one target from one report, written and compressed once.
-#[derive(Clone, Debug)]
-pub struct Rendered {
+/// The series of one target from one report, which are compressed once, when they are first asked for.
+#[derive(Debug)]
+pub struct TargetSeries {
     labels: SeriesLabels,
     report: Arc<Report>,
     /// Parallel to [`FAMILIES`]; `None` if there is no sample.
-    segments: Vec<Option<Segment>>,
+    segments: OnceLock<Vec<Option<Segment>>>,
 }
 
-impl Rendered {
-    /// Writes and compresses a report. Takes time if there are many streams, so it must not run on the reactor.
-    pub fn new(selection: &FamilySelection, labels: SeriesLabels, report: Arc<Report>) -> Self {
+impl TargetSeries {
+    /// Creates the series of a report, without writing them.
+    pub fn new(labels: SeriesLabels, report: Arc<Report>) -> Self {
+        Self { labels, report, segments: OnceLock::new() }
+    }
+
+    fn segment(&self, selection: &FamilySelection, family: usize) -> Option<Segment> {
+        self.segments.get_or_init(|| self.compress(selection))[family].clone()
+    }
+
+    fn compress(&self, selection: &FamilySelection) -> Vec<Option<Segment>> {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
         for (at, family) in selection.families() {
             let mut writer = compressor.begin();
-            write_samples(selection, family, &labels, &report, &mut writer)
-                .expect("writing to a segment does not fail");
+            write_samples(selection, family, self, &mut writer).expect("writing to a segment does not fail");
             segments[at] = (!writer.is_empty()).then(|| writer.finish());
         }
-        Self { labels, report, segments }
+        segments
     }
 }
 
 /// Returns the compressed page: the chunks of one gzip stream. `own` is the text of the exporter's own metrics.
+///
+/// The first call for a report takes time if there are many streams, so it must not run on the reactor.
 pub fn compressed(
     selection: &FamilySelection,
-    targets: &[Arc<Rendered>],
-    alerts: &[Arc<RenderedAlerts>],
+    targets: &[Arc<TargetSeries>],
+    alerts: &[Arc<AlertSeries>],
     own: &[u8],
 ) -> Vec<Bytes> {
     let mut segments = Vec::new();
     for (at, _) in selection.families() {
         let header = segments.len();
-        segments.extend(targets.iter().filter_map(|target| target.segments[at].clone()));
+        segments.extend(targets.iter().filter_map(|target| target.segment(selection, at)));
         if segments.len() > header {
             segments.insert(header, selection.headers[at].clone());
         }
     }
     for (family, text) in selection.alert_headers.iter().enumerate() {
+        let Some(text) = text else { continue };
         let header = segments.len();
         segments.extend(alerts.iter().filter_map(|alerts| alerts.segment(family)));
         if segments.len() > header {
@@ -129,35 +141,54 @@ pub fn compressed(
 /// Those of `out`.
 pub fn write_plain(
     selection: &FamilySelection,
-    targets: &[Arc<Rendered>],
-    alerts: &[Arc<RenderedAlerts>],
+    targets: &[Arc<TargetSeries>],
+    alerts: &[Arc<AlertSeries>],
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    for (at, family) in selection.families() {
-        let mut has_header = false;
-        for target in targets.iter().filter(|target| target.segments[at].is_some()) {
-            if !std::mem::replace(&mut has_header, true) {
-                out.write_all(header(family).as_bytes())?;
-            }
-            write_samples(selection, family, &target.labels, &target.report, out)?;
+    for (_, family) in selection.families() {
+        let header = header(family);
+        let mut out = AfterHeader { header: Some(&header), out };
+        for target in targets {
+            write_samples(selection, family, target, &mut out)?;
         }
     }
-    for family in 0..alerts::FAMILIES.len() {
-        alerts::write(family, alerts, out)?;
+    for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
+        if selection.alert_headers[at].is_some() {
+            let mut out = AfterHeader { header: Some(header), out };
+            alerts.iter().try_for_each(|alerts| out.write_all(alerts.text(at)))?;
+        }
     }
     out.write_all(own)
+}
+
+/// Writes the header of a family before its first sample.
+struct AfterHeader<'a> {
+    header: Option<&'a str>,
+    out: &'a mut dyn Write,
+}
+
+impl Write for AfterHeader<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if let Some(header) = self.header.take() {
+            self.out.write_all(header.as_bytes())?;
+        }
+        self.out.write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn write_samples(
     selection: &FamilySelection,
     family: &Family,
-    labels: &SeriesLabels,
-    report: &Report,
+    target: &TargetSeries,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut lines = SampleWriter::new(family, labels);
-    for stream in &report.streams {
+    let mut lines = SampleWriter::new(family, &target.labels);
+    for stream in &target.report.streams {
         match family.source {
             ValueSource::StreamUp => lines.stream(stream, ValueReading::stream_up(stream)),
             ValueSource::Stream(read) => lines.stream(stream, ValueReading::of_stream(stream, read)),
@@ -265,7 +296,6 @@ impl<'a> SampleWriter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::family::MetricOrigin;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
@@ -327,25 +357,25 @@ mod tests {
         Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], ..Report::default() })
     }
 
-    fn rendered(selection: &FamilySelection, target: &str, team: &str) -> Arc<Rendered> {
+    fn series(target: &str, team: &str) -> Arc<TargetSeries> {
         let labels = SeriesLabels::new(target, 0, &BTreeMap::from([("team".to_owned(), team.to_owned())]));
-        Arc::new(Rendered::new(selection, labels, report()))
+        Arc::new(TargetSeries::new(labels, report()))
     }
 
-    fn plain(selection: &FamilySelection, targets: &[Arc<Rendered>]) -> String {
+    fn plain(selection: &FamilySelection, targets: &[Arc<TargetSeries>]) -> String {
         let mut out = Vec::new();
         write_plain(selection, targets, &[], b"own 1\n", &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
-    fn is_own_and_no_consumer(family: &Family) -> bool {
-        family.origin == MetricOrigin::Own && !family.name.contains("consumer")
+    fn is_own_and_no_consumer(name: &str, origin: MetricOrigin) -> bool {
+        origin == MetricOrigin::Own && !name.contains("consumer")
     }
 
     #[test]
     fn what_is_not_known_is_absent() {
         let selection = FamilySelection::new(is_own_and_no_consumer, Duration::from_secs(86_400));
-        let text = plain(&selection, &[rendered(&selection, "t", "x")]);
+        let text = plain(&selection, &[series("t", "x")]);
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         insta::assert_snapshot!(samples.join("\n"), @r#"
         redis_stream_up{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1
@@ -375,8 +405,8 @@ mod tests {
     #[test]
     fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
         let selection =
-            FamilySelection::new(|family| family.name.contains("consumer_idle"), Duration::from_secs(86_400));
-        let text = plain(&selection, &[rendered(&selection, "t", "x")]);
+            FamilySelection::new(|name, _| name.contains("consumer_idle"), Duration::from_secs(86_400));
+        let text = plain(&selection, &[series("t", "x")]);
         insta::assert_snapshot!(text, @r#"
         # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
         # TYPE redis_stream_group_consumer_idle_seconds gauge
@@ -388,9 +418,10 @@ mod tests {
 
     #[test]
     fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
-        let selection = FamilySelection::new(|_| true, Duration::from_secs(86_400));
-        let targets = [rendered(&selection, "a", "x"), rendered(&selection, "b", "y")];
+        let selection = FamilySelection::new(|_, _| true, Duration::from_secs(86_400));
+        let targets = [series("a", "x"), series("b", "y")];
         let text = plain(&selection, &targets);
+        assert!(targets[0].segments.get().is_none(), "compressed without a reader");
         for family in FAMILIES {
             let header = format!("# TYPE {} ", family.name);
             assert!(text.matches(&header).count() <= 1, "{header}");
@@ -401,5 +432,6 @@ mod tests {
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, text);
+        assert!(targets[0].segments.get().is_some(), "not kept for the next reader");
     }
 }

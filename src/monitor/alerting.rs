@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::alert::active::Active;
 use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
 use crate::alert::notification::{AlertStatus, Notification, SendReason};
-use crate::exposition::alerts::RenderedAlerts;
+use crate::exposition::alerts::AlertSeries;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
 
@@ -26,8 +26,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 pub struct ShownAlerts {
     /// Alerts that are pending or firing.
     pub active: Arc<Active>,
-    /// Their series as text, also compressed.
-    pub rendered: Arc<RenderedAlerts>,
+    /// Their series, and those of groups that are gone.
+    pub series: Arc<AlertSeries>,
 }
 
 /// Evaluates a target's alerts and sends notifications.
@@ -38,17 +38,11 @@ pub struct Alerting {
 }
 
 impl ShownAlerts {
-    /// Renders the alerts of an evaluator.
-    pub async fn of(evaluator: &Evaluator) -> Self {
+    /// Copies the alerts of an evaluator.
+    pub fn of(evaluator: &Evaluator) -> Self {
         let active = Arc::new(evaluator.active());
-        let gone = evaluator.gone_groups();
-        if active.is_empty() && gone.is_empty() {
-            return Self { active, rendered: Arc::default() };
-        }
-        let written = Arc::clone(&active);
-        let rendered = tokio::task::spawn_blocking(move || RenderedAlerts::new(&written, &gone)).await;
-        // The task fails only while the runtime shuts down.
-        Self { active, rendered: Arc::new(rendered.unwrap_or_default()) }
+        let series = Arc::new(AlertSeries::new(Arc::clone(&active), evaluator.gone_groups()));
+        Self { active, series }
     }
 }
 
@@ -59,12 +53,12 @@ impl Alerting {
     }
 
     /// Replaces the rules. Alerts of removed rules are resolved at once.
-    pub(super) async fn copy_state(&mut self, evaluator: Evaluator) -> ShownAlerts {
+    pub(super) fn copy_state(&mut self, evaluator: Evaluator) -> ShownAlerts {
         let before = std::mem::replace(&mut self.evaluator, evaluator);
         let now = unix_time();
         self.evaluator.copy_state(before, now);
         send(&self.sink, &self.evaluator.notify_removed(now));
-        ShownAlerts::of(&self.evaluator).await
+        ShownAlerts::of(&self.evaluator)
     }
 
     /// Resolves all alerts, as the target is no longer polled.
@@ -79,11 +73,11 @@ impl Alerting {
     }
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.
-    pub(super) async fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> ShownAlerts {
+    pub(super) fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> ShownAlerts {
         let tick = self.tick_clock.at(due, now(), unix_time());
         let notifications = self.evaluator.step(reading, up, tick);
         send(&self.sink, &notifications);
-        ShownAlerts::of(&self.evaluator).await
+        ShownAlerts::of(&self.evaluator)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::exposition::render::{FamilySelection, Rendered, SeriesLabels};
+use crate::exposition::render::{SeriesLabels, TargetSeries};
 use crate::monitor::alerting::ShownAlerts;
 use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
@@ -42,13 +42,13 @@ pub struct TargetState {
     pub pauses: Arc<[LearnedPause]>,
 }
 
-/// A report and its rendered series.
+/// A report and its series.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The report.
     pub report: Arc<Report>,
-    /// Its series as text, also compressed.
-    pub rendered: Arc<Rendered>,
+    /// Its series.
+    pub series: Arc<TargetSeries>,
     /// When the report becomes too old to be served.
     pub expires: Instant,
 }
@@ -65,7 +65,6 @@ impl TargetState {
 pub(super) struct Publisher {
     settings: Arc<TargetSettings>,
     labels: SeriesLabels,
-    families: Arc<FamilySelection>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
     /// The node that [`TargetState::redis_cli`] leads to.
@@ -75,18 +74,16 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(
         settings: &Arc<TargetSettings>,
-        families: Arc<FamilySelection>,
         metrics: TargetMetrics,
         state: Arc<watch::Sender<TargetState>>,
     ) -> Self {
         state.send_modify(|state| state.interval = settings.poll.interval);
         let (settings, labels) = (Arc::clone(settings), settings.series_labels());
-        Self { settings, labels, families, metrics, state, shown_node: None }
+        Self { settings, labels, metrics, state, shown_node: None }
     }
 
     pub(super) fn reconfigure(&mut self, settings: &Arc<TargetSettings>, metrics: TargetMetrics) {
-        let (families, state) = (Arc::clone(&self.families), Arc::clone(&self.state));
-        *self = Self::new(settings, families, metrics, state);
+        *self = Self::new(settings, metrics, Arc::clone(&self.state));
     }
 
     pub(super) fn set_alerts(&self, alerts: ShownAlerts) {
@@ -119,23 +116,21 @@ impl Publisher {
         self.state.send_modify(|state| state.history = Arc::new(state.history.after_failure(unix_time())));
     }
 
-    /// Renders and publishes the report of a poll that began at `began`.
+    /// Publishes the report of a poll that began at `began`.
     pub(super) async fn publish(&self, report: Arc<Report>, began: Instant) {
         let before = self.state.borrow().clone();
-        let (families, labels, shown) =
-            (Arc::clone(&self.families), self.labels.clone(), Arc::clone(&report));
-        let last_read = unix_time();
+        let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let made = tokio::task::spawn_blocking(move || {
             let previous = before.published.as_ref().map(|published| &*published.report);
-            let history = before.history.after(last_read, &shown, previous);
-            (Arc::new(Rendered::new(&families, labels, shown)), Arc::new(history))
+            Arc::new(before.history.after(last_read, &shown, previous))
         });
         // The task fails only while the runtime shuts down.
-        let Ok((rendered, history)) = made.await else { return };
+        let Ok(history) = made.await else { return };
+        let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
         let expires = began + self.settings.poll.stale_after;
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            state.published = Some(Published { report, rendered, expires });
+            state.published = Some(Published { report, series, expires });
             (state.last_read, state.history) = (Some(last_read), history);
         });
     }

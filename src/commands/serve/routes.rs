@@ -18,6 +18,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::api;
@@ -92,7 +93,7 @@ impl Routes for App {
             ("GET" | "HEAD", "/") => pages::overview(&self.targets(), request),
             ("GET" | "HEAD", GROUP) => pages::group(&self.targets(), request),
             ("GET" | "HEAD", ASSET) => pages::asset(&request.path),
-            ("GET" | "HEAD", "/metrics") => self.metrics(request),
+            ("GET" | "HEAD", "/metrics") => self.metrics(request).await,
             ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
             ("GET" | "HEAD", "/api/v1/groups") => self.groups(request),
             ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
@@ -141,7 +142,7 @@ impl App {
         Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", waiting.join(", ")))
     }
 
-    fn metrics(&self, request: &Request) -> Reply {
+    async fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
         if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
         {
@@ -157,15 +158,22 @@ impl App {
             }
         };
         let now = now();
-        let rendered =
-            self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.rendered)));
-        let alerts = self.read(only, |state| Some(Arc::clone(&state.alerts.rendered))).into_iter();
-        let alerts: Vec<_> = alerts.map(|alerts| alerts.exported(|name| !is_excluded(name))).collect();
+        let series = self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.series)));
+        let alerts = self.read(only, |state| Some(Arc::clone(&state.alerts.series)));
+        let families = Arc::clone(&self.families);
         let body = match request.encoding {
-            Encoding::Gzip => Body::Chunks(compressed(&self.families, &rendered, &alerts, &own)),
+            Encoding::Gzip => {
+                let chunks = spawn_blocking(move || compressed(&families, &series, &alerts, &own)).await;
+                match chunks {
+                    Ok(chunks) => Body::Chunks(chunks),
+                    Err(error) => {
+                        error!(%error, "cannot render the metrics");
+                        return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n");
+                    }
+                }
+            }
             Encoding::Identity => {
-                let families = Arc::clone(&self.families);
-                Body::stream(move |out| write_plain(&families, &rendered, &alerts, &own, out))
+                Body::stream(move |out| write_plain(&families, &series, &alerts, &own, out))
             }
         };
         Reply::new(StatusCode::OK, METRICS_TYPE, body).encoding(request.encoding)
@@ -207,7 +215,7 @@ mod tests {
 
     fn app() -> App {
         App {
-            families: Arc::new(FamilySelection::new(|_| true, Duration::ZERO)),
+            families: Arc::new(FamilySelection::new(|_, _| true, Duration::ZERO)),
             metrics: SelfMetrics::new(Duration::ZERO, &[]).unwrap(),
             excluded: Vec::new(),
             targets: watch::channel(Targets::from([])).1,

@@ -235,7 +235,7 @@ mod tests {
                     Duration::from_secs(1_700_000_000) + poll * INTERVAL,
                 );
                 sender.send_replace(TargetState {
-                    alerts: ShownAlerts::of(&evaluator).await,
+                    alerts: ShownAlerts::of(&evaluator),
                     ..TargetState::default()
                 });
                 sleep(INTERVAL).await;

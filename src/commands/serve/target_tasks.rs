@@ -12,7 +12,6 @@ use tracing::{error, info};
 use crate::alert::evaluator::EvaluatorSettings;
 use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
-use crate::exposition::render::FamilySelection;
 use crate::monitor::Monitor;
 use crate::monitor::alerting::{AlertSink, Alerting, ShownAlerts};
 use crate::monitor::published::TargetState;
@@ -32,7 +31,6 @@ pub(super) type Targets = Arc<[TargetHandle]>;
 /// The parts that all targets' tasks share.
 #[derive(Clone)]
 pub(super) struct SharedParts {
-    pub(super) families: Arc<FamilySelection>,
     pub(super) metrics: SelfMetrics,
     pub(super) sink: AlertSink,
 }
@@ -54,11 +52,11 @@ struct TargetTask {
 
 impl TargetTasks {
     /// Starts a task for each target, with its saved alerts.
-    pub(super) async fn start(config: &Config, shared: SharedParts, saved: Option<&SavedState>) -> Self {
+    pub(super) fn start(config: &Config, shared: SharedParts, saved: Option<&SavedState>) -> Self {
         let mut all =
             Self { shared, running: Vec::new(), targets: watch::Sender::default(), tasks: JoinSet::new() };
         for settings in target_settings(config) {
-            let task = all.join(settings, saved).await;
+            let task = all.join(settings, saved);
             all.running.push(task);
         }
         all.show();
@@ -98,7 +96,7 @@ impl TargetTasks {
                     });
                     task
                 }
-                None => self.join(settings, None).await,
+                None => self.join(settings, None),
             };
             self.running.push(task);
         }
@@ -112,21 +110,21 @@ impl TargetTasks {
         self.tasks.shutdown().await;
     }
 
-    async fn join(&mut self, settings: TargetSettings, saved: Option<&SavedState>) -> TargetTask {
-        let SharedParts { families, metrics, sink } = self.shared.clone();
+    fn join(&mut self, settings: TargetSettings, saved: Option<&SavedState>) -> TargetTask {
+        let SharedParts { metrics, sink } = self.shared.clone();
         let name = settings.target.name.clone();
         let mut evaluator = settings.evaluator();
         if let Some(saved) = saved {
             evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
             evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
         }
-        let alerts = ShownAlerts::of(&evaluator).await;
+        let alerts = ShownAlerts::of(&evaluator);
         let pauses = saved.iter().flat_map(|saved| saved.pauses_of(&settings.labels, unix_time())).collect();
         let (state, watched) = watch::channel(TargetState { alerts, pauses, ..TargetState::default() });
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());
         let (sender, changes) = watch::channel(Some(Arc::new(settings)));
-        let handle = self.tasks.spawn(keep_running(changes, families, target_metrics, Arc::new(state), sink));
+        let handle = self.tasks.spawn(keep_running(changes, target_metrics, Arc::new(state), sink));
         TargetTask { settings: sender, state: watched, handle }
     }
 
@@ -168,7 +166,6 @@ pub(super) fn target_settings(config: &Config) -> impl Iterator<Item = TargetSet
 /// triggers must not end the others.
 async fn keep_running(
     changes: SettingsReceiver,
-    families: Arc<FamilySelection>,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
     sink: AlertSink,
@@ -180,10 +177,9 @@ async fn keep_running(
         let active = Arc::clone(&state.borrow().alerts.active);
         evaluator.resume(active.alerts(), unix_time());
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
-        let (families, target_metrics) =
-            (Arc::clone(&families), metrics.with_labels(&settings.label_values()));
+        let target_metrics = metrics.with_labels(&settings.label_values());
         let pauses = Arc::clone(&state.borrow().pauses);
-        let running = Monitor::new(Arc::clone(&settings), families, target_metrics, Arc::clone(&state))
+        let running = Monitor::new(Arc::clone(&settings), target_metrics, Arc::clone(&state))
             .with_pauses(&pauses)
             .with_alerting(alerting)
             .run(changes.clone());

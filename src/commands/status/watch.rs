@@ -16,7 +16,6 @@ use crate::commands::status::Origin;
 use crate::commands::status::remote::Remote;
 use crate::commands::target_snapshots::{TargetHandle, target_snapshots};
 use crate::config::{Config, Poll, Target};
-use crate::exposition::render::FamilySelection;
 use crate::monitor::Monitor;
 use crate::monitor::published::TargetState;
 use crate::monitor::settings::TargetSettings;
@@ -107,9 +106,8 @@ fn start(
                 let settings = Arc::new(settings);
                 let (sender, state) = watch::channel(TargetState::default());
                 handles.push((Arc::clone(&settings.labels), state));
-                let families = Arc::new(FamilySelection::new(|_| false, Duration::MAX));
                 let metrics = TargetMetrics::unexported(&target.name);
-                let monitor = Monitor::new(Arc::clone(&settings), families, metrics, Arc::new(sender));
+                let monitor = Monitor::new(Arc::clone(&settings), metrics, Arc::new(sender));
                 let (keep, changes) = watch::channel(Some(settings));
                 tasks.spawn(async move {
                     monitor.run(changes).await;

@@ -20,7 +20,7 @@ use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, T
 use streamgauge::alert::recommended;
 use streamgauge::alert::rule::{self, Rule};
 use streamgauge::api::groups::{self, Listing, TargetSnapshot, filter::GroupFilter};
-use streamgauge::exposition::render::{FamilySelection, Rendered, SeriesLabels, write_plain};
+use streamgauge::exposition::render::{FamilySelection, SeriesLabels, TargetSeries, write_plain};
 use streamgauge::page::history::GroupHistory;
 use streamgauge::poller::decode;
 use streamgauge::poller::interner::NameInterner;
@@ -32,7 +32,7 @@ const MOST_POLLS: usize = 8;
 /// Keys of the streams.
 const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
 
-static LAYOUT: LazyLock<FamilySelection> = LazyLock::new(|| FamilySelection::new(|_| true, Duration::MAX));
+static LAYOUT: LazyLock<FamilySelection> = LazyLock::new(|| FamilySelection::new(|_, _| true, Duration::MAX));
 
 static RULES: LazyLock<Vec<Arc<Rule>>> = LazyLock::new(|| recommended::rules(None));
 
@@ -218,9 +218,9 @@ fn check_the_order(report: &Report) {
 
 fn check_the_page(report: &Arc<Report>) {
     let labels = SeriesLabels::new("t", 0, &BTreeMap::new());
-    let rendered = Arc::new(Rendered::new(&LAYOUT, labels, Arc::clone(report)));
+    let target = Arc::new(TargetSeries::new(labels, Arc::clone(report)));
     let mut text = Vec::new();
-    write_plain(&LAYOUT, &[rendered], &[], b"", &mut text).expect("it is written to memory");
+    write_plain(&LAYOUT, &[target], &[], b"", &mut text).expect("it is written to memory");
     check_the_metrics(std::str::from_utf8(&text).expect("it is UTF-8"));
 }
 
