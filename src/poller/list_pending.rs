@@ -41,6 +41,14 @@ pub struct PendingQuery {
     pub count: usize,
 }
 
+impl PendingQuery {
+    /// Returns true if an entry is idle for long enough. One that was given back has no idle time.
+    fn selects(&self, entry: &PendingEntry) -> bool {
+        let idle = entry.idle_ms.map(Duration::from_millis);
+        self.min_idle.is_none_or(|least| idle.is_none_or(|idle| idle >= least))
+    }
+}
+
 /// The pending entries that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingList {
@@ -129,29 +137,26 @@ async fn list_from(
         Err(error) => return Err(error.into()),
     };
     let mut entries: Vec<(PendingEntry, Name)> = Vec::new();
+    let mut start = "-".to_owned();
     while entries.len() < query.count {
-        let page = PAGE.min(query.count - entries.len());
-        let after = entries.last().map(|(entry, _)| entry.id);
-        let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        // Entries that are not idle for long enough are left out here: with IDLE, one command may search the whole list.
+        let page = if query.min_idle.is_some() { PAGE } else { PAGE.min(query.count - entries.len()) };
         if asking == Asking::BeforeEach {
             node.call(&cmd("ASKING"), now() + timeout).await?;
         }
         let found = one_page(node, query, &command(query, &start, page), now() + timeout).await?;
-        let is_last = found.len() < page;
-        entries.extend(found);
-        if is_last {
-            break;
-        }
+        let last = found.last().filter(|_| found.len() == page).map(|(entry, _)| entry.id);
+        entries.extend(found.into_iter().filter(|(entry, _)| query.selects(entry)));
+        let Some(last) = last else { break };
+        start = format!("({last}");
     }
+    entries.truncate(query.count);
     Ok(PendingList { time, entries })
 }
 
 fn command(query: &PendingQuery, start: &str, count: usize) -> Cmd {
     let mut command = cmd("XPENDING");
     command.arg(query.stream.as_bytes()).arg(query.group.as_bytes());
-    if let Some(idle) = query.min_idle {
-        command.arg("IDLE").arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
-    }
     command.arg(start).arg("+").arg(count);
     if let Some(consumer) = &query.consumer {
         command.arg(consumer.as_bytes());
