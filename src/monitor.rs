@@ -20,7 +20,7 @@ use crate::poller::selection::selects;
 use crate::self_metrics::labels::PollResult;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
-use redis_stream_lag::state::LearnedPause;
+use redis_stream_lag::state::RememberedGroup;
 
 pub mod alerting;
 pub mod published;
@@ -60,9 +60,9 @@ impl Monitor {
         }
     }
 
-    /// Adds the pauses of groups that were learned before.
-    pub fn with_pauses(mut self, pauses: &[LearnedPause]) -> Self {
-        self.poller.restore_pauses(pauses.iter().cloned());
+    /// Adds what was known of groups before a restart.
+    pub fn with_remembered(mut self, groups: &[RememberedGroup]) -> Self {
+        self.poller.restore(groups.iter().cloned());
         self
     }
 
@@ -154,8 +154,9 @@ impl Monitor {
         match outcome {
             Ok(polled) => {
                 self.failures = 0;
+                // Before the report, so that what a reader has seen outlasts a restart.
+                self.publisher.set_remembered(self.poller.remembered().collect());
                 self.publisher.publish(Arc::clone(&polled.report), began).await;
-                self.publisher.set_pauses(self.poller.learned_pauses().collect());
             }
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);

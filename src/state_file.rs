@@ -1,6 +1,7 @@
 //! The state file: pending and firing alerts over a restart, and the notification log of receivers that need one. So `for`
-//! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Also the pauses that
-//! groups usually make, so that a batch job is not taken for a dead group. Written atomically.
+//! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Also what is
+//! known of groups by their histories: the pauses that they usually make, so that a batch job is not taken for a dead
+//! group, and since when a condition holds. Written atomically.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,8 @@ use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::LogEntry;
 use crate::alert::rule::TargetLabels;
 use redis_stream_core::name::Name;
-use redis_stream_lag::state::LearnedPause;
+use redis_stream_lag::report::Status;
+use redis_stream_lag::state::{DatedStatus, LearnedPause, RememberedGroup};
 
 /// Older files are not used: too much may have happened since.
 pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -34,14 +36,14 @@ pub struct SavedState {
     pub alerts: Vec<ActiveAlert>,
     /// The notification log by the name of the notifier.
     pub receivers: BTreeMap<String, Vec<LogEntry>>,
-    /// The pauses that groups usually make.
+    /// What is known of groups by their histories.
     #[serde(default)]
-    pub pauses: Vec<SavedPause>,
+    pub groups: Vec<SavedGroup>,
 }
 
-/// A pause that a group usually makes. Names are texts, as in labels.
+/// What is known of a group. Names are texts, as in labels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedPause {
+pub struct SavedGroup {
     /// Name of the target.
     pub target: String,
     /// Its database.
@@ -50,23 +52,37 @@ pub struct SavedPause {
     pub stream: String,
     /// Name of the group.
     pub group: String,
-    /// Its length.
-    pub pause: Duration,
-    /// Time at which it is forgotten.
-    pub forget_at: Duration,
+    /// Length of the pause that it usually makes, and the time at which that is forgotten.
+    #[serde(default)]
+    pub pause: Option<(Duration, Duration)>,
+    /// Its status, if that is a condition, and the time at which it began.
+    #[serde(default)]
+    pub status: Option<(String, Duration)>,
 }
 
-impl SavedPause {
-    /// Returns a pause to be saved at `now`.
-    pub fn of(target: &TargetLabels, learned: &LearnedPause, now: Duration) -> Self {
+impl SavedGroup {
+    /// Returns a group to be saved at `now`.
+    pub fn of(target: &TargetLabels, known: &RememberedGroup, now: Duration) -> Self {
         Self {
             target: target.name.clone(),
             db: target.db.clone(),
-            stream: learned.stream.text().into_owned(),
-            group: learned.group.text().into_owned(),
-            pause: learned.pause,
-            forget_at: now + learned.remembered_for,
+            stream: known.stream.text().into_owned(),
+            group: known.group.text().into_owned(),
+            pause: known.pause.map(|pause| (pause.length, now + pause.remembered_for)),
+            status: known.status.map(|dated| (dated.status.as_str().to_owned(), dated.since)),
         }
+    }
+
+    fn remembered(&self, now: Duration) -> RememberedGroup {
+        let pause = self.pause.filter(|(_, forget_at)| *forget_at > now).map(|(length, forget_at)| {
+            LearnedPause { length, remembered_for: forget_at.saturating_sub(now) }
+        });
+        let status = self.status.as_ref().and_then(|(name, since)| {
+            let status = Status::from_name(name).filter(|status| status.is_condition())?;
+            Some(DatedStatus { status, since: *since })
+        });
+        let (stream, group) = (Name::from_text(&self.stream), Name::from_text(&self.group));
+        RememberedGroup { stream, group, pause, status }
     }
 }
 
@@ -197,17 +213,10 @@ fn folder(path: &Path) -> &Path {
 }
 
 impl SavedState {
-    /// Returns the pauses of a target that are not to be forgotten before `now`.
-    pub fn pauses_of(&self, target: &TargetLabels, now: Duration) -> impl Iterator<Item = LearnedPause> {
-        let of_target = |saved: &&SavedPause| saved.target == target.name && saved.db == target.db;
-        self.pauses.iter().filter(of_target).filter(move |saved| saved.forget_at > now).map(move |saved| {
-            LearnedPause {
-                stream: Name::from_text(&saved.stream),
-                group: Name::from_text(&saved.group),
-                pause: saved.pause,
-                remembered_for: saved.forget_at.saturating_sub(now),
-            }
-        })
+    /// Returns what is known of a target's groups at `now`.
+    pub fn groups_of(&self, target: &TargetLabels, now: Duration) -> impl Iterator<Item = RememberedGroup> {
+        let of_target = |saved: &&SavedGroup| saved.target == target.name && saved.db == target.db;
+        self.groups.iter().filter(of_target).map(move |saved| saved.remembered(now))
     }
 
     /// Adapts times to the present: none is later than the time of writing, and firing alerts last longer by the time in
@@ -278,7 +287,7 @@ mod tests {
     }
 
     fn state(alerts: Vec<ActiveAlert>) -> SavedState {
-        SavedState { saved_at: NOW, alerts, receivers: BTreeMap::new(), pauses: Vec::new() }
+        SavedState { saved_at: NOW, alerts, receivers: BTreeMap::new(), groups: Vec::new() }
     }
 
     #[test]
@@ -303,29 +312,32 @@ mod tests {
     }
 
     #[test]
-    fn the_pauses_of_groups_are_saved_by_target_and_forgotten_in_time() {
+    fn what_is_known_of_groups_is_saved_by_target_and_pauses_are_forgotten_in_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.json");
         let target =
             |db: &str| TargetLabels { name: "t".to_owned(), db: db.to_owned(), configured: BTreeMap::new() };
-        let learned = LearnedPause {
+        let pause =
+            LearnedPause { length: Duration::from_secs(1_800), remembered_for: Duration::from_secs(3_600) };
+        let known = RememberedGroup {
             stream: Name::from(&b"jobs\xff"[..]),
             group: Name::from("batch"),
-            pause: Duration::from_secs(1_800),
-            remembered_for: Duration::from_secs(3_600),
+            pause: Some(pause),
+            status: Some(DatedStatus { status: Status::Stuck, since: NOW - Duration::from_secs(99) }),
         };
-        let pauses = vec![SavedPause::of(&target("db0"), &learned, NOW)];
-        save(&path, &SavedState { pauses, ..state(Vec::new()) }).unwrap();
+        let groups = vec![SavedGroup::of(&target("db0"), &known, NOW)];
+        save(&path, &SavedState { groups, ..state(Vec::new()) }).unwrap();
         let later = NOW + Duration::from_secs(600);
         let loaded = load(&path, later).unwrap().unwrap();
-        let of = |db: &str, now| loaded.pauses_of(&target(db), now).collect::<Vec<_>>();
-        let expected = LearnedPause { remembered_for: Duration::from_secs(3_000), ..learned };
-        assert_eq!(of("db0", later), [expected]);
+        let of = |db: &str, now| loaded.groups_of(&target(db), now).collect::<Vec<_>>();
+        let pause = LearnedPause { remembered_for: Duration::from_secs(3_000), ..pause };
+        assert_eq!(of("db0", later), [RememberedGroup { pause: Some(pause), ..known.clone() }]);
         assert_eq!(of("db1", later), []);
-        assert_eq!(of("db0", NOW + Duration::from_secs(3_600)), []);
+        let without_pause = RememberedGroup { pause: None, ..known };
+        assert_eq!(of("db0", NOW + Duration::from_secs(3_600)), [without_pause]);
         // A file of an earlier version has none, and one of a later version may have more.
         let text = fs::read_to_string(&path).unwrap();
-        let start = text.find(",\"pauses\"").unwrap();
+        let start = text.find(",\"groups\"").unwrap();
         fs::write(&path, format!("{},\"more\":[1]}}", &text[..start])).unwrap();
         assert_eq!(load(&path, NOW).unwrap(), Some(state(Vec::new())));
     }

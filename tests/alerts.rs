@@ -193,3 +193,58 @@ async fn alerts_outlast_the_program() {
         saved("all alerts are in the file", &|text| text.matches("active_at").count() == 3).await;
     }
 }
+
+/// The JSON of the only group.
+async fn only_group(exporter: &Exporter) -> Option<Value> {
+    let answer: Value = serde_json::from_str(&exporter.get("/api/v1/groups").await.text()).ok()?;
+    answer["groups"].get(0).cloned()
+}
+
+#[tokio::test]
+async fn the_rhythm_of_a_group_and_the_time_since_which_it_has_a_condition_outlast_the_program() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client.run("XGROUP CREATE s g $ MKSTREAM").await;
+        let config = ConfigFile::new(&format!(
+            "{QUICK}status: {{window: 3s}}
+targets: [{{name: t, url: '{}', streams: [s]}}]
+alerts: {{recommended: false, state_file: state.json}}
+",
+            server.url()
+        ));
+        let waits = |group: &Value, least: f64| group["lag_seconds"].as_f64().is_some_and(|age| age > least);
+        let is_dead = |group: &Value| group["status"] == "abandoned";
+
+        // It pauses for longer than a window, and reads everything then.
+        let exporter = config.serve().serving().await;
+        wait_until(SOON, "it was polled", async || only_group(&exporter).await.is_some()).await;
+        client.run("XADD s * f v").await;
+        let paused = async || only_group(&exporter).await.is_some_and(|group| waits(&group, 5.0));
+        wait_until(SOON, "it pauses", paused).await;
+        client.run("XREADGROUP GROUP g c STREAMS s >\nXACK s g 0-1").await;
+        let caught_up = async || only_group(&exporter).await.is_some_and(|group| group["lag"] == 0);
+        wait_until(SOON, "it has caught up", caught_up).await;
+        assert_eq!(exporter.stop().await.code, Some(0));
+
+        let exporter = config.serve().serving().await;
+        wait_until(SOON, "it was polled", async || only_group(&exporter).await.is_some()).await;
+        client.run("XADD s * f v").await;
+        let paused = async || {
+            let group = only_group(&exporter).await.expect("it is there");
+            assert!(!is_dead(&group) || waits(&group, 8.0), "a usual pause: {group}");
+            waits(&group, 4.5)
+        };
+        wait_until(SOON, "it pauses again", paused).await;
+        wait_until(SOON, "it is dead", async || only_group(&exporter).await.is_some_and(|one| is_dead(&one)))
+            .await;
+        let since = only_group(&exporter).await.expect("it is there")["since"].clone();
+        assert_eq!(exporter.stop().await.code, Some(0));
+
+        let exporter = config.serve().serving().await;
+        wait_until(SOON, "it is dead", async || only_group(&exporter).await.is_some_and(|one| is_dead(&one)))
+            .await;
+        assert_eq!(only_group(&exporter).await.expect("it is there")["since"], since);
+        exporter.stop().await;
+    })
+    .await;
+}

@@ -66,7 +66,14 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
         let it = capabilities::ServerCapabilities { counts_entries, is_replica: false, release: (7, 4) };
         // group_up is one of groups that are named, which a glob has not; the others take more than one poll.
         let takes_one_poll = |fact: &&Fact| {
-            !matches!(fact.name, "group_up" | "status" | "last_delivery_age_seconds" | "retention_used_ratio")
+            !matches!(
+                fact.name,
+                "group_up"
+                    | "status"
+                    | "last_delivery_age_seconds"
+                    | "retention_used_ratio"
+                    | "seconds_to_loss"
+            )
         };
         for fact in FACTS.iter().filter(takes_one_poll) {
             let condition = Condition::parse(&format!("{} > 0", fact.name)).expect("it is a condition");

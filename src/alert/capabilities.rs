@@ -61,6 +61,13 @@ const LIMITATIONS: &[Limitation] = &[
         reason: "servers before 7.0 do not report trimming",
     },
     Limitation {
+        fact: "seconds_to_loss",
+        status: None,
+        has: |server| !server.counts_entries,
+        effect: LimitationEffect::NeverKnown,
+        reason: "servers before 7.0 do not report trimming",
+    },
+    Limitation {
         fact: "status",
         status: Some("losing"),
         has: |server| !server.counts_entries,

@@ -882,15 +882,14 @@ mod tests {
 
     #[test]
     fn a_group_that_is_gone_is_restored_after_a_restart() {
-        let read = |ms| {
-            let last_delivered_id = StreamId { ms, seq: 0 };
-            let values = GroupValues { last_delivered_id, ..values() };
+        let read = || {
+            let values = GroupValues { last_delivery_age: Some(Duration::from_secs(5)), ..values() };
             report(vec![stream("s", vec![group("g", values)])])
         };
         let rules = [test_rule("Gone", "group_gone == 1")];
         let mut before = evaluator(&rules);
         let at = |seconds| START + Duration::from_secs(seconds);
-        for (seconds, found) in [(0, read(1)), (10, read(2)), (20, report(Vec::new()))] {
+        for (seconds, found) in [(0, read()), (20, report(Vec::new()))] {
             before.step(PollReading::Complete(&found), TargetUp::Yes, at(seconds));
         }
         let line = "Firing alertname=Gone db=db0 group=g stream=s target=t team=x";
@@ -901,7 +900,7 @@ mod tests {
         after.step(PollReading::Failed, TargetUp::No, at(3_610));
         assert_eq!((active_lines(&after), after.gone_groups().len()), (vec![line.to_owned()], 1));
         let mut back = after.clone();
-        let notifications = back.step(PollReading::Complete(&read(1)), TargetUp::Yes, at(3_615));
+        let notifications = back.step(PollReading::Complete(&read()), TargetUp::Yes, at(3_615));
         assert_eq!(notifications[0].alert.annotations["resolved_reason"], "the group is back");
         let notifications = after.step(PollReading::Failed, TargetUp::No, at(3_620));
         let reason = &notifications[0].alert.annotations["resolved_reason"];

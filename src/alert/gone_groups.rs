@@ -6,7 +6,6 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{Report, StreamReport};
 
@@ -32,8 +31,7 @@ struct SeenStream {
 #[derive(Clone, Debug)]
 struct SeenGroup {
     name: Name,
-    last_delivered: StreamId,
-    /// Time of the last report in which last-delivered-id was above that of the report before.
+    /// Time of its last delivery.
     delivered_at: Option<Duration>,
 }
 
@@ -118,15 +116,12 @@ impl GoneGroups {
             stream.values.as_ref().map_or(0, |values| values.groups) > present.clone().count() as u64;
         let is_complete = coverage == Coverage::Complete || !hidden;
         for (name, values) in present {
-            let seen = self.seen(&stream.key, name, &mut before, is_complete, now);
+            self.pass(&stream.key, name, &mut before, is_complete, now);
             if !self.gone.is_empty() {
                 self.gone.remove(&(stream.key.clone(), name.clone()));
             }
-            let last_delivered = values.last_delivered_id;
-            let has_moved = seen.as_ref().is_some_and(|seen| last_delivered > seen.last_delivered);
-            let earlier = seen.and_then(|seen| seen.delivered_at);
-            let delivered_at = if has_moved { Some(now) } else { earlier.map(|at| at.min(now)) };
-            groups.push(SeenGroup { name: name.clone(), last_delivered, delivered_at });
+            let delivered_at = values.last_delivery_age.map(|age| now.saturating_sub(age));
+            groups.push(SeenGroup { name: name.clone(), delivered_at });
         }
         for group in before.filter(|_| is_complete) {
             self.note_gone(&stream.key, &group, now);
@@ -134,21 +129,21 @@ impl GoneGroups {
         SeenStream { key: stream.key.clone(), groups }
     }
 
-    /// Returns the group as it was seen before. Groups before it in the order of names have vanished.
-    fn seen(
+    /// Passes the group in those that were seen before. Groups before it in the order of names have vanished.
+    fn pass(
         &mut self,
         key: &Name,
         name: &Name,
         before: &mut Peekable<impl Iterator<Item = SeenGroup>>,
         is_complete: bool,
         now: Duration,
-    ) -> Option<SeenGroup> {
+    ) {
         while let Some(vanished) = before.next_if(|seen| seen.name < *name) {
             if is_complete {
                 self.note_gone(key, &vanished, now);
             }
         }
-        before.next_if(|seen| seen.name == *name)
+        before.next_if(|seen| seen.name == *name);
     }
 
     /// Restores a group that is gone since `since`.
@@ -185,9 +180,15 @@ mod tests {
     use crate::alert::test_support::{group, missing_group, report, stream, values};
     use redis_stream_lag::report::{GroupReport, GroupValues};
 
-    fn at(position: u64) -> GroupReport {
-        let last_delivered_id = StreamId { ms: position, seq: 0 };
-        group("g", GroupValues { last_delivered_id, ..values() })
+    /// Returns a group that was delivered entries so many minutes ago.
+    fn read(minutes_ago: u64) -> GroupReport {
+        let last_delivery_age = Some(Duration::from_secs(60 * minutes_ago));
+        group("g", GroupValues { last_delivery_age, ..values() })
+    }
+
+    /// Returns a group of which no delivery was seen.
+    fn unread() -> GroupReport {
+        group("g", values())
     }
 
     fn with(found: GroupReport) -> Report {
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn a_group_that_was_read_is_gone_for_an_hour() {
         let of = |last: Report| {
-            let mut reports = vec![with(at(1)), with(at(2))];
+            let mut reports = vec![with(unread()), with(read(0))];
             reports.extend(std::iter::repeat_n(last, 8));
             gone_after(&reports)
         };
@@ -237,28 +238,23 @@ mod tests {
             assert_eq!(of(last.clone()), [2, 3, 4, 5, 6, 7], "{last:?}");
         }
         assert_eq!(of(refused()), [] as [usize; 0]);
-        assert_eq!(of(with(at(2))), [] as [usize; 0]);
+        assert_eq!(of(with(read(10))), [] as [usize; 0]);
     }
 
     #[test]
     fn a_group_that_was_not_read_for_an_hour_is_not_missed() {
         let gone = || report(vec![stream("s", Vec::new())]);
-        assert_eq!(gone_after(&[with(at(1)), gone()]), [] as [usize; 0]);
-        assert_eq!(gone_after(&[with(at(1)), with(at(1)), gone()]), [] as [usize; 0]);
-        let mut reports = vec![with(at(1)), with(at(2))];
-        reports.extend(std::iter::repeat_n(with(at(2)), 5));
-        reports.push(gone());
-        assert_eq!(gone_after(&reports), [] as [usize; 0]);
-        // Set back, which is no delivery.
-        assert_eq!(gone_after(&[with(at(2)), with(at(1)), gone()]), [] as [usize; 0]);
+        assert_eq!(gone_after(&[with(unread()), gone()]), [] as [usize; 0]);
+        assert_eq!(gone_after(&[with(read(50)), gone()]), [] as [usize; 0]);
+        assert_eq!(gone_after(&[with(read(49)), gone()]), [1]);
     }
 
     #[test]
     fn a_group_is_not_gone_when_it_is_back_nor_while_that_is_not_known() {
         let gone = || report(vec![stream("s", Vec::new())]);
-        let reports = [with(at(1)), with(at(2)), gone(), gone(), with(at(0)), gone()];
+        let reports = [with(unread()), with(read(0)), gone(), gone(), with(unread()), gone()];
         assert_eq!(gone_after(&reports), [2, 3]);
-        let reports = [with(at(1)), with(at(2)), refused(), gone(), gone()];
+        let reports = [with(unread()), with(read(0)), refused(), gone(), gone()];
         assert_eq!(gone_after(&reports), [3, 4]);
 
         let mut groups = GoneGroups::default();
@@ -266,8 +262,8 @@ mod tests {
             groups.note(CoveredReport { report, streams, groups: hidden }, Duration::from_secs(poll));
             groups.iter().count()
         };
-        note(&with(at(1)), Coverage::Complete, Coverage::Complete, 1);
-        note(&with(at(2)), Coverage::Complete, Coverage::Complete, 2);
+        note(&with(unread()), Coverage::Complete, Coverage::Complete, 1);
+        note(&with(read(0)), Coverage::Complete, Coverage::Complete, 2);
         assert_eq!(note(&without_stream(), Coverage::Partial, Coverage::Complete, 3), 0);
         // Others are left out by a limit.
         let mut limited = stream("s", Vec::new());
@@ -282,8 +278,8 @@ mod tests {
             let covered = CoveredReport { report, streams: Coverage::Complete, groups: Coverage::Complete };
             groups.note(covered, Duration::from_secs(poll));
         };
-        note(&mut groups, &with(at(1)), 1);
-        note(&mut groups, &with(at(2)), 2);
+        note(&mut groups, &with(unread()), 1);
+        note(&mut groups, &with(read(0)), 2);
         groups.retain(&|key, _| *key != Name::from("s"));
         note(&mut groups, &without_stream(), 3);
         assert_eq!(groups.iter().count(), 0);

@@ -16,12 +16,17 @@ pub const SOURCE: &str = "source";
 pub const TARGET: &str = "target";
 
 /// The rules. `deploy/compose/alertmanager.yml` has them for Alertmanager.
-pub const RULES: [InhibitRule; 2] = [
+pub const RULES: [InhibitRule; 3] = [
     InhibitRule { source: (LABEL, SOURCE), target: (LABEL, TARGET) },
     // The first has all that the second has, and a higher severity.
     InhibitRule {
         source: ("alertname", "RedisStreamGroupNoConsumers"),
         target: ("alertname", "RedisStreamGroupAbandoned"),
+    },
+    // A group that is named and was read a while ago is both; the first has the reason, and ends after an hour.
+    InhibitRule {
+        source: ("alertname", "RedisStreamGroupGone"),
+        target: ("alertname", "RedisStreamGroupMissing"),
     },
 ];
 

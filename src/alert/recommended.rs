@@ -141,13 +141,16 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
-        // It warns of a loss that is still to come, so not while entries are lost, nor for an hour after.
-        expr: Expr::Facts("retention_used_ratio > 0.8 unless (status == losing or entries_lost_1h > 0)"),
+        // It warns of a loss that is still to come, so not while entries are lost, nor for an hour after. Little time is
+        // left to any group of a stream that keeps little; it is short only where the group does not keep up.
+        expr: Expr::Facts(
+            "(retention_used_ratio > 0.8 or (retention_used_ratio > 0 and seconds_to_loss < 30m and (status == stalled or status == abandoned or status == lagging))) unless (status == losing or entries_lost_1h > 0)",
+        ),
         minutes: 5,
         severity: "warning",
         inhibition: None,
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries: {{ $value | humanizePercentage }} of the stream is not delivered",
-        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim takes entries that it has not got. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim takes entries that it has not got. Below 80%, this alert fires if that is less than 30 minutes away at the present pace of trimming (redis_stream_group_seconds_to_loss) and the group does not keep up. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
     },
     BuiltInRule {
         name: "RedisStreamGroupGone",
@@ -273,7 +276,7 @@ mod tests {
     use crate::alert::rule::{TargetLabels, label_names};
     use crate::alert::test_support::{group, report, stream, values};
     use redis_stream_lag::report::{
-        GroupCondition, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention,
+        GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention, Status,
     };
 
     #[test]
@@ -314,7 +317,7 @@ mod tests {
         }
     }
 
-    fn with(conditions: &[GroupCondition]) -> GroupValues {
+    fn with(conditions: &[Status]) -> GroupValues {
         let conditions = conditions.iter().copied().collect();
         let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: None };
         GroupValues { status, lag: Lag::Exact(6142), consumers: 2, entries_lost: Some(0), ..values() }
@@ -368,6 +371,12 @@ mod tests {
         values
     }
 
+    fn soon(mut values: GroupValues) -> GroupValues {
+        values.retention_used = Some(Retention { lag: 20, length: 100 });
+        values.time_to_loss = Some(Duration::from_secs(1_700));
+        values
+    }
+
     #[track_caller]
     fn check(cases: &[(&str, &[GroupValues], &[&str])]) {
         for (what, readings, expected) in cases {
@@ -377,7 +386,7 @@ mod tests {
 
     #[test]
     fn rules_about_reading_fire_for_what_they_are_about_and_for_nothing_else() {
-        use GroupCondition::{Abandoned, Lagging, Rewound, Stalled};
+        use Status::{Abandoned, Lagging, Rewound, Stalled};
         check(&[
             ("nothing is wrong", &[with(&[])], &[]),
             ("no consumer, and nothing waits", &[unread(values())], &[]),
@@ -413,7 +422,7 @@ mod tests {
 
     #[test]
     fn rules_about_losses_fire_for_what_they_are_about_and_for_nothing_else() {
-        use GroupCondition::{Abandoned, Losing};
+        use Status::{Abandoned, Lagging, Losing};
         let lost = |entries| GroupValues { entries_lost: Some(entries), ..nearly(with(&[])) };
         let uncounted = GroupValues { entries_lost: None, ..with(&[Losing]) };
         check(&[
@@ -429,6 +438,17 @@ mod tests {
             ("losses by turns", &[0, 7, 7, 9].map(lost), &["1 RedisStreamEntriesLost critical"]),
             ("losses that are not counted", &[uncounted], &["0 RedisStreamEntriesLost critical"]),
             ("retention", &[nearly(with(&[]))], &["5 RedisStreamRetentionNearlyUsed warning"]),
+            ("little time, and it keeps up", &[soon(with(&[]))], &[]),
+            (
+                "little time, and it reads too slowly",
+                &[soon(with(&[Lagging]))],
+                &["5 RedisStreamGroupLagging warning", "5 RedisStreamRetentionNearlyUsed warning"],
+            ),
+            (
+                "little time, and it loses before the warning is due",
+                &[soon(with(&[Abandoned])), soon(with(&[Abandoned])), soon(with(&[Abandoned, Losing]))],
+                &["2 RedisStreamEntriesLost critical", "3 RedisStreamGroupAbandoned warning"],
+            ),
             ("retention while losing", &[nearly(with(&[Losing]))], &["0 RedisStreamEntriesLost critical"]),
         ]);
     }
@@ -436,7 +456,7 @@ mod tests {
     #[test]
     fn rules_about_pending_entries_fire_for_what_they_are_about_and_for_nothing_else() {
         let s = Duration::from_secs;
-        let pending = |idle, deliveries, conditions: &[GroupCondition]| {
+        let pending = |idle, deliveries, conditions: &[Status]| {
             let oldest = OldestPending::Entry { age: Some(s(1_000)), idle, deliveries };
             GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }
         };
@@ -445,7 +465,7 @@ mod tests {
             ("a forgotten entry", &[pending(Some(s(700)), 9, &[])], &["10 RedisStreamPendingStuck warning"]),
             (
                 "an entry that was given back",
-                &[pending(None, 1, &[GroupCondition::Stuck])],
+                &[pending(None, 1, &[Status::Stuck])],
                 &["10 RedisStreamPendingStuck warning"],
             ),
             (

@@ -20,8 +20,7 @@ use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
-    ConsumerReport, GroupCondition, GroupReport, GroupStatus, GroupValues, LimitedCounts, Report, Status,
-    StreamReport,
+    ConsumerReport, GroupReport, GroupStatus, GroupValues, LimitedCounts, Report, Status, StreamReport,
 };
 
 pub mod filter;
@@ -70,7 +69,7 @@ pub struct ListedGroup {
     pub status: Option<Status>,
     /// All conditions that hold, the worst first.
     #[serde(default, with = "condition_names")]
-    pub conditions: Vec<GroupCondition>,
+    pub conditions: Vec<Status>,
     /// Time at which the status began, by the server's clock, as in RFC 3339; `None` if the group is missing.
     #[serde(default)]
     pub since: Option<String>,
@@ -276,7 +275,9 @@ impl ListedGroup {
 
     /// Returns true if there is nothing that the value is about.
     pub(crate) fn has_nothing_of(&self, family: &Family) -> bool {
-        family.counted_by.is_some_and(|counter| self.count(counter) == Some(0))
+        // A value that counts itself is absent while it is 0.
+        let is_zero = |counter| self.count(counter).map_or(counter == family, |count| count == 0);
+        family.counted_by.is_some_and(is_zero)
     }
 }
 
@@ -393,22 +394,17 @@ mod status_name {
 
 /// Conditions in JSON: their names.
 mod condition_names {
-    use redis_stream_lag::report::GroupCondition;
+    use redis_stream_lag::report::Status;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
-        conditions: &[GroupCondition],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(conditions: &[Status], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(conditions.iter().map(|condition| condition.as_str()))
     }
 
     /// Leaves out unknown names, which only a newer streamgauge has.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<GroupCondition>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Status>, D::Error> {
         let names = Vec::<String>::deserialize(deserializer)?;
-        Ok(names.iter().filter_map(|name| GroupCondition::from_name(name)).collect())
+        Ok(names.iter().filter_map(|name| Status::from_name(name)).collect())
     }
 }
 
@@ -525,8 +521,7 @@ mod tests {
 
     #[test]
     fn a_status_comes_with_all_conditions_and_its_time() {
-        let conditions: ConditionSet =
-            [GroupCondition::Losing, GroupCondition::Abandoned].into_iter().collect();
+        let conditions: ConditionSet = [Status::Losing, Status::Abandoned].into_iter().collect();
         let since = Some(Duration::from_millis(1_700_000_000_500));
         let both = GroupStatus { since, ..conditions.into() };
         let remaining = Some(Duration::from_millis(80_250));

@@ -74,7 +74,7 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
 fn result(listing: &Listing, fail_on: &[Status], problems: &[String]) -> anyhow::Result<()> {
     problems.iter().for_each(|problem| print_error(problem));
     let is_found = |group: &&ListedGroup| {
-        let statuses = group.conditions.iter().map(|condition| condition.status()).chain(group.status);
+        let statuses = group.conditions.iter().copied().chain(group.status);
         statuses.into_iter().any(|status| fail_on.contains(&status))
     };
     let found = listing.groups.iter().filter(is_found).count();

@@ -15,7 +15,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::report::Report;
-use redis_stream_lag::state::LearnedPause;
+use redis_stream_lag::state::RememberedGroup;
 
 /// The published state of a target.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +38,8 @@ pub struct TargetState {
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
     pub alerts: ShownAlerts,
-    /// The pauses between deliveries that groups usually make.
-    pub pauses: Arc<[LearnedPause]>,
+    /// What is known of groups by their histories.
+    pub remembered: Arc<[RememberedGroup]>,
 }
 
 /// A report and its series.
@@ -90,8 +90,8 @@ impl Publisher {
         self.state.send_modify(|state| state.alerts = alerts);
     }
 
-    pub(super) fn set_pauses(&self, pauses: Arc<[LearnedPause]>) {
-        self.state.send_modify(|state| state.pauses = pauses);
+    pub(super) fn set_remembered(&self, groups: Arc<[RememberedGroup]>) {
+        self.state.send_modify(|state| state.remembered = groups);
     }
 
     /// Publishes the way to the node that is polled, if that is another one than before.

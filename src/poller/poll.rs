@@ -19,7 +19,7 @@ use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::report::Report;
-use redis_stream_lag::state::{LagState, LearnedPause};
+use redis_stream_lag::state::{LagState, RememberedGroup};
 
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -82,14 +82,14 @@ impl Poller {
         }
     }
 
-    /// Returns the pauses between deliveries that groups usually make.
-    pub fn learned_pauses(&self) -> impl Iterator<Item = LearnedPause> {
-        self.lag.learned_pauses(now() - self.started)
+    /// Returns what is known of groups by their histories.
+    pub fn remembered(&self) -> impl Iterator<Item = RememberedGroup> {
+        self.lag.remembered(now() - self.started)
     }
 
-    /// Adds pauses that were learned before.
-    pub fn restore_pauses(&mut self, pauses: impl IntoIterator<Item = LearnedPause>) {
-        self.lag.restore_pauses(pauses, now() - self.started);
+    /// Adds what was known of groups before a restart.
+    pub fn restore(&mut self, groups: impl IntoIterator<Item = RememberedGroup>) {
+        self.lag.restore(groups, now() - self.started);
     }
 
     /// Reconnects with another configuration of the same servers. Streams that both configurations select keep their
@@ -134,7 +134,7 @@ impl Poller {
             cut_off_by = cut_off_by.or(error);
         }
         self.servers.spend_payload(derivation.payload_bytes_read());
-        let limited = self.servers.limited();
+        let limited = self.servers.export_counts();
         let report = Arc::new(Report { limited, ..derivation.close(self.last_report.as_deref()) });
         self.metrics.count_entries(report.counted_entries);
         self.last_report = Some(Arc::clone(&report));

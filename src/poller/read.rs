@@ -257,7 +257,7 @@ impl ReadRequest<'_> {
         for (group, consumers) in consumers {
             selection.add_consumers(&group, consumers, &self.consumer_limit);
         }
-        note_groups(stream, &selection, &self.target.name);
+        note_groups(stream, &selection);
         note_problem(stream, None, self.metrics, &self.target.name);
         self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
         let wanted = |group: &&GroupInfo| group.each_consumer != ConsumersReading::NotWanted;
@@ -308,19 +308,9 @@ fn protocol(address: &str, error: decode::DecodeError) -> PollError {
     PollError::Protocol { address: address.to_owned(), detail: error.to_string() }
 }
 
-/// Stores the selected groups; logs when limits begin or cease to leave out groups or consumers.
-fn note_groups(tracked: &mut TrackedStream, selection: &Selection, target_name: &str) {
-    let (before, now) = (tracked.left_out, selection.left_out);
-    if (before.groups > 0) != (now.groups > 0) || (before.consumers > 0) != (now.consumers > 0) {
-        warn!(
-            target_name,
-            stream = %tracked.key,
-            groups_left_out = now.groups,
-            consumers_left_out = now.consumers,
-            "limits of the target leave out groups or consumers of this stream"
-        );
-    }
-    tracked.left_out = now;
+/// Stores the selected groups.
+fn note_groups(tracked: &mut TrackedStream, selection: &Selection) {
+    tracked.left_out = selection.left_out;
     let is_same = tracked.groups.len() == selection.groups.len()
         && tracked.groups.iter().zip(&selection.groups).all(|(shown, group)| *shown == group.name);
     if !is_same {

@@ -28,7 +28,7 @@ use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
-use redis_stream_lag::question::{Answer, Question};
+use redis_stream_lag::question::{Answer, Question, StreamIndex};
 use redis_stream_lag::report::LimitedCounts;
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
 
@@ -339,7 +339,6 @@ impl Servers {
             cut_off_by.get_or_insert(error);
         }
         self.streams.forget_missing();
-        self.export_counts();
         match cut_off_by {
             Some(error) if !was_any_read && !has_any_ended_well => Err(error),
             cut_off_by => Ok((Snapshot { nodes }, cut_off_by)),
@@ -361,6 +360,16 @@ impl Servers {
         let readers: Vec<_> = readers.collect();
         let asked = ask::ask(&readers, snapshot, questions, &mut self.names, &self.metrics, deadline);
         let (answers, ended) = asked.await;
+        let limit = self.consumer_limit();
+        for (question, answer) in questions.iter().zip(&answers) {
+            let Answer::Consumers(found) = answer else { continue };
+            let left_out = limit.left_out(found);
+            if left_out > 0 {
+                let StreamIndex { node, stream } = question.stream;
+                let key = &snapshot.nodes[node].streams[stream].key;
+                self.streams.note_consumers_left_out(key, left_out);
+            }
+        }
         let numbers: Vec<_> = readers.iter().map(|(number, _)| *number).collect();
         let mut cut_off_by = None;
         for (number, error) in numbers.into_iter().zip(ended) {
@@ -378,7 +387,8 @@ impl Servers {
         list_pending::list(&mut self.nodes, query, self.timeout).await
     }
 
-    fn export_counts(&mut self) {
+    /// Exports and logs what was found, and what the limits leave out. Returns the latter.
+    pub(super) fn export_counts(&mut self) -> LimitedCounts {
         if self.streams.limit_changed() {
             warn!(
                 target_name = %self.target.name,
@@ -386,15 +396,20 @@ impl Servers {
                 "limits of the target leave out streams"
             );
         }
+        for stream in &mut self.streams.tracked {
+            stream.log_left_out(&self.target.name);
+        }
         self.metrics.set_discovered_streams(self.streams.tracked.len());
-        let LimitedCounts { streams, groups, consumers } = self.limited();
+        let limited = self.limited();
+        let LimitedCounts { streams, groups, consumers } = limited;
         self.metrics.set_limited(Limited::Streams, streams);
         self.metrics.set_limited(Limited::Groups, groups);
         self.metrics.set_limited(Limited::Consumers, consumers);
+        limited
     }
 
     /// Returns the numbers of what the limits leave out.
-    pub(super) fn limited(&self) -> LimitedCounts {
+    fn limited(&self) -> LimitedCounts {
         let StreamRegistry { tracked, left_out, .. } = &self.streams;
         LimitedCounts {
             streams: *left_out,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::selection::{self, LeftOut, RuleIndex};
@@ -40,8 +42,10 @@ pub(super) struct TrackedStream {
     pub(super) groups: Vec<Name>,
     /// The groups whose consumers are asked for together with the stream.
     pub(super) groups_with_consumers: Arc<[Name]>,
-    /// The groups and consumers that limits left out last; logged when that changes.
+    /// The groups and consumers that limits left out last.
     pub(super) left_out: LeftOut,
+    /// The same, when it was last logged.
+    pub(super) logged_left_out: LeftOut,
 }
 
 impl TrackedStream {
@@ -60,6 +64,7 @@ impl TrackedStream {
             groups: Vec::new(),
             groups_with_consumers: Arc::default(),
             left_out: LeftOut::default(),
+            logged_left_out: LeftOut::default(),
         }
     }
 
@@ -74,6 +79,21 @@ impl TrackedStream {
         self.has_many_groups()
             && self.last_read > 0
             && poll_number < self.last_read + self.group_count / MANY_GROUPS
+    }
+
+    /// Logs when limits begin or cease to leave out groups or consumers.
+    pub(super) fn log_left_out(&mut self, target_name: &str) {
+        let now = self.left_out;
+        let before = std::mem::replace(&mut self.logged_left_out, now);
+        if (before.groups > 0) != (now.groups > 0) || (before.consumers > 0) != (now.consumers > 0) {
+            warn!(
+                target_name,
+                stream = %self.key,
+                groups_left_out = now.groups,
+                consumers_left_out = now.consumers,
+                "limits of the target leave out groups or consumers of this stream"
+            );
+        }
     }
 
     fn was_read(&self) -> bool {
@@ -322,6 +342,13 @@ impl StreamRegistry {
     pub(super) fn payload_of(&self, key: &Name) -> Option<u64> {
         let at = self.position(key).ok()?;
         self.tracked[at].reply_bytes.map(|bytes| bytes.payload)
+    }
+
+    /// Notes consumers of a stream's group that the limit leaves out.
+    pub(super) fn note_consumers_left_out(&mut self, key: &Name, consumers: usize) {
+        if let Ok(at) = self.position(key) {
+            self.tracked[at].left_out.consumers += consumers;
+        }
     }
 
     pub(super) fn problem_of(&self, key: &Name) -> Option<KeyError> {

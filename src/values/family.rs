@@ -138,7 +138,8 @@ impl Family {
 
     /// Returns true if there is nothing that the value is about.
     pub(crate) fn counts_nothing_in(&self, values: &GroupValues) -> bool {
-        self.counted_by.is_some_and(|counter| counter.of_group_values(values) == ValueReading::ZERO)
+        let is_zero = |reading| matches!(reading, ValueReading::Absent | ValueReading::ZERO);
+        self.counted_by.is_some_and(|counter| is_zero(counter.of_group_values(values)))
     }
 }
 

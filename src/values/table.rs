@@ -84,10 +84,12 @@ pub static FAMILIES: &[&Family] = &[
     &OLDEST_PENDING_IDLE_SECONDS,
     &OLDEST_PENDING_DELIVERIES,
     &PENDING_ORPHANED,
+    &PENDING_DROPPED,
     &CONSUMERS,
     &ENTRIES_LOST_TOTAL,
     &LOSS_RATIO,
     &RETENTION_USED_RATIO,
+    &SECONDS_TO_LOSS,
     &Family {
         fact: Some(AlertFact::Status("status")),
         ..gauge(
@@ -334,6 +336,25 @@ pub static PENDING_ORPHANED: Family = Family {
     )
 };
 
+pub static PENDING_DROPPED: Family = Family {
+    counted_by: Some(&PENDING_DROPPED),
+    kind: MetricKind::Counter,
+    label: Some(Label {
+        name: "Dropped with consumers",
+        note: "at most; pending entries of consumers that were deleted, since streamgauge started",
+        why_unknown: |_| "",
+    }),
+    ..gauge(
+        "redis_stream_group_pending_dropped_total",
+        "Pending entries, at most, that XGROUP DELCONSUMER dropped, since start: those that a deleted consumer had at the last poll, as far as fewer are pending since; absent until the first.",
+        ValueUnit::Count,
+        ValueSource::Group(|values| match values.pending_dropped {
+            0 => ValueReading::Absent,
+            dropped => dropped.into(),
+        }),
+    )
+};
+
 pub static CONSUMERS: Family = Family {
     fact: Some(AlertFact::Value("consumers")),
     label: Some(Label { name: "Consumers", note: "", why_unknown: |_| "" }),
@@ -392,6 +413,26 @@ pub static RETENTION_USED_RATIO: Family = Family {
         "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen that does not wait for the slowest group.",
         ValueUnit::Ratio,
         ValueSource::Group(|values| values.retention_used.into()),
+    )
+};
+
+pub static SECONDS_TO_LOSS: Family = Family {
+    fact: Some(AlertFact::Value("seconds_to_loss")),
+    label: Some(Label {
+        name: "Time to loss",
+        note: "until trimming reaches what it has not read or not acknowledged, while it reads nothing more",
+        why_unknown: |values| match values.entries_lost {
+            None => OLD_SERVER,
+            Some(_) => {
+                "no trimming was seen that does not wait for the slowest group, or not for long enough"
+            }
+        },
+    }),
+    ..gauge(
+        "redis_stream_group_seconds_to_loss",
+        "Time until trimming reaches what the group has not read or not acknowledged, at the rate at which the first entry moves; absent where nothing is trimmed, or trims are bounded by groups.",
+        ValueUnit::Seconds,
+        ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
     )
 };
 

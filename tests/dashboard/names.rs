@@ -14,6 +14,7 @@ use crate::support::metric_list::{metric_of, series};
 /// Metrics that are on no panel, with the reason; those for redis_exporter's dashboards are on none either.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
+    ("redis_stream_group_pending_dropped_total", "a rare event, which the group's page shows"),
     ("redis_stream_group_gone", "an event, which RedisStreamGroupGone reports"),
     ("process_virtual_memory_bytes", "address space costs nothing; resident memory is on a panel"),
 ];

@@ -127,6 +127,11 @@ fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
         if found.contains_key(&series) {
             expected.insert(series, (place.retention_used(), place.retention_used()));
         }
+        for name in ["redis_stream_group_seconds_to_loss", "redis_stream_group_pending_dropped_total"] {
+            let series = place.series(name);
+            let any = found.get(&series).map(|value| (*value, *value));
+            expected.extend(any.map(|any| (series, any)));
+        }
         let status = |status: Status| series::status(&place.stream, &place.group, status.as_str());
         let is_abandoned = found.contains_key(&status(Status::Abandoned));
         // One that has paused for long before, and caught up, is taken for dead later.

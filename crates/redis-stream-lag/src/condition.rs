@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// Something that is wrong with a group. Each condition holds or not, whatever the others do.
+/// A condition of a group: something that is wrong with it, whatever else is. Or `unknown` or `ok`, if no condition holds.
 ///
-/// The order is that of [`Status`]: the worst comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GroupCondition {
+/// Earlier variants are worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
     /// Entries wait, none was delivered over the window, and there is no consumer, or none that gave a sign of life.
     Abandoned,
     /// Entries were removed before delivery within the window.
@@ -18,188 +18,6 @@ pub enum GroupCondition {
     /// The oldest pending entry is the same as a window ago and was not delivered again.
     Stuck,
     /// The group was behind throughout the window, and its lag grows.
-    Lagging,
-}
-
-impl GroupCondition {
-    /// All conditions, the worst first.
-    pub const ALL: [Self; 6] =
-        [Self::Abandoned, Self::Losing, Self::Rewound, Self::Stalled, Self::Stuck, Self::Lagging];
-
-    /// Returns the status of a group whose worst condition this is.
-    #[must_use]
-    pub fn status(self) -> Status {
-        match self {
-            Self::Abandoned => Status::Abandoned,
-            Self::Losing => Status::Losing,
-            Self::Rewound => Status::Rewound,
-            Self::Stalled => Status::Stalled,
-            Self::Stuck => Status::Stuck,
-            Self::Lagging => Status::Lagging,
-        }
-    }
-
-    /// Returns the condition's name, as used in metric labels, JSON and alerts.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.status().as_str()
-    }
-
-    /// Returns the condition with this [name](Self::as_str), or `None` if there is none.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|condition| condition.as_str() == name)
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// A set of conditions. The default is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ConditionSet(u8);
-
-impl ConditionSet {
-    /// Returns true if the condition is in the set.
-    #[must_use]
-    pub fn contains(self, condition: GroupCondition) -> bool {
-        self.0 & condition.bit() != 0
-    }
-
-    /// Returns true if the set has no condition.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Returns the worst condition, or `None` if the set is empty.
-    #[must_use]
-    pub fn worst(self) -> Option<GroupCondition> {
-        self.iter().next()
-    }
-
-    /// Returns the conditions, the worst first.
-    pub fn iter(self) -> impl Iterator<Item = GroupCondition> {
-        GroupCondition::ALL.into_iter().filter(move |condition| self.contains(*condition))
-    }
-}
-
-impl FromIterator<GroupCondition> for ConditionSet {
-    fn from_iter<I: IntoIterator<Item = GroupCondition>>(conditions: I) -> Self {
-        Self(conditions.into_iter().fold(0, |bits, condition| bits | condition.bit()))
-    }
-}
-
-/// Tells if there is enough history to evaluate every condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryCoverage {
-    /// A condition that is not in the set does not hold.
-    Complete,
-    /// A condition that is not in the set may hold all the same.
-    Partial {
-        /// Time until there is enough history, if nothing changes. `None` if that cannot be told, as for a group with
-        /// too few exact lags.
-        remaining: Option<Duration>,
-    },
-}
-
-/// The conditions of a group, and its status. The default is a group about which nothing is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupStatus {
-    /// The conditions that hold.
-    pub conditions: ConditionSet,
-    /// If the other conditions are known not to hold.
-    pub coverage: HistoryCoverage,
-    /// Time at which the [status](Self::status) began, since the Unix epoch, by the server's clock. `None` if it is not
-    /// known.
-    pub since: Option<Duration>,
-}
-
-impl GroupStatus {
-    /// Returns the worst condition; if none holds, `ok` or `unknown`.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        match (self.conditions.worst(), self.coverage) {
-            (Some(condition), _) => condition.status(),
-            (None, HistoryCoverage::Complete) => Status::Ok,
-            (None, HistoryCoverage::Partial { .. }) => Status::Unknown,
-        }
-    }
-
-    /// Returns true if `status` holds: a condition, whatever else holds; `ok` and `unknown` if they are the status.
-    /// `None` if that is not known.
-    #[must_use]
-    pub fn holds(&self, status: Status) -> Option<bool> {
-        let holds = match GroupCondition::from_name(status.as_str()) {
-            Some(condition) => self.conditions.contains(condition),
-            None => self.status() == status,
-        };
-        let is_known = holds
-            || status == Status::Unknown
-            || self.coverage == HistoryCoverage::Complete
-            // A group with a condition is not ok, whatever else is not known.
-            || (status == Status::Ok && !self.conditions.is_empty());
-        is_known.then_some(holds)
-    }
-
-    /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
-    #[must_use]
-    pub fn unknown_for(&self) -> Option<Duration> {
-        match self.coverage {
-            HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => remaining,
-            HistoryCoverage::Partial { .. } | HistoryCoverage::Complete => None,
-        }
-    }
-
-    /// Returns the statuses that hold: each condition, or `ok` or `unknown`.
-    pub fn iter(&self) -> impl Iterator<Item = Status> {
-        let none = self.conditions.is_empty().then(|| self.status());
-        self.conditions.iter().map(GroupCondition::status).chain(none)
-    }
-}
-
-impl Default for GroupStatus {
-    fn default() -> Self {
-        Self {
-            conditions: ConditionSet::default(),
-            coverage: HistoryCoverage::Partial { remaining: None },
-            since: None,
-        }
-    }
-}
-
-impl From<ConditionSet> for GroupStatus {
-    /// Returns the status of a group with these conditions and no other.
-    fn from(conditions: ConditionSet) -> Self {
-        Self { conditions, coverage: HistoryCoverage::Complete, since: None }
-    }
-}
-
-impl From<Status> for GroupStatus {
-    /// Returns the status of a group with at most this condition.
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Unknown => Self::default(),
-            _ => GroupCondition::from_name(status.as_str()).into_iter().collect::<ConditionSet>().into(),
-        }
-    }
-}
-
-/// The status of a group: its worst condition. Earlier variants are worse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    /// [`GroupCondition::Abandoned`].
-    Abandoned,
-    /// [`GroupCondition::Losing`].
-    Losing,
-    /// [`GroupCondition::Rewound`].
-    Rewound,
-    /// [`GroupCondition::Stalled`].
-    Stalled,
-    /// [`GroupCondition::Stuck`].
-    Stuck,
-    /// [`GroupCondition::Lagging`].
     Lagging,
     /// No condition holds, but the history is shorter than the window or has too few exact lags to evaluate all.
     #[default]
@@ -241,6 +59,146 @@ impl Status {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
+
+    /// Returns true if it is a condition, not `unknown` or `ok`.
+    #[must_use]
+    pub fn is_condition(self) -> bool {
+        self < Self::Unknown
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of conditions. The default is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConditionSet(u8);
+
+impl ConditionSet {
+    /// Returns true if the condition is in the set.
+    #[must_use]
+    pub fn contains(self, condition: Status) -> bool {
+        self.0 & condition.bit() != 0
+    }
+
+    /// Returns true if the set has no condition.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the worst condition, or `None` if the set is empty.
+    #[must_use]
+    pub fn worst(self) -> Option<Status> {
+        self.iter().next()
+    }
+
+    /// Returns the conditions, the worst first.
+    pub fn iter(self) -> impl Iterator<Item = Status> {
+        Status::ALL.into_iter().filter(move |condition| self.contains(*condition))
+    }
+}
+
+impl FromIterator<Status> for ConditionSet {
+    /// Leaves out `unknown` and `ok`.
+    fn from_iter<I: IntoIterator<Item = Status>>(conditions: I) -> Self {
+        let conditions = conditions.into_iter().filter(|status| status.is_condition());
+        Self(conditions.fold(0, |bits, condition| bits | condition.bit()))
+    }
+}
+
+/// Tells if there is enough history to evaluate every condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryCoverage {
+    /// A condition that is not in the set does not hold.
+    Complete,
+    /// A condition that is not in the set may hold all the same.
+    Partial {
+        /// Time until there is enough history, if nothing changes. `None` if that cannot be told, as for a group with
+        /// too few exact lags.
+        remaining: Option<Duration>,
+    },
+}
+
+/// The conditions of a group, and its status. The default is a group about which nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The conditions that hold.
+    pub conditions: ConditionSet,
+    /// If the other conditions are known not to hold.
+    pub coverage: HistoryCoverage,
+    /// Time at which the [status](Self::status) began, since the Unix epoch, by the server's clock. `None` if it is not
+    /// known.
+    pub since: Option<Duration>,
+}
+
+impl GroupStatus {
+    /// Returns the worst condition; if none holds, `ok` or `unknown`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match (self.conditions.worst(), self.coverage) {
+            (Some(condition), _) => condition,
+            (None, HistoryCoverage::Complete) => Status::Ok,
+            (None, HistoryCoverage::Partial { .. }) => Status::Unknown,
+        }
+    }
+
+    /// Returns true if `status` holds: a condition, whatever else holds; `ok` and `unknown` if they are the status.
+    /// `None` if that is not known.
+    #[must_use]
+    pub fn holds(&self, status: Status) -> Option<bool> {
+        let holds =
+            if status.is_condition() { self.conditions.contains(status) } else { self.status() == status };
+        let is_known = holds
+            || status == Status::Unknown
+            || self.coverage == HistoryCoverage::Complete
+            // A group with a condition is not ok, whatever else is not known.
+            || (status == Status::Ok && !self.conditions.is_empty());
+        is_known.then_some(holds)
+    }
+
+    /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
+    #[must_use]
+    pub fn unknown_for(&self) -> Option<Duration> {
+        match self.coverage {
+            HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => remaining,
+            HistoryCoverage::Partial { .. } | HistoryCoverage::Complete => None,
+        }
+    }
+
+    /// Returns the statuses that hold: each condition, or `ok` or `unknown`.
+    pub fn iter(&self) -> impl Iterator<Item = Status> {
+        let none = self.conditions.is_empty().then(|| self.status());
+        self.conditions.iter().chain(none)
+    }
+}
+
+impl Default for GroupStatus {
+    fn default() -> Self {
+        Self {
+            conditions: ConditionSet::default(),
+            coverage: HistoryCoverage::Partial { remaining: None },
+            since: None,
+        }
+    }
+}
+
+impl From<ConditionSet> for GroupStatus {
+    /// Returns the status of a group with these conditions and no other.
+    fn from(conditions: ConditionSet) -> Self {
+        Self { conditions, coverage: HistoryCoverage::Complete, since: None }
+    }
+}
+
+impl From<Status> for GroupStatus {
+    /// Returns the status of a group with at most this condition.
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Unknown => Self::default(),
+            _ => ConditionSet::from_iter([status]).into(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -248,9 +206,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_and_statuses_have_the_same_order() {
+    fn all_statuses_are_listed_in_order_and_a_set_has_conditions_only() {
         assert_eq!(Status::ALL.map(|status| status as usize), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(GroupCondition::ALL.map(GroupCondition::status), Status::ALL[..6]);
+        let all: ConditionSet = Status::ALL.into_iter().collect();
+        assert_eq!(all.iter().collect::<Vec<_>>(), Status::ALL[..6]);
     }
 
     #[test]

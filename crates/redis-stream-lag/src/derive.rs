@@ -49,8 +49,11 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     for mut stream in streams {
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
+        if let Some(before) = previous.and_then(|report| last_report(report, &stream.reading.key)) {
+            note_dropped_pending(&mut stream, &before);
+        }
         note_histories(&mut stream, state, at);
-        reports.push(Arc::new(read(&mut stream)));
+        reports.push(Arc::new(read(&mut stream, at)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -96,8 +99,12 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
     let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
     let is_trimming = is_recent(stream.cache.trimmed_at);
     for (number, group) in stream.info.groups.iter().enumerate() {
-        let Some(reading) = stream.loss_reading(group) else { continue };
+        let reading = stream.loss_reading(group);
         let open = &mut stream.groups[number];
+        let Some(reading) = reading else {
+            open.cache.losses.note_position(group.last_delivered);
+            continue;
+        };
         if !open.losses_are_counted {
             let is_unconfirmed = open.cache.losses.note(&reading);
             open.cache.losses.is_uncertain |= is_unconfirmed && stream.loss_question != LossQuestion::Atomic;
@@ -141,6 +148,29 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
     };
     let was_trimmed = if stream.cache.trimmed_at == Some(at) { WasTrimmed::Yes } else { WasTrimmed::No };
     stream.cache.trims.note(reading, was_trimmed);
+    stream.cache.trim_pace.note(info.first, at, stream.reading.window);
+}
+
+/// Counts the pending entries of consumers that are gone, as far as the PEL has become smaller: XGROUP DELCONSUMER drops
+/// them, unless they were acknowledged or claimed before.
+fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
+    for (group, open) in stream.info.groups.iter().zip(&mut stream.groups) {
+        let found = before.groups.binary_search_by(|earlier| earlier.name.cmp(&group.name));
+        let Some(GroupReport { values: Some(values), consumers: Some(earlier), .. }) =
+            found.ok().map(|at| &before.groups[at])
+        else {
+            continue;
+        };
+        let fall = values.messages_pending.saturating_sub(group.pending);
+        let Some(now) = each_consumer(group, open).filter(|_| fall > 0) else { continue };
+        let is_gone = |(at, held): &(usize, &ConsumerReport)| {
+            let is_same = |consumer: &ConsumerInfo| consumer.name == held.name;
+            held.messages_pending > 0 && !now.get(*at).is_some_and(is_same) && !now.iter().any(is_same)
+        };
+        let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending);
+        let dropped = fall.min(gone.sum());
+        open.cache.pending_dropped += dropped;
+    }
 }
 
 /// Adds this poll to the history of each group and evaluates its status.
@@ -152,8 +182,9 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         let history = match open.cache.history.take() {
             None => {
                 let mut history = History::begin(&sample, window);
-                if let Some(rhythm) = state.take_rhythm(&stream.reading.key, &group.name) {
+                if let Some((rhythm, status)) = state.take_restored(&stream.reading.key, &group.name) {
                     history.rhythm = rhythm;
+                    status.into_iter().for_each(|status| history.restore_status(status));
                 }
                 history
             }
@@ -239,7 +270,7 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
     })
 }
 
-fn read(stream: &mut StreamState<'_>) -> StreamReport {
+fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
     let info = stream.info;
     let entries_added = stream.cache.entries_added(info, stream.node.epoch);
     let values = StreamValues {
@@ -263,7 +294,7 @@ fn read(stream: &mut StreamState<'_>) -> StreamReport {
         .map(|(group, open)| GroupReport {
             name: group.name.clone(),
             named: group.named,
-            values: Some(group_values(stream, group, open)),
+            values: Some(group_values(stream, group, open, at)),
             consumers: each_consumer(group, open)
                 .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit)),
         })
@@ -273,7 +304,7 @@ fn read(stream: &mut StreamState<'_>) -> StreamReport {
     StreamReport { key: stream.reading.key.clone(), values: Some(values), refused: false, groups }
 }
 
-fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> GroupValues {
+fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> GroupValues {
     let info = stream.info;
     let position = group.last_delivered;
     let lag = lag(stream, group);
@@ -311,8 +342,28 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) 
             .exact()
             .filter(|_| stream.cache.trims.overtakes_groups())
             .map(|lag| Retention { lag, length: info.length }),
+        time_to_loss: time_to_loss(stream, group, open, at),
+        pending_dropped: open.cache.pending_dropped,
         status: open.status,
     }
+}
+
+/// Returns the time until trimming reaches the group's position, or its oldest pending entry if that is still there.
+fn time_to_loss(
+    stream: &StreamState<'_>,
+    group: &GroupInfo,
+    open: &GroupState,
+    at: Duration,
+) -> Option<Duration> {
+    let first = stream.info.first.filter(|_| stream.cache.trims.overtakes_groups())?;
+    let position = group.last_delivered;
+    let needed = match open.oldest_pending {
+        _ if group.pending == 0 => position,
+        PelHead::Unknown => return None,
+        PelHead::Entry(entry) if entry.id >= first => entry.id.min(position),
+        PelHead::Entry(_) | PelHead::Empty => position,
+    };
+    stream.cache.trim_pace.time_to(needed, first, at)
 }
 
 fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
@@ -406,6 +457,7 @@ fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerRe
 mod tests {
     use super::*;
     use crate::report::Status;
+    use crate::state::RememberedGroup;
     use crate::tests::model::{Counters, StreamModel};
     use crate::tests::properties::{PLENTY, Watcher};
 
@@ -550,22 +602,84 @@ mod tests {
         }
         model.read(&group(), 60, true);
         poll(&mut model, &mut watch);
-        let learned: Vec<_> = watch.state.learned_pauses(model.at()).collect();
-        let [pause] = &learned[..] else { panic!("{learned:?}") };
-        assert!((290..=310).contains(&pause.pause.as_secs()), "{pause:?}");
+        let learned: Vec<_> = watch.state.remembered(model.at()).collect();
+        let [RememberedGroup { pause: Some(pause), status: None, .. }] = &learned[..] else {
+            panic!("{learned:?}")
+        };
+        assert!((290..=310).contains(&pause.length.as_secs()), "{pause:?}");
 
         let mut later = Watcher::new();
-        later.state.restore_pauses(learned.clone(), model.at());
-        assert_eq!(later.state.learned_pauses(model.at()).collect::<Vec<_>>(), learned, "not read yet");
+        later.state.restore(learned.clone(), model.at());
+        assert_eq!(later.state.remembered(model.at()).collect::<Vec<_>>(), learned, "not read yet");
         let statuses: Vec<_> = (0..4 * POLLS)
             .map(|_| {
                 model.add();
                 poll(&mut model, &mut later)
             })
             .collect();
-        assert_eq!(later.state.learned_pauses(model.at()).count(), 1);
+        assert_eq!(later.state.remembered(model.at()).count(), 1);
         assert!(statuses.iter().all(|status| *status >= Status::Unknown), "{statuses:?}");
         assert_eq!(statuses.last(), Some(&Status::Ok));
+    }
+
+    #[test]
+    fn a_condition_that_goes_on_over_a_restart_has_begun_before_it() {
+        let (mut model, mut watch) = healthy(Counters::Fixed);
+        let until_dead = |model: &mut StreamModel, watch: &mut Watcher| {
+            (0..8 * POLLS).any(|_| {
+                model.add();
+                poll(model, watch) == Status::Abandoned
+            })
+        };
+        let since = |watch: &Watcher| watch.values().next().unwrap().status.since;
+        assert!(until_dead(&mut model, &mut watch));
+        let (died, mut later) = (since(&watch), Watcher::new());
+        later.state.restore(watch.state.remembered(model.at()), model.at());
+        assert!(until_dead(&mut model, &mut later));
+        assert_eq!(since(&later), died);
+        // Another one has just begun.
+        model.read(&group(), 60, true);
+        assert_ne!(poll(&mut model, &mut later), Status::Abandoned);
+        assert!(until_dead(&mut model, &mut later));
+        assert!(since(&later) > died);
+    }
+
+    #[test]
+    fn pending_entries_of_consumers_that_are_gone_were_dropped_at_most() {
+        let (mut model, mut watch) = healthy(Counters::Fixed);
+        let dropped = |watch: &Watcher| watch.values().next().unwrap().pending_dropped;
+        for _ in 0..4 {
+            (0..20).for_each(|_| model.add());
+            model.read(&group(), 20, false);
+            poll(&mut model, &mut watch);
+        }
+        assert_eq!(dropped(&watch), 0);
+        let of = |model: &StreamModel, name| {
+            model.groups[&group()].pending.values().filter(|held| held.consumer == Some(name)).count() as u64
+        };
+        let (x, y) = (of(&model, "x"), of(&model, "y"));
+        assert!(x > 0 && y > 0, "both read: {x}, {y}");
+        // One acknowledges, the other is deleted with what it has.
+        let group_of = |model: &mut StreamModel| model.groups.remove(&group()).unwrap();
+        let mut changed = group_of(&mut model);
+        changed.pending.pop_first();
+        changed.pending.retain(|_, held| held.consumer != Some("y"));
+        changed.consumers.remove("y");
+        let acknowledged = 80 - y - changed.pending.len() as u64;
+        model.groups.insert(group(), changed);
+        poll(&mut model, &mut watch);
+        assert_eq!(dropped(&watch), y);
+        assert!(acknowledged <= 1);
+        // Its entries are claimed before it is deleted, and acknowledgements alone drop nothing.
+        let mut changed = group_of(&mut model);
+        changed.pending.values_mut().for_each(|held| held.consumer = Some("z"));
+        changed.consumers.remove("x");
+        changed.consumers.insert("z", model.now_ms());
+        model.groups.insert(group(), changed);
+        poll(&mut model, &mut watch);
+        model.groups.get_mut(&group()).unwrap().pending.clear();
+        poll(&mut model, &mut watch);
+        assert_eq!(dropped(&watch), y);
     }
 
     #[test]

@@ -101,8 +101,10 @@ pub(super) struct History {
     /// Last time at which the PEL had become smaller.
     pub(super) acknowledged_at: Option<Duration>,
     status: Status,
-    /// Time at which the status began, by the node's clock.
+    /// Time at which the status began, by the node's clock; that before a restart while there is one.
     status_since_ms: u64,
+    /// The status before a restart, until it is known again.
+    restored: Option<Status>,
     /// The oldest pending entry when it was last known.
     pub(super) oldest_pending: Option<TrackedPending>,
     /// The activity when it was last known.
@@ -120,6 +122,15 @@ pub(super) struct History {
     /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
     /// is the last one before it.
     points: Vec<LagPoint>,
+}
+
+/// A condition that is the status of a group, and the time at which it began, by the node's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatedStatus {
+    /// The condition.
+    pub status: Status,
+    /// Time since the Unix epoch.
+    pub since: Duration,
 }
 
 /// The oldest pending entry, and the time since which it has been that without another delivery.
@@ -171,6 +182,7 @@ impl History {
             acknowledged_at: None,
             status: Status::Unknown,
             status_since_ms: millis(sample.node_time),
+            restored: None,
             oldest_pending: None,
             activity: sample.activity,
             was_in_use: sample.is_in_use(),
@@ -251,9 +263,28 @@ impl History {
     /// Returns the status with the time since which it has been the group's.
     pub(super) fn dated(&mut self, status: GroupStatus, node_time: Duration) -> GroupStatus {
         if self.status != status.status() {
-            (self.status, self.status_since_ms) = (status.status(), millis(node_time));
+            self.status = status.status();
+            if self.restored.take_if(|_| self.status != Status::Unknown) != Some(self.status) {
+                self.status_since_ms = millis(node_time);
+            }
         }
-        GroupStatus { since: Some(Duration::from_millis(self.status_since_ms)), ..status }
+        let since = match self.restored {
+            Some(_) => self.began + self.clock_offset,
+            None => Duration::from_millis(self.status_since_ms),
+        };
+        GroupStatus { since: Some(since), ..status }
+    }
+
+    /// Returns the status if it is a condition: the present one, or while that is not known, the one before a restart.
+    pub(super) fn condition(&self) -> Option<DatedStatus> {
+        let status = self.restored.unwrap_or(self.status);
+        let since = Duration::from_millis(self.status_since_ms);
+        status.is_condition().then_some(DatedStatus { status, since })
+    }
+
+    /// Takes the status before a restart.
+    pub(super) fn restore_status(&mut self, before: DatedStatus) {
+        (self.restored, self.status_since_ms) = (Some(before.status), millis(before.since));
     }
 
     /// Returns the time since the last delivery that was seen, at `node_time` by the node's clock.
@@ -442,6 +473,22 @@ mod tests {
             history.note(&sample(interval * poll, Lag::Exact(u64::from(poll) + 1)), window);
         }
         history
+    }
+
+    #[test]
+    fn a_status_before_a_restart_is_kept_until_it_is_known_again() {
+        let (now, before) = (Duration::from_secs(1_700_000_500), Duration::from_secs(1_699_990_000));
+        let restored = DatedStatus { status: Status::Stalled, since: before };
+        for (known, since) in [(Status::Stalled, before), (Status::Lagging, now), (Status::Ok, now)] {
+            let mut history = polled_every(Duration::from_secs(10), WINDOW);
+            history.restore_status(restored);
+            let unknown = history.dated(Status::Unknown.into(), now).since;
+            assert_eq!(unknown, Some(Duration::from_secs(1_700_000_000)), "since the first poll");
+            assert_eq!(history.condition(), Some(restored), "another restart");
+            assert_eq!(history.dated(known.into(), now).since, Some(since), "{known:?}");
+            let later = now + WINDOW;
+            assert_eq!(history.dated(Status::Rewound.into(), later).since, Some(later));
+        }
     }
 
     fn bytes(history: &History) -> usize {

@@ -76,6 +76,9 @@ pub(crate) struct Losses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LossBasis {
     last: LossReading,
+    /// The highest position since, in readings that show no losses. A group that was seen there and stands lower again was
+    /// set back.
+    furthest: StreamId,
     /// The rank of the last position.
     rank: Option<u64>,
     /// True if entries-read is known to equal the rank.
@@ -190,13 +193,22 @@ impl Losses {
             self.basis = Some(LossBasis::begin(reading));
             return;
         };
-        if !reading.continues(&basis.last) {
+        if !basis.is_continued_by(reading) {
             *basis = LossBasis::begin(reading);
             return;
         }
         let lost = basis.lost_at(reading);
         self.entries += lost.unwrap_or(0);
         basis.advance(reading, lost);
+    }
+
+    /// Takes the position of a group in a reading that shows no losses, since its lag or the server's counters are unknown.
+    pub(crate) fn note_position(&mut self, position: StreamId) {
+        self.unconfirmed = self.unconfirmed.filter(|suspect| suspect.position == position);
+        self.basis = self.basis.filter(|basis| basis.furthest <= position);
+        if let Some(basis) = &mut self.basis {
+            basis.furthest = position;
+        }
     }
 
     /// Returns true if a reading shows a loss.
@@ -247,6 +259,7 @@ impl LossBasis {
         let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
         let mut basis = Self {
             last: *reading,
+            furthest: reading.position,
             rank: reading.rank,
             entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
             counted_to: reading.removed_to.unwrap_or(0),
@@ -256,6 +269,10 @@ impl LossBasis {
         };
         basis.missing = basis.missing_at(reading);
         basis
+    }
+
+    fn is_continued_by(&self, reading: &LossReading) -> bool {
+        reading.position >= self.furthest && reading.continues(&self.last)
     }
 
     /// Returns the rank of the reading's position, and whether its entries-read is known to be that rank.
@@ -293,7 +310,7 @@ impl LossBasis {
 
     /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told.
     fn lost_at(&self, reading: &LossReading) -> Option<u64> {
-        if !reading.continues(&self.last) {
+        if !self.is_continued_by(reading) {
             return None;
         }
         let growth = if reading.position == self.last.position {
@@ -325,7 +342,8 @@ impl LossBasis {
             }
         }
         self.missing = missing.or(self.missing);
-        (self.last, self.rank, self.entries_read_is_rank) = (*reading, rank, is_rank);
+        (self.last, self.furthest) = (*reading, reading.position);
+        (self.rank, self.entries_read_is_rank) = (rank, is_rank);
     }
 }
 
@@ -338,5 +356,7 @@ pub(crate) fn lag_in(full: &StreamInfo, info: &StreamInfo, group: &GroupInfo, la
     }
     let grown = full.entries_added?.checked_sub(info.entries_added?)?;
     let is_clean = info.length.checked_add(grown) == Some(full.length);
-    (is_clean && in_full.last_delivered == group.last_delivered).then(|| lag + grown)
+    // An entry that is added with an ID below the group's position does not wait for it.
+    let is_above = group.last_delivered <= info.last_generated;
+    (is_clean && is_above && in_full.last_delivered == group.last_delivered).then(|| lag + grown)
 }

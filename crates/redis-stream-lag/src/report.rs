@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::condition::{ConditionSet, GroupCondition, GroupStatus, HistoryCoverage, Status};
+pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 use crate::snapshot::RadixTree;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -133,6 +133,14 @@ pub struct GroupValues {
     /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
     /// until this stream was seen to be trimmed without regard to its slowest group, which needs server 7.0.
     pub retention_used: Option<Retention>,
+    /// Time until trimming reaches the oldest entry that the group was not delivered, or has not acknowledged, at the pace
+    /// at which the first entry moves. `None` where trims were not seen to disregard the slowest group, and for the first
+    /// [window](crate::snapshot::StreamReading::window). Pending entries that are gone already do not count.
+    pub time_to_loss: Option<Duration>,
+    /// Number of pending entries, at most, that were dropped with their consumers by XGROUP DELCONSUMER, since the group
+    /// was first seen: entries of consumers that are gone, as far as the PEL has become smaller. The server does not tell
+    /// them from entries acknowledged just before. Source: XINFO CONSUMERS.
+    pub pending_dropped: u64,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,
 }

@@ -4,6 +4,8 @@
 //! the last-delivered-id of the slowest group and trims with ACKED do wait. So the ratio is reported only once a trim
 //! was seen that did not: it removed entries that some group lacked, or it left entries that every group was done with.
 
+use std::time::Duration;
+
 use redis_stream_core::id::StreamId;
 
 /// Number of entries that an approximate trim may leave: as many as a node of the stream holds by default.
@@ -77,6 +79,44 @@ impl TrimEvidence {
     }
 }
 
+/// The pace at which trimming moves the first entry of a stream, over one to two windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrimPace {
+    /// The reading that the pace is measured from.
+    base: Option<FirstEntry>,
+    /// The reading that will replace it a window later.
+    next: Option<FirstEntry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FirstEntry {
+    at: Duration,
+    id: StreamId,
+}
+
+impl TrimPace {
+    /// Takes the first entry of a reading.
+    pub(crate) fn note(&mut self, first: Option<StreamId>, at: Duration, window: Duration) {
+        let Some(id) = first.filter(|id| self.base.is_none_or(|base| base.id <= *id)) else {
+            *self = Self::default();
+            return;
+        };
+        if self.next.is_none_or(|next| at.saturating_sub(next.at) >= window) {
+            self.base = self.next.replace(FirstEntry { at, id });
+        }
+    }
+
+    /// Returns the time until the first entry, now `first`, is `needed`. `None` if it does not move, or is not known to.
+    pub(crate) fn time_to(self, needed: StreamId, first: StreamId, at: Duration) -> Option<Duration> {
+        let base = self.base?;
+        // The IDs need not be times: only their differences count.
+        let moved = u128::from(first.ms.saturating_sub(base.id.ms));
+        let left = u128::from(needed.ms.saturating_sub(first.ms));
+        let ms = (left * at.saturating_sub(base.at).as_millis()).checked_div(moved)?;
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+}
+
 /// The result of comparing two readings of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WasTrimmed {
@@ -129,6 +169,28 @@ mod tests {
         let mut evidence = TrimEvidence::default();
         readings.iter().for_each(|reading| evidence.note(*reading, WasTrimmed::Yes));
         evidence.overtakes_groups()
+    }
+
+    #[test]
+    fn the_time_that_is_left_rests_on_the_pace_of_one_to_two_windows() {
+        let (window, second) = (Duration::from_secs(120), Duration::from_secs(1));
+        let id = |ms| StreamId::new(ms, 0);
+        let mut pace = TrimPace::default();
+        // IDs that advance by 500 a second, whatever they count.
+        for seconds in (0..=300).step_by(10) {
+            pace.note(Some(id(500 * seconds)), second * u32::try_from(seconds).unwrap(), window);
+            let (first, now) = (id(500 * seconds), second * u32::try_from(seconds).unwrap());
+            let left = |ahead| pace.time_to(id(500 * seconds + ahead), first, now);
+            let expected = (seconds >= 120).then_some(second * 60);
+            assert_eq!(left(30_000), expected, "{seconds}");
+            assert_eq!(left(0), expected.map(|_| Duration::ZERO), "{seconds}");
+        }
+        for at in [400, 500, 600] {
+            pace.note(Some(id(150_000)), second * at, window);
+        }
+        assert_eq!(pace.time_to(id(999_999), id(150_000), second * 700), None, "trimming has stopped");
+        pace.note(Some(id(5)), second * 710, window);
+        assert_eq!(pace, TrimPace::default(), "another stream");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of the time. A pause counts once the group has caught up after it, so one that an outage ended with a backlog that
 //! stays is not taken for a habit.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
@@ -25,7 +26,7 @@ pub(super) struct Rhythm {
 /// A pause after which the group has not caught up yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EndedPause {
-    pause_ms: u32,
+    pause_ms: NonZeroU32,
     /// ID of the last entry in the pause.
     newest: StreamId,
 }
@@ -55,15 +56,15 @@ impl Rhythm {
     /// Notes that a pause was ended by a delivery. `newest` is the last entry that waited meanwhile. Of several pauses before the
     /// group has caught up, the longest counts.
     pub(super) fn note_pause(&mut self, pause: Duration, newest: StreamId) {
-        let before = self.ended.map_or(0, |ended| ended.pause_ms);
-        let pause_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
-        self.ended = Some(EndedPause { pause_ms: pause_ms.max(before), newest });
+        let before = self.ended.map(|ended| ended.pause_ms);
+        let pause_ms = NonZeroU32::new(u32::try_from(pause.as_millis()).unwrap_or(u32::MAX));
+        self.ended = pause_ms.max(before).map(|pause_ms| EndedPause { pause_ms, newest });
     }
 
     /// Learns the last pause if the group has caught up since.
     pub(super) fn note_position(&mut self, position: StreamId, now: Duration) {
         if let Some(ended) = self.ended.take_if(|ended| position >= ended.newest) {
-            self.learn(Duration::from_millis(u64::from(ended.pause_ms)), now);
+            self.learn(Duration::from_millis(u64::from(ended.pause_ms.get())), now);
         }
     }
 

@@ -9,11 +9,12 @@ use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
 use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
+pub use crate::history::DatedStatus;
 use crate::history::History;
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
-use crate::retention::TrimEvidence;
+use crate::retention::{TrimEvidence, TrimPace};
 use crate::rhythm::Rhythm;
 use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
@@ -36,19 +37,28 @@ pub struct LagState {
     pub(super) next_scan: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
-    /// Rhythms that were learned before, of groups that were not read since, by stream.
-    restored: HashMap<Name, Vec<(Name, Rhythm)>>,
+    /// What was known before of groups that were not read since, by stream.
+    restored: HashMap<Name, Vec<(Name, Rhythm, Option<DatedStatus>)>>,
 }
 
-/// A pause between deliveries that a group usually makes.
+/// What is known of a group by its history, to be kept over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LearnedPause {
+pub struct RememberedGroup {
     /// Key of the stream.
     pub stream: Name,
     /// Name of the group.
     pub group: Name,
-    /// The longest pause that ended with the group catching up.
-    pub pause: Duration,
+    /// The pause between deliveries that it usually makes.
+    pub pause: Option<LearnedPause>,
+    /// Its status, if that is a condition.
+    pub status: Option<DatedStatus>,
+}
+
+/// The longest pause that ended with a group catching up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedPause {
+    /// Its length.
+    pub length: Duration,
     /// Time until it is forgotten.
     pub remembered_for: Duration,
 }
@@ -66,6 +76,7 @@ pub(super) struct StreamCache {
     /// Sorted by name.
     groups: Vec<(Name, GroupCache)>,
     pub(super) trims: TrimEvidence,
+    pub(super) trim_pace: TrimPace,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
     /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
@@ -89,41 +100,54 @@ pub(super) struct GroupCache {
     pub(super) pending: Option<CachedOldestPending>,
     pub(super) deleted_pending: Option<CachedDeletedPending>,
     pub(super) history: Option<History>,
+    /// Number of pending entries that went with their consumers.
+    pub(super) pending_dropped: u64,
 }
 
 impl LagState {
-    /// Returns the pauses that groups usually make, at `now` by the caller's monotonic clock.
-    pub fn learned_pauses(&self, now: Duration) -> impl Iterator<Item = LearnedPause> {
-        let histories = self.streams.iter().flat_map(|(key, stream)| {
+    /// Returns what is known of groups by their histories, at `now` by the caller's monotonic clock.
+    pub fn remembered(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
+        let read = self.streams.iter().flat_map(|(key, stream)| {
             let groups = stream.groups.iter();
-            groups.filter_map(move |(name, group)| Some((key, name, group.history.as_ref()?.rhythm)))
+            groups.filter_map(move |(name, group)| {
+                let history = group.history.as_ref()?;
+                Some((key, name, history.rhythm, history.condition()))
+            })
         });
-        let not_read = self.restored.iter();
-        let not_read =
-            not_read.flat_map(|(key, groups)| groups.iter().map(move |(name, rhythm)| (key, name, *rhythm)));
-        histories.chain(not_read).filter_map(move |(stream, group, rhythm)| {
-            let (pause, remembered_for) = rhythm.learned(now)?;
-            Some(LearnedPause { stream: stream.clone(), group: group.clone(), pause, remembered_for })
+        let not_read = self.restored.iter().flat_map(|(key, groups)| {
+            groups.iter().map(move |(name, rhythm, status)| (key, name, *rhythm, *status))
+        });
+        read.chain(not_read).filter_map(move |(stream, group, rhythm, status)| {
+            let pause = rhythm.learned(now);
+            let pause = pause.map(|(length, remembered_for)| LearnedPause { length, remembered_for });
+            let is_known = pause.is_some() || status.is_some();
+            is_known.then(|| RememberedGroup { stream: stream.clone(), group: group.clone(), pause, status })
         })
     }
 
-    /// Adds pauses that were learned before, so that a group that pauses is not taken for a dead one after a restart.
-    pub fn restore_pauses(&mut self, pauses: impl IntoIterator<Item = LearnedPause>, now: Duration) {
-        for LearnedPause { stream, group, pause, remembered_for } in pauses {
-            let rhythm = Rhythm::known(pause, remembered_for, now);
-            self.restored.entry(stream).or_default().push((group, rhythm));
+    /// Adds what was known before, so that a group that pauses is not taken for a dead one after a restart, and a
+    /// condition that goes on has not just begun.
+    pub fn restore(&mut self, groups: impl IntoIterator<Item = RememberedGroup>, now: Duration) {
+        for RememberedGroup { stream, group, pause, status } in groups {
+            let known = |pause: LearnedPause| Rhythm::known(pause.length, pause.remembered_for, now);
+            let rhythm = pause.map(known).unwrap_or_default();
+            self.restored.entry(stream).or_default().push((group, rhythm, status));
         }
     }
 
-    /// Removes and returns the rhythm that was learned before.
-    pub(super) fn take_rhythm(&mut self, stream: &Name, group: &Name) -> Option<Rhythm> {
+    /// Removes and returns what was known of a group before.
+    pub(super) fn take_restored(
+        &mut self,
+        stream: &Name,
+        group: &Name,
+    ) -> Option<(Rhythm, Option<DatedStatus>)> {
         let groups = self.restored.get_mut(stream)?;
-        let at = groups.iter().position(|(name, _)| name == group)?;
-        let (_, rhythm) = groups.swap_remove(at);
+        let at = groups.iter().position(|(name, ..)| name == group)?;
+        let (_, rhythm, status) = groups.swap_remove(at);
         if groups.is_empty() {
             self.restored.remove(stream);
         }
-        Some(rhythm)
+        Some((rhythm, status))
     }
 
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
@@ -163,7 +187,7 @@ impl LagState {
             match reading {
                 Some(reading) if has_stood => cache.losses.count(&reading),
                 Some(reading) => drop(cache.losses.note(&reading)),
-                None => {}
+                None => cache.losses.note_position(group.last_delivered),
             }
             if has_stood {
                 cache.note_share(sample.info, group, sample.entries_read, sample.at);
@@ -298,8 +322,8 @@ impl StreamCache {
     fn reset_groups(&mut self) {
         for (_, group) in &mut self.groups {
             let history = group.history.take();
-            let losses = group.losses.restarted();
-            *group = GroupCache { losses, history, ..GroupCache::default() };
+            let (losses, pending_dropped) = (group.losses.restarted(), group.pending_dropped);
+            *group = GroupCache { losses, history, pending_dropped, ..GroupCache::default() };
         }
     }
 

@@ -7,11 +7,12 @@ use crate::generator::{Opens, Row};
 
 const FIRST: &str = "redis_stream_first_entry_timestamp_seconds";
 const LAST: &str = "redis_stream_last_generated_id_timestamp_seconds";
+const LEFT: &str = "redis_stream_group_seconds_to_loss";
 const LENGTH: &str = "redis_stream_length";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![used(), lost(), share(), length(), reach(), silence(), streams()];
+    let panels = vec![used(), left(), lost(), share(), length(), reach(), silence(), streams()];
     Row { title: "Retention and loss", opens: Opens::AtOnce, panels }
 }
 
@@ -25,7 +26,23 @@ fn used() -> Panel {
         steps: warn(of_alert("RedisStreamRetentionNearlyUsed"), 1.0),
         queries: vec![Group.worst("redis_stream_group_retention_used_ratio")],
         nothing: "no stream was trimmed",
-        size: (8, 9),
+        size: (6, 9),
+        ..Panel::lines()
+    }
+}
+
+fn left() -> Panel {
+    let least = format!("-{}", Group.each(&format!("min_over_time({}{SHOWN})", Group.of(LEFT))));
+    Panel {
+        title: "Time to loss, the least",
+        what: "Time until trimming reaches what the group has not read or not acknowledged, while it reads nothing more.",
+        advice: "it is as long as the stream reaches back for a group that keeps up, and falls while one does not: raise MAXLEN \
+                 or the age that MINID trims at, or make the group faster.",
+        unit: "s",
+        steps: none(),
+        queries: vec![Group.ranked(&Group.of(LEFT), &least)],
+        nothing: "no stream was trimmed",
+        size: (6, 9),
         ..Panel::lines()
     }
 }
@@ -42,7 +59,7 @@ fn lost() -> Panel {
         steps: alarm(1.0),
         queries: vec![Group.ranked(&lost(STEP), &most)],
         nothing: "nothing was lost in the time shown",
-        size: (8, 9),
+        size: (6, 9),
         ..Panel::bars()
     }
 }
@@ -56,7 +73,7 @@ fn share() -> Panel {
         steps: alarm(0.01),
         queries: vec![Group.worst("redis_stream_group_loss_ratio")],
         nothing: "no group is losing entries",
-        size: (8, 9),
+        size: (6, 9),
         ..Panel::lines()
     }
 }

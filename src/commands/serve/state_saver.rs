@@ -20,7 +20,7 @@ use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
 use crate::notify::Handle;
-use crate::state_file::{self, SavedPause, SavedState};
+use crate::state_file::{self, SavedGroup, SavedState};
 use redis_stream_core::clock::{now, unix_time};
 
 /// Changes within this time are written together.
@@ -134,7 +134,7 @@ impl StateSaver {
             let is_due = self.refresh_at <= now();
             let is_empty = active.iter().all(|active| active.is_empty())
                 && log.values().all(Vec::is_empty)
-                && self.targets.iter().all(|(_, state)| state.borrow().pauses.is_empty());
+                && self.targets.iter().all(|(_, state)| state.borrow().remembered.is_empty());
             if has_changed || (is_due && !is_empty) {
                 self.write(active, log).await;
             } else if is_due {
@@ -154,20 +154,20 @@ impl StateSaver {
         self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect()
     }
 
-    fn pauses(&self) -> Vec<SavedPause> {
+    fn groups(&self) -> Vec<SavedGroup> {
         let now = unix_time();
         let of_target = |(labels, state): &TargetHandle| {
-            let pauses = Arc::clone(&state.borrow().pauses);
-            pauses.iter().map(|learned| SavedPause::of(labels, learned, now)).collect::<Vec<_>>()
+            let groups = Arc::clone(&state.borrow().remembered);
+            groups.iter().map(|group| SavedGroup::of(labels, group, now)).collect::<Vec<_>>()
         };
         self.targets.iter().flat_map(of_target).collect()
     }
 
     async fn write(&mut self, active: Vec<Arc<Active>>, receivers: BTreeMap<String, Vec<LogEntry>>) {
-        let (path, writing, pauses) = (self.path.clone(), active.clone(), self.pauses());
+        let (path, writing, groups) = (self.path.clone(), active.clone(), self.groups());
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
-            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, pauses })
+            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, groups })
         };
         // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
@@ -275,7 +275,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         };
         let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
         let alerts = evaluator.active().alerts().collect();
-        let saved = SavedState { saved_at, alerts, receivers, pauses: Vec::new() };
+        let saved = SavedState { saved_at, alerts, receivers, groups: Vec::new() };
         let log = notification_log(&saved, &config);
         let [down, gone] = &log.receivers["hook"][..] else { panic!("{log:?}") };
         assert_eq!((log.until, down), (saved_at, &known("Down")));

@@ -119,8 +119,9 @@ impl TargetTasks {
             evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
         }
         let alerts = ShownAlerts::of(&evaluator);
-        let pauses = saved.iter().flat_map(|saved| saved.pauses_of(&settings.labels, unix_time())).collect();
-        let (state, watched) = watch::channel(TargetState { alerts, pauses, ..TargetState::default() });
+        let remembered =
+            saved.iter().flat_map(|saved| saved.groups_of(&settings.labels, unix_time())).collect();
+        let (state, watched) = watch::channel(TargetState { alerts, remembered, ..TargetState::default() });
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());
         let (sender, changes) = watch::channel(Some(Arc::new(settings)));
@@ -172,15 +173,15 @@ async fn keep_running(
 ) {
     loop {
         let Some(settings) = changes.borrow().clone() else { return metrics.forget() };
-        // Alerts that were pending or firing continue, and pauses are known.
+        // Alerts that were pending or firing continue, and so do the histories of groups.
         let mut evaluator = settings.evaluator();
         let active = Arc::clone(&state.borrow().alerts.active);
         evaluator.resume(active.alerts(), unix_time());
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let target_metrics = metrics.with_labels(&settings.label_values());
-        let pauses = Arc::clone(&state.borrow().pauses);
+        let remembered = Arc::clone(&state.borrow().remembered);
         let running = Monitor::new(Arc::clone(&settings), target_metrics, Arc::clone(&state))
-            .with_pauses(&pauses)
+            .with_remembered(&remembered)
             .with_alerting(alerting)
             .run(changes.clone());
         // In a set of its own, so that the task ends with this future.

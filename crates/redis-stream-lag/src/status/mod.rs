@@ -8,18 +8,18 @@
 use std::time::Duration;
 
 use crate::history::{ConsumerActivity, HistoryWindow};
-use crate::report::{GroupCondition, GroupStatus, HistoryCoverage};
+use crate::report::{GroupStatus, HistoryCoverage, Status};
 
 /// A rule that holds or not over a history.
 type Rule = fn(&HistoryWindow<'_>) -> bool;
 
-const RULES: [(Rule, GroupCondition); 6] = [
-    (is_abandoned, GroupCondition::Abandoned),
-    (is_losing, GroupCondition::Losing),
-    (is_rewound, GroupCondition::Rewound),
-    (is_stalled, GroupCondition::Stalled),
-    (is_stuck, GroupCondition::Stuck),
-    (is_lagging, GroupCondition::Lagging),
+const RULES: [(Rule, Status); 6] = [
+    (is_abandoned, Status::Abandoned),
+    (is_losing, Status::Losing),
+    (is_rewound, Status::Rewound),
+    (is_stalled, Status::Stalled),
+    (is_stuck, Status::Stuck),
+    (is_lagging, Status::Lagging),
 ];
 
 /// Returns the conditions that hold at the end of the history.

@@ -219,18 +219,26 @@ impl StreamModel {
     fn create_group(&mut self, name: &Name) {
         let from = [StreamId::MIN, self.last_generated, some_entry(&self.entries).unwrap_or(StreamId::MIN)];
         let last_delivered = from[fastrand::usize(..from.len())];
-        let group = ModelGroup { last_delivered, ..ModelGroup::default() };
-        self.groups.entry(name.clone()).or_insert(group);
+        if self.groups.contains_key(name) {
+            return;
+        }
+        self.groups.insert(name.clone(), ModelGroup { last_delivered, ..ModelGroup::default() });
+        self.note_set_back(name, last_delivered);
     }
 
-    /// Moves a group to an entry or to the start, as XGROUP SETID does. What is gone above that position counts as lost:
-    /// for a group that comes back to where it was, it looks like that.
+    /// Counts what is gone above the position of a group as lost: for a group that comes back to where it was, it looks
+    /// like that.
+    fn note_set_back(&mut self, name: &Name, position: StreamId) {
+        let gone = self.removed.iter().filter(|removed| **removed > position).count();
+        *self.lost.entry(name.clone()).or_default() += gone as u64;
+    }
+
+    /// Moves a group to an entry or to the start, as XGROUP SETID does.
     fn set_back(&mut self, name: &Name) {
         let from = [some_entry(&self.entries), Some(StreamId::MIN)][fastrand::usize(..2)];
         if let (Some(group), Some(id)) = (self.groups.get_mut(name), from) {
             (group.last_delivered, group.entries_read) = (id, None);
-            let gone = self.removed.iter().filter(|removed| **removed > id).count();
-            *self.lost.entry(name.clone()).or_default() += gone as u64;
+            self.note_set_back(name, id);
         }
     }
 
