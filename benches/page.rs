@@ -212,6 +212,7 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
             last_generated: Some(BEGIN),
             ids: StreamIds::default(),
             radix_tree: RadixTree::default(),
+            idmp: None,
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
         Arc::new(StreamReport { key, values: Some(values), refused: false, groups: groups.collect() })

@@ -188,6 +188,7 @@ fn report(cases: &[Case], step: usize) -> Report {
         last_generated: None,
         ids: StreamIds::default(),
         radix_tree: RadixTree::default(),
+        idmp: None,
     };
     let stream =
         StreamReport { key: Name::from("s"), values: Some(values), refused: false, groups: groups.collect() };

@@ -335,6 +335,34 @@ async fn each_status_is_reached_by_doing_what_it_names_and_left_again() {
 }
 
 #[tokio::test]
+async fn entries_that_were_released_are_counted_until_a_consumer_takes_them() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        if !client.knows("XNACK").await {
+            return;
+        }
+        client
+            .run(
+                "XADD s 1-0 n 1\nXADD s 2-0 n 2\nXADD s 3-0 n 3\nXGROUP CREATE s g 0
+                XREADGROUP GROUP g c COUNT 3 STREAMS s >\nXNACK s g FATAL IDS 1 1-0\nXNACK s g SILENT IDS 1 3-0",
+            )
+            .await;
+        let watched = Watched::new(&server).await;
+        watched.sees("redis_stream_group_messages_released", "s", 2.0).await;
+        let deliveries = series::group("redis_stream_group_oldest_pending_deliveries", "s", "g");
+        let all = watched.exporter.metrics().await;
+        assert_eq!(all.get(&deliveries), None, "FATAL replaced the number");
+        watched.run("XCLAIM s g c 0 1-0 RETRYCOUNT 7").await;
+        watched.sees("redis_stream_group_messages_released", "s", 1.0).await;
+        watched.sees("redis_stream_group_oldest_pending_deliveries", "s", 7.0).await;
+        watched.run("XACK s g 1-0 3-0").await;
+        watched.sees("redis_stream_group_messages_released", "s", 0.0).await;
+        watched.exporter.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_was_away_leaves_no_false_status_behind() {
     let mut server = Server::start(newest(), &["--appendonly", "yes", "--appendfsync", "always"]).await;
     let watched = Watched::new(&server).await;

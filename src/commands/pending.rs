@@ -19,7 +19,7 @@ use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::entries::{self, ListedEntry};
 use redis_stream_core::name::Name;
-use redis_stream_lag::question::PendingEntry;
+use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
 
 /// Lists pending entries.
 ///
@@ -76,7 +76,7 @@ pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
         consumer: consumer.to_string(),
         age_seconds: time.and_then(|time| entry.id.age(time)).map(|age| age.as_secs_f64()),
         idle_seconds: entry.idle_ms.map(|ms| Duration::from_millis(ms).as_secs_f64()),
-        deliveries: entry.deliveries,
+        deliveries: Some(entry.deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES),
     };
     listed.entries.into_iter().map(entry).collect()
 }

@@ -345,6 +345,7 @@ mod tests {
             last_generated: None,
             ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
             radix_tree: RadixTree { keys: 1, nodes: 2 },
+            idmp: None,
         };
         let read = StreamReport {
             key: Name::from(&b"a\"\n\xff"[..]),

@@ -63,6 +63,12 @@ pub fn xinfo_stream(reply: Value) -> Decoded<XinfoStream> {
             b"last-generated-id" => (stream.last_generated, has_last_generated) = (id(&value)?, true),
             b"entries-added" => stream.entries_added = Some(count(value)?),
             b"max-deleted-entry-id" => stream.max_deleted = Some(id(&value)?),
+            b"idmp-duration" => stream.idmp.get_or_insert_default().duration_seconds = count(value)?,
+            b"idmp-maxsize" => stream.idmp.get_or_insert_default().max_size = count(value)?,
+            b"pids-tracked" => stream.idmp.get_or_insert_default().producer_ids_tracked = count(value)?,
+            b"iids-tracked" => stream.idmp.get_or_insert_default().idempotent_ids_tracked = count(value)?,
+            b"iids-added" => stream.idmp.get_or_insert_default().entries_added = count(value)?,
+            b"iids-duplicates" => stream.idmp.get_or_insert_default().duplicates = count(value)?,
             b"first-entry" | b"last-entry" => {
                 let Some((entry, size)) = entry(value)? else { continue };
                 stream.entry_bytes = stream.entry_bytes.max(size);
@@ -112,6 +118,7 @@ pub fn xinfo_stream_full(reply: Value) -> Decoded<StreamInfo> {
         consumer_count: 0,
         entry_bytes: first.map_or(0, |(_, size)| size),
         radix_tree: RadixTree::default(),
+        idmp: None,
         groups,
     })
 }
@@ -370,6 +377,7 @@ fn amount(reply: Value) -> Decoded<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis_stream_lag::snapshot::Idmp;
 
     /// Replies of real servers, each in both protocols, to the commands listed in `replies`; `scripts/record_replies.py`
     /// records them.
@@ -449,11 +457,14 @@ mod tests {
                 entries_added: since_7_0(5),
                 max_deleted: (!is_6_2(name)).then_some(millis(4)),
                 radix_tree: RadixTree { keys: 1, nodes: 2 },
+                idmp: stream.idmp,
                 entry_bytes: stream.entry_bytes,
                 payload_bytes: stream.payload_bytes,
             };
             assert_eq!(stream, expected, "{name}");
             assert_eq!((stream.entry_bytes, stream.payload_bytes), (76, 148), "{name}");
+            let unused = Idmp { duration_seconds: 100, max_size: 100, ..Idmp::default() };
+            assert_eq!(stream.idmp, name.starts_with("redis-8.10").then_some(unused), "{name}");
         }
     }
 

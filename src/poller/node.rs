@@ -114,6 +114,11 @@ impl Identity {
         }
     }
 
+    /// Returns true if the server certainly has XNACK: Redis from 8.8 on.
+    pub(super) fn has_xnack(&self) -> bool {
+        self.server == "redis" && self.release() >= (8, 8)
+    }
+
     /// Returns the major and minor version; zeros where the server reports none.
     pub fn release(&self) -> (u32, u32) {
         let mut numbers = self.version.split('.').map_while(|number| number.parse::<u32>().ok());

@@ -117,6 +117,7 @@ impl ReadPlan {
                 epoch,
                 entries_read,
                 has_acked_trimming,
+                has_xnack: handle.identity.as_ref().is_some_and(Identity::has_xnack),
                 streams: Vec::new(),
             });
             let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
@@ -139,6 +140,7 @@ impl ReadPlan {
                 epoch: Epoch(0),
                 entries_read,
                 has_acked_trimming: true,
+                has_xnack: false,
                 streams: unreachable,
             });
         }

@@ -17,7 +17,8 @@ pub(crate) struct ListedEntry {
     pub(crate) age_seconds: Option<f64>,
     /// Time since its last delivery; `None` if it was released.
     pub(crate) idle_seconds: Option<f64>,
-    pub(crate) deliveries: u64,
+    /// `None` if XNACK FATAL marked it as failed.
+    pub(crate) deliveries: Option<u64>,
 }
 
 const HEADINGS: [Heading; 5] = [
@@ -38,7 +39,7 @@ pub(crate) fn table(entries: &[ListedEntry], room: Option<usize>) -> Vec<String>
             or_dash(consumer.map(|name| printable(name).into_owned())),
             span_or_unknown(entry.age_seconds),
             or_dash(entry.idle_seconds.map(span)),
-            count(entry.deliveries),
+            entry.deliveries.map_or_else(|| "fatal".to_owned(), count),
         ]
     };
     TextTable::new(HEADINGS.to_vec(), entries.iter().map(row).collect(), room).lines()
@@ -55,7 +56,7 @@ mod tests {
             consumer: consumer.to_owned(),
             age_seconds: seconds.map(|seconds| seconds * 60.0),
             idle_seconds: seconds,
-            deliveries: 1_000,
+            deliveries: consumer.bytes().next().map(|_| 1_000),
         };
         let entries = [
             entry("1795378721680-0", "worker-1", Some(61.5)),
@@ -66,7 +67,7 @@ mod tests {
         ID                CONSUMER     AGE    IDLE  DELIVERIES
         1795378721680-0   worker-1  1h 01m  1m 01s       1,000
         1795378721680-12  w\x1b[2J     12s   200ms       1,000
-        7-1               -              ?       -       1,000
+        7-1               -              ?       -       fatal
         ");
         insta::assert_snapshot!(table(&entries, Some(40)).join("\n"), @r"
         ID                CONSUMER    IDLE

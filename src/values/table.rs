@@ -7,6 +7,7 @@ use crate::values::family::{
     AlertFact, Family, Label, MetricKind, MetricOrigin, ValueReading, ValueSource, ValueUnit,
 };
 use redis_stream_core::id::StreamId;
+use redis_stream_lag::question::FATAL_DELIVERIES;
 use redis_stream_lag::report::{GroupValues, OldestPending};
 
 pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
@@ -64,6 +65,42 @@ pub static FAMILIES: &[&Family] = &[
         )
     },
     &Family {
+        kind: MetricKind::Counter,
+        ..gauge(
+            "redis_stream_idmp_entries_added_total",
+            "Entries added with an idempotent ID; this and the next four absent before server 8.6, and where none was ever used.",
+            ValueUnit::Count,
+            ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
+        )
+    },
+    &Family {
+        kind: MetricKind::Counter,
+        ..gauge(
+            "redis_stream_idmp_duplicates_total",
+            "Entries not added, since their idempotent ID was added before: retries of producers.",
+            ValueUnit::Count,
+            ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
+        )
+    },
+    &gauge(
+        "redis_stream_idmp_producer_ids_tracked",
+        "Producers with remembered idempotent IDs.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.producer_ids_tracked).into()),
+    ),
+    &gauge(
+        "redis_stream_idmp_idempotent_ids_tracked",
+        "Remembered idempotent IDs of all producers.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.idempotent_ids_tracked).into()),
+    ),
+    &gauge(
+        "redis_stream_idmp_max_size",
+        "Most idempotent IDs that are remembered for each producer.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.max_size).into()),
+    ),
+    &Family {
         fact: Some(AlertFact::Value("group_up")),
         ..gauge(
             "redis_stream_group_up",
@@ -80,6 +117,7 @@ pub static FAMILIES: &[&Family] = &[
     &LAST_DELIVERY_AGE_SECONDS,
     &ENTRIES_READ,
     &MESSAGES_PENDING,
+    &MESSAGES_RELEASED,
     &OLDEST_PENDING_AGE_SECONDS,
     &OLDEST_PENDING_IDLE_SECONDS,
     &OLDEST_PENDING_DELIVERIES,
@@ -128,6 +166,11 @@ pub static FAMILIES: &[&Family] = &[
         ValueSource::Stream(|values| values.radix_tree.nodes.into()),
     ),
     &of_redis_exporter(
+        "redis_stream_idmp_duration_seconds",
+        "Time for which an idempotent ID is remembered.",
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duration_seconds).into()),
+    ),
+    &of_redis_exporter(
         "redis_stream_last_generated_id",
         "Milliseconds of last-generated-id.",
         ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
@@ -151,6 +194,11 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_group_last_delivered_id",
         "Milliseconds of the group's last-delivered-id.",
         ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
+    ),
+    &of_redis_exporter(
+        "redis_stream_group_messages_nacked",
+        "The same as redis_stream_group_messages_released.",
+        ValueSource::Group(|values| values.messages_released.into()),
     ),
 ];
 
@@ -265,6 +313,13 @@ pub static MESSAGES_PENDING: Family = Family {
     )
 };
 
+pub static MESSAGES_RELEASED: Family = gauge(
+    "redis_stream_group_messages_released",
+    "Pending entries released by XNACK, which belong to no consumer; absent before server 8.8, and where consumers are not read.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.messages_released.into()),
+);
+
 pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
     counted_by: Some(&MESSAGES_PENDING),
     fact: Some(AlertFact::Value("oldest_pending_age_seconds")),
@@ -309,14 +364,19 @@ pub static OLDEST_PENDING_DELIVERIES: Family = Family {
     label: Some(Label {
         name: "Deliveries",
         note: "of the oldest pending entry",
-        why_unknown: |_| NOT_FOUND_OUT,
+        why_unknown: |values| match values.oldest_pending {
+            None => NOT_FOUND_OUT,
+            Some(_) => "XNACK FATAL marked it as failed, and replaced the number",
+        },
     }),
     ..gauge(
         "redis_stream_group_oldest_pending_deliveries",
-        "How often the oldest pending entry was delivered; absent if none is pending.",
+        "How often the oldest pending entry was delivered; absent if none is pending, or XNACK FATAL marked it.",
         ValueUnit::Count,
         ValueSource::Group(|values| {
-            oldest_pending(values, ValueReading::Absent, |_, _, deliveries| deliveries.into())
+            oldest_pending(values, ValueReading::Absent, |_, _, deliveries| {
+                Some(deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES).into()
+            })
         }),
     )
 };

@@ -15,6 +15,15 @@ use crate::support::metric_list::{metric_of, series};
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
     ("redis_stream_group_pending_dropped_total", "a rare event, which the group's page shows"),
+    (
+        "redis_stream_group_messages_released",
+        "few use XNACK yet; RedisStreamPendingStuck reports what no consumer takes",
+    ),
+    ("redis_stream_idmp_entries_added_total", "few use idempotent IDs yet"),
+    ("redis_stream_idmp_duplicates_total", "few use idempotent IDs yet"),
+    ("redis_stream_idmp_producer_ids_tracked", "few use idempotent IDs yet"),
+    ("redis_stream_idmp_idempotent_ids_tracked", "few use idempotent IDs yet"),
+    ("redis_stream_idmp_max_size", "a setting"),
     ("redis_stream_group_gone", "an event, which RedisStreamGroupGone reports"),
     ("process_virtual_memory_bytes", "address space costs nothing; resident memory is on a panel"),
 ];

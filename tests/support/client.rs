@@ -1,7 +1,7 @@
 //! Sends commands to a server over one connection. A refused command fails the test.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, ToRedisArgs};
+use redis::{Cmd, FromRedisValue, ToRedisArgs, Value};
 
 use super::server::{Server, connect};
 
@@ -33,8 +33,13 @@ impl RedisClient {
     pub async fn run(&mut self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let parts: Vec<_> = line.split_whitespace().collect();
-            let _: redis::Value = self.ask(&parts).await;
+            let _: Value = self.ask(&parts).await;
         }
+    }
+
+    /// Returns true if the server has a command.
+    pub async fn knows(&mut self, command: &str) -> bool {
+        self.ask::<Vec<Value>>(&["COMMAND", "INFO", command]).await != [Value::Nil]
     }
 
     /// Returns how often the server was sent a command: `calls("scan")`, `calls("xinfo|consumers")`.

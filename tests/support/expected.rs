@@ -94,6 +94,17 @@ impl ExpectedState {
             "last_generated_id_timestamp_seconds",
             timestamp(id(&must::<String>(&stream, "last-generated-id"))),
         );
+        if field::<f64>(&stream, "iids-added").is_some_and(|added| added > 0.0) {
+            for (metric, name) in [
+                ("idmp_entries_added_total", "iids-added"),
+                ("idmp_duplicates_total", "iids-duplicates"),
+                ("idmp_producer_ids_tracked", "pids-tracked"),
+                ("idmp_idempotent_ids_tracked", "iids-tracked"),
+                ("idmp_max_size", "idmp-maxsize"),
+            ] {
+                put(metric, field(&stream, name));
+            }
+        }
         for fields in &groups {
             let group = self.read_group(client, key, &entries, fields).await;
             let counts_added = stream.contains_key("entries-added");
@@ -127,6 +138,8 @@ impl ExpectedState {
         put("last_delivered_id_age_seconds", age(delivered, now));
         put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
         put("messages_pending", Some(pending.len() as f64));
+        // A released entry counts from the second reading on.
+        put("messages_released", client.knows("XNACK").await.then_some(0.0));
         let oldest = pending.first();
         put("oldest_pending_age_seconds", oldest.map_or(Some(0.0), |(text, ..)| age(id(text), now)));
         put("oldest_pending_idle_seconds", Some(oldest.map_or(0.0, |(_, _, idle_ms, _)| idle_ms / 1e3)));

@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, Idmp, ReadOutcome, StreamInfo, StreamReading,
 };
 use crate::state::{GroupCache, LagState, StreamCache};
 use crate::status;
@@ -86,7 +86,8 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
         }
         _ => None,
     };
-    GroupCache { trusted_counters, deleted_pending, ..open.cache }
+    let unowned = unowned(group, &open);
+    GroupCache { trusted_counters, deleted_pending, unowned, ..open.cache }
 }
 
 /// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed, or fewer
@@ -286,6 +287,7 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
             max_deleted: info.max_deleted,
         },
         radix_tree: info.radix_tree,
+        idmp: info.idmp.filter(Idmp::was_used),
     };
     let mut groups: Vec<_> = info
         .groups
@@ -325,6 +327,12 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
             .and_then(|history| history.last_delivery_age(info.time)),
         entries_read: group.entries_read,
         messages_pending: group.pending,
+        messages_released: unowned(group, open).filter(|_| stream.node.has_xnack).and_then(|unowned| {
+            match unowned {
+                0 => Some(0),
+                _ => open.cache.unowned.map(|before| before.min(unowned)),
+            }
+        }),
         oldest_pending: oldest_pending(group, open, info),
         pending_orphaned: pending_orphaned(group, open, info),
         consumers: group.consumers,
@@ -427,6 +435,16 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
         ConsumersReading::Read(found) => Some(found),
         ConsumersReading::Open | ConsumersReading::NotWanted => open.consumers.as_deref(),
     }
+}
+
+/// Returns how many pending entries belong to no consumer; `None` if consumers were not read.
+fn unowned(group: &GroupInfo, open: &GroupState) -> Option<u64> {
+    let owned = match each_consumer(group, open) {
+        Some(consumers) => consumers.iter().map(|consumer| consumer.pending).sum(),
+        None if group.consumers == 0 => 0,
+        None => return None,
+    };
+    Some(group.pending.saturating_sub(owned))
 }
 
 /// Returns all consumers, or the live ones if these are too many; `None` if those are too many as well.

@@ -103,6 +103,10 @@ pub enum Answer {
     Unavailable,
 }
 
+/// The number of deliveries of an entry that XNACK FATAL marked as failed, so that it exceeds every limit. The real
+/// number is lost.
+pub const FATAL_DELIVERIES: u64 = i64::MAX.unsigned_abs();
+
 /// A pending entry in a reply to XPENDING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingEntry {
@@ -110,7 +114,7 @@ pub struct PendingEntry {
     pub id: StreamId,
     /// Milliseconds since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
     pub idle_ms: Option<u64>,
-    /// Number of deliveries.
+    /// Number of deliveries, or [`FATAL_DELIVERIES`].
     pub deliveries: u64,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
-use crate::snapshot::RadixTree;
+use crate::snapshot::{Idmp, RadixTree};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -66,6 +66,8 @@ pub struct StreamValues {
     pub ids: StreamIds,
     /// Size of the server's data structure.
     pub radix_tree: RadixTree,
+    /// Idempotent production. Source: XINFO STREAM. `None` before server 8.6, and if it was never used on this stream.
+    pub idmp: Option<Idmp>,
 }
 
 /// The IDs in a reply to XINFO STREAM.
@@ -115,6 +117,10 @@ pub struct GroupValues {
     pub entries_read: Option<u64>,
     /// Number of entries delivered and not acknowledged. Source: XINFO GROUPS pending.
     pub messages_pending: u64,
+    /// Number of pending entries that were released by XNACK and belong to no consumer: pending less the sum of the
+    /// consumers' pending, the smaller of this and the last reading, since an entry that is acknowledged between the two
+    /// replies looks released. `None` before server 8.8, and where consumers are not read. Source: XINFO CONSUMERS.
+    pub messages_released: Option<u64>,
     /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
     /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. `None` if
@@ -242,7 +248,7 @@ pub enum OldestPending {
         age: Option<Duration>,
         /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
         idle: Option<Duration>,
-        /// Number of deliveries.
+        /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
         deliveries: u64,
     },
 }

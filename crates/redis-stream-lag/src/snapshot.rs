@@ -32,6 +32,8 @@ pub struct NodeReading {
     /// True if the server has XTRIM and XADD with ACKED (Redis 8.2), or its version is unknown. Such a trim removes
     /// entries above the first one too, and changes no counter but the length.
     pub has_acked_trimming: bool,
+    /// True if the server certainly has XNACK (Redis 8.8), which releases pending entries from their consumers.
+    pub has_xnack: bool,
     /// The streams that this node is read for, sorted by key.
     pub streams: Vec<StreamReading>,
 }
@@ -126,6 +128,7 @@ impl StreamInfo {
             consumer_count: 0,
             entry_bytes: 100,
             radix_tree: RadixTree::default(),
+            idmp: None,
             groups: Vec::new(),
         }
     }
@@ -162,6 +165,8 @@ pub struct StreamInfo {
     pub entry_bytes: u64,
     /// Size of the server's data structure.
     pub radix_tree: RadixTree,
+    /// State of idempotent production; `None` before server 8.6.
+    pub idmp: Option<Idmp>,
     /// The groups to report, sorted by name.
     pub groups: Vec<GroupInfo>,
 }
@@ -190,6 +195,31 @@ pub struct RadixTree {
     pub keys: u64,
     /// radix-tree-nodes: the number of nodes.
     pub nodes: u64,
+}
+
+/// Idempotent production (`XADD ... IDMP`) of one stream, by a reply to XINFO STREAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idmp {
+    /// idmp-duration: seconds for which an idempotent ID is remembered.
+    pub duration_seconds: u64,
+    /// idmp-maxsize: most idempotent IDs that are remembered per producer.
+    pub max_size: u64,
+    /// pids-tracked: producers with remembered IDs.
+    pub producer_ids_tracked: u64,
+    /// iids-tracked: idempotent IDs that are remembered, of all producers.
+    pub idempotent_ids_tracked: u64,
+    /// iids-added: entries ever added with an idempotent ID.
+    pub entries_added: u64,
+    /// iids-duplicates: entries that were not added, since their idempotent ID was remembered.
+    pub duplicates: u64,
+}
+
+impl Idmp {
+    /// Returns true if a producer ever sent an idempotent ID. The fields are there in any case.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.entries_added > 0 || self.duplicates > 0 || self.producer_ids_tracked > 0
+    }
 }
 
 /// A group in a reply to XINFO GROUPS.

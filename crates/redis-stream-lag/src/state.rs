@@ -98,6 +98,8 @@ pub(super) struct GroupCache {
     /// `None` if the group is not in danger and loses nothing.
     pub(super) loss_share: Option<Box<LossShare>>,
     pub(super) pending: Option<CachedOldestPending>,
+    /// Pending entries that belonged to no consumer in the last reading.
+    pub(super) unowned: Option<u64>,
     pub(super) deleted_pending: Option<CachedDeletedPending>,
     pub(super) history: Option<History>,
     /// Number of pending entries that went with their consumers.

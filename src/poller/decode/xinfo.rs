@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::snapshot::{ConsumersReading, GroupInfo, RadixTree, StreamInfo};
+use redis_stream_lag::snapshot::{ConsumersReading, GroupInfo, Idmp, RadixTree, StreamInfo};
 
 /// The reply to XINFO STREAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct XinfoStream {
     pub max_deleted: Option<StreamId>,
     /// radix-tree-keys and radix-tree-nodes.
     pub radix_tree: RadixTree,
+    /// idmp-*, pids-* and iids-*; `None` before server 8.6.
+    pub idmp: Option<Idmp>,
     /// Size of the larger of the first and the last entry in the reply, in bytes.
     pub entry_bytes: u64,
     /// Size of both.
@@ -61,6 +63,7 @@ impl XinfoStream {
             consumer_count: 0,
             entry_bytes: self.entry_bytes,
             radix_tree: self.radix_tree,
+            idmp: self.idmp,
             groups: Vec::new(),
         }
     }

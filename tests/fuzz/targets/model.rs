@@ -151,6 +151,8 @@ pub struct Stream {
     pub entries_added: Option<Count>,
     pub max_deleted: Option<Id>,
     pub radix_tree: (Amount, Amount),
+    /// Since 8.6: idmp-duration, idmp-maxsize, pids-tracked, iids-tracked, iids-added and iids-duplicates.
+    pub idmp: Option<[Count; 6]>,
     pub payload: Label,
     pub oddity: Oddity,
 }
@@ -204,6 +206,17 @@ impl Stream {
         ];
         fields.extend(self.max_deleted.map(|id| ("max-deleted-entry-id", Reply::text(id.0.to_string()))));
         fields.extend(self.entries_added.map(|added| ("entries-added", Reply::count(added.0))));
+        let names = [
+            "idmp-duration",
+            "idmp-maxsize",
+            "pids-tracked",
+            "iids-tracked",
+            "iids-added",
+            "iids-duplicates",
+        ];
+        if let Some(idmp) = &self.idmp {
+            fields.extend(names.into_iter().zip(idmp.iter().map(|count| Reply::count(count.0))));
+        }
         self.oddity.applied(fields)
     }
 }

@@ -127,6 +127,7 @@ impl Watch {
         let snapshot = Snapshot {
             nodes: vec![NodeReading {
                 has_acked_trimming: true,
+                has_xnack: true,
                 address: "h:1".into(),
                 epoch: Epoch(self.epoch),
                 entries_read: EntriesReadMeaning::Rank,

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use redis::Value;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::{EntryRange, PendingEntry};
-use redis_stream_lag::snapshot::{ConsumerInfo, RadixTree};
+use redis_stream_lag::snapshot::{ConsumerInfo, Idmp, RadixTree};
 use streamgauge::poller::decode::xinfo::{XinfoGroup, XinfoStream};
 use streamgauge::poller::decode::{self, topology};
 use streamgauge::poller::interner::NameInterner;
@@ -88,7 +88,8 @@ impl Model {
 
     fn check_the_stream(&self, protocol: Protocol) {
         let stream = decode::xinfo_stream(self.stream.reply().sent(protocol)).expect("it is one");
-        let Stream { last_generated, groups, entries_added, max_deleted, radix_tree, .. } = &self.stream;
+        let Stream { last_generated, groups, entries_added, max_deleted, radix_tree, idmp, .. } =
+            &self.stream;
         let expected = XinfoStream {
             length: self.stream.length(),
             groups: groups.0,
@@ -98,6 +99,24 @@ impl Model {
             entries_added: entries_added.map(|added| added.0),
             max_deleted: max_deleted.map(|id| id.0),
             radix_tree: RadixTree { keys: radix_tree.0.0, nodes: radix_tree.1.0 },
+            idmp: idmp.as_ref().map(|idmp| {
+                let [
+                    duration_seconds,
+                    max_size,
+                    producer_ids_tracked,
+                    idempotent_ids_tracked,
+                    entries_added,
+                    duplicates,
+                ] = idmp.each_ref().map(|count| count.0);
+                Idmp {
+                    duration_seconds,
+                    max_size,
+                    producer_ids_tracked,
+                    idempotent_ids_tracked,
+                    entries_added,
+                    duplicates,
+                }
+            }),
             entry_bytes: stream.entry_bytes,
             payload_bytes: stream.payload_bytes,
         };

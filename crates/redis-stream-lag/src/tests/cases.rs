@@ -218,6 +218,7 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         epoch: Epoch(1),
         entries_read: model.meaning(),
         has_acked_trimming: false,
+        has_xnack: true,
         streams: vec![stream],
     };
     let snapshot = Snapshot { nodes: vec![node] };

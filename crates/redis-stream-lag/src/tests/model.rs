@@ -449,6 +449,7 @@ impl StreamModel {
             consumer_count: groups.iter().map(|group| group.consumers).sum::<u64>() + self.other_consumers,
             entry_bytes: self.entry_bytes,
             radix_tree: RadixTree::default(),
+            idmp: None,
             groups,
         }
     }

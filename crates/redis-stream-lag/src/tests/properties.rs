@@ -72,6 +72,7 @@ impl Watcher {
             epoch: Epoch(self.epoch),
             entries_read: model.meaning(),
             has_acked_trimming: model.has_acked_trimming(),
+            has_xnack: true,
             streams,
         };
         let snapshot = Snapshot { nodes: vec![node] };
@@ -128,6 +129,7 @@ impl Watcher {
             epoch: Epoch(self.epoch),
             entries_read: model.meaning(),
             has_acked_trimming: model.has_acked_trimming(),
+            has_xnack: true,
             streams: vec![stream],
         };
         let snapshot = Snapshot { nodes: vec![node] };
@@ -211,6 +213,10 @@ impl Truth {
         let may_be_unknown = self.is_busy || pending > LOOK_UPS_PER_POLL as usize;
         assert!(values.pending_orphaned.is_some() || may_be_unknown, "{}", context());
         assert_eq!(values.pending_orphaned.unwrap_or(orphans), orphans, "{}", context());
+        let released = now.pending.values().filter(|held| held.consumer.is_none()).count() as u64;
+        if let Some(shown) = values.messages_released.filter(|_| !self.is_busy) {
+            assert!(shown <= released, "{shown} released: {}", context());
+        }
         let shown = match values.oldest_pending {
             Some(OldestPending::Entry { idle, deliveries, .. }) => Some((idle, deliveries)),
             Some(OldestPending::Nothing) => None,
