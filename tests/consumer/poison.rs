@@ -1,11 +1,13 @@
 //! Entries that cannot be handled: they are retried, move to the dead-letter stream, and block no others.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, Seen, add, member, pending, send};
+use crate::support::client::RedisClient;
 use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
@@ -30,7 +32,7 @@ async fn letters(server: &Server) -> Vec<Vec<(String, String)>> {
         .collect()
 }
 
-fn letter(consumer: &str, deliveries: u64, n: u64, error: &str) -> Vec<(String, String)> {
+fn letter(consumer: &str, deliveries: impl Display, n: u64, error: &str) -> Vec<(String, String)> {
     [
         ("streamgauge-stream", "orders".to_owned()),
         ("streamgauge-group", "billing".to_owned()),
@@ -112,6 +114,27 @@ async fn an_entry_that_kills_its_process_is_buried_too_and_takes_nothing_along()
         wait_until(DEADLINE, "nothing is pending", async || pending(&mut connection).await == Some(0)).await;
         rest.stop().await;
         assert_eq!(letters(&server).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_that_another_client_marked_as_failed_is_buried_with_these_words() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        if !client.knows("XNACK").await {
+            return;
+        }
+        client
+            .run(
+                "XADD orders 1-0 n 1\nXGROUP CREATE orders billing 0
+                XREADGROUP GROUP billing other STREAMS orders >\nXNACK orders billing FATAL IDS 1 1-0",
+            )
+            .await;
+        let running = Running::start(member(&server, "one"), Recorder::default());
+        wait_until(DEADLINE, "it is buried", async || letters(&server).await.len() == 1).await;
+        assert_eq!(letters(&server).await, [letter("one", "fatal", 1, "marked as failed by XNACK FATAL")]);
+        assert_eq!(running.stop().await.0.seen(), []);
     })
     .await;
 }

@@ -1,11 +1,12 @@
-//! SIGTERM: what is done is acknowledged, what is not begun stays pending.
+//! SIGTERM: what is done is acknowledged, what is not begun is released, or stays pending before Redis 8.8.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
+use crate::support::client::RedisClient;
 use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
@@ -57,7 +58,7 @@ async fn a_name_without_anything_pending_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_begun_is_finished_within_the_grace_and_the_rest_stays_pending() {
+async fn what_is_begun_is_finished_within_the_grace_and_the_rest_is_not_acknowledged() {
     let server = Server::start(newest(), &[]).await;
     add(&server, 1, 10).await;
     let recorder = Recorder { work_time: Duration::from_millis(700), ..Recorder::default() };
@@ -69,7 +70,72 @@ async fn what_is_begun_is_finished_within_the_grace_and_the_rest_stays_pending()
     assert_eq!(consumed.acknowledged, done);
     let mut connection = server.connection().await;
     assert_eq!(pending(&mut connection).await, Some(10 - done));
-    assert_eq!(consumers(&mut connection).await, ["one"]);
+    let is_released = RedisClient::to(&server).await.knows("XNACK").await;
+    assert_eq!(consumers(&mut connection).await, if is_released { &[][..] } else { &["one"] });
+}
+
+/// The group's pending entries: consumer and number of deliveries.
+async fn owners(server: &Server) -> Vec<(String, u64)> {
+    let rows: Vec<(String, String, i64, u64)> =
+        send(&mut server.connection().await, "XPENDING orders billing - + 100").await;
+    rows.into_iter().map(|(_, consumer, _, deliveries)| (consumer, deliveries)).collect()
+}
+
+#[tokio::test]
+async fn what_is_left_is_free_for_others_at_once() {
+    for_each_server(async |server| {
+        if !RedisClient::to(&server).await.knows("XNACK").await {
+            return;
+        }
+        add(&server, 1, 10).await;
+        let slow = Recorder { work_time: Duration::from_millis(300), poison: vec![1], ..Recorder::default() };
+        let retry_delay = Duration::from_secs(10);
+        let one = Running::start(ConsumerConfig { retry_delay, ..member(&server, "one") }, slow);
+        one.has_seen(2).await;
+        // It has nothing to claim when it starts, and looks for more long after the end of this test.
+        let quick = Recorder { poison: vec![9], ..Recorder::default() };
+        let two = Running::start(ConsumerConfig { retry_delay, ..member(&server, "two") }, quick);
+        wait_until(DEADLINE, "the second waits", async || {
+            consumers(&mut server.connection().await).await.len() == 2
+        })
+        .await;
+        let (recorder, consumed) = one.stop().await;
+        let stopped = Instant::now();
+        let done = recorder.count() as u64;
+        assert_eq!((consumed.acknowledged, consumed.failed), (done - 1, 1));
+        two.has_seen(11 - recorder.count()).await;
+        assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
+        // The failed entry was delivered twice, those that were not started once.
+        let expected = std::iter::once((1, 2)).chain((done + 1..=10).map(|n| (n, 1)));
+        let mut seen = two.recorder.seen();
+        seen.sort_unstable();
+        assert_eq!(seen, expected.collect::<Vec<_>>());
+        assert_eq!(consumers(&mut server.connection().await).await, ["two"]);
+        // The ninth entry failed there and waits for its next attempt.
+        two.stop().await;
+        assert_eq!(owners(&server).await, [(String::new(), 1)]);
+        assert_eq!(consumers(&mut server.connection().await).await, [] as [&str; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn entries_that_were_only_claimed_lose_no_attempt() {
+    for_each_server(async |server| {
+        add(&server, 1, 20).await;
+        let mut connection = server.connection().await;
+        let _: Value = send(&mut connection, "XGROUP CREATE orders billing 0").await;
+        let _: Value = send(&mut connection, "XREADGROUP GROUP billing dead COUNT 20 STREAMS orders >").await;
+        let slow = Recorder { work_time: DEADLINE, ..Recorder::default() };
+        let config = ConsumerConfig { claim_min_idle: Duration::from_millis(300), ..member(&server, "one") };
+        let running = Running::start(config, slow);
+        let mut expected = vec![("one".to_owned(), 1); 20];
+        expected[0].1 = 2;
+        wait_until(DEADLINE, "all are claimed, and one is begun", async || owners(&server).await == expected)
+            .await;
+        running.crash();
+    })
+    .await;
 }
 
 #[tokio::test]

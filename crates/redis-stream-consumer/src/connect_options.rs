@@ -77,7 +77,8 @@ impl ConnectOptions {
             .set_db(i64::from(self.url.db))
             // RESP2: a server that does not know HELLO repeats its arguments, and so the password, in its error.
             .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name("streamgauge", env!("CARGO_PKG_VERSION"));
+            // A user of a consumer may not be granted CLIENT SETINFO, and each refusal fills the server's ACL LOG.
+            .set_skip_set_lib_name();
         if let Some(username) = &self.url.username {
             settings = settings.set_username(username);
         }

@@ -77,11 +77,33 @@ impl Entry {
     }
 }
 
-/// Decodes the reply of XREADGROUP for one stream. It is nil if BLOCK ran out.
-pub(crate) fn decode_read(reply: Value) -> RedisResult<Vec<(StreamId, Fields)>> {
+/// The entries in a reply of XREADGROUP.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadEntries {
+    /// Entries that were never delivered before.
+    pub(crate) new: Vec<(StreamId, Fields)>,
+    /// Pending entries claimed by CLAIM, with their deliveries before this one.
+    pub(crate) claimed: Vec<(StreamId, u64)>,
+}
+
+/// Decodes the reply of XREADGROUP for one stream. It is nil if BLOCK ran out. With CLAIM, an entry is
+/// `[id, fields, idle, deliveries]`; both numbers are 0 for a new one.
+pub(crate) fn decode_read(reply: Value) -> RedisResult<ReadEntries> {
     let streams: Option<Vec<(Value, Value)>> = decode(reply)?;
-    let entries = streams.into_iter().flatten().next().map(|(_, entries)| entries);
-    entries.map_or(Ok(Vec::new()), decode_entries)
+    let mut read = ReadEntries::default();
+    let Some((_, entries)) = streams.into_iter().flatten().next() else { return Ok(read) };
+    for entry in decode::<Vec<Vec<Value>>>(entries)? {
+        let mut parts = entry.into_iter();
+        let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(unexpected()) };
+        let RedisId(id) = decode(id)?;
+        match decode::<Vec<i64>>(Value::Array(parts.collect()))?.as_slice() {
+            [idle, deliveries] if *idle > 0 => {
+                read.claimed.push((id, u64::try_from(*deliveries).unwrap_or(0)));
+            }
+            _ => read.new.extend(decode::<Option<Fields>>(fields)?.map(|fields| (id, fields))),
+        }
+    }
+    Ok(read)
 }
 
 /// Decodes `[[id, [field, value, ...]], ...]`, the reply of XRANGE and XCLAIM. A deleted entry is left out: XCLAIM of
@@ -137,14 +159,28 @@ mod tests {
         let present = Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("a"), bulk("b")])]);
         let deleted = Value::Array(vec![bulk("2-0"), Value::Nil]);
         let entry = (id(1), vec![(b"a".to_vec(), b"b".to_vec())]);
-        assert_eq!(decode_read(reply(vec![present.clone(), deleted])), Ok(vec![entry.clone()]));
+        assert_eq!(decode_read(reply(vec![present.clone(), deleted])).unwrap().new, [entry.clone()]);
         assert_eq!(decode_entries(Value::Array(vec![Value::Nil, present])), Ok(vec![entry]));
     }
 
     #[test]
     fn no_entries_are_nil_or_an_empty_list() {
-        assert_eq!(decode_read(Value::Nil), Ok(vec![]));
-        assert_eq!(decode_read(reply(vec![])), Ok(vec![]));
+        assert_eq!(decode_read(Value::Nil), Ok(ReadEntries::default()));
+        assert_eq!(decode_read(reply(vec![])), Ok(ReadEntries::default()));
+    }
+
+    #[test]
+    fn claimed_entries_are_told_from_new_ones_by_their_idle_time() {
+        let entry = |ms: u64, idle, deliveries| {
+            let fields = Value::Array(vec![bulk("a"), bulk("b")]);
+            Value::Array(vec![bulk(&format!("{ms}-0")), fields, Value::Int(idle), Value::Int(deliveries)])
+        };
+        // One that was released before its first delivery counted, one that FATAL marked, and a new one.
+        let read =
+            decode_read(reply(vec![entry(1, 1_795_955_723_639, 0), entry(2, 201, i64::MAX), entry(3, 0, 0)]));
+        let read = read.unwrap();
+        assert_eq!(read.claimed, [(id(1), 0), (id(2), i64::MAX.unsigned_abs())]);
+        assert_eq!(read.new, [(id(3), vec![(b"a".to_vec(), b"b".to_vec())])]);
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! Claims pending entries of idle consumers, step by step through the group's pending list.
+//! Claims pending entries of idle consumers.
+//!
+//! From Redis 8.4 on, XREADGROUP with CLAIM returns them as soon as they are idle for long enough, or were released.
+//! XAUTOCLAIM, step by step through the group's pending list, finds them on every server, and also removes those from
+//! the list that were deleted from the stream, which CLAIM skips.
 
 use std::time::Duration;
 
@@ -9,7 +13,7 @@ use tracing::info;
 use super::ConsumerConfig;
 use super::claims::drop_deleted;
 use super::group_client::{Autoclaimed, GroupClient};
-use super::in_flight::{InFlight, RetryEntry};
+use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
 use super::metrics::Metrics;
 use crate::entry::StreamId;
 use redis_stream_core::clock::now;
@@ -23,14 +27,27 @@ pub(super) struct Autoclaim {
     max_waiting: usize,
     cursor: StreamId,
     next_step: Instant,
+    /// Entries that CLAIM delivered, with their deliveries before, until the server has this number again.
+    overcounted: Vec<(StreamId, u64)>,
     metrics: Metrics,
+}
+
+/// Returns how many entries may wait for their next delivery while others are claimed.
+pub(super) fn max_waiting(config: &ConsumerConfig) -> usize {
+    (config.batch as usize).max(STEP_IDS)
 }
 
 impl Autoclaim {
     pub(super) fn new(config: &ConsumerConfig, now: Instant, metrics: Metrics) -> Self {
-        let max_waiting = (config.batch as usize).max(STEP_IDS);
-        let min_idle = config.claim_min_idle;
-        Self { min_idle, max_waiting, cursor: StreamId::MIN, next_step: now, metrics }
+        let (min_idle, max_waiting) = (config.claim_min_idle, max_waiting(config));
+        Self {
+            min_idle,
+            max_waiting,
+            cursor: StreamId::MIN,
+            next_step: now,
+            overcounted: Vec::new(),
+            metrics,
+        }
     }
 
     /// Returns when the next step is due; `None` while too many entries wait.
@@ -40,6 +57,56 @@ impl Autoclaim {
 
     fn room(&self, in_flight: &InFlight) -> usize {
         STEP_IDS.min(self.max_waiting.saturating_sub(in_flight.waiting()))
+    }
+
+    /// Adds entries that XREADGROUP claimed, which are handled as retries. Their payload is dropped: they are delivered
+    /// one by one as workers become free.
+    pub(super) fn add_claimed(
+        &mut self,
+        claimed: Vec<(StreamId, u64)>,
+        at: Instant,
+        in_flight: &mut InFlight,
+    ) {
+        if claimed.is_empty() {
+            return;
+        }
+        info!(entries = claimed.len(), "claimed pending entries of idle consumers");
+        self.metrics.claimed.inc_by(claimed.len() as u64);
+        for (id, deliveries) in &claimed {
+            if in_flight.contains(*id) {
+                in_flight.touch(*id, at);
+            } else {
+                let entry = RetryEntry { due: at, touched: at, deliveries: *deliveries, error: None };
+                in_flight.wait(*id, entry);
+            }
+        }
+        self.overcounted.extend(claimed);
+    }
+
+    /// Returns the entries whose last delivery was no attempt, but is still counted by the server.
+    pub(super) fn overcounted(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.overcounted.iter().map(|(id, _)| *id)
+    }
+
+    /// Takes back the deliveries that CLAIM counted. It delivers many entries at once, and an entry that then kills its
+    /// process must not cost the others an attempt.
+    pub(super) async fn correct_deliveries(
+        &mut self,
+        client: &mut GroupClient,
+        in_flight: &mut InFlight,
+    ) -> RedisResult<()> {
+        self.overcounted.sort_unstable_by_key(|(_, deliveries)| *deliveries);
+        while let Some((_, deliveries)) = self.overcounted.last().copied() {
+            let start = self.overcounted.partition_point(|(_, other)| *other < deliveries);
+            let ids = self.overcounted[start..].iter().map(|(id, _)| *id);
+            let touched = ids.filter_map(|id| Some((id, in_flight.last_touch(id)?))).collect();
+            for batch in claim_batches(touched, self.min_idle / 8, CLAIM_IDS) {
+                client.set_deliveries(&batch, deliveries).await?;
+                batch.ids.iter().for_each(|id| in_flight.set_deliveries(*id, deliveries));
+            }
+            self.overcounted.truncate(start);
+        }
+        Ok(())
     }
 
     /// Takes one step if it is due. Claimed entries are handled as retries.

@@ -1,5 +1,6 @@
 //! The consumer: owns the parts, and runs what is due, from the first connection to the end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use redis::RedisResult;
@@ -11,9 +12,9 @@ use super::ack::Acknowledger;
 use super::autoclaim::Autoclaim;
 use super::claims::ClaimKeeper;
 use super::dead_letter::DetectError;
-use super::group_client::GroupClient;
+use super::group_client::{GroupClient, ReleaseMode};
 use super::handler::{Handler, HandlerError};
-use super::in_flight::InFlight;
+use super::in_flight::{CLAIM_IDS, InFlight, claim_batches};
 use super::metrics::Metrics;
 use super::reader::{ReadResult, ReaderHandle};
 use super::recovery::Recovery;
@@ -21,7 +22,7 @@ use super::retries::Retries;
 use super::worker_pool::{self, HandlerOutcome, WorkQueue};
 use super::{ConsumeStats, ConsumerConfig};
 use crate::connection::{Connection, Progress};
-use crate::entry::{Entry, Fields, StreamId};
+use crate::entry::{Entry, ReadEntries};
 use crate::error::{InvalidConfig, RunError, is_group_gone};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
@@ -140,11 +141,44 @@ impl Consumer {
         self.workers.abort_all();
         self.take_outcomes();
         self.acks.acknowledge(&mut self.client, &mut self.in_flight).await?;
+        self.release().await?;
         if self.reader.is_reading() || !self.recovery.is_complete(now()) {
             info!("a read may still run on the server, keeping the consumer's name");
             return Ok(());
         }
         self.client.deregister().await
+    }
+
+    /// Releases what is left by XNACK, so that other consumers get it at once. Before Redis 8.8, and without permission, it
+    /// stays pending until they claim it.
+    async fn release(&mut self) -> RedisResult<()> {
+        let Self { client, reader, in_flight, queue, autoclaim, claims, .. } = self;
+        // XNACK is younger than CLAIM.
+        if !reader.may_claim() {
+            return Ok(());
+        }
+        // XNACK takes entries from other consumers, too.
+        let batches = claim_batches(in_flight.touched(), claims.spread(), CLAIM_IDS);
+        let owned = match claims.reclaim(batches, client, in_flight, queue).await {
+            Err(error) if is_group_gone(&error) => return Ok(()),
+            owned => owned?,
+        };
+        let not_handled: HashSet<_> = queue.queued_ids().into_iter().chain(autoclaim.overcounted()).collect();
+        let (not_handled, handled): (Vec<_>, Vec<_>) =
+            owned.into_iter().partition(|id| not_handled.contains(id));
+        for (ids, mode) in [(not_handled, ReleaseMode::NotCounted), (handled, ReleaseMode::Counted)] {
+            for ids in ids.chunks(CLAIM_IDS) {
+                match client.release(ids, mode).await {
+                    Ok(()) => debug!(entries = ids.len(), ?mode, "released entries"),
+                    Err(error) if error.is_io_error() => return Err(error),
+                    Err(error) => {
+                        debug!(error = error.code(), "server releases no entries, they stay pending");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn handshake(&mut self) -> RedisResult<()> {
@@ -166,6 +200,7 @@ impl Consumer {
         let Self { client, in_flight, queue, .. } = self;
         self.acks.acknowledge(client, in_flight).await?;
         self.claims.renew(client, in_flight, queue).await?;
+        self.autoclaim.correct_deliveries(client, in_flight).await?;
         if !self.stops.soft.is_cancelled() {
             self.recovery.begin_if_due(now());
             if !self.reader.is_reading() {
@@ -193,7 +228,7 @@ impl Consumer {
             () = self.queue.outcome_ready() => {}
             () = self.stops.soft.cancelled(), if !is_stopping => {
                 let (buffered, waiting) = (self.in_flight.buffered(), self.in_flight.waiting());
-                debug!(buffered, waiting, "consumer ends, entries that are not started stay pending");
+                debug!(buffered, waiting, "consumer ends, starting no further entry");
                 self.queue.close();
             }
             () = self.stops.hard.cancelled(), if is_stopping => {}
@@ -255,9 +290,13 @@ impl Consumer {
 
     fn take_read(&mut self, result: ReadResult) {
         match result {
-            ReadResult::Entries(entries, at) if !self.is_stopping() => self.buffer(entries, at),
-            // Delivered entries stay pending.
-            ReadResult::Entries(..) | ReadResult::Skipped => {}
+            ReadResult::Entries(entries, at) => {
+                if self.is_stopping() {
+                    self.queue.close();
+                }
+                self.buffer(entries, at);
+            }
+            ReadResult::Skipped => {}
             ReadResult::GroupGone(error) => {
                 debug!(error = error.code(), "cannot read");
                 self.recovery.group_gone();
@@ -267,9 +306,14 @@ impl Consumer {
         }
     }
 
-    fn buffer(&mut self, entries: Vec<(StreamId, Fields)>, at: Instant) {
-        let mut new = Vec::with_capacity(entries.len());
-        for (id, fields) in entries {
+    fn buffer(&mut self, read: ReadEntries, at: Instant) {
+        if !read.claimed.is_empty() {
+            // Older entries go first.
+            self.queue.hold_new();
+            self.autoclaim.add_claimed(read.claimed, at, &mut self.in_flight);
+        }
+        let mut new = Vec::with_capacity(read.new.len());
+        for (id, fields) in read.new {
             if self.in_flight.buffer(id, 1, at) {
                 new.push(Entry { id, fields, deliveries: 1, member: Arc::clone(self.client.member()) });
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 
-use super::group_client::GroupClient;
+use super::group_client::{FATAL_DELIVERIES, GroupClient};
 use super::in_flight::RetryEntry;
 use crate::connection::Connection;
 use crate::entry::{Fields, GroupMember, RedisId, StreamId, decode_entries};
@@ -159,7 +159,11 @@ impl DeadLetterStream {
         letter.arg("streamgauge-group").arg(&member.group);
         letter.arg("streamgauge-consumer").arg(&member.consumer);
         letter.arg("streamgauge-id").arg(RedisId(id));
-        letter.arg("streamgauge-deliveries").arg(entry.deliveries);
+        letter.arg("streamgauge-deliveries");
+        match entry.deliveries {
+            FATAL_DELIVERIES => letter.arg("fatal"),
+            deliveries => letter.arg(deliveries),
+        };
         letter.arg("streamgauge-error").arg(error_text(entry));
         for (name, value) in fields {
             letter.arg(name).arg(value);
@@ -172,6 +176,7 @@ impl DeadLetterStream {
 pub(super) fn error_text(entry: &RetryEntry) -> String {
     match &entry.error {
         Some(error) => error.chars().take(MAX_ERROR_CHARS).collect(),
+        None if entry.deliveries == FATAL_DELIVERIES => "marked as failed by XNACK FATAL".to_owned(),
         None => format!("not finished in {} deliveries", entry.deliveries),
     }
 }

@@ -26,13 +26,35 @@ pub(super) struct PendingRow {
     pub(super) consumer: Vec<u8>,
     /// Time since the entry was delivered or claimed.
     pub(super) idle: Duration,
+    /// [`FATAL_DELIVERIES`] or the number of deliveries.
     pub(super) deliveries: u64,
 }
+
+/// The number of deliveries of an entry that XNACK FATAL marked as failed.
+pub(super) const FATAL_DELIVERIES: u64 = i64::MAX.unsigned_abs();
 
 impl PendingRow {
     /// Returns when the entry was delivered or claimed, for a reply that arrived at `now`.
     pub(super) fn touched(&self, now: Instant) -> Instant {
         now.checked_sub(self.idle).unwrap_or(now)
+    }
+}
+
+/// Mode of XNACK: its effect on the number of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReleaseMode {
+    /// The last delivery does not count: the entry was not handled.
+    NotCounted,
+    /// The last delivery counts: the entry was handled, and failed or did not finish.
+    Counted,
+}
+
+impl ReleaseMode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NotCounted => "SILENT",
+            Self::Counted => "FAIL",
+        }
     }
 }
 
@@ -188,6 +210,20 @@ impl GroupClient {
         decode_ids(self.query(&xclaim).await?)
     }
 
+    /// Sets the number of deliveries of entries of this member.
+    pub(super) async fn set_deliveries(&mut self, batch: &ClaimBatch, deliveries: u64) -> RedisResult<()> {
+        let mut xclaim = self.xclaim(batch);
+        xclaim.arg("RETRYCOUNT").arg(deliveries).arg("JUSTID");
+        self.query(&xclaim).await.map(drop)
+    }
+
+    /// Releases entries, which any member may claim then at once.
+    pub(super) async fn release(&mut self, ids: &[StreamId], mode: ReleaseMode) -> RedisResult<()> {
+        let mut xnack = self.command("XNACK");
+        xnack.arg(mode.as_str()).arg("IDS").arg(ids.len()).arg(id_args(ids));
+        self.query(&xnack).await.map(drop)
+    }
+
     fn xclaim(&self, batch: &ClaimBatch) -> Cmd {
         let mut xclaim = self.command("XCLAIM");
         xclaim.arg(&self.member.consumer).arg(millis(batch.min_idle(now()))).arg(id_args(&batch.ids));
@@ -258,7 +294,7 @@ impl GroupClient {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

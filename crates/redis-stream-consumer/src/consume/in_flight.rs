@@ -130,6 +130,17 @@ impl InFlight {
         }
     }
 
+    pub(super) fn last_touch(&self, id: StreamId) -> Option<Instant> {
+        let buffered = self.buffered.get(&id).map(|entry| entry.touched);
+        buffered.or_else(|| self.waiting.get(&id).map(|entry| entry.touched))
+    }
+
+    /// Returns all entries with the time at which each was last touched.
+    pub(super) fn touched(&self) -> Vec<(StreamId, Instant)> {
+        let buffered = self.buffered.iter().map(|(id, entry)| (*id, entry.touched));
+        buffered.chain(self.waiting.iter().map(|(id, entry)| (*id, entry.touched))).collect()
+    }
+
     pub(super) fn remove(&mut self, id: StreamId) {
         self.buffered.remove(&id);
         self.stop_waiting(id);
@@ -180,10 +191,9 @@ impl InFlight {
 
     /// Returns all entries that were last touched at least `age` ago, in batches for XCLAIM.
     pub(super) fn untouched(&self, now: Instant, age: Duration, spread: Duration) -> Vec<ClaimBatch> {
-        let buffered = self.buffered.iter().map(|(id, entry)| (*id, entry.touched));
-        let waiting = self.waiting.iter().map(|(id, entry)| (*id, entry.touched));
-        let is_old = |(_, touched): &(StreamId, Instant)| now.saturating_duration_since(*touched) >= age;
-        claim_batches(buffered.chain(waiting).filter(is_old).collect(), spread, CLAIM_IDS)
+        let mut touched = self.touched();
+        touched.retain(|(_, touched)| now.saturating_duration_since(*touched) >= age);
+        claim_batches(touched, spread, CLAIM_IDS)
     }
 
     pub(super) fn touch(&mut self, id: StreamId, at: Instant) {

@@ -57,7 +57,7 @@ impl Metrics {
             acknowledged: IntCounter::new("acknowledged", "Entries acknowledged.")?,
             claimed: register.counter(
                 "streamgauge_consumer_entries_claimed_total",
-                "Entries claimed from idle consumers by XAUTOCLAIM.",
+                "Pending entries claimed from other consumers that were idle, or that released them.",
             )?,
             dead_lettered: register.counter(
                 "streamgauge_consumer_entries_dead_lettered_total",
@@ -196,7 +196,7 @@ mod tests {
         streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
         streamgauge_consumer_end_to_end_latency_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
         streamgauge_consumer_end_to_end_latency_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
-        # HELP streamgauge_consumer_entries_claimed_total Entries claimed from idle consumers by XAUTOCLAIM.
+        # HELP streamgauge_consumer_entries_claimed_total Pending entries claimed from other consumers that were idle, or that released them.
         # TYPE streamgauge_consumer_entries_claimed_total counter
         streamgauge_consumer_entries_claimed_total{consumer="\\xff",group="mail",stream="orders"} 0
         # HELP streamgauge_consumer_entries_dead_lettered_total Entries put on the dead-letter stream.

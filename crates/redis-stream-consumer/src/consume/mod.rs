@@ -8,7 +8,7 @@
 //!                              ^                                |
 //!              XCLAIM          |                                | outcome
 //! waiting ---------------------+                                v
-//!    ^  own pending entries, claimed ones (XAUTOCLAIM),       success: XACK, up to 1,000 IDs at a time
+//!    ^  own pending entries, claimed ones,                    success: XACK, up to 1,000 IDs at a time
 //!    +---- and those whose handler failed <------------------ failure: waits, or moves to the dead-letter stream
 //! ```
 //!
@@ -26,6 +26,10 @@
 //!   (XCLAIM, which counts a delivery), and until then without counting (JUSTID). So an entry that fails or crashes its
 //!   process gets `max_deliveries` attempts, and those that were only buffered with it lose none. The first delivery, by
 //!   XREADGROUP, counts when the entry is read.
+//! * **What a consumer leaves is free at once**, from Redis 8.8 on: at the end of a run entries are released (XNACK), those
+//!   that were not started without counting a delivery, and other consumers claim them at once (XREADGROUP CLAIM). A
+//!   handler that failed is no reason to release its entry before the end, since another consumer would then handle it
+//!   without the delay between attempts.
 //! * **Entries being handled are not claimed by others.** Claims are renewed (JUSTID) before entries have been idle for
 //!   `claim_min_idle`. Each XCLAIM names an idle time that the entry can only have if no other consumer claimed it, so
 //!   that a process that was paused takes nothing back. A pause longer than `claim_min_idle` leads to duplicates.
@@ -46,7 +50,7 @@
 //! | `ack` | XACK of handled entries |
 //! | `claims` | renews claims, and drops entries whose claim was lost |
 //! | `recovery` | scans entries that are pending for this consumer, but unknown to it |
-//! | `autoclaim` | claims entries of idle consumers |
+//! | `autoclaim` | entries claimed from idle consumers |
 //! | `retries` | delivers entries again |
 //! | `dead_letter` | the dead-letter stream |
 //! | `group_client` | the commands of a member of a group |
@@ -201,7 +205,8 @@ pub struct ConsumeStats {
 /// Consumes until `stop` resolves, or the handler returns [`HandlerError::Closed`](handler::HandlerError::Closed).
 ///
 /// Once `stop` resolves, no further entry is read or started. Entries that are being handled have `grace` to finish, those
-/// handled are acknowledged, and the rest stays pending. The consumer's name is deleted if nothing is pending for it.
+/// handled are acknowledged, and the rest is released, or stays pending before Redis 8.8. The consumer's name is deleted if
+/// nothing is pending for it.
 ///
 /// # Errors
 ///

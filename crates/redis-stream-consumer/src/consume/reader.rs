@@ -5,13 +5,15 @@ use std::time::Duration;
 use redis::{Cmd, RedisError, cmd};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, debug};
 
 use super::ConsumerConfig;
+use super::autoclaim::max_waiting;
+use super::group_client::millis;
 use super::in_flight::InFlight;
 use super::metrics::Metrics;
 use crate::connection::{Connection, Progress};
-use crate::entry::{Fields, GroupMember, StreamId, decode_read};
+use crate::entry::{GroupMember, ReadEntries, decode_read};
 use crate::error::{RunError, is_group_gone};
 use redis_stream_core::clock::now;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(super) enum ReadResult {
     /// Entries with an upper bound of their delivery time; none if BLOCK ran out.
-    Entries(Vec<(StreamId, Fields)>, Instant),
-    /// Nothing was sent to the server.
+    Entries(ReadEntries, Instant),
+    /// Nothing was delivered: nothing was sent to the server, or it does not know CLAIM.
     Skipped,
     /// The stream or the group is gone, and nothing was delivered.
     GroupGone(RedisError),
@@ -37,6 +39,9 @@ pub(super) struct ReaderHandle {
     batch: usize,
     /// Entries that may be buffered or being handled.
     capacity: usize,
+    claim_min_idle: Duration,
+    /// No pending entries are claimed while so many wait for their next delivery.
+    max_waiting: usize,
     /// `None` while a request is open.
     idle: Option<Reader>,
     request: JoinSet<(Reader, ReadResult)>,
@@ -51,12 +56,25 @@ impl ReaderHandle {
     ) -> Self {
         let batch = config.batch as usize;
         let capacity = batch + config.concurrency as usize;
-        let reader = Reader { block: config.block, member: config.member(), connection, metrics, stop };
-        Self { batch, capacity, idle: Some(reader), request: JoinSet::new() }
+        let reader = Reader {
+            block: config.block,
+            claim: ClaimOption::Tried,
+            member: config.member(),
+            connection,
+            metrics,
+            stop,
+        };
+        let (claim_min_idle, max_waiting) = (config.claim_min_idle, max_waiting(config));
+        Self { batch, capacity, claim_min_idle, max_waiting, idle: Some(reader), request: JoinSet::new() }
     }
 
     pub(super) fn is_reading(&self) -> bool {
         self.idle.is_none()
+    }
+
+    /// Returns false if the server is known not to have CLAIM.
+    pub(super) fn may_claim(&self) -> bool {
+        self.idle.as_ref().is_none_or(|reader| reader.claim == ClaimOption::Tried)
     }
 
     /// Begins a request if there is room for entries, and no request is open.
@@ -67,8 +85,9 @@ impl ReaderHandle {
             && room > 0
             && let Some(mut reader) = self.idle.take()
         {
+            let claim = (in_flight.waiting() < self.max_waiting).then_some(self.claim_min_idle);
             let read = async move {
-                let result = reader.read(room).await;
+                let result = reader.read(room, claim).await;
                 (reader, result)
             };
             self.request.spawn(read.in_current_span());
@@ -83,16 +102,26 @@ impl ReaderHandle {
     }
 }
 
+/// CLAIM of XREADGROUP, which servers have from Redis 8.4 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClaimOption {
+    Tried,
+    /// A syntax error to the server, until the next connection.
+    Unknown,
+}
+
 struct Reader {
     member: GroupMember,
     block: Duration,
+    claim: ClaimOption,
     connection: Connection,
     metrics: Metrics,
     stop: CancellationToken,
 }
 
 impl Reader {
-    async fn read(&mut self, count: usize) -> ReadResult {
+    /// Reads up to `count` entries: first pending ones that were idle for the time in `claim`, then new ones.
+    async fn read(&mut self, count: usize, claim: Option<Duration>) -> ReadResult {
         let stop = self.stop.clone();
         let connected = tokio::select! {
             connected = self.connection.connect() => connected,
@@ -105,15 +134,22 @@ impl Reader {
         }
         // Only the deadline may interrupt from here to the reply: an entry delivered into a reply that is dropped is
         // only found after `claim_min_idle`.
-        let reply = self.connection.query(&self.xreadgroup(count), self.block).await;
+        let claim = claim.filter(|_| self.claim == ClaimOption::Tried);
+        let reply = self.connection.query(&self.xreadgroup(count, claim), self.block).await;
         match reply.and_then(decode_read) {
             Ok(entries) => {
                 self.connection.works();
                 ReadResult::Entries(entries, now())
             }
             Err(error) if is_group_gone(&error) => ReadResult::GroupGone(error),
+            Err(error) if claim.is_some() && error.code() == Some("ERR") => {
+                debug!(error = error.detail(), "server does not know CLAIM");
+                self.claim = ClaimOption::Unknown;
+                ReadResult::Skipped
+            }
             Err(error) => match self.connection.lost(error) {
                 Ok(()) => {
+                    self.claim = ClaimOption::Tried;
                     self.metrics.reconnects.inc();
                     ReadResult::ConnectionLost
                 }
@@ -122,12 +158,16 @@ impl Reader {
         }
     }
 
-    fn xreadgroup(&self, count: usize) -> Cmd {
+    fn xreadgroup(&self, count: usize, claim: Option<Duration>) -> Cmd {
         let GroupMember { stream, group, consumer } = &self.member;
-        let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX).max(1);
+        let block = millis(self.block).max(1);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);
-        read.arg("BLOCK").arg(block).arg("STREAMS").arg(stream).arg(">");
+        read.arg("BLOCK").arg(block);
+        if let Some(min_idle) = claim {
+            read.arg("CLAIM").arg(millis(min_idle));
+        }
+        read.arg("STREAMS").arg(stream).arg(">");
         read
     }
 }

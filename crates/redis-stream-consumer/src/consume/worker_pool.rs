@@ -100,6 +100,12 @@ impl WorkQueue {
         self.filled.notify_waiters();
     }
 
+    /// Returns the entries that no worker has taken.
+    pub(super) fn queued_ids(&self) -> HashSet<StreamId> {
+        let inner = self.lock();
+        inner.redelivered.iter().chain(&inner.new).map(|entry| entry.id).collect()
+    }
+
     /// Returns how many redelivered entries wait for a worker, are being handled, or have an outcome that is not taken.
     pub(super) fn occupied_workers(&self) -> usize {
         let inner = self.lock();
