@@ -152,8 +152,11 @@ fn xinfo_group(reply: Value) -> Decoded<XinfoGroup> {
             b"consumers" if !matches!(value, Value::Array(_)) => group.consumers = amount(value)?,
             b"pending" if !matches!(value, Value::Array(_)) => group.pending = amount(value)?,
             b"last-delivered-id" => (group.last_delivered, has_last_delivered) = (id(&value)?, true),
-            // Nil if the server does not know it. Negative values are treated like nil.
-            b"entries-read" => group.entries_read = integer(value)?.and_then(|read| u64::try_from(read).ok()),
+            // Nil if the server does not know it. Values that no counter has are treated like nil.
+            b"entries-read" => {
+                let read = integer(value).ok().flatten();
+                group.entries_read = read.and_then(|read| u64::try_from(read).ok());
+            }
             _ => {}
         }
     }

@@ -300,7 +300,9 @@ fn stream_reply(
     };
     let payload_bytes = stream.payload_bytes;
     let consumer_count = groups.iter().map(|group| group.consumers).fold(0, u64::saturating_add);
-    let info = StreamInfo { consumer_count, ..stream.facts(time) };
+    // Kvrocks has no number of groups in XINFO STREAM.
+    let group_count = stream.groups.max(groups.len() as u64);
+    let info = StreamInfo { consumer_count, group_count, ..stream.facts(time) };
     Ok(StreamReply::Read(StreamRead { info, groups, payload_bytes }))
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod idle;
+mod imitators;
 mod impostors;
 mod keys;
 mod network;

@@ -26,6 +26,7 @@
 //! | [`pty`] | a pseudo-terminal with a program on it |
 //! | [`client`] | sends commands to a server |
 //! | [`fake_server`] | a fake Redis with faults |
+//! | [`imitator`] | a proxy that makes a server reply as another one would |
 //! | [`watch`] | an exporter with a short poll interval |
 //! | [`certificates`] | a certificate authority |
 //! | [`wait`] | waiting for a condition with a deadline |
@@ -46,6 +47,7 @@ pub mod expected;
 pub mod fake_server;
 pub mod footprint;
 pub mod http;
+pub mod imitator;
 pub mod metric_list;
 pub mod metrics;
 pub mod peers;
