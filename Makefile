@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-newest-peers fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
+.PHONY: help build chroot demo test test-newest-peers fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: ## Run the release build under load and faults for an hour (SOAK=15m: for 
 	@server=$$(scripts/servers.sh any) && echo "soak: on each version of" >&2 && scripts/servers.sh list >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_SOAK="$(or $(SOAK),1h)" STREAMGAUGE_SOAK_SEED="$(SEED)" \
 	$(CARGO) test --release --locked --test soak
+
+chroot: ## Bring servers and peers, and compile, in a chroot of another Debian (SUITE=trixie; CHROOT_FLAGS=.ci/run: all of CI); needs root and debootstrap
+	scripts/chroot.sh $(or $(SUITE),trixie) $(CHROOT_FLAGS)
 
 life: ## Play an hour in the life of a fleet, and judge each condition and alert (LIFE=20m: in 20 minutes; SERVER=redis-6.2: on that one)
 	@server=$(or $(SERVER),redis-8.10) && scripts/servers.sh $$server && \

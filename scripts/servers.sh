@@ -168,11 +168,25 @@ bring_redis_7_0() {
     fi
     case $(deb_version redis-server) in
     *:7.0.*) bring_debian "$name" ;;
-    *)
+    *) bring_redis_7_0_of_bookworm ;;
+    esac
+}
+
+# The package of Debian 12 on a later Debian, with package lists of its own: the system's are not touched.
+bring_redis_7_0_of_bookworm() {
+    local name=redis-7.0 lists status=0
+    if [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
         say "cannot bring $name: the package redis-server of this system is $(deb_version redis-server); install Redis 7.0 so that redis-server is on PATH"
         return 1
-        ;;
-    esac
+    fi
+    say "the package redis-server of this system is $(deb_version redis-server); taking that of Debian 12"
+    mkdir -p "$servers"
+    lists=$(mktemp -d "$servers/.apt.XXXXXX")
+    # In a subshell, since all later packages would come from that suite.
+    (apt_use_suite "$lists" bookworm && bring_debian "$name") || status=$?
+    [ "$status" = 0 ] || say "cannot bring $name from Debian 12"
+    rm -rf "$lists"
+    return "$status"
 }
 
 # bring_debian NAME: Debian's Redis, unpacked in place: no root, no service, nothing installed.
@@ -189,7 +203,13 @@ bring_debian() {
     fi
     cp -L "$staging/package/usr/bin/redis-server" "$staging/server/redis-server"
     if ! version_of "$staging/server/redis-server" >/dev/null; then
-        libraries=$(apt-cache depends --no-recommends --no-suggests redis-tools | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | grep -v '^libc6$')
+        # The libraries of Redis, theirs, and theirs.
+        libraries=
+        for _ in 1 2 3; do
+            # shellcheck disable=SC2086
+            libraries=$(apt-cache "${apt_options[@]}" depends --no-recommends --no-suggests redis-tools $libraries |
+                sed -n 's/^ *\(Pre\)\?Depends: \(lib[^ ]*\)$/\2/p' | grep -v '^libc6$' | sort -u)
+        done
         say "downloading the libraries that the server needs"
         # shellcheck disable=SC2086
         if ! deb_unpack "$staging/libraries" $libraries; then

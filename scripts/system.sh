@@ -33,9 +33,11 @@ apt_use_suite() {
     mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/$' | head -n 1)
     [ -n "$mirror" ] || return 1
     mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
+    # Packages that are installed here, in other versions, are no candidates.
+    : >"$folder/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$folder/sources.list"
     apt_options+=(-o "Dir::Etc::sourcelist=$folder/sources.list" -o Dir::Etc::sourceparts=-
-        -o "Dir::State::lists=$folder/lists" -o "Dir::Cache=$folder/cache")
+        -o "Dir::State::lists=$folder/lists" -o "Dir::State::status=$folder/status" -o "Dir::Cache=$folder/cache")
     apt_updated=yes
     apt-get "${apt_options[@]}" update -qq >&2
 }
