@@ -197,7 +197,8 @@ impl Story {
             3 => self.send(&["XDELEX", stream, option, "IDS", "1", entry]).await,
             4 => self.send(&["XACKDEL", stream, group, option, "IDS", "1", pending]).await,
             5 if self.program.version >= (8, 8, 0) => {
-                self.send(&["XNACK", stream, group, "FAIL", "IDS", "1", pending]).await;
+                let mode = ["SILENT", "FAIL", "FATAL"][self.rng.usize(..3)];
+                self.send(&["XNACK", stream, group, mode, "IDS", "1", pending]).await;
             }
             // Several steps in one.
             6.. if !self.polls_each_step => self.make_hole(at, group, entry).await,

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::ConsumerConfig;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::client::RedisClient;
+use crate::support::imitator::{Imitation, Imitator};
 use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
@@ -134,6 +136,25 @@ async fn entries_that_were_only_claimed_lose_no_attempt() {
         wait_until(DEADLINE, "all are claimed, and one is begun", async || owners(&server).await == expected)
             .await;
         running.crash();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_what_newer_ones_have_is_enough() {
+    const UNKNOWN: &str = "ERR unknown command";
+    for_each_server(async |server| {
+        add(&server, 1, 10).await;
+        let refused = &[("HELLO", UNKNOWN), ("CLIENT", UNKNOWN), ("TIME", UNKNOWN), ("XNACK", UNKNOWN)];
+        let imitation = Imitation { refused, ..Imitation::default() };
+        let imitator = Imitator::before(server.address(), imitation).await;
+        let connect = ConnectOptions::new(&imitator.url(), None, None).expect("the URL is right");
+        let slow = Recorder { work_time: Duration::from_millis(300), ..Recorder::default() };
+        let running = Running::start(ConsumerConfig { connect, ..member(&server, "one") }, slow);
+        running.has_seen(2).await;
+        let (recorder, consumed) = running.stop().await;
+        assert_eq!(consumed.acknowledged, recorder.count() as u64);
+        assert_eq!(owners(&server).await, vec![("one".to_owned(), 1); 10 - recorder.count()]);
     })
     .await;
 }

@@ -2,7 +2,7 @@
 //!
 //! From Redis 8.4 on, XREADGROUP with CLAIM returns them as soon as they are idle for long enough, or were released.
 //! XAUTOCLAIM, step by step through the group's pending list, finds them on every server, and also removes those from
-//! the list that were deleted from the stream, which CLAIM skips.
+//! the list that were deleted from the stream: CLAIM skips them, but the server looks at them at each read.
 
 use std::time::Duration;
 
