@@ -460,14 +460,14 @@ mod tests {
                 entries_added: since_7_0(5),
                 max_deleted: (!is_6_2(name)).then_some(millis(4)),
                 radix_tree: RadixTree { keys: 1, nodes: 2 },
-                idmp: stream.idmp,
+                idmp: stream.idmp.clone(),
                 entry_bytes: stream.entry_bytes,
                 payload_bytes: stream.payload_bytes,
             };
             assert_eq!(stream, expected, "{name}");
             assert_eq!((stream.entry_bytes, stream.payload_bytes), (76, 148), "{name}");
             let unused = Idmp { duration_seconds: 100, max_size: 100, ..Idmp::default() };
-            assert_eq!(stream.idmp, name.starts_with("redis-8.10").then_some(unused), "{name}");
+            assert_eq!(stream.idmp.as_deref(), name.starts_with("redis-8.10").then_some(&unused), "{name}");
         }
     }
 

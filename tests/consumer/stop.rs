@@ -1,10 +1,11 @@
 //! SIGTERM: what is done is acknowledged, what is not begun is released, or stays pending before Redis 8.8.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::ConsumerConfig;
+use redis_stream_core::clock::now;
 
 use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
 use crate::support::client::RedisClient;
@@ -102,7 +103,7 @@ async fn what_is_left_is_free_for_others_at_once() {
         })
         .await;
         let (recorder, consumed) = one.stop().await;
-        let stopped = Instant::now();
+        let stopped = now();
         let done = recorder.count() as u64;
         assert_eq!((consumed.acknowledged, consumed.failed), (done - 1, 1));
         two.has_seen(11 - recorder.count()).await;

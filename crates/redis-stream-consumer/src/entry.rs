@@ -159,7 +159,10 @@ mod tests {
         let present = Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("a"), bulk("b")])]);
         let deleted = Value::Array(vec![bulk("2-0"), Value::Nil]);
         let entry = (id(1), vec![(b"a".to_vec(), b"b".to_vec())]);
-        assert_eq!(decode_read(reply(vec![present.clone(), deleted])).unwrap().new, [entry.clone()]);
+        assert_eq!(
+            decode_read(reply(vec![present.clone(), deleted])).unwrap().new,
+            std::slice::from_ref(&entry)
+        );
         assert_eq!(decode_entries(Value::Array(vec![Value::Nil, present])), Ok(vec![entry]));
     }
 

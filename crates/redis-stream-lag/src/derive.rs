@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, Idmp, ReadOutcome, StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
 use crate::state::{GroupCache, LagState, StreamCache};
 use crate::status;
@@ -287,7 +287,7 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
             max_deleted: info.max_deleted,
         },
         radix_tree: info.radix_tree,
-        idmp: info.idmp.filter(Idmp::was_used),
+        idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
     };
     let mut groups: Vec<_> = info
         .groups

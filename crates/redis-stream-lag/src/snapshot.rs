@@ -166,7 +166,7 @@ pub struct StreamInfo {
     /// Size of the server's data structure.
     pub radix_tree: RadixTree,
     /// State of idempotent production; `None` before server 8.6.
-    pub idmp: Option<Idmp>,
+    pub idmp: Option<Box<Idmp>>,
     /// The groups to report, sorted by name.
     pub groups: Vec<GroupInfo>,
 }

@@ -26,7 +26,7 @@ pub struct XinfoStream {
     /// radix-tree-keys and radix-tree-nodes.
     pub radix_tree: RadixTree,
     /// idmp-*, pids-* and iids-*; `None` before server 8.6.
-    pub idmp: Option<Idmp>,
+    pub idmp: Option<Box<Idmp>>,
     /// Size of the larger of the first and the last entry in the reply, in bytes.
     pub entry_bytes: u64,
     /// Size of both.
@@ -63,7 +63,7 @@ impl XinfoStream {
             consumer_count: 0,
             entry_bytes: self.entry_bytes,
             radix_tree: self.radix_tree,
-            idmp: self.idmp,
+            idmp: self.idmp.clone(),
             groups: Vec::new(),
         }
     }

@@ -108,14 +108,14 @@ impl Model {
                     entries_added,
                     duplicates,
                 ] = idmp.each_ref().map(|count| count.0);
-                Idmp {
+                Box::new(Idmp {
                     duration_seconds,
                     max_size,
                     producer_ids_tracked,
                     idempotent_ids_tracked,
                     entries_added,
                     duplicates,
-                }
+                })
             }),
             entry_bytes: stream.entry_bytes,
             payload_bytes: stream.payload_bytes,
