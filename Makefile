@@ -62,9 +62,6 @@ soak: ## Run the release build under load and faults for an hour (SOAK=15m: for 
 	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_SOAK="$(or $(SOAK),1h)" STREAMGAUGE_SOAK_SEED="$(SEED)" \
 	$(CARGO) test --release --locked --test soak
 
-chroot: ## Bring servers and peers, and compile, in a chroot of another Debian (SUITE=trixie; CHROOT_FLAGS=.ci/run: all of CI); needs root and debootstrap
-	scripts/chroot.sh $(or $(SUITE),trixie) $(CHROOT_FLAGS)
-
 life: ## Play an hour in the life of a fleet, and judge each condition and alert (LIFE=20m: in 20 minutes; SERVER=redis-6.2: on that one)
 	@server=$(or $(SERVER),redis-8.10) && scripts/servers.sh $$server && \
 	STREAMGAUGE_LIFE_SERVER=$$server STREAMGAUGE_LIFE="$(or $(LIFE),1h)" \
@@ -93,6 +90,9 @@ sbom: ## Write a bill of materials, target/streamgauge.cdx.json
 
 doc: ## Build the documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+chroot: ## Bring servers and peers, and compile, in a chroot of another Debian (SUITE=trixie; CHROOT_FLAGS=.ci/run: all of CI); needs root and debootstrap
+	scripts/chroot.sh $(or $(SUITE),trixie) $(CHROOT_FLAGS)
 
 ci: ## Run everything that CI runs
 	.ci/run
