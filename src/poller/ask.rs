@@ -1,13 +1,14 @@
 //! Asks a derivation's questions, in as few pipelines as possible.
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline};
 use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::error::{KeyError, PollError, classify_reply};
 use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{command, run_pipelines};
+use crate::poller::pipeline::{Turn, command, run_pipelines};
+use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
@@ -38,7 +39,7 @@ pub(super) async fn ask(
     let ended = run_pipelines(
         &pipelines,
         deadline,
-        |number, batch| {
+        |number, batch, _| {
             let (node, source) = &readers[number];
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for question in asked[number][batch].iter().map(|at| &questions[*at]) {
@@ -46,7 +47,7 @@ pub(super) async fn ask(
                 source.add(&mut pipeline, command_for(key, &question.kind), metrics);
                 metrics.count_commands(counted_as(&question.kind), 1);
             }
-            Some(pipeline)
+            Turn::Send(pipeline)
         },
         |number, batch, replies| {
             let source = &readers[number].1;
@@ -102,13 +103,13 @@ fn counted_as(ask: &QuestionKind) -> Command {
 
 fn answer(
     ask: &QuestionKind,
-    reply: Value,
+    reply: Value<'_>,
     address: &str,
     names: &mut NameInterner,
     metrics: &TargetMetrics,
 ) -> Result<Answer, PollError> {
-    if let Value::ServerError(error) = reply {
-        let error = classify_reply(address, &error)?;
+    if let Value::Error(error) = reply {
+        let error = classify_reply(address, error)?;
         metrics.count_errors(error.reason(), 1);
         let is_gone = matches!(error, KeyError::Missing | KeyError::MissingGroup);
         return Ok(if is_gone { Answer::Gone } else { Answer::Unavailable });

@@ -21,12 +21,12 @@ pub(super) async fn ranges(
 ) -> Result<Vec<Range>, PollError> {
     metrics.count_commands(Command::Cluster, 1);
     let decoded = match node.call(cmd("CLUSTER").arg("SLOTS"), deadline).await {
-        Ok(reply) => topology::cluster_slots(reply),
+        Ok(reply) => topology::cluster_slots(reply.value()),
         Err(error) if error.is_refusal() => {
             metrics.count_commands(Command::Cluster, 1);
             let reply = node.call(cmd("CLUSTER").arg("SHARDS"), deadline).await.map_err(|_| error)?;
             let port_field: &[u8] = if matches!(endpoint, Endpoint::Tls(_)) { b"tls-port" } else { b"port" };
-            topology::cluster_shards(reply, port_field)
+            topology::cluster_shards(reply.value(), port_field)
         }
         Err(error) => return Err(error),
     };

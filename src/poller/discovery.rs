@@ -10,7 +10,7 @@ use crate::config::{Poll, StreamRule};
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
-use crate::poller::pipeline::{call, command, run_pipelines};
+use crate::poller::pipeline::{Turn, call, command, run_pipelines};
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
@@ -160,8 +160,8 @@ impl Discovery {
         self.walks[at].due = Some(began.max(sent) + self.turn_takes_at_least);
         let protocol = |error| PollError::protocol(&node.address, &error);
         let command = self.command(cursor);
-        let reply = call(&mut node.connection, &node.address, sent + limit, &command).await;
-        let (cursor, keys) = match reply.and_then(|reply| decode::scan(reply).map_err(protocol)) {
+        let reply = call(node.connection.get_mut(), &node.address, sent + limit, &command).await;
+        let (cursor, keys) = match reply.and_then(|reply| decode::scan(reply.value()).map_err(protocol)) {
             Ok(found) => found,
             Err(error) => {
                 if self.walks.len() == 1 {
@@ -222,13 +222,13 @@ async fn find_groups(
     let ended = run_pipelines(
         &pipelines,
         deadline,
-        |_, batch| {
+        |_, batch, _| {
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for key in &keys[batch] {
                 pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
                 metrics.count_commands(Command::XinfoGroups, 1);
             }
-            Some(pipeline)
+            Turn::Send(pipeline)
         },
         |_, batch, replies| {
             for (key, reply) in keys[batch].iter().zip(replies) {

@@ -1,11 +1,9 @@
 //! Errors of nodes and keys, by what the caller can do about them.
 
-use std::error::Error;
 use std::io;
-use std::sync::Arc;
 
-use redis::ServerErrorKind;
-
+use crate::poller::connection::ConnectionError;
+use crate::poller::resp::ErrorReply;
 use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
 use redis_stream_core::redis_url::Endpoint;
@@ -172,12 +170,6 @@ impl PollError {
             return Self::Protocol { address, detail: "it speaks TLS; use rediss://".to_owned() };
         }
         match (self, endpoint) {
-            (Self::Lost { .. }, _) if received.starts_with(b"-") => {
-                match redis::parse_redis_value(received) {
-                    Ok(redis::Value::ServerError(error)) => Self::from_reply(&address, &error),
-                    _ => Self::Lost { address, detail: CLOSED.to_owned() },
-                }
-            }
             (Self::Lost { detail, .. }, Endpoint::Tcp(_)) if received.is_empty() && detail == CLOSED => {
                 Self::Lost {
                     address,
@@ -199,11 +191,11 @@ impl PollError {
         }
     }
 
-    /// Converts the error of dialling `address`.
-    pub(super) fn protocol(address: &str, error: &impl Error) -> Self {
+    pub(super) fn protocol(address: &str, error: &impl std::error::Error) -> Self {
         Self::Protocol { address: address.to_owned(), detail: error.to_string() }
     }
 
+    /// Converts the error of dialling `address`.
     pub(super) fn from_dial(address: &str, error: DialError) -> Self {
         let address = address.to_owned();
         match error {
@@ -214,28 +206,32 @@ impl PollError {
         }
     }
 
-    /// Converts an error of the client library on an established connection to `address`.
-    pub(super) fn from_redis(address: &str, error: &redis::RedisError) -> Self {
+    /// Converts the error that ended an established connection to `address`.
+    pub(super) fn from_connection(address: &str, error: ConnectionError) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
         let address = address.to_owned();
+        let error = match error {
+            ConnectionError::Malformed(error) => {
+                return Self::Protocol { address, detail: error.to_string() };
+            }
+            ConnectionError::Closed => return Self::Lost { address, detail: CLOSED.to_owned() },
+            ConnectionError::Io(error) => error,
+        };
+        // The TLS alert that the peer sent before it closed the connection.
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+            return Self::Tls { address, detail: error.to_string() };
+        }
         match error.kind() {
-            // A truncated reply looks like one that cannot be parsed.
-            redis::ErrorKind::Parse if !error.to_string().contains("end of input") => {
-                Self::Protocol { address, detail: "it is not RESP".to_owned() }
-            }
-            redis::ErrorKind::Parse => Self::Lost { address, detail: CLOSED.to_owned() },
-            redis::ErrorKind::Io if tls_message(error).is_some() => {
-                Self::Tls { address, detail: tls_message(error).unwrap_or_default() }
-            }
-            redis::ErrorKind::Io if error.is_timeout() => Self::Timeout { address },
-            // One text for reads and writes, so that the log does not report a change of error.
-            _ if error.is_connection_dropped() => Self::Lost { address, detail: CLOSED.to_owned() },
+            TimedOut => Self::Timeout { address },
+            // One text for all of them, so that the log does not report a change of error.
+            BrokenPipe | ConnectionReset | UnexpectedEof => Self::Lost { address, detail: CLOSED.to_owned() },
             _ => Self::Lost { address, detail: error.to_string() },
         }
     }
 
     /// Converts an error reply that affects the whole node.
-    pub(super) fn from_reply(address: &str, error: &redis::ServerError) -> Self {
-        let (address, mut detail) = (address.to_owned(), error.details().unwrap_or_default().to_owned());
+    pub(super) fn from_reply(address: &str, error: ErrorReply<'_>) -> Self {
+        let (address, mut detail) = (address.to_owned(), error.detail().to_owned());
         if let Some((_, hint)) = HINTS.into_iter().find(|(part, _)| detail.contains(part)) {
             detail = format!("{detail}; {hint}");
         }
@@ -248,14 +244,6 @@ impl PollError {
             code => Self::Server { address, code: code.to_owned(), detail },
         }
     }
-}
-
-/// Returns the TLS alert that the peer sent before it closed the connection.
-fn tls_message(error: &redis::RedisError) -> Option<String> {
-    // The library wraps a stream's error in an `Arc`, which is itself an error.
-    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
-    let inner = shared.downcast_ref::<io::Error>()?.get_ref()?;
-    inner.downcast_ref::<TlsError>().map(ToString::to_string)
 }
 
 /// The reason why a key, or a group of it, could not be read.
@@ -287,19 +275,13 @@ impl KeyError {
 }
 
 /// Classifies an error reply: it affects one key (`Ok`) or the whole node (`Err`).
-pub(super) fn classify_reply(address: &str, error: &redis::ServerError) -> Result<KeyError, PollError> {
-    match (error.code(), error.kind()) {
-        ("WRONGTYPE", _) => Ok(KeyError::WrongType),
-        ("NOGROUP", _) => Ok(KeyError::MissingGroup),
-        (_, Some(ServerErrorKind::NoPerm)) => Ok(KeyError::Denied),
-        (_, Some(ServerErrorKind::ResponseError))
-            if error.details().is_some_and(|detail| detail.starts_with("no such key")) =>
-        {
-            Ok(KeyError::Missing)
-        }
-        (_, Some(ServerErrorKind::ResponseError | ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
-            Ok(KeyError::Server)
-        }
+pub(super) fn classify_reply(address: &str, error: ErrorReply<'_>) -> Result<KeyError, PollError> {
+    match error.code() {
+        "WRONGTYPE" => Ok(KeyError::WrongType),
+        "NOGROUP" => Ok(KeyError::MissingGroup),
+        "NOPERM" => Ok(KeyError::Denied),
+        "ERR" if error.detail().starts_with("no such key") => Ok(KeyError::Missing),
+        "ERR" | "MOVED" | "ASK" => Ok(KeyError::Server),
         _ => Err(PollError::from_reply(address, error)),
     }
 }

@@ -6,14 +6,16 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
+use crate::poller::connection::Replies;
 use crate::poller::decode;
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
+use crate::poller::resp::Value;
 use crate::poller::slots::slot;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::Redirect;
@@ -132,7 +134,7 @@ async fn list_from(
     timeout: Duration,
 ) -> Result<PendingList, PendingError> {
     let time = match node.call(&cmd("TIME"), now() + timeout).await {
-        Ok(reply) => decode::time(reply).ok(),
+        Ok(reply) => decode::time(reply.value()).ok(),
         Err(error) if error.is_refusal() => None,
         Err(error) => return Err(error.into()),
     };
@@ -177,7 +179,7 @@ async fn one_page(
         }
         Err(error) => return Err(error.into()),
     };
-    decode::pending(reply).map_err(|error| PollError::protocol(&node.address, &error).into())
+    decode::pending(reply.value()).map_err(|error| PollError::protocol(&node.address, &error).into())
 }
 
 /// Explains an error reply to XPENDING.
@@ -193,7 +195,8 @@ async fn permission_hint(
         // The server returns NOGROUP for a missing key, too.
         "NOGROUP" => {
             let mut exists = cmd("EXISTS");
-            match node.call(exists.arg(stream.as_bytes()), deadline).await {
+            let replies = node.call(exists.arg(stream.as_bytes()), deadline).await;
+            match replies.as_ref().map(Replies::value) {
                 Ok(Value::Int(0)) => PendingError::NoStream(stream),
                 Ok(Value::Int(_)) => PendingError::NoGroup { stream, group },
                 _ => PendingError::Neither { stream, group },

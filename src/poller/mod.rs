@@ -5,10 +5,11 @@
 //! trips, bounded replies, no command without a bound, no XPENDING with IDLE (the server walks the whole list of
 //! pending entries) unless an operator asks for exactly that, no scripts, and no writes.
 //!
-//! [`decode`], [`interner`] and [`slots`] are public for the fuzz targets in `tests/fuzz` only.
+//! [`decode`], [`interner`], [`resp`] and [`slots`] are public for the fuzz targets in `tests/fuzz` only.
 
 mod ask;
 mod cluster;
+mod connection;
 pub mod decode;
 mod discovery;
 pub mod error;
@@ -22,7 +23,7 @@ mod pipeline;
 pub mod poll;
 mod read;
 mod read_plan;
-mod reply_stream;
+pub mod resp;
 mod sample;
 pub(crate) mod selection;
 mod sentinel;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value, cmd};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, timeout_at};
+use redis::{Cmd, cmd};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::config::{Password, Role, Target};
+use crate::poller::connection::{Connection, Replies};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
 use crate::poller::pipeline::{NodePipeline, batches, call};
-use crate::poller::reply_stream::{FirstBytes, ReplyStream};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::Dialer;
@@ -24,10 +24,9 @@ pub(super) struct Node {
     /// Host and port, or the path of the socket, as shown to people.
     pub(super) address: Arc<str>,
     pub(super) epoch: Epoch,
-    pub(super) connection: MultiplexedConnection,
-    driver: JoinHandle<()>,
-    /// The endpoint and the bytes that it sent; `None` once it has replied to a command.
-    unanswered: Option<(Endpoint, FirstBytes)>,
+    pub(super) connection: Mutex<Connection>,
+    /// The endpoint; `None` once it has replied to a command.
+    unanswered: Option<Endpoint>,
 }
 
 /// The credentials and database for a connection.
@@ -148,23 +147,11 @@ impl Node {
         deadline: Instant,
     ) -> Result<Self, PollError> {
         let shown: Arc<str> = endpoint.to_string().into();
-        let timed_out = || PollError::Timeout { address: shown.to_string() };
         let auth = login.command().await?;
         let stream = dialer.dial(endpoint, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
-        let stream = ReplyStream::new(stream, metrics.clone());
-        let unanswered = Some((endpoint.clone(), stream.first_bytes()));
-        // The poll's deadline applies: the library's own limits (0.5 and 1 s) would cut off a slow server.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        // The library's own login reports a garbled reply as a lost connection, and does not report a refused SELECT.
-        let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let (connection, driver) =
-            timeout_at(deadline, MultiplexedConnection::new_with_config(&nothing, stream, config))
-                .await
-                .map_err(|_| timed_out())?
-                .map_err(|error| PollError::from_redis(&shown, &error))?;
-        let driver = tokio::spawn(driver);
-        let mut node = Self { address: Arc::clone(&shown), epoch, connection, driver, unanswered };
+        let connection = Mutex::new(Connection::new(stream, metrics.clone()));
+        let mut node = Self { address: shown, epoch, connection, unanswered: Some(endpoint.clone()) };
         if let Some(auth) = auth {
             metrics.count_commands(Command::Auth, 1);
             node.call(&auth, deadline).await.map_err(PollError::into_auth)?;
@@ -183,12 +170,13 @@ impl Node {
     }
 
     /// Sends one command; an error reply is an error of the node.
-    pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, PollError> {
-        let reply = call(&mut self.connection, &self.address, deadline, command).await;
-        let Some((endpoint, first)) = &self.unanswered else { return reply };
+    pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Replies, PollError> {
+        let connection = self.connection.get_mut();
+        let reply = call(connection, &self.address, deadline, command).await;
+        let Some(endpoint) = &self.unanswered else { return reply };
         match reply {
             Err(error @ (PollError::Lost { .. } | PollError::Protocol { .. })) => {
-                Err(error.before_any_reply(endpoint, &first.get()))
+                Err(error.before_any_reply(endpoint, connection.first_bytes()))
             }
             reply => {
                 self.unanswered = None;
@@ -206,9 +194,8 @@ impl Node {
         metrics.count_commands(Command::Hello, 1);
         match self.call(&cmd("HELLO"), deadline).await {
             Ok(reply) => {
-                let Hello { server, version, role, mode } = topology::hello(reply).map_err(|error| {
-                    PollError::Protocol { address: self.address.to_string(), detail: error.to_string() }
-                })?;
+                let Hello { server, version, role, mode } = topology::hello(reply.value())
+                    .map_err(|error| PollError::protocol(&self.address, &error))?;
                 Ok(Some(Identity { server, version, role, mode }))
             }
             // Renamed, refused by an ACL, or older than 6.0.
@@ -218,8 +205,8 @@ impl Node {
     }
 
     /// Returns true if the other side closed the connection.
-    pub(super) fn is_closed(&self) -> bool {
-        self.driver.is_finished()
+    pub(super) fn is_closed(&mut self) -> bool {
+        self.connection.get_mut().is_closed()
     }
 
     /// Sends INFO server and INFO replication. Returns `None` where INFO is refused, or lacks what identifies the
@@ -238,8 +225,7 @@ impl Node {
                 Err(error) => return Err(error),
             }
         }
-        let (replication, server) = (replies.pop(), replies.pop());
-        Ok(topology::process(server.unwrap_or_default(), replication.unwrap_or_default()).ok())
+        Ok(topology::process(replies[0].value(), replies[1].value()).ok())
     }
 
     /// Sends TIME, so that neither the server nor a proxy closes the connection as idle.
@@ -271,12 +257,6 @@ impl Node {
             Err(error) if !error.is_refusal() => Err(error),
             _ => Ok(()),
         }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 

@@ -1,8 +1,9 @@
 //! A node that streams are read from in one poll.
 
-use redis::{Cmd, Pipeline, Value, cmd};
+use redis::{Cmd, Pipeline, cmd};
 
 use crate::poller::node::Node;
+use crate::poller::resp::{Value, Values};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::RedirectKind;
@@ -46,11 +47,14 @@ impl NodeReader<'_> {
     }
 
     /// Returns the replies to the commands, without those to ASKING.
-    pub(super) fn without_asking(&self, replies: Vec<Value>) -> impl Iterator<Item = Value> + use<> {
+    pub(super) fn without_asking<'r>(
+        &self,
+        replies: Values<'r>,
+    ) -> impl Iterator<Item = Value<'r>> + use<'r> {
         let (skipped, step) = match self.asking {
             Asking::None => (0, 1),
             Asking::BeforeEach => (1, 2),
         };
-        replies.into_iter().skip(skipped).step_by(step)
+        replies.skip(skipped).step_by(step)
     }
 }

@@ -142,7 +142,9 @@ impl NodeHandle {
 
     async fn try_connect(&mut self, access: &Access, deadline: Instant) -> Result<(), PollError> {
         let Access { target, metrics, .. } = access;
-        if let Some(node) = self.node.as_mut().filter(|node| !node.is_closed()) {
+        if let Some(node) = self.node.as_mut()
+            && !node.is_closed()
+        {
             match node.identify(metrics, deadline).await {
                 Err(PollError::Lost { .. }) => {}
                 identity => {
@@ -419,7 +421,7 @@ impl Nodes {
         let Some(handle) = self.handles.iter_mut().find(|handle| *handle.address == *address) else {
             return Ok(None);
         };
-        if handle.node.as_ref().is_some_and(Node::is_closed) {
+        if handle.node.as_mut().is_some_and(Node::is_closed) {
             handle.connect(&self.access, deadline).await?;
         }
         Ok(handle.node.as_mut())

@@ -4,10 +4,15 @@
 //! each time. Streams with small entries are read in every poll; those with large ones take turns, so that the budget
 //! holds on average.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
 use crate::poller::streams::TrackedStream;
 
 /// Entries up to this size are read in every poll, however many streams there are.
 const SMALL_PAYLOAD: u64 = 2 * 1024;
+
+/// The most streams that were never read and are asked for at a time.
+const MAX_WINDOW: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct PayloadBudget {
@@ -61,6 +66,56 @@ impl PayloadBudget {
             affordable
         });
         order
+    }
+}
+
+/// Paces the reading of streams that were never read, as their entries may be large. The more small ones were read, the
+/// more are asked for at a time; a large one ends that.
+#[derive(Debug)]
+pub(super) struct UnknownStreams {
+    /// Bytes that may be read.
+    left: u64,
+    spent: AtomicU64,
+    /// Streams that may be asked for at a time.
+    window: AtomicUsize,
+}
+
+/// The decision about a stream that was never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnknownTurn {
+    Read,
+    /// Waits for a stream that is being read.
+    Wait,
+    /// Waits for the next poll.
+    Defer,
+}
+
+impl UnknownStreams {
+    pub(super) fn new(left: u64) -> Self {
+        Self { left, spent: AtomicU64::new(0), window: AtomicUsize::new(1) }
+    }
+
+    /// Decides on the next stream, while `in_flight` are being read.
+    pub(super) fn turn(&self, in_flight: usize) -> UnknownTurn {
+        match in_flight {
+            _ if self.payload() >= self.left => UnknownTurn::Defer,
+            0 => UnknownTurn::Read,
+            _ if in_flight < self.window.load(Relaxed) => UnknownTurn::Read,
+            _ => UnknownTurn::Wait,
+        }
+    }
+
+    /// Notes the payload of a stream that was read.
+    pub(super) fn note(&self, payload: u64) {
+        self.spent.fetch_add(payload, Relaxed);
+        let window = self.window.load(Relaxed);
+        let window = if payload <= SMALL_PAYLOAD { (2 * window).min(MAX_WINDOW) } else { 1 };
+        self.window.store(window, Relaxed);
+    }
+
+    /// Returns the bytes of entries that were read.
+    pub(super) fn payload(&self) -> u64 {
+        self.spent.load(Relaxed)
     }
 }
 

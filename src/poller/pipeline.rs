@@ -1,13 +1,16 @@
 //! Sends many commands in few round trips, with a bound on the replies that wait in the server's output buffers.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use futures_util::stream::{self, StreamExt, select_all};
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, Pipeline, Value};
+use futures_util::stream::{self, Stream, StreamExt, select_all};
+use redis::{Cmd, Pipeline};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
+use crate::poller::connection::{Connection, ConnectionError, Replies};
 use crate::poller::error::PollError;
+use crate::poller::resp::{Value, Values};
 use redis_stream_core::clock::now;
 
 /// Expected size of the replies to one pipeline: small enough to be decoded from the CPU cache.
@@ -46,17 +49,19 @@ pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
 
 /// Sends one command; an error reply is an error of the node.
 pub(super) async fn call(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     address: &str,
     deadline: Instant,
     command: &Cmd,
-) -> Result<Value, PollError> {
-    match timeout_at(deadline, connection.req_packed_command(command)).await {
-        Err(_) => Err(PollError::Timeout { address: address.to_owned() }),
-        Ok(Err(error)) => Err(PollError::from_redis(address, &error)),
-        // The library returns an error reply as a value here.
-        Ok(Ok(Value::ServerError(error))) => Err(PollError::from_reply(address, &error)),
-        Ok(Ok(reply)) => Ok(reply),
+) -> Result<Replies, PollError> {
+    let replies = match timeout_at(deadline, connection.request(&command.get_packed_command(), 1)).await {
+        Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
+        Ok(Err(error)) => return Err(PollError::from_connection(address, error)),
+        Ok(Ok(replies)) => replies,
+    };
+    match replies.value() {
+        Value::Error(error) => Err(PollError::from_reply(address, error)),
+        _ => Ok(replies),
     }
 }
 
@@ -68,35 +73,89 @@ pub(super) fn deadline_share(deadline: Instant, others: usize) -> Instant {
 
 /// The batches for one connection.
 pub(super) struct NodePipeline<'a> {
-    pub(super) connection: &'a MultiplexedConnection,
+    pub(super) connection: &'a Mutex<Connection>,
     pub(super) address: &'a str,
     pub(super) batches: Vec<Range<usize>>,
 }
 
-/// Sends each node's batches, a few at a time, and hands their replies to `take` as they arrive. `pipeline` builds a
-/// batch when its turn comes, or returns `None` to skip it. Returns for each node the error that cut it short; the
-/// other nodes go on. Once one node has answered everything, the others get half of the time that is left, so that a
-/// node that hangs leaves time for the questions.
+/// The decision about a batch when its turn comes.
+pub(super) enum Turn {
+    Send(Pipeline),
+    /// Waits until a batch in flight is answered. Ignored if there is none.
+    Wait,
+    Skip,
+}
+
+/// The batches of one connection that are in flight.
+struct Lane<'a, F> {
+    number: usize,
+    node: &'a NodePipeline<'a>,
+    connection: Option<MutexGuard<'a, Connection>>,
+    /// The batch that is sent next.
+    next: usize,
+    /// Batches with their numbers of replies; `None` if a batch was skipped.
+    in_flight: VecDeque<(Range<usize>, Option<usize>)>,
+    turn: F,
+}
+
+type BatchReplies = (usize, Range<usize>, Option<Result<Replies, ConnectionError>>);
+
+impl<F: Fn(usize, Range<usize>, usize) -> Turn> Lane<'_, F> {
+    async fn next(&mut self) -> Option<BatchReplies> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => {
+                let connection = none.insert(self.node.connection.lock().await);
+                if let Err(error) = connection.skip_outstanding().await {
+                    self.next = self.node.batches.len();
+                    return Some((self.number, 0..0, Some(Err(error))));
+                }
+                connection
+            }
+        };
+        while self.in_flight.len() < IN_FLIGHT {
+            let Some(batch) = self.node.batches.get(self.next) else { break };
+            let count = match (self.turn)(self.number, batch.clone(), self.in_flight.len()) {
+                Turn::Send(pipeline) => {
+                    connection.send(&pipeline.get_packed_pipeline(), pipeline.len());
+                    Some(pipeline.len())
+                }
+                Turn::Wait => break,
+                Turn::Skip => None,
+            };
+            self.in_flight.push_back((batch.clone(), count));
+            self.next += 1;
+        }
+        let (batch, count) = self.in_flight.pop_front()?;
+        let Some(count) = count else { return Some((self.number, batch, None)) };
+        Some((self.number, batch, Some(connection.read(count).await)))
+    }
+}
+
+fn lane<'a>(
+    number: usize,
+    node: &'a NodePipeline<'a>,
+    turn: impl Fn(usize, Range<usize>, usize) -> Turn + 'a,
+) -> impl Stream<Item = BatchReplies> + 'a {
+    let lane = Lane { number, node, connection: None, next: 0, in_flight: VecDeque::new(), turn };
+    stream::unfold(lane, |mut lane| async move { Some((lane.next().await?, lane)) })
+}
+
+/// Sends each node's batches, a few at a time, and hands their replies to `take` as they arrive. `turn` decides on a
+/// batch when its turn comes, given the number of batches in flight. Returns for each node the error that cut it
+/// short; the other nodes go on. Once one node has answered everything, the others get half of the time that is left,
+/// so that a node that hangs leaves time for the questions.
 pub(super) async fn run_pipelines(
     pipelines: &[NodePipeline<'_>],
     deadline: Instant,
-    pipeline: impl Fn(usize, Range<usize>) -> Option<Pipeline>,
-    mut take: impl FnMut(usize, Range<usize>, Vec<Value>) -> Result<(), PollError>,
+    turn: impl Fn(usize, Range<usize>, usize) -> Turn,
+    mut take: impl FnMut(usize, Range<usize>, Values<'_>) -> Result<(), PollError>,
 ) -> Vec<Option<PollError>> {
-    let pipeline = &pipeline;
+    let turn = &turn;
     let mut ended: Vec<_> = pipelines.iter().map(|_| None).collect();
     let mut waiting: Vec<_> = pipelines.iter().map(|lane| lane.batches.len()).collect();
-    let mut replies = select_all(pipelines.iter().enumerate().map(|(number, lane)| {
-        let sent = stream::iter(lane.batches.iter().cloned()).map(move |batch| {
-            let (pipeline, mut connection) = (pipeline(number, batch.clone()), lane.connection.clone());
-            async move {
-                let Some(pipeline) = pipeline else { return (number, batch, None) };
-                let reply = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await;
-                (number, batch, Some(reply))
-            }
-        });
-        Box::pin(sent.buffered(IN_FLIGHT))
-    }));
+    let lanes = pipelines.iter().enumerate().filter(|(_, node)| !node.batches.is_empty());
+    let mut replies = select_all(lanes.map(|(number, node)| Box::pin(lane(number, node, turn))));
     let (mut until, mut has_any_told_all) = (deadline, false);
     while waiting.iter().zip(&ended).any(|(waiting, ended)| *waiting > 0 && ended.is_none()) {
         let Ok(next) = timeout_at(until, replies.next()).await else {
@@ -110,8 +169,8 @@ pub(super) async fn run_pipelines(
         waiting[number] -= 1;
         let Some(reply) = reply.filter(|_| ended[number].is_none()) else { continue };
         let taken = reply
-            .map_err(|error| PollError::from_redis(pipelines[number].address, &error))
-            .and_then(|replies| take(number, batch, replies));
+            .map_err(|error| PollError::from_connection(pipelines[number].address, error))
+            .and_then(|replies| take(number, batch, replies.values()));
         ended[number] = taken.err();
         if waiting[number] == 0 && ended[number].is_none() && !has_any_told_all {
             has_any_told_all = true;

@@ -3,10 +3,9 @@
 //! that costs it less.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -16,7 +15,9 @@ use crate::poller::decode::xinfo::XinfoGroup;
 use crate::poller::error::{KeyError, PollError, classify_reply};
 use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{NodePipeline, command, run_pipelines};
+use crate::poller::payload_budget::{UnknownStreams, UnknownTurn};
+use crate::poller::pipeline::{NodePipeline, Turn, command, run_pipelines};
+use crate::poller::resp::Value;
 use crate::poller::selection::{self, Selection, SelectionInput};
 use crate::poller::slots::redirect;
 use crate::poller::streams::{ReplyBytes, StreamRegistry, TrackedStream};
@@ -78,29 +79,34 @@ impl ReadRequest<'_> {
             readers.iter().map(|(_, due)| due.iter().map(|&at| Asked::of(&tracked[at])).collect()).collect();
         let pipelines: Vec<_> =
             readers.iter().map(|(source, due)| node_pipeline(source, due, tracked)).collect();
-        let (payload_bytes, mut redirected) = (AtomicU64::new(0), Vec::new());
+        let (unknown, mut redirected) = (UnknownStreams::new(payload_left), Vec::new());
         let mut is_time_refused = false;
         let ended = run_pipelines(
             &pipelines,
             deadline,
-            |number, batch| {
+            |number, batch, in_flight| {
                 // Streams that were never read come first, a few at a time; if their entries turn out to be large,
                 // the rest waits for the next poll.
                 let asked = &asked[number][batch];
-                let is_unknown = asked.first().is_some_and(|first| first.is_unknown);
-                let is_spent = is_unknown && payload_bytes.load(Relaxed) >= payload_left;
-                (!is_spent).then(|| pipeline(&readers[number].0, asked, metrics))
+                if !asked.first().is_some_and(|first| first.is_unknown) {
+                    return Turn::Send(pipeline(&readers[number].0, asked, metrics));
+                }
+                match unknown.turn(in_flight) {
+                    UnknownTurn::Read => Turn::Send(pipeline(&readers[number].0, asked, metrics)),
+                    UnknownTurn::Wait => Turn::Wait,
+                    UnknownTurn::Defer => Turn::Skip,
+                }
             },
             |number, batch, mut replies| {
                 let (source, due) = &readers[number];
-                let rest = replies.split_off(replies.len().min(1));
-                let time = replies.pop();
-                is_time_refused |= matches!(time, Some(Value::ServerError(_)));
+                let time = replies.next().unwrap_or_default();
+                is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
-                let mut replies = source.without_asking(rest);
+                let mut replies = source.without_asking(replies);
                 for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
-                    let (groups, stream) = (replies.next(), replies.next());
-                    if let Some(redirect) = redirect(groups.as_ref()).or_else(|| redirect(stream.as_ref())) {
+                    let (groups, stream) =
+                        (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
+                    if let Some(redirect) = redirect(groups).or_else(|| redirect(stream)) {
                         replies.by_ref().take(asked.groups.len()).for_each(drop);
                         redirected.push((at, number, redirect));
                         continue;
@@ -108,7 +114,7 @@ impl ReadRequest<'_> {
                     let reply = stream_reply(groups, stream, &source.node.address, time)?;
                     let consumers = self.consumers(&source.node.address, asked, &mut replies)?;
                     if let StreamReply::Read(read) = &reply {
-                        payload_bytes.fetch_add(read.payload_bytes, Relaxed);
+                        unknown.note(read.payload_bytes);
                     }
                     outcomes[at] = self.take(source, at, reply, consumers);
                 }
@@ -116,7 +122,7 @@ impl ReadRequest<'_> {
             },
         )
         .await;
-        Read { payload_bytes: payload_bytes.into_inner(), is_time_refused, ended, redirected }
+        Read { payload_bytes: unknown.payload(), is_time_refused, ended, redirected }
     }
 }
 
@@ -182,14 +188,14 @@ pub(super) fn stream_reading(
 
 /// The replies about one stream.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
-enum StreamReply {
-    Read(StreamRead),
+enum StreamReply<'r> {
+    Read(StreamRead<'r>),
     Failed(KeyError),
 }
 
-struct StreamRead {
+struct StreamRead<'r> {
     info: StreamInfo,
-    groups: Vec<XinfoGroup>,
+    groups: Vec<XinfoGroup<'r>>,
     /// Size of the first and the last entry.
     payload_bytes: u64,
 }
@@ -197,16 +203,16 @@ struct StreamRead {
 impl ReadRequest<'_> {
     /// Decodes the replies about consumers, by group. A group whose reply is an error is left out: it is gone, or asked
     /// for again by itself.
-    fn consumers(
+    fn consumers<'r>(
         &mut self,
         address: &str,
         asked: &Asked,
-        replies: &mut impl Iterator<Item = Value>,
+        replies: &mut impl Iterator<Item = Value<'r>>,
     ) -> Result<Vec<(Name, Vec<ConsumerInfo>)>, PollError> {
         let mut consumers = Vec::with_capacity(asked.groups.len());
         for group in asked.groups.iter() {
             match replies.next().unwrap_or_default() {
-                Value::ServerError(error) => drop(classify_reply(address, &error)?),
+                Value::Error(error) => drop(classify_reply(address, error)?),
                 reply => {
                     let found = decode::xinfo_consumers(reply, self.names).ok();
                     consumers.extend(found.map(|found| (group.clone(), found)));
@@ -222,7 +228,7 @@ impl ReadRequest<'_> {
         &mut self,
         source: &NodeReader<'_>,
         at: usize,
-        reply: StreamReply,
+        reply: StreamReply<'_>,
         consumers: Vec<(Name, Vec<ConsumerInfo>)>,
     ) -> (ReadOutcome, Vec<Name>) {
         let StreamRegistry { tracked, rules, .. } = &mut *self.streams;
@@ -270,32 +276,30 @@ impl ReadRequest<'_> {
 }
 
 /// Decodes the node's clock. If TIME is refused, this machine's clock is used.
-fn node_time(reply: Option<Value>, address: &str, metrics: &TargetMetrics) -> Result<Duration, PollError> {
+fn node_time(reply: Value<'_>, address: &str, metrics: &TargetMetrics) -> Result<Duration, PollError> {
     match reply {
-        Some(Value::ServerError(error)) => {
-            let error = classify_reply(address, &error)?;
+        Value::Error(error) => {
+            let error = classify_reply(address, error)?;
             metrics.count_errors(error.reason(), 1);
             Ok(unix_time())
         }
-        reply => decode::time(reply.unwrap_or_default()).map_err(|error| protocol(address, error)),
+        reply => decode::time(reply).map_err(|error| PollError::protocol(address, &error)),
     }
 }
 
 /// Decodes the two replies about one stream.
-fn stream_reply(
-    groups: Option<Value>,
-    stream: Option<Value>,
+fn stream_reply<'r>(
+    groups: Value<'r>,
+    stream: Value<'r>,
     address: &str,
     time: Duration,
-) -> Result<StreamReply, PollError> {
-    for reply in [&groups, &stream] {
-        if let Some(Value::ServerError(error)) = reply {
+) -> Result<StreamReply<'r>, PollError> {
+    for reply in [groups, stream] {
+        if let Value::Error(error) = reply {
             return classify_reply(address, error).map(StreamReply::Failed);
         }
     }
-    let (Ok(groups), Ok(stream)) =
-        (decode::xinfo_groups(groups.unwrap_or_default()), decode::xinfo_stream(stream.unwrap_or_default()))
-    else {
+    let (Ok(groups), Ok(stream)) = (decode::xinfo_groups(groups), decode::xinfo_stream(stream)) else {
         return Ok(StreamReply::Failed(KeyError::Protocol));
     };
     let payload_bytes = stream.payload_bytes;
@@ -304,10 +308,6 @@ fn stream_reply(
     let group_count = stream.groups.max(groups.len() as u64);
     let info = StreamInfo { consumer_count, group_count, ..stream.facts(time) };
     Ok(StreamReply::Read(StreamRead { info, groups, payload_bytes }))
-}
-
-fn protocol(address: &str, error: decode::DecodeError) -> PollError {
-    PollError::Protocol { address: address.to_owned(), detail: error.to_string() }
 }
 
 /// Stores the selected groups.

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 use tokio::time::Instant;
 
 use crate::poller::decode;
 use crate::poller::node_reader::NodeReader;
-use crate::poller::pipeline::{command, run_pipelines};
+use crate::poller::pipeline::{Turn, command, run_pipelines};
+use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
@@ -151,7 +152,7 @@ pub(super) async fn sample(
     run_pipelines(
         &pipelines,
         deadline,
-        |number, batch| {
+        |number, batch, _| {
             let keys = &readers[number].1[batch];
             let mut pipeline = Pipeline::with_capacity(COMMANDS * keys.len());
             for key in keys {
@@ -161,11 +162,10 @@ pub(super) async fn sample(
             }
             metrics.count_commands(Command::XinfoGroups, 2 * keys.len() as u64);
             metrics.count_commands(Command::XinfoStream, keys.len() as u64);
-            Some(pipeline)
+            Turn::Send(pipeline)
         },
-        |number, batch, replies| {
+        |number, batch, mut replies| {
             let (reader, keys) = &readers[number];
-            let mut replies = replies.into_iter();
             for key in &keys[batch] {
                 let three = (replies.next(), replies.next(), replies.next());
                 samples.extend(decoded(reader, key, three));
@@ -180,7 +180,7 @@ pub(super) async fn sample(
 fn decoded(
     reader: &NodeReader<'_>,
     key: &Name,
-    replies: (Option<Value>, Option<Value>, Option<Value>),
+    replies: (Option<Value<'_>>, Option<Value<'_>>, Option<Value<'_>>),
 ) -> Option<StreamSample> {
     let (before, stream, after) = replies;
     let groups = groups(reader, before?)?;
@@ -194,12 +194,11 @@ fn decoded(
     })
 }
 
-fn groups(reader: &NodeReader<'_>, reply: Value) -> Option<Vec<GroupInfo>> {
+fn groups(reader: &NodeReader<'_>, reply: Value<'_>) -> Option<Vec<GroupInfo>> {
     let groups = decode::xinfo_groups(reply).ok()?.into_iter();
     let facts = groups.map(|mut group| {
-        let name = Name::from(std::mem::take(&mut group.name));
         group.entries_read = group.entries_read.filter(|_| reader.has_true_entries_read);
-        group.facts(name, false, ConsumersReading::NotWanted)
+        group.facts(group.name.into(), false, ConsumersReading::NotWanted)
     });
     Some(facts.collect())
 }

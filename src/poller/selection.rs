@@ -76,26 +76,26 @@ pub(super) struct SelectionInput<'a> {
 /// Selects the groups that are reported. Groups that the rule names are always reported, outside the limit. Above the
 /// limit, groups that are behind, have pending entries or consumers come before idle ones, those that were reported
 /// last before others, and then by name.
-pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup>) -> Selection {
+pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup<'_>>) -> Selection {
     let SelectionInput { rule, limits, wants_consumers, shown, last_generated } = input;
-    found.retain(|group| is_selected(rule, &group.name));
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.retain(|group| is_selected(rule, group.name));
+    found.sort_by(|a, b| a.name.cmp(b.name));
     // A server returns each group once; a proxy that repeats one must not create two series.
     found.dedup_by(|second, first| second.name == first.name);
     let missing = missing_groups(rule, &found);
     let mut left_out = LeftOut::default();
     if found.len() > limits.groups_per_stream {
-        let named = found.iter().filter(|group| is_named(rule, &group.name)).count();
+        let named = found.iter().filter(|group| is_named(rule, group.name)).count();
         let kept = found.len().min(named + limits.groups_per_stream);
         left_out.groups = found.len() - kept;
         found.sort_by_cached_key(|group| {
             let is_idle =
                 group.pending == 0 && group.consumers == 0 && group.last_delivered >= last_generated;
-            let is_shown = position(shown, &group.name).is_some();
-            (!is_named(rule, &group.name), is_idle, !is_shown)
+            let is_shown = position(shown, group.name).is_some();
+            (!is_named(rule, group.name), is_idle, !is_shown)
         });
         found.truncate(kept);
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.sort_unstable_by(|a, b| a.name.cmp(b.name));
     }
     let groups = found
         .into_iter()
@@ -108,7 +108,7 @@ pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup>) -> S
                 true => ConsumersReading::Open,
                 false => ConsumersReading::NotWanted,
             };
-            facts(rule, each_consumer, shown, group)
+            facts(rule, each_consumer, shown, &group)
         })
         .collect();
     Selection { groups, missing, left_out }
@@ -119,10 +119,10 @@ pub(super) fn named_groups(rule: &StreamRule) -> Vec<Name> {
     missing_groups(rule, &[])
 }
 
-fn missing_groups(rule: &StreamRule, found: &[XinfoGroup]) -> Vec<Name> {
+fn missing_groups(rule: &StreamRule, found: &[XinfoGroup<'_>]) -> Vec<Name> {
     let literals = rule.include_groups.iter().filter_map(|glob| glob.literal());
     let mut missing: Vec<Name> = literals
-        .filter(|name| found.binary_search_by(|group| group.name.as_slice().cmp(name)).is_err())
+        .filter(|name| found.binary_search_by(|group| group.name.cmp(name)).is_err())
         .map(|name| Name::from(&*name))
         .collect();
     missing.sort_unstable();
@@ -134,12 +134,11 @@ fn facts(
     rule: &StreamRule,
     each_consumer: ConsumersReading,
     shown: &[Name],
-    mut group: XinfoGroup,
+    group: &XinfoGroup<'_>,
 ) -> GroupInfo {
-    let named = is_named(rule, &group.name);
+    let named = is_named(rule, group.name);
     // Reuses the last poll's name: one allocation for as long as the group lives.
-    let name = position(shown, &group.name)
-        .map_or_else(|| Name::from(std::mem::take(&mut group.name)), |at| shown[at].clone());
+    let name = position(shown, group.name).map_or_else(|| Name::from(group.name), |at| shown[at].clone());
     group.facts(name, named, each_consumer)
 }
 
@@ -185,8 +184,7 @@ mod tests {
     ) -> (String, String, usize) {
         let limits = Limits { streams: 1, groups_per_stream: limit, consumers_per_group: 2 };
         let shown: Vec<Name> = shown.iter().map(|name| Name::from(*name)).collect();
-        let found =
-            found.iter().map(|name| XinfoGroup { name: name.as_bytes().to_vec(), ..Default::default() });
+        let found = found.iter().map(|name| XinfoGroup { name: name.as_bytes(), ..Default::default() });
         let selection = select(input(rule, &limits, &shown), found.collect());
         let join = |names: Vec<String>| names.join(" ");
         (
@@ -227,8 +225,8 @@ mod tests {
         let limits = Limits { streams: 1, groups_per_stream: 3, consumers_per_group: 2 };
         let (rule, shown) = (rule(&["*"], &[]), ["b".into(), "e".into()]);
         let id = |ms| StreamId { ms, seq: 0 };
-        let group = |name: &str, pending, consumers, ms| XinfoGroup {
-            name: name.into(),
+        let group = |name: &'static str, pending, consumers, ms| XinfoGroup {
+            name: name.as_bytes(),
             pending,
             consumers,
             last_delivered: id(ms),
@@ -259,7 +257,11 @@ mod tests {
     #[test]
     fn more_consumers_than_can_be_read_are_not_asked_for() {
         let limits = Limits { streams: 1, groups_per_stream: 9, consumers_per_group: 2 };
-        let group = |name: &str, consumers| XinfoGroup { name: name.into(), consumers, ..Default::default() };
+        let group = |name: &'static str, consumers| XinfoGroup {
+            name: name.as_bytes(),
+            consumers,
+            ..Default::default()
+        };
         let found = vec![group("a", MAX_CONSUMERS), group("b", MAX_CONSUMERS + 1)];
         let rule = rule(&["*"], &[]);
         let selection = select(input(&rule, &limits, &[]), found);

@@ -1,6 +1,6 @@
 //! Asks sentinels for the master. The node itself must confirm its role, as a sentinel may be out of date.
 
-use redis::{Value, cmd};
+use redis::cmd;
 use tokio::time::Instant;
 
 use crate::config::topology::Sentinel;
@@ -8,6 +8,7 @@ use crate::poller::decode::topology;
 use crate::poller::error::PollError;
 use crate::poller::node::{Login, Node};
 use crate::poller::pipeline::deadline_share;
+use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::endpoint_of;
@@ -83,10 +84,11 @@ impl Sentinels {
         metrics.count_commands(Command::Sentinel, 1);
         let reply =
             node.call(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master_name), deadline).await?;
-        if matches!(reply, Value::Nil) {
+        if matches!(reply.value(), Value::Nil) {
             return Err(self.no_master(&node.address));
         }
-        let master = topology::address(reply).map_err(|error| PollError::protocol(&node.address, &error))?;
+        let master =
+            topology::address(reply.value()).map_err(|error| PollError::protocol(&node.address, &error))?;
         let master = endpoint_of(&master, endpoint);
         self.connected = Some((at, node));
         Ok(master)

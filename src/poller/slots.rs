@@ -1,7 +1,6 @@
 //! The hash slots of a cluster and their owners.
 
-use redis::Value;
-
+use crate::poller::resp::Value;
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 
@@ -63,9 +62,9 @@ impl Slots {
 }
 
 /// Returns the redirect of a MOVED or ASK reply.
-pub fn redirect(reply: Option<&Value>) -> Option<Redirect> {
-    let Some(Value::ServerError(error)) = reply else { return None };
-    Redirect::parse(error.code(), error.details()?)
+pub fn redirect(reply: Value<'_>) -> Option<Redirect> {
+    let Value::Error(error) = reply else { return None };
+    Redirect::parse(error.code(), error.detail())
 }
 
 #[cfg(test)]
@@ -73,6 +72,7 @@ mod tests {
     use redis_stream_core::cluster::RedirectKind;
 
     use super::*;
+    use crate::poller::resp::{Values, keep_all};
 
     #[test]
     fn slots_are_those_of_cluster_keyslot() {
@@ -94,8 +94,10 @@ mod tests {
 
     #[test]
     fn redirects_are_read_and_other_errors_are_none() {
-        let parse = |text: &str| redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
-        let of = |text| redirect(Some(&parse(text)));
+        let of = |text| {
+            let kept = keep_all(format!("-{text}\r\n").as_bytes()).unwrap();
+            redirect(Values::all(&kept).next().unwrap())
+        };
         let to = |slot, host: &str, port, kind| Some(Redirect { slot, node: (host.to_owned(), port), kind });
         assert_eq!(of("MOVED 3999 127.0.0.1:6381"), to(3999, "127.0.0.1", 6381, RedirectKind::Moved));
         assert_eq!(of("ASK 3999 ::1:6381"), to(3999, "::1", 6381, RedirectKind::Ask));
@@ -103,7 +105,7 @@ mod tests {
         for other in ["MOVED 3999", "MOVED x h:1", "ERR no such key", "CLUSTERDOWN Hash slot not served"] {
             assert_eq!(of(other), None, "{other}");
         }
-        assert_eq!(redirect(Some(&Value::Okay)), None);
+        assert_eq!(redirect(Value::Text(b"OK")), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Opens connections to servers, over TCP, TLS or a unix socket. It does not know the protocol spoken over them.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -188,24 +188,6 @@ fn unread_alert(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Opti
             explain_alert(&error).map(|text| io::Error::other(TlsError::Handshake(text)))
         }
         Poll::Ready(Ok(())) | Poll::Pending => None,
-    }
-}
-
-impl Stream {
-    /// Returns what the peer has sent and was not read yet, up to 1 KiB, without waiting; nothing over TLS.
-    ///
-    /// After a write has failed, this is what the peer sent before it closed the connection.
-    #[must_use]
-    pub fn unread(&self) -> Vec<u8> {
-        let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
-            Self::Tls(_) => return Vec::new(),
-        };
-        let mut received = vec![0; 1_024];
-        let length = (&*socket).read(&mut received).unwrap_or(0);
-        received.truncate(length);
-        received
     }
 }
 

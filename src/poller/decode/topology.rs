@@ -1,8 +1,7 @@
 //! Decodes the role of a node, and the addresses that sentinels and cluster nodes report.
 
-use redis::Value;
-
 use super::{DecodeError, Decoded, array, bytes, count, fields};
+use crate::poller::resp::{Value, Values};
 use crate::poller::slots::Range;
 
 /// The fields of HELLO.
@@ -19,18 +18,18 @@ pub struct Hello {
 }
 
 /// Decodes HELLO without arguments.
-pub fn hello(reply: Value) -> Decoded<Hello> {
+pub fn hello(reply: Value<'_>) -> Decoded<Hello> {
     let mut hello = Hello::default();
     for field in fields(reply)? {
         let (field, value) = field?;
-        let slot = match field.as_slice() {
+        let slot = match field {
             b"server" => &mut hello.server,
             b"version" => &mut hello.version,
             b"role" => &mut hello.role,
             b"mode" => &mut hello.mode,
             _ => continue,
         };
-        *slot = String::from_utf8_lossy(&bytes(value)?).into_owned();
+        *slot = String::from_utf8_lossy(bytes(value)?).into_owned();
     }
     Ok(hello)
 }
@@ -56,7 +55,7 @@ impl ServerProcess {
 }
 
 /// Decodes INFO server and INFO replication.
-pub fn process(server: Value, replication: Value) -> Decoded<ServerProcess> {
+pub fn process(server: Value<'_>, replication: Value<'_>) -> Decoded<ServerProcess> {
     let (server, replication) = (bytes(server)?, bytes(replication)?);
     let text = |info: &[u8], name: &str| {
         let info = String::from_utf8_lossy(info);
@@ -65,65 +64,65 @@ pub fn process(server: Value, replication: Value) -> Decoded<ServerProcess> {
     };
     let process = || {
         Some(ServerProcess {
-            run_id: text(&server, "run_id")?,
-            replication_id: text(&replication, "master_replid")?,
-            offset: text(&replication, "master_repl_offset")?.parse().ok()?,
+            run_id: text(server, "run_id")?,
+            replication_id: text(replication, "master_replid")?,
+            offset: text(replication, "master_repl_offset")?.parse().ok()?,
         })
     };
     process().ok_or(DecodeError("INFO has no run_id, master_replid or master_repl_offset"))
 }
 
 /// Decodes SENTINEL GET-MASTER-ADDR-BY-NAME: host and port.
-pub fn address(reply: Value) -> Decoded<(String, u16)> {
-    let mut parts = array(reply)?.into_iter();
+pub fn address(reply: Value<'_>) -> Decoded<(String, u16)> {
+    let mut parts = array(reply)?;
     let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
         return Err(DecodeError("expected a host and a port"));
     };
-    Ok((String::from_utf8_lossy(&bytes(host)?).into_owned(), port_number(port)?))
+    Ok((String::from_utf8_lossy(bytes(host)?).into_owned(), port_number(port)?))
 }
 
-fn port_number(reply: Value) -> Decoded<u16> {
+fn port_number(reply: Value<'_>) -> Decoded<u16> {
     count(reply)?.try_into().map_err(|_| DecodeError("expected a port"))
 }
 
-fn slot(reply: Value) -> Decoded<u16> {
+fn slot(reply: Value<'_>) -> Decoded<u16> {
     count(reply)?.try_into().map_err(|_| DecodeError("expected the number of a slot"))
 }
 
 /// Decodes CLUSTER SLOTS: the master of each range of slots.
-pub fn cluster_slots(reply: Value) -> Decoded<Vec<Range>> {
-    let run = |run: Value| {
-        let mut parts = array(run)?.into_iter();
+pub fn cluster_slots(reply: Value<'_>) -> Decoded<Vec<Range>> {
+    let run = |run: Value<'_>| {
+        let mut parts = array(run)?;
         let (Some(first), Some(last), Some(master)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(DecodeError("CLUSTER SLOTS lacks a master"));
         };
-        let mut master = array(master)?.into_iter();
+        let mut master = array(master)?;
         let (Some(host), Some(port)) = (master.next(), master.next()) else {
             return Err(DecodeError("CLUSTER SLOTS lacks the address of a master"));
         };
         let master = (host_name(host)?, port_number(port)?);
         Ok(Range { first: slot(first)?, last: slot(last)?, master })
     };
-    array(reply)?.into_iter().map(run).collect()
+    array(reply)?.map(run).collect()
 }
 
 /// Decodes a host; nil means that the node does not know its own.
-fn host_name(reply: Value) -> Decoded<String> {
+fn host_name(reply: Value<'_>) -> Decoded<String> {
     match reply {
         Value::Nil => Ok(String::new()),
-        reply => Ok(String::from_utf8_lossy(&bytes(reply)?).into_owned()),
+        reply => Ok(String::from_utf8_lossy(bytes(reply)?).into_owned()),
     }
 }
 
 /// Decodes CLUSTER SHARDS: the online master of each range of slots. `port_field` is `port` or `tls-port`.
-pub fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
+pub fn cluster_shards(reply: Value<'_>, port_field: &[u8]) -> Decoded<Vec<Range>> {
     let mut ranges = Vec::new();
     for shard in array(reply)? {
-        let (mut slots, mut nodes) = (Vec::new(), Vec::new());
+        let (mut slots, mut nodes) = (Vec::new(), Values::default());
         for field in fields(shard)? {
             let (field, value) = field?;
-            match field.as_slice() {
-                b"slots" => slots = array(value)?.into_iter().map(slot).collect::<Decoded<_>>()?,
+            match field {
+                b"slots" => slots = array(value)?.map(slot).collect::<Decoded<_>>()?,
                 b"nodes" => nodes = array(value)?,
                 _ => {}
             }
@@ -141,11 +140,11 @@ pub fn cluster_shards(reply: Value, port_field: &[u8]) -> Decoded<Vec<Range>> {
 }
 
 /// Returns a master's address and whether it is failing; `None` for a replica.
-fn shard_master(reply: Value, port_field: &[u8]) -> Decoded<Option<(bool, (String, u16))>> {
+fn shard_master(reply: Value<'_>, port_field: &[u8]) -> Decoded<Option<(bool, (String, u16))>> {
     let (mut host, mut port, mut is_master, mut is_failing) = (String::new(), 0, false, false);
     for field in fields(reply)? {
         let (field, value) = field?;
-        match field.as_slice() {
+        match field {
             b"endpoint" => host = host_name(value)?,
             name if name == port_field => port = port_number(value)?,
             b"role" => is_master = bytes(value)? == b"master",
@@ -159,9 +158,11 @@ fn shard_master(reply: Value, port_field: &[u8]) -> Decoded<Option<(bool, (Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poller::resp::keep_all;
 
-    fn parse(text: &str) -> Value {
-        redis::parse_redis_value(text.replace(' ', "\r\n").as_bytes()).unwrap()
+    /// Decodes a reply whose lines are separated by spaces.
+    fn read<T>(text: &str, decode: impl Fn(Value<'_>) -> T) -> T {
+        decode(Values::all(&keep_all(text.replace(' ', "\r\n").as_bytes()).unwrap()).next().unwrap())
     }
 
     fn range(first: u16, last: u16, host: &str, port: u16) -> Range {
@@ -170,13 +171,11 @@ mod tests {
 
     #[test]
     fn masters_are_the_first_nodes_of_cluster_slots_and_may_not_know_their_host() {
-        let reply = parse(
-            "*2 *4 :0 :99 *3 $9 127.0.0.1 :7000 $1 a *3 $9 127.0.0.1 :7003 $1 d *3 :100 :16383 *3 $-1 :7001 $1 b ",
-        );
+        let reply = "*2 *4 :0 :99 *3 $9 127.0.0.1 :7000 $1 a *3 $9 127.0.0.1 :7003 $1 d *3 :100 :16383 *3 $-1 :7001 $1 b ";
         let expected = [range(0, 99, "127.0.0.1", 7000), range(100, 16_383, "", 7001)];
-        assert_eq!(cluster_slots(reply), Ok(expected.to_vec()));
-        assert!(cluster_slots(parse("*1 *2 :0 :99 ")).is_err());
-        assert!(cluster_slots(parse("*1 *3 :0 :99999 *2 $1 h :1 ")).is_err());
+        assert_eq!(read(reply, cluster_slots), Ok(expected.to_vec()));
+        assert!(read("*1 *2 :0 :99 ", cluster_slots).is_err());
+        assert!(read("*1 *3 :0 :99999 *2 $1 h :1 ", cluster_slots).is_err());
     }
 
     #[test]
@@ -191,13 +190,13 @@ mod tests {
         let nodes = [node(1, "master", "fail"), node(2, "replica", "online"), node(3, "master", "online")];
         let text = format!("*1 *4 $5 slots *4 :0 :9 :20 :29 $5 nodes *3 {}", nodes.concat());
         let masters = |port| vec![range(0, 9, "h", port), range(20, 29, "h", port)];
-        assert_eq!(cluster_shards(parse(&text), b"port"), Ok(masters(3)));
-        assert_eq!(cluster_shards(parse(&text), b"tls-port"), Ok(masters(103)));
+        assert_eq!(read(&text, |reply| cluster_shards(reply, b"port")), Ok(masters(3)));
+        assert_eq!(read(&text, |reply| cluster_shards(reply, b"tls-port")), Ok(masters(103)));
     }
 
     #[test]
     fn a_master_has_a_host_and_a_port() {
-        assert_eq!(address(parse("*2 $9 127.0.0.1 $4 6380 ")), Ok(("127.0.0.1".to_owned(), 6380)));
-        assert!(address(parse("*2 $9 127.0.0.1 $5 99999 ")).is_err());
+        assert_eq!(read("*2 $9 127.0.0.1 $4 6380 ", address), Ok(("127.0.0.1".to_owned(), 6380)));
+        assert!(read("*2 $9 127.0.0.1 $5 99999 ", address).is_err());
     }
 }

@@ -35,9 +35,9 @@ pub struct XinfoStream {
 
 /// One group in the reply to XINFO GROUPS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct XinfoGroup {
-    /// name.
-    pub name: Vec<u8>,
+pub struct XinfoGroup<'a> {
+    /// name, in the reply: that of a known group takes no allocation.
+    pub name: &'a [u8],
     /// consumers: the number of consumers.
     pub consumers: u64,
     /// pending: entries delivered and not acknowledged.
@@ -69,7 +69,7 @@ impl XinfoStream {
     }
 }
 
-impl XinfoGroup {
+impl XinfoGroup<'_> {
     /// Returns the group's facts under this name, which may be shared with other readings.
     pub fn facts(&self, name: Name, named: bool, each_consumer: ConsumersReading) -> GroupInfo {
         GroupInfo {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use redis::Value;
 use redis_stream_core::id::StreamId;
+use streamgauge::poller::resp::{Value, Values, keep_all};
 
 /// A clock that the IDs of models are close to, in milliseconds since the Unix epoch.
 pub const NOW_MS: u64 = 1_700_000_000_000;
@@ -71,14 +71,15 @@ impl Reply {
         }
     }
 
-    /// The reply as it comes out of the parser.
-    pub fn sent(&self, protocol: Protocol) -> Value {
+    /// What `read` makes of the reply as it comes from the connection.
+    pub fn sent<T>(&self, protocol: Protocol, read: impl FnOnce(Value<'_>) -> T) -> T {
         let mut bytes = Vec::new();
         self.write(protocol, &mut bytes);
-        let mut rest = bytes.as_slice();
-        let value = redis::Parser::new().parse_value(&mut rest).expect("it is RESP");
-        assert!(rest.is_empty(), "all of {} was read", bytes.escape_ascii());
-        value
+        let kept = keep_all(&bytes).expect("it is RESP");
+        let mut values = Values::all(&kept);
+        let value = values.next().expect("it is a reply");
+        assert_eq!(values.next(), None, "all of {} was read", bytes.escape_ascii());
+        read(value)
     }
 }
 

@@ -122,7 +122,7 @@ impl Watch {
             1 => Duration::from_secs(i64::MAX.cast_unsigned()),
             _ => Duration::from_millis(NOW_MS) + self.at,
         };
-        let now = decode::time(model::time(now).sent(Protocol::Resp2)).expect("it is a time");
+        let now = model::time(now).sent(Protocol::Resp2, decode::time).expect("it is a time");
         let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
         let snapshot = Snapshot {
             nodes: vec![NodeReading {
@@ -277,29 +277,23 @@ impl Said {
 
     /// As the poller makes them of the replies: groups in the order of their names, each once.
     fn facts(&self, time: Duration, names: &mut NameInterner) -> StreamInfo {
-        let stream = decode::xinfo_stream(self.stream.reply().sent(Protocol::Resp3)).expect("it is one");
-        let groups = model::list(&self.groups, Group::reply).sent(Protocol::Resp2);
-        let mut groups = decode::xinfo_groups(groups).expect("they are groups");
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
-        groups.dedup_by(|a, b| a.name == b.name);
+        let stream = self.stream.reply().sent(Protocol::Resp3, decode::xinfo_stream).expect("it is one");
         let each_consumer = match &self.consumers {
             None => ConsumersReading::Open,
             Some(consumers) if consumers.is_empty() => ConsumersReading::NotWanted,
             Some(consumers) => {
-                let reply = model::list(consumers, Consumer::reply).sent(Protocol::Resp3);
-                ConsumersReading::Read(decode::xinfo_consumers(reply, names).expect("they are consumers"))
+                let reply = model::list(consumers, Consumer::reply);
+                let read = reply.sent(Protocol::Resp3, |reply| decode::xinfo_consumers(reply, names));
+                ConsumersReading::Read(read.expect("they are consumers"))
             }
         };
-        let group = |group: decode::xinfo::XinfoGroup| GroupInfo {
-            name: Name::from(group.name),
-            named: false,
-            consumers: group.consumers,
-            pending: group.pending,
-            last_delivered: group.last_delivered,
-            entries_read: group.entries_read,
-            each_consumer: each_consumer.clone(),
-        };
-        let groups: Vec<_> = groups.into_iter().map(group).collect();
+        let groups = model::list(&self.groups, Group::reply);
+        let mut groups: Vec<GroupInfo> = groups.sent(Protocol::Resp2, |reply| {
+            let groups = decode::xinfo_groups(reply).expect("they are groups").into_iter();
+            groups.map(|group| group.facts(group.name.into(), false, each_consumer.clone())).collect()
+        });
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups.dedup_by(|a, b| a.name == b.name);
         let consumer_count = groups.iter().map(|group| group.consumers).fold(0, u64::saturating_add);
         StreamInfo { groups, consumer_count, ..stream.facts(time) }
     }
@@ -335,5 +329,6 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterne
             Reply::Fields(fields)
         }
     };
-    Ok(decode::answer(&question.kind, reply.sent(Protocol::Resp3), names).unwrap_or(Answer::Unavailable))
+    let answer = reply.sent(Protocol::Resp3, |reply| decode::answer(&question.kind, reply, names));
+    Ok(answer.unwrap_or(Answer::Unavailable))
 }
