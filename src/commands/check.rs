@@ -142,6 +142,8 @@ struct Found {
     is_time_refused: bool,
     /// Why streams are not found though every node answered; `None` if all are found.
     warning: Option<String>,
+    /// The number of streams that the payload budget left for later polls.
+    never_read: usize,
     /// Why SCAN failed; `None` if it succeeded, or was not needed.
     scan_problem: Option<String>,
 }
@@ -149,7 +151,7 @@ struct Found {
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
-    let Polled { report, has_answered, is_time_refused, warning, .. } = poller.poll().await?;
+    let Polled { report, cut_off_by, has_answered, is_time_refused, warning, .. } = poller.poll().await?;
     let unread = report.streams.iter().filter(|stream| stream.values.is_none());
     let mut unread_because: Vec<_> =
         unread.map(|stream| describe_problem(poller.stream_problem(&stream.key))).collect();
@@ -168,6 +170,7 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
         identity: poller.nodes().find_map(|node| node.identity.cloned()),
         nodes: poller.nodes().map(|node| summary(&node, poller.nodes().count())).collect(),
         warning,
+        never_read: if cut_off_by.is_none() { poller.never_read() } else { 0 },
         scan_problem: poller.scan_problem().map(str::to_owned),
     })
 }
@@ -215,6 +218,12 @@ fn describe(found: &Found, lines: &mut Lines) {
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
     lines.add("streams", &counted(read.iter().map(|stream| stream.key.to_string())));
+    if found.never_read > 0 {
+        lines.warn(&format!(
+            "{} more not read: the entries of others used up poll.payload_budget; serve reads them in later polls",
+            found.never_read
+        ));
+    }
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
         lines.warn(&format!("{}: {names}", found.unread_because.join(", ")));

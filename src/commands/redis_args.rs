@@ -30,7 +30,7 @@ pub fn classify(error: impl Into<RunError>) -> anyhow::Error {
         RunError::Config(_) | RunError::PasswordFile { .. } => {
             UsageError(format!("{:#}", anyhow::Error::from(error))).into()
         }
-        RunError::Refused { .. } | RunError::Output(_) => error.into(),
+        RunError::Refused { .. } | RunError::OtherHost { .. } | RunError::Output(_) => error.into(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Asks a cluster node which master owns which slots.
 
+use std::collections::HashSet;
+
 use redis::cmd;
 use tokio::time::Instant;
 
@@ -10,6 +12,9 @@ use crate::poller::slots::Range;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::redis_url::Endpoint;
+
+/// The most nodes that Redis Cluster is made for.
+const MAX_MASTERS: usize = 1_000;
 
 /// Sends CLUSTER SLOTS, which every version has and which returns the port for the kind of connection in use (TLS or
 /// plain), or CLUSTER SHARDS (7.0+) where that is refused.
@@ -30,5 +35,12 @@ pub(super) async fn ranges(
         }
         Err(error) => return Err(error),
     };
-    decoded.map_err(|error| PollError::protocol(&node.address, &error))
+    let ranges = decoded.map_err(|error| PollError::protocol(&node.address, &error))?;
+    let masters: HashSet<_> = ranges.iter().map(|range| &range.master).collect();
+    if masters.len() > MAX_MASTERS {
+        let count = masters.len();
+        let detail = format!("it names {count} masters, and a cluster has at most {MAX_MASTERS}");
+        return Err(PollError::Protocol { address: node.address.to_string(), detail });
+    }
+    Ok(ranges)
 }

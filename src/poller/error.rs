@@ -117,6 +117,17 @@ pub enum PollError {
         code: String,
         detail: String,
     },
+    /// A redirect to another host, which would be sent the credentials.
+    #[error(
+        "{address} redirects to {node}, which is not sent the password: it is another host; \
+         set topology: cluster, or use the URL of that node"
+    )]
+    OtherHost {
+        /// Host and port of the node that was asked.
+        address: String,
+        /// Host and port of the other node.
+        node: String,
+    },
     /// A reply that does not have the expected form.
     #[error("{address} sent a reply that cannot be understood: {detail}")]
     Protocol {
@@ -142,6 +153,7 @@ impl PollError {
             Self::Server { code, .. } if code == "LOADING" => Reason::Loading,
             Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
             Self::Server { .. } => Reason::Server,
+            Self::OtherHost { .. } => Reason::Moved,
             Self::Protocol { .. } => Reason::Protocol,
         }
     }

@@ -20,7 +20,7 @@ use crate::poller::pipeline::deadline_share;
 use crate::poller::sentinel::Sentinels;
 use crate::poller::slots::{Range, Slots};
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
+use redis_stream_core::cluster::{Redirect, RedirectKind, are_on_one_host, endpoint_of};
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::snapshot::Epoch;
@@ -374,12 +374,27 @@ impl Nodes {
         by: usize,
         deadline: Instant,
     ) -> Result<usize, PollError> {
-        let endpoint = endpoint_of(&redirect.node, &self.handles[by].endpoint);
+        let asked = &self.handles[by];
+        let endpoint = endpoint_of(&redirect.node, &asked.endpoint);
+        if !self.may_be_sent_credentials(&asked.endpoint, &endpoint) {
+            let (address, node) = (asked.address.to_string(), endpoint.to_string());
+            let error = PollError::OtherHost { address, node };
+            self.handles[by].warning = Some(error.to_string());
+            return Err(error);
+        }
         let at = self.handle_at(endpoint.clone());
         if let (RedirectKind::Moved, Some(slots)) = (redirect.kind, &mut self.slots) {
             slots.assign(redirect.slot, redirect.slot, at);
         }
         self.reach(endpoint, deadline).await
+    }
+
+    /// Returns false if a redirect would send a password to a host that the configuration does not name. The nodes of a
+    /// cluster are trusted to name each other.
+    fn may_be_sent_credentials(&self, asked: &Endpoint, endpoint: &Endpoint) -> bool {
+        let target = &self.access.target;
+        let is_cluster = matches!(target.topology, Topology::Cluster(_));
+        is_cluster || target.password.is_none() || are_on_one_host(asked, endpoint)
     }
 
     /// Returns the position of the slot's owner, if it is connected.

@@ -248,6 +248,12 @@ impl Poller {
         self.servers.scan_problem()
     }
 
+    /// Returns the number of streams that were never read, as the payload budget was spent on others.
+    #[must_use]
+    pub fn never_read(&self) -> usize {
+        self.servers.never_read()
+    }
+
     /// Returns why a stream could not be read last; `None` if it was read, or if no node that holds it answered.
     pub fn stream_problem(&self, key: &Name) -> Option<Reason> {
         self.servers.stream_problem(key)

@@ -2,6 +2,7 @@
 //! `/metrics`, and over as soon as Redis is back.
 
 mod access;
+mod hostile;
 mod idle;
 mod imitators;
 mod impostors;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -29,8 +29,22 @@ pub enum Behavior {
     SendFirst(&'static [u8]),
     /// Forwards to a server, and closes the connection after `after` bytes of replies.
     CutOff { server: SocketAddr, after: usize },
+    /// Replies as a Redis server with empty streams would, except to one command.
+    Lie(Lie),
     /// Forwards to a server, with a fault.
     Forward { server: SocketAddr, fault: NetworkFault },
+}
+
+/// The reply to one command.
+#[derive(Clone, Copy, Debug)]
+pub struct Lie {
+    /// The start of the command with its arguments.
+    pub to: &'static str,
+    /// The start of the reply.
+    pub head: &'static str,
+    /// The rest of the reply: this text, `count` times.
+    pub part: &'static str,
+    pub count: u64,
 }
 
 /// A fault of the network before a server.
@@ -132,10 +146,55 @@ async fn handle(mut stream: TcpStream, behavior: Behavior) -> std::io::Result<()
             return stream.write_all(words).await;
         }
         Behavior::CutOff { server, after } => return cut_off(stream, server, after).await,
+        Behavior::Lie(lie) => return reply_as_redis(stream, lie).await,
         Behavior::Forward { server, fault } => return forward(stream, server, fault).await,
     }
     while stream.read(&mut buffer).await? > 0 {}
     Ok(())
+}
+
+async fn reply_as_redis(stream: TcpStream, lie: Lie) -> std::io::Result<()> {
+    let (input, mut output) = stream.into_split();
+    let mut lines = BufReader::new(input).lines();
+    while let Some(line) = lines.next_line().await? {
+        let count: usize = line.trim_start_matches('*').parse().expect("a command is an array");
+        let mut words = Vec::new();
+        for _ in 0..count {
+            lines.next_line().await?;
+            words.extend(lines.next_line().await?);
+        }
+        let command = words.join(" ");
+        if !command.starts_with(lie.to) {
+            output.write_all(honest(&command).as_bytes()).await?;
+            continue;
+        }
+        output.write_all(lie.head.as_bytes()).await?;
+        let at_once = (64 * 1024 / lie.part.len() as u64).max(1);
+        let many = lie.part.repeat(usize::try_from(at_once).expect("it is small"));
+        let mut left = lie.count;
+        while left > 0 {
+            let count = left.min(at_once);
+            let bytes = lie.part.len() * usize::try_from(count).expect("it is small");
+            output.write_all(&many.as_bytes()[..bytes]).await?;
+            left -= count;
+        }
+    }
+    Ok(())
+}
+
+fn honest(command: &str) -> String {
+    let list = |words: &[&str]| {
+        let word = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
+        format!("*{}\r\n{}", words.len(), words.iter().map(word).collect::<String>())
+    };
+    match command.split(' ').take(2).collect::<Vec<_>>()[..] {
+        ["HELLO"] => list(&["server", "redis", "version", "8.2.0", "role", "master", "mode", "standalone"]),
+        ["TIME"] => list(&["1700000000", "0"]),
+        ["CLIENT", _] | ["AUTH", _] => "+OK\r\n".to_owned(),
+        ["XINFO", "GROUPS"] => "*0\r\n".to_owned(),
+        ["XINFO", "STREAM"] => list(&["length", "0", "groups", "0", "last-generated-id", "0-0"]),
+        _ => "-NOPERM this user has no permissions\r\n".to_owned(),
+    }
 }
 
 async fn cut_off(mut client: TcpStream, server: SocketAddr, mut after: usize) -> std::io::Result<()> {

@@ -67,6 +67,10 @@ impl ConnectOptions {
         Dialer::new(self.tls.clone())
     }
 
+    pub(crate) fn has_password(&self) -> bool {
+        self.password_file.is_some() || self.url.password.is_some()
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.url.endpoint
     }

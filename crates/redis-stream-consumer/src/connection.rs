@@ -15,7 +15,7 @@ use super::connect_options::ConnectOptions;
 use super::error::{Refusal, RunError, is_transient};
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
-use redis_stream_core::cluster::{Redirect, RedirectKind, endpoint_of};
+use redis_stream_core::cluster::{Redirect, RedirectKind, are_on_one_host, endpoint_of};
 use redis_stream_core::dial::{DialError, Dialer};
 use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
@@ -143,6 +143,11 @@ impl Connection {
     pub(crate) fn lost(&mut self, error: RedisError) -> Result<(), RunError> {
         self.current = None;
         if let Some(node) = moved_to(&error) {
+            let endpoint = endpoint_of(&node, self.options.endpoint());
+            if self.options.has_password() && !are_on_one_host(self.options.endpoint(), &endpoint) {
+                let server = self.options.to_string();
+                return Err(RunError::OtherHost { server, node: endpoint.to_string() });
+            }
             info!(server = %self.options, node = %format_args!("{}:{}", node.0, node.1), "stream is on another node, following");
             self.moved_to = Some(node);
             self.attempt = self.attempt.saturating_add(1);

@@ -40,6 +40,16 @@ pub enum RunError {
         /// The server's error.
         source: Refusal,
     },
+    /// The stream is on another host, which is not sent the password.
+    #[error(
+        "{server} redirects to {node}, which is not sent the password: it is another host; use the URL of that node"
+    )]
+    OtherHost {
+        /// The server, without credentials.
+        server: String,
+        /// Host and port of the node that holds the stream.
+        node: String,
+    },
     /// The handler cannot write its output. Entries written before are acknowledged.
     #[error("cannot write entries")]
     Output(#[source] io::Error),

@@ -1,5 +1,7 @@
 //! Redirects in a cluster: `MOVED` and `ASK`.
 
+use std::net::IpAddr;
+
 use crate::redis_url::{Address, Endpoint};
 
 /// An error reply that names another node to send the command to.
@@ -55,6 +57,22 @@ pub fn endpoint_of((host, port): &(String, u16), asked: &Endpoint) -> Endpoint {
     }
 }
 
+/// Returns true if two endpoints are on one host, so that credentials for the one do not leave it for the other. All
+/// loopback addresses are one host; a unix socket is none.
+#[must_use]
+pub fn are_on_one_host(a: &Endpoint, b: &Endpoint) -> bool {
+    let host = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Tcp(address) | Endpoint::Tls(address) => {
+            let host = address.host.to_ascii_lowercase();
+            let is_loopback =
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+            Some(if is_loopback { "localhost".to_owned() } else { host })
+        }
+        Endpoint::Unix(_) => None,
+    };
+    host(a).is_some_and(|a| host(b).as_ref() == Some(&a))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +99,23 @@ mod tests {
         assert_eq!(endpoint_of(&node("?"), &tls), Endpoint::Tls(address("a", 2)));
         assert_eq!(endpoint_of(&node(""), &Endpoint::Tcp(address("a", 1))), Endpoint::Tcp(address("a", 2)));
         assert_eq!(endpoint_of(&node("b"), &Endpoint::Unix("/s".into())), Endpoint::Tcp(address("b", 2)));
+    }
+
+    #[test]
+    fn loopback_addresses_are_one_host_and_others_are_compared_by_name() {
+        let tcp = |host: &str, port| Endpoint::Tcp(Address { host: host.to_owned(), port });
+        let tls = |host: &str, port| Endpoint::Tls(Address { host: host.to_owned(), port });
+        for (a, b) in [("h", "H"), ("localhost", "127.0.0.1"), ("::1", "127.0.0.2"), ("10.0.0.1", "10.0.0.1")]
+        {
+            assert!(
+                are_on_one_host(&tcp(a, 1), &tcp(b, 2)) && are_on_one_host(&tls(b, 1), &tls(a, 2)),
+                "{a} {b}"
+            );
+        }
+        for (a, b) in [("h", "i"), ("localhost", "10.0.0.1"), ("10.0.0.1", "10.0.0.2")] {
+            assert!(!are_on_one_host(&tcp(a, 1), &tcp(b, 1)), "{a} {b}");
+        }
+        let unix = Endpoint::Unix("/s".into());
+        assert!(!are_on_one_host(&unix, &unix) && !are_on_one_host(&unix, &tcp("localhost", 1)));
     }
 }

@@ -1,0 +1,150 @@
+//! Servers that send more than anything can hold, and redirects that would spread a password.
+
+use std::time::Duration;
+
+use crate::support::client::RedisClient;
+use crate::support::config::serving;
+use crate::support::fake_server::{Behavior, FakeServer, Lie};
+use crate::support::footprint::peak_bytes;
+use crate::support::program::Streamgauge;
+use crate::support::series::{errors, polls, up};
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::watch::{until_within, with_streams};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: &str = "poll: {interval: 5s, timeout: 4s, discovery_interval: 1s}\n";
+const MOST_BYTES: u64 = 64 << 20;
+
+const GROUP: &str = "*4\r\n$4\r\nname\r\n$1\r\ng\r\n$17\r\nlast-delivered-id\r\n$3\r\n1-0\r\n";
+
+/// Lies that never end, or are garbage: they cost the connection.
+const ENDLESS: [Lie; 6] = [
+    endless("*4000000000\r\n", ":1\r\n"),
+    endless("*4000000000\r\n", GROUP),
+    endless("$4000000000\r\n", "xxxxxxxxxxxxxxxx"),
+    endless("*4000000000\r\n", "$16\r\nxxxxxxxxxxxxxxxx\r\n"),
+    endless("", "*1\r\n"),
+    endless("+", "xxxxxxxxxxxxxxxx"),
+];
+
+const fn endless(head: &'static str, part: &'static str) -> Lie {
+    Lie { to: "XINFO GROUPS bad", head, part, count: u64::MAX }
+}
+
+#[tokio::test]
+async fn many_lying_servers_take_little_memory_and_other_targets_are_polled() {
+    let server = Server::start(newest(), &[]).await;
+    with_streams(&server).await;
+    let mut fakes = Vec::new();
+    for lie in ENDLESS.into_iter().cycle().take(8) {
+        fakes.push(FakeServer::new(Behavior::Lie(lie)).await);
+    }
+    let lying = fakes.iter().enumerate().map(|(number, fake)| {
+        format!(", {{name: liar{number}, url: '{}', streams: [{{key: good}}, {{key: bad}}]}}", fake.url())
+    });
+    let targets = format!("{{name: t, url: '{}'}}{}", server.url(), lying.collect::<String>());
+    let exporter = serving(&format!("{POLL}targets: [{targets}]")).await;
+    until_within(DEADLINE, &exporter, "polls of all targets", |metrics| {
+        let failed = |number: usize| {
+            let polls = format!("streamgauge_polls_total{{result=\"ok\",target=\"liar{number}\"}}");
+            metrics.get(&polls).is_none_or(|count| *count == 0.0) && fakes[number].connections() >= 1
+        };
+        metrics.get(&up("a")) == Some(&1.0) && (0..fakes.len()).all(failed)
+    })
+    .await;
+    let before = exporter.metrics().await[&polls("ok")];
+    until_within(DEADLINE, &exporter, "more polls of the good target", |metrics| {
+        metrics[&polls("ok")] >= before + 3.0
+    })
+    .await;
+    let peak = peak_bytes(exporter.pid());
+    assert!(peak < MOST_BYTES, "{} MiB", peak >> 20);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_too_large_costs_its_stream_alone() {
+    let number = "*2\r\n$6\r\nlength\r\n:99999999999999999999\r\n";
+    let lies = [
+        Lie { to: "XINFO GROUPS bad", head: "*300000\r\n", part: GROUP, count: 300_000 },
+        Lie { to: "XINFO STREAM bad", head: number, part: "x", count: 0 },
+    ];
+    for lie in lies {
+        let fake = FakeServer::new(Behavior::Lie(lie)).await;
+        let streams = "streams: [{key: good}, {key: bad}]";
+        let exporter =
+            serving(&format!("{POLL}targets: [{{name: t, url: '{}', {streams}}}]", fake.url())).await;
+        let what = format!("one of two streams, {lie:?}");
+        until_within(DEADLINE, &exporter, &what, |metrics| {
+            metrics[&errors("protocol")] > 1.0 && metrics.get(&up("good")) == Some(&1.0)
+        })
+        .await;
+        assert_eq!(exporter.metrics().await.get(&up("bad")), Some(&0.0));
+        assert_eq!(fake.connections(), 1, "the connection survives");
+        let peak = peak_bytes(exporter.pid());
+        assert!(peak < MOST_BYTES, "{} MiB", peak >> 20);
+    }
+}
+
+#[tokio::test]
+async fn large_names_of_a_real_server_cost_their_stream_alone() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = with_streams(&server).await;
+    for number in 0..200 {
+        let name = format!("{}{number}", "x".repeat(1_000_000));
+        client.ask::<()>(&["XGROUP", "CREATE", "bad", &name, "0", "MKSTREAM"]).await;
+    }
+    let exporter = serving(&format!("{POLL}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+    until_within(DEADLINE, &exporter, "the other streams", |metrics| {
+        metrics[&errors("protocol")] > 1.0 && metrics.get(&up("b")) == Some(&1.0)
+    })
+    .await;
+    assert_eq!(exporter.metrics().await.get(&up("bad")), Some(&0.0));
+    let peak = peak_bytes(exporter.pid());
+    assert!(peak < MOST_BYTES, "{} MiB", peak >> 20);
+}
+
+#[tokio::test]
+async fn large_entries_are_read_within_the_budget_from_the_first_poll_on() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    for number in 0..20 {
+        let (key, payload) = (format!("s{number}"), "x".repeat(8_000_000));
+        client.ask::<()>(&["XADD", &key, "*", "f", &payload]).await;
+        client.ask::<()>(&["XGROUP", "CREATE", &key, "g", "0"]).await;
+    }
+    let checked = Streamgauge::command("check").args(["--redis-url", &server.url()]).run().await;
+    // Each stream costs 16 MB, and the budget is 16 MiB.
+    let left = "18 more not read: the entries of others used up poll.payload_budget";
+    assert!(checked.stdout.contains(left), "{}{}", checked.stdout, checked.stderr);
+    let sent: String = client.ask(&["INFO", "stats"]).await;
+    let sent = sent.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+    assert!(sent.parse::<u64>().unwrap() < 40_000_000, "{sent}");
+}
+
+#[tokio::test]
+async fn a_password_is_not_sent_to_another_host() {
+    let lie = |to| Lie { to, head: "-MOVED 1 192.0.2.1:6379\r\n", part: "x", count: 0 };
+    let fake = FakeServer::new(Behavior::Lie(lie("XINFO GROUPS s"))).await;
+    let url = format!("redis://:pw@{}", fake.address);
+    let exporter =
+        serving(&format!("{POLL}targets: [{{name: t, url: '{url}', streams: [{{key: s}}]}}]")).await;
+    until_within(DEADLINE, &exporter, "a redirect", |metrics| metrics[&errors("moved")] > 0.0).await;
+    let told = format!("{} redirects to 192.0.2.1:6379, which is not sent the password", fake.address);
+    let page = exporter.get("/api/v1/groups").await.text();
+    assert!(page.contains(&told), "{page}");
+    let fake = FakeServer::new(Behavior::Lie(lie("XPENDING"))).await;
+    let url = format!("redis://:pw@{}", fake.address);
+    let finished = Streamgauge::command("pending")
+        .args(["--redis-url", &url, "--stream", "s", "--group", "g"])
+        .run()
+        .await;
+    assert!(finished.stderr.contains("which is not sent the password"), "{}", finished.stderr);
+    let fake = FakeServer::new(Behavior::Lie(lie("X"))).await;
+    let url = format!("redis://:pw@{}", fake.address);
+    let finished = Streamgauge::command("consume")
+        .args(["--redis-url", &url, "--stream", "s", "--group", "g"])
+        .run()
+        .await;
+    assert!(finished.stderr.contains("which is not sent the password"), "{}", finished.stderr);
+}
