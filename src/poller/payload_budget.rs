@@ -32,6 +32,11 @@ impl PayloadBudget {
         self.balance = (self.balance + per_poll).min(per_poll);
     }
 
+    /// Returns the bytes of one poll.
+    pub(super) fn per_poll(&self) -> u64 {
+        self.per_poll
+    }
+
     /// Returns the bytes that are left.
     pub(super) fn left(&self) -> u64 {
         u64::try_from(self.balance.max(0)).unwrap_or(u64::MAX)

@@ -49,6 +49,8 @@ pub(super) struct ReadRequest<'a> {
     /// Bytes of entries that may be read from streams of unknown size.
     pub(super) payload_left: u64,
     pub(super) consumer_limit: ConsumerLimit,
+    /// Bytes of entries that each poll may read.
+    pub(super) payload_budget: u64,
     pub(super) deadline: Instant,
 }
 
@@ -251,6 +253,7 @@ impl ReadRequest<'_> {
             groups.iter_mut().for_each(|group| group.entries_read = None);
         }
         let wants_consumers = source.has_true_consumers && rule.consumers;
+        note_large_entries(stream, info.entry_bytes, self.payload_budget, &self.target.name);
         let input = SelectionInput {
             rule,
             limits: &self.target.limits,
@@ -308,6 +311,21 @@ fn stream_reply<'r>(
     let group_count = stream.groups.max(groups.len() as u64);
     let info = StreamInfo { consumer_count, group_count, ..stream.facts(time) };
     Ok(StreamReply::Read(StreamRead { info, groups, payload_bytes }))
+}
+
+/// Logs once that the entries of a stream are too large for their number to be counted.
+fn note_large_entries(tracked: &mut TrackedStream, entry_bytes: u64, budget: u64, target_name: &str) {
+    let exceeds_budget = entry_bytes > budget;
+    if exceeds_budget && !tracked.exceeds_budget {
+        warn!(
+            target_name,
+            stream = %tracked.key,
+            entry_bytes,
+            payload_budget = budget,
+            "an entry is larger than poll.payload_budget: the lag has bounds where it must be counted; raise the budget"
+        );
+    }
+    tracked.exceeds_budget = exceeds_budget;
 }
 
 /// Stores the selected groups.

@@ -288,6 +288,7 @@ impl Servers {
             poll_number: self.poll_number,
             payload_left: self.payload.left(),
             consumer_limit,
+            payload_budget: self.payload.per_poll(),
             deadline,
         };
         let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;

@@ -46,6 +46,8 @@ pub(super) struct TrackedStream {
     pub(super) left_out: LeftOut,
     /// The same, when it was last logged.
     pub(super) logged_left_out: LeftOut,
+    /// True if one entry takes more than the payload budget of a poll; logged when that begins.
+    pub(super) exceeds_budget: bool,
 }
 
 impl TrackedStream {
@@ -65,6 +67,7 @@ impl TrackedStream {
             groups_with_consumers: Arc::default(),
             left_out: LeftOut::default(),
             logged_left_out: LeftOut::default(),
+            exceeds_budget: false,
         }
     }
 

@@ -120,6 +120,12 @@ async fn large_entries_are_read_within_the_budget_from_the_first_poll_on() {
     let sent: String = client.ask(&["INFO", "stats"]).await;
     let sent = sent.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
     assert!(sent.parse::<u64>().unwrap() < 40_000_000, "{sent}");
+    let poll = POLL.replace("interval: 5s", "payload_budget: 4MiB, interval: 5s");
+    let target = format!("{{name: t, url: '{}', streams: [{{key: s1}}]}}", server.url());
+    let exporter = serving(&format!("{poll}targets: [{target}]")).await;
+    until_within(DEADLINE, &exporter, "a poll", |metrics| metrics[&polls("ok")] > 0.0).await;
+    let logged = exporter.stderr().matches("an entry is larger than poll.payload_budget").count();
+    assert_eq!(logged, 1, "{}", exporter.stderr());
 }
 
 #[tokio::test]
