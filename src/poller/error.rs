@@ -7,6 +7,7 @@ use crate::poller::resp::ErrorReply;
 use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
 use redis_stream_core::redis_url::Endpoint;
+use redis_stream_core::secret::hide_secrets;
 use redis_stream_core::tls::TlsError;
 
 /// Detail of a connection that the server closed.
@@ -192,12 +193,19 @@ impl PollError {
         }
     }
 
-    /// Converts an error reply to AUTH.
+    /// Converts an error reply to AUTH. The reply is not quoted, since it may repeat the password.
     pub(super) fn into_auth(self) -> Self {
         match self {
             Self::Server { ref code, .. } if code == PROTECTED => self,
-            Self::Server { address, code, detail } if !detail.starts_with(TOO_MANY_CLIENTS) => {
-                Self::Auth { address, detail: format!("{code} {detail}") }
+            Self::Server { address, code, detail } if detail.starts_with(TOO_MANY_CLIENTS) => {
+                Self::Server { address, code, detail: format!("{TOO_MANY_CLIENTS} reached") }
+            }
+            Self::Server { address, code, detail } => {
+                Self::Auth { address, detail: describe_auth_reply(&code, &detail) }
+            }
+            Self::Auth { address, detail } => {
+                let (code, detail) = detail.split_once(' ').unwrap_or((&detail, ""));
+                Self::Auth { address, detail: describe_auth_reply(code, detail) }
             }
             error => error,
         }
@@ -237,13 +245,14 @@ impl PollError {
             TimedOut => Self::Timeout { address },
             // One text for all of them, so that the log does not report a change of error.
             BrokenPipe | ConnectionReset | UnexpectedEof => Self::Lost { address, detail: CLOSED.to_owned() },
-            _ => Self::Lost { address, detail: error.to_string() },
+            _ => Self::Lost { address, detail: hide_secrets(&error.to_string()).into_owned() },
         }
     }
 
     /// Converts an error reply that affects the whole node.
     pub(super) fn from_reply(address: &str, error: ErrorReply<'_>) -> Self {
-        let (address, mut detail) = (address.to_owned(), error.detail().to_owned());
+        let address = address.to_owned();
+        let mut detail = hide_secrets(error.detail()).into_owned();
         if let Some((_, hint)) = HINTS.into_iter().find(|(part, _)| detail.contains(part)) {
             detail = format!("{detail}; {hint}");
         }
@@ -253,8 +262,31 @@ impl PollError {
                 Self::Server { address, code: PROTECTED.to_owned(), detail: PROTECTED_MODE.to_owned() }
             }
             code @ "WRONGPASS" => Self::Auth { address, detail: format!("{code} {detail}") },
-            code => Self::Server { address, code: code.to_owned(), detail },
+            code => Self::Server { address, code: hide_secrets(code).into_owned(), detail },
         }
+    }
+}
+
+/// Returns what is known of an error reply to AUTH, in words of our own.
+fn describe_auth_reply(code: &str, detail: &str) -> String {
+    let is_without_password =
+        || ["without any password configured", "no password is set"].iter().any(|text| detail.contains(text));
+    match code {
+        "WRONGPASS" => "WRONGPASS invalid username-password pair or user is disabled".to_owned(),
+        "ERR" if detail.starts_with("unknown command") => {
+            "ERR unknown command AUTH; is it renamed?".to_owned()
+        }
+        "ERR" if is_without_password() => {
+            "ERR the server has no password for the default user; leave it out".to_owned()
+        }
+        "ERR" if detail.starts_with("wrong number of arguments") => {
+            "ERR wrong number of arguments; does the server know users?".to_owned()
+        }
+        "BUSY" | "CLUSTERDOWN" | "DENIED" | "ERR" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "NOPERM"
+        | "OOM" => {
+            format!("{code}; the rest of its reply is not shown, since it may repeat the password")
+        }
+        _ => "its reply is not shown, since it may repeat the password".to_owned(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use thiserror::Error;
 
+use redis_stream_core::secret::hide_secrets;
+
 /// A setting is invalid. The message names it, says what was expected, and holds no password.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -55,7 +57,7 @@ pub enum RunError {
     Output(#[source] io::Error),
 }
 
-/// The error reply of a server, in its own words: `WRONGTYPE Operation against a key ...`.
+/// The error reply of a server, in its own words and without secrets: `WRONGTYPE Operation against a key ...`.
 #[derive(Clone, Debug)]
 pub struct Refusal(RedisError);
 
@@ -74,17 +76,17 @@ impl fmt::Display for Refusal {
             ErrorKind::Io if self.0.is_connection_dropped() && !self.0.is_connection_refusal() => {
                 return f.write_str("connection closed");
             }
-            ErrorKind::Io => return write!(f, "{}", self.0),
             _ => {}
         }
         // The error of a pipeline is a list.
-        match self.0.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
-            Some((_, error)) => {
-                write!(f, "{}", error.code())?;
-                error.details().map_or(Ok(()), |details| write!(f, " {details}"))
-            }
-            None => write!(f, "{}", self.0),
-        }
+        let text = match self.0.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
+            Some((_, error)) => match error.details() {
+                Some(details) => format!("{} {details}", error.code()),
+                None => error.code().to_owned(),
+            },
+            None => self.0.to_string(),
+        };
+        f.write_str(&hide_secrets(&text))
     }
 }
 

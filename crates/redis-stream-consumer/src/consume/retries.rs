@@ -16,6 +16,7 @@ use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
 use super::metrics::Metrics;
 use super::worker_pool::WorkQueue;
 use crate::entry::{Entry, StreamId};
+use crate::error::Refusal;
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
 use redis_stream_core::escape::escape;
@@ -154,7 +155,9 @@ impl Retries {
                 continue;
             };
             match stream.write(client, id, &entry, &fields).await? {
-                WriteResult::Refused(error) => self.postpone(&[id], &error.to_string(), in_flight),
+                WriteResult::Refused(error) => {
+                    self.postpone(&[id], &Refusal::new(error).to_string(), in_flight);
+                }
                 WriteResult::Added => {
                     warn!(
                         entry = %id,
