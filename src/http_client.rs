@@ -24,7 +24,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Password;
 use crate::config::http_receiver::{Authorization, HttpClientConfig, UrlSource};
@@ -32,7 +32,7 @@ use crate::http_url::{HttpUrl, HttpUrlError, Scheme};
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::dial::{DialError, Dialer, Stream};
 use redis_stream_core::redis_url::Endpoint;
-use redis_stream_core::secret::Secret;
+use redis_stream_core::secret::{Secret, hide_secrets};
 use redis_stream_core::tls::TlsError;
 
 /// Longest body of a successful GET: 10,000 groups with ten consumers each are 20 MB.
@@ -41,6 +41,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 const ERROR_BODY_BYTES: usize = 4096;
 /// Longest head of a response, and the most that is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Time to read a file with a secret.
+const FILE_TIME: Duration = Duration::from_secs(5);
 /// Characters of a body that messages quote.
 const QUOTED_CHARS: usize = 200;
 /// Shorter parts of a path are not treated as secrets, since they would hide too much.
@@ -275,6 +277,9 @@ impl HttpClient {
             headers.insert(name, value(secret)?);
             secrets.push(secret.clone());
         }
+        for secret in &secrets {
+            secret.mark_in_use();
+        }
         Ok((headers, secrets))
     }
 }
@@ -286,7 +291,10 @@ impl HttpClient {
 /// The file cannot be read.
 pub async fn read_secret(password: &Password) -> Result<Secret, HttpError> {
     let password = password.clone();
-    let read = spawn_blocking(move || password.read()).await.unwrap_or_else(|panic| Err(panic.into()));
+    let read = timeout(FILE_TIME, spawn_blocking(move || password.read())).await;
+    let read = read
+        .map_err(|_| HttpError::File { detail: "a file with a secret cannot be read in time".to_owned() })?;
+    let read = read.unwrap_or_else(|panic| Err(panic.into()));
     read.map_err(|error| HttpError::File { detail: error.to_string() })
 }
 
@@ -372,7 +380,7 @@ impl Exchange {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        HttpError::Lost { address: self.address.clone(), detail }
+        HttpError::Lost { address: self.address.clone(), detail: hide_secrets(&detail).into_owned() }
     }
 }
 
@@ -404,6 +412,7 @@ fn quote(body: &[u8], secrets: &[Secret]) -> String {
     if secrets.iter().any(|secret| !secret.expose().is_empty() && text.contains(secret.expose())) {
         return String::new();
     }
+    let text = hide_secrets(&text);
     let words = text.split(|char: char| char.is_whitespace() || char.is_control());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     let line: String = words.join(" ").chars().take(QUOTED_CHARS).collect();

@@ -119,7 +119,23 @@ pub(super) fn authorization(
     bearer_key.refuse_beside(&basic_key);
     let basic =
         if basic_key.is_given() { basic_key.section(|section| basic_auth(section, folder)) } else { None };
-    basic.or_else(|| Some(Authorization::Bearer(credentials::password_file(&bearer_key, folder)?)))
+    basic.or_else(|| Some(Authorization::Bearer(token_file(&bearer_key, folder)?)))
+}
+
+/// Reads the file of a token, which becomes a header.
+fn token_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
+    let file = credentials::password_file(key, folder)?;
+    match file.read() {
+        Ok(token) if token.expose().is_empty() => key.fault("an empty file; expected a token"),
+        Ok(token) if !is_of_a_header_value(token.expose()) => {
+            key.fault(
+                "in the file: a control character, such as the end of a line; expected one line of text",
+            );
+        }
+        // An unreadable file is a fault already.
+        _ => {}
+    }
+    Some(file)
 }
 
 fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
@@ -164,7 +180,7 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
             value_key.fault("there is basic_auth or bearer_token_file too; expected one of them");
         }
         let Some(value) = value_key.text() else { continue };
-        if !value.value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 127)) {
+        if !is_of_a_header_value(&value.value) {
             value_key.fault("a control character, such as the end of a line; expected one line of text");
         }
         if headers.insert(lower, Secret::new(value.value)).is_some() {
@@ -172,6 +188,10 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
         }
     }
     headers
+}
+
+fn is_of_a_header_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 127))
 }
 
 fn is_of_a_header_name(byte: u8) -> bool {

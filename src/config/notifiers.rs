@@ -205,9 +205,17 @@ fn slack(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
 fn pagerduty(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
     let (key, file_key) = (section.key("routing_key"), section.key("routing_key_file"));
     let routing_key = http_receiver::secret(&key, &file_key, INTEGRATION_KEY, folder);
-    let is_empty = |file: &Password| file.read().is_ok_and(|key| key.expose().trim().is_empty());
-    if file_key.is_given() && routing_key.as_ref().is_some_and(is_empty) {
-        file_key.fault(format_args!("an empty file; expected {INTEGRATION_KEY}"));
+    if file_key.is_given()
+        && let Some(Ok(key)) = routing_key.as_ref().map(Password::read)
+    {
+        let key = key.expose().trim();
+        if key.is_empty() {
+            file_key.fault(format_args!("an empty file; expected {INTEGRATION_KEY}"));
+        } else if key.contains(char::is_control) {
+            file_key.fault(
+                "in the file: a control character, such as the end of a line; expected one line of text",
+            );
+        }
     }
     let url_key = section.key("url");
     let url = if url_key.is_given() {
@@ -382,9 +390,11 @@ mod tests {
 
     #[test]
     fn missing_and_duplicate_keys_are_faults() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let empty = empty.path().display();
         bad(
-            "{}, {name: ''}, {name: a, webhook: {url: 'http://h'}, slack: {}}, {name: b, pager: {}},
-             {name: c, pagerduty: {}}, {name: d, pagerduty: {routing_key_file: /dev/null, url: 'hunter2', max_alerts: 1}}",
+            &format!("{{}}, {{name: ''}}, {{name: a, webhook: {{url: 'http://h'}}, slack: {{}}}}, {{name: b, pager: {{}}}},
+             {{name: c, pagerduty: {{}}}}, {{name: d, pagerduty: {{routing_key_file: {empty}, url: 'hunter2', max_alerts: 1}}}}"),
             &[
                 "[0].name: missing; expected a name",
                 "[0]: no receiver; expected alertmanager, webhook, slack or pagerduty",
@@ -393,11 +403,11 @@ mod tests {
                 "[2].slack: alerts.notifiers[2].webhook is there too; expected one of them",
                 "[2].slack.webhook_url: missing; expected a URL here or in alerts.notifiers[2].slack.webhook_url_file",
                 "[3]: no receiver; expected alertmanager, webhook, slack or pagerduty",
-                "[3].pager: unknown key; expected name, alertmanager, webhook, slack or pagerduty",
+                "[3]: unknown key, number 2 in the map; expected name, alertmanager, webhook, slack or pagerduty",
                 "[4].pagerduty.routing_key: missing; expected the integration key of a PagerDuty service here or in alerts.notifiers[4].pagerduty.routing_key_file",
                 "[5].pagerduty.routing_key_file: an empty file; expected the integration key of a PagerDuty service",
                 "[5].pagerduty.url: not a URL; expected http[s]://[user:password@]host[:port][/path]",
-                "[5].pagerduty.max_alerts: unknown key; expected routing_key, routing_key_file, url, repeat_interval, tls or timeout",
+                "[5].pagerduty: unknown key, number 3 in the map; expected routing_key, routing_key_file, url, repeat_interval, tls or timeout",
             ],
         );
         bad(
@@ -442,12 +452,16 @@ mod tests {
 
     #[test]
     fn credentials_are_in_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        fs::write(&token, "token\n").unwrap();
+        let token = token.display();
         bad(
-            "{name: a, alertmanager: {urls: ['http://u:hunter2@am'], basic_auth: {username: u, password: hunter2}}},
-             {name: b, webhook: {url: 'http://u:hunter2@h', bearer_token_file: /dev/null}},
-             {name: c, webhook: {url: 'http://h', basic_auth: {username: 'a:b', password: hunter2, password_file: /dev/null},
-              bearer_token_file: /dev/null, headers: {Authorization: hunter2}}},
-             {name: d, webhook: {url: 'http://h', basic_auth: {}}}",
+            &format!("{{name: a, alertmanager: {{urls: ['http://u:hunter2@am'], basic_auth: {{username: u, password: hunter2}}}}}},
+             {{name: b, webhook: {{url: 'http://u:hunter2@h', bearer_token_file: {token}}}}},
+             {{name: c, webhook: {{url: 'http://h', basic_auth: {{username: 'a:b', password: hunter2, password_file: {token}}},
+              bearer_token_file: {token}, headers: {{Authorization: hunter2}}}}}},
+             {{name: d, webhook: {{url: 'http://h', basic_auth: {{}}}}}}"),
             &[
                 "[0].alertmanager.basic_auth: alerts.notifiers[0].alertmanager.urls has credentials too; expected them in one place",
                 "[1].webhook.bearer_token_file: alerts.notifiers[1].webhook.url has credentials too; expected them in one place",

@@ -1,9 +1,9 @@
 //! Reads passwords from text, or from files at every connect. Nothing here is logged.
 
-use std::fs;
 use std::io;
 
 use crate::config::Password;
+use redis_stream_core::file::{FileKind, read_text};
 use redis_stream_core::secret::{Secret, redact};
 
 impl Password {
@@ -21,7 +21,7 @@ impl Password {
             let name = path.display().to_string();
             io::Error::new(error.kind(), format!("cannot read {}: {error}", redact(&name)))
         };
-        let text = fs::read_to_string(path).map_err(naming_the_file)?;
+        let text = read_text(path, FileKind::Secret).map_err(naming_the_file)?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
     }

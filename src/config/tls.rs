@@ -1,12 +1,12 @@
 //! Reads `tls`, the client TLS settings: trusted CAs, server name, client certificate.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::config::cursor::{Cursor, Section};
+use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::secret::redact;
 use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 
@@ -45,7 +45,7 @@ pub(super) const PRIVATE_KEY: PemContent =
 /// Reads the file once, so that an invalid one is found at the start.
 pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): PemContent) -> Option<PathBuf> {
     let path = folder.join(key.text()?.value);
-    match fs::read(&path) {
+    match file::read(&path, FileKind::Certificate) {
         Ok(pem) if holds(&pem) => {}
         Ok(_) => key.fault(format_args!("no {} in the file; expected PEM", what.trim_start_matches("a "))),
         Err(error) => {

@@ -1,11 +1,12 @@
 //! Connects to one node, logs in, and identifies it.
 
+use std::io;
 use std::sync::Arc;
 
 use redis::{Cmd, cmd};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
 use crate::poller::connection::{Connection, Replies};
@@ -16,6 +17,7 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Endpoint;
+use redis_stream_core::secret::hide_secrets;
 use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch};
 
 /// A connection to one node. The connection closes when this is dropped.
@@ -56,6 +58,7 @@ impl<'a> Login<'a> {
                 read.unwrap_or_else(|panic| Err(panic.into())).map_err(PollError::PasswordFile)?
             }
         };
+        secret.mark_in_use();
         let mut auth = cmd("AUTH");
         auth.arg(self.username).arg(secret.expose());
         Ok(Some(auth))
@@ -147,7 +150,8 @@ impl Node {
         deadline: Instant,
     ) -> Result<Self, PollError> {
         let shown: Arc<str> = endpoint.to_string().into();
-        let auth = login.command().await?;
+        let auth = timeout_at(deadline, login.command()).await;
+        let auth = auth.unwrap_or_else(|_| Err(PollError::PasswordFile(io::ErrorKind::TimedOut.into())))?;
         let stream = dialer.dial(endpoint, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let connection = Mutex::new(Connection::new(stream, metrics.clone()));
@@ -196,6 +200,8 @@ impl Node {
             Ok(reply) => {
                 let Hello { server, version, role, mode } = topology::hello(reply.value())
                     .map_err(|error| PollError::protocol(&self.address, &error))?;
+                let [server, version, role, mode] =
+                    [server, version, role, mode].map(|text| hide_secrets(&text).into_owned());
                 Ok(Some(Identity { server, version, role, mode }))
             }
             // Renamed, refused by an ACL, or older than 6.0.

@@ -8,7 +8,9 @@ use redis::{ProtocolVersion, RedisConnectionInfo};
 
 use super::error::{InvalidConfig, RunError};
 use redis_stream_core::dial::Dialer;
+use redis_stream_core::file::{FileKind, read_text};
 use redis_stream_core::redis_url::{self, CREDENTIALS_TWICE, Endpoint, ServerUrl, USER_WITHOUT_PASSWORD};
+use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::Tls;
 
 /// Address and credentials of a server. `Display` shows no credentials, `Debug` no password.
@@ -86,12 +88,15 @@ impl ConnectOptions {
         if let Some(username) = &self.url.username {
             settings = settings.set_username(username);
         }
-        if let Some(path) = &self.password_file {
-            let password = read_password(path.clone())
-                .await
-                .map_err(|source| RunError::PasswordFile { path: path.clone(), source })?;
-            settings = settings.set_password(password);
-        } else if let Some(password) = &self.url.password {
+        let password = match &self.password_file {
+            Some(path) => {
+                let password = read_password(path.clone()).await;
+                Some(password.map_err(|source| RunError::PasswordFile { path: path.clone(), source })?)
+            }
+            None => self.url.password.clone(),
+        };
+        if let Some(password) = password {
+            password.mark_in_use();
             settings = settings.set_password(password.expose());
         }
         Ok(settings)
@@ -109,8 +114,8 @@ fn invalid(error: &dyn fmt::Display) -> InvalidConfig {
 }
 
 /// Returns the content without one trailing newline.
-async fn read_password(path: PathBuf) -> io::Result<String> {
-    let mut text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+async fn read_password(path: PathBuf) -> io::Result<Secret> {
+    let mut text = tokio::task::spawn_blocking(move || read_text(&path, FileKind::Secret))
         .await
         .map_err(io::Error::other)??;
     if text.ends_with('\n') {
@@ -119,7 +124,7 @@ async fn read_password(path: PathBuf) -> io::Result<String> {
             text.pop();
         }
     }
-    Ok(text)
+    Ok(Secret::new(text))
 }
 
 #[cfg(test)]

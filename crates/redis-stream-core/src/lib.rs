@@ -16,4 +16,6 @@ pub mod clock;
 #[cfg(feature = "net")]
 pub mod dial;
 #[cfg(feature = "net")]
+pub mod file;
+#[cfg(feature = "net")]
 pub mod tls;

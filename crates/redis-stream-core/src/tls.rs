@@ -1,7 +1,6 @@
 //! TLS connections to servers. The configured files are read for each connection, so that certificates can be rotated
 //! without a restart; the TLS configuration built from them is reused while they do not change.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::file::{self, FileKind};
 use crate::secret::redact;
 
 /// Warning for a server whose certificate is not verified.
@@ -186,7 +186,7 @@ impl TlsContext {
 /// A message that names the file, if it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display().to_string();
-    fs::read(path).map_err(|error| format!("cannot read {}: {error}", redact(&name)))
+    file::read(path, FileKind::Certificate).map_err(|error| format!("cannot read {}: {error}", redact(&name)))
 }
 
 /// Parses a certificate with its chain, and its key, from PEM. Messages name the settings `cert_file` and `key_file`
