@@ -56,7 +56,7 @@ targets:
         for key in [
             "web.listen",
             "poll.timeout",
-            "poll.pace",
+            "poll: unknown key, number 3 in the map",
             "targets[0].url",
             "targets[1].name",
             "targets[1].password",

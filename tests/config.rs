@@ -256,9 +256,9 @@ fn unknown_keys() {
             "targts: unknown key; did you mean targets?",
             "alarms: unknown key; did you mean alerts?",
             "webb: unknown key; did you mean web?",
-            "1: unknown key; expected web, poll, status, targets, metrics or alerts",
-            "(a list): unknown key; expected web, poll, status, targets, metrics or alerts",
-            "\"a\\nb\": unknown key; expected web, poll, status, targets, metrics or alerts",
+            "unknown key, number 4 in the map; expected web, poll, status, targets, metrics or alerts",
+            "unknown key, number 5 in the map; expected web, poll, status, targets, metrics or alerts",
+            "unknown key, number 6 in the map; expected web, poll, status, targets, metrics or alerts",
         ],
     );
     bad_poll(
@@ -278,7 +278,7 @@ fn unknown_keys() {
     bad(
         "web: {port: 1}\ntargets: [{url: 'redis://cache'}]",
         &[
-            "web.port: unknown key; expected listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
+            "web: unknown key, number 1 in the map; expected listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
         ],
     );
 }
@@ -505,7 +505,10 @@ fn bad_streams() {
 fn bad_credentials() {
     bad_target(
         "password: a, password_file: /dev/null",
-        &["targets[0].password_file: targets[0].password is there too; expected one of them"],
+        &[
+            "targets[0].password_file: targets[0].password is there too; expected one of them",
+            "targets[0].password_file: cannot read /dev/null: a device, not a regular file; expected a readable file",
+        ],
     );
     bad_target(
         "password_file: gone",
@@ -539,6 +542,7 @@ fn bad_credentials() {
             "targets[0].password: targets[0].url has credentials too; expected them in one place",
             "targets[0].password_file: targets[0].url has credentials too; expected them in one place",
             "targets[0].password_file: targets[0].password is there too; expected one of them",
+            "targets[0].password_file: cannot read /dev/null: a device, not a regular file; expected a readable file",
         ],
     );
 }

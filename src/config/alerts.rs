@@ -400,7 +400,7 @@ mod tests {
                 "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
                 "state_file: empty; expected the path of a file",
                 "rules: found a map; expected a list",
-                "notify: unknown key; expected recommended, disable, runbook_url, hold, external_labels, state_file, notifiers or rules",
+                "f: alerts: unknown key, number 6 in the map; expected recommended, disable, runbook_url, hold, external_labels, state_file, notifiers or rules",
             ],
         );
     }

@@ -258,16 +258,23 @@ impl<'t> Section<'t> {
 
     fn refuse_unknown_keys(&self) {
         let known = self.known.borrow();
-        for (key, value) in self.entries.into_iter().flatten() {
+        for (number, (key, value)) in self.entries.into_iter().flatten().enumerate() {
             let name = key_text(key);
             if key.is_string() && known.contains(&name.as_str()) {
                 continue;
             }
-            let unknown =
-                Cursor { tree: self.tree, path: join(&self.path, &name), source: CursorValue::File(value) };
+            let cursor = |path| Cursor { tree: self.tree, path, source: CursorValue::File(value) };
             match closest(&name, &known) {
-                Some(close) => unknown.fault(format_args!("unknown key; did you mean {close}?")),
-                None => unknown.fault(format_args!("unknown key; expected {}", listing(&known))),
+                Some(close) => {
+                    let message = format_args!("unknown key; did you mean {close}?");
+                    cursor(join(&self.path, &name)).fault(message);
+                }
+                // It may be a password that slipped into the wrong position, so it is not quoted.
+                None => cursor(self.path.clone()).fault(format_args!(
+                    "unknown key, number {} in the map; expected {}",
+                    number + 1,
+                    listing(&known)
+                )),
             }
         }
     }

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::format::unicode::printable;
 
+/// The most faults that are displayed, of a file that may be something else.
+const SHOWN_FAULTS: usize = 1000;
+
 /// An invalid configuration. Displays one line per fault, in the order of reading.
 #[derive(Debug, Error)]
 #[error("{}", lines(.faults))]
@@ -37,5 +40,10 @@ impl ConfigError {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(|fault| printable(&fault.to_string()).into_owned()).collect::<Vec<_>>().join("\n")
+    let shown = faults.iter().take(SHOWN_FAULTS);
+    let mut lines: Vec<_> = shown.map(|fault| printable(&fault.to_string()).into_owned()).collect();
+    if faults.len() > SHOWN_FAULTS {
+        lines.push(format!("and {} more", faults.len() - SHOWN_FAULTS));
+    }
+    lines.join("\n")
 }

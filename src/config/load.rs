@@ -1,6 +1,6 @@
 //! Loads a configuration from text: all of it is valid, or all faults are returned.
 
-use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_yaml::Value;
@@ -9,7 +9,11 @@ use crate::config::cursor::{Flag, Tree};
 use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
 use crate::config::{Config, root};
+use redis_stream_core::file::{FileKind, read_text};
 use redis_stream_core::secret::redact;
+
+/// The parser nests at most 128, but reads all of the file before it refuses more.
+const MAX_OPEN_BRACKETS: usize = 1000;
 
 /// Reads a file. Relative paths in it are relative to its folder.
 ///
@@ -41,9 +45,10 @@ pub(super) fn file(
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
     let name = redact(&path.to_string_lossy()).into_owned();
-    let content = fs::read(path)
-        .map_err(|error| ConfigError::one(&name, format!("cannot read the file: {error}")))
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ConfigError::one(&name, "not UTF-8 text")))?;
+    let content = read_text(path, FileKind::Configuration).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => ConfigError::one(&name, error.to_string()),
+        _ => ConfigError::one(&name, format!("cannot read the file: {error}")),
+    })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     text(&content, folder, &Tree::new(&name, flags, environment))
 }
@@ -51,6 +56,10 @@ pub(super) fn file(
 fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
     // The parser counts a byte order mark as a column, which breaks block maps.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if has_many_open_brackets(text) {
+        let message = format!("not valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open; close them");
+        return Err(ConfigError::one(tree.file, message));
+    }
     let value = serde_yaml::from_str(text)
         .map_err(|error| ConfigError::one(tree.file, syntax_message(&error, text)))?;
     if value == Value::Null {
@@ -63,6 +72,21 @@ pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Conf
     let config = root::config(&tree.root(value), folder);
     let faults: Vec<Fault> = tree.faults.take();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
+}
+
+/// Returns true if lists and maps in brackets are nested so deeply that the parser would take minutes to refuse them.
+/// Brackets in text count, too, unless they are closed or escaped as in a glob.
+fn has_many_open_brackets(text: &str) -> bool {
+    let (mut open, mut before) = (0_usize, 0);
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' if before != b'\\' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        before = byte;
+        open > MAX_OPEN_BRACKETS
+    })
 }
 
 /// Returns the lines of a key of the whole file that is there twice, which the parser does not know.

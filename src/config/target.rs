@@ -9,6 +9,9 @@ use crate::config::topology::{Topology, TopologySettings};
 use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
 use redis_stream_core::glob::Glob;
 
+/// More would take tens of seconds to start and to stop.
+const MAX_TARGETS: usize = 10_000;
+
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 
 const ROLES: [(&str, Role); 3] = [("master", Role::Master), ("replica", Role::Replica), ("any", Role::Any)];
@@ -49,7 +52,15 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> V
         return Vec::new();
     }
     list.require_items("at least one target");
-    let items = list.items().into_iter().flatten();
+    let items = list.items().unwrap_or_default();
+    if items.len() > MAX_TARGETS {
+        list.fault(format_args!(
+            "{} targets; expected {MAX_TARGETS} at most, and further ones in another streamgauge",
+            items.len()
+        ));
+        return Vec::new();
+    }
+    let items = items.into_iter();
     let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder, windows))).collect();
     refuse_duplicate_names(&drafts);
     refuse_different_labels(&drafts);

@@ -247,7 +247,7 @@ mod tests {
             ),
             (
                 format!("tls_server_config: {{{both}, cipher_suites: []}}"),
-                "tls_server_config.cipher_suites: unknown key; expected cert_file, key_file, client_ca_file, \
+                "tls_server_config: unknown key, number 3 in the map; expected cert_file, key_file, client_ca_file, \
                  client_auth_type, min_version or max_version"
                     .to_owned(),
             ),
