@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -57,18 +57,35 @@ impl AccessControl {
         Ok(access)
     }
 
-    pub(crate) async fn admits(&self, headers: &HeaderMap) -> bool {
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Admission {
         match &self.users {
             Some(users) => users.admit(headers).await,
-            None => true,
+            None => Admission::Granted,
         }
     }
+}
+
+/// The result of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Granted,
+    Denied,
+    /// Too many other passwords wait to be checked.
+    Busy,
+}
+
+pub(crate) fn busy() -> Reply {
+    Reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many logins at a time; try again\n")
+        .header(RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 pub(crate) fn unauthorized() -> Reply {
     Reply::text(StatusCode::UNAUTHORIZED, "unauthorized\n")
         .header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"streamgauge\", charset=\"UTF-8\""))
 }
+
+/// Passwords that wait for their check, at most: beyond that a login would take longer than a second.
+const WAITING: usize = 8;
 
 /// The users of a server.
 pub struct Users {
@@ -82,6 +99,8 @@ pub struct Users {
     remembered: Mutex<BTreeMap<String, hmac::Tag>>,
     /// Limits checks to one processor.
     turn: Arc<Semaphore>,
+    /// Limits the checks that wait or run.
+    queue: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Users {
@@ -100,13 +119,17 @@ impl Users {
     pub fn new(hashes: BTreeMap<String, Secret>) -> Option<Self> {
         let stand_in = hashes.values().max_by_key(|hash| cost(hash))?.clone();
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
-        let turn = Arc::new(Semaphore::new(1));
-        Some(Self { hashes, stand_in, key, remembered: Mutex::default(), turn })
+        let (turn, queue) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1 + WAITING)));
+        Some(Self { hashes, stand_in, key, remembered: Mutex::default(), turn, queue })
     }
 
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(credentials) = Credentials::read(headers) else { return false };
-        self.is_remembered(&credentials) || self.is_right(credentials).await
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Admission {
+        let Some(credentials) = Credentials::read(headers) else { return Admission::Denied };
+        if self.is_remembered(&credentials) {
+            return Admission::Granted;
+        }
+        let Ok(_queued) = self.queue.try_acquire() else { return Admission::Busy };
+        if self.is_right(credentials).await { Admission::Granted } else { Admission::Denied }
     }
 
     fn is_remembered(&self, credentials: &Credentials) -> bool {
@@ -205,20 +228,29 @@ mod tests {
             (HeaderMap::new(), false),
         ] {
             // Twice: what is remembered must be as right.
-            assert_eq!(users.admit(&claim).await, is_admitted, "{claim:?}");
-            assert_eq!(users.admit(&claim).await, is_admitted, "{claim:?}");
+            let expected = if is_admitted { Admission::Granted } else { Admission::Denied };
+            assert_eq!(users.admit(&claim).await, expected, "{claim:?}");
+            assert_eq!(users.admit(&claim).await, expected, "{claim:?}");
         }
     }
 
     #[tokio::test]
     async fn who_was_right_waits_for_no_check() {
         let users = users(&[("anna", "a")]);
-        assert!(users.admit(&basic("anna:a")).await);
-        let _turn = users.turn.acquire().await.unwrap();
-        assert!(users.admit(&basic("anna:a")).await);
+        assert_eq!(users.admit(&basic("anna:a")).await, Admission::Granted);
+        let turn = users.turn.acquire().await.unwrap();
+        assert_eq!(users.admit(&basic("anna:a")).await, Admission::Granted);
         let wrong = basic("anna:b");
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(50), users.admit(&wrong));
-        assert!(waiting.await.is_err(), "it waits for its turn");
+        let all = futures_util::future::join_all((0..60).map(|_| users.admit(&wrong)));
+        let free_turn = async {
+            // After all of them were polled once.
+            tokio::task::yield_now().await;
+            assert_eq!(users.admit(&basic("anna:a")).await, Admission::Granted);
+            drop(turn);
+        };
+        let (admissions, ()) = tokio::join!(all, free_turn);
+        let count = |wanted| admissions.iter().filter(|admission| **admission == wanted).count();
+        assert_eq!((count(Admission::Denied), count(Admission::Busy)), (1 + WAITING, 59 - WAITING));
     }
 
     #[tokio::test]
@@ -228,7 +260,7 @@ mod tests {
         let users = Users::new(hashes.into()).unwrap();
         assert_eq!(cost(&users.stand_in), 6);
         for n in 0..20 {
-            assert!(!users.admit(&basic(&format!("u{n}:x"))).await);
+            assert_eq!(users.admit(&basic(&format!("u{n}:x"))).await, Admission::Denied);
         }
         assert!(users.remembered.lock().unwrap().is_empty());
     }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::http::access::{self, AccessControl};
+use crate::http::access::{self, AccessControl, Admission};
 use crate::http::activity::Activity;
 use crate::http::body::Frames;
 use crate::http::limits::ServerLimits;
@@ -95,14 +95,16 @@ async fn answer<R: Routes>(
     let route = state.routes.route(&request.path);
     let is_open = state.routes.is_open(route);
     let access = state.access.borrow().clone();
-    let (reply, permit) = if is_open {
-        (state.routes.reply(route, &request).await, None)
-    } else if access.admits(&head.headers).await {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&state.reply_permits).acquire_owned().await.ok();
-        (state.routes.reply(route, &request).await, permit)
-    } else {
-        (access::unauthorized(), None)
+    let admission = if is_open { Admission::Granted } else { access.admit(&head.headers).await };
+    let (reply, permit) = match admission {
+        Admission::Granted if is_open => (state.routes.reply(route, &request).await, None),
+        Admission::Granted => {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&state.reply_permits).acquire_owned().await.ok();
+            (state.routes.reply(route, &request).await, permit)
+        }
+        Admission::Denied => (access::unauthorized(), None),
+        Admission::Busy => (access::busy(), None),
     };
     (state.observe)(route, reply.status().as_u16());
     let mut response = reply.into_response(&request);

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
+/// Time that every client has to send a request.
+const SHORTEST_CROWDED: Duration = Duration::from_millis(200);
+
 /// Limits on connections, request heads and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
@@ -30,6 +35,28 @@ pub struct ServerLimits {
     pub drain: Duration,
 }
 
+/// File descriptors for everything except connections of clients and targets.
+const RESERVED_DESCRIPTORS: u64 = 32;
+
+impl ServerLimits {
+    /// Returns the limits for this process, which leave it file descriptors for `targets` targets and for its files.
+    #[must_use]
+    pub fn within_descriptors(targets: usize) -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::default().within(descriptors.saturating_sub(2 * targets as u64))
+    }
+
+    fn within(self, descriptors: u64) -> Self {
+        // The listener for probes has the rest.
+        let free = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 4 * 3;
+        let connections = self.connections.min(usize::try_from(free).unwrap_or(usize::MAX)).max(4);
+        // Few connections are taken by idle clients sooner, so these are closed sooner.
+        let share = connections as f64 / self.connections as f64;
+        let crowded = self.crowded.mul_f64(share).max(SHORTEST_CROWDED.min(self.crowded));
+        Self { connections, crowded, ..self }
+    }
+}
+
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
@@ -46,6 +73,30 @@ impl Default for ServerLimits {
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(5),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        for (descriptors, connections, crowded_ms) in [
+            (0, 4, 200),
+            (40, 6, 200),
+            (64, 24, 200),
+            (256, 168, 656),
+            (1024, 512, 2000),
+            (u64::MAX, 512, 2000),
+        ] {
+            let limits = ServerLimits::default().within(descriptors);
+            assert_eq!(
+                (limits.connections, limits.crowded.as_millis()),
+                (connections, crowded_ms),
+                "{descriptors}"
+            );
         }
     }
 }

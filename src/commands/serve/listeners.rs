@@ -43,7 +43,8 @@ impl Listeners {
         let address = self.main.local_addr().context("cannot read the address of the listener")?;
         let is_secure = access.borrow().tls.is_some();
         info!(%address, tls = is_secure, "listening");
-        let (limits, ended) = (ServerLimits::default(), shutdown.cancelled());
+        let targets = app.targets.borrow().len();
+        let (limits, ended) = (ServerLimits::within_descriptors(targets), shutdown.cancelled());
         let main = server::run(self.main, Arc::clone(&app), access, limits, observe.clone(), ended);
         let probes = async {
             let Some(listener) = self.probes else { return };
@@ -51,7 +52,8 @@ impl Listeners {
                 info!(%address, "serving probes");
             }
             let (_open, access) = watch::channel(AccessControl::default());
-            let limits = ServerLimits { connections: PROBE_CONNECTIONS, ..limits };
+            let limits =
+                ServerLimits { connections: PROBE_CONNECTIONS.min(limits.connections.div_ceil(3)), ..limits };
             let routes = Arc::new(Probes(app));
             server::run(listener, routes, access, limits, observe, shutdown.cancelled()).await;
         };
