@@ -109,9 +109,16 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request::RequestOrigin;
 
     fn request(method: Method, encoding: Encoding) -> Request {
-        Request { method, path: "/".to_owned(), query: Vec::new(), encoding }
+        Request {
+            method,
+            path: "/".to_owned(),
+            query: Vec::new(),
+            encoding,
+            origin: RequestOrigin::default(),
+        }
     }
 
     fn headers(reply: Reply) -> Vec<String> {

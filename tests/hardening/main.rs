@@ -1,6 +1,7 @@
 //! Surroundings that are broken or hostile: standard streams that cannot be written or are not read, files that block
 //! or never end, servers that repeat secrets, clients that keep others out.
 
+mod clients;
 mod secrets;
 
 #[path = "../support/mod.rs"]

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::http::access::AccessControl;
 use crate::http::reply::Reply;
+use crate::http::request::RequestOrigin;
 use crate::notify::Notifiers;
 use crate::self_metrics::SelfMetrics;
 use redis_stream_core::clock::unix_time;
@@ -37,15 +38,22 @@ pub(super) struct Parts {
 
 /// Requests reloads. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Requests(mpsc::Sender<oneshot::Sender<ReloadResult>>);
+pub(super) struct Requests(mpsc::Sender<ReloadRequest>);
 
 /// Receives the requests.
-pub(super) struct Inbox(mpsc::Receiver<oneshot::Sender<ReloadResult>>);
+pub(super) struct Inbox(mpsc::Receiver<ReloadRequest>);
+
+struct ReloadRequest {
+    origin: RequestOrigin,
+    answer: oneshot::Sender<ReloadResult>,
+}
 
 /// The result of a reload.
 enum ReloadResult {
     /// The configuration does not allow it over HTTP.
     Forbidden,
+    /// A page of another site may have sent the request.
+    Foreign,
     /// Applied, except for these settings.
     Done(Vec<&'static str>),
     /// Invalid; nothing has changed.
@@ -60,10 +68,10 @@ pub(super) fn requests() -> (Requests, Inbox) {
 
 impl Requests {
     /// Requests a reload. It continues even if the caller drops this future.
-    pub(super) async fn ask(self) -> Reply {
+    pub(super) async fn ask(self, origin: RequestOrigin) -> Reply {
         let (sender, answer) = oneshot::channel();
         // Both fail only at the end of the program.
-        let _ = self.0.send(sender).await;
+        let _ = self.0.send(ReloadRequest { origin, answer: sender }).await;
         match answer.await {
             Ok(ReloadResult::Done(left)) => Reply::text(StatusCode::OK, reply_text(&left)),
             Ok(ReloadResult::Refused(error)) => {
@@ -72,6 +80,10 @@ impl Requests {
             Ok(ReloadResult::Forbidden) => Reply::text(
                 StatusCode::FORBIDDEN,
                 "reload is not enabled; set web.enable_reload: true, or send SIGHUP\n",
+            ),
+            Ok(ReloadResult::Foreign) => Reply::text(
+                StatusCode::FORBIDDEN,
+                "the headers Host and Origin name another site; set web.external_url, or send SIGHUP\n",
             ),
             Err(_) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         }
@@ -102,10 +114,14 @@ impl Parts {
                     self.attempt(&reader).await;
                 }
                 Some(asked) = inbox.0.recv() => {
-                    let answer =
-                        if self.config.web.enable_reload { self.attempt(&reader).await } else { ReloadResult::Forbidden };
+                    let web = &self.config.web;
+                    let answer = match web.enable_reload {
+                        false => ReloadResult::Forbidden,
+                        true if asked.origin.is_foreign(web.external_url.as_deref()) => ReloadResult::Foreign,
+                        true => self.attempt(&reader).await,
+                    };
                     // The requester may be gone.
-                    let _ = asked.send(answer);
+                    let _ = asked.answer.send(answer);
                 }
                 else => return,
             }

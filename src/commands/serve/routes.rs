@@ -98,7 +98,7 @@ impl Routes for App {
             ("GET" | "HEAD", "/api/v1/groups") => self.groups(request),
             ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
             ("GET" | "HEAD", "/-/ready") => self.ready(),
-            ("POST", "/-/reload") => self.reloads.clone().ask().await,
+            ("POST", "/-/reload") => self.reloads.clone().ask(request.origin.clone()).await,
             (_, "/-/reload") => Reply::method_not_allowed("POST"),
             (_, OTHER) => Reply::not_found(),
             _ => Reply::method_not_allowed("GET, HEAD"),
@@ -212,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::commands::serve::reload;
+    use crate::http::request::RequestOrigin;
 
     fn app() -> App {
         App {
@@ -250,8 +251,13 @@ mod tests {
             (Method::GET, "/assets/0/none.css", ASSET, 404, None),
         ] {
             let encoding = Encoding::Identity;
-            let request =
-                Request { method: method.clone(), path: path.to_owned(), query: Vec::new(), encoding };
+            let request = Request {
+                method: method.clone(),
+                path: path.to_owned(),
+                query: Vec::new(),
+                encoding,
+                origin: RequestOrigin::default(),
+            };
             assert_eq!(app.route(path), route);
             let reply = app.reply(route, &request).await;
             assert_eq!(reply.status().as_u16(), code, "{method} {path}");
