@@ -2,13 +2,23 @@
 //!
 //! Messages and fields are escaped here: a name from a server cannot begin a line or act on a
 //! terminal.
+//!
+//! Standard error may be a pipe that is not read. So a thread of its own writes the lines, from a queue that drops lines
+//! when it is full instead of blocking the caller.
 
+use std::collections::VecDeque;
 use std::env;
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
+use prometheus::IntCounter;
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber, dispatcher};
+use tracing::{Event, Subscriber, dispatcher, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
@@ -24,6 +34,15 @@ use crate::format::unicode::{printable, printable_json};
 const OWN_CRATES: [&str; 4] =
     [env!("CARGO_CRATE_NAME"), "redis_stream_consumer", "redis_stream_core", "redis_stream_lag"];
 
+/// The most bytes of lines that wait to be written.
+const QUEUE_BYTES: usize = 1024 * 1024;
+
+/// Longest time to write the waiting lines at the end of the program.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// The lines for standard error, once logging has started.
+static LINES: OnceLock<LineQueue> = OnceLock::new();
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Colour {
     Ansi,
@@ -33,12 +52,131 @@ enum Colour {
 /// Starts logging for the process, from `level` up. Later calls have no effect.
 pub fn start(level: LogLevel, format: LogFormat) {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    #[expect(clippy::disallowed_methods, reason = "the formatters escape")]
-    let stderr = io::stderr;
     let colour = if stderr().is_terminal() && !no_color { Colour::Ansi } else { Colour::Plain };
-    let started = dispatcher::set_global_default(subscriber(level, format, colour, stderr).into());
+    let started = match queue() {
+        Ok(queue) => {
+            let queue = move || queue.clone();
+            dispatcher::set_global_default(subscriber(level, format, colour, queue).into())
+        }
+        // Without a thread, lines are written by their callers.
+        Err(_) => dispatcher::set_global_default(subscriber(level, format, colour, stderr).into()),
+    };
     // Fails only if logging was started before.
     drop(started);
+}
+
+fn stderr() -> io::Stderr {
+    #[expect(clippy::disallowed_methods, reason = "the formatters escape")]
+    io::stderr()
+}
+
+/// Writes lines to standard error, after those that were logged before. The caller escapes them.
+pub(crate) fn print(lines: &str) {
+    let line = format!("{lines}\n");
+    match LINES.get() {
+        Some(queue) => queue.push(line.as_bytes()),
+        // A closed standard error must not end the program.
+        None => drop(stderr().write_all(line.as_bytes())),
+    }
+}
+
+/// Waits until all lines are written, for a second at most.
+pub fn flush() {
+    if let Some(queue) = LINES.get() {
+        queue.wait_until_written(FLUSH_TIME);
+    }
+}
+
+/// Counts lines that are dropped from now on.
+pub(crate) fn count_dropped_lines(counter: IntCounter) {
+    if let Some(queue) = LINES.get() {
+        queue.lock().counter = Some(counter);
+    }
+}
+
+/// Starts the thread that writes to standard error.
+fn queue() -> io::Result<LineQueue> {
+    // Not locked as `io::stderr` is, so that a write that blocks stops no other writer.
+    let sink = File::from(stderr().as_fd().try_clone_to_owned()?);
+    let queue = LineQueue::default();
+    let lines = queue.clone();
+    thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_all_to(sink))?;
+    Ok(LINES.get_or_init(|| queue).clone())
+}
+
+/// Lines that wait to be written. Cheap to clone.
+#[derive(Clone, Default)]
+struct LineQueue(Arc<(Mutex<Lines>, Condvar)>);
+
+#[derive(Default)]
+struct Lines {
+    waiting: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    /// Lines that were dropped since the last that was written.
+    dropped: u64,
+    counter: Option<IntCounter>,
+    is_writing: bool,
+}
+
+impl LineQueue {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut lines = self.lock();
+        // One line may be larger than the queue, such as the error of a command.
+        if lines.bytes > 0 && lines.bytes + line.len() > QUEUE_BYTES {
+            lines.dropped += 1;
+            lines.counter.iter().for_each(IntCounter::inc);
+            return;
+        }
+        lines.bytes += line.len();
+        lines.waiting.push_back(line.into());
+        self.0.1.notify_all();
+    }
+
+    /// Writes lines for the rest of the process.
+    fn write_all_to(&self, mut sink: impl Write) {
+        loop {
+            let mut lines = self.lock();
+            while lines.waiting.is_empty() {
+                lines.is_writing = false;
+                self.0.1.notify_all();
+                lines = self.0.1.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            }
+            lines.is_writing = true;
+            let Some(line) = lines.waiting.pop_front() else { continue };
+            drop(lines);
+            // A closed standard error must not end the program.
+            let _ = sink.write_all(&line);
+            let mut lines = self.lock();
+            lines.bytes -= line.len();
+            let dropped = std::mem::take(&mut lines.dropped);
+            drop(lines);
+            if dropped > 0 {
+                warn!(lines = dropped, "log lines dropped, since standard error was not read");
+            }
+        }
+    }
+
+    fn wait_until_written(&self, longest: Duration) {
+        let is_busy = |lines: &mut Lines| lines.is_writing || !lines.waiting.is_empty();
+        // The end of the program does not depend on the result.
+        drop(self.0.1.wait_timeout_while(self.lock(), longest, is_busy));
+    }
+}
+
+/// Each write is one line.
+impl Write for LineQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn subscriber<W>(
@@ -108,10 +246,13 @@ fn filter(level: LogLevel) -> LevelFilter {
 mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
+    use std::thread;
+    use std::time::Duration;
 
+    use prometheus::IntCounter;
     use tracing::{debug, error, info, subscriber, warn};
 
-    use super::{Colour, subscriber as ours};
+    use super::{Colour, LineQueue, QUEUE_BYTES, subscriber as ours};
     use crate::cli::{LogFormat, LogLevel};
     use crate::format::unicode::is_invisible;
 
@@ -163,6 +304,29 @@ mod tests {
         assert_eq!(messages(LogLevel::Info), ["our info", "our warning", "their warning"]);
         assert_eq!(messages(LogLevel::Warn), ["our warning", "their warning"]);
         assert!(messages(LogLevel::Error).is_empty());
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_the_queue_are_dropped_and_nothing_waits() {
+        let queue = LineQueue::default();
+        let counter = IntCounter::new("dropped", "Dropped lines.").unwrap();
+        queue.lock().counter = Some(counter.clone());
+        let line = [b'x'; 1024];
+        for _ in 0..QUEUE_BYTES / line.len() + 7 {
+            queue.push(&line);
+        }
+        let counts = || {
+            let lines = queue.lock();
+            (lines.bytes, lines.dropped)
+        };
+        assert_eq!(counts(), (QUEUE_BYTES, 7));
+        queue.wait_until_written(Duration::from_millis(1));
+        let (lines, written) = (queue.clone(), Lines::default());
+        let sink = written.clone();
+        thread::spawn(move || lines.write_all_to(sink));
+        queue.wait_until_written(Duration::from_secs(60));
+        assert_eq!(written.0.lock().unwrap().len(), QUEUE_BYTES);
+        assert_eq!((counts(), counter.get()), ((0, 0), 7));
     }
 
     #[test]

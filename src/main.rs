@@ -33,10 +33,12 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(run(cli.command, matches));
     runtime.shutdown_timeout(RUNTIME_END);
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code::report(&error),
-    }
+    };
+    logging::flush();
+    code
 }
 
 async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli};
@@ -16,5 +15,7 @@ use crate::commands::output;
 pub fn run(args: &cli::terminal::Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "streamgauge", &mut script);
-    output::raw_stdout().write_all(&script).context("cannot write the script")
+    let mut out = output::raw_stdout();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
 }

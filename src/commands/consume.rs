@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use crate::cli;
-use crate::commands::output::json_stdout;
+use crate::commands::exit_code::UsageError;
+use crate::commands::output::entries_stdout;
 use crate::commands::redis_args;
 use crate::http::access::AccessControl;
 use crate::http::body::Body;
@@ -53,7 +54,8 @@ pub async fn run(
     let result = match exec {
         Some(exec) => consume_with(&args, &config, exec, metrics, shutdown).await,
         None => {
-            let lines = JsonLinesWriter::new(&member, json_stdout()).context("cannot start a thread")?;
+            let out = entries_stdout().map_err(|error| UsageError(error.to_string()))?;
+            let lines = JsonLinesWriter::new(&member, out).context("cannot start a thread")?;
             consume_with(&args, &config, lines, metrics, shutdown).await
         }
     };
@@ -97,7 +99,7 @@ fn serve(address: SocketAddr, metrics: Metrics, ended: &CancellationToken) -> an
     let listener = listener::bind(Some(address))?;
     let address = listener.local_addr().context("cannot read the address of the listener")?;
     info!(%address, "listening");
-    let limits = ServerLimits::default();
+    let limits = ServerLimits::within_descriptors(1);
     let open = watch::channel(AccessControl::default()).1;
     Ok(tokio::spawn(server::run(
         listener,

@@ -65,8 +65,7 @@ where
     let ending = CancellationToken::new();
     let _guard = ending.clone().drop_guard();
     let mut cast = cast(&server, &ending)?;
-    write!(output::stdout(), "{}", guide(listen, server.address()))
-        .context("cannot write to standard output")?;
+    write!(output::stdout(), "{}", guide(listen, server.address()))?;
 
     let mut serving = pin!(serve(config(listen, &server.url())?, ending.clone()));
     let mut ended = Ok(());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
-use crate::commands::output::{print_error, print_error_lines};
+use crate::commands::output::{self, print_error, print_error_lines};
 use crate::config::error::ConfigError;
 
 /// A flag, a setting or a configuration file is invalid.
@@ -19,8 +19,11 @@ pub struct UsageError(pub String);
 pub struct FoundStatus(pub String);
 
 /// Prints the error to standard error and returns the exit code: 2 for a [`UsageError`] or a [`ConfigError`] anywhere
-/// in the chain, 3 for a [`FoundStatus`], otherwise 1.
+/// in the chain, 3 for a [`FoundStatus`], otherwise 1. A reader of standard output that has ended is no error.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    if output::is_reader_gone(error) {
+        return ExitCode::SUCCESS;
+    }
     // Only an invalid configuration has several lines, and escapes each itself.
     let message = message(error);
     if error.chain().any(|cause| cause.is::<ConfigError>()) {

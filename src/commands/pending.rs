@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -42,7 +41,7 @@ pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow:
     let mut out = output::stdout();
     let written =
         if args.json { write_json(args, &entries, &mut out) } else { write(&query, &entries, &mut out) };
-    written.context("cannot write the result")
+    Ok(written?)
 }
 
 fn query(args: &cli::terminal::Pending) -> PendingQuery {

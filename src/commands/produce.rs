@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::ArgMatches;
 
@@ -31,7 +30,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let config = config(args, matches)?;
     let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(redis_args::classify)?;
-    write!(output::stdout(), "{}", summary(&stats)).context("cannot write to standard output")
+    Ok(write!(output::stdout(), "{}", summary(&stats))?)
 }
 
 fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceConfig> {

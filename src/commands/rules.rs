@@ -2,8 +2,6 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
-
 use crate::alert::{recommended, rule_file};
 use crate::cli;
 use crate::commands::output;
@@ -30,5 +28,5 @@ pub fn run(args: &cli::Rules) -> anyhow::Result<()> {
     prometheus_only.retain(|rule| alerts.prometheus_only.contains(&rule.name));
     let rules = alerts.rules.iter().map(AsRef::as_ref);
     let text = rule_file::write(rules, &prometheus_only, &label_names);
-    output::raw_stdout().write_all(text.as_bytes()).context("cannot write the rules")
+    Ok(output::raw_stdout().write_all(text.as_bytes())?)
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ArgMatches;
 
 use crate::api::groups::filter::statuses;
@@ -64,7 +64,7 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
         }
         false => out.write_all(render(&listing, terminal_width()).as_bytes()),
     };
-    written.and_then(|()| out.flush()).context("cannot write the result")?;
+    written.and_then(|()| out.flush())?;
     limited(&listing).iter().for_each(|line| print_error(line));
     problems.extend(unread(&listing));
     result(&listing, &fail_on, &problems)

@@ -12,8 +12,8 @@ use std::time::Duration;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::self_metrics::labels::NotificationResult;
@@ -41,6 +41,7 @@ pub struct SelfMetrics {
     http_requests: IntCounterVec,
     notifications: IntCounterVec,
     notification_queue_length: IntGaugeVec,
+    dropped_log_lines: IntCounter,
     tasks: IntGauge,
     reloaded: IntGauge,
     reloaded_at: Gauge,
@@ -135,6 +136,10 @@ impl SelfMetrics {
                 "Alerts that wait in the queues of the notifier.",
                 &["notifier"],
             )?,
+            dropped_log_lines: register.add(IntCounter::new(
+                "streamgauge_log_lines_dropped_total",
+                "Log lines dropped because standard error was not read.",
+            )?)?,
             tasks: register.add(IntGauge::new(
                 "streamgauge_tasks",
                 "Tasks of this process that have not ended: of targets, connections and receivers.",
@@ -176,6 +181,11 @@ impl SelfMetrics {
     /// Records that a new configuration could not be used.
     pub fn note_failed_reload(&self) {
         self.reloaded.set(0);
+    }
+
+    /// Returns the counter of dropped log lines.
+    pub fn dropped_log_lines(&self) -> IntCounter {
+        self.dropped_log_lines.clone()
     }
 
     /// Sets the number of running tasks.

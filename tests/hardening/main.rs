@@ -3,6 +3,7 @@
 
 mod clients;
 mod secrets;
+mod standard_streams;
 
 #[path = "../support/mod.rs"]
 mod support;

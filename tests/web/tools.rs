@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use crate::support::config::ConfigFile;
 use crate::support::peers;
 use crate::support::program::{Exporter, Streamgauge, listening_address};
-use crate::support::wait::wait_until;
+use crate::support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -131,8 +131,11 @@ async fn with_client_certificates_curl_needs_one_and_probes_have_their_own_addre
     let plain = format!("http://localhost:{port}/metrics");
     assert!(status(&curl, &plain, &[]).await.is_err(), "no TLS");
 
-    let log = exporter.stderr();
-    let line = log.lines().find(|line| line.contains("serving probes")).unwrap();
+    let line = wait_for(SOON, "where probes are served", async || {
+        let log = exporter.stderr();
+        log.lines().find(|line| line.contains("serving probes")).map(str::to_owned).ok_or(log)
+    })
+    .await;
     let probes = listening_address(&line.replace("serving probes", "listening")).unwrap();
     for (path, expected) in [("/-/healthy", "200"), ("/-/ready", "200"), ("/metrics", "404"), ("/", "404")] {
         wait_until(SOON, path, async || {
@@ -180,9 +183,11 @@ async fn openssl_sees_the_certificate_of_the_day_and_the_versions_that_are_spoke
         shown.is_ok_and(|text| text.contains("Verify return code: 0 (ok)"))
     })
     .await;
-    let log = exporter.stderr();
-    assert!(log.contains("reloaded the certificates of the HTTP server"), "{log}");
-    assert!((1..=2).contains(&told()), "once, or twice if only one of the two new files was there: {log}");
+    wait_until(SOON, "that is logged", async || {
+        exporter.stderr().contains("reloaded the certificates of the HTTP server")
+    })
+    .await;
+    assert!((1..=2).contains(&told()), "once, or twice if only one of the two new files was there");
 }
 
 #[tokio::test]
