@@ -4,8 +4,8 @@
 //! group, and since when a condition holds. Written atomically.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::alert::active::ActiveAlert;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::LogEntry;
 use crate::alert::rule::TargetLabels;
+use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::state::{DatedStatus, LearnedPause, RememberedGroup};
@@ -159,7 +160,7 @@ struct Content<'a> {
 ///
 /// The file must not be used.
 pub fn load(path: &Path, now: Duration) -> Result<Option<SavedState>, StateFileError> {
-    let text = match fs::read(path) {
+    let text = match file::read(path, FileKind::State) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(StateFileError::Read { path: path.to_owned(), source }),
@@ -191,21 +192,46 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
     NamedTempFile::new_in(folder(path)).map(drop)
 }
 
-/// Writes the file. Blocks.
+/// Writes the file, and returns its size in bytes. Blocks.
 ///
 /// # Errors
 ///
-/// The file cannot be written; its former content stays.
-pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
+/// The file cannot be written or would be too large to be read again; its former content stays.
+pub fn save(path: &Path, state: &SavedState) -> io::Result<u64> {
     let mut file = NamedTempFile::new_in(folder(path))?;
-    let mut writer = io::BufWriter::new(&mut file);
+    let mut writer =
+        LimitedWriter { inner: io::BufWriter::new(&mut file), left: FileKind::State.max_bytes() };
     serde_json::to_writer(&mut writer, &Content { version: VERSION, state })?;
     writer.write_all(b"\n")?;
     writer.flush()?;
+    let bytes = FileKind::State.max_bytes() - writer.left;
     drop(writer);
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(())
+    // Otherwise a power failure may bring back the former file.
+    File::open(folder(path))?.sync_all()?;
+    Ok(bytes)
+}
+
+/// Refuses to write more than a number of bytes.
+struct LimitedWriter<W> {
+    inner: W,
+    left: u64,
+}
+
+impl<W: Write> Write for LimitedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the state is larger than 64 MiB"));
+        }
+        let written = self.inner.write(bytes)?;
+        self.left -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn folder(path: &Path) -> &Path {
@@ -213,6 +239,13 @@ fn folder(path: &Path) -> &Path {
 }
 
 impl SavedState {
+    /// Returns the alerts of a target.
+    pub fn alerts_of(&self, target: &str) -> impl Iterator<Item = ActiveAlert> {
+        let of_target =
+            move |alert: &&ActiveAlert| alert.labels.get("target").is_some_and(|name| name == target);
+        self.alerts.iter().filter(of_target).cloned()
+    }
+
     /// Returns what is known of a target's groups at `now`.
     pub fn groups_of(&self, target: &TargetLabels, now: Duration) -> impl Iterator<Item = RememberedGroup> {
         let of_target = |saved: &&SavedGroup| saved.target == target.name && saved.db == target.db;
@@ -244,6 +277,8 @@ impl SavedState {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::alert::notification_log::SendState;
     use crate::alert::state::{AlertState, Phase};

@@ -26,6 +26,10 @@ use redis_stream_core::clock::{now, unix_time};
 /// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);
 const REFRESH: Duration = Duration::from_secs(60);
+/// On average, no more bytes a second are written.
+const BYTES_PER_SECOND: u64 = 1024 * 1024;
+/// Longest pause between two writes because of that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Loads the state file; logs why it is not used.
 pub(super) fn load(path: &Path) -> Option<SavedState> {
@@ -49,7 +53,7 @@ pub(super) fn notification_log(saved: &SavedState, config: &Config) -> Notificat
     let firing: HashSet<_> = target_settings(config)
         .flat_map(|settings| {
             let mut evaluator = settings.evaluator();
-            evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
+            evaluator.resume(saved.alerts_of(&settings.target.name), saved.saved_at);
             let active = evaluator.active();
             let external = &config.alerts.external_labels;
             let labels = |shown: ActiveAlert| {
@@ -81,6 +85,8 @@ pub(super) struct StateSaver {
     log_changes: watch::Receiver<()>,
     has_unsaved_log: bool,
     refresh_at: Instant,
+    /// Earliest time of the next write.
+    rested_at: Instant,
     /// The last error; logged when it changes.
     problem: Option<String>,
 }
@@ -96,6 +102,7 @@ impl StateSaver {
             receivers,
             has_unsaved_log: false,
             refresh_at: now() + REFRESH,
+            rested_at: now(),
             problem: None,
         };
         saver.watch_targets();
@@ -125,6 +132,7 @@ impl StateSaver {
                 }
                 () = sleep_until(self.refresh_at) => {}
             }
+            sleep_until(self.rested_at).await;
             let active = self.active();
             let is_same = |(one, other): (&Arc<Active>, &Arc<Active>)| one.is_same_set(other);
             self.has_unsaved_log |= self.log_changes.has_changed().unwrap_or_default();
@@ -171,6 +179,8 @@ impl StateSaver {
         };
         // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
+        let pause = saved.as_ref().map_or(GATHERING, |bytes| pause_after(*bytes));
+        self.rested_at = now() + pause;
         let problem = saved.err().map(|error| error.to_string());
         if let Some(error) = problem.as_ref().filter(|_| problem != self.problem) {
             let path = self.path.display();
@@ -184,6 +194,10 @@ impl StateSaver {
         self.refresh_at = now() + REFRESH;
         self.problem = problem;
     }
+}
+
+fn pause_after(bytes: u64) -> Duration {
+    Duration::from_millis(bytes * 1000 / BYTES_PER_SECOND).min(LONGEST_PAUSE)
 }
 
 /// Waits for a change of any target; returns false if there cannot be one.
@@ -281,6 +295,15 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         assert_eq!((log.until, down), (saved_at, &known("Down")));
         assert_eq!((gone.alert.status, gone.send_state), (AlertStatus::Resolved, SendState::Unsent));
         assert_eq!(gone.alert.ends_at, saved_at);
+    }
+
+    #[test]
+    fn a_large_file_is_written_less_often() {
+        for (bytes, pause_ms) in
+            [(0, 0), (10_000, 9), (1 << 20, 1_000), (10 << 20, 10_000), (60 << 20, 30_000)]
+        {
+            assert_eq!(pause_after(bytes), Duration::from_millis(pause_ms), "{bytes}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,7 +115,7 @@ impl TargetTasks {
         let name = settings.target.name.clone();
         let mut evaluator = settings.evaluator();
         if let Some(saved) = saved {
-            evaluator.resume(saved.alerts.iter().cloned(), saved.saved_at);
+            evaluator.resume(saved.alerts_of(&name), saved.saved_at);
             evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
         }
         let alerts = ShownAlerts::of(&evaluator);
