@@ -325,6 +325,25 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
 }
 
 #[tokio::test]
+async fn streams_that_were_not_read_within_the_budget_are_a_warning_and_make_status_fail() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    for n in 0..40 {
+        client.run(&format!("XADD s{n} * f {}", "x".repeat(20_000))).await;
+    }
+    for (budget, is_enough) in [("20kB", false), ("16MiB", true)] {
+        let yaml =
+            format!("poll: {{payload_budget: {budget}}}\ntargets: [{{name: t, url: '{}'}}]\n", server.url());
+        let config = ConfigFile::new(&yaml);
+        let (checked, status) = (config.command("check").run().await, config.command("status").run().await);
+        let problem = "streams that are not read yet: ";
+        assert_eq!(!checked.stdout.contains(problem), is_enough, "{checked:?}");
+        assert_eq!(!status.stderr.contains(problem), is_enough, "{status:?}");
+        assert_eq!((checked.code, status.code == Some(0)), (Some(0), is_enough), "{status:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_glob_that_matches_nothing_is_a_warning_and_ends_a_strict_check() {
     let server = Server::start(newest(), &[]).await;
     RedisClient::to(&server).await.run("XADD orders * f v\nSET text value").await;

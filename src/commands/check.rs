@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ArgMatches;
 
 use crate::cli;
@@ -18,7 +18,7 @@ use crate::format::unicode::printable;
 use crate::format::units;
 use crate::http::tls::ServerTls;
 use crate::poller::node::{Identity, NodeState};
-use crate::poller::poll::{Polled, Poller};
+use crate::poller::poll::{Polled, Poller, describe_unread};
 use crate::self_metrics::labels::Reason;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::table::limits;
@@ -42,7 +42,7 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
     }
     let mut out = output::stdout();
     for line in config_source::describe(matches, &of_process) {
-        writeln!(out, "{}", printable(&line)).context("cannot write the result")?;
+        writeln!(out, "{}", printable(&line))?;
     }
     let (mut found, mut warnings) = (Vec::new(), 0);
     for target in &config.targets {
@@ -113,7 +113,7 @@ impl Lines {
 
     /// Writes the lines. Returns the number of warnings.
     fn write(self, out: &mut dyn io::Write) -> anyhow::Result<usize> {
-        out.write_all(self.text.as_bytes()).context("cannot write the result")?;
+        out.write_all(self.text.as_bytes())?;
         Ok(self.warnings)
     }
 }
@@ -140,10 +140,10 @@ struct Found {
     /// Globs of `streams` that select no stream, although all were found.
     unmatched: Vec<String>,
     is_time_refused: bool,
+    /// The streams that were not read in this poll, and the reason; `None` if all were.
+    unread_streams: Option<String>,
     /// Why streams are not found though every node answered; `None` if all are found.
     warning: Option<String>,
-    /// The number of streams that the payload budget left for later polls.
-    never_read: usize,
     /// Why SCAN failed; `None` if it succeeded, or was not needed.
     scan_problem: Option<String>,
 }
@@ -151,7 +151,9 @@ struct Found {
 async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
-    let Polled { report, cut_off_by, has_answered, is_time_refused, warning, .. } = poller.poll().await?;
+    let polled = poller.poll().await?;
+    let unread_streams = describe_unread(&polled);
+    let Polled { report, has_answered, is_time_refused, warning, .. } = polled;
     let unread = report.streams.iter().filter(|stream| stream.values.is_none());
     let mut unread_because: Vec<_> =
         unread.map(|stream| describe_problem(poller.stream_problem(&stream.key))).collect();
@@ -159,18 +161,19 @@ async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found
     unread_because.dedup();
     let is_complete = has_answered && warning.is_none() && poller.has_found_streams();
     // With a shard, or at the limit, a matching stream may be another exporter's, or left out.
-    let shows_all = is_complete && config.poll.shard.is_none() && report.limited.streams == 0;
+    let shows_all =
+        is_complete && unread_streams.is_none() && config.poll.shard.is_none() && report.limited.streams == 0;
     Ok(Found {
         unclosed: unclosed(target),
         unmatched: if shows_all { unmatched(target, &report) } else { Vec::new() },
         unread_because,
         is_time_refused,
         is_complete,
+        unread_streams,
         report,
         identity: poller.nodes().find_map(|node| node.identity.cloned()),
         nodes: poller.nodes().map(|node| summary(&node, poller.nodes().count())).collect(),
         warning,
-        never_read: if cut_off_by.is_none() { poller.never_read() } else { 0 },
         scan_problem: poller.scan_problem().map(str::to_owned),
     })
 }
@@ -218,15 +221,12 @@ fn describe(found: &Found, lines: &mut Lines) {
     let streams = &found.report.streams;
     let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
     lines.add("streams", &counted(read.iter().map(|stream| stream.key.to_string())));
-    if found.never_read > 0 {
-        lines.warn(&format!(
-            "{} more not read: the entries of others used up poll.payload_budget; serve reads them in later polls",
-            found.never_read
-        ));
-    }
     if !unread.is_empty() {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
         lines.warn(&format!("{}: {names}", found.unread_because.join(", ")));
+    }
+    if let Some(unread) = &found.unread_streams {
+        lines.warn(unread);
     }
     found.unclosed.iter().for_each(|glob| {
         lines.warn(&format!("the [ of {glob:?} is not closed; write \\[ for the character itself"));

@@ -54,6 +54,8 @@ pub struct Polled {
     pub cut_off_by: Option<PollError>,
     /// True if every node was connected until the poll ended.
     pub has_answered: bool,
+    /// Streams that no poll has read yet, since the budget for payload or the time was spent.
+    pub unread_streams: usize,
     /// True if the report shows every stream there is.
     pub is_complete: bool,
     /// Why streams are not found though every node answered; `None` if all are found.
@@ -144,11 +146,13 @@ impl Poller {
         self.samples.begin(self.lag.streams_in_danger().next().is_some());
         let warning = self.servers.warning().map(str::to_owned);
         let has_answered = has_all_nodes && self.servers.are_all_connected();
+        let unread_streams = tracked.saturating_sub(report.streams.len());
         Ok(Polled {
+            unread_streams,
             is_complete: has_answered
                 && self.servers.has_found_streams()
                 && warning.is_none()
-                && report.streams.len() == tracked,
+                && unread_streams == 0,
             warning,
             report,
             cut_off_by,
@@ -248,12 +252,6 @@ impl Poller {
         self.servers.scan_problem()
     }
 
-    /// Returns the number of streams that were never read, as the payload budget was spent on others.
-    #[must_use]
-    pub fn never_read(&self) -> usize {
-        self.servers.never_read()
-    }
-
     /// Returns why a stream could not be read last; `None` if it was read, or if no node that holds it answered.
     pub fn stream_problem(&self, key: &Name) -> Option<Reason> {
         self.servers.stream_problem(key)
@@ -265,6 +263,16 @@ pub fn problem(outcome: &PollOutcome) -> Option<String> {
     let (_, error) = result_and_error(outcome);
     let warning = || outcome.as_ref().ok()?.warning.clone();
     error.map(PollError::to_string).or_else(warning)
+}
+
+/// Returns the number of streams that were not read yet and the reason; `None` if all were read.
+pub fn describe_unread(polled: &Polled) -> Option<String> {
+    let count = polled.unread_streams;
+    let reason = match &polled.cut_off_by {
+        Some(error) => error.to_string(),
+        None => "poll.payload_budget is spent; raise it, or wait for later polls of serve".to_owned(),
+    };
+    (count > 0).then(|| format!("streams that are not read yet: {count}: {reason}"))
 }
 
 /// Returns the label of a poll's result, and its error.

@@ -111,11 +111,6 @@ impl Servers {
         self.is_time_refused
     }
 
-    /// Returns the number of streams that were never read, as the payload budget was spent on others.
-    pub(super) fn never_read(&self) -> usize {
-        self.streams.tracked.iter().filter(|stream| stream.last_read == 0).count()
-    }
-
     pub(super) fn stream_problem(&self, key: &Name) -> Option<Reason> {
         self.streams.problem_of(key).map(KeyError::reason)
     }

@@ -115,7 +115,7 @@ async fn large_entries_are_read_within_the_budget_from_the_first_poll_on() {
     }
     let checked = Streamgauge::command("check").args(["--redis-url", &server.url()]).run().await;
     // Each stream costs 16 MB, and the budget is 16 MiB.
-    let left = "18 more not read: the entries of others used up poll.payload_budget";
+    let left = "streams that are not read yet: 18: poll.payload_budget is spent";
     assert!(checked.stdout.contains(left), "{}{}", checked.stdout, checked.stderr);
     let sent: String = client.ask(&["INFO", "stats"]).await;
     let sent = sent.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();

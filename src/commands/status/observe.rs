@@ -12,7 +12,7 @@ use crate::api::groups::{Listing, TargetSnapshot};
 use crate::commands::output::{print_error, stderr};
 use crate::config::{self, Config, Poll};
 use crate::monitor::settings::alert_labels;
-use crate::poller::poll::{Poller, has_answered, problem};
+use crate::poller::poll::{Poller, describe_unread, has_answered, problem};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::{now, unix_time};
 
@@ -53,7 +53,7 @@ async fn observe_target(
     let labels = Arc::new(alert_labels(&target));
     let mut poller = Poller::new(Arc::new(target), poll, metrics);
     let mut snapshot = TargetSnapshot { labels, is_up: false, last_read: None, error: None, report: None };
-    poll_into(&mut poller, &mut snapshot).await;
+    let mut unread = poll_into(&mut poller, &mut snapshot).await;
     if snapshot.report.is_none() {
         return (snapshot, None);
     }
@@ -61,22 +61,24 @@ async fn observe_target(
     if !time.is_zero() {
         for poll in 1..=POLLS {
             sleep_until(began + time * poll / POLLS).await;
-            poll_into(&mut poller, &mut snapshot).await;
+            unread = poll_into(&mut poller, &mut snapshot).await;
         }
     }
-    let problem = discovery_problem(&poller);
+    let problem = discovery_problem(&poller).or(unread);
     let problem = problem.map(|problem| format!("target {:?}: {problem}", snapshot.labels.name));
     (snapshot, problem)
 }
 
-/// Polls once. A failed poll keeps the report of the one before.
-async fn poll_into(poller: &mut Poller, snapshot: &mut TargetSnapshot) {
+/// Polls once, and returns a text about streams that were not read. A failed poll keeps the report of the one before.
+async fn poll_into(poller: &mut Poller, snapshot: &mut TargetSnapshot) -> Option<String> {
     let outcome = poller.poll().await;
     snapshot.is_up = has_answered(&outcome);
     snapshot.error = problem(&outcome);
-    if let Ok(polled) = outcome {
-        (snapshot.report, snapshot.last_read) = (Some(polled.report), Some(unix_time()));
-    }
+    let polled = outcome.ok()?;
+    // The error of a poll that was cut off is shown by itself.
+    let unread = if polled.cut_off_by.is_none() { describe_unread(&polled) } else { None };
+    (snapshot.report, snapshot.last_read) = (Some(polled.report), Some(unix_time()));
+    unread
 }
 
 fn discovery_problem(poller: &Poller) -> Option<String> {
