@@ -69,6 +69,7 @@ impl LossWindow {
         let is_within = |span, at: Duration| now < at.saturating_add(span);
         self.streams.retain(|_, groups| {
             groups.retain(|_, lost| {
+                lost.limit_to(now);
                 lost.increases.retain(|increase| is_within(LOSS_WINDOW, increase.after));
                 lost.lost_after = lost.lost_after.filter(|after| is_within(LOSS_MEMORY, *after));
                 is_within(LOSS_MEMORY, lost.seen_at)
@@ -100,6 +101,12 @@ impl LossWindow {
 }
 
 impl GroupLosses {
+    /// Limits all times to `now`, in case the clock was set back: losses with a time in the future would not end.
+    fn limit_to(&mut self, now: Duration) {
+        let times = self.increases.iter_mut().map(|increase| &mut increase.after).chain(&mut self.lost_after);
+        times.chain([&mut self.seen_at]).for_each(|at| *at = now.min(*at));
+    }
+
     fn note(&mut self, total: u64, now: Duration) {
         // A counter that fell was reset to 0 in between.
         let entries = total.checked_sub(self.total).unwrap_or(total);
@@ -137,6 +144,20 @@ mod tests {
     fn increases_count_while_both_reports_are_in_the_window() {
         let totals = [0, 0, 3, 3, 5, 5, 5, 5, 5, 5, 5].map(Some);
         assert_eq!(losses_after_each(&totals), [0, 0, 3, 3, 5, 5, 2, 2, 0, 0, 0].map(Some));
+    }
+
+    #[test]
+    fn losses_end_in_time_after_the_clock_was_set_back() {
+        let (mut losses, key) = (LossWindow::default(), Name::from("s"));
+        let minutes = [100, 101, 102, 3, 4, 5, 6, 7, 8, 9];
+        let counts = minutes.map(|minute| {
+            let total = if minute == 100 { 0 } else { 3 };
+            let found = group("g", GroupValues { entries_lost: Some(total), ..values() });
+            let report = report(vec![stream("s", vec![found])]);
+            losses.note(&report, Duration::from_secs(60 * minute));
+            losses.of(&key, &report.streams[0].groups[0])
+        });
+        assert_eq!(counts, [0, 3, 3, 3, 3, 3, 3, 3, 0, 0].map(Some));
     }
 
     #[test]

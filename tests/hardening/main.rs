@@ -2,6 +2,7 @@
 //! or never end, servers that repeat secrets, clients that keep others out.
 
 mod clients;
+mod files;
 mod secrets;
 mod standard_streams;
 

@@ -211,6 +211,10 @@ impl History {
             return;
         }
         let clock_offset = sample.node_time.saturating_sub(now);
+        // The node's clock may have been set back: times in the future would hide the age for as long.
+        for time in [&mut self.delivered_at_ms, &mut self.status_since_ms] {
+            *time = millis(sample.node_time).min(*time);
+        }
         let has_jumped = clock_offset > self.clock_offset + window / 4;
         for (happened, last_time) in [
             (was_rewound, &mut self.rewound_at),
