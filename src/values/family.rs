@@ -112,7 +112,47 @@ pub enum ValueReading {
     Absent,
 }
 
+/// Returns a gauge of our own that is only a metric.
+pub const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
+    Family {
+        name,
+        help,
+        kind: MetricKind::Gauge,
+        origin: MetricOrigin::Own,
+        unit,
+        source,
+        fact: None,
+        label: None,
+        counted_by: None,
+    }
+}
+
+/// Returns a counter of our own that is only a metric.
+pub const fn counter(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
+    Family { kind: MetricKind::Counter, ..gauge(name, help, unit, source) }
+}
+
 impl Family {
+    /// Returns the same with an alert fact.
+    pub const fn fact(self, fact: AlertFact) -> Self {
+        Self { fact: Some(fact), ..self }
+    }
+
+    /// Returns the same with a row in the details of a group.
+    pub const fn label(
+        self,
+        name: &'static str,
+        note: &'static str,
+        why_unknown: fn(&GroupValues) -> &'static str,
+    ) -> Self {
+        Self { label: Some(Label { name, note, why_unknown }), ..self }
+    }
+
+    /// Returns the same as a value about things that `counter` counts.
+    pub const fn counted_by(self, counter: &'static Self) -> Self {
+        Self { counted_by: Some(counter), ..self }
+    }
+
     /// Returns the labels of its series, before those of the target's configuration.
     pub fn labels(&self) -> &'static [&'static str] {
         match self.source {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::values::family::{
-    AlertFact, Family, Label, MetricKind, MetricOrigin, ValueReading, ValueSource, ValueUnit,
+    AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
 };
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::question::FATAL_DELIVERIES;
@@ -16,72 +16,58 @@ pub(crate) const OLD_SERVER: &str = "the server does not report it before versio
 
 /// All families, in the order of `/metrics`.
 pub static FAMILIES: &[&Family] = &[
-    &Family {
-        fact: Some(AlertFact::Value("stream_up")),
-        ..gauge(
-            "redis_stream_up",
-            "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
-            ValueUnit::Bool,
-            ValueSource::StreamUp,
-        )
-    },
-    &Family {
-        fact: Some(AlertFact::Value("length")),
-        ..gauge(
-            "redis_stream_length",
-            "Entries in the stream.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.length.into()),
-        )
-    },
+    &gauge(
+        "redis_stream_up",
+        "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
+        ValueUnit::Bool,
+        ValueSource::StreamUp,
+    )
+    .fact(AlertFact::Value("stream_up")),
+    &gauge(
+        "redis_stream_length",
+        "Entries in the stream.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.length.into()),
+    )
+    .fact(AlertFact::Value("length")),
     &gauge(
         "redis_stream_groups",
         "Consumer groups of the stream.",
         ValueUnit::Count,
         ValueSource::Stream(|values| values.groups.into()),
     ),
-    &Family {
-        kind: MetricKind::Counter,
-        ..gauge(
-            "redis_stream_entries_added_total",
-            "Entries ever added to the stream; absent before server 7.0.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.entries_added.into()),
-        )
-    },
+    &counter(
+        "redis_stream_entries_added_total",
+        "Entries ever added to the stream; absent before server 7.0.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.entries_added.into()),
+    ),
     &gauge(
         "redis_stream_first_entry_timestamp_seconds",
         "Unix time when the oldest entry was added: how far back retention reaches.",
         ValueUnit::Timestamp,
         ValueSource::Stream(|values| values.first_entry.into()),
     ),
-    &Family {
-        fact: Some(AlertFact::Since("last_generated_id_age_seconds")),
-        ..gauge(
-            "redis_stream_last_generated_id_timestamp_seconds",
-            "Unix time when the newest ID was made: how long the producers have been silent.",
-            ValueUnit::Timestamp,
-            ValueSource::Stream(|values| values.last_generated.into()),
-        )
-    },
-    &Family {
-        kind: MetricKind::Counter,
-        ..gauge(
-            "redis_stream_idmp_entries_added_total",
-            "Entries added with an idempotent ID; this and the next four absent before server 8.6, and where none was ever used.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
-        )
-    },
-    &Family {
-        kind: MetricKind::Counter,
-        ..gauge(
-            "redis_stream_idmp_duplicates_total",
-            "Entries not added, since their idempotent ID was added before: retries of producers.",
-            ValueUnit::Count,
-            ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
-        )
-    },
+    &gauge(
+        "redis_stream_last_generated_id_timestamp_seconds",
+        "Unix time when the newest ID was made: how long the producers have been silent.",
+        ValueUnit::Timestamp,
+        ValueSource::Stream(|values| values.last_generated.into()),
+    )
+    .fact(AlertFact::Since("last_generated_id_age_seconds")),
+    &counter(
+        "redis_stream_idmp_entries_added_total",
+        "Entries added with an idempotent ID; this and the next four absent before server 8.6, \
+         and where none was ever used.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
+    ),
+    &counter(
+        "redis_stream_idmp_duplicates_total",
+        "Entries not added, since their idempotent ID was added before: retries of producers.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
+    ),
     &gauge(
         "redis_stream_idmp_producer_ids_tracked",
         "Producers with remembered idempotent IDs.",
@@ -100,15 +86,13 @@ pub static FAMILIES: &[&Family] = &[
         ValueUnit::Count,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.max_size).into()),
     ),
-    &Family {
-        fact: Some(AlertFact::Value("group_up")),
-        ..gauge(
-            "redis_stream_group_up",
-            "For groups configured by name: 1 if the group is there, 0 if it is missing.",
-            ValueUnit::Bool,
-            ValueSource::GroupUp,
-        )
-    },
+    &gauge(
+        "redis_stream_group_up",
+        "For groups configured by name: 1 if the group is there, 0 if it is missing.",
+        ValueUnit::Bool,
+        ValueSource::GroupUp,
+    )
+    .fact(AlertFact::Value("group_up")),
     &LAG,
     &LAG_MIN,
     &LAG_MAX,
@@ -128,15 +112,13 @@ pub static FAMILIES: &[&Family] = &[
     &LOSS_RATIO,
     &RETENTION_USED_RATIO,
     &SECONDS_TO_LOSS,
-    &Family {
-        fact: Some(AlertFact::Status("status")),
-        ..gauge(
-            "redis_stream_group_status",
-            "1 for each condition of the group, or for ok or unknown. The others have no series.",
-            ValueUnit::Bool,
-            ValueSource::Status,
-        )
-    },
+    &gauge(
+        "redis_stream_group_status",
+        "1 for each condition of the group, or for ok or unknown. The others have no series.",
+        ValueUnit::Bool,
+        ValueSource::Status,
+    )
+    .fact(AlertFact::Status("status")),
     &gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
@@ -210,15 +192,13 @@ pub static GROUP_VALUES: LazyLock<Vec<&Family>> = LazyLock::new(|| {
     FAMILIES.iter().filter(is_value).copied().collect()
 });
 
-pub static LAG: Family = Family {
-    fact: Some(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name }),
-    ..gauge(
-        "redis_stream_group_lag",
-        "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.lag.exact().into()),
-    )
-};
+pub static LAG: Family = gauge(
+    "redis_stream_group_lag",
+    "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.lag.exact().into()),
+)
+.fact(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name });
 
 pub static LAG_MIN: Family = gauge(
     "redis_stream_group_lag_min",
@@ -234,281 +214,221 @@ pub static LAG_MAX: Family = gauge(
     ValueSource::Group(|values| values.lag.max().into()),
 );
 
-pub static LAG_SECONDS: Family = Family {
-    fact: Some(AlertFact::Value("lag_seconds")),
-    label: Some(Label {
-        name: "Behind",
-        note: "age of the oldest undelivered entry",
-        why_unknown: |_| "the oldest undelivered entry is not known yet, or its ID is not a time",
-    }),
-    ..gauge(
-        "redis_stream_group_lag_seconds",
-        "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| values.lag_seconds.into()),
-    )
-};
+pub static LAG_SECONDS: Family = gauge(
+    "redis_stream_group_lag_seconds",
+    "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| values.lag_seconds.into()),
+)
+.fact(AlertFact::Value("lag_seconds"))
+.label(
+    "Behind",
+    "age of the oldest undelivered entry",
+    |_| "the oldest undelivered entry is not known yet, or its ID is not a time",
+);
 
-pub static LAST_DELIVERY_AGE_SECONDS: Family = Family {
-    fact: Some(AlertFact::Value("last_delivery_age_seconds")),
-    label: Some(Label {
-        name: "Last delivery",
-        note: "",
-        why_unknown: |_| "no delivery was seen since streamgauge started",
-    }),
-    ..gauge(
-        "redis_stream_group_last_delivery_age_seconds",
-        "Time since the group was last seen to have been delivered entries.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| values.last_delivery_age.into()),
-    )
-};
+pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(
+    "redis_stream_group_last_delivery_age_seconds",
+    "Time since the group was last seen to have been delivered entries.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| values.last_delivery_age.into()),
+)
+.fact(AlertFact::Value("last_delivery_age_seconds"))
+.label("Last delivery", "", |_| "no delivery was seen since streamgauge started");
 
-pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = Family {
-    fact: Some(AlertFact::Value("last_delivered_id_age_seconds")),
-    label: Some(Label {
-        name: "Age of last delivered ID",
-        note: "",
-        why_unknown: |values| {
-            if values.last_delivered_id == StreamId::MIN { "it is 0-0, which is not a time" } else { NO_TIME }
-        },
-    }),
-    ..gauge(
-        "redis_stream_group_last_delivered_id_age_seconds",
-        "Age of the group's last-delivered-id.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| values.last_delivered_id_age.into()),
-    )
-};
+pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = gauge(
+    "redis_stream_group_last_delivered_id_age_seconds",
+    "Age of the group's last-delivered-id.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| values.last_delivered_id_age.into()),
+)
+.fact(AlertFact::Value("last_delivered_id_age_seconds"))
+.label("Age of last delivered ID", "", |values| {
+    if values.last_delivered_id == StreamId::MIN { "it is 0-0, which is not a time" } else { NO_TIME }
+});
 
-pub static ENTRIES_READ: Family = Family {
-    label: Some(Label {
-        name: "Entries read",
-        note: "as the server counts",
-        why_unknown: |values| {
-            // Since version 7.0 losses are known.
-            if values.entries_lost.is_none() {
-                OLD_SERVER
-            } else {
-                "the server has lost count, or is a replica before 7.4"
-            }
-        },
-    }),
-    ..gauge(
-        "redis_stream_group_entries_read",
-        "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while the server does not know it.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.entries_read.into()),
-    )
-};
+pub static ENTRIES_READ: Family = gauge(
+    "redis_stream_group_entries_read",
+    "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while \
+         the server does not know it.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.entries_read.into()),
+)
+.label("Entries read", "as the server counts", |values| {
+    // Since version 7.0 losses are known.
+    if values.entries_lost.is_none() {
+        OLD_SERVER
+    } else {
+        "the server has lost count, or is a replica before 7.4"
+    }
+});
 
-pub static MESSAGES_PENDING: Family = Family {
-    fact: Some(AlertFact::Value("messages_pending")),
-    label: Some(Label { name: "Pending", note: "delivered and not acknowledged", why_unknown: |_| "" }),
-    ..gauge(
-        "redis_stream_group_messages_pending",
-        "Entries delivered to the group and not acknowledged (PEL).",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.messages_pending.into()),
-    )
-};
+pub static MESSAGES_PENDING: Family = gauge(
+    "redis_stream_group_messages_pending",
+    "Entries delivered to the group and not acknowledged (PEL).",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.messages_pending.into()),
+)
+.fact(AlertFact::Value("messages_pending"))
+.label("Pending", "delivered and not acknowledged", |_| "");
 
 pub static MESSAGES_RELEASED: Family = gauge(
     "redis_stream_group_messages_released",
-    "Pending entries released by XNACK, which belong to no consumer; absent before server 8.8, and where consumers are not read.",
+    "Pending entries released by XNACK, which belong to no consumer; absent before server 8.8, \
+     and where consumers are not read.",
     ValueUnit::Count,
     ValueSource::Group(|values| values.messages_released.into()),
 );
 
-pub static OLDEST_PENDING_AGE_SECONDS: Family = Family {
-    counted_by: Some(&MESSAGES_PENDING),
-    fact: Some(AlertFact::Value("oldest_pending_age_seconds")),
-    label: Some(Label {
-        name: "Oldest pending",
-        note: "age by its ID",
-        why_unknown: |values| match values.oldest_pending {
-            None => NOT_FOUND_OUT,
-            Some(_) => NO_TIME,
-        },
+pub static OLDEST_PENDING_AGE_SECONDS: Family = gauge(
+    "redis_stream_group_oldest_pending_age_seconds",
+    "Age of the oldest pending entry, by its ID; 0 if none is pending.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |age, _, _| age.into())),
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("oldest_pending_age_seconds"))
+.label("Oldest pending", "age by its ID", |values| match values.oldest_pending {
+    None => NOT_FOUND_OUT,
+    Some(_) => NO_TIME,
+});
+
+pub static OLDEST_PENDING_IDLE_SECONDS: Family = gauge(
+    "redis_stream_group_oldest_pending_idle_seconds",
+    "Time since the oldest pending entry was last delivered; 0 if none is pending.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |_, idle, _| idle.into())),
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("oldest_pending_idle_seconds"))
+.label("Untouched for", "since its last delivery", |values| match values.oldest_pending {
+    None => NOT_FOUND_OUT,
+    Some(_) => "it was released and has no consumer",
+});
+
+pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
+    "redis_stream_group_oldest_pending_deliveries",
+    "How often the oldest pending entry was delivered; absent if none is pending, or XNACK FATAL \
+     marked it.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| {
+        oldest_pending(values, ValueReading::Absent, |_, _, deliveries| {
+            Some(deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES).into()
+        })
     }),
-    ..gauge(
-        "redis_stream_group_oldest_pending_age_seconds",
-        "Age of the oldest pending entry, by its ID; 0 if none is pending.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |age, _, _| age.into())),
-    )
-};
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("oldest_pending_deliveries"))
+.label("Deliveries", "of the oldest pending entry", |values| match values.oldest_pending {
+    None => NOT_FOUND_OUT,
+    Some(_) => "XNACK FATAL marked it as failed, and replaced the number",
+});
 
-pub static OLDEST_PENDING_IDLE_SECONDS: Family = Family {
-    counted_by: Some(&MESSAGES_PENDING),
-    fact: Some(AlertFact::Value("oldest_pending_idle_seconds")),
-    label: Some(Label {
-        name: "Untouched for",
-        note: "since its last delivery",
-        why_unknown: |values| match values.oldest_pending {
-            None => NOT_FOUND_OUT,
-            Some(_) => "it was released and has no consumer",
-        },
+pub static PENDING_ORPHANED: Family = gauge(
+    "redis_stream_group_pending_orphaned",
+    "Pending entries that are not in the stream any more; absent beyond 1,000, and where too \
+         many would have to be looked up.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.pending_orphaned.into()),
+)
+.fact(AlertFact::Value("pending_orphaned"))
+.label(
+    "Pending and gone",
+    "pending entries that are no longer in the stream",
+    |_| "they are more than 1,000, or too many pending entries to look up",
+);
+
+pub static PENDING_DROPPED: Family = counter(
+    "redis_stream_group_pending_dropped_total",
+    "Pending entries, at most, that XGROUP DELCONSUMER dropped, since start: those that a \
+         deleted consumer had at the last poll, as far as fewer are pending since; absent until \
+         the first.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| match values.pending_dropped {
+        0 => ValueReading::Absent,
+        dropped => dropped.into(),
     }),
-    ..gauge(
-        "redis_stream_group_oldest_pending_idle_seconds",
-        "Time since the oldest pending entry was last delivered; 0 if none is pending.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |_, idle, _| idle.into())),
-    )
-};
+)
+.counted_by(&PENDING_DROPPED)
+.label(
+    "Dropped with consumers",
+    "at most; pending entries of consumers that were deleted, since streamgauge started",
+    |_| "",
+);
 
-pub static OLDEST_PENDING_DELIVERIES: Family = Family {
-    counted_by: Some(&MESSAGES_PENDING),
-    fact: Some(AlertFact::Value("oldest_pending_deliveries")),
-    label: Some(Label {
-        name: "Deliveries",
-        note: "of the oldest pending entry",
-        why_unknown: |values| match values.oldest_pending {
-            None => NOT_FOUND_OUT,
-            Some(_) => "XNACK FATAL marked it as failed, and replaced the number",
-        },
-    }),
-    ..gauge(
-        "redis_stream_group_oldest_pending_deliveries",
-        "How often the oldest pending entry was delivered; absent if none is pending, or XNACK FATAL marked it.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| {
-            oldest_pending(values, ValueReading::Absent, |_, _, deliveries| {
-                Some(deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES).into()
-            })
-        }),
-    )
-};
+pub static CONSUMERS: Family = gauge(
+    "redis_stream_group_consumers",
+    "Consumers of the group.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.consumers.into()),
+)
+.fact(AlertFact::Value("consumers"))
+.label("Consumers", "", |_| "");
 
-pub static PENDING_ORPHANED: Family = Family {
-    fact: Some(AlertFact::Value("pending_orphaned")),
-    label: Some(Label {
-        name: "Pending and gone",
-        note: "pending entries that are no longer in the stream",
-        why_unknown: |_| "they are more than 1,000, or too many pending entries to look up",
-    }),
-    ..gauge(
-        "redis_stream_group_pending_orphaned",
-        "Pending entries that are not in the stream any more; absent beyond 1,000, and where too many would have to be looked up.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.pending_orphaned.into()),
-    )
-};
+pub static ENTRIES_LOST_TOTAL: Family = counter(
+    "redis_stream_group_entries_lost_total",
+    "Entries removed from the stream before the group got them, at least, since start; \
+         absent before server 7.0 and where losses cannot be confirmed; what was lost and read \
+         past between two readings is not seen.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.entries_lost.into()),
+)
+.fact(AlertFact::Increase("entries_lost"))
+.label(
+    "Lost",
+    "at least; removed before they were delivered, since streamgauge started",
+    |_| "the server does not report it before version 7.0, or a loss could not be confirmed",
+);
 
-pub static PENDING_DROPPED: Family = Family {
-    counted_by: Some(&PENDING_DROPPED),
-    kind: MetricKind::Counter,
-    label: Some(Label {
-        name: "Dropped with consumers",
-        note: "at most; pending entries of consumers that were deleted, since streamgauge started",
-        why_unknown: |_| "",
-    }),
-    ..gauge(
-        "redis_stream_group_pending_dropped_total",
-        "Pending entries, at most, that XGROUP DELCONSUMER dropped, since start: those that a deleted consumer had at the last poll, as far as fewer are pending since; absent until the first.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| match values.pending_dropped {
-            0 => ValueReading::Absent,
-            dropped => dropped.into(),
-        }),
-    )
-};
+pub static LOSS_RATIO: Family = gauge(
+    "redis_stream_group_loss_ratio",
+    "Estimated share of the entries added in about the last minute that the group loses, 0 \
+         to 1; absent unless it is losing.",
+    ValueUnit::Ratio,
+    ValueSource::Group(|values| values.loss_estimate.into()),
+)
+.counted_by(&ENTRIES_LOST_TOTAL)
+.label(
+    "Loses at present",
+    "estimated, of the entries added",
+    |_| "the group is not losing entries now, or too little was observed for an estimate",
+);
 
-pub static CONSUMERS: Family = Family {
-    fact: Some(AlertFact::Value("consumers")),
-    label: Some(Label { name: "Consumers", note: "", why_unknown: |_| "" }),
-    ..gauge(
-        "redis_stream_group_consumers",
-        "Consumers of the group.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.consumers.into()),
-    )
-};
+pub static RETENTION_USED_RATIO: Family = gauge(
+    "redis_stream_group_retention_used_ratio",
+    "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen \
+         that does not wait for the slowest group.",
+    ValueUnit::Ratio,
+    ValueSource::Group(|values| values.retention_used.into()),
+)
+.fact(AlertFact::Value("retention_used_ratio"))
+.label(
+    "Retention used",
+    "lag by length of the stream: at 100 % the next trim loses entries",
+    |values| match (values.entries_lost, values.lag.exact()) {
+        (None, _) => OLD_SERVER,
+        (Some(_), None) => "the lag is not known exactly",
+        (Some(_), Some(_)) => "no trimming was seen that does not wait for the slowest group",
+    },
+);
 
-pub static ENTRIES_LOST_TOTAL: Family = Family {
-    kind: MetricKind::Counter,
-    fact: Some(AlertFact::Increase("entries_lost")),
-    label: Some(Label {
-        name: "Lost",
-        note: "at least; removed before they were delivered, since streamgauge started",
-        why_unknown: |_| "the server does not report it before version 7.0, or a loss could not be confirmed",
-    }),
-    ..gauge(
-        "redis_stream_group_entries_lost_total",
-        "Entries removed from the stream before the group got them, at least, since start; absent before server 7.0 and where losses cannot be confirmed; what was lost and read past between two readings is not seen.",
-        ValueUnit::Count,
-        ValueSource::Group(|values| values.entries_lost.into()),
-    )
-};
-
-pub static LOSS_RATIO: Family = Family {
-    counted_by: Some(&ENTRIES_LOST_TOTAL),
-    label: Some(Label {
-        name: "Loses at present",
-        note: "estimated, of the entries added",
-        why_unknown: |_| "the group is not losing entries now, or too little was observed for an estimate",
-    }),
-    ..gauge(
-        "redis_stream_group_loss_ratio",
-        "Estimated share of the entries added in about the last minute that the group loses, 0 to 1; absent unless it is losing.",
-        ValueUnit::Ratio,
-        ValueSource::Group(|values| values.loss_estimate.into()),
-    )
-};
-
-pub static RETENTION_USED_RATIO: Family = Family {
-    fact: Some(AlertFact::Value("retention_used_ratio")),
-    label: Some(Label {
-        name: "Retention used",
-        note: "lag by length of the stream: at 100 % the next trim loses entries",
-        why_unknown: |values| match (values.entries_lost, values.lag.exact()) {
-            (None, _) => OLD_SERVER,
-            (Some(_), None) => "the lag is not known exactly",
-            (Some(_), Some(_)) => "no trimming was seen that does not wait for the slowest group",
-        },
-    }),
-    ..gauge(
-        "redis_stream_group_retention_used_ratio",
-        "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen that does not wait for the slowest group.",
-        ValueUnit::Ratio,
-        ValueSource::Group(|values| values.retention_used.into()),
-    )
-};
-
-pub static SECONDS_TO_LOSS: Family = Family {
-    fact: Some(AlertFact::Value("seconds_to_loss")),
-    label: Some(Label {
-        name: "Time to loss",
-        note: "until trimming reaches what it has not read or not acknowledged, while it reads nothing more",
-        why_unknown: |values| match values.entries_lost {
-            None => OLD_SERVER,
-            Some(_) => {
-                "no trimming was seen that does not wait for the slowest group, or not for long enough"
-            }
-        },
-    }),
-    ..gauge(
-        "redis_stream_group_seconds_to_loss",
-        "Time until trimming reaches what the group has not read or not acknowledged, at the rate at which the first entry moves; absent where nothing is trimmed, or trims are bounded by groups.",
-        ValueUnit::Seconds,
-        ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
-    )
-};
-
-const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
-    Family {
-        name,
-        help,
-        kind: MetricKind::Gauge,
-        origin: MetricOrigin::Own,
-        unit,
-        source,
-        fact: None,
-        label: None,
-        counted_by: None,
-    }
-}
+pub static SECONDS_TO_LOSS: Family = gauge(
+    "redis_stream_group_seconds_to_loss",
+    "Time until trimming reaches what the group has not read or not acknowledged, at the \
+         rate at which the first entry moves; absent where nothing is trimmed, or trims are \
+         bounded by groups.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
+)
+.fact(AlertFact::Value("seconds_to_loss"))
+.label(
+    "Time to loss",
+    "until trimming reaches what it has not read or not acknowledged, while it reads nothing more",
+    |values| match values.entries_lost {
+        None => OLD_SERVER,
+        Some(_) => "no trimming was seen that does not wait for the slowest group, or not for long enough",
+    },
+);
 
 const fn of_redis_exporter(name: &'static str, help: &'static str, source: ValueSource) -> Family {
     Family { origin: MetricOrigin::RedisExporter, ..gauge(name, help, ValueUnit::Count, source) }
