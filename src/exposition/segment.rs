@@ -8,7 +8,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use crc32fast::Hasher;
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 
 /// A compressed text.
 #[derive(Clone, Debug)]
@@ -20,11 +21,11 @@ pub struct Segment {
 
 /// Compresses segments, one after the other.
 #[derive(Debug)]
-pub struct Compressor(Compress);
+pub struct Compressor(DeflateEncoder<Vec<u8>>);
 
 impl Default for Compressor {
     fn default() -> Self {
-        Self(Compress::new(Compression::fast(), false))
+        Self(DeflateEncoder::new(Vec::new(), Compression::fast()))
     }
 }
 
@@ -38,16 +39,17 @@ impl Compressor {
 
     /// Starts a segment that is written in parts.
     pub fn begin(&mut self) -> SegmentWriter<'_> {
-        self.0.reset();
-        SegmentWriter { compress: &mut self.0, deflated: Vec::new(), checksum: Hasher::new(), length: 0 }
+        self.0.reset(Vec::new()).expect(INFALLIBLE);
+        SegmentWriter { encoder: &mut self.0, checksum: Hasher::new(), length: 0 }
     }
 }
+
+const INFALLIBLE: &str = "writing to a vector does not fail";
 
 /// A segment that is being written, without holding its text. Writing to it does not fail.
 #[derive(Debug)]
 pub struct SegmentWriter<'a> {
-    compress: &'a mut Compress,
-    deflated: Vec<u8>,
+    encoder: &'a mut DeflateEncoder<Vec<u8>>,
     checksum: Hasher,
     length: usize,
 }
@@ -59,33 +61,17 @@ impl SegmentWriter<'_> {
     }
 
     /// Returns the segment.
-    pub fn finish(mut self) -> Segment {
-        self.deflate(&[], FlushCompress::Sync);
-        self.deflated.shrink_to_fit();
-        Segment { deflated: self.deflated.into(), checksum: self.checksum, length: self.length }
+    pub fn finish(self) -> Segment {
+        self.encoder.flush().expect(INFALLIBLE);
+        let mut deflated = std::mem::take(self.encoder.get_mut());
+        deflated.shrink_to_fit();
+        Segment { deflated: deflated.into(), checksum: self.checksum, length: self.length }
     }
 
     fn push(&mut self, text: &[u8]) {
         self.checksum.update(text);
         self.length += text.len();
-        self.deflate(text, FlushCompress::None);
-    }
-
-    fn deflate(&mut self, mut text: &[u8], flush: FlushCompress) {
-        loop {
-            // A flush is complete once all input is taken and the output is not full.
-            self.deflated.reserve(4 * 1024);
-            let before = self.compress.total_in();
-            let status = self.compress.compress_vec(text, &mut self.deflated, flush);
-            let taken = usize::try_from(self.compress.total_in() - before).unwrap_or(text.len());
-            text = &text[taken..];
-            let is_full = self.deflated.len() == self.deflated.capacity();
-            match status {
-                Ok(Status::Ok | Status::BufError) if text.is_empty() && !is_full => return,
-                Ok(Status::StreamEnd) | Err(_) => return,
-                Ok(_) => {}
-            }
-        }
+        self.encoder.write_all(text).expect(INFALLIBLE);
     }
 }
 
