@@ -1,7 +1,7 @@
 //! Static checks of a rule, for `streamgauge check`: does its selector match anything, and can the server supply its
 //! fact? They find rules that would never fire.
 
-use crate::alert::condition::{Condition, Operand};
+use crate::alert::condition::Condition;
 use crate::alert::expression::{Expression, Join};
 use crate::alert::fact::{FactSource, SubjectKind};
 use crate::alert::rule::Rule;
@@ -18,11 +18,10 @@ pub struct ServerCapabilities {
     pub release: (u32, u32),
 }
 
-/// A fact that some servers do not supply, or supply wrongly.
+/// Facts that some servers do not supply, or supply wrongly.
 struct Limitation {
-    fact: &'static str,
-    /// The status that is affected, if the fact is `status`.
-    status: Option<&'static str>,
+    /// Facts, or statuses to which the fact `status` is compared.
+    of: &'static [&'static str],
     has: fn(ServerCapabilities) -> bool,
     effect: LimitationEffect,
     reason: &'static str,
@@ -40,43 +39,31 @@ pub enum LimitationEffect {
 /// All differences between servers. The modules `loss`, `stream_change` and `derive` of redis-stream-lag explain them.
 const LIMITATIONS: &[Limitation] = &[
     Limitation {
-        fact: "entries_lost",
-        status: None,
+        of: &["entries_lost"],
         has: |server| !server.counts_entries,
         effect: LimitationEffect::NeverKnown,
         reason: "servers before 7.0 do not report how many entries were added",
     },
     Limitation {
-        fact: "entries_lost",
-        status: None,
+        of: &["entries_lost"],
         has: |server| server.is_replica && server.release < (7, 4),
         effect: LimitationEffect::MayBeWrong,
         reason: "a replica before 7.4 does not know what a group has read, so entries that are lost while it reads are not noticed",
     },
     Limitation {
-        fact: "retention_used_ratio",
-        status: None,
+        of: &["retention_used_ratio", "seconds_to_loss"],
         has: |server| !server.counts_entries,
         effect: LimitationEffect::NeverKnown,
         reason: "servers before 7.0 do not report trimming",
     },
     Limitation {
-        fact: "seconds_to_loss",
-        status: None,
-        has: |server| !server.counts_entries,
-        effect: LimitationEffect::NeverKnown,
-        reason: "servers before 7.0 do not report trimming",
-    },
-    Limitation {
-        fact: "status",
-        status: Some("losing"),
+        of: &["losing"],
         has: |server| !server.counts_entries,
         effect: LimitationEffect::MayBeWrong,
         reason: "lost entries are not noticed on servers before 7.0",
     },
     Limitation {
-        fact: "consumers",
-        status: None,
+        of: &["consumers"],
         // Before 7.2, a consumer is created by its first delivery, on the master too. Redis 8.10 replicates consumers;
         // there is no Valkey 8.10.
         has: |server| server.is_replica && !matches!(server.release, (1..7, _) | (7, 0 | 1) | (8, 10..)),
@@ -84,15 +71,7 @@ const LIMITATIONS: &[Limitation] = &[
         reason: "a replica does not know of consumers that were never given an entry",
     },
     Limitation {
-        fact: "status",
-        status: Some("abandoned"),
-        has: |server| server.is_replica,
-        effect: LimitationEffect::MayBeWrong,
-        reason: "a replica does not know which consumers are idle, nor those that were never given an entry, so abandoned and stalled may be confused",
-    },
-    Limitation {
-        fact: "status",
-        status: Some("stalled"),
+        of: &["abandoned", "stalled"],
         has: |server| server.is_replica,
         effect: LimitationEffect::MayBeWrong,
         reason: "a replica does not know which consumers are idle, nor those that were never given an entry, so abandoned and stalled may be confused",
@@ -111,15 +90,10 @@ impl ServerCapabilities {
 
     /// Returns the reason why this server does not supply a condition's fact reliably; `None` if it does.
     pub fn limitation(self, condition: &Condition) -> Option<(LimitationEffect, &'static str)> {
-        let asked = match condition.operand {
-            Operand::Status(status) => Some(status),
-            Operand::Number(_) => None,
+        let limits = |limitation: &&Limitation| {
+            limitation.of.contains(&condition.quantity()) && (limitation.has)(self)
         };
-        let limitation = LIMITATIONS.iter().find(|limitation| {
-            limitation.fact == condition.fact.name
-                && limitation.status.is_none_or(|status| asked == Some(status))
-                && (limitation.has)(self)
-        })?;
+        let limitation = LIMITATIONS.iter().find(limits)?;
         Some((limitation.effect, limitation.reason))
     }
 }
@@ -215,17 +189,10 @@ mod tests {
 
     #[test]
     fn the_table_names_facts_and_statuses_that_exist() {
-        for limitation in LIMITATIONS {
-            let fact = FACTS.iter().find(|fact| fact.name == limitation.fact).expect(limitation.fact);
-            assert_eq!(
-                limitation.status.is_some(),
-                matches!(fact.source, FactSource::Status),
-                "{}",
-                limitation.fact
-            );
-            if let Some(status) = limitation.status {
-                Condition::parse(&format!("status == {status}")).expect(status);
-            }
+        for name in LIMITATIONS.iter().flat_map(|limitation| limitation.of) {
+            let is_fact =
+                FACTS.iter().any(|fact| fact.name == *name && !matches!(fact.source, FactSource::Status));
+            assert!(is_fact || Condition::parse(&format!("status == {name}")).is_ok(), "{name}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The condition of a rule, `FACT OPERATOR VALUE`: parsing and comparison.
 
-use std::fmt;
 use std::time::Duration;
+
+use thiserror::Error;
 
 use crate::alert::fact::{FACTS, Fact, FactUnit};
 use crate::alert::operator::{OPERATORS, Operator};
@@ -25,19 +26,28 @@ pub enum Operand {
 }
 
 /// An error in the text of a condition. Its message states what was expected and quotes nothing of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConditionError {
     /// The text is not of the form `FACT OPERATOR VALUE`.
+    #[error("expected FACT OPERATOR VALUE, such as lag > 1000")]
     Form,
     /// The text joins comparisons by this word.
+    #[error("{0:?} is reserved; expected one comparison")]
     Reserved(&'static str),
     /// There is no fact with this name, which the message does not quote.
+    #[error("unknown fact; expected one of {names}", names = fact_names())]
     UnknownFact(String),
     /// `entries_lost` is used in a comparison other than `> 0`.
+    #[error("expected entries_lost > 0, the only comparison it has")]
     Losses,
     /// `status` is compared with something other than a status, or by `<` or `>`.
+    #[error(
+        "expected status == STATUS or status != STATUS, with one of {}",
+        Status::ALL.map(Status::as_str).join(", ")
+    )]
     Status,
     /// The value does not have the unit of the fact.
+    #[error("expected {}", value_of(*.0))]
     Value(FactUnit),
 }
 
@@ -75,6 +85,14 @@ impl Condition {
         let fact = fact(name).ok_or_else(|| ConditionError::UnknownFact(name.to_owned()))?;
         let operand = operand(fact, operator, value)?;
         Ok(Self { fact, operator, operand })
+    }
+
+    /// Returns the name of its fact, or of the status to which the fact `status` is compared.
+    pub(super) fn quantity(&self) -> &'static str {
+        match self.operand {
+            Operand::Status(status) => status,
+            Operand::Number(_) => self.fact.name,
+        }
     }
 
     /// Returns true if the condition holds for a value. The value of a status is 1 if it is the operand, else 0.
@@ -120,28 +138,14 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
-impl fmt::Display for ConditionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Form => f.write_str("expected FACT OPERATOR VALUE, such as lag > 1000"),
-            Self::Reserved(word) => write!(f, "{word:?} is reserved; expected one comparison"),
-            Self::UnknownFact(_) => {
-                let names: Vec<_> = FACTS.iter().map(|fact| fact.name).collect();
-                write!(f, "unknown fact; expected one of {}", names.join(", "))
-            }
-            Self::Losses => f.write_str("expected entries_lost > 0, the only comparison it has"),
-            Self::Status => {
-                write!(
-                    f,
-                    "expected status == STATUS or status != STATUS, with one of {}",
-                    Status::ALL.map(Status::as_str).join(", ")
-                )
-            }
-            Self::Value(FactUnit::Seconds) => {
-                f.write_str("expected a duration such as 5m, or a number of seconds")
-            }
-            Self::Value(_) => f.write_str("expected a number behind the operator"),
-        }
+fn fact_names() -> String {
+    FACTS.iter().map(|fact| fact.name).collect::<Vec<_>>().join(", ")
+}
+
+fn value_of(unit: FactUnit) -> &'static str {
+    match unit {
+        FactUnit::Seconds => "a duration such as 5m, or a number of seconds",
+        FactUnit::Number | FactUnit::Status => "a number behind the operator",
     }
 }
 

@@ -126,10 +126,7 @@ impl Topic {
     }
 
     fn of_condition(condition: &Condition) -> Self {
-        let about = match condition.operand {
-            Operand::Status(status) => status,
-            Operand::Number(_) => condition.fact.name,
-        };
+        let about = condition.quantity();
         match about {
             _ if matches!(condition.fact.source, FactSource::Losses(LossSpan::Window)) => Self::Losses,
             "losing" => Self::Losses,

@@ -2,7 +2,8 @@
 //! templates.
 
 use std::borrow::Cow;
-use std::fmt;
+
+use thiserror::Error;
 
 /// A text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +33,16 @@ enum ValueFormat {
 }
 
 /// An error in a template. Its message states what was expected and quotes nothing of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TemplateError {
     /// `{{` without `}}`.
+    #[error("\"{{{{\" without \"}}}}\"; expected {{{{ $labels.NAME }}}} or {{{{ $value }}}}")]
     Unclosed,
     /// Neither a label nor the value, as it is or by a known function, between `{{` and `}}`.
+    #[error(
+        "unknown between \"{{{{\" and \"}}}}\"; expected {{{{ $labels.NAME }}}} or {{{{ $value }}}}, also as \
+         {{{{ $value | FUNCTION }}}} with humanize, humanizeDuration or humanizePercentage"
+    )]
     Unknown,
 }
 
@@ -199,8 +205,7 @@ fn four_digits(value: f64) -> String {
         let decimals = usize::try_from(3 - exponent).unwrap_or_default();
         return without_zeros(&format!("{value:.decimals$}"));
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", without_zeros(mantissa), exponent.abs())
+    with_exponent(&without_zeros(mantissa), exponent)
 }
 
 /// Formats a number as Prometheus' templates do, which is Go's `%v`: the fewest digits that parse back to the same
@@ -218,19 +223,12 @@ pub fn format_value(value: f64) -> String {
     if (-4..6).contains(&exponent) {
         return value.to_string();
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
+    with_exponent(mantissa, exponent)
 }
 
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unclosed => "\"{{\" without \"}}\"; expected {{ $labels.NAME }} or {{ $value }}",
-            Self::Unknown => {
-                "unknown between \"{{\" and \"}}\"; expected {{ $labels.NAME }} or {{ $value }}, also as {{ $value | FUNCTION }} with humanize, humanizeDuration or humanizePercentage"
-            }
-        })
-    }
+/// Writes an exponent as Go does: with a sign and at least two digits.
+pub(crate) fn with_exponent(mantissa: &str, exponent: i32) -> String {
+    format!("{mantissa}e{exponent:+03}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::state::Phase;
+use crate::alert::template::with_exponent;
 use crate::format::units::rfc3339;
 
 /// Writes the alerts of all targets.
@@ -48,10 +49,7 @@ fn to_json(alert: &ActiveAlert) -> Value {
 fn scientific(value: f64) -> String {
     let text = format!("{value:e}");
     match text.split_once('e') {
-        Some((mantissa, exponent)) => {
-            let exponent: i32 = exponent.parse().unwrap_or_default();
-            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-        }
+        Some((mantissa, exponent)) => with_exponent(mantissa, exponent.parse().unwrap_or_default()),
         None => text,
     }
 }

@@ -2,15 +2,14 @@
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use crate::alert::rule::TargetLabels;
 use crate::api::groups::filter::GroupFilter;
@@ -304,30 +303,12 @@ impl Serialize for ListedValues {
 }
 
 impl<'de> Deserialize<'de> for ListedValues {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ListedValuesVisitor)
-    }
-}
-
-struct ListedValuesVisitor;
-
-impl<'de> Visitor<'de> for ListedValuesVisitor {
-    type Value = ListedValues;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the values of a group")
-    }
-
     /// Ignores fields that only a newer streamgauge has.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ListedValues, A::Error> {
-        let mut values = ListedValues::default();
-        while let Some(key) = map.next_key::<String>()? {
-            match GROUP_VALUES.iter().position(|family| family.json_key() == key) {
-                Some(index) => values.0[index] = map.next_value()?,
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(values)
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = HashMap::<String, Value>::deserialize(deserializer)?;
+        let read =
+            |family: &&Family| Option::deserialize(fields.get(family.json_key()).unwrap_or(&Value::Null));
+        GROUP_VALUES.iter().map(read).collect::<Result<_, _>>().map(Self).map_err(D::Error::custom)
     }
 }
 
