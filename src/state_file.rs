@@ -302,14 +302,15 @@ mod tests {
     }
 
     fn known(status: AlertStatus, send_state: SendState) -> LogEntry {
-        let labels =
-            [("alertname", "A"), ("group", "g\nh")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let labels = BTreeMap::from(
+            [("alertname", "A"), ("group", "g\nh")].map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
         let ends_at = match status {
             AlertStatus::Firing => NOW + Duration::from_secs(200),
             AlertStatus::Resolved => NOW - Duration::from_secs(5),
         };
         let alert = Alert {
-            labels,
+            labels: Arc::new(labels),
             annotations: BTreeMap::from([("summary".to_owned(), "\"late\"".to_owned())]),
             value: 0.5,
             starts_at: NOW - Duration::from_secs(90),

@@ -200,7 +200,7 @@ fn alert(
         annotations.extend(share.map(|share| (LOSS_ANNOTATION.to_owned(), share)));
     }
     Alert {
-        labels,
+        labels: Arc::new(labels),
         annotations,
         value: state.value,
         starts_at: state.fired_at.unwrap_or(state.active_at),

@@ -16,7 +16,7 @@ pub const LOSS_ANNOTATION: &str = "loss_ratio";
 pub struct Alert {
     /// The labels, which identify the alert: `alertname`, the labels of its subject (`target`, `db`, `stream`, `group`,
     /// `targets[].labels`), of its rule, and `alerts.external_labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The annotations, which are not part of its identity.
     pub annotations: BTreeMap<String, String>,
     /// The value of the fact when the condition was last known to hold.

@@ -21,9 +21,8 @@ use crate::config::notifiers;
 use crate::format::units::rfc3339;
 use crate::http_client::{HttpClient, HttpError, HttpRequest};
 use crate::http_url::HttpUrl;
-use crate::notify::classify::classify;
 use crate::notify::model::{Batch, FailureCause, ProbeResult, Sent};
-use crate::notify::notifier::Notifier;
+use crate::notify::notifier::{Notifier, classify};
 use crate::notify::render::write;
 use redis_stream_core::clock::now;
 use redis_stream_core::dial::{DialError, resolve};
@@ -164,11 +163,8 @@ impl Notifier for AlertmanagerSet {
                 self.client.probe(request).await?;
                 Ok::<_, HttpError>(at.map_or(url.to_string(), |at| format!("{url} ({at})")))
             });
-            let result = |outcome| match outcome {
-                Ok(address) => ProbeResult::Reached(address),
-                Err(error) => ProbeResult::Failed(HttpError::to_string(&error)),
-            };
-            join_all(probing).await.into_iter().map(result).collect()
+            let outcomes = join_all(probing).await.into_iter();
+            outcomes.map(|outcome| outcome.map_err(|error| error.to_string())).collect()
         }
         .boxed()
     }
@@ -204,17 +200,7 @@ impl AlertmanagerSet {
         if is_accepted {
             return Ok(sent);
         }
-        // A rejection is final, and the payload a likelier cause than the network.
-        errors.sort_by_key(|error| match classify(error) {
-            FailureCause::Rejected => 0,
-            FailureCause::Payload => 1,
-            FailureCause::Ambiguous => 2,
-            FailureCause::Unreachable => 3,
-        });
-        match errors.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(sent),
-        }
+        errors.into_iter().min_by_key(classify).map_or(Ok(sent), Err)
     }
 }
 

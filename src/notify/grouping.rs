@@ -41,7 +41,7 @@ pub(super) struct AggregationGroups {
 struct AggregationGroup {
     unsent: DedupQueue,
     /// Alerts that were sent as firing.
-    firing: BTreeSet<AlertKey>,
+    firing: BTreeMap<AlertKey, Arc<Alert>>,
     /// The time since the Unix epoch.
     last_sent_at: Option<Duration>,
     /// The time of the last failure since then.
@@ -76,14 +76,11 @@ impl AggregationGroups {
         for LogEntry { alert, send_state, last_sent_at } in known.iter().take(self.capacity) {
             let group = self.groups.entry((self.group_labels)(alert)).or_default();
             group.last_sent_at = group.last_sent_at.max(*last_sent_at);
-            let key = AlertKey(Arc::clone(alert));
             match send_state {
-                SendState::Sent => {
-                    group.firing.insert(key);
-                }
+                SendState::Sent => group.note_firing(alert),
                 SendState::Unsent => {
                     group.unsent.put(self.next_position, alert);
-                    group.unsent.note_may_be_known(&key);
+                    group.unsent.note_may_be_known(&alert.labels);
                     self.next_position += 1;
                 }
             }
@@ -101,10 +98,9 @@ impl AggregationGroups {
     /// Handles an alert that is not sent because another one inhibits it. A receiver that knows it keeps it.
     fn note_inhibited(&mut self, labels: &GroupLabels, alert: &Arc<Alert>) {
         let Some(group) = self.groups.get_mut(labels) else { return };
-        let key = AlertKey(Arc::clone(alert));
-        if group.firing.get(&key).is_some_and(|known| is_same_state(&known.0, alert)) {
-            group.firing.replace(key);
-        } else if group.unsent.withdraw(&key) {
+        if group.firing.get(&alert.labels).is_some_and(|known| is_same_state(known, alert)) {
+            group.note_firing(alert);
+        } else if group.unsent.withdraw(&alert.labels) {
             self.unsent -= 1;
             self.revision += 1;
         }
@@ -188,20 +184,21 @@ impl NotificationQueue for AggregationGroups {
         let unconfirmed = std::mem::take(&mut group.unconfirmed);
         for alert in &batch.changed {
             group.unsent.acknowledge(alert);
-            let key = AlertKey(Arc::clone(alert));
-            if group.firing.remove(&key) {
+            if group.firing.remove(&alert.labels).is_some() {
                 space += 1;
             }
             if alert.status == AlertStatus::Firing && space > 0 {
-                group.firing.insert(key.clone());
+                group.note_firing(alert);
                 space -= 1;
             }
             let is_unconfirmed =
                 |sent: &Option<Arc<Alert>>| sent.as_ref().is_none_or(|sent| !is_same_state(sent, alert));
             // The older state may arrive after this one, so this one is sent again at the next interval.
-            if unconfirmed.get(&key).is_some_and(is_unconfirmed) && !group.unsent.holds(&key) {
+            if unconfirmed.get(&alert.labels).is_some_and(is_unconfirmed)
+                && !group.unsent.holds(&alert.labels)
+            {
                 group.unsent.put(self.next_position, alert);
-                group.unsent.note_may_be_known(&key);
+                group.unsent.note_may_be_known(&alert.labels);
                 self.next_position += 1;
             }
         }
@@ -220,12 +217,12 @@ impl NotificationQueue for AggregationGroups {
         group.failed_at = Some(failure.at);
         if failure.cause != FailureCause::Unreachable {
             for alert in &batch.changed {
-                group.unsent.note_may_be_known(&AlertKey(Arc::clone(alert)));
+                group.unsent.note_may_be_known(&alert.labels);
             }
         }
         if failure.cause == FailureCause::Ambiguous {
             for alert in batch.alerts() {
-                let sent = group.unconfirmed.entry(AlertKey(Arc::clone(alert)));
+                let sent = group.unconfirmed.entry(Arc::clone(&alert.labels));
                 let sent = sent.or_insert_with(|| Some(Arc::clone(alert)));
                 *sent = sent.take().filter(|other| is_same_state(other, alert));
             }
@@ -242,20 +239,20 @@ impl NotificationQueue for AggregationGroups {
         for (labels, group) in &self.groups {
             let sending = self.sending.iter().filter(|batch| batch.group == *labels);
             let sending: BTreeSet<_> =
-                sending.flat_map(|batch| &batch.changed).cloned().map(AlertKey).collect();
+                sending.flat_map(|batch| &batch.changed).map(|alert| &alert.labels).collect();
             let of = |alert: &Arc<Alert>, send_state| LogEntry {
                 alert: Arc::clone(alert),
                 send_state,
                 last_sent_at: group.last_sent_at,
             };
             for (alert, may_be_known) in group.unsent.all() {
-                let key = AlertKey(Arc::clone(alert));
-                if may_be_known || sending.contains(&key) || group.firing.contains(&key) {
+                let key = &alert.labels;
+                if may_be_known || sending.contains(key) || group.firing.contains_key(key) {
                     known.push(of(alert, SendState::Unsent));
                 }
             }
-            let logged = group.firing.iter().filter(|key| !group.unsent.holds(key));
-            known.extend(logged.map(|AlertKey(alert)| of(alert, SendState::Sent)));
+            let logged = group.firing.values().filter(|alert| !group.unsent.holds(&alert.labels));
+            known.extend(logged.map(|alert| of(alert, SendState::Sent)));
         }
         known
     }
@@ -276,9 +273,15 @@ impl NotificationQueue for AggregationGroups {
 }
 
 impl AggregationGroup {
-    fn knows(&self, alert: &Arc<Alert>) -> bool {
-        let key = AlertKey(Arc::clone(alert));
-        self.unsent.holds(&key) || self.firing.contains(&key)
+    fn knows(&self, alert: &Alert) -> bool {
+        self.unsent.holds(&alert.labels) || self.firing.contains_key(&alert.labels)
+    }
+
+    /// Logs an alert as sent in this state.
+    fn note_firing(&mut self, alert: &Arc<Alert>) {
+        // An insertion alone would keep the labels of the earlier state as the key.
+        self.firing.remove(&alert.labels);
+        self.firing.insert(Arc::clone(&alert.labels), Arc::clone(alert));
     }
 
     /// Returns true if the alert is to be sent: it changed, it is unsent and this is its newest state, or it is repeated
@@ -286,21 +289,20 @@ impl AggregationGroup {
     /// log when it is sent, so that its repetitions are ignored.
     fn is_change(&mut self, notification: &Notification, has_space: bool) -> bool {
         let alert = &notification.alert;
-        let key = AlertKey(Arc::clone(alert));
-        if notification.reason == SendReason::Changed || self.unsent.holds(&key) {
+        if notification.reason == SendReason::Changed || self.unsent.holds(&alert.labels) {
             return true;
         }
         if alert.status == AlertStatus::Resolved {
             return false;
         }
-        match self.firing.take(&key) {
+        match self.firing.get(&alert.labels) {
             None => has_space,
-            Some(known) => {
+            Some(known) if is_same_state(known, alert) => {
                 // The log keeps the newest value, and the time until which the alert holds.
-                let is_known = is_same_state(&known.0, alert);
-                self.firing.insert(if is_known { key } else { known });
-                !is_known
+                self.note_firing(alert);
+                false
             }
+            Some(_) => true,
         }
     }
 
@@ -314,8 +316,8 @@ impl AggregationGroup {
                 Some(self.last_sent_at.map_or(Duration::ZERO, |at| at + GROUP_INTERVAL))
             }
             SendMode::Normal => {
-                let is_shown = |AlertKey(alert): &AlertKey| alert.inhibited_by.is_none();
-                self.firing.iter().any(is_shown).then(|| last_sent_at.saturating_add(repeat_interval))
+                let is_shown = |alert: &Arc<Alert>| alert.inhibited_by.is_none();
+                self.firing.values().any(is_shown).then(|| last_sent_at.saturating_add(repeat_interval))
             }
         }
     }
@@ -323,11 +325,11 @@ impl AggregationGroup {
     /// Returns what is to be sent now. An alert that is not repeated for as long as it holds leaves the log: its target
     /// was removed, and its state is not known.
     fn batch(&mut self, labels: &GroupLabels, now: Duration) -> Option<Batch> {
-        self.firing.retain(|AlertKey(alert)| alert.ends_at > now);
+        self.firing.retain(|_, alert| alert.ends_at > now);
         let changed = self.unsent.oldest(usize::MAX);
-        let is_shown = |key: &&AlertKey| !self.unsent.holds(key) && key.0.inhibited_by.is_none();
-        let logged = self.firing.iter().filter(is_shown);
-        let still_firing: Vec<_> = logged.map(|AlertKey(alert)| Arc::clone(alert)).collect();
+        let is_shown =
+            |alert: &&Arc<Alert>| !self.unsent.holds(&alert.labels) && alert.inhibited_by.is_none();
+        let still_firing: Vec<_> = self.firing.values().filter(is_shown).cloned().collect();
         if changed.is_empty() && still_firing.is_empty() {
             return None;
         }

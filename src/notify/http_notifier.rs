@@ -63,10 +63,7 @@ impl Notifier for HttpNotifier {
                 self.client.probe(request).await?;
                 Ok::<_, HttpError>(url.to_string())
             };
-            vec![match reached.await {
-                Ok(address) => ProbeResult::Reached(address),
-                Err(error) => ProbeResult::Failed(error.to_string()),
-            }]
+            vec![reached.await.map_err(|error| error.to_string())]
         }
         .boxed()
     }

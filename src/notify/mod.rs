@@ -29,7 +29,6 @@ use redis_stream_core::tls::Verification;
 
 mod alertmanager;
 mod build;
-mod classify;
 mod grouping;
 mod http_notifier;
 mod model;

@@ -8,17 +8,18 @@ use crate::alert::notification::{Alert, AlertStatus};
 /// The labels that the alerts of an aggregation group have in common.
 pub(super) type GroupLabels = BTreeMap<String, String>;
 
-/// The likely cause of a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The likely cause of a failed attempt. Of several the first counts: a rejection is final, and the payload a likelier
+/// cause than the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FailureCause {
-    /// The receiver could not be reached or accepts nothing at present: another batch would have failed too.
-    Unreachable,
     /// The payload was rejected: the same batch would be rejected again.
     Rejected,
     /// The payload or the receiver is faulty.
     Payload,
     /// The payload or the receiver is faulty, and the receiver may still process the request.
     Ambiguous,
+    /// The receiver could not be reached or accepts nothing at present: another batch would have failed too.
+    Unreachable,
 }
 
 /// The alerts of one attempt.
@@ -66,11 +67,6 @@ impl Batch {
     }
 }
 
-/// The outcome of a probe of one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeResult {
-    /// Reached: scheme, host and port, and the address if the host may have several.
-    Reached(String),
-    /// Not reached with this configuration: the address and the cause.
-    Failed(String),
-}
+/// The outcome of a probe of one address: scheme, host and port, and the address if the host may have several; or the
+/// address and the cause for which it cannot be reached with this configuration.
+pub type ProbeResult = Result<String, String>;

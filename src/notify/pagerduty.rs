@@ -1,10 +1,8 @@
 //! PagerDuty's Events API, version 2: one event for each alert. The fingerprint of the alert is the `dedup_key`, so that
 //! repetitions, and a second streamgauge, find the same incident.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::alert::link;
 use crate::alert::notification::{Alert, AlertStatus};
@@ -14,7 +12,6 @@ use crate::notify::model::Batch;
 use crate::notify::render::{
     PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, summary, write,
 };
-use redis_stream_core::secret::Secret;
 
 pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: all_labels, body };
 
@@ -24,73 +21,40 @@ const SUMMARY_CHARS: usize = 1024;
 const EVENT_BYTES: usize = 512_000;
 const DETAILS_LEFT_OUT: &str = "labels and annotations are left out: the event would be above 512 KB";
 
-#[derive(Serialize)]
-struct Event<'a> {
-    routing_key: &'a str,
-    event_action: &'static str,
-    dedup_key: String,
-    payload: Payload<'a>,
-    client: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    links: Vec<Link<'a>>,
-}
-
-#[derive(Serialize)]
-struct Payload<'a> {
-    summary: String,
-    source: String,
-    severity: &'static str,
-    timestamp: String,
-    custom_details: CustomDetails<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum CustomDetails<'a> {
-    Full { labels: &'a BTreeMap<String, String>, annotations: &'a BTreeMap<String, String> },
-    LeftOut { error: &'static str },
-}
-
-#[derive(Serialize)]
-struct Link<'a> {
-    href: &'a str,
-    text: &'static str,
-}
-
 fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let alert = batch.alerts().next().expect("a batch has at least one alert");
-    let details = CustomDetails::Full { labels: &alert.labels, annotations: &alert.annotations };
-    let event = event(alert, context, details);
+    let event = event(alert, context, json!({ "labels": alert.labels, "annotations": alert.annotations }));
     if event.len() <= EVENT_BYTES {
         return event;
     }
-    self::event(alert, context, CustomDetails::LeftOut { error: DETAILS_LEFT_OUT })
+    self::event(alert, context, json!({ "error": DETAILS_LEFT_OUT }))
 }
 
-fn event(alert: &Alert, context: &RenderContext, custom_details: CustomDetails<'_>) -> Bytes {
-    let page = context.external_url.as_deref().map(|url| link::of_alert(url, &alert.labels));
+fn event(alert: &Alert, context: &RenderContext, custom_details: Value) -> Bytes {
     let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
     let (event_action, since, text) = match alert.status {
         AlertStatus::Firing => ("trigger", alert.starts_at, summary(alert, SUMMARY_CHARS)),
         AlertStatus::Resolved => ("resolve", alert.ends_at, resolved_summary(alert, SUMMARY_CHARS)),
     };
-    write(&Event {
-        routing_key: context.routing_key.as_ref().map_or("", |key| Secret::expose(key).trim()),
-        event_action,
-        dedup_key: format!("{:016x}", alert.fingerprint()),
-        payload: Payload {
-            summary: one_line(&format!("{}: {text}", printable(label("alertname"))), SUMMARY_CHARS),
-            source: one_line(&printable(label("target")), SUMMARY_CHARS),
-            severity: severity(label("severity")),
-            timestamp: rfc3339(since),
-            custom_details,
+    let mut event = json!({
+        "routing_key": context.routing_key.as_ref().map_or("", |key| key.expose().trim()),
+        "event_action": event_action,
+        "dedup_key": format!("{:016x}", alert.fingerprint()),
+        "payload": {
+            "summary": one_line(&format!("{}: {text}", printable(label("alertname"))), SUMMARY_CHARS),
+            "source": one_line(&printable(label("target")), SUMMARY_CHARS),
+            "severity": severity(label("severity")),
+            "timestamp": rfc3339(since),
+            "custom_details": custom_details,
         },
-        client: "streamgauge",
-        client_url: page.as_deref(),
-        links: page.iter().map(|href| Link { href, text: "streamgauge" }).collect(),
-    })
+        "client": "streamgauge",
+    });
+    if let Some(url) = &context.external_url {
+        let page = link::of_alert(url, &alert.labels);
+        event["links"] = json!([{ "href": page, "text": "streamgauge" }]);
+        event["client_url"] = page.into();
+    }
+    write(&event)
 }
 
 fn severity(label: &str) -> &'static str {
@@ -104,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::notify::test_support::{firing, resolved};
+    use redis_stream_core::secret::Secret;
 
     fn context(external_url: Option<&str>) -> RenderContext {
         RenderContext {
@@ -227,7 +192,7 @@ mod tests {
         assert_eq!(event["payload"]["custom_details"]["labels"]["group"], "mail");
 
         for name in ["group", "target"] {
-            alert.labels.insert(name.to_owned(), "\u{1}".repeat(EVENT_BYTES));
+            Arc::make_mut(&mut alert.labels).insert(name.to_owned(), "\u{1}".repeat(EVENT_BYTES));
         }
         let context = context(Some("https://gauge.example.com"));
         assert!(body(&batch(alert.clone()), &context).len() < EVENT_BYTES / 10);

@@ -2,7 +2,6 @@
 //! the oldest alert when it is full. Pure: times are parameters.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,35 +152,8 @@ impl NotificationQueue for AlertQueue {
     }
 }
 
-/// An alert's key: its labels.
-#[derive(Clone, Debug)]
-pub(super) struct AlertKey(pub(super) Arc<Alert>);
-
-impl PartialEq for AlertKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.labels == other.0.labels
-    }
-}
-
-impl Eq for AlertKey {}
-
-impl PartialOrd for AlertKey {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for AlertKey {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.labels.cmp(&other.0.labels)
-    }
-}
-
-impl Hash for AlertKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.labels.hash(state);
-    }
-}
+/// An alert's labels, which identify it.
+pub(super) type AlertKey = Arc<BTreeMap<String, String>>;
 
 /// Returns true if a receiver that knows one of these states of an alert need not be sent the other. A later end or
 /// another value of a firing alert is sent with the next reminder.
@@ -208,7 +180,7 @@ struct QueuedAlert {
 impl DedupQueue {
     /// Adds an alert at `position`, which must be above all others, or repositions its older state.
     pub(super) fn put(&mut self, position: u64, alert: &Arc<Alert>) {
-        let position = *self.positions.entry(AlertKey(Arc::clone(alert))).or_insert(position);
+        let position = *self.positions.entry(Arc::clone(&alert.labels)).or_insert(position);
         let before = self.entries.get(&position);
         let may_be_known = before.is_some_and(|waiting| waiting.may_be_known);
         let same = before.filter(|waiting| is_same_state(&waiting.alert, alert));
@@ -231,7 +203,7 @@ impl DedupQueue {
     /// Moves an alert that could not be sent to `position`, which must be above all others, and returns its number of
     /// failures.
     pub(super) fn requeue(&mut self, position: u64, sent: &Arc<Alert>) -> u32 {
-        let Some(current) = self.positions.get_mut(&AlertKey(Arc::clone(sent))) else { return 0 };
+        let Some(current) = self.positions.get_mut(&sent.labels) else { return 0 };
         let Some(mut waiting) = self.entries.remove(current) else { return 0 };
         *current = position;
         // A state that came in the meantime has not been sent yet.
@@ -271,7 +243,7 @@ impl DedupQueue {
 
     pub(super) fn drop_oldest(&mut self) {
         if let Some((_, waiting)) = self.entries.pop_first() {
-            self.positions.remove(&AlertKey(waiting.alert));
+            self.positions.remove(&waiting.alert.labels);
         }
     }
 
@@ -282,11 +254,10 @@ impl DedupQueue {
 
     /// Removes an alert, unless another state of it came since it was sent.
     pub(super) fn acknowledge(&mut self, sent: &Arc<Alert>) {
-        let key = AlertKey(Arc::clone(sent));
-        let Some(position) = self.positions.get(&key) else { return };
+        let Some(position) = self.positions.get(&sent.labels) else { return };
         if self.entries.get(position).is_some_and(|waiting| is_same_state(&waiting.alert, sent)) {
             self.entries.remove(position);
-            self.positions.remove(&key);
+            self.positions.remove(&sent.labels);
         }
     }
 }

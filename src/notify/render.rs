@@ -43,7 +43,7 @@ pub(super) fn name_and_target(alert: &Alert) -> GroupLabels {
 
 /// Returns all labels, so that each alert is a group of its own.
 pub(super) fn all_labels(alert: &Alert) -> GroupLabels {
-    alert.labels.clone()
+    GroupLabels::clone(&alert.labels)
 }
 
 /// Returns the description of an alert on one line of at most `max_chars`; without one, its subject.

@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::http_client::HttpError;
-use crate::notify::classify::classify;
 use crate::notify::model::{Batch, FailureCause, Sent};
-use crate::notify::notifier::Notifier;
+use crate::notify::notifier::{Notifier, classify};
 use crate::notify::queue::{Failure, NextBatch, SendMode};
 use crate::notify::shared_queue::SharedQueue;
 use crate::self_metrics::labels::NotificationResult;

@@ -22,7 +22,7 @@ pub(super) fn firing(name: &str, group: &str) -> Alert {
         [("alertname", name), ("db", "db0"), ("group", group), ("stream", "orders"), ("target", "cache")];
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     Alert {
-        labels: labels.into_iter().map(owned).collect(),
+        labels: Arc::new(labels.into_iter().map(owned).collect()),
         annotations: BTreeMap::from([owned(("summary", &format!("{group} is behind")))]),
         value: 12.0,
         starts_at: START,
@@ -40,7 +40,7 @@ pub(super) fn resolved(name: &str, group: &str, after: u64) -> Alert {
 
 /// Moves an alert to another target.
 pub(super) fn on(target: &str, mut alert: Alert) -> Alert {
-    alert.labels.insert("target".to_owned(), target.to_owned());
+    Arc::make_mut(&mut alert.labels).insert("target".to_owned(), target.to_owned());
     alert
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn firing(group: &str) -> Alert {
         ("target", "cache"),
     ];
     Alert {
-        labels: labels.into_iter().map(owned).collect(),
+        labels: Arc::new(labels.into_iter().map(owned).collect()),
         annotations: BTreeMap::from([owned(("summary", "a group is \"behind\" <&>"))]),
         value: 12.0,
         starts_at: now,

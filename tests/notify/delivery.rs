@@ -1,5 +1,6 @@
 //! What reaches a real Alertmanager.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -162,7 +163,7 @@ async fn a_bad_alert_is_left_out_of_its_batch_and_logged() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     let running = notifying(&one(&alertmanager.url()));
     let mut alerts: Vec<_> = (0..300).map(|n| firing(&format!("g{n}"))).collect();
-    alerts[123].labels.insert("not a label".to_owned(), "x".to_owned());
+    Arc::make_mut(&mut alerts[123].labels).insert("not a label".to_owned(), "x".to_owned());
     running.send(&alerts.iter().map(changed).collect::<Vec<_>>());
     running.until_counted("main", "rejected", 1.0).await;
     running.until_counted("main", "delivered", 299.0).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use streamgauge::alert::notification::Alert;
-use streamgauge::notify::{ProbeResult, probe};
+use streamgauge::notify::probe;
 
 use crate::alerts::{again, changed, firing, resolved};
 use crate::fixture::{SOON, config, notifying};
@@ -136,7 +136,7 @@ async fn the_key_is_read_for_each_event_and_never_shown() {
     let loaded = config(&list);
     assert!(!format!("{loaded:?}").contains("hunter2"), "{loaded:?}");
     let reached = probe(&loaded.alerts.notifiers[0]).await;
-    assert_eq!(reached, [ProbeResult::Reached(format!("http://{}", receiver.address))]);
+    assert_eq!(reached, [Ok(format!("http://{}", receiver.address))]);
     assert!(receiver.received().is_empty(), "a probe sends no event");
 
     let running = notifying(&list);
@@ -155,7 +155,7 @@ async fn the_key_is_read_for_each_event_and_never_shown() {
     let requests = receiver.received().len();
     std::fs::remove_file(&file).unwrap();
     until_logged(&format!("cannot read {}", file.display())).await;
-    assert!(matches!(&probe(&loaded.alerts.notifiers[0]).await[..], [ProbeResult::Failed(_)]));
+    assert!(matches!(&probe(&loaded.alerts.notifiers[0]).await[..], [Err(_)]));
     assert_eq!(receiver.received().len(), requests, "no event without a key");
     receiver.answer(ACCEPTED);
     std::fs::write(&file, "another").unwrap();

@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use streamgauge::notify::{ProbeResult, probe};
+use streamgauge::notify::probe;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -93,10 +93,10 @@ async fn a_certificate_must_be_valid_of_a_known_authority_and_for_the_right_name
         // A probe has the same outcome.
         let reached = probe(&config(&terminator.notifier("main", tls)).alerts.notifiers[0]).await;
         match &reached[..] {
-            [ProbeResult::Reached(address)] => {
+            [Ok(address)] => {
                 assert!(said == taken && address.starts_with("https://localhost:"));
             }
-            [ProbeResult::Failed(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
+            [Err(problem)] => assert!(said != taken && problem.contains(said), "{problem}"),
             other => panic!("{other:?}"),
         }
         let running = notifying(&terminator.notifier("main", tls));

@@ -12,7 +12,7 @@ use crate::alert::recommended;
 use crate::alert::rule::Rule;
 use crate::config::notifiers::NotifierConfig;
 use crate::config::{self, Alerts};
-use crate::notify::{ProbeResult, probe};
+use crate::notify::probe;
 use crate::poller::node::Identity;
 use crate::state_file;
 use redis_stream_lag::report::Report;
@@ -142,10 +142,8 @@ pub(super) async fn of_notifiers(notifiers: &[NotifierConfig]) -> Lines {
     for (notifier, reached) in notifiers.iter().zip(reached) {
         for one in reached {
             match one {
-                ProbeResult::Reached(address) => {
-                    lines.add(&notifier.name, &format!("{address} can be reached"));
-                }
-                ProbeResult::Failed(problem) => lines.warn(&format!("{}: {problem}", notifier.name)),
+                Ok(address) => lines.add(&notifier.name, &format!("{address} can be reached")),
+                Err(problem) => lines.warn(&format!("{}: {problem}", notifier.name)),
             }
         }
     }

@@ -274,9 +274,9 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         evaluator.step(PollReading::Failed, TargetUp::No, saved_at);
         let known = |name: &str| {
             let labels = [("alertname", name), ("target", "t"), ("dc", "eu")];
-            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let alert = Alert {
-                labels,
+                labels: Arc::new(labels.into()),
                 annotations: BTreeMap::new(),
                 value: 0.0,
                 starts_at: saved_at - Duration::from_secs(60),
