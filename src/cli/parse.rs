@@ -43,27 +43,25 @@ fn safe(error: Error) -> Error {
     safe
 }
 
-fn holds_a_secret(value: &ContextValue) -> bool {
-    let is_redacted = |text: &str| redact(text) != text;
+/// Returns the texts that may contain an argument. Styled text never does here.
+fn texts(value: &ContextValue) -> &[String] {
     match value {
-        ContextValue::String(text) => is_redacted(text),
-        ContextValue::Strings(texts) => texts.iter().any(|text| is_redacted(text)),
-        _ => false,
+        ContextValue::String(text) => std::slice::from_ref(text),
+        ContextValue::Strings(texts) => texts,
+        _ => &[],
     }
+}
+
+fn holds_a_secret(value: &ContextValue) -> bool {
+    texts(value).iter().any(|text| redact(text) != *text)
+}
+
+fn is_shown_whole(value: &ContextValue) -> bool {
+    texts(value).iter().all(|text| quoted_text(text) == *text)
 }
 
 fn quoted_text(text: &str) -> String {
     printable(&redact(text)).into_owned()
-}
-
-fn is_shown_whole(value: &ContextValue) -> bool {
-    let is_whole = |text: &str| quoted_text(text) == text;
-    match value {
-        ContextValue::String(text) => is_whole(text),
-        ContextValue::Strings(texts) => texts.iter().all(|text| is_whole(text)),
-        // Styled text here never contains an argument.
-        _ => true,
-    }
 }
 
 fn quoted(value: &ContextValue) -> ContextValue {

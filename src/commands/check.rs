@@ -118,13 +118,6 @@ impl Lines {
     }
 }
 
-/// A node, or why it cannot be polled.
-struct NodeSummary {
-    /// `None` if it is the only one.
-    address: Option<String>,
-    state: Result<String, String>,
-}
-
 /// The result of polling a target.
 struct Found {
     report: Arc<Report>,
@@ -132,7 +125,8 @@ struct Found {
     is_complete: bool,
     /// The identity of the node, or of a cluster's first; `None` where HELLO is refused.
     identity: Option<Identity>,
-    nodes: Vec<NodeSummary>,
+    /// The nodes, or why they cannot be polled, with their addresses if there are several.
+    nodes: Vec<Result<String, String>>,
     /// The reasons why streams could not be read, each once.
     unread_because: Vec<&'static str>,
     /// Globs of `streams` with a class that is not closed.
@@ -189,26 +183,26 @@ fn describe_problem(problem: Option<Reason>) -> &'static str {
     }
 }
 
-fn summary(node: &NodeState<'_>, count: usize) -> NodeSummary {
-    let state = match (node.failure, node.identity) {
-        (Some(failure), _) => Err(failure.to_owned()),
-        (None, Some(Identity { server, version, role, .. })) => Ok(format!("{server} {version}, {role}")),
-        (None, None) => Ok("does not tell what it is (HELLO refused): the role is not checked".to_owned()),
-    };
-    NodeSummary { address: (count > 1).then(|| node.address.to_owned()), state }
-}
-
-/// Adds a line about a node, with its address if there are several.
-fn describe_node(node: &NodeSummary, lines: &mut Lines) {
-    let address = node.address.as_ref().map(|address| format!("{address}: ")).unwrap_or_default();
-    match &node.state {
-        Ok(text) => lines.add("server", &format!("{address}{text}")),
-        Err(failure) => lines.warn(&format!("{address}{failure}")),
+fn summary(node: &NodeState<'_>, count: usize) -> Result<String, String> {
+    let address = if count > 1 { format!("{}: ", node.address) } else { String::new() };
+    match (node.failure, node.identity) {
+        (Some(failure), _) => Err(format!("{address}{failure}")),
+        (None, Some(Identity { server, version, role, .. })) => {
+            Ok(format!("{address}{server} {version}, {role}"))
+        }
+        (None, None) => {
+            Ok(format!("{address}does not tell what it is (HELLO refused): the role is not checked"))
+        }
     }
 }
 
 fn describe(found: &Found, lines: &mut Lines) {
-    found.nodes.iter().for_each(|node| describe_node(node, lines));
+    for node in &found.nodes {
+        match node {
+            Ok(state) => lines.add("server", state),
+            Err(failure) => lines.warn(failure),
+        }
+    }
     if let Some(warning) = &found.warning {
         lines.warn(warning);
     }

@@ -1,7 +1,7 @@
 //! Reads `alerts`: rules, recommended and own, and settings of all rules.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const HOLD: Duration = Duration::from_secs(60 * 60);
 const RESERVED_LABELS: [&str; 6] = ["target", "db", "stream", "group", "alertname", "alertstate"];
 
 /// Reads `alerts`. `targets` are the valid ones: alerts have their labels.
-pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -> Alerts {
+pub(super) fn alerts(section: &Section<'_>, targets: &[Target]) -> Alerts {
     let wants_recommended = section.key("recommended").boolean().unwrap_or(true);
     let disabled = disabled(&section.key("disable"));
     let is_wanted = |name: &str| wants_recommended && !disabled.iter().any(|disabled| disabled == name);
@@ -36,8 +36,8 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target], folder: &Path) -
         alerts.hold = hold;
     }
     alerts.external_labels = section.key("external_labels").labels(&RESERVED_LABELS);
-    alerts.state_file = state_file(&section.key("state_file"), folder);
-    alerts.notifiers = notifiers::read_all(&section.key("notifiers"), folder);
+    alerts.state_file = state_file(&section.key("state_file"));
+    alerts.notifiers = notifiers::read_all(&section.key("notifiers"));
     let Alerts { rules, notifiers, .. } = &mut alerts;
     own_rules(&section.key("rules"), targets.first(), notifiers, rules);
     alerts
@@ -82,8 +82,8 @@ fn runbook_url(key: &Cursor<'_>) -> Option<String> {
     Some(url)
 }
 
-fn state_file(key: &Cursor<'_>, folder: &Path) -> Option<PathBuf> {
-    Some(folder.join(key.filled_text("the path of a file")?))
+fn state_file(key: &Cursor<'_>) -> Option<PathBuf> {
+    Some(key.in_folder(&key.filled_text("the path of a file")?))
 }
 
 /// Reads `rules` and appends them.
@@ -125,9 +125,9 @@ fn rule(section: &Section<'_>, target: Option<&Target>, notifiers: &[NotifierCon
     let selector = selector(&globs, subject);
     let times =
         ["for", "keep_firing_for"].map(|name| section.key(name).duration(Duration::ZERO).unwrap_or_default());
-    let known = KnownLabels::of(subject, target);
-    let labels = templates(&section.key("labels"), &known, TemplateField::Labels);
-    let annotations = templates(&section.key("annotations"), &known, TemplateField::Annotations);
+    let known = subject.zip(target).map(|(subject, target)| known_labels(subject, target));
+    let labels = templates(&section.key("labels"), known.as_deref(), TemplateField::Labels);
+    let annotations = templates(&section.key("annotations"), known.as_deref(), TemplateField::Annotations);
     let notifiers = notifier_names(&section.key("notifiers"), notifiers);
     let [pending_for, keep_firing_for] = times;
     Some(Rule {
@@ -194,17 +194,9 @@ fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKi
     }
 }
 
-/// Labels available to templates; `None` if the expression or the target is invalid.
-struct KnownLabels(Option<Vec<String>>);
-
-impl KnownLabels {
-    fn of(subject: Option<SubjectKind>, target: Option<&Target>) -> Self {
-        let names = |(subject, target): (SubjectKind, &Target)| {
-            let own = label_names(subject).iter().map(|name| (*name).to_owned());
-            own.chain(target.labels.keys().cloned()).collect()
-        };
-        Self(subject.zip(target).map(names))
-    }
+/// Returns the labels available to templates.
+fn known_labels(subject: SubjectKind, target: &Target) -> Vec<&str> {
+    label_names(subject).iter().copied().chain(target.labels.keys().map(String::as_str)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,7 +205,8 @@ enum TemplateField {
     Annotations,
 }
 
-fn templates(map: &Cursor<'_>, known: &KnownLabels, field: TemplateField) -> BTreeMap<String, Template> {
+/// Reads templates. `known` is `None` if the expression or the target is invalid.
+fn templates(map: &Cursor<'_>, known: Option<&[&str]>, field: TemplateField) -> BTreeMap<String, Template> {
     let mut templates = BTreeMap::new();
     for (name, key) in map.entries() {
         let reserved: &[_] = if field == TemplateField::Labels { &RESERVED_LABELS } else { &[] };
@@ -229,8 +222,8 @@ fn templates(map: &Cursor<'_>, known: &KnownLabels, field: TemplateField) -> BTr
         if field == TemplateField::Labels && template.has_value() {
             key.fault("{{ $value }} in a label, which would make another alert of each value; expected it in annotations");
         }
-        if let Some(known) = &known.0 {
-            for label in template.labels().filter(|label| known.iter().all(|name| name != label)) {
+        if let Some(known) = known {
+            for label in template.labels().filter(|label| !known.contains(label)) {
                 let known = known.join(", ");
                 key.fault(format_args!("the alert has no label {label}; expected one of {known}"));
             }

@@ -1,8 +1,6 @@
 //! Reads credentials: from the URL, or from `username`, `password` and `password_file`. No message has a password or a
 //! part of one.
 
-use std::path::Path;
-
 use crate::config::Password;
 use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{CREDENTIALS_TWICE, ServerUrl, USER_WITHOUT_PASSWORD};
@@ -12,7 +10,6 @@ pub(super) fn read(
     section: &Section<'_>,
     url_key: &Cursor<'_>,
     url: Option<&ServerUrl>,
-    folder: &Path,
 ) -> (Option<String>, Option<Password>) {
     let username_key = section.key("username");
     let password_key = section.key("password");
@@ -36,7 +33,7 @@ pub(super) fn read(
     let password = url_password
         .map(Password::Text)
         .or(password_key.filled_text("a password").map(|text| Password::Text(Secret::new(text))))
-        .or(password_file(&file_key, folder));
+        .or(password_file(&file_key));
     let password_is_given = password.is_some() || password_key.is_given() || file_key.is_given();
     if username.is_some() && url.is_some() && !password_is_given {
         let key = if username_key.is_given() { &username_key } else { url_key };
@@ -46,8 +43,8 @@ pub(super) fn read(
 }
 
 /// Reads the file once, so that an unreadable one is found at the start; its content is not kept.
-pub(super) fn password_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
-    let password = Password::File(folder.join(key.text()?.value));
+pub(super) fn password_file(key: &Cursor<'_>) -> Option<Password> {
+    let password = Password::File(key.in_folder(&key.text()?.value));
     if let Err(error) = password.read() {
         key.fault(format_args!("{error}; expected a readable file"));
     }

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
@@ -26,6 +27,8 @@ pub struct Flag {
 pub(super) struct Tree<'t> {
     /// The file in messages; empty without a file.
     pub(super) file: &'t str,
+    /// The folder that relative paths are relative to.
+    pub(super) folder: &'t Path,
     /// Flags by the key path that they override.
     pub(super) flags: Vec<(String, &'t Flag)>,
     pub(super) environment: &'t Environment<'t>,
@@ -66,10 +69,11 @@ pub(super) struct Text {
 impl<'t> Tree<'t> {
     pub(super) fn new(
         file: &'t str,
+        folder: &'t Path,
         flags: Vec<(String, &'t Flag)>,
         environment: &'t Environment<'t>,
     ) -> Self {
-        Self { file, flags, environment, faults: RefCell::default(), asked: RefCell::default() }
+        Self { file, folder, flags, environment, faults: RefCell::default(), asked: RefCell::default() }
     }
 
     pub(super) fn root(&'t self, value: &'t Value) -> Cursor<'t> {
@@ -148,6 +152,16 @@ impl<'t> Cursor<'t> {
         }
         section.refuse_unknown_keys();
         result
+    }
+
+    /// Reads a map like [`section`](Self::section), unless it is absent: so no key of it is missing.
+    pub(super) fn given_section<T>(&self, read: impl FnOnce(&Section<'t>) -> Option<T>) -> Option<T> {
+        if self.is_given() { self.section(read) } else { None }
+    }
+
+    /// Returns a path as it is in this configuration, which may be relative to its folder.
+    pub(super) fn in_folder(&self, path: &str) -> PathBuf {
+        self.tree.folder.join(path)
     }
 
     /// Returns the items of a list; `None` if it is absent or no list.

@@ -75,8 +75,8 @@ fn the_example_loads() {
 fn the_example_holds_each_key_that_is_read_and_no_other() {
     let value: Value = serde_yaml::from_str(&uncommented()).expect("the example is YAML");
     let nothing = |_: &str| None;
-    let tree = Tree::new("", Vec::new(), &nothing);
-    root::config(&tree.root(&value), Path::new(""));
+    let tree = Tree::new("", Path::new(""), Vec::new(), &nothing);
+    root::config(&tree.root(&value));
     let mut in_the_example = BTreeSet::new();
     key_paths(&value, "", &mut in_the_example);
     // Names of labels and annotations are chosen by the user.

@@ -45,7 +45,7 @@ pub fn over_file(
 pub fn alone(server: &Server, overrides: &KeyedFlags) -> Result<Config, ConfigError> {
     let flags = laid_over("", overrides).chain(server.laid_over()).collect();
     let nothing = |_: &str| None;
-    load::read(&server.frame(), Path::new(""), &Tree::new("", flags, &nothing))
+    load::read(&server.frame(), &Tree::new("", Path::new(""), flags, &nothing))
 }
 
 impl Server {

@@ -2,7 +2,6 @@
 //! of a URL.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::config::cursor::{Cursor, Section};
@@ -81,7 +80,7 @@ pub(super) fn url(key: &Cursor<'_>, parse: fn(&str) -> Result<HttpUrl, HttpUrlEr
 }
 
 /// Reads a URL, or the file with it. The file is read once here, so that an invalid one is a fault now.
-pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &Path) -> Option<UrlSource> {
+pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>) -> Option<UrlSource> {
     match (url_key.is_given(), file_key.is_given()) {
         (false, false) => {
             url_key.fault(format_args!("missing; expected a URL here or in {}", file_key.label()));
@@ -92,7 +91,7 @@ pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &P
             url(url_key, HttpUrl::parse).map(UrlSource::Url)
         }
         (false, true) => {
-            let file = credentials::password_file(file_key, folder)?;
+            let file = credentials::password_file(file_key)?;
             if let Ok(text) = file.read()
                 && let Err(error) = HttpUrl::parse(text.expose())
             {
@@ -104,11 +103,7 @@ pub(super) fn url_source(url_key: &Cursor<'_>, file_key: &Cursor<'_>, folder: &P
 }
 
 /// Reads `basic_auth` or `bearer_token_file`. `url_key` is the key of a URL with credentials.
-pub(super) fn authorization(
-    section: &Section<'_>,
-    url_key: Option<&Cursor<'_>>,
-    folder: &Path,
-) -> Option<Authorization> {
+pub(super) fn authorization(section: &Section<'_>, url_key: Option<&Cursor<'_>>) -> Option<Authorization> {
     let basic_key = section.key("basic_auth");
     let bearer_key = section.key("bearer_token_file");
     for key in [&basic_key, &bearer_key] {
@@ -117,14 +112,13 @@ pub(super) fn authorization(
         }
     }
     bearer_key.refuse_beside(&basic_key);
-    let basic =
-        if basic_key.is_given() { basic_key.section(|section| basic_auth(section, folder)) } else { None };
-    basic.or_else(|| Some(Authorization::Bearer(token_file(&bearer_key, folder)?)))
+    let basic = basic_key.given_section(basic_auth);
+    basic.or_else(|| Some(Authorization::Bearer(token_file(&bearer_key)?)))
 }
 
 /// Reads the file of a token, which becomes a header.
-fn token_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
-    let file = credentials::password_file(key, folder)?;
+fn token_file(key: &Cursor<'_>) -> Option<Password> {
+    let file = credentials::password_file(key)?;
     match file.read() {
         Ok(token) if token.expose().is_empty() => key.fault("an empty file; expected a token"),
         Ok(token) if !is_of_a_header_value(token.expose()) => {
@@ -138,7 +132,7 @@ fn token_file(key: &Cursor<'_>, folder: &Path) -> Option<Password> {
     Some(file)
 }
 
-fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
+fn basic_auth(section: &Section<'_>) -> Option<Authorization> {
     let username_key = section.key("username");
     let password_key = section.key("password");
     let file_key = section.key("password_file");
@@ -147,24 +141,19 @@ fn basic_auth(section: &Section<'_>, folder: &Path) -> Option<Authorization> {
     if username.as_ref().is_some_and(|name| name.contains(':')) {
         username_key.fault("a colon, which separates user and password; expected none");
     }
-    let password = secret(&password_key, &file_key, "a password", folder);
+    let password = secret(&password_key, &file_key, "a password");
     let (username, password) = username.zip(password)?;
     Some(Authorization::Basic { username, password })
 }
 
 /// Reads a required secret, which is text or in a file. `expected` names it in messages.
-pub(super) fn secret(
-    text_key: &Cursor<'_>,
-    file_key: &Cursor<'_>,
-    expected: &str,
-    folder: &Path,
-) -> Option<Password> {
+pub(super) fn secret(text_key: &Cursor<'_>, file_key: &Cursor<'_>, expected: &str) -> Option<Password> {
     file_key.refuse_beside(text_key);
     if !file_key.is_given() {
         text_key.require(format_args!("{expected} here or in {}", file_key.label()));
     }
     let text = text_key.filled_text(expected).map(|text| Password::Text(Secret::new(text)));
-    text.or_else(|| credentials::password_file(file_key, folder))
+    text.or_else(|| credentials::password_file(file_key))
 }
 
 /// Reads headers to be added to each request.
@@ -199,14 +188,10 @@ fn is_of_a_header_name(byte: u8) -> bool {
 }
 
 /// Reads `tls` and `timeout`.
-pub(super) fn http(
-    section: &Section<'_>,
-    authorization: Option<Authorization>,
-    folder: &Path,
-) -> HttpClientConfig {
+pub(super) fn http(section: &Section<'_>, authorization: Option<Authorization>) -> HttpClientConfig {
     HttpClientConfig {
         authorization,
-        tls: section.key("tls").section(|section| tls::read(section, folder)),
+        tls: section.key("tls").section(tls::read),
         timeout: section.key("timeout").duration(SHORTEST_TIMEOUT).unwrap_or(TIMEOUT),
     }
 }

@@ -35,7 +35,7 @@ pub fn from_text(
     folder: &Path,
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
-    self::text(text, folder, &Tree::new(name, Vec::new(), environment))
+    self::text(text, &Tree::new(name, folder, Vec::new(), environment))
 }
 
 /// Reads a file with flags over its keys.
@@ -50,10 +50,10 @@ pub(super) fn file(
         _ => ConfigError::one(&name, format!("cannot read the file: {error}")),
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    text(&content, folder, &Tree::new(&name, flags, environment))
+    text(&content, &Tree::new(&name, folder, flags, environment))
 }
 
-fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+fn text(text: &str, tree: &Tree<'_>) -> Result<Config, ConfigError> {
     // The parser counts a byte order mark as a column, which breaks block maps.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if has_many_open_brackets(text) {
@@ -65,11 +65,11 @@ fn text(text: &str, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigErro
     if value == Value::Null {
         return Err(ConfigError::one(tree.file, "empty; expected targets, with a url at least"));
     }
-    read(&value, folder, tree)
+    read(&value, tree)
 }
 
-pub(super) fn read(value: &Value, folder: &Path, tree: &Tree<'_>) -> Result<Config, ConfigError> {
-    let config = root::config(&tree.root(value), folder);
+pub(super) fn read(value: &Value, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+    let config = root::config(&tree.root(value));
     let faults: Vec<Fault> = tree.faults.take();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
 }

@@ -1,12 +1,11 @@
 //! `alerts.notifiers`: the receivers of alerts, and how to reach them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Password;
 use crate::config::cursor::{Cursor, Section, listing};
-use crate::config::http_receiver::{self, HttpClientConfig, UrlSource};
+use crate::config::http_receiver::{self, Authorization, HttpClientConfig, UrlSource};
 use crate::http_url::HttpUrl;
 use redis_stream_core::secret::Secret;
 
@@ -20,7 +19,7 @@ const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 const INTEGRATION_KEY: &str = "the integration key of a PagerDuty service";
 
-type Reader = fn(&Section<'_>, &Path) -> Option<Receiver>;
+type Reader = fn(&Section<'_>) -> Option<Receiver>;
 
 /// The keys of receivers, each with the reader of its section.
 const RECEIVERS: [(&str, Reader); 4] =
@@ -119,9 +118,9 @@ impl IntegrationKind {
 }
 
 /// Reads `alerts.notifiers`. Invalid ones are left out.
-pub(super) fn read_all(list: &Cursor<'_>, folder: &Path) -> Vec<NotifierConfig> {
+pub(super) fn read_all(list: &Cursor<'_>) -> Vec<NotifierConfig> {
     let items = list.items().into_iter().flatten();
-    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, &item, folder))).collect();
+    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, &item))).collect();
     refuse_duplicate_names(&drafts);
     drafts.into_iter().filter_map(|draft| draft.notifier).collect()
 }
@@ -133,7 +132,7 @@ struct Draft<'t> {
     notifier: Option<NotifierConfig>,
 }
 
-fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t> {
+fn read<'t>(section: &Section<'t>, item: &Cursor<'_>) -> Draft<'t> {
     let name_key = section.key("name");
     let name = name(&name_key);
     let keys = RECEIVERS.map(|(kind, reader)| (section.key(kind), reader));
@@ -148,8 +147,7 @@ fn read<'t>(section: &Section<'t>, item: &Cursor<'_>, folder: &Path) -> Draft<'t
             }
         }
     }
-    let receivers: Vec<_> =
-        keys.iter().filter_map(|(key, reader)| given_section(key, *reader, folder)).collect();
+    let receivers: Vec<_> = keys.iter().filter_map(|(key, read)| key.given_section(read)).collect();
     let receiver = receivers.into_iter().next();
     let notifier = name.clone().zip(receiver).map(|(name, receiver)| NotifierConfig { name, receiver });
     Draft { name_key, name, notifier }
@@ -160,12 +158,7 @@ fn name(key: &Cursor<'_>) -> Option<String> {
     key.filled_text("a name")
 }
 
-/// Reads a section if it is given, so that an absent one has no missing keys.
-fn given_section(key: &Cursor<'_>, read: Reader, folder: &Path) -> Option<Receiver> {
-    if key.is_given() { key.section(|section| read(section, folder)) } else { None }
-}
-
-fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
+fn alertmanager(section: &Section<'_>) -> Option<Receiver> {
     let urls_key = section.key("urls");
     urls_key.require("a list of at least one URL such as http://alertmanager:9093");
     urls_key.require_items("at least one URL");
@@ -174,37 +167,33 @@ fn alertmanager(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
         items.iter().filter_map(|item| http_receiver::url(item, HttpUrl::parse_base)).collect();
     let resolve_all = section.key("resolve_all").boolean().unwrap_or(true);
     let with_credentials = urls.iter().any(|url| url.credentials.is_some()).then_some(&urls_key);
-    let authorization = http_receiver::authorization(section, with_credentials, folder);
-    let http = http_receiver::http(section, authorization, folder);
+    let authorization = http_receiver::authorization(section, with_credentials);
+    let http = http_receiver::http(section, authorization);
     (!urls.is_empty()).then_some(Receiver::Alertmanager(Alertmanager { urls, resolve_all, http }))
 }
 
-fn webhook(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
+fn webhook(section: &Section<'_>) -> Option<Receiver> {
     let url_key = section.key("url");
-    let url = http_receiver::url_source(&url_key, &section.key("url_file"), folder);
+    let url = http_receiver::url_source(&url_key, &section.key("url_file"));
     let with_credentials = matches!(&url, Some(UrlSource::Url(url)) if url.credentials.is_some());
-    let authorization = http_receiver::authorization(section, with_credentials.then_some(&url_key), folder);
+    let authorization = http_receiver::authorization(section, with_credentials.then_some(&url_key));
     let headers = http_receiver::headers(&section.key("headers"), authorization.as_ref());
     let max_alerts = max_alerts(section);
-    let repeat_interval = repeat_interval(section);
-    let http = http_receiver::http(section, authorization, folder);
-    let kind = IntegrationKind::Webhook;
-    Some(Receiver::Integration(Integration { kind, url: url?, headers, repeat_interval, max_alerts, http }))
+    let integration = integration(section, Some(IntegrationKind::Webhook), url, authorization)?;
+    Some(Receiver::Integration(Integration { headers, max_alerts, ..integration }))
 }
 
-fn slack(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
-    let url =
-        http_receiver::url_source(&section.key("webhook_url"), &section.key("webhook_url_file"), folder);
+fn slack(section: &Section<'_>) -> Option<Receiver> {
+    let url = http_receiver::url_source(&section.key("webhook_url"), &section.key("webhook_url_file"));
     let max_alerts = max_alerts(section);
-    let repeat_interval = repeat_interval(section);
-    let http = http_receiver::http(section, None, folder);
-    let (kind, headers) = (IntegrationKind::Slack, BTreeMap::new());
-    Some(Receiver::Integration(Integration { kind, url: url?, headers, repeat_interval, max_alerts, http }))
+    let integration = integration(section, Some(IntegrationKind::Slack), url, None)?;
+    Some(Receiver::Integration(Integration { max_alerts, ..integration }))
 }
 
-fn pagerduty(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
+/// Each group is one alert.
+fn pagerduty(section: &Section<'_>) -> Option<Receiver> {
     let (key, file_key) = (section.key("routing_key"), section.key("routing_key_file"));
-    let routing_key = http_receiver::secret(&key, &file_key, INTEGRATION_KEY, folder);
+    let routing_key = http_receiver::secret(&key, &file_key, INTEGRATION_KEY);
     if file_key.is_given()
         && let Some(Ok(key)) = routing_key.as_ref().map(Password::read)
     {
@@ -223,21 +212,22 @@ fn pagerduty(section: &Section<'_>, folder: &Path) -> Option<Receiver> {
     } else {
         HttpUrl::parse(PAGERDUTY_URL).ok()
     };
-    let repeat_interval = repeat_interval(section);
-    let http = http_receiver::http(section, None, folder);
-    Some(Receiver::Integration(Integration {
-        kind: IntegrationKind::PagerDuty { routing_key: routing_key? },
-        url: UrlSource::Url(url?),
-        headers: BTreeMap::new(),
-        repeat_interval,
-        // Each group is one alert.
-        max_alerts: 1,
-        http,
-    }))
+    let kind = routing_key.map(|routing_key| IntegrationKind::PagerDuty { routing_key });
+    integration(section, kind, url.map(UrlSource::Url), None).map(Receiver::Integration)
 }
 
-fn repeat_interval(section: &Section<'_>) -> Duration {
-    section.key("repeat_interval").duration(SHORTEST_REPEAT_INTERVAL).unwrap_or(REPEAT_INTERVAL)
+/// Reads the settings that all integrations have. Without others, each notification is about one alert.
+fn integration(
+    section: &Section<'_>,
+    kind: Option<IntegrationKind>,
+    url: Option<UrlSource>,
+    authorization: Option<Authorization>,
+) -> Option<Integration> {
+    let repeat_interval =
+        section.key("repeat_interval").duration(SHORTEST_REPEAT_INTERVAL).unwrap_or(REPEAT_INTERVAL);
+    let http = http_receiver::http(section, authorization);
+    let (headers, max_alerts) = (BTreeMap::new(), 1);
+    Some(Integration { kind: kind?, url: url?, headers, repeat_interval, max_alerts, http })
 }
 
 fn max_alerts(section: &Section<'_>) -> usize {
@@ -257,10 +247,10 @@ fn refuse_duplicate_names(drafts: &[Draft<'_>]) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::config::Config;
-    use crate::config::http_receiver::Authorization;
     use crate::config::load::from_text;
     use redis_stream_core::tls::Tls;
     use redis_stream_core::tls::{ClientCertificate, Verification};

@@ -1,6 +1,5 @@
 //! Reads a whole configuration, and its sections `poll`, `status` and `metrics` with their defaults.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::config::cursor::{Cursor, Section};
@@ -22,15 +21,15 @@ const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads a configuration. It is valid only if the tree has no fault.
-pub(super) fn config(root: &Cursor<'_>, folder: &Path) -> Config {
+pub(super) fn config(root: &Cursor<'_>) -> Config {
     root.section(|root| {
-        let web = root.key("web").section(|section| web::web(section, folder));
+        let web = root.key("web").section(web::web);
         let (mut poll, interval) = root.key("poll").section(poll);
         let windows = root.key("status").section(|section| Windows::read(&section.key("window"), interval));
-        let targets = target::read_all(&root.key("targets"), folder, &windows);
+        let targets = target::read_all(&root.key("targets"), &windows);
         let metrics = root.key("metrics").section(metrics);
         poll.consumer_max_idle = metrics.consumer_max_idle;
-        let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets, folder));
+        let alerts = root.key("alerts").section(|section| alerts::alerts(section, &targets));
         Config { web, poll, status: StatusConfig { window: windows.default() }, targets, metrics, alerts }
     })
 }

@@ -1,7 +1,6 @@
 //! Reads `targets`: servers, credentials, labels, streams and limits, and checks them against each other.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::config::cursor::{Cursor, Section, Text};
 use crate::config::status_window::Windows;
@@ -46,7 +45,7 @@ struct TargetDraft<'t> {
 }
 
 /// Reads the valid targets.
-pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> Vec<Target> {
+pub(super) fn read_all(list: &Cursor<'_>, windows: &Windows) -> Vec<Target> {
     if !list.is_given() {
         list.fault("missing; expected a list of at least one target");
         return Vec::new();
@@ -61,21 +60,21 @@ pub(super) fn read_all(list: &Cursor<'_>, folder: &Path, windows: &Windows) -> V
         return Vec::new();
     }
     let items = items.into_iter();
-    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, folder, windows))).collect();
+    let drafts: Vec<_> = items.map(|item| item.section(|section| read(section, windows))).collect();
     refuse_duplicate_names(&drafts);
     refuse_different_labels(&drafts);
     drafts.into_iter().filter_map(|draft| draft.target).collect()
 }
 
-fn read<'t>(section: &Section<'t>, folder: &Path, windows: &Windows) -> TargetDraft<'t> {
+fn read<'t>(section: &Section<'t>, windows: &Windows) -> TargetDraft<'t> {
     let name_key = section.key("name");
     let given_name = name_key.text();
     if given_name.as_ref().is_some_and(|name| name.value.is_empty()) {
         name_key.fault("empty; expected a name");
     }
-    let TopologySettings { topology, db, username, password } = topology::read(section, folder);
+    let TopologySettings { topology, db, username, password } = topology::read(section);
     let tls_key = section.key("tls");
-    let tls = tls_key.section(|section| tls::read(section, folder));
+    let tls = tls_key.section(tls::read);
     if topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
         let expected = "goes with rediss://; expected that in the URL";
         tls_key.flags_below().for_each(|flag| flag.fault(expected));

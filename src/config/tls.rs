@@ -1,6 +1,6 @@
 //! Reads `tls`, the client TLS settings: trusted CAs, server name, client certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -10,7 +10,7 @@ use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::secret::redact;
 use redis_stream_core::tls::{ClientCertificate, Tls, Verification};
 
-pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
+pub(super) fn read(section: &Section<'_>) -> Tls {
     let ca_key = section.key("ca_file");
     let cert_key = section.key("cert_file");
     let key_key = section.key("key_file");
@@ -19,7 +19,7 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
             key.fault(format_args!("missing; expected it together with {}", other.label()));
         }
     }
-    let certificate = pem_file(&cert_key, folder, CERTIFICATE).zip(pem_file(&key_key, folder, PRIVATE_KEY));
+    let certificate = pem_file(&cert_key, CERTIFICATE).zip(pem_file(&key_key, PRIVATE_KEY));
     let server_name_key = section.key("server_name");
     let server_name = server_name_key.text().map(|text| text.value);
     if server_name.as_ref().is_some_and(|name| ServerName::try_from(name.as_str()).is_err()) {
@@ -27,7 +27,7 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> Tls {
     }
     let is_skipped = section.key("insecure_skip_verify").boolean().unwrap_or(false);
     Tls {
-        ca_file: pem_file(&ca_key, folder, CERTIFICATE),
+        ca_file: pem_file(&ca_key, CERTIFICATE),
         certificate: certificate.map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
         server_name,
         verification: if is_skipped { Verification::Skipped } else { Verification::Full },
@@ -43,8 +43,8 @@ pub(super) const PRIVATE_KEY: PemContent =
     ("a private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
 
 /// Reads the file once, so that an invalid one is found at the start.
-pub(super) fn pem_file(key: &Cursor<'_>, folder: &Path, (what, holds): PemContent) -> Option<PathBuf> {
-    let path = folder.join(key.text()?.value);
+pub(super) fn pem_file(key: &Cursor<'_>, (what, holds): PemContent) -> Option<PathBuf> {
+    let path = key.in_folder(&key.text()?.value);
     match file::read(&path, FileKind::Certificate) {
         Ok(pem) if holds(&pem) => {}
         Ok(_) => key.fault(format_args!("no {} in the file; expected PEM", what.trim_start_matches("a "))),

@@ -1,7 +1,6 @@
 //! Reads the topology of a target: one server, a master found through Sentinel, or a cluster.
 
 use std::fmt;
-use std::path::Path;
 
 use crate::config::Password;
 use crate::config::credentials;
@@ -108,13 +107,13 @@ impl fmt::Display for Topology {
     }
 }
 
-pub(super) fn read(section: &Section<'_>, folder: &Path) -> TopologySettings {
+pub(super) fn read(section: &Section<'_>) -> TopologySettings {
     let kind = section.key("topology").choice(&KINDS).unwrap_or(Kind::Standalone);
     let keys @ [url_key, urls_key, sentinel_key] = &["url", "urls", "sentinel"].map(|key| section.key(key));
-    let sentinel = sentinel_key.section(|section| sentinel(section, folder, sentinel_key));
+    let sentinel = sentinel_key.given_section(sentinel);
     let seeds = endpoints(urls_key, redis_url::parse);
     let url = url_key.text().and_then(|text| read_url(url_key, &text.value, redis_url::parse));
-    let (username, password) = credentials::read(section, url_key, url.as_ref(), folder);
+    let (username, password) = credentials::read(section, url_key, url.as_ref());
     refuse_others(kind, keys);
     let (topology, db) = match kind {
         Kind::Standalone => {
@@ -156,16 +155,14 @@ fn refuse_others(kind: Kind, [url, urls, sentinel]: &[Cursor<'_>; 3]) {
     }
 }
 
-fn sentinel(section: &Section<'_>, folder: &Path, section_key: &Cursor<'_>) -> Option<(Sentinel, u32)> {
+fn sentinel(section: &Section<'_>) -> Option<(Sentinel, u32)> {
     let name_key = section.key("master_name");
     let urls_key = section.key("urls");
     let master_name = name_key.filled_text("the name that the sentinels know the master by");
     let found = endpoints(&urls_key, |text| redis_url::parse_with_port(text, SENTINEL_PORT));
-    let (username, password) = credentials::read(section, &urls_key, None, folder);
-    if section_key.is_given() {
-        for key in [&name_key, &urls_key] {
-            key.require("the name of the master and a list of sentinels");
-        }
+    let (username, password) = credentials::read(section, &urls_key, None);
+    for key in [&name_key, &urls_key] {
+        key.require("the name of the master and a list of sentinels");
     }
     let (endpoints, db) = found?;
     Some((Sentinel { master_name: master_name?, endpoints, username, password }, db))

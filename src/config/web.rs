@@ -2,7 +2,7 @@
 //! other keys are unknown here.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bcrypt::HashParts;
 
@@ -73,7 +73,7 @@ impl ClientAuth {
     }
 }
 
-pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
+pub(super) fn web(section: &Section<'_>) -> Web {
     let listen = section.key("listen").socket_address();
     let external_url = http_receiver::external_url(&section.key("external_url"));
     let enable_reload = section.key("enable_reload").boolean().unwrap_or(false);
@@ -83,13 +83,12 @@ pub(super) fn web(section: &Section<'_>, folder: &Path) -> Web {
     if listen.is_some_and(|listen| Some(listen) == probe_listen && listen.port() != 0) {
         probe_key.fault("the address of web.listen; expected another");
     }
-    let tls_key = section.key("tls_server_config");
-    let tls = tls_key.section(|section| tls_server(&tls_key, section, folder));
+    let tls = section.key("tls_server_config").given_section(tls_server);
     let users = users(&section.key("basic_auth_users"));
     Web { listen, external_url, enable_reload, probe_listen, tls, users }
 }
 
-fn tls_server(tls_key: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Option<TlsServer> {
+fn tls_server(section: &Section<'_>) -> Option<TlsServer> {
     let (cert_key, key_key) = (section.key("cert_file"), section.key("key_file"));
     let ca_key = section.key("client_ca_file");
     let auth_key = section.key("client_auth_type");
@@ -100,13 +99,11 @@ fn tls_server(tls_key: &Cursor<'_>, section: &Section<'_>, folder: &Path) -> Opt
     if min_version > max_version {
         max_key.fault(format_args!("below {}; expected at least that", min_key.label()));
     }
-    let cert_file = pem_file(&cert_key, folder, CERTIFICATE);
-    let key_file = pem_file(&key_key, folder, PRIVATE_KEY);
-    let client_ca_file = pem_file(&ca_key, folder, CERTIFICATE);
-    if tls_key.is_given() {
-        for key in [&cert_key, &key_key] {
-            key.require("a file in PEM");
-        }
+    let cert_file = pem_file(&cert_key, CERTIFICATE);
+    let key_file = pem_file(&key_key, PRIVATE_KEY);
+    let client_ca_file = pem_file(&ca_key, CERTIFICATE);
+    for key in [&cert_key, &key_key] {
+        key.require("a file in PEM");
     }
     let is_sound = client_auth.is_some() || !auth_key.is_given();
     let client_auth = client_auth.unwrap_or(ClientAuth::None);
@@ -157,6 +154,8 @@ fn users(key: &Cursor<'_>) -> BTreeMap<String, Secret> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::load::from_text;
 
