@@ -4,12 +4,13 @@
 //! Commands that poll read most of their flags from clap's matches (`commands::config_source`), which record where a
 //! value came from.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 pub mod parse;
 pub mod terminal;
@@ -38,7 +39,9 @@ A summary is printed on standard output at the end.";
     version,
     propagate_version = true,
     max_term_width = 100,
-    after_help = FIRST_STEPS
+    after_help = FIRST_STEPS,
+    mut_args(with_variable),
+    mut_subcommands(|command| command.mut_args(with_variable))
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -47,21 +50,22 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Reads a flag from its environment variable where it is not given.
+fn with_variable(arg: Arg) -> Arg {
+    match arg.get_long().map(|long| long.to_uppercase().replace('-', "_")) {
+        Some(name) => arg.env(OsString::from(format!("STREAMGAUGE_{name}"))),
+        None => arg,
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
     /// Least severe level that is logged [default: info for serve, consume, produce and demo, otherwise warn].
-    #[arg(long, global = true, env = "STREAMGAUGE_LOG_LEVEL", value_name = "LEVEL", value_enum)]
+    #[arg(long, global = true, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Form of the log lines.
-    #[arg(
-        long,
-        global = true,
-        env = "STREAMGAUGE_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text",
-        value_enum
-    )]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
 }
 
@@ -133,12 +137,7 @@ pub struct Serve {
     #[command(flatten)]
     pub source: Source,
     /// Address to serve /metrics on.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_LISTEN",
-        value_name = "ADDR",
-        help = "Address to serve /metrics on [default: [::]:10121]"
-    )]
+    #[arg(long, value_name = "ADDR", help = "Address to serve /metrics on [default: [::]:10121]")]
     pub listen: Option<String>,
 }
 
@@ -147,14 +146,14 @@ pub struct Check {
     #[command(flatten)]
     pub source: Source,
     /// Exit with code 1 if there are warnings.
-    #[arg(long, env = "STREAMGAUGE_STRICT", value_parser = FalseyValueParser::new())]
+    #[arg(long, value_parser = FalseyValueParser::new())]
     pub strict: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Rules {
     /// Configuration file whose rules are printed [default: the recommended rules].
-    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
@@ -163,10 +162,10 @@ pub struct Source {
     #[command(flatten)]
     pub polled: PolledArgs,
     /// Time from one poll to the next, such as 10s or 1m [default: 10s].
-    #[arg(long, env = "STREAMGAUGE_INTERVAL", value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION")]
     pub interval: Option<String>,
     /// Poll one part of N of all streams, by a hash of their keys: 0/3, 1/3 and 2/3 together poll each once.
-    #[arg(long, env = "STREAMGAUGE_SHARD", value_name = "I/N")]
+    #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
 }
 
@@ -174,14 +173,13 @@ pub struct Source {
 #[derive(Debug, Args)]
 pub struct PolledArgs {
     /// Configuration file (YAML), instead of --redis-url.
-    #[arg(long, env = "STREAMGAUGE_CONFIG", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub server: ServerArgs,
     /// Key or glob of streams; may be given several times.
     #[arg(
         long,
-        env = "STREAMGAUGE_STREAM",
         value_name = "KEY_OR_GLOB",
         value_delimiter = '\n',
         help = "Key or glob of streams; may be given several times (in the variable: one per line) [default: *]"
@@ -194,17 +192,16 @@ pub struct ServerArgs {
     /// URL of the server; `REDIS_URL` where it is not given.
     #[arg(
         long,
-        env = "STREAMGAUGE_REDIS_URL",
         value_name = "URL",
         hide_env_values = true,
         help = "URL of the server: redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N] [default: $REDIS_URL]"
     )]
     pub redis_url: Option<String>,
     /// ACL user, if the URL has none.
-    #[arg(long, env = "STREAMGAUGE_REDIS_USERNAME", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub redis_username: Option<String>,
     /// File with the password, if the URL has none; read again at every connect.
-    #[arg(long, env = "STREAMGAUGE_REDIS_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -215,52 +212,52 @@ pub struct Consume {
     #[command(flatten)]
     pub server: ServerArgs,
     /// Key of the stream; it is created if it is missing.
-    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
+    #[arg(long, value_name = "KEY")]
     pub stream: String,
     /// Consumer group; it is created if it is missing.
-    #[arg(long, env = "STREAMGAUGE_GROUP", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub group: String,
     /// Name of this consumer in the group [default: host name, process ID and 4 random characters].
-    #[arg(long, env = "STREAMGAUGE_CONSUMER", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub consumer: Option<String>,
     /// ID after which a group that is created here starts: 0 for all entries, $ for new ones only.
-    #[arg(long, env = "STREAMGAUGE_START_ID", value_name = "ID", default_value = "0")]
+    #[arg(long, value_name = "ID", default_value = "0")]
     pub start_id: String,
     /// Most entries that one XREADGROUP reads, and that this process buffers.
-    #[arg(long, env = "STREAMGAUGE_BATCH", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: u32,
     /// Entries handled at a time; with 1 they are handled in order.
-    #[arg(long, env = "STREAMGAUGE_CONCURRENCY", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub concurrency: u32,
     /// Claim pending entries that have been idle for this long.
-    #[arg(long, env = "STREAMGAUGE_CLAIM_MIN_IDLE", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub claim_min_idle: Duration,
     /// Entries delivered this often without an acknowledgement go to the dead-letter stream; 0 is never.
-    #[arg(long, env = "STREAMGAUGE_MAX_DELIVERIES", value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub max_deliveries: u64,
     /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
-    #[arg(long, env = "STREAMGAUGE_DEAD_LETTER", value_name = "KEY")]
+    #[arg(long, value_name = "KEY")]
     pub dead_letter: Option<String>,
     /// Delay after a first failure; doubles with each further one, up to a minute.
-    #[arg(long, env = "STREAMGAUGE_RETRY_DELAY", value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub retry_delay: Duration,
     /// Time that entries being handled have to finish on SIGTERM.
-    #[arg(long, env = "STREAMGAUGE_GRACE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
     /// Run a program for each entry, its JSON on standard input: exit code 0 acknowledges. There is no shell.
-    #[arg(long, env = "STREAMGAUGE_EXEC", value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
     /// Longest run time of the program; after that it is killed, and the entry has failed.
-    #[arg(long, env = "STREAMGAUGE_EXEC_TIMEOUT", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub exec_timeout: Duration,
     /// Time to spend on each entry before it is handled, to simulate work.
-    #[arg(long, env = "STREAMGAUGE_WORK_TIME", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     pub work_time: Duration,
     /// Share of deliveries that fail, 0 to 1, to simulate failures.
-    #[arg(long, env = "STREAMGAUGE_FAIL_RATE", value_name = "RATE", default_value_t = 0.0, value_parser = ratio)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = ratio)]
     pub fail_rate: f64,
     /// Address to serve the consumer's own metrics on, such as 127.0.0.1:10122 [default: not served].
-    #[arg(long, env = "STREAMGAUGE_METRICS_LISTEN", value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
 }
 
@@ -278,7 +275,6 @@ pub struct Produce {
     /// Keys of the streams; entries go to them in turn.
     #[arg(
         long,
-        env = "STREAMGAUGE_STREAM",
         value_name = "KEY",
         value_delimiter = '\n',
         required = true,
@@ -287,28 +283,28 @@ pub struct Produce {
     )]
     pub stream: Vec<String>,
     /// Entries per second in all streams together, on average; 0 is as fast as the server takes them.
-    #[arg(long, env = "STREAMGAUGE_RATE", value_name = "N", default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
     pub rate: f64,
     /// How the entries spread over time.
-    #[arg(long, env = "STREAMGAUGE_PATTERN", value_name = "PATTERN", default_value = "steady", value_enum)]
+    #[arg(long, value_name = "PATTERN", default_value = "steady", value_enum)]
     pub pattern: RatePattern,
     /// Period of the patterns bursts and sine.
-    #[arg(long, env = "STREAMGAUGE_PERIOD", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub period: Duration,
     /// Entries to add in all, then exit [default: until it is stopped].
-    #[arg(long, env = "STREAMGAUGE_COUNT", value_name = "N")]
+    #[arg(long, value_name = "N")]
     pub count: Option<u64>,
     /// Trim each stream to this many entries (MAXLEN) [default: no trimming].
-    #[arg(long, env = "STREAMGAUGE_MAXLEN", value_name = "N", conflicts_with = "max_age")]
+    #[arg(long, value_name = "N", conflicts_with = "max_age")]
     pub maxlen: Option<u64>,
     /// Trim entries that are older, by the server's clock (MINID) [default: no trimming].
-    #[arg(long, env = "STREAMGAUGE_MAX_AGE", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,
     /// How closely --maxlen or --max-age trim.
-    #[arg(long, env = "STREAMGAUGE_TRIM", value_name = "HOW", default_value = "about", value_enum)]
+    #[arg(long, value_name = "HOW", default_value = "about", value_enum)]
     pub trim: TrimPrecision,
     /// Size of the field payload in bytes.
-    #[arg(long, env = "STREAMGAUGE_PAYLOAD_BYTES", value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub payload_bytes: usize,
 }
 
@@ -333,16 +329,16 @@ pub enum TrimPrecision {
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Address to serve /metrics on.
-    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10121")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10121")]
     pub listen: String,
     /// Redis or Valkey server program to start [default: redis-server or valkey-server on PATH].
-    #[arg(long, env = "STREAMGAUGE_REDIS_SERVER", value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM")]
     pub redis_server: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct Healthcheck {
     /// Address that the exporter listens on [default: 127.0.0.1:10121].
-    #[arg(long, env = "STREAMGAUGE_LISTEN", value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
 }

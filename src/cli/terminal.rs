@@ -18,7 +18,6 @@ pub struct StatusArgs {
     /// URL of a running streamgauge to query instead of polling.
     #[arg(
         long,
-        env = "STREAMGAUGE_SERVER",
         value_name = "URL",
         hide_env_values = true,
         help = "URL of a running streamgauge to query instead of polling, http[s]://[user:password@]host[:port]"
@@ -27,18 +26,17 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub polled: PolledArgs,
     /// Time to poll before the status of the groups is printed; not used with --server.
-    #[arg(long, env = "STREAMGAUGE_OBSERVE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub observe: Duration,
     /// Print JSON in the form of /api/v1/groups.
-    #[arg(long, env = "STREAMGAUGE_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, value_parser = FalseyValueParser::new())]
     pub json: bool,
     /// Refresh the groups on an interactive screen; q quits.
-    #[arg(long, env = "STREAMGAUGE_WATCH", value_parser = FalseyValueParser::new(), conflicts_with = "json")]
+    #[arg(long, value_parser = FalseyValueParser::new(), conflicts_with = "json")]
     pub watch: bool,
     /// Exit with code 3 if a group has one of these statuses.
     #[arg(
         long,
-        env = "STREAMGAUGE_FAIL_ON",
         value_name = "STATUS",
         value_delimiter = '\n',
         help = "Exit with code 3 if a group has this status, or one of several with commas between, as in \
@@ -52,22 +50,22 @@ pub struct Pending {
     #[command(flatten)]
     pub redis: ServerArgs,
     /// Key of the stream.
-    #[arg(long, env = "STREAMGAUGE_STREAM", value_name = "KEY")]
+    #[arg(long, value_name = "KEY")]
     pub stream: String,
     /// Consumer group.
-    #[arg(long, env = "STREAMGAUGE_GROUP", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub group: String,
     /// Only entries of this consumer [default: all].
-    #[arg(long, env = "STREAMGAUGE_CONSUMER", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub consumer: Option<String>,
     /// Only entries last delivered at least this long ago, such as 1m; see below for the cost.
-    #[arg(long, env = "STREAMGAUGE_MIN_IDLE", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub min_idle: Option<Duration>,
     /// Most entries to list.
-    #[arg(long, env = "STREAMGAUGE_COUNT", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
     /// Print JSON.
-    #[arg(long, env = "STREAMGAUGE_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 

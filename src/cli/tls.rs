@@ -9,32 +9,18 @@ use clap::builder::FalseyValueParser;
 #[derive(Clone, Debug, Default, Args)]
 pub struct TlsArgs {
     /// File with the certificates of trusted authorities [default: those of the system].
-    #[arg(long, env = "STREAMGAUGE_REDIS_TLS_CA_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub redis_tls_ca_file: Option<PathBuf>,
     /// File with a client certificate, if the server requires one.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_REDIS_TLS_CERT_FILE",
-        value_name = "FILE",
-        requires = "redis_tls_key_file"
-    )]
+    #[arg(long, value_name = "FILE", requires = "redis_tls_key_file")]
     pub redis_tls_cert_file: Option<PathBuf>,
     /// File with the private key of the client certificate.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_REDIS_TLS_KEY_FILE",
-        value_name = "FILE",
-        requires = "redis_tls_cert_file"
-    )]
+    #[arg(long, value_name = "FILE", requires = "redis_tls_cert_file")]
     pub redis_tls_key_file: Option<PathBuf>,
     /// Name that the server's certificate must be for [default: the host of the URL].
-    #[arg(long, env = "STREAMGAUGE_REDIS_TLS_SERVER_NAME", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub redis_tls_server_name: Option<String>,
     /// Accept any certificate, so that any host can pose as the server; logs a warning.
-    #[arg(
-        long,
-        env = "STREAMGAUGE_REDIS_TLS_INSECURE_SKIP_VERIFY",
-        value_parser = FalseyValueParser::new()
-    )]
+    #[arg(long, value_parser = FalseyValueParser::new())]
     pub redis_tls_insecure_skip_verify: bool,
 }
