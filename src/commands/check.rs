@@ -1,6 +1,7 @@
 //! `streamgauge check`: validates the configuration, polls each target once, and prints what it found. It also warns of
 //! rules that cannot fire and of receivers that cannot be reached.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::config::{self, Config, Password};
 use crate::format::unicode::printable;
 use crate::format::units;
 use crate::http::tls::ServerTls;
-use crate::poller::node::{Identity, NodeState};
+use crate::poller::node::Identity;
 use crate::poller::poll::{Polled, Poller, describe_unread};
 use crate::self_metrics::labels::Reason;
 use crate::self_metrics::target::TargetMetrics;
@@ -47,9 +48,8 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
     let (mut found, mut warnings) = (Vec::new(), 0);
     for target in &config.targets {
         let mut lines = Lines::below(&format!("target {:?} at {}", target.name, target.topology));
-        let of_target = match check(&config, target).await {
+        let of_target = match check(&config, target, &mut lines).await {
             Ok(found) => {
-                describe(&found, &mut lines);
                 alerting::of_target(&config.alerts.rules, target, &found, &mut lines);
                 Some(found)
             }
@@ -125,51 +125,68 @@ struct Found {
     is_complete: bool,
     /// The identity of the node, or of a cluster's first; `None` where HELLO is refused.
     identity: Option<Identity>,
-    /// The nodes, or why they cannot be polled, with their addresses if there are several.
-    nodes: Vec<Result<String, String>>,
-    /// The reasons why streams could not be read, each once.
-    unread_because: Vec<&'static str>,
-    /// Globs of `streams` with a class that is not closed.
-    unclosed: Vec<String>,
-    /// Globs of `streams` that select no stream, although all were found.
-    unmatched: Vec<String>,
-    is_time_refused: bool,
-    /// The streams that were not read in this poll, and the reason; `None` if all were.
-    unread_streams: Option<String>,
-    /// Why streams are not found though every node answered; `None` if all are found.
-    warning: Option<String>,
-    /// Why SCAN failed; `None` if it succeeded, or was not needed.
-    scan_problem: Option<String>,
 }
 
-async fn check(config: &Config, target: &config::Target) -> anyhow::Result<Found> {
+async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
     let polled = poller.poll().await?;
     let unread_streams = describe_unread(&polled);
     let Polled { report, has_answered, is_time_refused, warning, .. } = polled;
-    let unread = report.streams.iter().filter(|stream| stream.values.is_none());
-    let mut unread_because: Vec<_> =
-        unread.map(|stream| describe_problem(poller.stream_problem(&stream.key))).collect();
-    unread_because.sort_unstable();
-    unread_because.dedup();
+    describe_nodes(&poller, lines);
+    if let Some(warning) = &warning {
+        lines.warn(warning);
+    }
+    if let Some(problem) = poller.scan_problem() {
+        lines.warn(&format!("cannot look for streams by SCAN: {problem}"));
+    }
+    if is_time_refused {
+        lines.warn("TIME is refused: ages use this machine's clock");
+    }
+    describe_streams(&poller, &report, lines);
+    if let Some(unread) = &unread_streams {
+        lines.warn(unread);
+    }
+    warn_of_unclosed(target, lines);
     let is_complete = has_answered && warning.is_none() && poller.has_found_streams();
     // With a shard, or at the limit, a matching stream may be another exporter's, or left out.
     let shows_all =
         is_complete && unread_streams.is_none() && config.poll.shard.is_none() && report.limited.streams == 0;
-    Ok(Found {
-        unclosed: unclosed(target),
-        unmatched: if shows_all { unmatched(target, &report) } else { Vec::new() },
-        unread_because,
-        is_time_refused,
-        is_complete,
-        unread_streams,
-        report,
-        identity: poller.nodes().find_map(|node| node.identity.cloned()),
-        nodes: poller.nodes().map(|node| summary(&node, poller.nodes().count())).collect(),
-        warning,
-        scan_problem: poller.scan_problem().map(str::to_owned),
-    })
+    if shows_all {
+        warn_of_unmatched(target, &report, lines);
+    }
+    describe_groups(&report, lines);
+    let identity = poller.nodes().find_map(|node| node.identity.cloned());
+    Ok(Found { report, is_complete, identity })
+}
+
+/// Adds a line about each node, with its address if there are several.
+fn describe_nodes(poller: &Poller, lines: &mut Lines) {
+    let is_alone = poller.nodes().count() == 1;
+    for node in poller.nodes() {
+        let address = if is_alone { String::new() } else { format!("{}: ", node.address) };
+        match (node.failure, node.identity) {
+            (Some(failure), _) => lines.warn(&format!("{address}{failure}")),
+            (None, Some(Identity { server, version, role, .. })) => {
+                lines.add("server", &format!("{address}{server} {version}, {role}"));
+            }
+            (None, None) => {
+                let text = "does not tell what it is (HELLO refused): the role is not checked";
+                lines.add("server", &format!("{address}{text}"));
+            }
+        }
+    }
+}
+
+fn describe_streams(poller: &Poller, report: &Report, lines: &mut Lines) {
+    let (read, unread): (Vec<_>, Vec<_>) = report.streams.iter().partition(|stream| stream.values.is_some());
+    lines.add("streams", &counted(read.iter().map(|stream| stream.key.to_string())));
+    if !unread.is_empty() {
+        let reasons = unread.iter().map(|stream| describe_problem(poller.stream_problem(&stream.key)));
+        let reasons: Vec<_> = reasons.collect::<BTreeSet<_>>().into_iter().collect();
+        let names = counted(unread.iter().map(|stream| stream.key.to_string()));
+        lines.warn(&format!("{}: {names}", reasons.join(", ")));
+    }
 }
 
 fn describe_problem(problem: Option<Reason>) -> &'static str {
@@ -183,50 +200,29 @@ fn describe_problem(problem: Option<Reason>) -> &'static str {
     }
 }
 
-fn summary(node: &NodeState<'_>, count: usize) -> Result<String, String> {
-    let address = if count > 1 { format!("{}: ", node.address) } else { String::new() };
-    match (node.failure, node.identity) {
-        (Some(failure), _) => Err(format!("{address}{failure}")),
-        (None, Some(Identity { server, version, role, .. })) => {
-            Ok(format!("{address}{server} {version}, {role}"))
-        }
-        (None, None) => {
-            Ok(format!("{address}does not tell what it is (HELLO refused): the role is not checked"))
-        }
+/// Warns of globs of `streams` with a class that is not closed.
+fn warn_of_unclosed(target: &config::Target, lines: &mut Lines) {
+    let globs = target.streams.iter().flat_map(|rule| {
+        [&rule.exclude, &rule.include_groups, &rule.exclude_groups].into_iter().flatten().chain([&rule.key])
+    });
+    for glob in globs.filter(|glob| glob.has_unclosed_class()) {
+        let glob = glob.to_string();
+        lines.warn(&format!("the [ of {glob:?} is not closed; write \\[ for the character itself"));
     }
 }
 
-fn describe(found: &Found, lines: &mut Lines) {
-    for node in &found.nodes {
-        match node {
-            Ok(state) => lines.add("server", state),
-            Err(failure) => lines.warn(failure),
-        }
+/// Warns of globs of `streams` that match no stream of the report.
+fn warn_of_unmatched(target: &config::Target, report: &Report, lines: &mut Lines) {
+    let matches_none =
+        |glob: &&Glob| !report.streams.iter().any(|stream| glob.matches(stream.key.as_bytes()));
+    let globs = target.streams.iter().map(|rule| &rule.key).filter(|glob| glob.literal().is_none());
+    for glob in globs.filter(matches_none) {
+        lines.warn(&format!("no stream matches {:?}", glob.to_string()));
     }
-    if let Some(warning) = &found.warning {
-        lines.warn(warning);
-    }
-    if let Some(problem) = &found.scan_problem {
-        lines.warn(&format!("cannot look for streams by SCAN: {problem}"));
-    }
-    if found.is_time_refused {
-        lines.warn("TIME is refused: ages use this machine's clock");
-    }
-    let streams = &found.report.streams;
-    let (read, unread): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| stream.values.is_some());
-    lines.add("streams", &counted(read.iter().map(|stream| stream.key.to_string())));
-    if !unread.is_empty() {
-        let names = counted(unread.iter().map(|stream| stream.key.to_string()));
-        lines.warn(&format!("{}: {names}", found.unread_because.join(", ")));
-    }
-    if let Some(unread) = &found.unread_streams {
-        lines.warn(unread);
-    }
-    found.unclosed.iter().for_each(|glob| {
-        lines.warn(&format!("the [ of {glob:?} is not closed; write \\[ for the character itself"));
-    });
-    found.unmatched.iter().for_each(|glob| lines.warn(&format!("no stream matches {glob:?}")));
-    let groups = || streams.iter().flat_map(|stream| &stream.groups);
+}
+
+fn describe_groups(report: &Report, lines: &mut Lines) {
+    let groups = || report.streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();
     let exact = lags.iter().filter(|lag| matches!(lag, Lag::Exact(_))).count();
     lines.add("groups", &format!("{}, the lag of {exact} is known by now", lags.len()));
@@ -235,22 +231,7 @@ fn describe(found: &Found, lines: &mut Lines) {
         let names = counted(missing.iter().map(|group| group.name.to_string()));
         lines.warn(&format!("groups that are missing: {names}"));
     }
-    limits(&found.report.limited.into()).iter().for_each(|limit| lines.warn(limit));
-}
-
-fn unclosed(target: &config::Target) -> Vec<String> {
-    let globs = target.streams.iter().flat_map(|rule| {
-        [&rule.exclude, &rule.include_groups, &rule.exclude_groups].into_iter().flatten().chain([&rule.key])
-    });
-    globs.filter(|glob| glob.has_unclosed_class()).map(ToString::to_string).collect()
-}
-
-/// Returns the globs of `streams` that match no stream of the report.
-fn unmatched(target: &config::Target, report: &Report) -> Vec<String> {
-    let matches_none =
-        |glob: &&Glob| !report.streams.iter().any(|stream| glob.matches(stream.key.as_bytes()));
-    let globs = target.streams.iter().map(|rule| &rule.key).filter(|glob| glob.literal().is_none());
-    globs.filter(matches_none).map(ToString::to_string).collect()
+    limits(&report.limited.into()).iter().for_each(|limit| lines.warn(limit));
 }
 
 /// Returns the number of names, and the first of them.

@@ -24,16 +24,25 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
     let about = |rule: &&Arc<Rule>| rule.selector.target.matches(target.name.as_bytes());
     let server = server(target, &found.report, found.identity.as_ref());
     // Grouped by warning, in the order of the rules.
-    let mut gaps: Vec<(Gap<'_>, Vec<String>)> = Vec::new();
+    let mut limited = Vec::new();
     for rule in rules.iter().filter(about) {
-        let Some((fact, effect, why)) = server.limitation_of(rule) else { continue };
-        let gap = Gap { effect, fact, why };
-        match gaps.iter_mut().find(|(known, _)| *known == gap) {
-            Some((_, names)) => names.push(rule.name.clone()),
-            None => gaps.push((gap, vec![rule.name.clone()])),
+        let Some(limitation) = server.limitation_of(rule) else { continue };
+        match limited.iter_mut().find(|(known, _)| *known == limitation) {
+            Some((_, names)) => Vec::push(names, rule.name.clone()),
+            None => limited.push((limitation, vec![rule.name.clone()])),
         }
     }
-    gaps.into_iter().for_each(|(gap, names)| lines.warn(&gap.text(names)));
+    for ((fact, effect, why), names) in limited {
+        let names = counted(names.into_iter());
+        lines.warn(&match effect {
+            LimitationEffect::NeverKnown => {
+                format!("{fact} is never known here ({why}), so these rules never fire: {names}")
+            }
+            LimitationEffect::MayBeWrong => {
+                format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
+            }
+        });
+    }
     let waiting: Vec<_> =
         rules.iter().filter(about).filter(|rule| capabilities::waits_for_history(rule)).collect();
     if let (Some(window), false) = (window(target), waiting.is_empty()) {
@@ -42,28 +51,6 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
             "note",
             &format!("after a start these rules wait for a window of history ({window}): {names}"),
         );
-    }
-}
-
-/// A fact that the server cannot supply reliably.
-#[derive(PartialEq, Eq)]
-struct Gap<'g> {
-    effect: LimitationEffect,
-    fact: &'g str,
-    why: &'g str,
-}
-
-impl Gap<'_> {
-    fn text(&self, names: Vec<String>) -> String {
-        let (fact, why, names) = (self.fact, self.why, counted(names.into_iter()));
-        match self.effect {
-            LimitationEffect::NeverKnown => {
-                format!("{fact} is never known here ({why}), so these rules never fire: {names}")
-            }
-            LimitationEffect::MayBeWrong => {
-                format!("{fact} may be wrong here ({why}), which these rules rely on: {names}")
-            }
-        }
     }
 }
 
