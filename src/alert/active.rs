@@ -73,13 +73,16 @@ impl Active {
 
     /// Returns the alerts in one phase, pending or firing.
     pub fn of_phase(&self, phase: Phase) -> impl Iterator<Item = ActiveAlert> + '_ {
-        let in_phase = self.present().filter(move |(_, entry)| entry.state.phase == phase);
-        in_phase.map(|(rule, entry)| self.shown(rule, entry))
+        self.in_phase(phase).map(|(rule, entry)| self.shown(rule, entry))
     }
 
     /// Returns the number of alerts in one phase, pending or firing.
     pub fn count_of(&self, phase: Phase) -> usize {
-        self.present().filter(|(_, entry)| entry.state.phase == phase).count()
+        self.in_phase(phase).count()
+    }
+
+    fn in_phase(&self, phase: Phase) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
+        self.present().filter(move |(_, entry)| entry.state.phase == phase)
     }
 
     /// Returns the alerts that concern a group: its own, those of its stream and those of the target.

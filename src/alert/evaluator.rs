@@ -124,11 +124,8 @@ impl Evaluator {
             {
                 self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
-            if let Err(at) = rule_state.entries.binary_search_by(|entry| entry.subject.cmp(&subject)) {
-                let inhibited_by = inhibited_by.map(Arc::from);
-                let entry = TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) };
-                rule_state.entries.insert(at, entry);
-            }
+            let inhibited_by = inhibited_by.map(Arc::from);
+            rule_state.insert(TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) });
         }
     }
 
@@ -396,23 +393,21 @@ impl<'w> SubjectCursor<'w> {
     fn evaluate_absent(&mut self) {
         let Some(known) = self.before.next() else { return };
         let stream = known.subject.stream.as_ref();
-        let (evaluation, view) = match self.reading {
+        let gone = match self.reading {
             _ if matches!(self.rule.expression.first().fact.source, FactSource::GroupGone) => {
-                (Evaluation::Clear, SubjectView::NoGroup)
+                Some(SubjectView::NoGroup)
             }
-            PollReading::Failed => (Evaluation::Unknown, SubjectView::Unknown(self.times.hold)),
-            PollReading::Complete(report) | PollReading::Partial(report) => {
-                match (self.reading, presence(report, stream)) {
-                    // An incomplete report lacks streams, but the streams that it contains are complete.
-                    (_, StreamPresence::Known) => (Evaluation::Clear, SubjectView::NoGroup),
-                    (_, StreamPresence::Missing) => (Evaluation::Clear, SubjectView::NoStream),
-                    (PollReading::Complete(_), StreamPresence::Absent) => {
-                        (Evaluation::Clear, SubjectView::NoStream)
-                    }
-                    _ => (Evaluation::Unknown, SubjectView::Unknown(self.times.hold)),
-                }
-            }
+            PollReading::Failed => None,
+            PollReading::Complete(report) | PollReading::Partial(report) => match find(report, stream) {
+                Some(stream) if stream.refused => None,
+                Some(stream) if stream.values.is_none() => Some(SubjectView::NoStream),
+                // An incomplete report lacks streams, but the streams that it contains are complete.
+                Some(_) => Some(SubjectView::NoGroup),
+                None => matches!(self.reading, PollReading::Complete(_)).then_some(SubjectView::NoStream),
+            },
         };
+        let unknown = (Evaluation::Unknown, SubjectView::Unknown(self.times.hold));
+        let (evaluation, view) = gone.map_or(unknown, |view| (Evaluation::Clear, view));
         self.put(known, evaluation, view);
     }
 
@@ -476,27 +471,10 @@ fn held(view: SubjectView<'_>) -> Option<Box<HeldValues>> {
     }
 }
 
-/// The information about a stream in a report.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StreamPresence {
-    /// The report does not contain the stream.
-    Absent,
-    /// Access was refused or the node is unreachable, so its groups are unknown.
-    Refused,
-    /// It is known to be missing.
-    Missing,
-    /// The stream was read.
-    Known,
-}
-
-fn presence(report: &Report, stream: Option<&Name>) -> StreamPresence {
-    let Some(key) = stream else { return StreamPresence::Absent };
-    match report.streams.binary_search_by(|stream| stream.key.cmp(key)) {
-        Ok(at) if report.streams[at].refused => StreamPresence::Refused,
-        Ok(at) if report.streams[at].values.is_none() => StreamPresence::Missing,
-        Ok(_) => StreamPresence::Known,
-        Err(_) => StreamPresence::Absent,
-    }
+fn find<'r>(report: &'r Report, stream: Option<&Name>) -> Option<&'r StreamReport> {
+    let key = stream?;
+    let at = report.streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
+    Some(&report.streams[at])
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::alert::operator::Operator;
 use crate::values::family::{AlertFact, Family, Number, ValueReading, ValueSource, ValueUnit};
 use crate::values::table::{ENTRIES_LOST_TOTAL, FAMILIES};
-use redis_stream_lag::report::Status;
-use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
+use redis_stream_lag::report::{GroupReport, GroupValues, Status, StreamReport, StreamValues};
 
 /// Window of history that the fact `entries_lost` covers.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);

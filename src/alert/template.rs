@@ -106,9 +106,13 @@ fn part(inside: &str) -> Option<Part> {
         return ValueFormat::parse(inside).map(Part::Value);
     }
     let name = inside.strip_prefix("$labels.")?;
-    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
-    is_name.then(|| Part::Label(name.to_owned()))
+    is_label_name(name).then(|| Part::Label(name.to_owned()))
+}
+
+/// Returns true for letters, digits and `_`, with no digit first: the names of labels, and of environment variables.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
 }
 
 impl ValueFormat {

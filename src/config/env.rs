@@ -3,6 +3,8 @@
 
 use std::env;
 
+use crate::alert::template::is_label_name;
+
 /// Looks up an environment variable.
 pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
@@ -44,7 +46,7 @@ fn value_of(inside: &str, environment: &Environment<'_>) -> Result<String, Strin
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
-    if !is_name(name) {
+    if !is_label_name(name) {
         let message = r#""${" without the name of a variable; expected ${NAME}, or $${ for a literal ${"#;
         return Err(message.to_owned());
     }
@@ -56,12 +58,6 @@ fn value_of(inside: &str, environment: &Environment<'_>) -> Result<String, Strin
             Err(format!("environment variable {name} is not set; expected it to be, or ${{{name}:-default}}"))
         }
     }
-}
-
-fn is_name(name: &str) -> bool {
-    !name.starts_with(|first: char| first.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
 }
 
 #[cfg(test)]

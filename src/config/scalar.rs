@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::alert::template::is_label_name;
 use crate::config::cursor::{Cursor, listing};
 use redis_stream_core::escape::unescape;
 use redis_stream_core::glob::Glob;
@@ -101,8 +102,7 @@ impl Cursor<'_> {
 
 /// Returns what makes a text no name of a label, if anything does.
 fn label_name_fault(name: &str, reserved: &[&str]) -> Option<&'static str> {
-    let first = |char: char| char.is_ascii_alphabetic() || char == '_';
-    if !name.starts_with(first) || !name.chars().all(|char| first(char) || char.is_ascii_digit()) {
+    if !is_label_name(name) {
         return Some("not a label name; expected letters, digits and _, and no digit first");
     }
     if name.starts_with("__") {

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 use crate::alert::notification_log::{LogEntry, SendState};
-use crate::notify::model::FailureCause;
-use crate::notify::model::{Batch, GroupLabels};
+use crate::notify::model::{Batch, FailureCause, GroupLabels};
 use crate::notify::queue::{
     AlertKey, DedupQueue, Failure, GivenUp, NextBatch, NotificationQueue, SendMode, is_same_state,
 };

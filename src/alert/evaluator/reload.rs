@@ -134,7 +134,7 @@ impl RuleState {
     }
 
     /// Inserts an alert in order; returns it if there is one for its subject already.
-    fn insert(&mut self, entry: TrackedAlert) -> Option<TrackedAlert> {
+    pub(super) fn insert(&mut self, entry: TrackedAlert) -> Option<TrackedAlert> {
         match self.entries.binary_search_by(|other| other.subject.cmp(&entry.subject)) {
             Ok(_) => Some(entry),
             Err(at) => {

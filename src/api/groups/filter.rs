@@ -4,8 +4,7 @@ use thiserror::Error;
 
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::GroupReport;
-use redis_stream_lag::report::Status;
+use redis_stream_lag::report::{GroupReport, Status};
 
 /// Selects groups; the default is all.
 #[derive(Clone, Debug, Default)]
