@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
+
 use crate::config::cursor::{Cursor, Section};
 use crate::config::{Password, credentials, tls};
 use crate::http_url::{HttpUrl, HttpUrlError};
@@ -121,7 +123,7 @@ fn token_file(key: &Cursor<'_>) -> Option<Password> {
     let file = credentials::password_file(key)?;
     match file.read() {
         Ok(token) if token.expose().is_empty() => key.fault("an empty file; expected a token"),
-        Ok(token) if !is_of_a_header_value(token.expose()) => {
+        Ok(token) if HeaderValue::try_from(token.expose()).is_err() => {
             key.fault(
                 "in the file: a control character, such as the end of a line; expected one line of text",
             );
@@ -161,7 +163,7 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
     let mut headers = BTreeMap::new();
     for (name, value_key) in key.entries() {
         let lower = name.to_ascii_lowercase();
-        if name.is_empty() || !name.bytes().all(is_of_a_header_name) {
+        if HeaderName::try_from(&name).is_err() {
             value_key.fault("not the name of a header; expected letters, digits and -");
         } else if RESERVED_HEADERS.contains(&lower.as_str()) {
             value_key.fault("a header that each request has anyhow; expected another");
@@ -169,7 +171,7 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
             value_key.fault("there is basic_auth or bearer_token_file too; expected one of them");
         }
         let Some(value) = value_key.text() else { continue };
-        if !is_of_a_header_value(&value.value) {
+        if HeaderValue::try_from(&value.value).is_err() {
             value_key.fault("a control character, such as the end of a line; expected one line of text");
         }
         if headers.insert(lower, Secret::new(value.value)).is_some() {
@@ -177,14 +179,6 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
         }
     }
     headers
-}
-
-fn is_of_a_header_value(text: &str) -> bool {
-    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 127))
-}
-
-fn is_of_a_header_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Reads `tls` and `timeout`.

@@ -28,47 +28,45 @@ const STREAMS: usize = 10;
 /// Renders the first page.
 pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
     let tally = Tally::of(model);
+    let trouble = in_words(tally.groups_in_trouble, tally.targets_in_trouble);
     let content = html! {
-        (summary(model, &tally))
+        (summary(model, &tally, trouble.as_deref()))
         (alerts(model))
         (GroupTable::of(model, query).section())
         (targets(model))
     };
-    let (groups, targets) = troubled(model, &tally);
-    let title = match in_words(groups, targets) {
+    let title = match trouble {
         Some(trouble) => format!("{trouble} in trouble"),
         None => "Consumer groups".to_owned(),
     };
     PageLayout { title: &title, root: "./", interval: model.interval }.around(&content).into_string()
 }
 
-/// Numbers of groups.
+/// Numbers of groups, and of targets in trouble.
 #[derive(Default)]
 struct Tally {
     groups: usize,
-    in_trouble: usize,
+    groups_in_trouble: usize,
+    targets_in_trouble: usize,
     /// Those of each status; `None` is missing. A group with several conditions is counted for each.
     by_status: BTreeMap<Option<Status>, usize>,
 }
 
 impl Tally {
     fn of(model: &PageModel) -> Self {
-        let mut tally = Self::default();
+        let is_in_trouble =
+            |target: &&TargetModel| matches!(health(target).0, Severity::Bad | Severity::Poor);
+        let targets_in_trouble = model.targets.iter().filter(is_in_trouble).count();
+        let mut tally = Self { targets_in_trouble, ..Self::default() };
         for row in model.rows() {
             tally.groups += 1;
-            tally.in_trouble += usize::from(StatusFilter::Trouble.takes(row.status()));
+            tally.groups_in_trouble += usize::from(StatusFilter::Trouble.takes(row.status()));
             for status in row.statuses() {
                 *tally.by_status.entry(status).or_default() += 1;
             }
         }
         tally
     }
-}
-
-/// Returns the numbers of groups and of targets in trouble.
-fn troubled(model: &PageModel, tally: &Tally) -> (usize, usize) {
-    let is_in_trouble = |target: &&TargetModel| matches!(health(target).0, Severity::Bad | Severity::Poor);
-    (tally.in_trouble, model.targets.iter().filter(is_in_trouble).count())
 }
 
 /// Formats a number of groups and of targets; `None` if both are 0.
@@ -82,16 +80,16 @@ fn in_words(groups: usize, targets: usize) -> Option<String> {
     }
 }
 
-fn summary(model: &PageModel, tally: &Tally) -> Markup {
+fn summary(model: &PageModel, tally: &Tally, trouble: Option<&str>) -> Markup {
     let groups = tally.groups;
-    let (groups_in_trouble, targets_in_trouble) = troubled(model, tally);
+    let in_trouble = tally.groups_in_trouble + tally.targets_in_trouble;
     let firing: usize = model.targets.iter().map(|target| target.active.count_of(Phase::Firing)).sum();
     let down: Vec<_> = model.targets.iter().filter(|target| health(target).0 != Severity::Good).collect();
     html! {
         section #summary data-live {
             h1 {
-                @if let Some(trouble) = in_words(groups_in_trouble, targets_in_trouble) {
-                    (trouble) @if groups_in_trouble + targets_in_trouble == 1 { " needs" } @else { " need" } " a look"
+                @if let Some(trouble) = trouble {
+                    (trouble) @if in_trouble == 1 { " needs" } @else { " need" } " a look"
                 }
                 @else if groups > 0 && down.is_empty() { "No group is in trouble" }
                 @else { "Consumer groups" }

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_truncate::UnicodeTruncateStr as _;
+use unicode_width::UnicodeWidthStr as _;
 
 /// Shown for a value that is not known.
 pub(crate) const UNKNOWN: &str = "?";
@@ -18,23 +19,11 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// Cuts the text to a number of columns, with an ellipsis for what is cut.
 pub(crate) fn elide(text: &str, columns: usize) -> Cow<'_, str> {
-    if width(text) <= columns {
-        return Cow::Borrowed(text);
+    match columns.checked_sub(1) {
+        _ if width(text) <= columns => Cow::Borrowed(text),
+        Some(left) => Cow::Owned(format!("{}…", text.unicode_truncate(left).0)),
+        None => Cow::Borrowed(""),
     }
-    let mut cut = String::new();
-    let mut left = columns.saturating_sub(1);
-    for character in text.chars() {
-        let wide = character.width().unwrap_or(0);
-        if wide > left {
-            break;
-        }
-        left -= wide;
-        cut.push(character);
-    }
-    if columns > 0 {
-        cut.push('…');
-    }
-    Cow::Owned(cut)
 }
 
 /// Formats a duration in its two largest units.
