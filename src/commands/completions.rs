@@ -12,7 +12,7 @@ use crate::commands::output;
 /// # Errors
 ///
 /// Standard output cannot be written.
-pub fn run(args: &cli::terminal::Completions) -> anyhow::Result<()> {
+pub fn run(args: &cli::Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "streamgauge", &mut script);
     let mut out = output::raw_stdout();

@@ -25,7 +25,7 @@ use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
 /// # Errors
 ///
 /// The server does not answer, or there is no such group.
-pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
+pub async fn run(args: &cli::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = redis_args::config(matches)?;
     let query = query(args);
     if query.min_idle.is_some() {
@@ -44,7 +44,7 @@ pub async fn run(args: &cli::terminal::Pending, matches: &ArgMatches) -> anyhow:
     Ok(written?)
 }
 
-fn query(args: &cli::terminal::Pending) -> PendingQuery {
+fn query(args: &cli::Pending) -> PendingQuery {
     PendingQuery {
         // `\xHH` is a byte, as in every other place that shows names.
         stream: Name::from_text(&args.stream),
@@ -99,7 +99,7 @@ fn is_cut(count: usize, entries: &[ListedEntry]) -> bool {
     entries.len() == count
 }
 
-fn write_json(args: &cli::terminal::Pending, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
+fn write_json(args: &cli::Pending, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
     let query = query(args);
     let listed = json!({
         "stream": query.stream.to_string(),

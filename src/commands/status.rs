@@ -7,7 +7,7 @@ use clap::ArgMatches;
 
 use crate::api::groups::filter::statuses;
 use crate::api::groups::{ListedGroup, Listing};
-use crate::cli::terminal::StatusArgs;
+use crate::cli::StatusArgs;
 use crate::commands::config_source;
 use crate::commands::exit_code::{FoundStatus, UsageError};
 use crate::commands::output::{self, print_error, terminal_width};
