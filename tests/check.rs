@@ -7,7 +7,7 @@ use redis_stream_core::clock::unix_time;
 use redis_stream_lag::report::Report;
 use streamgauge::alert::capabilities::{self, LimitationEffect};
 use streamgauge::alert::condition::Condition;
-use streamgauge::alert::fact::{FACTS, Fact, FactSource, FactValue};
+use streamgauge::alert::fact::{FACTS, Fact, FactSource, FactValue, of_group, of_stream};
 use streamgauge::alert::loss_window::LossWindow;
 use streamgauge::alert::operator::Operator;
 use tokio::io::AsyncReadExt;
@@ -36,14 +36,14 @@ fn value(name: &str, report: &Report) -> FactValue {
     let [group] = &stream.groups[..] else { panic!("not one group: {stream:?}") };
     match fact.source {
         FactSource::TargetUp => FactValue::Known(1.0),
-        FactSource::Stream(fact) => fact.value(stream, unix_time()),
-        FactSource::Group(fact) => fact.value(group, Operator::Above),
+        FactSource::Stream(family) => of_stream(family, stream, unix_time()),
+        FactSource::Group(family) => of_group(family, group, Operator::Above),
         FactSource::Losses(_) => {
             let mut losses = LossWindow::default();
             losses.note(report, unix_time());
             losses.of(&stream.key, group).map_or(FactValue::Unknown, |_| FactValue::Known(0.0))
         }
-        FactSource::Status | FactSource::LeftOut | FactSource::GroupGone => FactValue::Unknown,
+        FactSource::Status(_) | FactSource::LeftOut | FactSource::GroupGone => FactValue::Unknown,
     }
 }
 

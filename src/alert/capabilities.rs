@@ -125,7 +125,7 @@ pub fn waits_for_history(rule: &Rule) -> bool {
 
 fn waits(expression: &Expression) -> bool {
     match expression {
-        Expression::Comparison(condition) => matches!(condition.fact.source, FactSource::Status),
+        Expression::Comparison(condition) => matches!(condition.fact.source, FactSource::Status(_)),
         Expression::Joined(left, Join::Or, right) => waits(left) && waits(right),
         Expression::Joined(left, Join::And | Join::Unless, right) => waits(left) || waits(right),
     }
@@ -191,7 +191,7 @@ mod tests {
     fn the_table_names_facts_and_statuses_that_exist() {
         for name in LIMITATIONS.iter().flat_map(|limitation| limitation.of) {
             let is_fact =
-                FACTS.iter().any(|fact| fact.name == *name && !matches!(fact.source, FactSource::Status));
+                FACTS.iter().any(|fact| fact.name == *name && !matches!(fact.source, FactSource::Status(_)));
             assert!(is_fact || Condition::parse(&format!("status == {name}")).is_ok(), "{name}");
         }
     }

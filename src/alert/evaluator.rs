@@ -226,9 +226,9 @@ impl TargetHistory {
 
     fn of_group(&self, condition: &Condition, stream: &StreamReport, group: &GroupReport) -> FactValue {
         match condition.fact.source {
-            FactSource::Group(fact) => fact.value(group, condition.operator),
+            FactSource::Group(family) => fact::of_group(family, group, condition.operator),
             FactSource::Losses(span) => self.lost(span, &stream.key, group),
-            FactSource::Status => match condition.operand {
+            FactSource::Status(_) => match condition.operand {
                 Operand::Status(status) => status_is(group, status),
                 Operand::Number(_) => FactValue::Gone,
             },
@@ -298,7 +298,7 @@ impl RuleState {
                 cursor.streams(report);
             }
             (
-                FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status,
+                FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_),
                 PollReading::Complete(report) | PollReading::Partial(report),
             ) => cursor.groups(report),
         }
@@ -459,7 +459,7 @@ impl<'w> SubjectCursor<'w> {
 
 fn stream_value(condition: &Condition, stream: &StreamReport, now: Duration) -> FactValue {
     match condition.fact.source {
-        FactSource::Stream(fact) => fact.value(stream, now),
+        FactSource::Stream(family) => fact::of_stream(family, stream, now),
         _ => FactValue::Gone,
     }
 }

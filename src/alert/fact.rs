@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::alert::operator::Operator;
 use crate::values::family::{AlertFact, Family, Number, ValueReading, ValueSource, ValueUnit};
 use crate::values::table::{ENTRIES_LOST_TOTAL, FAMILIES};
-use redis_stream_lag::report::{GroupReport, GroupValues, Status, StreamReport, StreamValues};
+use redis_stream_lag::report::{GroupReport, Status, StreamReport};
 
 /// Window of history that the fact `entries_lost` covers.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
@@ -15,30 +15,14 @@ pub const LOSS_MEMORY: Duration = Duration::from_secs(3600);
 
 /// Facts of built-in rules only.
 static BUILT_IN_FACTS: [Fact; 4] = [
-    Fact {
-        name: "group_gone",
-        unit: FactUnit::Number,
-        source: FactSource::GroupGone,
-        series: FactSeries::Metric("redis_stream_group_gone"),
-    },
-    Fact {
-        name: "limited",
-        unit: FactUnit::Number,
-        source: FactSource::LeftOut,
-        series: FactSeries::Metric("streamgauge_limited"),
-    },
+    Fact { name: "group_gone", unit: FactUnit::Number, source: FactSource::GroupGone },
+    Fact { name: "limited", unit: FactUnit::Number, source: FactSource::LeftOut },
     Fact {
         name: "entries_lost_total",
         unit: FactUnit::Number,
-        source: FactSource::Group(GroupFact::Value(|values| values.entries_lost.into())),
-        series: FactSeries::Metric(ENTRIES_LOST_TOTAL.name),
+        source: FactSource::Group(&ENTRIES_LOST_TOTAL),
     },
-    Fact {
-        name: "entries_lost_1h",
-        unit: FactUnit::Number,
-        source: FactSource::Losses(LossSpan::Hour),
-        series: FactSeries::Increase(ENTRIES_LOST_TOTAL.name, LossSpan::Hour),
-    },
+    Fact { name: "entries_lost_1h", unit: FactUnit::Number, source: FactSource::Losses(LossSpan::Hour) },
 ];
 
 /// A value that a rule compares.
@@ -48,8 +32,6 @@ pub struct Fact {
     pub name: &'static str,
     pub unit: FactUnit,
     pub source: FactSource,
-    /// The series in Prometheus.
-    pub series: FactSeries,
 }
 
 /// The kind of subject that a fact has. A rule has one alert per subject.
@@ -80,14 +62,14 @@ pub enum FactSource {
     LeftOut,
     /// 1 for each group that was read and is gone.
     GroupGone,
-    /// A stream's report.
-    Stream(StreamFact),
-    /// A group's report.
-    Group(GroupFact),
+    /// A row about streams in the table of values; see [`of_stream`].
+    Stream(&'static Family),
+    /// A row about groups in the table of values; see [`of_group`].
+    Group(&'static Family),
     /// The increase of losses in a time, which takes more than one report.
     Losses(LossSpan),
-    /// The status of a group; see [`status_is`].
-    Status,
+    /// The row of the status of a group; see [`status_is`].
+    Status(&'static Family),
 }
 
 /// A time in which losses count.
@@ -97,39 +79,6 @@ pub enum LossSpan {
     Window,
     /// The [time](LOSS_MEMORY) after a loss: the value is 1 or 0.
     Hour,
-}
-
-/// Reads a fact from a stream.
-#[derive(Clone, Copy, Debug)]
-pub enum StreamFact {
-    Up,
-    Value(fn(&StreamValues) -> ValueReading),
-    /// The time since the value, a timestamp.
-    Since(fn(&StreamValues) -> ValueReading),
-}
-
-/// Reads a fact from a group.
-#[derive(Clone, Copy, Debug)]
-pub enum GroupFact {
-    Up,
-    /// The lag: the operator decides which of its bounds counts.
-    Lag,
-    Value(fn(&GroupValues) -> ValueReading),
-}
-
-/// The PromQL series of a fact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FactSeries {
-    /// The metric itself.
-    Metric(&'static str),
-    /// The exact lag, its certain minimum or its certain maximum, depending on the operator.
-    Lag { exact: &'static str, min: &'static str, max: &'static str },
-    /// The time since this metric's timestamp.
-    Since(&'static str),
-    /// The increase of this counter in a time.
-    Increase(&'static str, LossSpan),
-    /// This metric's series of one status.
-    Status(&'static str),
 }
 
 /// A fact's value, as far as it is known.
@@ -145,16 +94,11 @@ pub enum FactValue {
 /// All facts, in the order in which messages and documents list them.
 pub static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
     let mut facts: Vec<_> = FAMILIES.iter().filter_map(|family| Fact::of_family(family)).collect();
-    facts.push(Fact {
-        name: "target_up",
-        unit: FactUnit::Number,
-        source: FactSource::TargetUp,
-        series: FactSeries::Metric("streamgauge_target_up"),
-    });
+    facts.push(Fact { name: "target_up", unit: FactUnit::Number, source: FactSource::TargetUp });
     facts.sort_by_key(|fact| match fact.source {
-        FactSource::Group(GroupFact::Lag | GroupFact::Value(_)) => 0,
-        FactSource::Group(GroupFact::Up) => 1,
-        FactSource::Status => 2,
+        FactSource::Group(Family { source: ValueSource::GroupUp, .. }) => 1,
+        FactSource::Group(_) => 0,
+        FactSource::Status(_) => 2,
         FactSource::Losses(_) => 3,
         FactSource::Stream(_) => 4,
         FactSource::TargetUp | FactSource::LeftOut | FactSource::GroupGone => 5,
@@ -173,40 +117,29 @@ impl Fact {
         Self::named(name).or_else(|| BUILT_IN_FACTS.iter().find(|fact| fact.name == name))
     }
 
-    fn of_family(family: &Family) -> Option<Self> {
-        let metric = family.name;
-        let (name, series) = match family.fact? {
-            AlertFact::Value(name) => (name, FactSeries::Metric(metric)),
-            AlertFact::Bounds { name, min, max } => (name, FactSeries::Lag { exact: metric, min, max }),
-            AlertFact::Increase(name) => (name, FactSeries::Increase(metric, LossSpan::Window)),
-            AlertFact::Since(name) => (name, FactSeries::Since(metric)),
-            AlertFact::Status(name) => (name, FactSeries::Status(metric)),
-        };
-        let source = match (family.source, series) {
-            (ValueSource::StreamUp, _) => FactSource::Stream(StreamFact::Up),
-            (ValueSource::Stream(read), FactSeries::Since(_)) => FactSource::Stream(StreamFact::Since(read)),
-            (ValueSource::Stream(read), _) => FactSource::Stream(StreamFact::Value(read)),
-            (ValueSource::GroupUp, _) => FactSource::Group(GroupFact::Up),
-            (ValueSource::Group(_), FactSeries::Lag { .. }) => FactSource::Group(GroupFact::Lag),
-            (ValueSource::Group(_), FactSeries::Increase(_, span)) => FactSource::Losses(span),
-            (ValueSource::Group(read), _) => FactSource::Group(GroupFact::Value(read)),
-            (ValueSource::Status, _) => FactSource::Status,
+    fn of_family(family: &'static Family) -> Option<Self> {
+        let fact = family.fact?;
+        let source = match (family.source, fact) {
+            (_, AlertFact::Increase(_)) => FactSource::Losses(LossSpan::Window),
+            (ValueSource::StreamUp | ValueSource::Stream(_), _) => FactSource::Stream(family),
+            (ValueSource::GroupUp | ValueSource::Group(_), _) => FactSource::Group(family),
+            (ValueSource::Status, _) => FactSource::Status(family),
             // An alert has no label for a consumer.
             (ValueSource::Consumer(_), _) => return None,
         };
         let unit = match (source, family.unit) {
-            (FactSource::Status, _) => FactUnit::Status,
+            (FactSource::Status(_), _) => FactUnit::Status,
             (_, ValueUnit::Seconds | ValueUnit::Timestamp) => FactUnit::Seconds,
             _ => FactUnit::Number,
         };
-        Some(Self { name, unit, source, series })
+        Some(Self { name: fact.name(), unit, source })
     }
 
     pub fn subject(&self) -> SubjectKind {
         match self.source {
             FactSource::TargetUp | FactSource::LeftOut => SubjectKind::Target,
             FactSource::Stream(_) => SubjectKind::Stream,
-            FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status | FactSource::GroupGone => {
+            FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_) | FactSource::GroupGone => {
                 SubjectKind::Group
             }
         }
@@ -219,7 +152,7 @@ impl Fact {
 
     /// Returns true if the fact is known only for groups that the configuration names.
     pub fn only_named(&self) -> bool {
-        matches!(self.source, FactSource::Group(GroupFact::Up))
+        matches!(self.source, FactSource::Group(Family { source: ValueSource::GroupUp, .. }))
     }
 }
 
@@ -240,35 +173,36 @@ impl LossSpan {
     }
 }
 
-impl StreamFact {
-    /// Returns the value at `now`, the time since the Unix epoch.
-    pub fn value(self, stream: &StreamReport, now: Duration) -> FactValue {
-        match self {
-            Self::Up => ValueReading::stream_up(stream).into(),
-            Self::Value(read) => ValueReading::of_stream(stream, read).into(),
-            Self::Since(read) => match ValueReading::of_stream(stream, read).into() {
-                FactValue::Known(at) => FactValue::Known((seconds(now) - at).max(0.0)),
-                other => other,
-            },
-        }
+/// Returns the value of a row about streams at `now`, the time since the Unix epoch.
+pub fn of_stream(family: &Family, stream: &StreamReport, now: Duration) -> FactValue {
+    let reading = match family.source {
+        ValueSource::StreamUp => ValueReading::stream_up(stream),
+        ValueSource::Stream(read) => ValueReading::of_stream(stream, read),
+        _ => ValueReading::Absent,
+    };
+    match (family.fact, reading.into()) {
+        (Some(AlertFact::Since(_)), FactValue::Known(at)) => FactValue::Known((seconds(now) - at).max(0.0)),
+        (_, value) => value,
     }
 }
 
-impl GroupFact {
-    pub fn value(self, group: &GroupReport, operator: Operator) -> FactValue {
-        let reading = match self {
-            Self::Up => ValueReading::group_up(group),
-            Self::Value(read) => ValueReading::of_group(group, read),
-            Self::Lag => ValueReading::of_group(
-                group,
-                match operator {
-                    Operator::Above | Operator::AtLeast => |values| values.lag.min().into(),
-                    Operator::Below | Operator::AtMost => |values| values.lag.max().into(),
-                    Operator::Is | Operator::IsNot => |values| values.lag.exact().into(),
-                },
-            ),
-        };
-        reading.into()
+/// Returns the value of a row about groups for a comparison by this operator.
+pub fn of_group(family: &'static Family, group: &GroupReport, operator: Operator) -> FactValue {
+    let reading = match compared_row(family, operator).source {
+        ValueSource::GroupUp => ValueReading::group_up(group),
+        ValueSource::Group(read) => ValueReading::of_group(group, read),
+        _ => ValueReading::Absent,
+    };
+    reading.into()
+}
+
+/// Returns the row that a comparison reads: of a value that may be known by its bounds only, the bound for which the
+/// result is certain.
+pub(super) fn compared_row(family: &'static Family, operator: Operator) -> &'static Family {
+    match (family.fact, operator) {
+        (Some(AlertFact::Bounds { min, .. }), Operator::Above | Operator::AtLeast) => min,
+        (Some(AlertFact::Bounds { max, .. }), Operator::Below | Operator::AtMost) => max,
+        _ => family,
     }
 }
 
@@ -300,18 +234,18 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
-    use redis_stream_lag::report::{Lag, OldestPending, Retention};
+    use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
-            FactSource::Group(fact) => fact.value(group, operator),
+            FactSource::Group(family) => of_group(family, group, operator),
             other => panic!("{other:?}"),
         }
     }
 
     fn stream_value(name: &str, stream: &StreamReport) -> FactValue {
         match Fact::named(name).unwrap().source {
-            FactSource::Stream(fact) => fact.value(stream, Duration::from_secs(1_700_000_100)),
+            FactSource::Stream(family) => of_stream(family, stream, Duration::from_secs(1_700_000_100)),
             other => panic!("{other:?}"),
         }
     }

@@ -3,9 +3,11 @@
 
 use crate::alert::condition::{Condition, Operand};
 use crate::alert::expression::Expression;
-use crate::alert::fact::FactSeries;
+use crate::alert::fact::{FactSource, compared_row};
 use crate::alert::operator::Operator;
 use crate::alert::rule::{Rule, Selector};
+use crate::values::family::{AlertFact, Family};
+use crate::values::table::ENTRIES_LOST_TOTAL;
 use redis_stream_core::glob::Glob;
 use redis_stream_lag::report::Status;
 
@@ -29,26 +31,23 @@ fn joined(expression: &Expression, matchers: &[String], label_names: &[&str]) ->
 
 fn comparison(condition: &Condition, matchers: &[String], label_names: &[&str]) -> String {
     let Condition { fact, operator, operand } = condition;
-    let (inner, comparison) = match fact.series {
-        FactSeries::Metric(metric) => (select(metric, matchers), compared(*operator, *operand)),
-        FactSeries::Lag { exact, min, max } => {
-            let metric = match operator {
-                Operator::Above | Operator::AtLeast => min,
-                Operator::Below | Operator::AtMost => max,
-                Operator::Is | Operator::IsNot => exact,
-            };
-            (select(metric, matchers), compared(*operator, *operand))
+    let comparison = compared(*operator, *operand);
+    let (inner, comparison) = match fact.source {
+        FactSource::TargetUp => (select("streamgauge_target_up", matchers), comparison),
+        FactSource::LeftOut => (select("streamgauge_limited", matchers), comparison),
+        FactSource::GroupGone => (select("redis_stream_group_gone", matchers), comparison),
+        FactSource::Stream(Family { name, fact: Some(AlertFact::Since(_)), .. }) => {
+            (format!("clamp_min(time() - {}, 0)", select(name, matchers)), comparison)
         }
-        FactSeries::Since(metric) => {
-            let inner = format!("clamp_min(time() - {}, 0)", select(metric, matchers));
-            (inner, compared(*operator, *operand))
+        FactSource::Stream(family) | FactSource::Group(family) => {
+            (select(compared_row(family, *operator).name, matchers), comparison)
         }
-        FactSeries::Increase(metric, span) => {
-            let series = select(metric, matchers);
+        FactSource::Losses(span) => {
+            let series = select(ENTRIES_LOST_TOTAL.name, matchers);
             // `increase` covers a window after the end of a series, but a group that is gone has no losses.
-            (format!("increase({series}[{}]) and {series}", span.promql()), compared(*operator, *operand))
+            (format!("increase({series}[{}]) and {series}", span.promql()), comparison)
         }
-        FactSeries::Status(metric) => {
+        FactSource::Status(Family { name: metric, .. }) => {
             let status = match operand {
                 Operand::Status(status) => *status,
                 Operand::Number(_) => "",

@@ -70,12 +70,12 @@ pub enum ValueSource {
 }
 
 /// An alert fact: its name in a rule, and the relation of its value to the metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum AlertFact {
     /// The value of the metric.
     Value(&'static str),
     /// A lag that may be known by its bounds only: the operator of the rule decides which metric counts.
-    Bounds { name: &'static str, min: &'static str, max: &'static str },
+    Bounds { name: &'static str, min: &'static Family, max: &'static Family },
     /// The increase of the counter in the loss window.
     Increase(&'static str),
     /// The time since the timestamp.
@@ -187,6 +187,19 @@ impl Family {
 impl PartialEq for Family {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
+    }
+}
+
+impl AlertFact {
+    /// Returns its name in a rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Value(name)
+            | Self::Bounds { name, .. }
+            | Self::Increase(name)
+            | Self::Since(name)
+            | Self::Status(name) => name,
+        }
     }
 }
 

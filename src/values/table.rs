@@ -198,7 +198,7 @@ pub static LAG: Family = gauge(
     ValueUnit::Count,
     ValueSource::Group(|values| values.lag.exact().into()),
 )
-.fact(AlertFact::Bounds { name: "lag", min: LAG_MIN.name, max: LAG_MAX.name });
+.fact(AlertFact::Bounds { name: "lag", min: &LAG_MIN, max: &LAG_MAX });
 
 pub static LAG_MIN: Family = gauge(
     "redis_stream_group_lag_min",
