@@ -11,13 +11,6 @@ use redis_stream_core::secret::redact;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A shorter interval would be a load test.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
-const DISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
-const SCAN_KEYS_PER_SECOND: u32 = 50_000;
-const COUNT_BUDGET: u32 = 20_000;
-const AUDIT_BUDGET: u32 = 1_000;
-const AUDIT_PERIOD: Duration = Duration::from_secs(600);
-const LOSS_SAMPLE_STREAMS: u32 = 50;
-const PAYLOAD_BUDGET_BYTES: u64 = 16 << 20;
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads a configuration. It is valid only if the tree has no fault.
@@ -43,13 +36,13 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         timeout,
         stale_after,
         shard: shard(&section.key("shard")),
-        discovery_interval: duration("discovery_interval", DISCOVERY_INTERVAL),
-        scan_keys_per_second: number("scan_keys_per_second", 1, SCAN_KEYS_PER_SECOND),
-        count_budget: number("count_budget", 0, COUNT_BUDGET),
-        audit_budget: number("audit_budget", 0, AUDIT_BUDGET),
-        audit_period: duration("audit_period", AUDIT_PERIOD),
-        loss_sample_streams: number("loss_sample_streams", 0, LOSS_SAMPLE_STREAMS) as usize,
-        payload_budget: section.key("payload_budget").size_bytes().unwrap_or(PAYLOAD_BUDGET_BYTES),
+        discovery_interval: duration("discovery_interval", Duration::from_secs(60)),
+        scan_keys_per_second: number("scan_keys_per_second", 1, 50_000),
+        count_budget: number("count_budget", 0, 20_000),
+        audit_budget: number("audit_budget", 0, 1_000),
+        audit_period: duration("audit_period", Duration::from_secs(600)),
+        loss_sample_streams: number("loss_sample_streams", 0, 50) as usize,
+        payload_budget: section.key("payload_budget").size_bytes().unwrap_or(16 << 20),
         consumer_max_idle: CONSUMER_MAX_IDLE,
     };
     (poll, interval)
