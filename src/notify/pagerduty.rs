@@ -23,14 +23,14 @@ const DETAILS_LEFT_OUT: &str = "labels and annotations are left out: the event w
 
 fn body(batch: &Batch, context: &RenderContext) -> Bytes {
     let alert = batch.alerts().next().expect("a batch has at least one alert");
-    let event = event(alert, context, json!({ "labels": alert.labels, "annotations": alert.annotations }));
+    let event = event(alert, context, &json!({ "labels": alert.labels, "annotations": alert.annotations }));
     if event.len() <= EVENT_BYTES {
         return event;
     }
-    self::event(alert, context, json!({ "error": DETAILS_LEFT_OUT }))
+    self::event(alert, context, &json!({ "error": DETAILS_LEFT_OUT }))
 }
 
-fn event(alert: &Alert, context: &RenderContext, custom_details: Value) -> Bytes {
+fn event(alert: &Alert, context: &RenderContext, custom_details: &Value) -> Bytes {
     let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
     let (event_action, since, text) = match alert.status {
         AlertStatus::Firing => ("trigger", alert.starts_at, summary(alert, SUMMARY_CHARS)),
