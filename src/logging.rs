@@ -106,10 +106,10 @@ fn queue() -> io::Result<LineQueue> {
 
 /// Lines that wait to be written. Cheap to clone.
 #[derive(Clone, Default)]
-struct LineQueue(Arc<(Mutex<Lines>, Condvar)>);
+struct LineQueue(Arc<(Mutex<QueuedLines>, Condvar)>);
 
 #[derive(Default)]
-struct Lines {
+struct QueuedLines {
     waiting: VecDeque<Box<[u8]>>,
     bytes: usize,
     /// Lines that were dropped since the last that was written.
@@ -119,7 +119,7 @@ struct Lines {
 }
 
 impl LineQueue {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, QueuedLines> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,7 +161,7 @@ impl LineQueue {
     }
 
     fn wait_until_written(&self, longest: Duration) {
-        let is_busy = |lines: &mut Lines| lines.is_writing || !lines.waiting.is_empty();
+        let is_busy = |lines: &mut QueuedLines| lines.is_writing || !lines.waiting.is_empty();
         // The end of the program does not depend on the result.
         drop(self.0.1.wait_timeout_while(self.lock(), longest, is_busy));
     }

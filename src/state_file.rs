@@ -37,12 +37,12 @@ pub struct SavedState {
     pub alerts: Vec<ActiveAlert>,
     /// The notification log by the name of the notifier.
     pub receivers: BTreeMap<String, Vec<LogEntry>>,
-    /// What is known of groups by their histories.
+    /// Groups as their histories know them.
     #[serde(default)]
     pub groups: Vec<SavedGroup>,
 }
 
-/// What is known of a group. Names are texts, as in labels.
+/// A group as its history knows it. Names are texts, as in labels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedGroup {
     /// Name of the target.

@@ -21,11 +21,11 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// The preferred content coding, for replies that come in several.
     pub encoding: Encoding,
-    /// What a browser reports about the page that sent it.
+    /// The headers of a browser about the page that sent it.
     pub origin: RequestOrigin,
 }
 
-/// What a browser reports about the page that sent a request.
+/// The headers of a browser about the page that sent a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestOrigin {
     /// Host and port that the client believes to have connected to.

@@ -38,7 +38,7 @@ pub struct TargetState {
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
     pub alerts: ShownAlerts,
-    /// What is known of groups by their histories.
+    /// Groups as their histories know them.
     pub remembered: Arc<[RememberedGroup]>,
 }
 

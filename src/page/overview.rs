@@ -302,7 +302,7 @@ mod tests {
         view_of(Some(report(vec![stream("orders", groups), stream("other", vec![group("x", values())])])))
     }
 
-    /// What stands between tags, a line for each row of the table.
+    /// The texts between tags, a line for each row of the table.
     fn rows(html: &str) -> Vec<String> {
         let table = html.split("<table class=\"groups\"").nth(1).unwrap_or_default();
         let table = table.split("</table>").next().unwrap();

@@ -55,7 +55,7 @@ impl Replies {
 
 /// A connection. A request whose future is dropped leaves it usable: its replies are skipped when they arrive.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct NodeConnection {
     stream: Stream,
     metrics: TargetMetrics,
     /// Bytes to be written, from `written` on.
@@ -73,7 +73,7 @@ pub(super) struct Connection {
     first: Vec<u8>,
 }
 
-impl Connection {
+impl NodeConnection {
     pub(super) fn new(stream: Stream, metrics: TargetMetrics) -> Self {
         Self {
             stream,

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Password, Role, Target};
-use crate::poller::connection::{Connection, Replies};
+use crate::poller::connection::{NodeConnection, Replies};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
 use crate::poller::pipeline::{NodePipeline, batches, call};
@@ -26,7 +26,7 @@ pub(super) struct Node {
     /// Host and port, or the path of the socket, as shown to people.
     pub(super) address: Arc<str>,
     pub(super) epoch: Epoch,
-    pub(super) connection: Mutex<Connection>,
+    pub(super) connection: Mutex<NodeConnection>,
     /// The endpoint; `None` once it has replied to a command.
     unanswered: Option<Endpoint>,
 }
@@ -154,7 +154,7 @@ impl Node {
         let auth = auth.unwrap_or_else(|_| Err(PollError::PasswordFile(io::ErrorKind::TimedOut.into())))?;
         let stream = dialer.dial(endpoint, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
-        let connection = Mutex::new(Connection::new(stream, metrics.clone()));
+        let connection = Mutex::new(NodeConnection::new(stream, metrics.clone()));
         let mut node = Self { address: shown, epoch, connection, unanswered: Some(endpoint.clone()) };
         if let Some(auth) = auth {
             metrics.count_commands(Command::Auth, 1);

@@ -8,7 +8,7 @@ use redis::{Cmd, Pipeline};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
-use crate::poller::connection::{Connection, ConnectionError, Replies};
+use crate::poller::connection::{ConnectionError, NodeConnection, Replies};
 use crate::poller::error::PollError;
 use crate::poller::resp::{Value, Values};
 use redis_stream_core::clock::now;
@@ -49,7 +49,7 @@ pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
 
 /// Sends one command; an error reply is an error of the node.
 pub(super) async fn call(
-    connection: &mut Connection,
+    connection: &mut NodeConnection,
     address: &str,
     deadline: Instant,
     command: &Cmd,
@@ -73,7 +73,7 @@ pub(super) fn deadline_share(deadline: Instant, others: usize) -> Instant {
 
 /// The batches for one connection.
 pub(super) struct NodePipeline<'a> {
-    pub(super) connection: &'a Mutex<Connection>,
+    pub(super) connection: &'a Mutex<NodeConnection>,
     pub(super) address: &'a str,
     pub(super) batches: Vec<Range<usize>>,
 }
@@ -90,7 +90,7 @@ pub(super) enum Turn {
 struct Lane<'a, F> {
     number: usize,
     node: &'a NodePipeline<'a>,
-    connection: Option<MutexGuard<'a, Connection>>,
+    connection: Option<MutexGuard<'a, NodeConnection>>,
     /// The batch that is sent next.
     next: usize,
     /// Batches with their numbers of replies; `None` if a batch was skipped.

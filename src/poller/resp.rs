@@ -51,7 +51,7 @@ pub struct Malformed(&'static str);
 const NOT_RESP: Malformed = Malformed("it is not RESP");
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum ScanState {
     /// In a line, which begins with a type.
     #[default]
     Line,
@@ -75,7 +75,7 @@ struct OpenArray {
 /// Finds the end of one reply after the other, and keeps them.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    state: State,
+    state: ScanState,
     /// The part of a line that has arrived.
     line: Vec<u8>,
     open: Vec<OpenArray>,
@@ -109,8 +109,8 @@ impl Scanner {
         let mut at = 0;
         while at < input.len() {
             let (taken, is_complete) = match self.state {
-                State::Text { left, is_kept } => (self.scan_text(&input[at..], left, is_kept), false),
-                State::Line | State::TextEnd => self.scan_line(&input[at..])?,
+                ScanState::Text { left, is_kept } => (self.scan_text(&input[at..], left, is_kept), false),
+                ScanState::Line | ScanState::TextEnd => self.scan_line(&input[at..])?,
             };
             at += taken;
             if is_complete {
@@ -153,7 +153,7 @@ impl Scanner {
             self.append(&input[..taken]);
         }
         let left = left - taken as u64;
-        self.state = if left > 0 { State::Text { left, is_kept } } else { State::TextEnd };
+        self.state = if left > 0 { ScanState::Text { left, is_kept } } else { ScanState::TextEnd };
         taken
     }
 
@@ -162,7 +162,7 @@ impl Scanner {
         let end = input.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(input.len(), |end| end + 1);
         self.line.extend_from_slice(&input[..taken]);
-        let first: &[u8] = if matches!(self.state, State::Line) { b"+-:,#(_$=!*~>%|" } else { b"\r" };
+        let first: &[u8] = if matches!(self.state, ScanState::Line) { b"+-:,#(_$=!*~>%|" } else { b"\r" };
         if !first.contains(&self.line[0]) || self.line.len() > MAX_LINE {
             return Err(NOT_RESP);
         }
@@ -178,8 +178,8 @@ impl Scanner {
 
     /// Takes a whole line. Returns true if the reply ends with it.
     fn end_line(&mut self, line: &[u8]) -> Result<bool, Malformed> {
-        if matches!(self.state, State::TextEnd) {
-            self.state = State::Line;
+        if matches!(self.state, ScanState::TextEnd) {
+            self.state = ScanState::Line;
             return if line == b"\r\n" { Ok(self.end_value()) } else { Err(NOT_RESP) };
         }
         let [kind, text @ .., b'\r', b'\n'] = line else { return Err(NOT_RESP) };
@@ -214,7 +214,7 @@ impl Scanner {
         let is_kept = length <= most && !self.is_refused;
         self.count_read(if is_kept { length } else { length / SKIPPED_IS_CHEAPER })?;
         self.keep(if is_kept { kind } else { kind::LONG_TEXT }, length, &[]);
-        self.state = if length > 0 { State::Text { left: length, is_kept } } else { State::TextEnd };
+        self.state = if length > 0 { ScanState::Text { left: length, is_kept } } else { ScanState::TextEnd };
         Ok(false)
     }
 

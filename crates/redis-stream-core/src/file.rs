@@ -17,7 +17,7 @@ use crate::clock::now;
 /// Time for the writer of a pipe to write all of it.
 const PIPE_TIME: Duration = Duration::from_secs(5);
 
-/// What a file contains, which limits its size.
+/// The content of a file, which limits its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A password, a token or a URL: up to 64 KiB.

@@ -37,11 +37,11 @@ pub struct LagState {
     pub(super) next_scan: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
-    /// What was known before of groups that were not read since, by stream.
+    /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<(Name, Rhythm, Option<DatedStatus>)>>,
 }
 
-/// What is known of a group by its history, to be kept over a restart.
+/// A group as its history knows it, to be kept over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedGroup {
     /// Key of the stream.
