@@ -138,11 +138,13 @@ impl ExpectedState {
         put("last_delivered_id_age_seconds", age(delivered, now));
         put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
         put("messages_pending", Some(pending.len() as f64));
-        // A released entry counts from the second reading on.
-        put("messages_released", client.knows("XNACK").await.then_some(0.0));
+        // A released entry has no consumer and no idle time, and counts from the second reading on.
+        let released = pending.iter().filter(|(_, consumer, ..)| consumer.is_empty()).count();
+        put("messages_released", client.knows("XNACK").await.then_some(released as f64));
         let oldest = pending.first();
         put("oldest_pending_age_seconds", oldest.map_or(Some(0.0), |(text, ..)| age(id(text), now)));
-        put("oldest_pending_idle_seconds", Some(oldest.map_or(0.0, |(_, _, idle_ms, _)| idle_ms / 1e3)));
+        let idle_of = |idle_ms: f64| (idle_ms >= 0.0).then_some(idle_ms / 1e3);
+        put("oldest_pending_idle_seconds", oldest.map_or(Some(0.0), |(_, _, idle_ms, _)| idle_of(*idle_ms)));
         put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
         put("pending_orphaned", Some(gone.count() as f64));
         put("consumers", Some(consumers.len() as f64));
