@@ -121,17 +121,27 @@ pub(super) fn authorization(section: &Section<'_>, url_key: Option<&Cursor<'_>>)
 /// Reads the file of a token, which becomes a header.
 fn token_file(key: &Cursor<'_>) -> Option<Password> {
     let file = credentials::password_file(key)?;
-    match file.read() {
-        Ok(token) if token.expose().is_empty() => key.fault("an empty file; expected a token"),
-        Ok(token) if HeaderValue::try_from(token.expose()).is_err() => {
-            key.fault(
-                "in the file: a control character, such as the end of a line; expected one line of text",
-            );
-        }
-        // An unreadable file is a fault already.
-        _ => {}
+    // An unreadable file is a fault already.
+    if let Ok(token) = file.read() {
+        let is_line = |token: &str| HeaderValue::try_from(token).is_ok();
+        require_line(key, token.expose(), is_line, "a token");
     }
     Some(file)
+}
+
+/// Adds a fault if a file's secret is empty, or more than a line of text.
+pub(super) fn require_line(
+    file_key: &Cursor<'_>,
+    secret: &str,
+    is_line: impl Fn(&str) -> bool,
+    expected: &str,
+) {
+    if secret.is_empty() {
+        file_key.fault(format_args!("an empty file; expected {expected}"));
+    } else if !is_line(secret) {
+        file_key
+            .fault("in the file: a control character, such as the end of a line; expected one line of text");
+    }
 }
 
 fn basic_auth(section: &Section<'_>) -> Option<Authorization> {

@@ -198,13 +198,7 @@ fn pagerduty(section: &Section<'_>) -> Option<Receiver> {
         && let Some(Ok(key)) = routing_key.as_ref().map(Password::read)
     {
         let key = key.expose().trim();
-        if key.is_empty() {
-            file_key.fault(format_args!("an empty file; expected {INTEGRATION_KEY}"));
-        } else if key.contains(char::is_control) {
-            file_key.fault(
-                "in the file: a control character, such as the end of a line; expected one line of text",
-            );
-        }
+        http_receiver::require_line(&file_key, key, |key| !key.contains(char::is_control), INTEGRATION_KEY);
     }
     let url_key = section.key("url");
     let url = if url_key.is_given() {

@@ -3,7 +3,7 @@
 //! A [`Poller`](poll::Poller) polls one target. The poller decides nothing about lag: it turns replies into a
 //! [snapshot](redis_stream_lag::snapshot) and questions into commands. It must not disturb the servers: few round
 //! trips, bounded replies, no command without a bound, no XPENDING with IDLE (the server walks the whole list of
-//! pending entries) unless an operator asks for exactly that, no scripts, and no writes.
+//! pending entries), no scripts, and no writes.
 //!
 //! [`decode`], [`interner`], [`resp`] and [`slots`] are public for the fuzz targets in `tests/fuzz` only.
 

@@ -43,12 +43,10 @@ impl FileKind {
         }
     }
 
-    fn limit(self) -> &'static str {
-        match self {
-            Self::Secret => "64 KiB",
-            Self::Certificate => "1 MiB",
-            Self::Configuration => "16 MiB",
-            Self::State => "64 MiB",
+    fn limit(self) -> String {
+        match self.max_bytes() >> 10 {
+            kib @ ..1024 => format!("{kib} KiB"),
+            kib => format!("{} MiB", kib >> 10),
         }
     }
 }
