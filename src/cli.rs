@@ -24,8 +24,7 @@ First steps:
 
 const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
-for moments, except with --min-idle: then the server looks at every pending entry of the group (or of the consumer) \
-for each page, which blocks it for some 10 ms per 100,000 entries.";
+for moments. With --min-idle as many pages are read as it takes to find the entries: those of all pending ones, at most.";
 
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use crate::api;
 use crate::cli;
-use crate::commands::output::{self, print_error, terminal_width};
+use crate::commands::output::{self, terminal_width};
 use crate::commands::redis_args;
 use crate::config::{Config, Poll, Role, Target};
 use crate::format::units::count;
-use crate::poller::list_pending::{PAGE, PendingError, PendingList, PendingQuery};
+use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::entries::{self, ListedEntry};
@@ -28,14 +28,6 @@ use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
 pub async fn run(args: &cli::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = redis_args::config(matches)?;
     let query = query(args);
-    if query.min_idle.is_some() {
-        let subject = if query.consumer.is_some() { "consumer" } else { "group" };
-        let pages = query.count.div_ceil(PAGE);
-        let often = if pages > 1 { format!(", up to {pages} times") } else { String::new() };
-        print_error(&format!(
-            "--min-idle: the server looks at every pending entry of the {subject}{often}, and is blocked meanwhile"
-        ));
-    }
     let listed = list(targets.swap_remove(0), &poll, &query).await?;
     let entries = entries(listed);
     let mut out = output::stdout();

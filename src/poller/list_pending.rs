@@ -26,7 +26,7 @@ use redis_stream_lag::question::PendingEntry;
 const MOST_REDIRECTS: usize = 5;
 
 /// The most entries of one reply.
-pub const PAGE: usize = 1_000;
+const PAGE: usize = 1_000;
 
 /// The entries to list.
 #[derive(Clone, Debug, PartialEq, Eq)]

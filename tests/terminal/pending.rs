@@ -91,7 +91,7 @@ async fn a_consumer_an_idle_time_and_json() {
     );
     let end = pending(&server, &[&OF_MAIL[..], &["--min-idle", "1h"]].concat()).await;
     assert_eq!((end.code, end.stdout.as_str()), (Some(0), "no pending entries idle for 1h\n"));
-    assert!(end.stderr.contains("the server looks at every pending entry of the group, "), "{}", end.stderr);
+    assert_eq!(end.stderr, "");
     // Names are bytes.
     client.ask::<String>(&[&b"XADD"[..], b"a\xff", b"5-1", b"f", b"v"]).await;
     client.ask::<()>(&[&b"XGROUP"[..], b"CREATE", b"a\xff", b"g\n", b"0"]).await;
