@@ -100,7 +100,7 @@ async fn run_until(
     let changing = async {
         match reloading {
             Some((reader, hangups)) => parts.reload(reader, hangups, &mut inbox).await,
-            None => std::future::pending().await,
+            None => inbox.refuse_all().await,
         }
     };
     let mut serving = pin!(listeners.serve(Arc::new(app), current_access, &shutdown));

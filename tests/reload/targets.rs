@@ -1,7 +1,15 @@
 //! What becomes of targets.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use streamgauge::commands::serve;
+use streamgauge::config::load;
+use tokio_util::sync::CancellationToken;
+
 use crate::fixture::{QUICK, Reloading, SOON, has_target, server, value, was_successful};
 use crate::support::http;
+use crate::support::server::free_port;
 use crate::support::wait::wait_until;
 
 const RULES: &str = "alerts: {recommended: false, rules: [{alert: Behind, expr: lag > 1}]}\n";
@@ -127,4 +135,20 @@ async fn on_sighup_the_file_is_read_again_and_users_change() {
     let response = http::get_with(reloading.exporter.address, "/metrics", &anna).await;
     assert_eq!(response.status, 200);
     assert_eq!(was_successful(&crate::support::metrics::parse(&response.text())), 1.0);
+}
+
+#[tokio::test]
+async fn without_a_file_a_reload_is_refused_at_once() {
+    let (server, _talk) = server().await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let yaml = format!("web: {{listen: '{address}'}}\ntargets: [{}]", target("t", &server.url(), ""));
+    let config = load::from_text("test", &yaml, Path::new(""), &|_| None).unwrap();
+    let ending = CancellationToken::new();
+    let exporter = tokio::spawn(serve::run_with(config, ending.clone()));
+    let is_ready =
+        async || http::try_get(address, "/-/ready", &[]).await.is_ok_and(|reply| reply.status == 200);
+    wait_until(SOON, "it is ready", is_ready).await;
+    assert_eq!(http::post(address, "/-/reload").await.status, 403);
+    ending.cancel();
+    exporter.await.unwrap().unwrap();
 }

@@ -60,6 +60,16 @@ enum ReloadResult {
     Refused(String),
 }
 
+impl Inbox {
+    /// Refuses all requests, as there is no configuration file to read again.
+    pub(super) async fn refuse_all(&mut self) {
+        while let Some(asked) = self.0.recv().await {
+            // The client may be gone.
+            let _ = asked.answer.send(ReloadResult::Forbidden);
+        }
+    }
+}
+
 /// Returns a connected pair.
 pub(super) fn requests() -> (Requests, Inbox) {
     let (sender, receiver) = mpsc::channel(QUEUE);
