@@ -1,8 +1,6 @@
 //! Lists pending entries of one group on request. Polls never do this.
 //!
-//! Each reply is bounded: pages of at most [`PAGE`] entries, each starting after the last. [`PendingQuery::min_idle`]
-//! sends IDLE, for which the server walks the whole PEL of the group or consumer for each page: 100,000 entries block
-//! its other clients for some 10 ms.
+//! Each reply is bounded: pages of at most 1,000 entries, each starting after the last.
 
 use std::time::Duration;
 
