@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use redis_stream_core::clock::now;
 
@@ -55,6 +55,22 @@ impl Activity {
         self.began.elapsed().saturating_sub(progress)
     }
 
+    /// Waits until the client has been idle for `limit` while `is_full` returns true.
+    ///
+    /// It must be so twice in a row: after this process was paused, as on an overloaded machine, a client looks idle
+    /// until its connection has run again.
+    pub(crate) async fn until_idle(&self, limit: Duration, is_full: impl Fn() -> bool) {
+        let mut was_idle = false;
+        loop {
+            let is_idle = is_full() && self.idle() >= limit;
+            if is_idle && was_idle {
+                return;
+            }
+            was_idle = is_idle;
+            sleep(limit / 8).await;
+        }
+    }
+
     /// Records that the client has sent bytes that are never read.
     pub(crate) fn note_unread(&self) {
         self.has_unread.store(true, Ordering::Relaxed);
@@ -67,6 +83,10 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -83,5 +103,24 @@ mod tests {
         assert_eq!(activity.idle(), s(1));
         activity.note_progress();
         assert_eq!((activity.idle(), activity.note_request()), (s(0), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_this_process_is_not_the_clients() {
+        let (limit, activity) = (Duration::from_secs(2), Activity::new());
+        let mut idle = pin!(activity.until_idle(limit, || true));
+        assert!(idle.as_mut().now_or_never().is_none());
+        for _ in 0..3 {
+            tokio::time::advance(2 * limit).await;
+            assert!(idle.as_mut().now_or_never().is_none(), "it was paused");
+            // The connection runs again, and the client has read meanwhile.
+            activity.note_progress();
+            tokio::time::advance(limit / 8).await;
+            assert!(idle.as_mut().now_or_never().is_none());
+        }
+        tokio::time::advance(limit).await;
+        assert!(idle.as_mut().now_or_never().is_none());
+        tokio::time::advance(limit / 8).await;
+        assert!(idle.as_mut().now_or_never().is_some(), "the client does not read");
     }
 }

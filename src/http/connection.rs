@@ -12,7 +12,6 @@ use hyper::{Request as HyperRequest, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
 
 use crate::http::access::{self, AccessControl, Admission};
 use crate::http::activity::Activity;
@@ -41,10 +40,7 @@ impl<R: Routes> ServerState<R> {
 
     /// Waits until the client has been idle for too long while others may be waiting.
     pub(crate) async fn is_held_up_by(&self, activity: &Activity) {
-        let limit = self.limits.crowded;
-        while !(self.is_full() && activity.idle() >= limit) {
-            sleep(limit / 8).await;
-        }
+        activity.until_idle(self.limits.crowded, || self.is_full()).await;
     }
 }
 
