@@ -2,11 +2,16 @@
 //! that, and most of it where the consumer reads less often than the stream is sampled; the ratio is near it; the group is
 //! `losing` all the time. Groups that lose nothing count 0.
 //!
+//! Nothing is assumed of the pace that a busy machine allows: the truth is what the clients have done, over whole periods
+//! of the consumer. A group that reads every few milliseconds has a ratio only where the machine let the exporter sample
+//! it more often than that; `loss_share` is tested at exact times.
+//!
 //! `STREAMGAUGE_LOSSES=5m cargo test --test losses are_counted -- --nocapture` runs for that long and prints the figures; the
 //! default is 25 s. `cargo test --test losses cost -- --nocapture` prints the cost.
 
 #![expect(clippy::print_stderr, reason = "the documentation has these figures")]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -29,6 +34,8 @@ use support::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(15);
 const ADDED_PER_SECOND: u32 = 50;
+/// The reads of a group that reads more often are seen only in bursts of samples.
+const BURST_MS: u64 = 250;
 /// A stream is full, and its group overtaken, after this time at the latest.
 const WARM_UP: Duration = Duration::from_secs(9);
 
@@ -57,10 +64,11 @@ const CASES: [Case; 9] = [
     Case::new("aged", Trim::MinId(3), 25, 2_600, 0.8),
     Case::new("bulk", Trim::Exact(150), 100, 5_000, 0.8),
     Case::new("seconds", Trim::Exact(100), 10, 1_500, 0.8),
-    Case::new("tenths", Trim::Exact(100), 1, 100, 0.12),
-    Case::new("tenths-aged", Trim::MinId(2), 1, 100, 0.12),
-    Case::new("fast", Trim::Exact(100), 1, 40, 0.05),
-    Case::new("fast-nodes", Trim::Approximate(100), 1, 40, 0.05),
+    // Not in step with the producer: then no sample could show if trimming or the read came first.
+    Case::new("tenths", Trim::Exact(100), 1, 103, 0.12),
+    Case::new("tenths-aged", Trim::MinId(2), 1, 103, 0.12),
+    Case::new("fast", Trim::Exact(100), 1, 43, 0.05),
+    Case::new("fast-nodes", Trim::Approximate(100), 1, 43, 0.05),
 ];
 
 /// Groups that lose nothing.
@@ -77,12 +85,18 @@ impl Case {
         Self { name, trim, read_count, read_ms, at_least }
     }
 
-    /// Adds and trims until `end`.
-    async fn produce(&self, server: &Server, end: Instant) -> Progress {
+    /// Returns true if the losses are seen soon. Each trim of a node overtakes a fast group for some milliseconds, and it
+    /// is chance which of these moments a sample meets; in a short run, maybe none.
+    fn is_certainly_seen(&self) -> bool {
+        let is_overtaken_for_moments = matches!(self.trim, Trim::Approximate(_)) && self.read_ms < BURST_MS;
+        !is_overtaken_for_moments || !is_short()
+    }
+
+    /// Adds and trims until `end`, and counts the entries added.
+    async fn produce(&self, server: &Server, end: Instant, added: &Cell<u64>) {
         let mut connection = server.connection().await;
         let mut ticks = interval(Duration::from_secs(1) / ADDED_PER_SECOND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let mut progress = Progress::new(end);
         while now() < end {
             ticks.tick().await;
             let mut add = cmd("XADD");
@@ -102,13 +116,12 @@ impl Case {
                 .query_async(&mut connection)
                 .await
                 .expect("the server takes it");
-            progress.add(1);
+            added.set(added.get() + 1);
         }
-        progress
     }
 
-    /// Reads until `end`.
-    async fn consume(&self, server: &Server, end: Instant) -> Progress {
+    /// Reads until `end`. `added` is the number of entries added so far.
+    async fn consume(&self, server: &Server, end: Instant, added: &Cell<u64>) -> Progress {
         let mut connection = server.connection().await;
         let mut ticks = interval(Duration::from_millis(self.read_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,13 +132,14 @@ impl Case {
             read.arg(&["GROUP", "g", "c", "COUNT"]).arg(self.read_count).arg("NOACK");
             read.arg(&["STREAMS", self.name, ">"]);
             let reply = read.query_async(&mut connection).await.expect("the server takes it");
-            progress.add(ids(&reply).len() as u64);
+            progress.note_read(ids(&reply).len() as u64, added.get());
         }
         progress
     }
 
     async fn run(&self, server: &Server, end: Instant) -> Outcome<'_> {
-        let (added, delivered) = join(self.produce(server, end), self.consume(server, end)).await;
+        let added = Cell::new(0);
+        let ((), progress) = join(self.produce(server, end, &added), self.consume(server, end, &added)).await;
         // The last read would hide the last loss, if it were not seen before.
         sleep(Duration::from_millis(1_000)).await;
         let mut connection = server.connection().await;
@@ -137,30 +151,40 @@ impl Case {
         let waiting = ids(&reply).len() as u64;
         Outcome {
             case: self,
-            added: added.all,
-            lost: added.all - delivered.all - waiting,
-            share: 1.0 - delivered.after_warm_up / added.after_warm_up,
+            added: added.get(),
+            lost: added.get() - progress.delivered - waiting,
+            share: progress.share(),
         }
     }
 }
 
-/// The number of entries added or delivered.
+/// The entries that a consumer got. Once the stream is full, from one read on to the last.
 struct Progress {
-    all: u64,
-    after_warm_up: f64,
     warm_at: Instant,
+    delivered: u64,
+    /// The entries added and delivered at the first read after the warm-up.
+    first: Option<(u64, u64)>,
+    /// The same at the last read.
+    last: (u64, u64),
 }
 
 impl Progress {
     fn new(end: Instant) -> Self {
-        Self { all: 0, after_warm_up: 0.0, warm_at: end - run_time() + WARM_UP }
+        Self { warm_at: end - run_time() + WARM_UP, delivered: 0, first: None, last: (0, 0) }
     }
 
-    fn add(&mut self, entries: u64) {
-        self.all += entries;
+    fn note_read(&mut self, entries: u64, added: u64) {
+        self.delivered += entries;
+        self.last = (added, self.delivered);
         if now() > self.warm_at {
-            self.after_warm_up += entries as f64;
+            self.first.get_or_insert(self.last);
         }
+    }
+
+    /// Returns the part of the entries added that was not delivered.
+    fn share(&self) -> f64 {
+        let (added, delivered) = self.first.expect("it read once the stream was full");
+        1.0 - (self.last.1 - delivered) as f64 / (self.last.0 - added) as f64
     }
 }
 
@@ -260,17 +284,19 @@ fn of<'a>(metrics: &'a Metrics, case: &Case) -> BTreeMap<&'a str, f64> {
 }
 
 /// Reads the metrics until `end`, and returns the last ones and the healthy cases that were ever losing. From the second
-/// poll after the streams are full on, each group that loses is losing.
+/// poll after the streams are full on, each group that loses is losing, without a gap.
 async fn watch(exporter: &Exporter, end: Instant) -> (Metrics, BTreeSet<&'static str>) {
-    // A fast group is overtaken for moments only, at each trim of a node.
     let from = end - run_time() + WARM_UP + (2 * poll_interval()).max(Duration::from_secs(9));
-    let (mut ticks, mut ever_losing) = (interval(Duration::from_millis(500)), BTreeSet::new());
+    let mut ticks = interval(Duration::from_millis(500));
+    let (mut losing, mut ever_losing) = (BTreeSet::new(), BTreeSet::new());
     loop {
         ticks.tick().await;
         let at = now();
         let metrics = exporter.metrics().await;
-        for case in CASES.iter().filter(|_| at > from) {
-            assert!(is_losing(&metrics, case), "{:#?}", of(&metrics, case));
+        for case in &CASES {
+            let is_due = losing.contains(case.name) || at > from && case.is_certainly_seen();
+            assert!(is_losing(&metrics, case) || !is_due, "{:#?}", of(&metrics, case));
+            losing.extend(is_losing(&metrics, case).then_some(case.name));
         }
         let healthy = HEALTHY.iter().chain([&QUEUE]);
         ever_losing.extend(healthy.filter(|case| is_losing(&metrics, case)).map(|case| case.name));
@@ -292,8 +318,9 @@ async fn losses_are_counted_estimated_and_never_invented() {
         let end = now() + run_time();
         let losing = join_all(CASES.iter().map(|case| case.run(&server, end)));
         let healthy = join_all(HEALTHY.iter().map(|case| case.run(&server, end)));
+        let added_to_queue = Cell::new(0);
         let queue = join(
-            QUEUE.produce(&server, end),
+            QUEUE.produce(&server, end, &added_to_queue),
             join_all(["a", "b", "c"].map(|consumer| work(&server, consumer, end))),
         );
         let (outcomes, healthy, _, watched) = tokio::join!(losing, healthy, queue, watch(&exporter, end));
@@ -306,10 +333,11 @@ async fn losses_are_counted_estimated_and_never_invented() {
         }
         let truths = healthy.iter().map(|outcome| (outcome.case, outcome.lost)).chain([(&QUEUE, 0)]);
         for (case, truth) in truths {
-            assert_eq!(truth, 0, "the clients of {} were held up, so that the group lost entries", case.name);
-            assert_eq!(metrics[&lost(case)], 0.0, "{}", case.name);
+            let (counted, name) = (metrics[&lost(case)], case.name);
+            assert!(counted <= truth as f64, "{name}: {counted} counted, {truth} lost");
+            // A consumer that was held up for seconds has lost some.
+            assert!(truth > 0 || !ever_losing.contains(name), "{name} was losing");
         }
-        assert!(ever_losing.is_empty(), "{ever_losing:?}");
     })
     .await;
 }
@@ -318,24 +346,22 @@ fn check(program: &str, outcome: &Outcome<'_>, at_end: &Metrics, metrics: &Metri
     let &Outcome { case, added, lost: truth, share } = outcome;
     let (counted, name) = (metrics[&lost(case)], case.name);
     let part = counted / truth as f64;
-    let ratio = at_end.get(&ratio(case)).unwrap_or_else(|| panic!("no ratio: {:#?}", of(at_end, case)));
+    let ratio = at_end.get(&ratio(case)).copied();
     eprintln!(
         "{program:<14} {name:<12} added {added:>6}, lost {truth:>6}, counted {counted:>6} ({:>3.0} %); \
-         lost {share:.2}, estimated {ratio:.2}",
+         lost {share:.2}, estimated {ratio:.2?}",
         part * 100.0
     );
     assert!(truth > 200, "{name}: the test loses entries");
     assert!(counted <= truth as f64, "{name}: {counted} counted, {truth} lost");
-    // A short run has few losses, and some before the first poll that sees trimming; and few reads. Single reads of a group
-    // that reads 25 times a second are seen only where nothing else holds up the samples of a burst.
-    let (at_least, tolerance) = match (is_short(), case.read_ms < 100) {
-        (true, true) => (case.at_least * 0.6 - 0.03, 0.35),
-        (true, false) => (case.at_least * 0.6 - 0.03, 0.15),
-        (false, _) => (case.at_least, 0.1),
-    };
+    // A short run has few losses, and some before the first poll that sees trimming; and few reads.
+    let (at_least, tolerance) =
+        if is_short() { (case.at_least * 0.6 - 0.03, 0.2) } else { (case.at_least, 0.1) };
     assert!(part >= at_least, "{name}: {counted} of {truth} counted");
-    assert!((share - ratio).abs() < tolerance, "{name}: {ratio} estimated, {share} lost");
-    assert!(is_losing(metrics, case), "{:#?}", of(metrics, case));
+    let error = ratio.map(|ratio| (share - ratio).abs());
+    assert!(error.is_some() || case.read_ms < BURST_MS, "{name} has no ratio: {:#?}", of(at_end, case));
+    assert!(error.is_none_or(|error| error < tolerance), "{name}: {ratio:?} estimated, {share} lost");
+    assert!(is_losing(metrics, case) || !case.is_certainly_seen(), "{:#?}", of(metrics, case));
 }
 
 /// Adds 2,000 entries to a stream with the group `g` at its start, and 6,000 consumers to one of its groups.

@@ -210,9 +210,8 @@ impl Poller {
         let limits = SampleLimits::new(self.poll.loss_sample_streams, can_afford_bursts);
         let keys = self.samples.next(self.lag.streams_in_danger(), limits);
         let samples = self.servers.sample(&keys, now() + SAMPLE_TIMEOUT).await;
-        let at = now() - self.started;
         for sample in samples {
-            self.lag.note_sample(&sample.as_loss_sample(at));
+            self.lag.note_sample(&sample.as_loss_sample());
         }
     }
 

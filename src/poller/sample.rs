@@ -1,5 +1,6 @@
-//! Reads streams with a group in danger of losing entries, between polls: XINFO GROUPS, XINFO STREAM and XINFO GROUPS
-//! again. A group whose position is the same in both is certain to have stood there when the stream was read.
+//! Reads streams with a group in danger of losing entries, between polls: TIME, and for each stream XINFO GROUPS, XINFO
+//! STREAM and XINFO GROUPS again. A group whose position is the same in both is certain to have stood there when the
+//! stream was read.
 //!
 //! A stream with a group that reads often is also sampled in bursts, whose samples are so close together that they see
 //! its single reads.
@@ -15,7 +16,7 @@ use crate::poller::pipeline::{Turn, command, run_pipelines};
 use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_core::clock::now;
+use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{
     ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, LossSample, StreamInfo,
@@ -126,12 +127,11 @@ pub(super) struct StreamSample {
 }
 
 impl StreamSample {
-    pub(super) fn as_loss_sample(&self, at: Duration) -> LossSample<'_> {
+    pub(super) fn as_loss_sample(&self) -> LossSample<'_> {
         LossSample {
             key: &self.key,
             epoch: self.epoch,
             entries_read: self.entries_read,
-            at,
             info: &self.info,
             groups_after: &self.groups_after,
         }
@@ -154,21 +154,25 @@ pub(super) async fn sample(
         deadline,
         |number, batch, _| {
             let keys = &readers[number].1[batch];
-            let mut pipeline = Pipeline::with_capacity(COMMANDS * keys.len());
+            let mut pipeline = Pipeline::with_capacity(1 + COMMANDS * keys.len());
+            pipeline.cmd("TIME");
             for key in keys {
                 pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
                 pipeline.add_command(command([b"XINFO", b"STREAM", key.as_bytes()]));
                 pipeline.add_command(command([b"XINFO", b"GROUPS", key.as_bytes()]));
             }
+            metrics.count_commands(Command::Time, 1);
             metrics.count_commands(Command::XinfoGroups, 2 * keys.len() as u64);
             metrics.count_commands(Command::XinfoStream, keys.len() as u64);
             Turn::Send(pipeline)
         },
         |number, batch, mut replies| {
             let (reader, keys) = &readers[number];
+            // Where TIME is refused, this machine's clock is used.
+            let time = replies.next().and_then(|reply| decode::time(reply).ok()).unwrap_or_else(unix_time);
             for key in &keys[batch] {
                 let three = (replies.next(), replies.next(), replies.next());
-                samples.extend(decoded(reader, key, three));
+                samples.extend(decoded(reader, key, time, three));
             }
             Ok(())
         },
@@ -180,11 +184,12 @@ pub(super) async fn sample(
 fn decoded(
     reader: &NodeReader<'_>,
     key: &Name,
+    time: Duration,
     replies: (Option<Value<'_>>, Option<Value<'_>>, Option<Value<'_>>),
 ) -> Option<StreamSample> {
     let (before, stream, after) = replies;
     let groups = groups(reader, before?)?;
-    let info = decode::xinfo_stream(stream?).ok()?.facts(Duration::ZERO);
+    let info = decode::xinfo_stream(stream?).ok()?.facts(time);
     Some(StreamSample {
         key: key.clone(),
         epoch: reader.node.epoch,

@@ -122,7 +122,7 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
         } else if open.cache.loss_share.is_none() {
             open.cache.loss_share = Some(Box::default());
         }
-        open.cache.note_share(stream.info, group, stream.node.entries_read, at);
+        open.cache.note_share(stream.info, group, stream.node.entries_read);
     }
 }
 

@@ -23,8 +23,6 @@
 //! A group that reads often loses and reads past most entries unseen. That it loses is visible from its position: it
 //! stands before or at the first entry while trimming goes on.
 
-use std::time::Duration;
-
 use crate::from_bounds;
 use crate::loss_share::{GroupProgress, ShareReading};
 use crate::snapshot::{EntriesReadMeaning, GroupInfo, StreamInfo};
@@ -228,7 +226,6 @@ impl Losses {
         info: &StreamInfo,
         group: &GroupInfo,
         meaning: EntriesReadMeaning,
-        at: Duration,
     ) -> Option<ShareReading> {
         let added = info.entries_added?;
         let progress = match meaning {
@@ -239,7 +236,7 @@ impl Losses {
                 GroupProgress::Ranks { position: self.basis?.rank_of(group)?, removed_to }
             }
         };
-        Some(ShareReading { at, added, progress })
+        Some(ShareReading { at: info.time, added, progress })
     }
 
     /// Returns the same count without a basis, for readings of another stream or server.

@@ -8,7 +8,8 @@
 //! be as large as those that are known exactly.
 //!
 //! Readings that are far apart see slow groups well, and hide the reads of fast ones. So intervals are collected by
-//! their length, and only those lengths are used at which few intervals hold reads of unknown size.
+//! their length, and only those lengths are used at which few intervals hold reads of unknown size. Their length is that
+//! by the node's clock: a reply that this program is late to process makes the next interval look shorter than it was.
 
 use std::time::Duration;
 
@@ -26,13 +27,15 @@ const MAX_BLURRED: f64 = 0.4;
 /// Trimming overtakes a group at present if the weights of the intervals in which it did so sum up to this: once in the
 /// last minute.
 const MIN_OVERTAKEN: f64 = 0.35;
-/// Smallest number of intervals from which a class is judged.
+/// Smallest number of intervals from which a class is judged by itself.
 const MIN_INTERVALS: f64 = 2.5;
+/// Largest standard error of an estimate, as a share of the entries added, where some of the time is not seen.
+const MAX_ERROR: f64 = 0.1;
 
 /// The numbers of one reading from which the share is estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShareReading {
-    /// The caller's monotonic clock.
+    /// The node's clock.
     pub(crate) at: Duration,
     /// entries-added.
     pub(crate) added: u64,
@@ -90,7 +93,9 @@ impl LossShare {
     pub(crate) fn note(&mut self, reading: ShareReading) {
         let Some(last) = self.last.replace(reading) else { return };
         let interval = reading.at.saturating_sub(last.at);
-        let Some(progress) = progress(&last, &reading).filter(|_| !interval.is_zero()) else { return };
+        // A longer one outweighs all others, and the clock may have been set.
+        let is_used = !interval.is_zero() && interval < MEMORY;
+        let Some(progress) = progress(&last, &reading).filter(|_| is_used) else { return };
         let seconds = interval.as_secs_f64();
         self.age(seconds);
         self.seconds += seconds;
@@ -98,7 +103,10 @@ impl LossShare {
         self.passed += count(progress.passed);
         self.overtaken += f64::from(u8::from(progress.is_overtaken));
         let class = CLASS_MS.partition_point(|bound| u128::from(*bound) < interval.as_millis());
-        self.classes[class].note(seconds, progress.delivered);
+        let known = self.classes[..=class].iter().fold((0.0, 0.0), |(reads, entries), shorter| {
+            (reads + shorter.exact_reads, entries + shorter.exactly_delivered)
+        });
+        self.classes[class].note(seconds, progress.delivered, known);
     }
 
     /// Leaves a gap before the next reading.
@@ -108,18 +116,29 @@ impl LossShare {
 
     /// Returns the estimate; `None` before there are enough readings, and if the group reads too often for them.
     pub(crate) fn estimate(&self) -> Option<LossEstimate> {
-        let (mut seconds, mut delivered) = (0.0, 0.0);
-        for class in self.classes.iter().filter(|class| class.intervals >= MIN_INTERVALS) {
-            if class.is_blurred() {
-                break;
+        let mut seen = IntervalClass::default();
+        for class in self.classes.iter().filter(|class| class.intervals > 0.0) {
+            let is_used = if class.intervals >= MIN_INTERVALS {
+                !class.is_blurred()
+            } else {
+                // Samples that were held up are judged by the pace of the reads that others saw.
+                seen.seconds > 0.0
+                    && seen.reads() / seen.seconds * class.seconds <= MAX_BLURRED * class.intervals
+            };
+            if is_used {
+                seen.add(class);
             }
-            (seconds, delivered) = (seconds + class.seconds, delivered + class.delivered);
         }
-        if seconds == 0.0 || self.added < 1.0 {
+        if seen.seconds == 0.0 || self.added < 1.0 {
             return None;
         }
-        let lost = self.passed - delivered / seconds * self.seconds;
-        let added = rounded(self.added);
+        let (unseen, delivered) =
+            ((1.0 - seen.seconds / self.seconds).max(0.0), seen.delivered / seen.seconds * self.seconds);
+        let error = delivered / self.added * (unseen / seen.reads().max(1.0)).sqrt();
+        if error > MAX_ERROR || unseen > 0.5 && seen.reads() < 1.0 {
+            return None;
+        }
+        let (lost, added) = (self.passed - delivered, rounded(self.added));
         Some(LossEstimate { lost: rounded(lost).min(added), added })
     }
 
@@ -131,7 +150,7 @@ impl LossShare {
     /// Returns true if trimming overtakes the group, and regular samples cannot see its single reads.
     pub(crate) fn needs_bursts(&self) -> bool {
         let regular = &self.classes[REGULAR];
-        self.is_overtaken() && regular.blurred + regular.exact_reads > MAX_BLURRED * regular.intervals
+        self.is_overtaken() && regular.reads() > MAX_BLURRED * regular.intervals
     }
 
     fn age(&mut self, seconds: f64) {
@@ -146,7 +165,9 @@ impl LossShare {
 }
 
 impl IntervalClass {
-    fn note(&mut self, seconds: f64, delivered: Delivered) {
+    /// `known_reads` is the number of reads of known size in intervals that are no longer, and the entries they were
+    /// delivered.
+    fn note(&mut self, seconds: f64, delivered: Delivered, known_reads: (f64, f64)) {
         self.intervals += 1.0;
         self.seconds += seconds;
         self.delivered += match delivered {
@@ -158,8 +179,8 @@ impl IntervalClass {
             }
             Delivered::Between { min, max, expected } => {
                 self.blurred += 1.0;
-                let is_known = self.exact_reads > 0.0;
-                let entries = if is_known { self.exactly_delivered / self.exact_reads } else { expected };
+                let (reads, delivered) = known_reads;
+                let entries = if reads > 0.0 { delivered / reads } else { expected };
                 entries.clamp(count(min), count(max))
             }
         };
@@ -172,8 +193,22 @@ impl IntervalClass {
         }
     }
 
+    /// Of a few intervals, most may hold a read by chance: one standard deviation is allowed.
     fn is_blurred(&self) -> bool {
-        self.blurred > MAX_BLURRED * self.intervals
+        let deviation = (MAX_BLURRED * (1.0 - MAX_BLURRED) * self.intervals).sqrt();
+        self.blurred > MAX_BLURRED * self.intervals + deviation
+    }
+
+    /// Returns the number of intervals with a read.
+    fn reads(&self) -> f64 {
+        self.blurred + self.exact_reads
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.seconds += other.seconds;
+        self.delivered += other.delivered;
+        self.blurred += other.blurred;
+        self.exact_reads += other.exact_reads;
     }
 }
 
@@ -258,6 +293,8 @@ mod tests {
         read_count: u64,
         read_ms: u64,
         timing: Timing,
+        /// The time by which the next sample is late.
+        late_ms: fn() -> u64,
         added: u64,
         removed_to: u64,
         position: u64,
@@ -282,6 +319,7 @@ mod tests {
                 read_count,
                 read_ms,
                 timing,
+                late_ms: || 0,
                 added,
                 removed_to,
                 position: removed_to,
@@ -341,18 +379,21 @@ mod tests {
                         if is_burst { [&BURST_MS[..], &[regular - burst]].concat() } else { vec![regular] };
                     fastrand::shuffle(&mut gaps);
                 }
-                next = ms + gaps.remove(0) * fastrand::u64(80..=120) / 100;
+                next = ms + gaps.remove(0) * fastrand::u64(80..=120) / 100 + (self.late_ms)();
             }
             let truth = 1.0 - (self.delivered - delivered) as f64 / (self.added - added) as f64;
             (share.estimate().map(LossEstimate::ratio), truth)
         }
     }
 
+    const FAST: [(u64, u64); 8] =
+        [(1, 40), (1, 43), (1, 100), (3, 80), (4, 150), (6, 250), (5, 333), (10, 500)];
+    const SLOW: [(u64, u64); 6] =
+        [(10, 1_500), (25, 1_000), (25, 2_500), (25, 2_700), (100, 5_000), (1, 5_000)];
+
     #[test]
     fn the_estimate_is_near_the_true_share_at_each_pace() {
-        let fast = [(1, 40), (1, 43), (1, 100), (3, 80), (4, 150), (6, 250), (5, 333), (10, 500)];
-        let slow = [(10, 1_500), (25, 1_000), (25, 2_500), (25, 2_700), (100, 5_000), (1, 5_000)];
-        for pace in fast.into_iter().chain(slow) {
+        for pace in FAST.into_iter().chain(SLOW) {
             for trim in [Trim::Exact, Trim::Nodes] {
                 for seed in 0..6 {
                     fastrand::seed(seed);
@@ -366,6 +407,81 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// On a busy machine most samples are late, and some by seconds.
+    #[test]
+    fn late_samples_leave_an_estimate_near_the_true_share_or_none() {
+        let late_ms = || match fastrand::u8(..40) {
+            0 => fastrand::u64(400..2_500),
+            1..15 => fastrand::u64(5..60),
+            _ => 0,
+        };
+        let paces = FAST.map(|pace| (pace, false)).into_iter().chain(SLOW.map(|pace| (pace, true)));
+        for ((pace, is_slow), seconds) in paces.flat_map(|pace| [(pace, 25), (pace, 150)]) {
+            for seed in 0..20 {
+                fastrand::seed(seed);
+                let timing = Timing::Even(4 * (seed % 5));
+                let simulation = Simulation::new(Trim::Exact, pace, timing);
+                let (estimate, truth) = Simulation { late_ms, ..simulation }.run(seconds);
+                let context = format!("{pace:?}, {timing:?}, {seconds} s: {estimate:?}, not {truth}");
+                let error = estimate.map_or(0.0, |estimate| estimate - truth).abs();
+                assert!(error < if seconds > 60 { 0.1 } else { 0.2 }, "{context}");
+                assert!(estimate.is_some() || !is_slow || seconds < 60, "no estimate: {context}");
+            }
+        }
+    }
+
+    /// 50 entries are added each second, and 100 read each 5 s: 60 % are lost. The sample after one of the reads is late.
+    #[test]
+    fn a_read_that_a_late_sample_shows_counts() {
+        let mut share = LossShare::default();
+        for ms in (0..25_000).step_by(250).filter(|ms| !(14_800..15_600).contains(ms)) {
+            let (added, reads) = (1_000 + ms / 20, ms / 5_000);
+            let progress = GroupProgress::Ranks { position: 950 + reads * 250, removed_to: added - 150 };
+            share.note(ShareReading { at: Duration::from_millis(ms), added, progress });
+        }
+        let ratio = share.estimate().unwrap().ratio();
+        assert!((0.57..0.63).contains(&ratio), "{ratio}");
+    }
+
+    /// 10 entries are read each 1.5 s, and of six short intervals three hold a read.
+    #[test]
+    fn reads_in_a_few_intervals_of_another_length_leave_the_estimate_as_it_is() {
+        let mut share = LossShare::default();
+        let early = [3_130, 6_130, 9_130];
+        let mut times: Vec<u64> = (0..20_000).step_by(250).chain(early).collect();
+        times.sort_unstable();
+        for ms in times {
+            let (added, reads) = (1_000 + ms / 20, (ms + 1_375) / 1_500);
+            let at_read = (1_000 + (reads * 1_500).saturating_sub(1_375) / 20) - 100;
+            let progress = GroupProgress::Ranks { position: at_read + 10, removed_to: added - 100 };
+            share.note(ShareReading { at: Duration::from_millis(ms), added, progress });
+        }
+        let ratio = share.estimate().unwrap().ratio();
+        assert!((0.83..0.9).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_few_reads_in_a_small_part_of_the_time_are_no_estimate() {
+        let mut share = LossShare::default();
+        // A group that reads each 40 ms, of which three short intervals show two reads.
+        for (ms, position) in [(0, 0), (500, 12), (512, 12), (524, 13), (536, 14), (1_036, 26), (1_536, 38)] {
+            let progress = GroupProgress::Ranks { position, removed_to: position };
+            share.note(ShareReading { at: Duration::from_millis(ms), added: 200 + ms / 20, progress });
+        }
+        assert_eq!(share.estimate(), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_not_a_long_interval() {
+        let mut share = LossShare::default();
+        for at in [0, 10, 20, 30, 7_230, 7_240, 40, 50] {
+            let progress = GroupProgress::Lost(at % 100 * 10);
+            share.note(ShareReading { at: Duration::from_secs(at), added: at % 100 * 20, progress });
+        }
+        let ratio = share.estimate().unwrap().ratio();
+        assert!((0.4..0.6).contains(&ratio), "{ratio}");
     }
 
     #[test]

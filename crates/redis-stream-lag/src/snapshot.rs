@@ -180,8 +180,6 @@ pub struct LossSample<'a> {
     pub epoch: Epoch,
     /// The meaning of its groups' entries-read.
     pub entries_read: EntriesReadMeaning,
-    /// Time of the reading, by the caller's monotonic clock.
-    pub at: Duration,
     /// The stream, with its groups from a reply to XINFO GROUPS sent just before it.
     pub info: &'a StreamInfo,
     /// Its groups from a reply to XINFO GROUPS sent just after it.

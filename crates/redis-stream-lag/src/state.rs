@@ -192,7 +192,7 @@ impl LagState {
                 None => cache.losses.note_position(group.last_delivered),
             }
             if has_stood {
-                cache.note_share(sample.info, group, sample.entries_read, sample.at);
+                cache.note_share(sample.info, group, sample.entries_read);
             }
         }
     }
@@ -214,15 +214,9 @@ pub struct StreamInDanger<'a> {
 
 impl GroupCache {
     /// Adds a reading to the estimated share of lost entries, of a group that may lose some.
-    pub(super) fn note_share(
-        &mut self,
-        info: &StreamInfo,
-        group: &GroupInfo,
-        meaning: EntriesReadMeaning,
-        at: Duration,
-    ) {
+    pub(super) fn note_share(&mut self, info: &StreamInfo, group: &GroupInfo, meaning: EntriesReadMeaning) {
         let Some(share) = &mut self.loss_share else { return };
-        match self.losses.share_reading(info, group, meaning, at) {
+        match self.losses.share_reading(info, group, meaning) {
             Some(reading) => share.note(reading),
             None => share.interrupt(),
         }

@@ -109,7 +109,6 @@ impl Watcher {
             key: &Name::from("s"),
             epoch: Epoch(self.epoch),
             entries_read: model.meaning(),
-            at: model.at(),
             info: &info,
             groups_after: &model.group_info(),
         });
