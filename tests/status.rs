@@ -245,6 +245,33 @@ async fn busy_with_pending_entries(watched: &Watched<'_>) {
     watched.turns("busy", "abandoned").await;
 }
 
+/// A claim is a sign of life on every server. Before 7.2, one that finds nothing to claim leaves no trace.
+async fn claiming(watched: &Watched<'_>) {
+    for (key, claim) in
+        [("claimed", "XCLAIM claimed g other 0 1-0"), ("swept", "XAUTOCLAIM swept g other 0 0")]
+    {
+        for id in ["1-0", "2-0", "3-0"] {
+            watched.run(&format!("XADD {key} {id} f v")).await;
+        }
+        watched.run(&format!("XGROUP CREATE {key} g 0\nXREADGROUP GROUP g c COUNT 2 STREAMS {key} >")).await;
+        watched.run("XDEL swept 1-0").await;
+        let mut seen = BTreeSet::new();
+        watched
+            .becomes(key, &["stalled"], async |client| {
+                client.run(claim).await;
+                seen.extend(watched.statuses(key).await);
+            })
+            .await;
+        assert!(!seen.contains("abandoned"), "{seen:?}");
+        watched.turns(key, "abandoned").await;
+    }
+}
+
+async fn created_and_never_reading(watched: &Watched<'_>) {
+    watched.run("XADD created * f v\nXGROUP CREATE created g 0\nXGROUP CREATECONSUMER created g c").await;
+    watched.turns("created", "abandoned").await;
+}
+
 #[tokio::test]
 async fn a_batch_job_is_ok_from_its_second_round_on_and_abandoned_when_it_ends() {
     let server = Server::start(newest(), &[]).await;
@@ -329,6 +356,8 @@ async fn each_status_is_reached_by_doing_what_it_names_and_left_again() {
             stalled_and_stuck_at_once(&watched),
             abandoned_and_losing_at_once(&watched),
             busy_with_pending_entries(&watched),
+            claiming(&watched),
+            created_and_never_reading(&watched),
         );
     })
     .await;

@@ -153,7 +153,7 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
 }
 
 /// Counts the pending entries of consumers that are gone, as far as the PEL has become smaller: XGROUP DELCONSUMER drops
-/// them, unless they were acknowledged or claimed before.
+/// them, unless they were acknowledged or claimed before. Not known if consumers were not read.
 fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
     for (group, open) in stream.info.groups.iter().zip(&mut stream.groups) {
         let found = before.groups.binary_search_by(|earlier| earlier.name.cmp(&group.name));
@@ -163,13 +163,14 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
             continue;
         };
         let fall = values.messages_pending.saturating_sub(group.pending);
-        let Some(now) = each_consumer(group, open).filter(|_| fall > 0) else { continue };
+        let Some(now) = each_consumer(group, open) else { continue };
         let is_gone = |(at, held): &(usize, &ConsumerReport)| {
             let is_same = |consumer: &ConsumerInfo| consumer.name == held.name;
             held.messages_pending > 0 && !now.get(*at).is_some_and(is_same) && !now.iter().any(is_same)
         };
         let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending);
         let dropped = fall.min(gone.sum());
+        open.dropped = Some(dropped);
         open.cache.pending_dropped += dropped;
     }
 }
@@ -224,6 +225,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         consumers: group.consumers,
         proven_wait: proven_wait(stream, group, open),
         pending: group.pending,
+        dropped: open.dropped,
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
         lost: open.cache.losses.evidence(),
     }

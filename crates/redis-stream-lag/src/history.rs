@@ -40,6 +40,8 @@ pub(super) struct Sample {
     pub(super) proven_wait: Duration,
     /// Size of the PEL.
     pub(super) pending: u64,
+    /// Number of pending entries that went with their consumers since the previous poll; `None` if that is not known.
+    pub(super) dropped: Option<u64>,
     pub(super) oldest_pending: PelHead,
     /// A number that rises whenever the group loses entries.
     pub(super) lost: u64,
@@ -54,6 +56,14 @@ impl Sample {
     /// Returns true if the group has consumers or pending entries, which are lost when a group is deleted.
     fn is_in_use(&self) -> bool {
         self.activity != ConsumerActivity::NoConsumers || self.pending > 0
+    }
+
+    /// Returns true if the PEL has become smaller than `pending`, and not because XGROUP DELCONSUMER dropped entries.
+    fn shows_acknowledgement(&self, pending: u64, consumers: u32) -> bool {
+        match self.dropped {
+            Some(dropped) => self.pending.saturating_add(dropped) < pending,
+            None => self.pending < pending && self.consumer_count() >= consumers,
+        }
     }
 
     fn consumer_count(&self) -> u32 {
@@ -117,8 +127,8 @@ pub(super) struct History {
     pub(super) rewound_at: Option<Duration>,
     /// Last time at which entries were lost.
     pub(super) lost_at: Option<Duration>,
-    /// Last time at which the node's clock jumped ahead. Idle times include such a jump.
-    pub(super) clock_jumped_at: Option<Duration>,
+    /// The time at which the node's clock had not jumped ahead, within the window, and its offset then.
+    clock_basis_ms: (u64, u64),
     /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
     /// is the last one before it.
     points: Vec<LagPoint>,
@@ -190,7 +200,7 @@ impl History {
             clock_offset: sample.node_time.saturating_sub(sample.at),
             rewound_at: None,
             lost_at: None,
-            clock_jumped_at: None,
+            clock_basis_ms: (millis(sample.at), millis(sample.node_time.saturating_sub(sample.at))),
             points: Vec::new(),
         };
         history.note(sample, window);
@@ -215,16 +225,15 @@ impl History {
         for time in [&mut self.delivered_at_ms, &mut self.status_since_ms] {
             *time = millis(sample.node_time).min(*time);
         }
-        let has_jumped = clock_offset > self.clock_offset + window / 4;
+        let is_basis_old = now.saturating_sub(Duration::from_millis(self.clock_basis_ms.0)) >= window;
+        if is_basis_old || clock_offset <= self.clock_basis() + window / 4 {
+            self.clock_basis_ms = (millis(now), millis(clock_offset));
+        }
+        let has_acknowledged = sample.shows_acknowledgement(self.pending, self.consumers);
         for (happened, last_time) in [
             (was_rewound, &mut self.rewound_at),
             (sample.lost > self.lost, &mut self.lost_at),
-            (has_jumped, &mut self.clock_jumped_at),
-            // XGROUP DELCONSUMER makes the PEL smaller too.
-            (
-                sample.pending < self.pending && sample.consumer_count() >= self.consumers,
-                &mut self.acknowledged_at,
-            ),
+            (has_acknowledged, &mut self.acknowledged_at),
         ] {
             *last_time = if happened { Some(now) } else { *last_time };
         }
@@ -289,6 +298,10 @@ impl History {
     /// Takes the status before a restart.
     pub(super) fn restore_status(&mut self, before: DatedStatus) {
         (self.restored, self.status_since_ms) = (Some(before.status), millis(before.since));
+    }
+
+    fn clock_basis(&self) -> Duration {
+        Duration::from_millis(self.clock_basis_ms.1)
     }
 
     /// Returns the time since the last delivery that was seen, at `node_time` by the node's clock.
@@ -409,6 +422,13 @@ impl HistoryWindow<'_> {
         self.is_long(self.sample.at.saturating_sub(since))
     }
 
+    /// Returns true if an idle time is as long as the window, whatever the node's clock did meanwhile. A reading that was
+    /// late shows the same as a clock that jumped: an idle time that is longer by as much.
+    pub(super) fn is_idle_long(&self, idle: Duration) -> bool {
+        let jump = self.history.clock_offset.saturating_sub(self.history.clock_basis());
+        self.is_long(idle.saturating_sub(jump))
+    }
+
     /// Returns true if a time is as long as the window.
     pub(super) fn is_long(&self, time: Duration) -> bool {
         time >= with_tolerance(self.window)
@@ -464,6 +484,7 @@ mod tests {
             consumers: 1,
             proven_wait: Duration::ZERO,
             pending: 0,
+            dropped: None,
             oldest_pending: PelHead::Empty,
             lost: 0,
         }

@@ -110,6 +110,8 @@ pub(super) struct GroupState {
     pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
     pub(super) deleted_pending: DeletedPending,
+    /// Number of pending entries that went with their consumers since the previous poll.
+    pub(super) dropped: Option<u64>,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
     pub(super) status: GroupStatus,

@@ -61,9 +61,7 @@ fn pauses_for_reason(view: &HistoryWindow<'_>) -> bool {
 fn has_active_consumer(view: &HistoryWindow<'_>) -> bool {
     match view.history.activity {
         ConsumerActivity::NoConsumers => false,
-        ConsumerActivity::IdleFor(time) => {
-            !view.is_long(time) || view.is_recent(view.history.clock_jumped_at)
-        }
+        ConsumerActivity::IdleFor(time) => !view.is_idle_long(time),
         ConsumerActivity::Unknown => true,
     }
 }

@@ -36,6 +36,7 @@ impl WatchedGroup {
             consumers: 1,
             proven_wait: Duration::ZERO,
             pending: 0,
+            dropped: None,
             oldest_pending: PelHead::Empty,
             lost: 0,
         };
@@ -896,6 +897,55 @@ fn a_jump_of_the_server_s_clock_changes_nothing() {
             });
             assert!(statuses.iter().all(|status| *status == Status::Ok), "{jump:?}: {statuses:?}");
         }
+    }
+}
+
+/// A reply that comes late shows a later clock, and idle times that are longer by as much.
+#[test]
+fn a_dead_group_stays_abandoned_when_a_reading_is_late() {
+    let late = Duration::from_secs(40);
+    for first_late_poll in 0..POLLS {
+        let mut watched = WatchedGroup::ok();
+        let mut idle = Duration::ZERO;
+        let mut poll = 0;
+        let statuses = watched.polls(4 * POLLS, |sample| {
+            add(sample, 1);
+            idle += INTERVAL;
+            let (was_late, is_late) =
+                (poll > 0 && (poll - 1) % 5 == first_late_poll % 5, poll % 5 == first_late_poll % 5);
+            sample.node_time += if is_late { late } else { Duration::ZERO };
+            sample.node_time -= if was_late { late } else { Duration::ZERO };
+            sample.activity = ConsumerActivity::IdleFor(if is_late { idle + late } else { idle });
+            poll += 1;
+        });
+        let dead = statuses.iter().skip_while(|status| **status == Status::Ok);
+        assert!(dead.clone().all(|status| *status == Status::Abandoned), "{statuses:?}");
+        assert!(dead.count() >= 3 * POLLS - 1, "{statuses:?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_is_a_sign_of_life_whatever_consumers_are_deleted() {
+    // The PEL becomes smaller by 3 in each poll, of which so many went with a consumer, and consumers become fewer or not.
+    for (dropped, is_consumer_gone, expected) in [
+        (Some(0), false, Status::Ok),
+        (Some(0), true, Status::Ok),
+        (Some(2), true, Status::Ok),
+        (Some(3), true, Status::Abandoned),
+        (None, false, Status::Ok),
+        (None, true, Status::Abandoned),
+    ] {
+        let mut watched = WatchedGroup::ok();
+        (watched.sample.pending, watched.sample.consumers) = (1_000, 1_000);
+        watched.poll_after(INTERVAL);
+        let statuses = watched.polls(3 * POLLS, |sample| {
+            add(sample, 1);
+            advance_idle_time(sample);
+            sample.pending -= 3;
+            sample.dropped = dropped;
+            sample.consumers -= u64::from(is_consumer_gone);
+        });
+        assert_eq!(statuses.last(), Some(&expected), "{dropped:?}, {is_consumer_gone}");
     }
 }
 
