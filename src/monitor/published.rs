@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::Poll;
 use crate::exposition::render::{SeriesLabels, TargetSeries};
 use crate::monitor::alerting::ShownAlerts;
 use crate::monitor::redis_cli;
@@ -49,14 +50,18 @@ pub struct Published {
     pub report: Arc<Report>,
     /// Its series.
     pub series: Arc<TargetSeries>,
-    /// When the report becomes too old to be served.
-    pub expires: Instant,
+    /// When the report becomes too old to be served while polls fail.
+    pub stale: Instant,
+    /// When the next report is certainly overdue, though no poll has failed.
+    pub overdue: Instant,
 }
 
 impl TargetState {
-    /// Returns the report, unless it is too old at `now`.
+    /// Returns the report, unless it is too old at `now`. A poll that is late, as on a busy machine, has not failed: until
+    /// it has, the report is served for longer.
     pub fn fresh(&self, now: Instant) -> Option<&Published> {
-        self.published.as_ref().filter(|published| now < published.expires)
+        let expires = |published: &Published| if self.is_up { published.overdue } else { published.stale };
+        self.published.as_ref().filter(|published| now < expires(published))
     }
 }
 
@@ -127,11 +132,36 @@ impl Publisher {
         // The task fails only while the runtime shuts down.
         let Ok(history) = made.await else { return };
         let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
-        let expires = began + self.settings.poll.stale_after;
+        let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
+        let stale = began + stale_after;
+        // The next poll begins within two intervals; connecting and reading have a deadline each.
+        let overdue = stale + 2 * (interval + timeout);
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            state.published = Some(Published { report, series, expires });
+            state.published = Some(Published { report, series, stale, overdue });
             (state.last_read, state.history) = (Some(last_read), history);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis_stream_core::clock::now;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_report_becomes_stale_while_polls_fail_and_not_while_one_is_late() {
+        let (began, second) = (now(), Duration::from_secs(1));
+        let report = Arc::new(Report::default());
+        let series = TargetSeries::new(SeriesLabels::new("t", 0, &BTreeMap::new()), Arc::clone(&report));
+        let (stale, overdue) = (began + 30 * second, began + 66 * second);
+        let published = Published { report, series: Arc::new(series), stale, overdue };
+        for (is_up, seconds, expected) in
+            [(true, 29, true), (true, 31, true), (true, 67, false), (false, 29, true), (false, 31, false)]
+        {
+            let state = TargetState { is_up, published: Some(published.clone()), ..TargetState::default() };
+            assert_eq!(state.fresh(began + seconds * second).is_some(), expected, "{is_up}, {seconds} s");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Watches the API for the conditions of groups and for alerts that fire, and keeps for how long each was seen.
+//! Watches the API for the conditions of groups and for alerts that fire, and keeps for how long each was seen. While the
+//! report of a target is too old to be served, its groups are not known, so that no condition of them has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -32,7 +33,13 @@ pub(crate) async fn watch(address: SocketAddr, time: StoryTime) -> Seen {
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while time.is_before(LENGTH) {
         steps.tick().await;
-        let mut now: BTreeSet<_> = conditions(&json(address, "/api/v1/groups").await).into_iter().collect();
+        let listing = json(address, "/api/v1/groups").await;
+        let mut now: BTreeSet<_> = conditions(&listing).into_iter().collect();
+        let unknown = targets_without_report(&listing);
+        let is_unknown = |(subject, sight): &&(Subject, Sight)| {
+            matches!(sight, Sight::Condition(_)) && unknown.contains(&subject.target)
+        };
+        now.extend(holding.keys().filter(is_unknown).cloned());
         now.extend(firing(&json(address, "/api/v1/alerts").await));
         let minute = time.minute();
         let ended: Vec<_> = holding.keys().filter(|key| !now.contains(*key)).cloned().collect();
@@ -63,6 +70,15 @@ fn conditions(listing: &Value) -> Vec<(Subject, Sight)> {
             let names = group["conditions"].as_array().into_iter().flatten();
             names.map(|name| (subject(group), Sight::Condition(text_of(name))))
         })
+        .collect()
+}
+
+fn targets_without_report(listing: &Value) -> Vec<String> {
+    let targets = listing["targets"].as_array().expect("it lists targets");
+    targets
+        .iter()
+        .filter(|target| target["streams"].is_null())
+        .map(|target| text_of(&target["target"]))
         .collect()
 }
 
