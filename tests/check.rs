@@ -286,13 +286,14 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
 - name: t
   url: '{}'
   streams: [{{key: zz}}, {{key: bus, groups: {{include: [zz-real, '*']}}}}, {{key: '*'}}]
-  limits: {{streams: 3, groups_per_stream: 2}}
+  limits: {{streams: 3, groups_per_stream: 2, consumers_per_group: 1}}
 ",
             server.url()
         ));
         let told = [
             "4 streams are left out by limits.streams; name those that matter, or raise the limit",
             "3 groups are left out by limits.groups_per_stream; name those that matter, or raise the limit",
+            "2 consumers are left out by limits.consumers_per_group; delete those that are gone, or raise the limit",
         ];
         let finished = config.command("check").run().await;
         assert_eq!(finished.code, Some(0), "{finished:?}");
@@ -315,7 +316,7 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
         }
         let status = config.command("status").args(["--observe", "0s", "--json"]).run().await;
         let listing: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
-        let limited = serde_json::json!({"streams": 4, "groups": 3, "consumers": 0});
+        let limited = serde_json::json!({"streams": 4, "groups": 3, "consumers": 2});
         assert_eq!(listing["targets"][0]["limited"], limited, "{listing}");
     })
     .await;
