@@ -193,24 +193,6 @@ impl PollError {
         }
     }
 
-    /// Converts an error reply to AUTH. The reply is not quoted, since it may repeat the password.
-    pub(super) fn into_auth(self) -> Self {
-        match self {
-            Self::Server { ref code, .. } if code == PROTECTED => self,
-            Self::Server { address, code, detail } if detail.starts_with(TOO_MANY_CLIENTS) => {
-                Self::Server { address, code, detail: format!("{TOO_MANY_CLIENTS} reached") }
-            }
-            Self::Server { address, code, detail } => {
-                Self::Auth { address, detail: describe_auth_reply(&code, &detail) }
-            }
-            Self::Auth { address, detail } => {
-                let (code, detail) = detail.split_once(' ').unwrap_or((&detail, ""));
-                Self::Auth { address, detail: describe_auth_reply(code, detail) }
-            }
-            error => error,
-        }
-    }
-
     pub(super) fn protocol(address: &str, error: &impl std::error::Error) -> Self {
         Self::Protocol { address: address.to_owned(), detail: error.to_string() }
     }
@@ -265,9 +247,22 @@ impl PollError {
             code => Self::Server { address, code: hide_secrets(code).into_owned(), detail },
         }
     }
+
+    /// Converts an error reply to AUTH. The reply is not quoted, since it may repeat the password.
+    pub(super) fn from_auth_reply(address: &str, error: ErrorReply<'_>) -> Self {
+        let (address, code) = (address.to_owned(), error.code());
+        let known = match error.detail() {
+            detail if code == PROTECTED && detail.contains("protected mode") => PROTECTED_MODE.to_owned(),
+            detail if code == "ERR" && detail.starts_with(TOO_MANY_CLIENTS) => {
+                format!("{TOO_MANY_CLIENTS} reached")
+            }
+            detail => return Self::Auth { address, detail: describe_auth_reply(code, detail) },
+        };
+        Self::Server { address, code: code.to_owned(), detail: known }
+    }
 }
 
-/// Returns what is known of an error reply to AUTH, in words of our own.
+/// Describes an error reply to AUTH, without a word of it that is not known.
 fn describe_auth_reply(code: &str, detail: &str) -> String {
     let is_without_password =
         || ["without any password configured", "no password is set"].iter().any(|text| detail.contains(text));
@@ -327,5 +322,50 @@ pub(super) fn classify_reply(address: &str, error: ErrorReply<'_>) -> Result<Key
         "ERR" if error.detail().starts_with("no such key") => Ok(KeyError::Missing),
         "ERR" | "MOVED" | "ASK" => Ok(KeyError::Server),
         _ => Err(PollError::from_reply(address, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::resp::{Value, Values, keep_all};
+
+    #[test]
+    fn a_reply_to_auth_keeps_its_code_and_nothing_that_may_be_the_password() {
+        let rest = "; the rest of its reply is not shown, since it may repeat the password";
+        let hidden = "its reply is not shown, since it may repeat the password";
+        for (reply, expected) in [
+            ("NOAUTH hunter2", format!("h:1 refuses the login: NOAUTH{rest}")),
+            ("NOAUTH", format!("h:1 refuses the login: NOAUTH{rest}")),
+            (
+                "WRONGPASS hunter2",
+                "h:1 refuses the login: WRONGPASS invalid username-password pair or user is disabled"
+                    .to_owned(),
+            ),
+            (
+                "ERR unknown command 'AUTH', with args beginning with: 'hunter2'",
+                "h:1 refuses the login: ERR unknown command AUTH; is it renamed?".to_owned(),
+            ),
+            ("ERR hunter2", format!("h:1 refuses the login: ERR{rest}")),
+            ("ERR", format!("h:1 refuses the login: ERR{rest}")),
+            ("MASTERDOWN Link with MASTER is down", format!("h:1 refuses the login: MASTERDOWN{rest}")),
+            ("DENIED hunter2", format!("h:1 refuses the login: DENIED{rest}")),
+            (
+                "DENIED Redis is running in protected mode hunter2",
+                format!("h:1 answers DENIED {PROTECTED_MODE}"),
+            ),
+            (
+                "ERR max number of clients reached hunter2",
+                "h:1 answers ERR max number of clients reached".to_owned(),
+            ),
+            ("hunter2 max number of clients", format!("h:1 refuses the login: {hidden}")),
+            ("hunter2", format!("h:1 refuses the login: {hidden}")),
+            ("it wants a password", format!("h:1 refuses the login: {hidden}")),
+            ("", format!("h:1 refuses the login: {hidden}")),
+        ] {
+            let kept = keep_all(format!("-{reply}\r\n").as_bytes()).unwrap();
+            let Some(Value::Error(error)) = Values::all(&kept).next() else { panic!("{reply}") };
+            assert_eq!(PollError::from_auth_reply("h:1", error).to_string(), expected, "{reply}");
+        }
     }
 }

@@ -12,7 +12,8 @@ use crate::config::{Password, Role, Target};
 use crate::poller::connection::{NodeConnection, Replies};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
-use crate::poller::pipeline::{NodePipeline, batches, call};
+use crate::poller::pipeline::{NodePipeline, batches, request, without_error};
+use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::dial::Dialer;
@@ -158,7 +159,9 @@ impl Node {
         let mut node = Self { address: shown, epoch, connection, unanswered: Some(endpoint.clone()) };
         if let Some(auth) = auth {
             metrics.count_commands(Command::Auth, 1);
-            node.call(&auth, deadline).await.map_err(PollError::into_auth)?;
+            if let Value::Error(error) = node.request(&auth, deadline).await?.value() {
+                return Err(PollError::from_auth_reply(&node.address, error));
+            }
         }
         if login.db != 0 {
             metrics.count_commands(Command::Select, 1);
@@ -175,8 +178,13 @@ impl Node {
 
     /// Sends one command; an error reply is an error of the node.
     pub(super) async fn call(&mut self, command: &Cmd, deadline: Instant) -> Result<Replies, PollError> {
+        without_error(self.request(command, deadline).await?, &self.address)
+    }
+
+    /// Sends one command, and returns its reply, also if that is an error.
+    async fn request(&mut self, command: &Cmd, deadline: Instant) -> Result<Replies, PollError> {
         let connection = self.connection.get_mut();
-        let reply = call(connection, &self.address, deadline, command).await;
+        let reply = request(connection, &self.address, deadline, command).await;
         let Some(endpoint) = &self.unanswered else { return reply };
         match reply {
             Err(error @ (PollError::Lost { .. } | PollError::Protocol { .. })) => {

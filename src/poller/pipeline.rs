@@ -47,6 +47,19 @@ pub(super) fn command<const N: usize>(parts: [&[u8]; N]) -> Cmd {
     command
 }
 
+/// Sends one command, and returns its reply, also if that is an error.
+pub(super) async fn request(
+    connection: &mut NodeConnection,
+    address: &str,
+    deadline: Instant,
+    command: &Cmd,
+) -> Result<Replies, PollError> {
+    match timeout_at(deadline, connection.request(&command.get_packed_command(), 1)).await {
+        Err(_) => Err(PollError::Timeout { address: address.to_owned() }),
+        Ok(replies) => replies.map_err(|error| PollError::from_connection(address, error)),
+    }
+}
+
 /// Sends one command; an error reply is an error of the node.
 pub(super) async fn call(
     connection: &mut NodeConnection,
@@ -54,14 +67,14 @@ pub(super) async fn call(
     deadline: Instant,
     command: &Cmd,
 ) -> Result<Replies, PollError> {
-    let replies = match timeout_at(deadline, connection.request(&command.get_packed_command(), 1)).await {
-        Err(_) => return Err(PollError::Timeout { address: address.to_owned() }),
-        Ok(Err(error)) => return Err(PollError::from_connection(address, error)),
-        Ok(Ok(replies)) => replies,
-    };
-    match replies.value() {
+    without_error(request(connection, address, deadline, command).await?, address)
+}
+
+/// Returns the reply, unless it is an error, which is one of the node.
+pub(super) fn without_error(reply: Replies, address: &str) -> Result<Replies, PollError> {
+    match reply.value() {
         Value::Error(error) => Err(PollError::from_reply(address, error)),
-        _ => Ok(replies),
+        _ => Ok(reply),
     }
 }
 
