@@ -44,7 +44,17 @@ async fn the_lag_is_exact_whatever_a_server_reports_or_leaves_out() {
         // Kvrocks.
         Imitation {
             without: &["radix-tree-keys", "radix-tree-nodes", "groups"],
-            with: &[("lag", ":9223372036854775807"), ("entries-read", ":9223372036854775807")],
+            with: &[("lag", ":18446744073709551613"), ("entries-read", ":9223372036854775807")],
+            ..Imitation::default()
+        },
+        // The same, and counts that no server reports, in fields that are not needed.
+        Imitation {
+            with: &[
+                ("lag", ":-9223372036854775809"),
+                ("entries-read", ":18446744073709551615"),
+                ("pel-count", ":18446744073709551615"),
+                ("recorded-first-entry-id", ":340282366920938463463374607431768211456"),
+            ],
             ..Imitation::default()
         },
         // Forks of Redis 6.2, such as KeyDB, behind the version of a newer one.
@@ -76,6 +86,34 @@ async fn the_lag_is_exact_whatever_a_server_reports_or_leaves_out() {
             let found = watched(&server, imitation).await;
             assert_eq!(found[TARGET_UP], 1.0, "{imitation:?}");
             assert_exact(&found, &imitation);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_integer_out_of_range_costs_its_stream_and_not_the_target() {
+    const TOO_LARGE: &str = ":18446744073709551613";
+    const CHANGES: [[(&str, &str); 1]; 6] = [
+        [("length", TOO_LARGE)],
+        [("length", ":-9223372036854775809")],
+        [("groups", TOO_LARGE)],
+        [("entries-added", ":340282366920938463463374607431768211456")],
+        [("consumers", TOO_LARGE)],
+        [("pending", TOO_LARGE)],
+    ];
+    for_each_server(async |server| {
+        with_streams(&server).await;
+        for with in &CHANGES {
+            if with[0].0 == "entries-added" && server.program().version < (7, 0, 0) {
+                continue;
+            }
+            let imitation = Imitation { with, ..Imitation::default() };
+            let found = watched(&server, imitation).await;
+            assert_eq!(found[TARGET_UP], 1.0, "{imitation:?}");
+            assert!(found[&errors("protocol")] > 0.0, "{imitation:?}: {found:#?}");
+            assert_eq!((found[&up("a")], found[&up("b")]), (0.0, 0.0), "{imitation:?}");
+            assert_eq!(named(&found, "redis_stream_group_lag"), Metrics::new(), "{imitation:?}");
         }
     })
     .await;
