@@ -25,14 +25,14 @@ pub(super) struct DueAudit {
     pub(super) expected: u64,
 }
 
-/// Returns the range that was counted longest ago, if that is at least `period` before `now`. Of several it returns
-/// the uppermost: the position at which a group stands now is above those that it has left.
+/// Returns the range that was counted longest ago, if that is at least `period` before `now`, or after it, since the
+/// node's clock was set back. Of several it returns the uppermost: the position at which a group stands now is above those that it has left.
 pub(super) fn oldest_due(checkpoints: &Checkpoints, now: Duration, period: Duration) -> Option<DueAudit> {
     due(checkpoints, now, period).min_by_key(|due| (due.counted_at, Reverse(due.from)))
 }
 
 fn due(checkpoints: &Checkpoints, now: Duration, period: Duration) -> impl Iterator<Item = DueAudit> + '_ {
-    let is_due = move |checkpoint: &Checkpoint| now.saturating_sub(checkpoint.counted_at) >= period;
+    let is_due = move |checkpoint: &Checkpoint| now.abs_diff(checkpoint.counted_at) >= period;
     checkpoints.pairs().filter(move |(checkpoint, _)| is_due(checkpoint)).map(|(checkpoint, next)| DueAudit {
         counted_at: checkpoint.counted_at,
         from: checkpoint.id,
@@ -138,7 +138,9 @@ mod tests {
         assert_eq!(positions(NOW), [(10, 60, 50)]);
         assert_eq!(positions(THEN + PERIOD - Duration::from_millis(1)), []);
         assert_eq!(positions(NOW + PERIOD), [(10, 60, 50), (60, 100, 40)]);
-        assert_eq!(positions(Duration::ZERO), [], "the clock went back");
+        // The clock went back: a little, and by more than the period.
+        assert_eq!(positions(THEN - PERIOD + Duration::from_millis(1)), [(60, 100, 40)]);
+        assert_eq!(positions(Duration::ZERO), [(10, 60, 50), (60, 100, 40)]);
     }
 
     #[test]
