@@ -20,6 +20,7 @@ use crate::alert::notification_log::LogEntry;
 use crate::alert::rule::TargetLabels;
 use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::name::Name;
+use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::state::{DatedStatus, LearnedPause, RememberedGroup};
 
@@ -253,11 +254,13 @@ impl SavedState {
     }
 
     /// Adapts times to the present: none is later than the time of writing, and firing alerts last longer by the time in
-    /// which no notification could be sent.
+    /// which no notification could be sent. If the clock was set back since then, what had lasted lasts on.
     fn resume(&mut self, now: Duration) {
         let saved_at = self.saved_at.min(now);
+        let shift = ClockShift::between(self.saved_at, saved_at);
         self.saved_at = saved_at;
         for alert in &mut self.alerts {
+            alert.state.shift_times(shift);
             let last_sent_at = alert.state.last_sent_at.map(|at| at.min(saved_at));
             alert.state = alert.state.as_of(saved_at);
             alert.state.last_sent_at = last_sent_at;
@@ -412,6 +415,30 @@ mod tests {
             for time in [Some(state.active_at), state.fired_at, state.unknown_since, state.last_sent_at] {
                 assert!(time.unwrap() <= now, "{key}: {state:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_pending_alert_fires_no_sooner_after_a_restart_with_a_clock_that_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        let (s, firing) = (Duration::from_secs, alert(Some(NOW - Duration::from_secs(30))));
+        let kept = AlertState { kept_since: Some(NOW - s(20)), ..firing.state };
+        save(&path, &state(vec![alert(None), ActiveAlert { state: kept, ..firing }])).unwrap();
+        // Without a clock that was set back, the time between counts, whatever it was spent with.
+        for (now, pending, held) in [
+            (NOW, s(60), s(20)),
+            (NOW + s(1_800), s(1_860), s(1_820)),
+            (NOW + MAX_AGE, MAX_AGE + s(60), MAX_AGE + s(20)),
+            (NOW - s(10), s(60), s(20)),
+            (NOW - s(1_800), s(60), s(20)),
+            (NOW - MAX_AGE, s(60), s(20)),
+        ] {
+            let loaded = load(&path, now).unwrap().unwrap();
+            let [waiting, kept] = &loaded.alerts[..] else { panic!("{loaded:?}") };
+            assert_eq!(now - waiting.state.active_at, pending, "{now:?}");
+            assert_eq!(kept.state.kept_since, Some(now - held), "{now:?}");
+            assert_eq!(kept.state.fired_at, Some(now.min(NOW - s(30))), "{now:?}");
         }
     }
 

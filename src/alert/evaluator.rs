@@ -18,6 +18,7 @@ use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
+use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, StreamReport};
 
 mod reload;
@@ -136,6 +137,15 @@ impl Evaluator {
             let stream = entry.subject.stream.as_ref();
             entry.is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));
         }
+    }
+
+    /// Adapts all times to a wall clock that was set, before the next evaluation.
+    pub fn shift_times(&mut self, shift: ClockShift) {
+        self.history.losses.shift_times(shift);
+        self.history.gone.shift_times(shift);
+        let removed = self.removed.iter_mut().map(|removed| &mut removed.rule_state);
+        let entries = self.rules.iter_mut().chain(removed).flat_map(|rule_state| &mut rule_state.entries);
+        entries.for_each(|entry| entry.state.shift_times(shift));
     }
 
     /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
@@ -526,6 +536,37 @@ mod tests {
             )
         });
         report(streams.collect())
+    }
+
+    #[test]
+    fn an_alert_fires_and_resolves_by_the_time_that_passes_whatever_the_wall_clock_is_set_to() {
+        let mut rule = test_rule("Behind", "lag > 5");
+        rule.pending_for = Duration::from_secs(60);
+        rule.keep_firing_for = Duration::from_secs(30);
+        for by in [2, 45, 3_600, 86_400 * 365].map(Duration::from_secs) {
+            for shift in [ClockShift::Forward(by), ClockShift::Backward(by)] {
+                for set_after in 0..20 {
+                    let (mut evaluator, mut now, mut phases) =
+                        (evaluator(&[rule.clone()]), START, String::new());
+                    for poll in 0..20 {
+                        let found = lags(&[("s", "g", if poll < 10 { 9 } else { 0 })]);
+                        evaluator.step(PollReading::Complete(&found), TargetUp::Yes, now);
+                        let phase = evaluator.active().alerts().next().map(|alert| alert.state.phase);
+                        phases.push(match phase {
+                            Some(Phase::Pending) => 'p',
+                            Some(Phase::Firing) => 'f',
+                            Some(Phase::Resolved) | None => '-',
+                        });
+                        now += Duration::from_secs(10);
+                        if poll == set_after {
+                            evaluator.shift_times(shift);
+                            now = shift.apply(now);
+                        }
+                    }
+                    assert_eq!(phases, "ppppppfffffff-------", "{shift:?} after {set_after}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis_stream_core::name::Name;
+use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{Report, StreamReport};
 
 /// Time for which a delivery, and a group that is gone, are remembered.
@@ -74,11 +75,14 @@ impl GoneGroups {
 
     /// Drops groups that have been gone for long enough.
     pub(super) fn expire(&mut self, now: Duration) {
-        self.gone.retain(|_, since| {
-            // The clock may have been set back.
-            *since = now.min(*since);
-            now < *since + MEMORY
-        });
+        self.gone.retain(|_, since| now < *since + MEMORY);
+    }
+
+    /// Adapts the times to a wall clock that was set.
+    pub(super) fn shift_times(&mut self, shift: ClockShift) {
+        let groups = self.streams.iter_mut().flat_map(|seen| &mut seen.groups);
+        let delivered = groups.filter_map(|group| group.delivered_at.as_mut());
+        delivered.chain(self.gone.values_mut()).for_each(|time| *time = shift.apply(*time));
     }
 
     fn note_absent(
@@ -269,6 +273,32 @@ mod tests {
         let mut limited = stream("s", Vec::new());
         limited.values.as_mut().unwrap().groups = 7;
         assert_eq!(note(&report(vec![limited]), Coverage::Complete, Coverage::Partial, 4), 0);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_makes_a_group_neither_be_gone_for_longer_nor_forgotten_sooner() {
+        let (start, s) = (Duration::from_secs(1_700_000_000), Duration::from_secs);
+        let gone = report(vec![stream("s", Vec::new())]);
+        for shift in [ClockShift::Forward(s(7_200)), ClockShift::Backward(s(7_200))] {
+            for set_after in [1, 5] {
+                let (mut groups, mut now, mut gone_at) = (GoneGroups::default(), start, Vec::new());
+                for poll in 0..10 {
+                    let report = if poll < 2 { &with(read(0)) } else { &gone };
+                    let (streams, hidden) = (Coverage::Complete, Coverage::Complete);
+                    groups.note(CoveredReport { report, streams, groups: hidden }, now);
+                    groups.expire(now);
+                    if groups.iter().next().is_some() {
+                        gone_at.push(poll);
+                    }
+                    now += s(600);
+                    if poll == set_after {
+                        groups.shift_times(shift);
+                        now = shift.apply(now);
+                    }
+                }
+                assert_eq!(gone_at, [2, 3, 4, 5, 6, 7], "{shift:?} after {set_after}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::alert::fact::{LOSS_MEMORY, LOSS_WINDOW};
 use redis_stream_core::name::Name;
+use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{GroupReport, Report};
 
 /// The recent losses of all groups of a target.
@@ -60,6 +61,16 @@ impl LossWindow {
         self.forget(now);
     }
 
+    /// Adapts the times to a wall clock that was set.
+    pub fn shift_times(&mut self, shift: ClockShift) {
+        let groups = self.streams.values_mut().flat_map(BTreeMap::values_mut);
+        let times = groups.flat_map(|lost| {
+            let increases = lost.increases.iter_mut().map(|increase| &mut increase.after);
+            increases.chain(&mut lost.lost_after).chain([&mut lost.seen_at])
+        });
+        times.chain(&mut self.reported_at).for_each(|time| *time = shift.apply(*time));
+    }
+
     fn groups_mut(&mut self, stream: &Name) -> Option<&mut BTreeMap<Name, GroupLosses>> {
         // Usually no group has lost anything, which saves the comparisons of a lookup.
         if self.streams.is_empty() { None } else { self.streams.get_mut(stream) }
@@ -69,7 +80,6 @@ impl LossWindow {
         let is_within = |span, at: Duration| now < at.saturating_add(span);
         self.streams.retain(|_, groups| {
             groups.retain(|_, lost| {
-                lost.limit_to(now);
                 lost.increases.retain(|increase| is_within(LOSS_WINDOW, increase.after));
                 lost.lost_after = lost.lost_after.filter(|after| is_within(LOSS_MEMORY, *after));
                 is_within(LOSS_MEMORY, lost.seen_at)
@@ -101,12 +111,6 @@ impl LossWindow {
 }
 
 impl GroupLosses {
-    /// Limits all times to `now`, in case the clock was set back: losses with a time in the future would not end.
-    fn limit_to(&mut self, now: Duration) {
-        let times = self.increases.iter_mut().map(|increase| &mut increase.after).chain(&mut self.lost_after);
-        times.chain([&mut self.seen_at]).for_each(|at| *at = now.min(*at));
-    }
-
     fn note(&mut self, total: u64, now: Duration) {
         // A counter that fell was reset to 0 in between.
         let entries = total.checked_sub(self.total).unwrap_or(total);
@@ -147,17 +151,28 @@ mod tests {
     }
 
     #[test]
-    fn losses_end_in_time_after_the_clock_was_set_back() {
-        let (mut losses, key) = (LossWindow::default(), Name::from("s"));
-        let minutes = [100, 101, 102, 3, 4, 5, 6, 7, 8, 9];
-        let counts = minutes.map(|minute| {
-            let total = if minute == 100 { 0 } else { 3 };
-            let found = group("g", GroupValues { entries_lost: Some(total), ..values() });
-            let report = report(vec![stream("s", vec![found])]);
-            losses.note(&report, Duration::from_secs(60 * minute));
-            losses.of(&key, &report.streams[0].groups[0])
-        });
-        assert_eq!(counts, [0, 3, 3, 3, 3, 3, 3, 3, 0, 0].map(Some));
+    fn a_wall_clock_that_is_set_makes_losses_end_neither_sooner_nor_later() {
+        let (key, minutes) = (Name::from("s"), |minutes: u64| Duration::from_secs(60 * minutes));
+        for shift in [ClockShift::Forward(minutes(100)), ClockShift::Backward(minutes(100))] {
+            for set_after in 0..8 {
+                let (mut losses, mut now) = (LossWindow::default(), minutes(1_000));
+                let readings = (0..10).map(|poll| {
+                    let total = if poll < 2 { 0 } else { 3 };
+                    let found = group("g", GroupValues { entries_lost: Some(total), ..values() });
+                    let report = report(vec![stream("s", vec![found])]);
+                    losses.note(&report, now);
+                    now += minutes(1);
+                    let lost = losses.of(&key, &report.streams[0].groups[0]);
+                    if poll == set_after {
+                        losses.shift_times(shift);
+                        now = shift.apply(now);
+                    }
+                    lost
+                });
+                let readings: Vec<_> = readings.collect();
+                assert_eq!(readings, [0, 0, 3, 3, 3, 3, 0, 0, 0, 0].map(Some), "{shift:?} after {set_after}");
+            }
+        }
     }
 
     #[test]

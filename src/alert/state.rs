@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::notification::SendReason;
+use redis_stream_core::wall_clock::ClockShift;
 
 /// Time for which a resolved alert is still sent, in case Alertmanager was down.
 pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
@@ -154,6 +155,15 @@ impl AlertState {
             unknown_since: no_later(self.unknown_since),
             ..self
         }
+    }
+
+    /// Adapts the times from which durations are counted to a wall clock that was set, so that nothing lasts longer or
+    /// shorter by that. A firing alert keeps the times that receivers know, and is sent again at once if the clock was
+    /// set ahead, as they may take it for over.
+    pub(crate) fn shift_times(&mut self, shift: ClockShift) {
+        let pending_since = Some(&mut self.active_at).filter(|_| self.phase == Phase::Pending);
+        let counted = [&mut self.resolved_at, &mut self.kept_since, &mut self.unknown_since];
+        counted.into_iter().flatten().chain(pending_since).for_each(|time| *time = shift.apply(*time));
     }
 
     fn is_long_over(&self, now: Duration) -> bool {
@@ -326,6 +336,75 @@ mod tests {
         let unknown = step(unknown, Evaluation::Unknown, &times, back);
         let unknown = step(unknown, Evaluation::Unknown, &times, back + times.hold).expect("it was held");
         assert_eq!(unknown.phase, Phase::Resolved);
+    }
+
+    /// Returns after how many seconds of evaluations that give this result the alert is in the phase, if the wall
+    /// clock is set after the first.
+    fn seconds_until(
+        phase: Option<Phase>,
+        mut state: AlertState,
+        evaluation: Evaluation,
+        shift: Option<ClockShift>,
+    ) -> u64 {
+        let mut now = state.resolved_at.or(state.fired_at).unwrap_or(state.active_at);
+        for second in 0..10_000 {
+            let Some(after) = step(Some(state), evaluation, &times(600, 900, 1_200), now) else {
+                return if phase.is_none() { second } else { panic!("it is gone after {second} s") };
+            };
+            if phase == Some(after.phase) {
+                return second;
+            }
+            state = after;
+            if let Some(shift) = shift.filter(|_| second == 5) {
+                state.shift_times(shift);
+                now = shift.apply(now);
+            }
+            now += Duration::from_secs(1);
+        }
+        panic!("it is not {phase:?}")
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_makes_nothing_last_longer_or_shorter() {
+        let start = Duration::from_secs(1_700_000_000);
+        let pending = AlertState::pending(1.0, start);
+        let firing = AlertState { phase: Phase::Firing, fired_at: Some(start), ..pending };
+        let resolved = firing.resolved(start);
+        let s = Duration::from_secs;
+        for by in [s(2), s(3_600), s(86_400 * 365)] {
+            for shift in [None, Some(ClockShift::Forward(by)), Some(ClockShift::Backward(by))] {
+                for (before, evaluation, phase, seconds) in [
+                    (pending, Evaluation::Holds(1.0), Some(Phase::Firing), 600),
+                    (pending, Evaluation::Unknown, None, 1_200),
+                    (firing, Evaluation::Clear, Some(Phase::Resolved), 900),
+                    (firing, Evaluation::Unknown, Some(Phase::Resolved), 1_200),
+                    (resolved, Evaluation::Clear, None, RESOLVED_RETENTION.as_secs() + 1),
+                    (resolved, Evaluation::Unknown, None, RESOLVED_RETENTION.as_secs() + 1),
+                ] {
+                    let found = seconds_until(phase, before, evaluation, shift);
+                    assert_eq!(found, seconds, "{:?}, {evaluation:?}, {shift:?}", before.phase);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_firing_alert_is_sent_again_at_once_when_the_clock_is_set_and_keeps_its_start() {
+        let (start, s) = (Duration::from_secs(1_700_000_000), Duration::from_secs);
+        for (shift, starts_at) in [
+            (ClockShift::Forward(s(3_600)), start),
+            (ClockShift::Backward(s(5)), start),
+            (ClockShift::Backward(s(3_600)), start + s(20) - s(3_600)),
+        ] {
+            let mut firing = step(None, Evaluation::Holds(1.0), &times(0, 0, 0), start).unwrap();
+            firing.needs_sending(start + s(10), InhibitionChange::Unchanged);
+            firing.shift_times(shift);
+            let now = shift.apply(start + s(20));
+            let mut after = step(Some(firing), Evaluation::Holds(1.0), &times(0, 0, 0), now).unwrap();
+            assert_eq!(after.fired_at, Some(starts_at), "{shift:?}");
+            let is_sent = after.needs_sending(now, InhibitionChange::Unchanged).is_some();
+            assert_eq!(is_sent, shift != ClockShift::Backward(s(5)), "{shift:?}");
+        }
     }
 
     #[test]

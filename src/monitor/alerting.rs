@@ -14,12 +14,10 @@ use crate::alert::notification::{AlertStatus, Notification, SendReason};
 use crate::exposition::alerts::AlertSeries;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
+use redis_stream_core::wall_clock::WallClock;
 
 /// Sends notifications to the receivers' queues. It must not block: the target's polls wait for it.
 pub type AlertSink = Arc<dyn Fn(&[Notification]) + Send + Sync>;
-
-/// A larger difference means that the wall clock was set, not merely corrected.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The alerts of a target, for readers.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +32,7 @@ pub struct ShownAlerts {
 pub struct Alerting {
     evaluator: Evaluator,
     sink: AlertSink,
-    tick_clock: TickClock,
+    wall_clock: WallClock,
 }
 
 impl ShownAlerts {
@@ -49,22 +47,22 @@ impl ShownAlerts {
 impl Alerting {
     /// Continues from the evaluator's state.
     pub fn new(evaluator: Evaluator, sink: AlertSink) -> Self {
-        Self { evaluator, sink, tick_clock: TickClock::new(now(), unix_time()) }
+        Self { evaluator, sink, wall_clock: WallClock::new(now().into_std(), unix_time()) }
     }
 
     /// Replaces the rules. Alerts of removed rules are resolved at once.
     pub(super) fn copy_state(&mut self, evaluator: Evaluator) -> ShownAlerts {
+        let now = self.synchronize();
         let before = std::mem::replace(&mut self.evaluator, evaluator);
-        let now = unix_time();
         self.evaluator.copy_state(before, now);
         send(&self.sink, &self.evaluator.notify_removed(now));
         ShownAlerts::of(&self.evaluator)
     }
 
     /// Resolves all alerts, as the target is no longer polled.
-    pub(super) fn stop(self) {
-        let Self { evaluator, sink, .. } = self;
-        send(&sink, &evaluator.resolve_all(unix_time()));
+    pub(super) fn stop(mut self) {
+        let now = self.synchronize();
+        send(&self.sink, &self.evaluator.resolve_all(now));
     }
 
     /// Takes a changed selection of streams and groups.
@@ -74,10 +72,20 @@ impl Alerting {
 
     /// Evaluates the result of the poll that was due at `due`, sends notifications, and returns the alerts for readers.
     pub(super) fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> ShownAlerts {
-        let tick = self.tick_clock.at(due, now(), unix_time());
+        self.synchronize();
+        let tick = self.wall_clock.at(due.into_std());
         let notifications = self.evaluator.step(reading, up, tick);
         send(&self.sink, &notifications);
         ShownAlerts::of(&self.evaluator)
+    }
+
+    /// Returns the time since the Unix epoch, after the alerts were adapted to a wall clock that was set.
+    fn synchronize(&mut self) -> Duration {
+        let unix_time = unix_time();
+        if let Some(shift) = self.wall_clock.synchronize(now().into_std(), unix_time) {
+            self.evaluator.shift_times(shift);
+        }
+        unix_time
     }
 }
 
@@ -106,53 +114,5 @@ fn log_changes(notifications: &[Notification]) {
         } else {
             info!(target_name, alert, resolved, "alerts resolved");
         }
-    }
-}
-
-/// Converts scheduled instants to wall-clock times. Two ticks that are an interval apart differ by exactly the interval,
-/// however the clock is corrected in between, so that an alert with `for: 6 intervals` fires at the sixth tick.
-#[derive(Clone, Copy, Debug)]
-struct TickClock {
-    instant: Instant,
-    unix_time: Duration,
-}
-
-impl TickClock {
-    fn new(instant: Instant, unix_time: Duration) -> Self {
-        Self {
-            instant,
-            unix_time: Duration::from_millis(u64::try_from(unix_time.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
-
-    /// Returns the time of an instant, since the Unix epoch.
-    fn at(&mut self, due: Instant, now: Instant, unix_time: Duration) -> Duration {
-        let expected = self.unix_time + (now - self.instant);
-        if expected.abs_diff(unix_time) > CLOCK_TOLERANCE {
-            *self = Self::new(now, unix_time);
-        }
-        let before = self.instant.saturating_duration_since(due);
-        self.unix_time.saturating_sub(before) + due.saturating_duration_since(self.instant)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn ticks_are_as_far_apart_as_they_are_due_unless_the_clock_is_set() {
-        let (start, s) = (now(), Duration::from_secs);
-        let mut tick_clock = TickClock::new(start, s(1_000) + Duration::from_nanos(7));
-        let ms = Duration::from_millis;
-        // Polls begin a little late, and the clock runs a little fast.
-        for poll in 0..50_u32 {
-            let due = start + poll * s(10);
-            let unix_time = s(1_000) + poll * ms(10_010);
-            assert_eq!(tick_clock.at(due, due + ms(3), unix_time + ms(3)), s(1_000) + poll * s(10));
-        }
-        let due = start + s(500);
-        assert_eq!(tick_clock.at(due, due + ms(3), s(90) + ms(3)), s(90));
-        assert_eq!(tick_clock.at(due + s(10), due + s(10), s(100)), s(100));
     }
 }

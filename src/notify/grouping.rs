@@ -14,6 +14,7 @@ use crate::notify::model::{Batch, FailureCause, GroupLabels};
 use crate::notify::queue::{
     AlertKey, DedupQueue, Failure, GivenUp, NextBatch, NotificationQueue, SendMode, is_same_state,
 };
+use redis_stream_core::wall_clock::ClockShift;
 
 /// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
 /// notifications and not one for each poll.
@@ -262,6 +263,17 @@ impl NotificationQueue for AggregationGroups {
 
     fn set_repeat_interval(&mut self, repeat_interval: Duration) {
         self.repeat_interval = repeat_interval;
+    }
+
+    fn shift_times(&mut self, shift: ClockShift) {
+        for group in self.groups.values_mut() {
+            let times = group.last_sent_at.iter_mut().chain(&mut group.failed_at);
+            times.for_each(|time| *time = shift.apply(*time));
+            for alert in group.firing.values_mut() {
+                let alert = Arc::make_mut(alert);
+                alert.ends_at = shift.apply(alert.ends_at);
+            }
+        }
     }
 
     fn interrupt(&mut self, now: Duration) {
@@ -646,6 +658,32 @@ mod tests {
         assert_eq!(names(&sent(&mut groups, 75).changed), ["-x", "-y"]);
         assert_eq!(groups.next(at(200), SendMode::Normal), NextBatch::Nothing);
         assert_eq!(known(&groups), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_reminders_along_and_drops_nothing_from_the_log() {
+        for shift in [ClockShift::Forward(3 * HOUR), ClockShift::Backward(3 * HOUR)] {
+            let mut groups = groups();
+            groups.push(&changed(holding(firing("A", "x"), 200)));
+            sent(&mut groups, 0);
+            groups.shift_times(shift);
+            let now = |seconds| shift.apply(at(seconds));
+            let wait = groups.next(now(60), SendMode::Normal);
+            assert_eq!(wait, NextBatch::In(HOUR - Duration::from_secs(60)), "{shift:?}");
+            // The evaluator repeats it with its first start.
+            let later = Alert { ends_at: now(HOUR.as_secs() + 240), ..firing("A", "x") };
+            groups.push(&repeated(later));
+            assert_eq!(groups.len(), 0, "{shift:?}");
+            let NextBatch::Batch(reminder) = groups.next(now(HOUR.as_secs()), SendMode::Normal) else {
+                panic!("{shift:?}: a reminder is due")
+            };
+            assert_eq!(names(&reminder.still_firing), ["x"], "{shift:?}");
+            groups.acknowledge(&reminder, now(HOUR.as_secs()));
+            let end = Alert { ends_at: now(HOUR.as_secs() + 5), ..resolved("A", "x", 0) };
+            groups.push(&changed(end));
+            let due = groups.next(now(HOUR.as_secs() + 30), SendMode::Normal);
+            assert!(matches!(&due, NextBatch::Batch(batch) if names(&batch.changed) == ["-x"]), "{due:?}");
+        }
     }
 
     #[test]

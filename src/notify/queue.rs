@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::alert::notification::{Alert, AlertStatus, Notification};
 use crate::alert::notification_log::LogEntry;
 use crate::notify::model::{Batch, FailureCause};
+use redis_stream_core::wall_clock::ClockShift;
 
 /// Capacity of one receiver's queue. Only thousands of groups in trouble at once reach it; each alert takes a pointer,
 /// as its text is shared by all queues.
@@ -49,6 +50,9 @@ pub(super) trait NotificationQueue: Send {
 
     /// Changes the time after which alerts that still fire are sent again.
     fn set_repeat_interval(&mut self, _: Duration) {}
+
+    /// Adapts all times to a wall clock that was set.
+    fn shift_times(&mut self, _: ClockShift) {}
 
     /// Handles an attempt that was cut off at `now`, if there was one: the batch may have arrived.
     fn interrupt(&mut self, _now: Duration) {}

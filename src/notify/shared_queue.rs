@@ -13,6 +13,8 @@ use crate::notify::model::Batch;
 use crate::notify::queue::{Failure, GivenUp, NextBatch, NotificationQueue, SendMode};
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
+use redis_stream_core::clock::{now, unix_time};
+use redis_stream_core::wall_clock::WallClock;
 
 pub(super) struct SharedQueue {
     name: Arc<str>,
@@ -31,6 +33,7 @@ struct State {
     /// True if alerts were dropped since the last acknowledgement; logged when it changes.
     is_dropping: bool,
     revision: u64,
+    wall_clock: WallClock,
 }
 
 impl SharedQueue {
@@ -43,7 +46,8 @@ impl SharedQueue {
         let shown = queue.len();
         metrics.add_to_queue_length(signed(shown));
         let revision = queue.revision();
-        let state = Mutex::new(State { queue, shown, is_dropping: false, revision });
+        let wall_clock = WallClock::new(now().into_std(), unix_time());
+        let state = Mutex::new(State { queue, shown, is_dropping: false, revision, wall_clock });
         Self { name, metrics, state, pushed: Notify::new(), log_changes, closed: CancellationToken::new() }
     }
 
@@ -144,9 +148,14 @@ impl SharedQueue {
         }
     }
 
-    /// After a panic in the middle of a change the queue is still consistent enough to go on.
+    /// Locks the state, with its times by the wall clock as it is set now. After a panic in the middle of a change the
+    /// queue is still consistent enough to go on.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shift) = state.wall_clock.synchronize(now().into_std(), unix_time()) {
+            state.queue.shift_times(shift);
+        }
+        state
     }
 }
 

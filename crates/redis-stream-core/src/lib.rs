@@ -10,6 +10,7 @@ pub mod name;
 pub mod redis_url;
 pub mod secret;
 pub mod server_clock;
+pub mod wall_clock;
 
 #[cfg(feature = "net")]
 pub mod clock;

@@ -94,8 +94,8 @@ pub(super) enum ConsumerActivity {
 pub(super) struct History {
     began: Duration,
     position: StreamId,
-    /// Time at which the group was last seen to have been delivered entries, by the node's clock; 0 if it never was.
-    delivered_at_ms: u64,
+    /// Time at which the group was last seen to have been delivered entries, by the second reading at the earliest.
+    delivered_at_ms: Option<NonZeroU64>,
     /// Time since which entries have waited and the group has not moved.
     pub(super) waiting_since: Option<Duration>,
     /// Time for which they had waited then, if the first reading proves that.
@@ -181,7 +181,7 @@ impl History {
         let mut history = Self {
             began: sample.at,
             position: sample.position,
-            delivered_at_ms: 0,
+            delivered_at_ms: None,
             waiting_since: None,
             waited_before_ms: 0,
             rhythm: Rhythm::default(),
@@ -221,10 +221,8 @@ impl History {
             return;
         }
         let clock_offset = sample.node_time.saturating_sub(now);
-        // The node's clock may have been set back: times in the future would hide the age for as long.
-        for time in [&mut self.delivered_at_ms, &mut self.status_since_ms] {
-            *time = millis(sample.node_time).min(*time);
-        }
+        // The node's clock may have been set back.
+        self.status_since_ms = self.status_since_ms.min(millis(sample.node_time));
         let is_basis_old = now.saturating_sub(Duration::from_millis(self.clock_basis_ms.0)) >= window;
         if is_basis_old || clock_offset <= self.clock_basis() + window / 4 {
             self.clock_basis_ms = (millis(now), millis(clock_offset));
@@ -304,10 +302,9 @@ impl History {
         Duration::from_millis(self.clock_basis_ms.1)
     }
 
-    /// Returns the time since the last delivery that was seen, at `node_time` by the node's clock.
-    pub(super) fn last_delivery_age(&self, node_time: Duration) -> Option<Duration> {
-        let age = millis(node_time).saturating_sub(self.delivered_at_ms);
-        (self.delivered_at_ms > 0).then(|| Duration::from_millis(age))
+    /// Returns the time since the last delivery that was seen, at `now`.
+    pub(super) fn last_delivery_age(&self, now: Duration) -> Option<Duration> {
+        self.delivered_at_ms.map(|at| now.saturating_sub(Duration::from_millis(at.get())))
     }
 
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
@@ -321,7 +318,7 @@ impl History {
     fn note_pause(&mut self, sample: &Sample, window: Duration) {
         let pause = self.waited(sample.at);
         if sample.position > self.position {
-            self.delivered_at_ms = millis(sample.node_time);
+            self.delivered_at_ms = NonZeroU64::new(millis(sample.at));
         }
         if sample.position != self.position {
             if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
@@ -513,6 +510,37 @@ mod tests {
             assert_eq!(history.dated(known.into(), now).since, Some(since), "{known:?}");
             let later = now + WINDOW;
             assert_eq!(history.dated(Status::Rewound.into(), later).since, Some(later));
+        }
+    }
+
+    #[test]
+    fn a_node_s_clock_that_is_set_changes_no_duration() {
+        let (s, start) = (Duration::from_secs, Duration::from_secs(1_700_000_000));
+        for (name, node_time) in [
+            ("as the caller's", start + s(60)),
+            ("ahead by a minute", start + s(120)),
+            ("ahead by a year", start + s(86_400 * 365)),
+            ("back by a minute", start),
+            ("back by a year", start - s(86_400 * 365)),
+            ("at the epoch", Duration::ZERO),
+        ] {
+            let mut read = sample(s(30), Lag::Exact(5));
+            read.position = StreamId::new(2, 0);
+            let mut history = History::begin(&sample(Duration::ZERO, Lag::Exact(6)), WINDOW);
+            assert_eq!(history.last_delivery_age(Duration::ZERO), None, "{name}");
+            history.note(&read, WINDOW);
+            let later = Sample { at: s(60), node_time, ..read };
+            history.note(&later, WINDOW);
+            assert_eq!(history.last_delivery_age(later.at), Some(s(30)), "{name}");
+            assert_eq!(history.waited(later.at), s(30), "{name}");
+            let since = history.dated(Status::Unknown.into(), node_time).since.unwrap();
+            assert_eq!(since, node_time.min(start), "{name}: it is no time in the future");
+            let view = HistoryWindow { history: &history, sample: &later, window: WINDOW };
+            assert_eq!(view.remaining(), with_tolerance(WINDOW) - s(60), "{name}");
+            // Idle times include a jump ahead.
+            let jump = node_time.saturating_sub(start + s(60));
+            assert!(!view.is_idle_long(s(60) + jump), "{name}");
+            assert!(view.is_idle_long(with_tolerance(WINDOW) + jump), "{name}");
         }
     }
 

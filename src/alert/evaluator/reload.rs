@@ -20,7 +20,7 @@ use redis_stream_core::name::Name;
 /// receivers know them.
 #[derive(Clone, Debug)]
 pub(super) struct RemovedRule {
-    rule_state: RuleState,
+    pub(super) rule_state: RuleState,
     target: Arc<TargetLabels>,
     settings: EvaluatorSettings,
 }
