@@ -154,3 +154,17 @@ async fn a_password_is_not_sent_to_another_host() {
         .await;
     assert!(finished.stderr.contains("which is not sent the password"), "{}", finished.stderr);
 }
+
+#[tokio::test]
+async fn a_cluster_of_more_masters_than_there_can_be_is_not_dialled() {
+    let range = |n| format!("*3\r\n:{n}\r\n:{n}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n", 20_000 + n);
+    let head = format!("*1001\r\n{}", (0..1_001).map(range).collect::<String>()).leak();
+    let lie = Lie { to: "CLUSTER SLOTS", head, part: "x", count: 0 };
+    let fake = FakeServer::new(Behavior::Lie(lie)).await;
+    let exporter =
+        serving(&format!("{POLL}targets: [{{name: t, url: '{}', topology: cluster}}]", fake.url())).await;
+    until_within(DEADLINE, &exporter, "a refusal", |metrics| metrics[&errors("protocol")] > 0.0).await;
+    let shown = exporter.get("/api/v1/groups").await.text();
+    assert!(shown.contains("it names 1001 masters, and a cluster has at most 1000"), "{shown}");
+    assert!(!exporter.stderr().contains("127.0.0.1:20"), "{}", exporter.stderr());
+}
