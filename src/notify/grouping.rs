@@ -4,6 +4,7 @@
 //! The log holds what the receiver was sent as firing, so that a notification can list all that fires, and so that the
 //! evaluator's reminders, which Alertmanager needs, are not taken for changes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,10 @@ use crate::notify::queue::{
     AlertKey, DedupQueue, Failure, GivenUp, NextBatch, NotificationQueue, SendMode, is_same_state,
 };
 use redis_stream_core::wall_clock::ClockShift;
+
+/// Number of the oldest alerts that are looked for at once when the queue is full: a search visits all groups, and an
+/// alert may be a group of its own.
+const DROPS_PER_SEARCH: usize = 1_000;
 
 /// Least time between two notifications of a group, so that trouble that spreads from poll to poll makes a few
 /// notifications and not one for each poll.
@@ -29,6 +34,10 @@ pub(super) struct AggregationGroups {
     groups: BTreeMap<GroupLabels, AggregationGroup>,
     /// Unsent alerts of all groups.
     unsent: usize,
+    /// Alerts in the log of all groups.
+    logged: usize,
+    /// Positions and groups of the oldest unsent alerts, the oldest last. Alerts that come later have higher positions.
+    next_drops: Vec<(u64, GroupLabels)>,
     next_position: u64,
     /// In flight: the receiver may know it before it is acknowledged.
     sending: Option<Batch>,
@@ -63,6 +72,8 @@ impl AggregationGroups {
             capacity,
             groups: BTreeMap::new(),
             unsent: 0,
+            logged: 0,
+            next_drops: Vec::new(),
             next_position: 0,
             sending: None,
             complete_until: Duration::ZERO,
@@ -86,13 +97,10 @@ impl AggregationGroups {
             }
         }
         self.unsent = self.groups.values().map(|group| group.unsent.len()).sum();
+        self.logged = self.groups.values().map(|group| group.firing.len()).sum();
         // The receiver may also know what was left out.
         self.complete_until = if known.len() < self.capacity { until } else { Duration::ZERO };
         self
-    }
-
-    fn logged(&self) -> usize {
-        self.groups.values().map(|group| group.firing.len()).sum()
     }
 
     /// Handles an alert that is not sent because another one inhibits it. A receiver that knows it keeps it.
@@ -107,13 +115,39 @@ impl AggregationGroups {
     }
 
     fn drop_oldest(&mut self) {
-        let oldest = |(_, group): &(&GroupLabels, &mut AggregationGroup)| {
-            group.unsent.oldest_position().unwrap_or(u64::MAX)
-        };
-        if let Some((_, group)) = self.groups.iter_mut().min_by_key(oldest) {
-            group.unsent.drop_oldest();
+        while self.unsent > 0 {
+            let Some((position, labels)) = self.next_drops.pop() else {
+                self.find_next_drops();
+                continue;
+            };
+            let Some(group) = self.groups.get_mut(&labels) else { continue };
+            // It may have been sent in the meantime.
+            let Some(key) = group.unsent.drop_at(position) else { continue };
+            if !group.firing.contains_key(&key) {
+                group.unconfirmed.remove(&key);
+            }
+            if group.is_over() && group.last_sent_at.is_none() {
+                self.groups.remove(&labels);
+            }
             self.unsent -= 1;
+            return;
         }
+    }
+
+    fn find_next_drops(&mut self) {
+        let mut oldest: Vec<_> = self
+            .groups
+            .iter()
+            .flat_map(|(labels, group)| {
+                group.unsent.oldest_positions(DROPS_PER_SEARCH).map(move |position| (position, labels))
+            })
+            .collect();
+        if oldest.len() > DROPS_PER_SEARCH {
+            oldest.select_nth_unstable(DROPS_PER_SEARCH);
+            oldest.truncate(DROPS_PER_SEARCH);
+        }
+        oldest.sort_unstable_by_key(|(position, _)| Reverse(*position));
+        self.next_drops = oldest.into_iter().map(|(position, labels)| (position, labels.clone())).collect();
     }
 }
 
@@ -123,8 +157,7 @@ impl NotificationQueue for AggregationGroups {
         let labels = (self.group_labels)(alert);
         let is_known = self.groups.get(&labels).is_some_and(|group| group.knows(alert));
         // Without space in the log, an alert that is merely repeated would be sent again and again.
-        let has_space =
-            is_known || notification.reason == SendReason::Changed || self.logged() < self.capacity;
+        let has_space = is_known || notification.reason == SendReason::Changed || self.logged < self.capacity;
         if alert.inhibited_by.is_some() && (alert.status == AlertStatus::Firing || !is_known) {
             self.note_inhibited(&labels, alert);
             return 0;
@@ -148,8 +181,7 @@ impl NotificationQueue for AggregationGroups {
     fn next(&mut self, now: Duration, mode: SendMode) -> NextBatch {
         let repeat_interval = self.repeat_interval;
         self.groups.retain(|_, group| {
-            let is_over = group.unsent.len() == 0 && group.firing.is_empty();
-            !is_over
+            !group.is_over()
                 || group.last_sent_at.is_some_and(|sent_at| sent_at <= now && now < sent_at + GROUP_INTERVAL)
         });
         let mut due: Vec<_> = self
@@ -164,7 +196,12 @@ impl NotificationQueue for AggregationGroups {
             // A clock that was set back must not hold back a notification.
             if due > now && group.last_sent_at.is_none_or(|sent_at| sent_at <= now) {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
-            } else if let Some(batch) = group.batch(labels, now) {
+                continue;
+            }
+            let logged = group.firing.len();
+            let batch = group.batch(labels, now);
+            self.logged -= logged - group.firing.len();
+            if let Some(batch) = batch {
                 self.sending = Some(batch.clone());
                 self.revision += 1;
                 return NextBatch::Batch(batch);
@@ -174,13 +211,13 @@ impl NotificationQueue for AggregationGroups {
     }
 
     fn acknowledge(&mut self, batch: &Batch, now: Duration) {
-        let mut space = self.capacity.saturating_sub(self.logged());
+        let mut space = self.capacity.saturating_sub(self.logged);
         self.sending = None;
         self.revision += 1;
         let group = self.groups.entry(batch.group.clone()).or_default();
         group.last_sent_at = Some(now);
         group.failed_at = None;
-        let before = group.unsent.len();
+        let (before, logged) = (group.unsent.len(), group.firing.len());
         let unconfirmed = std::mem::take(&mut group.unconfirmed);
         for alert in &batch.changed {
             group.unsent.acknowledge(alert);
@@ -203,6 +240,7 @@ impl NotificationQueue for AggregationGroups {
             }
         }
         self.unsent = self.unsent + group.unsent.len() - before;
+        self.logged = self.logged + group.firing.len() - logged;
     }
 
     /// Gives up only what is rejected: nothing else would send these alerts again.
@@ -226,6 +264,9 @@ impl NotificationQueue for AggregationGroups {
                 let sent = sent.or_insert_with(|| Some(Arc::clone(alert)));
                 *sent = sent.take().filter(|other| is_same_state(other, alert));
             }
+            // What was dropped meanwhile, from a full queue, is not sent any more.
+            let (unsent, firing) = (&group.unsent, &group.firing);
+            group.unconfirmed.retain(|key, _| unsent.holds(key) || firing.contains_key(key));
         }
         None
     }
@@ -286,6 +327,11 @@ impl NotificationQueue for AggregationGroups {
 impl AggregationGroup {
     fn knows(&self, alert: &Alert) -> bool {
         self.unsent.holds(&alert.labels) || self.firing.contains_key(&alert.labels)
+    }
+
+    /// Returns true if nothing of it is to be sent, and the receiver knows of nothing that fires.
+    fn is_over(&self) -> bool {
+        self.unsent.len() == 0 && self.firing.is_empty()
     }
 
     /// Logs an alert as sent in this state.
@@ -351,6 +397,7 @@ impl AggregationGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::queue::AlertQueue;
     use crate::notify::render::{all_labels, name_and_target};
     use crate::notify::test_support::{at, changed, firing, names, on, repeated, resolved};
 
@@ -693,6 +740,46 @@ mod tests {
         sent(&mut groups, 10_000);
         groups.push(&changed(resolved("A", "x", 5)));
         assert_eq!(names(&sent(&mut groups, 5).changed), ["-x"]);
+    }
+
+    /// Returns how many alerts are held after this many came under new names and half of them resolved, while the
+    /// receiver answers no request.
+    fn held_after(alerts: usize, mut queue: impl NotificationQueue) -> usize {
+        let mut all = Vec::new();
+        for number in 0..alerts {
+            let name = number.to_string();
+            let mut states = vec![firing("A", &name)];
+            if number % 2 == 0 {
+                states.push(resolved("A", &name, 1));
+            }
+            for state in states {
+                let notification = changed(state);
+                all.push(Arc::downgrade(&notification.alert));
+                queue.push(&notification);
+            }
+            if number % 70 == 0 {
+                let NextBatch::Batch(batch) = queue.next(at(0), SendMode::Normal) else {
+                    panic!("it is unsent")
+                };
+                queue.requeue(&batch, failing(0, FailureCause::Ambiguous));
+            }
+        }
+        all.iter().filter(|alert| alert.strong_count() > 0).count()
+    }
+
+    #[test]
+    fn a_receiver_that_never_answers_makes_a_full_queue_hold_no_more_than_its_capacity() {
+        let capacity = 200;
+        let of = |labels| AggregationGroups::new(labels, HOUR, capacity);
+        for alerts in [1_000, 5_000] {
+            for held in [
+                held_after(alerts, of(name_and_target)),
+                held_after(alerts, of(all_labels)),
+                held_after(alerts, AlertQueue::new(capacity)),
+            ] {
+                assert_eq!(held, capacity, "after {alerts}");
+            }
+        }
     }
 
     fn inhibited(alert: Alert) -> Alert {

@@ -241,14 +241,22 @@ impl DedupQueue {
         self.entries.len()
     }
 
-    pub(super) fn oldest_position(&self) -> Option<u64> {
-        self.entries.first_key_value().map(|(position, _)| *position)
+    /// Returns the positions of at most `most` alerts, the oldest first.
+    pub(super) fn oldest_positions(&self, most: usize) -> impl Iterator<Item = u64> {
+        self.entries.keys().take(most).copied()
     }
 
-    pub(super) fn drop_oldest(&mut self) {
+    fn drop_oldest(&mut self) {
         if let Some((_, waiting)) = self.entries.pop_first() {
             self.positions.remove(&waiting.alert.labels);
         }
+    }
+
+    /// Removes the alert at a position, if there is one, and returns its labels.
+    pub(super) fn drop_at(&mut self, position: u64) -> Option<AlertKey> {
+        let waiting = self.entries.remove(&position)?;
+        self.positions.remove(&waiting.alert.labels);
+        Some(Arc::clone(&waiting.alert.labels))
     }
 
     /// Returns at most `most` alerts, the oldest first, and keeps them.
