@@ -67,6 +67,9 @@ life: ## Play an hour in the life of a fleet, and judge each condition and alert
 	STREAMGAUGE_LIFE_SERVER=$$server STREAMGAUGE_LIFE="$(or $(LIFE),1h)" \
 	$(CARGO) test --release --locked --test life
 
+autoscaling: ## Scale workers by a backlog for an hour of outages, restarts, XDEL and trimming (TIME=20m: for 20 minutes)
+	@scripts/servers.sh all && STREAMGAUGE_AUTOSCALING="$(or $(TIME),1h)" $(CARGO) test --release --locked --test autoscaling -- --nocapture
+
 pictures: ## Take the screenshots in docs/pictures from real servers
 	@scripts/peers.sh chromium
 	@server=$$(scripts/servers.sh any) && mkdir -p docs/pictures && echo "pictures: on $$server, takes three minutes" >&2 && \

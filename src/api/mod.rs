@@ -1,6 +1,8 @@
 //! Groups, targets and alerts as JSON, and the same values for pages and the terminal.
 
 pub mod alerts;
+pub mod backlog;
 pub mod groups;
 pub mod json;
 pub mod partial_sort;
+pub mod probe;

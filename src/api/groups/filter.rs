@@ -20,8 +20,13 @@ pub struct GroupFilter {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum GroupFilterError {
     /// Unknown parameter.
-    #[error("{0:?}: no such parameter; expected target, stream, group, status or limit")]
-    Unknown(String),
+    #[error("{name:?}: no such parameter; expected {expected}")]
+    Unknown {
+        /// The parameter.
+        name: String,
+        /// The parameters that there are.
+        expected: &'static str,
+    },
     /// Unknown status.
     #[error("status: found {0:?}; expected {names}, or several with commas between", names = names())]
     Status(String),
@@ -56,7 +61,10 @@ impl GroupFilter {
                     let limit = value.parse().ok().filter(|limit| *limit > 0);
                     filter.limit = Some(limit.ok_or_else(|| GroupFilterError::Limit(value.clone()))?);
                 }
-                _ => return Err(GroupFilterError::Unknown(name.clone())),
+                _ => {
+                    let expected = "target, stream, group, status or limit";
+                    return Err(GroupFilterError::Unknown { name: name.clone(), expected });
+                }
             }
         }
         Ok(filter)

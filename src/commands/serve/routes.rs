@@ -7,7 +7,9 @@
 //! | GET | `/assets/{hash}/{name}` | style sheet, script, icon |
 //! | GET | `/metrics` | Prometheus text |
 //! | GET | `/api/v1/alerts` | pending and firing alerts as JSON |
+//! | GET | `/api/v1/backlog` | a number to scale by |
 //! | GET | `/api/v1/groups` | groups as JSON |
+//! | GET | `/api/v1/probe` | fails while a group has a condition |
 //! | POST | `/-/reload` | reloads the configuration |
 //! | GET | `/-/healthy`, `/-/ready` | probes: open, and the only routes on `web.probe_listen` |
 //!
@@ -22,12 +24,15 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::api;
+use crate::api::backlog::{self, BacklogError, BacklogQuery};
 use crate::api::groups::filter::GroupFilter;
+use crate::api::probe::{self, ProbeOutcome, ProbeQuery};
 use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_snapshots::target_snapshots;
 use crate::exposition::render::{FamilySelection, compressed, write_plain};
+use crate::format::unicode::printable;
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
 use crate::http::reply::Reply;
@@ -44,13 +49,15 @@ const GROUP: &str = "/groups/{target}/{db}/{stream}/{group}";
 const ASSET: &str = "/assets/{hash}/{name}";
 
 /// All routes, which label the metric of requests.
-pub(super) const ROUTES: [&str; 10] = [
+pub(super) const ROUTES: [&str; 12] = [
     "/",
     GROUP,
     ASSET,
     "/metrics",
     "/api/v1/alerts",
+    "/api/v1/backlog",
     "/api/v1/groups",
+    "/api/v1/probe",
     "/-/reload",
     "/-/healthy",
     "/-/ready",
@@ -95,7 +102,9 @@ impl Routes for App {
             ("GET" | "HEAD", ASSET) => pages::asset(&request.path),
             ("GET" | "HEAD", "/metrics") => self.metrics(request).await,
             ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
+            ("GET" | "HEAD", "/api/v1/backlog") => self.backlog(request),
             ("GET" | "HEAD", "/api/v1/groups") => self.groups(request),
+            ("GET" | "HEAD", "/api/v1/probe") => self.probe(request),
             ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
             ("GET" | "HEAD", "/-/ready") => self.ready(),
             ("POST", "/-/reload") => self.reloads.clone().ask(request.origin.clone()).await,
@@ -185,6 +194,36 @@ impl App {
         Reply::new(StatusCode::OK, "application/json", body)
     }
 
+    fn backlog(&self, request: &Request) -> Reply {
+        let found = BacklogQuery::read(&request.query)
+            .and_then(|query| backlog::of(&target_snapshots(&self.targets(), now()), &query));
+        match found {
+            Ok(found) => {
+                let body = Body::stream(move |out| api::json::write(&found, out));
+                Reply::new(StatusCode::OK, "application/json", body)
+            }
+            Err(error) => {
+                let status = match &error {
+                    BacklogError::Query(_) => StatusCode::BAD_REQUEST,
+                    BacklogError::NotFound(_) => StatusCode::NOT_FOUND,
+                    BacklogError::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                Reply::text(status, format!("{}\n", printable(&error.to_string())))
+            }
+        }
+    }
+
+    fn probe(&self, request: &Request) -> Reply {
+        let query = match ProbeQuery::read(&request.query) {
+            Ok(query) => query,
+            Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        match probe::run(&target_snapshots(&self.targets(), now()), &query) {
+            ProbeOutcome::Passed(line) => Reply::text(StatusCode::OK, line),
+            ProbeOutcome::Failed(line) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, line),
+        }
+    }
+
     fn groups(&self, request: &Request) -> Reply {
         let filter = match GroupFilter::read(&request.query) {
             Ok(filter) => filter,
@@ -233,6 +272,8 @@ mod tests {
             (Method::GET, "/metrics", "/metrics", 200, None),
             (Method::GET, "/api/v1/alerts", "/api/v1/alerts", 200, None),
             (Method::GET, "/api/v1/groups", "/api/v1/groups", 200, None),
+            (Method::GET, "/api/v1/backlog", "/api/v1/backlog", 400, None),
+            (Method::GET, "/api/v1/probe", "/api/v1/probe", 200, None),
             (Method::GET, "/-/healthy", "/-/healthy", 200, None),
             (Method::GET, "/-/ready", "/-/ready", 200, None),
             (Method::POST, "/-/reload", "/-/reload", 503, None),
