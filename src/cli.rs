@@ -26,6 +26,16 @@ const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
 for moments. With --min-idle as many pages are read as it takes to find the entries: those of all pending ones, at most.";
 
+const HANDLERS: &str = "\
+Exit codes of the program of --exec:
+  0         the entry is acknowledged
+  65        it goes to the dead-letter stream at once
+  75        it is tried again later, and this delivery does not count
+  126, 127  the same, as after the program could not be started
+  others    it is tried again, up to --max-deliveries times
+Its environment has STREAM, GROUP, CONSUMER, ID and DELIVERIES. Its standard error is logged, and the last line goes \
+into the dead letter.";
+
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:
   n 1 payload xxxxxxxxxx
@@ -105,6 +115,7 @@ pub enum Command {
     /// Print the alert rules, those of a configuration or the recommended ones, as a Prometheus rule file.
     Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
+    #[command(after_help = HANDLERS)]
     Consume(Consume),
     /// Add generated entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
@@ -314,19 +325,27 @@ pub struct Consume {
     /// Claim pending entries that have been idle for this long.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub claim_min_idle: Duration,
-    /// Entries delivered this often without an acknowledgement go to the dead-letter stream; 0 is never.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Entries that failed this often go to the dead-letter stream; 21 take at least 15 minutes with the default delays,
+    /// 0 is never.
+    #[arg(long, value_name = "N", default_value_t = 21)]
     pub max_deliveries: u64,
     /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
     #[arg(long, value_name = "KEY")]
     pub dead_letter: Option<String>,
-    /// Delay after a first failure; doubles with each further one, up to a minute.
+    /// Delay after a first failure; doubles with each further one.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub retry_delay: Duration,
+    /// Longest delay between two attempts.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub max_retry_delay: Duration,
+    /// Different entries that fail in a row until reading stops, and single entries are tried without counting their
+    /// deliveries, until one succeeds; 0 is never.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub breaker_threshold: u32,
     /// Time that entries being handled have to finish on SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
-    /// Run a program for each entry, its JSON on standard input: exit code 0 acknowledges. There is no shell.
+    /// Run a program for each entry, its JSON on standard input; see below. There is no shell.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
     /// Longest run time of the program; after that it is killed, and the entry has failed.

@@ -89,6 +89,8 @@ fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerC
         max_deliveries: args.max_deliveries,
         dead_letter: args.dead_letter.clone().map(String::into_bytes),
         retry_delay: args.retry_delay,
+        max_retry_delay: args.max_retry_delay,
+        breaker_threshold: args.breaker_threshold,
         grace: args.grace,
         ..ConsumerConfig::new(connect, args.stream.as_str(), args.group.as_str(), consumer)
     })

@@ -4,26 +4,13 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use crate::member::{DEADLINE, add, pending, send};
+use crate::member::{DEADLINE, add, pending, program};
 use crate::support::http;
 use crate::support::metrics::parse;
 use crate::support::program::{Running, Streamgauge};
 use crate::support::server::Server;
 use crate::support::servers::{for_each_server, newest};
 use crate::support::wait::wait_until;
-
-fn consumer(server: &Server) -> Streamgauge {
-    Streamgauge::command("consume")
-        .args(["--redis-url", &server.url(), "--stream", "orders", "--group", "billing"])
-        .args(["--consumer", "one"])
-}
-
-async fn drained(server: &Server) {
-    wait_until(DEADLINE, "nothing is pending", async || {
-        pending(&mut server.connection().await).await == Some(0)
-    })
-    .await;
-}
 
 async fn has_written(running: &Running, lines: usize) {
     wait_until(DEADLINE, "lines are written", async || running.stdout().lines().count() >= lines).await;
@@ -35,13 +22,13 @@ async fn a_line_is_exact_and_bytes_that_are_not_text_are_marked() {
         let mut add = cmd("XADD");
         add.arg("orders").arg("5-1").arg("name").arg("größe \"M\"").arg(b"\xff\\x41").arg(b"a\x00\xfe");
         let _: () = add.query_async(&mut server.connection().await).await.expect("it is added");
-        let running = consumer(&server).spawn();
+        let running = program(&server).spawn();
         has_written(&running, 1).await;
         let end = running.stop().await;
         assert_eq!(
             end.stdout,
             concat!(
-                r#"{"id":"5-1","stream":"orders","group":"billing","consumer":"one","#,
+                r#"{"id":"5-1","stream":"orders","group":"billing","consumer":"one","deliveries":1,"#,
                 r#""fields":{"name":"größe \"M\"","\\xff\\x5cx41":{"base64":"YQD+"}}}"#,
                 "\n"
             )
@@ -92,53 +79,9 @@ async fn a_reader_that_stands_still_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_child_for_each_entry_decides_by_its_exit_code() {
-    for_each_server(async |server| {
-        add(&server, 1, 6).await;
-        let exec =
-            r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; *) echo "$line" >&2;; esac'"#;
-        let running = consumer(&server)
-            .args(["--exec", exec, "--max-deliveries", "2", "--retry-delay", "10ms", "--concurrency", "3"])
-            .spawn();
-        drained(&server).await;
-        wait_until(DEADLINE, "one is buried", async || {
-            send::<u64>(&mut server.connection().await, "XLEN orders:dead").await == 1
-        })
-        .await;
-        let end = running.stop().await;
-        assert_eq!((end.code, end.stdout.as_str()), (Some(0), ""), "{}", end.stderr);
-        for n in [1, 2, 4, 5, 6] {
-            assert!(end.stderr.contains(&format!(r#""fields":{{"n":"{n}"}}}}"#)), "{}", end.stderr);
-        }
-        let letters: Vec<(String, Vec<(String, String)>)> =
-            send(&mut server.connection().await, "XRANGE orders:dead - +").await;
-        let error = letters[0].1.iter().find(|(name, _)| name == "streamgauge-error").expect("it says why");
-        assert_eq!(error.1, "sh: exit status: 7");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_child_that_hangs_is_killed_and_the_entry_tried_again() {
-    let server = Server::start(newest(), &[]).await;
-    add(&server, 1, 1).await;
-    let running = consumer(&server)
-        .args(["--exec", "sleep 600", "--exec-timeout", "200ms"])
-        .args(["--max-deliveries", "2", "--retry-delay", "10ms"])
-        .spawn();
-    wait_until(DEADLINE, "it is buried", async || {
-        send::<u64>(&mut server.connection().await, "XLEN orders:dead").await == 1
-    })
-    .await;
-    let end = running.stop().await;
-    assert_eq!(end.code, Some(0));
-    assert!(end.stderr.contains("sleep killed after 200ms"), "{}", end.stderr);
-}
-
-#[tokio::test]
 async fn its_metrics_are_there_as_0_and_say_what_it_did() {
     let server = Server::start(newest(), &[]).await;
-    let mut running = consumer(&server)
+    let mut running = program(&server)
         .args(["--metrics-listen", "127.0.0.1:0", "--max-deliveries", "1", "--exec"])
         .args([r#"sh -c 'read -r line; case "$line" in *\"n\":\"3\"*) exit 7;; esac'"#])
         .spawn();
@@ -181,6 +124,10 @@ async fn what_is_asked_for_wrongly_exits_2() {
         (&["--claim-min-idle", "1ms"], "claim-min-idle is at least 100ms"),
         (&["--exec", "sh -c 'exit"], "--exec sh -c 'exit: a quote is not closed"),
         (&["--exec", ""], "--exec: expected a program and its arguments"),
+        (&["--exec", "./no-such-handler --fast"], "--exec ./no-such-handler: no such file"),
+        (&["--exec", "no-such-handler"], "--exec no-such-handler: not found in any folder of PATH"),
+        (&["--exec", "/tmp"], "--exec /tmp: is a directory; expected a program"),
+        (&["--exec", "./README.md"], "--exec ./README.md: is not executable; try chmod +x ./README.md"),
         (&["--dead-letter", "orders"], "the dead-letter stream cannot be the stream itself"),
         (&["--start-id", "now"], "a start ID is 0, $, or an ID such as 1700000000000-0"),
         (&["--metrics-listen", "here"], "'here' for '--metrics-listen <ADDR>'"),

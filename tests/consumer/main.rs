@@ -2,9 +2,11 @@
 
 mod access;
 mod basics;
+mod breaker;
 mod cluster;
 mod crashes;
 mod cuts;
+mod exec;
 mod handlers;
 mod member;
 mod outages;

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::wait::wait_until;
 
@@ -31,12 +32,14 @@ pub(crate) fn member(server: &Server, consumer: &str) -> ConsumerConfig {
     ConsumerConfig {
         claim_min_idle: Duration::from_secs(30),
         retry_delay: Duration::from_millis(50),
+        max_retry_delay: Duration::from_millis(300),
         block: Duration::from_millis(300),
         timeouts: Timeouts {
             connect: Duration::from_secs(2),
             reply: Duration::from_secs(2),
             longest_delay: Duration::from_millis(300),
         },
+        max_deliveries: 5,
         ..ConsumerConfig::new(connect, "orders", "billing", consumer)
     }
 }
@@ -160,4 +163,44 @@ impl Running {
         self.task.abort();
         self.recorder
     }
+}
+
+/// The program as a member of the group.
+pub(crate) fn program(server: &Server) -> Streamgauge {
+    Streamgauge::command("consume")
+        .args(["--redis-url", &server.url(), "--stream", "orders", "--group", "billing"])
+        .args(["--consumer", "one"])
+}
+
+/// The dead letters: ID of the entry, its deliveries, and the error.
+pub(crate) async fn dead_letters(server: &Server) -> Vec<(String, String, String)> {
+    let letters: Vec<(String, BTreeMap<String, String>)> =
+        send(&mut server.connection().await, "XRANGE orders:dead - +").await;
+    let field =
+        |fields: &BTreeMap<String, String>, name: &str| fields[&format!("streamgauge-{name}")].clone();
+    letters
+        .iter()
+        .map(|(_, fields)| (field(fields, "id"), field(fields, "deliveries"), field(fields, "error")))
+        .collect()
+}
+
+/// Number of deliveries of each pending entry, in the order of the stream.
+pub(crate) async fn deliveries(server: &Server) -> Vec<u64> {
+    let rows: Vec<(String, String, i64, u64)> =
+        send(&mut server.connection().await, "XPENDING orders billing - + 1000").await;
+    rows.into_iter().map(|(_, _, _, deliveries)| deliveries).collect()
+}
+
+/// Waits until the group was delivered all entries, and nothing is pending.
+pub(crate) async fn drained(server: &Server) {
+    let mut connection = server.connection().await;
+    wait_until(DEADLINE, "all are handled", async || {
+        let groups = cmd("XINFO").arg("GROUPS").arg("orders").query_async(&mut connection).await;
+        let groups: Vec<BTreeMap<String, Value>> = groups.unwrap_or_default();
+        let last: Vec<(String, Value)> = send(&mut connection, "XREVRANGE orders + - COUNT 1").await;
+        let Some(group) = groups.first() else { return false };
+        let text = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap();
+        text(&group["last-delivered-id"]) == last[0].0 && text(&group["pending"]) == "0"
+    })
+    .await;
 }

@@ -12,8 +12,9 @@ use tracing::info;
 
 use super::ConsumerConfig;
 use super::claims::drop_deleted;
+use super::corrections::DeliveryCorrections;
 use super::group_client::{Autoclaimed, GroupClient};
-use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
+use super::in_flight::{InFlight, RetryEntry};
 use super::metrics::Metrics;
 use crate::entry::StreamId;
 use redis_stream_core::clock::now;
@@ -27,8 +28,6 @@ pub(super) struct Autoclaim {
     max_waiting: usize,
     cursor: StreamId,
     next_step: Instant,
-    /// Entries that CLAIM delivered, with their deliveries before, until the server has this number again.
-    overcounted: Vec<(StreamId, u64)>,
     metrics: Metrics,
 }
 
@@ -40,14 +39,7 @@ pub(super) fn max_waiting(config: &ConsumerConfig) -> usize {
 impl Autoclaim {
     pub(super) fn new(config: &ConsumerConfig, now: Instant, metrics: Metrics) -> Self {
         let (min_idle, max_waiting) = (config.claim_min_idle, max_waiting(config));
-        Self {
-            min_idle,
-            max_waiting,
-            cursor: StreamId::MIN,
-            next_step: now,
-            overcounted: Vec::new(),
-            metrics,
-        }
+        Self { min_idle, max_waiting, cursor: StreamId::MIN, next_step: now, metrics }
     }
 
     /// Returns when the next step is due; `None` while too many entries wait.
@@ -60,12 +52,14 @@ impl Autoclaim {
     }
 
     /// Adds entries that XREADGROUP claimed, which are handled as retries. Their payload is dropped: they are delivered
-    /// one by one as workers become free.
+    /// one by one as workers become free, and the delivery by CLAIM is taken back. It delivers many entries at once, and
+    /// an entry that then kills its process must not cost the others an attempt.
     pub(super) fn add_claimed(
         &mut self,
         claimed: Vec<(StreamId, u64)>,
         at: Instant,
         in_flight: &mut InFlight,
+        corrections: &mut DeliveryCorrections,
     ) {
         if claimed.is_empty() {
             return;
@@ -76,37 +70,10 @@ impl Autoclaim {
             if in_flight.contains(*id) {
                 in_flight.touch(*id, at);
             } else {
-                let entry = RetryEntry { due: at, touched: at, deliveries: *deliveries, error: None };
-                in_flight.wait(*id, entry);
+                in_flight.wait(*id, RetryEntry::new(at, at, *deliveries));
             }
         }
-        self.overcounted.extend(claimed);
-    }
-
-    /// Returns the entries whose last delivery was no attempt, but is still counted by the server.
-    pub(super) fn overcounted(&self) -> impl Iterator<Item = StreamId> + '_ {
-        self.overcounted.iter().map(|(id, _)| *id)
-    }
-
-    /// Takes back the deliveries that CLAIM counted. It delivers many entries at once, and an entry that then kills its
-    /// process must not cost the others an attempt.
-    pub(super) async fn correct_deliveries(
-        &mut self,
-        client: &mut GroupClient,
-        in_flight: &mut InFlight,
-    ) -> RedisResult<()> {
-        self.overcounted.sort_unstable_by_key(|(_, deliveries)| *deliveries);
-        while let Some((_, deliveries)) = self.overcounted.last().copied() {
-            let start = self.overcounted.partition_point(|(_, other)| *other < deliveries);
-            let ids = self.overcounted[start..].iter().map(|(id, _)| *id);
-            let touched = ids.filter_map(|id| Some((id, in_flight.last_touch(id)?))).collect();
-            for batch in claim_batches(touched, self.min_idle / 8, CLAIM_IDS) {
-                client.set_deliveries(&batch, deliveries).await?;
-                batch.ids.iter().for_each(|id| in_flight.set_deliveries(*id, deliveries));
-            }
-            self.overcounted.truncate(start);
-        }
-        Ok(())
+        claimed.into_iter().for_each(|(id, deliveries)| corrections.add(id, deliveries));
     }
 
     /// Takes one step if it is due. Claimed entries are handled as retries.
@@ -152,8 +119,7 @@ impl Autoclaim {
         for row in client.pending_rows(ids).await? {
             if client.is_own(&row) {
                 claimed += 1;
-                let (due, touched, deliveries) = (claimed_at, claimed_at, row.deliveries);
-                in_flight.wait(row.id, RetryEntry { due, touched, deliveries, error: None });
+                in_flight.wait(row.id, RetryEntry::new(claimed_at, claimed_at, row.deliveries));
             }
         }
         info!(entries = claimed, "claimed pending entries of idle consumers");

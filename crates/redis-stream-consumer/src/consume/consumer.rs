@@ -1,16 +1,18 @@
 //! The consumer: owns the parts, and runs what is due, from the first connection to the end.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::RedisResult;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::ack::Acknowledger;
 use super::autoclaim::Autoclaim;
+use super::breaker::{Breaker, Counting};
 use super::claims::ClaimKeeper;
+use super::corrections::DeliveryCorrections;
 use super::dead_letter::DetectError;
 use super::group_client::{GroupClient, ReleaseMode};
 use super::handler::{Handler, HandlerError};
@@ -18,7 +20,7 @@ use super::in_flight::{CLAIM_IDS, InFlight, claim_batches};
 use super::metrics::Metrics;
 use super::reader::{ReadResult, ReaderHandle};
 use super::recovery::Recovery;
-use super::retries::Retries;
+use super::retries::{self, Failure, Retries, RetryMode};
 use super::worker_pool::{self, HandlerOutcome, WorkQueue};
 use super::{ConsumeStats, ConsumerConfig};
 use crate::connection::{Connection, Progress};
@@ -46,6 +48,8 @@ pub(super) struct Consumer {
     recovery: Recovery,
     autoclaim: Autoclaim,
     retries: Retries,
+    corrections: DeliveryCorrections,
+    breaker: Breaker,
     metrics: Metrics,
     stops: Stops,
     /// An error that ends the run once handled entries are acknowledged.
@@ -63,6 +67,7 @@ impl Consumer {
         let connect =
             || Connection::new(config.connect.clone(), stops.hard.clone()).with_timeouts(config.timeouts);
         let (at, queue) = (now(), Arc::new(WorkQueue::default()));
+        let claims = ClaimKeeper::new(config.claim_min_idle, at, metrics.clone());
         Self {
             client: GroupClient::new(connect(), Arc::new(config.member()), &config.start_id),
             reader: ReaderHandle::new(config, connect().further(), metrics.clone(), stops.soft.clone()),
@@ -70,10 +75,12 @@ impl Consumer {
             queue,
             in_flight: InFlight::default(),
             acks: Acknowledger::new(metrics.clone()),
-            claims: ClaimKeeper::new(config.claim_min_idle, at, metrics.clone()),
+            corrections: DeliveryCorrections::new(claims.spread()),
+            claims,
             recovery: Recovery::new(config.block),
             autoclaim: Autoclaim::new(config, at, metrics.clone()),
             retries: Retries::new(config, metrics.clone()),
+            breaker: Breaker::new(config.breaker_threshold as usize, retries::backoff(config)),
             metrics,
             stops,
             failure: None,
@@ -141,6 +148,7 @@ impl Consumer {
         self.workers.abort_all();
         self.take_outcomes();
         self.acks.acknowledge(&mut self.client, &mut self.in_flight).await?;
+        self.corrections.send(&mut self.client, &mut self.in_flight).await?;
         self.release().await?;
         if self.reader.is_reading() || !self.recovery.is_complete(now()) {
             info!("a read may still run on the server, keeping the consumer's name");
@@ -152,7 +160,7 @@ impl Consumer {
     /// Releases what is left by XNACK, so that other consumers get it at once. Before Redis 8.8, and without permission, it
     /// stays pending until they claim it.
     async fn release(&mut self) -> RedisResult<()> {
-        let Self { client, reader, in_flight, queue, autoclaim, claims, .. } = self;
+        let Self { client, reader, in_flight, queue, claims, .. } = self;
         // XNACK is younger than CLAIM.
         if !reader.may_claim() {
             return Ok(());
@@ -163,7 +171,7 @@ impl Consumer {
             Err(error) if is_group_gone(&error) => return Ok(()),
             owned => owned?,
         };
-        let not_handled: HashSet<_> = queue.queued_ids().into_iter().chain(autoclaim.overcounted()).collect();
+        let not_handled = queue.queued_ids();
         let (not_handled, handled): (Vec<_>, Vec<_>) =
             owned.into_iter().partition(|id| not_handled.contains(id));
         for (ids, mode) in [(not_handled, ReleaseMode::NotCounted), (handled, ReleaseMode::Counted)] {
@@ -200,22 +208,49 @@ impl Consumer {
         let Self { client, in_flight, queue, .. } = self;
         self.acks.acknowledge(client, in_flight).await?;
         self.claims.renew(client, in_flight, queue).await?;
-        self.autoclaim.correct_deliveries(client, in_flight).await?;
+        self.corrections.send(client, in_flight).await?;
         if !self.stops.soft.is_cancelled() {
             self.recovery.begin_if_due(now());
             if !self.reader.is_reading() {
                 self.recovery.scan(client, in_flight).await?;
             }
-            if !self.recovery.is_active() {
-                self.autoclaim.step(client, in_flight).await?;
-            }
-            self.retries.run(client, in_flight, queue, &self.claims).await?;
-            // Older entries go first.
-            if !self.recovery.is_active() && !in_flight.is_due(now()) && !in_flight.is_full() {
-                self.reader.request(in_flight);
+            if self.breaker.is_open() {
+                self.tick_open().await?;
+            } else {
+                self.tick_closed().await?;
             }
         }
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Delivers what is due, and reads.
+    async fn tick_closed(&mut self) -> RedisResult<()> {
+        let Self { client, in_flight, queue, .. } = self;
+        if !self.recovery.is_active() {
+            self.autoclaim.step(client, in_flight).await?;
+        }
+        self.retries.run(client, in_flight, queue, &self.claims, RetryMode::Due).await?;
+        // Older entries go first.
+        if !self.recovery.is_active() && !in_flight.is_due(now()) && !in_flight.is_full() {
+            self.reader.request(in_flight);
+        }
+        Ok(())
+    }
+
+    /// Lets workers take one entry if it is time for a trial: a queued one, or one that waits for its next delivery. If
+    /// none is queued, a new one is read for the next trial, so that entries which always fail do not stay the only ones
+    /// that are tried.
+    async fn tick_open(&mut self) -> RedisResult<()> {
+        let Self { client, in_flight, queue, .. } = self;
+        if queue.is_shut() && self.breaker.next_trial().is_some_and(|at| at <= now()) {
+            queue.admit_trial();
+        }
+        let mode = if queue.wants_trial() { RetryMode::Trial } else { RetryMode::Paused };
+        self.retries.run(client, in_flight, queue, &self.claims, mode).await?;
+        if mode == RetryMode::Trial && !self.recovery.is_active() && !in_flight.is_full() {
+            self.reader.request_one();
+        }
         Ok(())
     }
 
@@ -241,9 +276,17 @@ impl Consumer {
         if self.is_stopping() {
             return renewal;
         }
-        let retry = self.retries.next_due(&self.in_flight, &self.queue);
-        let autoclaim = self.autoclaim.next_step(&self.in_flight).filter(|_| !self.recovery.is_active());
-        [retry, autoclaim, self.recovery.next_scan()].into_iter().flatten().fold(renewal, Instant::min)
+        let autoclaim = || self.autoclaim.next_step(&self.in_flight).filter(|_| !self.recovery.is_active());
+        let due = match self.breaker.next_trial() {
+            None => [self.retries.next_due(&self.in_flight, &self.queue), autoclaim()],
+            Some(trial) if self.queue.is_shut() => [Some(trial), None],
+            // The trial waits for an entry.
+            Some(_) if self.queue.wants_trial() => {
+                [self.retries.next_due(&self.in_flight, &self.queue), None]
+            }
+            Some(_) => [None, None],
+        };
+        due.into_iter().chain([self.recovery.next_scan()]).flatten().fold(renewal, Instant::min)
     }
 
     fn is_stopping(&self) -> bool {
@@ -275,9 +318,21 @@ impl Consumer {
                 Ok(()) => {
                     self.metrics.handled.inc();
                     self.acks.add(id, finished);
+                    self.close_breaker();
                 }
-                Err(HandlerError::Failed(reason)) => {
-                    self.retries.failed(id, finished, reason, &mut self.in_flight);
+                Err(HandlerError::Failed { reason, delay }) => {
+                    self.failed(Failure { id, finished, reason, delay, counting: Counting::Counted });
+                }
+                Err(HandlerError::Unavailable(reason)) => {
+                    let (delay, counting) = (Duration::ZERO, Counting::NotCounted);
+                    self.failed(Failure { id, finished, reason, delay, counting });
+                }
+                Err(HandlerError::Rejected(reason)) => {
+                    self.retries.rejected(id, finished, reason, &mut self.in_flight);
+                    if self.queue.is_trial(id) {
+                        self.queue.shut();
+                        self.breaker.trial_inconclusive(finished);
+                    }
                 }
                 Err(HandlerError::Closed) => {
                     debug!("the reader of the results is gone");
@@ -285,6 +340,44 @@ impl Consumer {
                 }
                 Err(HandlerError::Broken(error)) => self.fail(RunError::Output(error)),
             }
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        let Self { in_flight, corrections, breaker, queue, .. } = self;
+        let (id, finished, counting) = (failure.id, failure.finished, failure.counting);
+        if breaker.is_open() {
+            let failure = Failure { counting: Counting::NotCounted, ..failure };
+            self.retries.failed(failure, in_flight, corrections);
+            if queue.is_trial(id) {
+                queue.shut();
+                breaker.trial_failed(finished, fastrand::f64());
+            }
+            return;
+        }
+        let error = failure.reason.clone();
+        let separate_failures = in_flight.note_failure(id, self.metrics.handled.get());
+        self.retries.failed(failure, in_flight, corrections);
+        if let Some(failed) = breaker.failed(id, separate_failures, counting, finished) {
+            queue.shut();
+            self.metrics.breaker_open.set(1);
+            error!(
+                entries = failed.len(),
+                error,
+                "different entries failed one after the other and none succeeded, reading no more and trying one at a \
+                 time; check the handler and what it depends on"
+            );
+            for (id, deliveries) in failed {
+                retries::take_back(id, deliveries, in_flight, corrections);
+            }
+        }
+    }
+
+    fn close_breaker(&mut self) {
+        if self.breaker.succeeded() {
+            self.queue.open();
+            self.metrics.breaker_open.set(0);
+            info!("an entry was handled, reading again");
         }
     }
 
@@ -310,7 +403,7 @@ impl Consumer {
         if !read.claimed.is_empty() {
             // Older entries go first.
             self.queue.hold_new();
-            self.autoclaim.add_claimed(read.claimed, at, &mut self.in_flight);
+            self.autoclaim.add_claimed(read.claimed, at, &mut self.in_flight, &mut self.corrections);
         }
         let mut new = Vec::with_capacity(read.new.len());
         for (id, fields) in read.new {

@@ -1,6 +1,7 @@
 //! The trait that a program implements to handle entries.
 
 use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -61,9 +62,21 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug, Error)]
 pub enum HandlerError {
     /// This entry failed. It is retried after a delay; after the last delivery it moves to the dead-letter stream,
-    /// together with this text.
+    /// together with the reason.
+    #[error("{reason}")]
+    Failed {
+        /// Text for the log and the dead letter.
+        reason: String,
+        /// Least delay until the next attempt; zero for the delay of the consumer's backoff.
+        delay: Duration,
+    },
+    /// The handler cannot work at present, through no fault of this entry: a program that does not start, a service that
+    /// is down. The entry is retried after a delay, and this delivery does not count.
     #[error("{0}")]
-    Failed(String),
+    Unavailable(String),
+    /// This entry can never be handled: it moves to the dead-letter stream at once, together with this text.
+    #[error("{0}")]
+    Rejected(String),
     /// The output was closed by its reader (a broken pipe): the run ends with success.
     #[error("the reader of the results is gone")]
     Closed,
@@ -73,9 +86,9 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    /// Returns [`HandlerError::Failed`] with a reason.
+    /// Returns [`HandlerError::Failed`] with a reason, and the delay of the consumer's backoff.
     pub fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed(reason.into())
+        Self::Failed { reason: reason.into(), delay: Duration::ZERO }
     }
 }
 

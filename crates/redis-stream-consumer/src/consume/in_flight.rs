@@ -19,6 +19,17 @@ struct Buffered {
     /// Upper bound of the server's delivery time.
     touched: Instant,
     deliveries: u64,
+    history: History,
+}
+
+/// The attempts of this process at an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct History {
+    /// Number of deliveries that do not count.
+    uncounted: u64,
+    /// Number of failures with a success of another entry between each two, and the consumer's successes at the last.
+    separate_failures: u32,
+    successes: u64,
 }
 
 /// An entry known by its ID only, which waits for its next delivery.
@@ -27,10 +38,30 @@ pub(super) struct RetryEntry {
     pub(super) due: Instant,
     /// Upper bound of the server's delivery time.
     pub(super) touched: Instant,
-    /// Number of deliveries so far.
+    /// Number of deliveries so far that count.
     pub(super) deliveries: u64,
+    history: History,
     /// Reason of the last failure; `None` if the entry was not handled by this process.
     pub(super) error: Option<String>,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Retry,
+    /// The handler rejected the entry: it moves to the dead-letter stream whatever its deliveries are.
+    Rejected,
+}
+
+impl RetryEntry {
+    /// Returns an entry that this process has not handled.
+    pub(super) fn new(due: Instant, touched: Instant, deliveries: u64) -> Self {
+        Self { due, touched, deliveries, history: History::default(), error: None, verdict: Verdict::Retry }
+    }
+
+    fn is_exhausted(&self, max_deliveries: u64) -> bool {
+        self.verdict == Verdict::Rejected || (max_deliveries > 0 && self.deliveries >= max_deliveries)
+    }
 }
 
 /// All entries that are pending for this consumer, as far as it knows.
@@ -101,8 +132,9 @@ impl InFlight {
     /// Adds an entry that was delivered. Returns false if it is buffered already and must not be handled twice: a
     /// group that was created again delivers everything again.
     pub(super) fn buffer(&mut self, id: StreamId, deliveries: u64, touched: Instant) -> bool {
+        let history = self.waiting.get(&id).map(|entry| entry.history).unwrap_or_default();
         self.stop_waiting(id);
-        self.buffered.insert(id, Buffered { touched, deliveries }).is_none()
+        self.buffered.insert(id, Buffered { touched, deliveries, history }).is_none()
     }
 
     /// Adds an entry that waits for its next delivery.
@@ -123,11 +155,45 @@ impl InFlight {
         self.buffered.get(&id).map(|entry| entry.deliveries)
     }
 
+    /// Returns how often a buffered entry was delivered, including deliveries that do not count; `None` if another
+    /// consumer claimed it.
+    pub(super) fn attempts(&self, id: StreamId) -> Option<u64> {
+        self.buffered.get(&id).map(|entry| entry.deliveries.saturating_add(entry.history.uncounted))
+    }
+
+    /// Notes the failure of a buffered entry, given how many entries the consumer has handled. Returns how often it failed,
+    /// counting failures without a success between them once.
+    pub(super) fn note_failure(&mut self, id: StreamId, successes: u64) -> u32 {
+        let Some(Buffered { history, .. }) = self.buffered.get_mut(&id) else { return 1 };
+        if history.separate_failures == 0 || history.successes != successes {
+            history.separate_failures = history.separate_failures.saturating_add(1);
+            history.successes = successes;
+        }
+        history.separate_failures
+    }
+
     /// Moves a buffered entry to those that wait.
     pub(super) fn fail(&mut self, id: StreamId, due: Instant, error: String) {
-        if let Some(Buffered { touched, deliveries }) = self.buffered.remove(&id) {
-            self.wait(id, RetryEntry { due, touched, deliveries, error: Some(error) });
+        self.stop_handling(id, due, error, Verdict::Retry);
+    }
+
+    /// Moves a buffered entry to those that wait, due for the dead-letter stream.
+    pub(super) fn reject(&mut self, id: StreamId, at: Instant, error: String) {
+        self.stop_handling(id, at, error, Verdict::Rejected);
+    }
+
+    fn stop_handling(&mut self, id: StreamId, due: Instant, error: String, verdict: Verdict) {
+        if let Some(Buffered { touched, deliveries, history }) = self.buffered.remove(&id) {
+            self.wait(id, RetryEntry { due, touched, deliveries, history, error: Some(error), verdict });
         }
+    }
+
+    /// Takes back deliveries of an entry that waits. Returns how many are left; `None` if it does not wait.
+    pub(super) fn uncount(&mut self, id: StreamId, deliveries: u64) -> Option<u64> {
+        let entry = self.waiting.get_mut(&id)?;
+        entry.history.uncounted += deliveries;
+        entry.deliveries = entry.deliveries.saturating_sub(deliveries);
+        Some(entry.deliveries)
     }
 
     pub(super) fn last_touch(&self, id: StreamId) -> Option<Instant> {
@@ -166,7 +232,8 @@ impl InFlight {
     }
 
     /// Returns due entries in the order of the stream: up to `max_exhausted` with `max_deliveries` deliveries or more
-    /// (0: no limit), and up to `max_ready` others. They wait until they are claimed, since the reply may be lost.
+    /// (0: no limit) or that were rejected, and up to `max_ready` others. They wait until they are claimed, since the
+    /// reply may be lost.
     pub(super) fn due(
         &self,
         now: Instant,
@@ -179,14 +246,30 @@ impl InFlight {
             return due;
         }
         for (id, entry) in self.waiting.iter().filter(|(_, entry)| entry.due <= now) {
-            let is_exhausted = max_deliveries > 0 && entry.deliveries >= max_deliveries;
-            let (list, max) =
-                if is_exhausted { (&mut due.exhausted, max_exhausted) } else { (&mut due.ready, max_ready) };
+            let (list, max) = match entry.is_exhausted(max_deliveries) {
+                true => (&mut due.exhausted, max_exhausted),
+                false => (&mut due.ready, max_ready),
+            };
             if list.len() < max {
                 list.push((*id, entry.clone()));
             }
         }
         due
+    }
+
+    /// Returns up to `max_rejected` rejected entries.
+    pub(super) fn rejected(&self, max_rejected: usize) -> Vec<(StreamId, RetryEntry)> {
+        let rejected = self.waiting.iter().filter(|(_, entry)| entry.verdict == Verdict::Rejected);
+        rejected.take(max_rejected).map(|(id, entry)| (*id, entry.clone())).collect()
+    }
+
+    /// Returns the entry that is due for the longest time, without those that used up their deliveries.
+    pub(super) fn longest_due(&self, now: Instant, max_deliveries: u64) -> Option<(StreamId, RetryEntry)> {
+        let is_ready =
+            |entry: &&(&StreamId, &RetryEntry)| entry.1.due <= now && !entry.1.is_exhausted(max_deliveries);
+        let longest =
+            self.waiting.iter().filter(|entry| is_ready(&entry)).min_by_key(|(_, entry)| entry.due)?;
+        Some((*longest.0, longest.1.clone()))
     }
 
     /// Returns all entries that were last touched at least `age` ago, in batches for XCLAIM.
@@ -242,7 +325,7 @@ mod tests {
     }
 
     fn entry(due: Instant, deliveries: u64) -> RetryEntry {
-        RetryEntry { due, touched: due, deliveries, error: None }
+        RetryEntry::new(due, due, deliveries)
     }
 
     fn ids(due: &[(StreamId, RetryEntry)]) -> Vec<u64> {
@@ -288,9 +371,49 @@ mod tests {
         in_flight.fail(id(2), start, "late".to_owned());
         in_flight.fail(id(1), start + SECOND, "no".to_owned());
         let due = in_flight.due(start + SECOND, 0, 10, 10);
-        let expected =
-            RetryEntry { due: start + SECOND, touched: start, deliveries: 2, error: Some("no".to_owned()) };
+        let error = Some("no".to_owned());
+        let expected = RetryEntry { error, ..RetryEntry::new(start + SECOND, start, 2) };
         assert_eq!(due.ready, [(id(1), expected)]);
+    }
+
+    #[test]
+    fn a_delivery_that_is_taken_back_still_delays_the_next_attempt() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        in_flight.buffer(id(1), 1, start);
+        assert_eq!(in_flight.uncount(id(1), 1), None, "it is being handled");
+        in_flight.fail(id(1), start, "later".to_owned());
+        assert_eq!(in_flight.uncount(id(1), 1), Some(0));
+        in_flight.buffer(id(1), 1, start);
+        assert_eq!((in_flight.deliveries(id(1)), in_flight.attempts(id(1))), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn failures_are_separate_with_a_success_between_them() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        let mut failures = Vec::new();
+        for successes in [7, 7, 8, 8, 20] {
+            in_flight.buffer(id(1), 1, start);
+            failures.push(in_flight.note_failure(id(1), successes));
+            in_flight.fail(id(1), start, "no".to_owned());
+        }
+        assert_eq!(failures, [1, 1, 2, 2, 3]);
+        assert_eq!(in_flight.note_failure(id(2), 20), 1, "another consumer claimed it");
+    }
+
+    #[test]
+    fn a_rejected_entry_is_exhausted_at_once_and_no_entry_for_a_trial() {
+        let (mut in_flight, start) = (InFlight::default(), now());
+        for ms in [1, 2, 3] {
+            in_flight.buffer(id(ms), 1, start);
+        }
+        in_flight.reject(id(1), start, "never".to_owned());
+        in_flight.fail(id(2), start + SECOND, "later".to_owned());
+        in_flight.fail(id(3), start, "now".to_owned());
+        assert_eq!(ids(&in_flight.due(start, 0, 10, 10).exhausted), [1]);
+        assert_eq!(ids(&in_flight.rejected(10)), [1]);
+        let longest = |at| in_flight.longest_due(at, 2).map(|(id, _)| id.ms);
+        assert_eq!((longest(start), longest(start + SECOND)), (Some(3), Some(3)));
+        assert_eq!(in_flight.longest_due(start, 1), None, "all used up their deliveries");
     }
 
     #[test]

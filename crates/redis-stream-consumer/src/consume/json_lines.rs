@@ -41,7 +41,7 @@ impl JsonLinesWriter {
 impl Handler for JsonLinesWriter {
     async fn handle(&self, entry: &Entry) -> Result<(), HandlerError> {
         let mut text = Vec::with_capacity(256);
-        self.format.write(entry.id, &entry.fields, &mut text);
+        self.format.write(entry, &mut text);
         let (written, outcome) = oneshot::channel();
         self.lines.send(PendingLine { text, written }).map_err(|_| HandlerError::Closed)?;
         // Dropped if the thread has ended.

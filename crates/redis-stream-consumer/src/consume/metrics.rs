@@ -29,6 +29,7 @@ pub struct Metrics {
     pub(super) deleted: IntCounter,
     pub(super) reconnects: IntCounter,
     pub(super) in_flight: IntGauge,
+    pub(super) breaker_open: IntGauge,
     pub(super) handler_duration: Histogram,
     pub(super) acknowledgement_duration: Histogram,
     pub(super) end_to_end_latency: Histogram,
@@ -74,6 +75,10 @@ impl Metrics {
             in_flight: register.gauge(
                 "streamgauge_consumer_entries_in_hand",
                 "Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.",
+            )?,
+            breaker_open: register.gauge(
+                "streamgauge_consumer_circuit_breaker_open",
+                "1 while entries are tried one at a time, since all before failed; otherwise 0.",
             )?,
             handler_duration: register.histogram(
                 "streamgauge_consumer_handler_duration_seconds",
@@ -176,6 +181,9 @@ mod tests {
         streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
         streamgauge_consumer_acknowledgement_duration_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
         streamgauge_consumer_acknowledgement_duration_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_circuit_breaker_open 1 while entries are tried one at a time, since all before failed; otherwise 0.
+        # TYPE streamgauge_consumer_circuit_breaker_open gauge
+        streamgauge_consumer_circuit_breaker_open{consumer="\\xff",group="mail",stream="orders"} 0
         # HELP streamgauge_consumer_end_to_end_latency_seconds Time from the ID to the acknowledgement, by the server's clock.
         # TYPE streamgauge_consumer_end_to_end_latency_seconds histogram
         streamgauge_consumer_end_to_end_latency_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.001"} 0

@@ -26,6 +26,10 @@
 //!   (XCLAIM, which counts a delivery), and until then without counting (JUSTID). So an entry that fails or crashes its
 //!   process gets `max_deliveries` attempts, and those that were only buffered with it lose none. The first delivery, by
 //!   XREADGROUP, counts when the entry is read.
+//! * **An outage is no failure of entries.** If different entries fail one after the other and none succeeds, a circuit
+//!   breaker opens: entries are tried one at a time, and no delivery counts. A handler can also report that it cannot work
+//!   at present ([`HandlerError::Unavailable`](handler::HandlerError::Unavailable)). The server counts each delivery, so
+//!   it is set back (XCLAIM with RETRYCOUNT).
 //! * **What a consumer leaves is free at once**, from Redis 8.8 on: at the end of a run entries are released (XNACK), those
 //!   that were not started without counting a delivery, and other consumers claim them at once (XREADGROUP CLAIM). A
 //!   handler that failed is no reason to release its entry before the end, since another consumer would then handle it
@@ -52,13 +56,17 @@
 //! | `recovery` | scans entries that are pending for this consumer, but unknown to it |
 //! | `autoclaim` | entries claimed from idle consumers |
 //! | `retries` | delivers entries again |
+//! | `breaker` | opens when all entries fail; pure |
+//! | `corrections` | takes back deliveries that do not count |
 //! | `dead_letter` | the dead-letter stream |
 //! | `group_client` | the commands of a member of a group |
 
 mod ack;
 mod autoclaim;
+mod breaker;
 mod claims;
 mod consumer;
+mod corrections;
 mod dead_letter;
 pub mod exec;
 mod group_client;
@@ -66,6 +74,8 @@ pub mod handler;
 mod in_flight;
 pub mod json_lines;
 pub mod metrics;
+mod pipe_lines;
+mod program;
 mod reader;
 mod recovery;
 mod retries;
@@ -113,9 +123,15 @@ pub struct ConsumerConfig {
     /// Key of the dead-letter stream. `None` is the stream's key followed by `:dead`; in a cluster, with a hash tag around
     /// the stream's key unless it has one.
     pub dead_letter: Option<Vec<u8>>,
-    /// Delay after the first failure of an entry. It doubles with each further one, up to a minute or half of
-    /// `claim_min_idle`, whichever is less, and has jitter.
+    /// Delay after the first failure of an entry. It doubles with each further one, up to `max_retry_delay`, and up to a
+    /// quarter is added as jitter.
     pub retry_delay: Duration,
+    /// Longest delay between two attempts, without jitter.
+    pub max_retry_delay: Duration,
+    /// Number of different entries that must fail one after the other, without a success, until the circuit breaker
+    /// opens: then nothing is read, one entry at a time is tried, with growing delays up to `max_retry_delay`, and no
+    /// delivery counts, until an entry succeeds. 0 means never.
+    pub breaker_threshold: u32,
     /// Time for entries that are being handled when the run is stopped.
     pub grace: Duration,
     /// BLOCK time of XREADGROUP, and so the longest time until an idle consumer stops.
@@ -125,7 +141,8 @@ pub struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// Returns the default settings: from the first entry on, in batches of 100, one at a time, 5 deliveries.
+    /// Returns the default settings: from the first entry on, in batches of 100, one at a time, and 21 deliveries, which
+    /// with the default delays are at least 15 minutes apart.
     pub fn new(
         connect: ConnectOptions,
         stream: impl Into<Vec<u8>>,
@@ -141,9 +158,11 @@ impl ConsumerConfig {
             batch: 100,
             concurrency: 1,
             claim_min_idle: Duration::from_secs(60),
-            max_deliveries: 5,
+            max_deliveries: 21,
             dead_letter: None,
             retry_delay: Duration::from_secs(1),
+            max_retry_delay: Duration::from_secs(60),
+            breaker_threshold: 10,
             grace: Duration::from_secs(10),
             block: Duration::from_secs(1),
             timeouts: Timeouts::default(),

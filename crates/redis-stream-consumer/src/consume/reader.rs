@@ -81,13 +81,21 @@ impl ReaderHandle {
     pub(super) fn request(&mut self, in_flight: &InFlight) {
         let room = self.batch.min(self.capacity.saturating_sub(in_flight.buffered()));
         // Waits for room for half a batch, since reading single entries costs the server more than it gains.
-        if room * 2 >= self.batch
-            && room > 0
-            && let Some(mut reader) = self.idle.take()
-        {
+        if room * 2 >= self.batch && room > 0 {
             let claim = (in_flight.waiting() < self.max_waiting).then_some(self.claim_min_idle);
+            self.read(room, claim);
+        }
+    }
+
+    /// Begins a request for one new entry if no request is open.
+    pub(super) fn request_one(&mut self) {
+        self.read(1, None);
+    }
+
+    fn read(&mut self, count: usize, claim: Option<Duration>) {
+        if let Some(mut reader) = self.idle.take() {
             let read = async move {
-                let result = reader.read(room, claim).await;
+                let result = reader.read(count, claim).await;
                 (reader, result)
             };
             self.request.spawn(read.in_current_span());

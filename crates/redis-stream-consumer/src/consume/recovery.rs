@@ -96,8 +96,7 @@ impl Recovery {
                     in_flight.set_deliveries(row.id, row.deliveries);
                 } else {
                     found += 1;
-                    let (touched, deliveries) = (row.touched(at), row.deliveries);
-                    in_flight.wait(row.id, RetryEntry { due: at, touched, deliveries, error: None });
+                    in_flight.wait(row.id, RetryEntry::new(at, row.touched(at), row.deliveries));
                 }
             }
             if found > 0 {

@@ -9,10 +9,12 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::ConsumerConfig;
+use super::breaker::Counting;
 use super::claims::ClaimKeeper;
+use super::corrections::DeliveryCorrections;
 use super::dead_letter::{DeadLetterStream, DetectError, WriteResult, error_text};
 use super::group_client::{GroupClient, READ_IDS};
-use super::in_flight::{CLAIM_IDS, InFlight, RetryEntry, claim_batches};
+use super::in_flight::{CLAIM_IDS, DueRetries, InFlight, RetryEntry, claim_batches};
 use super::metrics::Metrics;
 use super::worker_pool::WorkQueue;
 use crate::entry::{Entry, StreamId};
@@ -25,7 +27,27 @@ use redis_stream_core::escape::escape;
 const DELIVERY_IDS: usize = 10;
 /// Least delay of a retry, so that an entry does not go around without a pause.
 const MIN_DELAY: Duration = Duration::from_millis(10);
-const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// A delivery whose handler failed.
+pub(super) struct Failure {
+    pub(super) id: StreamId,
+    pub(super) finished: Instant,
+    pub(super) reason: String,
+    /// Least delay of the next attempt.
+    pub(super) delay: Duration,
+    pub(super) counting: Counting,
+}
+
+/// The entries that are delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetryMode {
+    /// All that are due.
+    Due,
+    /// One, for the circuit breaker.
+    Trial,
+    /// None, since the circuit breaker is open.
+    Paused,
+}
 
 pub(super) struct Retries {
     concurrency: usize,
@@ -33,11 +55,17 @@ pub(super) struct Retries {
     max_deliveries: u64,
     backoff: Backoff,
     dead_letter_key: Option<Vec<u8>>,
-    /// `None` until it is detected, or if there is no limit.
+    /// `None` until it is detected.
     dead_letters: Option<DeadLetterStream>,
     metrics: Metrics,
     /// The failure that was logged last, so that only changes are logged.
     logged: Option<String>,
+}
+
+/// Returns the bounds of the delays between attempts.
+pub(super) fn backoff(config: &ConsumerConfig) -> Backoff {
+    let first = config.retry_delay.max(MIN_DELAY);
+    Backoff::new(first, config.max_retry_delay.max(first))
 }
 
 impl Retries {
@@ -45,10 +73,7 @@ impl Retries {
         Self {
             concurrency: config.concurrency as usize,
             max_deliveries: config.max_deliveries,
-            backoff: Backoff::new(
-                config.retry_delay.max(MIN_DELAY),
-                MAX_DELAY.min(config.claim_min_idle / 2),
-            ),
+            backoff: backoff(config),
             dead_letter_key: config.dead_letter.clone(),
             dead_letters: None,
             metrics,
@@ -58,7 +83,7 @@ impl Retries {
 
     /// Detects the dead-letter stream, once.
     pub(super) async fn detect_dead_letters(&mut self, client: &mut GroupClient) -> Result<(), DetectError> {
-        if self.dead_letters.is_none() && self.max_deliveries > 0 {
+        if self.dead_letters.is_none() {
             let stream = DeadLetterStream::detect(client, self.dead_letter_key.as_deref()).await?;
             self.dead_letters = Some(stream);
         }
@@ -68,31 +93,51 @@ impl Retries {
     /// Schedules the next delivery of an entry whose handler failed.
     pub(super) fn failed(
         &mut self,
+        failure: Failure,
+        in_flight: &mut InFlight,
+        corrections: &mut DeliveryCorrections,
+    ) {
+        let Failure { id, finished, reason, delay, counting } = failure;
+        self.metrics.failed.inc();
+        if self.logged.as_ref() != Some(&reason) {
+            warn!(entry = %id, error = reason, "handler failed, retrying the entry");
+            self.logged = Some(reason.clone());
+        }
+        let attempts = in_flight.attempts(id).unwrap_or(1);
+        let deliveries = in_flight.deliveries(id).unwrap_or(1);
+        let is_exhausted = self.max_deliveries > 0 && deliveries >= self.max_deliveries;
+        let delay = match counting {
+            Counting::Counted if is_exhausted => Duration::ZERO,
+            _ => self.delay(attempts).max(delay),
+        };
+        in_flight.fail(id, finished + delay, reason);
+        if counting == Counting::NotCounted {
+            take_back(id, 1, in_flight, corrections);
+        }
+    }
+
+    /// Schedules the move of an entry that the handler rejected.
+    pub(super) fn rejected(
+        &mut self,
         id: StreamId,
         finished: Instant,
         reason: String,
         in_flight: &mut InFlight,
     ) {
         self.metrics.failed.inc();
-        if self.logged.as_ref() != Some(&reason) {
-            warn!(entry = %id, error = reason, "handler failed, retrying the entry");
-            self.logged = Some(reason.clone());
-        }
-        let deliveries = in_flight.deliveries(id).unwrap_or(1);
-        let is_exhausted = self.max_deliveries > 0 && deliveries >= self.max_deliveries;
-        let delay = if is_exhausted { Duration::ZERO } else { self.delay(deliveries) };
-        in_flight.fail(id, finished + delay, reason);
+        in_flight.reject(id, finished, reason);
     }
 
-    /// Returns half of the bound to all of it, so that many consumers do not act at once.
-    fn delay(&self, deliveries: u64) -> Duration {
-        let failures = u32::try_from(deliveries).unwrap_or(u32::MAX);
-        self.backoff.delay(failures, 0.5 + fastrand::f64() / 2.0)
+    /// Returns the bound to a quarter more, so that many consumers do not act at once, and the sum of all delays is at
+    /// least that of the bounds.
+    fn delay(&self, attempts: u64) -> Duration {
+        let failures = u32::try_from(attempts).unwrap_or(u32::MAX);
+        self.backoff.delay(failures, 1.0 + fastrand::f64() / 4.0)
     }
 
     /// Returns how many entries can be delivered and handled at once. Entries that are claimed, but not started, would lose
     /// an attempt if the process is killed.
-    fn free_workers(&self, queue: &WorkQueue) -> usize {
+    pub(super) fn free_workers(&self, queue: &WorkQueue) -> usize {
         self.concurrency.saturating_sub(queue.occupied_workers())
     }
 
@@ -108,9 +153,10 @@ impl Retries {
         in_flight: &mut InFlight,
         queue: &WorkQueue,
         claims: &ClaimKeeper,
+        mode: RetryMode,
     ) -> RedisResult<()> {
         let at = now();
-        let due = in_flight.due(at, self.max_deliveries, READ_IDS, self.free_workers(queue));
+        let due = self.due(at, mode, in_flight, queue);
         if !due.exhausted.is_empty() {
             self.move_to_dead_letters(due.exhausted, client, in_flight, queue, claims).await?;
         }
@@ -122,12 +168,24 @@ impl Retries {
         queue.add_redelivered(delivered);
         claimed?;
         // The next free worker is for an entry that is still due.
-        if in_flight.is_due(at) {
+        if mode == RetryMode::Due && in_flight.is_due(at) {
             queue.hold_new();
         } else {
             queue.release_new();
         }
         Ok(())
+    }
+
+    fn due(&self, at: Instant, mode: RetryMode, in_flight: &InFlight, queue: &WorkQueue) -> DueRetries {
+        let free = self.free_workers(queue);
+        if mode == RetryMode::Due {
+            return in_flight.due(at, self.max_deliveries, READ_IDS, free);
+        }
+        // The others used up their deliveries before the breaker opened, and wait until it closes.
+        let exhausted = in_flight.rejected(READ_IDS);
+        let is_wanted = mode == RetryMode::Trial && free > 0;
+        let trial = is_wanted.then(|| in_flight.longest_due(at, self.max_deliveries)).flatten();
+        DueRetries { exhausted, ready: trial.into_iter().collect() }
     }
 
     async fn move_to_dead_letters(
@@ -164,7 +222,7 @@ impl Retries {
                         deliveries = entry.deliveries,
                         dead_letter = %escape(stream.key()),
                         error = error_text(&entry),
-                        "entry used up its deliveries, moved it to the dead-letter stream"
+                        "moved entry to the dead-letter stream"
                     );
                     in_flight.remove(id);
                     self.metrics.dead_lettered.inc();
@@ -182,6 +240,20 @@ impl Retries {
         }
         let due = now() + self.delay(u64::MAX);
         ids.iter().for_each(|id| in_flight.postpone(*id, due));
+    }
+}
+
+/// Takes back deliveries of an entry that waits.
+pub(super) fn take_back(
+    id: StreamId,
+    deliveries: u64,
+    in_flight: &mut InFlight,
+    corrections: &mut DeliveryCorrections,
+) {
+    if deliveries > 0
+        && let Some(left) = in_flight.uncount(id, deliveries)
+    {
+        corrections.add(id, left);
     }
 }
 

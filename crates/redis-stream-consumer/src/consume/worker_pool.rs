@@ -31,12 +31,25 @@ pub(super) struct WorkQueue {
     finished: Notify,
 }
 
+/// The entries that workers may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gate {
+    #[default]
+    Open,
+    Shut,
+    /// The next entry, which then is the trial.
+    OneTrial,
+    /// None, since this one is the trial.
+    OnTrial(StreamId),
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     /// Entries that were delivered before. They are older than all new ones, and go first.
     redelivered: VecDeque<Entry>,
     new: VecDeque<Entry>,
     new_held: bool,
+    gate: Gate,
     closed: bool,
     /// Entries being handled, or whose outcome is not taken.
     busy: usize,
@@ -45,12 +58,19 @@ struct Inner {
 
 impl Inner {
     fn has_next(&self) -> bool {
-        !self.redelivered.is_empty() || (!self.new_held && !self.new.is_empty())
+        let is_admitted = matches!(self.gate, Gate::Open | Gate::OneTrial);
+        is_admitted && (!self.redelivered.is_empty() || (!self.new_held && !self.new.is_empty()))
     }
 
     fn next(&mut self) -> Option<Entry> {
-        let redelivered = self.redelivered.pop_front();
-        redelivered.or_else(|| if self.new_held { None } else { self.new.pop_front() })
+        if !self.has_next() {
+            return None;
+        }
+        let entry = self.redelivered.pop_front().or_else(|| self.new.pop_front());
+        if let (Gate::OneTrial, Some(entry)) = (self.gate, &entry) {
+            self.gate = Gate::OnTrial(entry.id);
+        }
+        entry
     }
 }
 
@@ -77,6 +97,35 @@ impl WorkQueue {
 
     pub(super) fn release_new(&self) {
         self.update(|inner| inner.new_held = false);
+    }
+
+    /// Lets workers take no further entries until [`WorkQueue::admit_trial`] or [`WorkQueue::open`].
+    pub(super) fn shut(&self) {
+        self.lock().gate = Gate::Shut;
+    }
+
+    /// Lets a worker take one entry of those that are shut up here.
+    pub(super) fn admit_trial(&self) {
+        self.update(|inner| inner.gate = Gate::OneTrial);
+    }
+
+    /// Lets workers take all entries again.
+    pub(super) fn open(&self) {
+        self.update(|inner| inner.gate = Gate::Open);
+    }
+
+    /// Returns whether the next entry that is added is taken as the trial.
+    pub(super) fn wants_trial(&self) -> bool {
+        let inner = self.lock();
+        inner.gate == Gate::OneTrial && inner.redelivered.is_empty() && inner.new.is_empty()
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.lock().gate == Gate::Shut
+    }
+
+    pub(super) fn is_trial(&self, id: StreamId) -> bool {
+        self.lock().gate == Gate::OnTrial(id)
     }
 
     fn update(&self, change: impl FnOnce(&mut Inner)) {
@@ -183,7 +232,7 @@ async fn work<H: Handler>(handler: Arc<H>, queue: Arc<WorkQueue>, metrics: Metri
         let Some(entry) = queue.next().await else { return };
         let started = now();
         let handled = AssertUnwindSafe(async { handler.handle(&entry).await }).catch_unwind().await;
-        let result = handled.unwrap_or_else(|panic| Err(HandlerError::Failed(panic_message(panic.as_ref()))));
+        let result = handled.unwrap_or_else(|panic| Err(HandlerError::failed(panic_message(panic.as_ref()))));
         let finished = now();
         metrics.handler_duration.observe((finished - started).as_secs_f64());
         queue.add_outcome(HandlerOutcome { id: entry.id, result, finished });
@@ -206,6 +255,27 @@ mod tests {
     fn entry(ms: u64) -> Entry {
         let member = GroupMember { stream: Vec::new(), group: Vec::new(), consumer: Vec::new() };
         Entry { id: StreamId { ms, seq: 0 }, fields: Vec::new(), deliveries: 1, member: Arc::new(member) }
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_is_shut_lets_one_entry_through_at_a_time() {
+        let queue = WorkQueue::default();
+        let taken = || queue.next().now_or_never().flatten().map(|entry| entry.id.ms);
+        queue.shut();
+        queue.add_new([1, 2, 3].map(entry));
+        assert_eq!(taken(), None);
+        queue.admit_trial();
+        assert_eq!((taken(), taken()), (Some(1), None));
+        assert!(queue.is_trial(StreamId { ms: 1, seq: 0 }) && !queue.is_shut());
+        queue.shut();
+        queue.admit_trial();
+        assert!(!queue.wants_trial());
+        assert_eq!((taken(), taken()), (Some(2), None));
+        queue.open();
+        assert_eq!((taken(), taken()), (Some(3), None));
+        queue.shut();
+        queue.admit_trial();
+        assert!(queue.wants_trial());
     }
 
     #[tokio::test]
