@@ -11,8 +11,10 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::process::{Command, ExitCode, Stdio};
+
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value, cmd};
@@ -170,10 +172,9 @@ async fn consumer(server: &Server, group: &str, entries: u64) -> Run {
     let trigger = shutdown.clone();
     let mut connection = server.connection().await;
     let (started, cpu) = (now(), footprint::cpu(std::process::id()));
-    let running =
-        tokio::spawn(
-            async move { consume::run_with(&config, Noop, metrics, shutdown.cancelled_owned()).await },
-        );
+    let running = tokio::spawn(async move {
+        consume::run_with(&config, Noop, metrics, shutdown.cancelled_owned(), pending()).await
+    });
     // All entries were delivered and acknowledged.
     let last: Vec<(String, Value)> = cmd("XREVRANGE")
         .arg("orders")

@@ -34,7 +34,16 @@ Exit codes of the program of --exec:
   126, 127  the same, as after the program could not be started
   others    it is tried again, up to --max-deliveries times
 Its environment has STREAM, GROUP, CONSUMER, ID and DELIVERIES. Its standard error is logged, and the last line goes \
-into the dead letter.";
+into the dead letter.
+
+Answers of the program of --worker, one line each, in any order:
+  ok ID                      the entry is acknowledged
+  retry ID [DELAY] [REASON]  it is tried again, up to --max-deliveries times, and not before DELAY (30s, 5m)
+  dead ID REASON             it goes to the dead-letter stream at once
+It gets up to --concurrency entries at a time. If it ends or writes anything else, it is started again, and the \
+deliveries of the entries that it had do not count. Its environment has STREAM, GROUP and CONSUMER.
+
+The first SIGINT or SIGTERM lets entries that are being handled finish, for --grace at most; a second one ends at once.";
 
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:
@@ -310,6 +319,9 @@ pub struct Consume {
     /// Consumer group; it is created if it is missing.
     #[arg(long, value_name = "NAME")]
     pub group: String,
+    /// Create neither the stream nor the group, and end if one is missing.
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    pub no_create: bool,
     /// Name of this consumer in the group [default: host name, process ID and 4 random characters].
     #[arg(long, value_name = "NAME")]
     pub consumer: Option<String>,
@@ -348,7 +360,12 @@ pub struct Consume {
     /// Run a program for each entry, its JSON on standard input; see below. There is no shell.
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
-    /// Longest run time of the program; after that it is killed, and the entry has failed.
+    /// Start one program that handles all entries: their JSON lines on its standard input, an answer for each on its
+    /// standard output; see below.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "exec")]
+    pub worker: Option<String>,
+    /// Longest time for an entry, after which the program is killed: for --exec its run time, for --worker until the
+    /// answer, times the entries that it has not answered.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub exec_timeout: Duration,
     /// Time to spend on each entry before it is handled, to simulate work.

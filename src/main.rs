@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
-    let shutdown = shutdown::on_signal()?;
+    let signals = shutdown::on_signal()?;
+    let shutdown = signals.requested.clone();
     match command {
         Command::Serve(_) => serve::run(matches, shutdown).await,
         Command::Check(args) => tokio::select! {
@@ -56,7 +57,7 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         },
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Consume(args) => consume::run(args, &matches, shutdown).await,
+        Command::Consume(args) => consume::run(args, &matches, signals).await,
         Command::Produce(args) => produce::run(args, &matches, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use hyper::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli;
 use crate::commands::exit_code::UsageError;
@@ -23,40 +23,43 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::routes::{OTHER, Routes};
 use crate::http::{listener, server};
+use crate::shutdown::Shutdown;
 use redis_stream_consumer::consume::exec::Exec;
 use redis_stream_consumer::consume::handler::Handler;
 use redis_stream_consumer::consume::json_lines::JsonLinesWriter;
 use redis_stream_consumer::consume::metrics::Metrics;
 use redis_stream_consumer::consume::simulate::Simulated;
-use redis_stream_consumer::consume::{self, ConsumerConfig};
+use redis_stream_consumer::consume::worker::{Worker, WorkerTask};
+use redis_stream_consumer::consume::{self, ConsumerConfig, GroupCreation};
+use redis_stream_consumer::entry::GroupMember;
 use tokio_util::sync::CancellationToken;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Consumes until `shutdown`, or until standard output is closed.
+/// Consumes until a signal, or until standard output is closed.
 ///
 /// # Errors
 ///
 /// A usage error for invalid settings; otherwise errors of the server or of standard output.
-pub async fn run(
-    args: cli::Consume,
-    matches: &ArgMatches,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn run(args: cli::Consume, matches: &ArgMatches, signals: Shutdown) -> anyhow::Result<()> {
     let config = config(&args, matches)?;
     let member = config.member();
-    let exec = args.exec.as_deref().map(|command| Exec::new(command, args.exec_timeout, &member));
-    let exec = exec.transpose().map_err(redis_args::classify)?;
+    let handler = Program::of(&args, &member)?;
     let metrics = Metrics::new(&member).context("cannot register the metrics")?;
     let ended = CancellationToken::new();
     let _guard = ended.clone().drop_guard();
     let serving = args.metrics_listen.map(|address| serve(address, metrics.clone(), &ended)).transpose()?;
-    let result = match exec {
-        Some(exec) => consume_with(&args, &config, exec, metrics, shutdown).await,
-        None => {
+    let result = match handler {
+        Program::ForEach(exec) => consume_with(&args, &config, exec, metrics, signals).await,
+        Program::ForAll(worker, task) => {
+            let result = consume_with(&args, &config, worker, metrics, signals).await;
+            task.ended().await;
+            result
+        }
+        Program::None => {
             let out = entries_stdout().map_err(|error| UsageError(error.to_string()))?;
             let lines = JsonLinesWriter::new(&member, out).context("cannot start a thread")?;
-            consume_with(&args, &config, lines, metrics, shutdown).await
+            consume_with(&args, &config, lines, metrics, signals).await
         }
     };
     ended.cancel();
@@ -66,22 +69,64 @@ pub async fn run(
     result
 }
 
+/// The program that handles entries.
+enum Program {
+    ForEach(Exec),
+    ForAll(Worker, WorkerTask),
+    /// Entries go to standard output.
+    None,
+}
+
+impl Program {
+    fn of(args: &cli::Consume, member: &GroupMember) -> anyhow::Result<Self> {
+        if let Some(command) = &args.exec {
+            let exec = Exec::new(command, args.exec_timeout, member).map_err(redis_args::classify)?;
+            return Ok(Self::ForEach(exec));
+        }
+        let Some(command) = &args.worker else { return Ok(Self::None) };
+        let started = Worker::start(command, args.exec_timeout, member);
+        let (worker, task) = started.map_err(redis_args::classify)?;
+        Ok(Self::ForAll(worker, task))
+    }
+}
+
 async fn consume_with(
     args: &cli::Consume,
     config: &ConsumerConfig,
     inner: impl Handler,
     metrics: Metrics,
-    shutdown: CancellationToken,
+    signals: Shutdown,
 ) -> anyhow::Result<()> {
     let handler = Simulated { inner, work_time: args.work_time, fail_rate: args.fail_rate };
-    let result = consume::run_with(config, handler, metrics, shutdown.cancelled_owned()).await;
+    let Shutdown { requested, repeated } = signals;
+    let stop = async {
+        requested.cancelled().await;
+        let grace = humantime::format_duration(config.grace);
+        info!(%grace, "finishing entries that are being handled; a second signal ends at once");
+    };
+    let result = consume::run_with(config, handler, metrics, stop, repeated.cancelled_owned()).await;
     result.map(drop).map_err(redis_args::classify)
+}
+
+/// Characters of a glob. A key may have them, but is more often a mistake for several streams.
+const GLOB: [char; 3] = ['*', '?', '['];
+
+fn creation(args: &cli::Consume) -> GroupCreation {
+    if args.stream.contains(GLOB) {
+        warn!(
+            stream = args.stream,
+            "the key looks like a glob, but consume reads one stream: this key is used as it is, and not created"
+        );
+        return GroupCreation::Never;
+    }
+    if args.no_create { GroupCreation::Never } else { GroupCreation::IfMissing }
 }
 
 fn config(args: &cli::Consume, matches: &ArgMatches) -> anyhow::Result<ConsumerConfig> {
     let consumer = args.consumer.clone().unwrap_or_else(consumer_name);
     let connect = redis_args::read(matches)?;
     Ok(ConsumerConfig {
+        creation: creation(args),
         start_id: args.start_id.clone(),
         batch: args.batch,
         concurrency: args.concurrency,

@@ -54,7 +54,9 @@ async fn an_outage_costs_no_delivery_and_the_consumer_reads_again_after_it() {
         let metrics = Metrics::new(&config.member()).expect("new metrics");
         let (stop, own) = (CancellationToken::new(), metrics.clone());
         let stopped = stop.clone().cancelled_owned();
-        let run = tokio::spawn(async move { consume::run_with(&config, handler, own, stopped).await });
+        let run = tokio::spawn(async move {
+            consume::run_with(&config, handler, own, stopped, std::future::pending()).await
+        });
         wait_until(DEADLINE, "all are handled", async || recorder.count() == 50).await;
         assert!(!is_open(&metrics));
 

@@ -115,6 +115,52 @@ async fn its_metrics_are_there_as_0_and_say_what_it_did() {
 }
 
 #[tokio::test]
+async fn an_empty_name_is_refused() {
+    for (flag, said) in
+        [("--stream", "the key of the stream is empty"), ("--group", "the name of the group is empty")]
+    {
+        let names = [("--stream", "orders"), ("--group", "billing")];
+        let args = names.map(|(name, value)| [name, if name == flag { "" } else { value }]);
+        let command = Streamgauge::command("consume").args(["--redis-url", "redis://127.0.0.1:1"]);
+        let end = command.args(args.as_flattened()).run().await;
+        assert_eq!(end.code, Some(2), "{}", end.stderr);
+        assert!(end.stderr.contains(said), "{}", end.stderr);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_created_where_it_is_not_wanted() {
+    for_each_server(async |server| {
+        for (stream, args) in [("orderz", &["--no-create"][..]), ("orders:*", &[]), ("orders?", &[])] {
+            let command = Streamgauge::command("consume").args([
+                "--redis-url",
+                &server.url(),
+                "--stream",
+                stream,
+                "--group",
+                "billing",
+            ]);
+            let end = command.args(args).run().await;
+            assert_eq!(end.code, Some(1), "{}", end.stderr);
+            assert!(end.stderr.contains("NOGROUP No such key"), "{}", end.stderr);
+            assert_eq!(end.stderr.contains("looks like a glob"), stream != "orderz", "{}", end.stderr);
+            assert_eq!(server.command::<u64>(&["EXISTS", stream]).await, 0);
+        }
+        add(&server, 1, 3).await;
+        let end = program(&server).args(["--no-create"]).run().await;
+        assert_eq!(end.code, Some(1), "{}", end.stderr);
+        server.command::<()>(&["XGROUP", "CREATE", "orders", "billing", "0"]).await;
+        let running = program(&server).args(["--no-create"]).spawn();
+        has_written(&running, 3).await;
+        server.command::<u64>(&["XGROUP", "DESTROY", "orders", "billing"]).await;
+        let end = running.finished().await;
+        assert_eq!(end.code, Some(1), "{}", end.stderr);
+        assert_eq!(pending(&mut server.connection().await).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_asked_for_wrongly_exits_2() {
     for (args, said) in [
         (&["--batch", "0"][..], "0 is not in 1..=10000"),
@@ -128,6 +174,12 @@ async fn what_is_asked_for_wrongly_exits_2() {
         (&["--exec", "no-such-handler"], "--exec no-such-handler: not found in any folder of PATH"),
         (&["--exec", "/tmp"], "--exec /tmp: is a directory; expected a program"),
         (&["--exec", "./README.md"], "--exec ./README.md: is not executable; try chmod +x ./README.md"),
+        (&["--worker", "./no-such-worker"], "--worker ./no-such-worker: no such file"),
+        (
+            &["--worker", "true", "--exec", "true"],
+            "'--worker <COMMAND>' cannot be used with '--exec <COMMAND>'",
+        ),
+        (&["--consumer", ""], "the name of the consumer is empty"),
         (&["--dead-letter", "orders"], "the dead-letter stream cannot be the stream itself"),
         (&["--start-id", "now"], "a start ID is 0, $, or an ID such as 1700000000000-0"),
         (&["--metrics-listen", "here"], "'here' for '--metrics-listen <ADDR>'"),

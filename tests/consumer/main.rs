@@ -13,6 +13,7 @@ mod outages;
 mod poison;
 mod stop;
 mod watched;
+mod worker;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,8 +6,9 @@ use redis::Value;
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::ConsumerConfig;
 use redis_stream_core::clock::now;
+use rustix::process::Signal;
 
-use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, send};
+use crate::member::{DEADLINE, Recorder, Running, add, consumers, member, pending, program, send};
 use crate::support::client::RedisClient;
 use crate::support::imitator::{Imitation, Imitator};
 use crate::support::program::Streamgauge;
@@ -174,6 +175,32 @@ async fn what_takes_longer_than_the_grace_is_abandoned() {
     assert!(end.took < Duration::from_secs(8), "{:?}", end.took);
     // Its standard output is closed, or `stop` would not have returned: the child is gone.
     assert_eq!(pending(&mut server.connection().await).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let server = Server::start(newest(), &[]).await;
+    for handler in
+        [["--exec", "sh -c 'echo $$; exec sleep 600'"], ["--worker", "sh -c 'read -r line; sleep 600'"]]
+    {
+        add(&server, 1, 1).await;
+        let running = program(&server).args(["--grace", "5m"]).args(handler).spawn();
+        wait_until(DEADLINE, "it is at it", async || {
+            pending(&mut server.connection().await).await == Some(1)
+        })
+        .await;
+        running.send(Signal::TERM);
+        wait_until(DEADLINE, "it was asked to end", async || {
+            running.stderr().contains("a second signal ends at once grace=5m")
+        })
+        .await;
+        let end = running.interrupt().await;
+        assert_eq!(end.code, Some(0), "{}", end.stderr);
+        assert!(end.took < Duration::from_secs(3), "{:?} {}", end.took, end.stderr);
+        // Its pipes are closed, or `interrupt` would not have returned: the child is gone.
+        assert_eq!(pending(&mut server.connection().await).await, Some(1));
+        server.command::<u64>(&["DEL", "orders"]).await;
+    }
 }
 
 #[tokio::test]

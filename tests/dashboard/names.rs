@@ -25,6 +25,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("redis_stream_idmp_idempotent_ids_tracked", "few use idempotent IDs yet"),
     ("redis_stream_idmp_max_size", "a setting"),
     ("streamgauge_log_lines_dropped_total", "0 unless the log is not read, which is logged too"),
+    ("streamgauge_consumer_circuit_breaker_open", "nothing is handled meanwhile, which is on a panel"),
     ("redis_stream_group_gone", "an event, which RedisStreamGroupGone reports"),
     ("process_virtual_memory_bytes", "address space costs nothing; resident memory is on a panel"),
 ];

@@ -165,10 +165,15 @@ impl Running {
         self.signal(Signal::INT).await
     }
 
-    async fn signal(self, signal: Signal) -> Finished {
-        let asked = now();
+    /// Sends a signal.
+    pub fn send(&self, signal: Signal) {
         // Fails if it has ended by itself, which the exit code shows.
         let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    async fn signal(self, signal: Signal) -> Finished {
+        let asked = now();
+        self.send(signal);
         self.end(asked).await
     }
 

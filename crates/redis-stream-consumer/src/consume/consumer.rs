@@ -69,7 +69,7 @@ impl Consumer {
         let (at, queue) = (now(), Arc::new(WorkQueue::default()));
         let claims = ClaimKeeper::new(config.claim_min_idle, at, metrics.clone());
         Self {
-            client: GroupClient::new(connect(), Arc::new(config.member()), &config.start_id),
+            client: GroupClient::new(connect(), config),
             reader: ReaderHandle::new(config, connect().further(), metrics.clone(), stops.soft.clone()),
             workers: worker_pool::start(config.concurrency, handler, &queue, &metrics, &stops.soft),
             queue,
@@ -129,7 +129,7 @@ impl Consumer {
         let mut was_recreated = false;
         loop {
             let is_recreated = match self.tick().await {
-                Err(error) if is_group_gone(&error) => {
+                Err(error) if is_group_gone(&error) && self.client.creates_group() => {
                     warn!(error = error.code(), "stream or group is gone, creating it again");
                     self.client.create_group().await?;
                     true

@@ -71,10 +71,10 @@ impl Exec {
         command.spawn()
     }
 
-    fn outcome(&self, status: ExitStatus, last_line: String) -> Result<(), HandlerError> {
+    fn outcome(&self, status: ExitStatus, last_line: &str) -> Result<(), HandlerError> {
         let reason = match last_line.is_empty() {
             true => format!("{}: {status}", self.program.name()),
-            false => last_line,
+            false => last_line.to_owned(),
         };
         let is_asked_to_end =
             |signal| [Signal::HUP, Signal::INT, Signal::TERM].iter().any(|known| known.as_raw() == signal);
@@ -109,8 +109,7 @@ impl Handler for Exec {
         group.release();
         let rest = forward_all(stderr.as_mut(), entry.id);
         let _ = timeout(STDERR_TIME, rest).await;
-        let last_line = stderr.map(StderrLog::into_last).unwrap_or_default();
-        self.outcome(ended.map_err(unavailable)?, last_line)
+        self.outcome(ended.map_err(unavailable)?, stderr.as_ref().map_or("", StderrLog::last))
     }
 }
 

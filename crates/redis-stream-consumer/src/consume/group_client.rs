@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::in_flight::ClaimBatch;
+use super::{ConsumerConfig, GroupCreation};
 use crate::connection::{Connection, server_clock};
 use crate::entry::{
     Fields, GroupMember, RedisId, StreamId, decode, decode_autoclaim, decode_entries, decode_ids, id_args,
@@ -73,13 +74,19 @@ pub(super) struct GroupClient {
     /// Position at which the group is created. `$` is replaced by an ID once the group exists, so that a group that is
     /// lost later is created again without skipping the entries between.
     start_id: String,
+    creation: GroupCreation,
     /// `None` if the server refuses TIME.
     clock: Option<ServerClock>,
 }
 
 impl GroupClient {
-    pub(super) fn new(connection: Connection, member: Arc<GroupMember>, start_id: &str) -> Self {
-        Self { connection, member, start_id: start_id.to_owned(), clock: None }
+    pub(super) fn new(connection: Connection, config: &ConsumerConfig) -> Self {
+        let (member, start_id) = (Arc::new(config.member()), config.start_id.clone());
+        Self { connection, member, start_id, creation: config.creation, clock: None }
+    }
+
+    pub(super) fn creates_group(&self) -> bool {
+        self.creation == GroupCreation::IfMissing
     }
 
     pub(super) fn connection(&mut self) -> &mut Connection {
@@ -110,8 +117,12 @@ impl GroupClient {
         Ok(())
     }
 
-    /// Creates the group if it is missing.
+    /// Creates the group if it is missing, or returns the server's error for it if it is not to be created.
     pub(super) async fn create_group(&mut self) -> RedisResult<()> {
+        if !self.creates_group() {
+            let summary = self.command("XPENDING");
+            return self.query(&summary).await.map(drop);
+        }
         let mut create = cmd("XGROUP");
         create.arg("CREATE").arg(&self.member.stream).arg(&self.member.group);
         create.arg(&self.start_id).arg("MKSTREAM");

@@ -45,7 +45,9 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`handler`] | the trait that a program implements |
-//! | [`json_lines`], [`exec`], [`simulate`] | handlers: JSON lines, a child process per entry, simulated work |
+//! | [`json_lines`], [`exec`], [`worker`], [`simulate`] | handlers: JSON lines, a program per entry or for all, simulated work |
+//! | `program`, `pipe_lines` | child processes and what they write |
+//! | `progress` | the log line each 30 seconds |
 //! | [`metrics`] | the consumer's own metrics |
 //! | `consumer` | owns the parts below, and runs what is due |
 //! | `reader` | XREADGROUP on its own connection |
@@ -76,12 +78,15 @@ pub mod json_lines;
 pub mod metrics;
 mod pipe_lines;
 mod program;
+mod progress;
 mod reader;
 mod recovery;
 mod retries;
 pub mod simulate;
+pub mod worker;
 mod worker_pool;
 
+use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -102,10 +107,12 @@ use tokio_util::sync::CancellationToken;
 pub struct ConsumerConfig {
     /// The server; any node of a cluster.
     pub connect: ConnectOptions,
-    /// Key of the stream. A missing stream is created, empty.
+    /// Key of the stream.
     pub stream: Vec<u8>,
-    /// Name of the group. A missing group is created.
+    /// Name of the group.
     pub group: Vec<u8>,
+    /// The treatment of a missing stream or group.
+    pub creation: GroupCreation,
     /// Name of the consumer in the group. It continues with the entries pending for this name, so two processes must not
     /// use one name at the same time.
     pub consumer: Vec<u8>,
@@ -140,6 +147,15 @@ pub struct ConsumerConfig {
     pub timeouts: Timeouts,
 }
 
+/// The treatment of a stream or group that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupCreation {
+    /// Both are created, the stream empty, also when they vanish later.
+    IfMissing,
+    /// The run ends with the server's error.
+    Never,
+}
+
 impl ConsumerConfig {
     /// Returns the default settings: from the first entry on, in batches of 100, one at a time, and 21 deliveries, which
     /// with the default delays are at least 15 minutes apart.
@@ -153,6 +169,7 @@ impl ConsumerConfig {
             connect,
             stream: stream.into(),
             group: group.into(),
+            creation: GroupCreation::IfMissing,
             consumer: consumer.into(),
             start_id: "0".to_owned(),
             batch: 100,
@@ -181,6 +198,9 @@ impl ConsumerConfig {
 
     fn check(&self) -> Result<(), InvalidConfig> {
         let faults = [
+            (self.stream.is_empty(), "the key of the stream is empty"),
+            (self.group.is_empty(), "the name of the group is empty"),
+            (self.consumer.is_empty(), "the name of the consumer is empty"),
             (self.batch == 0, "a batch has at least 1 entry"),
             (self.concurrency == 0, "a concurrency of at least 1 is needed"),
             (self.claim_min_idle < LEAST_MIN_IDLE, "claim-min-idle is at least 100ms"),
@@ -236,10 +256,11 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<ConsumeStats, RunError> {
     let metrics = Metrics::new(&config.member()).expect("each metric has its own name");
-    run_with(config, handler, metrics, stop).await
+    run_with(config, handler, metrics, stop, pending()).await
 }
 
 /// Consumes as [`run`] does, with metrics that the caller exposes. They should be new, since the result has their values.
+/// Once `stop_now` resolves after `stop`, entries that are being handled have no more time to finish.
 ///
 /// # Errors
 ///
@@ -249,6 +270,7 @@ pub async fn run_with(
     handler: impl Handler,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
+    stop_now: impl Future<Output = ()>,
 ) -> Result<ConsumeStats, RunError> {
     config.check()?;
     let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
@@ -257,17 +279,22 @@ pub async fn run_with(
             () = stop => soft.cancel(),
             () = soft.cancelled() => {}
         }
-        sleep(config.grace).await;
+        tokio::select! {
+            () = sleep(config.grace) => {}
+            () = stop_now => {}
+        }
         hard.cancel();
-        std::future::pending().await
+        pending().await
     };
     let [stream, group, name] = [&config.stream, &config.group, &config.consumer].map(|name| escape(name));
     let span = info_span!("consume", %stream, %group, consumer = %name);
     let stops = Stops { soft: soft.clone(), hard: hard.clone() };
-    let consumer = span.in_scope(|| Consumer::start(config, handler, metrics, stops));
+    let consumer = span.in_scope(|| Consumer::start(config, handler, metrics.clone(), stops));
+    let progress = progress::log(&metrics).instrument(span.clone());
     let ended = tokio::select! {
         biased;
         never = watch => never,
+        never = progress => match never {},
         ended = consumer.run().instrument(span.clone()) => ended,
     };
     if let Ok(stats) = &ended {
@@ -289,6 +316,9 @@ mod tests {
         let right = ConsumerConfig::new(connect, "s", "g", "c");
         assert!(right.check().is_ok());
         for (wrong, text) in [
+            (ConsumerConfig { stream: Vec::new(), ..right.clone() }, "the key of the stream is empty"),
+            (ConsumerConfig { group: Vec::new(), ..right.clone() }, "the name of the group is empty"),
+            (ConsumerConfig { consumer: Vec::new(), ..right.clone() }, "the name of the consumer is empty"),
             (ConsumerConfig { batch: 0, ..right.clone() }, "a batch has at least 1 entry"),
             (ConsumerConfig { concurrency: 0, ..right.clone() }, "a concurrency of at least 1 is needed"),
             (

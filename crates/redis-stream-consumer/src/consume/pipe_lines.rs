@@ -109,9 +109,14 @@ impl StderrLog {
         true
     }
 
+    /// Logs further lines, since the last ones were those of other entries.
+    pub(super) fn allow_more(&mut self) {
+        self.logged = 0;
+    }
+
     /// Returns the last line that is not blank; empty if there is none.
-    pub(super) fn into_last(self) -> String {
-        self.last
+    pub(super) fn last(&self) -> &str {
+        &self.last
     }
 }
 

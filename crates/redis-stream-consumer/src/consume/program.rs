@@ -1,4 +1,4 @@
-//! The program of `--exec`: found and checked before anything is read, and started in a process group of its own.
+//! The program of `--exec` or `--worker`: found and checked before anything is read, and started in a process group of its own.
 
 use std::borrow::Cow;
 use std::env;
