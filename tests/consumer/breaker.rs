@@ -96,6 +96,7 @@ async fn entries_that_always_fail_do_not_keep_the_breaker_open() {
         let recorder = Recorder { poison: (1..=10).collect(), ..Recorder::default() };
         let config = ConsumerConfig {
             batch: 1,
+            claim_min_idle: Duration::from_millis(500),
             max_deliveries: 3,
             max_retry_delay: Duration::from_millis(100),
             ..member(&server, "one")
@@ -119,6 +120,31 @@ async fn entries_that_always_fail_do_not_keep_the_breaker_open() {
         .await;
         let (_, stats) = running.stop().await;
         assert_eq!((stats.handled, stats.dead_lettered), (last - 10, 10));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_broken_consumer_was_given_goes_to_the_others() {
+    for_each_server(async |server| {
+        add(&server, 1, 100).await;
+        let broken = Recorder { poison: (1..=1_000).collect(), ..Recorder::default() };
+        let config = |name: &str| ConsumerConfig {
+            batch: 50,
+            claim_min_idle: Duration::from_millis(500),
+            max_deliveries: 2,
+            ..member(&server, name)
+        };
+        let broken = Running::start(config("broken"), broken);
+        broken.has_seen(12).await;
+        let healthy = Running::start(config("healthy"), Recorder::default());
+        let mut connection = server.connection().await;
+        wait_until(DEADLINE, "the other handles all", async || {
+            healthy.recorder.distinct().len() == 100 && pending(&mut connection).await == Some(0)
+        })
+        .await;
+        assert_eq!(broken.stop().await.1.dead_lettered, 0);
+        assert_eq!(healthy.stop().await.1.dead_lettered, 0);
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! A circuit breaker: it opens when different entries fail one after the other and none succeeds, since then the cause is
 //! the handler or what it depends on, and no entry. Pure: time and randomness are parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -23,8 +23,8 @@ pub(super) struct Breaker {
 enum State {
     /// The entries that failed since the last success, with the number of their failed deliveries that counted.
     Closed(BTreeMap<StreamId, u64>),
-    /// Entries are tried one by one. The next trial begins at this time, after so many that failed.
-    Open { next_trial: Instant, failed_trials: u32 },
+    /// Entries are tried one by one. The next trial begins at this time, after so many that failed, with these entries.
+    Open { next_trial: Instant, failed_trials: u32, tried: BTreeSet<StreamId> },
 }
 
 /// The effect of a failed delivery on the number of an entry's deliveries.
@@ -51,16 +51,17 @@ impl Breaker {
         }
     }
 
-    /// Notes a success, which closes the breaker. Returns true if it was open.
-    pub(super) fn succeeded(&mut self) -> bool {
+    /// Notes a success, which closes the breaker. If it was open, returns the entries whose trials failed.
+    pub(super) fn succeeded(&mut self) -> Option<BTreeSet<StreamId>> {
         match &mut self.state {
             State::Closed(failed) => {
                 failed.clear();
-                false
+                None
             }
-            State::Open { .. } => {
+            State::Open { tried, .. } => {
+                let tried = std::mem::take(tried);
                 self.state = State::Closed(BTreeMap::new());
-                true
+                Some(tried)
             }
         }
     }
@@ -84,13 +85,15 @@ impl Breaker {
             return None;
         }
         let failed = std::mem::take(failed);
-        self.state = State::Open { next_trial: at + self.backoff.bound(1), failed_trials: 0 };
+        let next_trial = at + self.backoff.bound(1);
+        self.state = State::Open { next_trial, failed_trials: 0, tried: BTreeSet::new() };
         Some(failed)
     }
 
     /// Notes a failed trial, which delays the next one; `random` is from 0 to 1.
-    pub(super) fn trial_failed(&mut self, at: Instant, random: f64) {
-        if let State::Open { next_trial, failed_trials } = &mut self.state {
+    pub(super) fn trial_failed(&mut self, id: StreamId, at: Instant, random: f64) {
+        if let State::Open { next_trial, failed_trials, tried } = &mut self.state {
+            tried.insert(id);
             *failed_trials = failed_trials.saturating_add(1);
             // From three quarters of the bound on, so that many consumers do not act at once.
             *next_trial = at + self.backoff.delay(failed_trials.saturating_add(1), 0.75 + random / 4.0);
@@ -181,16 +184,16 @@ mod tests {
         breaker.failed(id(1), 1, Counted, start);
         let mut delays = vec![breaker.next_trial().unwrap() - start];
         for _ in 0..7 {
-            breaker.trial_failed(start, 1.0);
+            breaker.trial_failed(id(1), start, 1.0);
             delays.push(breaker.next_trial().unwrap() - start);
         }
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
-        breaker.trial_failed(start, 0.0);
+        breaker.trial_failed(id(2), start, 0.0);
         assert_eq!(breaker.next_trial().unwrap() - start, Duration::from_secs(45));
         breaker.trial_inconclusive(start);
         assert_eq!(breaker.next_trial(), Some(start));
-        assert!(breaker.succeeded());
-        assert!(!breaker.succeeded());
+        assert_eq!(breaker.succeeded(), Some(BTreeSet::from([id(1), id(2)])));
+        assert_eq!(breaker.succeeded(), None);
         breaker.failed(id(2), 1, Counted, start);
         assert_eq!(breaker.next_trial().unwrap() - start, SECOND, "it begins from the start");
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::group_client::GroupClient;
-use super::in_flight::{ClaimBatch, InFlight};
+use super::in_flight::{ClaimBatch, InFlight, RenewalScope};
 use super::metrics::Metrics;
 use super::worker_pool::WorkQueue;
 use crate::entry::StreamId;
@@ -26,6 +26,10 @@ impl ClaimKeeper {
         Self { min_idle, next_renewal: now, metrics }
     }
 
+    pub(super) fn min_idle(&self) -> Duration {
+        self.min_idle
+    }
+
     pub(super) fn next_renewal(&self) -> Instant {
         self.next_renewal
     }
@@ -35,17 +39,18 @@ impl ClaimKeeper {
         self.min_idle / 8
     }
 
-    /// Renews, if it is due, the claims on all entries in flight.
+    /// Renews, if it is due, the claims on entries in flight.
     pub(super) async fn renew(
         &mut self,
         client: &mut GroupClient,
         in_flight: &mut InFlight,
         queue: &WorkQueue,
+        scope: RenewalScope,
     ) -> RedisResult<()> {
         let at = now();
         if at >= self.next_renewal {
             self.next_renewal = at + self.min_idle / 4;
-            let batches = in_flight.untouched(at, self.min_idle / 8, self.spread());
+            let batches = in_flight.untouched(at, self.min_idle / 8, self.spread(), scope);
             self.reclaim(batches, client, in_flight, queue).await?;
         }
         Ok(())

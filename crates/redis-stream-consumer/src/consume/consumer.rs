@@ -16,7 +16,7 @@ use super::corrections::DeliveryCorrections;
 use super::dead_letter::DetectError;
 use super::group_client::{GroupClient, ReleaseMode};
 use super::handler::{Handler, HandlerError};
-use super::in_flight::{CLAIM_IDS, InFlight, claim_batches};
+use super::in_flight::{CLAIM_IDS, InFlight, RenewalScope, claim_batches};
 use super::metrics::Metrics;
 use super::reader::{ReadResult, ReaderHandle};
 use super::recovery::Recovery;
@@ -207,7 +207,9 @@ impl Consumer {
         self.take_outcomes();
         let Self { client, in_flight, queue, .. } = self;
         self.acks.acknowledge(client, in_flight).await?;
-        self.claims.renew(client, in_flight, queue).await?;
+        // While this consumer handles nothing, another one may.
+        let scope = if self.breaker.is_open() { RenewalScope::Buffered } else { RenewalScope::All };
+        self.claims.renew(client, in_flight, queue, scope).await?;
         self.corrections.send(client, in_flight).await?;
         if !self.stops.soft.is_cancelled() {
             self.recovery.begin_if_due(now());
@@ -238,12 +240,21 @@ impl Consumer {
         Ok(())
     }
 
-    /// Lets workers take one entry if it is time for a trial: a queued one, or one that waits for its next delivery. If
+    /// Lets workers take one entry if it is time for a trial: the queued one, or one that waits for its next delivery. If
     /// none is queued, a new one is read for the next trial, so that entries which always fail do not stay the only ones
     /// that are tried.
     async fn tick_open(&mut self) -> RedisResult<()> {
-        let Self { client, in_flight, queue, .. } = self;
-        if queue.is_shut() && self.breaker.next_trial().is_some_and(|at| at <= now()) {
+        let Self { client, in_flight, queue, corrections, .. } = self;
+        let at = now();
+        let put_back = queue.keep_one();
+        if !put_back.is_empty() {
+            for id in put_back {
+                in_flight.put_back(id, at);
+                retries::take_back(id, 1, in_flight, corrections);
+            }
+            corrections.send(client, in_flight).await?;
+        }
+        if queue.is_shut() && self.breaker.next_trial().is_some_and(|trial| trial <= at) {
             queue.admit_trial();
         }
         let mode = if queue.wants_trial() { RetryMode::Trial } else { RetryMode::Paused };
@@ -347,12 +358,14 @@ impl Consumer {
         let Self { in_flight, corrections, breaker, queue, .. } = self;
         let (id, finished, counting) = (failure.id, failure.finished, failure.counting);
         if breaker.is_open() {
-            let failure = Failure { counting: Counting::NotCounted, ..failure };
-            self.retries.failed(failure, in_flight, corrections);
+            let mut failure = Failure { counting: Counting::NotCounted, ..failure };
             if queue.is_trial(id) {
                 queue.shut();
-                breaker.trial_failed(finished, fastrand::f64());
+                breaker.trial_failed(id, finished, fastrand::f64());
+                // Else the last entry of a broken consumer would never be idle for long enough to be claimed.
+                failure.delay = failure.delay.max(self.claims.min_idle() * 2);
             }
+            self.retries.failed(failure, in_flight, corrections);
             return;
         }
         let error = failure.reason.clone();
@@ -374,7 +387,9 @@ impl Consumer {
     }
 
     fn close_breaker(&mut self) {
-        if self.breaker.succeeded() {
+        if let Some(tried) = self.breaker.succeeded() {
+            let at = now();
+            tried.into_iter().for_each(|id| self.in_flight.postpone(id, at));
             self.queue.open();
             self.metrics.breaker_open.set(0);
             info!("an entry was handled, reading again");

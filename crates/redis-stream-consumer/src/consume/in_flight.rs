@@ -80,6 +80,14 @@ pub(super) struct DueRetries {
     pub(super) ready: Vec<(StreamId, RetryEntry)>,
 }
 
+/// The entries whose claims are renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RenewalScope {
+    All,
+    /// Not those that wait for their next delivery: other consumers may claim them.
+    Buffered,
+}
+
 /// IDs that can share one XCLAIM.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClaimBatch {
@@ -177,6 +185,13 @@ impl InFlight {
         self.stop_handling(id, due, error, Verdict::Retry);
     }
 
+    /// Moves a buffered entry that was not started to those that wait.
+    pub(super) fn put_back(&mut self, id: StreamId, due: Instant) {
+        if let Some(Buffered { touched, deliveries, history }) = self.buffered.remove(&id) {
+            self.wait(id, RetryEntry { history, ..RetryEntry::new(due, touched, deliveries) });
+        }
+    }
+
     /// Moves a buffered entry to those that wait, due for the dead-letter stream.
     pub(super) fn reject(&mut self, id: StreamId, at: Instant, error: String) {
         self.stop_handling(id, at, error, Verdict::Rejected);
@@ -272,10 +287,19 @@ impl InFlight {
         Some((*longest.0, longest.1.clone()))
     }
 
-    /// Returns all entries that were last touched at least `age` ago, in batches for XCLAIM.
-    pub(super) fn untouched(&self, now: Instant, age: Duration, spread: Duration) -> Vec<ClaimBatch> {
+    /// Returns the entries that were last touched at least `age` ago, in batches for XCLAIM.
+    pub(super) fn untouched(
+        &self,
+        now: Instant,
+        age: Duration,
+        spread: Duration,
+        scope: RenewalScope,
+    ) -> Vec<ClaimBatch> {
         let mut touched = self.touched();
-        touched.retain(|(_, touched)| now.saturating_duration_since(*touched) >= age);
+        touched.retain(|(id, touched)| {
+            let is_in_scope = scope == RenewalScope::All || self.is_buffered(*id);
+            is_in_scope && now.saturating_duration_since(*touched) >= age
+        });
         claim_batches(touched, spread, CLAIM_IDS)
     }
 
@@ -438,10 +462,14 @@ mod tests {
         in_flight.buffer(id(1), 1, start);
         in_flight.buffer(id(2), 1, start + SECOND);
         in_flight.wait(id(3), entry(start, 1));
-        let batches = in_flight.untouched(start + SECOND, SECOND, Duration::ZERO);
-        assert_eq!(batches, [ClaimBatch { ids: vec![id(1), id(3)], touched: start }]);
+        let untouched = |in_flight: &InFlight, scope| {
+            let batches = in_flight.untouched(start + SECOND, SECOND, Duration::ZERO, scope);
+            batches.into_iter().flat_map(|batch| batch.ids).map(|id| id.ms).collect::<Vec<_>>()
+        };
+        assert_eq!(untouched(&in_flight, RenewalScope::All), [1, 3]);
+        assert_eq!(untouched(&in_flight, RenewalScope::Buffered), [1]);
         in_flight.touch(id(1), start + SECOND);
         in_flight.touch(id(3), start + SECOND);
-        assert_eq!(in_flight.untouched(start + SECOND, SECOND, Duration::ZERO), []);
+        assert_eq!(untouched(&in_flight, RenewalScope::All), [0; 0]);
     }
 }

@@ -114,6 +114,16 @@ impl WorkQueue {
         self.update(|inner| inner.gate = Gate::Open);
     }
 
+    /// Removes all entries that no worker has taken but one, a new one if there is one. Returns those removed.
+    pub(super) fn keep_one(&self) -> Vec<StreamId> {
+        let mut inner = self.lock();
+        let kept = inner.new.pop_front().or_else(|| inner.redelivered.pop_front());
+        let Inner { redelivered, new, .. } = &mut *inner;
+        let removed = redelivered.drain(..).chain(new.drain(..)).map(|entry| entry.id).collect();
+        new.extend(kept);
+        removed
+    }
+
     /// Returns whether the next entry that is added is taken as the trial.
     pub(super) fn wants_trial(&self) -> bool {
         let inner = self.lock();
@@ -276,6 +286,13 @@ mod tests {
         queue.shut();
         queue.admit_trial();
         assert!(queue.wants_trial());
+        queue.shut();
+        queue.add_new([5, 6].map(entry));
+        queue.add_redelivered([4].map(entry));
+        let ids = |ids: Vec<StreamId>| ids.iter().map(|id| id.ms).collect::<Vec<_>>();
+        assert_eq!((ids(queue.keep_one()), ids(queue.keep_one())), (vec![4, 6], vec![]));
+        queue.open();
+        assert_eq!((taken(), taken()), (Some(5), None));
     }
 
     #[tokio::test]
