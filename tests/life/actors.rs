@@ -104,16 +104,20 @@ impl Stage {
         let mut connection = self.connection().await;
         let mut ticks = interval(pace.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut from = ">";
         while self.time.is_before(minutes.end) {
             ticks.tick().await;
-            let read = read(&mut connection, &self.key, group, "c", pace.count).await;
+            let read = read(&mut connection, &self.key, group, "c", pace.count, from).await;
             let Ok(entries) = read else {
-                // The group or the server may be gone for a while: a consumer goes on.
+                // The group or the server may be gone for a while: a consumer goes on, with the entries that it was
+                // delivered before.
                 sleep(Duration::from_millis(100)).await;
                 connection = connect(&self.url).await.unwrap_or(connection);
+                from = "0";
                 continue;
             };
             if entries.is_empty() {
+                from = ">";
                 continue;
             }
             for name in then {
@@ -125,14 +129,16 @@ impl Stage {
                 for id in &entries {
                     command.arg(id);
                 }
-                let _: RedisResult<u64> = command.query_async(&mut connection).await;
+                if command.query_async::<u64>(&mut connection).await.is_err() {
+                    from = "0";
+                }
             }
         }
     }
 
     /// Reads entries and acknowledges none, and returns their IDs.
     pub(crate) async fn take(&self, group: &str, consumer: &str, count: usize) -> Vec<String> {
-        let taken = read(&mut self.connection().await, &self.key, group, consumer, count).await;
+        let taken = read(&mut self.connection().await, &self.key, group, consumer, count, ">").await;
         taken.unwrap_or_else(|error| panic!("{}: {error}", self.key))
     }
 
@@ -144,7 +150,8 @@ impl Stage {
     pub(crate) async fn drain(&self, group: &str) {
         let mut connection = self.connection().await;
         loop {
-            let entries = read(&mut connection, &self.key, group, "job", 500).await.expect("a job reads");
+            let entries =
+                read(&mut connection, &self.key, group, "job", 500, ">").await.expect("a job reads");
             if entries.is_empty() {
                 return;
             }
@@ -181,9 +188,10 @@ async fn read(
     group: &str,
     consumer: &str,
     count: usize,
+    from: &str,
 ) -> RedisResult<Vec<String>> {
     let mut command = cmd("XREADGROUP");
-    command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count).arg("STREAMS").arg(key).arg(">");
+    command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count).arg("STREAMS").arg(key).arg(from);
     let reply: Option<Vec<ReadStream>> = command.query_async(connection).await?;
     let entries = reply.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries);
     Ok(entries.map(|(id, _)| id).collect())

@@ -319,7 +319,7 @@ fn forgetful(stage: Stage) -> Scene {
             stage.consume("g", Pace::QUICK, 0.0..10.0).await;
             let mut taken = Vec::new();
             while taken.is_empty() {
-                taken = stage.take("g", "c", 1).await;
+                taken = stage.take("g", "forgetful", 1).await;
             }
             stage.consume("g", Pace::QUICK, 10.0..45.0).await;
             stage.acknowledge("g", &taken[0]).await;
