@@ -409,6 +409,11 @@ impl HistoryWindow<'_> {
         self.is_long(self.history.waited(self.sample.at))
     }
 
+    /// Returns true if entries have waited for most of the window without a delivery.
+    pub(super) fn is_paused_for_most(&self) -> bool {
+        2 * self.history.waited(self.sample.at) > self.window
+    }
+
     /// Returns true if the present pause is not much longer than others of this group, which it ended by itself.
     pub(super) fn is_in_rhythm(&self) -> bool {
         self.history.waited(self.sample.at) <= 2 * self.history.rhythm.longest_pause(self.sample.at)

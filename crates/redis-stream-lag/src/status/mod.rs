@@ -75,9 +75,10 @@ fn is_stuck(view: &HistoryWindow<'_>) -> bool {
     })
 }
 
-/// The lag of a batch job grows while it pauses or processes its last batch, which is no trend.
+/// The lag of a batch job grows while it pauses or processes its last batch, which is no trend, also if it was behind
+/// already when it read that batch.
 fn is_lagging(view: &HistoryWindow<'_>) -> bool {
-    let pauses_for_reason = view.is_paused() && pauses_for_reason(view);
+    let pauses_for_reason = view.is_paused_for_most() && pauses_for_reason(view);
     view.is_behind() && !pauses_for_reason && grows(&view.exact_lags().collect::<Vec<_>>(), view.added())
 }
 

@@ -1097,6 +1097,27 @@ fn a_group_that_acknowledges_is_abandoned_a_window_after_its_last_acknowledgemen
     assert_eq!(dead[POLLS - 1], Status::Abandoned);
 }
 
+/// The batch is read some polls after the entries were seen to wait, and does not reach the end of the stream.
+#[test]
+fn a_group_that_is_busy_with_its_last_batch_is_not_lagging() {
+    for read_at in 1..POLLS / 2 {
+        let mut watched = WatchedGroup::ok();
+        watched.sample.pending = 60;
+        let mut poll = 0;
+        let statuses = watched.polls(4 * POLLS, |sample| {
+            add(sample, if poll == 0 { 65 } else { 20 });
+            advance_idle_time(sample);
+            if poll == read_at {
+                read(sample, 60);
+            }
+            sample.pending -= 1;
+            poll += 1;
+        });
+        let is_fine = |status: &Status| [Status::Ok, Status::Unknown].contains(status);
+        assert!(statuses.iter().all(is_fine), "{read_at}: {statuses:?}");
+    }
+}
+
 #[test]
 fn a_pause_that_an_operator_ends_is_not_learned() {
     let mut watched = WatchedGroup::ok();
