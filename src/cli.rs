@@ -125,7 +125,7 @@ pub enum Command {
     Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
     #[command(after_help = HANDLERS)]
-    Consume(Consume),
+    Consume(Box<Consume>),
     /// Add generated entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
     Produce(Produce),

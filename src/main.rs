@@ -57,7 +57,7 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         },
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Consume(args) => consume::run(args, &matches, signals).await,
+        Command::Consume(args) => consume::run(*args, &matches, signals).await,
         Command::Produce(args) => produce::run(args, &matches, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -97,12 +97,11 @@ impl StderrLog {
         if line.trim().is_empty() {
             return true;
         }
+        let entry = entry.map(tracing::field::display);
         match self.logged {
-            MAX_STDERR_LINES => {
-                info!(entry = entry.map(tracing::field::display), "further lines are not logged")
-            }
+            MAX_STDERR_LINES => info!(entry, "further lines are not logged"),
             logged if logged > MAX_STDERR_LINES => {}
-            _ => info!(entry = entry.map(tracing::field::display), line, "handler wrote to standard error"),
+            _ => info!(entry, line, "handler wrote to standard error"),
         }
         self.logged += 1;
         self.last = line;

@@ -210,7 +210,7 @@ impl WorkerProcess {
             let is_full = unsent.len() >= MAX_UNSENT_BYTES;
             tokio::select! {
                 Some(job) = jobs.recv(), if !is_full => self.ask(job, answer_time),
-                written = write(stdin.as_mut(), &unsent[*sent..]), if *sent < unsent.len() => self.wrote(written),
+                written = write(stdin.as_mut(), &unsent[*sent..]), if *sent < unsent.len() => self.wrote(written.ok()),
                 line = stdout.next() => match line {
                     Ok(Some(line)) => if let Err(fault) = self.answer(line) {
                         return Some(fault);
@@ -238,11 +238,11 @@ impl WorkerProcess {
         self.unanswered.insert(job.id, Unanswered { outcome: job.outcome, due });
     }
 
-    fn wrote(&mut self, written: io::Result<usize>) {
+    /// Notes bytes that were written; `None` if the program does not read any more, so that it ends or is overdue.
+    fn wrote(&mut self, written: Option<usize>) {
         match written {
-            Ok(count) => self.sent += count,
-            // It does not read any more, and ends or is overdue.
-            Err(_) => (self.stdin, self.sent) = (None, self.unsent.len()),
+            Some(count) => self.sent += count,
+            None => (self.stdin, self.sent) = (None, self.unsent.len()),
         }
         if self.sent == self.unsent.len() {
             self.unsent.clear();
