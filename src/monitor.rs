@@ -4,6 +4,7 @@
 //! through a `watch` channel. A target's failure touches no other target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +16,7 @@ use crate::monitor::published::{Publisher, TargetState};
 use crate::monitor::schedule::{BACKOFF, Schedule};
 use crate::monitor::settings::{SettingsReceiver, TargetSettings};
 use crate::poller::error::PollError;
+use crate::poller::pace::FullTurn;
 use crate::poller::poll::{PollOutcome, Poller, has_answered, problem, result_and_error};
 use crate::poller::selection::selects;
 use crate::self_metrics::labels::PollResult;
@@ -28,6 +30,9 @@ mod redis_cli;
 mod schedule;
 pub mod settings;
 
+/// Shortest time between two log lines about polls that are too slow.
+const BEHIND_LOGGED: Duration = Duration::from_secs(3_600);
+
 /// Polls one target on schedule.
 pub struct Monitor {
     settings: Arc<TargetSettings>,
@@ -40,6 +45,10 @@ pub struct Monitor {
     failures: u32,
     /// The last poll's error; logged when it changes.
     problem: Option<String>,
+    /// True if the last poll was too slow for its interval.
+    is_behind: bool,
+    /// When it was last logged that polls are too slow.
+    behind_logged: Option<Instant>,
 }
 
 impl Monitor {
@@ -57,6 +66,8 @@ impl Monitor {
             metrics,
             failures: 0,
             problem: None,
+            is_behind: false,
+            behind_logged: None,
         }
     }
 
@@ -133,6 +144,7 @@ impl Monitor {
         if let Some(alerting) = &mut self.alerting {
             alerting.note_selection(&|key, group| selects(target, key, group));
         }
+        self.behind_logged = None;
         self.poller.reconfigure(Arc::clone(target), poll.clone(), self.metrics.clone());
         self.publisher.reconfigure(&settings, self.metrics.clone());
         self.settings = settings;
@@ -156,11 +168,11 @@ impl Monitor {
                 self.failures = 0;
                 // Before the report, so that what a reader has seen outlasts a restart.
                 self.publisher.set_remembered(self.poller.remembered().collect());
-                self.publisher.publish(Arc::clone(&polled.report), began).await;
+                self.publisher.publish(Arc::clone(&polled.report), polled.read_at).await;
             }
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);
-                self.publisher.note_failure();
+                self.publisher.note_failure(self.poller.fresh_report());
             }
         }
         // A reader that sees the poll counted also sees its report.
@@ -172,7 +184,16 @@ impl Monitor {
         self.publisher.set_outcome(has_answered(outcome), problem.clone());
         let target_name = &self.settings.target.name;
         debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), "polled");
-        self.log_problem(result, has_answered(outcome), problem);
+        match error {
+            Some(PollError::Behind(turn)) => {
+                self.log_problem(result, true, None);
+                self.log_behind(*turn);
+            }
+            _ => {
+                self.is_behind = false;
+                self.log_problem(result, has_answered(outcome), problem);
+            }
+        }
     }
 
     /// Evaluates the alerts as of the time when the poll was due.
@@ -194,6 +215,15 @@ impl Monitor {
         self.metrics.count_errors(error.reason(), 1);
         self.publisher.set_outcome(false, Some(error.to_string()));
         self.log_problem(PollResult::Failed, false, Some(error.to_string()));
+    }
+
+    /// Logs that polls are too slow for their interval: once that two in a row were, and at most once in an hour.
+    fn log_behind(&mut self, turn: FullTurn) {
+        let is_known = self.behind_logged.is_some_and(|at| now() - at < BEHIND_LOGGED);
+        if std::mem::replace(&mut self.is_behind, true) && !is_known {
+            warn!(target_name = %self.settings.target.name, "{turn}; until then, streams are read in turn");
+            self.behind_logged = Some(now());
+        }
     }
 
     fn log_problem(&mut self, result: PollResult, has_answered: bool, problem: Option<String>) {

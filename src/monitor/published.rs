@@ -116,13 +116,23 @@ impl Publisher {
         });
     }
 
-    /// Adds a failed poll to the history. The last report stays until it is too old.
-    pub(super) fn note_failure(&self) {
-        self.state.send_modify(|state| state.history = Arc::new(state.history.after_failure(unix_time())));
+    /// Adds a failed poll to the history. The last report stays until it is too old, and until then what is `fresh` of it.
+    pub(super) fn note_failure(&self, fresh: Option<Arc<Report>>) {
+        self.state.send_modify(|state| {
+            let mut history = state.history.after_failure(unix_time());
+            if let (Some(published), Some(report)) = (&mut state.published, fresh)
+                && published.report.streams.len() != report.streams.len()
+            {
+                history.follow(&report, &published.report);
+                published.series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
+                published.report = report;
+            }
+            state.history = Arc::new(history);
+        });
     }
 
-    /// Publishes the report of a poll that began at `began`.
-    pub(super) async fn publish(&self, report: Arc<Report>, began: Instant) {
+    /// Publishes a report of streams that were read at `read_at` or earlier.
+    pub(super) async fn publish(&self, report: Arc<Report>, read_at: Instant) {
         let before = self.state.borrow().clone();
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let made = tokio::task::spawn_blocking(move || {
@@ -133,7 +143,7 @@ impl Publisher {
         let Ok(history) = made.await else { return };
         let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
         let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
-        let stale = began + stale_after;
+        let stale = read_at + stale_after;
         // The next poll begins within two intervals; connecting and reading have a deadline each.
         let overdue = stale + 2 * (interval + timeout);
         self.metrics.set_last_successful_poll(last_read);

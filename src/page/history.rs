@@ -71,6 +71,20 @@ impl SampledValues {
 impl GroupHistory {
     /// Returns the history after a poll. `previous` is the report that this history is as of.
     pub fn after(&self, at: Duration, report: &Report, previous: Option<&Report>) -> Self {
+        let (ids, next_id) = self.ids_of(report, previous);
+        let groups = ids.iter().zip(groups(report));
+        let mut values: Vec<_> = groups.map(|(id, (_, group))| (*id, SampledValues::of(group))).collect();
+        values.sort_unstable_by_key(|(id, _)| *id);
+        Self { polls: self.polls_with(at, values.into()), ids, next_id }
+    }
+
+    /// Makes this the history as of a part of the report that it is as of.
+    pub fn follow(&mut self, part: &Report, report: &Report) {
+        (self.ids, self.next_id) = self.ids_of(part, Some(report));
+    }
+
+    /// Returns an ID for each group of a report, and the ID after the last new one.
+    fn ids_of(&self, report: &Report, previous: Option<&Report>) -> (Arc<[u32]>, u32) {
         let mut next_id = self.next_id;
         let mut new_id = || {
             let id = next_id;
@@ -78,11 +92,7 @@ impl GroupHistory {
             id
         };
         let known = self.known_ids(report, previous);
-        let ids: Vec<_> = known.into_iter().map(|id| id.unwrap_or_else(&mut new_id)).collect();
-        let groups = ids.iter().zip(groups(report));
-        let mut values: Vec<_> = groups.map(|(id, (_, group))| (*id, SampledValues::of(group))).collect();
-        values.sort_unstable_by_key(|(id, _)| *id);
-        Self { polls: self.polls_with(at, values.into()), ids: ids.into(), next_id }
+        (known.into_iter().map(|id| id.unwrap_or_else(&mut new_id)).collect(), next_id)
     }
 
     /// Returns the history after a poll that read nothing.

@@ -25,7 +25,7 @@ pub(super) async fn ask(
     metrics: &TargetMetrics,
     deadline: Instant,
 ) -> (Vec<Answer>, Vec<Option<PollError>>) {
-    let mut answers = vec![Answer::Unavailable; questions.len()];
+    let mut answers = vec![Answer::Late; questions.len()];
     // For each node, the positions of its questions.
     let asked: Vec<Vec<usize>> = readers
         .iter()

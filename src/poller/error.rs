@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::poller::connection::ConnectionError;
+use crate::poller::pace::FullTurn;
 use crate::poller::resp::ErrorReply;
 use crate::self_metrics::labels::Reason;
 use redis_stream_core::dial::DialError;
@@ -72,6 +73,12 @@ pub enum PollError {
         /// Host and port.
         address: String,
     },
+    /// The node answered too slowly for the time of one poll.
+    #[error("the poll's timeout is over")]
+    OutOfTime,
+    /// The same, with the time that would suffice.
+    #[error("{0}")]
+    Behind(FullTurn),
     /// The password was refused, or one is needed.
     #[error("{address} refuses the login: {detail}")]
     Auth {
@@ -146,7 +153,7 @@ impl PollError {
             Self::Connect { .. } => Reason::Connect,
             Self::Tls { .. } => Reason::Tls,
             Self::Lost { .. } => Reason::Io,
-            Self::Timeout { .. } => Reason::Timeout,
+            Self::Timeout { .. } | Self::OutOfTime | Self::Behind(_) => Reason::Timeout,
             Self::Auth { .. } => Reason::Auth,
             Self::PasswordFile(_) => Reason::PasswordFile,
             Self::Role { .. } | Self::Sentinel { .. } => Reason::Role,
@@ -157,6 +164,11 @@ impl PollError {
             Self::OtherHost { .. } => Reason::Moved,
             Self::Protocol { .. } => Reason::Protocol,
         }
+    }
+
+    /// Returns true if the node may answer the next poll in time.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::OutOfTime)
     }
 
     /// Returns true if the server refuses one command (unknown, renamed, not permitted) and may answer others.

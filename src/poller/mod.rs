@@ -18,6 +18,7 @@ pub mod list_pending;
 pub mod node;
 mod node_reader;
 mod nodes;
+pub mod pace;
 mod payload_budget;
 mod pipeline;
 pub mod poll;

@@ -12,7 +12,7 @@ use crate::config::{Password, Role, Target};
 use crate::poller::connection::{NodeConnection, Replies};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
-use crate::poller::pipeline::{NodePipeline, batches, request, without_error};
+use crate::poller::pipeline::{NodePipeline, request, without_error};
 use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
@@ -172,8 +172,8 @@ impl Node {
 
     /// Returns pipelines for this node, given the expected size of the reply to each job.
     pub(super) fn pipelines(&self, reply_bytes: impl Iterator<Item = u64>) -> NodePipeline<'_> {
-        let batches = batches(reply_bytes);
-        NodePipeline { connection: &self.connection, address: &self.address, batches }
+        let reply_bytes = reply_bytes.collect();
+        NodePipeline { connection: &self.connection, address: &self.address, reply_bytes }
     }
 
     /// Sends one command; an error reply is an error of the node.

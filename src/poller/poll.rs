@@ -9,6 +9,7 @@ use crate::config::{self, Target};
 use crate::poller::error::PollError;
 use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::node::NodeState;
+use crate::poller::pace::{FullTurn, Pace, Rest};
 use crate::poller::sample::{SampleLimits, SampleSchedule};
 use crate::poller::servers::Servers;
 use crate::self_metrics::labels::{PollResult, Reason};
@@ -18,7 +19,9 @@ use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
+use redis_stream_lag::question::Answer;
 use redis_stream_lag::report::Report;
+use redis_stream_lag::snapshot::Snapshot;
 use redis_stream_lag::state::{LagState, RememberedGroup};
 
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
@@ -42,7 +45,16 @@ pub struct Poller {
     /// Time at which commands were last sent on all connections.
     last_used: Instant,
     samples: SampleSchedule,
+    pace: Pace,
     metrics: TargetMetrics,
+}
+
+struct Derived {
+    report: Arc<Report>,
+    /// Streams that the report keeps the values of the last one for, as questions were answered too late.
+    late: Vec<Name>,
+    /// The first error that left questions unanswered.
+    error: Option<PollError>,
 }
 
 /// The result of a poll that read anything.
@@ -50,6 +62,8 @@ pub struct Poller {
 pub struct Polled {
     /// Everything that is known of the target's streams.
     pub report: Arc<Report>,
+    /// When the streams had been read.
+    pub read_at: Instant,
     /// The error that cut the poll short; `None` if the poll read everything.
     pub cut_off_by: Option<PollError>,
     /// True if every node was connected until the poll ended.
@@ -80,6 +94,7 @@ impl Poller {
             last_report: None,
             last_used: now(),
             samples: SampleSchedule::default(),
+            pace: Pace::default(),
             metrics,
         }
     }
@@ -112,36 +127,25 @@ impl Poller {
         let unreachable = self.servers.connect(began + self.poll.timeout).await?;
         let found = self.find_streams(began + self.poll.interval).await;
         found.inspect_err(|_| self.servers.disconnect())?;
-        let read_at = now() - self.started;
-        let deadline = now() + self.poll.timeout;
+        let began = now();
+        let deadline = began + self.poll.timeout;
         let has_all_nodes = unreachable.is_none();
-        let read = self.servers.read(unreachable, deadline).await;
-        let (snapshot, mut cut_off_by) = read.inspect_err(|_| self.servers.disconnect())?;
-        let budget = Budget {
-            entries: self.poll.count_budget,
-            audit_entries: self.poll.audit_budget,
-            audit_period: self.poll.audit_period,
-            payload_bytes: self.servers.payload_left(),
-            timeout: self.poll.timeout,
-        };
-        let mut derivation = Derivation::open(&snapshot, &mut self.lag, budget, read_at);
-        while now() < deadline && self.servers.is_connected() {
-            let questions = derivation.questions();
-            if questions.is_empty() {
-                break;
-            }
-            let (answers, error) = self.servers.ask(&snapshot, &questions, deadline).await;
-            derivation.answer(answers);
-            // The nodes that are still connected are asked all the same.
-            cut_off_by = cut_off_by.or(error);
-        }
-        self.servers.spend_payload(derivation.payload_bytes_read());
-        let limited = self.servers.export_counts();
-        let report = Arc::new(Report { limited, ..derivation.close(self.last_report.as_deref()) });
-        self.metrics.count_entries(report.counted_entries);
-        self.last_report = Some(Arc::clone(&report));
-        self.needs_discovery = false;
+        let read = self.servers.read(unreachable, self.pace.reading_deadline(began, deadline)).await;
+        let (snapshot, error) = read.inspect_err(|_| self.servers.disconnect())?;
+        let read_at = now();
+        let derived = self.derive(&snapshot, began, deadline).await;
+        let rest =
+            if derived.error.as_ref().is_some_and(PollError::is_late) { Rest::CutOff } else { Rest::Done };
+        self.pace.note(read_at - began, now() - read_at, rest);
+        let takes = self.servers.note_report(&derived.late, now() - began);
         let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let cut_off_by = error.or(derived.error).map(|error| match error {
+            PollError::OutOfTime => PollError::Behind(FullTurn::new(tracked, takes, &self.poll)),
+            error => error,
+        });
+        let report = self.servers.without_stale(&derived.report);
+        self.last_report = Some(derived.report);
+        self.needs_discovery = false;
         self.last_used = now();
         self.samples.begin(self.lag.streams_in_danger().next().is_some());
         let warning = self.servers.warning().map(str::to_owned);
@@ -155,10 +159,49 @@ impl Poller {
                 && unread_streams == 0,
             warning,
             report,
+            read_at,
             cut_off_by,
             has_answered,
             is_time_refused: self.servers.is_time_refused(),
         })
+    }
+
+    /// Derives a report from the snapshot of a reading that began at `began`, and asks what that needs.
+    async fn derive(&mut self, snapshot: &Snapshot, began: Instant, deadline: Instant) -> Derived {
+        let budget = Budget {
+            entries: self.poll.count_budget,
+            audit_entries: self.poll.audit_budget,
+            audit_period: self.poll.audit_period,
+            payload_bytes: self.servers.payload_left(),
+            timeout: self.poll.timeout,
+        };
+        let mut derivation = Derivation::open(snapshot, &mut self.lag, budget, began - self.started);
+        let mut first_error = None;
+        loop {
+            let questions = derivation.questions();
+            if questions.is_empty() {
+                break;
+            }
+            let (answers, error) = if now() < deadline {
+                self.servers.ask(snapshot, &questions, deadline).await
+            } else {
+                (vec![Answer::Late; questions.len()], Some(PollError::OutOfTime))
+            };
+            derivation.answer(answers);
+            // The nodes that are still connected are asked all the same.
+            first_error = first_error.or(error);
+        }
+        self.servers.spend_payload(derivation.payload_bytes_read());
+        let limited = self.servers.export_counts();
+        let late = derivation.late_streams().cloned().collect();
+        let report = Report { limited, ..derivation.close(self.last_report.as_deref()) };
+        self.metrics.count_entries(report.counted_entries);
+        Derived { report: Arc::new(report), late, error: first_error }
+    }
+
+    /// Returns the last report after a poll that failed, without streams whose values are older than `poll.stale_after`.
+    pub fn fresh_report(&self) -> Option<Arc<Report>> {
+        self.last_report.as_ref().map(|report| self.servers.without_stale(report))
     }
 
     /// Runs SCAN before the first report of a configuration until it has walked all keys, or until `until`. Later
@@ -264,14 +307,18 @@ pub fn problem(outcome: &PollOutcome) -> Option<String> {
     error.map(PollError::to_string).or_else(warning)
 }
 
-/// Returns the number of streams that were not read yet and the reason; `None` if all were read.
+/// Returns the number of streams that were not read yet and the reason; `None` if all were read in time.
 pub fn describe_unread(polled: &Polled) -> Option<String> {
     let count = polled.unread_streams;
     let reason = match &polled.cut_off_by {
         Some(error) => error.to_string(),
         None => "poll.payload_budget is spent; raise it, or wait for later polls of serve".to_owned(),
     };
-    (count > 0).then(|| format!("streams that are not read yet: {count}: {reason}"))
+    let is_behind = matches!(polled.cut_off_by, Some(PollError::Behind(_)));
+    match count {
+        0 => is_behind.then_some(reason),
+        _ => Some(format!("streams that are not read yet: {count}: {reason}")),
+    }
 }
 
 /// Returns the label of a poll's result, and its error.

@@ -23,7 +23,7 @@ use crate::poller::slots::redirect;
 use crate::poller::streams::{ReplyBytes, StreamRegistry, TrackedStream};
 use crate::self_metrics::labels::{Command, Reason};
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_core::clock::unix_time;
+use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{
@@ -105,6 +105,7 @@ impl ReadRequest<'_> {
                 is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
                 let mut replies = source.without_asking(replies);
+                let read_at = now();
                 for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
                     let (groups, stream) =
                         (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
@@ -119,6 +120,7 @@ impl ReadRequest<'_> {
                         unknown.note(read.payload_bytes);
                     }
                     outcomes[at] = self.take(source, at, reply, consumers);
+                    self.streams.tracked[at].read_at = Some(read_at);
                 }
                 Ok(())
             },

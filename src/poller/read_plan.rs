@@ -33,6 +33,11 @@ pub(super) struct ReadPlan {
     pub(super) outcomes: Outcomes,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+pub(super) fn ratio(all: usize, part: usize) -> f64 {
+    all.max(1) as f64 / part.max(1) as f64
+}
+
 impl NodeReads {
     fn new(node: usize, asking: Asking) -> Self {
         Self { node, asking, due: Vec::new(), ended: None }
@@ -92,6 +97,16 @@ impl ReadPlan {
         }
         self.node_reads[number].due.push(at);
         self.read_by[at] = Some(number);
+    }
+
+    /// Returns the number of streams that are due for each that was read, of the node where that is the most. A node that
+    /// read none is left out.
+    pub(super) fn due_per_read(&self, tracked: &[TrackedStream], poll_number: u64) -> f64 {
+        let of_node = |reads: &NodeReads| {
+            let read = reads.due.iter().filter(|at| tracked[**at].last_read == poll_number).count();
+            if read == 0 { 1.0 } else { ratio(reads.due.len(), read) }
+        };
+        self.node_reads.iter().map(of_node).fold(1.0, f64::max)
     }
 
     /// Returns the readings by node, and for each node whether it failed without any reply. If no node could be asked

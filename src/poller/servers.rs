@@ -17,26 +17,30 @@ use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
 use crate::poller::payload_budget::PayloadBudget;
 use crate::poller::read::{Read, ReadRequest};
-use crate::poller::read_plan::ReadPlan;
+use crate::poller::read_plan::{ReadPlan, ratio};
 use crate::poller::sample::{self, StreamSample};
 use crate::poller::slots::slot;
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::{Limited, Reason};
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_core::clock::now;
+use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::question::{Answer, Question, StreamIndex};
-use redis_stream_lag::report::LimitedCounts;
+use redis_stream_lag::report::{LimitedCounts, Report};
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
+
+/// The most streams that are assumed to be read for each whose questions are answered.
+const MOST_LATE: f64 = 4.0;
 
 /// The servers behind one target.
 #[derive(Debug)]
 pub(super) struct Servers {
     target: Arc<Target>,
     timeout: Duration,
+    stale_after: Duration,
     nodes: Nodes,
     streams: StreamRegistry,
     discovery: Discovery,
@@ -46,6 +50,8 @@ pub(super) struct Servers {
     /// The nodes of the last snapshot, by their position in it; `None` once a node took too long over a question.
     snapshot_nodes: Vec<Option<(usize, Asking)>>,
     poll_number: u64,
+    /// Streams that were due in the last poll, for each that was read: of the node where that is the most.
+    due_per_read: f64,
     /// True if a node refused TIME in the last poll.
     is_time_refused: bool,
     metrics: TargetMetrics,
@@ -65,10 +71,12 @@ impl Servers {
             payload: PayloadBudget::new(poll.payload_budget),
             consumer_max_idle: poll.consumer_max_idle,
             timeout: poll.timeout,
+            stale_after: poll.stale_after,
             target,
             metrics,
             snapshot_nodes: Vec::new(),
             poll_number: 0,
+            due_per_read: 1.0,
             is_time_refused: false,
         }
     }
@@ -249,6 +257,7 @@ impl Servers {
         self.names.forget_unused();
         self.payload.begin_poll();
         let due = self.payload.select(&self.streams.tracked, self.poll_number);
+        self.streams.note_due(&due, now());
         let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
         let redirected = self.read_from(&mut plan, 0, deadline).await;
         if !redirected.is_empty() {
@@ -330,11 +339,12 @@ impl Servers {
         let (nodes, got_no_reply) =
             plan.readings(&self.nodes, &self.streams, self.poll_number, self.consumer_limit());
         let has_any_ended_well = plan.node_reads.iter().any(|reads| reads.ended.is_none());
+        self.due_per_read = plan.due_per_read(&self.streams.tracked, self.poll_number);
         self.snapshot_nodes.clear();
         for (reads, got_no_reply) in plan.node_reads.into_iter().zip(got_no_reply) {
             self.snapshot_nodes.push(Some((reads.node, reads.asking)));
             let Some(error) = reads.ended else { continue };
-            if got_no_reply || !matches!(error, PollError::Timeout { .. }) {
+            if (got_no_reply && !matches!(error, PollError::OutOfTime)) || !error.is_late() {
                 self.fail(reads.node, &error);
             }
             cut_off_by.get_or_insert(error);
@@ -376,12 +386,31 @@ impl Servers {
         for (number, error) in numbers.into_iter().zip(ended) {
             let Some(error) = error else { continue };
             let node = self.snapshot_nodes[number].take();
-            if let Some((at, _)) = node.filter(|_| !matches!(error, PollError::Timeout { .. })) {
+            if let Some((at, _)) = node.filter(|_| !error.is_late()) {
                 self.fail(at, &error);
             }
             cut_off_by.get_or_insert(error);
         }
         (answers, cut_off_by)
+    }
+
+    /// Takes a report of the last reading, with the streams that it keeps the values of the report before for, as they
+    /// were late. Returns the time that a poll of all streams would take, if this one took `elapsed`.
+    pub(super) fn note_report(&mut self, late: &[Name], elapsed: Duration) -> Duration {
+        let read = self.streams.tracked.iter().filter(|stream| stream.last_read == self.poll_number).count();
+        let shown = read.saturating_sub(late.len());
+        self.streams.note_shown(self.poll_number, late);
+        // A poll whose questions were nearly all late is no measure.
+        elapsed.mul_f64(self.due_per_read * ratio(read, shown).min(MOST_LATE))
+    }
+
+    /// Returns the report without streams whose values are older than `poll.stale_after`, and exports the age of the others.
+    pub(super) fn without_stale(&self, report: &Arc<Report>) -> Arc<Report> {
+        let now = now();
+        let oldest = now.checked_sub(self.stale_after);
+        let age = self.streams.oldest_reading(oldest).map(|at| now - at);
+        self.metrics.set_oldest_reading(age.map(|age| unix_time().saturating_sub(age)));
+        self.streams.without_stale(report, oldest)
     }
 
     pub(super) async fn list_pending(&mut self, query: &PendingQuery) -> Result<PendingList, PendingError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::{Shard, StreamRule, Target};
@@ -10,6 +11,7 @@ use crate::poller::error::KeyError;
 use crate::poller::selection::{self, LeftOut, RuleIndex};
 use crate::poller::slots::{crc16, slot};
 use redis_stream_core::name::Name;
+use redis_stream_lag::report::Report;
 
 /// The most streams in a turn of SCAN that are asked for their groups because the limit might leave them out.
 const PROBES_PER_TURN: usize = 20_000;
@@ -32,6 +34,10 @@ pub(super) struct TrackedStream {
     pub(super) reply_bytes: Option<ReplyBytes>,
     /// The number of the poll that read it last; 0 before the first.
     pub(super) last_read: u64,
+    /// Time of that reading; `None` before the first.
+    pub(super) read_at: Option<Instant>,
+    /// Time of the reading that the report shows, or of a later poll that left the stream out by plan.
+    pub(super) fresh_at: Option<Instant>,
     /// The last problem; logged when it changes.
     pub(super) problem: Option<KeyError>,
     /// True if the stream has any group; `None` before the first reading.
@@ -60,6 +66,8 @@ impl TrackedStream {
             named,
             reply_bytes: None,
             last_read: 0,
+            read_at: None,
+            fresh_at: None,
             problem: None,
             has_groups: None,
             group_count: 0,
@@ -330,6 +338,48 @@ impl StreamRegistry {
         self.tracked.retain(|tracked| tracked.named || tracked.problem != Some(KeyError::Missing));
     }
 
+    /// Notes that the streams at these positions are due. The others are left out by plan, so their values stay fresh.
+    pub(super) fn note_due(&mut self, due: &[usize], now: Instant) {
+        if due.len() == self.tracked.len() {
+            return;
+        }
+        let mut is_due = vec![false; self.tracked.len()];
+        due.iter().for_each(|at| is_due[*at] = true);
+        for (stream, _) in self.tracked.iter_mut().zip(is_due).filter(|(_, is_due)| !is_due) {
+            stream.fresh_at = stream.fresh_at.map(|_| now);
+        }
+    }
+
+    /// Notes that a report shows the readings of a poll, except those of `late` streams, which are read first next time:
+    /// these show the reading before, if there was one.
+    pub(super) fn note_shown(&mut self, poll_number: u64, late: &[Name]) {
+        for key in late {
+            let Ok(at) = self.position(key) else { continue };
+            let stream = &mut self.tracked[at];
+            stream.last_read = poll_number.saturating_sub(1);
+            stream.fresh_at = stream.fresh_at.or(stream.read_at);
+        }
+        for stream in self.tracked.iter_mut().filter(|stream| stream.last_read == poll_number) {
+            stream.fresh_at = stream.read_at;
+        }
+    }
+
+    /// Returns the report without the values of streams that were last fresh before `oldest`; `None` keeps all.
+    pub(super) fn without_stale(&self, report: &Arc<Report>, oldest: Option<Instant>) -> Arc<Report> {
+        let is_stale = |stream: &TrackedStream| stream.fresh_at.is_some() && stream.fresh_at < oldest;
+        if !self.tracked.iter().any(is_stale) {
+            return Arc::clone(report);
+        }
+        let is_stale = |key| self.position(key).is_ok_and(|at| is_stale(&self.tracked[at]));
+        let kept = report.streams.iter().filter(|stream| stream.values.is_none() || !is_stale(&stream.key));
+        Arc::new(Report { streams: kept.cloned().collect(), ..**report })
+    }
+
+    /// Returns when the values were fresh that were read longest ago, of those that were fresh since `oldest`.
+    pub(super) fn oldest_reading(&self, oldest: Option<Instant>) -> Option<Instant> {
+        self.tracked.iter().map(|stream| stream.fresh_at).filter(|at| *at >= oldest).flatten().min()
+    }
+
     /// Returns true if the limit began or ceased to leave out streams since the last call.
     pub(super) fn limit_changed(&mut self) -> bool {
         let is_cut = self.left_out > 0;
@@ -373,11 +423,15 @@ impl StreamRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
+    use redis_stream_core::clock::now;
     use redis_stream_core::glob::Glob;
     use redis_stream_core::redis_url::{Address, Endpoint};
     use redis_stream_core::tls::Tls;
+    use redis_stream_lag::report::{StreamReport, StreamValues};
     use std::collections::BTreeMap;
 
     fn rule(key: &str, exclude: &[&str]) -> StreamRule {
@@ -497,6 +551,38 @@ mod tests {
         streams.found(vec![Name::from("a")]);
         streams.end_turn();
         assert_eq!(keys(&streams), ["a", "b"]);
+    }
+
+    #[test]
+    fn values_are_as_old_as_their_own_reading_unless_they_wait_by_plan() {
+        let mut streams = streams(vec![rule("*", &[])], 10);
+        turn(&mut streams, &["a", "b", "c"]);
+        let at = |seconds| now() + Duration::from_secs(seconds);
+        let shown = ["a", "b", "c"].map(|key| {
+            let (key, values) = (Name::from(key), Some(StreamValues::default()));
+            Arc::new(StreamReport { key, values, refused: false, groups: Vec::new() })
+        });
+        let report = Arc::new(Report { streams: shown.into(), ..Report::default() });
+        let read = |streams: &mut StreamRegistry, poll_number, which: &[usize], late: &[Name]| {
+            streams.note_due(&[0, 1], at(100 * poll_number));
+            for stream in which {
+                let stream = &mut streams.tracked[*stream];
+                (stream.last_read, stream.read_at) = (poll_number, Some(at(100 * poll_number)));
+            }
+            streams.note_shown(poll_number, late);
+        };
+        let fresh = |streams: &StreamRegistry, seconds| {
+            let kept = streams.without_stale(&report, Some(at(seconds)));
+            kept.streams.iter().map(|stream| stream.key.to_string()).collect::<String>()
+        };
+        read(&mut streams, 1, &[0, 1, 2], &[]);
+        assert_eq!(fresh(&streams, 50), "abc");
+        // a was read, b was due and late, c was left out by plan.
+        read(&mut streams, 2, &[0, 1], &[Name::from("b")]);
+        assert_eq!((fresh(&streams, 50).as_str(), fresh(&streams, 150).as_str()), ("abc", "ac"));
+        assert_eq!(streams.tracked[1].last_read, 1, "it is read first next time");
+        assert_eq!(streams.oldest_reading(Some(at(50))), streams.tracked[1].fresh_at);
+        assert_eq!(streams.oldest_reading(Some(at(250))), None);
     }
 
     #[test]

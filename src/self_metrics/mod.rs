@@ -32,6 +32,7 @@ pub struct SelfMetrics {
     poll_duration: HistogramVec,
     polls: IntCounterVec,
     last_successful_poll: GaugeVec,
+    oldest_reading: GaugeVec,
     poll_errors: IntCounterVec,
     redis_commands: IntCounterVec,
     redis_reply_bytes: IntCounterVec,
@@ -88,6 +89,13 @@ impl SelfMetrics {
                 Opts::new(
                     "streamgauge_last_successful_poll_timestamp_seconds",
                     "Unix time of the last poll that read anything; absent before the first.",
+                ),
+                &register.labels(&["target"]),
+            )?)?,
+            oldest_reading: register.add(GaugeVec::new(
+                Opts::new(
+                    "streamgauge_oldest_reading_timestamp_seconds",
+                    "Unix time at which the stream was read whose values are the oldest; absent while there are none.",
                 ),
                 &register.labels(&["target"]),
             )?)?,

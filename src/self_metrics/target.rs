@@ -61,6 +61,7 @@ impl TargetMetrics {
         }
         forget(&self.all.poll_duration, "target", &self.target);
         forget(&self.all.last_successful_poll, "target", &self.target);
+        forget(&self.all.oldest_reading, "target", &self.target);
     }
 
     /// Returns the label values of a series: the target, `own`, and the configured ones.
@@ -99,6 +100,16 @@ impl TargetMetrics {
     /// Sets the time of the last poll that read something, since the Unix epoch.
     pub fn set_last_successful_poll(&self, at: Duration) {
         self.all.last_successful_poll.with_label_values(&self.values(None)).set(at.as_secs_f64());
+    }
+
+    /// Sets the time of the reading whose values are the oldest, since the Unix epoch; `None` if there are no values.
+    pub fn set_oldest_reading(&self, at: Option<Duration>) {
+        let values = self.values(None);
+        match at {
+            Some(at) => self.all.oldest_reading.with_label_values(&values).set(at.as_secs_f64()),
+            // Without values it has no series.
+            None => drop(self.all.oldest_reading.remove_label_values(&values)),
+        }
     }
 
     /// Counts errors of reading.

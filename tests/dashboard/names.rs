@@ -24,6 +24,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("redis_stream_idmp_producer_ids_tracked", "few use idempotent IDs yet"),
     ("redis_stream_idmp_idempotent_ids_tracked", "few use idempotent IDs yet"),
     ("redis_stream_idmp_max_size", "a setting"),
+    (
+        "streamgauge_oldest_reading_timestamp_seconds",
+        "older than the last successful poll only where polls are too slow for their interval, which is logged",
+    ),
     ("streamgauge_log_lines_dropped_total", "0 unless the log is not read, which is logged too"),
     ("streamgauge_consumer_circuit_breaker_open", "nothing is handled meanwhile, which is on a panel"),
     ("redis_stream_group_gone", "an event, which RedisStreamGroupGone reports"),

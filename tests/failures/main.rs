@@ -10,6 +10,7 @@ mod keys;
 mod network;
 mod outages;
 mod roles;
+mod slow;
 mod topology;
 
 #[path = "../support/mod.rs"]

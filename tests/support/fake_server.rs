@@ -52,6 +52,8 @@ pub struct Lie {
 pub enum NetworkFault {
     /// Delays each part of a reply.
     Latency(Duration),
+    /// Lets this number of bytes of replies through per second.
+    Bandwidth(&'static AtomicU32),
     /// Resets the connection at one of this number of parts of replies, on average.
     Resets(u32),
     /// Forwards nothing after this number of bytes of replies, and keeps the connection open.
@@ -231,6 +233,10 @@ async fn forward(mut client: TcpStream, server: SocketAddr, fault: NetworkFault)
                 match fault {
                     _ if read == 0 => return Ok(()),
                     NetworkFault::Latency(time) => tokio::time::sleep(time).await,
+                    NetworkFault::Bandwidth(rate) => {
+                        let seconds = read as f64 / f64::from(rate.load(Ordering::Relaxed));
+                        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+                    }
                     NetworkFault::Resets(one_in) if fastrand::u32(0..one_in) == 0 => {
                         return socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
                     }

@@ -3,6 +3,8 @@
 pub const TARGET_UP: &str = r#"streamgauge_target_up{target="t"}"#;
 pub const LAST_SUCCESS: &str = r#"streamgauge_last_successful_poll_timestamp_seconds{target="t"}"#;
 
+pub const OLDEST_READING: &str = r#"streamgauge_oldest_reading_timestamp_seconds{target="t"}"#;
+
 /// Returns a series of a stream in db 0: `stream("redis_stream_up", "orders")`.
 pub fn stream(metric: &str, key: &str) -> String {
     format!(r#"{metric}{{target="t",db="db0",stream="{key}"}}"#)

@@ -12,6 +12,7 @@ use crate::report::Report;
 use crate::snapshot::{ReadOutcome, Snapshot};
 use crate::state::LagState;
 use crate::{derive, plan};
+use redis_stream_core::name::Name;
 
 /// Derives the report of one poll. See the [crate] for the order of the calls.
 #[derive(Debug)]
@@ -78,7 +79,13 @@ impl<'a> Derivation<'a> {
         self.granted_payload_bytes.saturating_sub(self.poll.budget.payload_bytes)
     }
 
-    /// Returns the report. A deferred stream keeps its values from `previous`, the report of the previous poll.
+    /// Returns the streams that an answer was [late](Answer::Late) for.
+    pub fn late_streams(&self) -> impl Iterator<Item = &Name> {
+        self.poll.streams.iter().filter(|stream| stream.is_late).map(|stream| &stream.reading.key)
+    }
+
+    /// Returns the report. A stream that is deferred or late keeps its values from `previous`, the report of the previous
+    /// poll.
     #[must_use]
     pub fn close(self, previous: Option<&Report>) -> Report {
         derive::report(self.poll, previous)
@@ -87,6 +94,7 @@ impl<'a> Derivation<'a> {
     fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
         let stream = &mut self.poll.streams[at];
         let now = stream.info.time;
+        stream.is_late |= answer == Answer::Late && !matches!(purpose, QuestionPurpose::Audit { .. });
         match (purpose, answer) {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);

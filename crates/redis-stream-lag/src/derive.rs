@@ -49,11 +49,13 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     for mut stream in streams {
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
-        if let Some(before) = previous.and_then(|report| last_report(report, &stream.reading.key)) {
-            note_dropped_pending(&mut stream, &before);
+        let before = previous.and_then(|report| last_report(report, &stream.reading.key));
+        let kept = before.clone().filter(|_| stream.is_late);
+        if let (Some(before), None) = (&before, &kept) {
+            note_dropped_pending(&mut stream, before);
         }
         note_histories(&mut stream, state, at);
-        reports.push(Arc::new(read(&mut stream, at)));
+        reports.push(kept.unwrap_or_else(|| Arc::new(read(&mut stream, at))));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));

@@ -82,6 +82,8 @@ pub(super) struct StreamState<'a> {
     pub(super) loss_question: LossQuestion,
     /// An audit found a wrong count.
     pub(super) is_invalid: bool,
+    /// A question about its values was answered too late.
+    pub(super) is_late: bool,
     /// Nothing is known from earlier polls.
     pub(super) is_first_reading: bool,
 }
@@ -189,6 +191,7 @@ impl<'a> StreamState<'a> {
             next_was_asked: Vec::new(),
             loss_question: LossQuestion::NotAsked,
             is_invalid: false,
+            is_late: false,
             is_first_reading,
         }
     }

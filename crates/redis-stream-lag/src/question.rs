@@ -99,8 +99,10 @@ pub enum Answer {
     Groups(Vec<GroupInfo>),
     /// The stream or the group no longer exists.
     Gone,
-    /// No usable reply: denied, malformed or too late.
+    /// No usable reply: denied or malformed.
     Unavailable,
+    /// No reply before the poll's time was over. The stream keeps its values from the previous report.
+    Late,
 }
 
 /// The number of deliveries of an entry that XNACK FATAL marked as failed, so that it exceeds every limit. The real
