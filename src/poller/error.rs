@@ -166,6 +166,14 @@ impl PollError {
         }
     }
 
+    /// Returns the first error, or the second if the first is only that of a slow node.
+    pub(super) fn first(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(Self::OutOfTime), Some(second)) => Some(second),
+            (first, second) => first.or(second),
+        }
+    }
+
     /// Returns true if the node may answer the next poll in time.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::OutOfTime)

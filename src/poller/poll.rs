@@ -139,7 +139,7 @@ impl Poller {
         self.pace.note(read_at - began, now() - read_at, rest);
         let takes = self.servers.note_report(&derived.late, now() - began);
         let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
-        let cut_off_by = error.or(derived.error).map(|error| match error {
+        let cut_off_by = PollError::first(error, derived.error).map(|error| match error {
             PollError::OutOfTime => PollError::Behind(FullTurn::new(tracked, takes, &self.poll)),
             error => error,
         });
@@ -189,7 +189,7 @@ impl Poller {
             };
             derivation.answer(answers);
             // The nodes that are still connected are asked all the same.
-            first_error = first_error.or(error);
+            first_error = PollError::first(first_error, error);
         }
         self.servers.spend_payload(derivation.payload_bytes_read());
         let limited = self.servers.export_counts();

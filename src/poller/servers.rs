@@ -347,7 +347,7 @@ impl Servers {
             if (got_no_reply && !matches!(error, PollError::OutOfTime)) || !error.is_late() {
                 self.fail(reads.node, &error);
             }
-            cut_off_by.get_or_insert(error);
+            cut_off_by = PollError::first(cut_off_by, Some(error));
         }
         self.streams.forget_missing();
         match cut_off_by {
@@ -389,7 +389,7 @@ impl Servers {
             if let Some((at, _)) = node.filter(|_| !error.is_late()) {
                 self.fail(at, &error);
             }
-            cut_off_by.get_or_insert(error);
+            cut_off_by = PollError::first(cut_off_by, Some(error));
         }
         (answers, cut_off_by)
     }

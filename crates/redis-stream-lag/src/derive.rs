@@ -703,6 +703,34 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_whose_questions_are_answered_too_late_keeps_its_values() {
+        let (mut model, mut watch) = healthy(Counters::Fixed);
+        let shown = |watch: &Watcher| watch.values().next().unwrap().clone();
+        (0..20).for_each(|_| model.add());
+        model.read(&group(), 20, false);
+        poll(&mut model, &mut watch);
+        let before = shown(&watch);
+        assert_eq!(before.messages_pending, 20);
+        // A consumer goes with what it has, and so does the oldest pending entry of the others.
+        let mut changed = model.groups.remove(&group()).unwrap();
+        changed.pending.pop_first();
+        changed.pending.retain(|_, held| held.consumer != Some("y"));
+        changed.consumers.remove("y");
+        let left = changed.pending.len() as u64;
+        model.groups.insert(group(), changed);
+        watch.is_late = true;
+        for _ in 0..3 {
+            poll(&mut model, &mut watch);
+            assert_eq!(shown(&watch), before);
+        }
+        watch.is_late = false;
+        poll(&mut model, &mut watch);
+        let after = shown(&watch);
+        assert_eq!(after.messages_pending, left);
+        assert!(after.pending_dropped > 0 && after.pending_dropped <= 20 - left, "counted once: {after:?}");
+    }
+
+    #[test]
     fn a_group_without_consumers_becomes_abandoned_after_a_window() {
         for counters in [Counters::None, Counters::Original, Counters::Fixed] {
             let (mut model, mut watch) = healthy(counters);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::budget::Budget;
 use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
-use crate::question::Question;
+use crate::question::{Answer, Question};
 use crate::report::{GroupValues, Lag, OldestPending, Report};
 use crate::snapshot::{
     ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
@@ -23,6 +23,8 @@ pub(crate) struct Watcher {
     pub(crate) state: LagState,
     report: Option<Report>,
     pub(crate) epoch: u64,
+    /// True if no question is answered in time.
+    pub(crate) is_late: bool,
 }
 
 /// The true state of the model during a poll.
@@ -37,7 +39,7 @@ pub(crate) struct Truth {
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        Self { state: LagState::default(), report: None, epoch: 1 }
+        Self { state: LagState::default(), report: None, epoch: 1, is_late: false }
     }
 
     /// Polls the model, which keeps changing during the poll if `is_busy`.
@@ -88,7 +90,10 @@ impl Watcher {
                 meanwhile(model);
                 model.answer(&question.kind)
             };
-            let answers = questions.iter().map(&mut answer).collect();
+            let answers = match self.is_late {
+                true => vec![Answer::Late; questions.len()],
+                false => questions.iter().map(&mut answer).collect(),
+            };
             derivation.answer(answers);
         }
         panic!("questions without end");
