@@ -19,6 +19,7 @@ pub fn own_metrics() -> String {
     target.set_node_up("n", true);
     target.observe_poll(PollResult::Ok, Duration::ZERO);
     target.set_last_successful_poll(Duration::ZERO);
+    target.set_oldest_reading(Some(Duration::ZERO));
     metrics.count_request("/", 200);
     metrics.for_notifier("n");
     let consumer =
