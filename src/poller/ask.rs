@@ -38,7 +38,7 @@ pub(super) async fn ask(
         .collect();
     let ended = run_pipelines(
         &pipelines,
-        deadline,
+        (deadline, deadline),
         |number, batch, _| {
             let (node, source) = &readers[number];
             let mut pipeline = Pipeline::with_capacity(batch.len());

@@ -221,7 +221,7 @@ async fn find_groups(
     let pipelines = [node.pipelines(keys.iter().map(|_| EXPECTED_GROUPS_BYTES))];
     let ended = run_pipelines(
         &pipelines,
-        deadline,
+        (deadline, deadline),
         |_, batch, _| {
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for key in &keys[batch] {

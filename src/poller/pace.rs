@@ -12,7 +12,7 @@ use crate::format::units;
 /// Part of the time that a poll leaves for the questions, and for deriving its report, before any was seen.
 const FIRST_REST: f64 = 0.25;
 /// Bounds of that part, once one was seen.
-const RESTS: std::ops::RangeInclusive<f64> = 0.1..=0.9;
+const RESTS: std::ops::RangeInclusive<f64> = 0.1..=0.8;
 /// The part grows by this factor while questions are answered too late.
 const REST_GROWTH: f64 = 1.5;
 /// A poll reaches its deadline in good time if what follows the reading takes this much longer than last time.
@@ -144,7 +144,7 @@ mod tests {
         pace.note(ms(4), ms(8), Rest::Done);
         assert_eq!(reading_time(&pace), ms(3_988));
         (0..9).for_each(|_| pace.note(ms(4), ms(8), Rest::CutOff));
-        assert_eq!(reading_time(&pace), ms(400));
+        assert_eq!(reading_time(&pace), ms(800));
     }
 
     #[test]

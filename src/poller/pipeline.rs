@@ -107,6 +107,8 @@ pub(super) enum Turn {
 /// The time until which batches are waited for.
 struct Deadline {
     began: Instant,
+    /// Batches that would be answered later are not sent.
+    send_until: Instant,
     at: Instant,
     /// An earlier one, once it is known.
     shortened: OnceLock<Instant>,
@@ -115,6 +117,10 @@ struct Deadline {
 impl Deadline {
     fn get(&self) -> Instant {
         self.shortened.get().copied().unwrap_or(self.at)
+    }
+
+    fn left_to_send(&self, now: Instant) -> Duration {
+        self.get().min(self.send_until).saturating_duration_since(now)
     }
 }
 
@@ -200,7 +206,7 @@ impl<F: Fn(usize, Range<usize>, usize) -> Turn> Lane<'_, F> {
             let bytes_in_flight = self.in_flight.iter().map(|sent| sent.bytes).sum::<u64>() + bytes;
             let at = now();
             // What is not answered in time would be read in vain by the next poll.
-            if !self.window.is_in_time(bytes_in_flight, self.deadline.get().saturating_duration_since(at)) {
+            if !self.window.is_in_time(bytes_in_flight, self.deadline.left_to_send(at)) {
                 if self.in_flight.is_empty() {
                     self.next = self.node.reply_bytes.len();
                     return Some(LaneEvent::OutOfTime);
@@ -246,17 +252,17 @@ fn lane<'a>(
 }
 
 /// Sends each node's batches, a few at a time, and hands their replies to `take` as they arrive. `turn` decides on a
-/// batch when its turn comes, given the number of batches in flight. A batch that would not be answered by the deadline
-/// is not sent. Returns for each node the error that cut it short; the other nodes go on. Once one node has answered
+/// batch when its turn comes, given the number of batches in flight. A batch that would not be answered until
+/// `send_until` is not sent; those in flight are waited for until the deadline. Returns for each node the error that cut it short; the other nodes go on. Once one node has answered
 /// everything, the others get half of the time that is left, so that a node that hangs leaves time for the questions.
 pub(super) async fn run_pipelines(
     pipelines: &[NodePipeline<'_>],
-    deadline: Instant,
+    (send_until, deadline): (Instant, Instant),
     turn: impl Fn(usize, Range<usize>, usize) -> Turn,
     mut take: impl FnMut(usize, Range<usize>, Values<'_>) -> Result<(), PollError>,
 ) -> Vec<Option<PollError>> {
     let (turn, began) = (&turn, now());
-    let deadline = &Deadline { began, at: deadline, shortened: OnceLock::new() };
+    let deadline = &Deadline { began, send_until, at: deadline, shortened: OnceLock::new() };
     let mut ended: Vec<_> = pipelines.iter().map(|_| None).collect();
     let mut waiting: Vec<_> = pipelines.iter().map(|lane| lane.reply_bytes.len()).collect();
     let mut answered_at = vec![began; pipelines.len()];

@@ -130,12 +130,13 @@ impl Poller {
         let began = now();
         let deadline = began + self.poll.timeout;
         let has_all_nodes = unreachable.is_none();
-        let read = self.servers.read(unreachable, self.pace.reading_deadline(began, deadline)).await;
+        let until = (self.pace.reading_deadline(began, deadline), deadline);
+        let read = self.servers.read(unreachable, until).await;
         let (snapshot, error) = read.inspect_err(|_| self.servers.disconnect())?;
         let read_at = now();
         let derived = self.derive(&snapshot, began, deadline).await;
-        let rest =
-            if derived.error.as_ref().is_some_and(PollError::is_late) { Rest::CutOff } else { Rest::Done };
+        let is_cut_off = matches!(derived.error, Some(PollError::OutOfTime));
+        let rest = if is_cut_off { Rest::CutOff } else { Rest::Done };
         self.pace.note(read_at - began, now() - read_at, rest);
         let takes = self.servers.note_report(&derived.late, now() - began);
         let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();

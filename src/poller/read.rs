@@ -51,7 +51,8 @@ pub(super) struct ReadRequest<'a> {
     pub(super) consumer_limit: ConsumerLimit,
     /// Bytes of entries that each poll may read.
     pub(super) payload_budget: u64,
-    pub(super) deadline: Instant,
+    /// The time until which streams are asked for, and the deadline of their replies.
+    pub(super) until: (Instant, Instant),
 }
 
 /// For each tracked stream, the result of reading it, and its named groups that are missing.
@@ -75,7 +76,7 @@ impl ReadRequest<'_> {
         readers: &[(NodeReader<'_>, &[usize])],
         outcomes: &mut Outcomes,
     ) -> Read {
-        let (deadline, metrics, payload_left) = (self.deadline, self.metrics, self.payload_left);
+        let (until, metrics, payload_left) = (self.until, self.metrics, self.payload_left);
         let tracked = &self.streams.tracked;
         let asked: Vec<Vec<_>> =
             readers.iter().map(|(_, due)| due.iter().map(|&at| Asked::of(&tracked[at])).collect()).collect();
@@ -85,7 +86,7 @@ impl ReadRequest<'_> {
         let mut is_time_refused = false;
         let ended = run_pipelines(
             &pipelines,
-            deadline,
+            until,
             |number, batch, in_flight| {
                 // Streams that were never read come first, a few at a time; if their entries turn out to be large,
                 // the rest waits for the next poll.

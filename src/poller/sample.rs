@@ -151,7 +151,7 @@ pub(super) async fn sample(
     let mut samples = Vec::new();
     run_pipelines(
         &pipelines,
-        deadline,
+        (deadline, deadline),
         |number, batch, _| {
             let keys = &readers[number].1[batch];
             let mut pipeline = Pipeline::with_capacity(1 + COMMANDS * keys.len());

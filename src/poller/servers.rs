@@ -240,8 +240,8 @@ impl Servers {
         self.note_missing_nodes();
     }
 
-    /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. Returns the
-    /// snapshot, and the first error that cut the reading short.
+    /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. `until` is
+    /// the time until which streams are asked for, and the deadline of their replies. Returns the snapshot, and the first error that cut the reading short.
     ///
     /// # Errors
     ///
@@ -249,7 +249,7 @@ impl Servers {
     pub(super) async fn read(
         &mut self,
         unreachable: Option<PollError>,
-        deadline: Instant,
+        until: (Instant, Instant),
     ) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.poll_number += 1;
         self.is_time_refused = false;
@@ -259,12 +259,12 @@ impl Servers {
         let due = self.payload.select(&self.streams.tracked, self.poll_number);
         self.streams.note_due(&due, now());
         let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
-        let redirected = self.read_from(&mut plan, 0, deadline).await;
+        let redirected = self.read_from(&mut plan, 0, until).await;
         if !redirected.is_empty() {
             self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
-            let first = plan.follow(redirected, &mut self.nodes, deadline).await;
+            let first = plan.follow(redirected, &mut self.nodes, until.1).await;
             // A second redirect is followed in the next poll.
-            self.read_from(&mut plan, first, deadline).await;
+            self.read_from(&mut plan, first, until).await;
         }
         self.finish(plan, unreachable)
     }
@@ -274,7 +274,7 @@ impl Servers {
         &mut self,
         plan: &mut ReadPlan,
         first: usize,
-        deadline: Instant,
+        until: (Instant, Instant),
     ) -> Vec<(usize, usize, Redirect)> {
         let ReadPlan { node_reads, outcomes, .. } = plan;
         let (nodes, target) = (&self.nodes, &self.target);
@@ -293,7 +293,7 @@ impl Servers {
             payload_left: self.payload.left(),
             consumer_limit,
             payload_budget: self.payload.per_poll(),
-            deadline,
+            until,
         };
         let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;
         self.is_time_refused |= is_time_refused;
