@@ -25,7 +25,6 @@ use redis_stream_lag::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
     StreamValues,
 };
-use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::rule::TargetLabels;
 use streamgauge::api::groups::filter::GroupFilter;
 use streamgauge::api::groups::{self, TargetSnapshot};
@@ -211,8 +210,8 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
             first_entry: Some(BEGIN),
             last_generated: Some(BEGIN),
             ids: StreamIds::default(),
-            radix_tree: RadixTree::default(),
-            idmp: None,
+
+            ..StreamValues::default()
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
         Arc::new(StreamReport { key, values: Some(values), refused: false, groups: groups.collect() })

@@ -14,10 +14,9 @@ use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
-    ConditionSet, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status, StreamIds,
-    StreamReport, StreamValues,
+    ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
+    StreamIds, StreamReport, StreamValues,
 };
-use redis_stream_lag::snapshot::RadixTree;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::expression::Expression;
 use streamgauge::alert::rule::{Rule, Selector, TargetLabels};
@@ -74,6 +73,7 @@ fn case() -> impl Strategy<Value = Case> {
         "oldest_pending_idle_seconds > 20 or status == stalled",
         "(retention_used_ratio > 0.6 or (retention_used_ratio > 0 and seconds_to_loss < 20 and (status == lagging or status == stalled))) unless (status == losing or entries_lost_1h > 0)",
         "seconds_to_loss < 30",
+        "delivered_per_second < 1.5",
     ]);
     let times = || prop_oneof![3 => Just(0), 2 => 0..6_u64, 1 => 0..20_u64];
     // Runs of the same reading, so that alerts have the time to fire.
@@ -127,6 +127,7 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
             entries_lost: Some(lost),
             retention_used: Some(Retention { lag: number, length: 6 }),
             time_to_loss,
+            delivered_rate: Some(EntryRate { entries: age, time: Duration::from_secs(40) }),
             ..GroupValues::default()
         },
     )
@@ -187,8 +188,8 @@ fn report(cases: &[Case], step: usize) -> Report {
         first_entry: None,
         last_generated: None,
         ids: StreamIds::default(),
-        radix_tree: RadixTree::default(),
-        idmp: None,
+
+        ..StreamValues::default()
     };
     let stream =
         StreamReport { key: Name::from("s"), values: Some(values), refused: false, groups: groups.collect() };

@@ -73,6 +73,9 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
                     | "last_delivery_age_seconds"
                     | "retention_used_ratio"
                     | "seconds_to_loss"
+                    | "added_per_second"
+                    | "delivered_per_second"
+                    | "drain_seconds"
             )
         };
         for fact in FACTS.iter().filter(takes_one_poll) {

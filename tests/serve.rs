@@ -92,7 +92,12 @@ fn as_first_seen(groups: &[ExpectedGroup]) -> Expected {
     for place in groups {
         // Nothing was lost yet, as far as anybody saw; before 7.0 nobody can tell.
         if place.counts_added {
-            put(place.series("redis_stream_group_entries_lost_total"), 0.0);
+            for counter in ["entries_lost_total", "entries_delivered_total", "entries_acknowledged_total"] {
+                put(place.series(&format!("redis_stream_group_{counter}")), 0.0);
+            }
+        }
+        if place.undelivered == 0 {
+            put(place.series("redis_stream_group_drain_seconds"), 0.0);
         }
         // One poll is no history, but nothing is wrong with a group that has nothing to do.
         let status = if place.undelivered == 0 && place.pending == 0 { Status::Ok } else { Status::Unknown };
@@ -126,6 +131,13 @@ async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
         let after = ExpectedState::read(&mut client).await;
         let mut expected = before.until(&after);
         expected.extend(as_first_seen(&after.groups));
+        for series in named(&found, "redis_stream_length").into_keys() {
+            let labels = series.trim_start_matches("redis_stream_length").trim_end_matches('}');
+            for change in ["created", "destroyed", "recreated"] {
+                let series = format!("redis_stream_group_changes_total{labels},change=\"{change}\"}}");
+                expected.insert(series, (0.0, 0.0));
+            }
+        }
         for name in ["behind", "done"] {
             expected.insert(group("redis_stream_group_up", "orders", name), (1.0, 1.0));
         }
@@ -144,7 +156,11 @@ fn assert_no_family_is_left_out(found: &Metrics, program: &Program) {
         let is_absent = match family.name {
             "redis_stream_entries_added_total"
             | "redis_stream_group_entries_read"
+            | "redis_stream_group_entries_delivered_total"
+            | "redis_stream_group_entries_acknowledged_total"
             | "redis_stream_group_entries_lost_total" => is_old,
+            // Nothing was observed for long enough, or counted before.
+            "redis_stream_group_added_per_second" | "redis_stream_group_delivered_per_second" => true,
             "redis_stream_group_messages_released" => {
                 program.kind != ServerKind::Redis || program.version < (8, 8, 0)
             }

@@ -57,6 +57,12 @@ const LIMITATIONS: &[Limitation] = &[
         reason: "servers before 7.0 do not report trimming",
     },
     Limitation {
+        of: &["added_per_second", "delivered_per_second"],
+        has: |server| !server.counts_entries,
+        effect: LimitationEffect::NeverKnown,
+        reason: "servers before 7.0 do not report how many entries were added",
+    },
+    Limitation {
         of: &["losing"],
         has: |server| !server.counts_entries,
         effect: LimitationEffect::MayBeWrong,

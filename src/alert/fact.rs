@@ -124,8 +124,8 @@ impl Fact {
             (ValueSource::StreamUp | ValueSource::Stream(_), _) => FactSource::Stream(family),
             (ValueSource::GroupUp | ValueSource::Group(_), _) => FactSource::Group(family),
             (ValueSource::Status, _) => FactSource::Status(family),
-            // An alert has no label for a consumer.
-            (ValueSource::Consumer(_), _) => return None,
+            // An alert has no label for a consumer or a change.
+            (ValueSource::Consumer(_) | ValueSource::Holder | ValueSource::GroupChanges, _) => return None,
         };
         let unit = match (source, family.unit) {
             (FactSource::Status(_), _) => FactUnit::Status,
@@ -234,7 +234,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
-    use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Retention};
+    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, OldestPending, Retention};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
@@ -280,6 +280,9 @@ mod tests {
             pending_orphaned: Some(2),
             consumers: 6,
             retention_used: Some(Retention { lag: 1, length: 4 }),
+            drain_time: Some(s(40)),
+            added_rate: Some(EntryRate { entries: 5, time: s(10) }),
+            delivered_rate: Some(EntryRate { entries: 20, time: s(10) }),
             ..values()
         };
         let unknown = GroupValues { oldest_pending: None, ..values() };
@@ -296,6 +299,10 @@ mod tests {
             ("pending_orphaned", is(2.0), unclear, unclear),
             ("consumers", is(6.0), is(0.0), is(0.0)),
             ("retention_used_ratio", is(0.25), unclear, unclear),
+            ("backlog", is(5.0), is(0.0), is(0.0)),
+            ("drain_seconds", is(40.0), unclear, unclear),
+            ("added_per_second", is(0.5), unclear, unclear),
+            ("delivered_per_second", is(2.0), unclear, unclear),
             ("group_up", gone, gone, gone),
         ] {
             let value =
@@ -318,6 +325,7 @@ mod tests {
             ("stream_up", [is(1.0), is(0.0), is(0.0)]),
             ("length", [is(40.0), gone, unclear]),
             ("last_generated_id_age_seconds", [is(100.0), gone, unclear]),
+            ("trimmable_entries", [gone, gone, unclear]),
         ] {
             let values = [&read, &missing, &refused].map(|stream| stream_value(name, stream));
             assert_eq!(values, expected, "{name}");

@@ -15,6 +15,7 @@ use crate::alert::rule::TargetLabels;
 use crate::api::groups::filter::GroupFilter;
 use crate::api::json;
 use crate::api::partial_sort::sorted_range;
+use crate::format::redis_cli;
 use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
@@ -78,8 +79,26 @@ pub struct ListedGroup {
     /// The values of the table.
     #[serde(flatten)]
     pub values: ListedValues,
+    /// What the group holds, if it needs the oldest entry of the stream.
+    #[serde(default)]
+    pub holds: Option<ListedHold>,
     /// The consumers, by name; `None` if they were not read.
     pub consumer_list: Option<Vec<ListedConsumer>>,
+}
+
+/// A stream of which a group needs the oldest entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedHold {
+    /// Time since which it has been the one, as in RFC 3339.
+    pub since: String,
+    /// `delivery` if the entry was not delivered to the group, `acknowledgement` if it was.
+    pub waits_for: String,
+    /// Number of entries that no group needs; `None` while they are being counted.
+    pub trimmable_entries: Option<u64>,
+    /// The ID of the oldest entry that a group may need.
+    pub min_id: String,
+    /// The redis-cli command that trims what no group needs, quoted for a shell.
+    pub trim_command: String,
 }
 
 /// The values of a group, parallel to [`GROUP_VALUES`]; `None` if not known. Fields in JSON are named as metrics
@@ -121,6 +140,9 @@ pub struct ListedTarget {
     /// The streams that could not be read: missing, of another type, or denied.
     #[serde(default)]
     pub streams_down: Vec<String>,
+    /// The streams that grow, have no group, and are not trimmed. Readers without a group are not seen.
+    #[serde(default)]
+    pub streams_unread: Vec<String>,
     /// Numbers of what the target's limits leave out.
     #[serde(default)]
     pub limited: ListedLimits,
@@ -257,6 +279,7 @@ impl ListedGroup {
             since: status.and_then(|status| status.since).map(rfc3339),
             unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
+            holds: ListedHold::of(stream, group),
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
     }
@@ -312,6 +335,22 @@ impl<'de> Deserialize<'de> for ListedValues {
     }
 }
 
+impl ListedHold {
+    fn of(stream: &StreamReport, group: &GroupReport) -> Option<Self> {
+        let trim = stream.values.as_ref()?.safe_trim.as_ref()?;
+        let holder = trim.holder.as_ref().filter(|holder| holder.group == group.name)?;
+        let min_id = trim.min_id.to_string();
+        let arguments = [b"XTRIM", stream.key.as_bytes(), b"MINID", b"~", min_id.as_bytes()];
+        Some(Self {
+            since: rfc3339(holder.since),
+            waits_for: holder.held_for.as_str().to_owned(),
+            trimmable_entries: trim.entries,
+            trim_command: redis_cli::line(&["redis-cli".to_owned()], &arguments),
+            min_id,
+        })
+    }
+}
+
 impl ListedConsumer {
     fn of(consumer: &ConsumerReport) -> Self {
         Self {
@@ -336,6 +375,12 @@ impl ListedTarget {
             error: snapshot.error.clone(),
             streams: streams.map(Vec::len),
             streams_down: down.map(|stream| stream.key.to_string()).collect(),
+            streams_unread: snapshot
+                .report
+                .iter()
+                .flat_map(|report| report.unread_streams())
+                .map(|(stream, _)| stream.key.to_string())
+                .collect(),
             limited: snapshot.report.as_ref().map(|report| report.limited.into()).unwrap_or_default(),
         }
     }
@@ -394,8 +439,12 @@ mod tests {
     use super::*;
     use crate::values::family::{MetricOrigin, ValueSource};
     use crate::values::table::FAMILIES;
+    use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{ConditionSet, HistoryCoverage, Lag, OldestPending, Retention};
+    use redis_stream_lag::report::{
+        ConditionSet, HeldFor, HistoryCoverage, Lag, OldestPending, Retention, SafeTrim, StreamHolder,
+        StreamValues,
+    };
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
@@ -531,6 +580,33 @@ mod tests {
     }
 
     #[test]
+    fn the_group_that_holds_a_stream_comes_with_the_command_that_trims_the_rest() {
+        let holder = StreamHolder {
+            group: Name::from("b"),
+            since: Duration::from_secs(1_700_000_000),
+            held_for: HeldFor::Acknowledgement,
+        };
+        let trim = SafeTrim { min_id: StreamId::new(17, 3), entries: Some(4), holder: Some(holder) };
+        let values = StreamValues { safe_trim: Some(trim), ..StreamValues::default() };
+        let groups = ["a", "b"].map(|name| group(name, Some(GroupValues::default())));
+        let held = StreamReport { values: Some(values), ..(*stream(b"it's\xff", groups.into())).clone() };
+        let unread = StreamValues { is_unread: true, ..StreamValues::default() };
+        let unread = StreamReport { values: Some(unread), ..(*stream(b"log", Vec::new())).clone() };
+        let snapshots = [snapshot("t", vec![Arc::new(held), Arc::new(unread)])];
+        let listing = Listing::of(&snapshots, &GroupFilter::default());
+        let holds: Vec<_> = listing.groups.into_iter().map(|group| group.holds).collect();
+        let hold = ListedHold {
+            since: "2023-11-14T22:13:20.000Z".to_owned(),
+            waits_for: "acknowledgement".to_owned(),
+            trimmable_entries: Some(4),
+            min_id: "17-3".to_owned(),
+            trim_command: r#"redis-cli --quoted-input XTRIM "\"it's\\xff\"" MINID '"~"' 17-3"#.to_owned(),
+        };
+        assert_eq!(holds, [None, Some(hold)]);
+        assert_eq!(listing.targets[0].streams_unread, ["log"]);
+    }
+
+    #[test]
     fn a_wrong_parameter_is_named_with_what_was_expected() {
         let wrong = |name, value| GroupFilter::read(&query(&[(name, value)])).unwrap_err().to_string();
         assert_eq!(
@@ -622,6 +698,7 @@ mod tests {
               "streams_down": [
                 "orders"
               ],
+              "streams_unread": [],
               "limited": {
                 "streams": 0,
                 "groups": 0,
@@ -639,6 +716,7 @@ mod tests {
               "error": "cannot connect to cache:6379",
               "streams": null,
               "streams_down": [],
+              "streams_unread": [],
               "limited": {
                 "streams": 0,
                 "groups": 0,
@@ -664,7 +742,7 @@ mod tests {
             matches!(source, ValueSource::GroupUp | ValueSource::Group(_) | ValueSource::Status)
         })
         .collect();
-        let others = ["target", "db", "stream", "group", "consumer_list"];
+        let others = ["target", "db", "stream", "group", "holds", "consumer_list"];
         group.extend(others.map(str::to_owned));
         // Those belong to the status.
         group.extend(["conditions", "since", "unknown_until"].map(str::to_owned));

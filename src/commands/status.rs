@@ -15,7 +15,7 @@ use crate::commands::status::remote::Remote;
 use crate::config::Config;
 use crate::config::env::of_process;
 use crate::format::units::counted;
-use crate::terminal::table::{limited, render, unread};
+use crate::terminal::table::{limited, render, unread, unread_streams};
 use redis_stream_lag::report::Status;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +65,7 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
         false => out.write_all(render(&listing, terminal_width()).as_bytes()),
     };
     written.and_then(|()| out.flush())?;
-    limited(&listing).iter().for_each(|line| print_error(line));
+    limited(&listing).iter().chain(&unread_streams(&listing)).for_each(|line| print_error(line));
     problems.extend(unread(&listing));
     result(&listing, &fail_on, &problems)
 }

@@ -195,6 +195,8 @@ fn write_samples(
             ValueSource::GroupUp => lines.groups(stream, ValueReading::group_up),
             ValueSource::Group(read) => lines.groups(stream, |group| ValueReading::of_group(group, read)),
             ValueSource::Status => lines.statuses(stream),
+            ValueSource::Holder => lines.holder(stream),
+            ValueSource::GroupChanges => lines.changes(stream),
             ValueSource::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
         }
         if lines.text.len() >= CHUNK_BYTES {
@@ -252,6 +254,25 @@ impl<'a> SampleWriter<'a> {
                 write_label("status", status.as_str(), &mut self.prefix);
                 self.sample(Number::Count(1));
             }
+        }
+    }
+
+    fn holder(&mut self, stream: &StreamReport) {
+        let trim = stream.values.as_ref().and_then(|values| values.safe_trim.as_ref());
+        let Some(holder) = trim.and_then(|trim| trim.holder.as_ref()) else { return };
+        self.begin(stream);
+        write_label("group", &holder.group.text(), &mut self.prefix);
+        self.sample(Number::Count(1));
+    }
+
+    fn changes(&mut self, stream: &StreamReport) {
+        let Some(values) = &stream.values else { return };
+        self.begin(stream);
+        let stream_labels = self.prefix.len();
+        for (change, count) in values.group_changes.by_change() {
+            self.prefix.truncate(stream_labels);
+            write_label("change", change, &mut self.prefix);
+            self.sample(Number::Count(count));
         }
     }
 
@@ -345,7 +366,7 @@ mod tests {
             last_generated: None,
             ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
             radix_tree: RadixTree { keys: 1, nodes: 2 },
-            idmp: None,
+            ..StreamValues::default()
         };
         let read = StreamReport {
             key: Name::from(&b"a\"\n\xff"[..]),
@@ -384,6 +405,9 @@ mod tests {
         redis_stream_length{target="t",db="db0",stream="a\"\n\\xff",team="x"} 40
         redis_stream_groups{target="t",db="db0",stream="a\"\n\\xff",team="x"} 3
         redis_stream_first_entry_timestamp_seconds{target="t",db="db0",stream="a\"\n\\xff",team="x"} 1700000000.25
+        redis_stream_group_changes_total{target="t",db="db0",stream="a\"\n\\xff",change="created",team="x"} 0
+        redis_stream_group_changes_total{target="t",db="db0",stream="a\"\n\\xff",change="destroyed",team="x"} 0
+        redis_stream_group_changes_total{target="t",db="db0",stream="a\"\n\\xff",change="recreated",team="x"} 0
         redis_stream_group_up{target="t",db="db0",stream="a\"\n\\xff",group="missing",team="x"} 0
         redis_stream_group_lag{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
         redis_stream_group_lag_min{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
@@ -395,6 +419,7 @@ mod tests {
         redis_stream_group_messages_pending{target="t",db="db0",stream="a\"\n\\xff",group="unknown",team="x"} 1
         redis_stream_group_oldest_pending_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 7
         redis_stream_group_oldest_pending_deliveries{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 3
+        redis_stream_group_backlog{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 13
         redis_stream_group_entries_lost_total{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 12
         redis_stream_group_retention_used_ratio{target="t",db="db0",stream="a\"\n\\xff",group="known",team="x"} 0.25
         redis_stream_group_status{target="t",db="db0",stream="a\"\n\\xff",group="known",status="lagging",team="x"} 1

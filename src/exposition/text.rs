@@ -18,7 +18,9 @@ pub fn write_number(number: Number, out: &mut Vec<u8>) {
         Number::Count(count) => write_integer(count, out),
         Number::Seconds(duration) => write_seconds(duration, out),
         // The shortest digits that read back as the same number.
-        Number::Ratio(ratio) => out.extend_from_slice(ratio.to_string().as_bytes()),
+        Number::Ratio(number) | Number::PerSecond(number) => {
+            out.extend_from_slice(number.to_string().as_bytes());
+        }
     }
 }
 

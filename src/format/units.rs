@@ -28,6 +28,26 @@ pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }
 
+/// Formats a rate: `0.25 per second`, `1,234 per second`.
+pub(crate) fn per_second(rate: f64) -> String {
+    format!("{} per second", rate_number(rate))
+}
+
+/// Formats the number of a rate: `0.25`, `3.4`, `1,234`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive, and rounded"
+)]
+pub(crate) fn rate_number(rate: f64) -> String {
+    match rate {
+        0.0 => "0".to_owned(),
+        ..1.0 => format!("{rate:.2}"),
+        ..100.0 => format!("{rate:.1}"),
+        _ => count(rate.round() as u64),
+    }
+}
+
 /// Formats a duration in its two largest units: `0.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -72,6 +92,13 @@ fn whole(from: Duration, to: Duration) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_as_many_digits_as_they_are_good_for() {
+        let rates = [0.0, 0.004, 0.25, 3.44, 99.9, 1_234.4];
+        assert_eq!(rates.map(rate_number), ["0", "0.00", "0.25", "3.4", "99.9", "1,234"]);
+        assert_eq!(per_second(12.0), "12.0 per second");
+    }
 
     #[test]
     fn times_are_utc_to_the_millisecond_and_in_four_digit_years() {

@@ -2,17 +2,19 @@
 
 use maud::{Markup, html};
 
-use crate::format::units::{ago, count, span};
+use crate::format::redis_cli;
+use crate::format::units::{ago, count, lasting, span};
 use crate::page::group::advice::CommandEffect;
 use crate::page::layout::{PageLayout, status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{ConsumerReport, GroupValues};
+use redis_stream_lag::report::{
+    ConsumerReport, GroupValues, HeldFor, NewPosition, Recreation, SafeTrim, StreamHolder,
+};
 
 mod advice;
 mod details;
-mod redis_cli;
 
 /// Why consumers of a group are not known.
 const NOT_READ: &str = "they are not read (consumers: false, more than limits.consumers_per_group of them are active, more than 5,000 exist, or a replica), or the last poll did not get to them";
@@ -111,6 +113,9 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (age(model, row.target))
+            @if let Some(recreation) = row.group.values.as_ref().and_then(|values| values.recreation) {
+                (recreated(model, recreation))
+            }
         }
         @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
             section #history data-live {
@@ -127,7 +132,10 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
         section #stream data-live {
             h2 { "The stream" }
             @match &row.stream.values {
-                Some(values) => (details::of_stream(values, model.now)),
+                Some(values) => {
+                    (details::of_stream(values, model.now))
+                    @if let Some(trim) = &values.safe_trim { (safe_trim(model, row, trim)) }
+                }
                 None => { p { "Nothing is known of it, because it could not be read in the last poll." } }
             }
         }
@@ -156,6 +164,55 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
             }
         } @else if let Some(read) = read {
             p.dim { "Read " (read) }
+        }
+    }
+}
+
+fn recreated(model: &PageModel, recreation: Recreation) -> Markup {
+    html! {
+        p.callout {
+            "It was destroyed and created again, as was seen " (ago(recreation.at, model.now)) ", "
+            @match recreation.position {
+                NewPosition::FurtherBack => "further back: entries are delivered again.",
+                NewPosition::Same => "where it was.",
+                NewPosition::Ahead => "ahead of where it was: the entries in between are skipped, and counted as lost where that is certain.",
+                NewPosition::OtherStream => "with its stream.",
+            }
+        }
+    }
+}
+
+/// Renders what holds the stream, and the command that trims the rest.
+fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
+    let (key, min_id) = (row.stream.key.as_bytes(), trim.min_id.to_string());
+    let arguments = [b"XTRIM", key, b"MINID", b"~", min_id.as_bytes()];
+    html! {
+        div #held {
+            p {
+                @match &trim.holder {
+                    Some(StreamHolder { group, since, held_for }) => {
+                        "Of all its groups, " strong { (label::short(&group.text())) }
+                        @match held_for {
+                            HeldFor::Delivery => " needs the oldest entry: it was not delivered that yet",
+                            HeldFor::Acknowledgement => " needs the oldest entry: it has not acknowledged that yet",
+                        }
+                        ". It has been the one " (lasting(*since, model.now)) "."
+                    }
+                    None => "No group needs any of its entries.",
+                }
+                @if trim.entries != Some(0) {
+                    " Below that, "
+                    @match trim.entries {
+                        Some(entries) => { strong { (count(entries)) } " entries" }
+                        None => "entries (being counted)",
+                    }
+                    " were delivered to every group and acknowledged, as of this reading, and can be trimmed. Readers without a group are not seen."
+                }
+            }
+            @if trim.entries != Some(0) {
+                p { strong.writes { "This changes data." } }
+                pre tabindex="0" { code { (redis_cli::line(&row.target.redis_cli, &arguments)) } }
+            }
         }
     }
 }

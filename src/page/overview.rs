@@ -33,6 +33,7 @@ pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
         (summary(model, &tally, trouble.as_deref()))
         (alerts(model))
         (GroupTable::of(model, query).section())
+        (unread_streams(model))
         (targets(model))
     };
     let title = match trouble {
@@ -184,6 +185,38 @@ fn more(alerts: usize) -> Markup {
     html! {
         @if alerts > ALERTS {
             p { "and " a href="api/v1/alerts" { (count((alerts - ALERTS) as u64)) " more" } }
+        }
+    }
+}
+
+/// Renders the streams that grow and that no group reads.
+fn unread_streams(model: &PageModel) -> Markup {
+    let unread: Vec<_> = model
+        .targets
+        .iter()
+        .flat_map(|target| {
+            let streams = target.snapshot.report.iter().flat_map(|report| report.unread_streams());
+            streams.map(move |(stream, values)| (target, stream, values))
+        })
+        .collect();
+    html! {
+        @if !unread.is_empty() {
+            section #unread data-live {
+                h2 { "Unread streams" }
+                p.dim {
+                    "They grow, have no group, and are not trimmed as far as that was seen. Readers without a group (XREAD, XRANGE) are not seen."
+                }
+                ul {
+                    @for (target, stream, values) in unread.iter().take(STREAMS) {
+                        li {
+                            strong { (label::short(&stream.key.text())) } " on "
+                            (label::short(&target.snapshot.labels.name)) " " (target.snapshot.labels.db) ": "
+                            (count(values.length)) " entries"
+                        }
+                    }
+                    @if unread.len() > STREAMS { li { "and " (count((unread.len() - STREAMS) as u64)) " more" } }
+                }
+            }
         }
     }
 }

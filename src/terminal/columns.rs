@@ -5,27 +5,31 @@ use std::cmp::{Ordering, Reverse};
 use crate::api::groups::{ListedGroup, Listing};
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
-use crate::format::units::count;
+use crate::format::units::{count, rate_number};
 use crate::terminal::layout::{Align, Heading, TextTable};
 use crate::terminal::text::{UNKNOWN, span};
 use crate::values::family::{Family, ValueUnit};
 use crate::values::table::{
-    CONSUMERS, LAG, LAG_MAX, LAG_MIN, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
+    ADDED_PER_SECOND, CONSUMERS, DELIVERED_PER_SECOND, DRAIN_SECONDS, LAG, LAG_MAX, LAG_MIN, LAG_SECONDS,
+    MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
 };
 
 type Cell = fn(&ListedGroup) -> String;
 
 /// The status is always the first.
-const COLUMNS: [(Heading, Cell); 9] = [
+const COLUMNS: [(Heading, Cell); 12] = [
     (heading("STATUS", Align::Left, None, None), |group| status(group).to_owned()),
-    (heading(TARGET, Align::Left, Some(2), Some(10)), |group| printable(&group.target).into_owned()),
+    (heading(TARGET, Align::Left, Some(5), Some(10)), |group| printable(&group.target).into_owned()),
     (heading("STREAM", Align::Left, None, Some(8)), |group| printable(&group.stream).into_owned()),
     (heading("GROUP", Align::Left, None, Some(8)), |group| printable(&group.group).into_owned()),
     (heading("LAG", Align::Right, None, None), lag),
-    (heading("BEHIND", Align::Right, Some(4), None), |group| value(group, &LAG_SECONDS)),
-    (heading("PENDING", Align::Right, Some(3), None), |group| value(group, &MESSAGES_PENDING)),
-    (heading("OLDEST", Align::Right, Some(1), None), |group| value(group, &OLDEST_PENDING_AGE_SECONDS)),
-    (heading("CONSUMERS", Align::Right, Some(0), None), |group| value(group, &CONSUMERS)),
+    (heading("BEHIND", Align::Right, Some(7), None), |group| value(group, &LAG_SECONDS)),
+    (heading("PENDING", Align::Right, Some(6), None), |group| value(group, &MESSAGES_PENDING)),
+    (heading("OLDEST", Align::Right, Some(4), None), |group| value(group, &OLDEST_PENDING_AGE_SECONDS)),
+    (heading("CONSUMERS", Align::Right, Some(3), None), |group| value(group, &CONSUMERS)),
+    (heading("DRAIN", Align::Right, Some(2), None), |group| value(group, &DRAIN_SECONDS)),
+    (heading("IN/S", Align::Right, Some(1), None), |group| value(group, &ADDED_PER_SECOND)),
+    (heading("OUT/S", Align::Right, Some(0), None), |group| value(group, &DELIVERED_PER_SECOND)),
 ];
 const TARGET: &str = "TARGET";
 
@@ -112,6 +116,7 @@ pub(crate) fn value(group: &ListedGroup, family: &Family) -> String {
     let text = group.number(family).and_then(|number| match family.unit {
         ValueUnit::Seconds => number.as_f64().map(span),
         ValueUnit::Ratio => number.as_f64().map(|ratio| format!("{:.0} %", ratio * 100.0)),
+        ValueUnit::PerSecond => number.as_f64().map(rate_number),
         ValueUnit::Count | ValueUnit::Timestamp | ValueUnit::Bool => number.as_u64().map(count),
     });
     text.unwrap_or_else(|| UNKNOWN.to_owned())

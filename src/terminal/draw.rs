@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::api::groups::{ListedConsumer, ListedGroup};
+use crate::api::groups::{ListedConsumer, ListedGroup, ListedHold};
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
 use crate::format::units::count;
@@ -16,8 +16,8 @@ use crate::terminal::columns::{self, lag, severity, value};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
 use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
-use crate::terminal::table::{limited, summary, unread};
-use crate::terminal::text::{span, span_or_unknown};
+use crate::terminal::table::{limited, summary, unread, unread_streams};
+use crate::terminal::text::{UNKNOWN, span, span_or_unknown};
 use crate::values::family::Family;
 use crate::values::table;
 
@@ -34,7 +34,7 @@ const CONSUMERS: [Heading; 4] = [
     Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
     Heading { title: "PENDING", align: Align::Right, expendable: None, shrinks_to: None },
     Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "INACTIVE", align: Align::Right, expendable: Some(0), shrinks_to: None },
+    Heading { title: "INACTIVE", align: Align::Right, expendable: Some(3), shrinks_to: None },
 ];
 
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
@@ -91,6 +91,7 @@ fn note(view: &StatusView) -> Line<'static> {
     let problem = view.problem.clone().or_else(|| {
         let mut lines = unread(&view.listing);
         lines.extend(limited(&view.listing));
+        lines.extend(unread_streams(&view.listing));
         let more = lines.len().saturating_sub(1);
         lines.into_iter().next().map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
     });
@@ -157,6 +158,9 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     for (name, value) in details(group) {
         text.push_line(format!("{name:<LABEL_WIDTH$}{value}"));
     }
+    if let Some(hold) = &group.holds {
+        text.push_line(format!("{:<LABEL_WIDTH$}{}", "Holds the stream", held(hold)));
+    }
     text.push_line("");
     let title = format!("Consumers: {}", value(group, &table::CONSUMERS));
     section(&mut text, title, &consumers(group, room));
@@ -172,16 +176,38 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     text
 }
 
+/// Values that share the line of the one before, beside those about the same thing.
+const SHARING: [&Family; 4] = [
+    &table::ENTRIES_ACKNOWLEDGED_TOTAL,
+    &table::DELIVERED_PER_SECOND,
+    &table::BACKLOG,
+    &table::DRAIN_SECONDS,
+];
+
+/// Describes what a group holds, with the command that trims the rest.
+fn held(hold: &ListedHold) -> String {
+    let waits_for = printable(&hold.waits_for);
+    match hold.trimmable_entries {
+        Some(0) => format!("it waits for {waits_for}"),
+        entries => {
+            let entries = entries.map_or_else(|| UNKNOWN.to_owned(), count);
+            let command = printable(&hold.trim_command);
+            format!("it waits for {waits_for}; {entries} entries can be trimmed: {command}")
+        }
+    }
+}
+
 /// Returns the values of a group with their labels. Values about the same entry share a line.
 fn details(group: &ListedGroup) -> Vec<(&'static str, String)> {
     let mut lines = vec![("Lag", lag(group))];
     let mut counted_by = None;
+    let is_same = |family: &Family, before| family.counted_by.is_some() && family.counted_by == before;
     let is_shown = |family: &&&Family| **family != &table::CONSUMERS && !group.has_nothing_of(family);
     for family in table::GROUP_VALUES.iter().filter(is_shown) {
         let Some(label) = family.label else { continue };
         let text = value(group, family);
         match lines.last_mut() {
-            Some((_, line)) if family.counted_by.is_some() && family.counted_by == counted_by => {
+            Some((_, line)) if SHARING.contains(family) || is_same(family, counted_by) => {
                 let _ = write!(line, ", {} {text}", label.name.to_lowercase());
             }
             _ => lines.push((label.name, text)),

@@ -24,9 +24,9 @@ pub(crate) struct ListedEntry {
 const HEADINGS: [Heading; 5] = [
     Heading { title: "ID", align: Align::Left, expendable: None, shrinks_to: None },
     Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
-    Heading { title: "AGE", align: Align::Right, expendable: Some(0), shrinks_to: None },
+    Heading { title: "AGE", align: Align::Right, expendable: Some(3), shrinks_to: None },
     Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(1), shrinks_to: None },
+    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(4), shrinks_to: None },
 ];
 
 /// Returns the lines of a table of entries.

@@ -18,11 +18,15 @@ pub(crate) enum Align {
 pub(crate) struct Heading {
     pub(crate) title: &'static str,
     pub(crate) align: Align,
-    /// The order in which columns are left out for lack of room: 0 is the first; `None` is never.
+    /// The order in which columns are left out for lack of room: 0 is the first; `None` is never. Those below
+    /// [`WHERE_WIDE`] go before a name is cut.
     pub(crate) expendable: Option<u8>,
     /// The least width that its cells may be cut to; `None` if they are never cut.
     pub(crate) shrinks_to: Option<usize>,
 }
+
+/// Columns that are left out before a name is cut: those that are expendable below this.
+pub(crate) const WHERE_WIDE: u8 = 3;
 
 /// A table with the columns that are shown.
 #[derive(Debug)]
@@ -79,9 +83,16 @@ fn lay_out(headings: &[Heading], rows: &[Vec<String>], room: Option<usize>) -> V
     let mut shown: Vec<_> =
         (0..headings.len()).map(|index| ShownColumn { index, width: wanted(index) }).collect();
     let Some(room) = room else { return shown };
+    let expendable = |shown: &[ShownColumn], below: u8| {
+        let order = |one: &ShownColumn| headings[one.index].expendable.filter(|order| *order < below);
+        shown.iter().filter_map(|one| Some((order(one)?, one.index))).min()
+    };
+    while total(&shown) > room {
+        let Some((_, next)) = expendable(&shown, WHERE_WIDE) else { break };
+        shown.retain(|one| one.index != next);
+    }
     while least(&shown, headings) > room {
-        let next = shown.iter().filter_map(|one| Some((headings[one.index].expendable?, one.index))).min();
-        let Some((_, next)) = next else { break };
+        let Some((_, next)) = expendable(&shown, u8::MAX) else { break };
         shown.retain(|one| one.index != next);
     }
     while total(&shown) > room {
@@ -123,7 +134,7 @@ mod tests {
     const HEADINGS: [Heading; 3] = [
         Heading { title: "NAME", align: Align::Left, expendable: None, shrinks_to: Some(5) },
         Heading { title: "LAG", align: Align::Right, expendable: None, shrinks_to: None },
-        Heading { title: "AGE", align: Align::Right, expendable: Some(0), shrinks_to: None },
+        Heading { title: "AGE", align: Align::Right, expendable: Some(WHERE_WIDE), shrinks_to: None },
     ];
 
     fn table(room: Option<usize>) -> String {

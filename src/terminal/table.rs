@@ -73,6 +73,26 @@ pub(crate) fn limited(listing: &Listing) -> Vec<String> {
     listing.targets.iter().flat_map(of_target).collect()
 }
 
+/// Number of unread streams of a target that are named.
+const NAMED: usize = 5;
+
+/// Returns a line for each target with streams that grow and that no group reads.
+pub(crate) fn unread_streams(listing: &Listing) -> Vec<String> {
+    let of_target = |target: &ListedTarget| {
+        let streams = &target.streams_unread;
+        let named: Vec<_> =
+            streams.iter().take(NAMED).map(|stream| format!("{:?}", printable(stream))).collect();
+        let more = if streams.len() > NAMED { " and others" } else { "" };
+        format!(
+            "target {:?}: {} grow and have no group and no trimming: {}{more}; readers without a group are not seen",
+            printable(&target.target),
+            counted(streams.len(), "stream", "streams"),
+            named.join(", ")
+        )
+    };
+    listing.targets.iter().filter(|target| !target.streams_unread.is_empty()).map(of_target).collect()
+}
+
 /// Returns a sentence about each limit that leaves something out.
 pub(crate) fn limits(limited: &ListedLimits) -> Vec<String> {
     let ListedLimits { streams, groups, consumers } = *limited;
@@ -129,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::api::groups::ListedValues;
-    use redis_stream_lag::report::{GroupValues, Lag};
+    use redis_stream_lag::report::{EntryRate, GroupValues, Lag};
 
     fn group(name: &str, status: Status, lag: Option<u64>, messages_pending: u64) -> ListedGroup {
         ListedGroup {
@@ -144,6 +164,9 @@ mod tests {
                 lag_seconds: lag.map(|_| Duration::from_millis(192_400)),
                 messages_pending,
                 consumers: 2,
+                drain_time: lag.map(|_| Duration::from_secs(400)),
+                added_rate: lag.map(|_| EntryRate { entries: 6, time: Duration::from_secs(4) }),
+                delivered_rate: lag.map(|_| EntryRate { entries: 40, time: Duration::from_secs(4) }),
                 ..GroupValues::default()
             }),
             ..ListedGroup::default()
@@ -175,11 +198,11 @@ mod tests {
     #[test]
     fn unknown_is_never_0_and_names_are_harmless() {
         insta::assert_snapshot!(plain(&listing(), None), @r"
-        STATUS   STREAM  GROUP                                  LAG  BEHIND  PENDING  OLDEST  CONSUMERS
-        missing  bills   tax                                      ?       ?        ?       ?          ?
-        stalled  orders  mail\x1b[2J                          1,213  3m 12s        3       ?          2
-        unknown  orders  audit-of-everything-there-is  1,200..5,000       ?        3       ?          2
-        ok       orders  idle                                     0  3m 12s        0       -          2
+        STATUS   STREAM  GROUP                                  LAG  BEHIND  PENDING  OLDEST  CONSUMERS   DRAIN  IN/S  OUT/S
+        missing  bills   tax                                      ?       ?        ?       ?          ?       ?     ?      ?
+        stalled  orders  mail\x1b[2J                          1,213  3m 12s        3       ?          2  6m 40s   1.5   10.0
+        unknown  orders  audit-of-everything-there-is  1,200..5,000       ?        3       ?          2       ?     ?      ?
+        ok       orders  idle                                     0  3m 12s        0       -          2  6m 40s   1.5   10.0
 
         4 groups of 2 streams: 1 missing, 1 stalled, 1 unknown, 1 ok
         ");
@@ -220,6 +243,8 @@ mod tests {
             ..ListedTarget::default()
         };
         let stale = ListedTarget { target: "third".to_owned(), streams: Some(1), ..down.clone() };
+        listing.targets[0].streams_unread = (1..=6).map(|n| format!("log:{n}")).collect();
+        insta::assert_snapshot!(unread_streams(&listing).join("\n"), @r#"target "cache:6379": 6 streams grow and have no group and no trimming: "log:1", "log:2", "log:3", "log:4", "log:5" and others; readers without a group are not seen"#);
         listing.targets.extend([
             down,
             stale,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis_stream_lag::report::{
-    ConsumerReport, GroupReport, GroupValues, LossEstimate, Retention, StreamReport, StreamValues,
+    ConsumerReport, EntryRate, GroupReport, GroupValues, LossEstimate, Retention, StreamReport, StreamValues,
 };
 
 /// A value and its metric family.
@@ -48,6 +48,8 @@ pub enum ValueUnit {
     Timestamp,
     /// From 0 to 1.
     Ratio,
+    /// Entries per second.
+    PerSecond,
     /// 0 or 1.
     Bool,
 }
@@ -65,6 +67,10 @@ pub enum ValueSource {
     Group(fn(&GroupValues) -> ValueReading),
     /// The status of a group. Adds `group` and `status`: 1 for each condition, or for `ok` or `unknown`.
     Status,
+    /// 1 for the group that needs the oldest entry of its stream. Adds `group`.
+    Holder,
+    /// The changes of a stream's groups. Labels `target`, `db`, `stream`, and `change`.
+    GroupChanges,
     /// Adds `group` and `consumer`.
     Consumer(fn(&ConsumerReport) -> ValueReading),
 }
@@ -100,6 +106,7 @@ pub enum Number {
     Count(u64),
     Seconds(Duration),
     Ratio(f64),
+    PerSecond(f64),
 }
 
 /// A value at the time of a report.
@@ -157,7 +164,10 @@ impl Family {
     pub fn labels(&self) -> &'static [&'static str] {
         match self.source {
             ValueSource::StreamUp | ValueSource::Stream(_) => &["target", "db", "stream"],
-            ValueSource::GroupUp | ValueSource::Group(_) => &["target", "db", "stream", "group"],
+            ValueSource::GroupUp | ValueSource::Group(_) | ValueSource::Holder => {
+                &["target", "db", "stream", "group"]
+            }
+            ValueSource::GroupChanges => &["target", "db", "stream", "change"],
             ValueSource::Status => &["target", "db", "stream", "group", "status"],
             ValueSource::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
         }
@@ -210,7 +220,7 @@ impl Number {
         match self {
             Self::Count(count) => count as f64,
             Self::Seconds(duration) => duration.as_secs_f64(),
-            Self::Ratio(ratio) => ratio,
+            Self::Ratio(number) | Self::PerSecond(number) => number,
         }
     }
 }
@@ -276,6 +286,12 @@ impl From<Duration> for ValueReading {
 impl From<Retention> for ValueReading {
     fn from(retention: Retention) -> Self {
         Self::Known(Number::Ratio(retention.ratio()))
+    }
+}
+
+impl From<EntryRate> for ValueReading {
+    fn from(rate: EntryRate) -> Self {
+        Self::Known(Number::PerSecond(rate.per_second()))
     }
 }
 

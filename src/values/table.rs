@@ -55,6 +55,32 @@ pub static FAMILIES: &[&Family] = &[
         ValueSource::Stream(|values| values.last_generated.into()),
     )
     .fact(AlertFact::Since("last_generated_id_age_seconds")),
+    &gauge(
+        "redis_stream_trimmable_entries",
+        "Entries below all that any group was not delivered or has not acknowledged; absent \
+         without groups, and while it is not known of every group. Readers without a group are not seen.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| match &values.safe_trim {
+            Some(trim) => trim.entries.into(),
+            None if values.groups == 0 => ValueReading::Absent,
+            None => ValueReading::Unknown,
+        }),
+    )
+    .fact(AlertFact::Value("trimmable_entries")),
+    &gauge(
+        "redis_stream_held_by_info",
+        "1 for the group that needs the oldest entry; none if no group needs any, and where \
+         trimmable_entries cannot be known.",
+        ValueUnit::Bool,
+        ValueSource::Holder,
+    ),
+    &counter(
+        "redis_stream_group_changes_total",
+        "Groups of the stream that were created, destroyed, or created again (recreated), since \
+         start, as far as polls show it.",
+        ValueUnit::Count,
+        ValueSource::GroupChanges,
+    ),
     &counter(
         "redis_stream_idmp_entries_added_total",
         "Entries added with an idempotent ID; this and the next four absent before server 8.6, \
@@ -108,6 +134,12 @@ pub static FAMILIES: &[&Family] = &[
     &PENDING_ORPHANED,
     &PENDING_DROPPED,
     &CONSUMERS,
+    &ENTRIES_DELIVERED_TOTAL,
+    &ENTRIES_ACKNOWLEDGED_TOTAL,
+    &ADDED_PER_SECOND,
+    &DELIVERED_PER_SECOND,
+    &BACKLOG,
+    &DRAIN_SECONDS,
     &ENTRIES_LOST_TOTAL,
     &LOSS_RATIO,
     &RETENTION_USED_RATIO,
@@ -364,6 +396,90 @@ pub static CONSUMERS: Family = gauge(
 )
 .fact(AlertFact::Value("consumers"))
 .label("Consumers", "", |_| "");
+
+pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
+    "redis_stream_group_entries_delivered_total",
+    "Entries that the group moved past since start, less those known to be lost; absent before \
+         server 7.0 and while the lag is not known. It never falls when the group is set back, and \
+         counts what is delivered again.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.entries_delivered.into()),
+)
+.label("Delivered", "since streamgauge started", why_not_counted);
+
+pub static ENTRIES_ACKNOWLEDGED_TOTAL: Family = counter(
+    "redis_stream_group_entries_acknowledged_total",
+    "Entries delivered since start, less the change of pending: acknowledged, delivered with \
+         NOACK, or dropped by XGROUP DELCONSUMER; absent as entries_delivered_total.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.entries_acknowledged.into()),
+)
+.label(
+    "Acknowledged",
+    "since streamgauge started; what is dropped with a consumer looks acknowledged",
+    why_not_counted,
+);
+
+pub static ADDED_PER_SECOND: Family = gauge(
+    "redis_stream_group_added_per_second",
+    "Entries added to the stream per second over the window of the group's status; absent \
+         before server 7.0, in the first quarter of a window, and while the lag is not known.",
+    ValueUnit::PerSecond,
+    ValueSource::Group(|values| values.added_rate.into()),
+)
+.fact(AlertFact::Value("added_per_second"))
+.label("Added", "to the stream, over the window", why_no_rate);
+
+pub static DELIVERED_PER_SECOND: Family = gauge(
+    "redis_stream_group_delivered_per_second",
+    "Entries delivered to the group per second over the window of its status; absent as \
+         added_per_second.",
+    ValueUnit::PerSecond,
+    ValueSource::Group(|values| values.delivered_rate.into()),
+)
+.fact(AlertFact::Value("delivered_per_second"))
+.label("Delivered lately", "to the group, over the window", why_no_rate);
+
+pub static BACKLOG: Family = gauge(
+    "redis_stream_group_backlog",
+    "Lag and pending entries: what is still to be done; absent if either is not known. The \
+         number to scale by.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| {
+        values.lag.exact().map(|lag| lag.saturating_add(values.messages_pending)).into()
+    }),
+)
+.fact(AlertFact::Value("backlog"))
+.label("Backlog", "lag and pending entries: what is still to be done", |_| "the lag is not known exactly");
+
+pub static DRAIN_SECONDS: Family = gauge(
+    "redis_stream_group_drain_seconds",
+    "Time until the lag is gone at the rates of the window; 0 at lag 0, absent while it does \
+         not shrink.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| values.drain_time.into()),
+)
+.fact(AlertFact::Value("drain_seconds"))
+.label("Time to drain", "until the lag is gone at the rates of the window", |values| {
+    match values.lag.exact() {
+        None => "the lag is not known exactly",
+        Some(_) => "the lag does not shrink, or was not observed for long enough",
+    }
+});
+
+fn why_not_counted(values: &GroupValues) -> &'static str {
+    match values.lag.exact() {
+        None => "the lag is not known exactly",
+        Some(_) => OLD_SERVER,
+    }
+}
+
+fn why_no_rate(values: &GroupValues) -> &'static str {
+    match values.entries_delivered {
+        None => why_not_counted(values),
+        Some(_) => "it was not observed for long enough",
+    }
+}
 
 pub static ENTRIES_LOST_TOTAL: Family = counter(
     "redis_stream_group_entries_lost_total",

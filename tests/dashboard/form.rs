@@ -154,7 +154,8 @@ fn replicas_and_labels_of_a_scrape_multiply_nothing() {
         for by in expr.split("max by (").skip(1).filter_map(|rest| rest.split(')').next()) {
             let whole = ["target", "target, db, stream", "target, db, stream, group"];
             let further = ["status", "consumer"].map(|label| format!("{}, {label}", whole[2]));
-            let is_whole = whole.contains(&by) || further.iter().any(|labels| labels == by);
+            let of_changes = by == format!("{}, change", whole[1]);
+            let is_whole = whole.contains(&by) || of_changes || further.iter().any(|labels| labels == by);
             assert!(is_whole || by.starts_with("alertname, "), "{place}: by ({by})");
         }
         if !place.starts_with("The reference consumer") {
@@ -171,8 +172,14 @@ fn replicas_and_labels_of_a_scrape_multiply_nothing() {
 #[test]
 fn no_panel_draws_more_lines_than_were_asked_for() {
     // These labels have few values on any server.
-    let few =
-        ["count by (status)", "sum by (result)", "sum by (command)", "sum by (notifier)", "sum(increase("];
+    let few = [
+        "count by (status)",
+        "sum by (result)",
+        "sum by (command)",
+        "sum by (notifier)",
+        "sum by (change)",
+        "sum(increase(",
+    ];
     for Query { place, expr, is_drawn, columns, .. } in queries() {
         let is_bounded = expr.contains("topk($top, ") || expr.contains("bottomk($top, ");
         let is_one = few.iter().any(|start| expr.replace("60 * ", "").starts_with(start));

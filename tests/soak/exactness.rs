@@ -112,6 +112,8 @@ fn hold_steps_back(expected: &mut Expected, found: &Metrics) {
 /// What only the past tells: what there must be of it after a while in which nothing happened.
 fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
     let (mut expected, mut in_rhythm) = (Expected::new(), 0);
+    let changes = named(found, "redis_stream_group_changes_total").into_iter();
+    expected.extend(changes.map(|(series, count)| (series, (count, count))));
     for place in groups {
         let series = place.series(LOSSES);
         if place.counts_added {
@@ -127,8 +129,16 @@ fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
         if found.contains_key(&series) {
             expected.insert(series, (place.retention_used(), place.retention_used()));
         }
-        for name in ["redis_stream_group_seconds_to_loss", "redis_stream_group_pending_dropped_total"] {
-            let series = place.series(name);
+        for name in [
+            "seconds_to_loss",
+            "pending_dropped_total",
+            "entries_delivered_total",
+            "entries_acknowledged_total",
+            "added_per_second",
+            "delivered_per_second",
+            "drain_seconds",
+        ] {
+            let series = place.series(&format!("redis_stream_group_{name}"));
             let any = found.get(&series).map(|value| (*value, *value));
             expected.extend(any.map(|any| (series, any)));
         }

@@ -38,6 +38,9 @@ pub struct ExpectedGroup {
     pub undelivered: usize,
     /// Entries delivered and not acknowledged.
     pub pending: usize,
+    /// The ID from which on the group needs entries: those that it was not delivered, and pending ones that are not below
+    /// the first entry.
+    needs_from: Id,
     /// True from Redis 7.0 on, where XINFO STREAM has entries-added.
     pub counts_added: bool,
 }
@@ -105,11 +108,22 @@ impl ExpectedState {
                 put(metric, field(&stream, name));
             }
         }
+        let before = self.groups.len();
         for fields in &groups {
             let group = self.read_group(client, key, &entries, fields).await;
             let counts_added = stream.contains_key("entries-added");
             self.groups.push(ExpectedGroup { counts_added, ..group });
         }
+        self.expect_holder(&shown, &entries, before);
+    }
+
+    /// Adds what can be trimmed from a stream, and the first of its groups that needs the oldest entry.
+    fn expect_holder(&mut self, shown: &str, entries: &[Id], before: usize) {
+        let Some(holder) = self.groups[before..].iter().min_by_key(|group| group.needs_from) else { return };
+        let trimmable = entries.iter().filter(|id| **id < holder.needs_from).count();
+        let held_by = holder.series("redis_stream_held_by_info");
+        self.values.extend((trimmable < entries.len()).then_some((held_by, 1.0)));
+        self.values.insert(series::stream("redis_stream_trimmable_entries", shown), trimmable as f64);
     }
 
     async fn read_group(
@@ -138,6 +152,7 @@ impl ExpectedState {
         put("last_delivered_id_age_seconds", age(delivered, now));
         put("entries_read", field::<Option<f64>>(fields, "entries-read").flatten());
         put("messages_pending", Some(pending.len() as f64));
+        put("backlog", Some((undelivered.len() + pending.len()) as f64));
         // A released entry has no consumer and no idle time, and counts from the second reading on.
         let released = pending.iter().filter(|(_, consumer, ..)| consumer.is_empty()).count();
         put("messages_released", client.knows("XNACK").await.then_some(released as f64));
@@ -166,6 +181,11 @@ impl ExpectedState {
             length: entries.len(),
             undelivered: undelivered.len(),
             pending: pending.len(),
+            needs_from: pending
+                .iter()
+                .map(|(text, ..)| id(text))
+                .find(|id| entries.first().is_some_and(|first| id >= first))
+                .map_or((delivered.0, delivered.1 + 1), |id| id.min((delivered.0, delivered.1 + 1))),
             counts_added: false,
         }
     }

@@ -22,7 +22,7 @@ async fn a_table_says_which_group_is_how_far_behind() {
         let end = status(&server, "2s").run().await;
         assert_eq!(end.code, Some(0), "{}", end.stderr);
         let heading = end.stdout.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(heading, "STATUS STREAM GROUP LAG BEHIND PENDING OLDEST CONSUMERS");
+        assert_eq!(heading, "STATUS STREAM GROUP LAG BEHIND PENDING OLDEST CONSUMERS DRAIN IN/S OUT/S");
         let behind = cells(&end.stdout, "behind");
         assert_eq!((behind[1].as_str(), behind[3].as_str(), behind[5].as_str()), ("orders", "4", "5"));
         assert!(["stalled", "abandoned", "stuck"].contains(&behind[0].as_str()), "{behind:?}");

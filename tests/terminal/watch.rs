@@ -37,7 +37,7 @@ fn listed(screen: &str) -> Vec<&str> {
 async fn groups_are_shown_sorted_filtered_and_looked_into() {
     let server = Server::start(newest(), &[]).await;
     fill(&server).await;
-    let mut terminal = watching(&server, 26, 80);
+    let mut terminal = watching(&server, 30, 80);
     let screen =
         terminal.shows_all(&["4 groups of 2 streams", "STATUS", "CONSUMERS", "q quit", "worst first"]).await;
     assert_eq!(listed(&screen).len(), 4, "{screen}");
@@ -106,7 +106,7 @@ async fn a_narrow_terminal_is_enough() {
     terminal.press("\r");
     terminal.shows_all(&["Status", "Behind"]).await;
     // More lines than fit can be reached by scrolling.
-    terminal.press("\x1b[6~\x1b[6~\x1b[6~\x1b[6~");
+    terminal.press("\x1b[6~\x1b[6~\x1b[6~\x1b[6~\x1b[6~");
     terminal.shows_all(&["Pending entries"]).await;
     terminal.press("\x1b");
     terminal.shows_all(&["STATUS", "LAG"]).await;
@@ -195,7 +195,7 @@ async fn a_running_streamgauge_is_watched() {
     wait_until(soon, "it has polled", async || exporter.get("/-/ready").await.status == 200).await;
     let url = format!("http://{}", exporter.address);
     let command = Streamgauge::command("status").args(["--watch", "--server", &url]).into_command();
-    let mut terminal = Terminal::open(&command, 24, 80);
+    let mut terminal = Terminal::open(&command, 30, 80);
     terminal.shows_all(&[&url, "4 groups", "untouched"]).await;
     terminal.press("/behind\r\r");
     let screen =

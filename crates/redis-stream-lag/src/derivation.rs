@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::audit::{self, AuditResult};
 use crate::budget::Budget;
 use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
+use crate::holder::OldestNeeded;
 use crate::open::{PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{Answer, Question, StreamIndex};
@@ -47,6 +48,7 @@ impl<'a> Derivation<'a> {
             streams,
             round: 0,
             audits_were_asked: false,
+            counts_trimmable: false,
             look_ups_left: LOOK_UPS_PER_POLL,
             counted_entries: 0,
             at,
@@ -106,6 +108,14 @@ impl<'a> Derivation<'a> {
                 group.pending_below_first = Some(count);
                 if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
                     cached.note_below(first, count);
+                }
+            }
+            (QuestionPurpose::OldestNeeded(at), Answer::PendingIds(ids)) => {
+                let group = &mut stream.groups[at];
+                group.oldest_needed =
+                    ids.first().map_or(OldestNeeded::Nothing, |id| OldestNeeded::Entry(*id));
+                if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
+                    cached.note_needed(first, group.oldest_needed);
                 }
             }
             (QuestionPurpose::DeletedPending(at), Answer::PendingIds(ids)) => {

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deleted_pending::CachedDeletedPending;
+use crate::flow::FlowReading;
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
+use crate::group_changes::was_recreated;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, StreamIds, StreamReport,
-    StreamValues,
+    ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report, Retention,
+    SafeTrim, StreamIds, StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
     ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
-use crate::state::{GroupCache, LagState, StreamCache};
+use crate::state::{GroupCache, LagState, StreamCache, StreamContinuity};
 use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -31,8 +33,12 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
             ReadOutcome::Read(_) => {}
-            ReadOutcome::Missing | ReadOutcome::WrongType | ReadOutcome::Refused => {
+            ReadOutcome::Refused => reports.push(Arc::new(unread(reading))),
+            ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(Arc::new(unread(reading)));
+                if let Some(cache) = not_read.remove(&reading.key) {
+                    state.streams.insert(reading.key.clone(), cache.without_stream(at));
+                }
             }
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
@@ -47,19 +53,73 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
     }
     for mut stream in streams {
+        let before = previous.and_then(|report| last_report(report, &stream.reading.key));
+        note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
-        let before = previous.and_then(|report| last_report(report, &stream.reading.key));
         let kept = before.clone().filter(|_| stream.is_late);
         if let (Some(before), None) = (&before, &kept) {
             note_dropped_pending(&mut stream, before);
         }
         note_histories(&mut stream, state, at);
+        note_flows(&mut stream, at);
         reports.push(kept.unwrap_or_else(|| Arc::new(read(&mut stream, at))));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries, ..Report::default() }
+}
+
+/// Notices groups that were created, destroyed, or created again, which are other groups than before.
+fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport>, at: Duration) {
+    let info = stream.info;
+    let known = stream.cache.take_groups();
+    let mut changes = std::mem::take(&mut stream.cache.changes);
+    let is_listed = |name: &Name| info.groups.binary_search_by(|group| group.name.cmp(name)).is_ok();
+    let names: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
+    let absent = known.into_iter().filter(|(name, _)| !is_listed(name)).map(|(name, mut group)| {
+        let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
+        group.restart();
+        (name, position, group.take_counters())
+    });
+    changes.note_absent(absent, Some(info), at);
+    for (number, group) in info.groups.iter().enumerate() {
+        let lag = stream.lag(group.last_delivered);
+        let open = &mut stream.groups[number];
+        if names.binary_search(&group.name).is_err() {
+            let Some(mut gone) = changes.note_new(&group.name, info) else { continue };
+            let skipped = lag.map_or(0, |lag| gone.skipped(info, group, lag));
+            gone.counters.losses.count_skipped(skipped);
+            let recreation = Some(gone.recreation(group, info.time));
+            open.cache = GroupCache { recreation, ..GroupCache::with(gone.counters) };
+        } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {
+            changes.counts.recreated += 1;
+            open.cache.restart();
+            open.cache.recreation = Some(Recreation { at: info.time, position });
+        }
+    }
+    changes.end(info);
+    stream.cache.changes = changes;
+}
+
+/// Returns the position of a group that was destroyed and created again since the reading before.
+fn new_position(
+    continuity: StreamContinuity,
+    before: Option<&StreamReport>,
+    group: &GroupInfo,
+    open: &GroupState,
+    info: &StreamInfo,
+) -> Option<NewPosition> {
+    let groups = &before?.groups;
+    let earlier = &groups[groups.binary_search_by(|earlier| earlier.name.cmp(&group.name)).ok()?];
+    let earlier_position = earlier.values.as_ref()?.last_delivered_id;
+    match continuity {
+        StreamContinuity::Replaced => Some(NewPosition::OtherStream),
+        StreamContinuity::Same if was_recreated(earlier, group, each_consumer(group, open), info) => {
+            Some(NewPosition::of(group.last_delivered, earlier_position))
+        }
+        StreamContinuity::Same | StreamContinuity::Unknown => None,
+    }
 }
 
 /// Returns the state of a stream for the next poll.
@@ -152,6 +212,15 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
     let was_trimmed = if stream.cache.trimmed_at == Some(at) { WasTrimmed::Yes } else { WasTrimmed::No };
     stream.cache.trims.note(reading, was_trimmed);
     stream.cache.trim_pace.note(info.first, at, stream.reading.window);
+    stream.is_unread = stream.cache.unread.note(info, was_trimmed, at, stream.reading.window);
+}
+
+/// Returns what can be trimmed, and keeps the position from which it was counted for the next poll.
+fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
+    let bound = stream.trim_bound()?;
+    let entries = bound.entries(stream.info, |position| stream.lag(position));
+    stream.cache.held_from = bound.counted_from(stream.info);
+    Some(stream.cache.holder.note(bound, entries, stream.info))
 }
 
 /// Counts the pending entries of consumers that are gone, as far as the PEL has become smaller: XGROUP DELCONSUMER drops
@@ -205,6 +274,31 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         open.is_losing = view.is_recent(view.history.lost_at);
         let status = status::evaluate(&view);
         open.status = history.dated(status, info.time);
+    }
+}
+
+/// Counts what was delivered to each group, less what is known by now to be lost.
+fn note_flows(stream: &mut StreamState<'_>, at: Duration) {
+    let window = stream.reading.window;
+    for (number, group) in stream.info.groups.iter().enumerate() {
+        let reading = flow_reading(stream, group, &stream.groups[number], at);
+        let flow = &mut stream.groups[number].cache.flow;
+        if stream.cache.gap > window / 2 {
+            flow.interrupt();
+        }
+        flow.note(&reading, window);
+    }
+}
+
+fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> FlowReading {
+    FlowReading {
+        at,
+        position: group.last_delivered,
+        is_beyond_end: group.last_delivered > stream.info.last_generated,
+        added: stream.info.entries_added,
+        lag: stream.lag(group.last_delivered),
+        lost: open.cache.losses.entries,
+        pending: group.pending,
     }
 }
 
@@ -291,6 +385,9 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
             max_deleted: info.max_deleted,
         },
         radix_tree: info.radix_tree,
+        safe_trim: safe_trim(stream),
+        group_changes: stream.cache.changes.counts,
+        is_unread: stream.is_unread,
         idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
     };
     let mut groups: Vec<_> = info
@@ -319,6 +416,8 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
     } else {
         stream.next_entry(position).and_then(|next| next.age(info.time))
     };
+    let (flow, reading) = (&open.cache.flow, flow_reading(stream, group, open, at));
+    let window = stream.reading.window;
     GroupValues {
         lag,
         lag_seconds,
@@ -351,7 +450,13 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
             .filter(|_| stream.cache.trims.overtakes_groups())
             .map(|lag| Retention { lag, length: info.length }),
         time_to_loss: time_to_loss(stream, group, open, at),
+        entries_delivered: flow.delivered(&reading),
+        entries_acknowledged: flow.acknowledged(&reading),
+        drain_time: flow.drain_time(&reading, window),
+        added_rate: flow.added_rate(&reading, window),
+        delivered_rate: flow.delivered_rate(&reading, window),
         pending_dropped: open.cache.pending_dropped,
+        recreation: open.cache.recreation,
         status: open.status,
     }
 }

@@ -266,6 +266,11 @@ impl History {
         self.points.clear();
     }
 
+    /// Returns the position in the last reading.
+    pub(super) fn position(&self) -> StreamId {
+        self.position
+    }
+
     /// Drops the lags, after an audit found them wrong.
     pub(super) fn forget_lags(&mut self) {
         self.points.clear();

@@ -7,6 +7,7 @@ use crate::audit::DueAudit;
 use crate::budget::Budget;
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
+use crate::holder::{self, OldestNeeded, TrimBound};
 use crate::loss::{self, LossReading};
 use crate::pending_cache::PelHead;
 use crate::question::{EntryRange, StreamIndex};
@@ -16,6 +17,9 @@ use crate::snapshot::{
 };
 use crate::state::{GroupCache, LagState, StreamCache};
 use redis_stream_core::id::StreamId;
+
+/// Maximum size of the entries of a stream of which it is counted what can be trimmed.
+const MAX_COUNTED_BYTES: u64 = 2_048;
 
 /// One poll of one target.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(super) struct PollState<'a> {
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
     pub(super) audits_were_asked: bool,
+    /// All lags are counted, as far as the budget allows, and what can be trimmed is being counted.
+    pub(super) counts_trimmable: bool,
     /// Number of pending IDs that may still be looked up.
     pub(super) look_ups_left: u32,
     pub(super) counted_entries: u64,
@@ -41,6 +47,8 @@ pub(super) struct PollState<'a> {
 pub(super) enum QuestionPurpose {
     OldestPending(usize),
     Orphans(usize),
+    /// The oldest pending entry that is not below the first entry of the stream.
+    OldestNeeded(usize),
     /// The pending IDs that may have been deleted.
     DeletedPending(usize),
     /// One of these IDs in the stream.
@@ -86,6 +94,8 @@ pub(super) struct StreamState<'a> {
     pub(super) is_late: bool,
     /// Nothing is known from earlier polls.
     pub(super) is_first_reading: bool,
+    /// It has no group, grows and is not trimmed.
+    pub(super) is_unread: bool,
 }
 
 /// The question by which losses are confirmed.
@@ -114,6 +124,9 @@ pub(super) struct GroupState {
     pub(super) deleted_pending: DeletedPending,
     /// Number of pending entries that went with their consumers since the previous poll.
     pub(super) dropped: Option<u64>,
+    /// Of a group with pending entries below the first entry of the stream.
+    pub(super) oldest_needed: OldestNeeded,
+    pub(super) oldest_needed_was_asked: bool,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
     pub(super) status: GroupStatus,
@@ -147,6 +160,7 @@ impl<'a> StreamState<'a> {
         (at, timeout): (Duration, Duration),
     ) -> Self {
         let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
+        positions.extend(cache.held_from);
         positions.sort_unstable();
         positions.dedup();
         let is_first_reading = cache.is_new();
@@ -193,6 +207,7 @@ impl<'a> StreamState<'a> {
             is_invalid: false,
             is_late: false,
             is_first_reading,
+            is_unread: false,
         }
     }
 
@@ -217,6 +232,31 @@ impl<'a> StreamState<'a> {
         self.info.groups.iter().zip(&self.groups).any(|(group, open)| {
             self.loss_reading(group).is_some_and(|reading| open.cache.losses.shows_loss(&reading))
         })
+    }
+
+    /// Returns the ID below which no group needs anything, once that is known.
+    pub(super) fn trim_bound(&self) -> Option<TrimBound> {
+        let oldest = |open: &GroupState| match (open.oldest_pending, self.info.first) {
+            (PelHead::Unknown, _) => OldestNeeded::Unknown,
+            (PelHead::Empty, _) | (PelHead::Entry(_), None) => OldestNeeded::Nothing,
+            (PelHead::Entry(entry), Some(first)) if entry.id < first => open.oldest_needed,
+            (PelHead::Entry(entry), _) => OldestNeeded::Entry(entry.id),
+        };
+        holder::trim_bound(self.info, self.groups.iter().map(oldest))
+    }
+
+    /// Begins to count what can be trimmed, if that is not known.
+    pub(super) fn count_trimmable(&mut self) {
+        if self.info.entry_bytes > MAX_COUNTED_BYTES {
+            return;
+        }
+        let counted_from = self.trim_bound().and_then(|bound| bound.counted_from(self.info));
+        let Some(position) = counted_from.filter(|position| self.lag(*position).is_none()) else { return };
+        self.cache.held_from = Some(position);
+        self.cache.scans.begin(position);
+        if let Err(at) = self.positions.binary_search(&position) {
+            self.positions.insert(at, position);
+        }
     }
 
     pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &EntryRange) {

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use crate::holder::OldestNeeded;
 use crate::question::PendingEntry;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 use redis_stream_core::id::StreamId;
@@ -37,12 +38,14 @@ pub(super) struct CachedOldestPending {
     at: Duration,
     /// An ID and the number of pending entries below it.
     below: Option<(StreamId, u32)>,
+    /// An ID, and the oldest pending entry that is not below it.
+    needed: Option<(StreamId, OldestNeeded)>,
 }
 
 impl CachedOldestPending {
     /// `at` is the node's clock before XPENDING was sent.
     pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
-        Self { oldest, pending: group.pending, at, below: None }
+        Self { oldest, pending: group.pending, at, below: None, needed: None }
     }
 
     /// Returns the number of pending entries below `first`, if that was counted.
@@ -53,6 +56,16 @@ impl CachedOldestPending {
     /// Records that `count` pending entries lie below `first`.
     pub(super) fn note_below(&mut self, first: StreamId, count: u32) {
         self.below = Some((first, count));
+    }
+
+    /// Returns the oldest pending entry that is not below `first`, if that was asked for.
+    pub(super) fn needed(&self, first: StreamId) -> Option<OldestNeeded> {
+        self.needed.filter(|(id, _)| *id == first).map(|(_, needed)| needed)
+    }
+
+    /// Records the oldest pending entry that is not below `first`.
+    pub(super) fn note_needed(&mut self, first: StreamId, needed: OldestNeeded) {
+        self.needed = Some((first, needed));
     }
 
     /// Returns true if the consumers may prove the entry current at `now`; otherwise it has to be asked for.

@@ -20,6 +20,9 @@ const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
 /// them all, which takes about 2 ms of the server's time for these.
 const MAX_FULL_LINES: u64 = 5_000;
 
+/// The part of the remaining budget, one divided by this, that is used to count what can be trimmed.
+const TRIMMABLE_SHARE: u32 = 4;
+
 /// A question and its purpose.
 pub(super) struct PlannedQuestion {
     /// Index into `PollState::streams`.
@@ -38,6 +41,12 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.ask_for_next_entries(poll);
     plan.ask_for_losses(poll);
     plan.ask_for_look_ups(poll);
+    if plan.0.is_empty() && !std::mem::replace(&mut poll.counts_trimmable, true) {
+        // With what the lags leave of the budget, and a part of that, since it is counted only for people.
+        poll.budget.entries /= TRIMMABLE_SHARE;
+        poll.streams.iter_mut().for_each(StreamState::count_trimmable);
+        plan.ask_for_scans(poll);
+    }
     plan.0
 }
 
@@ -70,6 +79,7 @@ impl QuestionPlan {
             self.ask_for_consumers(at, stream, round);
             self.ask_for_oldest_pending(at, stream, round);
             self.ask_for_orphans(at, stream);
+            self.ask_for_oldest_needed(at, stream);
             self.ask_for_deleted_pending(at, stream);
         }
     }
@@ -122,6 +132,26 @@ impl QuestionPlan {
         }
     }
 
+    /// Asks for the oldest pending entry that may still be in the stream, of groups with pending entries that are not.
+    fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
+        let info = stream.info;
+        let Some(first) = info.first.filter(|_| info.group_count == info.groups.len() as u64) else { return };
+        for (number, group) in info.groups.iter().enumerate() {
+            let open = &mut stream.groups[number];
+            let begins_below = matches!(open.oldest_pending, PelHead::Entry(entry) if entry.id < first);
+            if !begins_below || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
+                continue;
+            }
+            if let Some(needed) = open.cache.pending.and_then(|cached| cached.needed(first)) {
+                open.oldest_needed = needed;
+                continue;
+            }
+            let (name, until) = (group.name.clone(), StreamId::MAX);
+            let kind = QuestionKind::PendingIds { group: name, from: first, until, at_most: 1 };
+            self.ask(at, stream, QuestionPurpose::OldestNeeded(number), kind, LINE_BYTES);
+        }
+    }
+
     fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState<'_>) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
@@ -171,6 +201,9 @@ impl QuestionPlan {
             .enumerate()
             .filter(|(_, stream)| !stream.entries_unavailable)
             .flat_map(|(at, stream)| ranges(stream).map(move |range| (at, range)))
+            .filter(|(at, (start, ..))| {
+                poll.counts_trimmable || poll.streams[*at].cache.held_from != Some(*start)
+            })
             .collect();
         if chunks.is_empty() {
             return;

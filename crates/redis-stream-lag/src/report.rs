@@ -19,6 +19,14 @@ pub struct Report {
     pub limited: LimitedCounts,
 }
 
+impl Report {
+    /// Returns the streams that grow, have no group, and are not trimmed as far as that was seen.
+    pub fn unread_streams(&self) -> impl Iterator<Item = (&StreamReport, &StreamValues)> {
+        let read = self.streams.iter().filter_map(|stream| Some((stream.as_ref(), stream.values.as_ref()?)));
+        read.filter(|(_, values)| values.is_unread)
+    }
+}
+
 /// Numbers of what limits leave out of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitedCounts {
@@ -66,8 +74,99 @@ pub struct StreamValues {
     pub ids: StreamIds,
     /// Size of the server's data structure.
     pub radix_tree: RadixTree,
+    /// What can be trimmed without taking anything from a group. `None` if the stream has no group, and while it is not
+    /// known what every group needs, those that are not reported included.
+    pub safe_trim: Option<SafeTrim>,
+    /// Changes of its reported groups, since the stream was first read.
+    pub group_changes: GroupChangeCounts,
+    /// True if the stream has no group, grows, and was not seen to be trimmed. Readers without a group are not seen.
+    pub is_unread: bool,
     /// Idempotent production. Source: XINFO STREAM. `None` before server 8.6, and if it was never used on this stream.
     pub idmp: Option<Idmp>,
+}
+
+/// Numbers of the changes of a stream's groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupChangeCounts {
+    /// Groups that appeared under a name that was not there before.
+    pub created: u64,
+    /// Groups that were found gone.
+    pub destroyed: u64,
+    /// Groups that were created again after they were destroyed, whether or not a reading found them gone.
+    pub recreated: u64,
+}
+
+/// A group that was created again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recreation {
+    /// Time of the reading that found it, by the server's clock, since the Unix epoch.
+    pub at: Duration,
+    /// Its position then.
+    pub position: NewPosition,
+}
+
+impl GroupChangeCounts {
+    /// Returns each number with the name of the change.
+    #[must_use]
+    pub fn by_change(self) -> [(&'static str, u64); 3] {
+        let Self { created, destroyed, recreated } = self;
+        [("created", created), ("destroyed", destroyed), ("recreated", recreated)]
+    }
+}
+
+/// The position of a group that was created again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewPosition {
+    /// Below the one that it had: entries are delivered again.
+    FurtherBack,
+    /// The one that it had.
+    Same,
+    /// Above the one that it had: what it was not delivered in between is skipped.
+    Ahead,
+    /// The stream was deleted and created again too.
+    OtherStream,
+}
+
+/// A trim of a stream that takes only what every group was delivered and has acknowledged, as of the reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafeTrim {
+    /// No group needs an entry below this ID. At most the ID after last-generated-id.
+    pub min_id: StreamId,
+    /// Number of entries below it; `None` while they are being counted.
+    pub entries: Option<u64>,
+    /// The group that needs the oldest entry; `None` if no group needs any.
+    pub holder: Option<StreamHolder>,
+}
+
+/// A group that needs the oldest entry of all that a stream's groups need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamHolder {
+    /// Name of the group.
+    pub group: Name,
+    /// Time of the reading since which it is the one, by the server's clock, since the Unix epoch.
+    pub since: Duration,
+    /// Why it needs the entry.
+    pub held_for: HeldFor,
+}
+
+/// Why a group needs an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldFor {
+    /// It was not delivered to the group.
+    Delivery,
+    /// It was delivered and not acknowledged.
+    Acknowledgement,
+}
+
+impl HeldFor {
+    /// Returns its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Acknowledgement => "acknowledgement",
+        }
+    }
 }
 
 /// The IDs in a reply to XINFO STREAM.
@@ -143,10 +242,26 @@ pub struct GroupValues {
     /// at which the first entry moves. `None` where trims were not seen to disregard the slowest group, and for the first
     /// [window](crate::snapshot::StreamReading::window). Pending entries that are gone already do not count.
     pub time_to_loss: Option<Duration>,
+    /// Number of entries that the group moved past since it was first seen, less [those known to be
+    /// lost](Self::entries_lost). What it skips by XGROUP SETID counts too, and what it is delivered again counts again.
+    /// `None` while the lag is not known exactly, and before server 7.0.
+    pub entries_delivered: Option<u64>,
+    /// [Entries delivered](Self::entries_delivered), less the growth of the pending ones: those acknowledged, delivered
+    /// with NOACK, or dropped with their consumer. `None` as for that.
+    pub entries_acknowledged: Option<u64>,
+    /// Time until the lag is gone if it goes on shrinking as over the [window](crate::snapshot::StreamReading::window). Zero
+    /// if there is none; `None` while it does not shrink or is not known exactly, and in the first quarter of a window.
+    pub drain_time: Option<Duration>,
+    /// The rate at which entries were added to the stream over the window. `None` as for `drain_time`, and before server 7.0.
+    pub added_rate: Option<EntryRate>,
+    /// The rate at which entries were delivered to the group over the window. `None` as for `added_rate`.
+    pub delivered_rate: Option<EntryRate>,
     /// Number of pending entries, at most, that were dropped with their consumers by XGROUP DELCONSUMER, since the group
     /// was first seen: entries of consumers that are gone, as far as the PEL has become smaller. The server does not tell
     /// them from entries acknowledged just before. Source: XINFO CONSUMERS.
     pub pending_dropped: u64,
+    /// The last time that the group was seen to have been destroyed and created again.
+    pub recreation: Option<Recreation>,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,
 }
@@ -166,6 +281,24 @@ impl Retention {
     #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
     pub fn ratio(self) -> f64 {
         if self.length == 0 { 0.0 } else { (self.lag as f64 / self.length as f64).min(1.0) }
+    }
+}
+
+/// The rate of entries over some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRate {
+    /// Number of entries.
+    pub entries: u64,
+    /// The time, not zero.
+    pub time: Duration,
+}
+
+impl EntryRate {
+    /// Returns the number of entries per second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate is good to some digits")]
+    pub fn per_second(self) -> f64 {
+        self.entries as f64 / self.time.as_secs_f64()
     }
 }
 

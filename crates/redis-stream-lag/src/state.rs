@@ -7,13 +7,17 @@ use crate::audit::PartialAudit;
 use crate::checkpoints::Checkpoints;
 use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
+use crate::flow::Flow;
 use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
+use crate::group_changes::{GroupChanges, KeptCounters};
 pub use crate::history::DatedStatus;
 use crate::history::History;
+use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
+use crate::report::Recreation;
 use crate::retention::{TrimEvidence, TrimPace};
 use crate::rhythm::Rhythm;
 use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
@@ -76,6 +80,12 @@ pub(super) struct StreamCache {
     /// Sorted by name.
     groups: Vec<(Name, GroupCache)>,
     pub(super) trims: TrimEvidence,
+    pub(super) holder: HolderHistory,
+    pub(super) changes: GroupChanges,
+    pub(super) continuity: StreamContinuity,
+    pub(super) unread: UnreadGrowth,
+    /// The position above which the entries that a group holds were counted or are being counted.
+    pub(super) held_from: Option<StreamId>,
     pub(super) trim_pace: TrimPace,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
@@ -102,8 +112,21 @@ pub(super) struct GroupCache {
     pub(super) unowned: Option<u64>,
     pub(super) deleted_pending: Option<CachedDeletedPending>,
     pub(super) history: Option<History>,
+    pub(super) flow: Flow,
     /// Number of pending entries that went with their consumers.
     pub(super) pending_dropped: u64,
+    pub(super) recreation: Option<Recreation>,
+}
+
+/// The relation of a reading of a stream to the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum StreamContinuity {
+    /// It was not read before, or on another connection.
+    #[default]
+    Unknown,
+    Same,
+    /// The stream was deleted, and another one created under its key.
+    Replaced,
 }
 
 impl LagState {
@@ -213,6 +236,28 @@ pub struct StreamInDanger<'a> {
 }
 
 impl GroupCache {
+    /// Returns the state of a group of which nothing but earlier counts is known.
+    pub(super) fn with(counters: KeptCounters) -> Self {
+        let KeptCounters { losses, flow, pending_dropped, recreation } = counters;
+        Self { losses, flow, pending_dropped, recreation, ..Self::default() }
+    }
+
+    /// Removes and returns what is counted, without what it was counted from.
+    pub(super) fn take_counters(&mut self) -> KeptCounters {
+        KeptCounters {
+            losses: self.losses.restarted(),
+            flow: std::mem::take(&mut self.flow),
+            pending_dropped: self.pending_dropped,
+            recreation: self.recreation,
+        }
+    }
+
+    /// Drops all but the counts, since the group is another one of the same name.
+    pub(super) fn restart(&mut self) {
+        *self = Self::with(self.take_counters());
+        self.flow.restart();
+    }
+
     /// Adds a reading to the estimated share of lost entries, of a group that may lose some.
     pub(super) fn note_share(&mut self, info: &StreamInfo, group: &GroupInfo, meaning: EntriesReadMeaning) {
         let Some(share) = &mut self.loss_share else { return };
@@ -268,8 +313,16 @@ impl StreamCache {
         // it is what reveals a server restarted from an older file (the group was rewound). It ends only if the
         // stream was replaced by another one. On one connection that is certain where a counter went backwards,
         // since the same stream never does that.
-        let is_replaced =
-            self.bounds.is_some_and(|before| before.epoch() == epoch && before.was_replaced_by(&now));
+        let has_gone_back = self.bounds.is_some_and(|before| before.was_replaced_by(&now));
+        let is_replaced = has_gone_back && self.bounds.is_some_and(|before| before.epoch() == epoch);
+        self.continuity = match self.bounds {
+            _ if is_replaced => StreamContinuity::Replaced,
+            Some(before) if before.epoch() == epoch => StreamContinuity::Same,
+            _ => StreamContinuity::Unknown,
+        };
+        if self.continuity != StreamContinuity::Same {
+            self.changes.forget_stream();
+        }
         self.bounds = Some(now);
         if let Some(part) = self.partial_audit.take() {
             part.apply(&mut self.checkpoints, &change);
@@ -285,6 +338,9 @@ impl StreamCache {
             self.reset_groups();
         } else if !change.is_clean() && node.entries_read == EntriesReadMeaning::Deliveries {
             self.groups.iter_mut().for_each(|(_, group)| group.trusted_counters = None);
+        }
+        if has_gone_back {
+            self.groups.iter_mut().for_each(|(_, group)| group.flow.restart());
         }
         if is_replaced {
             self.groups.iter_mut().for_each(|(_, group)| group.history = None);
@@ -318,8 +374,7 @@ impl StreamCache {
     fn reset_groups(&mut self) {
         for (_, group) in &mut self.groups {
             let history = group.history.take();
-            let (losses, pending_dropped) = (group.losses.restarted(), group.pending_dropped);
-            *group = GroupCache { losses, history, pending_dropped, ..GroupCache::default() };
+            *group = GroupCache { history, ..GroupCache::with(group.take_counters()) };
         }
     }
 
@@ -327,6 +382,23 @@ impl StreamCache {
     pub(super) fn take_group(&mut self, name: &Name) -> GroupCache {
         let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
         found.map_or_else(|_| GroupCache::default(), |at| std::mem::take(&mut self.groups[at].1))
+    }
+
+    /// Removes and returns the states of groups that were not [taken](Self::take_group), or empty ones.
+    pub(super) fn take_groups(&mut self) -> Vec<(Name, GroupCache)> {
+        std::mem::take(&mut self.groups)
+    }
+
+    /// Returns the state of a key at which no stream is, after a poll at `at`: its groups were destroyed with it.
+    pub(super) fn without_stream(mut self, at: Duration) -> Self {
+        let groups = self.take_groups().into_iter().map(|(name, mut group)| {
+            let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
+            group.restart();
+            (name, position, group.take_counters())
+        });
+        let mut changes = self.changes;
+        changes.note_absent(groups, None, at);
+        Self { changes, ..Self::default() }
     }
 
     /// Replaces the state of all groups. `groups` must be sorted by name.

@@ -7,11 +7,12 @@ use crate::generator::{Opens, Row};
 
 const LAG: &str = "redis_stream_group_lag";
 const LEAST: &str = "redis_stream_group_lag_min";
-const READ: &str = "redis_stream_group_entries_read";
+const DELIVERED: &str = "redis_stream_group_entries_delivered_total";
+const ACKNOWLEDGED: &str = "redis_stream_group_entries_acknowledged_total";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![added(), delivered(), growth(), drain(), backlogs()];
+    let panels = vec![added(), delivered(), acknowledged(), growth(), drain(), backlogs()];
     Row { title: "In, out, and time to drain", opens: Opens::AtOnce, panels }
 }
 
@@ -27,20 +28,33 @@ fn added() -> Panel {
     }
 }
 
-/// A gauge that rises as a counter does, and steps back when a group is moved back: no reset, so no rate().
 fn delivery(range: &str) -> String {
-    format!("clamp_min(deriv({}{range}), 0)", Group.of(READ))
+    format!("rate({}{range})", Group.of(DELIVERED))
+}
+
+fn acknowledgement(range: &str) -> String {
+    format!("rate({}{range})", Group.of(ACKNOWLEDGED))
 }
 
 fn delivered() -> Panel {
     Panel {
         title: "Entries delivered per second, the fastest",
-        what: "How fast each group is delivered entries, by the server's entries-read; missing where the server does not know \
-               it (6.2, or after an XDEL ahead of the group).",
+        what: "How fast each group is delivered entries (not known on server 6.2, and while a lag is not known).",
         advice: "below the rate of what is added, the group falls behind; at 0 with a lag, no consumer reads.",
         unit: "cps",
         queries: vec![Group.ranked(&delivery(STEP), &Group.each(&delivery(SHOWN)))],
-        points: FEW,
+        nothing: "not known",
+        ..Panel::lines()
+    }
+}
+
+fn acknowledged() -> Panel {
+    Panel {
+        title: "Entries acknowledged per second, the fastest",
+        what: "How fast each group acknowledges entries. What XGROUP DELCONSUMER drops looks acknowledged.",
+        advice: "below the rate of what is delivered, pending entries pile up: consumers fail, or forget to XACK.",
+        unit: "cps",
+        queries: vec![Group.ranked(&acknowledgement(STEP), &Group.each(&acknowledgement(SHOWN)))],
         nothing: "not known",
         ..Panel::lines()
     }
@@ -62,20 +76,14 @@ fn growth() -> Panel {
     }
 }
 
-/// At the pace of the last minutes; nothing where the lag does not fall.
-fn draining(each: impl Fn(&str) -> String) -> String {
-    format!("({} > 0) / -({} < 0)", each(&Group.of(LAG)), each(&growing(STEP)))
-}
-
 fn drain() -> Panel {
-    let draining = draining(|series| Group.among(series, &Group.highest(LEAST)));
     Panel {
-        title: "Time to drain, of the highest lags",
-        what: "When the lag is gone if it goes on falling as it does now. No line: there is no lag, or it does not fall.",
+        title: "Time to drain, the longest",
+        what: "When the lag is gone at the rates of the last minutes (status.window). No line: the lag does not fall.",
         advice: "longer than may be waited for, add consumers. If a lag has no line here at all, it is not being worked off.",
         unit: "s",
         steps: warn(3_600.0, 86_400.0),
-        queries: vec![Query::range(draining, Group.legend())],
+        queries: vec![Group.worst("redis_stream_group_drain_seconds")],
         points: FEW,
         nothing: "no lag falls",
         ..Panel::lines()
@@ -96,6 +104,7 @@ fn backlogs() -> Panel {
             "lag",
             vec![
                 column("lag", most.clone(), "short", none()),
+                column("with pending", of_most(&Group.value("redis_stream_group_backlog")), "short", none()),
                 column("delivered per second", of_most(&Group.each(&delivery(STEP))), "cps", none()),
                 column(
                     "growing per second",
@@ -105,7 +114,7 @@ fn backlogs() -> Panel {
                 ),
                 column(
                     "time to drain",
-                    of_most(&draining(|series| Group.each(series))),
+                    of_most(&Group.value("redis_stream_group_drain_seconds")),
                     "s",
                     warn(3_600.0, 86_400.0),
                 ),

@@ -12,7 +12,18 @@ const LENGTH: &str = "redis_stream_length";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![used(), left(), lost(), share(), length(), reach(), silence(), streams()];
+    let panels = vec![
+        used(),
+        left(),
+        lost(),
+        share(),
+        length(),
+        trimmable(),
+        reach(),
+        silence(),
+        changes(),
+        streams(),
+    ];
     Row { title: "Retention and loss", opens: Opens::AtOnce, panels }
 }
 
@@ -89,6 +100,34 @@ fn length() -> Panel {
     }
 }
 
+fn trimmable() -> Panel {
+    Panel {
+        title: "Entries that no group needs, the most",
+        what: "Entries that every group was delivered and has acknowledged. Readers without a group are not seen.",
+        advice: "as many can be trimmed; the page of the group that holds a stream has the command.",
+        queries: vec![Stream.worst("redis_stream_trimmable_entries")],
+        nothing: "not known",
+        size: (8, 8),
+        ..Panel::lines()
+    }
+}
+
+fn changes() -> Panel {
+    let increase = format!("increase({}{STEP})", Stream.of("redis_stream_group_changes_total"));
+    Panel {
+        title: "Groups created, destroyed and recreated",
+        what: "Changes of the groups of all streams.",
+        advice: "a group that is recreated further back is delivered entries again, and one ahead skips some: its page says which.",
+        queries: vec![Query::range(
+            format!("sum by (change) (max by (target, db, stream, change) ({increase}))"),
+            "{{change}}",
+        )],
+        nothing: "no group came or went",
+        size: (8, 8),
+        ..Panel::bars()
+    }
+}
+
 fn reach() -> Panel {
     let latest = Stream.each(&format!("{} @ end()", Stream.of(FIRST)));
     Panel {
@@ -137,6 +176,7 @@ fn streams() -> Panel {
             vec![
                 Column { title: "entries", query: Query::now(longest.clone()), unit: "short", steps: none() },
                 column("groups", Stream.value("redis_stream_groups"), "short"),
+                column("no group needs", Stream.value("redis_stream_trimmable_entries"), "short"),
                 column("added per second", rate, "cps"),
                 column("oldest entry", format!("time() - {}", Stream.value(FIRST)), "s"),
                 column("newest entry", format!("time() - {}", Stream.value(LAST)), "s"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::format::units::{ago, count, span};
+use crate::format::units::{ago, count, per_second, span};
 use crate::values::family::{Family, Number};
 use crate::values::table::{GROUP_VALUES, LAST_DELIVERED_ID_AGE_SECONDS, NO_TIME, OLD_SERVER};
 use redis_stream_core::id::StreamId;
@@ -52,6 +52,7 @@ fn of_family(family: &Family, values: &GroupValues) -> Option<Detail> {
         Some(Number::Count(number)) => Ok(count(number)),
         Some(Number::Seconds(time)) => Ok(span(time)),
         Some(Number::Ratio(ratio)) => Ok(format!("{:.0} %", ratio * 100.0)),
+        Some(Number::PerSecond(number)) => Ok(per_second(number)),
         None => Err((label.why_unknown)(values)),
     };
     Some(detail(label.name, value, label.note))

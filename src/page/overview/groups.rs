@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::api::partial_sort::sorted_range;
-use crate::format::units::{count, counted, span};
+use crate::format::units::{count, counted, per_second, span};
 use crate::page::layout::{status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::page::overview::query::{
@@ -230,6 +230,7 @@ fn value(family: &Family, values: &GroupValues) -> Markup {
         Some(Number::Seconds(time)) if time.is_zero() => is_zero("0 s"),
         Some(Number::Seconds(time)) => html! { (span(time)) },
         Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
+        Some(Number::PerSecond(number)) => html! { (per_second(number)) },
         None => unknown(family.label.map_or("", |label| (label.why_unknown)(values))),
     }
 }

@@ -162,7 +162,7 @@ fn value_key(family: &Family, row: &GroupRow<'_>) -> Option<u128> {
         Number::Count(count) => count.into(),
         Number::Seconds(time) => time.as_nanos(),
         // The bits of floats that are not negative are in the order of the floats.
-        Number::Ratio(ratio) => ratio.to_bits().into(),
+        Number::Ratio(number) | Number::PerSecond(number) => number.to_bits().into(),
     })
 }
 

@@ -2,5 +2,6 @@
 
 mod audit;
 mod cases;
+mod flow;
 pub(crate) mod model;
 pub(crate) mod properties;

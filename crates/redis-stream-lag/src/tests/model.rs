@@ -51,6 +51,8 @@ pub(crate) struct StreamModel {
     pub(crate) other_consumers: u64,
     /// Number of entries ever removed before they were delivered to the group.
     pub(crate) lost: BTreeMap<Name, u64>,
+    /// last-generated-id when a group was destroyed.
+    pub(crate) destroyed_at: BTreeMap<Name, StreamId>,
     /// Size of each entry. Large entries are counted a few at a time, which leaves checkpoints in short streams.
     pub(crate) entry_bytes: u64,
     /// True once a stream at this key was trimmed.
@@ -106,6 +108,7 @@ impl StreamModel {
             clock_ms: EPOCH_MS,
             other_consumers: 0,
             lost: BTreeMap::new(),
+            destroyed_at: BTreeMap::new(),
             entry_bytes: 100,
             was_trimmed: false,
         }
@@ -210,7 +213,7 @@ impl StreamModel {
             match fastrand::u32(..4) {
                 0 => self.create_group(name),
                 1 => self.set_back(name),
-                2 => drop(self.groups.remove(name)),
+                2 => self.destroy_group(name),
                 _ => self.read(name, fastrand::usize(1..6), fastrand::bool()),
             }
         }
@@ -224,6 +227,27 @@ impl StreamModel {
         }
         self.groups.insert(name.clone(), ModelGroup { last_delivered, ..ModelGroup::default() });
         self.note_set_back(name, last_delivered);
+        if let Some(since) = self.destroyed_at.remove(name) {
+            // It never gets what was added while it was gone.
+            let skipped = self.entries.iter().filter(|id| **id > since && **id <= last_delivered).count();
+            *self.lost.entry(name.clone()).or_default() += skipped as u64;
+        }
+    }
+
+    /// Restarts the server from an older file.
+    pub(crate) fn restart_from(&mut self, saved: &Self) {
+        let (clock_ms, was_trimmed, lost) = (self.clock_ms, self.was_trimmed, self.lost.clone());
+        let known = self.groups.keys().chain(self.destroyed_at.keys());
+        let gone = known.filter(|name| !saved.groups.contains_key(*name)).cloned();
+        let mut destroyed_at: BTreeMap<_, _> = gone.map(|name| (name, saved.last_generated)).collect();
+        destroyed_at.extend(saved.destroyed_at.clone());
+        *self = Self { clock_ms, was_trimmed, lost, destroyed_at, ..saved.clone() };
+    }
+
+    fn destroy_group(&mut self, name: &Name) {
+        if self.groups.remove(name).is_some() {
+            self.destroyed_at.insert(name.clone(), self.last_generated);
+        }
     }
 
     /// Counts what is gone above the position of a group as lost: for a group that comes back to where it was, it looks
@@ -381,7 +405,7 @@ impl StreamModel {
             }
             87..=93 => self.create_group(name),
             94..=95 => self.set_back(name),
-            96..=97 => drop(self.groups.remove(name)),
+            96..=97 => self.destroy_group(name),
             98 => {
                 let beyond = StreamId::new(self.last_generated.ms + 5, 0);
                 if let Some(group) = self.groups.get_mut(name) {
@@ -391,9 +415,23 @@ impl StreamModel {
             _ => {
                 // DEL, and a new stream with the same key. Its IDs are later, since they are generated from the clock.
                 let clock_ms = self.clock_ms.max(self.last_generated.ms) + 1;
+                self.groups
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .for_each(|name| self.destroy_group(name));
+                let destroyed_at = std::mem::take(&mut self.destroyed_at);
                 let (lost, was_trimmed, entry_bytes) =
                     (self.lost.clone(), self.was_trimmed, self.entry_bytes);
-                *self = Self { clock_ms, lost, was_trimmed, entry_bytes, ..Self::new(self.counters) };
+                *self = Self {
+                    clock_ms,
+                    lost,
+                    destroyed_at,
+                    was_trimmed,
+                    entry_bytes,
+                    ..Self::new(self.counters)
+                };
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Compares derived values with a [model](crate::tests::model) that counts entries one by one. Random operations run
 //! between polls, and between the commands of a poll.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::snapshot::{
     StreamReading,
 };
 use crate::state::LagState;
-use crate::tests::model::{Counters, StreamModel};
+use crate::tests::model::{Counters, ModelGroup, StreamModel};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -181,6 +182,10 @@ impl Truth {
             }
         }
         self.check_losses(watch);
+        self.check_flow(watch);
+        if !self.is_busy {
+            self.check_trim(watch);
+        }
         (exact, all)
     }
 
@@ -190,6 +195,65 @@ impl Truth {
             let lost = self.after.lost.get(&group.name).copied().unwrap_or(0);
             assert!(values.entries_lost.unwrap_or(0) <= lost, "{lost} lost: {values:?}\n{:?}", self.read);
             assert!(values.retention_used.is_none() || self.after.was_trimmed, "{values:?}\n{:?}", self.read);
+        }
+    }
+
+    fn check_flow(&self, watch: &Watcher) {
+        for (group, values) in self.groups.iter().zip(watch.values()) {
+            let is_known = values.lag.exact().is_some() && self.read.counters != Counters::None;
+            let context = || format!("{group:?}\n{values:?}\n{:?}", self.read);
+            assert_eq!(values.entries_delivered.is_some(), is_known, "{}", context());
+            assert_eq!(values.entries_acknowledged.is_some(), is_known, "{}", context());
+            let is_gone = values.lag.exact() == Some(0);
+            assert!(!is_gone || values.drain_time == Some(Duration::ZERO), "{}", context());
+        }
+    }
+
+    /// What is said to be trimmable is needed by no group, and is all of that but for deleted pending entries.
+    fn check_trim(&self, watch: &Watcher) {
+        let stream = &watch.report.as_ref().unwrap().streams[0];
+        let trim = stream.values.as_ref().unwrap().safe_trim.as_ref();
+        let model = &self.read;
+        let context = || format!("{trim:?}\n{model:?}");
+        let needs =
+            |group: &ModelGroup, id: StreamId| id > group.last_delivered || group.pending.contains_key(&id);
+        let Some(trim) = trim else {
+            let is_reported = stream.groups.len() == model.groups.len();
+            assert!(model.groups.is_empty() || !is_reported, "{}", context());
+            return;
+        };
+        let below: Vec<_> = model.entries.iter().take_while(|id| **id < trim.min_id).collect();
+        for group in model.groups.values() {
+            assert!(!below.iter().any(|id| needs(group, **id)), "{}", context());
+        }
+        assert!(trim.entries.is_none_or(|entries| entries == below.len() as u64), "{}", context());
+        let first_needed =
+            model.entries.iter().find(|id| model.groups.values().any(|group| needs(group, **id)));
+        let holder = trim.holder.as_ref();
+        assert!(first_needed.is_none() || holder.is_some(), "{}", context());
+        let deleted = |group: &ModelGroup| group.pending.keys().any(|id| !model.entries.contains(id));
+        if !model.groups.values().any(deleted) {
+            let entries = model.entries.iter().take_while(|id| Some(*id) != first_needed).count() as u64;
+            assert_eq!(below.len() as u64, entries, "{}", context());
+            let needed =
+                holder.zip(first_needed).map(|(holder, id)| needs(&model.groups[&holder.group], *id));
+            assert!(needed != Some(false) && holder.is_some() == first_needed.is_some(), "{}", context());
+        }
+    }
+
+    /// Counters never fall, whatever happens to a group and its stream, unless it is gone for long.
+    fn check_counters(&self, watch: &Watcher, before: &mut BTreeMap<Name, ([u64; 2], u64)>) {
+        before.retain(|_, (_, seen_ms)| self.read.clock_ms - *seen_ms < 3_000_000);
+        for (group, values) in self.groups.iter().zip(watch.values()) {
+            if let Some((_, seen_ms)) = before.get_mut(&group.name) {
+                *seen_ms = self.read.clock_ms;
+            }
+            let now = values.entries_delivered.zip(values.entries_acknowledged);
+            let Some(now) = now.map(|(delivered, acknowledged)| [delivered, acknowledged]) else { continue };
+            let (before, _) =
+                before.insert(group.name.clone(), (now, self.read.clock_ms)).unwrap_or_default();
+            let fell = before.iter().zip(&now).any(|(before, now)| now < before);
+            assert!(!fell, "{before:?}, then {now:?}: {group:?}\n{:?}", self.read);
         }
     }
 
@@ -250,6 +314,7 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
     let mut watch = Watcher::new();
     let mut saved = model.clone();
     let (mut exact, mut all) = (0, 0);
+    let mut counters_before = BTreeMap::new();
     for _ in 0..300 {
         for _ in 0..fastrand::u32(..6) {
             model.disturb();
@@ -263,15 +328,15 @@ fn run(seed: u64, counters: Counters, budget: Budget, is_busy: bool) -> (usize, 
             0 => watch.epoch += 1,
             1 => saved = model.clone(),
             2 => {
-                // A restart from an older file, which also starts another connection.
-                let (clock_ms, was_trimmed) = (model.clock_ms, model.was_trimmed);
-                model = StreamModel { clock_ms, was_trimmed, lost: model.lost.clone(), ..saved.clone() };
+                // Which also starts another connection.
+                model.restart_from(&saved);
                 watch.epoch += 1;
             }
             _ => {}
         }
         let truth = watch.poll(&mut model, budget, is_busy);
         let checked = truth.check(&watch);
+        truth.check_counters(&watch, &mut counters_before);
         (exact, all) = (exact + checked.0, all + checked.1);
     }
     (exact, all)

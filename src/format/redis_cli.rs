@@ -10,7 +10,7 @@ use shlex::try_quote;
 use crate::format::unicode::is_invisible;
 
 /// Returns the command line: `arguments` after `program`, which is redis-cli with its connection options.
-pub(super) fn line(program: &[String], arguments: &[&[u8]]) -> String {
+pub(crate) fn line(program: &[String], arguments: &[&[u8]]) -> String {
     let plain: Option<Vec<_>> = arguments.iter().map(|argument| plain(argument)).collect();
     let words: Vec<_> = match plain {
         Some(words) => words,

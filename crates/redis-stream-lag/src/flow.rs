@@ -1,0 +1,301 @@
+//! Counts the entries that a group was delivered and has acknowledged, and measures how fast entries come and go.
+//!
+//! Every entry ever added is ahead of a group, or it is not: then it was delivered, or removed before that. So the growth
+//! of *entries-added − lag*, less what the group is known to have lost, is what it was delivered; and that, less the
+//! growth of its pending entries list (PEL), is what it has acknowledged. A reading without an exact lag shows nothing,
+//! and the next one makes up for it.
+
+use std::time::Duration;
+
+use crate::report::EntryRate;
+use redis_stream_core::id::StreamId;
+
+/// Number of points in a window from which rates are measured.
+const POINTS_PER_WINDOW: u32 = 4;
+
+/// A group in one reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowReading {
+    /// Time of the poll, by the caller's monotonic clock.
+    pub(crate) at: Duration,
+    /// last-delivered-id.
+    pub(crate) position: StreamId,
+    /// True if the position was set above the last ID, so that the group skips what is added below it.
+    pub(crate) is_beyond_end: bool,
+    /// entries-added; `None` before server 7.0.
+    pub(crate) added: Option<u64>,
+    /// `None` if the lag is not known exactly.
+    pub(crate) lag: Option<u64>,
+    /// Number of entries that the group lost since it was first seen, at least.
+    pub(crate) lost: u64,
+    /// Size of the PEL.
+    pub(crate) pending: u64,
+}
+
+/// What came and went since a group was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flow {
+    last: Option<CountedReading>,
+    delivered: HeldCount,
+    acknowledged: HeldCount,
+    /// The position in the last reading.
+    position: StreamId,
+    /// Readings with an exact lag, the oldest first: one a window ago or, at first, the oldest, and those since.
+    points: Vec<FlowPoint>,
+}
+
+/// A reading that shows which entries are not ahead of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CountedReading {
+    position: StreamId,
+    not_ahead: u64,
+    lost: u64,
+    pending: u64,
+}
+
+/// A sum of which the highest value is reported: what was counted too early is made up for, and never taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct HeldCount {
+    sum: i64,
+    highest: u64,
+}
+
+impl HeldCount {
+    fn add(&mut self, growth: i64) {
+        self.sum = self.sum.saturating_add(growth);
+        self.highest = self.highest.max(u64::try_from(self.sum).unwrap_or(0));
+    }
+}
+
+/// Milliseconds rather than a [`Duration`], and 0 for what server 6.2 does not report, save half the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FlowPoint {
+    at_ms: u64,
+    added: u64,
+    delivered: u64,
+    lag: u64,
+}
+
+impl Flow {
+    /// Takes a reading.
+    pub(crate) fn note(&mut self, reading: &FlowReading, window: Duration) {
+        let was_set_back = reading.position < self.position;
+        self.position = reading.position;
+        if was_set_back {
+            // What it is delivered again counts again; what it was delivered since it was set back is not known.
+            self.last = None;
+            self.points.clear();
+        }
+        let Some(lag) = reading.lag else { return };
+        if let Some(not_ahead) = reading.added.and_then(|added| added.checked_sub(lag)) {
+            self.count(reading, not_ahead);
+        }
+        self.note_point(reading, lag, window);
+    }
+
+    fn count(&mut self, reading: &FlowReading, not_ahead: u64) {
+        let &FlowReading { position, lost, pending, .. } = reading;
+        let now = CountedReading { position, not_ahead, lost, pending };
+        let Some(before) = self.last.replace(now) else { return };
+        let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
+        let passed = growth(not_ahead, before.not_ahead);
+        // After a failover the server may have forgotten entries.
+        if reading.is_beyond_end || passed < 0 {
+            return;
+        }
+        let delivered = passed.saturating_sub(growth(lost, before.lost));
+        self.delivered.add(delivered);
+        self.acknowledged.add(delivered.saturating_sub(growth(pending, before.pending)));
+    }
+
+    fn note_point(&mut self, reading: &FlowReading, lag: u64, window: Duration) {
+        let point = FlowPoint {
+            at_ms: millis(reading.at),
+            added: reading.added.unwrap_or(0),
+            delivered: self.delivered.highest,
+            lag,
+        };
+        if self.points.last().is_some_and(|last| point.added < last.added) {
+            self.points.clear();
+        }
+        let age = |of: &FlowPoint| Duration::from_millis(point.at_ms.saturating_sub(of.at_ms));
+        while self.points.get(1).is_some_and(|second| age(second) >= window) {
+            self.points.remove(0);
+        }
+        let is_due = |last: &FlowPoint| age(last) >= window / POINTS_PER_WINDOW;
+        if self.points.last().is_none_or(is_due) {
+            self.points.push(point);
+        }
+    }
+
+    /// Restarts the rates after a time without readings.
+    pub(crate) fn interrupt(&mut self) {
+        self.points.clear();
+    }
+
+    /// Takes the next reading for the first one of another stream or group. The counts are kept.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { delivered: self.delivered, acknowledged: self.acknowledged, ..Self::default() };
+    }
+
+    /// Returns the number of entries delivered; `None` if this reading does not show it.
+    pub(crate) fn delivered(&self, reading: &FlowReading) -> Option<u64> {
+        reading.lag.and(reading.added).map(|_| self.delivered.highest)
+    }
+
+    /// Returns the number of entries acknowledged; `None` if this reading does not show it.
+    pub(crate) fn acknowledged(&self, reading: &FlowReading) -> Option<u64> {
+        reading.lag.and(reading.added).map(|_| self.acknowledged.highest)
+    }
+
+    /// Returns the rate at which entries were added over the window.
+    pub(crate) fn added_rate(&self, reading: &FlowReading, window: Duration) -> Option<EntryRate> {
+        let (base, time) = self.base(reading, window)?;
+        Some(EntryRate { entries: reading.added?.checked_sub(base.added)?, time })
+    }
+
+    /// Returns the rate at which entries were delivered over the window.
+    pub(crate) fn delivered_rate(&self, reading: &FlowReading, window: Duration) -> Option<EntryRate> {
+        let (base, time) = self.base(reading, window)?;
+        Some(EntryRate { entries: self.delivered(reading)?.checked_sub(base.delivered)?, time })
+    }
+
+    /// Returns the time until the lag is gone if it goes on shrinking as over the window; `None` if it does not shrink.
+    pub(crate) fn drain_time(&self, reading: &FlowReading, window: Duration) -> Option<Duration> {
+        let lag = reading.lag?;
+        if lag == 0 {
+            return Some(Duration::ZERO);
+        }
+        let (base, time) = self.base(reading, window)?;
+        let shrunk_by = base.lag.checked_sub(lag)?;
+        let ms = (u128::from(lag) * time.as_millis()).checked_div(u128::from(shrunk_by))?;
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+
+    /// Returns the point that rates are measured from, and the time since. A quarter of a window is enough at first.
+    fn base(&self, reading: &FlowReading, window: Duration) -> Option<(FlowPoint, Duration)> {
+        let base = *self.points.first()?;
+        let time = Duration::from_millis(millis(reading.at).saturating_sub(base.at_ms));
+        (time >= window / POINTS_PER_WINDOW && !time.is_zero()).then_some((base, time))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(120);
+
+    /// A reading at a number of seconds, of a group at this rank.
+    fn at(seconds: u64, rank: u64, added: u64, lost: u64, pending: u64) -> FlowReading {
+        FlowReading {
+            at: Duration::from_secs(seconds),
+            position: StreamId::new(rank, 0),
+            is_beyond_end: false,
+            added: Some(added),
+            lag: Some(added - rank),
+            lost,
+            pending,
+        }
+    }
+
+    #[test]
+    fn what_is_not_ahead_any_more_was_delivered_unless_it_was_lost() {
+        let unknown = FlowReading { lag: None, ..at(30, 25, 40, 0, 5) };
+        let beyond =
+            FlowReading { position: StreamId::new(900, 0), is_beyond_end: true, ..at(80, 60, 60, 10, 0) };
+        let mut flow = Flow::default();
+        for (reading, delivered, acknowledged, case) in [
+            (at(0, 10, 20, 0, 3), Some(0), Some(0), "first seen, with some pending"),
+            (at(10, 15, 20, 0, 3), Some(5), Some(5), "as many acknowledged as delivered"),
+            (at(20, 20, 20, 0, 8), Some(10), Some(5), "none of five was acknowledged"),
+            (unknown, None, None, "not known"),
+            (at(40, 30, 40, 0, 0), Some(20), Some(23), "made up for, and the pending ones too"),
+            (at(50, 40, 60, 10, 0), Some(20), Some(23), "ten were removed ahead of it"),
+            (at(60, 20, 60, 10, 0), Some(20), Some(23), "set back: nothing falls"),
+            (at(70, 60, 60, 10, 0), Some(60), Some(63), "delivered again"),
+            (beyond, Some(60), Some(63), "set above the last ID"),
+            (at(90, 70, 70, 10, 0), Some(60), Some(63), "and back"),
+            (at(95, 72, 72, 10, 9), Some(62), Some(63), "entries that XCLAIM FORCE made pending"),
+            (at(99, 72, 72, 10, 0), Some(62), Some(65), "and were acknowledged: nine less seven"),
+        ] {
+            flow.note(&reading, WINDOW);
+            assert_eq!(
+                (flow.delivered(&reading), flow.acknowledged(&reading)),
+                (delivered, acknowledged),
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_counted_too_early_is_made_up_for() {
+        let mut flow = Flow::default();
+        flow.note(&at(0, 0, 100, 0, 0), WINDOW);
+        // Thirty were removed ahead of it, which is confirmed a poll later.
+        for (reading, delivered) in [
+            (at(10, 40, 100, 0, 0), 40),
+            (at(20, 45, 100, 30, 0), 40),
+            (at(30, 60, 100, 30, 0), 40),
+            (at(40, 80, 100, 30, 0), 50),
+        ] {
+            flow.note(&reading, WINDOW);
+            assert_eq!(flow.delivered(&reading), Some(delivered));
+        }
+        flow.restart();
+        flow.note(&at(50, 0, 5, 30, 0), WINDOW);
+        let reading = at(60, 3, 5, 30, 0);
+        flow.note(&reading, WINDOW);
+        assert_eq!(flow.delivered(&reading), Some(53), "another stream under the key");
+    }
+
+    #[test]
+    fn rates_are_those_of_the_window() {
+        let mut flow = Flow::default();
+        let rate = |rate: Option<EntryRate>| rate.map(EntryRate::per_second);
+        for seconds in (0..=600).step_by(10) {
+            // 5 are added and 3 delivered each second, then 8.
+            let late = u64::saturating_sub(seconds, 300);
+            let reading = at(seconds, 3 * seconds + 5 * late, 10_000 + 5 * seconds, 0, 0);
+            flow.note(&reading, WINDOW);
+            let (added, delivered) =
+                (flow.added_rate(&reading, WINDOW), flow.delivered_rate(&reading, WINDOW));
+            assert_eq!(rate(added), (seconds >= 30).then_some(5.0), "{seconds}");
+            match seconds {
+                0..30 => assert_eq!(delivered, None),
+                30..=300 => assert_eq!(rate(delivered), Some(3.0), "{seconds}"),
+                450.. => assert_eq!(rate(delivered), Some(8.0), "{seconds}"),
+                _ => {}
+            }
+            let lag = reading.lag.unwrap();
+            let drain = flow.drain_time(&reading, WINDOW);
+            match seconds {
+                0..=300 => assert_eq!(drain, None, "{seconds}: it grows"),
+                450.. => assert_eq!(drain, Some(Duration::from_millis(lag * 1_000 / 3)), "{seconds}"),
+                _ => {}
+            }
+            assert!(flow.points.len() <= 7, "{}", flow.points.len());
+        }
+        let caught_up = at(610, 13_050, 13_050, 0, 0);
+        flow.note(&caught_up, WINDOW);
+        assert_eq!(flow.drain_time(&caught_up, WINDOW), Some(Duration::ZERO));
+        flow.interrupt();
+        let later = at(2_000, 13_050, 13_060, 0, 0);
+        flow.note(&later, WINDOW);
+        assert_eq!((flow.added_rate(&later, WINDOW), flow.drain_time(&later, WINDOW)), (None, None));
+    }
+
+    #[test]
+    fn before_server_7_only_the_lag_is_known() {
+        let mut flow = Flow::default();
+        let old = |seconds, rank, added| FlowReading { added: None, ..at(seconds, rank, added, 0, 0) };
+        (0..=12).for_each(|n| flow.note(&old(10 * n, 20 * n, 1_000), WINDOW));
+        let reading = old(120, 240, 1_000);
+        assert_eq!(flow.drain_time(&reading, WINDOW), Some(Duration::from_secs(380)));
+        assert_eq!((flow.delivered(&reading), flow.added_rate(&reading, WINDOW)), (None, None));
+    }
+}

@@ -1,0 +1,301 @@
+//! Notices groups that were created, destroyed, or destroyed and created again.
+//!
+//! A group is known by its name. One that was destroyed and created again between two readings has the same name, but
+//! none of its consumers or pending entries, and either a lower position or no entries-read, which a new group lacks.
+//! XGROUP SETID leaves consumers and pending entries as they are.
+
+use std::time::Duration;
+
+use crate::flow::Flow;
+use crate::loss::Losses;
+use crate::report::{GroupChangeCounts, GroupReport, NewPosition, Recreation};
+use crate::snapshot::{ConsumerInfo, GroupInfo, StreamInfo};
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+
+/// Time for which a destroyed group is remembered.
+const MEMORY: Duration = Duration::from_secs(3_600);
+/// Maximum number of destroyed groups of a stream that are remembered.
+const MAX_GONE: usize = 1_000;
+
+/// Counters of a group, which go on when it is created again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptCounters {
+    pub(crate) losses: Losses,
+    pub(crate) flow: Flow,
+    /// Number of pending entries that went with their consumers.
+    pub(crate) pending_dropped: u64,
+    pub(crate) recreation: Option<Recreation>,
+}
+
+/// A group that was there in an earlier reading.
+#[derive(Clone, Debug)]
+pub(crate) struct GoneGroup {
+    pub(crate) name: Name,
+    /// Its last position that was seen.
+    position: StreamId,
+    pub(crate) counters: KeptCounters,
+    /// Time of the reading that found it gone, by the caller's clock.
+    gone_at: Duration,
+    /// entries-added in that reading; `None` before server 7.0, and of another stream.
+    added: Option<u64>,
+}
+
+/// The groups that came and went, of one stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupChanges {
+    pub(crate) counts: GroupChangeCounts,
+    /// True once the stream was read, so that a group that appears is new.
+    has_read: bool,
+    /// Number of groups that are not reported, in the last reading.
+    others: u64,
+    gone: Vec<GoneGroup>,
+}
+
+impl GroupChanges {
+    /// Takes the groups that are not reported any more, each with its last position. They were destroyed, unless they may
+    /// be among those that a limit or the configuration leaves out.
+    pub(crate) fn note_absent(
+        &mut self,
+        absent: impl Iterator<Item = (Name, StreamId, KeptCounters)>,
+        info: Option<&StreamInfo>,
+        at: Duration,
+    ) {
+        let others = info.map_or(0, |info| info.group_count.saturating_sub(info.groups.len() as u64));
+        self.gone.retain(|gone| at.saturating_sub(gone.gone_at) < MEMORY);
+        if others > self.others {
+            return;
+        }
+        for (name, position, counters) in absent {
+            self.counts.destroyed += 1;
+            if self.gone.len() < MAX_GONE {
+                let added = info.and_then(|info| info.entries_added);
+                self.gone.push(GoneGroup { name, position, counters, gone_at: at, added });
+            }
+        }
+    }
+
+    /// Takes a group that was not reported before. Returns it as it was, if it was destroyed.
+    pub(crate) fn note_new(&mut self, name: &Name, info: &StreamInfo) -> Option<GoneGroup> {
+        let found = self.gone.iter().position(|gone| gone.name == *name);
+        let gone = found.map(|at| self.gone.swap_remove(at));
+        let others = info.group_count.saturating_sub(info.groups.len() as u64);
+        match gone {
+            Some(_) => self.counts.recreated += 1,
+            // It may have been left out before.
+            None if !self.has_read || others < self.others => {}
+            None => self.counts.created += 1,
+        }
+        gone
+    }
+
+    /// Ends a reading.
+    pub(crate) fn end(&mut self, info: &StreamInfo) {
+        self.has_read = true;
+        self.others = info.group_count.saturating_sub(info.groups.len() as u64);
+    }
+
+    /// Notes that what was read before belongs to another stream or connection.
+    pub(crate) fn forget_stream(&mut self) {
+        self.gone.iter_mut().for_each(|gone| gone.added = None);
+    }
+}
+
+impl GoneGroup {
+    /// Returns how the group came back, at `time` by the node's clock.
+    pub(crate) fn recreation(&self, group: &GroupInfo, time: Duration) -> Recreation {
+        Recreation { at: time, position: NewPosition::of(group.last_delivered, self.position) }
+    }
+
+    /// Returns how many entries were certainly not delivered to the group: those that were added after it was found gone,
+    /// and lie before the position at which it was created, where it stands while no consumer has read. `lag` is that of
+    /// the position.
+    pub(crate) fn skipped(&self, info: &StreamInfo, group: &GroupInfo, lag: u64) -> u64 {
+        let position = group.last_delivered;
+        let is_inside = info.first.is_none_or(|first| first <= position) && position <= info.last_generated;
+        let is_intact_above = info.max_deleted.is_some_and(|deleted| deleted <= position);
+        let rank = info.entries_added.and_then(|added| added.checked_sub(lag));
+        let is_unread = group.consumers == 0 && group.entries_read.is_none();
+        let rank = rank.filter(|_| is_inside && is_intact_above && is_unread);
+        rank.zip(self.added).map_or(0, |(rank, added)| rank.saturating_sub(added))
+    }
+}
+
+impl NewPosition {
+    pub(crate) fn of(now: StreamId, before: StreamId) -> Self {
+        match now.cmp(&before) {
+            std::cmp::Ordering::Less => Self::FurtherBack,
+            std::cmp::Ordering::Equal => Self::Same,
+            std::cmp::Ordering::Greater => Self::Ahead,
+        }
+    }
+}
+
+/// Returns true if a group that is in two readings of one stream was destroyed and created again in between.
+pub(crate) fn was_recreated(
+    before: &GroupReport,
+    now: &GroupInfo,
+    consumers: Option<&[ConsumerInfo]>,
+    info: &StreamInfo,
+) -> bool {
+    let Some(values) = &before.values else { return false };
+    let was_in_use = values.consumers > 0 || values.messages_pending > 0;
+    let all_before = before.consumers.as_deref().filter(|all| all.len() as u64 == values.consumers);
+    let has_lost_consumers = match (all_before, consumers) {
+        // Entries that XNACK released stay pending without a consumer.
+        _ if now.consumers == 0 => now.pending == 0,
+        (Some(before), Some(now)) if !before.is_empty() => {
+            !before.iter().any(|one| now.iter().any(|other| other.name == one.name))
+        }
+        _ => false,
+    };
+    if !was_in_use || !has_lost_consumers {
+        return false;
+    }
+    // The server loses count also where entries were deleted ahead of the group.
+    let is_intact = info.max_deleted.is_some_and(|deleted| info.first.is_none_or(|first| deleted < first));
+    let has_lost_count = values.entries_read.is_some() && now.entries_read.is_none() && is_intact;
+    now.last_delivered < values.last_delivered_id || has_lost_count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{ConsumerReport, GroupValues};
+    use crate::snapshot::ConsumersReading;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    fn group(name: &str, position: u64, consumers: u64, entries_read: Option<u64>) -> GroupInfo {
+        GroupInfo {
+            name: Name::from(name),
+            named: false,
+            consumers,
+            pending: 0,
+            last_delivered: id(position),
+            entries_read,
+            each_consumer: ConsumersReading::Open,
+        }
+    }
+
+    /// A stream of the entries `1-0` to `last-0` with these groups of `count`.
+    fn info(last: u64, names: &[&str], count: u64) -> StreamInfo {
+        let info = StreamInfo::of_ids(last, Some(id(1)), Some(id(last)), id(last));
+        let groups = names.iter().map(|name| group(name, 1, 0, None)).collect();
+        StreamInfo {
+            entries_added: Some(last),
+            max_deleted: Some(StreamId::MIN),
+            group_count: count,
+            groups,
+            ..info
+        }
+    }
+
+    /// Reads the groups of a stream one after another. Returns the counts after each reading.
+    fn read(readings: &[(&[&str], u64)]) -> Vec<[u64; 3]> {
+        let (mut changes, mut before) = (GroupChanges::default(), Vec::<&str>::new());
+        let counts = readings.iter().enumerate().map(|(nth, (names, count))| {
+            let (info, at) = (info(9, names, *count), Duration::from_secs(nth as u64));
+            let absent = before.iter().filter(|name| !names.contains(name));
+            let absent = absent.map(|name| (Name::from(*name), id(1), KeptCounters::default()));
+            changes.note_absent(absent, Some(&info), at);
+            for name in names.iter().filter(|name| !before.contains(name)) {
+                changes.note_new(&Name::from(*name), &info);
+            }
+            changes.end(&info);
+            before = names.to_vec();
+            let GroupChangeCounts { created, destroyed, recreated } = changes.counts;
+            [created, destroyed, recreated]
+        });
+        counts.collect()
+    }
+
+    #[test]
+    fn groups_come_and_go_by_name() {
+        let all = read(&[(&["a", "b"], 2), (&["a", "b", "c"], 3), (&["a", "c"], 2), (&["a", "b", "c"], 3)]);
+        assert_eq!(all, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]);
+        let hidden =
+            read(&[(&["a", "b"], 5), (&["a", "c"], 5), (&["a"], 5), (&["a", "b"], 5), (&["a", "b"], 3)]);
+        assert_eq!(
+            hidden,
+            [[0, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]],
+            "left out, not destroyed"
+        );
+        assert_eq!(read(&[(&[], 2), (&["a", "b"], 2)])[1], [0, 0, 0], "selected by now, not created");
+    }
+
+    #[test]
+    fn what_was_added_while_a_group_was_gone_and_is_not_ahead_of_it_was_skipped() {
+        for (position, consumers, max_deleted, added, expected, case) in [
+            (20, 0, 0, Some(12), 8, "eight were added meanwhile"),
+            (15, 0, 0, Some(12), 3, "of which it gets five"),
+            (5, 0, 0, Some(12), 0, "further back"),
+            (20, 0, 0, None, 0, "of another stream"),
+            (20, 1, 0, Some(12), 0, "it may have read some"),
+            (15, 0, 18, Some(12), 0, "some that it would get were deleted"),
+            (25, 0, 0, Some(12), 0, "above the last ID"),
+        ] {
+            let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(20, &[], 0) };
+            let gone = GoneGroup {
+                name: Name::from("g"),
+                position: id(10),
+                counters: KeptCounters::default(),
+                gone_at: Duration::ZERO,
+                added,
+            };
+            let skipped = gone.skipped(&info, &group("g", position, consumers, None), 20 - position.min(20));
+            assert_eq!(skipped, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_group_without_its_consumers_that_moved_back_or_lost_count_is_another_one() {
+        let named = |names: &[&str]| -> Vec<ConsumerInfo> {
+            let info = |name: &&str| ConsumerInfo {
+                name: Name::from(*name),
+                pending: 0,
+                idle_ms: 0,
+                inactive_ms: None,
+            };
+            names.iter().map(info).collect()
+        };
+        let before = |consumers: &[&str], entries_read| {
+            let report = |name: &&str| ConsumerReport {
+                name: Name::from(*name),
+                messages_pending: 0,
+                idle: Duration::ZERO,
+                inactive: None,
+            };
+            let consumers: Vec<_> = consumers.iter().map(report).collect();
+            let values = GroupValues {
+                last_delivered_id: id(5),
+                entries_read,
+                consumers: consumers.len() as u64,
+                ..GroupValues::default()
+            };
+            GroupReport {
+                name: Name::from("g"),
+                named: false,
+                values: Some(values),
+                consumers: Some(consumers),
+            }
+        };
+        for (consumers_before, position, consumers, entries_read, max_deleted, expected, case) in [
+            (&["c"][..], 0, &[][..], None, 0, true, "created again at 0"),
+            (&["c"], 0, &["d"], Some(3), 0, true, "and read by another consumer"),
+            (&["c"], 0, &["c"], None, 0, false, "set back"),
+            (&[], 0, &[], None, 0, false, "set back, or created again: it was not in use"),
+            (&["c"], 9, &[], None, 0, true, "created again at the end"),
+            (&["c"], 9, &[], Some(9), 0, false, "read to the end, and the consumer was deleted"),
+            (&["c"], 9, &[], None, 7, false, "the server may have lost count"),
+            (&["c"], 9, &["c"], None, 0, false, "set ahead"),
+        ] {
+            let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(9, &["g"], 1) };
+            let now = group("g", position, consumers.len() as u64, entries_read);
+            let before = before(consumers_before, Some(5));
+            assert_eq!(was_recreated(&before, &now, Some(&named(consumers)), &info), expected, "{case}");
+        }
+    }
+}
