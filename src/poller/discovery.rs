@@ -241,5 +241,9 @@ async fn find_groups(
         },
     )
     .await;
-    ended.into_iter().flatten().next().map_or(Ok(()), Err)
+    match ended.into_iter().flatten().next() {
+        // Keys that were not asked stay candidates.
+        None | Some(PollError::OutOfTime) => Ok(()),
+        Some(error) => Err(error),
+    }
 }
