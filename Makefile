@@ -13,7 +13,7 @@ build: ## Build the release program, target/release/streamgauge
 
 demo: ## Run the demo on a private Redis, which is found or installed
 	@server=$$(scripts/servers.sh any) && echo "demo: on $$server" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --release --locked -- demo
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --profile demo --no-default-features --bin streamgauge --locked -- demo
 
 test: ## Run all tests of all crates, against every server found (STREAMGAUGE_SKIP_PEERS=1: skip tests without their peers)
 	@[ "$$STREAMGAUGE_SKIP_PEERS" = 1 ] || scripts/peers.sh all || \

@@ -10,12 +10,12 @@ use streamgauge::commands::{
     check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status,
 };
 use streamgauge::{logging, shutdown};
-use tikv_jemallocator::Jemalloc;
 
 /// A poll of many streams allocates millions of small strings on one thread and frees them on another, the worst case
 /// of the C library's allocator: half of all CPU time. When idle, jemalloc costs 0.8 MiB.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Blocking work that is still running, such as a DNS lookup, delays the exit by this time at most.
 const RUNTIME_END: Duration = Duration::from_millis(500);

@@ -3,11 +3,39 @@
 
 use std::borrow::Cow;
 
-use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
-use icu_properties::{CodePointMapData, CodePointSetData};
 use redis_stream_core::escape::escape_chars;
 
-/// Blank, although Unicode lists it among the symbols.
+/// The format characters of Unicode 16 and its characters that are ignored by default, assigned or not, in order; and the
+/// blank Braille pattern, which Unicode lists among the symbols. A test compares them with Unicode's own properties.
+const UNSEEN: [(char, char); 26] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    (BLANK_BRAILLE, BLANK_BRAILLE),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
 const BLANK_BRAILLE: char = '\u{2800}';
 
 /// Returns true if a character must be escaped to be seen: control and format characters, fillers, variation selectors,
@@ -16,13 +44,10 @@ pub fn is_invisible(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();
     }
-    let category = CodePointMapData::<GeneralCategory>::new().get(character);
-    let unseen = GeneralCategoryGroup::Control
-        .union(GeneralCategoryGroup::Format)
-        .union(GeneralCategoryGroup::Separator);
-    unseen.contains(category)
-        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
-        || character == BLANK_BRAILLE
+    let next = UNSEEN.partition_point(|&(_, last)| last < character);
+    character.is_control()
+        || character.is_whitespace()
+        || UNSEEN.get(next).is_some_and(|&(first, _)| first <= character)
 }
 
 /// Returns text for one line: invisible characters, and line breaks, are written `\xHH`, byte by byte.
@@ -110,6 +135,16 @@ mod tests {
         assert_eq!(printed, "{\"a\\u007f\\u009b\":\"\\u202e\\udb40\\udc41\\n\"}\n");
         let parsed = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
         assert_eq!(parsed(&printed), parsed(json));
+    }
+
+    #[test]
+    fn invisible_characters_are_those_of_unicode() {
+        let properties = r"[\p{Cc}\p{Cf}\p{Z}\p{Default_Ignorable_Code_Point}\x{2800}--\x20]";
+        let invisible = regex::Regex::new(properties).unwrap();
+        for character in '\0'..=char::MAX {
+            let is_listed = invisible.is_match(character.encode_utf8(&mut [0; 4]));
+            assert_eq!(is_invisible(character), is_listed, "{}", character.escape_unicode());
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 pub mod labels;
 pub mod notifier;
+#[cfg(target_os = "linux")]
+mod process;
 mod register;
 pub mod target;
 
@@ -18,6 +20,8 @@ use prometheus::{
 
 use crate::self_metrics::labels::NotificationResult;
 use crate::self_metrics::notifier::NotifierMetrics;
+#[cfg(target_os = "linux")]
+use crate::self_metrics::process::ProcessCollector;
 use crate::self_metrics::register::Register;
 use crate::self_metrics::target::TargetMetrics;
 
@@ -166,7 +170,7 @@ impl SelfMetrics {
             register.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(ProcessCollector::new(started)?))?;
         metrics.note_reload(started);
         Ok(metrics)
     }
