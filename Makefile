@@ -44,8 +44,8 @@ dashboard: ## Generate dashboards/streamgauge.json from dashboards/generator
 dashboard-types: ## Check the dashboard against Grafana's published types; needs npm
 	scripts/dashboard-types.sh
 
-bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: a smoke test)
-	scripts/peers.sh $(or $(STREAMGAUGE_PEERS),prometheus-redis-exporter)
+bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: a smoke test; --scale: only 1,000 to 100,000 streams)
+	scripts/peers.sh newest || scripts/peers.sh prometheus-redis-exporter
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
 	@$(MAKE) --no-print-directory bench-page

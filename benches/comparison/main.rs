@@ -3,6 +3,7 @@
 //! ```text
 //! make bench                          a table in Markdown with all goals; fails if one is missed
 //! make bench BENCH_FLAGS="--rounds 1" fewer rounds
+//! make bench BENCH_FLAGS=--scale      only 1,000, 10,000 and 100,000 streams, once each
 //! make bench BENCH_FLAGS=--quick      only checks that the benchmark works
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! | [`usage`] | resources used by a server, from INFO |
 //! | [`scrape`] | a timed GET of a page |
 //! | [`runs`] | one run of either exporter |
+//! | [`scale`] | both exporters on 1,000, 10,000 and 100,000 streams |
 //! | [`idle`] | resources used by idle exporters |
 //! | [`table`] | the figures as Markdown, and the goals |
 
@@ -24,6 +26,7 @@ mod idle;
 mod load;
 mod proxy;
 mod runs;
+mod scale;
 mod scrape;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -40,6 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use load::StreamLoad;
 use proxy::LatencyProxy;
 use runs::{Figures, Peer, Rounds};
+use scale::ScaleStep;
 use support::server::Server;
 use support::servers::{self, Program};
 use table::{Goals, Table};
@@ -50,6 +54,8 @@ struct ComparisonSize {
     /// Streams behind the proxy.
     distant_streams: usize,
     rounds: Rounds,
+    /// Numbers of streams, from the smallest.
+    scale: &'static [ScaleStep],
     /// Duration of the measurement of idle exporters.
     idle: Duration,
     /// Time limit for the comparison.
@@ -64,8 +70,13 @@ const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
     rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
+    scale: &[
+        ScaleStep { streams: 1_000, interval: Duration::from_secs(1) },
+        ScaleStep { streams: 10_000, interval: Duration::from_secs(3) },
+        ScaleStep { streams: 100_000, interval: Duration::from_secs(20) },
+    ],
     idle: Duration::from_secs(20),
-    limit: Duration::from_secs(30 * 60),
+    limit: Duration::from_secs(45 * 60),
     goals: Goals { collection: Some(7.0), scrape: Some(40.0), redis_cpu: Some(5.0), peak_memory: Some(2.5) },
     distant_goals: Goals { collection: Some(50.0), ..Goals::NONE },
 };
@@ -74,11 +85,21 @@ const QUICK: ComparisonSize = ComparisonSize {
     streams: 50,
     distant_streams: 20,
     rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
+    scale: &[
+        ScaleStep { streams: 10, interval: Duration::from_millis(500) },
+        ScaleStep { streams: 50, interval: Duration::from_millis(500) },
+    ],
     idle: Duration::from_secs(2),
-    limit: Duration::from_secs(60),
+    limit: Duration::from_secs(120),
     goals: Goals::NONE,
     distant_goals: Goals::NONE,
 };
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    Scale,
+}
 
 /// Latency that the proxy adds in each direction.
 const ONE_WAY: Duration = Duration::from_micros(500);
@@ -91,10 +112,11 @@ async fn main() -> ExitCode {
         let Ok(rounds) = rounds.parse() else { return fail("--rounds wants a number") };
         size.rounds.count = rounds;
     }
+    let parts = if env::args().any(|argument| argument == "--scale") { Parts::Scale } else { Parts::All };
     let mut terminated = signal(SignalKind::terminate()).expect("SIGTERM can be waited for");
     // Everything that was started is dropped, and so killed, on every way out.
     let goals_met = tokio::select! {
-        goals_met = compare(&size) => goals_met,
+        goals_met = compare(&size, parts) => goals_met,
         () = tokio::time::sleep(size.limit) => return fail(&format!("not done within {:?}", size.limit)),
         _ = tokio::signal::ctrl_c() => return fail("interrupted"),
         _ = terminated.recv() => return fail("terminated"),
@@ -107,42 +129,51 @@ async fn main() -> ExitCode {
 }
 
 /// Runs the comparison and prints it. Returns true if every goal was met.
-async fn compare(size: &ComparisonSize) -> bool {
+async fn compare(size: &ComparisonSize, parts: Parts) -> bool {
     let (program, peer) = (program(), peer_program());
     let mut table = Table::begin(&program.name, &version_of(&peer));
+    if parts == Parts::All {
+        compare_near(size, program, &peer, &mut table).await;
+        compare_distant(size, program, &peer, &mut table).await;
+        progress("one stream, idle");
+        let server = Server::start(program, &[]).await;
+        StreamLoad { streams: 1 }.fill(&server).await;
+        table.idle(&idle::watch(&server, &peer, size.idle).await);
+    }
+    let mut steps = Vec::new();
+    for step in size.scale {
+        steps.push(scale::measure(program, &peer, step).await);
+    }
+    table.scale(&steps);
+    say(&table.text());
+    table.goals_met()
+}
 
+async fn compare_near(size: &ComparisonSize, program: &'static Program, peer: &Path, table: &mut Table) {
     progress(&format!("{} streams on loopback", size.streams));
     let server = Server::start(program, &[]).await;
     StreamLoad { streams: size.streams }.fill(&server).await;
-    let (ours, theirs) = by_turns(&server, &server.url(), &peer, size.streams, &size.rounds).await;
+    let (ours, theirs) = by_turns(&server, &server.url(), peer, size.streams, &size.rounds).await;
     table.compare(&format!("{} streams on loopback", size.streams), &ours, &theirs, &size.goals);
     progress("streamgauge, while all groups move between polls");
     let moving =
         runs::moving(&mut server.connection().await, &server.url(), size.streams, &size.rounds).await;
     table.moving(&moving, &theirs, &size.goals);
-    drop(server);
+}
 
+async fn compare_distant(size: &ComparisonSize, program: &'static Program, peer: &Path, table: &mut Table) {
     progress(&format!("{} streams behind a proxy", size.distant_streams));
     let server = Server::start(program, &[]).await;
     StreamLoad { streams: size.distant_streams }.fill(&server).await;
     let proxy = LatencyProxy::start(server.address(), ONE_WAY);
     let added = usage::round_trip(&proxy.url()).await.saturating_sub(usage::round_trip(&server.url()).await);
-    let (ours, theirs) = by_turns(&server, &proxy.url(), &peer, size.distant_streams, &size.rounds).await;
+    let (ours, theirs) = by_turns(&server, &proxy.url(), peer, size.distant_streams, &size.rounds).await;
     let title = format!(
         "{} streams behind {:.1} ms of round trip",
         size.distant_streams,
         added.as_secs_f64() * 1_000.0
     );
     table.compare(&title, &ours, &theirs, &size.distant_goals);
-    drop((proxy, server));
-
-    progress("one stream, idle");
-    let server = Server::start(program, &[]).await;
-    StreamLoad { streams: 1 }.fill(&server).await;
-    table.idle(&idle::watch(&server, &peer, size.idle).await);
-
-    say(&table.text());
-    table.goals_met()
 }
 
 /// Runs both exporters alternately.
@@ -157,7 +188,8 @@ async fn by_turns(
     let mut info = server.connection().await;
     for round in 1..=rounds.count {
         progress(&format!("round {round} of {}: streamgauge", rounds.count));
-        ours.push(runs::streamgauge(&mut info, url, streams, rounds).await);
+        let exporter = runs::start_streamgauge(url, rounds.interval).await;
+        ours.push(runs::streamgauge(&mut info, exporter, streams, rounds).await);
         progress(&format!("round {round} of {}: prometheus-redis-exporter", rounds.count));
         theirs.push(runs::peer(&mut info, Peer::start(peer, url).await, streams).await);
     }
@@ -171,11 +203,11 @@ fn program() -> &'static Program {
     named.unwrap_or_else(|| servers::newest())
 }
 
+/// Returns the newest prometheus-redis-exporter that `make bench` could bring.
 fn peer_program() -> PathBuf {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     let newest = peers.join("newest/prometheus-redis-exporter");
-    let is_newest_wanted = env::var("STREAMGAUGE_PEERS").is_ok_and(|value| value == "newest");
-    let path = if is_newest_wanted { newest } else { peers.join("prometheus-redis-exporter") };
+    let path = if newest.exists() { newest } else { peers.join("prometheus-redis-exporter") };
     assert!(path.exists(), "{} is missing: run `scripts/peers.sh prometheus-redis-exporter`", path.display());
     path
 }

@@ -105,14 +105,13 @@ pub(crate) async fn polled(exporter: &Exporter, count: usize) {
     wait_until(DEADLINE, "streamgauge polls", async || polls(exporter).len() >= count).await;
 }
 
-/// Runs streamgauge.
+/// Measures a streamgauge that was just started, and stops it.
 pub(crate) async fn streamgauge(
     server: &mut MultiplexedConnection,
-    url: &str,
+    exporter: Exporter,
     streams: usize,
     rounds: &Rounds,
 ) -> Figures {
-    let exporter = start_streamgauge(url, rounds.interval).await;
     let before = warmed_up(&exporter, streams).await;
     let slowest_warm_up = polls(&exporter).into_iter().max().unwrap_or_default();
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::idle::Idle;
 use crate::runs::{Figures, Moving};
+use crate::scale::ScaleFigures;
 
 /// Goal for the resident memory of the exporter with one stream.
 const MAX_IDLE_BYTES: u64 = 10 << 20;
@@ -158,6 +159,34 @@ impl Table {
         });
     }
 
+    /// Adds the runs at growing numbers of streams. Each figure but the first has its growth since the one above: 10x the
+    /// streams should cost 10x as much.
+    pub(crate) fn scale(&mut self, steps: &[ScaleFigures]) {
+        use Quantity::{Bytes, Time};
+        let mut lines = "| streams with 2 groups each | exporter | time of a full collection | exporter's CPU | Redis' CPU | peak memory |\n\
+                         | ---: | --- | ---: | ---: | ---: | ---: |\n"
+            .to_owned();
+        let quantities =
+            |run: &Figures| [Time(run.collection), Time(run.cpu), Time(run.redis_cpu), Bytes(run.peak_bytes)];
+        let ours: Vec<_> = steps.iter().map(|step| &step.ours).collect();
+        let theirs: Vec<_> = steps.iter().map(|step| &step.theirs).collect();
+        for (name, runs) in [("streamgauge", ours), ("prometheus-redis-exporter", theirs)] {
+            let mut before = None;
+            for (step, run) in steps.iter().zip(runs) {
+                let now = quantities(run);
+                let cells: Vec<String> = match &before {
+                    None => now.iter().map(Quantity::text).collect(),
+                    Some(before) => {
+                        now.iter().zip(before).map(|(now, before)| now.grown_from(before)).collect()
+                    }
+                };
+                lines += &format!("| {} | {name} | {} |\n", step.streams, cells.join(" | "));
+                before = Some(now);
+            }
+        }
+        self.sections.push(lines);
+    }
+
     /// Returns the table as text.
     pub(crate) fn text(&self) -> String {
         let verdicts = self.verdicts.iter().map(|verdict| {
@@ -181,6 +210,11 @@ impl Quantity {
             Self::Time(time) => time.as_secs_f64(),
             Self::Count(number) | Self::Bytes(number) => *number as f64,
         }
+    }
+
+    fn grown_from(&self, before: &Self) -> String {
+        let ratio = self.number() / before.number();
+        if ratio.is_finite() { format!("{} ({ratio:.1}x)", self.text()) } else { self.text() }
     }
 
     fn text(&self) -> String {
