@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use redis_stream_core::clock::unix_time;
+use redis_stream_core::clock::{now, unix_time};
 use streamgauge::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 use streamgauge::config::load::from_text;
 use streamgauge::notify::Notifiers;
@@ -31,7 +31,7 @@ const GROUPS_IN_A_ROUND: usize = 1_000;
 /// Of each receiver's queue.
 const CAPACITY_ALERTS: f64 = 50_000.0;
 const ROUNDS_TO_FILL: usize = 52;
-const LAST_ROUNDS: usize = 20;
+const LAST_ROUNDS: usize = 8;
 const MOST_GROWTH: u64 = 16 << 20;
 const DEADLINE: Duration = Duration::from_secs(600);
 
@@ -63,13 +63,13 @@ fn alert(group: &str, status: AlertStatus) -> Alert {
         ("target", "cache"),
     ];
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let now = unix_time();
+    let at = unix_time();
     Alert {
         labels: Arc::new(labels.into_iter().map(owned).collect()),
         annotations: BTreeMap::from([owned(("summary", &format!("{group} is behind")))]),
         value: 12.0,
-        starts_at: now,
-        ends_at: if status == AlertStatus::Firing { now + Duration::from_secs(240) } else { now },
+        starts_at: at,
+        ends_at: if status == AlertStatus::Firing { at + Duration::from_secs(240) } else { at },
         status,
         inhibited_by: None,
         notifiers: Arc::new([]),
@@ -121,7 +121,7 @@ alerts:
     };
     let attempts = || receivers.iter().map(|(_, connections)| connections.load(Ordering::Relaxed)).min();
 
-    let (began, mut round) = (Instant::now(), 0);
+    let (began, mut round) = (now(), 0);
     // Returns the least memory in the last rounds: an attempt holds what it sends until it has failed.
     let mut churn_until = async |least_attempts: usize, least_rounds: usize| {
         let mut memory = VecDeque::new();
@@ -135,9 +135,9 @@ alerts:
         }
         memory.into_iter().min().expect("there was a round")
     };
-    let before = churn_until(3, 2 * ROUNDS_TO_FILL).await;
+    let before = churn_until(3, ROUNDS_TO_FILL + LAST_ROUNDS).await;
     assert!(is_full(&rendered()), "the queues are full");
-    let after = churn_until(6, 3 * ROUNDS_TO_FILL).await;
+    let after = churn_until(6, 2 * (ROUNDS_TO_FILL + LAST_ROUNDS)).await;
     assert!(
         after < before + MOST_GROWTH,
         "{} MiB, and {} MiB after as many alerts more as a queue takes: a full one drops the oldest for each new one",
