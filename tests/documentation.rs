@@ -399,12 +399,12 @@ fn yaml_blocks_load() {
             configurations += 1;
         }
     }
-    assert!(scrapes == 1 && configurations > 0);
+    assert!(scrapes == 2 && configurations > 0);
 }
 
 #[test]
 fn the_configuration_keys_that_are_listed_exist_with_their_defaults() {
-    let lines = include_str!("../config.example.yaml").lines();
+    let lines = include_str!("../config.reference.yaml").lines();
     let settings = lines.filter_map(|line| line.trim_start_matches([' ', '#', '-']).split_once(':'));
     let settings: Vec<_> = settings.map(|(key, value)| (key, value.trim().trim_matches('"'))).collect();
     for row in rows("key") {

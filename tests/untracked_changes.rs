@@ -1,5 +1,5 @@
 //! What changes a stream or a group without a trace in any counter, on real servers: a lag is wrong then for a
-//! while, and the audit heals it. The audit's period is as short here as it can be: the README says how many polls
+//! while, and the audit heals it. The audit's period is as short here as it can be: docs/limits.md says how many polls
 //! it takes with the default.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]

@@ -52,7 +52,14 @@ fn doc_comments(code: &str) -> String {
 
 fn texts() -> Vec<(String, String)> {
     let mut texts = user_documents();
-    let others = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "config.example.yaml"];
+    let others = [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "config.example.yaml",
+        "config.reference.yaml",
+    ];
     texts.extend(others.map(|path| (path.to_owned(), read(path))));
     texts.extend(["dashboards", "deploy", "scripts"].iter().flat_map(|folder| files(folder)));
     for (path, code) in files("src").into_iter().chain(files("crates")) {

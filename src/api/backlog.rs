@@ -29,7 +29,7 @@ enum MissingGroup {
     Length,
 }
 
-/// What a group still has to do.
+/// The work that a group has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Backlog {
     /// The sum of the other two.

@@ -32,7 +32,7 @@ pub mod web;
 mod alerts;
 mod credentials;
 #[cfg(test)]
-mod example_tests;
+mod reference_tests;
 mod root;
 mod scalar;
 mod status_window;

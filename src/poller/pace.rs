@@ -29,7 +29,7 @@ pub(super) struct Pace {
     rest_time: Option<Duration>,
 }
 
-/// What followed the reading of a poll.
+/// The rest of a poll, after its reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Done,
@@ -64,7 +64,7 @@ impl Pace {
     }
 }
 
-/// How long a poll of all streams would take, after one that could not read them all in its time.
+/// The time that a poll of all streams would take, after one that could not read them all in its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullTurn {
     pub(super) streams: usize,

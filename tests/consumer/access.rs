@@ -1,4 +1,4 @@
-//! The consumer with the permissions that the README lists.
+//! The consumer with the permissions that docs/consumer.md lists.
 
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::consume::ConsumerConfig;
@@ -9,11 +9,11 @@ use crate::support::server::Server;
 use crate::support::servers::for_each_server;
 use crate::support::wait::wait_until;
 
-const README: &str = include_str!("../../README.md");
+const DOCUMENT: &str = include_str!("../../docs/consumer.md");
 
-/// Returns the permissions in the README.
+/// Returns the permissions in the document.
 fn grants() -> Vec<&'static str> {
-    let (_, after) = README.split_once("A consumer needs these permissions").expect("the README lists them");
+    let (_, after) = DOCUMENT.split_once("A consumer needs these permissions").expect("it lists them");
     let list = after.split('`').nth(1).expect("a list between backticks");
     list.split_whitespace().collect()
 }
@@ -24,7 +24,7 @@ async fn user(server: &Server, grants: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_the_readme_grants_is_enough_for_everything() {
+async fn what_the_documents_grant_is_enough_for_everything() {
     for_each_server(async |server| {
         // Subcommands can be granted since Redis 7.0; before, the whole command is.
         let is_old = server.program().version < (7, 0, 0);

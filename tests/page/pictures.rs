@@ -1,4 +1,4 @@
-//! The screenshots of the README, from real servers: `make pictures` stores them. Otherwise the test only checks that
+//! The screenshots of the documents, from real servers: `make pictures` stores them. Otherwise the test only checks that
 //! they can be made and are small.
 
 use std::net::SocketAddr;

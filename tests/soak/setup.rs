@@ -178,7 +178,7 @@ fn slot(tag: &str) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tag.trim_matches(['{', '}']).as_bytes()) % 16_384
 }
 
-/// The user that the README recommends, as arguments of a server, which knows it after each restart.
+/// The user that docs/connecting.md recommends, as arguments of a server, which knows it after each restart.
 fn user(program: &Program) -> Vec<&'static str> {
     let mut words = vec!["--slowlog-log-slower-than", "100000", "--user", USER, "on", ">pw"];
     words.push(if program.version < (7, 0, 0) { "~*" } else { "%R~*" });

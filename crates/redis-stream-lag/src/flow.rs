@@ -32,7 +32,7 @@ pub(crate) struct FlowReading {
     pub(crate) pending: u64,
 }
 
-/// What came and went since a group was first seen.
+/// The entries that came and went since a group was first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
     last: Option<CountedReading>,

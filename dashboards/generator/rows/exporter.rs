@@ -96,7 +96,7 @@ fn errors() -> Panel {
     let most = format!("topk($top, {} > 0)", errors(SHOWN));
     Panel {
         title: "What could not be read, by reason",
-        what: "Errors of targets, streams and groups. The README lists the reasons.",
+        what: "Errors of targets, streams and groups. docs/metrics.md lists the reasons.",
         advice: "denied: the ACL. missing_key, missing_group: a name in the configuration. role: a replica where a master \
                  must be. auth: user or password.",
         steps: alarm(1.0),

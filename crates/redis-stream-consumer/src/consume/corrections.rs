@@ -13,7 +13,7 @@ use redis_stream_core::clock::now;
 /// Entries whose deliveries are too high on the server, with the right number. They outlast a lost connection.
 pub(super) struct DeliveryCorrections {
     deliveries: BTreeMap<StreamId, u64>,
-    /// How far apart the last touches of one XCLAIM may be.
+    /// The longest time between the last touches of entries in one XCLAIM.
     spread: Duration,
 }
 
