@@ -7,12 +7,13 @@ mod support;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::env;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use redis::{FromRedisValue, Value};
+use redis_stream_core::clock::now;
 use serde_json::Value as Json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use support::client::RedisClient;
 use support::config::serving;
@@ -129,9 +130,9 @@ async fn act(server: &mut Server, client: &mut RedisClient, rng: &mut Rng) {
 /// Acts for a time. Returns the number of moments at which the server had no lag.
 async fn operate(server: &mut Server, truths: &RefCell<Truth>, time: Duration, seed: u64) -> u64 {
     let (mut rng, mut client) = (Rng::with_seed(seed), RedisClient::to(server).await);
-    let (ends, mut without_lag) = (Instant::now() + time, 0);
-    while Instant::now() < ends {
-        let began = Instant::now();
+    let (ends, mut without_lag) = (now() + time, 0);
+    while now() < ends {
+        let began = now();
         act(server, &mut client, &mut rng).await;
         let (backlog, has_no_lag) = truth(&mut client).await;
         without_lag += u64::from(has_no_lag);
@@ -145,26 +146,30 @@ async fn operate(server: &mut Server, truths: &RefCell<Truth>, time: Duration, s
 async fn scale(exporter: &Exporter, truths: &RefCell<Truth>, seen: &RefCell<Seen>) {
     loop {
         let answer = exporter.get(PATH).await;
-        let mut seen = seen.borrow_mut();
-        match answer.status.as_u16() {
+        seen.borrow_mut().note(answer.status.as_u16(), &answer.text(), &truths.borrow().recent(now()));
+        sleep(POLLING_INTERVAL).await;
+    }
+}
+
+impl Seen {
+    /// Notes an answer, given the backlogs that may have been read.
+    fn note(&mut self, status: u16, text: &str, recent: &[u64]) {
+        match status {
             200 => {
-                let answer: Json = serde_json::from_str(&answer.text()).unwrap();
+                let answer: Json = serde_json::from_str(text).unwrap();
                 let backlog = answer["backlog"].as_u64().unwrap();
-                let recent = truths.borrow().recent(Instant::now());
                 // It may have been read in the middle of an action, between two commands.
                 let (least, most) = (recent.iter().min().unwrap(), recent.iter().max().unwrap());
                 let wanted = replicas(backlog);
                 if !(replicas(*least)..=replicas(*most)).contains(&wanted) {
-                    seen.wrong.push(format!("{wanted} workers for {backlog}, and it was {recent:?}"));
+                    self.wrong.push(format!("{wanted} workers for {backlog}, and it was {recent:?}"));
                 }
-                seen.scalings += u64::from(wanted != seen.replicas);
-                (seen.answers, seen.replicas) = (seen.answers + 1, wanted);
+                self.scalings += u64::from(wanted != self.replicas);
+                (self.answers, self.replicas) = (self.answers + 1, wanted);
             }
-            503 => seen.errors += 1,
-            other => seen.wrong.push(format!("{other}: {}", answer.text())),
+            503 => self.errors += 1,
+            other => self.wrong.push(format!("{other}: {text}")),
         }
-        drop(seen);
-        sleep(POLLING_INTERVAL).await;
     }
 }
 
@@ -178,14 +183,14 @@ async fn wakes_a_worker(server: &Server, exporter: &Exporter) {
     };
     client.run("XGROUP DESTROY jobs workers\nXGROUP CREATE jobs workers $").await;
     wait_until(MAX_AGE, "there is nothing to do", async || backlog().await == Some(0)).await;
-    let added = Instant::now();
+    let added = now();
     client.run("XADD jobs * n 1").await;
     wait_until(MAX_AGE, "one worker is wanted", async || {
         sleep(POLLING_INTERVAL).await;
         backlog().await.map(replicas) == Some(1)
     })
     .await;
-    println!("{server}: woken within {} ms", added.elapsed().as_millis(), server = server.program());
+    eprintln!("{server}: woken within {} ms", added.elapsed().as_millis(), server = server.program());
     let missing = exporter.get(&PATH.replace("workers", "none")).await;
     assert_eq!(missing.status, 404, "{}", missing.text());
 }
@@ -199,14 +204,14 @@ async fn an_autoscaler_is_never_given_a_wrong_backlog() {
         let yaml = format!("{POLL}targets: [{{name: t, url: '{}', streams: [jobs]}}]", server.url());
         let exporter = serving(&yaml).await;
         let (truths, seen) = (RefCell::new(Truth::default()), RefCell::new(Seen::default()));
-        truths.borrow_mut().note(Instant::now(), 1);
+        truths.borrow_mut().note(now(), 1);
         let seed = Rng::new().u64(..);
         let without_lag = tokio::select! {
             without_lag = operate(&mut server, &truths, time(), seed) => without_lag,
             () = scale(&exporter, &truths, &seen) => unreachable!("it scales for ever"),
         };
         let seen = seen.into_inner();
-        println!(
+        eprintln!(
             "{program}: {} answers, {} errors, {} scalings, {} wrong; {without_lag} times without a lag of the server",
             seen.answers,
             seen.errors,

@@ -353,7 +353,7 @@ async fn what_is_produced_is_consumed_line_by_line() {
             .map(|(at, (id, _))| {
                 let n = at + 1;
                 format!(
-                    r#"{{"id":"{id}","stream":"orders","group":"billing","consumer":"one","fields":{{"n":"{n}","payload":"xxx"}}}}"#
+                    r#"{{"id":"{id}","stream":"orders","group":"billing","consumer":"one","deliveries":1,"fields":{{"n":"{n}","payload":"xxx"}}}}"#
                 )
             })
             .collect();
