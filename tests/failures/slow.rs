@@ -75,7 +75,10 @@ async fn streams_that_are_read_in_turn_keep_their_values_and_alerts() {
         }
         until_within(DEADLINE, &exporter, "each stream is read again", |metrics| {
             assert_eq!(metrics[TARGET_UP], 1.0);
-            let missing: Vec<_> = settled.keys().filter(|name| !metrics.contains_key(*name)).collect();
+            // A lag that does not shrink has no time to drain.
+            let stays = |name: &&String| !name.starts_with("redis_stream_group_drain_seconds");
+            let missing: Vec<_> =
+                settled.keys().filter(stays).filter(|name| !metrics.contains_key(*name)).collect();
             assert!(missing.is_empty(), "{} are missing, such as {:?}", missing.len(), missing.first());
             assert!(unix_now() - metrics[OLDEST_READING] < 40.0);
             lags(metrics).iter().all(|lag| *lag == f64::from(added))
