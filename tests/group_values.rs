@@ -217,15 +217,17 @@ async fn the_time_to_loss_is_the_distance_to_the_first_entry_at_the_pace_of_trim
     .await;
 }
 
-/// The metrics with a series of the group `g` of a stream, without those of its consumers.
+/// The metrics with a series of the group `g` of a stream, without those of its consumers, and without the time to drain,
+/// which is there or not from poll to poll.
 fn group_metrics<'m>(metrics: &'m Metrics, key: &str) -> BTreeSet<&'m str> {
     let labels = format!("stream=\"{key}\",group=\"g\"");
     let of_group = metrics.keys().filter(|series| series.contains(&labels) && !series.contains("consumer="));
+    let of_group = of_group.filter(|series| !series.starts_with("redis_stream_group_drain_seconds"));
     of_group.filter_map(|series| series.split('{').next()).collect()
 }
 
 #[tokio::test]
-async fn a_healthy_group_has_at_most_16_series_and_trimming_and_losses_add_to_them() {
+async fn a_healthy_group_has_at_most_23_series_and_trimming_and_losses_add_to_them() {
     for_each_server(async |server| {
         let mut client = RedisClient::to(&server).await;
         let exporter = serving(&format!(
@@ -273,7 +275,7 @@ async fn a_healthy_group_has_at_most_16_series_and_trimming_and_losses_add_to_th
         })
         .await;
         let [grows, trimmed, loses] = ["grows", "trimmed", "loses"].map(|key| group_metrics(&metrics, key));
-        assert!(grows.len() <= 16, "{grows:#?}");
+        assert!(grows.len() < 23, "{grows:#?}");
         // Redis 6.2 reports neither trims nor losses.
         let (trimming, losing) = if counts_entries { (2, 3) } else { (0, 0) };
         assert_eq!(trimmed.len(), grows.len() + trimming, "{trimmed:#?}");
