@@ -245,6 +245,12 @@ impl<'a> StreamState<'a> {
         holder::trim_bound(self.info, self.groups.iter().map(oldest))
     }
 
+    /// Returns true if only the number of entries that can be trimmed is counted from this position, and no group's lag.
+    pub(super) fn is_for_trimming(&self, position: StreamId) -> bool {
+        self.cache.held_from == Some(position)
+            && self.info.groups.iter().all(|group| group.last_delivered != position)
+    }
+
     /// Begins to count what can be trimmed, if that is not known.
     pub(super) fn count_trimmable(&mut self) {
         if self.info.entry_bytes > MAX_COUNTED_BYTES {

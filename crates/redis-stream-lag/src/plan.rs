@@ -201,9 +201,7 @@ impl QuestionPlan {
             .enumerate()
             .filter(|(_, stream)| !stream.entries_unavailable)
             .flat_map(|(at, stream)| ranges(stream).map(move |range| (at, range)))
-            .filter(|(at, (start, ..))| {
-                poll.counts_trimmable || poll.streams[*at].cache.held_from != Some(*start)
-            })
+            .filter(|(at, (start, ..))| poll.counts_trimmable || !poll.streams[*at].is_for_trimming(*start))
             .collect();
         if chunks.is_empty() {
             return;
