@@ -21,7 +21,7 @@ use crate::support::servers::newest;
 use crate::support::wait::wait_for;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_streamgauge");
-const MAX_BYTES: usize = 150 * 1024;
+const MAX_BYTES: usize = 200 * 1024;
 /// Time before the screenshots that are stored: charts need some history.
 const STORY: Duration = Duration::from_secs(150);
 const STEP: Duration = Duration::from_millis(500);
