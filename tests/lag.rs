@@ -114,12 +114,12 @@ impl Story {
         let after = self.snapshots().await;
         for (at, (before, after)) in before.iter().zip(&after).enumerate() {
             for (name, (place, _)) in &before.groups {
+                // A poll sees that the group is gone: it keeps what it has lost, and loses no more.
+                if self.polls_each_step && !after.groups.contains_key(name) {
+                    continue;
+                }
                 let lost = before.undelivered_after(*place).filter(|id| !after.entries.contains(id)).count();
                 *self.lost.entry((at, name.clone())).or_default() += lost as u64;
-                // A poll sees that the group is gone, and begins anew; unless it comes back before the poll.
-                if self.polls_each_step && !after.groups.contains_key(name) {
-                    self.lost.remove(&(at, name.clone()));
-                }
             }
         }
     }

@@ -84,12 +84,9 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
     });
     changes.note_absent(absent, Some(info), at);
     for (number, group) in info.groups.iter().enumerate() {
-        let lag = stream.lag(group.last_delivered);
         let open = &mut stream.groups[number];
         if names.binary_search(&group.name).is_err() {
-            let Some(mut gone) = changes.note_new(&group.name, info) else { continue };
-            let skipped = lag.map_or(0, |lag| gone.skipped(info, group, lag));
-            gone.counters.losses.count_skipped(skipped);
+            let Some(gone) = changes.note_new(&group.name, info) else { continue };
             let recreation = Some(gone.recreation(group, info.time));
             open.cache = GroupCache { recreation, ..GroupCache::with(gone.counters) };
         } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {

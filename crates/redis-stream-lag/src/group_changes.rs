@@ -37,8 +37,6 @@ pub(crate) struct GoneGroup {
     pub(crate) counters: KeptCounters,
     /// Time of the reading that found it gone, by the caller's clock.
     gone_at: Duration,
-    /// entries-added in that reading; `None` before server 7.0, and of another stream.
-    added: Option<u64>,
 }
 
 /// The groups that came and went, of one stream.
@@ -69,8 +67,7 @@ impl GroupChanges {
         for (name, position, counters) in absent {
             self.counts.destroyed += 1;
             if self.gone.len() < MAX_GONE {
-                let added = info.and_then(|info| info.entries_added);
-                self.gone.push(GoneGroup { name, position, counters, gone_at: at, added });
+                self.gone.push(GoneGroup { name, position, counters, gone_at: at });
             }
         }
     }
@@ -94,30 +91,12 @@ impl GroupChanges {
         self.has_read = true;
         self.others = info.group_count.saturating_sub(info.groups.len() as u64);
     }
-
-    /// Notes that what was read before belongs to another stream or connection.
-    pub(crate) fn forget_stream(&mut self) {
-        self.gone.iter_mut().for_each(|gone| gone.added = None);
-    }
 }
 
 impl GoneGroup {
     /// Returns how the group came back, at `time` by the node's clock.
     pub(crate) fn recreation(&self, group: &GroupInfo, time: Duration) -> Recreation {
         Recreation { at: time, position: NewPosition::of(group.last_delivered, self.position) }
-    }
-
-    /// Returns how many entries were certainly not delivered to the group: those that were added after it was found gone,
-    /// and lie before the position at which it was created, where it stands while no consumer has read. `lag` is that of
-    /// the position.
-    pub(crate) fn skipped(&self, info: &StreamInfo, group: &GroupInfo, lag: u64) -> u64 {
-        let position = group.last_delivered;
-        let is_inside = info.first.is_none_or(|first| first <= position) && position <= info.last_generated;
-        let is_intact_above = info.max_deleted.is_some_and(|deleted| deleted <= position);
-        let rank = info.entries_added.and_then(|added| added.checked_sub(lag));
-        let is_unread = group.consumers == 0 && group.entries_read.is_none();
-        let rank = rank.filter(|_| is_inside && is_intact_above && is_unread);
-        rank.zip(self.added).map_or(0, |(rank, added)| rank.saturating_sub(added))
     }
 }
 
@@ -224,30 +203,6 @@ mod tests {
             "left out, not destroyed"
         );
         assert_eq!(read(&[(&[], 2), (&["a", "b"], 2)])[1], [0, 0, 0], "selected by now, not created");
-    }
-
-    #[test]
-    fn what_was_added_while_a_group_was_gone_and_is_not_ahead_of_it_was_skipped() {
-        for (position, consumers, max_deleted, added, expected, case) in [
-            (20, 0, 0, Some(12), 8, "eight were added meanwhile"),
-            (15, 0, 0, Some(12), 3, "of which it gets five"),
-            (5, 0, 0, Some(12), 0, "further back"),
-            (20, 0, 0, None, 0, "of another stream"),
-            (20, 1, 0, Some(12), 0, "it may have read some"),
-            (15, 0, 18, Some(12), 0, "some that it would get were deleted"),
-            (25, 0, 0, Some(12), 0, "above the last ID"),
-        ] {
-            let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(20, &[], 0) };
-            let gone = GoneGroup {
-                name: Name::from("g"),
-                position: id(10),
-                counters: KeptCounters::default(),
-                gone_at: Duration::ZERO,
-                added,
-            };
-            let skipped = gone.skipped(&info, &group("g", position, consumers, None), 20 - position.min(20));
-            assert_eq!(skipped, expected, "{case}");
-        }
     }
 
     #[test]

@@ -239,11 +239,6 @@ impl Losses {
         Some(ShareReading { at: info.time, added, progress })
     }
 
-    /// Counts entries that the group skips since it was created again.
-    pub(crate) fn count_skipped(&mut self, entries: u64) {
-        self.entries += entries;
-    }
-
     /// Returns the same count without a basis, for readings of another stream or server.
     pub(crate) fn restarted(&self) -> Self {
         Self { entries: self.entries, readings_at_front: self.readings_at_front, ..Self::default() }

@@ -320,9 +320,6 @@ impl StreamCache {
             Some(before) if before.epoch() == epoch => StreamContinuity::Same,
             _ => StreamContinuity::Unknown,
         };
-        if self.continuity != StreamContinuity::Same {
-            self.changes.forget_stream();
-        }
         self.bounds = Some(now);
         if let Some(part) = self.partial_audit.take() {
             part.apply(&mut self.checkpoints, &change);
