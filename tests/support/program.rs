@@ -143,11 +143,14 @@ impl Running {
     /// Waits until it logs the address that it listens on.
     pub async fn listening(&mut self) -> SocketAddr {
         let address = wait_for(DEADLINE, "streamgauge listens", async || {
-            if let Some(address) = listening_address(&self.stderr.text()) {
+            let log = self.stderr.text();
+            // The last line may not be complete.
+            let lines = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            if let Some(address) = listening_address(lines) {
                 return Ok(Some(address));
             }
             let ended = self.child.try_wait().expect("a child can be asked").is_some();
-            if ended { Ok(None) } else { Err(format!("it wrote:\n{}", self.stderr.text())) }
+            if ended { Ok(None) } else { Err(format!("it wrote:\n{log}")) }
         });
         let address = address.await;
         address.unwrap_or_else(|| {
