@@ -10,7 +10,7 @@ use proptest::prelude::{ProptestConfig, any, proptest};
 use proptest::sample::select;
 use redis_stream_core::glob::Glob;
 use streamgauge::config::load::{from_file, from_text};
-use streamgauge::config::{Config, Limits, Password, Role};
+use streamgauge::config::{Config, Limits, LoginPassword, Password, Role, Target};
 
 /// The environment of all tests here.
 fn environment(name: &str) -> Option<String> {
@@ -135,9 +135,16 @@ fn variables_are_read_as_their_key_s_type() {
     assert_eq!(config.poll.interval, Duration::from_secs(20));
     let target = &config.targets[0];
     assert_eq!((target.name.as_str(), target.topology.to_string()), ("${HOST}", "cache:6380".into()));
-    assert_eq!(target.password.as_ref().unwrap().read().unwrap().expose(), "hunter2");
+    assert_eq!(password(target).read().unwrap().expose(), "hunter2");
     assert_eq!((target.labels["a"].as_str(), target.limits.streams), ("", 7));
     assert_eq!((target.streams[0].key.pattern(), target.streams[0].consumers), (&b"x:cache"[..], false));
+}
+
+fn password(target: &Target) -> &Password {
+    match &target.password {
+        Some(LoginPassword::Configured(password)) => password,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -149,8 +156,8 @@ fn a_password_file_is_relative_to_the_configuration() {
     let config = from_file(&file, &environment).unwrap();
     let target = &config.targets[0];
     assert_eq!(target.username.as_deref(), Some("monitor"));
-    assert_eq!(target.password, Some(Password::File(folder.path().join("secret"))));
-    assert_eq!(target.password.as_ref().unwrap().read().unwrap().expose(), "hunter2");
+    assert_eq!(*password(target), Password::File(folder.path().join("secret")));
+    assert_eq!(password(target).read().unwrap().expose(), "hunter2");
 }
 
 #[test]
@@ -290,7 +297,7 @@ fn wrong_types() {
         &[
             "web: found a list; expected a map of listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
             "poll: found text; expected a map of interval, timeout, stale_after, shard, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period, loss_sample_streams or payload_budget",
-            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, tls, role, labels, streams or limits",
+            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, password_command, login_lifetime, tls, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
         ],
     );

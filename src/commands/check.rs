@@ -14,7 +14,7 @@ use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
 use crate::commands::output;
 use crate::config::env::of_process;
-use crate::config::{self, Config, Password};
+use crate::config::{self, Config, LoginPassword, Password};
 use crate::format::unicode::printable;
 use crate::format::units;
 use crate::http::tls::ServerTls;
@@ -82,7 +82,7 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
 
 /// Returns true for a password such as `$NAME`, which is not replaced by the variable.
 fn has_variable_as_password(target: &config::Target) -> bool {
-    let Some(Password::Text(secret)) = &target.password else { return false };
+    let Some(LoginPassword::Configured(Password::Text(secret))) = &target.password else { return false };
     let is_name = |name: &str| {
         let is_part = |one: char| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_';
         name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')

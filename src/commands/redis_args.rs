@@ -8,7 +8,7 @@ use crate::commands::exit_code::UsageError;
 use crate::config::env::{Environment, of_process};
 use crate::config::flags;
 use crate::config::topology::Topology;
-use crate::config::{Config, Password, Target};
+use crate::config::{Config, LoginPassword, Password, Target};
 use redis_stream_consumer::connect_options::ConnectOptions;
 use redis_stream_consumer::error::RunError;
 use redis_stream_core::redis_url::ServerUrl;
@@ -62,9 +62,10 @@ fn connect_options(target: Target) -> anyhow::Result<ConnectOptions> {
         return Err(UsageError(format!("{topology} is not one server")).into());
     };
     let (password, password_file) = match password {
-        Some(Password::Text(secret)) => (Some(secret), None),
-        Some(Password::File(path)) => (None, Some(path)),
-        None => (None, None),
+        Some(LoginPassword::Configured(Password::Text(secret))) => (Some(secret), None),
+        Some(LoginPassword::Configured(Password::File(path))) => (None, Some(path)),
+        // The flags have no command.
+        Some(LoginPassword::Command(_)) | None => (None, None),
     };
     if tls.verification == Verification::Skipped {
         warn!(server = %name, "{SKIPPED}");

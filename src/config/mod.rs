@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::alert::rule::Rule;
 use crate::config::notifiers::NotifierConfig;
+use crate::config::password_command::PasswordCommand;
 use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
 use redis_stream_core::glob::Glob;
@@ -26,6 +27,7 @@ pub mod http_receiver;
 pub mod load;
 pub mod notifiers;
 pub mod password;
+pub mod password_command;
 pub mod topology;
 pub mod web;
 
@@ -138,7 +140,9 @@ pub struct Target {
     /// ACL user; `None` is the default user.
     pub username: Option<String>,
     /// `None` for no authentication.
-    pub password: Option<Password>,
+    pub password: Option<LoginPassword>,
+    /// The time that a login lasts on the server; it is renewed before. `None` for as long as the connection does.
+    pub login_lifetime: Option<Duration>,
     /// The required role.
     pub role: Role,
     /// Labels of every series of this target. All targets have the same names.
@@ -147,6 +151,15 @@ pub struct Target {
     pub streams: Vec<StreamRule>,
     /// `limits`.
     pub limits: Limits,
+}
+
+/// The password of a login to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginPassword {
+    /// `password` or `password_file`.
+    Configured(Password),
+    /// `password_command`.
+    Command(PasswordCommand),
 }
 
 /// A password, or the file with it. Only [`Password::read`] returns its value.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::config::Password;
+use crate::config::{LoginPassword, Password};
 use redis_stream_core::file::{FileKind, read_text};
 use redis_stream_core::secret::{Secret, redact};
 
@@ -22,9 +22,21 @@ impl Password {
             io::Error::new(error.kind(), format!("cannot read {}: {error}", redact(&name)))
         };
         let text = read_text(path, FileKind::Secret).map_err(naming_the_file)?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+        Ok(Secret::new(without_line_end(&text)))
     }
+}
+
+impl LoginPassword {
+    /// Returns true if another read may give another password.
+    pub fn can_change(&self) -> bool {
+        !matches!(self, Self::Configured(Password::Text(_)))
+    }
+}
+
+/// Returns the text without one line end.
+pub(super) fn without_line_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 #[cfg(test)]

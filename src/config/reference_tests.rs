@@ -45,7 +45,7 @@ fn uncommented(text: &str) -> String {
 fn with_what_is_best_left_unset() -> String {
     uncommented(REFERENCE)
         .lines()
-        .filter(|line| !line.contains(": /"))
+        .filter(|line| ![": /", ": [/", "login_lifetime"].iter().any(|left_out| line.contains(left_out)))
         .map(|line| format!("{line}\n"))
         .collect()
 }

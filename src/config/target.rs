@@ -1,15 +1,19 @@
 //! Reads `targets`: servers, credentials, labels, streams and limits, and checks them against each other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::cursor::{Cursor, Section, Text};
 use crate::config::status_window::Windows;
 use crate::config::topology::{Topology, TopologySettings};
-use crate::config::{Limits, Role, StreamRule, Target, tls, topology};
+use crate::config::{Limits, LoginPassword, Role, StreamRule, Target, tls, topology};
 use redis_stream_core::glob::Glob;
 
 /// More would take tens of seconds to start and to stop.
 const MAX_TARGETS: usize = 10_000;
+
+/// A shorter one could end between two polls.
+const SHORTEST_LOGIN: Duration = Duration::from_secs(5);
 
 const LIMITS: Limits = Limits { streams: 10_000, groups_per_stream: 1000, consumers_per_group: 100 };
 
@@ -73,6 +77,11 @@ fn read<'t>(section: &Section<'t>, windows: &Windows) -> TargetDraft<'t> {
         name_key.fault("empty; expected a name");
     }
     let TopologySettings { topology, db, username, password } = topology::read(section);
+    let lifetime_key = section.key("login_lifetime");
+    let login_lifetime = lifetime_key.duration(SHORTEST_LOGIN);
+    if lifetime_key.is_given() && !password.as_ref().is_some_and(LoginPassword::can_change) {
+        lifetime_key.fault("goes with password_command or password_file; expected one of them too");
+    }
     let tls_key = section.key("tls");
     let tls = tls_key.section(tls::read);
     if topology.as_ref().is_some_and(|topology| !topology.is_secured()) {
@@ -104,6 +113,7 @@ fn read<'t>(section: &Section<'t>, windows: &Windows) -> TargetDraft<'t> {
         db,
         username,
         password,
+        login_lifetime,
         role,
         labels: labels.clone(),
         streams,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::Password;
+use crate::config::LoginPassword;
 use crate::config::credentials;
 use crate::config::cursor::{Cursor, Section};
 use redis_stream_core::redis_url::{self, Endpoint, SENTINEL_PORT, ServerUrl};
@@ -34,7 +34,7 @@ pub struct Sentinel {
     /// ACL user of the sentinels; `None` is the default user.
     pub username: Option<String>,
     /// Password of the sentinels; `None` for no authentication.
-    pub password: Option<Password>,
+    pub password: Option<LoginPassword>,
 }
 
 /// The values of the key `topology`.
@@ -53,7 +53,7 @@ pub(super) struct TopologySettings {
     pub(super) topology: Option<Topology>,
     pub(super) db: u32,
     pub(super) username: Option<String>,
-    pub(super) password: Option<Password>,
+    pub(super) password: Option<LoginPassword>,
 }
 
 impl Topology {

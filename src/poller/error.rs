@@ -92,6 +92,12 @@ pub enum PollError {
         /// The cause, with the name of the file.
         io::Error,
     ),
+    /// The command that prints the password failed.
+    #[error("password_command: {0}")]
+    PasswordCommand(
+        /// The cause, with the name of the program.
+        io::Error,
+    ),
     /// The node has another role than the configuration demands.
     #[error("{address} is a {actual}, not a {wanted}")]
     Role {
@@ -156,6 +162,7 @@ impl PollError {
             Self::Timeout { .. } | Self::OutOfTime | Self::Behind(_) => Reason::Timeout,
             Self::Auth { .. } => Reason::Auth,
             Self::PasswordFile(_) => Reason::PasswordFile,
+            Self::PasswordCommand(_) => Reason::PasswordCommand,
             Self::Role { .. } | Self::Sentinel { .. } => Reason::Role,
             Self::UnknownMaster { .. } => Reason::Sentinel,
             Self::Server { code, .. } if code == "LOADING" => Reason::Loading,

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, cmd};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
-use crate::config::{Password, Role, Target};
+use crate::config::{LoginPassword, Password, Role, Target};
 use crate::poller::connection::{NodeConnection, Replies};
 use crate::poller::decode::topology::{self, Hello, ServerProcess};
 use crate::poller::error::PollError;
@@ -16,10 +18,15 @@ use crate::poller::pipeline::{NodePipeline, request, without_error};
 use crate::poller::resp::Value;
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
+use redis_stream_core::clock::now;
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::secret::hide_secrets;
 use redis_stream_lag::snapshot::{EntriesReadMeaning, Epoch};
+
+/// The share of a login's lifetime after which it is renewed, and the share between attempts if that fails.
+const RENEWED_AFTER: f64 = 0.8;
+const RENEWED_AGAIN_AFTER: f64 = 0.05;
 
 /// A connection to one node. The connection closes when this is dropped.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub(super) struct Node {
     pub(super) connection: Mutex<NodeConnection>,
     /// The endpoint; `None` once it has replied to a command.
     unanswered: Option<Endpoint>,
+    /// When to log in again; `None` for never.
+    renewal: Option<Instant>,
 }
 
 /// The credentials and database for a connection.
@@ -38,25 +47,39 @@ pub(super) struct Login<'a> {
     /// ACL user; `None` is the default user.
     pub(super) username: Option<&'a str>,
     /// `None` is no authentication.
-    pub(super) password: Option<&'a Password>,
+    pub(super) password: Option<&'a LoginPassword>,
+    /// The time after which it has to be renewed; `None` if it lasts as long as the connection.
+    pub(super) lifetime: Option<Duration>,
     pub(super) db: u32,
 }
 
 impl<'a> Login<'a> {
     pub(super) fn of(target: &'a Target) -> Self {
-        Self { username: target.username.as_deref(), password: target.password.as_ref(), db: target.db }
+        Self {
+            username: target.username.as_deref(),
+            password: target.password.as_ref(),
+            lifetime: target.login_lifetime,
+            db: target.db,
+        }
     }
 
     /// Returns the AUTH command; `None` without a password. The password file is read for each login, in a blocking
-    /// task as it may lie on a slow file system.
-    async fn command(&self) -> Result<Option<Cmd>, PollError> {
+    /// task as it may lie on a slow file system; the password command is run for each.
+    async fn command(&self, deadline: Instant) -> Result<Option<Cmd>, PollError> {
+        let late =
+            |_| Err(io::Error::new(io::ErrorKind::TimedOut, "no password within the timeout of the poll"));
         let secret = match self.password {
             None => return Ok(None),
-            Some(Password::Text(secret)) => secret.clone(),
-            Some(file) => {
+            Some(LoginPassword::Configured(Password::Text(secret))) => secret.clone(),
+            Some(LoginPassword::Configured(file)) => {
                 let file = file.clone();
-                let read = spawn_blocking(move || file.read()).await;
-                read.unwrap_or_else(|panic| Err(panic.into())).map_err(PollError::PasswordFile)?
+                let read = timeout_at(deadline, spawn_blocking(move || file.read())).await;
+                let read = read.map(|read| read.unwrap_or_else(|panic| Err(panic.into())));
+                read.unwrap_or_else(late).map_err(PollError::PasswordFile)?
+            }
+            Some(LoginPassword::Command(command)) => {
+                let printed = timeout_at(deadline, command.run()).await;
+                printed.unwrap_or_else(late).map_err(PollError::PasswordCommand)?
             }
         };
         secret.mark_in_use();
@@ -151,23 +174,67 @@ impl Node {
         deadline: Instant,
     ) -> Result<Self, PollError> {
         let shown: Arc<str> = endpoint.to_string().into();
-        let auth = timeout_at(deadline, login.command()).await;
-        let auth = auth.unwrap_or_else(|_| Err(PollError::PasswordFile(io::ErrorKind::TimedOut.into())))?;
+        let auth = login.command(deadline).await?;
         let stream = dialer.dial(endpoint, deadline).await;
         let stream = stream.map_err(|error| PollError::from_dial(&shown, error))?;
         let connection = Mutex::new(NodeConnection::new(stream, metrics.clone()));
-        let mut node = Self { address: shown, epoch, connection, unanswered: Some(endpoint.clone()) };
+        let mut node =
+            Self { address: shown, epoch, connection, unanswered: Some(endpoint.clone()), renewal: None };
         if let Some(auth) = auth {
-            metrics.count_commands(Command::Auth, 1);
-            if let Value::Error(error) = node.request(&auth, deadline).await?.value() {
-                return Err(PollError::from_auth_reply(&node.address, error));
-            }
+            node.authenticate(&auth, login.lifetime, metrics, deadline).await?;
         }
         if login.db != 0 {
             metrics.count_commands(Command::Select, 1);
             node.call(cmd("SELECT").arg(login.db), deadline).await?;
         }
         Ok(node)
+    }
+
+    async fn authenticate(
+        &mut self,
+        auth: &Cmd,
+        lifetime: Option<Duration>,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<(), PollError> {
+        metrics.count_commands(Command::Auth, 1);
+        if let Value::Error(error) = self.request(auth, deadline).await?.value() {
+            return Err(PollError::from_auth_reply(&self.address, error));
+        }
+        self.renewal = lifetime.map(|lifetime| now() + lifetime.mul_f64(RENEWED_AFTER));
+        Ok(())
+    }
+
+    /// Logs in again if the login ends soon. If that fails, the old login goes on, and another attempt follows.
+    ///
+    /// # Errors
+    ///
+    /// The connection was lost.
+    pub(super) async fn renew_login(
+        &mut self,
+        login: Login<'_>,
+        metrics: &TargetMetrics,
+        deadline: Instant,
+    ) -> Result<(), PollError> {
+        let (Some(due), Some(lifetime)) = (self.renewal, login.lifetime) else { return Ok(()) };
+        if now() < due {
+            return Ok(());
+        }
+        self.renewal = Some(now() + lifetime.mul_f64(RENEWED_AGAIN_AFTER));
+        let renewed = match login.command(deadline).await {
+            Ok(Some(auth)) => self.authenticate(&auth, login.lifetime, metrics, deadline).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match renewed {
+            Err(error @ PollError::Lost { .. }) => Err(error),
+            Err(error) => {
+                metrics.count_errors(error.reason(), 1);
+                warn!(address = %self.address, error = %error, "cannot renew the login; the connection goes on with the old one");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Returns pipelines for this node, given the expected size of the reply to each job.

@@ -145,7 +145,12 @@ impl NodeHandle {
         if let Some(node) = self.node.as_mut()
             && !node.is_closed()
         {
-            match node.identify(metrics, deadline).await {
+            let renewed = node.renew_login(Login::of(target), metrics, deadline_share(deadline, 1)).await;
+            let identity = match renewed {
+                Ok(()) => node.identify(metrics, deadline).await,
+                Err(error) => Err(error),
+            };
+            match identity {
                 Err(PollError::Lost { .. }) => {}
                 identity => {
                     self.identity = identity?;

@@ -77,7 +77,12 @@ impl Sentinels {
         let mut node = match self.connected.take() {
             Some((connected, node)) if connected == at => node,
             _ => {
-                let login = Login { username: username.as_deref(), password: password.as_ref(), db: 0 };
+                let login = Login {
+                    username: username.as_deref(),
+                    password: password.as_ref(),
+                    lifetime: None,
+                    db: 0,
+                };
                 Node::connect(login, dialer, endpoint, Epoch(0), metrics, deadline).await?
             }
         };

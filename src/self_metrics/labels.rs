@@ -40,6 +40,8 @@ label_values! {
         Auth = "auth",
         /// The password file cannot be read.
         PasswordFile = "password_file",
+        /// The command that prints the password failed.
+        PasswordCommand = "password_command",
         /// The ACL refuses a command or a key.
         Denied = "denied",
         /// The server is loading its dataset.

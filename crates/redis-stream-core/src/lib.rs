@@ -19,4 +19,6 @@ pub mod dial;
 #[cfg(feature = "net")]
 pub mod file;
 #[cfg(feature = "net")]
+pub mod program;
+#[cfg(feature = "net")]
 pub mod tls;

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Replaces a possible secret in messages.
-const HIDDEN: &str = "[hidden]";
+pub const HIDDEN: &str = "[hidden]";
 
 /// A secret text. `Debug` prints `[redacted]`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +33,12 @@ impl Secret {
         if is_new {
             IN_USE.write().unwrap_or_else(PoisonError::into_inner).insert(&self.0);
         }
+    }
+
+    /// Removes it from the secrets that [`hide_secrets`] replaces: for one that has expired, as a process that gets a new
+    /// one every few minutes would collect them for ever.
+    pub fn mark_expired(&self) {
+        IN_USE.write().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 
@@ -91,15 +97,29 @@ impl SecretFilter {
             return;
         }
         self.secrets.insert(secret.to_owned());
-        let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-        let forms = BTreeSet::from([secret.to_owned(), encoded, secret.escape_debug().to_string()]);
-        for form in forms {
-            let form = on_one_line(&form);
+        for form in forms(secret) {
             match form.first_chunk() {
                 Some(beginning) => self.by_beginning.entry(*beginning).or_default().push(form.into()),
                 None => self.short.push(form.into()),
             }
         }
+    }
+
+    fn remove(&mut self, secret: &str) {
+        if !self.secrets.remove(secret) {
+            return;
+        }
+        for form in forms(secret) {
+            let known = match form.first_chunk() {
+                Some(beginning) => self.by_beginning.entry(*beginning).or_default(),
+                None => &mut self.short,
+            };
+            // Another secret may have the same form.
+            if let Some(at) = known.iter().position(|known| **known == *form) {
+                known.swap_remove(at);
+            }
+        }
+        self.by_beginning.retain(|_, known| !known.is_empty());
     }
 
     fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -144,6 +164,12 @@ impl SecretFilter {
     }
 }
 
+/// Returns the ways in which a text may have a secret.
+fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
+    let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    [secret, &encoded, &secret.escape_debug().to_string()].map(on_one_line).into()
+}
+
 /// Replaces line ends, as servers do in an error reply.
 fn on_one_line(text: &str) -> Vec<u8> {
     text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect()
@@ -185,6 +211,22 @@ mod tests {
         secret.mark_in_use();
         secret.mark_in_use();
         assert_eq!(hide_secrets("ERR correct horse battery"), "ERR [hidden]");
+    }
+
+    #[test]
+    fn an_expired_secret_leaves_nothing_behind() {
+        let mut filter = SecretFilter::default();
+        filter.insert("stays here");
+        for number in 0..1_000 {
+            let secrets = [format!("token \"{number}\""), format!("k{number}")];
+            secrets.iter().for_each(|secret| filter.insert(secret));
+            assert_eq!(filter.hide(&secrets[0]), "[hidden]");
+            secrets.iter().for_each(|secret| filter.remove(secret));
+            assert_eq!(filter.hide(&secrets[0]), secrets[0]);
+        }
+        filter.remove("was never there");
+        assert_eq!((filter.secrets.len(), filter.by_beginning.len(), filter.short.len()), (1, 2, 0));
+        assert_eq!(filter.hide("stays here"), "[hidden]");
     }
 
     #[test]

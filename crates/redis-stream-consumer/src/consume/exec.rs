@@ -30,10 +30,11 @@ use tokio::time::timeout;
 
 use super::handler::{Handler, HandlerError};
 use super::pipe_lines::StderrLog;
-use super::program::{ProcessGroup, Program};
+use super::program::Program;
 use crate::entry::{Entry, GroupMember, StreamId};
 use crate::error::InvalidConfig;
 use crate::json_line::LineFormat;
+use redis_stream_core::program::ProcessGroup;
 
 /// Exit codes of sysexits.h, and of a shell that cannot run a program.
 const EX_DATAERR: i32 = 65;

@@ -31,12 +31,13 @@ use tracing::{Instrument as _, info, warn};
 
 use super::handler::{Handler, HandlerError};
 use super::pipe_lines::{Line, PipeLines, StderrLog};
-use super::program::{ProcessGroup, Program};
+use super::program::Program;
 use crate::entry::{Entry, GroupMember, StreamId};
 use crate::error::InvalidConfig;
 use crate::json_line::LineFormat;
 use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
+use redis_stream_core::program::ProcessGroup;
 
 /// Longest answer.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
