@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
-use crate::report::{GroupStatus, Lag, Status};
+use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
 use crate::rhythm::Rhythm;
 use redis_stream_core::id::StreamId;
 
@@ -111,10 +111,10 @@ pub(super) struct History {
     /// Last time at which the PEL had become smaller.
     pub(super) acknowledged_at: Option<Duration>,
     status: Status,
-    /// Time at which the status began, by the node's clock; that before a restart while there is one.
+    /// Time at which the status began, by the node's clock.
     status_since_ms: u64,
-    /// The status before a restart, until it is known again.
-    restored: Option<Status>,
+    /// The status before a restart, until it is there again or is known to have ended.
+    restored: Option<Box<DatedStatus>>,
     /// The oldest pending entry when it was last known.
     pub(super) oldest_pending: Option<TrackedPending>,
     /// The activity when it was last known.
@@ -280,27 +280,26 @@ impl History {
     pub(super) fn dated(&mut self, status: GroupStatus, node_time: Duration) -> GroupStatus {
         if self.status != status.status() {
             self.status = status.status();
-            if self.restored.take_if(|_| self.status != Status::Unknown) != Some(self.status) {
-                self.status_since_ms = millis(node_time);
-            }
+            let before = self.restored.take_if(|before| before.status == self.status);
+            self.status_since_ms = millis(before.map_or(node_time, |before| before.since.min(node_time)));
         }
-        let since = match self.restored {
-            Some(_) => self.began + self.clock_offset,
-            None => Duration::from_millis(self.status_since_ms),
-        };
-        GroupStatus { since: Some(since), ..status }
+        // A lesser condition may be known sooner than the one before the restart.
+        if status.coverage == HistoryCoverage::Complete {
+            self.restored = None;
+        }
+        GroupStatus { since: Some(Duration::from_millis(self.status_since_ms)), ..status }
     }
 
     /// Returns the status if it is a condition: the present one, or while that is not known, the one before a restart.
     pub(super) fn condition(&self) -> Option<DatedStatus> {
-        let status = self.restored.unwrap_or(self.status);
-        let since = Duration::from_millis(self.status_since_ms);
-        status.is_condition().then_some(DatedStatus { status, since })
+        let present = DatedStatus { status: self.status, since: Duration::from_millis(self.status_since_ms) };
+        let status = self.restored.as_deref().copied().unwrap_or(present);
+        status.status.is_condition().then_some(status)
     }
 
     /// Takes the status before a restart.
     pub(super) fn restore_status(&mut self, before: DatedStatus) {
-        (self.restored, self.status_since_ms) = (Some(before.status), millis(before.since));
+        self.restored = Some(Box::new(before));
     }
 
     fn clock_basis(&self) -> Duration {
@@ -520,6 +519,27 @@ mod tests {
             assert_eq!(history.dated(known.into(), now).since, Some(since), "{known:?}");
             let later = now + WINDOW;
             assert_eq!(history.dated(Status::Rewound.into(), later).since, Some(later));
+        }
+    }
+
+    #[test]
+    fn a_lesser_condition_that_is_known_sooner_does_not_end_the_one_before_a_restart() {
+        let (s, now) = (Duration::from_secs, Duration::from_secs(1_700_000_500));
+        let restored = DatedStatus { status: Status::Abandoned, since: now - s(9_000) };
+        let partial = GroupStatus {
+            coverage: HistoryCoverage::Partial { remaining: Some(s(9)) },
+            ..Status::Stuck.into()
+        };
+        for (known, since) in
+            [(Status::Abandoned, restored.since), (Status::Stuck, now), (Status::Ok, now + s(9))]
+        {
+            let mut history = polled_every(s(10), WINDOW);
+            history.restore_status(restored);
+            assert_eq!(history.dated(partial, now).since, Some(now));
+            assert_eq!(history.condition(), Some(restored), "another restart");
+            assert_eq!(history.dated(known.into(), now + s(9)).since, Some(since), "{known:?}");
+            let present = known.is_condition().then_some(DatedStatus { status: known, since });
+            assert_eq!(history.condition(), present);
         }
     }
 
