@@ -218,6 +218,9 @@ async fn check_says_what_it_found() {
             server.url()
         ));
         let finished = config.command("check").run().await;
+        let (cost, rest): (Vec<_>, Vec<_>) =
+            finished.stdout.split_inclusive('\n').partition(|line| line.starts_with("  cost     "));
+        check_cost(&cost);
         let said = format!(
             "{path} is valid
 
@@ -236,9 +239,23 @@ alerts
             address = server.address(),
             gaps = if server.program().version < (7, 0, 0) { GAPS_BEFORE_7 } else { "" },
         );
-        assert_eq!((finished.code, finished.stdout), (Some(0), said), "{}", finished.stderr);
+        assert_eq!((finished.code, rest.concat()), (Some(0), said), "{}", finished.stderr);
     })
     .await;
+}
+
+/// Checks the line about the cost of a poll of two streams with two groups, at the default interval.
+fn check_cost(lines: &[&str]) {
+    let [line] = lines else { panic!("{lines:?}") };
+    let (poll, day) = line.split_once(" of replies a poll, or ").expect("a poll and a day");
+    assert!(day.ends_with(" of replies a day at an interval of 10 s; without SCAN\n"), "{line}");
+    let commands = |text: &str| {
+        let number = text.split_once(" commands and ").map(|(number, _)| number.replace(',', ""));
+        number.and_then(|number| number.parse::<u64>().ok()).expect("a number of commands")
+    };
+    let a_poll = commands(poll.trim_start_matches("  cost     "));
+    assert!((6..20).contains(&a_poll), "HELLO, TIME, XINFO of two streams and of two other keys: {line}");
+    assert_eq!(commands(day), a_poll * 8_640, "{line}");
 }
 
 #[tokio::test]

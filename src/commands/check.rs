@@ -27,6 +27,7 @@ use redis_stream_core::glob::Glob;
 use redis_stream_lag::report::{Lag, Report};
 
 mod alerting;
+mod cost;
 
 /// The most names on one line; the rest is counted.
 const SHOWN_NAMES: usize = 5;
@@ -129,7 +130,7 @@ struct Found {
 
 async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
-    let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
+    let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics.clone());
     let polled = poller.poll().await?;
     let unread_streams = describe_unread(&polled);
     let Polled { report, has_answered, is_time_refused, warning, .. } = polled;
@@ -157,6 +158,7 @@ async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> a
     }
     describe_groups(&report, lines);
     let identity = poller.nodes().find_map(|node| node.identity.cloned());
+    cost::describe(&mut poller, &metrics, config.poll.interval, lines).await;
     Ok(Found { report, is_complete, identity })
 }
 

@@ -122,6 +122,15 @@ impl TargetMetrics {
         self.all.redis_commands.with_label_values(&self.values(Some(command.as_str()))).inc_by(by);
     }
 
+    /// Returns the number of commands sent so far, and of bytes received.
+    pub fn traffic(&self) -> (u64, u64) {
+        let sent = |command: Command| {
+            self.all.redis_commands.with_label_values(&self.values(Some(command.as_str()))).get()
+        };
+        let received = self.all.redis_reply_bytes.with_label_values(&self.values(None)).get();
+        (Command::ALL.into_iter().map(sent).sum(), received)
+    }
+
     /// Counts bytes received.
     pub fn count_reply_bytes(&self, by: u64) {
         self.all.redis_reply_bytes.with_label_values(&self.values(None)).inc_by(by);
