@@ -121,6 +121,8 @@ pub enum Command {
     /// List the entries of a group that were read and not acknowledged.
     #[command(after_help = PENDING_COST)]
     Pending(Pending),
+    /// Print the commands that delete unused consumers and groups, and run none of them.
+    Tidy(Tidy),
     /// Print the alert rules, those of a configuration or the recommended ones, as a Prometheus rule file.
     Rules(Rules),
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
@@ -301,6 +303,15 @@ pub struct Pending {
     /// Print JSON.
     #[arg(long, value_parser = FalseyValueParser::new())]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Tidy {
+    #[command(flatten)]
+    pub source: Source,
+    /// Time for which a consumer must not have tried to read, such as 12h or 7d.
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+    pub idle: Duration,
 }
 
 #[derive(Debug, Args)]

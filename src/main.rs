@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use streamgauge::cli::{Command, parse};
 use streamgauge::commands::{
-    check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status,
+    check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status, tidy,
 };
 use streamgauge::{logging, shutdown};
 
@@ -53,6 +53,10 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&args, &matches, shutdown).await,
         Command::Pending(args) => tokio::select! {
             result = pending::run(&args, &matches) => result,
+            () = shutdown.cancelled() => Ok(()),
+        },
+        Command::Tidy(args) => tokio::select! {
+            result = tidy::run(&args, &matches) => result,
             () = shutdown.cancelled() => Ok(()),
         },
         Command::Rules(args) => rules::run(&args),

@@ -26,7 +26,7 @@ use redis_stream_lag::state::RememberedGroup;
 
 pub mod alerting;
 pub mod published;
-mod redis_cli;
+pub(crate) mod redis_cli;
 mod schedule;
 pub mod settings;
 

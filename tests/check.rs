@@ -306,7 +306,14 @@ async fn what_limits_leave_out_is_told_and_what_is_named_is_never_cut() {
             assert!(finished.stdout.contains(&format!("  warning  {line}\n")), "{line} in {finished:?}");
         }
         let strict = config.command("check").args(["--strict"]).run().await;
-        assert_eq!((strict.code, &strict.stdout), (Some(1), &finished.stdout), "{strict:?}");
+        // The bytes of a poll differ by a digit of an idle time.
+        let without_cost =
+            |text: &str| text.lines().filter(|line| !line.starts_with("  cost ")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            (strict.code, without_cost(&strict.stdout)),
+            (Some(1), without_cost(&finished.stdout)),
+            "{strict:?}"
+        );
         assert!(strict.stderr.ends_with(" warnings (--strict)\n"), "{strict:?}");
 
         let status = config.command("status").args(["--observe", "0s"]).run().await;

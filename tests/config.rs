@@ -141,10 +141,7 @@ fn variables_are_read_as_their_key_s_type() {
 }
 
 fn password(target: &Target) -> &Password {
-    match &target.password {
-        Some(LoginPassword::Configured(password)) => password,
-        other => panic!("{other:?}"),
-    }
+    target.password.as_ref().and_then(LoginPassword::configured).expect("it has one")
 }
 
 #[test]

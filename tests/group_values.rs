@@ -227,7 +227,7 @@ fn group_metrics<'m>(metrics: &'m Metrics, key: &str) -> BTreeSet<&'m str> {
 }
 
 #[tokio::test]
-async fn a_healthy_group_has_at_most_23_series_and_trimming_and_losses_add_to_them() {
+async fn a_healthy_group_has_at_most_25_series_and_trimming_and_losses_add_to_them() {
     for_each_server(async |server| {
         let mut client = RedisClient::to(&server).await;
         // Between two polls there is time to sample the streams that lose entries.
@@ -283,7 +283,7 @@ async fn a_healthy_group_has_at_most_23_series_and_trimming_and_losses_add_to_th
         })
         .await;
         let [grows, trimmed, loses] = ["grows", "trimmed", "loses"].map(|key| group_metrics(&metrics, key));
-        assert!(grows.len() < 23, "{grows:#?}");
+        assert!(grows.len() < 25, "{grows:#?}");
         // Redis 6.2 reports neither trims nor losses.
         let (trimming, losing) = if counts_entries { (2, 3) } else { (0, 0) };
         assert_eq!(trimmed.len(), grows.len() + trimming, "{trimmed:#?}");

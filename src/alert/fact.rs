@@ -234,7 +234,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
-    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, OldestPending, Retention};
+    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, OldestPending, Retention, SilentConsumers};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
@@ -279,6 +279,7 @@ mod tests {
             oldest_pending: Some(pending),
             pending_orphaned: Some(2),
             consumers: 6,
+            silent_consumers: Some(SilentConsumers { idle: 3, stranded: 1 }),
             retention_used: Some(Retention { lag: 1, length: 4 }),
             drain_time: Some(s(40)),
             added_rate: Some(EntryRate { entries: 5, time: s(10) }),
@@ -298,6 +299,8 @@ mod tests {
             ("oldest_pending_deliveries", is(4.0), unclear, gone),
             ("pending_orphaned", is(2.0), unclear, unclear),
             ("consumers", is(6.0), is(0.0), is(0.0)),
+            ("consumers_idle", is(3.0), unclear, unclear),
+            ("consumers_stranded", is(1.0), unclear, unclear),
             ("retention_used_ratio", is(0.25), unclear, unclear),
             ("backlog", is(5.0), is(0.0), is(0.0)),
             ("drain_seconds", is(40.0), unclear, unclear),

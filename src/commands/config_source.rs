@@ -284,7 +284,10 @@ mod tests {
         let config = serve(&arguments, &[]).unwrap();
         let target = &config.targets[0];
         assert_eq!((target.name.as_str(), target.username.as_deref()), ("flagged:6379/3", Some("monitor")));
-        assert_eq!(target.password.as_ref().unwrap().read().unwrap(), Secret::new("hunter2"));
+        assert_eq!(
+            target.password.as_ref().and_then(|it| it.configured()).unwrap().read().unwrap(),
+            Secret::new("hunter2")
+        );
         let keys: Vec<_> = target.streams.iter().map(|stream| stream.key.pattern()).collect();
         assert_eq!(keys, [&b"a*"[..], b"b\xff"]);
         assert_eq!(config.poll.timeout, Duration::from_secs(8));

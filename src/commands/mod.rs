@@ -15,3 +15,4 @@ pub mod rules;
 pub mod serve;
 pub mod status;
 mod target_snapshots;
+pub mod tidy;

@@ -27,6 +27,14 @@ impl Password {
 }
 
 impl LoginPassword {
+    /// Returns the password of the configuration; `None` for a command.
+    pub fn configured(&self) -> Option<&Password> {
+        match self {
+            Self::Configured(password) => Some(password),
+            Self::Command(_) => None,
+        }
+    }
+
     /// Returns true if another read may give another password.
     pub fn can_change(&self) -> bool {
         !matches!(self, Self::Configured(Password::Text(_)))

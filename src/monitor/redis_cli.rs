@@ -10,7 +10,7 @@ use redis_stream_core::tls::{Tls, Verification};
 
 /// Returns `redis-cli` and the arguments that reach a target through this node. The password is prompted for and
 /// never an argument.
-pub(super) fn words(target: &Target, endpoint: &Endpoint) -> Arc<[String]> {
+pub(crate) fn words(target: &Target, endpoint: &Endpoint) -> Arc<[String]> {
     let mut words = vec!["redis-cli".to_owned()];
     if matches!(target.topology, Topology::Cluster(_)) {
         // Follows redirects.

@@ -457,6 +457,7 @@ mod tests {
             db: 0,
             username: None,
             password: None,
+            login_lifetime: None,
             role: Role::Master,
             labels: BTreeMap::new(),
             streams: rules,

@@ -134,6 +134,8 @@ pub static FAMILIES: &[&Family] = &[
     &PENDING_ORPHANED,
     &PENDING_DROPPED,
     &CONSUMERS,
+    &CONSUMERS_IDLE,
+    &CONSUMERS_STRANDED,
     &ENTRIES_DELIVERED_TOTAL,
     &ENTRIES_ACKNOWLEDGED_TOTAL,
     &ADDED_PER_SECOND,
@@ -396,6 +398,31 @@ pub static CONSUMERS: Family = gauge(
 )
 .fact(AlertFact::Value("consumers"))
 .label("Consumers", "", |_| "");
+
+const CONSUMERS_NOT_READ: &str =
+    "consumers are not read (consumers: false, more than 5,000 of them, or a replica)";
+
+pub static CONSUMERS_IDLE: Family = gauge(
+    "redis_stream_group_consumers_idle",
+    "Consumers without pending entries that have not tried to read for metrics.consumer_max_idle: \
+         names that can be deleted; absent where consumers are not read.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle).into()),
+)
+.fact(AlertFact::Value("consumers_idle"))
+.label("Idle consumers", "silent for metrics.consumer_max_idle, with nothing pending", |_| {
+    CONSUMERS_NOT_READ
+});
+
+pub static CONSUMERS_STRANDED: Family = gauge(
+    "redis_stream_group_consumers_stranded",
+    "Consumers with pending entries that have not tried to read for metrics.consumer_max_idle: what \
+         they hold waits until another consumer claims it; absent where consumers are not read.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded).into()),
+)
+.fact(AlertFact::Value("consumers_stranded"))
+.label("Stranded consumers", "as silent, with entries pending", |_| CONSUMERS_NOT_READ);
 
 pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "redis_stream_group_entries_delivered_total",

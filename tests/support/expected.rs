@@ -163,6 +163,9 @@ impl ExpectedState {
         put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
         put("pending_orphaned", Some(gone.count() as f64));
         put("consumers", Some(consumers.len() as f64));
+        // None is silent for a day.
+        put("consumers_idle", Some(0.0));
+        put("consumers_stranded", Some(0.0));
         for fields in &consumers {
             let consumed_by = label(&must::<Vec<u8>>(fields, "name"));
             let mut put = |metric: &str, value: Option<f64>| {

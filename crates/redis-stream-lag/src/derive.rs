@@ -14,7 +14,7 @@ use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
     ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report, Retention,
-    SafeTrim, StreamIds, StreamReport, StreamValues,
+    SafeTrim, SilentConsumers, StreamIds, StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
@@ -432,6 +432,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         oldest_pending: oldest_pending(group, open, info),
         pending_orphaned: pending_orphaned(group, open, info),
         consumers: group.consumers,
+        silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: info
             .entries_added
             .filter(|_| !open.cache.losses.is_uncertain)
@@ -537,6 +538,21 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
         ConsumersReading::Read(found) => Some(found),
         ConsumersReading::Open | ConsumersReading::NotWanted => open.consumers.as_deref(),
     }
+}
+
+fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
+    let mut silent = SilentConsumers::default();
+    if group.consumers == 0 && group.each_consumer != ConsumersReading::NotWanted {
+        return Some(silent);
+    }
+    for consumer in each_consumer(group, open)? {
+        let is_silent = u64::from(Duration::from_millis(consumer.idle_ms) > max_idle);
+        match consumer.pending {
+            0 => silent.idle += is_silent,
+            _ => silent.stranded += is_silent,
+        }
+    }
+    Some(silent)
 }
 
 /// Returns how many pending entries belong to no consumer; `None` if consumers were not read.

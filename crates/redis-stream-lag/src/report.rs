@@ -228,6 +228,9 @@ pub struct GroupValues {
     pub pending_orphaned: Option<u64>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
+    /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where
+    /// consumers are not read.
+    pub silent_consumers: Option<SilentConsumers>,
     /// Number of entries removed from the stream before they were delivered to the group, since the group was first
     /// seen. `None` before server 7.0, and while a loss is seen that cannot be confirmed. A lower bound: a loss that the
     /// group has read past by the next reading leaves no evidence.
@@ -264,6 +267,15 @@ pub struct GroupValues {
     pub recreation: Option<Recreation>,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,
+}
+
+/// Consumers that have not tried to read for long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SilentConsumers {
+    /// Number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle, pending.
+    pub idle: u64,
+    /// Number of those with pending entries, which nobody but another consumer will process.
+    pub stranded: u64,
 }
 
 /// The part of a stream that a group has not been delivered. At a ratio of 1 the next trim loses entries.

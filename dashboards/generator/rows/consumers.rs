@@ -10,7 +10,7 @@ const IDLE: &str = "redis_stream_group_consumer_idle_seconds";
 
 /// The row.
 pub(crate) fn row() -> Row {
-    let panels = vec![number(), without_readers(), pending(), silent()];
+    let panels = vec![number(), without_readers(), stranded(), leftover(), pending(), silent()];
     Row { title: "Consumers", opens: Opens::OnClick, panels }
 }
 
@@ -38,6 +38,29 @@ fn without_readers() -> Panel {
         steps: alarm(1.0),
         queries: vec![Target.top(&groups)],
         points: FEW,
+        ..Panel::lines()
+    }
+}
+
+fn stranded() -> Panel {
+    Panel {
+        title: "Silent consumers with pending entries",
+        what: "Consumers that have not tried to read for metrics.consumer_max_idle, 24 hours by default, and hold entries.",
+        advice: "what they hold waits until another consumer claims it: XAUTOCLAIM, or XREADGROUP with CLAIM.",
+        steps: alarm(1.0),
+        queries: vec![Group.worst("redis_stream_group_consumers_stranded")],
+        nothing: "consumers are not read",
+        ..Panel::lines()
+    }
+}
+
+fn leftover() -> Panel {
+    Panel {
+        title: "Silent consumers with nothing pending",
+        what: "Names that nobody uses: consumers that have not tried to read for metrics.consumer_max_idle.",
+        advice: "streamgauge tidy prints the command that deletes them; give each consumer the same name at each start.",
+        queries: vec![Group.worst("redis_stream_group_consumers_idle")],
+        nothing: "consumers are not read",
         ..Panel::lines()
     }
 }

@@ -1,0 +1,91 @@
+//! `streamgauge tidy`: what it prints deletes what is unused, and nothing that came back to life.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+mod support;
+
+use support::client::RedisClient;
+use support::peers;
+use support::program::{Finished, Streamgauge};
+use support::server::Server;
+use support::servers::{for_each_server, newest};
+use support::wait::wait_until;
+
+async fn tidy(server: &Server, idle: &str) -> Finished {
+    Streamgauge::command("tidy").args(["--redis-url", &server.url(), "--idle", idle]).run().await
+}
+
+/// Runs the printed commands, and returns their replies.
+fn run_commands(redis_cli: &Path, printed: &str) -> Vec<String> {
+    let commands = printed.lines().map(str::trim).filter(|line| line.starts_with("redis-cli "));
+    let run = |line: &str| {
+        let line = line.replacen("redis-cli", &redis_cli.display().to_string(), 1);
+        let output = Command::new("sh").args(["-c", &line]).output().expect("sh is there");
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    commands.map(run).collect()
+}
+
+async fn consumers(client: &mut RedisClient, key: &str, group: &str) -> usize {
+    client.ask::<Vec<redis::Value>>(&["XINFO", "CONSUMERS", key, group]).await.len()
+}
+
+#[tokio::test]
+async fn what_it_prints_deletes_what_is_unused_and_no_more() {
+    let Some(redis_cli) = peers::find("redis-cli") else { return };
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD s * f v\nXADD s * f v").await;
+        let _: String = client.ask(&["XADD", "odd key\"$", "*", "f", "v"]).await;
+        let _: String = client.ask(&["XGROUP", "CREATE", "odd key\"$", "g", "0"]).await;
+        for group in ["used", "unused", "caught-up"] {
+            client.run(&format!("XGROUP CREATE s {group} 0")).await;
+        }
+        client.run("XREADGROUP GROUP used holds COUNT 1 STREAMS s >").await;
+        for name in ["idle-1", "idle-2"] {
+            client.run(&format!("XREADGROUP GROUP used {name} COUNT 1 NOACK STREAMS s >")).await;
+            // Before 7.2 only a read that succeeds makes a consumer.
+            client.run(&format!("XGROUP CREATECONSUMER s used {name}")).await;
+        }
+        client.run("XREADGROUP GROUP unused gone COUNT 1 STREAMS s >\nXREADGROUP GROUP caught-up blocks STREAMS s >").await;
+        let nothing = tidy(&server, "1h").await;
+        assert_eq!(nothing.code, Some(0), "{}", nothing.stderr);
+        assert!(nothing.stdout.ends_with("\n  nothing to delete\n"), "{}", nothing.stdout);
+
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let found = tidy(&server, "1s").await;
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        let said = &found.stdout;
+        assert!(said.contains("s / used: 2 of its 3 consumers have not tried to read for 1.0 s or longer"), "{said}");
+        assert!(said.contains("s / unused: no consumer has tried to read for 1.0 s or longer; the next entry has waited for "), "{said}");
+        assert!(said.contains("Destroying the group forgets its position and 1 pending entry"), "{said}");
+        assert!(said.contains("odd key\"$ / g: "), "{said}");
+        assert!(!said.contains("caught-up: no consumer"), "it may block until there is more: {said}");
+
+        // One comes back to life before the commands run.
+        client.run("XREADGROUP GROUP used idle-1 COUNT 1 STREAMS s >\nXREADGROUP GROUP unused gone COUNT 1 STREAMS s >\nXADD s * f v").await;
+        client.run("XREADGROUP GROUP used idle-1 COUNT 1 STREAMS s >").await;
+        let mut replies = run_commands(&redis_cli, said);
+        replies.sort();
+        assert_eq!(replies, ["0", "1", "1"], "unused; idle-2 of used; the group of the odd key: {said}");
+        assert_eq!(consumers(&mut client, "s", "used").await, 2);
+        assert_eq!(consumers(&mut client, "s", "unused").await, 1);
+        assert_eq!(client.ask::<Vec<redis::Value>>(&["XINFO", "GROUPS", "odd key\"$"]).await.len(), 0);
+        let pending: (u64, Option<String>, Option<String>, Option<redis::Value>) =
+            client.ask(&["XPENDING", "s", "used"]).await;
+        assert!(pending.0 >= 1, "what is pending stays");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_polled_is_told() {
+    let server = Server::start(newest(), &["--requirepass", "right"]).await;
+    let finished = tidy(&server, "1h").await;
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stdout.contains("error: "), "{}", finished.stdout);
+    wait_until(Duration::from_secs(1), "its name", async || finished.stderr.contains("cannot poll ")).await;
+}
