@@ -57,7 +57,7 @@ fn stranded() -> Panel {
 fn leftover() -> Panel {
     Panel {
         title: "Silent consumers with nothing pending",
-        what: "Names that nobody uses: consumers that have not tried to read for metrics.consumer_max_idle.",
+        what: "Unused names: consumers that have not tried to read for metrics.consumer_max_idle.",
         advice: "streamgauge tidy prints the command that deletes them; give each consumer the same name at each start.",
         queries: vec![Group.worst("redis_stream_group_consumers_idle")],
         nothing: "consumers are not read",
