@@ -112,7 +112,11 @@ async fn values_whose_own_reading_is_too_old_are_left_out() {
         assert!(is_up(metrics));
         let lags = named(metrics, "redis_stream_group_lag");
         // A value is left out at the end of a poll, and of the next one at the latest.
-        assert!(unix_now() - metrics[OLDEST_READING] < 3.0 + 5.0, "{:?}", named(metrics, OLDEST_READING));
+        match metrics.get(OLDEST_READING) {
+            Some(read_at) => assert!(unix_now() - read_at < 3.0 + 5.0, "{read_at}"),
+            // On a busy machine all of them may be too old.
+            None => assert_eq!(lags, Metrics::new()),
+        }
         if lags.len() < STREAMS {
             seen.borrow_mut().extend(lags.into_keys());
         }
