@@ -17,16 +17,18 @@ async fn tidy(server: &Server, idle: &str) -> Finished {
     Streamgauge::command("tidy").args(["--redis-url", &server.url(), "--idle", idle]).run().await
 }
 
-/// Runs the printed commands, and returns their replies.
-fn run_commands(redis_cli: &Path, printed: &str) -> Vec<String> {
-    let commands = printed.lines().map(str::trim).filter(|line| line.starts_with("redis-cli "));
-    let run = |line: &str| {
-        let line = line.replacen("redis-cli", &redis_cli.display().to_string(), 1);
-        let output = Command::new("sh").args(["-c", &line]).output().expect("sh is there");
-        assert!(output.status.success(), "{line}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    commands.map(run).collect()
+/// Runs what was printed as a shell script, and returns the replies.
+fn run_script(redis_cli: &Path, printed: &str) -> Vec<String> {
+    let path = std::env::join_paths(
+        [redis_cli.parent().expect("a folder")].into_iter().chain(["/usr/bin".as_ref(), "/bin".as_ref()]),
+    );
+    let output = Command::new("sh")
+        .args(["-euc", printed])
+        .env("PATH", path.expect("a path"))
+        .output()
+        .expect("sh is there");
+    assert!(output.status.success() && output.stderr.is_empty(), "{printed}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 async fn consumers(client: &mut RedisClient, key: &str, group: &str) -> usize {
@@ -39,8 +41,11 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
     for_each_server(async |server| {
         let mut client = RedisClient::to(&server).await;
         client.run("XADD s * f v\nXADD s * f v").await;
-        let _: String = client.ask(&["XADD", "odd key\"$", "*", "f", "v"]).await;
-        let _: String = client.ask(&["XGROUP", "CREATE", "odd key\"$", "g", "0"]).await;
+        let odd: &[u8] = b"odd \"$\xff\n";
+        for key in [&b"odd key\"$"[..], odd] {
+            let _: String = client.ask(&[&b"XADD"[..], key, b"*", b"f", b"v"]).await;
+            let _: String = client.ask(&[&b"XGROUP"[..], b"CREATE", key, b"g", b"0"]).await;
+        }
         for group in ["used", "unused", "caught-up"] {
             client.run(&format!("XGROUP CREATE s {group} 0")).await;
         }
@@ -53,7 +58,7 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
         client.run("XREADGROUP GROUP unused gone COUNT 1 STREAMS s >\nXREADGROUP GROUP caught-up blocks STREAMS s >").await;
         let nothing = tidy(&server, "1h").await;
         assert_eq!(nothing.code, Some(0), "{}", nothing.stderr);
-        assert!(nothing.stdout.ends_with("\n  nothing to delete\n"), "{}", nothing.stdout);
+        assert!(nothing.stdout.ends_with("\n# nothing to delete\n"), "{}", nothing.stdout);
 
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         let found = tidy(&server, "1s").await;
@@ -68,12 +73,14 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
         // One comes back to life before the commands run.
         client.run("XREADGROUP GROUP used idle-1 COUNT 1 STREAMS s >\nXREADGROUP GROUP unused gone COUNT 1 STREAMS s >\nXADD s * f v").await;
         client.run("XREADGROUP GROUP used idle-1 COUNT 1 STREAMS s >").await;
-        let mut replies = run_commands(&redis_cli, said);
+        let mut replies = run_script(&redis_cli, said);
         replies.sort();
-        assert_eq!(replies, ["0", "1", "1"], "unused; idle-2 of used; the group of the odd key: {said}");
+        assert_eq!(replies, ["0", "1", "1", "1"], "unused; idle-2 of used; the groups of odd keys: {said}");
         assert_eq!(consumers(&mut client, "s", "used").await, 2);
         assert_eq!(consumers(&mut client, "s", "unused").await, 1);
-        assert_eq!(client.ask::<Vec<redis::Value>>(&["XINFO", "GROUPS", "odd key\"$"]).await.len(), 0);
+        for key in [&b"odd key\"$"[..], odd] {
+            assert_eq!(client.ask::<Vec<redis::Value>>(&[&b"XINFO"[..], b"GROUPS", key]).await.len(), 0);
+        }
         let pending: (u64, Option<String>, Option<String>, Option<redis::Value>) =
             client.ask(&["XPENDING", "s", "used"]).await;
         assert!(pending.0 >= 1, "what is pending stays");
@@ -86,6 +93,6 @@ async fn a_server_that_cannot_be_polled_is_told() {
     let server = Server::start(newest(), &["--requirepass", "right"]).await;
     let finished = tidy(&server, "1h").await;
     assert_eq!(finished.code, Some(1));
-    assert!(finished.stdout.contains("error: "), "{}", finished.stdout);
+    assert!(finished.stdout.contains("\n# error: "), "{}", finished.stdout);
     wait_until(Duration::from_secs(1), "its name", async || finished.stderr.contains("cannot poll ")).await;
 }

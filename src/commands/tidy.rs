@@ -1,4 +1,4 @@
-//! `streamgauge tidy`: prints the commands that delete unused consumers and groups. It runs none of
+//! `streamgauge tidy`: prints a shell script with the commands that delete unused consumers and groups, and runs none of
 //! them. Each looks and deletes in one step on the server, so that one that came back to life in between is kept.
 
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::config::env::of_process;
 use crate::config::{Config, Poll, Target};
 use crate::format::redis_cli;
 use crate::format::unicode::printable;
-use crate::format::units::{count, counted, span};
+use crate::format::units::{count, span};
 use crate::monitor::redis_cli::words;
 use crate::poller::poll::{Poller, describe_unread};
 use crate::self_metrics::target::TargetMetrics;
@@ -24,8 +24,16 @@ use redis_stream_lag::report::{ConsumerReport, GroupReport, GroupValues, Report,
 /// The most consumers of a group that are looked at: the poller does not list more.
 const MAX_CONSUMERS: usize = 5_000;
 
+/// A script for the server, and the variable of the shell that has it.
+struct Script {
+    variable: &'static str,
+    text: &'static str,
+}
+
 /// Deletes the consumers of a group that have nothing pending and are idle for some milliseconds. Returns their number.
-const DELETE_CONSUMERS: &str = "\
+const DELETE_CONSUMERS: Script = Script {
+    variable: "delete_consumers",
+    text: "\
 local deleted = 0 \
 for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do \
 local consumer = {} \
@@ -33,11 +41,14 @@ for at = 1, #fields, 2 do consumer[fields[at]] = fields[at + 1] end \
 if consumer.pending == 0 and consumer.idle >= tonumber(ARGV[2]) then \
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name) \
 deleted = deleted + 1 end end \
-return deleted";
+return deleted",
+};
 
 /// Destroys a group whose last-delivered-id is still the same and whose consumers are all idle for some milliseconds.
 /// Returns 1 if it did.
-const DESTROY_GROUP: &str = "\
+const DESTROY_GROUP: Script = Script {
+    variable: "destroy_group",
+    text: "\
 for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do \
 for at = 1, #fields, 2 do \
 if fields[at] == 'idle' and fields[at + 1] < tonumber(ARGV[2]) then return 0 end end end \
@@ -46,11 +57,13 @@ local group = {} \
 for at = 1, #fields, 2 do group[fields[at]] = fields[at + 1] end \
 if group.name == ARGV[1] and group['last-delivered-id'] == ARGV[3] then \
 return redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1]) end end \
-return 0";
+return 0",
+};
 
 /// Something that can be deleted.
 struct Leftover {
     description: String,
+    script: &'static Script,
     command: String,
 }
 
@@ -62,13 +75,16 @@ struct Leftover {
 pub async fn run(args: &cli::Tidy, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, targets, .. } = config_source::read(matches, &of_process)?;
     let mut out = output::stdout();
-    let mut failed = Vec::new();
+    let (mut failed, mut defined) = (Vec::new(), Vec::new());
     for target in targets {
-        writeln!(out, "target {:?} at {}", printable(&target.name), target.topology)?;
+        comment(&mut out, &format!("target {:?} at {}", target.name, target.topology))?;
         let name = target.name.clone();
-        if let Err(error) = tidy(target, &poll, args.idle, &mut out).await {
-            writeln!(out, "  error: {}", printable(&error.to_string()))?;
-            failed.push(name);
+        match find(target, &poll, args.idle, &mut out).await {
+            Ok(leftovers) => write(&leftovers, &mut defined, &mut out)?,
+            Err(error) => {
+                comment(&mut out, &format!("error: {error:#}"))?;
+                failed.push(name);
+            }
         }
     }
     if !failed.is_empty() {
@@ -77,30 +93,44 @@ pub async fn run(args: &cli::Tidy, matches: &ArgMatches) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn tidy(mut target: Target, poll: &Poll, idle: Duration, out: &mut impl Write) -> anyhow::Result<()> {
+async fn find(
+    mut target: Target,
+    poll: &Poll,
+    idle: Duration,
+    out: &mut impl Write,
+) -> anyhow::Result<Vec<Leftover>> {
     target.limits.consumers_per_group = MAX_CONSUMERS;
     target.streams.iter_mut().for_each(|rule| rule.consumers = true);
     let target = Arc::new(target);
-    // Consumers count as silent from this time on.
     let poll = Poll { consumer_max_idle: idle, ..poll.clone() };
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::clone(&target), poll, metrics);
     let polled = poller.poll().await?;
     if let Some(unread) = describe_unread(&polled) {
-        writeln!(out, "  warning: {}", printable(&unread))?;
+        comment(out, &format!("warning: {unread}"))?;
     }
-    let program = poller.node_address().map(|endpoint| words(&target, endpoint));
-    let leftovers = leftovers(&polled.report, idle, &program.unwrap_or_default());
-    write(&leftovers, out)?;
-    Ok(())
+    let program = poller.node_address().map(|endpoint| words(&target, endpoint)).unwrap_or_default();
+    Ok(leftovers(&polled.report, idle, &program))
 }
 
-fn write(leftovers: &[Leftover], out: &mut impl Write) -> io::Result<()> {
+/// Writes a line that the shell ignores.
+fn comment(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "# {}", printable(text))
+}
+
+/// Writes the commands, each script before the first that uses it. `defined` are the variables of scripts so far.
+fn write(leftovers: &[Leftover], defined: &mut Vec<&'static str>, out: &mut impl Write) -> io::Result<()> {
     if leftovers.is_empty() {
-        return writeln!(out, "  nothing to delete");
+        return comment(out, "nothing to delete");
     }
-    for Leftover { description, command } in leftovers {
-        writeln!(out, "\n  {}\n  {command}", printable(description))?;
+    for Leftover { description, script: Script { variable, text }, command } in leftovers {
+        if !defined.contains(variable) {
+            defined.push(variable);
+            writeln!(out, "\n{variable}={}", redis_cli::line(&[], &[text.as_bytes()]))?;
+        }
+        writeln!(out)?;
+        comment(out, description)?;
+        writeln!(out, "{command}")?;
     }
     Ok(())
 }
@@ -110,77 +140,77 @@ fn leftovers(report: &Report, idle: Duration, program: &[String]) -> Vec<Leftove
         report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)));
     let found = groups.filter_map(|(stream, group)| {
         let values = group.values.as_ref()?;
-        unused_group(stream, group, values, idle, program)
-            .or_else(|| idle_consumers(stream, group, values, idle, program))
+        let at = |script, description: String, arguments: &[&str]| Leftover {
+            description: format!("{} / {}: {description}", stream.key, group.name),
+            script,
+            command: eval(program, script, stream, group, arguments),
+        };
+        let idle_ms = idle.as_millis().to_string();
+        if let Some(description) = unused_group(group, values, idle) {
+            return Some(at(&DESTROY_GROUP, description, &[&idle_ms, &values.last_delivered_id.to_string()]));
+        }
+        Some(at(&DELETE_CONSUMERS, idle_consumers(values, idle)?, &[&idle_ms]))
     });
     found.collect()
 }
 
-fn name(stream: &StreamReport, group: &GroupReport) -> String {
-    format!("{} / {}", stream.key, group.name)
-}
-
-fn idle_consumers(
+/// Returns the command line that runs a script. If names must be quoted for redis-cli, so must the script, and it stands
+/// in the line itself.
+fn eval(
+    program: &[String],
+    script: &Script,
     stream: &StreamReport,
     group: &GroupReport,
-    values: &GroupValues,
-    idle: Duration,
-    program: &[String],
-) -> Option<Leftover> {
+    arguments: &[&str],
+) -> String {
+    let names = [stream.key.as_bytes(), group.name.as_bytes()];
+    let rest =
+        [&b"1"[..]].into_iter().chain(names).chain(arguments.iter().map(|argument| argument.as_bytes()));
+    if names.iter().all(|name| redis_cli::is_plain(name)) {
+        let rest: Vec<_> = rest.collect();
+        return format!(
+            "{} \"${}\" {}",
+            redis_cli::line(program, &[b"EVAL"]),
+            script.variable,
+            redis_cli::line(&[], &rest)
+        );
+    }
+    let all: Vec<_> = [&b"EVAL"[..], script.text.as_bytes()].into_iter().chain(rest).collect();
+    redis_cli::line(program, &all)
+}
+
+/// Describes the idle consumers of a group; `None` if it has none, or they are not known.
+fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
     let silent = values.silent_consumers.filter(|silent| silent.idle > 0)?;
-    let (key, group_name, ms) = (stream.key.as_bytes(), group.name.as_bytes(), millis(idle));
-    let arguments: [&[u8]; 6] = [b"EVAL", DELETE_CONSUMERS.as_bytes(), b"1", key, group_name, ms.as_bytes()];
-    Some(Leftover {
-        description: format!(
-            "{}: {} of its {} tried to read for {} or longer, with nothing pending",
-            name(stream, group),
-            count(silent.idle),
-            match values.consumers {
-                1 => "1 consumer has not".to_owned(),
-                all => format!("{} consumers have not", count(all)),
-            },
-            span(idle),
-        ),
-        command: redis_cli::line(program, &arguments),
-    })
+    let consumers = match values.consumers {
+        1 => "1 consumer has not".to_owned(),
+        all => format!("{} consumers have not", count(all)),
+    };
+    Some(format!(
+        "{} of its {consumers} tried to read for {} or longer, with nothing pending",
+        count(silent.idle),
+        span(idle)
+    ))
 }
 
-/// Returns a group for which entries have waited for some time, and none of whose consumers has tried to read since. A
+/// Describes a group for which entries have waited for some time, and none of whose consumers has tried to read since. A
 /// group that has read everything may have a consumer that blocks until there is more.
-fn unused_group(
-    stream: &StreamReport,
-    group: &GroupReport,
-    values: &GroupValues,
-    idle: Duration,
-    program: &[String],
-) -> Option<Leftover> {
+fn unused_group(group: &GroupReport, values: &GroupValues, idle: Duration) -> Option<String> {
     let waiting = values.lag_seconds.filter(|waiting| *waiting >= idle)?;
     let consumers = group.consumers.as_deref().or_else(|| (values.consumers == 0).then_some(&[]))?;
     let is_silent = |consumer: &ConsumerReport| consumer.idle >= idle;
     if !consumers.iter().all(is_silent) || consumers.len() as u64 != values.consumers {
         return None;
     }
-    let (key, group_name, ms) = (stream.key.as_bytes(), group.name.as_bytes(), millis(idle));
-    let position = values.last_delivered_id.to_string();
-    let arguments: [&[u8]; 7] =
-        [b"EVAL", DESTROY_GROUP.as_bytes(), b"1", key, group_name, ms.as_bytes(), position.as_bytes()];
-    Some(Leftover {
-        description: format!(
-            "{}: no consumer has tried to read for {} or longer; the next entry has waited for {}. Destroying the group \
-             forgets its position and {}",
-            name(stream, group),
-            span(idle),
-            span(waiting),
-            counted(
-                usize::try_from(values.messages_pending).unwrap_or(usize::MAX),
-                "pending entry",
-                "pending entries"
-            ),
-        ),
-        command: redis_cli::line(program, &arguments),
-    })
-}
-
-fn millis(time: Duration) -> String {
-    time.as_millis().to_string()
+    let pending = match values.messages_pending {
+        0 => String::new(),
+        1 => " and 1 pending entry".to_owned(),
+        all => format!(" and {} pending entries", count(all)),
+    };
+    Some(format!(
+        "no consumer has tried to read for {} or longer; the next entry has waited for {}. Destroying the group forgets \
+         its position{pending}",
+        span(idle),
+        span(waiting)
+    ))
 }

@@ -23,6 +23,11 @@ pub(crate) fn line(program: &[String], arguments: &[&[u8]]) -> String {
     program.chain(words).collect::<Vec<_>>().join(" ")
 }
 
+/// Returns true if [`line`] quotes the argument for the shell only.
+pub(crate) fn is_plain(argument: &[u8]) -> bool {
+    plain(argument).is_some()
+}
+
 /// Returns the argument quoted for the shell, unless it must be quoted for redis-cli.
 fn plain(argument: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(argument).ok()?;
