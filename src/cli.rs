@@ -300,6 +300,9 @@ pub struct Pending {
     /// Most entries to list.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
+    /// Also show the fields of the entries, of at most 1,000 of them.
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    pub fields: bool,
     /// Print JSON.
     #[arg(long, value_parser = FalseyValueParser::new())]
     pub json: bool,

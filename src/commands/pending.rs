@@ -4,21 +4,27 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ArgMatches;
 use serde_json::json;
 
 use crate::api;
 use crate::cli;
+use crate::commands::exit_code::UsageError;
 use crate::commands::output::{self, terminal_width};
 use crate::commands::redis_args;
 use crate::config::{Config, Poll, Role, Target};
 use crate::format::units::count;
+use crate::poller::decode::FieldText;
 use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
-use crate::terminal::entries::{self, ListedEntry};
+use crate::terminal::entries::{self, ListedEntry, ListedFields};
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
+
+/// The most entries whose fields are read.
+const MAX_WITH_FIELDS: u32 = 1_000;
 
 /// Lists pending entries.
 ///
@@ -27,24 +33,34 @@ use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
 /// The server does not answer, or there is no such group.
 pub async fn run(args: &cli::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = redis_args::config(matches)?;
-    let query = query(args);
+    let query = query(args)?;
     let listed = list(targets.swap_remove(0), &poll, &query).await?;
+    if let Some(consumer) = query.consumer.as_ref().filter(|_| !listed.has_consumer) {
+        bail!("group {:?} of stream {:?} has no consumer {consumer:?}", query.group, query.stream);
+    }
+    let total = listed.total;
     let entries = entries(listed);
     let mut out = output::stdout();
-    let written =
-        if args.json { write_json(args, &entries, &mut out) } else { write(&query, &entries, &mut out) };
+    let written = match args.json {
+        true => write_json(&query, &entries, total, &mut out),
+        false => write(&query, &entries, total, &mut out),
+    };
     Ok(written?)
 }
 
-fn query(args: &cli::Pending) -> PendingQuery {
-    PendingQuery {
+fn query(args: &cli::Pending) -> Result<PendingQuery, UsageError> {
+    if args.fields && args.count > MAX_WITH_FIELDS {
+        return Err(UsageError(format!("--fields goes with --count {MAX_WITH_FIELDS} at most")));
+    }
+    Ok(PendingQuery {
         // `\xHH` is a byte, as in every other place that shows names.
         stream: Name::from_text(&args.stream),
         group: Name::from_text(&args.group),
         consumer: args.consumer.as_deref().filter(|name| !name.is_empty()).map(Name::from_text),
         min_idle: args.min_idle,
         count: usize::try_from(args.count).unwrap_or(usize::MAX),
-    }
+        fields: args.fields,
+    })
 }
 
 /// Lists pending entries over a new connection.
@@ -62,7 +78,13 @@ pub(super) async fn list(
 /// Converts the entries for display.
 pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
     let time = listed.time;
+    let mut fields = listed.fields.into_iter().map(|fields| {
+        fields.map_or(ListedFields::Gone, |pairs| {
+            ListedFields::Found(pairs.iter().map(|(name, value)| (text(name), text(value))).collect())
+        })
+    });
     let entry = |(entry, consumer): (PendingEntry, Name)| ListedEntry {
+        fields: fields.next(),
         id: entry.id.to_string(),
         consumer: consumer.to_string(),
         age_seconds: time.and_then(|time| entry.id.age(time)).map(|age| age.as_secs_f64()),
@@ -72,7 +94,20 @@ pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
     listed.entries.into_iter().map(entry).collect()
 }
 
-fn write(query: &PendingQuery, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
+/// Returns a name or value as text, or the length of one that is long.
+fn text(text: &FieldText) -> String {
+    match text {
+        FieldText::Kept(bytes) => Name::from(&bytes[..]).to_string(),
+        FieldText::Long(length) => format!("({} bytes)", count(*length)),
+    }
+}
+
+fn write(
+    query: &PendingQuery,
+    entries: &[ListedEntry],
+    total: Option<u64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if entries.is_empty() {
         let idle = query
             .min_idle
@@ -83,19 +118,25 @@ fn write(query: &PendingQuery, entries: &[ListedEntry], out: &mut dyn Write) -> 
         writeln!(out, "{line}")?;
     }
     let more = if is_cut(query.count, entries) { "; there may be more: see --count" } else { "" };
-    let entries_are = if entries.len() == 1 { "entry is" } else { "entries are" };
-    writeln!(out, "\n{} pending {entries_are} shown{more}", count(entries.len() as u64))
+    let of_all = total.map_or_else(String::new, |total| format!(" of {}", count(total)));
+    let entries_are = if total.unwrap_or(entries.len() as u64) == 1 { "entry is" } else { "entries are" };
+    writeln!(out, "\n{}{of_all} pending {entries_are} shown{more}", count(entries.len() as u64))
 }
 
 fn is_cut(count: usize, entries: &[ListedEntry]) -> bool {
     entries.len() == count
 }
 
-fn write_json(args: &cli::Pending, entries: &[ListedEntry], out: &mut dyn Write) -> io::Result<()> {
-    let query = query(args);
+fn write_json(
+    query: &PendingQuery,
+    entries: &[ListedEntry],
+    total: Option<u64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let listed = json!({
         "stream": query.stream.to_string(),
         "group": query.group.to_string(),
+        "messages_pending": total,
         "entries": entries,
         "may_be_more": is_cut(query.count, entries),
     });

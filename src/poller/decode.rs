@@ -224,6 +224,48 @@ fn pending_ids(reply: Value<'_>) -> Decoded<Vec<StreamId>> {
     array(reply)?.map(entry_id).collect()
 }
 
+/// The field of an entry: its name and value.
+pub type FieldPair = (FieldText, FieldText);
+
+/// The name or value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldText {
+    /// Its bytes.
+    Kept(Vec<u8>),
+    /// The length of one that is too long to be kept.
+    Long(u64),
+}
+
+impl FieldText {
+    /// Returns its length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Kept(bytes) => bytes.len() as u64,
+            Self::Long(length) => *length,
+        }
+    }
+}
+
+/// Decodes the fields in the reply to `XRANGE key id id`; `None` if the entry is gone.
+pub fn entry_fields(reply: Value<'_>) -> Decoded<Option<Vec<FieldPair>>> {
+    let Some(entry) = array(reply)?.next() else { return Ok(None) };
+    let Some(listed) = array(entry)?.nth(1) else { return Err(DecodeError("an entry has no fields")) };
+    let mut texts = array(listed)?.map(field_text);
+    let mut fields = Vec::new();
+    while let Some(name) = texts.next() {
+        let value = texts.next().ok_or(DecodeError("a field has no value"))?;
+        fields.push((name?, value?));
+    }
+    Ok(Some(fields))
+}
+
+fn field_text(reply: Value<'_>) -> Decoded<FieldText> {
+    match reply {
+        Value::LongText(length) => Ok(FieldText::Long(length)),
+        other => bytes(other).map(|bytes| FieldText::Kept(bytes.to_vec())),
+    }
+}
+
 /// Counts the elements of a list, such as that of `XPENDING key group start end count`.
 pub fn length(reply: Value<'_>) -> Decoded<u32> {
     u32::try_from(array(reply)?.count()).map_err(|_| DecodeError("a list is longer than was asked for"))

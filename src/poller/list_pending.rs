@@ -8,8 +8,9 @@ use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
 use crate::poller::connection::Replies;
-use crate::poller::decode;
+use crate::poller::decode::{self, FieldPair};
 use crate::poller::error::PollError;
+use crate::poller::interner::NameInterner;
 use crate::poller::node::Node;
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
@@ -26,6 +27,12 @@ const MOST_REDIRECTS: usize = 5;
 /// The most entries of one reply.
 const PAGE: usize = 1_000;
 
+/// The most bytes of entries that are read for their fields.
+const MAX_FIELD_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The most consumers that are listed to find one.
+const MAX_CONSUMERS: u64 = 5_000;
+
 /// The entries to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingQuery {
@@ -39,6 +46,8 @@ pub struct PendingQuery {
     pub min_idle: Option<Duration>,
     /// The most entries to return, from the smallest ID up.
     pub count: usize,
+    /// True for the fields of the entries, each of which is read by a command of its own.
+    pub fields: bool,
 }
 
 impl PendingQuery {
@@ -57,6 +66,13 @@ pub struct PendingList {
     /// The entries with their consumers, in the order of their IDs. The consumer's name is empty for an entry that
     /// was given back.
     pub entries: Vec<(PendingEntry, Name)>,
+    /// The fields of the entries, if they were asked for: `None` for an entry that is gone. Fewer than the entries if
+    /// their replies were larger than 16 MiB in all.
+    pub fields: Vec<Option<Vec<FieldPair>>>,
+    /// Number of all pending entries of the group; `None` if XINFO is refused.
+    pub total: Option<u64>,
+    /// False if the group certainly has no consumer of the name that was asked for.
+    pub has_consumer: bool,
 }
 
 /// The reason why pending entries cannot be listed.
@@ -151,7 +167,74 @@ async fn list_from(
         start = format!("({last}");
     }
     entries.truncate(query.count);
-    Ok(PendingList { time, entries })
+    let mut list = PendingList { time, entries, fields: Vec::new(), total: None, has_consumer: true };
+    if query.fields {
+        list.fields = fields(node, asking, query, &list.entries, timeout).await?;
+    }
+    // A command that follows needs an ASKING of its own; what it tells is not worth that.
+    if asking == Asking::None {
+        add_totals(node, query, &mut list, now() + timeout).await?;
+    }
+    Ok(list)
+}
+
+/// Reads the fields of entries, one by one: the entries between two of them are not wanted.
+async fn fields(
+    node: &mut Node,
+    asking: Asking,
+    query: &PendingQuery,
+    entries: &[(PendingEntry, Name)],
+    timeout: Duration,
+) -> Result<Vec<Option<Vec<FieldPair>>>, PendingError> {
+    let (mut found, mut bytes) = (Vec::with_capacity(entries.len()), 0);
+    for (entry, _) in entries {
+        if asking == Asking::BeforeEach {
+            node.call(&cmd("ASKING"), now() + timeout).await?;
+        }
+        let id = entry.id.to_string();
+        let reply =
+            node.call(cmd("XRANGE").arg(query.stream.as_bytes()).arg(&id).arg(&id), now() + timeout).await?;
+        let fields = decode::entry_fields(reply.value());
+        let fields = fields.map_err(|error| PollError::protocol(&node.address, &error))?;
+        bytes += fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum::<u64>();
+        found.push(fields);
+        if bytes > MAX_FIELD_BYTES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Adds the number of all pending entries, and looks for a consumer without any. A refused XINFO leaves both unknown.
+async fn add_totals(
+    node: &mut Node,
+    query: &PendingQuery,
+    list: &mut PendingList,
+    deadline: Instant,
+) -> Result<(), PendingError> {
+    let (stream, group) = (query.stream.as_bytes(), query.group.as_bytes());
+    let reply = match node.call(cmd("XINFO").arg("GROUPS").arg(stream), deadline).await {
+        Ok(reply) => reply,
+        Err(error) if error.is_refusal() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let groups = decode::xinfo_groups(reply.value());
+    let groups = groups.map_err(|error| PollError::protocol(&node.address, &error))?;
+    let Some(found) = groups.iter().find(|found| found.name == group) else { return Ok(()) };
+    list.total = Some(found.pending);
+    let Some(consumer) = query.consumer.as_ref().filter(|_| list.entries.is_empty()) else { return Ok(()) };
+    if found.consumers > MAX_CONSUMERS {
+        return Ok(());
+    }
+    let reply = match node.call(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(group), deadline).await {
+        Ok(reply) => reply,
+        Err(error) if error.is_refusal() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let consumers = decode::xinfo_consumers(reply.value(), &mut NameInterner::default());
+    let consumers = consumers.map_err(|error| PollError::protocol(&node.address, &error))?;
+    list.has_consumer = consumers.iter().any(|known| known.name == *consumer);
+    Ok(())
 }
 
 fn command(query: &PendingQuery, start: &str, count: usize) -> Cmd {

@@ -19,6 +19,19 @@ pub(crate) struct ListedEntry {
     pub(crate) idle_seconds: Option<f64>,
     /// `None` if XNACK FATAL marked it as failed.
     pub(crate) deliveries: Option<u64>,
+    /// Its fields, if they were read: names and values as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fields: Option<ListedFields>,
+}
+
+/// The fields of a pending entry.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum ListedFields {
+    /// Names and values, as in the entry: names may repeat.
+    Found(Vec<(String, String)>),
+    /// The entry is not in the stream any more: null.
+    Gone,
 }
 
 const HEADINGS: [Heading; 5] = [
@@ -42,7 +55,33 @@ pub(crate) fn table(entries: &[ListedEntry], room: Option<usize>) -> Vec<String>
             entry.deliveries.map_or_else(|| "fatal".to_owned(), count),
         ]
     };
-    TextTable::new(HEADINGS.to_vec(), entries.iter().map(row).collect(), room).lines()
+    let mut lines = TextTable::new(HEADINGS.to_vec(), entries.iter().map(row).collect(), room).lines();
+    // From the last entry up, so that the positions of those above stay the same. The first line has the headings.
+    for (at, entry) in entries.iter().enumerate().rev() {
+        let fields = entry.fields.as_ref().map(|fields| format!("  {}", field_line(fields)));
+        fields.into_iter().for_each(|line| lines.insert(at + 2, line));
+    }
+    lines
+}
+
+/// Returns fields on one line. A value is quoted where it has a space or another character that would mislead.
+fn field_line(fields: &ListedFields) -> String {
+    let quoted = |text: &str| {
+        let is_bare = |one: char| !one.is_whitespace() && !matches!(one, '"' | '\\' | '=');
+        let shown = printable(text);
+        if !text.is_empty() && text.chars().all(is_bare) {
+            shown.into_owned()
+        } else {
+            format!("\"{}\"", shown.replace('"', "\\\""))
+        }
+    };
+    match fields {
+        ListedFields::Gone => "(not in the stream any more)".to_owned(),
+        ListedFields::Found(pairs) => {
+            let pairs = pairs.iter().map(|(name, value)| format!("{}={}", quoted(name), quoted(value)));
+            pairs.collect::<Vec<_>>().join(" ")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +96,7 @@ mod tests {
             age_seconds: seconds.map(|seconds| seconds * 60.0),
             idle_seconds: seconds,
             deliveries: consumer.bytes().next().map(|_| 1_000),
+            fields: None,
         };
         let entries = [
             entry("1795378721680-0", "worker-1", Some(61.5)),
@@ -75,5 +115,21 @@ mod tests {
         1795378721680-12  w\x1b[2J   200ms
         7-1               -              -
         ");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let of_fields = [
+            Some(ListedFields::Found(vec![pair("n", "1"), pair("n", "a b"), pair("k\n", "")])),
+            None,
+            Some(ListedFields::Gone),
+        ];
+        let entries =
+            entries.into_iter().zip(of_fields).map(|(entry, fields)| ListedEntry { fields, ..entry });
+        insta::assert_snapshot!(table(&entries.collect::<Vec<_>>(), None).join("\n"), @r#"
+        ID                CONSUMER     AGE    IDLE  DELIVERIES
+        1795378721680-0   worker-1  1h 01m  1m 01s       1,000
+          n=1 n="a b" "k\x0a"=""
+        1795378721680-12  w\x1b[2J     12s   200ms       1,000
+        7-1               -              ?       -       fatal
+          (not in the stream any more)
+        "#);
     }
 }

@@ -57,7 +57,7 @@ async fn entries_are_listed_from_the_oldest_with_consumer_idle_time_and_deliveri
         .map(|(n, consumer, deliveries)| (format!("1700000000000-{n}"), consumer, deliveries));
         assert_eq!(seen, expected.each_ref().map(|(id, consumer, times)| (id.as_str(), *consumer, *times)));
         assert!(rows.iter().all(|row| row[2].contains("d ") && row[3].ends_with('s')), "{rows:?}");
-        assert!(end.stdout.ends_with("\n5 pending entries are shown\n"), "{}", end.stdout);
+        assert!(end.stdout.ends_with("\n5 of 5 pending entries are shown\n"), "{}", end.stdout);
         assert_eq!(end.stderr, "");
     })
     .await;
@@ -72,7 +72,9 @@ async fn it_is_read_in_pages_of_a_thousand() {
     let ids: Vec<_> = rows(&end).into_iter().map(|row| row[0].clone()).collect();
     let expected: Vec<_> = (1..=2_200).map(|n| format!("1700000000000-{n}")).collect();
     assert_eq!(ids, expected);
-    assert!(end.stdout.ends_with("\n2,200 pending entries are shown; there may be more: see --count\n"));
+    assert!(
+        end.stdout.ends_with("\n2,200 of 2,500 pending entries are shown; there may be more: see --count\n")
+    );
     assert_eq!(client.calls("xpending").await - before, 3);
     let end = pending(&server, &[&OF_MAIL[..], &["--count", "5000"]].concat()).await;
     assert_eq!(rows(&end).len(), 2_500);
@@ -85,7 +87,7 @@ async fn a_consumer_an_idle_time_and_json() {
     let end = pending(&server, &[&OF_MAIL[..], &["--consumer", "worker-2", "--count", "1"]].concat()).await;
     assert_eq!(rows(&end).len(), 1);
     assert!(
-        end.stdout.ends_with("\n1 pending entry is shown; there may be more: see --count\n"),
+        end.stdout.ends_with("\n1 of 5 pending entries are shown; there may be more: see --count\n"),
         "{}",
         end.stdout
     );
@@ -113,6 +115,47 @@ async fn a_consumer_an_idle_time_and_json() {
     assert!(entry["age_seconds"].is_null() && entry["idle_seconds"].is_number(), "{entry}");
     let end = pending(&server, &["--stream", "a\\xff", "--group", "g\\x0a"]).await;
     assert!(end.stdout.contains("c\\x1b") && !end.stdout.contains('\x1b'), "{:?}", end.stdout);
+}
+
+#[tokio::test]
+async fn fields_are_shown_of_entries_that_are_still_there() {
+    for_each_server(async |server| {
+        let mut client = fill(&server, 3).await;
+        let long = "x".repeat(2_000);
+        let parts = ["XADD", "orders", "1700000000000-4", "k", "a b", "k", &long, "", "c\x1b"];
+        let _: String = client.ask(&parts).await;
+        client.run("XREADGROUP GROUP mail worker-1 STREAMS orders >\nXDEL orders 1700000000000-2").await;
+        let end = pending(&server, &[&OF_MAIL[..], &["--fields"]].concat()).await;
+        assert_eq!(end.code, Some(0), "{}", end.stderr);
+        let fields: Vec<_> = end.stdout.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        let last = r#"k="a b" k="(2,000 bytes)" ""=c\x1b"#;
+        assert_eq!(fields, ["n=1", "(not in the stream any more)", "n=3", last], "{}", end.stdout);
+        let end = pending(&server, &[&OF_MAIL[..], &["--fields", "--json"]].concat()).await;
+        let listed: Value = serde_json::from_str(&end.stdout).unwrap();
+        assert_eq!(listed["messages_pending"], 4);
+        let fields: Vec<_> = (0..4).map(|at| listed["entries"][at]["fields"].to_string()).collect();
+        let last = r#"[["k","a b"],["k","(2,000 bytes)"],["","c\u001b"]]"#;
+        assert_eq!(fields, [r#"[["n","1"]]"#, "null", r#"[["n","3"]]"#, last]);
+    })
+    .await;
+    let server = Server::start(newest(), &[]).await;
+    let end = pending(&server, &[&OF_MAIL[..], &["--fields", "--count", "1001"]].concat()).await;
+    assert_eq!((end.code, end.stderr.as_str()), (Some(2), "--fields goes with --count 1000 at most\n"));
+}
+
+#[tokio::test]
+async fn a_consumer_without_pending_entries_is_told_from_one_that_does_not_exist() {
+    for_each_server(async |server| {
+        let mut client = fill(&server, 2).await;
+        client.run("XGROUP CREATECONSUMER orders mail rests").await;
+        let of = |consumer| [&OF_MAIL[..], &["--consumer", consumer]].concat();
+        let end = pending(&server, &of("rests")).await;
+        assert_eq!((end.code, end.stdout.as_str()), (Some(0), "no pending entries\n"));
+        let end = pending(&server, &of("worker-3")).await;
+        let said = "group \"mail\" of stream \"orders\" has no consumer \"worker-3\"\n";
+        assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(1), "", said));
+    })
+    .await;
 }
 
 #[tokio::test]

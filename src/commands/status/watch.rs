@@ -173,6 +173,7 @@ async fn list_entries(
                 consumer: None,
                 min_idle: None,
                 count: MAX_ENTRIES,
+                fields: false,
             };
             let entries = match pending::list(target.clone(), &poll, &query).await {
                 Ok(listed) => EntryList::Listed(pending::entries(listed)),
