@@ -147,7 +147,8 @@ impl Command {
             // Log lines would destroy the screen.
             Self::Status(status) if status.watch => return None,
             Self::Serve(_) | Self::Consume(_) | Self::Produce(_) | Self::Demo(_) => LogLevel::Info,
-            // A new connection is not worth a line beside the result.
+            // Their results tell what the poller would warn of.
+            Self::Check(_) | Self::Status(_) | Self::Pending(_) | Self::Tidy(_) => LogLevel::Error,
             _ => LogLevel::Warn,
         };
         Some(requested.unwrap_or(default))

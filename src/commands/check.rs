@@ -24,6 +24,7 @@ use crate::self_metrics::labels::Reason;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::table::limits;
 use redis_stream_core::glob::Glob;
+use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::report::{Lag, Report};
 
 mod alerting;
@@ -60,6 +61,9 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
                 None
             }
         };
+        if target.tls.verification == Verification::Skipped {
+            lines.warn(SKIPPED);
+        }
         if has_variable_as_password(target) {
             lines.warn("the password looks like a variable that is not replaced; write ${NAME}");
         }
