@@ -1,6 +1,7 @@
 //! `streamgauge status`: each group's lag as a table, as JSON, or on a screen that refreshes itself.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::ArgMatches;
@@ -23,6 +24,9 @@ mod observe;
 mod remote;
 mod watch;
 
+/// A time of observation as long as the default of `status.window`.
+const LONG_ENOUGH: Duration = Duration::from_secs(120);
+
 /// The source of the groups.
 enum Origin {
     /// A running streamgauge.
@@ -40,6 +44,10 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
     let fail_on =
         statuses(&args.fail_on.join(",")).map_err(|error| UsageError(format!("--fail-on: {error}")))?;
     let origin = origin(args, matches)?;
+    let head = match origin {
+        Origin::Remote(_) => String::new(),
+        Origin::Polled(_) => head(args.observe),
+    };
     if args.watch {
         return watch::run(origin, shutdown).await;
     }
@@ -62,12 +70,22 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
         {
             Ok(())
         }
-        false => out.write_all(render(&listing, terminal_width()).as_bytes()),
+        false => write!(out, "{head}{}", render(&listing, terminal_width())),
     };
     written.and_then(|()| out.flush())?;
     limited(&listing).iter().chain(&unread_streams(&listing)).for_each(|line| print_error(line));
     problems.extend(unread(&listing));
     result(&listing, &fail_on, &problems)
+}
+
+/// Returns the line above the table that tells what the status rests on.
+fn head(observed: Duration) -> String {
+    let time = humantime::format_duration(observed);
+    match observed {
+        Duration::ZERO => "polled once: most statuses need --observe\n\n".to_owned(),
+        _ if observed >= LONG_ENOUGH => format!("observed for {time}\n\n"),
+        _ => format!("observed for {time}: a group that pauses for longer looks stalled or abandoned (--observe)\n\n"),
+    }
 }
 
 /// Prints what could not be read. A status of `--fail-on` takes precedence over that as the command's error.
