@@ -1,7 +1,7 @@
 //! Reads `alerts`: rules, recommended and own, and settings of all rules.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +82,14 @@ fn runbook_url(key: &Cursor<'_>) -> Option<String> {
     Some(url)
 }
 
+/// Reads `state_file`. Its default is in the folder that systemd makes for `StateDirectory=`: the first, of several.
 fn state_file(key: &Cursor<'_>) -> Option<PathBuf> {
-    Some(key.in_folder(&key.filled_text("the path of a file")?))
+    if key.is_given() {
+        return Some(key.in_folder(&key.filled_text("the path of a file")?));
+    }
+    let folders = key.variable("STATE_DIRECTORY")?;
+    let folder = folders.split(':').next().filter(|folder| !folder.is_empty())?;
+    Some(Path::new(folder).join("alerts.json"))
 }
 
 /// Reads `rules` and appends them.
@@ -296,6 +302,21 @@ mod tests {
         assert_eq!(rule.labels["who"], Template::parse("{{ $labels.team }}").unwrap());
         assert_eq!(rule.annotations["summary"].source(), "{{ $labels.group }} {{ $value }}");
         assert_eq!(*rule.notifiers, ["main".to_owned()]);
+    }
+
+    #[test]
+    fn the_state_file_is_in_the_folder_of_systemd_unless_it_is_given() {
+        let with = |rest: &str, folders: &'static str| {
+            let text = format!("targets: [{{url: 'redis://cache'}}]\n{rest}");
+            let environment = |name: &str| (name == "STATE_DIRECTORY").then(|| folders.to_owned());
+            from_text("f", &text, Path::new("/etc"), &environment).unwrap().alerts.state_file
+        };
+        let default = Some(Path::new("/var/lib/streamgauge/alerts.json"));
+        assert_eq!(with("", "/var/lib/streamgauge").as_deref(), default);
+        assert_eq!(with("alerts: {hold: 5m}", "/var/lib/streamgauge:/other").as_deref(), default);
+        assert_eq!(with("", ""), None);
+        let given = with("alerts: {state_file: own.json}", "/var/lib/streamgauge");
+        assert_eq!(given.as_deref(), Some(Path::new("/etc/own.json")));
     }
 
     #[test]

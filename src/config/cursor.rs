@@ -90,6 +90,11 @@ impl<'t> Cursor<'t> {
         !matches!(self.source, CursorValue::Absent)
     }
 
+    /// Returns an environment variable, for a default that depends on it.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.tree.environment)(name)
+    }
+
     /// Returns the flags over keys of this map.
     pub(super) fn flags_below(&self) -> impl Iterator<Item = Self> {
         let (tree, start) = (self.tree, format!("{}.", self.path));
