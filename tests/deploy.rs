@@ -12,13 +12,18 @@ use clap::Parser as _;
 use regex::Regex;
 use serde::Deserialize as _;
 use serde_yaml::Value;
+use streamgauge::alert::recommended;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 
 use support::alertmanager::Alertmanager;
+use support::client::RedisClient;
 use support::config::ConfigFile;
 use support::peers;
+use support::program::Streamgauge;
 use support::repository::{files, read, root};
+use support::server::Server;
+use support::servers::newest;
 
 /// The documents of a YAML file.
 fn documents(text: &str) -> Vec<Value> {
@@ -60,7 +65,7 @@ fn every_command_is_understood() {
     let mut commands = Vec::new();
     for (path, object) in objects() {
         let ours = mappings(&object).into_iter().filter(|container| {
-            container["image"].as_str().is_some_and(|image| image.split(':').next() == Some("streamgauge"))
+            container["image"].as_str().is_some_and(|image| image.contains("streamgauge"))
         });
         for container in ours {
             let arguments = [strings(&container["command"]), strings(&container["args"])].concat();
@@ -68,7 +73,7 @@ fn every_command_is_understood() {
         }
     }
     let unit = read("deploy/systemd/streamgauge.service");
-    let started = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/streamgauge "));
+    let started = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=streamgauge "));
     commands.extend(started.map(|arguments| ("systemd".to_owned(), arguments.to_owned())));
     assert!(!commands.is_empty());
     for (path, command) in commands {
@@ -126,7 +131,8 @@ fn kubernetes_asks_where_streamgauge_answers() {
     for (path, object) in objects().into_iter().filter(|(path, _)| path.contains("/kubernetes/")) {
         for mapping in mappings(&object) {
             if let Some(probed) = mapping["httpGet"]["path"].as_str() {
-                assert!(["/-/healthy", "/-/ready"].contains(&probed), "{path}: {probed}");
+                let known = ["/-/healthy", "/-/ready", "/api/v1/probe"];
+                assert!(known.contains(&probed.split('?').next().unwrap()), "{path}: {probed}");
                 probes += 1;
             }
             if mapping["name"] == "metrics" {
@@ -136,7 +142,28 @@ fn kubernetes_asks_where_streamgauge_answers() {
             }
         }
     }
-    assert_eq!((probes, ports), (3, 4));
+    assert_eq!((probes, ports), (5, 5));
+}
+
+#[tokio::test]
+async fn the_probe_of_the_worker_is_answered_by_the_streamgauge_beside_it() {
+    let server = Server::start(newest(), &[]).await;
+    RedisClient::to(&server).await.run("XADD jobs * n 1\nXGROUP CREATE jobs workers 0").await;
+    let worker = &documents(&read("deploy/kubernetes/worker.yaml"))[0]["spec"]["template"]["spec"];
+    let beside = &worker["initContainers"][0];
+    let arguments = strings(&beside["args"]).into_iter().skip(1).map(|argument| match argument {
+        "redis://redis:6379" => server.url(),
+        other => other.to_owned(),
+    });
+    let exporter = Streamgauge::serve().args(arguments).serving().await;
+    let probe = &worker["containers"][0]["livenessProbe"]["httpGet"];
+    assert_eq!(probe["port"], beside["ports"][0]["containerPort"]);
+    let path = probe["path"].as_str().unwrap();
+    let answer = exporter.get(path).await;
+    assert_eq!(answer.status, 200, "{path}");
+    // A misspelled condition is an error, and does not pass for ever.
+    assert_eq!(exporter.get(&path.replace("stalled", "stale")).await.status, 400);
+    exporter.stop().await;
 }
 
 #[test]
@@ -148,7 +175,7 @@ fn the_prometheus_rule_holds_the_rules_of_dashboards() {
     assert!(holds, "run `scripts/prometheus-rule.sh >deploy/kubernetes/prometheusrule.yaml`");
 }
 
-/// What Helm makes of the chart with these values, in JSON; an error is what it says.
+/// Returns what Helm renders with these values, in JSON, or its error.
 fn rendered(helm: &Path, values: &str) -> Result<Vec<Value>, String> {
     let folder = ConfigFile::new("");
     let chart = root().join("deploy/helm/streamgauge");
@@ -160,51 +187,122 @@ fn rendered(helm: &Path, values: &str) -> Result<Vec<Value>, String> {
     if !output.status.success() {
         return Err(said(&output.stderr));
     }
-    Ok(documents(&said(&output.stdout)).into_iter().filter(Value::is_mapping).collect())
+    // The notes are text; Helm's command line leaves them out.
+    let text = said(&output.stdout);
+    let sources = text.split("# Source: ").filter(|source| !source.contains("/NOTES.txt\n"));
+    let manifests = sources.filter_map(|source| source.split_once('\n')).map(|(_, manifest)| manifest);
+    Ok(manifests.flat_map(documents).filter(Value::is_mapping).collect())
+}
+
+/// Returns the one object of a kind.
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let found: Vec<_> = objects.iter().filter(|one| one["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "{kind}: {found:?}");
+    found[0]
+}
+
+/// Returns the pod template and the container of a workload.
+fn pod_of(workload: &Value) -> (&Value, &Value) {
+    let pod = &workload["spec"]["template"]["spec"];
+    (pod, &pod["containers"][0])
+}
+
+fn kinds(objects: &[Value]) -> Vec<&str> {
+    let mut kinds: Vec<_> = objects.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+/// Returns a value that is written as JSON.
+fn json(text: &str) -> Value {
+    serde_yaml::from_str(text).unwrap()
 }
 
 #[test]
-fn helm_lints_the_chart_and_refuses_unknown_values() {
+fn helm_lints_the_chart_and_refuses_values_that_cannot_work() {
     let Some(helm) = peers::find("helm") else { return };
     let chart = root().join("deploy/helm/streamgauge");
     let output = Command::new(&helm).args(["lint", "--strict"]).arg(chart).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
-    for wrong in [r#"{"targets": []}"#, r#"{"config": {"targets": []}}"#, r#"{"image": {"repository": ""}}"#]
-    {
-        assert!(rendered(&helm, wrong).is_err(), "{wrong}");
+    let config = |rest: &str| format!(r#""config": {{"targets": [{{"url": "redis://a"}}], {rest}}}"#);
+    let certificates =
+        config(r#""web": {"tls_server_config": {"client_auth_type": "RequireAnyClientCert"}}"#);
+    let tls = config(r#""web": {"tls_server_config": {"cert_file": "a"}}"#);
+    let users = config(r#""web": {"basic_auth_users": {"a": "b"}}"#);
+    let rules = config(r#""alerts": {"rules": [{"alert": "A"}]}"#);
+    for (values, error) in [
+        (r#""targets": []"#.to_owned(), "targets"),
+        (r#""config": {"targets": []}"#.to_owned(), "targets"),
+        (r#""image": {"repository": ""}"#.to_owned(), "repository"),
+        (r#""image": {"digest": "latest"}"#.to_owned(), "digest"),
+        (r#""shards": 2, "replicas": 2"#.to_owned(), "one pod for each shard"),
+        (
+            r#""shards": 2, "persistence": {"enabled": true, "existingClaim": "a"}"#.to_owned(),
+            "persistence.existingClaim",
+        ),
+        (r#""existingConfigMap": "a", "existingConfigSecret": "b""#.to_owned(), "are both set"),
+        (config(r#""web": {"listen": "here"}"#), "does not end in a port number"),
+        (certificates, "config.web.probe_listen"),
+        (format!(r#"{tls}, "serviceMonitor": {{"enabled": true}}"#), "serviceMonitor.tlsConfig"),
+        (format!(r#"{users}, "serviceMonitor": {{"enabled": true}}"#), "serviceMonitor.basicAuth"),
+        (format!(r#"{rules}, "prometheusRule": {{"enabled": true}}"#), "streamgauge rules --config FILE"),
+        (r#""prometheusRule": {"enabled": true, "file": "a: b"}"#.to_owned(), "expected a rule file"),
+        (r#""ingress": {"enabled": true}"#.to_owned(), "ingress.host"),
+    ] {
+        let refused = rendered(&helm, &format!("{{{values}}}")).expect_err(&values);
+        assert!(refused.contains(error), "{values}: {refused}");
     }
 }
 
 #[test]
 fn the_chart_renders_each_optional_object_on_request() {
     let Some(helm) = peers::find("helm") else { return };
-    let kinds = |objects: &[Value]| {
-        objects.iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
     let plain = rendered(&helm, "{}").unwrap();
-    assert_eq!(kinds(&plain), ["ConfigMap", "Deployment", "Service"]);
+    assert_eq!(kinds(&plain), ["ConfigMap", "Deployment", "Pod", "Service"]);
     let all = r#"{"existingSecret": "mine", "env": [{"name": "A", "value": "b"}], "image": {"tag": "1"},
         "config": {"targets": [{"url": "redis://cache", "labels": {"team": "billing"}}]},
         "serviceMonitor": {"enabled": true, "labels": {"release": "p"}}, "prometheusRule": {"enabled": true},
-        "dashboard": {"enabled": true}}"#;
+        "dashboard": {"enabled": true, "annotations": {"grafana_folder": "Redis"}},
+        "serviceAccount": {"create": true}, "ingress": {"enabled": true, "host": "a.example.com"},
+        "networkPolicy": {"enabled": true, "egress": [{"to": [{"podSelector": {}}]}]},
+        "podDisruptionBudget": {"enabled": true}, "commonLabels": {"team": "billing"}}"#;
     let all = rendered(&helm, all).unwrap();
-    let of_kind = |kind: &str| all.iter().filter(|one| one["kind"] == kind).cloned().collect::<Vec<_>>();
-    assert_eq!(all.len(), 6, "{:?}", kinds(&all));
+    let more = [
+        "Ingress",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "PrometheusRule",
+        "ServiceAccount",
+        "ServiceMonitor",
+    ];
+    let expected = ["ConfigMap", "ConfigMap", "Deployment"].into_iter().chain(more[..2].iter().copied());
+    let expected: Vec<_> = expected
+        .chain(["Pod"])
+        .chain(more[2..4].iter().copied())
+        .chain(["Service"])
+        .chain(more[4..].iter().copied())
+        .collect();
+    assert_eq!(kinds(&all), expected);
+    assert!(all.iter().all(|one| one["metadata"]["labels"]["team"] == "billing"));
 
-    let container = &of_kind("Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let (pod, container) = pod_of(of_kind(&all, "Deployment"));
     assert_eq!(container["image"], "streamgauge:1");
-    Cli::try_parse_from(["streamgauge"].into_iter().chain(strings(&container["args"]))).unwrap();
-    assert_eq!(container["volumeMounts"][1]["mountPath"], "/run/secrets/streamgauge");
-    let labels = &of_kind("Service")[0]["metadata"]["labels"];
-    for (name, value) in of_kind("ServiceMonitor")[0]["spec"]["selector"]["matchLabels"].as_mapping().unwrap()
-    {
+    assert_eq!(pod["serviceAccountName"], "demo-streamgauge");
+    let mounts = container["volumeMounts"].as_sequence().unwrap();
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/run/secrets/streamgauge"), "{mounts:?}");
+    let tests = of_kind(&all, "Pod")["spec"]["containers"].as_sequence().unwrap();
+    for container in [container].into_iter().chain(tests) {
+        Cli::try_parse_from(["streamgauge"].into_iter().chain(strings(&container["args"]))).unwrap();
+    }
+    let labels = &of_kind(&all, "Service")["metadata"]["labels"];
+    let monitor = &of_kind(&all, "ServiceMonitor")["spec"];
+    for (name, value) in monitor["selector"]["matchLabels"].as_mapping().unwrap() {
         assert_eq!(labels[name], *value, "the Service is not found");
     }
-    let rules = |groups: &Value| groups["groups"].as_sequence().unwrap().clone();
-    let own = &documents(&read("deploy/kubernetes/prometheusrule.yaml"))[0]["spec"];
-    assert_eq!(rules(&of_kind("PrometheusRule")[0]["spec"]), rules(own));
+    let own = &documents(&read("deploy/kubernetes/prometheusrule.yaml"))[0]["spec"]["groups"];
+    assert_eq!(of_kind(&all, "PrometheusRule")["spec"]["groups"], *own);
 
-    let texts = of_kind("ConfigMap").into_iter().map(|map| map["data"].clone()).collect::<Vec<_>>();
+    let texts: Vec<_> = all.iter().filter(|one| one["kind"] == "ConfigMap").map(|map| &map["data"]).collect();
     let config = texts.iter().find_map(|data| data["streamgauge.yaml"].as_str()).unwrap();
     load::from_text("chart", config, Path::new(""), &|_| None).unwrap();
     let dashboard = texts.iter().find_map(|data| data["streamgauge.json"].as_str()).unwrap();
@@ -212,14 +310,161 @@ fn the_chart_renders_each_optional_object_on_request() {
 }
 
 #[test]
+fn ports_and_probes_of_the_chart_follow_the_configuration() {
+    let Some(helm) = peers::find("helm") else { return };
+    let metrics = "{name: metrics, containerPort: 9999}";
+    let probes = "{name: probes, containerPort: 10122}";
+    let required = r#""client_auth_type": "RequireAnyClientCert""#;
+    for (web, ports, probe, scheme) in [
+        (r#""listen": "[::]:9999""#.to_owned(), vec![metrics], "{port: metrics, scheme: HTTP}", "http"),
+        (
+            r#""listen": ":9999", "tls_server_config": {"cert_file": "a"}"#.to_owned(),
+            vec![metrics],
+            "{port: metrics, scheme: HTTPS}",
+            "https",
+        ),
+        (
+            format!(r#""listen": 9999, "tls_server_config": {{{required}}}, "probe_listen": "[::]:10122""#),
+            vec![metrics, probes],
+            "{port: probes}",
+            "https",
+        ),
+    ] {
+        let values = format!(
+            r#"{{"config": {{"targets": [{{"url": "redis://a"}}], "web": {{{web}}}}},
+                "serviceMonitor": {{"enabled": true, "tlsConfig": {{"serverName": "a"}}}}}}"#
+        );
+        let objects = rendered(&helm, &values).unwrap();
+        let (_, container) = pod_of(of_kind(&objects, "Deployment"));
+        assert_eq!(container["ports"], json(&format!("[{}]", ports.join(", "))), "{web}");
+        for (name, path) in [("livenessProbe", "/-/healthy"), ("readinessProbe", "/-/ready")] {
+            let mut expected = json(probe);
+            expected["path"] = path.into();
+            assert_eq!(container[name]["httpGet"], expected, "{web}");
+        }
+        assert_eq!(of_kind(&objects, "Service")["spec"]["ports"][0]["port"], 9999, "{web}");
+        assert_eq!(of_kind(&objects, "ServiceMonitor")["spec"]["endpoints"][0]["scheme"], scheme, "{web}");
+        // The test asks the Service where it may without a certificate.
+        let tests = of_kind(&objects, "Pod")["spec"]["containers"].as_sequence().unwrap().len();
+        assert_eq!(tests, if scheme == "http" { 2 } else { 1 }, "{web}");
+    }
+}
+
+#[test]
+fn shards_of_the_chart_are_pods_with_a_volume_each() {
+    let Some(helm) = peers::find("helm") else { return };
+    let objects = rendered(&helm, r#"{"shards": 3, "persistence": {"enabled": true}}"#).unwrap();
+    let workload = of_kind(&objects, "StatefulSet");
+    assert_eq!(workload["spec"]["replicas"], 3);
+    let (_, container) = pod_of(workload);
+    let variable = |name: &str| {
+        let variables = container["env"].as_sequence().unwrap();
+        variables.iter().find(|variable| variable["name"] == name).unwrap()["value"].as_str().unwrap()
+    };
+    let shard = variable("STREAMGAUGE_SHARD").replace("$(POD_INDEX)", "2");
+    let cli = Cli::try_parse_from(["streamgauge", "serve", "--shard", &shard]);
+    assert!(cli.is_ok() && shard == "2/3", "{shard}");
+    let mounts = container["volumeMounts"].as_sequence().unwrap();
+    let claim = &workload["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    let mount = mounts.iter().find(|mount| mount["name"] == *claim).unwrap();
+    assert_eq!(mount["mountPath"], variable("STATE_DIRECTORY"));
+    let claimed = rendered(&helm, r#"{"persistence": {"enabled": true, "existingClaim": "mine"}}"#).unwrap();
+    let workload = of_kind(&claimed, "StatefulSet");
+    assert!(workload["spec"].get("volumeClaimTemplates").is_none());
+    let volumes = pod_of(workload).0["volumes"].as_sequence().unwrap();
+    assert!(volumes.iter().any(|volume| volume["persistentVolumeClaim"]["claimName"] == "mine"));
+}
+
+/// Returns the names of the alerts in the PrometheusRule that these values make.
+fn alerts_of(helm: &Path, values: &str) -> Vec<String> {
+    let objects = rendered(helm, values).unwrap_or_else(|error| panic!("{values}: {error}"));
+    let groups = of_kind(&objects, "PrometheusRule")["spec"]["groups"].as_sequence().unwrap();
+    let rules = groups.iter().flat_map(|group| group["rules"].as_sequence().unwrap());
+    rules.filter_map(|rule| rule["alert"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_rules_of_the_chart_are_those_that_streamgauge_does_not_send() {
+    let Some(helm) = peers::find("helm") else { return };
+    let config = |alerts: &str| {
+        format!(r#""config": {{"targets": [{{"url": "redis://a"}}], "alerts": {{{alerts}}}}}"#)
+    };
+    let rule = |file: &str| {
+        let file = serde_json::to_string(file).unwrap();
+        format!(r#""prometheusRule": {{"enabled": true, "file": {file}}}"#)
+    };
+    let names: Vec<_> = recommended::names().collect();
+    let prometheus_only: Vec<_> =
+        recommended::prometheus_only(&[], None).iter().map(|rule| rule.name.to_owned()).collect();
+    assert_eq!(alerts_of(&helm, &format!("{{{}}}", rule(""))), names);
+    let notifiers = r#""notifiers": [{"name": "a", "slack": {"webhook_url": "https://a"}}]"#;
+    let notified = format!("{{{}, {}}}", config(notifiers), rule(""));
+    assert_eq!(alerts_of(&helm, &notified), prometheus_only);
+    let disabled = format!("{{{}, {}}}", config(r#""disable": ["RedisStreamMissing"]"#), rule(""));
+    let others: Vec<_> = names.iter().copied().filter(|name| *name != "RedisStreamMissing").collect();
+    assert_eq!(alerts_of(&helm, &disabled), others);
+    let none = format!("{{{}, {}}}", config(r#""recommended": false"#), rule(""));
+    assert_eq!(alerts_of(&helm, &none), Vec::<String>::new());
+
+    // Rules of one's own, as `streamgauge rules` prints them.
+    let own = r#""recommended": false, "rules": [{"alert": "Mine", "expr": "lag > 5"}]"#;
+    let file = ConfigFile::new(&format!("{{targets: [{{url: 'redis://a'}}], alerts: {{{own}}}}}"));
+    let printed =
+        Command::new(env!("CARGO_BIN_EXE_streamgauge")).args(["rules", "--config"]).arg(file.path()).output();
+    let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+    assert_eq!(alerts_of(&helm, &format!("{{{}, {}}}", config(own), rule(&printed))), ["Mine"]);
+}
+
+#[test]
+fn the_readme_of_the_chart_lists_its_values() {
+    let values = documents(&read("deploy/helm/streamgauge/values.yaml")).remove(0);
+    let names: BTreeSet<_> = values.as_mapping().unwrap().keys().filter_map(Value::as_str).collect();
+    let readme = read("deploy/helm/streamgauge/README.md");
+    let rows = readme
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    assert_eq!(rows.collect::<BTreeSet<_>>(), names);
+    let schema: serde_json::Value =
+        serde_json::from_str(&read("deploy/helm/streamgauge/values.schema.json")).unwrap();
+    let known = schema["properties"].as_object().unwrap().keys().map(String::as_str);
+    // `global` is Helm's own.
+    assert_eq!(known.filter(|name| *name != "global").collect::<BTreeSet<_>>(), names);
+}
+
+#[test]
 fn promtool_accepts_the_configuration_of_prometheus() {
     let Some(promtool) = peers::find("promtool") else { return };
     let folder = ConfigFile::new("");
-    let config = folder.put("prometheus.yml", &read("deploy/compose/prometheus.yml"));
     folder.put("alerts.yml", &read("dashboards/alerts.yml"));
     folder.put("rules.yml", &read("dashboards/rules.yml"));
-    let output = Command::new(promtool).args(["check", "config"]).arg(config).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+    // The receiver of the OpenTelemetry Collector has a configuration of Prometheus in its own.
+    let collector = &documents(&read("deploy/opentelemetry/collector.yaml"))[0];
+    let receiver = serde_yaml::to_string(&collector["receivers"]["prometheus"]["config"]).unwrap();
+    for text in [read("deploy/compose/prometheus.yml"), receiver] {
+        let config = folder.put("prometheus.yml", &text);
+        let output = Command::new(&promtool).args(["check", "config"]).arg(config).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}\n{text}");
+    }
+}
+
+#[test]
+fn every_scrape_keeps_the_labels_of_the_series() {
+    let collector = read("deploy/opentelemetry/collector.yaml");
+    let prometheus = read("deploy/compose/prometheus.yml");
+    for (text, jobs) in [(collector, 1), (prometheus, 2)] {
+        assert_eq!(text.matches("honor_labels: true").count(), jobs, "{text}");
+        assert_eq!(text.matches("job_name:").count(), jobs, "{text}");
+    }
+    // Each pipeline names components that exist.
+    let collector = &documents(&read("deploy/opentelemetry/collector.yaml"))[0];
+    for (part, names) in collector["service"]["pipelines"]["metrics"].as_mapping().unwrap() {
+        for name in strings(names) {
+            assert!(collector[part].get(name).is_some(), "{part:?}: {name}");
+        }
+    }
+    assert!(read("deploy/alloy/streamgauge.alloy").contains("honor_labels    = true"));
 }
 
 #[tokio::test]
@@ -233,7 +478,7 @@ async fn alertmanager_accepts_its_configuration() {
 fn systemd_accepts_the_unit_and_its_sandbox() {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_streamgauge"));
     let unit = read("deploy/systemd/streamgauge.service");
-    let unit = unit.replace("/usr/local/bin/streamgauge", program.to_str().unwrap());
+    let unit = unit.replace("ExecStart=streamgauge ", &format!("ExecStart={} ", program.display()));
     let folder = ConfigFile::new("");
     let path = folder.put("streamgauge.service", &unit);
     let Some(systemd_analyze) = peers::find("systemd-analyze") else { return };
