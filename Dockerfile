@@ -12,11 +12,16 @@ COPY dashboards ./dashboards
 COPY src ./src
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
+    # As in scripts/release.sh: kernels with pages of 64 KiB exist on this architecture.
+    if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
     cargo build --release --locked --bin streamgauge \
  && cp target/release/streamgauge /usr/local/bin/streamgauge
 
 # glibc, libgcc and the CA certificates; no shell, no package manager; the user is nonroot (65532).
 FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
+LABEL org.opencontainers.image.title=streamgauge \
+      org.opencontainers.image.description="Prometheus exporter for Redis and Valkey Streams" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /usr/local/bin/streamgauge /usr/local/bin/streamgauge
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/streamgauge/
 EXPOSE 10121

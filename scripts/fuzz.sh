@@ -53,7 +53,7 @@ while [ $# -gt 0 ]; do
     --one) search "$2" "$seconds" && exit 0 || exit 1 ;;
     -*) say "unknown flag $1; expected --seconds N or --keep" && exit 2 ;;
     *)
-        [ -d "fuzz/corpus/$1" ] || { say "unknown target $1; expected one of: $(ls fuzz/corpus | xargs)" && exit 2; }
+        [ -d "fuzz/corpus/$1" ] || { say "unknown target $1; expected one of: $(cd fuzz/corpus && echo *)" && exit 2; }
         targets+=("$1")
         ;;
     esac

@@ -258,7 +258,7 @@ bring_newest() {
         cp "$staging/root/usr/bin/$name" "$folder/$name"
         "$folder/$name" --version >/dev/null 2>&1 || {
             say "cannot bring $name: $folder/$name does not run here"
-            rm -rf "$staging" "$folder/$name"
+            rm -rf "$staging" "${folder:?}/$name"
             return 1
         }
         put_templates "$staging/root"

@@ -175,6 +175,60 @@ fn the_prometheus_rule_holds_the_rules_of_dashboards() {
     assert!(holds, "run `scripts/prometheus-rule.sh >deploy/kubernetes/prometheusrule.yaml`");
 }
 
+/// Runs a step of a release.
+fn release(step: &str) -> String {
+    let output = Command::new(root().join("scripts/release.sh")).arg(step).output().unwrap();
+    assert!(output.status.success(), "{step}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn one_version_is_everywhere_and_has_its_changes() {
+    release("check");
+    let version = env!("CARGO_PKG_VERSION");
+    for (path, object) in objects() {
+        for image in mappings(&object).iter().filter_map(|container| container["image"].as_str()) {
+            let tag = image.strip_prefix("REGISTRY/streamgauge:").unwrap_or(version);
+            assert_eq!(tag, version, "{path}");
+        }
+    }
+    let notes = release("notes");
+    assert!(notes.contains("\n* [") && !notes.contains("\n## "), "{notes}");
+    let tagged = Regex::new(r"^\* \[(CHANGE|FEATURE|ENHANCEMENT|BUGFIX|SECURITY)\] \S.*[.:]$").unwrap();
+    for line in notes.lines().filter(|line| line.starts_with(['*', '-', ' '])) {
+        assert!(tagged.is_match(line), "CHANGELOG.md: {line}");
+    }
+}
+
+#[test]
+fn a_debian_package_takes_files_that_exist() {
+    let manifest = read("Cargo.toml");
+    let (_, section) = manifest.split_once("[package.metadata.deb]").unwrap();
+    let source = Regex::new(r#"(?m)^    \["([^"]+)", "#).unwrap();
+    let mut sources = 0;
+    for found in source.captures_iter(section).filter(|found| !found[1].starts_with("target/")) {
+        let path = root().join(found[1].trim_end_matches('*'));
+        let (folder, start) = (path.parent().unwrap(), path.file_name().unwrap().to_string_lossy());
+        let mut names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.any(|name| name.to_string_lossy().starts_with(&*start)), "{}", &found[1]);
+        sources += 1;
+    }
+    assert!(sources > 3, "{sources}");
+    for script in ["postinst", "prerm", "postrm"] {
+        assert!(read(&format!("deploy/debian/{script}")).contains("\n#DEBHELPER#\n"), "{script}");
+    }
+}
+
+#[test]
+fn workflows_name_actions_by_commit() {
+    let action = Regex::new(r"uses: [\w./-]+@[0-9a-f]{40} # v").unwrap();
+    for (path, text) in files(".github/workflows") {
+        for line in text.lines().filter(|line| line.contains("uses:")) {
+            assert!(action.is_match(line), "{path}: {line}");
+        }
+    }
+}
+
 /// Returns what Helm renders with these values, in JSON, or its error.
 fn rendered(helm: &Path, values: &str) -> Result<Vec<Value>, String> {
     let folder = ConfigFile::new("");
