@@ -335,8 +335,15 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn links_to_files_and_sections_have_a_target() {
-    let others =
-        ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|path| (path.to_owned(), read(path)));
+    let others = [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "deploy/helm/streamgauge/README.md",
+        "examples/README.md",
+        "llms.txt",
+    ];
+    let others = others.map(|path| (path.to_owned(), read(path)));
     for (path, text) in user_documents().into_iter().chain(others) {
         let folder = root().join(&path).parent().unwrap().to_owned();
         let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
@@ -347,6 +354,19 @@ fn links_to_files_and_sections_have_a_target() {
             let has_section = || anchors(&fs::read_to_string(&target).unwrap()).contains(section);
             assert!(section.is_empty() || has_section(), "{path}: {link}");
         }
+    }
+}
+
+#[test]
+fn every_page_and_example_is_in_its_list() {
+    let list = read("llms.txt");
+    for (path, _) in files("docs").iter().filter(|(path, _)| path.ends_with(".md")) {
+        assert!(list.contains(&format!("]({path})")), "llms.txt: {path} is missing");
+    }
+    let list = read("examples/README.md");
+    for (path, _) in files("examples").iter().filter(|(path, _)| !path.ends_with("README.md")) {
+        let name = path.strip_prefix("examples/").unwrap();
+        assert!(list.contains(&format!("]({name})")), "examples/README.md: {name} is missing");
     }
 }
 
