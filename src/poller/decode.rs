@@ -238,7 +238,7 @@ pub enum FieldText {
 
 impl FieldText {
     /// Returns its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         match self {
             Self::Kept(bytes) => bytes.len() as u64,
             Self::Long(length) => *length,

@@ -196,7 +196,7 @@ async fn fields(
             node.call(cmd("XRANGE").arg(query.stream.as_bytes()).arg(&id).arg(&id), now() + timeout).await?;
         let fields = decode::entry_fields(reply.value());
         let fields = fields.map_err(|error| PollError::protocol(&node.address, &error))?;
-        bytes += fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum::<u64>();
+        bytes += fields.iter().flatten().map(|(name, value)| name.length() + value.length()).sum::<u64>();
         found.push(fields);
         if bytes > MAX_FIELD_BYTES {
             break;
