@@ -45,6 +45,14 @@ deliveries of the entries that it had do not count. Its environment has STREAM, 
 
 The first SIGINT or SIGTERM lets entries that are being handled finish, for --grace at most; a second one ends at once.";
 
+const DEAD_LETTERS: &str = "\
+replay and drop change nothing without --execute. Each letter is replayed in one atomic step on the server, by a script: \
+if the letter is still there, its entry is added to its stream and the letter deleted. So a run that was killed can be \
+started again. The entry begins with fields streamgauge-replay-..., which say where it comes from.
+
+A letter belongs to the stream that it names: in the fields that `streamgauge consume` writes, or in those of \
+--letter-field; and otherwise to --stream. Letters that name another stream than --stream are left out.";
+
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:
   n 1 payload xxxxxxxxxx
@@ -128,6 +136,9 @@ pub enum Command {
     /// Read a stream as a consumer of a group: a JSON line or a program for each entry, then XACK.
     #[command(after_help = HANDLERS)]
     Consume(Box<Consume>),
+    /// List the dead letters of a stream, look at them, put them back, or drop them.
+    #[command(after_help = DEAD_LETTERS)]
+    DeadLetters(Box<DeadLetters>),
     /// Add generated entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
     Produce(Produce),
@@ -392,6 +403,76 @@ pub struct Consume {
     /// Address to serve the consumer's own metrics on, such as 127.0.0.1:10122 [default: not served].
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    #[arg(value_enum)]
+    pub action: DeadLettersAction,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Key of the stream that the letters belong to; may be left out if --dead-letter is given.
+    #[arg(long, value_name = "KEY", required_unless_present = "dead_letter")]
+    pub stream: Option<String>,
+    /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
+    #[arg(long, value_name = "KEY")]
+    pub dead_letter: Option<String>,
+    /// Name of a field in letters of another program, such as stream=x-original-stream; may be given several times.
+    #[arg(
+        long,
+        value_name = "WHAT=NAME",
+        value_delimiter = '\n',
+        help = "Name of a field in letters of another program, such as stream=x-original-stream; WHAT is stream, \
+                group, consumer, id, deliveries or error; may be given several times (in the variable: one per line)"
+    )]
+    pub letter_field: Vec<String>,
+    /// Only the letter with this ID; may be given several times.
+    #[arg(
+        long,
+        value_name = "ID",
+        value_delimiter = '\n',
+        help = "Only the letter with this ID; may be given several times (in the variable: one per line)"
+    )]
+    pub id: Vec<String>,
+    /// Only letters of this group.
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Only letters that were written at least this long ago, such as 1h.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub older_than: Option<Duration>,
+    /// Only letters that were written at most this long ago.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub newer_than: Option<Duration>,
+    /// Most letters, the oldest first [default: 100 for list and show, otherwise all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// For replay: stream that all entries go to, instead of their own.
+    #[arg(long, value_name = "KEY")]
+    pub to: Option<String>,
+    /// For replay: letters per second; 0 is as fast as the server takes them.
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    pub rate: f64,
+    /// For replay and drop: do it.
+    #[arg(long, value_parser = FalseyValueParser::new(), conflicts_with = "dry_run")]
+    pub execute: bool,
+    /// For replay and drop: only count the letters; the default.
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeadLettersAction {
+    /// Print a table of letters.
+    List,
+    /// Print letters with all their fields.
+    Show,
+    /// Put entries back into their streams, and delete their letters.
+    Replay,
+    /// Delete letters.
+    Drop,
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

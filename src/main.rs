@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::ArgMatches;
 use streamgauge::cli::{Command, parse};
 use streamgauge::commands::{
-    check, completions, consume, demo, exit_code, healthcheck, pending, produce, rules, serve, status, tidy,
+    check, completions, consume, dead_letters, demo, exit_code, healthcheck, pending, produce, rules, serve,
+    status, tidy,
 };
 use streamgauge::{logging, shutdown};
 
@@ -62,6 +63,7 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Consume(args) => consume::run(*args, &matches, signals).await,
+        Command::DeadLetters(args) => dead_letters::run(&args, &matches, shutdown).await,
         Command::Produce(args) => produce::run(args, &matches, shutdown).await,
         Command::Demo(args) => demo::run(args, shutdown, serve::run_with).await,
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -97,6 +97,14 @@ async fn what_is_asked_for_wrongly_exits_2() {
             &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--rate", "0", "--pattern", "sine"],
             "rate 0 has no pattern",
         ),
+        ("dead-letters", &["list", "--redis-url", "redis://127.0.0.1:1"], "--stream <KEY>"),
+        ("dead-letters", &["burn", "--stream", "s"], "possible values: list, show, replay, drop"),
+        ("dead-letters", &["replay", "--stream", "s", "--execute", "--dry-run"], "cannot be used with"),
+        (
+            "dead-letters",
+            &["list", "--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--execute"],
+            "--execute is for replay and drop only",
+        ),
         ("no-such-command", &[], "unrecognized subcommand 'no-such-command'"),
     ] {
         let finished = Streamgauge::command(command).args(args).run().await;
@@ -135,13 +143,15 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
     const URL: &str = "redis://:hunter2@cache";
     let tip = "use --redis-url";
     let unknown_flag = format!("--redis-ur={URL}");
-    for command in ["serve", "check", "rules", "consume", "produce", "demo", "healthcheck"] {
+    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo", "healthcheck"] {
         for (argument, named, tip) in [
             (URL, "unexpected argument 'redis://[hidden]' found", tip),
             (":hunter2@cache", "unexpected argument '[hidden]' found", tip),
             (&unknown_flag, "unexpected argument '--redis-ur", ""),
         ] {
-            let finished = Streamgauge::command(command).args([argument]).run().await;
+            let action = (command == "dead-letters").then_some("list");
+            let arguments = action.into_iter().chain([argument]);
+            let finished = Streamgauge::command(command).args(arguments).run().await;
             assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{command} {argument}");
             assert!(finished.stderr.contains(named) && finished.stderr.contains(tip), "{}", finished.stderr);
             assert!(!finished.stderr.contains("hunter2"), "{command} {argument}: {}", finished.stderr);
@@ -179,7 +189,7 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
 
 #[tokio::test]
 async fn help_and_version_go_to_standard_output() {
-    for command in ["serve", "check", "rules", "consume", "produce", "demo"] {
+    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo"] {
         let finished = Streamgauge::command(command)
             .args(["--help"])
             .env("STREAMGAUGE_REDIS_URL", "redis://:hunter2@cache")
@@ -190,7 +200,7 @@ async fn help_and_version_go_to_standard_output() {
         assert!(!finished.stdout.contains("hunter2"), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--help").run().await;
-    for command in ["serve", "check", "rules", "consume", "produce", "demo"] {
+    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo"] {
         assert!(finished.stdout.contains(&format!("\n  {command} ")), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--version").run().await;
@@ -233,7 +243,7 @@ target \"t\" at {address}
 {gaps}  note     after a start these rules wait for a window of history (2m): 4 (RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupLagging)
 
 alerts
-  rules    14
+  rules    15
 ",
             path = config.path().display(),
             address = server.address(),

@@ -206,11 +206,13 @@ fn the_tables_of_facts_and_recommended_rules_are_complete() {
         recommended::names().collect::<Vec<_>>()
     );
     let foreign = recommended::prometheus_only(&[], None);
-    let times = recommended::rules(None).into_iter().map(|rule| rule.pending_for);
+    let times = recommended::rules(None, &recommended::default_dead_letters())
+        .into_iter()
+        .map(|rule| rule.pending_for);
     let times = times.chain(foreign.iter().map(|rule| rule.pending_for));
     let minutes: Vec<_> = times.map(|time| format!("{}m", time.as_secs() / 60)).collect();
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), minutes);
-    let own = recommended::rules(None);
+    let own = recommended::rules(None, &recommended::default_dead_letters());
     let labels = own.iter().map(|rule| &rule.labels).chain(foreign.iter().map(|rule| &rule.labels));
     let severities: Vec<_> = labels.map(|labels| labels["severity"].source().to_owned()).collect();
     assert_eq!(rows.iter().map(|row| row[3]).collect::<Vec<_>>(), severities);

@@ -25,7 +25,7 @@ pub(crate) fn warn(orange: f64, red: f64) -> Vec<Step> {
 
 /// The number in the condition of a recommended alert.
 pub(crate) fn of_alert(name: &str) -> f64 {
-    let rules = recommended::rules(None);
+    let rules = recommended::rules(None, &recommended::default_dead_letters());
     let rule = rules.iter().find(|rule| rule.name == name).expect("it is a recommended alert");
     match rule.expression.first().operand {
         Operand::Number(number) => number,

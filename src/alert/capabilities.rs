@@ -113,7 +113,7 @@ pub fn counts_entries(report: &Report) -> Option<bool> {
 /// Returns true if a report contains a subject that the rule selects. The caller checks the target.
 pub fn selects_any(rule: &Rule, report: &Report) -> bool {
     let selector = &rule.selector;
-    let mut streams = report.streams.iter().filter(|stream| selector.stream.matches(stream.key.as_bytes()));
+    let mut streams = report.streams.iter().filter(|stream| selector.matches_stream(stream.key.as_bytes()));
     match rule.subject() {
         SubjectKind::Target => true,
         SubjectKind::Stream => streams.next().is_some(),

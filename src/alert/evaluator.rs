@@ -370,7 +370,7 @@ impl<'w> SubjectCursor<'w> {
         }
         let selector = &self.rule.selector;
         let is_selected = known.is_some()
-            || (key.is_none_or(|key| selector.stream.matches(key.as_bytes()))
+            || (key.is_none_or(|key| selector.matches_stream(key.as_bytes()))
                 && name.is_none_or(|name| selector.group.matches(name.as_bytes())));
         if !is_selected {
             return;
@@ -572,8 +572,12 @@ mod tests {
     #[test]
     fn subjects_are_selected_by_globs_and_labelled() {
         let mut rule = test_rule("Behind", "lag > 5");
-        rule.selector =
-            Selector { target: Glob::new("[st]"), stream: Glob::new("a*"), group: Glob::new("g?") };
+        rule.selector = Selector {
+            target: Glob::new("[st]"),
+            stream: Glob::new("a*"),
+            group: Glob::new("g?"),
+            ..Selector::default()
+        };
         let mut other = test_rule("Elsewhere", "lag > 5");
         other.selector.target = Glob::new("u");
         let mut evaluator = evaluator(&[rule, other]);

@@ -86,19 +86,23 @@ fn select(metric: &str, matchers: &[String]) -> String {
 }
 
 fn matchers(selector: &Selector) -> Vec<String> {
-    let globs = [("target", &selector.target), ("stream", &selector.stream), ("group", &selector.group)];
+    let streams: Vec<_> = selector.streams().collect();
+    let globs = [("target", &[&selector.target][..]), ("stream", &streams), ("group", &[&selector.group])];
     globs
         .into_iter()
-        .filter(|(_, glob)| !glob.matches_all())
-        .map(|(label, glob)| matcher(label, glob))
+        .filter(|(_, globs)| !globs.iter().any(|glob| glob.matches_all()))
+        .map(|(label, globs)| matcher(label, globs))
         .collect()
 }
 
-fn matcher(label: &str, glob: &Glob) -> String {
-    match glob.literal() {
-        Some(name) => format!("{label}={}", quoted(&Glob::new(name).to_string())),
-        None => format!("{label}=~{}", quoted(&glob.regex())),
+fn matcher(label: &str, globs: &[&Glob]) -> String {
+    if let [glob] = globs
+        && let Some(name) = glob.literal()
+    {
+        return format!("{label}={}", quoted(&Glob::new(name).to_string()));
     }
+    let patterns: Vec<_> = globs.iter().map(|glob| glob.regex()).collect();
+    format!("{label}=~{}", quoted(&patterns.join("|")))
 }
 
 /// Returns a PromQL string literal.
@@ -160,6 +164,22 @@ mod tests {
         max by (target, db, stream, group) (clamp_min(time() - redis_stream_last_generated_id_timestamp_seconds, 0)) > 3600
         max by (target, db, stream, group) (streamgauge_target_up) == 0
         "#);
+    }
+
+    #[test]
+    fn several_globs_are_written_as_one_matcher() {
+        let mut rule = test_rule("A", "length > 1");
+        for (globs, matcher) in [
+            (&["*:dead", "failed"][..], r#"{stream=~".*:dead|failed"}"#),
+            (&["failed"], r#"{stream="failed"}"#),
+            (&["a", "*"], ""),
+        ] {
+            let mut globs = globs.iter().map(|glob| Glob::new(*glob));
+            rule.selector.stream = globs.next().unwrap();
+            rule.selector.more_streams = globs.collect();
+            let expected = format!("max by (target, db, stream, group) (redis_stream_length{matcher}) > 1");
+            assert_eq!(expression(&rule, &[]), expected);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::alert::promql::per_subject;
 use crate::alert::rule::{Rule, Selector};
 use crate::alert::rule_file::PrometheusOnlyRule;
 use crate::alert::template::Template;
+use redis_stream_core::glob::Glob;
 
 struct BuiltInRule {
     name: &'static str,
@@ -22,6 +23,9 @@ struct BuiltInRule {
     summary: &'static str,
     description: &'static str,
 }
+
+/// The rule about dead-letter streams.
+const DEAD_LETTERS: &str = "RedisStreamDeadLetters";
 
 enum Expr {
     /// An [`Expression`].
@@ -140,6 +144,16 @@ const BUILT_IN: &[BuiltInRule] = &[
         description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
     },
     BuiltInRule {
+        name: DEAD_LETTERS,
+        // The newest ID stays when letters are replayed or dropped; then there are none.
+        expr: Expr::Facts("length > 0 and last_generated_id_age_seconds < 5m"),
+        minutes: 0,
+        severity: "warning",
+        inhibition: None,
+        summary: "Dead letters are added to {{ $labels.stream }}: {{ $value | humanize }} are there",
+        description: "In the last 5 minutes an entry was given up and put into the dead-letter stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), which has {{ $value | humanize }} entries. streamgauge dead-letters list shows why; once the cause is repaired, streamgauge dead-letters replay puts them back. Keys of other dead-letter streams are named under alerts.dead_letters.",
+    },
+    BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
         // It warns of a loss that is still to come, so not while entries are lost, nor for an hour after. Little time is
         // left to any group of a stream that keeps little; it is short only where the group does not keep up.
@@ -195,16 +209,22 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|rule| rule.name)
 }
 
-/// Returns the rules that streamgauge evaluates. `runbook_url` is a document with a section for each rule.
+/// Returns the globs of dead-letter streams where none are configured: those of `streamgauge consume`.
+pub fn default_dead_letters() -> Vec<Glob> {
+    vec![Glob::new("*:dead")]
+}
+
+/// Returns the rules that streamgauge evaluates. `runbook_url` is a document with a section for each rule, and
+/// `dead_letters` are the globs of dead-letter streams; without one there is no rule about them.
 ///
 /// # Panics
 ///
 /// If a built-in rule is invalid, which tests rule out.
-pub fn rules(runbook_url: Option<&str>) -> Vec<Arc<Rule>> {
+pub fn rules(runbook_url: Option<&str>, dead_letters: &[Glob]) -> Vec<Arc<Rule>> {
     let rule = |rule: &BuiltInRule| match rule.expr {
         Expr::Facts(expression) => Some(Arc::new(Rule {
             name: rule.name.to_owned(),
-            selector: Selector::default(),
+            selector: rule.selector(dead_letters)?,
             expression: Expression::parse(expression).expect("a built-in expression is right"),
             pending_for: rule.pending_for(),
             keep_firing_for: Duration::ZERO,
@@ -244,6 +264,15 @@ pub fn prometheus_only(label_names: &[&str], runbook_url: Option<&str>) -> Vec<P
 }
 
 impl BuiltInRule {
+    /// Returns `None` if the rule has no subjects.
+    fn selector(&self, dead_letters: &[Glob]) -> Option<Selector> {
+        if self.name != DEAD_LETTERS {
+            return Some(Selector::default());
+        }
+        let (stream, more) = dead_letters.split_first()?;
+        Some(Selector { stream: stream.clone(), more_streams: more.to_vec(), ..Selector::default() })
+    }
+
     fn pending_for(&self) -> Duration {
         Duration::from_secs(60 * self.minutes)
     }
@@ -281,7 +310,10 @@ mod tests {
 
     #[test]
     fn built_in_rules_are_valid_and_have_unique_names() {
-        assert_eq!(rules(None).len() + prometheus_only(&[], None).len(), BUILT_IN.len());
+        assert_eq!(
+            rules(None, &default_dead_letters()).len() + prometheus_only(&[], None).len(),
+            BUILT_IN.len()
+        );
         let mut names: Vec<_> = names().collect();
         names.sort_unstable();
         names.dedup();
@@ -291,18 +323,24 @@ mod tests {
     #[test]
     fn each_rule_links_to_its_section_of_the_runbook() {
         let url = "https://docs.example.com/operating.md";
-        let here = rules(Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
+        let here = rules(Some(url), &default_dead_letters())
+            .into_iter()
+            .map(|rule| rule.annotations["runbook_url"].clone());
         let there =
             prometheus_only(&[], Some(url)).into_iter().map(|rule| rule.annotations["runbook_url"].clone());
         let links: Vec<_> = here.chain(there).map(|link| link.source().to_owned()).collect();
         let chapters: Vec<_> = names().map(|name| format!("{url}#{}", name.to_lowercase())).collect();
         assert_eq!(links, chapters);
-        assert!(rules(None).iter().all(|rule| !rule.annotations.contains_key("runbook_url")));
+        assert!(
+            rules(None, &default_dead_letters())
+                .iter()
+                .all(|rule| !rule.annotations.contains_key("runbook_url"))
+        );
     }
 
     #[test]
     fn texts_name_only_labels_that_their_subject_has() {
-        for rule in rules(None) {
+        for rule in rules(None, &default_dead_letters()) {
             let known = label_names(rule.subject());
             for name in rule.annotations.values().flat_map(Template::labels) {
                 assert!(known.contains(&name), "{}: {name}", rule.name);
@@ -315,6 +353,19 @@ mod tests {
                 assert!(known.contains(&name), "{}: {name}", rule.name);
             }
         }
+    }
+
+    #[test]
+    fn the_rule_about_dead_letters_is_about_the_configured_streams() {
+        let of = |globs: &[&str]| {
+            let globs: Vec<_> = globs.iter().map(|glob| Glob::new(*glob)).collect();
+            rules(None, &globs).into_iter().find(|rule| rule.name == DEAD_LETTERS)
+        };
+        assert_eq!(of(&[]), None);
+        let selector = of(&["*:dead", "failed"]).unwrap().selector.clone();
+        let matched = ["orders:dead", "failed", "orders", "failed:x"]
+            .map(|key| selector.matches_stream(key.as_bytes()));
+        assert_eq!(matched, [true, true, false, false]);
     }
 
     fn with(conditions: &[Status]) -> GroupValues {
@@ -332,7 +383,7 @@ mod tests {
             interval: Duration::from_secs(60),
         };
         let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), ..TargetLabels::default() };
-        let mut evaluator = Evaluator::new(&rules(None), target, settings);
+        let mut evaluator = Evaluator::new(&rules(None, &default_dead_letters()), target, settings);
         let mut fired = Vec::new();
         for minute in 0..20 {
             let values = readings[minute.min(readings.len() - 1)].clone();

@@ -36,6 +36,8 @@ pub struct Rule {
 pub struct Selector {
     pub target: Glob,
     pub stream: Glob,
+    /// Further globs of streams, one of which may match in place of `stream`.
+    pub more_streams: Vec<Glob>,
     pub group: Glob,
 }
 
@@ -62,7 +64,23 @@ pub fn label_names(subject: SubjectKind) -> &'static [&'static str] {
 
 impl Default for Selector {
     fn default() -> Self {
-        Self { target: Glob::new("*"), stream: Glob::new("*"), group: Glob::new("*") }
+        Self {
+            target: Glob::new("*"),
+            stream: Glob::new("*"),
+            more_streams: Vec::new(),
+            group: Glob::new("*"),
+        }
+    }
+}
+
+impl Selector {
+    /// Returns true if a glob of streams matches the key.
+    pub fn matches_stream(&self, key: &[u8]) -> bool {
+        self.streams().any(|glob| glob.matches(key))
+    }
+
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Glob> {
+        [&self.stream].into_iter().chain(&self.more_streams)
     }
 }
 

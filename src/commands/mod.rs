@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod config_source;
 pub mod consume;
+pub mod dead_letters;
 pub mod demo;
 pub mod exit_code;
 pub mod healthcheck;

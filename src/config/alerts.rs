@@ -28,7 +28,9 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target]) -> Alerts {
     let disabled = disabled(&section.key("disable"));
     let is_wanted = |name: &str| wants_recommended && !disabled.iter().any(|disabled| disabled == name);
     let runbook_url = runbook_url(&section.key("runbook_url"));
-    let mut alerts = Alerts { rules: recommended::rules(runbook_url.as_deref()), ..Alerts::default() };
+    let dead_letters = section.key("dead_letters").globs().unwrap_or_else(recommended::default_dead_letters);
+    let rules = recommended::rules(runbook_url.as_deref(), &dead_letters);
+    let mut alerts = Alerts { rules, ..Alerts::default() };
     alerts.runbook_url = runbook_url;
     alerts.rules.retain(|rule| is_wanted(&rule.name));
     alerts.prometheus_only.retain(|name| is_wanted(name));
@@ -47,7 +49,7 @@ pub(super) fn alerts(section: &Section<'_>, targets: &[Target]) -> Alerts {
 impl Default for Alerts {
     fn default() -> Self {
         Self {
-            rules: recommended::rules(None),
+            rules: recommended::rules(None, &recommended::default_dead_letters()),
             prometheus_only: recommended::prometheus_only(&[], None).iter().map(|rule| rule.name).collect(),
             runbook_url: None,
             hold: HOLD,
@@ -197,6 +199,7 @@ fn selector([target, stream, group]: &[Cursor<'_>; 3], subject: Option<SubjectKi
         target: glob(target, SubjectKind::Target, "target"),
         stream: glob(stream, SubjectKind::Stream, "stream"),
         group: glob(group, SubjectKind::Group, "group"),
+        more_streams: Vec::new(),
     }
 }
 
@@ -406,15 +409,16 @@ mod tests {
     #[test]
     fn bad_settings() {
         bad(
-            "recommended: maybe, disable: [RedisStreamMising, x], hold: 5, state_file: '', rules: {}, notify: []",
+            "recommended: maybe, disable: [RedisStreamMising, x], hold: 5, state_file: '', rules: {}, dead_letters: 5, notify: []",
             &[
                 "recommended: found \"maybe\"; expected true or false",
                 "disable[0]: no recommended rule is called \"RedisStreamMising\"; did you mean RedisStreamMissing?",
-                "disable[1]: no recommended rule is called \"x\"; expected one of RedisStreamTargetDown, RedisStreamMissing, RedisStreamGroupMissing, RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupFallingBehind, RedisStreamGroupLagging, RedisStreamEntriesLost, RedisStreamPendingStuck, RedisStreamPendingRedelivered, RedisStreamRetentionNearlyUsed, RedisStreamGroupGone, StreamgaugeLimited, StreamgaugeGone, StreamgaugeDataOld",
+                "disable[1]: no recommended rule is called \"x\"; expected one of RedisStreamTargetDown, RedisStreamMissing, RedisStreamGroupMissing, RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupFallingBehind, RedisStreamGroupLagging, RedisStreamEntriesLost, RedisStreamPendingStuck, RedisStreamPendingRedelivered, RedisStreamDeadLetters, RedisStreamRetentionNearlyUsed, RedisStreamGroupGone, StreamgaugeLimited, StreamgaugeGone, StreamgaugeDataOld",
+                "dead_letters: found a number; expected a list",
                 "hold: found \"5\"; expected a duration such as 10s or 1m 30s",
                 "state_file: empty; expected the path of a file",
                 "rules: found a map; expected a list",
-                "f: alerts: unknown key, number 6 in the map; expected recommended, disable, runbook_url, hold, external_labels, state_file, notifiers or rules",
+                "f: alerts: unknown key, number 7 in the map; expected recommended, disable, runbook_url, dead_letters, hold, external_labels, state_file, notifiers or rules",
             ],
         );
     }

@@ -1,4 +1,4 @@
-//! The terminal: groups as a table, a view of them that is redrawn, and pending entries. Pure except for [`screen`]:
+//! The terminal: groups as a table, a view of them that is redrawn, pending entries, and dead letters. Pure except for [`screen`]:
 //! everything is made of the types that are also written as JSON.
 //!
 //! Names from Redis may contain anything. All text goes through [`printable`](crate::format::unicode::printable) before it reaches a terminal.
@@ -7,6 +7,7 @@ mod columns;
 mod draw;
 pub(crate) mod entries;
 mod layout;
+pub(crate) mod letters;
 pub mod screen;
 pub mod status_view;
 pub(crate) mod table;

@@ -131,3 +131,28 @@ async fn what_is_gone_after_it_was_read_is_reported_and_what_was_not_read_or_is_
     })
     .await;
 }
+
+#[tokio::test]
+async fn dead_letters_that_are_added_are_reported_for_the_configured_streams_and_no_others() {
+    for_each_server(async |server| {
+        let receiver = TestReceiver::new().await;
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD orders * n 1\nXADD orders:dead 1700000000000-0 n 1\nXGROUP CREATE new:dead g 0 MKSTREAM").await;
+        let alerts = "recommended: true\n  dead_letters: ['*:dead', failed]";
+        let exporter = serving(&config(&server, &receiver, alerts)).await;
+        wait_until(SOON, "the streams are found", async || {
+            named(&exporter.metrics().await, "redis_stream_length").len() == 3
+        })
+        .await;
+        // An old letter, and a stream without any.
+        until_active(&exporter, &[]).await;
+        client.run("XADD orders:dead * n 2\nXADD failed * n 1").await;
+        until_active(&exporter, &["RedisStreamDeadLetters -", "RedisStreamDeadLetters -"]).await;
+        client.run("XTRIM failed MAXLEN 0").await;
+        until_active(&exporter, &["RedisStreamDeadLetters -"]).await;
+        client.run("XTRIM orders:dead MAXLEN 0").await;
+        until_active(&exporter, &[]).await;
+        exporter.stop().await;
+    })
+    .await;
+}

@@ -129,6 +129,25 @@ impl Connection {
         }
     }
 
+    /// Connects if there is no connection, and tries only once.
+    pub(crate) async fn connect_once(&mut self) -> Result<(), RunError> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        let dialled = dial(&self.options, &self.dialer, self.moved_to.as_ref(), self.timeouts.connect).await;
+        match dialled {
+            Ok(connection) => self.current = Some(connection),
+            Err(ConnectError::Redis(error)) => return Err(self.refused(error)),
+            Err(ConnectError::Settings(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Returns the error that ends the run for an error of the server or the connection.
+    pub(crate) fn refused(&self, error: RedisError) -> RunError {
+        RunError::Refused { server: self.options.to_string(), source: Refusal::new(error) }
+    }
+
     /// Notes that the server executes commands: the next loss begins with a short delay again.
     pub(crate) fn works(&mut self) {
         if self.attempt > 0 || self.proven == Proof::Never {
@@ -160,7 +179,7 @@ impl Connection {
             self.failed(&Refusal::new(error).to_string());
             return Ok(());
         }
-        Err(RunError::Refused { server: self.options.to_string(), source: Refusal::new(error) })
+        Err(self.refused(error))
     }
 
     fn failed(&mut self, error: &str) {

@@ -13,7 +13,6 @@ use crate::alert::notification::Notification;
 use crate::alert::resolved_reason::{RULE_REMOVED, TARGET_REMOVED};
 use crate::alert::rule::TargetLabels;
 use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
-use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 
 /// A rule that was removed, with its resolved alerts. They are still sent for a while, with the labels under which
@@ -121,16 +120,17 @@ impl RuleState {
     /// Returns true if the rule's fact has this kind of subject and its globs select it.
     fn is_about(&self, subject: &AlertSubject) -> bool {
         let selector = &self.rule.selector;
-        let matches =
-            |glob: &Glob, name: &Option<Name>| name.as_ref().is_none_or(|name| glob.matches(name.as_bytes()));
+        let matches = |name: &Option<Name>, is_match: &dyn Fn(&[u8]) -> bool| {
+            name.as_ref().is_none_or(|name| is_match(name.as_bytes()))
+        };
         let kind = match (&subject.stream, &subject.group) {
             (None, _) => fact::SubjectKind::Target,
             (Some(_), None) => fact::SubjectKind::Stream,
             (Some(_), Some(_)) => fact::SubjectKind::Group,
         };
         self.rule.subject() == kind
-            && matches(&selector.stream, &subject.stream)
-            && matches(&selector.group, &subject.group)
+            && matches(&subject.stream, &|key| selector.matches_stream(key))
+            && matches(&subject.group, &|name| selector.group.matches(name))
     }
 
     /// Inserts an alert in order; returns it if there is one for its subject already.
@@ -167,6 +167,7 @@ mod tests {
     use crate::alert::rule::{Rule, Selector, test_rule};
     use crate::alert::template::Template;
     use crate::alert::test_support::{group, lagging, report, stream};
+    use redis_stream_core::glob::Glob;
     use redis_stream_lag::report::Report;
 
     const START: Duration = Duration::from_secs(1_700_000_000);

@@ -236,7 +236,7 @@ mod tests {
             external_labels: [].into(),
             interval: INTERVAL,
         };
-        let mut evaluator = Evaluator::new(&recommended::rules(None), TargetLabels::default(), settings);
+        let mut evaluator = Evaluator::new(&recommended::rules(None, &[]), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(TargetState::default());
         let (all, targets) = watch::channel(Targets::from([(Arc::default(), state)]));
         let mut saver = StateSaver::new(path.clone(), targets, Handle::default());

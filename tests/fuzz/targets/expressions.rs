@@ -47,7 +47,7 @@ pub fn read(data: &[u8]) -> Option<Rule> {
 fn rule(data: &[u8], condition: Condition) -> Rule {
     let mut parts = super::parts(data).skip(1);
     let mut glob = || Glob::new(parts.next().unwrap_or(b"*"));
-    let selector = Selector { target: glob(), stream: glob(), group: glob() };
+    let selector = Selector { target: glob(), stream: glob(), group: glob(), ..Selector::default() };
     let name = text(parts.next());
     let annotation = Template::parse(&text(parts.next())).ok();
     let time = |at: usize| TIMES[usize::from(data[at % data.len()]) % TIMES.len()];

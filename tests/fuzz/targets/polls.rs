@@ -34,7 +34,8 @@ const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
 
 static LAYOUT: LazyLock<FamilySelection> = LazyLock::new(|| FamilySelection::new(|_, _| true, Duration::MAX));
 
-static RULES: LazyLock<Vec<Arc<Rule>>> = LazyLock::new(|| recommended::rules(None));
+static RULES: LazyLock<Vec<Arc<Rule>>> =
+    LazyLock::new(|| recommended::rules(None, &recommended::default_dead_letters()));
 
 pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);

@@ -1,8 +1,6 @@
 //! The dead-letter stream, for entries that used up their deliveries.
 //!
-//! A dead letter begins with six fields of its own, in this order: `streamgauge-stream`, `streamgauge-group`,
-//! `streamgauge-consumer`, `streamgauge-id`, `streamgauge-deliveries` and `streamgauge-error`. The entry's fields follow,
-//! whatever their names.
+//! A dead letter begins with six fields of its own, [`LETTER_FIELDS`]. The entry's fields follow, whatever their names.
 
 use std::time::Duration;
 
@@ -10,8 +8,9 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 
 use super::group_client::{FATAL_DELIVERIES, GroupClient};
 use super::in_flight::RetryEntry;
-use crate::connection::Connection;
-use crate::entry::{Fields, GroupMember, RedisId, StreamId, decode_entries};
+use crate::dead_letters::letter::LETTER_FIELDS;
+use crate::dead_letters::slot::{ServerMode, default_key, mode, slot};
+use crate::entry::{Fields, GroupMember, StreamId, decode_entries};
 use redis_stream_core::escape::escape;
 
 const MAX_ERROR_CHARS: usize = 1_000;
@@ -61,11 +60,7 @@ impl DeadLetterStream {
         let stream = client.member().stream.clone();
         let connection = client.connection();
         let mode = mode(connection).await?;
-        let key = match (configured, mode) {
-            (Some(key), _) => key.to_vec(),
-            (None, ServerMode::Cluster) => tagged_key(&stream),
-            (None, ServerMode::Other) => [&stream[..], b":dead"].concat(),
-        };
+        let key = configured.map_or_else(|| default_key(&stream, mode), <[u8]>::to_vec);
         let is_apart =
             mode == ServerMode::Cluster && slot(connection, &key).await? != slot(connection, &stream).await?;
         let order = if is_apart { WriteOrder::AddFirst } else { WriteOrder::Transaction };
@@ -155,16 +150,22 @@ impl DeadLetterStream {
     fn dead_letter(&self, member: &GroupMember, id: StreamId, entry: &RetryEntry, fields: &Fields) -> Cmd {
         let mut letter = cmd("XADD");
         letter.arg(&self.key).arg("*");
-        letter.arg("streamgauge-stream").arg(&member.stream);
-        letter.arg("streamgauge-group").arg(&member.group);
-        letter.arg("streamgauge-consumer").arg(&member.consumer);
-        letter.arg("streamgauge-id").arg(RedisId(id));
-        letter.arg("streamgauge-deliveries");
-        match entry.deliveries {
-            FATAL_DELIVERIES => letter.arg("fatal"),
-            deliveries => letter.arg(deliveries),
+        let deliveries = match entry.deliveries {
+            FATAL_DELIVERIES => "fatal".to_owned(),
+            deliveries => deliveries.to_string(),
         };
-        letter.arg("streamgauge-error").arg(error_text(entry));
+        let (id, error) = (id.to_string(), error_text(entry));
+        let values: [&[u8]; 6] = [
+            &member.stream,
+            &member.group,
+            &member.consumer,
+            id.as_bytes(),
+            deliveries.as_bytes(),
+            error.as_bytes(),
+        ];
+        for (name, value) in LETTER_FIELDS.into_iter().zip(values) {
+            letter.arg(name).arg(value);
+        }
         for (name, value) in fields {
             letter.arg(name).arg(value);
         }
@@ -183,61 +184,4 @@ pub(super) fn error_text(entry: &RetryEntry) -> String {
 
 fn is_stream_or_none(kind: &Value) -> bool {
     matches!(kind, Value::SimpleString(kind) if kind == "stream" || kind == "none")
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ServerMode {
-    Cluster,
-    Other,
-}
-
-/// Returns the server's mode by HELLO, which needs no permission without arguments. CLUSTER KEYSLOT is no sign of a
-/// cluster, since Valkey 9 answers it in any mode.
-async fn mode(connection: &mut Connection) -> RedisResult<ServerMode> {
-    let fields = match connection.query(&cmd("HELLO"), Duration::ZERO).await {
-        Ok(Value::Array(fields)) => fields,
-        Err(error) if error.is_io_error() => return Err(error),
-        _ => return Ok(ServerMode::Other),
-    };
-    let is =
-        |value: &Value, text: &str| matches!(value, Value::BulkString(found) if found == text.as_bytes());
-    let is_cluster = fields.windows(2).any(|pair| is(&pair[0], "mode") && is(&pair[1], "cluster"));
-    Ok(if is_cluster { ServerMode::Cluster } else { ServerMode::Other })
-}
-
-async fn slot(connection: &mut Connection, key: &[u8]) -> RedisResult<Value> {
-    let mut slot = cmd("CLUSTER");
-    slot.arg("KEYSLOT").arg(key);
-    connection.query(&slot, Duration::ZERO).await
-}
-
-/// Returns the default key in a cluster, which is in the stream's slot.
-fn tagged_key(stream: &[u8]) -> Vec<u8> {
-    let has_tag = || {
-        let open = stream.iter().position(|byte| *byte == b'{')?;
-        let close = stream[open + 1..].iter().position(|byte| *byte == b'}')?;
-        (close > 0).then_some(())
-    };
-    match has_tag() {
-        Some(()) => [stream, b":dead"].concat(),
-        None => [b"{", stream, b"}:dead"].concat(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_key_in_a_cluster_has_the_hash_tag_of_the_stream() {
-        for (stream, key) in [
-            ("orders", "{orders}:dead"),
-            ("{shop}:orders", "{shop}:orders:dead"),
-            ("a{shop}b", "a{shop}b:dead"),
-            ("{}orders", "{{}orders}:dead"),
-            ("{orders", "{{orders}:dead"),
-        ] {
-            assert_eq!(tagged_key(stream.as_bytes()), key.as_bytes(), "{stream}");
-        }
-    }
 }

@@ -31,7 +31,7 @@ pub enum Pattern {
 
 /// Number of entries due over time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RateSchedule {
+pub(crate) struct RateSchedule {
     /// Entries per second; above 0.
     rate: f64,
     pattern: Pattern,
@@ -39,7 +39,7 @@ pub(super) struct RateSchedule {
 
 impl RateSchedule {
     /// Returns `None` for the rate 0, with which all entries are due at once.
-    pub(super) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, InvalidConfig> {
+    pub(crate) fn new(rate: f64, pattern: Pattern) -> Result<Option<Self>, InvalidConfig> {
         let wrong = |text: String| Err(InvalidConfig::new(text));
         if !rate.is_finite() || rate < 0.0 {
             return wrong(format!("rate {rate} is not a number of entries per second, expected 0 or more"));
@@ -116,7 +116,7 @@ impl RateSchedule {
 
 /// Limits the producer to the entries that are due.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RateLimiter {
+pub(crate) struct RateLimiter {
     /// `None` for no limit.
     schedule: Option<RateSchedule>,
     /// Entries permitted or skipped so far.
@@ -124,12 +124,12 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    pub(super) fn new(schedule: Option<RateSchedule>) -> Self {
+    pub(crate) fn new(schedule: Option<RateSchedule>) -> Self {
         Self { schedule, passed: 0 }
     }
 
     /// Permits the entries that are due after `elapsed`, up to `max`, and returns their number.
-    pub(super) fn take(&mut self, elapsed: Duration, max: u64) -> u64 {
+    pub(crate) fn take(&mut self, elapsed: Duration, max: u64) -> u64 {
         let Some(schedule) = &self.schedule else { return max };
         let taken = schedule.due(elapsed).saturating_sub(self.passed).min(max);
         self.passed += taken;
@@ -137,19 +137,19 @@ impl RateLimiter {
     }
 
     /// Returns when the next entry is due, as the time since the start.
-    pub(super) fn next(&self) -> Duration {
+    pub(crate) fn next(&self) -> Duration {
         self.schedule.map_or(Duration::ZERO, |schedule| schedule.time_of(self.passed.saturating_add(1)))
     }
 
     /// Skips all entries that are due by now, since an outage is not made up for.
-    pub(super) fn skip(&mut self, elapsed: Duration) {
+    pub(crate) fn skip(&mut self, elapsed: Duration) {
         if let Some(schedule) = &self.schedule {
             self.passed = self.passed.max(schedule.due(elapsed));
         }
     }
 
     /// Returns whether an entry is due for longer than [`MAX_DELAY`].
-    pub(super) fn is_behind(&self, elapsed: Duration) -> bool {
+    pub(crate) fn is_behind(&self, elapsed: Duration) -> bool {
         let since = elapsed.checked_sub(MAX_DELAY);
         self.schedule.zip(since).is_some_and(|(schedule, since)| schedule.due(since) > self.passed)
     }
