@@ -56,7 +56,13 @@ A letter belongs to the stream that it names: in the fields that `streamgauge co
 const ENTRY: &str = "\
 An entry has two fields, n, its number from 1 over all streams, and payload:
   n 1 payload xxxxxxxxxx
-Entries whose reply was lost with the connection are sent again under the same n.
+With --field it has these fields instead:
+  --field 'id={{uuid}}' --field 'user={{choice ann bob}}' --field 'total={{number}}.50' --field 'at={{time}}'
+  {{number}} is n, {{uuid}} a random UUID, {{time}} the time in RFC 3339, {{unixtime}} milliseconds since 1970, and
+  {{choice A B ...}} one of the words
+With --json-lines entries come from standard input: {\"user\":\"ann\",\"total\":5}, or as a list of pairs,
+[[\"user\",\"ann\"],[\"user\",\"bob\"]]. A value that is no text is added as JSON, {\"base64\":\"/wA=\"} as bytes.
+Entries whose reply was lost with the connection are sent again as they were.
 A summary is printed on standard output at the end.";
 
 /// Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is stuck.
@@ -520,6 +526,19 @@ pub struct Produce {
     /// Size of the field payload in bytes.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub payload_bytes: usize,
+    /// A field of each entry, in place of n and payload; may be given several times.
+    #[arg(
+        long,
+        value_name = "NAME=TEMPLATE",
+        value_delimiter = '\n',
+        conflicts_with = "json_lines",
+        help = "A field of each entry, in place of n and payload; see below; may be given several times (in the \
+                variable: one per line)"
+    )]
+    pub field: Vec<String>,
+    /// Add the entries that standard input has, one JSON object a line; without --rate as fast as they come.
+    #[arg(long, value_parser = FalseyValueParser::new())]
+    pub json_lines: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

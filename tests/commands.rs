@@ -97,6 +97,12 @@ async fn what_is_asked_for_wrongly_exits_2() {
             &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--rate", "0", "--pattern", "sine"],
             "rate 0 has no pattern",
         ),
+        (
+            "produce",
+            &["--redis-url", "redis://127.0.0.1:1", "--stream", "s", "--field", "n={{x}}"],
+            "unknown function",
+        ),
+        ("produce", &["--stream", "s", "--field", "n=1", "--json-lines"], "cannot be used with"),
         ("dead-letters", &["list", "--redis-url", "redis://127.0.0.1:1"], "--stream <KEY>"),
         ("dead-letters", &["burn", "--stream", "s"], "possible values: list, show, replay, drop"),
         ("dead-letters", &["replay", "--stream", "s", "--execute", "--dry-run"], "cannot be used with"),

@@ -292,3 +292,120 @@ async fn a_password_file_is_read_at_the_connect_and_named_when_it_is_missing() {
     let error = produce::run(&load, std::future::pending()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read password file {}", path.display()));
 }
+
+type Fields = Vec<(String, String)>;
+
+async fn fields(server: &Server, stream: &str) -> Vec<Fields> {
+    let all: Vec<(String, Fields)> = server.command(&["XRANGE", stream, "-", "+"]).await;
+    all.into_iter().map(|(_, fields)| fields).collect()
+}
+
+#[tokio::test]
+async fn entries_have_the_fields_of_templates() {
+    for_each_server(async |server| {
+        let end = Streamgauge::command("produce")
+            .args([
+                "--redis-url",
+                &server.url(),
+                "--stream",
+                "a",
+                "--stream",
+                "b",
+                "--count",
+                "40",
+                "--rate",
+                "0",
+            ])
+            .args([
+                "--field",
+                "id={{uuid}}",
+                "--field",
+                "user={{choice ann bob}}",
+                "--field",
+                "total={{number}}.50",
+            ])
+            .run()
+            .await;
+        assert_eq!(end.code, Some(0), "{}", end.stderr);
+        assert!(end.stderr.contains("producer started server=redis://"), "{}", end.stderr);
+        let all = [fields(&server, "a").await, fields(&server, "b").await].concat();
+        let names = |fields: &Fields| fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert!(all.iter().all(|fields| names(fields) == ["id", "user", "total"]), "{all:?}");
+        let distinct = |at: usize| {
+            all.iter().map(|fields| fields[at].1.clone()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!((distinct(0).len(), distinct(2).len()), (40, 40));
+        assert_eq!(distinct(1).into_iter().collect::<Vec<_>>(), ["ann", "bob"]);
+        assert_eq!(fields(&server, "b").await[0][2].1, "2.50");
+    })
+    .await;
+}
+
+/// Runs the producer with this on its standard input.
+fn with_input(server: &Server, args: &[&str], input: &'static [u8]) -> std::process::Output {
+    let mut command = Streamgauge::command("produce")
+        .args(["--redis-url", &server.url(), "--stream", "orders", "--json-lines"])
+        .args(args)
+        .into_command();
+    command.stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // The program may end before it has read all.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_come_from_lines_of_json() {
+    for_each_server(async |server| {
+        let input =
+            b"{\"z\":\"1\",\"a\":2.50}\n\n[[\"n\",\"1\"],[\"n\",\"2\"]]\n{\"v\":{\"base64\":\"YQ==\"}}";
+        let output = with_input(&server, &[], input);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("added 3 entries (13 B) to orders in "));
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Fields>()
+        };
+        let expected =
+            [pairs(&[("z", "1"), ("a", "2.50")]), pairs(&[("n", "1"), ("n", "2")]), pairs(&[("v", "a")])];
+        assert_eq!(fields(&server, "orders").await, expected);
+
+        let output = with_input(&server, &["--rate", "1000"], b"{\"n\":1}\nsecret\n{\"n\":2}\n");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("line 2 of the input: not an entry, at column 1; ") && !said.contains("secret"),
+            "{said}"
+        );
+        assert_eq!(fields(&server, "orders").await.len(), 4);
+
+        let output = with_input(&server, &["--count", "2"], b"{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(fields(&server, "orders").await.len(), 6);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_added_as_they_come_and_the_producer_waits_for_more() {
+    let server = Server::start(newest(), &[]).await;
+    let mut command = Streamgauge::command("produce")
+        .args(["--redis-url", &server.url(), "--stream", "orders", "--json-lines"])
+        .into_command();
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for n in 1..=3 {
+        writeln!(stdin, "{{\"n\":\"{n}\"}}").unwrap();
+        stdin.flush().unwrap();
+        wait_until(DEADLINE, "the line is added", async || length(&server, "orders").await == n).await;
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(numbers(&server, "orders").await, [1, 2, 3]);
+}

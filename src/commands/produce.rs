@@ -1,22 +1,29 @@
 //! `streamgauge produce`: runs the load generator, and prints a summary to standard output.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, BufReader, IsTerminal as _, Write as _};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 
 use crate::cli;
 use crate::commands::{output, redis_args};
 use crate::format::unicode::printable;
+use redis_stream_consumer::produce::lines::read_lines;
 use redis_stream_consumer::produce::rate::Pattern;
 use redis_stream_consumer::produce::trim::{Precision, Trim};
-use redis_stream_consumer::produce::{self, ProduceConfig, ProduceStats};
+use redis_stream_consumer::produce::{self, FieldTemplate, ProduceConfig, ProduceStats};
 use redis_stream_core::escape::escape;
 use tokio_util::sync::CancellationToken;
 
 /// Shortest run, in seconds, whose rate is shown.
 const MIN_SECONDS_FOR_RATE: f64 = 1.0;
+
+/// From one log line about the progress to the next, on a terminal.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Adds entries until all are added, or until `shutdown`, and prints their number.
 ///
@@ -28,20 +35,39 @@ pub async fn run(
     matches: &ArgMatches,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let reads_lines = args.json_lines;
     let config = config(args, matches)?;
-    let stats = produce::run(&config, shutdown.cancelled_owned()).await.map_err(redis_args::classify)?;
+    let stop = shutdown.cancelled_owned();
+    let ended = if reads_lines {
+        let lines = read_lines(BufReader::new(io::stdin())).context("cannot start a thread")?;
+        if io::stdin().is_terminal() {
+            output::print_error(
+                "reading entries from the terminal, one JSON object a line; Ctrl-D ends them",
+            );
+        }
+        produce::run_lines(&config, lines, stop).await
+    } else {
+        produce::run(&config, stop).await
+    };
+    let stats = ended.map_err(redis_args::classify)?;
     Ok(write!(output::stdout(), "{}", summary(&stats))?)
 }
 
 fn config(args: cli::Produce, matches: &ArgMatches) -> anyhow::Result<ProduceConfig> {
+    let templates = args.field.iter().filter(|text| !text.is_empty()).map(|text| FieldTemplate::parse(text));
+    let fields = templates.collect::<Result<_, _>>().map_err(redis_args::classify)?;
+    let is_rate_given = matches.value_source("rate") != Some(ValueSource::DefaultValue);
     Ok(ProduceConfig {
         connect: redis_args::read(matches)?,
         pattern: pattern(&args),
         trim: trim(&args),
         streams: args.stream.into_iter().map(String::into_bytes).collect(),
-        rate: args.rate,
+        // Lines set their own pace.
+        rate: if args.json_lines && !is_rate_given { 0.0 } else { args.rate },
         count: args.count,
         payload_bytes: args.payload_bytes,
+        fields,
+        progress: output::stderr().is_terminal().then_some(PROGRESS),
     })
 }
 
@@ -108,8 +134,6 @@ fn entries(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use redis_stream_consumer::produce::StreamStats;
 

@@ -205,6 +205,11 @@ impl Connection {
         Ok(replies.into_iter().map(Value::extract_error).collect())
     }
 
+    /// Waits until the run is stopped.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// Sleeps until the time is over or the run is stopped.
     pub(crate) async fn pause(&self, time: Duration) -> Progress {
         tokio::select! {

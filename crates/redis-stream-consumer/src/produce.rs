@@ -1,28 +1,36 @@
 //! A load generator: adds entries to streams at a rate, or as fast as possible.
 //!
-//! Each entry has the fields `n`, its number from 1 across all streams, and `payload`. Entries go to the streams in turn,
-//! in pipelines of bounded size, one at a time. Entries whose reply was lost with the connection are sent again: an `n`
-//! may occur twice, but none is missing. [`ProduceStats::unknown`] counts them.
+//! Each entry has the fields `n`, its number from 1 across all streams, and `payload`; or [fields](FieldTemplate) that the
+//! caller describes, or those of the [lines] of an input. Entries go to the streams in turn, in pipelines of bounded
+//! size, one at a time. Entries whose reply was lost with the connection are sent again, with the same fields: one may
+//! occur twice, but none is missing. [`ProduceStats::unknown`] counts them.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
+use fastrand::Rng;
 use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::connect_options::ConnectOptions;
 use super::connection::{Connection, Progress, moved_to, server_clock};
+use super::entry::Fields;
 use super::error::{InvalidConfig, RunError};
-use redis_stream_core::clock::now;
+use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::escape::escape;
 use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
 
+pub mod lines;
 pub mod rate;
+mod template;
 pub mod trim;
 
+use lines::EntryLines;
 use rate::{Pattern, RateLimiter, RateSchedule};
+pub use template::FieldTemplate;
 use trim::Trim;
 
 const BATCH_ENTRIES: u64 = 500;
@@ -30,6 +38,9 @@ const BATCH_ENTRIES: u64 = 500;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Redis' limit of one value (`proto-max-bulk-len`).
 const MOST_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
+
+/// Longest wait for a line until it is looked whether there is something to log.
+const LINE_WAIT: Duration = Duration::from_secs(1);
 
 /// Settings of the load generator.
 #[derive(Clone, Debug)]
@@ -48,6 +59,10 @@ pub struct ProduceConfig {
     pub trim: Trim,
     /// Size of the field `payload` in bytes.
     pub payload_bytes: usize,
+    /// Fields of the entries, in place of `n` and `payload`; empty for those.
+    pub fields: Vec<FieldTemplate>,
+    /// Time between two log lines about the progress. `None` for no lines.
+    pub progress: Option<Duration>,
 }
 
 /// Result of a run.
@@ -89,6 +104,8 @@ impl ProduceConfig {
             count: None,
             trim: Trim::Never,
             payload_bytes: 100,
+            fields: Vec::new(),
+            progress: None,
         }
     }
 }
@@ -100,13 +117,39 @@ impl ProduceConfig {
 /// [`RunError::Config`] before anything is sent if a rate, pattern, size or stream is invalid; later the first error that
 /// retrying cannot overcome. The entries added until then are logged.
 pub async fn run(config: &ProduceConfig, stop: impl Future<Output = ()>) -> Result<ProduceStats, RunError> {
+    run_with(config, Source::Generated, stop).await
+}
+
+/// Adds the entries of lines, as [`run`] does with those it generates, until the lines end.
+///
+/// # Errors
+///
+/// The errors of [`run`], and that of the first line that is no entry, after the lines before it were added.
+pub async fn run_lines(
+    config: &ProduceConfig,
+    lines: EntryLines,
+    stop: impl Future<Output = ()>,
+) -> Result<ProduceStats, RunError> {
+    run_with(config, Source::Lines(LineQueue::new(lines)), stop).await
+}
+
+async fn run_with(
+    config: &ProduceConfig,
+    source: Source,
+    stop: impl Future<Output = ()>,
+) -> Result<ProduceStats, RunError> {
     let schedule = RateSchedule::new(config.rate, config.pattern)?;
     check(config)?;
     let stopping = CancellationToken::new();
     let connection = Connection::new(config.connect.clone(), stopping.clone());
-    let mut producer = Producer::new(config, schedule, connection);
+    let mut producer = Producer::new(config, source, schedule, connection);
     let names: Vec<_> = config.streams.iter().map(|stream| escape(stream)).collect();
     let span = info_span!("produce", stream = %names.join(","));
+    span.in_scope(|| {
+        let count = config.count.map_or_else(|| "no limit".to_owned(), |count| count.to_string());
+        let rate = if config.rate > 0.0 { config.rate.to_string() } else { "no limit".to_owned() };
+        info!(server = %config.connect, per_second = rate, count, "producer started");
+    });
     let ended = {
         let mut running = pin!(producer.run().instrument(span.clone()));
         tokio::select! {
@@ -143,15 +186,75 @@ fn check(config: &ProduceConfig) -> Result<(), InvalidConfig> {
     Ok(())
 }
 
+/// An entry with its number, from 1 over all streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NumberedEntry {
+    number: u64,
+    /// `None` for the fields `n` and `payload`.
+    fields: Option<Fields>,
+}
+
+/// Where entries come from.
+enum Source {
+    Generated,
+    Lines(LineQueue),
+}
+
+/// Lines that were read.
+struct LineQueue {
+    lines: EntryLines,
+    ready: VecDeque<Fields>,
+    /// No line follows those that are ready.
+    ended: bool,
+    /// The line at the end is no entry.
+    fault: Option<InvalidConfig>,
+}
+
+impl LineQueue {
+    fn new(lines: EntryLines) -> Self {
+        Self { lines, ready: VecDeque::new(), ended: false, fault: None }
+    }
+
+    /// Waits until a line is ready, or no more will be.
+    async fn wait(&mut self) {
+        if self.ready.is_empty() && !self.ended {
+            let line = self.lines.recv().await;
+            self.put(line);
+        }
+    }
+
+    /// Takes what was read by now, for one batch.
+    fn fill(&mut self) {
+        let size =
+            |fields: &Fields| fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let mut bytes: usize = self.ready.iter().map(size).sum();
+        while !self.ended && bytes < BATCH_BYTES && (self.ready.len() as u64) < BATCH_ENTRIES {
+            let Ok(line) = self.lines.try_recv() else { return };
+            bytes += line.as_ref().map_or(0, size);
+            self.put(Some(line));
+        }
+    }
+
+    fn put(&mut self, line: Option<Result<Fields, InvalidConfig>>) {
+        match line {
+            Some(Ok(fields)) => self.ready.push_back(fields),
+            Some(Err(fault)) => (self.ended, self.fault) = (true, Some(fault)),
+            None => self.ended = true,
+        }
+    }
+}
+
 struct Producer<'a> {
     config: &'a ProduceConfig,
+    source: Source,
     connection: Connection,
     limiter: RateLimiter,
     payload: Vec<u8>,
+    random: Rng,
     /// Numbers given to entries so far.
     numbered: u64,
-    /// Numbers of entries that were not confirmed. They go before new ones, and are never more than a batch.
-    again: Vec<u64>,
+    /// Entries that were not confirmed. They go before new ones, and are never more than a batch.
+    again: Vec<NumberedEntry>,
     streams: Vec<StreamStats>,
     /// Streams to which the current node added entries, in their order.
     accepted: Vec<bool>,
@@ -164,16 +267,25 @@ struct Producer<'a> {
     /// `None` if it is not needed, or not known yet.
     clock: Option<ServerClock>,
     logged_behind: bool,
+    /// Time of the next log line about the progress, since the start.
+    next_progress: Duration,
 }
 
 impl<'a> Producer<'a> {
-    fn new(config: &'a ProduceConfig, schedule: Option<RateSchedule>, connection: Connection) -> Self {
+    fn new(
+        config: &'a ProduceConfig,
+        source: Source,
+        schedule: Option<RateSchedule>,
+        connection: Connection,
+    ) -> Self {
         let stats = |stream: &Vec<u8>| StreamStats { stream: stream.clone(), ..StreamStats::default() };
         Self {
             config,
+            source,
             connection,
             limiter: RateLimiter::new(schedule),
             payload: vec![b'x'; config.payload_bytes],
+            random: Rng::new(),
             numbered: 0,
             again: Vec::new(),
             streams: config.streams.iter().map(stats).collect(),
@@ -183,11 +295,15 @@ impl<'a> Producer<'a> {
             elapsed: Duration::ZERO,
             clock: None,
             logged_behind: false,
+            next_progress: config.progress.unwrap_or_default(),
         }
     }
 
     async fn run(&mut self) -> Result<(), RunError> {
-        let ended = self.run_sessions().await;
+        let mut ended = self.run_sessions().await;
+        if let Source::Lines(LineQueue { fault, .. }) = &mut self.source {
+            ended = ended.and_then(|()| fault.take().map_or(Ok(()), |fault| Err(fault.into())));
+        }
         self.elapsed = self.started.map_or(Duration::ZERO, |started| now() - started);
         ended
     }
@@ -234,36 +350,83 @@ impl<'a> Producer<'a> {
             self.clock = Some(server_clock(reply, now())?);
         }
         while !self.connection.is_stopped() && !self.is_done() {
+            self.log_progress(now() - started);
+            if self.waits_for_line(started).await {
+                continue;
+            }
             let elapsed = now() - started;
             let batch = self.next_batch(elapsed);
             if batch.is_empty() {
                 self.connection.pause(self.limiter.next().saturating_sub(elapsed)).await;
                 continue;
             }
-            self.add(&batch).await?;
+            self.add(batch).await?;
             self.warn_if_behind(now() - started);
         }
         Ok(())
     }
 
     fn is_done(&self) -> bool {
-        self.again.is_empty() && self.config.count.is_some_and(|count| self.numbered >= count)
+        let is_end = match &self.source {
+            Source::Generated => false,
+            Source::Lines(lines) => lines.ended && lines.ready.is_empty(),
+        };
+        self.again.is_empty() && (is_end || self.config.count.is_some_and(|count| self.numbered >= count))
     }
 
-    fn next_batch(&mut self, elapsed: Duration) -> Vec<u64> {
+    /// Waits for a line, if there is nothing else to add. Returns true if there is still nothing.
+    async fn waits_for_line(&mut self, started: Instant) -> bool {
+        let Source::Lines(lines) = &mut self.source else { return false };
+        if !self.again.is_empty() {
+            return false;
+        }
+        let waited = tokio::select! {
+            () = lines.wait() => true,
+            () = self.connection.stopped() => false,
+            () = tokio::time::sleep(LINE_WAIT) => false,
+        };
+        let waits = !waited || lines.ready.is_empty();
+        if waits {
+            // What no line came for is not made up for.
+            self.limiter.skip(now() - started);
+        }
+        waits
+    }
+
+    fn next_batch(&mut self, elapsed: Duration) -> Vec<NumberedEntry> {
         let mut batch = std::mem::take(&mut self.again);
         let room = entries_per_batch(self.config.payload_bytes).saturating_sub(batch.len() as u64);
-        let left = self.config.count.map_or(u64::MAX, |count| count - self.numbered);
+        let mut left = self.config.count.map_or(u64::MAX, |count| count - self.numbered);
+        if let Source::Lines(lines) = &mut self.source {
+            lines.fill();
+            left = left.min(lines.ready.len() as u64);
+        }
         let new = self.limiter.take(elapsed, left.min(room));
-        batch.extend(self.numbered + 1..=self.numbered + new);
-        self.numbered += new;
+        for _ in 0..new {
+            self.numbered += 1;
+            let fields = self.next_fields();
+            batch.push(NumberedEntry { number: self.numbered, fields });
+        }
         batch
     }
 
-    async fn add(&mut self, batch: &[u64]) -> Result<(), RedisError> {
+    /// Returns the fields of the entry with the number that was given last.
+    fn next_fields(&mut self) -> Option<Fields> {
+        match &mut self.source {
+            Source::Lines(lines) => lines.ready.pop_front(),
+            Source::Generated if self.config.fields.is_empty() => None,
+            Source::Generated => {
+                let (time, number) = (unix_time(), self.numbered);
+                let templates = self.config.fields.iter();
+                Some(templates.map(|template| template.fill(number, time, &mut self.random)).collect())
+            }
+        }
+    }
+
+    async fn add(&mut self, batch: Vec<NumberedEntry>) -> Result<(), RedisError> {
         let mut pipeline = Pipeline::with_capacity(batch.len() + 1);
-        for n in batch {
-            pipeline.add_command(self.xadd(*n));
+        for entry in &batch {
+            pipeline.add_command(self.xadd(entry));
         }
         if self.config.trim.needs_time() {
             pipeline.add_command(cmd("TIME"));
@@ -271,18 +434,18 @@ impl<'a> Producer<'a> {
         let replies = match self.connection.query_all(&pipeline).await {
             Ok(replies) => replies,
             Err(error) => {
-                batch.iter().for_each(|n| self.stats_of(*n).unknown += 1);
-                self.again = batch.to_vec();
+                batch.iter().for_each(|entry| self.stats_of(entry.number).unknown += 1);
+                self.again = batch;
                 return Err(error);
             }
         };
         let mut replies = replies.into_iter();
         let mut refused = None;
-        for (n, reply) in batch.iter().zip(&mut replies) {
+        for (entry, reply) in batch.into_iter().zip(&mut replies) {
             match reply {
-                Ok(_) => self.count(*n),
+                Ok(_) => self.count(&entry),
                 Err(error) => {
-                    self.again.push(*n);
+                    self.again.push(entry);
                     refused = refused.or(Some(error));
                 }
             }
@@ -297,11 +460,22 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    fn xadd(&self, n: u64) -> Cmd {
+    fn xadd(&self, entry: &NumberedEntry) -> Cmd {
+        let n = entry.number;
         let mut xadd = cmd("XADD");
         xadd.arg(&self.config.streams[self.stream_of(n)]);
         self.config.trim.write(self.clock.map(|clock| clock.time_at(now().into_std())), &mut xadd);
-        xadd.arg("*").arg("n").arg(n).arg("payload").arg(&self.payload);
+        xadd.arg("*");
+        match &entry.fields {
+            None => {
+                xadd.arg("n").arg(n).arg("payload").arg(&self.payload);
+            }
+            Some(fields) => {
+                for (name, value) in fields {
+                    xadd.arg(name).arg(value);
+                }
+            }
+        }
         xadd
     }
 
@@ -315,8 +489,12 @@ impl<'a> Producer<'a> {
         &mut self.streams[at]
     }
 
-    fn count(&mut self, n: u64) {
-        let bytes = "n".len() + n.to_string().len() + "payload".len() + self.payload.len();
+    fn count(&mut self, entry: &NumberedEntry) {
+        let n = entry.number;
+        let bytes = match &entry.fields {
+            None => "n".len() + n.to_string().len() + "payload".len() + self.payload.len(),
+            Some(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        };
         let stats = self.stats_of(n);
         stats.added += 1;
         stats.bytes += bytes as u64;
@@ -325,6 +503,14 @@ impl<'a> Producer<'a> {
         if self.accepted.iter().all(|accepted| *accepted) {
             self.redirects = 0;
         }
+    }
+
+    fn log_progress(&mut self, elapsed: Duration) {
+        let Some(interval) = self.config.progress.filter(|_| elapsed >= self.next_progress) else { return };
+        self.next_progress = elapsed + interval;
+        let ProduceStats { added, bytes, unknown, .. } = self.stats();
+        let per_second = format!("{:.1}", added as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE));
+        info!(added, bytes, unknown, per_second, "entries added");
     }
 
     fn warn_if_behind(&mut self, elapsed: Duration) {
@@ -363,7 +549,16 @@ mod tests {
 
     fn producer(config: &ProduceConfig) -> Producer<'_> {
         let connection = Connection::new(config.connect.clone(), CancellationToken::new());
-        Producer::new(config, RateSchedule::new(config.rate, config.pattern).unwrap(), connection)
+        let schedule = RateSchedule::new(config.rate, config.pattern).unwrap();
+        Producer::new(config, Source::Generated, schedule, connection)
+    }
+
+    fn numbered(number: u64) -> NumberedEntry {
+        NumberedEntry { number, fields: None }
+    }
+
+    fn numbers(batch: &[NumberedEntry]) -> Vec<u64> {
+        batch.iter().map(|entry| entry.number).collect()
     }
 
     #[test]
@@ -375,12 +570,36 @@ mod tests {
     fn entries_that_were_not_added_go_before_new_ones_and_the_count_is_kept() {
         let load = ProduceConfig { count: Some(502), ..load() };
         let mut producer = producer(&load);
-        assert_eq!(producer.next_batch(Duration::ZERO), (1..=500).collect::<Vec<_>>());
-        producer.again = vec![3, 7];
-        assert_eq!(producer.next_batch(Duration::ZERO), [3, 7, 501, 502]);
+        assert_eq!(numbers(&producer.next_batch(Duration::ZERO)), (1..=500).collect::<Vec<_>>());
+        producer.again = vec![numbered(3), numbered(7)];
+        assert_eq!(numbers(&producer.next_batch(Duration::ZERO)), [3, 7, 501, 502]);
         assert!(producer.is_done());
-        producer.again = vec![502];
+        producer.again = vec![numbered(502)];
         assert!(!producer.is_done());
+    }
+
+    #[test]
+    fn lines_are_added_as_far_as_they_were_read_and_their_fault_comes_after_them() {
+        let (sender, lines) = tokio::sync::mpsc::channel(10);
+        let fields = |value: &str| vec![(b"a".to_vec(), value.as_bytes().to_vec())];
+        for value in ["1", "2"] {
+            sender.try_send(Ok(fields(value))).unwrap();
+        }
+        sender.try_send(Err(InvalidConfig::new("line 3"))).unwrap();
+        let load = load();
+        let connection = Connection::new(load.connect.clone(), CancellationToken::new());
+        let mut producer = Producer::new(&load, Source::Lines(LineQueue::new(lines)), None, connection);
+        assert!(!producer.is_done());
+        let batch = producer.next_batch(Duration::ZERO);
+        assert_eq!(
+            batch.iter().map(|entry| entry.fields.clone()).collect::<Vec<_>>(),
+            [Some(fields("1")), Some(fields("2"))]
+        );
+        assert!(producer.is_done());
+        let Source::Lines(lines) = &producer.source else { panic!("it has lines") };
+        assert!(lines.fault.is_some());
+        batch.iter().for_each(|entry| producer.count(entry));
+        assert_eq!((producer.stats().added, producer.stats().bytes), (2, 4));
     }
 
     #[test]
@@ -388,7 +607,7 @@ mod tests {
         let streams = ["a", "b", "c"].map(Vec::from).to_vec();
         let load = ProduceConfig { streams, payload_bytes: 10, ..load() };
         let mut producer = producer(&load);
-        (1..=10).for_each(|n| producer.count(n));
+        (1..=10).for_each(|n| producer.count(&numbered(n)));
         producer.stats_of(2).unknown += 1;
         let stats = producer.stats();
         let by_stream = stats.streams.iter().map(|stream| (stream.added, stream.bytes, stream.unknown));
