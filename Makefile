@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET ?= x86_64-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: demo build help test fmt lint doc dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling bench bench-consume bench-page package sbom
+.PHONY: demo build help test fmt lint doc dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-consume bench-page package sbom
 
 ##@ Try it
 
@@ -100,6 +100,12 @@ life: ## Play an hour in the life of a fleet, and judge each condition and alert
 
 autoscaling: ## Scale workers by a backlog for an hour of outages, restarts, XDEL and trimming (TIME=20m: for 20 minutes)
 	@scripts/servers.sh all && STREAMGAUGE_AUTOSCALING="$(or $(TIME),1h)" $(CARGO) test --release --locked --test autoscaling -- --nocapture
+
+consumer-crash: ## Kill consumers 1,000 times over 1,000,000 entries (ENTRIES=, KILLS=), and replays of dead letters 100 times on each server
+	@scripts/servers.sh all && export STREAMGAUGE_CONSUMER_CRASH_ENTRIES="$(or $(ENTRIES),1000000)" \
+	STREAMGAUGE_CONSUMER_CRASH_KILLS="$(or $(KILLS),1000)" STREAMGAUGE_CONSUMER_CRASH=1 && \
+	$(CARGO) test --release --locked --test consumer -- --nocapture killed_consumers && \
+	$(CARGO) test --release --locked --test dead_letters -- --nocapture killed
 
 ##@ Measure
 

@@ -1,6 +1,7 @@
 //! Consumers that are killed: no entry is lost, and duplicates are at most the entries in flight.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::time::Duration;
 
 use redis::Value;
@@ -12,12 +13,27 @@ use crate::support::server::Server;
 use crate::support::servers::all;
 use crate::support::wait::{wait_for, wait_until};
 
-const ENTRIES: u64 = 100_000;
-const KILLS: usize = 5;
+/// Entries and kills over all servers, as `make consumer-crash` asks for them; a short form otherwise.
+const ENTRIES: Scale = Scale { variable: "STREAMGAUGE_CONSUMER_CRASH_ENTRIES", short: 300_000 };
+const KILLS: Scale = Scale { variable: "STREAMGAUGE_CONSUMER_CRASH_KILLS", short: 30 };
 const BATCH: usize = 500;
-/// Between two kills.
-const LIFE: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Steps in which the entries of a kill are added.
+const STEPS: u64 = 10;
+const DEADLINE: Duration = Duration::from_secs(300);
+
+struct Scale {
+    variable: &'static str,
+    short: u64,
+}
+
+impl Scale {
+    /// Returns the share of one server.
+    fn per_server(&self) -> u64 {
+        let all_servers = env::var(self.variable).ok().filter(|text| !text.is_empty());
+        let total = all_servers.map_or(self.short, |text| text.parse().expect("a number"));
+        total.div_ceil(all().len() as u64)
+    }
+}
 
 fn consumer(server: &Server, name: &str) -> program::Running {
     Streamgauge::command("consume")
@@ -47,21 +63,32 @@ async fn is_drained(server: &Server) -> bool {
     pending == 0 && delivered == last[0].0
 }
 
-async fn three_consumers_of_which_one_is_killed_each_second(server: Server) {
-    // The second half is added while they work, so that no consumer is done before the last kill.
-    add(&server, 1, ENTRIES / 2).await;
+/// Each is killed while it is at work: entries are added all the time, a share before each kill, so that no consumer is
+/// done before the last one. Now and then one is asked to stop, and releases what it did not handle.
+async fn three_consumers_of_which_one_is_killed_again_and_again(server: Server) {
+    let (entries, kills) = (ENTRIES.per_server(), KILLS.per_server());
     let mut running: Vec<_> = ["c-1", "c-2", "c-3"].map(|name| consumer(&server, name)).into();
     let mut output = Vec::new();
-    let share = ENTRIES / 2 / KILLS as u64;
-    for kill in 0..KILLS {
-        let next = format!("c-{}", 4 + kill);
-        tokio::time::sleep(LIFE).await;
+    let (mut added, mut at_work) = (0, 0);
+    for kill in 1..=kills {
+        let next = format!("c-{}", 3 + kill);
         let victim = running.remove(0);
         let before = victim.stdout().len();
-        let working = wait_until(DEADLINE, "the victim is at work", async || victim.stdout().len() > before);
-        tokio::join!(add(&server, ENTRIES / 2 + 1 + share * kill as u64, share), working);
+        // Waiting readers are served in turn, so several small steps reach the victim, and the last one finds it busy.
+        for step in 1..=STEPS {
+            let until = entries * (STEPS * (kill - 1) + step) / (STEPS * kills);
+            add(&server, added + 1, until - added).await;
+            added = until;
+        }
+        at_work += u64::from(victim.stdout().len() > before);
         output.push(victim.kill());
         running.push(consumer(&server, &next));
+        if kill % 10 == 0 {
+            let stopped = running.remove(0).stop().await;
+            assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
+            output.push(stopped.stdout);
+            running.push(consumer(&server, &format!("{next}-again")));
+        }
     }
     wait_until(DEADLINE, "nothing is pending, nothing is ahead", async || is_drained(&server).await).await;
     for consumer in running {
@@ -73,20 +100,30 @@ async fn three_consumers_of_which_one_is_killed_each_second(server: Server) {
     let deliveries = handled.len();
     handled.sort_unstable();
     handled.dedup();
-    assert_eq!(handled.len() as u64, ENTRIES, "every entry is handled");
     let duplicates = deliveries - handled.len();
+    report(&server, entries, kills, entries - handled.len() as u64, duplicates);
+    assert_eq!(handled.len() as u64, entries, "every entry is handled");
+    assert!(at_work * 2 > kills, "{at_work} of {kills} were killed at work");
     // A batch in the queue and one being handled or acknowledged.
-    assert!(duplicates <= KILLS * (BATCH + 1), "{duplicates} duplicates");
+    assert!(duplicates as u64 <= kills * (BATCH as u64 + 1), "{duplicates} duplicates");
     assert_eq!(pending(&mut server.connection().await).await, Some(0));
     let dead: u64 = send(&mut server.connection().await, "XLEN orders:dead").await;
     assert_eq!(dead, 0, "no innocent entry is buried");
+}
+
+#[expect(clippy::print_stdout, reason = "the result of make consumer-crash")]
+fn report(server: &Server, entries: u64, kills: u64, lost: u64, duplicates: usize) {
+    println!(
+        "{}: {lost} of {entries} entries lost over {kills} kills, {duplicates} handled twice",
+        server.program()
+    );
 }
 
 #[tokio::test]
 async fn killed_consumers_lose_nothing_and_repeat_no_more_than_they_had_in_hand() {
     // One after the other: the consumers of all at once would only compete for the processors.
     for program in all() {
-        three_consumers_of_which_one_is_killed_each_second(Server::start(program, &[]).await).await;
+        three_consumers_of_which_one_is_killed_again_and_again(Server::start(program, &[]).await).await;
     }
 }
 
