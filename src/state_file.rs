@@ -3,7 +3,7 @@
 //! known of groups by their histories: the pauses that they usually make, so that a batch job is not taken for a dead
 //! group, and since when a condition holds. Written atomically.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use crate::alert::active::ActiveAlert;
+use crate::alert::evaluator::Evaluator;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::LogEntry;
 use crate::alert::rule::TargetLabels;
@@ -239,18 +240,41 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-impl SavedState {
-    /// Returns the alerts of a target.
-    pub fn alerts_of(&self, target: &str) -> impl Iterator<Item = ActiveAlert> {
-        let of_target =
-            move |alert: &&ActiveAlert| alert.labels.get("target").is_some_and(|name| name == target);
-        self.alerts.iter().filter(of_target).cloned()
+/// What is saved of one target.
+#[derive(Clone, Debug, Default)]
+pub struct SavedTarget<'a> {
+    saved_at: Duration,
+    alerts: Vec<&'a ActiveAlert>,
+    groups: Vec<&'a SavedGroup>,
+}
+
+impl SavedTarget<'_> {
+    /// Restores the alerts of an evaluator of this target.
+    pub fn resume(&self, evaluator: &mut Evaluator) {
+        evaluator.resume(self.alerts.iter().copied().cloned(), self.saved_at);
     }
 
-    /// Returns what is known of a target's groups at `now`.
-    pub fn groups_of(&self, target: &TargetLabels, now: Duration) -> impl Iterator<Item = RememberedGroup> {
-        let of_target = |saved: &&SavedGroup| saved.target == target.name && saved.db == target.db;
-        self.groups.iter().filter(of_target).map(move |saved| saved.remembered(now))
+    /// Returns what is known of the groups of a database at `now`.
+    pub fn groups(&self, db: &str, now: Duration) -> impl Iterator<Item = RememberedGroup> {
+        self.groups.iter().filter(move |saved| saved.db == db).map(move |saved| saved.remembered(now))
+    }
+}
+
+impl SavedState {
+    /// Returns what is saved of each target, by its name.
+    pub fn by_target(&self) -> HashMap<&str, SavedTarget<'_>> {
+        let mut targets: HashMap<&str, SavedTarget<'_>> = HashMap::new();
+        let saved_at = self.saved_at;
+        let new = || SavedTarget { saved_at, ..SavedTarget::default() };
+        for alert in &self.alerts {
+            if let Some(target) = alert.labels.get("target") {
+                targets.entry(target).or_insert_with(new).alerts.push(alert);
+            }
+        }
+        for group in &self.groups {
+            targets.entry(&group.target).or_insert_with(new).groups.push(group);
+        }
+        targets
     }
 
     /// Adapts times to the present: none is later than the time of writing, and firing alerts last longer by the time in
@@ -368,7 +392,8 @@ mod tests {
         save(&path, &SavedState { groups, ..state(Vec::new()) }).unwrap();
         let later = NOW + Duration::from_secs(600);
         let loaded = load(&path, later).unwrap().unwrap();
-        let of = |db: &str, now| loaded.groups_of(&target(db), now).collect::<Vec<_>>();
+        let saved = &loaded.by_target()["t"];
+        let of = |db: &str, now| saved.groups(db, now).collect::<Vec<_>>();
         let pause = LearnedPause { remembered_for: Duration::from_secs(3_000), ..pause };
         assert_eq!(of("db0", later), [RememberedGroup { pause: Some(pause), ..known.clone() }]);
         assert_eq!(of("db1", later), []);
@@ -395,6 +420,25 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["alerts.json"]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_neither_written_nor_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        save(&path, &state(vec![alert(None)])).unwrap();
+        let before = fs::read(&path).unwrap();
+        let mut large = alert(None);
+        large.labels.insert("stream".to_owned(), "s".repeat(1 << 20));
+        let error = save(&path, &state(vec![large; 64])).unwrap_err();
+        assert_eq!(error.to_string(), "the state is larger than 64 MiB");
+        assert_eq!(fs::read(&path).unwrap(), before, "the former file stays");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        File::options().write(true).open(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+        assert_eq!(
+            load(&path, NOW).unwrap_err().to_string(),
+            format!("cannot read {}: larger than 64 MiB, the limit of such a file", path.display())
+        );
     }
 
     #[test]

@@ -126,7 +126,11 @@ impl Evaluator {
                 self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
             let inhibited_by = inhibited_by.map(Arc::from);
-            rule_state.insert(TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) });
+            rule_state.entries.push(TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) });
+        }
+        for RuleState { entries, .. } in &mut self.rules {
+            entries.sort_by(|one, other| one.subject.cmp(&other.subject));
+            entries.dedup_by(|one, other| one.subject == other.subject);
         }
     }
 

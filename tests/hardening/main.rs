@@ -5,6 +5,7 @@ mod clients;
 mod files;
 mod secrets;
 mod standard_streams;
+mod state;
 
 #[path = "../support/mod.rs"]
 mod support;

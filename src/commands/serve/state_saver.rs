@@ -50,17 +50,22 @@ pub(super) fn load(path: &Path) -> Option<SavedState> {
 /// was removed, not lost from sight.
 pub(super) fn notification_log(saved: &SavedState, config: &Config) -> NotificationLog {
     let mut receivers = saved.receivers.clone();
+    if receivers.values().flatten().all(|entry| entry.alert.status == AlertStatus::Resolved) {
+        return NotificationLog { until: saved.saved_at, receivers };
+    }
+    let targets = saved.by_target();
     let firing: HashSet<_> = target_settings(config)
-        .flat_map(|settings| {
+        .filter_map(|settings| {
             let mut evaluator = settings.evaluator();
-            evaluator.resume(saved.alerts_of(&settings.target.name), saved.saved_at);
+            targets.get(settings.target.name.as_str())?.resume(&mut evaluator);
             let active = evaluator.active();
             let external = &config.alerts.external_labels;
             let labels = |shown: ActiveAlert| {
                 external.clone().into_iter().chain(shown.labels).collect::<BTreeMap<_, _>>()
             };
-            active.of_phase(state::Phase::Firing).map(labels).collect::<Vec<_>>()
+            Some(active.of_phase(state::Phase::Firing).map(labels).collect::<Vec<_>>())
         })
+        .flatten()
         .collect();
     for entry in receivers.values_mut().flatten() {
         if entry.alert.status == AlertStatus::Firing && !firing.contains(&entry.alert.labels) {

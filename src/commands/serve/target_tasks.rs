@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::alert::evaluator::EvaluatorSettings;
+use crate::alert::evaluator::{Evaluator, EvaluatorSettings};
 use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
 use crate::monitor::Monitor;
@@ -19,7 +19,7 @@ use crate::monitor::settings::{SettingsReceiver, TargetSettings, alert_labels};
 use crate::poller::selection::selects;
 use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::target::TargetMetrics;
-use crate::state_file::SavedState;
+use crate::state_file::{SavedState, SavedTarget};
 use redis_stream_core::clock::unix_time;
 
 /// Pause before the task of a target is restarted after a panic.
@@ -55,8 +55,10 @@ impl TargetTasks {
     pub(super) fn start(config: &Config, shared: SharedParts, saved: Option<&SavedState>) -> Self {
         let mut all =
             Self { shared, running: Vec::new(), targets: watch::Sender::default(), tasks: JoinSet::new() };
+        let mut saved = saved.map(SavedState::by_target).unwrap_or_default();
         for settings in target_settings(config) {
-            let task = all.join(settings, saved);
+            let saved = saved.remove(settings.target.name.as_str()).unwrap_or_default();
+            let task = all.join(settings, &saved);
             all.running.push(task);
         }
         all.show();
@@ -96,7 +98,7 @@ impl TargetTasks {
                     });
                     task
                 }
-                None => self.join(settings, None),
+                None => self.join(settings, &SavedTarget::default()),
             };
             self.running.push(task);
         }
@@ -110,22 +112,20 @@ impl TargetTasks {
         self.tasks.shutdown().await;
     }
 
-    fn join(&mut self, settings: TargetSettings, saved: Option<&SavedState>) -> TargetTask {
+    fn join(&mut self, settings: TargetSettings, saved: &SavedTarget<'_>) -> TargetTask {
         let SharedParts { metrics, sink } = self.shared.clone();
         let name = settings.target.name.clone();
         let mut evaluator = settings.evaluator();
-        if let Some(saved) = saved {
-            evaluator.resume(saved.alerts_of(&name), saved.saved_at);
-            evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
-        }
+        saved.resume(&mut evaluator);
+        note_selection(&mut evaluator, &settings);
         let alerts = ShownAlerts::of(&evaluator);
-        let remembered =
-            saved.iter().flat_map(|saved| saved.groups_of(&settings.labels, unix_time())).collect();
+        let remembered = saved.groups(&settings.labels.db, unix_time()).collect();
         let (state, watched) = watch::channel(TargetState { alerts, remembered, ..TargetState::default() });
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());
         let (sender, changes) = watch::channel(Some(Arc::new(settings)));
-        let handle = self.tasks.spawn(keep_running(changes, target_metrics, Arc::new(state), sink));
+        let handle =
+            self.tasks.spawn(keep_running(evaluator, changes, target_metrics, Arc::new(state), sink));
         TargetTask { settings: sender, state: watched, handle }
     }
 
@@ -147,6 +147,10 @@ impl TargetTasks {
     }
 }
 
+fn note_selection(evaluator: &mut Evaluator, settings: &TargetSettings) {
+    evaluator.note_selection(&|key, group| selects(&settings.target, key, group));
+}
+
 /// Returns the settings of each target.
 pub(super) fn target_settings(config: &Config) -> impl Iterator<Item = TargetSettings> + '_ {
     let Config { alerts, poll, .. } = config;
@@ -166,17 +170,23 @@ pub(super) fn target_settings(config: &Config) -> impl Iterator<Item = TargetSet
 /// Runs a target's monitor until the target is removed, and restarts it after a panic: a defect that one target's data
 /// triggers must not end the others.
 async fn keep_running(
+    evaluator: Evaluator,
     changes: SettingsReceiver,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
     sink: AlertSink,
 ) {
+    let mut first = Some(evaluator);
     loop {
         let Some(settings) = changes.borrow().clone() else { return metrics.forget() };
         // Alerts that were pending or firing continue, and so do the histories of groups.
-        let mut evaluator = settings.evaluator();
-        let active = Arc::clone(&state.borrow().alerts.active);
-        evaluator.resume(active.alerts(), unix_time());
+        let evaluator = first.take().unwrap_or_else(|| {
+            let mut evaluator = settings.evaluator();
+            let active = Arc::clone(&state.borrow().alerts.active);
+            evaluator.resume(active.alerts(), unix_time());
+            note_selection(&mut evaluator, &settings);
+            evaluator
+        });
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let target_metrics = metrics.with_labels(&settings.label_values());
         let remembered = Arc::clone(&state.borrow().remembered);
