@@ -177,7 +177,11 @@ pub struct Serve {
     #[command(flatten)]
     pub source: Source,
     /// Address to serve /metrics on.
-    #[arg(long, value_name = "ADDR", help = "Address to serve /metrics on [default: [::]:10121]")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        help = "Address, or port alone, to serve /metrics on [default: [::]:10121]"
+    )]
     pub listen: Option<String>,
 }
 
@@ -234,7 +238,7 @@ pub struct ServerArgs {
         long,
         value_name = "URL",
         hide_env_values = true,
-        help = "URL of the server: redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N] [default: $REDIS_URL]"
+        help = "URL of the server: redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N], or host[:port] [default: $REDIS_URL]"
     )]
     pub redis_url: Option<String>,
     /// ACL user, if the URL has none.

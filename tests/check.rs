@@ -415,6 +415,19 @@ async fn settings_that_are_valid_and_rarely_meant_are_warnings() {
         ConfigFile::new(&format!("targets: [{{url: '{url}'}}]\nalerts: {{state_file: state.json}}"));
     let finished = writable.command("check").run().await;
     assert!(!finished.stdout.contains("state_file"), "{finished:?}");
+    let excluded = check(&format!(
+        "targets: [{{url: '{url}'}}]\nmetrics: {{exclude: [redis_stream_grup_lag, 'redis_*', 'streamgauge_tasks', up]}}"
+    ))
+    .await;
+    assert_eq!(
+        from(&excluded, "\nmetrics\n").split("\n\n").next(),
+        Some(
+            "\nmetrics
+  warning  metrics.exclude[0]: \"redis_stream_grup_lag\" matches no metric; did you mean redis_stream_group_lag?
+  warning  metrics.exclude[3]: \"up\" matches no metric
+  warning  metrics.exclude leaves no metric of a stream or group"
+        )
+    );
     let password = check(&format!("targets: [{{url: '{url}', password: $REDIS_PASSWORD}}]")).await;
     assert!(
         password.stdout.contains("the password looks like a variable that is not replaced"),

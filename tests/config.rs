@@ -299,14 +299,14 @@ fn wrong_types() {
         ],
     );
     bad_target(
-        "name: 7, username: true, password: 7, role: [], labels: [], streams: x, limits: 1",
+        "name: 7, username: true, password: 7, role: [], labels: [], streams: 7, limits: 1",
         &[
             "targets[0].name: found a number; expected text (put it in quotes)",
             "targets[0].username: found a boolean; expected text (put it in quotes)",
             "targets[0].password: found a number; expected text (put it in quotes)",
             "targets[0].role: found a list; expected master, replica or any",
             "targets[0].labels: found a list; expected a map",
-            "targets[0].streams: found text; expected a list",
+            "targets[0].streams: found a number; expected a list",
             "targets[0].limits: found a number; expected a map of streams, groups_per_stream or consumers_per_group",
         ],
     );
@@ -383,17 +383,93 @@ fn bad_numbers_and_sizes() {
 }
 
 #[test]
+fn a_fault_in_a_file_has_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.yaml");
+    let text = "\u{feff}poll:
+  interval: x
+targets:
+  - name: a
+    strems: []
+  - {url: 'redis://cache', streams: [{key: a, window: y}]}
+    \n# A comment.\nmetrics: 1
+";
+    std::fs::write(&path, text).unwrap();
+    let error = streamgauge::config::load::from_file(&path, &|_| None).unwrap_err().to_string();
+    let expected = [
+        "2: poll.interval: found \"x\"; expected a duration such as 10s or 1m 30s",
+        "4: targets[0].url: missing; expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",
+        "5: targets[0].strems: unknown key; did you mean streams?",
+        "6: targets[1].streams[0].window: found \"y\"; expected a duration such as 10s or 1m 30s",
+        "9: metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
+    ]
+    .map(|line| format!("{}:{line}", path.display()));
+    assert_eq!(error.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn keys_may_be_merged_from_an_anchor_below_a_key_that_begins_with_x() {
+    let config = good(
+        "x-common: &common {url: 'redis://cache', labels: {team: a}}
+targets: [{<<: *common, name: a}, {<<: *common, name: b, url: 'redis://other'}]",
+    );
+    let targets: Vec<_> =
+        config.targets.iter().map(|target| (target.topology.to_string(), &target.labels["team"])).collect();
+    let team = "a".to_owned();
+    assert_eq!(targets, [("cache:6379".to_owned(), &team), ("other:6379".to_owned(), &team)]);
+    bad(
+        "targets: [{url: 'redis://cache', x-labels: {}}]\ny-common: 1",
+        &[
+            "targets[0].x-labels: unknown key; did you mean labels?",
+            "unknown key, number 2 in the map; expected web, poll, status, targets, metrics or alerts",
+        ],
+    );
+    bad(
+        "targets: [{url: 'redis://cache', <<: 1}]",
+        &["not valid YAML: expected a mapping or list of mappings for merging, but found scalar"],
+    );
+}
+
+#[test]
+fn common_mistakes_are_explained() {
+    let streams = |streams: &str| {
+        let config = good(&format!("targets: [{{url: 'redis://cache', streams: {streams}}}]"));
+        config.targets[0].streams.iter().map(|rule| rule.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(streams("orders"), ["orders"]);
+    assert_eq!(streams("[orders, 'jobs:*']"), ["orders", "jobs:*"]);
+    let rule = |expr: &str| {
+        format!("targets: [{{url: 'redis://cache'}}]\nalerts: {{rules: [{{alert: A, expr: {expr}}}]}}")
+    };
+    let is_number = |expr: &str, told: &str| {
+        bad(&rule(expr), &[&format!("alerts.rules[0].expr: found {expr:?}; {told}")]);
+    };
+    is_number("lag > 10m", "lag is a plain number; expected no duration, which lag_seconds takes");
+    is_number("consumers < 1h", "consumers is a plain number; expected no duration");
+    bad(
+        "targets:\n- {url: 'redis://cache', password: ${X}}",
+        &[
+            "not valid YAML: did not find expected ',' or '}' at line 2 column 37, while parsing a flow mapping at line 2 column 3; write \"${NAME}\" in quotes within braces",
+        ],
+    );
+    for (listen, port) in [("':7000'", 7000), ("7000", 7000), ("'7000'", 7000), ("'0'", 0)] {
+        let config = good(&format!("web: {{listen: {listen}}}\ntargets: [{{url: 'redis://cache'}}]"));
+        assert_eq!(config.web.listen, format!("[::]:{port}").parse().ok(), "{listen}");
+    }
+}
+
+#[test]
 fn bad_addresses() {
-    for listen in ["here", ":10121", "localhost:10121", "[::]", "127.0.0.1:65536"] {
+    for listen in ["here", ":here", "10121x", ":65536", "localhost:10121", "[::]", "127.0.0.1:65536"] {
         let fault = format!(
             "web.listen: found {listen:?}; expected an address and port such as 0.0.0.0:10121 or [::]:10121"
         );
         bad(&format!("web: {{listen: '{listen}'}}\ntargets: [{{url: 'redis://cache'}}]"), &[&fault]);
     }
     bad(
-        "targets: [{url: 'valkeys://cache'}, {url: }, {url: 1}]",
+        "targets: [{url: 'redis+tls://cache'}, {url: }, {url: 1}]",
         &[
-            "targets[0].url: valkeys:// is not understood; expected rediss://",
+            "targets[0].url: redis+tls:// is not understood; expected rediss://",
             "targets[1].url: missing; expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",
             "targets[2].url: found a number; expected text (put it in quotes)",
         ],
@@ -570,12 +646,12 @@ fn bad_variables() {
 #[test]
 fn faults_of_all_sections_come_at_once() {
     bad(
-        "web: {listen: 1}\n\
+        "web: {listen: 1x}\n\
          poll: {interval: never, interwal: 10s}\n\
          targets: [{url: 'http://x', role: slave}, {name: b, labels: {le: 1}}]\n\
          metrics: {consumer_max_idle: 1}\n",
         &[
-            "web.listen: found \"1\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121",
+            "web.listen: found \"1x\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121",
             "poll.interval: found \"never\"; expected a duration such as 10s or 1m 30s",
             "poll.interwal: unknown key; did you mean interval?",
             "targets[0].url: not the URL of a Redis server; expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",

@@ -46,6 +46,9 @@ pub enum ConditionError {
         Status::ALL.map(Status::as_str).join(", ")
     )]
     Status,
+    /// The value is a duration, and this fact is not in seconds.
+    #[error("{0} is a plain number; expected no duration{hint}", hint = hint_of(.0))]
+    Duration(&'static str),
     /// The value does not have the unit of the fact.
     #[error("expected {}", value_of(*.0))]
     Value(FactUnit),
@@ -124,7 +127,10 @@ fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, Cond
             let is_above_zero = operator == Operator::Above && number(value) == Some(0.0);
             if is_above_zero { Ok(Operand::Number(0.0)) } else { Err(ConditionError::Losses) }
         }
-        FactUnit::Number => number(value).map(Operand::Number).ok_or(ConditionError::Value(fact.unit)),
+        FactUnit::Number => number(value).map(Operand::Number).ok_or_else(|| {
+            let is_duration = humantime::parse_duration(value).is_ok();
+            if is_duration { ConditionError::Duration(fact.name) } else { ConditionError::Value(fact.unit) }
+        }),
         FactUnit::Seconds => {
             let duration = || humantime::parse_duration(value).ok().as_ref().map(Duration::as_secs_f64);
             number(value).or_else(duration).map(Operand::Number).ok_or(ConditionError::Value(fact.unit))
@@ -136,6 +142,12 @@ fn operand(fact: &Fact, operator: Operator, value: &str) -> Result<Operand, Cond
 fn number(text: &str) -> Option<f64> {
     let is_number = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
+}
+
+/// Returns a hint to the fact in seconds that corresponds to a number.
+fn hint_of(name: &str) -> String {
+    let seconds = format!("{name}_seconds");
+    if Fact::named(&seconds).is_some() { format!(", which {seconds} takes") } else { String::new() }
 }
 
 fn fact_names() -> String {
@@ -193,7 +205,8 @@ mod tests {
             ("lag > 5 OR lag_seconds > 5m", ConditionError::Reserved("or")),
             ("lagg > 5", ConditionError::UnknownFact("lagg".to_owned())),
             ("Lag > 5", ConditionError::UnknownFact("Lag".to_owned())),
-            ("lag > 5m", ConditionError::Value(FactUnit::Number)),
+            ("lag > 5m", ConditionError::Duration("lag")),
+            ("messages_pending > 1h 30m", ConditionError::Duration("messages_pending")),
             ("lag > > 5", ConditionError::Value(FactUnit::Number)),
             ("lag > inf", ConditionError::Value(FactUnit::Number)),
             ("lag > 5 entries", ConditionError::Value(FactUnit::Number)),

@@ -13,16 +13,22 @@ use crate::cli;
 use crate::commands::config_source;
 use crate::commands::exit_code::UsageError;
 use crate::commands::output;
+use crate::config::cursor::closest;
 use crate::config::env::of_process;
+use crate::config::topology::Topology;
 use crate::config::{self, Config, LoginPassword, Password};
+use crate::exposition::alerts;
 use crate::format::unicode::printable;
 use crate::format::units;
 use crate::http::tls::ServerTls;
 use crate::poller::node::Identity;
 use crate::poller::poll::{Polled, Poller, describe_unread};
+use crate::self_metrics::SelfMetrics;
 use crate::self_metrics::labels::Reason;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::table::limits;
+use crate::values::table::FAMILIES;
+use redis_stream_core::clock::unix_time;
 use redis_stream_core::glob::Glob;
 use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::report::{Lag, Report};
@@ -70,6 +76,7 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
         warnings += lines.write(&mut out)?;
         found.push((target, of_target));
     }
+    warnings += warn_of_excluded(&config.metrics.exclude)?.write(&mut out)?;
     warnings += alerting::of_rules(&config.alerts, &found).write(&mut out)?;
     if !config.alerts.notifiers.is_empty() {
         warnings += alerting::of_notifiers(&config.alerts.notifiers).await.write(&mut out)?;
@@ -87,27 +94,57 @@ pub async fn run(args: &cli::Check, matches: &ArgMatches) -> anyhow::Result<()> 
 
 /// Returns true for a password such as `$NAME`, which is not replaced by the variable.
 fn has_variable_as_password(target: &config::Target) -> bool {
-    let Some(LoginPassword::Configured(Password::Text(secret))) = &target.password else { return false };
+    let of_sentinels = match &target.topology {
+        Topology::Sentinel(sentinel) => sentinel.password.as_ref(),
+        Topology::Standalone(_) | Topology::Cluster(_) => None,
+    };
     let is_name = |name: &str| {
         let is_part = |one: char| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_';
         name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
             && name.chars().all(is_part)
     };
-    secret.expose().strip_prefix('$').is_some_and(is_name)
+    let is_variable = |password: &Password| match password {
+        Password::Text(secret) => secret.expose().strip_prefix('$').is_some_and(is_name),
+        Password::File(_) => false,
+    };
+    target.password.iter().chain(of_sentinels).filter_map(LoginPassword::configured).any(is_variable)
+}
+
+/// Returns warnings of globs of `metrics.exclude` that match no metric, and if no metric of streams is left.
+fn warn_of_excluded(exclude: &[Glob]) -> anyhow::Result<Lines> {
+    let mut lines = Lines::below("metrics");
+    let own = SelfMetrics::new(unix_time(), &[])?;
+    let of_streams = || FAMILIES.iter().map(|family| family.name);
+    let alerts = alerts::FAMILIES.iter().map(|(name, _)| *name);
+    let names: Vec<_> = of_streams().chain(alerts).chain(own.names().iter().map(String::as_str)).collect();
+    for (at, glob) in exclude.iter().enumerate() {
+        if names.iter().any(|name| glob.matches(name.as_bytes())) {
+            continue;
+        }
+        let glob = glob.to_string();
+        let hint = closest(&glob, &names).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        lines.warn(&format!("metrics.exclude[{at}]: {glob:?} matches no metric{hint}"));
+    }
+    if of_streams().all(|name| exclude.iter().any(|glob| glob.matches(name.as_bytes()))) {
+        lines.warn("metrics.exclude leaves no metric of a stream or group");
+    }
+    Ok(lines)
 }
 
 /// Lines below a heading.
 struct Lines {
     text: String,
     warnings: usize,
+    is_empty: bool,
 }
 
 impl Lines {
     fn below(heading: &str) -> Self {
-        Self { text: format!("\n{}\n", printable(heading)), warnings: 0 }
+        Self { text: format!("\n{}\n", printable(heading)), warnings: 0, is_empty: true }
     }
 
     fn add(&mut self, title: &str, text: &str) {
+        self.is_empty = false;
         let _ = writeln!(self.text, "  {:<8} {}", printable(title), printable(text));
     }
 
@@ -116,8 +153,11 @@ impl Lines {
         self.warnings += 1;
     }
 
-    /// Writes the lines. Returns the number of warnings.
+    /// Writes the lines, unless there are none. Returns the number of warnings.
     fn write(self, out: &mut dyn io::Write) -> anyhow::Result<usize> {
+        if self.is_empty {
+            return Ok(0);
+        }
         out.write_all(self.text.as_bytes())?;
         Ok(self.warnings)
     }

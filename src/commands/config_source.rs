@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use tracing::warn;
 
 use crate::config::Config;
 use crate::config::cursor::Flag;
 use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
 use crate::config::flags::{self, Server};
+use redis_stream_core::redis_url::with_scheme;
+
+/// The server that is polled where none is given.
+const DEFAULT_URL: &str = "redis://localhost:6379";
 
 const SKIP_VERIFY: &str = "redis_tls_insecure_skip_verify";
 
@@ -46,20 +51,47 @@ struct Given {
 enum Choice<'a> {
     File(&'a Path),
     Server(Server),
+    /// The server at the default URL, as none is given.
+    DefaultServer(Server),
 }
 
 /// Reads the configuration from a command's arguments; `--listen`, `--interval` and `--shard` override a file.
 ///
 /// # Errors
 ///
-/// The flags contradict each other, nothing to poll is given, or all that is wrong in the flags and in the file.
+/// The flags contradict each other, or all that is wrong in the flags and in the file.
 pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, ConfigError> {
+    refuse_empty(args)?;
     let overrides =
         OVERRIDES.into_iter().filter_map(|(key, id)| Some((key, given(args, id)?.flag))).collect();
     match choose(args, environment)? {
         Choice::File(path) => flags::over_file(path, &overrides, environment),
         Choice::Server(server) => flags::alone(&server, &overrides),
+        Choice::DefaultServer(server) => {
+            warn!(url = DEFAULT_URL, "no server given, taking the default; set --redis-url or --config");
+            flags::alone(&server, &overrides)
+        }
     }
+}
+
+/// Refuses an empty value on the command line, which is mostly a variable of a shell that is not set.
+///
+/// # Errors
+///
+/// Names each such flag.
+pub(super) fn refuse_empty(args: &ArgMatches) -> Result<(), ConfigError> {
+    let flags = ["redis_url", "stream", "server"];
+    let ids = OVERRIDES.iter().chain(&SETTINGS).map(|(_, id)| *id).chain(flags);
+    let is_typed = |id: &&str| {
+        args.try_contains_id(id).is_ok() && args.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let is_empty = |id: &&str| args.get_raw(id).into_iter().flatten().any(|text| text.is_empty());
+    let fault = |id: &str| Fault {
+        subject: format!("--{}", id.replace('_', "-")),
+        message: "empty; expected a value, or no such flag".to_owned(),
+    };
+    let faults: Vec<_> = ids.filter(is_typed).filter(is_empty).map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
 }
 
 /// Returns lines about the source of the configuration that [`read`] has read.
@@ -100,8 +132,16 @@ pub(super) fn server(args: &ArgMatches, environment: &Environment<'_>) -> Option
         Some(Flag { name: "REDIS_URL".to_owned(), text })
     };
     let url = given(args, "redis_url").map(|given| given.flag).or_else(fallback)?;
+    Some(server_at(Flag { text: with_scheme(&url.text).into_owned(), ..url }, args))
+}
+
+fn server_at(url: Flag, args: &ArgMatches) -> Server {
     let settings = settings(args).map(|(key, given)| (key, given.flag)).collect();
-    Some(Server { url, settings, streams: Vec::new() })
+    Server { url, settings, streams: Vec::new() }
+}
+
+fn default_server(args: &ArgMatches) -> Server {
+    server_at(Flag { name: "--redis-url".to_owned(), text: DEFAULT_URL.to_owned() }, args)
 }
 
 fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Choice<'a>, ConfigError> {
@@ -113,14 +153,11 @@ fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Cho
             Ok(Choice::File(path))
         }
         _ => {
-            let server = server(args, environment).ok_or_else(|| {
-                ConfigError::one(
-                    "--config",
-                    "missing, and --redis-url too; expected a file, or the URL of a server (REDIS_URL may hold it)",
-                )
-            })?;
             let streams = all_given(args, "stream").map(|given| given.flag).collect();
-            Ok(Choice::Server(Server { streams, ..server }))
+            Ok(match server(args, environment) {
+                Some(server) => Choice::Server(Server { streams, ..server }),
+                None => Choice::DefaultServer(Server { streams, ..default_server(args) }),
+            })
         }
     }
 }
@@ -239,6 +276,11 @@ mod tests {
             (&["--config", "FILE"], &[("STREAMGAUGE_REDIS_URL", "redis://variable")], "filed"),
             (&["--config", "FILE"], &[("STREAMGAUGE_STREAM", "a\nb")], "filed"),
             (&["--config", "FILE"], &[("STREAMGAUGE_REDIS_URL", "")], "filed"),
+            (&["--redis-url", "flagged"], &[], "flagged"),
+            (&["--redis-url", "valkey://flagged:1/2"], &[], "flagged"),
+            (&[], &[("REDIS_URL", "variable:6380")], "variable"),
+            (&[], &[], "localhost"),
+            (&["--stream", "a"], &[("REDIS_URL", ""), ("STREAMGAUGE_REDIS_URL", "")], "localhost"),
         ] {
             assert_eq!(
                 serve(arguments, variables).as_ref().map(host),
@@ -250,21 +292,32 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        let nothing = "--config: missing, and --redis-url too; expected a file, or the URL of a server (REDIS_URL may hold it)";
         let url_too = "--config: --redis-url is given too; expected one of them";
         let variables_too = "STREAMGAUGE_CONFIG: STREAMGAUGE_REDIS_URL is given too; expected one of them";
         let in_the_file = "--stream: goes with --redis-url, not with --config; expected it in the file";
         let user_in_the_file = "STREAMGAUGE_REDIS_USERNAME: goes with --redis-url, not with STREAMGAUGE_CONFIG; expected it in the file";
         for (arguments, variables, message) in [
-            (&[][..], &[][..], nothing),
-            (&["--stream", "a"], &[("REDIS_URL", "")], nothing),
-            (&["--config", "FILE", "--redis-url", "redis://flagged"], &[], url_too),
+            (&["--config", "FILE", "--redis-url", "redis://flagged"][..], &[][..], url_too),
             (&[], &[("STREAMGAUGE_CONFIG", "FILE"), ("STREAMGAUGE_REDIS_URL", "redis://v")], variables_too),
             (&["--config", "FILE", "--stream", "a", "--stream", "b"], &[], in_the_file),
             (&[], &[("STREAMGAUGE_CONFIG", "FILE"), ("STREAMGAUGE_REDIS_USERNAME", "u")], user_in_the_file),
         ] {
             assert_eq!(serve(arguments, variables), Err(message.to_owned()), "{arguments:?} {variables:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_flag_is_refused_and_an_empty_variable_is_none() {
+        let refused = |flag: &str| Err(format!("{flag}: empty; expected a value, or no such flag"));
+        for flag in ["--redis-url", "--stream", "--interval", "--redis-username"] {
+            assert_eq!(serve(&[flag, ""], &[]).map(|_| ()), refused(flag));
+        }
+        assert_eq!(
+            serve(&["--redis-url", "redis://flagged", "--stream", "a", "--stream", ""], &[]).map(|_| ()),
+            refused("--stream")
+        );
+        let config = serve(&["--redis-url", "redis://flagged"], &[("STREAMGAUGE_STREAM", "")]).unwrap();
+        assert_eq!(config.targets[0].streams[0].key.pattern(), b"*");
     }
 
     #[test]
@@ -296,13 +349,19 @@ mod tests {
 
     #[test]
     fn faults_name_the_flag_or_the_variable() {
-        let arguments =
-            ["--redis-url", "valkeys://hunter2@flagged", "--interval", "ten", "--redis-password-file", "/no"];
+        let arguments = [
+            "--redis-url",
+            "redis+tls://hunter2@flagged",
+            "--interval",
+            "ten",
+            "--redis-password-file",
+            "/no",
+        ];
         assert_eq!(
             serve(&arguments, &[("STREAMGAUGE_LISTEN", "here")]).unwrap_err(),
             "STREAMGAUGE_LISTEN: found \"here\"; expected an address and port such as 0.0.0.0:10121 or [::]:10121\n\
              --interval: found \"ten\"; expected a duration such as 10s or 1m 30s\n\
-             --redis-url: valkeys:// is not understood; expected rediss://\n\
+             --redis-url: redis+tls:// is not understood; expected rediss://\n\
              --redis-password-file: cannot read /no: No such file or directory (os error 2); expected a readable file"
         );
         let user = serve(&["--redis-url", "redis://user@flagged"], &[]).unwrap_err();

@@ -49,6 +49,7 @@ fn from(args: &ArgMatches, environment: &Environment<'_>) -> anyhow::Result<Conn
 }
 
 fn config_from(args: &ArgMatches, environment: &Environment<'_>) -> anyhow::Result<Config> {
+    config_source::refuse_empty(args)?;
     let Some(server) = config_source::server(args, environment) else {
         let text = "no server given: use --redis-url redis://host:port, or set REDIS_URL";
         return Err(UsageError(text.to_owned()).into());
@@ -97,9 +98,9 @@ mod tests {
         let variable = redis_url("redis://variable");
         let both = from(&flags(&["--redis-url", "redis://flag"]), &variable).unwrap();
         assert_eq!(both.to_string(), "redis://flag:6379");
-        for absent in [&[][..], &["--redis-url", ""]] {
-            assert_eq!(from(&flags(absent), &variable).unwrap().to_string(), "redis://variable:6379");
-        }
+        assert_eq!(from(&flags(&[]), &variable).unwrap().to_string(), "redis://variable:6379");
+        let bare = from(&flags(&["--redis-url", "[::1]:7000"]), &variable).unwrap();
+        assert_eq!(bare.to_string(), "redis://[::1]:7000");
     }
 
     #[test]
@@ -120,7 +121,8 @@ mod tests {
     fn what_is_wrong_is_said_as_serve_says_it_and_names_the_flag_or_the_variable() {
         let form = "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
         for (given, said) in [
-            (&["--redis-url", "cache"][..], format!("--redis-url: not a URL; {form}")),
+            (&["--redis-url", "cache/2"][..], format!("--redis-url: not a URL; {form}")),
+            (&["--redis-url", ""], "--redis-url: empty; expected a value, or no such flag".to_owned()),
             (&[], format!("REDIS_URL: unix:// without a path that begins with /; {form}")),
             (
                 &["--redis-url", "redis://:hunter2@cache", "--redis-username", "me"],

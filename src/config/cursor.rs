@@ -32,9 +32,15 @@ pub(super) struct Tree<'t> {
     /// Flags by the key path that they override.
     pub(super) flags: Vec<(String, &'t Flag)>,
     pub(super) environment: &'t Environment<'t>,
-    pub(super) faults: RefCell<Vec<Fault>>,
+    pub(super) faults: RefCell<Vec<KeyFault>>,
     /// All key paths that were read, with `[]` for any item of a list.
     pub(super) asked: RefCell<BTreeSet<String>>,
+}
+
+/// A fault with the path of its key in the file; empty for the whole file, and for a flag.
+pub(super) struct KeyFault {
+    pub(super) fault: Fault,
+    pub(super) path: String,
 }
 
 /// A position in the tree.
@@ -124,13 +130,21 @@ impl<'t> Cursor<'t> {
 
     /// Records a fault.
     pub(super) fn fault(&self, message: impl Display) {
+        self.fault_at(&self.path, message);
+    }
+
+    /// Records a fault at a key that the message does not name.
+    fn fault_at(&self, path: &str, message: impl Display) {
+        let is_in_file = matches!(self.source, CursorValue::Absent | CursorValue::File(_));
+        let path = if is_in_file { path.to_owned() } else { String::new() };
         let subject = match (self.source, self.path.as_str()) {
             (CursorValue::Flag(flag), _) => flag.name.clone(),
             (_, "") => self.tree.file.to_owned(),
             (_, path) if self.tree.file.is_empty() => path.to_owned(),
             (_, path) => format!("{}: {path}", self.tree.file),
         };
-        self.tree.faults.borrow_mut().push(Fault { subject, message: message.to_string() });
+        let fault = Fault { subject, message: message.to_string() };
+        self.tree.faults.borrow_mut().push(KeyFault { fault, path });
     }
 
     /// Records the fault that the value is of another kind.
@@ -279,7 +293,8 @@ impl<'t> Section<'t> {
         let known = self.known.borrow();
         for (number, (key, value)) in self.entries.into_iter().flatten().enumerate() {
             let name = key_text(key);
-            if key.is_string() && known.contains(&name.as_str()) {
+            let is_extension = self.path.is_empty() && name.starts_with("x-");
+            if key.is_string() && (known.contains(&name.as_str()) || is_extension) {
                 continue;
             }
             let cursor = |path| Cursor { tree: self.tree, path, source: CursorValue::File(value) };
@@ -289,18 +304,19 @@ impl<'t> Section<'t> {
                     cursor(join(&self.path, &name)).fault(message);
                 }
                 // It may be a password that slipped into the wrong position, so it is not quoted.
-                None => cursor(self.path.clone()).fault(format_args!(
-                    "unknown key, number {} in the map; expected {}",
-                    number + 1,
-                    listing(&known)
-                )),
+                None => {
+                    let (number, expected) = (number + 1, listing(&known));
+                    let message =
+                        format_args!("unknown key, number {number} in the map; expected {expected}");
+                    cursor(self.path.clone()).fault_at(&join(&self.path, &name), message);
+                }
             }
         }
     }
 }
 
 /// Returns the known key that `name` is most likely a typo of.
-pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |key: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase());
     let close = known.iter().copied().min_by_key(distance)?;
     (distance(&close) <= close.len().div_ceil(4)).then_some(close)
@@ -335,7 +351,7 @@ fn key_text(key: &Value) -> String {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     let plain = |char: char| char.is_alphanumeric() || "_-.()/ ".contains(char);
     let quoted =
         if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") };

@@ -18,10 +18,10 @@ pub struct ConfigError {
     pub faults: Vec<Fault>,
 }
 
-/// One fault. Displays as `FILE: key.path: found; expected` or `--flag: found; expected`.
+/// One fault. Displays as `FILE:LINE: key.path: found; expected` or `--flag: found; expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// File and key path, flag, or environment variable.
+    /// File, line and key path, flag, or environment variable.
     pub subject: String,
     /// The value that was found and the one expected.
     pub message: String,

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
-use crate::config::cursor::{Flag, Tree};
+use crate::config::cursor::{Flag, KeyFault, Tree};
 use crate::config::env::Environment;
-use crate::config::error::{ConfigError, Fault};
+use crate::config::error::ConfigError;
+use crate::config::lines::LineFinder;
 use crate::config::{Config, root};
 use redis_stream_core::file::{FileKind, read_text};
 use redis_stream_core::secret::redact;
@@ -24,7 +25,7 @@ pub fn from_file(path: &Path, environment: &Environment<'_>) -> Result<Config, C
     file(path, Vec::new(), environment)
 }
 
-/// Reads text as if it were the file `name` in `folder`.
+/// Reads text as if it were the file `name` in `folder`, without the lines of faults.
 ///
 /// # Errors
 ///
@@ -35,7 +36,7 @@ pub fn from_text(
     folder: &Path,
     environment: &Environment<'_>,
 ) -> Result<Config, ConfigError> {
-    self::text(text, &Tree::new(name, folder, Vec::new(), environment))
+    self::text(without_mark(text), &Tree::new(name, folder, Vec::new(), environment), None)
 }
 
 /// Reads a file with flags over its keys.
@@ -50,28 +51,50 @@ pub(super) fn file(
         _ => ConfigError::one(&name, format!("cannot read the file: {error}")),
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    text(&content, &Tree::new(&name, folder, flags, environment))
+    let content = without_mark(&content);
+    text(content, &Tree::new(&name, folder, flags, environment), Some(&LineFinder::new(content)))
 }
 
-fn text(text: &str, tree: &Tree<'_>) -> Result<Config, ConfigError> {
-    // The parser counts a byte order mark as a column, which breaks block maps.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+fn text(text: &str, tree: &Tree<'_>, lines: Option<&LineFinder<'_>>) -> Result<Config, ConfigError> {
     if has_many_open_brackets(text) {
         let message = format!("not valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open; close them");
         return Err(ConfigError::one(tree.file, message));
     }
-    let value = serde_yaml::from_str(text)
-        .map_err(|error| ConfigError::one(tree.file, syntax_message(&error, text)))?;
+    let value = serde_yaml::from_str(text).and_then(|mut value: Value| {
+        value.apply_merge()?;
+        Ok(value)
+    });
+    let value = value.map_err(|error| ConfigError::one(tree.file, syntax_message(&error, text)))?;
     if value == Value::Null {
         return Err(ConfigError::one(tree.file, "empty; expected targets, with a url at least"));
     }
-    read(&value, tree)
+    read_with_lines(&value, tree, lines)
 }
 
 pub(super) fn read(value: &Value, tree: &Tree<'_>) -> Result<Config, ConfigError> {
+    read_with_lines(value, tree, None)
+}
+
+fn read_with_lines(
+    value: &Value,
+    tree: &Tree<'_>,
+    lines: Option<&LineFinder<'_>>,
+) -> Result<Config, ConfigError> {
     let config = root::config(&tree.root(value));
-    let faults: Vec<Fault> = tree.faults.take();
+    let with_line = |KeyFault { mut fault, path }: KeyFault| {
+        let line = lines.and_then(|lines| lines.line(&path));
+        if let (Some(line), Some(rest)) = (line, fault.subject.strip_prefix(tree.file)) {
+            fault.subject = format!("{}:{line}{rest}", tree.file);
+        }
+        fault
+    };
+    let faults: Vec<_> = tree.faults.take().into_iter().map(with_line).collect();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
+}
+
+/// Returns text without a byte order mark, which the parser counts as a column: that breaks block maps.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Returns true if lists and maps in brackets are nested so deeply that the parser would take minutes to refuse them.
@@ -102,6 +125,13 @@ fn duplicate_lines(message: &str, text: &str) -> Option<String> {
     (numbers.len() > 1).then(|| numbers.join(" and "))
 }
 
+/// Returns true if a variable in a line, from 1, may be taken for the beginning of a map.
+fn has_bare_variable(text: &str, line: usize) -> bool {
+    let line = line.checked_sub(1).and_then(|line| text.lines().nth(line)).unwrap_or_default();
+    let is_bare = |(at, _): (usize, _)| !line[..at].ends_with(['"', '\'']);
+    line.match_indices("${").any(is_bare)
+}
+
 /// Returns the message of the parser with line and column, unless it quotes a value that does not fit its `!!tag`,
 /// which may be a password.
 fn syntax_message(error: &serde_yaml::Error, text: &str) -> String {
@@ -111,6 +141,9 @@ fn syntax_message(error: &serde_yaml::Error, text: &str) -> String {
     }
     let quotes_a_value = ["invalid type", "invalid value"].iter().any(|start| message.contains(start));
     match (quotes_a_value, error.location()) {
+        (false, Some(location)) if has_bare_variable(text, location.line()) => {
+            format!("not valid YAML: {message}; write \"${{NAME}}\" in quotes within braces")
+        }
         (false, _) => format!("not valid YAML: {message}"),
         (true, None) => "not valid YAML: a value does not fit its tag".to_owned(),
         (true, Some(location)) => {

@@ -24,6 +24,7 @@ pub mod env;
 pub mod error;
 pub mod flags;
 pub mod http_receiver;
+mod lines;
 pub mod load;
 pub mod notifiers;
 pub mod password;

@@ -2,7 +2,7 @@
 //! invalid, which it records as a fault.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -50,9 +50,13 @@ impl Cursor<'_> {
         Some(self.parsed("a size such as 16MiB", parse)?.as_u64())
     }
 
-    /// Reads an address and port.
+    /// Reads an address and port. A port alone, also after a colon, is on all addresses.
     pub(super) fn socket_address(&self) -> Option<SocketAddr> {
-        self.parsed("an address and port such as 0.0.0.0:10121 or [::]:10121", |text| text.parse().ok())
+        self.parsed("an address and port such as 0.0.0.0:10121 or [::]:10121", |text| {
+            let port = text.strip_prefix(':').unwrap_or(text);
+            let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
+            port.map(|port| (Ipv6Addr::UNSPECIFIED, port).into()).or_else(|| text.parse().ok())
+        })
     }
 
     /// Reads one of several words.

@@ -126,6 +126,9 @@ fn streams(list: &Cursor<'_>, windows: &Windows) -> Vec<StreamRule> {
     if !list.is_given() {
         return vec![every_group(Glob::new("*"), windows)];
     }
+    if list.is_text() {
+        return list.glob().map(|key| every_group(key, windows)).into_iter().collect();
+    }
     list.require_items("at least one item, or no such key for all streams");
     let rule = |item: Cursor<'_>| match item.is_text() {
         true => every_group(item.glob().unwrap_or_else(|| Glob::new("*")), windows),

@@ -45,14 +45,17 @@ impl ListenError {
     }
 }
 
-/// Listens on an address, by default on port 10121 of all interfaces, in both families where the machine has IPv6. Must be
-/// called within a Tokio runtime.
+/// Listens on an address, by default on port 10121 of all interfaces. That is in both families where the machine has
+/// IPv6, else in IPv4. Must be called within a Tokio runtime.
 ///
 /// # Errors
 ///
 /// The address cannot be listened on.
 pub fn bind(listen: Option<SocketAddr>) -> Result<TcpListener, ListenError> {
     match listen {
+        Some(address) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            first_of_both_families(address.port(), open)
+        }
         Some(address) => open(address).map_err(|error| ListenError::new(address, error)),
         None => first_of_both_families(DEFAULT_PORT, open),
     }

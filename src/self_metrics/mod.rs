@@ -8,7 +8,9 @@ mod process;
 mod register;
 pub mod target;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -29,6 +31,7 @@ use crate::self_metrics::target::TargetMetrics;
 #[derive(Clone, Debug)]
 pub struct SelfMetrics {
     registry: Registry,
+    names: Arc<[String]>,
     target_up: IntGaugeVec,
     /// The same value as `target_up` under the name of redis_exporter.
     redis_up: IntGaugeVec,
@@ -60,8 +63,8 @@ impl SelfMetrics {
     /// Two metrics have the same name.
     pub fn new(started: Duration, label_names: &[&str]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let register = Register { registry: &registry, label_names };
-        let metrics = Self {
+        let register = Register { registry: &registry, label_names, names: RefCell::default() };
+        let mut metrics = Self {
             target_up: register.gauges(
                 "streamgauge_target_up",
                 "1 if every node of the target answered in the last poll, 0 if not.",
@@ -165,14 +168,26 @@ impl SelfMetrics {
                 "Unix time when the configuration was last read successfully.",
             )?)?,
             registry: registry.clone(),
+            names: Arc::default(),
         };
         let build_info =
             register.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(ProcessCollector::new(started)?))?;
+        {
+            let process = ProcessCollector::new(started)?;
+            register.note_names(&process);
+            registry.register(Box::new(process))?;
+        }
+        register.note_names(&metrics.redis_up);
+        metrics.names = register.names.take().into();
         metrics.note_reload(started);
         Ok(metrics)
+    }
+
+    /// Returns the names of all metrics, with `redis_up`.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Exports `redis_up` too.

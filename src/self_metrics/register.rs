@@ -1,5 +1,7 @@
 //! Creates and registers metrics.
 
+use std::cell::RefCell;
+
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
@@ -7,12 +9,18 @@ pub(super) struct Register<'a> {
     pub(super) registry: &'a Registry,
     /// Labels that the configuration adds to metrics with the label `target`.
     pub(super) label_names: &'a [&'a str],
+    pub(super) names: RefCell<Vec<String>>,
 }
 
 impl Register<'_> {
     pub(super) fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
         self.registry.register(Box::new(collector.clone()))?;
+        self.note_names(&collector);
         Ok(collector)
+    }
+
+    pub(super) fn note_names(&self, collector: &impl Collector) {
+        self.names.borrow_mut().extend(collector.desc().into_iter().map(|desc| desc.fq_name.clone()));
     }
 
     pub(super) fn gauges(

@@ -204,9 +204,9 @@ async fn a_key_that_resembles_no_known_one_is_not_quoted() {
     assert_eq!(finished.code, Some(2), "{}", finished.stderr);
     assert!(!finished.stderr.contains("hunter"), "{}", finished.stderr);
     for part in [
-        "targets[0]: unknown key, number 2 in the map; expected ",
-        "targets[0].usernme: unknown key; did you mean username?",
-        "config.yaml: unknown key, number 2 in the map; expected ",
+        "config.yaml:1: targets[0]: unknown key, number 2 in the map; expected ",
+        "config.yaml:1: targets[0].usernme: unknown key; did you mean username?",
+        "config.yaml:2: unknown key, number 2 in the map; expected ",
     ] {
         assert!(finished.stderr.contains(part), "{part} in {}", finished.stderr);
     }

@@ -1,8 +1,11 @@
-//! Parses the URLs of servers: `redis://`, `rediss://` and `unix://`. Nothing is resolved or connected here.
+//! Parses the URLs of servers: `redis://` and `valkey://`, `rediss://` and `valkeys://`, and `unix://`. Nothing is
+//! resolved or connected here.
 //!
 //! Messages never quote any part of a URL: a password that contains an unencoded `/` can end up in every part.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -27,9 +30,7 @@ const DEFAULT_PORT: u16 = 6379;
 pub const SENTINEL_PORT: u16 = 26379;
 
 /// Schemes of other programs, each with what to use instead, for a helpful message.
-const FOREIGN_SCHEMES: [(&str, &str); 11] = [
-    ("valkey", "redis://"),
-    ("valkeys", "rediss://"),
+const FOREIGN_SCHEMES: [(&str, &str); 9] = [
     ("redis+tls", "rediss://"),
     ("redis+unix", "unix://"),
     ("valkey+unix", "unix://"),
@@ -127,6 +128,18 @@ pub enum UrlError {
     NotUtf8,
 }
 
+/// Returns HOST and HOST:PORT as a URL, and everything else as it is. A number alone is a port, not a host.
+#[must_use]
+pub fn with_scheme(text: &str) -> Cow<'_, str> {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(host, _)| host);
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok() || is_host_name(host) && !is_port(host),
+    };
+    if is_host { Cow::Owned(format!("redis://{text}")) } else { Cow::Borrowed(text) }
+}
+
 /// Parses a URL. The default port is 6379.
 ///
 /// # Errors
@@ -159,8 +172,8 @@ pub fn parse_with_port(text: &str, default_port: u16) -> Result<ServerUrl, UrlEr
     })?;
     match url.scheme() {
         "unix" => socket(&url),
-        "redis" => over_tcp(&url, default_port, Endpoint::Tcp),
-        "rediss" => over_tcp(&url, default_port, Endpoint::Tls),
+        "redis" | "valkey" => over_tcp(&url, default_port, Endpoint::Tcp),
+        "rediss" | "valkeys" => over_tcp(&url, default_port, Endpoint::Tls),
         _ => Err(UrlError::Scheme),
     }
 }
@@ -266,8 +279,11 @@ fn host_name(text: &str) -> Result<String, UrlError> {
     if name.is_empty() {
         return Err(UrlError::NoHost);
     }
-    let is_host_name = name.chars().all(|char| char.is_alphanumeric() || "-._".contains(char));
-    if is_host_name { Ok(name) } else { Err(UrlError::Host) }
+    if is_host_name(&name) { Ok(name) } else { Err(UrlError::Host) }
+}
+
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|char| char.is_alphanumeric() || "-._".contains(char))
 }
 
 fn db(path: &str) -> Result<u32, UrlError> {
@@ -318,6 +334,7 @@ mod tests {
             ("redis://monitor:@cache", server("cache", 6379, 0, Some("monitor"), None)),
             ("redis://mo%3An:p%40%2F%25^@cache", server("cache", 6379, 0, Some("mo:n"), Some("p@/%^"))),
             ("redis://:p@ss@cache", server("cache", 6379, 0, None, Some("p@ss"))),
+            ("valkey://cache/2", server("cache", 6379, 2, None, None)),
         ] {
             assert_eq!(parse(text), Ok(result), "{text}");
         }
@@ -333,7 +350,7 @@ mod tests {
             ("hunter2@cache:6379", format!("not a URL{form}")),
             ("hunter2:6379", format!("not the URL of a Redis server{form}")),
             ("http://hunter2", format!("not the URL of a Redis server{form}")),
-            ("VALKEYS://hunter2", "valkeys:// is not understood; expected rediss://".to_owned()),
+            ("REDIS+TLS://hunter2", "redis+tls:// is not understood; expected rediss://".to_owned()),
             ("redis-sentinel://hunter2", format!("redis-sentinel:// is not understood; expected {SENTINEL}")),
             ("redis+cluster://hunter2", format!("redis+cluster:// is not understood; expected {CLUSTER}")),
             ("unix://hunter2/redis.sock", format!("unix:// without a path that begins with /{form}")),
@@ -376,11 +393,41 @@ mod tests {
     }
 
     #[test]
+    fn a_host_and_a_port_are_a_url_and_other_texts_stay_as_they_are() {
+        for text in
+            ["localhost", "localhost:6379", "redis", "my_cache.internal:1", "10.0.0.1", "[::1]", "[::1]:6380"]
+        {
+            assert_eq!(with_scheme(text), format!("redis://{text}"));
+            assert!(parse(&with_scheme(text)).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "6379",
+            ":6379",
+            "cache:",
+            "cache:hunter2",
+            "me@cache",
+            "cache/2",
+            "::1",
+            "[::1",
+            "[cache]",
+            "a b",
+            "redis://cache",
+            "unix:///s",
+            "/run/redis.sock",
+        ] {
+            assert_eq!(with_scheme(text), text);
+        }
+    }
+
+    #[test]
     fn the_scheme_selects_the_transport() {
         let endpoint = |text| parse(text).map(|url| (url.endpoint, url.db));
         let address = |port| Address { host: "cache".to_owned(), port };
         assert_eq!(endpoint("rediss://cache:6380/2"), Ok((Endpoint::Tls(address(6380)), 2)));
-        assert_eq!(endpoint("REDISS://cache"), Ok((Endpoint::Tls(address(6379)), 0)));
+        for scheme in ["REDISS", "valkeys"] {
+            assert_eq!(endpoint(&format!("{scheme}://cache")), Ok((Endpoint::Tls(address(6379)), 0)));
+        }
         let socket = |path: &str| Endpoint::Unix(PathBuf::from(path));
         assert_eq!(endpoint("unix:///run/redis.sock"), Ok((socket("/run/redis.sock"), 0)));
         assert_eq!(endpoint("unix:/run/redis.sock?db=3"), Ok((socket("/run/redis.sock"), 3)));
