@@ -125,11 +125,10 @@ fn duplicate_lines(message: &str, text: &str) -> Option<String> {
     (numbers.len() > 1).then(|| numbers.join(" and "))
 }
 
-/// Returns true if a variable in a line, from 1, may be taken for the beginning of a map.
+/// Returns true if the value of a key in a line, from 1, begins with a variable, which begins a map for the parser.
 fn has_bare_variable(text: &str, line: usize) -> bool {
-    let line = line.checked_sub(1).and_then(|line| text.lines().nth(line)).unwrap_or_default();
-    let is_bare = |(at, _): (usize, _)| !line[..at].ends_with(['"', '\'']);
-    line.match_indices("${").any(is_bare)
+    let line = line.checked_sub(1).and_then(|line| text.lines().nth(line));
+    line.is_some_and(|line| line.contains(": ${"))
 }
 
 /// Returns the message of the parser with line and column, unless it quotes a value that does not fit its `!!tag`,
@@ -141,7 +140,9 @@ fn syntax_message(error: &serde_yaml::Error, text: &str) -> String {
     }
     let quotes_a_value = ["invalid type", "invalid value"].iter().any(|start| message.contains(start));
     match (quotes_a_value, error.location()) {
-        (false, Some(location)) if has_bare_variable(text, location.line()) => {
+        (false, Some(location))
+            if message.contains("parsing a flow mapping") && has_bare_variable(text, location.line()) =>
+        {
             format!("not valid YAML: {message}; write \"${{NAME}}\" in quotes within braces")
         }
         (false, _) => format!("not valid YAML: {message}"),

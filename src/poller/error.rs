@@ -39,6 +39,9 @@ const HINTS: [(&str, &str); 4] = [
     ("DB index is out of range", "the server has fewer databases, see its setting databases"),
 ];
 
+/// The most errors of a cluster's nodes in one message.
+const SHOWN_ERRORS: usize = 5;
+
 /// Why a node could not be polled.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
@@ -142,6 +145,12 @@ pub enum PollError {
         /// Host and port of the other node.
         node: String,
     },
+    /// No node of a cluster could be asked for the others.
+    #[error("no node of the cluster can be asked: {}", listed(.0))]
+    NoNode(
+        /// The error of each; at least one.
+        Vec<Self>,
+    ),
     /// A reply that does not have the expected form.
     #[error("{address} sent a reply that cannot be understood: {detail}")]
     Protocol {
@@ -169,6 +178,7 @@ impl PollError {
             Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
             Self::Server { .. } => Reason::Server,
             Self::OtherHost { .. } => Reason::Moved,
+            Self::NoNode(errors) => errors.last().map_or(Reason::Connect, Self::reason),
             Self::Protocol { .. } => Reason::Protocol,
         }
     }
@@ -287,6 +297,15 @@ impl PollError {
         };
         Self::Server { address, code: code.to_owned(), detail: known }
     }
+}
+
+/// Returns the first errors, and the number of the others.
+fn listed(errors: &[PollError]) -> String {
+    let mut parts: Vec<_> = errors.iter().take(SHOWN_ERRORS).map(ToString::to_string).collect();
+    if errors.len() > SHOWN_ERRORS {
+        parts.push(format!("and {} more", errors.len() - SHOWN_ERRORS));
+    }
+    parts.join("; ")
 }
 
 /// Describes an error reply to AUTH, without a word of it that is not known.

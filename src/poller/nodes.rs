@@ -311,7 +311,7 @@ impl Nodes {
     /// Asks the nodes for the masters: first the connected nodes, then all nodes ever named. Each attempt may take
     /// half of the time that is left.
     async fn find_masters(&mut self, seeds: &[Endpoint], deadline: Instant) -> Result<(), PollError> {
-        let mut failed = None;
+        let mut failed = Vec::new();
         for handle in &mut self.handles {
             let Some(node) = &mut handle.node else { continue };
             match self.access.ranges(node, &handle.endpoint, deadline_share(deadline, 1)).await {
@@ -322,11 +322,12 @@ impl Nodes {
                 }
                 Err(error) => {
                     handle.node = None;
-                    failed.get_or_insert(error);
+                    failed.push(error);
                 }
             }
         }
-        let known: Vec<_> = self.handles.iter().map(|handle| handle.endpoint.clone()).collect();
+        let known = self.handles.iter().map(|handle| handle.endpoint.clone());
+        let known: Vec<_> = known.filter(|endpoint| !seeds.contains(endpoint)).collect();
         for endpoint in seeds.iter().chain(&known) {
             let deadline = deadline_share(deadline, 1);
             let asked = async {
@@ -338,10 +339,13 @@ impl Nodes {
                     self.arrange(&ranges, endpoint);
                     return Ok(());
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => failed.push(error),
             }
         }
-        failed.map_or(Ok(()), Err)
+        match failed.len() {
+            0 | 1 => failed.pop().map_or(Ok(()), Err),
+            _ => Err(PollError::NoNode(failed)),
+        }
     }
 
     /// Adopts the topology that a node reported.

@@ -11,6 +11,7 @@ use crate::support::metrics::{Metrics, named};
 use crate::support::program::{Exporter, Streamgauge};
 use crate::support::proxy::{FaultyProxy, ProxyMode};
 use crate::support::series::{TARGET_UP, errors, group, polls, up};
+use crate::support::server::free_port;
 use crate::support::servers::{Program, all, newest, with_tls};
 use crate::support::wait::wait_until;
 use crate::support::watch::{is_up, until_within};
@@ -218,6 +219,27 @@ async fn a_server_that_is_no_cluster_is_said() {
     let checked = config.command("check").run().await;
     assert_eq!(checked.code, Some(1));
     assert!(checked.stdout.contains("cluster support disabled"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn each_node_that_cannot_be_reached_is_named_when_none_can() {
+    let urls: Vec<_> = (0..7).map(|_| format!("'redis://127.0.0.1:{}'", free_port())).collect();
+    for nodes in [2, 7] {
+        let list = urls[..nodes].join(", ");
+        let config = ConfigFile::new(&format!("targets: [{{topology: cluster, urls: [{list}]}}]"));
+        let checked = config.command("check").run().await;
+        assert_eq!(checked.code, Some(1));
+        let refused = |url: &String| {
+            let address = url.trim_matches('\'').strip_prefix("redis://").expect("a URL");
+            format!("cannot connect to {address}: Connection refused (os error 111)")
+        };
+        let mut told: Vec<_> = urls[..nodes].iter().take(5).map(refused).collect();
+        if nodes > 5 {
+            told.push(format!("and {} more", nodes - 5));
+        }
+        let told = format!("error    no node of the cluster can be asked: {}\n", told.join("; "));
+        assert!(checked.stdout.contains(&told), "{told}: {}", checked.stdout);
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn a_running_streamgauge_is_asked() {
     let end = status(&format!("{url}/")).args(["--stream", "b*", "--fail-on", "ok"]).run().await;
     assert_eq!(end.code, Some(3), "{}", end.stderr);
     assert!(end.stdout.contains("\\x1b[2Jgone") && !end.stdout.contains("orders"), "{}", end.stdout);
-    let end = status(&url).args(["--json"]).run().await;
+    let end = status(&exporter.address.to_string()).args(["--json"]).run().await;
     let shown: Value = serde_json::from_str(&end.stdout).unwrap();
     let answered: Value = serde_json::from_str(&exporter.get("/api/v1/groups").await.text()).unwrap();
     assert_eq!(shown, answered);
@@ -62,7 +62,6 @@ async fn what_is_no_streamgauge_exits_1_and_no_secret_is_shown() {
 
 #[tokio::test]
 async fn what_is_asked_for_wrongly_exits_2() {
-    let none: [&str; 0] = [];
     for (args, variable, said) in [
         (
             &["--server", "http://a", "--config", "b"][..],
@@ -72,7 +71,7 @@ async fn what_is_asked_for_wrongly_exits_2() {
         (&["--server", "ftp://:hunter2@a"], "", "--server: not an http:// or https:// URL"),
         (&[], "http://:hunter2@a b", "STREAMGAUGE_SERVER: "),
         (&["--watch", "--json", "--server", "http://a"], "", "cannot be used with"),
-        (&none, "", "--config: missing"),
+        (&["--server", ""], "", "--server: empty; expected a value, or no such flag"),
     ] {
         let end = Streamgauge::command("status").args(args).env("STREAMGAUGE_SERVER", variable).run().await;
         assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""), "{args:?}: {}", end.stderr);

@@ -425,8 +425,8 @@ mod tests {
         let endpoint = |text| parse(text).map(|url| (url.endpoint, url.db));
         let address = |port| Address { host: "cache".to_owned(), port };
         assert_eq!(endpoint("rediss://cache:6380/2"), Ok((Endpoint::Tls(address(6380)), 2)));
-        for scheme in ["REDISS", "valkeys"] {
-            assert_eq!(endpoint(&format!("{scheme}://cache")), Ok((Endpoint::Tls(address(6379)), 0)));
+        for url in ["REDISS://cache", "valkeys://cache"] {
+            assert_eq!(endpoint(url), Ok((Endpoint::Tls(address(6379)), 0)), "{url}");
         }
         let socket = |path: &str| Endpoint::Unix(PathBuf::from(path));
         assert_eq!(endpoint("unix:///run/redis.sock"), Ok((socket("/run/redis.sock"), 0)));

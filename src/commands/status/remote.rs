@@ -22,9 +22,12 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Returns the streamgauge at this URL, limited to streams that match one of the globs, if there are any.
+    /// Returns the streamgauge at this URL, or at HOST:PORT by HTTP, limited to streams that match one of the globs, if there are any.
     pub(super) fn new(url: &str, streams: &[String]) -> Result<Self, HttpUrlError> {
-        let base = HttpUrl::parse_base(url)?;
+        let base = match url.contains("://") {
+            true => HttpUrl::parse_base(url)?,
+            false => HttpUrl::parse_base(&format!("http://{url}"))?,
+        };
         let mut path = "/api/v1/groups".to_owned();
         if streams.iter().any(|stream| !stream.is_empty()) {
             let pairs = streams.iter().map(|stream| ("stream", stream));
