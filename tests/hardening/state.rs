@@ -96,7 +96,7 @@ async fn a_signal_while_saved_alerts_are_restored_is_heeded() {
 
 #[tokio::test]
 async fn receivers_that_never_answer_do_not_delay_the_end_and_are_notified_after_a_restart() {
-    const GROUPS: usize = 1_000;
+    const GROUPS: u64 = 1_000;
     let server = Server::start(newest(), &[]).await;
     let script = "redis.call('XADD', 's', '*', 'f', 'v')
         for n = 1, 1000 do redis.call('XGROUP', 'CREATE', 's', 'g' .. n, '0') end";
@@ -122,7 +122,7 @@ alerts:
     let before = ConfigFile::new(&config(&silent.address.to_string()));
     let exporter = before.serve().serving().await;
     wait_until(SOON, "all fire", async || {
-        named(&exporter.metrics().await, "streamgauge_alerts").len() == GROUPS
+        named(&exporter.metrics().await, "streamgauge_alerts").len() as u64 == GROUPS
     })
     .await;
     wait_until(SOON, "each receiver is asked", async || silent.connections() >= 4).await;
@@ -138,7 +138,7 @@ alerts:
         let bodies = receiver.received();
         let alerts = bodies.iter().filter_map(|request| request.body["alerts"].as_array());
         let truncated = bodies.iter().filter_map(|request| request.body["truncatedAlerts"].as_u64());
-        let sent = alerts.map(Vec::len).sum::<usize>() + truncated.sum::<u64>() as usize;
+        let sent = alerts.map(|alerts| alerts.len() as u64).chain(truncated).sum::<u64>();
         if sent == GROUPS { Ok(()) } else { Err(sent) }
     })
     .await;
