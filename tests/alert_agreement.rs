@@ -12,6 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
+use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
     ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
@@ -102,6 +103,8 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
     let oldest = prop_oneof![
         Just(OldestPending::Nothing),
         (0..60_u64, 0..60_u64, 1..5_u64).prop_map(|(age, idle, deliveries)| OldestPending::Entry {
+            id: StreamId::new(1_700_000_000_000 - 1_000 * age, 0),
+            consumer: None,
             age: Some(Duration::from_secs(age)),
             idle: Some(Duration::from_secs(idle)),
             deliveries

@@ -61,27 +61,40 @@ impl Story {
         .await;
     }
 
-    /// ID, idle time in milliseconds and deliveries of the oldest pending entry.
-    async fn oldest(&mut self) -> Option<(String, u64, u64)> {
+    /// ID, consumer, idle time in milliseconds and deliveries of the oldest pending entry.
+    async fn oldest_with_consumer(&mut self) -> Option<(String, String, u64, u64)> {
         let first = list(self.send("XPENDING s g - + 1").await).into_iter().next()?;
         let parts = list(first);
         let (Value::Int(idle), Value::Int(deliveries)) = (&parts[2], &parts[3]) else { panic!("{parts:?}") };
-        Some((text(&parts[0]), (*idle).cast_unsigned(), (*deliveries).cast_unsigned()))
+        Some((text(&parts[0]), text(&parts[1]), (*idle).cast_unsigned(), (*deliveries).cast_unsigned()))
+    }
+
+    /// ID, idle time in milliseconds and deliveries of the oldest pending entry.
+    async fn oldest(&mut self) -> Option<(String, u64, u64)> {
+        self.oldest_with_consumer().await.map(|(id, _, idle, deliveries)| (id, idle, deliveries))
     }
 
     /// Polls, and holds the oldest pending entry against XPENDING.
     async fn hold(&mut self, after: &str) {
-        let before = self.oldest().await;
+        let before = self.oldest_with_consumer().await;
         let report = self.polled.poll().await.unwrap();
         let later = self.oldest().await;
-        let shown = report.streams[0].groups[0].values.as_ref().unwrap().oldest_pending.unwrap();
+        let shown = report.streams[0].groups[0].values.as_ref().unwrap().oldest_pending.clone().unwrap();
         match (before, later, shown) {
             (None, None, OldestPending::Nothing) => {}
             (
-                Some((id, least, deliveries)),
+                Some((id, consumer, least, deliveries)),
                 Some((_, most, _)),
-                OldestPending::Entry { idle: Some(idle), deliveries: shown, age: Some(age) },
+                OldestPending::Entry {
+                    id: shown_id,
+                    consumer: shown_consumer,
+                    idle: Some(idle),
+                    deliveries: shown,
+                    age: Some(age),
+                },
             ) => {
+                let named = (shown_id.to_string(), shown_consumer.map(|name| name.text().into_owned()));
+                assert_eq!(named, (id.clone(), Some(consumer)), "after {after}");
                 assert_eq!(shown, deliveries, "deliveries after {after}");
                 let idle = u64::try_from(idle.as_millis()).unwrap();
                 // It is told as of the TIME of the poll, which is asked for before everything else.

@@ -865,6 +865,9 @@ mod tests {
             report(vec![stream("s", vec![group("g", values)])])
         };
         let entry = |age: u64, idle: u64, deliveries| OldestPending::Entry {
+            // An age above 800 s is the same entry, read later.
+            id: StreamId::new(if age > 800 { 1 } else { 2 }, 0),
+            consumer: Some(Name::from("c")),
             age: Some(Duration::from_secs(age)),
             idle: Some(Duration::from_secs(idle)),
             deliveries,

@@ -234,6 +234,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
+    use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{EntryRate, GroupValues, Lag, OldestPending, Retention, SilentConsumers};
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
@@ -270,7 +271,13 @@ mod tests {
     #[test]
     fn facts_of_a_group_are_known_unknown_or_gone() {
         let s = Duration::from_secs;
-        let pending = OldestPending::Entry { age: Some(s(9)), idle: None, deliveries: 4 };
+        let pending = OldestPending::Entry {
+            id: StreamId::new(1_700_000_000_000, 0),
+            consumer: None,
+            age: Some(s(9)),
+            idle: None,
+            deliveries: 4,
+        };
         let known = GroupValues {
             lag_seconds: Some(Duration::from_micros(1_500_000)),
             last_delivered_id_age: Some(s(3)),

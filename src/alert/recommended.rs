@@ -304,6 +304,8 @@ mod tests {
     use crate::alert::notification::{AlertStatus, SendReason};
     use crate::alert::rule::{TargetLabels, label_names};
     use crate::alert::test_support::{group, report, stream, values};
+    use redis_stream_core::id::StreamId;
+    use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
         GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention, Status,
     };
@@ -507,8 +509,14 @@ mod tests {
     #[test]
     fn rules_about_pending_entries_fire_for_what_they_are_about_and_for_nothing_else() {
         let s = Duration::from_secs;
-        let pending = |idle, deliveries, conditions: &[Status]| {
-            let oldest = OldestPending::Entry { age: Some(s(1_000)), idle, deliveries };
+        let pending = |idle: Option<Duration>, deliveries, conditions: &[Status]| {
+            let oldest = OldestPending::Entry {
+                id: StreamId::new(1_700_000_000_000, 0),
+                consumer: idle.map(|_| Name::from("c")),
+                age: Some(s(1_000)),
+                idle,
+                deliveries,
+            };
             GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }
         };
         check(&[

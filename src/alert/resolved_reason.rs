@@ -219,8 +219,8 @@ impl GroupChange<'_> {
     }
 
     fn of_pending(&self, before: &GroupValues) -> Option<String> {
-        let (Some(OldestPending::Entry { age: age_before, deliveries: before_deliveries, .. }), Some(oldest)) =
-            (before.oldest_pending, self.values.oldest_pending)
+        let (Some(OldestPending::Entry { id: id_before, deliveries: deliveries_before, .. }), Some(oldest)) =
+            (&before.oldest_pending, &self.values.oldest_pending)
         else {
             return None;
         };
@@ -232,8 +232,9 @@ impl GroupChange<'_> {
         match oldest {
             OldestPending::Nothing => Some(acknowledged.to_owned()),
             // Another entry is the oldest one now.
-            OldestPending::Entry { age, .. } if age < age_before => Some(acknowledged.to_owned()),
-            OldestPending::Entry { deliveries, .. } if deliveries > before_deliveries => {
+            OldestPending::Entry { id, .. } if id > id_before => Some(acknowledged.to_owned()),
+            OldestPending::Entry { id, .. } if id < id_before => None,
+            OldestPending::Entry { deliveries, .. } if deliveries > deliveries_before => {
                 Some("the entry was delivered again".to_owned())
             }
             OldestPending::Entry { idle: Some(_), .. } => Some("the entry was claimed".to_owned()),

@@ -448,6 +448,8 @@ mod tests {
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
+            id: StreamId::new(1_700_000_000_000, 0),
+            consumer: Some(Name::from("c")),
             age: Some(Duration::from_millis(9_500)),
             idle: Some(Duration::from_secs(7)),
             deliveries: 3,

@@ -350,7 +350,13 @@ mod tests {
     }
 
     fn report() -> Arc<Report> {
-        let entry = OldestPending::Entry { age: None, idle: Some(Duration::from_secs(7)), deliveries: 3 };
+        let entry = OldestPending::Entry {
+            id: StreamId::new(5, 0),
+            consumer: Some(Name::from("busy")),
+            age: None,
+            idle: Some(Duration::from_secs(7)),
+            deliveries: 3,
+        };
         let consumers =
             vec![consumer("busy", 1, 90_000), consumer("gone", 0, 90_000), consumer("idle", 0, 9)];
         let groups = vec![

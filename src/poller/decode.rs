@@ -191,10 +191,9 @@ fn xinfo_consumer(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Consume
     }
 }
 
-/// Decodes `XPENDING key group - + 1`: the oldest pending entry.
-pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<PendingEntry>> {
-    let oldest = array(reply)?.next().map(pending_entry).transpose()?;
-    Ok(oldest.map(|(entry, _)| entry))
+/// Decodes `XPENDING key group - + 1`: the oldest pending entry with its consumer.
+pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>> {
+    array(reply)?.next().map(pending_entry).transpose()
 }
 
 /// Decodes `XPENDING key group start end count`: entries with their consumers. The name is empty for an entry that
@@ -531,8 +530,9 @@ mod tests {
     #[test]
     fn pending_entries_and_ranges_are_read_without_their_payload() {
         for (name, entry) in decoded("XPENDING s g - + 1", oldest_pending) {
-            let entry = entry.unwrap();
+            let (entry, consumer) = entry.unwrap();
             assert_eq!((entry.id, entry.deliveries), (millis(1), 1), "{name}");
+            assert!(!consumer.as_bytes().is_empty(), "{name}");
             assert!(entry.idle_ms.is_some_and(|ms| (300..20_000).contains(&ms)), "{name}: {entry:?}");
         }
         for (name, entry) in decoded("XPENDING s idle - + 1", oldest_pending) {
@@ -605,7 +605,7 @@ mod tests {
             read(&list(&[entry]), oldest_pending).unwrap().unwrap()
         };
         let expected = PendingEntry { id: StreamId::new(5, 0), idle_ms: None, deliveries: i64::MAX as u64 };
-        assert_eq!(released(-1, i64::MAX), expected);
+        assert_eq!(released(-1, i64::MAX), (expected, Name::from("")));
 
         let group = [
             ("name", bulk("g")),

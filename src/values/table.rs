@@ -589,9 +589,9 @@ fn oldest_pending(
     if_nothing: ValueReading,
     read: fn(Span, Span, u64) -> ValueReading,
 ) -> ValueReading {
-    match values.oldest_pending {
+    match &values.oldest_pending {
         None => ValueReading::Unknown,
         Some(OldestPending::Nothing) => if_nothing,
-        Some(OldestPending::Entry { age, idle, deliveries }) => read(age, idle, deliveries),
+        Some(OldestPending::Entry { age, idle, deliveries, .. }) => read(*age, *idle, *deliveries),
     }
 }

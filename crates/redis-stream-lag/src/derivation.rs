@@ -100,7 +100,10 @@ impl<'a> Derivation<'a> {
         match (purpose, answer) {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
+                let (entry, consumer) = entry.unzip();
                 group.cache.pending = entry.map(|entry| CachedOldestPending::new(entry, info, now));
+                group.oldest_consumer = consumer.filter(|name| !name.as_bytes().is_empty());
+                group.cache.oldest_consumer = group.oldest_consumer.clone();
                 group.oldest_pending = entry.map_or(PelHead::Empty, PelHead::Entry);
             }
             (QuestionPurpose::Orphans(at), Answer::PendingBelow(count)) => {

@@ -506,6 +506,8 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
         PelHead::Unknown => None,
         PelHead::Empty => Some(OldestPending::Nothing),
         PelHead::Entry(entry) => Some(OldestPending::Entry {
+            id: entry.id,
+            consumer: open.oldest_consumer.clone(),
             age: entry.id.age(info.time),
             idle: entry.idle_ms.map(Duration::from_millis),
             deliveries: entry.deliveries,

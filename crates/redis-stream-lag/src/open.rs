@@ -17,6 +17,7 @@ use crate::snapshot::{
 };
 use crate::state::{GroupCache, LagState, StreamCache};
 use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
 
 /// Maximum size of the entries of a stream of which it is counted what can be trimmed.
 const MAX_COUNTED_BYTES: u64 = 2_048;
@@ -116,6 +117,8 @@ pub(super) struct GroupState {
     pub(super) losses_are_counted: bool,
     pub(super) is_losing: bool,
     pub(super) oldest_pending: PelHead,
+    /// Name of the consumer of the oldest pending entry.
+    pub(super) oldest_consumer: Option<Name>,
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
     pub(super) consumers_asked_in: Option<u32>,
@@ -144,6 +147,7 @@ impl GroupState {
         if let Some(cached) = self.cache.pending.filter(|_| !self.oldest_pending_was_asked) {
             self.oldest_pending =
                 cached.current(group, consumers, now, timeout).map_or(PelHead::Unknown, PelHead::Entry);
+            self.oldest_consumer.clone_from(&self.cache.oldest_consumer);
         }
     }
 }

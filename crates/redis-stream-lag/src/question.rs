@@ -82,8 +82,9 @@ pub enum QuestionKind {
 /// The reply to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The reply to [`QuestionKind::OldestPending`]; `None` if no entry is pending.
-    OldestPending(Option<PendingEntry>),
+    /// The reply to [`QuestionKind::OldestPending`]: the entry with the name of its consumer, which is empty if it was
+    /// released by XNACK; `None` if no entry is pending.
+    OldestPending(Option<(PendingEntry, Name)>),
     /// The reply to [`QuestionKind::PendingBelow`].
     PendingBelow(u32),
     /// The reply to [`QuestionKind::PendingIds`], in ascending order.

@@ -383,12 +383,16 @@ impl Lag {
 }
 
 /// The pending entry with the smallest ID, or the fact that there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OldestPending {
     /// No entry is pending.
     Nothing,
     /// The pending entry with the smallest ID.
     Entry {
+        /// Its ID.
+        id: StreamId,
+        /// Name of its consumer; `None` if it was released by XNACK, and if the name is empty.
+        consumer: Option<Name>,
         /// Time since the entry was added, by its ID; `None` if the ID is not a timestamp.
         age: Option<Duration>,
         /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.

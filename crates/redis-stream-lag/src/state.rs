@@ -108,6 +108,8 @@ pub(super) struct GroupCache {
     /// `None` if the group is not in danger and loses nothing.
     pub(super) loss_share: Option<Box<LossShare>>,
     pub(super) pending: Option<CachedOldestPending>,
+    /// Name of the consumer of `pending`.
+    pub(super) oldest_consumer: Option<Name>,
     /// Pending entries that belonged to no consumer in the last reading.
     pub(super) unowned: Option<u64>,
     pub(super) deleted_pending: Option<CachedDeletedPending>,

@@ -57,7 +57,7 @@ fn check_that_decoding_ends(reply: Value<'_>, bytes: u64) {
     }
     if let Ok(pending) = decode::pending(reply) {
         let oldest = decode::oldest_pending(reply);
-        assert_eq!(oldest, Ok(pending.first().map(|(entry, _)| *entry)));
+        assert_eq!(oldest, Ok(pending.first().cloned()));
         assert_eq!(decode::length(reply).map(u64::from), Ok(pending.len() as u64));
     }
     if let Ok(entries) = decode::xrange(reply) {

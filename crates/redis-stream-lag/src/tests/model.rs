@@ -88,10 +88,11 @@ impl ModelGroup {
     }
 
     /// Returns the reply to XPENDING.
-    pub(crate) fn oldest_pending(&self, now_ms: u64) -> Option<PendingEntry> {
+    pub(crate) fn oldest_pending(&self, now_ms: u64) -> Option<(PendingEntry, Name)> {
         let (id, delivery) = self.pending.first_key_value()?;
         let idle_ms = delivery.consumer.map(|_| now_ms - delivery.at_ms);
-        Some(PendingEntry { id: *id, idle_ms, deliveries: delivery.count })
+        let consumer = Name::from(delivery.consumer.unwrap_or_default());
+        Some((PendingEntry { id: *id, idle_ms, deliveries: delivery.count }, consumer))
     }
 }
 

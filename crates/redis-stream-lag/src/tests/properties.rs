@@ -285,8 +285,10 @@ impl Truth {
         if let Some(shown) = values.messages_released.filter(|_| !self.is_busy) {
             assert!(shown <= released, "{shown} released: {}", context());
         }
-        let shown = match values.oldest_pending {
-            Some(OldestPending::Entry { idle, deliveries, .. }) => Some((idle, deliveries)),
+        let shown = match &values.oldest_pending {
+            Some(OldestPending::Entry { idle, deliveries, id, consumer, .. }) => {
+                Some((*idle, (*deliveries, *id, consumer.clone())))
+            }
             Some(OldestPending::Nothing) => None,
             None if self.is_busy => return,
             None => panic!("the oldest pending entry was not asked for: {}", context()),
@@ -296,12 +298,15 @@ impl Truth {
             return;
         }
         let truth = now.oldest_pending(self.read.now_ms());
-        let truth = truth.map(|entry| (entry.idle_ms.map(Duration::from_millis), entry.deliveries));
+        let truth = truth.map(|(entry, consumer)| {
+            let consumer = Some(consumer).filter(|name| !name.as_bytes().is_empty());
+            (entry.idle_ms.map(Duration::from_millis), (entry.deliveries, entry.id, consumer))
+        });
         // The clock advanced until XPENDING was answered, if it was sent.
-        let idle = |shown: Option<(Option<Duration>, u64)>| shown.and_then(|(idle, _)| idle);
-        let is_later = idle(shown).zip(idle(truth)).is_some_and(|(shown, truth)| shown >= truth);
-        let is_same = shown.map(|(_, deliveries)| deliveries) == truth.map(|(_, deliveries)| deliveries);
-        let is_true = is_same && (is_later || idle(shown) == idle(truth));
+        let idle = |entry: &Option<(Option<Duration>, _)>| entry.as_ref().and_then(|(idle, _)| *idle);
+        let is_later = idle(&shown).zip(idle(&truth)).is_some_and(|(shown, truth)| shown >= truth);
+        let is_same = shown.as_ref().map(|(_, entry)| entry) == truth.as_ref().map(|(_, entry)| entry);
+        let is_true = is_same && (is_later || idle(&shown) == idle(&truth));
         assert!(is_true, "{shown:?}, not {truth:?}: {}", context());
     }
 }
