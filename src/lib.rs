@@ -41,6 +41,7 @@ pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod diagnosis;
 pub mod exposition;
 pub mod format;
 pub mod http;

@@ -13,7 +13,7 @@ use crate::alert::fact::{self, FactSource, FactValue, LossSpan, status_is};
 use crate::alert::gone_groups::{Coverage, CoveredReport, GoneGroups, GoneList};
 use crate::alert::inhibition::Sources;
 use crate::alert::loss_window::LossWindow;
-use crate::alert::notification::{Alert, AlertStatus, LOSS_ANNOTATION, Notification, SendReason};
+use crate::alert::notification::{Alert, AlertStatus, DIAGNOSIS_ANNOTATION, Notification, SendReason};
 use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, Phase, Times, step};
@@ -149,7 +149,12 @@ impl Evaluator {
         self.history.gone.shift_times(shift);
         let removed = self.removed.iter_mut().map(|removed| &mut removed.rule_state);
         let entries = self.rules.iter_mut().chain(removed).flat_map(|rule_state| &mut rule_state.entries);
-        entries.for_each(|entry| entry.state.shift_times(shift));
+        for entry in entries {
+            entry.state.shift_times(shift);
+            if let Some(held) = &mut entry.held {
+                held.shift_times(shift);
+            }
+        }
     }
 
     /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
@@ -207,8 +212,8 @@ fn alert(
         let reason = entry.resolved_reason.as_deref();
         annotations.extend(reason.map(|reason| (resolved_reason::ANNOTATION.to_owned(), reason.to_owned())));
     } else {
-        let share = entry.held.as_ref().and_then(|held| held.lost_share(&rule.expression));
-        annotations.extend(share.map(|share| (LOSS_ANNOTATION.to_owned(), share)));
+        let diagnosis = entry.held.as_ref().and_then(|held| held.diagnosis(&rule.expression));
+        annotations.extend(diagnosis.map(|text| (DIAGNOSIS_ANNOTATION.to_owned(), text.to_string())));
     }
     Alert {
         labels: Arc::new(labels),
@@ -384,7 +389,7 @@ impl<'w> SubjectCursor<'w> {
             None => {
                 let subject = AlertSubject { stream: key.cloned(), group: name.cloned() };
                 if let Some(state) = step(None, evaluation, self.times, self.now) {
-                    let held = held(view);
+                    let held = held(view, self.now);
                     self.after.push(TrackedAlert { held, ..TrackedAlert::new(subject, state) });
                 }
             }
@@ -430,7 +435,7 @@ impl<'w> SubjectCursor<'w> {
         let Some(state) = step(Some(known.state), evaluation, self.times, self.now) else { return };
         let mut alert = TrackedAlert { state, ..known };
         if matches!(evaluation, Evaluation::Holds(_)) {
-            alert.held = held(view);
+            alert.held = held(view, self.now);
         }
         if phase == Phase::Firing && state.phase == Phase::Resolved {
             alert.resolved_reason = Some(self.reason(&alert, evaluation, view).into());
@@ -478,9 +483,9 @@ fn stream_value(condition: &Condition, stream: &StreamReport, now: Duration) -> 
     }
 }
 
-fn held(view: SubjectView<'_>) -> Option<Box<HeldValues>> {
+fn held(view: SubjectView<'_>, now: Duration) -> Option<Box<HeldValues>> {
     match view {
-        SubjectView::Group(stream, group) => HeldValues::of(stream, group).map(Box::new),
+        SubjectView::Group(stream, group) => HeldValues::of(stream, group, now).map(Box::new),
         _ => None,
     }
 }
@@ -619,7 +624,7 @@ mod tests {
             text(&alert.labels),
             "alertname=Behind db=db0 dc=eu group=g severity=page stream=s\\x5cx41 target=t team=gs"
         );
-        assert_eq!(text(&alert.annotations), "summary=s\\x5cx41 x 6");
+        assert_eq!(text(&alert.annotations), "diagnosis=6 entries wait summary=s\\x5cx41 x 6");
         assert_eq!((alert.status, alert.value, alert.starts_at), (AlertStatus::Firing, 6.0, START));
         assert_eq!(alert.ends_at, START + Duration::from_secs(240));
         assert_eq!(*alert.notifiers, ["main".to_owned()]);

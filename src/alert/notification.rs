@@ -8,8 +8,8 @@ use std::time::Duration;
 use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
-/// The annotation of an alert about losses that has their estimated share of what is added.
-pub const LOSS_ANNOTATION: &str = "loss_ratio";
+/// The annotation of a firing alert about a group that has its [diagnosis](crate::diagnosis).
+pub const DIAGNOSIS_ANNOTATION: &str = "diagnosis";
 
 /// A firing or resolved alert, as it is sent to receivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

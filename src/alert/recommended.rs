@@ -80,7 +80,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 3,
         severity: "warning",
         inhibition: Some(inhibition::SOURCE),
-        summary: "No consumer reads for group {{ $labels.group }} of {{ $labels.stream }}: at least {{ $value | humanize }} entries wait",
+        summary: "No consumer reads group {{ $labels.group }} of {{ $labels.stream }}: at least {{ $value | humanize }} entries wait",
         description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
@@ -131,7 +131,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 10,
         severity: "warning",
         inhibition: None,
-        summary: "An entry of {{ $labels.stream }} is left lying by group {{ $labels.group }}",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }}: the oldest unacknowledged entry was not delivered again for more than 10 minutes",
         description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK; or it was given back by XNACK and no consumer takes it. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
     },
     BuiltInRule {
@@ -199,7 +199,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 1,
         severity: "critical",
         inhibition: None,
-        summary: "Data of {{ $labels.target }} is old",
+        summary: "streamgauge data for {{ $labels.target }} is stale",
         description: "The last poll of {{ $labels.target }} that read anything ended {{ $value | humanizeDuration }} ago. If RedisStreamTargetDown fires too, look at the server first, else at the log of streamgauge.",
     },
 ];

@@ -1,5 +1,5 @@
-//! The reason for which an alert resolved, in words: the difference between the values with which its expression last held
-//! and those with which it does not hold any more.
+//! What is wrong while an alert fires, and the reason for which it resolved, in words: the values with which its expression
+//! last held, and the difference between them and those with which it does not hold any more.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use crate::alert::condition::{Condition, Operand};
 use crate::alert::expression::Expression;
 use crate::alert::fact::{FactSource, LossSpan};
 use crate::alert::template::format_value;
-use crate::format::units::count;
-use crate::values::table::FAMILIES;
-use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, StreamReport};
+use crate::diagnosis::{self, Diagnosis};
+use crate::format::units::{count, span};
+use redis_stream_core::wall_clock::ClockShift;
+use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, Status, StreamReport};
 
 /// The annotation of a resolved alert that has the reason.
 pub const ANNOTATION: &str = "resolved_reason";
@@ -19,12 +20,23 @@ pub(super) const RULE_REMOVED: &str = "the rule was taken out of the configurati
 pub(super) const TARGET_REMOVED: &str = "the target was taken out of the configuration";
 pub(super) const BACK: &str = "the group is back";
 pub(super) const FORGOTTEN: &str = "the group has been gone for an hour";
+const STREAM_DELETED: &str = "the stream was deleted";
+const GROUP_DESTROYED: &str = "the group was destroyed";
+const LOSES_NOW: &str = "entries are lost now";
+const SET_ELSEWHERE: &str = "the group was set to another position";
+/// The start of a reason, before a duration.
+const NOT_KNOWN: &str = "its values have not been known for";
+/// The end of reasons, after a number.
+const REMOVED: &str = "entries were removed before they were read";
+const WAS_REMOVED: &str = "entry was removed before it was read";
 
 /// The values of a group with which an expression last held.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HeldValues {
     values: GroupValues,
     entries_added: Option<u64>,
+    /// Time of the evaluation, since the Unix epoch.
+    at: Duration,
 }
 
 /// The knowledge about a subject when its alert resolves.
@@ -43,22 +55,53 @@ pub(super) enum SubjectView<'r> {
 }
 
 impl HeldValues {
-    pub(super) fn of(stream: &StreamReport, group: &GroupReport) -> Option<Self> {
+    pub(super) fn of(stream: &StreamReport, group: &GroupReport, at: Duration) -> Option<Self> {
         let values = group.values.clone()?;
         let entries_added = stream.values.as_ref().and_then(|values| values.entries_added);
-        Some(Self { values, entries_added })
+        Some(Self { values, entries_added, at })
     }
 
-    /// Returns the estimated share of the entries added that the group loses, in words; `None` if it is not known, or not
-    /// what the expression is about.
-    pub(super) fn lost_share(&self, expression: &Expression) -> Option<String> {
-        if Topic::of(expression) != Topic::Losses {
-            return None;
-        }
-        let family = FAMILIES.iter().find(|family| family.name == "redis_stream_group_loss_ratio")?;
-        let ratio = family.of_group_values(&self.values).known()?.as_f64();
-        Some(format!("about {:.0} % of what is added is lost", ratio * 100.0))
+    pub(super) fn shift_times(&mut self, shift: ClockShift) {
+        self.at = shift.apply(self.at);
     }
+
+    /// Returns the diagnosis of the group as far as the expression is about it.
+    pub(super) fn diagnosis(&self, expression: &Expression) -> Option<Diagnosis> {
+        let Self { values, at, .. } = self;
+        match Topic::of(expression) {
+            Topic::Losses => Some(diagnosis::of_status(Status::Losing, values, *at)),
+            Topic::Pending => diagnosis::of_pending(values, *at),
+            Topic::Waiting | Topic::Consumers => Some(diagnosis::of_waiting(values, *at)),
+            Topic::Other => {
+                let holding = values.status.conditions;
+                let named = expression
+                    .conditions()
+                    .into_iter()
+                    .find_map(|condition| Status::from_name(condition.quantity()));
+                let status = named.filter(|status| holding.contains(*status)).or(holding.worst())?;
+                Some(diagnosis::of_status(status, values, *at))
+            }
+        }
+    }
+}
+
+/// Returns true if what resolved for this reason is well again; false if the subject is gone, its values are not known, or
+/// entries were removed before they were read.
+pub(crate) fn is_recovery(reason: &str) -> bool {
+    const OTHERS: [&str; 8] = [
+        DESELECTED,
+        RULE_REMOVED,
+        TARGET_REMOVED,
+        FORGOTTEN,
+        STREAM_DELETED,
+        GROUP_DESTROYED,
+        LOSES_NOW,
+        SET_ELSEWHERE,
+    ];
+    !(OTHERS.contains(&reason)
+        || reason.starts_with(NOT_KNOWN)
+        || reason.ends_with(REMOVED)
+        || reason.ends_with(WAS_REMOVED))
 }
 
 /// Returns the reason. `value` returns the present value of a comparison's fact, if it is known.
@@ -71,21 +114,21 @@ pub(super) fn reason(
     let first = expression.first();
     let text = match (view, first.fact.name) {
         (SubjectView::Unknown(hold), _) => {
-            return format!("its values have not been known for {}", humantime::format_duration(hold));
+            return format!("{NOT_KNOWN} {}", span(hold));
         }
         (SubjectView::NoStream, "stream_up") => DESELECTED,
-        (SubjectView::NoStream, _) => "the stream was deleted",
+        (SubjectView::NoStream, _) => STREAM_DELETED,
         (SubjectView::NoGroup, "group_up") => DESELECTED,
-        (SubjectView::NoGroup, _) => "the group was destroyed",
+        (SubjectView::NoGroup, _) => GROUP_DESTROYED,
         (SubjectView::Target, "target_up") => "the target can be polled",
         (SubjectView::Target, _) => "nothing is left out any more",
         (SubjectView::Stream(_), "stream_up") => "the stream can be read",
-        (SubjectView::Stream(stream), _) if stream.values.is_none() => "the stream was deleted",
+        (SubjectView::Stream(stream), _) if stream.values.is_none() => STREAM_DELETED,
         (SubjectView::Stream(_), _) => return now_is(first, value),
         (SubjectView::Group(_, group), "group_up") if group.values.is_some() => "the group was created",
-        (SubjectView::Group(stream, _), _) if stream.values.is_none() => "the stream was deleted",
+        (SubjectView::Group(stream, _), _) if stream.values.is_none() => STREAM_DELETED,
         (SubjectView::Group(stream, group), _) => match &group.values {
-            None => "the group was destroyed",
+            None => GROUP_DESTROYED,
             Some(values) => {
                 let added = stream.values.as_ref().and_then(|values| values.entries_added);
                 let change = GroupChange { held, values, added };
@@ -159,7 +202,7 @@ impl GroupChange<'_> {
             Topic::Waiting => {
                 let is_retention = expression.first().fact.name == "retention_used_ratio";
                 if is_retention && self.has_lost(&held.values) {
-                    return Some("entries are lost now".to_owned());
+                    return Some(LOSES_NOW.to_owned());
                 }
                 self.of_waiting(held).or_else(|| self.of_consumers(&held.values))
             }
@@ -176,7 +219,7 @@ impl GroupChange<'_> {
         let (before, now) = (&held.values, self.values);
         let is_at_end = now.lag.max() == 0;
         if now.last_delivered_id < before.last_delivered_id {
-            return Some("the group was set to another position".to_owned());
+            return Some(SET_ELSEWHERE.to_owned());
         }
         if now.last_delivered_id == before.last_delivered_id {
             // Nothing was read, so the lag can only have fallen by removal.
@@ -185,22 +228,18 @@ impl GroupChange<'_> {
             let removed = waited.zip(now.lag.exact()).and_then(|(waited, lag)| waited.checked_sub(lag));
             return match removed {
                 Some(0) => None,
-                Some(1) => Some("1 entry was removed before it was read".to_owned()),
-                Some(removed) => {
-                    Some(format!("{} entries were removed before they were read", count(removed)))
-                }
-                None if now.lag.max() < before.lag.min() => {
-                    Some("entries were removed before they were read".to_owned())
-                }
+                Some(1) => Some(format!("1 {WAS_REMOVED}")),
+                Some(removed) => Some(format!("{} {REMOVED}", count(removed))),
+                None if now.lag.max() < before.lag.min() => Some(REMOVED.to_owned()),
                 None => None,
             };
         }
         if before.consumers == 0 && now.consumers == 0 {
-            return Some("the group was set to another position".to_owned());
+            return Some(SET_ELSEWHERE.to_owned());
         }
         if self.has_lost(before) {
             let lost = now.entries_lost.unwrap_or(0) - before.entries_lost.unwrap_or(0);
-            return Some(format!("{} entries were removed before they were read", count(lost)));
+            return Some(format!("{} {REMOVED}", count(lost)));
         }
         if is_at_end {
             return Some("the group has read to the end".to_owned());
@@ -239,6 +278,81 @@ impl GroupChange<'_> {
             }
             OldestPending::Entry { idle: Some(_), .. } => Some("the entry was claimed".to_owned()),
             OldestPending::Entry { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::test_support::{group, stream, values};
+    use redis_stream_core::id::StreamId;
+    use redis_stream_core::name::Name;
+    use redis_stream_lag::report::{ConditionSet, GroupStatus, HistoryCoverage, Lag};
+
+    #[test]
+    fn the_diagnosis_is_of_what_the_expression_is_about() {
+        let conditions: ConditionSet =
+            [Status::Losing, Status::Stalled, Status::Rewound].into_iter().collect();
+        let oldest = OldestPending::Entry {
+            id: StreamId::new(5, 1),
+            consumer: Some(Name::from("c")),
+            age: None,
+            idle: Some(Duration::from_secs(9)),
+            deliveries: 12,
+        };
+        let wrong = GroupValues {
+            lag: Lag::Exact(7),
+            consumers: 2,
+            messages_pending: 1,
+            oldest_pending: Some(oldest),
+            status: GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: None },
+            ..values()
+        };
+        let diagnosis_of = |values: &GroupValues, expression: &str| {
+            let (stream, group) = (stream("s", Vec::new()), group("g", values.clone()));
+            let held = HeldValues::of(&stream, &group, Duration::from_secs(1_700_000_000)).unwrap();
+            let diagnosis = held.diagnosis(&Expression::parse(expression).unwrap());
+            diagnosis.map(|diagnosis| diagnosis.sentence.split([':', ';']).next().unwrap().to_owned())
+        };
+        for (expression, expected) in [
+            ("entries_lost > 0", "Losing entries"),
+            ("status == losing", "Losing entries"),
+            ("oldest_pending_deliveries >= 10", "Failing"),
+            ("oldest_pending_idle_seconds > 10m or status == stuck", "Failing"),
+            ("lag > 0 and status == stalled", "Blocked"),
+            ("lag_seconds > 5m", "Blocked"),
+            ("consumers == 0", "Blocked"),
+            ("status == rewound", "Set back"),
+            ("pending_orphaned > 0", "Losing entries"),
+        ] {
+            assert_eq!(diagnosis_of(&wrong, expression).as_deref(), Some(expected), "{expression}");
+        }
+        let well = GroupValues { lag: Lag::Exact(7), ..values() };
+        assert_eq!(diagnosis_of(&well, "lag > 5").as_deref(), Some("7 entries wait"));
+        assert_eq!(diagnosis_of(&well, "consumers == 0").as_deref(), Some("7 entries wait"));
+        assert_eq!(diagnosis_of(&well, "oldest_pending_deliveries >= 10"), None);
+        assert_eq!(diagnosis_of(&well, "group_up == 0"), None);
+    }
+
+    #[test]
+    fn what_is_gone_or_lost_has_not_recovered() {
+        for (reason, is_well) in [
+            ("the group has read to the end", true),
+            ("the group reads: 12 entries wait", true),
+            ("the entry was acknowledged", true),
+            ("the target can be polled", true),
+            ("lag is 3", true),
+            ("17,213 entries were removed before they were read", false),
+            ("entries were removed before they were read", false),
+            ("1 entry was removed before it was read", false),
+            ("entries are lost now", false),
+            ("the group was destroyed", false),
+            ("the stream was deleted", false),
+            ("it was taken out of the configuration", false),
+            ("its values have not been known for 1 h", false),
+        ] {
+            assert_eq!(is_recovery(reason), is_well, "{reason}");
         }
     }
 }

@@ -23,6 +23,20 @@ pub(crate) fn rfc3339(since_epoch: Duration) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch.min(LATEST)).to_string()
 }
 
+/// Formats a moment as a time of day: `19:52 UTC`; with its date if it is more than 12 hours before or after `now`.
+pub(crate) fn clock(moment: Duration, now: Duration) -> String {
+    let text = rfc3339(moment);
+    let (date, time) = (&text[..10], &text[11..16]);
+    if moment.abs_diff(now) < HALF_A_DAY { format!("{time} UTC") } else { format!("{date} {time} UTC") }
+}
+
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 3_600);
+
+/// Formats a moment as a time of day to the second: `19:52:07`.
+pub(crate) fn clock_seconds(moment: Duration) -> String {
+    rfc3339(moment)[11..19].to_owned()
+}
+
 /// Formats a number with its noun, singular or plural: `1 group`, `3 groups`.
 pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
@@ -104,6 +118,16 @@ mod tests {
     fn times_are_utc_to_the_millisecond_and_in_four_digit_years() {
         assert_eq!(rfc3339(Duration::from_millis(1_795_378_608_218)), "2026-11-22T20:16:48.218Z");
         assert_eq!(rfc3339(Duration::MAX), "9999-12-31T23:59:59.000Z");
+    }
+
+    #[test]
+    fn a_time_of_day_has_its_date_if_that_is_not_clear() {
+        let (now, s) = (Duration::from_secs(1_795_378_608), Duration::from_secs);
+        assert_eq!(clock(now - s(600), now), "20:06 UTC");
+        assert_eq!(clock(now - s(86_400), now), "2026-11-21 20:16 UTC");
+        assert_eq!(clock(now + s(60), now), "20:17 UTC");
+        assert_eq!(clock(Duration::MAX, now), "9999-12-31 23:59 UTC");
+        assert_eq!(clock_seconds(now), "20:16:48");
     }
 
     #[test]

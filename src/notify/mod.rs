@@ -37,6 +37,7 @@ mod pagerduty;
 mod queue;
 mod render;
 mod send_loop;
+mod severity;
 mod shared_queue;
 mod slack;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::alert::notification::{Alert, AlertStatus};
+use crate::notify::severity::worst_first;
 
 /// The labels that the alerts of an aggregation group have in common.
 pub(super) type GroupLabels = BTreeMap<String, String>;
@@ -45,11 +46,12 @@ pub(super) struct Sent {
 }
 
 impl Batch {
-    /// Sorts the changed alerts for people: firing ones first, then by labels. Not done by the queue, which is locked
-    /// while it makes a batch.
+    /// Sorts the alerts for people: those that changed first, the worst first. Not done by the queue, which is locked while
+    /// it makes a batch.
     pub(super) fn sorted(&self) -> Self {
         let mut batch = self.clone();
-        batch.changed.sort_by(|one, other| (one.status, &one.labels).cmp(&(other.status, &other.labels)));
+        batch.changed.sort_by(|one, other| worst_first(one, other));
+        batch.still_firing.sort_by(|one, other| worst_first(one, other));
         batch
     }
 

@@ -12,6 +12,7 @@ use crate::notify::model::Batch;
 use crate::notify::render::{
     PayloadFormat, RenderContext, all_labels, one_line, resolved_summary, summary, write,
 };
+use crate::notify::severity::AlertSeverity;
 
 pub(super) const FORMAT: PayloadFormat = PayloadFormat { group_labels: all_labels, body };
 
@@ -43,7 +44,7 @@ fn event(alert: &Alert, context: &RenderContext, custom_details: &Value) -> Byte
         "payload": {
             "summary": one_line(&format!("{}: {text}", printable(label("alertname"))), SUMMARY_CHARS),
             "source": one_line(&printable(label("target")), SUMMARY_CHARS),
-            "severity": severity(label("severity")),
+            "severity": AlertSeverity::of(alert).as_str(),
             "timestamp": rfc3339(since),
             "custom_details": custom_details,
         },
@@ -55,11 +56,6 @@ fn event(alert: &Alert, context: &RenderContext, custom_details: &Value) -> Byte
         event["client_url"] = page.into();
     }
     write(&event)
-}
-
-fn severity(label: &str) -> &'static str {
-    let known = ["critical", "error", "warning", "info"];
-    known.into_iter().find(|severity| label.eq_ignore_ascii_case(severity)).unwrap_or("warning")
 }
 
 #[cfg(test)]
@@ -148,7 +144,7 @@ mod tests {
             },
             "severity": "warning",
             "source": "cache",
-            "summary": "LagHigh: mail is behind",
+            "summary": "LagHigh: no longer: mail is behind",
             "timestamp": "2026-11-22T20:01:30.000Z"
           },
           "routing_key": "0123456789abcdef"
@@ -165,20 +161,6 @@ mod tests {
             still_firing: vec![Arc::new(alert.clone())],
         };
         assert_eq!(body(&reminder, &context(None)), body(&batch(alert), &context(None)));
-    }
-
-    #[test]
-    fn the_label_severity_is_mapped() {
-        for (label, expected) in [
-            ("critical", "critical"),
-            ("error", "error"),
-            ("Warning", "warning"),
-            ("info", "info"),
-            ("page", "warning"),
-            ("", "warning"),
-        ] {
-            assert_eq!(severity(label), expected, "{label}");
-        }
     }
 
     #[test]

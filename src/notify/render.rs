@@ -5,16 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::alert::notification::{Alert, LOSS_ANNOTATION};
-use crate::alert::resolved_reason;
+use crate::alert::notification::{Alert, DIAGNOSIS_ANNOTATION};
+use crate::alert::{recommended, resolved_reason};
 use crate::format::unicode::printable;
 use crate::notify::model::{Batch, GroupLabels};
 use redis_stream_core::secret::Secret;
 
 /// Annotations that describe an alert; the first that it has is used.
 const DESCRIPTIONS: [&str; 3] = ["summary", "description", "message"];
-/// Labels that name the subject of an alert without such an annotation.
-const SUBJECT: [&str; 3] = ["stream", "group", "consumer"];
 
 /// The aggregation groups and the payload of an integration.
 #[derive(Clone, Copy, Debug)]
@@ -46,36 +44,78 @@ pub(super) fn all_labels(alert: &Alert) -> GroupLabels {
     GroupLabels::clone(&alert.labels)
 }
 
-/// Returns the description of an alert on one line of at most `max_chars`; without one, its subject.
-pub(super) fn summary(alert: &Alert, max_chars: usize) -> String {
-    let described =
-        DESCRIPTIONS.iter().find_map(|name| alert.annotations.get(*name).filter(|text| !text.is_empty()));
-    if let Some(text) = described {
-        return match alert.annotations.get(LOSS_ANNOTATION) {
-            Some(share) => one_line(&format!("{text} ({share})"), max_chars),
-            None => one_line(text, max_chars),
-        };
-    }
-    let parts: Vec<_> =
-        SUBJECT.iter().filter_map(|name| alert.labels.get(*name)).map(|name| printable(name)).collect();
-    if parts.is_empty() { "the target".to_owned() } else { one_line(&parts.join(" / "), max_chars) }
-}
-
-/// Returns on one line what resolved and why: the description of a firing alert would contradict that it resolved.
-pub(super) fn resolved_summary(alert: &Alert, max_chars: usize) -> String {
-    let Some(reason) = alert.annotations.get(resolved_reason::ANNOTATION) else {
-        return summary(alert, max_chars);
-    };
-    let label = |name: &str| alert.labels.get(name).map(String::as_str);
-    let subject = match (label("group"), label("stream")) {
+/// Returns the subject of an alert in words, such as `group mail of orders`.
+pub(super) fn subject(alert: &Alert) -> String {
+    let label = |name: &str| alert.labels.get(name).map(|value| printable(value));
+    match (label("group"), label("stream")) {
         (Some(group), Some(stream)) => format!("group {group} of {stream}"),
         (None, Some(stream)) => format!("stream {stream}"),
-        (group, None) => group.or(label("target")).unwrap_or("the target").to_owned(),
+        (group, None) => group.or(label("target")).unwrap_or("the target".into()).into_owned(),
+    }
+}
+
+/// Returns the description of an alert on one line of at most `max_chars`. A diagnosis replaces the summary of a built-in
+/// rule, which has fewer facts; to that of other rules it is added.
+pub(super) fn description(alert: &Alert, max_chars: usize) -> Option<String> {
+    let diagnosis = alert.annotations.get(DIAGNOSIS_ANNOTATION);
+    let text = match (own_words(alert), diagnosis) {
+        (Some(_), Some(diagnosis)) if is_built_in(alert) => diagnosis.clone(),
+        (Some(text), Some(diagnosis)) => format!("{}. {diagnosis}", text.trim_end_matches(['.', ' '])),
+        (text, diagnosis) => text.or(diagnosis)?.clone(),
     };
-    // A long name must not push the reason out of the line.
-    let reason_chars = reason.chars().count();
-    let subject = one_line(&subject, max_chars.saturating_sub(reason_chars + 2).max(max_chars / 2));
-    one_line(&format!("{subject}: {reason}"), max_chars)
+    Some(one_line(&text, max_chars))
+}
+
+/// Returns the description of an alert on one line of at most `max_chars`, with the name of its subject.
+pub(super) fn summary(alert: &Alert, max_chars: usize) -> String {
+    let names_subject = own_words(alert).is_some()
+        && !(is_built_in(alert) && alert.annotations.contains_key(DIAGNOSIS_ANNOTATION));
+    match description(alert, max_chars) {
+        Some(text) if names_subject => text,
+        Some(text) => with_subject(alert, &text, max_chars),
+        None => one_line(&subject(alert), max_chars),
+    }
+}
+
+/// Returns on one line why an alert resolved: the description of a firing alert would contradict that it resolved.
+pub(super) fn resolved_description(alert: &Alert, max_chars: usize) -> String {
+    match alert.annotations.get(resolved_reason::ANNOTATION) {
+        Some(reason) => one_line(reason, max_chars),
+        None => match own_words(alert) {
+            Some(text) => one_line(&format!("no longer: {text}"), max_chars),
+            None => "its condition does not hold any more".to_owned(),
+        },
+    }
+}
+
+/// Returns on one line what resolved and why.
+pub(super) fn resolved_summary(alert: &Alert, max_chars: usize) -> String {
+    let text = resolved_description(alert, max_chars);
+    let names_subject =
+        !alert.annotations.contains_key(resolved_reason::ANNOTATION) && own_words(alert).is_some();
+    if names_subject { text } else { with_subject(alert, &text, max_chars) }
+}
+
+/// Returns true if the subject of a resolved alert is well again; false if it is gone or not known, or has lost entries.
+pub(super) fn has_recovered(alert: &Alert) -> bool {
+    alert
+        .annotations
+        .get(resolved_reason::ANNOTATION)
+        .is_none_or(|reason| resolved_reason::is_recovery(reason))
+}
+
+fn own_words(alert: &Alert) -> Option<&String> {
+    DESCRIPTIONS.iter().find_map(|name| alert.annotations.get(*name).filter(|text| !text.is_empty()))
+}
+
+fn is_built_in(alert: &Alert) -> bool {
+    alert.labels.get("alertname").is_some_and(|name| recommended::names().any(|built_in| built_in == name))
+}
+
+fn with_subject(alert: &Alert, text: &str, max_chars: usize) -> String {
+    // A long name must not push the text out of the line.
+    let subject_chars = max_chars.saturating_sub(text.chars().count() + 2).max(max_chars / 2);
+    one_line(&format!("{}: {text}", one_line(&subject(alert), subject_chars)), max_chars)
 }
 
 /// Joins the lines of a text, and cuts it to `max_chars` with an ellipsis at the end.

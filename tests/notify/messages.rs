@@ -44,16 +44,13 @@ async fn changes_are_sent_once_and_repetitions_are_not() {
 
     let [began, ended] = &chat.received()[..] else { panic!("not two messages") };
     assert_eq!(began.head.lines().next(), Some("POST /services/x HTTP/1.1"));
-    assert_eq!(
-        began.body["text"],
-        "*1 firing: <https://gauge.example.com/groups/cache/db0/orders/mail|LagHigh>* on cache"
-    );
-    let line = began.body["attachments"][0]["text"].as_str().unwrap();
-    assert!(line.starts_with("• a group is \"behind\" &lt;&amp;&gt; (since "), "{line}");
-    assert_eq!(
-        ended.body["text"],
-        "*1 resolved: <https://gauge.example.com/groups/cache/db0/orders/mail|LagHigh>* on cache"
-    );
+    assert_eq!(began.body["text"], "1 firing: LagHigh on cache");
+    let attachment = &began.body["attachments"][0];
+    assert_eq!((&attachment["title"], &attachment["color"]), (&json!("orders"), &json!("warning")));
+    let line = attachment["text"].as_str().unwrap();
+    let link = "• <https://gauge.example.com/groups/cache/db0/orders/mail|mail>: ";
+    assert!(line.starts_with(&format!("{link}a group is \"behind\" &lt;&amp;&gt; (firing since ")), "{line}");
+    assert_eq!(ended.body["text"], "1 resolved: LagHigh on cache");
 }
 
 #[tokio::test]

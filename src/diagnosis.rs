@@ -1,0 +1,569 @@
+//! What is wrong with a group, as one sentence of facts: what, with which number, since when, and whether it becomes
+//! better or worse; and what to do about it. Pages and messages show the same words.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::format::unicode::printable;
+use crate::format::units::{clock, count, rate_number, span};
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+use redis_stream_lag::question::FATAL_DELIVERIES;
+use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Status};
+
+/// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
+const MANY_DELIVERIES: u64 = 3;
+/// Characters of a consumer's name.
+const NAME_CHARS: usize = 60;
+
+/// A sentence of facts, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Without a full stop.
+    pub sentence: String,
+    /// What to do, without a full stop; empty if there is nothing to do.
+    pub advice: &'static str,
+}
+
+/// The change of a lag at the rates of the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trend {
+    /// It grows by so many entries per second.
+    Grows(f64),
+    /// It shrinks by so many entries per second, and is gone after this time.
+    Shrinks(f64, Option<Duration>),
+    /// It stays as it is.
+    Steady,
+    /// The rates are not known, or entries are lost, which makes the lag smaller too.
+    Unknown,
+}
+
+/// The pending entry that needs a look first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorstPending<'v> {
+    /// Its ID.
+    pub id: StreamId,
+    /// `None` if it was released by XNACK.
+    pub consumer: Option<&'v Name>,
+    /// Number of deliveries; `None` if XNACK FATAL replaced it.
+    pub deliveries: Option<u64>,
+    /// Time since it was last delivered; `None` if it was released by XNACK.
+    pub idle: Option<Duration>,
+    /// Time since it was added; `None` if its ID is not a time.
+    pub age: Option<Duration>,
+}
+
+/// Returns the pending entry that needs a look first: the oldest one.
+pub fn worst_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
+    match &values.oldest_pending {
+        Some(OldestPending::Entry { id, consumer, age, idle, deliveries }) => Some(WorstPending {
+            id: *id,
+            consumer: consumer.as_ref(),
+            deliveries: Some(*deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES),
+            idle: *idle,
+            age: *age,
+        }),
+        Some(OldestPending::Nothing) | None => None,
+    }
+}
+
+/// Returns the change of a group's lag.
+pub fn trend(values: &GroupValues) -> Trend {
+    let (Some(added), Some(delivered)) = (values.added_rate, values.delivered_rate) else {
+        return Trend::Unknown;
+    };
+    if values.status.conditions.contains(Status::Losing) {
+        return Trend::Unknown;
+    }
+    let change = added.per_second() - delivered.per_second();
+    // The rates of a group that keeps up differ by what came in last.
+    let noise = (0.02 * added.per_second().max(delivered.per_second())).max(0.005);
+    match values.drain_time.filter(|time| !time.is_zero()) {
+        _ if change > noise => Trend::Grows(change),
+        time if change < -noise => Trend::Shrinks(-change, time),
+        _ => Trend::Steady,
+    }
+}
+
+/// Returns the diagnosis of a group's worst condition, or that there is none. `None` is a group that is configured by name
+/// and missing. `at` is the time of the reading, since the Unix epoch.
+pub fn of_group(values: Option<&GroupValues>, at: Duration) -> Diagnosis {
+    match values {
+        None => MISSING.diagnosis(),
+        Some(values) => of_status(values.status.status(), values, at),
+    }
+}
+
+/// Returns the diagnosis of one condition of a group, whatever else holds.
+pub fn of_status(status: Status, values: &GroupValues, at: Duration) -> Diagnosis {
+    let facts = Facts { values, at };
+    let (sentence, advice) = match status {
+        Status::Abandoned => facts.abandoned(),
+        Status::Losing => facts.losing(),
+        Status::Rewound => facts.rewound(),
+        Status::Stalled => facts.stalled(),
+        Status::Stuck => facts.stuck(),
+        Status::Lagging => facts.lagging(),
+        Status::Unknown => facts.unknown(),
+        Status::Ok => facts.ok(),
+    };
+    Diagnosis { sentence, advice }
+}
+
+/// Returns the diagnosis of what a group has still to read.
+pub(crate) fn of_waiting(values: &GroupValues, at: Duration) -> Diagnosis {
+    let holding = [Status::Abandoned, Status::Stalled, Status::Lagging];
+    let condition = holding.into_iter().find(|status| values.status.conditions.contains(*status));
+    match condition {
+        Some(condition) => of_status(condition, values, at),
+        None => {
+            let facts = Facts { values, at };
+            let parts = [Some(facts.waiting()), facts.flow(), facts.trend(), facts.loss_ahead()];
+            Diagnosis { sentence: joined(parts), advice: "" }
+        }
+    }
+}
+
+/// Returns the diagnosis of a group's pending entries; `None` if none is known.
+pub(crate) fn of_pending(values: &GroupValues, at: Duration) -> Option<Diagnosis> {
+    let entry = worst_pending(values)?;
+    let facts = Facts { values, at };
+    let (sentence, advice) = match entry.fails() {
+        true => facts.failing("Failing", &entry),
+        false => facts.stuck(),
+    };
+    Some(Diagnosis { sentence, advice })
+}
+
+/// A diagnosis that needs no values.
+struct Fixed(&'static str, &'static str);
+
+const MISSING: Fixed = Fixed(
+    "Missing: the stream has no such group, so its consumers get NOGROUP",
+    "Create it, or take it out of the configuration",
+);
+
+impl Fixed {
+    fn diagnosis(&self) -> Diagnosis {
+        Diagnosis { sentence: self.0.to_owned(), advice: self.1 }
+    }
+}
+
+impl WorstPending<'_> {
+    /// Returns true if it was delivered so often that it is likely one that no consumer can process.
+    fn fails(&self) -> bool {
+        self.deliveries.is_none_or(|deliveries| deliveries >= MANY_DELIVERIES)
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, ". {}", self.advice) }
+    }
+}
+
+type Sentence = (String, &'static str);
+
+/// The values of a group, and the time of the reading.
+struct Facts<'v> {
+    values: &'v GroupValues,
+    at: Duration,
+}
+
+impl Facts<'_> {
+    fn abandoned(&self) -> Sentence {
+        let (who, advice) = match self.values.consumers {
+            0 => ("the group has no consumer".to_owned(), "Start its consumers, or remove the group"),
+            1 => (
+                "its only consumer gives no sign of life".to_owned(),
+                "Start or restart the consumer, or remove the group",
+            ),
+            many => (
+                format!("none of its {} consumers gives a sign of life", count(many)),
+                "Start or restart the consumers, or remove the group",
+            ),
+        };
+        let first = format!("Not read: {who}");
+        let parts = [
+            Some(first),
+            Some(self.waiting()),
+            self.silence(Status::Abandoned),
+            self.trend(),
+            self.loss_ahead(),
+        ];
+        (joined(parts), advice)
+    }
+
+    fn losing(&self) -> Sentence {
+        let lost = match self.values.entries_lost.filter(|lost| *lost > 0) {
+            Some(1) => "at least 1 was removed before the group got it".to_owned(),
+            Some(lost) => format!("at least {} were removed before the group got them", count(lost)),
+            None => "they are removed before the group gets them".to_owned(),
+        };
+        let first = format!("Losing entries{}: {lost}", self.since(Status::Losing));
+        let share = self
+            .values
+            .loss_estimate
+            .map(|estimate| format!("about {:.0} % of what is added is lost", estimate.ratio() * 100.0));
+        let advice = "Make the group faster, or keep more in the stream (MAXLEN, MINID)";
+        (joined([Some(first), share, Some(self.waiting())]), advice)
+    }
+
+    fn rewound(&self) -> Sentence {
+        let first = format!("Set back{}: last-delivered-id became smaller", self.since(Status::Rewound));
+        let again = "entries are delivered a second time".to_owned();
+        let advice = "Look for an XGROUP SETID, a restart from an older file, or a failover";
+        (joined([Some(first), Some(again), Some(self.waiting())]), advice)
+    }
+
+    fn stalled(&self) -> Sentence {
+        if let Some(entry) = worst_pending(self.values).filter(WorstPending::fails) {
+            return self.failing("Blocked", &entry);
+        }
+        let who = match self.values.consumers {
+            1 => "its only consumer is alive and reads nothing".to_owned(),
+            many => format!("its {} consumers are alive and read nothing", count(many)),
+        };
+        let first = format!("Stalled: {who}");
+        let parts = [
+            Some(first),
+            Some(self.waiting()),
+            self.silence(Status::Stalled),
+            self.pending(),
+            self.trend(),
+            self.loss_ahead(),
+        ];
+        (joined(parts), "Look at the logs of its consumers, and restart them")
+    }
+
+    /// Describes an entry that was delivered many times, and what waits behind it.
+    fn failing(&self, word: &str, entry: &WorstPending<'_>) -> Sentence {
+        let added = entry.age.map(|age| format!(" since {}", self.clock(age))).unwrap_or_default();
+        let deliveries = match entry.deliveries {
+            Some(deliveries) => format!("has been delivered {} times{added}", count(deliveries)),
+            None => "was marked as failed (XNACK FATAL)".to_owned(),
+        };
+        let ago = |idle: Duration| match idle.as_secs() {
+            0 => "a moment ago".to_owned(),
+            _ => format!("{} ago", span(idle)),
+        };
+        let to = match (entry.consumer, entry.idle) {
+            (Some(consumer), Some(idle)) => format!(", last to {} {}", name(consumer), ago(idle)),
+            (None, Some(idle)) => format!(", last {}", ago(idle)),
+            (_, None) => ", and was given back".to_owned(),
+        };
+        let first = format!("{word}: entry {} {deliveries}{to}", entry.id);
+        let behind =
+            (self.values.lag.max() > 0).then(|| format!("{} behind it", entries_wait(self.values.lag)));
+        let others = self.values.messages_pending.checked_sub(1).filter(|others| *others > 0);
+        let others = others.map(|others| match others {
+            1 => "1 more is pending".to_owned(),
+            others => format!("{} more are pending", count(others)),
+        });
+        let advice = "See what it holds (XRANGE), fix its handler or put it aside, then XACK it";
+        (joined([Some(first), behind, others, self.loss_ahead()]), advice)
+    }
+
+    fn stuck(&self) -> Sentence {
+        let Some(entry) = worst_pending(self.values) else {
+            let first = format!(
+                "Stuck: the oldest pending entry has not been acknowledged{}",
+                self.since(Status::Stuck)
+            );
+            return (joined([Some(first), self.pending()]), "Find it with XPENDING");
+        };
+        let (first, advice) = match (entry.consumer, entry.idle) {
+            (_, None) => (
+                format!("Stuck: entry {} was given back (XNACK), and no consumer takes it", entry.id),
+                "Let a consumer claim it (XAUTOCLAIM)",
+            ),
+            (consumer, Some(idle)) => {
+                let owner = consumer.map(|consumer| format!(" to {}", name(consumer))).unwrap_or_default();
+                let (id, since) = (entry.id, self.clock(idle));
+                (
+                    format!(
+                        "Stuck: entry {id} was delivered{owner} at {since} ({} ago) and not acknowledged",
+                        span(idle)
+                    ),
+                    "Let another consumer claim it (XAUTOCLAIM), and acknowledge it",
+                )
+            }
+        };
+        let again = entry.deliveries.filter(|deliveries| *deliveries > 1);
+        let again = again.map(|deliveries| format!("it was delivered {} times", count(deliveries)));
+        let waiting = (self.values.lag.max() > 0).then(|| self.waiting());
+        (joined([Some(first), again, self.pending(), waiting]), advice)
+    }
+
+    fn lagging(&self) -> Sentence {
+        let flow = self.flow().unwrap_or_else(|| "more is added than the group reads".to_owned());
+        let first = format!("Too slow{}: {flow}", self.since(Status::Lagging));
+        let parts = [Some(first), Some(self.waiting()), self.trend(), self.loss_ahead()];
+        (joined(parts), "Add consumers, or make them faster")
+    }
+
+    fn unknown(&self) -> Sentence {
+        let first = match self.values.status.unknown_for() {
+            Some(time) => format!("Collecting history: the status is known in about {}", span(time)),
+            None => "Not known: the exact lag was not known often enough to tell whether it grows".to_owned(),
+        };
+        (joined([Some(first), Some(self.waiting()), self.pending()]), "")
+    }
+
+    fn ok(&self) -> Sentence {
+        if let Some(entry) = worst_pending(self.values).filter(WorstPending::fails) {
+            return self.failing("Failing", &entry);
+        }
+        let first = format!("No problem detected: {}", self.waiting());
+        (joined([Some(first), self.pending(), self.trend()]), "")
+    }
+
+    /// Describes what waits, and for how long.
+    fn waiting(&self) -> String {
+        let wait = entries_wait(self.values.lag);
+        match self.values.lag_seconds.filter(|_| self.values.lag.max() > 0) {
+            Some(age) => format!("{wait}, the oldest for {}", span(age)),
+            None => wait,
+        }
+    }
+
+    fn pending(&self) -> Option<String> {
+        match self.values.messages_pending {
+            0 => None,
+            1 => Some("1 entry is pending".to_owned()),
+            pending => Some(format!("{} entries are pending", count(pending))),
+        }
+    }
+
+    /// Describes since when nothing was delivered.
+    fn silence(&self, status: Status) -> Option<String> {
+        let age = self.values.last_delivery_age;
+        let since = age.map(|age| self.at.saturating_sub(age)).or(self.since_time(status))?;
+        Some(format!("nothing was delivered since {}", clock(since, self.at)))
+    }
+
+    fn flow(&self) -> Option<String> {
+        let (added, delivered) = (self.values.added_rate?, self.values.delivered_rate?);
+        let (added, delivered) = (rate_number(added.per_second()), rate_number(delivered.per_second()));
+        Some(format!("{added}/s come in and {delivered}/s are read"))
+    }
+
+    fn trend(&self) -> Option<String> {
+        if self.values.lag.max() == 0 {
+            return None;
+        }
+        match trend(self.values) {
+            Trend::Grows(rate) => Some(format!("{} more each second", rate_number(rate))),
+            Trend::Shrinks(_, Some(time)) => Some(format!("they are read in {} at this rate", span(time))),
+            Trend::Shrinks(rate, None) => Some(format!("{} fewer each second", rate_number(rate))),
+            Trend::Steady => Some("the number does not change".to_owned()),
+            Trend::Unknown => None,
+        }
+    }
+
+    fn loss_ahead(&self) -> Option<String> {
+        let time = self.values.time_to_loss?;
+        Some(format!("trimming reaches what it has not read or acknowledged in {}", span(time)))
+    }
+
+    fn since(&self, status: Status) -> String {
+        self.since_time(status).map(|since| format!(" since {}", clock(since, self.at))).unwrap_or_default()
+    }
+
+    /// Returns since when a condition holds, as far as it is known: it is, of the worst.
+    fn since_time(&self, status: Status) -> Option<Duration> {
+        self.values.status.since.filter(|_| self.values.status.status() == status)
+    }
+
+    fn clock(&self, age: Duration) -> String {
+        clock(self.at.saturating_sub(age), self.at)
+    }
+}
+
+fn entries_wait(lag: Lag) -> String {
+    match lag {
+        Lag::Exact(0) => "no entry waits".to_owned(),
+        Lag::Exact(1) => "1 entry waits".to_owned(),
+        Lag::Exact(entries) => format!("{} entries wait", count(entries)),
+        Lag::Between { min, max: u64::MAX } => format!("at least {} entries wait", count(min)),
+        Lag::Between { min, max } => format!("{} to {} entries wait", count(min), count(max)),
+    }
+}
+
+fn name(name: &Name) -> String {
+    let text = name.text();
+    let text = printable(&text);
+    match text.char_indices().nth(NAME_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis_stream_lag::report::{ConditionSet, EntryRate, GroupStatus, HistoryCoverage, LossEstimate};
+
+    /// 2026-11-28T20:06:31Z.
+    const AT: Duration = Duration::from_secs(1_795_896_391);
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn rate(entries: u64) -> Option<EntryRate> {
+        Some(EntryRate { entries, time: s(1) })
+    }
+
+    fn with(conditions: &[Status]) -> GroupValues {
+        let conditions: ConditionSet = conditions.iter().copied().collect();
+        let since = (!conditions.is_empty()).then(|| AT - s(671));
+        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since };
+        GroupValues { status, lag: Lag::Exact(0), consumers: 3, ..GroupValues::default() }
+    }
+
+    /// 4,258 entries that wait for 5 min 11 s.
+    fn behind(conditions: &[Status]) -> GroupValues {
+        GroupValues { lag: Lag::Exact(4_258), lag_seconds: Some(s(311)), ..with(conditions) }
+    }
+
+    fn holding(values: &GroupValues, deliveries: u64, idle: Option<Duration>) -> GroupValues {
+        let entry = OldestPending::Entry {
+            id: StreamId::new(1_795_895_526_988, 1),
+            consumer: idle.map(|_| Name::from("fraud-1")),
+            age: Some(Duration::from_millis(864_012)),
+            idle,
+            deliveries,
+        };
+        GroupValues { oldest_pending: Some(entry), messages_pending: 12, ..values.clone() }
+    }
+
+    #[test]
+    fn each_condition_is_a_sentence_of_facts() {
+        use Status::{Abandoned, Lagging, Losing, Rewound, Stalled, Stuck};
+        let flowing = |values, added, delivered| GroupValues {
+            added_rate: rate(added),
+            delivered_rate: rate(delivered),
+            ..values
+        };
+        let cases = [
+            ("no consumer", flowing(GroupValues { consumers: 0, ..behind(&[Abandoned]) }, 20, 0)),
+            (
+                "dead consumers",
+                GroupValues {
+                    last_delivery_age: Some(s(798)),
+                    time_to_loss: Some(s(1_200)),
+                    ..behind(&[Abandoned])
+                },
+            ),
+            (
+                "one dead consumer, one entry",
+                GroupValues { consumers: 1, lag: Lag::Exact(1), ..with(&[Abandoned]) },
+            ),
+            (
+                "losing",
+                GroupValues {
+                    entries_lost: Some(8_320),
+                    loss_estimate: Some(LossEstimate { lost: 8, added: 10 }),
+                    ..flowing(behind(&[Losing]), 50, 10)
+                },
+            ),
+            ("losing, and how much is not known", behind(&[Losing])),
+            ("rewound", behind(&[Rewound])),
+            ("blocked", holding(&behind(&[Stalled]), 217, Some(Duration::from_millis(200)))),
+            ("stalled", holding(&behind(&[Stalled]), 1, Some(s(300)))),
+            ("stuck", holding(&with(&[Stuck]), 1, Some(s(900)))),
+            ("stuck, delivered twice", holding(&behind(&[Stuck]), 2, Some(s(900)))),
+            ("given back", holding(&with(&[Stuck]), 1, None)),
+            ("stuck, and the entry is not known", with(&[Stuck])),
+            ("lagging", flowing(behind(&[Lagging]), 50, 10)),
+            ("lagging, and the rates are not known", behind(&[Lagging])),
+            ("abandoned and losing", behind(&[Abandoned, Losing])),
+        ];
+        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some(&values), AT)));
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        no consumer: Not read: the group has no consumer; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC; 20.0 more each second. Start its consumers, or remove the group
+        dead consumers: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:53 UTC; trimming reaches what it has not read or acknowledged in 20 min. Start or restart the consumers, or remove the group
+        one dead consumer, one entry: Not read: its only consumer gives no sign of life; 1 entry waits; nothing was delivered since 19:55 UTC. Start or restart the consumer, or remove the group
+        losing: Losing entries since 19:55 UTC: at least 8,320 were removed before the group got them; about 80 % of what is added is lost; 4,258 entries wait, the oldest for 5 min 11 s. Make the group faster, or keep more in the stream (MAXLEN, MINID)
+        losing, and how much is not known: Losing entries since 19:55 UTC: they are removed before the group gets them; 4,258 entries wait, the oldest for 5 min 11 s. Make the group faster, or keep more in the stream (MAXLEN, MINID)
+        rewound: Set back since 19:55 UTC: last-delivered-id became smaller; entries are delivered a second time; 4,258 entries wait, the oldest for 5 min 11 s. Look for an XGROUP SETID, a restart from an older file, or a failover
+        blocked: Blocked: entry 1795895526988-1 has been delivered 217 times since 19:52 UTC, last to fraud-1 a moment ago; 4,258 entries wait behind it; 11 more are pending. See what it holds (XRANGE), fix its handler or put it aside, then XACK it
+        stalled: Stalled: its 3 consumers are alive and read nothing; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC; 12 entries are pending. Look at the logs of its consumers, and restart them
+        stuck: Stuck: entry 1795895526988-1 was delivered to fraud-1 at 19:51 UTC (15 min ago) and not acknowledged; 12 entries are pending. Let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        stuck, delivered twice: Stuck: entry 1795895526988-1 was delivered to fraud-1 at 19:51 UTC (15 min ago) and not acknowledged; it was delivered 2 times; 12 entries are pending; 4,258 entries wait, the oldest for 5 min 11 s. Let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        given back: Stuck: entry 1795895526988-1 was given back (XNACK), and no consumer takes it; 12 entries are pending. Let a consumer claim it (XAUTOCLAIM)
+        stuck, and the entry is not known: Stuck: the oldest pending entry has not been acknowledged since 19:55 UTC. Find it with XPENDING
+        lagging: Too slow since 19:55 UTC: 50.0/s come in and 10.0/s are read; 4,258 entries wait, the oldest for 5 min 11 s; 40.0 more each second. Add consumers, or make them faster
+        lagging, and the rates are not known: Too slow since 19:55 UTC: more is added than the group reads; 4,258 entries wait, the oldest for 5 min 11 s. Add consumers, or make them faster
+        abandoned and losing: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC. Start or restart the consumers, or remove the group
+        ");
+    }
+
+    #[test]
+    fn without_a_condition_it_is_what_goes_on() {
+        let unknown = |coverage| {
+            let status = GroupStatus { coverage, ..with(&[]).status };
+            GroupValues { status, lag: Lag::Between { min: 3, max: u64::MAX }, ..with(&[]) }
+        };
+        let draining = GroupValues {
+            added_rate: rate(20),
+            delivered_rate: rate(38),
+            drain_time: Some(s(240)),
+            ..behind(&[])
+        };
+        let cases = [
+            ("nothing to do", with(&[])),
+            ("draining", draining),
+            ("keeping up", GroupValues { added_rate: rate(100), delivered_rate: rate(101), ..behind(&[]) }),
+            ("an entry fails", holding(&with(&[]), 12, Some(s(2)))),
+            ("marked as failed", holding(&with(&[]), FATAL_DELIVERIES, None)),
+            ("a claim", holding(&with(&[]), 2, Some(s(2)))),
+            ("no history", unknown(HistoryCoverage::Partial { remaining: Some(s(80)) })),
+        ];
+        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some(&values), AT)));
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        nothing to do: No problem detected: no entry waits
+        draining: No problem detected: 4,258 entries wait, the oldest for 5 min 11 s; they are read in 4 min at this rate
+        keeping up: No problem detected: 4,258 entries wait, the oldest for 5 min 11 s; the number does not change
+        an entry fails: Failing: entry 1795895526988-1 has been delivered 12 times since 19:52 UTC, last to fraud-1 2.0 s ago; 11 more are pending. See what it holds (XRANGE), fix its handler or put it aside, then XACK it
+        marked as failed: Failing: entry 1795895526988-1 was marked as failed (XNACK FATAL), and was given back; 11 more are pending. See what it holds (XRANGE), fix its handler or put it aside, then XACK it
+        a claim: No problem detected: no entry waits; 12 entries are pending
+        no history: Collecting history: the status is known in about 1 min 20 s; at least 3 entries wait
+        ");
+        assert!(of_group(None, AT).to_string().starts_with("Missing: the stream has no such group"));
+    }
+
+    #[test]
+    fn a_trend_is_what_the_rates_differ_by() {
+        let of = |added, delivered, drain| {
+            trend(&GroupValues {
+                added_rate: rate(added),
+                delivered_rate: rate(delivered),
+                drain_time: drain,
+                ..behind(&[])
+            })
+        };
+        assert_eq!(of(50, 10, None), Trend::Grows(40.0));
+        assert_eq!(of(10, 50, Some(s(9))), Trend::Shrinks(40.0, Some(s(9))));
+        assert_eq!(of(100, 99, None), Trend::Steady);
+        assert_eq!(of(0, 0, None), Trend::Steady);
+        assert_eq!(trend(&behind(&[])), Trend::Unknown);
+        let losing =
+            GroupValues { added_rate: rate(50), delivered_rate: rate(10), ..behind(&[Status::Losing]) };
+        assert_eq!(trend(&losing), Trend::Unknown, "what is lost does not wait");
+    }
+
+    #[test]
+    fn a_consumer_s_name_is_text_on_one_line_and_bounded() {
+        let long = Name::from(format!("a\n\u{202e}{}", "x".repeat(100)).as_str());
+        let shown = name(&long);
+        assert!(shown.starts_with("a\\x0a\\xe2\\x80\\xaex") && shown.ends_with('…'), "{shown}");
+        assert_eq!(shown.chars().count(), NAME_CHARS + 1);
+    }
+}
