@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::format::units::{count, span};
+use crate::format::units::{clock_seconds, count, span};
+use crate::page::events::Event;
 use crate::page::history::{GroupSample, SampledValues};
 
 /// Returns the certain minimum and maximum to draw.
@@ -38,39 +39,106 @@ pub(super) fn small(samples: &[GroupSample]) -> Markup {
     }
 }
 
-/// Draws a chart of the lag, with a scale.
-pub(super) fn of_lag(samples: &[GroupSample]) -> Markup {
-    large(samples, "Lag", "entries not delivered yet", lag)
+/// Draws a chart of the lag and one of the pending entries over the same time, with its clock times below, and marks for
+/// events. Each sample has its values as a tooltip.
+pub(super) fn of_group(samples: &[GroupSample], marks: &[Event]) -> Markup {
+    let (Some(begin), Some(end)) = (samples.first(), samples.last()) else { return no_history() };
+    let (begin, end) = (begin.at, end.at);
+    let charts: Option<Vec<_>> =
+        CHARTS.iter().map(|chart| Some((chart, Drawing::of(samples, chart.value, LARGE)?))).collect();
+    let Some(charts) = charts else { return no_history() };
+    let marks: Vec<_> = marks.iter().filter(|mark| (begin..=end).contains(&mark.at)).collect();
+    html! {
+        figure.chart {
+            @for (chart, drawing) in &charts {
+                div.plot {
+                    div.name { strong { (chart.title) } ": " (chart.what) }
+                    div.scale aria-hidden="true" {
+                        span { @if drawing.top > 0 { (count(drawing.top.into())) } }
+                        span { "0" }
+                    }
+                    (drawing.large_svg(chart, samples, &marks))
+                }
+            }
+            (axis(begin, end))
+            @if !marks.is_empty() {
+                figcaption.dim { span.mark aria-hidden="true" {} " marks the events below." }
+            }
+        }
+    }
 }
 
-/// Draws a chart of the pending entries, with a scale.
-pub(super) fn of_pending(samples: &[GroupSample]) -> Markup {
-    large(samples, "Pending", "entries delivered and not acknowledged", |point| {
-        (point.messages_pending, point.messages_pending)
-    })
+fn no_history() -> Markup {
+    html! { p.dim { "No history yet: it takes two polls." } }
 }
+
+/// A chart with a scale.
+struct Chart {
+    title: &'static str,
+    what: &'static str,
+    value: ValueRange,
+}
+
+const CHARTS: [Chart; 2] = [
+    Chart { title: "Lag", what: "entries not delivered yet", value: lag },
+    Chart {
+        title: "Pending",
+        what: "entries delivered and not acknowledged",
+        value: |point| (point.messages_pending, point.messages_pending),
+    },
+];
 
 fn lag(point: &SampledValues) -> (u32, u32) {
     (point.lag_min, point.lag_max)
 }
 
-fn large(samples: &[GroupSample], title: &str, what: &str, value: ValueRange) -> Markup {
+/// Parts into which the grid divides the time.
+const PARTS: u32 = 3;
+
+/// Renders the clock times at the lines of the grid.
+fn axis(begin: Duration, end: Duration) -> Markup {
+    let at = |part: u32| begin + (end - begin) * part / PARTS;
     html! {
-        figure.chart {
-            figcaption { strong { (title) } ": " (what) }
-            @if let Some(drawing) = Drawing::of(samples, value, LARGE) {
-                div.plot {
-                    @if drawing.top > 0 { span.top aria-hidden="true" { (count(drawing.top.into())) } }
-                    span.zero aria-hidden="true" { "0" }
-                    (drawing.svg(&format!("{title} {}", drawing.description())))
-                    span.from aria-hidden="true" { (span(drawing.lasts)) " before" }
-                    span.to aria-hidden="true" { "last poll" }
+        div.axis aria-hidden="true" {
+            @for part in 0..PARTS {
+                div {
+                    span class=[(part > 0).then_some("middle")] { (clock_seconds(at(part))) }
+                    @if part == PARTS - 1 { span { (clock_seconds(end)) " UTC" } }
                 }
-            } @else {
-                p.dim { "No history yet: it takes two polls." }
             }
         }
     }
+}
+
+/// Formats a value, or its bounds.
+fn range((min, max): (u32, u32)) -> String {
+    match min == max {
+        true => count(min.into()),
+        false => format!("{} to {}", count(min.into()), count(max.into())),
+    }
+}
+
+/// The part of the width that is nearest to a sample.
+struct Strip {
+    from: Tenths,
+    width: Tenths,
+}
+
+fn strips(samples: &[GroupSample], x: &impl Fn(Duration) -> Tenths) -> Vec<Strip> {
+    let middle = |pair: &[GroupSample]| x((pair[0].at + pair[1].at) / 2);
+    let (first, last) = (samples.first(), samples.last());
+    let bounds: Vec<_> = first
+        .map(|sample| x(sample.at))
+        .into_iter()
+        .chain(samples.windows(2).map(middle))
+        .chain(last.map(|sample| x(sample.at)))
+        .collect();
+    let strip = |pair: &[Tenths]| Strip { from: pair[0], width: Tenths(pair[1].0.saturating_sub(pair[0].0)) };
+    bounds.windows(2).map(strip).collect()
+}
+
+fn horizontal(at: Duration, begin: Duration, lasts: Duration, size: Size) -> f64 {
+    at.saturating_sub(begin).div_duration_f64(lasts) * size.width
 }
 
 /// A coordinate in tenths of a unit: a screen shows no more, and a page has thousands of coordinates.
@@ -105,6 +173,7 @@ struct Drawing {
     top: u32,
     first: (u32, u32),
     last: (u32, u32),
+    begin: Duration,
     lasts: Duration,
 }
 
@@ -119,7 +188,7 @@ impl Drawing {
         for sample in samples {
             match values(sample) {
                 Some((min, max)) => {
-                    let x = Tenths::of((sample.at - begin).div_duration_f64(lasts) * size.width);
+                    let x = Tenths::of(horizontal(sample.at, begin, lasts, size));
                     runs.last_mut().expect("there is one").push((x, min, max));
                 }
                 None => runs.push(Vec::new()),
@@ -127,7 +196,7 @@ impl Drawing {
         }
         runs.retain(|run| !run.is_empty());
         let top = known.iter().map(|(_, max)| *max).max()?;
-        Some(Self { size, runs, top, first: *known.first()?, last: *known.last()?, lasts })
+        Some(Self { size, runs, top, first: *known.first()?, last: *known.last()?, begin, lasts })
     }
 
     fn y(&self, value: u32) -> Tenths {
@@ -137,28 +206,59 @@ impl Drawing {
 
     /// Describes the chart in words.
     fn description(&self) -> String {
-        let value = |(min, max): (u32, u32)| match min == max {
-            true => count(min.into()),
-            false => format!("{} to {}", count(min.into()), count(max.into())),
-        };
-        let (first, last) = (value(self.first), value(self.last));
+        let (first, last) = (range(self.first), range(self.last));
         format!("over {}: first {first}, last {last}, highest {}", span(self.lasts), count(self.top.into()))
     }
 
     fn svg(&self, label: &str) -> Markup {
+        self.around(label, &self.curve())
+    }
+
+    fn around(&self, label: &str, content: &Markup) -> Markup {
         let Size { width, height, .. } = self.size;
+        html! {
+            svg.spark role="img" aria-label=(label) viewBox=(format!("0 0 {width} {height}"))
+                preserveAspectRatio="none" { (content) }
+        }
+    }
+
+    fn curve(&self) -> Markup {
         let (mut line, mut area, mut band) = (String::new(), String::new(), String::new());
         for run in &self.runs {
             self.draw(run, &mut line, &mut area, &mut band);
         }
         html! {
-            svg.spark role="img" aria-label=(label) viewBox=(format!("0 0 {width} {height}"))
-                preserveAspectRatio="none" {
-                path.area d=(area) {}
-                @if !band.is_empty() { path.band d=(band) {} }
-                path.line d=(line) vector-effect="non-scaling-stroke" {}
-            }
+            path.area d=(area) {}
+            @if !band.is_empty() { path.band d=(band) {} }
+            path.line d=(line) vector-effect="non-scaling-stroke" {}
         }
+    }
+
+    /// Draws the chart with a grid, marks, and a tooltip for each sample.
+    fn large_svg(&self, chart: &Chart, samples: &[GroupSample], marks: &[&Event]) -> Markup {
+        let Size { width, height, .. } = self.size;
+        let x = |at| Tenths::of(horizontal(at, self.begin, self.lasts, self.size));
+        let mut grid = format!("M0 {} H{width}", Tenths::of(height / 2.0));
+        for part in 1..PARTS {
+            let _ = write!(grid, "M{} 0V{height}", Tenths::of(width * f64::from(part) / f64::from(PARTS)));
+        }
+        let content = html! {
+            path.grid d=(grid) vector-effect="non-scaling-stroke" {}
+            (self.curve())
+            @for (sample, Strip { from, width }) in samples.iter().zip(strips(samples, &x)) {
+                @if let Some(values) = &sample.values {
+                    rect.at x=(from) y="0" width=(width) height=(height) {
+                        title { (clock_seconds(sample.at)) " UTC: " (range((chart.value)(values))) }
+                    }
+                }
+            }
+            @for mark in marks {
+                path.mark d=(format!("M{} 0V{height}", x(mark.at))) vector-effect="non-scaling-stroke" {
+                    title { (clock_seconds(mark.at)) " UTC: " (mark.text) }
+                }
+            }
+        };
+        self.around(&format!("{} {}", chart.title, self.description()), &content)
     }
 
     fn draw(&self, run: &[(Tenths, u32, u32)], line: &mut String, area: &mut String, band: &mut String) {
@@ -216,7 +316,7 @@ mod tests {
     fn a_few_entries_do_not_look_like_thousands() {
         let drawn = small(&samples(&[Some((0, 0)), Some((1, 1))])).into_string();
         assert!(drawn.contains("M0 24.5 120 22.2"), "{drawn}");
-        let large = of_lag(&samples(&[Some((0, 0)), Some((1, 1))])).into_string();
+        let large = of_group(&samples(&[Some((0, 0)), Some((1, 1))]), &[]).into_string();
         assert!(large.contains("M0 138.5 640 1.5"), "it has a scale: {large}");
     }
 
@@ -229,9 +329,32 @@ mod tests {
     }
 
     #[test]
-    fn a_large_chart_has_a_scale() {
-        let drawn = of_pending(&samples(&[Some((0, 0)), Some((0, 0))])).into_string();
-        assert!(drawn.contains(r#"<span class="top" aria-hidden="true">7</span>"#), "{drawn}");
-        assert!(of_lag(&[]).into_string().contains("No history yet"));
+    fn large_charts_have_a_scale_and_one_axis_of_clock_times() {
+        let drawn =
+            of_group(&samples(&[Some((0, 0)), None, Some((40, 50)), Some((0, 0))]), &[]).into_string();
+        assert!(drawn.contains("<span>7</span><span>0</span>"), "{drawn}");
+        let axis = concat!(
+            r#"<div><span>22:13:20</span></div><div><span class="middle">22:13:30</span></div>"#,
+            r#"<div><span class="middle">22:13:40</span><span>22:13:50 UTC</span></div>"#,
+        );
+        assert_eq!(drawn.matches(axis).count(), 1, "{drawn}");
+        assert!(drawn.contains("<title>22:13:40 UTC: 40 to 50</title>"), "{drawn}");
+        assert!(!drawn.contains("<title>22:13:30"), "what was not read has no value: {drawn}");
+        assert!(!drawn.contains("marks the events"), "{drawn}");
+        assert!(of_group(&[], &[]).into_string().contains("No history yet"));
+        assert!(of_group(&samples(&[None, None]), &[]).into_string().contains("No history yet"));
+    }
+
+    #[test]
+    fn events_are_marked_where_the_charts_have_their_time() {
+        let event = |seconds: u64, text: &str| Event {
+            at: Duration::from_secs(1_700_000_000 + seconds),
+            text: text.to_owned(),
+        };
+        let marks = [event(15, "the group became stalled"), event(900, "later")];
+        let drawn = of_group(&samples(&[Some((0, 0)), Some((9, 9)), Some((9, 9))]), &marks).into_string();
+        let mark = r#"<path class="mark" d="M480 0V140" vector-effect="non-scaling-stroke"><title>22:13:35 UTC: the group became stalled</title></path>"#;
+        assert_eq!(drawn.matches(mark).count(), 2, "{drawn}");
+        assert!(!drawn.contains("later") && drawn.contains("marks the events below"), "{drawn}");
     }
 }

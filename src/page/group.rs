@@ -1,20 +1,32 @@
-//! The page of one group: its values, recent history, consumers and alerts, and advice on its status.
+//! The page of one group: what is wrong in one sentence, the numbers for it, charts, consumers, pending entries, events and
+//! alerts, and what to try.
+
+use std::time::Duration;
 
 use maud::{Markup, html};
 
+use crate::alert::active::ActiveAlert;
+use crate::alert::state::Phase;
+use crate::diagnosis::{self, Diagnosis, worst_pending};
 use crate::format::redis_cli;
-use crate::format::units::{ago, count, lasting, span};
+use crate::format::severity::Severity;
+use crate::format::units::{ago, clock, count, lasting, span};
+use crate::page::events::{self, Event};
 use crate::page::group::advice::CommandEffect;
-use crate::page::layout::{PageLayout, status_badge, unknown};
+use crate::page::group::consumers::LastEntry;
+use crate::page::history::GroupSample;
+use crate::page::layout::{PageLayout, severity_class, status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
-    ConsumerReport, GroupValues, HeldFor, NewPosition, Recreation, SafeTrim, StreamHolder,
+    GroupValues, HeldFor, NewPosition, Recreation, SafeTrim, Status, StreamHolder,
 };
 
 mod advice;
+mod consumers;
 mod details;
+mod strip;
 
 /// Why consumers of a group are not known.
 const NOT_READ: &str = "they are not read (consumers: false, more than limits.consumers_per_group of them are active, more than 5,000 exist, or a replica), or the last poll did not get to them";
@@ -99,36 +111,42 @@ fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup
 }
 
 fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
-    let status = row.status();
     let (name, key) = (row.group.name.text(), row.stream.key.text());
     let samples = row.samples();
+    let mut alerts: Vec<_> = row.target.active.about(&row.stream.key, &row.group.name).collect();
+    alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
+    let read_at = row.target.snapshot.last_read.unwrap_or(model.now);
+    let events = events::of_group(row.group.values.as_ref(), read_at, &alerts, &samples);
     html! {
         div #group data-live {
             (crumbs(row.target))
             h1 { (label::long(&name)) @for status in row.statuses() { " " (status_badge(status)) } }
             p.lead {
                 "a consumer group of the stream " strong { (label::long(&key)) }
-                @if let Some(since) = row.since(model.now) { ", " (status_name(status)) " " (since) }
+                @if let Some(since) = row.since(model.now) { ", " (status_name(row.status())) " " (since) }
             }
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
+            (diagnoses(row, read_at))
             (age(model, row.target))
             @if let Some(recreation) = row.group.values.as_ref().and_then(|values| values.recreation) {
                 (recreated(model, recreation))
             }
+            @if let Some(values) = &row.group.values { (strip::of_group(values)) }
         }
         @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
-            section #history data-live {
-                h2 { "Lately" }
-                div.charts { (chart::of_lag(&samples)) (chart::of_pending(&samples)) }
-            }
+            section #history data-live { h2 { (history_title(&samples)) } (chart::of_group(&samples, &events)) }
         }
+        @if let Some(values) = &row.group.values {
+            (consumers(row, values))
+            (pending(model, values, read_at))
+        }
+        (event_list(model, &events))
+        (alerts_section(model, &alerts))
         (what_to_try(row))
         @if let Some(values) = &row.group.values {
-            section #numbers data-live { h2 { "Numbers" } (details::of_group(values)) }
-            (consumers(row, values))
+            section #numbers data-live { h2 { "All numbers" } (details::of_group(values)) }
         }
-        (alerts(model, row))
         section #stream data-live {
             h2 { "The stream" }
             @match &row.stream.values {
@@ -137,6 +155,112 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
                     @if let Some(trim) = &values.safe_trim { (safe_trim(model, row, trim)) }
                 }
                 None => { p { "Nothing is known of it, because it could not be read in the last poll." } }
+            }
+        }
+    }
+}
+
+/// Renders the diagnosis of the worst condition, and below it those of the others.
+fn diagnoses(row: &GroupRow<'_>, read_at: Duration) -> Markup {
+    let of = |status: Option<Status>| match (&row.group.values, status) {
+        (Some(values), Some(status)) => diagnosis::of_status(status, values, read_at),
+        (values, _) => diagnosis::of_group(values.as_ref(), read_at),
+    };
+    let holding: Vec<_> = row.statuses().collect();
+    // That a group without readers reads too slowly is no second problem.
+    let is_explained = |status: Option<Status>| {
+        let reads_nothing = [Some(Status::Abandoned), Some(Status::Stalled)];
+        status == Some(Status::Lagging) && reads_nothing.iter().any(|other| holding.contains(other))
+    };
+    html! {
+        @for (number, status) in holding.iter().copied().filter(|status| !is_explained(*status)).enumerate() {
+            @let Diagnosis { sentence, advice } = of(status);
+            p class={ "diagnosis " (severity_class(Severity::of(status))) } {
+                @if number == 0 { strong { (label::whole(&sentence)) "." } } @else { (label::whole(&sentence)) "." }
+                @if !advice.is_empty() { " " a href="#advice" { (advice) } "." }
+            }
+        }
+    }
+}
+
+fn history_title(samples: &[GroupSample]) -> String {
+    let ends = samples.first().zip(samples.last());
+    let lasts = ends.map(|(first, last)| last.at.saturating_sub(first.at)).filter(|time| !time.is_zero());
+    lasts.map_or_else(|| "History".to_owned(), |time| format!("Last {}", span(time)))
+}
+
+/// Renders the pending entries that need a look first.
+fn pending(model: &PageModel, values: &GroupValues, read_at: Duration) -> Markup {
+    let moment = |age: Duration| {
+        let at = read_at.saturating_sub(age);
+        html! { (clock(at, model.now)) ", " (ago(at, model.now)) }
+    };
+    html! {
+        @if values.messages_pending > 0 {
+            section #pending data-live {
+                h2 { "Worst pending entries" }
+                @match worst_pending(values) {
+                    Some(entry) => {
+                        table role="table" {
+                            caption.unseen { "Pending entries" }
+                            thead role="rowgroup" { tr role="row" {
+                                @for heading in ["Entry", "Consumer", "Deliveries", "Last delivered", "Added"] {
+                                    th scope="col" role="columnheader" { (heading) }
+                                }
+                            } }
+                            tbody role="rowgroup" { tr role="row" {
+                                th scope="row" role="rowheader" { (entry.id) }
+                                td role="cell" data-label="Consumer" {
+                                    @match entry.consumer {
+                                        Some(consumer) => (label::short(&consumer.text())),
+                                        None => span.dim { "none: it was given back" },
+                                    }
+                                }
+                                td.number role="cell" data-label="Deliveries" {
+                                    @match entry.deliveries {
+                                        Some(deliveries) => (count(deliveries)),
+                                        None => "marked as failed",
+                                    }
+                                }
+                                td role="cell" data-label="Last delivered" {
+                                    @match entry.idle {
+                                        Some(idle) => (moment(idle)),
+                                        None => (unknown("it was given back, and has no idle time")),
+                                    }
+                                }
+                                td role="cell" data-label="Added" {
+                                    @match entry.age {
+                                        Some(age) => (moment(age)),
+                                        None => (unknown("the ID is not a time")),
+                                    }
+                                }
+                            } }
+                        }
+                        @if values.messages_pending > 1 {
+                            p.dim { "The oldest of " (count(values.messages_pending)) " pending entries." }
+                        }
+                    }
+                    None => p { "Not known: the last poll did not find out." },
+                }
+            }
+        }
+    }
+}
+
+fn event_list(model: &PageModel, events: &[Event]) -> Markup {
+    html! {
+        section #events data-live {
+            h2 { "Events" }
+            @if events.is_empty() { p.dim { "None is known." } }
+            @else {
+                ul.events {
+                    @for event in events {
+                        li {
+                            span.time { (clock(event.at, model.now)) } " "
+                            (label::long(&event.text)) " " span.dim { (ago(event.at, model.now)) }
+                        }
+                    }
+                }
             }
         }
     }
@@ -163,7 +287,7 @@ fn age(model: &PageModel, target: &TargetModel) -> Markup {
                 ". " @if let Some(read) = read { "What is shown was read " (read) "." }
             }
         } @else if let Some(read) = read {
-            p.dim { "Read " (read) }
+            p.dim { "Updated " (read) }
         }
     }
 }
@@ -218,29 +342,34 @@ fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
 }
 
 fn what_to_try(row: &GroupRow<'_>) -> Markup {
+    let entry = row.group.values.as_ref().and_then(worst_pending).map(|entry| entry.id.to_string());
     let line = |words: &'static str| {
         let word = |word: &'static str| match word {
-            "{stream}" => row.stream.key.as_bytes(),
-            "{group}" => row.group.name.as_bytes(),
-            word => word.as_bytes(),
+            "{stream}" => Some(row.stream.key.as_bytes()),
+            "{group}" => Some(row.group.name.as_bytes()),
+            "{entry}" => entry.as_deref().map(str::as_bytes),
+            word => Some(word.as_bytes()),
         };
-        let arguments: Vec<_> = words.split(' ').map(word).collect();
-        redis_cli::line(&row.target.redis_cli, &arguments)
+        let arguments: Option<Vec<_>> = words.split(' ').map(word).collect();
+        arguments.map(|arguments| redis_cli::line(&row.target.redis_cli, &arguments))
     };
     let several = row.statuses().count() > 1;
     html! {
         section #advice data-live {
-            h2 { "What it means, and what to try" }
+            h2 { "What to try" }
             @for (status, advice) in row.statuses().map(|status| (status, advice::on(status))) {
                 p { @if several { (status_badge(status)) " " } (advice.meaning) }
                 ol.steps {
                     @for step in advice.steps {
-                        li {
-                            (step.text)
-                            @if let Some(command) = &step.command {
+                        @match step.command.as_ref().map(|command| (command, line(command.words))) {
+                            None => li { (step.text) },
+                            Some((command, Some(line))) => li {
+                                (step.text)
                                 @if command.effect == CommandEffect::Writes { " " strong.writes { "This changes data." } }
-                                pre tabindex="0" { code { (line(command.words)) } }
-                            }
+                                pre tabindex="0" { code { (line) } }
+                            },
+                            // The entry that it is about is not known.
+                            Some((_, None)) => {}
                         }
                     }
                 }
@@ -257,48 +386,128 @@ fn consumers(row: &GroupRow<'_>, values: &GroupValues) -> Markup {
                 None if values.consumers == 0 => { p { "There are none." } }
                 None => { p { "Not known, because " (NOT_READ) "." } }
                 Some(consumers) if consumers.is_empty() => { p { "There are none." } }
-                Some(consumers) => (consumer_table(consumers)),
-            }
-        }
-    }
-}
-
-fn consumer_table(consumers: &[ConsumerReport]) -> Markup {
-    html! {
-        table role="table" {
-            caption.unseen { "Consumers of the group" }
-            thead role="rowgroup" { tr role="row" {
-                th scope="col" role="columnheader" { "Consumer" }
-                th scope="col" role="columnheader" { "Pending" }
-                th scope="col" role="columnheader" title="since its last attempt to read; before server 7.2, since its last success" { "Idle" }
-                th scope="col" role="columnheader" title="since it last got an entry" { "Got nothing for" }
-            } }
-            tbody role="rowgroup" {
-                @for consumer in consumers {
-                    tr role="row" {
-                        th scope="row" role="rowheader" { (label::short(&consumer.name.text())) }
-                        td.number role="cell" data-label="Pending" { (count(consumer.messages_pending)) }
-                        td.number role="cell" data-label="Idle" { (span(consumer.idle)) }
-                        td.number role="cell" data-label="Got nothing for" {
-                            @match consumer.inactive {
-                                Some(time) => (span(time)),
-                                None => (unknown("it never got an entry, or the server is older than 7.2")),
-                            }
-                        }
-                    }
+                Some(consumers) => {
+                    @let report = row.target.snapshot.report.as_deref();
+                    (consumers::table(consumers, LastEntry::of(report, values, consumers)))
                 }
             }
         }
     }
 }
 
-fn alerts(model: &PageModel, row: &GroupRow<'_>) -> Markup {
-    let alerts: Vec<_> = row.target.active.about(&row.stream.key, &row.group.name).collect();
+fn alerts_section(model: &PageModel, alerts: &[ActiveAlert]) -> Markup {
     html! {
         section #alerts data-live {
             h2 { "Alerts" }
-            @if alerts.is_empty() { p.dim { "Nothing fires or is pending for it, its stream or its target." } }
-            @else { (alert_list::list(ROOT, &alerts, model.now)) }
+            @if alerts.is_empty() { p.dim { "No active alerts." } }
+            @else { (alert_list::list(ROOT, alerts, model.now)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::alert::rule::TargetLabels;
+    use crate::api::groups::TargetSnapshot;
+    use crate::page::test_support::{group, report, stream, values};
+    use redis_stream_core::id::StreamId;
+    use redis_stream_lag::report::{
+        ConditionSet, ConsumerReport, GroupReport, GroupStatus, HistoryCoverage, Lag, OldestPending,
+    };
+
+    fn page_of(group: GroupReport) -> String {
+        let path = GroupPath {
+            target: Name::from("shop"),
+            db: Name::from("db0"),
+            stream: Name::from("orders"),
+            group: group.name.clone(),
+        };
+        let labels =
+            TargetLabels { name: "shop".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
+        let snapshot = TargetSnapshot {
+            labels: Arc::new(labels),
+            is_up: true,
+            last_read: Some(Duration::from_secs(1_700_000_000)),
+            error: None,
+            report: Some(Arc::new(report(vec![stream("orders", vec![group])]))),
+        };
+        let target = TargetModel {
+            snapshot,
+            history: Arc::default(),
+            active: Arc::default(),
+            redis_cli: Arc::new(["redis-cli".to_owned()]),
+        };
+        let now = Duration::from_secs(1_700_000_005);
+        render(&PageModel { targets: vec![target], now, interval: Duration::from_secs(10) }, &path)
+    }
+
+    fn with(conditions: &[Status]) -> GroupValues {
+        let conditions: ConditionSet = conditions.iter().copied().collect();
+        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: None };
+        GroupValues { status, lag: Lag::Exact(4_258), consumers: 1, ..values() }
+    }
+
+    fn blocked() -> GroupReport {
+        let oldest = OldestPending::Entry {
+            id: StreamId::new(1_699_999_000_000, 7),
+            consumer: Some(Name::from("<i>fraud-1")),
+            age: Some(Duration::from_secs(1_000)),
+            idle: Some(Duration::from_secs(3)),
+            deliveries: 217,
+        };
+        let values = GroupValues {
+            messages_pending: 2,
+            oldest_pending: Some(oldest),
+            ..with(&[Status::Stalled, Status::Lagging, Status::Losing])
+        };
+        let consumer = ConsumerReport {
+            name: Name::from("<i>fraud-1"),
+            messages_pending: 2,
+            idle: Duration::from_secs(3),
+            inactive: Some(Duration::from_secs(3)),
+        };
+        GroupReport { consumers: Some(vec![consumer]), ..group("fraud", values) }
+    }
+
+    #[test]
+    fn the_page_begins_with_what_is_wrong_and_the_evidence_follows() {
+        let html = page_of(blocked());
+        let parts = [
+            "Losing entries: they are removed before the group gets them",
+            "Blocked: entry 1699999000000-7 has been delivered 217 times",
+            "last to &lt;i&gt;fraud-1 3.0 s ago; 4,258 entries wait behind it",
+            "<dl class=\"strip\">",
+            "id=\"history\"",
+            "id=\"consumers\"",
+            "id=\"pending\"",
+            "The oldest of 2 pending entries.",
+            "id=\"events\"",
+            "id=\"alerts\"",
+            "id=\"advice\"",
+            "XRANGE orders 1699999000000-7 1699999000000-7",
+            "id=\"numbers\"",
+        ];
+        let places: Vec<_> =
+            parts.iter().map(|part| html.find(part).unwrap_or_else(|| panic!("{part}: {html}"))).collect();
+        assert!(places.is_sorted(), "{places:?}: {html}");
+        assert!(!html.contains("Too slow"), "that it reads nothing is the reason: {html}");
+        assert!(!html.contains("<i>"), "{html}");
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_there_is_no_fact() {
+        let unknown = page_of(group("g", GroupValues { messages_pending: 1, ..with(&[Status::Stuck]) }));
+        assert!(unknown.contains("Stuck: the oldest pending entry has not been acknowledged"), "{unknown}");
+        assert!(unknown.contains("Not known: the last poll did not find out."), "{unknown}");
+        assert!(unknown.contains("XPENDING orders g - + 10") && !unknown.contains("XRANGE"), "{unknown}");
+        let missing = page_of(GroupReport { named: true, values: None, ..group("wanted", values()) });
+        assert!(missing.contains("Missing: the stream has no such group"), "{missing}");
+        assert!(!missing.contains("class=\"strip\"") && !missing.contains("id=\"pending\""), "{missing}");
+        let calm = page_of(group("calm", values()));
+        assert!(calm.contains("class=\"diagnosis good\"") && !calm.contains("id=\"pending\""), "{calm}");
     }
 }

@@ -22,6 +22,11 @@ pub(super) fn long(name: &str) -> Markup {
     shown(name, LONG)
 }
 
+/// Renders a text that is bounded and may contain names.
+pub(super) fn whole(text: &str) -> Markup {
+    html! { bdi { (visible(text)) } }
+}
+
 /// Renders the whole name if [`long`] cuts it.
 pub(super) fn rest(name: &str) -> Option<Markup> {
     let chars = name.chars().count();

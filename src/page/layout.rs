@@ -63,14 +63,24 @@ impl PageLayout<'_> {
 
 /// Returns a word on a coloured ground, with a sign so that colour is not the only difference.
 pub(super) fn badge(severity: Severity, word: &str) -> Markup {
-    let (class, sign) = match severity {
-        Severity::Bad => ("bad", "\u{2716}"),
-        Severity::Poor => ("poor", "\u{25b2}"),
-        Severity::Unknown => ("dark", "?"),
-        Severity::Good => ("good", "\u{2714}"),
+    let sign = match severity {
+        Severity::Bad => "\u{2716}",
+        Severity::Poor => "\u{25b2}",
+        Severity::Unknown => "?",
+        Severity::Good => "\u{2714}",
     };
     html! {
-        span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) }
+        span class={ "badge " (severity_class(severity)) } { span aria-hidden="true" { (sign) } " " (word) }
+    }
+}
+
+/// Returns the class of the colours.
+pub(super) fn severity_class(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Bad => "bad",
+        Severity::Poor => "poor",
+        Severity::Unknown => "dark",
+        Severity::Good => "good",
     }
 }
 

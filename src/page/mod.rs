@@ -6,6 +6,7 @@
 mod alert_list;
 pub mod assets;
 mod chart;
+mod events;
 pub mod group;
 pub mod history;
 mod label;

@@ -37,7 +37,7 @@ pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
         (targets(model))
     };
     let title = match trouble {
-        Some(trouble) => format!("{trouble} in trouble"),
+        Some(trouble) => format!("{trouble} with problems"),
         None => "Consumer groups".to_owned(),
     };
     PageLayout { title: &title, root: "./", interval: model.interval }.around(&content).into_string()
@@ -90,9 +90,9 @@ fn summary(model: &PageModel, tally: &Tally, trouble: Option<&str>) -> Markup {
         section #summary data-live {
             h1 {
                 @if let Some(trouble) = trouble {
-                    (trouble) @if in_trouble == 1 { " needs" } @else { " need" } " a look"
+                    (trouble) @if in_trouble == 1 { " has" } @else { " have" } " problems"
                 }
-                @else if groups > 0 && down.is_empty() { "No group is in trouble" }
+                @else if groups > 0 && down.is_empty() { "No problem detected" }
                 @else { "Consumer groups" }
             }
             p.lead {
@@ -147,7 +147,7 @@ fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
         @if let Some(error) = &snapshot.error { (label::long(error)) ". " }
         @match (&snapshot.report, snapshot.last_read) {
             (Some(_), Some(at)) if !snapshot.is_up => { "What is shown of it was read " (ago(at, model.now)) "." }
-            (None, Some(at)) => { "It was last read " (ago(at, model.now)) ": too long ago to be shown." }
+            (None, Some(at)) => { "Last seen " (ago(at, model.now)) "." }
             (None, None) => { "Nothing is known of it yet." }
             _ => {}
         }
@@ -165,13 +165,13 @@ fn alerts(model: &PageModel) -> Markup {
         section #alerts data-live {
             h2 { "Alerts" }
             @if firing + pending == 0 {
-                p.dim { "Nothing fires, and nothing is pending." }
+                p.dim { "No active alerts." }
             } @else {
                 (alert_list::list("", &first(Phase::Firing), model.now))
                 (more(firing))
                 @if pending > 0 {
                     details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
-                        summary { (counted(pending, "alert is", "alerts are")) " pending, and will fire if this goes on" }
+                        summary { (about_to_fire(firing, pending)) }
                         (alert_list::list("", &first(Phase::Pending), model.now))
                         (more(pending))
                     }
@@ -179,6 +179,17 @@ fn alerts(model: &PageModel) -> Markup {
             }
         }
     }
+}
+
+fn about_to_fire(firing: usize, pending: usize) -> String {
+    let more = if firing > 0 { " more" } else { "" };
+    let verb = if pending == 1 { "is" } else { "are" };
+    let noun = match (firing, pending) {
+        (0, 1) => " alert",
+        (0, _) => " alerts",
+        _ => "",
+    };
+    format!("{}{more}{noun} {verb} about to fire", count(pending as u64))
 }
 
 fn more(alerts: usize) -> Markup {
@@ -394,7 +405,7 @@ mod tests {
         let told = html.find("class=\"callout\"").expect("it is told of");
         assert!(told < html.find("id=\"alerts\"").unwrap() && told < html.find("id=\"groups\"").unwrap());
         assert!(html.contains("cannot connect to cache:6379"), "{html}");
-        assert!(html.contains("It was last read 1 min 5 s ago: too long ago to be shown."), "{html}");
+        assert!(html.contains("Last seen 1 min 5 s ago."), "{html}");
         assert!(html.contains("There is no group to show."), "{html}");
     }
 

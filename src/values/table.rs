@@ -322,7 +322,7 @@ pub static OLDEST_PENDING_AGE_SECONDS: Family = gauge(
 )
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("oldest_pending_age_seconds"))
-.label("Oldest pending", "age by its ID", |values| match values.oldest_pending {
+.label("Oldest pending entry", "age by its ID", |values| match values.oldest_pending {
     None => NOT_FOUND_OUT,
     Some(_) => NO_TIME,
 });
@@ -335,9 +335,11 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = gauge(
 )
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("oldest_pending_idle_seconds"))
-.label("Untouched for", "since its last delivery", |values| match values.oldest_pending {
-    None => NOT_FOUND_OUT,
-    Some(_) => "it was released and has no consumer",
+.label("Idle for", "since the last delivery of the oldest pending entry", |values| {
+    match values.oldest_pending {
+        None => NOT_FOUND_OUT,
+        Some(_) => "it was released and has no consumer",
+    }
 });
 
 pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
@@ -367,7 +369,7 @@ pub static PENDING_ORPHANED: Family = gauge(
 )
 .fact(AlertFact::Value("pending_orphaned"))
 .label(
-    "Pending and gone",
+    "Pending, but trimmed away",
     "pending entries that are no longer in the stream",
     |_| "they are more than 1,000, or too many pending entries to look up",
 );
@@ -455,7 +457,7 @@ pub static ADDED_PER_SECOND: Family = gauge(
     ValueSource::Group(|values| values.added_rate.into()),
 )
 .fact(AlertFact::Value("added_per_second"))
-.label("Added", "to the stream, over the window", why_no_rate);
+.label("Add rate", "to the stream, over the window", why_no_rate);
 
 pub static DELIVERED_PER_SECOND: Family = gauge(
     "redis_stream_group_delivered_per_second",
@@ -465,7 +467,7 @@ pub static DELIVERED_PER_SECOND: Family = gauge(
     ValueSource::Group(|values| values.delivered_rate.into()),
 )
 .fact(AlertFact::Value("delivered_per_second"))
-.label("Delivered lately", "to the group, over the window", why_no_rate);
+.label("Delivery rate", "to the group, over the window", why_no_rate);
 
 pub static BACKLOG: Family = gauge(
     "redis_stream_group_backlog",

@@ -203,7 +203,7 @@ async fn a_running_streamgauge_is_watched() {
     // The exporter does know the numbers of the pending entries.
     let line = |name: &str| screen.lines().find(|line| line.starts_with(name)).unwrap_or(&screen).trim_end();
     assert!(line("Pending").ends_with(" 5") && line("Consumers").ends_with(" 2"), "{screen}");
-    assert!(line("Oldest pending").contains("untouched for"), "{screen}");
+    assert!(line("Oldest pending").contains("idle for"), "{screen}");
     exporter.stop().await;
     terminal.press("\x1b");
     terminal.shows_all(&["cannot connect", "behind"]).await;

@@ -13,7 +13,8 @@ pub(super) struct Step {
 }
 
 pub(super) struct RedisCommand {
-    /// Words with a space between; `{stream}` and `{group}` are names.
+    /// Words with a space between; `{stream}` and `{group}` are names, `{entry}` the ID of the worst pending entry: while that
+    /// is not known, the step is left out.
     pub(super) words: &'static str,
     pub(super) effect: CommandEffect,
 }
@@ -46,6 +47,7 @@ const PENDING: Step = run(
     Reads,
     "XPENDING {stream} {group} - + 10",
 );
+const ENTRY: Step = run("What the entry holds:", Reads, "XRANGE {stream} {entry} {entry}");
 const EXTENT: Step =
     run("What the stream keeps, and how much was ever added:", Reads, "XINFO STREAM {stream}");
 const CLAIM: Step = run(
@@ -123,6 +125,7 @@ const STALLED: Advice = Advice {
     steps: &[
         CONSUMERS,
         PENDING,
+        ENTRY,
         say(
             "Look at the logs of the consumers: they fail before they acknowledge or read, wait for something else, or read another group. A restart often helps, and often hides the cause.",
         ),
@@ -133,6 +136,7 @@ const STUCK: Advice = Advice {
     meaning: "The oldest pending entry is the same as a window ago, and no consumer claimed or acknowledged it.",
     steps: &[
         PENDING,
+        ENTRY,
         say(
             "The first line names the entry and its consumer. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
         ),
@@ -155,13 +159,14 @@ const LAGGING: Advice = Advice {
 
 const UNKNOWN: Advice = Advice {
     meaning: "There is not enough history yet: after a start, for a new group with something to do, after polls that failed; or the group is behind, and its exact lag was not known often enough to tell whether it grows.",
-    steps: &[say("Wait for a window (status.window, 2 minutes unless it is configured)."), GROUPS, CONSUMERS],
+    steps: &[
+        say("Wait for a window of history: status.window, 2 minutes unless it is configured."),
+        GROUPS,
+        CONSUMERS,
+    ],
 };
 
-const OK: Advice = Advice {
-    meaning: "None of the troubles that streamgauge looks for.",
-    steps: &[GROUPS, CONSUMERS, PENDING],
-};
+const OK: Advice = Advice { meaning: "No problem detected.", steps: &[GROUPS, CONSUMERS, PENDING] };
 
 #[cfg(test)]
 mod tests {

@@ -111,8 +111,8 @@ mod tests {
         let shown = of_group(&GroupValues { messages_pending: 1, ..values() }).into_string();
         for (name, why) in [
             ("Behind", "the oldest undelivered entry is not known yet"),
-            ("Oldest pending", "the last poll did not find out"),
-            ("Pending and gone", "they are more than 1,000"),
+            ("Oldest pending entry", "the last poll did not find out"),
+            ("Pending, but trimmed away", "they are more than 1,000"),
             ("Lost", "the server does not report it before version 7.0"),
             ("Retention used", "the server does not report it before version 7.0"),
             ("Age of last delivered ID", "the ID is not a time"),

@@ -83,7 +83,7 @@ impl<'a> GroupTable<'a> {
                         option value=(filter.name()) selected[filter == query.status] {
                             (match filter {
                                 StatusFilter::Any => "any",
-                                StatusFilter::Trouble => "in trouble",
+                                StatusFilter::Trouble => "with problems",
                                 StatusFilter::One(status) => status_name(status),
                             })
                         }
@@ -126,7 +126,7 @@ impl<'a> GroupTable<'a> {
                 thead role="rowgroup" { tr role="row" {
                     th scope="col" role="columnheader" { "Status" }
                     @for column in OverviewColumn::ALL { (self.heading(column)) }
-                    th scope="col" role="columnheader" { "Lag lately" }
+                    th scope="col" role="columnheader" { "Trend (10 min)" }
                 } }
                 tbody role="rowgroup" { @for row in &self.rows { (self.row(row)) } }
             }
@@ -184,7 +184,7 @@ impl<'a> GroupTable<'a> {
                 @if status.is_none() && samples.iter().all(|sample| sample.values.is_none()) {
                     td role="cell" data-label="" {}
                 } @else {
-                    td role="cell" data-label="Lag lately" { (chart::small(&samples)) }
+                    td role="cell" data-label="Trend (10 min)" { (chart::small(&samples)) }
                 }
             }
         }

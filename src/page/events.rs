@@ -1,0 +1,149 @@
+//! What happened to a group, as far as its report, its alerts and its samples show it: for the list on its page, and for the
+//! marks in its charts.
+
+use std::time::Duration;
+
+use crate::alert::active::ActiveAlert;
+use crate::alert::state::Phase;
+use crate::format::units::span;
+use crate::page::history::GroupSample;
+use redis_stream_lag::report::{GroupValues, NewPosition};
+
+/// Something that happened at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Since the Unix epoch.
+    pub(super) at: Duration,
+    pub(super) text: String,
+}
+
+/// Returns the events of a group, the newest first. `read_at` is the time of the reading of its values.
+pub(super) fn of_group(
+    values: Option<&GroupValues>,
+    read_at: Duration,
+    alerts: &[ActiveAlert],
+    samples: &[GroupSample],
+) -> Vec<Event> {
+    let mut events: Vec<_> = alerts.iter().flat_map(of_alert).chain(of_samples(samples)).collect();
+    events.extend(values.into_iter().flat_map(|values| of_values(values, read_at)));
+    events.sort_by(|one, other| (other.at, &one.text).cmp(&(one.at, &other.text)));
+    events
+}
+
+fn of_alert(alert: &ActiveAlert) -> Option<Event> {
+    let name = alert.labels.get("alertname")?;
+    let (at, what) = match (alert.state.phase, alert.state.fired_at) {
+        (Phase::Firing, Some(at)) => (at, "began to fire"),
+        (Phase::Pending, _) => (alert.state.active_at, "is pending since then"),
+        (Phase::Firing | Phase::Resolved, _) => return None,
+    };
+    Some(Event { at, text: format!("{name} {what}") })
+}
+
+fn of_values(values: &GroupValues, read_at: Duration) -> Vec<Event> {
+    let status = values.status.status();
+    let began = values.status.since.filter(|_| !values.status.conditions.is_empty());
+    let began = began.map(|at| Event { at, text: format!("the group became {}", status.as_str()) });
+    let recreated = values.recreation.map(|recreation| {
+        let position = match recreation.position {
+            NewPosition::FurtherBack => "further back",
+            NewPosition::Same => "where it was",
+            NewPosition::Ahead => "ahead of where it was",
+            NewPosition::OtherStream => "with its stream",
+        };
+        let text = format!("the group was found destroyed and created again, {position}");
+        Event { at: recreation.at, text }
+    });
+    // Of a group that reads all the time, it is no event.
+    let last = values.last_delivery_age.filter(|age| *age >= Duration::from_secs(60));
+    let last = last.map(|age| Event {
+        at: read_at.saturating_sub(age),
+        text: "the group was delivered entries for the last time".to_owned(),
+    });
+    [began, recreated, last].into_iter().flatten().collect()
+}
+
+/// Returns the times in which the group was not read, between samples in which it was.
+fn of_samples(samples: &[GroupSample]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut lost_at = None;
+    for sample in samples {
+        match (sample.values, lost_at) {
+            (None, None) => lost_at = Some(sample.at),
+            (Some(_), Some(at)) => {
+                let lasted = span(sample.at.saturating_sub(at));
+                events.push(Event { at, text: format!("the group could not be read for {lasted}") });
+                lost_at = None;
+            }
+            (None, Some(_)) | (Some(_), None) => {}
+        }
+    }
+    events.extend(lost_at.map(|at| Event { at, text: "the group cannot be read since then".to_owned() }));
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::alert::state::AlertState;
+    use crate::page::history::SampledValues;
+    use crate::page::test_support::values;
+    use redis_stream_lag::report::{ConditionSet, GroupStatus, HistoryCoverage, Recreation, Status};
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn alert(name: &str, phase: Phase, active_at: u64, fired_at: Option<u64>) -> ActiveAlert {
+        let state = AlertState {
+            phase,
+            value: 1.0,
+            active_at: s(active_at),
+            fired_at: fired_at.map(s),
+            resolved_at: None,
+            kept_since: None,
+            unknown_since: None,
+            last_sent_at: None,
+        };
+        let labels = BTreeMap::from([("alertname".to_owned(), name.to_owned())]);
+        ActiveAlert { labels, annotations: BTreeMap::new(), state, inhibited_by: None }
+    }
+
+    #[test]
+    fn the_newest_event_comes_first() {
+        let conditions: ConditionSet = [Status::Stalled, Status::Losing].into_iter().collect();
+        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: Some(s(300)) };
+        let values = GroupValues {
+            status,
+            last_delivery_age: Some(Duration::from_secs(420)),
+            recreation: Some(Recreation { at: s(60), position: NewPosition::FurtherBack }),
+            ..values()
+        };
+        let alerts =
+            [alert("Stalled", Phase::Firing, 300, Some(480)), alert("Behind", Phase::Pending, 510, None)];
+        let read = Some(SampledValues { lag_min: 1, lag_max: 1, messages_pending: 0 });
+        let samples = [(0, read), (10, None), (20, None), (30, read), (540, None)];
+        let samples = samples.map(|(at, values)| GroupSample { at: s(at), values });
+        let events = of_group(Some(&values), s(600), &alerts, &samples);
+        let shown: Vec<_> =
+            events.iter().map(|event| format!("{} {}", (event.at - s(0)).as_secs(), event.text)).collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        540 the group cannot be read since then
+        510 Behind is pending since then
+        480 Stalled began to fire
+        300 the group became losing
+        180 the group was delivered entries for the last time
+        60 the group was found destroyed and created again, further back
+        10 the group could not be read for 20 s
+        ");
+    }
+
+    #[test]
+    fn a_group_that_reads_all_the_time_has_no_event() {
+        let values = GroupValues { last_delivery_age: Some(Duration::from_secs(9)), ..values() };
+        assert_eq!(of_group(Some(&values), s(0), &[], &[]), []);
+        assert_eq!(of_group(None, s(0), &[], &[]), []);
+    }
+}

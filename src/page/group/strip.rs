@@ -1,0 +1,195 @@
+//! The numbers of a group that answer the first questions, in one strip.
+
+use maud::{Markup, html};
+
+use crate::diagnosis::{Trend, WorstPending, trend, worst_pending};
+use crate::format::units::{count, rate_number, span};
+use crate::page::label;
+use crate::page::layout::unknown;
+use crate::values::family::{Family, Number};
+use crate::values::table::{
+    ADDED_PER_SECOND, DELIVERED_PER_SECOND, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
+    SECONDS_TO_LOSS,
+};
+use redis_stream_lag::report::{GroupValues, Lag};
+
+/// Bytes of a note that gets more room.
+const WIDE_NOTE: usize = 30;
+
+pub(super) fn of_group(values: &GroupValues) -> Markup {
+    html! {
+        dl.strip {
+            (item("Lag", &lag(values.lag), &lag_note(values)))
+            (item("Behind", &of_family(&LAG_SECONDS, values), &html! {}))
+            (item("In", &of_family(&ADDED_PER_SECOND, values), &html! {}))
+            (item("Out", &of_family(&DELIVERED_PER_SECOND, values), &html! {}))
+            (drained_in(values))
+            (item("Pending", &of_family(&MESSAGES_PENDING, values), &html! {}))
+            @if values.messages_pending > 0 {
+                (item(
+                    "Oldest pending entry",
+                    &of_family(&OLDEST_PENDING_AGE_SECONDS, values),
+                    &html! { @if let Some(entry) = worst_pending(values) { (entry_note(&entry)) } },
+                ))
+            }
+            (time_to_loss(values))
+        }
+    }
+}
+
+fn item(name: &str, value: &Markup, note: &Markup) -> Markup {
+    // A note with an ID takes more room than a number.
+    let class = (note.0.len() > WIDE_NOTE).then_some("wide");
+    html! { div class=[class] { dt { (name) } dd { span.value { (value) } @if !note.0.is_empty() { span.dim { (note) } } } } }
+}
+
+fn of_family(family: &Family, values: &GroupValues) -> Markup {
+    match family.of_group_values(values).known() {
+        Some(Number::Count(number)) => html! { (count(number)) },
+        Some(Number::Seconds(time)) => html! { (span(time)) },
+        Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
+        Some(Number::PerSecond(rate)) => html! { (rate_number(rate)) "/s" },
+        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values))),
+    }
+}
+
+fn lag(lag: Lag) -> Markup {
+    match lag {
+        Lag::Exact(entries) => html! { (count(entries)) },
+        Lag::Between { min, max: u64::MAX } => html! { "at least " (count(min)) },
+        Lag::Between { min, max } => html! { (count(min)) " to " (count(max)) },
+    }
+}
+
+fn lag_note(values: &GroupValues) -> Markup {
+    match trend(values) {
+        Trend::Grows(rate) => html! { "\u{25b2} " (rate_number(rate)) "/s" },
+        Trend::Shrinks(rate, _) => html! { "\u{25bc} " (rate_number(rate)) "/s" },
+        Trend::Steady if values.lag.max() > 0 => html! { "steady" },
+        Trend::Steady | Trend::Unknown => html! {},
+    }
+}
+
+fn drained_in(values: &GroupValues) -> Markup {
+    let never = |note: &str| item("Drained in", &html! { "never" }, &html! { (note) });
+    match (values.lag, trend(values)) {
+        (Lag::Exact(0), _) => item("Drained in", &html! { "0 s" }, &html! { "nothing waits" }),
+        (_, Trend::Shrinks(_, Some(time))) => item("Drained in", &html! { (span(time)) }, &html! {}),
+        (_, Trend::Grows(_)) => never("the lag grows"),
+        (_, Trend::Steady) => never("the lag stays"),
+        (_, Trend::Shrinks(_, None) | Trend::Unknown) => {
+            item("Drained in", &unknown("the rates are not known, or entries are lost"), &html! {})
+        }
+    }
+}
+
+fn time_to_loss(values: &GroupValues) -> Markup {
+    let note = match (values.time_to_loss, values.entries_lost) {
+        (None, Some(_)) => "no trimming seen that takes what is not read",
+        _ => "",
+    };
+    let value = if note.is_empty() {
+        of_family(&SECONDS_TO_LOSS, values)
+    } else {
+        html! { "none" }
+    };
+    item("Time to loss", &value, &html! { (note) })
+}
+
+fn entry_note(entry: &WorstPending<'_>) -> Markup {
+    html! {
+        span.id { (entry.id) }
+        @if let Some(consumer) = entry.consumer { " with " (label::short(&consumer.text())) }
+        @match entry.deliveries {
+            Some(1) => { ", delivered once" }
+            Some(deliveries) => { ", delivered " (count(deliveries)) " times" }
+            None => { ", marked as failed" }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::page::test_support::values;
+    use redis_stream_core::id::StreamId;
+    use redis_stream_core::name::Name;
+    use redis_stream_lag::report::{EntryRate, OldestPending};
+
+    /// The texts between tags, a line for each item.
+    fn shown(values: &GroupValues) -> String {
+        let html = of_group(values).into_string();
+        let words = |item: &str| {
+            let texts = item.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text.trim());
+            texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+        };
+        html.split("<dt").skip(1).map(|item| words(&format!("<dt{item}"))).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_group_that_blocks_is_seen_in_one_strip() {
+        let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(1) });
+        let entry = OldestPending::Entry {
+            id: StreamId::new(1_795_895_526_988, 1),
+            consumer: Some(Name::from("<fraud-1>")),
+            age: Some(Duration::from_secs(864)),
+            idle: Some(Duration::from_millis(200)),
+            deliveries: 217,
+        };
+        let blocked = GroupValues {
+            lag: Lag::Exact(16_538),
+            lag_seconds: Some(Duration::from_secs(840)),
+            added_rate: rate(20),
+            delivered_rate: rate(0),
+            messages_pending: 1,
+            oldest_pending: Some(entry),
+            time_to_loss: Some(Duration::from_secs(1_200)),
+            ..values()
+        };
+        insta::assert_snapshot!(shown(&blocked), @"
+        Lag 16,538 ▲ 20.0/s
+        Behind 14 min
+        In 20.0/s
+        Out 0/s
+        Drained in never the lag grows
+        Pending 1
+        Oldest pending entry 14 min 24 s 1795895526988-1 with &lt;fraud-1&gt; , delivered 217 times
+        Time to loss 20 min
+        ");
+        let draining = GroupValues {
+            added_rate: rate(20),
+            delivered_rate: rate(38),
+            drain_time: Some(Duration::from_secs(240)),
+            oldest_pending: Some(OldestPending::Nothing),
+            messages_pending: 0,
+            ..blocked
+        };
+        let draining = shown(&draining);
+        assert!(
+            draining.contains("Lag 16,538 ▼ 18.0/s\n") && draining.contains("Drained in 4 min\n"),
+            "{draining}"
+        );
+        assert!(!draining.contains("Oldest pending"), "{draining}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_number() {
+        let unknown = shown(&GroupValues { lag: Lag::Between { min: 3, max: u64::MAX }, ..values() });
+        insta::assert_snapshot!(unknown, @"
+        Lag at least 3
+        Behind ? not known
+        In ? not known
+        Out ? not known
+        Drained in ? not known
+        Pending 0
+        Time to loss ? not known
+        ");
+        let watched = shown(&GroupValues { entries_lost: Some(0), ..values() });
+        assert!(
+            watched.ends_with("Time to loss none no trimming seen that takes what is not read"),
+            "{watched}"
+        );
+    }
+}
