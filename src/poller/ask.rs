@@ -75,6 +75,11 @@ fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
             let (start, end, count) = (from.to_string(), until.to_string(), at_most.to_string());
             command([b"XPENDING", key, group.as_bytes(), start.as_bytes(), end.as_bytes(), count.as_bytes()])
         }
+        QuestionKind::PendingPage { group, after, at_most } => {
+            let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+            let count = at_most.to_string();
+            command([b"XPENDING", key, group.as_bytes(), start.as_bytes(), b"+", count.as_bytes()])
+        }
         QuestionKind::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
         QuestionKind::Groups => command([b"XINFO", b"GROUPS", key]),
         QuestionKind::FullStream => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
@@ -93,7 +98,8 @@ fn counted_as(ask: &QuestionKind) -> Command {
     match ask {
         QuestionKind::OldestPending { .. }
         | QuestionKind::PendingBelow { .. }
-        | QuestionKind::PendingIds { .. } => Command::Xpending,
+        | QuestionKind::PendingIds { .. }
+        | QuestionKind::PendingPage { .. } => Command::Xpending,
         QuestionKind::Consumers { .. } => Command::XinfoConsumers,
         QuestionKind::FullStream => Command::XinfoStream,
         QuestionKind::Groups => Command::XinfoGroups,

@@ -199,10 +199,17 @@ pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>>
 /// Decodes `XPENDING key group start end count`: entries with their consumers. The name is empty for an entry that
 /// was given back.
 pub fn pending(reply: Value<'_>) -> Decoded<Vec<(PendingEntry, Name)>> {
-    array(reply)?.map(pending_entry).collect()
+    array(reply)?.map(|row| pending_entry(row).map(|(entry, consumer)| (entry, consumer.into()))).collect()
 }
 
-fn pending_entry(reply: Value<'_>) -> Decoded<(PendingEntry, Name)> {
+/// The same, with each name once.
+fn pending_page(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Vec<(PendingEntry, Name)>> {
+    array(reply)?
+        .map(|row| pending_entry(row).map(|(entry, consumer)| (entry, names.name(consumer))))
+        .collect()
+}
+
+fn pending_entry(reply: Value<'_>) -> Decoded<(PendingEntry, &[u8])> {
     let mut parts = array(reply)?;
     let (Some(entry), Some(consumer), Some(idle), Some(deliveries)) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -215,7 +222,7 @@ fn pending_entry(reply: Value<'_>) -> Decoded<(PendingEntry, Name)> {
         idle_ms: integer(idle)?.and_then(|ms| u64::try_from(ms).ok()),
         deliveries: count(deliveries)?,
     };
-    Ok((entry, consumer.into()))
+    Ok((entry, consumer))
 }
 
 /// Decodes the IDs in the reply to `XPENDING key group start end count`.
@@ -293,6 +300,7 @@ pub fn answer(ask: &QuestionKind, reply: Value<'_>, names: &mut NameInterner) ->
             Answer::Groups(groups.into_iter().map(facts).collect())
         }),
         QuestionKind::PendingIds { .. } => pending_ids(reply).map(Answer::PendingIds),
+        QuestionKind::PendingPage { .. } => pending_page(reply, names).map(Answer::PendingPage),
         QuestionKind::Entries { .. } | QuestionKind::Entry { .. } => xrange(reply).map(Answer::Entries),
         QuestionKind::FullStream => xinfo_stream_full(reply).map(|facts| Answer::FullStream(Box::new(facts))),
     }

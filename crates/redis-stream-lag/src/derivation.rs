@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::audit::{self, AuditResult};
 use crate::budget::Budget;
+use crate::census::{ENTRIES_PER_POLL, PageReading};
 use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
 use crate::holder::OldestNeeded;
-use crate::open::{PollState, QuestionPurpose, StreamState};
+use crate::open::{CensusTurn, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{Answer, Question, StreamIndex};
 use crate::report::Report;
@@ -50,6 +51,7 @@ impl<'a> Derivation<'a> {
             audits_were_asked: false,
             counts_trimmable: false,
             look_ups_left: LOOK_UPS_PER_POLL,
+            census_left: ENTRIES_PER_POLL,
             counted_entries: 0,
             at,
             gap,
@@ -96,7 +98,8 @@ impl<'a> Derivation<'a> {
     fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
         let stream = &mut self.poll.streams[at];
         let now = stream.info.time;
-        stream.is_late |= answer == Answer::Late && !matches!(purpose, QuestionPurpose::Audit { .. });
+        let is_for_later = matches!(purpose, QuestionPurpose::Audit { .. } | QuestionPurpose::Census { .. });
+        stream.is_late |= answer == Answer::Late && !is_for_later;
         match (purpose, answer) {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
@@ -130,6 +133,23 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::DeletedPending(at) | QuestionPurpose::LookUp(at), _) => {
                 stream.groups[at].deleted_pending = DeletedPending::Unknown;
+            }
+            (QuestionPurpose::Census { group, at_most }, Answer::PendingPage(entries)) => {
+                let (info, open, at) = (stream.info, &mut stream.groups[group], self.poll.at);
+                let history = open.cache.history.as_ref();
+                let reading = PageReading {
+                    at_most,
+                    time: now,
+                    at,
+                    clock_jump: history.map_or(Duration::ZERO, |history| history.clock_jump(now, at)),
+                    first: info.first,
+                };
+                let census = open.cache.census.as_mut();
+                let has_ended = census.is_none_or(|census| census.note_page(&entries, &reading));
+                open.census_turn = if has_ended { CensusTurn::Over } else { CensusTurn::Open };
+            }
+            (QuestionPurpose::Census { group, .. }, _) => {
+                stream.groups[group].census_turn = CensusTurn::Over;
             }
             (QuestionPurpose::Consumers(at), Answer::Consumers(consumers)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::census::Census;
 use crate::deleted_pending::CachedDeletedPending;
 use crate::flow::FlowReading;
 use crate::from_bounds::MAX_ORPHANS;
@@ -88,11 +89,17 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
         if names.binary_search(&group.name).is_err() {
             let Some(gone) = changes.note_new(&group.name, info) else { continue };
             let recreation = Some(gone.recreation(group, info.time));
-            open.cache = GroupCache { recreation, ..GroupCache::with(gone.counters) };
+            let census = open.cache.census.take();
+            open.cache = GroupCache { recreation, census, ..GroupCache::with(gone.counters) };
         } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {
             changes.counts.recreated += 1;
+            let census = open.cache.census.take();
             open.cache.restart();
             open.cache.recreation = Some(Recreation { at: info.time, position });
+            open.cache.census = census.map(|mut census| {
+                census.restart(info.time);
+                census
+            });
         }
     }
     changes.end(info);
@@ -146,7 +153,8 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
         _ => None,
     };
     let unowned = unowned(group, &open);
-    GroupCache { trusted_counters, deleted_pending, unowned, ..open.cache }
+    let census = open.cache.census.filter(|_| group.pending > 0);
+    GroupCache { trusted_counters, deleted_pending, unowned, census, ..open.cache }
 }
 
 /// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed, or fewer
@@ -320,6 +328,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         pending: group.pending,
         dropped: open.dropped,
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
+        longest_pending_idle: census(group, open).and_then(Census::certain_idle),
         lost: open.cache.losses.evidence(),
     }
 }
@@ -431,6 +440,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         }),
         oldest_pending: oldest_pending(group, open, info),
         pending_orphaned: pending_orphaned(group, open, info),
+        pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: info
@@ -515,23 +525,29 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
     }
 }
 
+/// Returns the census of the pending entries, if there are any.
+fn census<'a>(group: &GroupInfo, open: &'a GroupState) -> Option<&'a Census> {
+    open.cache.census.as_deref().filter(|_| group.pending > 0)
+}
+
 /// Returns the number of pending IDs whose entries are not in the stream any more: those below the first entry, which were
-/// trimmed, and those that were deleted above it. In an empty stream these are all.
+/// trimmed, and those that were deleted above it. In an empty stream these are all. More than 1,000 below the first entry
+/// are counted by the census.
 fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<u64> {
-    let Some(first) = info.first else {
-        return (group.pending <= u64::from(MAX_ORPHANS)).then_some(group.pending);
-    };
+    let Some(first) = info.first else { return Some(group.pending) };
     if group.pending == 0 {
         return Some(0);
     }
     let below = match open.oldest_pending {
         PelHead::Unknown => None,
         PelHead::Empty => return Some(0),
-        PelHead::Entry(entry) if entry.id < first => open.pending_below_first,
+        PelHead::Entry(entry) if entry.id < first => match open.pending_below_first? {
+            below if below <= MAX_ORPHANS => Some(u64::from(below)),
+            more => census(group, open).and_then(Census::trimmed).filter(|trimmed| *trimmed >= more.into()),
+        },
         PelHead::Entry(_) => Some(0),
     };
-    let all = below? + open.deleted_pending.known()?;
-    (all <= MAX_ORPHANS).then_some(all.into())
+    Some(below? + u64::from(open.deleted_pending.known()?))
 }
 
 /// Returns the consumers from the snapshot or from an answer.

@@ -43,6 +43,8 @@ pub(super) struct Sample {
     /// Number of pending entries that went with their consumers since the previous poll; `None` if that is not known.
     pub(super) dropped: Option<u64>,
     pub(super) oldest_pending: PelHead,
+    /// The longest time for which any pending entry was certainly not delivered again, by the census.
+    pub(super) longest_pending_idle: Option<Duration>,
     /// A number that rises whenever the group loses entries.
     pub(super) lost: u64,
 }
@@ -302,6 +304,11 @@ impl History {
         self.restored = Some(Box::new(before));
     }
 
+    /// Returns the time by which the node's clock was set ahead within the window, as of a reading.
+    pub(super) fn clock_jump(&self, node_time: Duration, at: Duration) -> Duration {
+        node_time.saturating_sub(at).saturating_sub(self.clock_basis())
+    }
+
     fn clock_basis(&self) -> Duration {
         Duration::from_millis(self.clock_basis_ms.1)
     }
@@ -492,6 +499,7 @@ mod tests {
             pending: 0,
             dropped: None,
             oldest_pending: PelHead::Empty,
+            longest_pending_idle: None,
             lost: 0,
         }
     }

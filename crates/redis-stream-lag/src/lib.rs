@@ -3,6 +3,7 @@
 
 mod audit;
 pub mod budget;
+mod census;
 mod checkpoints;
 mod condition;
 mod count_scan;

@@ -36,6 +36,8 @@ pub(super) struct PollState<'a> {
     pub(super) counts_trimmable: bool,
     /// Number of pending IDs that may still be looked up.
     pub(super) look_ups_left: u32,
+    /// Number of pending entries that a census may still list.
+    pub(super) census_left: u32,
     pub(super) counted_entries: u64,
     /// Start of the poll, by the caller's monotonic clock.
     pub(super) at: Duration,
@@ -55,6 +57,11 @@ pub(super) enum QuestionPurpose {
     /// One of these IDs in the stream.
     LookUp(usize),
     Consumers(usize),
+    /// A page of the pending entries.
+    Census {
+        group: usize,
+        at_most: u32,
+    },
     /// The next chunk of the scan that began at `start`.
     CountScan {
         start: StreamId,
@@ -130,12 +137,47 @@ pub(super) struct GroupState {
     /// Of a group with pending entries below the first entry of the stream.
     pub(super) oldest_needed: OldestNeeded,
     pub(super) oldest_needed_was_asked: bool,
+    pub(super) census_turn: CensusTurn,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
     pub(super) status: GroupStatus,
 }
 
+/// What the census of a group waits for in this poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CensusTurn {
+    /// For its turn.
+    #[default]
+    Open,
+    /// For the answer to a question.
+    Asked,
+    /// For nothing.
+    Over,
+}
+
 impl GroupState {
+    /// Returns true if the pending entries are to be read in this poll, as far as the budget reaches. That is known once it
+    /// is known if they have changed, and if XPENDING is answered at all.
+    /// `now` is the time by the clocks of the node and of the caller.
+    pub(super) fn wants_census(&mut self, group: &GroupInfo, now: (Duration, Duration)) -> bool {
+        if group.pending == 0 || self.census_turn != CensusTurn::Open {
+            return false;
+        }
+        match (self.oldest_pending, self.cache.pending) {
+            (PelHead::Entry(_), Some(cached)) if !self.oldest_pending_was_asked => {
+                let census = self.cache.census.as_mut();
+                if census.is_some_and(|census| census.note_unchanged(cached.asked_at(), now)) {
+                    self.census_turn = CensusTurn::Over;
+                }
+                self.census_turn == CensusTurn::Open
+            }
+            (PelHead::Entry(_), _) => true,
+            // The question for it is under way, and was answered before.
+            (PelHead::Unknown, Some(_)) => self.oldest_pending_was_asked,
+            (PelHead::Unknown | PelHead::Empty, _) => false,
+        }
+    }
+
     /// Reuses the cached oldest pending entry if the consumers prove that it is current and it was not asked for.
     pub(super) fn note_consumers(
         &mut self,

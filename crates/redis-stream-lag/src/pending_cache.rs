@@ -48,6 +48,11 @@ impl CachedOldestPending {
         Self { oldest, pending: group.pending, at, below: None, needed: None }
     }
 
+    /// Returns the node's clock before XPENDING was sent.
+    pub(super) fn asked_at(&self) -> Duration {
+        self.at
+    }
+
     /// Returns the number of pending entries below `first`, if that was counted.
     pub(super) fn below(&self, first: StreamId) -> Option<u32> {
         self.below.filter(|(id, _)| *id == first).map(|(_, count)| count)

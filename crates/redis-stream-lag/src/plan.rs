@@ -1,11 +1,13 @@
 //! Plans the questions of each round.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::audit;
+use crate::census::DuePage;
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
-use crate::open::{LossQuestion, PollState, QuestionPurpose, StreamState};
+use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
 use crate::question::{Question, QuestionKind};
 use crate::snapshot::{ConsumersReading, StreamInfo};
@@ -41,6 +43,7 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.ask_for_next_entries(poll);
     plan.ask_for_losses(poll);
     plan.ask_for_look_ups(poll);
+    plan.ask_for_census(poll);
     if plan.0.is_empty() && !std::mem::replace(&mut poll.counts_trimmable, true) {
         // With what the lags leave of the budget, and a part of that, since it is counted only for people.
         poll.budget.entries /= TRIMMABLE_SHARE;
@@ -189,6 +192,42 @@ impl QuestionPlan {
                     self.ask(at, stream, QuestionPurpose::LookUp(number), kind, entry_bytes);
                 }
             }
+        }
+    }
+
+    /// Asks for pages of the pending entries, as far as the budget reaches. Groups take turns: the one that was not served
+    /// for the longest time is next.
+    fn ask_for_census(&mut self, poll: &mut PollState<'_>) {
+        if self.is_full() {
+            return;
+        }
+        let mut turns = Vec::new();
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
+            for (number, group) in stream.info.groups.iter().enumerate() {
+                let open = &mut stream.groups[number];
+                if open.wants_census(group, (stream.info.time, poll.at)) {
+                    let served_at =
+                        open.cache.census.as_ref().map_or(Duration::ZERO, |census| census.served_at());
+                    turns.push((served_at, at, number));
+                }
+            }
+        }
+        turns.sort_unstable();
+        for (_, at, number) in turns {
+            let stream = &mut poll.streams[at];
+            let (info, open) = (stream.info, &mut stream.groups[number]);
+            let group = &info.groups[number];
+            let census = open.cache.census.get_or_insert_default();
+            let page = match self.is_full() {
+                true => None,
+                false => census.next_page(info, group, poll.at, &mut poll.census_left),
+            };
+            let Some(DuePage { after, at_most }) = page else { return };
+            open.census_turn = CensusTurn::Asked;
+            let kind = QuestionKind::PendingPage { group: group.name.clone(), after, at_most };
+            let purpose = QuestionPurpose::Census { group: number, at_most };
+            let reply_bytes = group.pending.min(at_most.into()) * LINE_BYTES;
+            self.ask(at, stream, purpose, kind, reply_bytes);
         }
     }
 

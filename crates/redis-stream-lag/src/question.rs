@@ -53,6 +53,15 @@ pub enum QuestionKind {
         /// Maximum number of entries to list.
         at_most: u32,
     },
+    /// A page of the pending entries, with their consumers. Sent as `XPENDING key group (after + at_most`, or from `-` on.
+    PendingPage {
+        /// The group.
+        group: Name,
+        /// Lower end of the range, exclusive; `None` for the first page.
+        after: Option<StreamId>,
+        /// Maximum number of entries to list.
+        at_most: u32,
+    },
     /// The consumers of a group. Sent as `XINFO CONSUMERS key group`.
     Consumers {
         /// The group.
@@ -89,6 +98,9 @@ pub enum Answer {
     PendingBelow(u32),
     /// The reply to [`QuestionKind::PendingIds`], in ascending order.
     PendingIds(Vec<StreamId>),
+    /// The reply to [`QuestionKind::PendingPage`]: entries with the names of their consumers, in ascending order. The
+    /// name is empty for an entry that was released by XNACK.
+    PendingPage(Vec<(PendingEntry, Name)>),
     /// The reply to [`QuestionKind::Consumers`].
     Consumers(Vec<ConsumerInfo>),
     /// The reply to [`QuestionKind::Entries`], and to [`QuestionKind::Entry`].
@@ -119,6 +131,19 @@ pub struct PendingEntry {
     pub idle_ms: Option<u64>,
     /// Number of deliveries, or [`FATAL_DELIVERIES`].
     pub deliveries: u64,
+}
+
+impl PendingEntry {
+    /// Returns true if XNACK FATAL marked it as failed.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        is_fatal(self.deliveries)
+    }
+}
+
+/// Returns true for a number of deliveries that XNACK FATAL left. A later XNACK SILENT takes one off it.
+pub(crate) fn is_fatal(deliveries: u64) -> bool {
+    deliveries > FATAL_DELIVERIES / 2
 }
 
 /// A reply to XRANGE, without the payload of its entries.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
+use crate::question::is_fatal;
 use crate::snapshot::{Idmp, RadixTree};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -222,10 +223,12 @@ pub struct GroupValues {
     pub messages_released: Option<u64>,
     /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
-    /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. `None` if
-    /// there are more than 1,000, or if entries were deleted above the oldest pending one and the pending IDs are too
-    /// many to look up. Source: XPENDING, XRANGE.
+    /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. More than 1,000
+    /// below the first entry are as of the last census. `None` until it has counted so many, and if entries were deleted
+    /// above the oldest pending one and the pending IDs are too many to look up. Source: XPENDING, XRANGE.
     pub pending_orphaned: Option<u64>,
+    /// The last census of the pending entries. `None` until one has ended, and if nothing is pending. Source: XPENDING.
+    pub pending_census: Option<PendingCensusReading>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
     /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where
@@ -400,6 +403,102 @@ pub enum OldestPending {
         /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
         deliveries: u64,
     },
+}
+
+/// What a census of a group's pending entries found: a pass over all of them, by XPENDING. A pass over a long list takes
+/// many polls, so each entry counts as it was when it was read; entries that were first delivered after the pass began may
+/// be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingCensus {
+    /// Number of entries.
+    pub entries: u64,
+    /// Number of entries that were delivered more than once, without those that [failed](Self::failed).
+    pub redelivered: u64,
+    /// Number of entries that XNACK FATAL marked as failed, which replaces their number of deliveries.
+    pub failed: u64,
+    /// Number of entries with an ID below the first entry of the stream when they were read: they were trimmed or
+    /// deleted.
+    pub trimmed: u64,
+    /// Largest number of deliveries of an entry that did not fail; `None` if there is none.
+    pub max_deliveries: Option<u64>,
+    /// Longest time since a delivery when the entry was read; `None` if there is no entry that belongs to a consumer.
+    pub max_idle: Option<Duration>,
+    /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch. `None` as for
+    /// `max_idle`.
+    pub oldest_delivery: Option<Duration>,
+    /// The entries that were delivered most often, five at most, and those that were not delivered for the longest time,
+    /// five at most. In the order of the number of deliveries, the largest first.
+    pub worst: Vec<PendingReport>,
+    /// The consumers with the most entries, ten at most; of a group in which more than 100 have entries, those that come
+    /// first in the list.
+    pub consumers: Vec<ConsumerCensus>,
+}
+
+/// A pending entry in a census.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingReport {
+    /// Its ID.
+    pub id: StreamId,
+    /// Name of the consumer; empty if it was given back by XNACK.
+    pub consumer: Name,
+    /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
+    pub deliveries: u64,
+    /// Time since it was last delivered, when it was read; `None` if it was given back by XNACK.
+    pub idle: Option<Duration>,
+    /// Time when it was read, by the server's clock, since the Unix epoch.
+    pub read_at: Duration,
+}
+
+impl PendingReport {
+    /// Returns the number of deliveries; `None` if XNACK FATAL replaced it.
+    #[must_use]
+    pub fn known_deliveries(&self) -> Option<u64> {
+        Some(self.deliveries).filter(|deliveries| !is_fatal(*deliveries))
+    }
+}
+
+/// The pending entries of one consumer in a census.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerCensus {
+    /// Name of the consumer.
+    pub name: Name,
+    /// Number of its entries.
+    pub entries: u64,
+    /// Number of those that were delivered more than once.
+    pub redelivered: u64,
+    /// Longest time since one of them was delivered, when it was read.
+    pub max_idle: Duration,
+}
+
+/// The last census of a group that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingCensusReading {
+    /// What it found.
+    pub census: Arc<PendingCensus>,
+    /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
+    pub age: Duration,
+    /// Time until which the list is known to be as it was read, by the server's clock, since the Unix epoch. `None` if it
+    /// may have changed since.
+    pub unchanged_until: Option<Duration>,
+}
+
+impl PendingCensusReading {
+    /// Returns the longest time for which a pending entry was not delivered again: when it was read, or
+    /// while the list was last known to be unchanged. `None` if there is no entry that belongs to a consumer.
+    #[must_use]
+    pub fn max_idle(&self) -> Option<Duration> {
+        let (until, delivered) = (self.unchanged_until, self.census.oldest_delivery);
+        let now = until.zip(delivered).map(|(until, delivered)| until.saturating_sub(delivered));
+        now.max(self.census.max_idle)
+    }
+
+    /// Returns the time since an entry was last delivered: when it was read, or while the list was last known to be
+    /// unchanged. `None` if it was given back by XNACK.
+    #[must_use]
+    pub fn idle(&self, entry: &PendingReport) -> Option<Duration> {
+        let since = self.unchanged_until.map_or(Duration::ZERO, |until| until.saturating_sub(entry.read_at));
+        Some(entry.idle? + since)
+    }
 }
 
 /// The values of one consumer.

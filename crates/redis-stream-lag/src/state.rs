@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::audit::PartialAudit;
+use crate::census::Census;
 use crate::checkpoints::Checkpoints;
 use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
@@ -113,6 +114,8 @@ pub(super) struct GroupCache {
     /// Pending entries that belonged to no consumer in the last reading.
     pub(super) unowned: Option<u64>,
     pub(super) deleted_pending: Option<CachedDeletedPending>,
+    /// Of a group with pending entries.
+    pub(super) census: Option<Box<Census>>,
     pub(super) history: Option<History>,
     pub(super) flow: Flow,
     /// Number of pending entries that went with their consumers.

@@ -309,7 +309,8 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterne
             _,
             QuestionKind::OldestPending { .. }
             | QuestionKind::PendingBelow { .. }
-            | QuestionKind::PendingIds { .. },
+            | QuestionKind::PendingIds { .. }
+            | QuestionKind::PendingPage { .. },
         ) => model::list(&u.arbitrary::<Vec<Pending>>()?, Pending::reply),
         (_, QuestionKind::Consumers { .. }) => model::list(&u.arbitrary::<Vec<Consumer>>()?, Consumer::reply),
         (kind, QuestionKind::Entries { after, at_most, .. }) if kind < 192 => {

@@ -66,9 +66,23 @@ fn has_active_consumer(view: &HistoryWindow<'_>) -> bool {
     }
 }
 
+/// Returns true if a pending entry was not delivered again for the window: the oldest one, or any that a census has read.
+fn is_stuck(view: &HistoryWindow<'_>) -> bool {
+    let is_long = |idle: Duration| view.is_long(idle) && !works_through_batch(view, idle);
+    is_oldest_stuck(view) || (view.is_complete() && view.sample.longest_pending_idle.is_some_and(is_long))
+}
+
+/// Returns true if the group acknowledges, and was delivered nothing since it was delivered what has been idle for `idle`:
+/// it works through that. Deliveries are seen by a later poll.
+fn works_through_batch(view: &HistoryWindow<'_>, idle: Duration) -> bool {
+    let delivery_age = view.history.last_delivery_age(view.sample.at);
+    let was_delivered_since = delivery_age.is_some_and(|age| age + view.window / 2 < idle);
+    view.is_recent(view.history.acknowledged_at) && !was_delivered_since
+}
+
 /// The entry must be unchanged for the window by the caller's clock, and idle for the window by the server's: a claim
 /// with JUSTID resets the idle time but does not count as a delivery.
-fn is_stuck(view: &HistoryWindow<'_>) -> bool {
+fn is_oldest_stuck(view: &HistoryWindow<'_>) -> bool {
     view.history.oldest_pending.is_some_and(|oldest| {
         let idle = oldest.entry.idle_ms.map(Duration::from_millis);
         view.has_lasted(oldest.since) && idle.is_none_or(|idle| view.is_long(idle))

@@ -38,6 +38,7 @@ impl WatchedGroup {
             pending: 0,
             dropped: None,
             oldest_pending: PelHead::Empty,
+            longest_pending_idle: None,
             lost: 0,
         };
         Self { history: None, sample, window: WINDOW }
@@ -520,6 +521,46 @@ fn a_group_is_stuck_if_its_oldest_pending_entry_does_not_change() {
                         _ => PelHead::Empty,
                     }
                 },
+                false,
+            ),
+            (
+                "an entry that is not the oldest was not delivered again",
+                |n, sample| {
+                    sample.oldest_pending = pending(7 + n as u64, Some(1), 1);
+                    sample.longest_pending_idle = Some(WINDOW);
+                },
+                true,
+            ),
+            (
+                "the group works through a batch",
+                |n, sample| {
+                    sample.pending = 100 - n as u64;
+                    sample.oldest_pending = pending(7 + n as u64, Some(500), 1);
+                    sample.longest_pending_idle = Some(WINDOW * 4);
+                },
+                false,
+            ),
+            (
+                "an entry is left behind by a group that reads and acknowledges",
+                |n, sample| {
+                    sample.position.ms += 5;
+                    sample.pending = 100 - n as u64;
+                    sample.oldest_pending = pending(7 + n as u64, Some(1), 1);
+                    sample.longest_pending_idle = Some(WINDOW * 4);
+                },
+                true,
+            ),
+            (
+                "none was pending for long",
+                |n, sample| {
+                    sample.oldest_pending = pending(7 + n as u64, Some(1), 1);
+                    sample.longest_pending_idle = Some(WINDOW / 2);
+                },
+                false,
+            ),
+            (
+                "a census found one that is acknowledged by now",
+                |n, sample| sample.longest_pending_idle = (n < 12).then_some(WINDOW * 2),
                 false,
             ),
             (

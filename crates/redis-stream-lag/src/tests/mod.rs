@@ -2,6 +2,7 @@
 
 mod audit;
 mod cases;
+mod census;
 mod flow;
 pub(crate) mod model;
 pub(crate) mod properties;

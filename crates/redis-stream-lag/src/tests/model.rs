@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::question::{Answer, EntryRange, PendingEntry, QuestionKind};
+use crate::question::{Answer, EntryRange, FATAL_DELIVERIES, PendingEntry, QuestionKind};
 use crate::snapshot::{ConsumerInfo, ConsumersReading, EntriesReadMeaning, GroupInfo, RadixTree, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -77,6 +77,14 @@ pub(crate) struct Delivery {
     pub(crate) count: u64,
 }
 
+impl Delivery {
+    /// Returns the entry in a reply to XPENDING.
+    pub(crate) fn listed(&self, id: StreamId, now_ms: u64) -> (PendingEntry, Name) {
+        let idle_ms = self.consumer.map(|_| now_ms - self.at_ms);
+        (PendingEntry { id, idle_ms, deliveries: self.count }, Name::from(self.consumer.unwrap_or_default()))
+    }
+}
+
 impl ModelGroup {
     fn some_pending(&self) -> Option<StreamId> {
         self.pending.keys().nth(fastrand::usize(..self.pending.len().max(1))).copied()
@@ -84,15 +92,14 @@ impl ModelGroup {
 
     fn deliver(&mut self, id: StreamId, consumer: &'static str, at_ms: u64) {
         let count = self.pending.get(&id).map_or(0, |delivery| delivery.count) + 1;
+        let count = count.min(FATAL_DELIVERIES);
         self.pending.insert(id, Delivery { consumer: Some(consumer), at_ms, count });
     }
 
     /// Returns the reply to XPENDING.
     pub(crate) fn oldest_pending(&self, now_ms: u64) -> Option<(PendingEntry, Name)> {
         let (id, delivery) = self.pending.first_key_value()?;
-        let idle_ms = delivery.consumer.map(|_| now_ms - delivery.at_ms);
-        let consumer = Name::from(delivery.consumer.unwrap_or_default());
-        Some((PendingEntry { id: *id, idle_ms, deliveries: delivery.count }, consumer))
+        Some(delivery.listed(*id, now_ms))
     }
 }
 
@@ -443,7 +450,15 @@ impl StreamModel {
         let Some(group) = self.groups.get_mut(name) else { return };
         let Some(id) = group.some_pending() else { return };
         if fastrand::u8(..4) == 0 {
-            group.pending.entry(id).and_modify(|delivery| delivery.consumer = None);
+            let how = fastrand::u32(..3);
+            group.pending.entry(id).and_modify(|delivery| {
+                delivery.consumer = None;
+                delivery.count = match how {
+                    0 => delivery.count,
+                    1 => delivery.count.saturating_sub(1),
+                    _ => FATAL_DELIVERIES,
+                };
+            });
             return;
         }
         let consumer = some_consumer();
@@ -523,6 +538,14 @@ impl StreamModel {
                 pending(group).map_or(Answer::Gone, |pending| {
                     let ids = pending.range(from..=until).map(|(id, _)| *id);
                     Answer::PendingIds(ids.take(*at_most as usize).collect())
+                })
+            }
+            QuestionKind::PendingPage { group, after, at_most } => {
+                let now = self.now_ms();
+                pending(group).map_or(Answer::Gone, |pending| {
+                    let page = pending.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+                    let page = page.take(*at_most as usize).map(|(id, delivery)| delivery.listed(*id, now));
+                    Answer::PendingPage(page.collect())
                 })
             }
             QuestionKind::Entry { id } => {

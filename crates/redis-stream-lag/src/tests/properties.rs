@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::budget::Budget;
 use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
-use crate::question::{Answer, Question};
+use crate::question::{Answer, Question, QuestionKind};
 use crate::report::{GroupValues, Lag, OldestPending, Report};
 use crate::snapshot::{
     ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
@@ -26,6 +26,8 @@ pub(crate) struct Watcher {
     pub(crate) epoch: u64,
     /// True if no question is answered in time.
     pub(crate) is_late: bool,
+    /// Number of pending entries that the last poll asked the census for, with a cost of one for each command.
+    pub(crate) listed: u64,
 }
 
 /// The true state of the model during a poll.
@@ -40,7 +42,7 @@ pub(crate) struct Truth {
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        Self { state: LagState::default(), report: None, epoch: 1, is_late: false }
+        Self { state: LagState::default(), report: None, epoch: 1, is_late: false, listed: 0 }
     }
 
     /// Polls the model, which keeps changing during the poll if `is_busy`.
@@ -80,8 +82,14 @@ impl Watcher {
         };
         let snapshot = Snapshot { nodes: vec![node] };
         let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, model.at());
+        self.listed = 0;
         for _ in 0..10_000 {
             let questions = derivation.questions();
+            let pages = questions.iter().filter_map(|question| match question.kind {
+                QuestionKind::PendingPage { at_most, .. } => Some(u64::from(at_most) + 1),
+                _ => None,
+            });
+            self.listed += pages.sum::<u64>();
             if questions.is_empty() {
                 let report = derivation.close(self.report.as_ref());
                 self.report = Some(report);
