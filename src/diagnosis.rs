@@ -53,8 +53,8 @@ pub struct WorstPending<'v> {
     pub age: Option<Duration>,
 }
 
-/// Returns the pending entry that needs a look first: the oldest one.
-pub fn worst_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
+/// Returns the oldest pending entry.
+pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
     match &values.oldest_pending {
         Some(OldestPending::Entry { id, consumer, age, idle, deliveries }) => Some(WorstPending {
             id: *id,
@@ -65,6 +65,30 @@ pub fn worst_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
         }),
         Some(OldestPending::Nothing) | None => None,
     }
+}
+
+/// Returns the pending entry that needs a look first, of the oldest one and those that stood out in the last census: one
+/// that fails, the one that was delivered most often; else the one that was not delivered for the longest time. `at` is the
+/// time of the reading, since the Unix epoch.
+pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
+    let census = values.pending_census.as_ref().filter(|_| values.messages_pending > 0);
+    let listed = census.into_iter().flat_map(|shown| &shown.census.worst).map(|entry| WorstPending {
+        id: entry.id,
+        consumer: Some(&entry.consumer).filter(|_| entry.idle.is_some()),
+        deliveries: entry.known_deliveries(),
+        // Unless it was delivered since it was read.
+        idle: entry.idle.map(|idle| idle + at.saturating_sub(entry.read_at)),
+        age: entry.id.age(at),
+    });
+    let key = |entry: &WorstPending<'_>| {
+        let fails = entry.fails().then_some(entry.deliveries.unwrap_or(u64::MAX));
+        (fails, entry.idle.unwrap_or(Duration::MAX))
+    };
+    // What was read last comes first, and wins if others are as bad.
+    oldest_pending(values)
+        .into_iter()
+        .chain(listed)
+        .reduce(|worst, entry| if key(&entry) > key(&worst) && entry.id != worst.id { entry } else { worst })
 }
 
 /// Returns the change of a group's lag.
@@ -126,7 +150,7 @@ pub(crate) fn of_waiting(values: &GroupValues, at: Duration) -> Diagnosis {
 
 /// Returns the diagnosis of a group's pending entries; `None` if none is known.
 pub(crate) fn of_pending(values: &GroupValues, at: Duration) -> Option<Diagnosis> {
-    let entry = worst_pending(values)?;
+    let entry = worst_pending(values, at)?;
     let facts = Facts { values, at };
     let (sentence, advice) = match entry.fails() {
         true => facts.failing("Failing", &entry),
@@ -218,7 +242,7 @@ impl Facts<'_> {
     }
 
     fn stalled(&self) -> Sentence {
-        if let Some(entry) = worst_pending(self.values).filter(WorstPending::fails) {
+        if let Some(entry) = worst_pending(self.values, self.at).filter(WorstPending::fails) {
             return self.failing("Blocked", &entry);
         }
         let who = match self.values.consumers {
@@ -266,11 +290,9 @@ impl Facts<'_> {
     }
 
     fn stuck(&self) -> Sentence {
-        let Some(entry) = worst_pending(self.values) else {
-            let first = format!(
-                "Stuck: the oldest pending entry has not been acknowledged{}",
-                self.since(Status::Stuck)
-            );
+        let Some(entry) = worst_pending(self.values, self.at) else {
+            let first =
+                format!("Stuck: a pending entry has not been acknowledged{}", self.since(Status::Stuck));
             return (joined([Some(first), self.pending()]), "Find it with XPENDING");
         };
         let (first, advice) = match (entry.consumer, entry.idle) {
@@ -312,7 +334,7 @@ impl Facts<'_> {
     }
 
     fn ok(&self) -> Sentence {
-        if let Some(entry) = worst_pending(self.values).filter(WorstPending::fails) {
+        if let Some(entry) = worst_pending(self.values, self.at).filter(WorstPending::fails) {
             return self.failing("Failing", &entry);
         }
         let first = format!("No problem detected: {}", self.waiting());
@@ -498,7 +520,7 @@ mod tests {
         stuck: Stuck: entry 1795895526988-1 was delivered to fraud-1 at 19:51 UTC (15 min ago) and not acknowledged; 12 entries are pending. Let another consumer claim it (XAUTOCLAIM), and acknowledge it
         stuck, delivered twice: Stuck: entry 1795895526988-1 was delivered to fraud-1 at 19:51 UTC (15 min ago) and not acknowledged; it was delivered 2 times; 12 entries are pending; 4,258 entries wait, the oldest for 5 min 11 s. Let another consumer claim it (XAUTOCLAIM), and acknowledge it
         given back: Stuck: entry 1795895526988-1 was given back (XNACK), and no consumer takes it; 12 entries are pending. Let a consumer claim it (XAUTOCLAIM)
-        stuck, and the entry is not known: Stuck: the oldest pending entry has not been acknowledged since 19:55 UTC. Find it with XPENDING
+        stuck, and the entry is not known: Stuck: a pending entry has not been acknowledged since 19:55 UTC. Find it with XPENDING
         lagging: Too slow since 19:55 UTC: 50.0/s come in and 10.0/s are read; 4,258 entries wait, the oldest for 5 min 11 s; 40.0 more each second. Add consumers, or make them faster
         lagging, and the rates are not known: Too slow since 19:55 UTC: more is added than the group reads; 4,258 entries wait, the oldest for 5 min 11 s. Add consumers, or make them faster
         abandoned and losing: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC. Start or restart the consumers, or remove the group

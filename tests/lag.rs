@@ -345,6 +345,13 @@ fn hold_pending(snapshot: &StreamSnapshot, pending: &[StreamId], values: &GroupV
     // More are not looked up.
     assert!(values.pending_orphaned.is_some() || pending.len() > 250, "{context}");
     assert_eq!(values.pending_orphaned.unwrap_or(orphaned as u64), orphaned as u64, "{context}");
+    // The lists are far below one page, and no client runs during a poll.
+    let census = values.pending_census.as_ref();
+    assert_eq!(census.map_or(0, |shown| shown.census.entries), pending.len() as u64, "{context}");
+    let trimmed =
+        pending.iter().filter(|id| snapshot.entries.first().is_none_or(|first| *id < first)).count();
+    let shown = census.filter(|shown| shown.unchanged_until.is_none());
+    assert_eq!(shown.map_or(trimmed as u64, |shown| shown.census.trimmed), trimmed as u64, "{context}");
 }
 
 /// Runs a story; `steps_per_poll` steps lie between two polls at most.

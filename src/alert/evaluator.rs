@@ -504,7 +504,7 @@ mod tests {
     use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
     use redis_stream_core::id::StreamId;
-    use redis_stream_lag::report::{GroupValues, OldestPending};
+    use redis_stream_lag::report::{GroupValues, OldestPending, PendingCensus, PendingCensusReading};
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -885,6 +885,24 @@ mod tests {
             (pending(entry(1300, 9, 2), 5), "the entry was claimed"),
         ] {
             assert_eq!(reason("oldest_pending_idle_seconds > 10m", &forgotten, &after), expected);
+        }
+        // Another entry than the oldest one was meant.
+        let with_census = |max_idle, messages_pending| {
+            let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle)), Some(2));
+            let census = Arc::new(PendingCensus { max_idle, max_deliveries, ..PendingCensus::default() });
+            let shown = PendingCensusReading { census, age: Duration::ZERO, unchanged_until: None };
+            let (oldest_pending, pending_census) = (Some(entry(900, 9, 2)), Some(shown));
+            let values = GroupValues { oldest_pending, pending_census, messages_pending, ..values() };
+            report(vec![stream("s", vec![group("g", values)])])
+        };
+        for (expression, expected) in [
+            ("pending_max_idle_seconds > 10m", "pending_max_idle_seconds is 8"),
+            (
+                "oldest_pending_idle_seconds > 10m or pending_max_idle_seconds > 10m",
+                "oldest_pending_idle_seconds is 9",
+            ),
+        ] {
+            assert_eq!(reason(expression, &with_census(700, 5), &with_census(8, 4)), expected);
         }
 
         let lost = |entries| {

@@ -235,7 +235,11 @@ mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, stream, values};
     use redis_stream_core::id::StreamId;
-    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, OldestPending, Retention, SilentConsumers};
+    use redis_stream_lag::report::{
+        EntryRate, GroupValues, Lag, OldestPending, PendingCensus, PendingCensusReading, Retention,
+        SilentConsumers,
+    };
+    use std::sync::Arc;
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
@@ -285,6 +289,17 @@ mod tests {
             messages_pending: 5,
             oldest_pending: Some(pending),
             pending_orphaned: Some(2),
+            pending_census: Some(PendingCensusReading {
+                census: Arc::new(PendingCensus {
+                    redelivered: 3,
+                    failed: 1,
+                    max_deliveries: Some(12),
+                    max_idle: Some(s(700)),
+                    ..PendingCensus::default()
+                }),
+                age: s(8),
+                unchanged_until: None,
+            }),
             consumers: 6,
             silent_consumers: Some(SilentConsumers { idle: 3, stranded: 1 }),
             retention_used: Some(Retention { lag: 1, length: 4 }),
@@ -305,6 +320,10 @@ mod tests {
             ("oldest_pending_idle_seconds", unclear, unclear, is(0.0)),
             ("oldest_pending_deliveries", is(4.0), unclear, gone),
             ("pending_orphaned", is(2.0), unclear, unclear),
+            ("pending_redelivered", is(3.0), is(0.0), is(0.0)),
+            ("pending_max_deliveries", is(12.0), gone, gone),
+            ("pending_max_idle_seconds", is(700.0), is(0.0), is(0.0)),
+            ("pending_failed", is(1.0), gone, gone),
             ("consumers", is(6.0), is(0.0), is(0.0)),
             ("consumers_idle", is(3.0), unclear, unclear),
             ("consumers_stranded", is(1.0), unclear, unclear),

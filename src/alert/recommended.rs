@@ -126,22 +126,25 @@ const BUILT_IN: &[BuiltInRule] = &[
     },
     BuiltInRule {
         name: "RedisStreamPendingStuck",
-        // An entry that was given back by XNACK has no idle time.
-        expr: Expr::Facts("oldest_pending_idle_seconds > 10m or status == stuck"),
+        // Until a census has ended, and since the last one, the oldest entry is known at least. One that was given back by
+        // XNACK has no idle time.
+        expr: Expr::Facts(
+            "pending_max_idle_seconds > 10m or oldest_pending_idle_seconds > 10m or status == stuck",
+        ),
         minutes: 10,
         severity: "warning",
         inhibition: None,
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }}: the oldest unacknowledged entry was not delivered again for more than 10 minutes",
-        description: "The oldest entry that was delivered to {{ $labels.group }} and not acknowledged has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK; or it was given back by XNACK and no consumer takes it. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }}: an unacknowledged entry was not delivered again for more than 10 minutes",
+        description: "An entry that was delivered to {{ $labels.group }} and not acknowledged has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK; or it was given back by XNACK and no consumer takes it. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
     },
     BuiltInRule {
         name: "RedisStreamPendingRedelivered",
-        expr: Expr::Facts("oldest_pending_deliveries >= 10"),
+        expr: Expr::Facts("pending_max_deliveries >= 10 or oldest_pending_deliveries >= 10"),
         minutes: 1,
         severity: "warning",
         inhibition: None,
         summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}: {{ $value | humanize }} deliveries",
-        description: "The oldest pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
+        description: "A pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
     },
     BuiltInRule {
         name: DEAD_LETTERS,

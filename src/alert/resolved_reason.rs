@@ -174,7 +174,7 @@ impl Topic {
             _ if matches!(condition.fact.source, FactSource::Losses(LossSpan::Window)) => Self::Losses,
             "losing" => Self::Losses,
             "stuck" | "messages_pending" => Self::Pending,
-            _ if about.starts_with("oldest_pending") => Self::Pending,
+            _ if about.starts_with("oldest_pending") || about.starts_with("pending_max") => Self::Pending,
             "lag" | "lag_seconds" | "abandoned" | "stalled" | "lagging" => Self::Waiting,
             "consumers" => Self::Consumers,
             _ => Self::Other,
@@ -188,6 +188,20 @@ struct GroupChange<'c> {
     values: &'c GroupValues,
     /// entries-added of the stream now.
     added: Option<u64>,
+}
+
+/// Returns true if the last census found no entry that was delivered more often than the oldest pending one, or not for
+/// longer.
+fn is_oldest_the_worst(values: &GroupValues) -> bool {
+    /// The census may have read the same entry somewhat later.
+    const TOLERANCE: Duration = Duration::from_secs(1);
+    let (Some(shown), Some(OldestPending::Entry { idle, deliveries, .. })) =
+        (&values.pending_census, &values.oldest_pending)
+    else {
+        return true;
+    };
+    let is_longest = idle.is_none_or(|idle| shown.max_idle() <= Some(idle + TOLERANCE));
+    is_longest && shown.census.max_deliveries <= Some(*deliveries)
 }
 
 impl GroupChange<'_> {
@@ -257,7 +271,11 @@ impl GroupChange<'_> {
         None
     }
 
+    /// Tells what became of the oldest pending entry, if none stood out more when the expression last held.
     fn of_pending(&self, before: &GroupValues) -> Option<String> {
+        if self.values.messages_pending > 0 && !is_oldest_the_worst(before) {
+            return None;
+        }
         let (Some(OldestPending::Entry { id: id_before, deliveries: deliveries_before, .. }), Some(oldest)) =
             (&before.oldest_pending, &self.values.oldest_pending)
         else {

@@ -20,7 +20,8 @@ use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
-    ConsumerReport, GroupReport, GroupStatus, GroupValues, LimitedCounts, Report, Status, StreamReport,
+    ConsumerCensus, ConsumerReport, GroupReport, GroupStatus, GroupValues, LimitedCounts, PendingReport,
+    Report, Status, StreamReport,
 };
 
 pub mod filter;
@@ -82,6 +83,13 @@ pub struct ListedGroup {
     /// What the group holds, if it needs the oldest entry of the stream.
     #[serde(default)]
     pub holds: Option<ListedHold>,
+    /// The pending entries that were delivered most often and those that were not delivered for the longest time, by the
+    /// last census; `None` until one has ended.
+    #[serde(default)]
+    pub worst_pending: Option<Vec<ListedPending>>,
+    /// The consumers with the most pending entries, by the last census; `None` until one has ended.
+    #[serde(default)]
+    pub pending_by_consumer: Option<Vec<ListedHolding>>,
     /// The consumers, by name; `None` if they were not read.
     pub consumer_list: Option<Vec<ListedConsumer>>,
 }
@@ -105,6 +113,32 @@ pub struct ListedHold {
 /// without `redis_stream_group_`, and have their units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListedValues(Vec<Option<Number>>);
+
+/// A pending entry in a census.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedPending {
+    /// Its ID.
+    pub id: String,
+    /// Name of the consumer, as text; empty if the entry was given back by XNACK.
+    pub consumer: String,
+    /// Number of deliveries; `None` if XNACK FATAL replaced it.
+    pub deliveries: Option<u64>,
+    /// Time since the last delivery; `None` if the entry was given back by XNACK.
+    pub idle_seconds: Option<f64>,
+}
+
+/// The pending entries of one consumer in a census.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedHolding {
+    /// Name of the consumer, as text.
+    pub consumer: String,
+    /// Number of its entries.
+    pub entries: u64,
+    /// Number of those that were delivered more than once.
+    pub redelivered: u64,
+    /// Longest time since one of them was delivered, when it was read.
+    pub max_idle_seconds: f64,
+}
 
 /// A consumer. Fields are named as metrics without `redis_stream_group_consumer_`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -268,6 +302,7 @@ impl ListedGroup {
         let consumers = group.consumers.as_ref().filter(|_| group.values.is_some());
         let status = group.values.as_ref().map(|values| &values.status);
         let unknown_for = status.and_then(GroupStatus::unknown_for);
+        let census = group.values.as_ref().map(CensusLists::of).unwrap_or_default();
         Self {
             target: snapshot.labels.name.clone(),
             db: snapshot.labels.db.clone(),
@@ -280,6 +315,8 @@ impl ListedGroup {
             unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
             values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
             holds: ListedHold::of(stream, group),
+            worst_pending: census.worst,
+            pending_by_consumer: census.by_consumer,
             consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
         }
     }
@@ -348,6 +385,38 @@ impl ListedHold {
             trim_command: redis_cli::line(&["redis-cli".to_owned()], &arguments),
             min_id,
         })
+    }
+}
+
+/// The lists of a census.
+#[derive(Default)]
+struct CensusLists {
+    worst: Option<Vec<ListedPending>>,
+    by_consumer: Option<Vec<ListedHolding>>,
+}
+
+impl CensusLists {
+    fn of(values: &GroupValues) -> Self {
+        if values.messages_pending == 0 {
+            return Self { worst: Some(Vec::new()), by_consumer: Some(Vec::new()) };
+        }
+        let Some(shown) = &values.pending_census else { return Self::default() };
+        let entry = |entry: &PendingReport| ListedPending {
+            id: entry.id.to_string(),
+            consumer: entry.consumer.to_string(),
+            deliveries: entry.known_deliveries(),
+            idle_seconds: seconds(shown.idle(entry)),
+        };
+        let holding = |held: &ConsumerCensus| ListedHolding {
+            consumer: held.name.to_string(),
+            entries: held.entries,
+            redelivered: held.redelivered,
+            max_idle_seconds: held.max_idle.as_secs_f64(),
+        };
+        Self {
+            worst: Some(shown.census.worst.iter().map(entry).collect()),
+            by_consumer: Some(shown.census.consumers.iter().map(holding).collect()),
+        }
     }
 }
 
@@ -441,9 +510,10 @@ mod tests {
     use crate::values::table::FAMILIES;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
+    use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
-        ConditionSet, HeldFor, HistoryCoverage, Lag, OldestPending, Retention, SafeTrim, StreamHolder,
-        StreamValues,
+        ConditionSet, HeldFor, HistoryCoverage, Lag, OldestPending, PendingCensus, PendingCensusReading,
+        Retention, SafeTrim, StreamHolder, StreamValues,
     };
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
@@ -609,6 +679,56 @@ mod tests {
     }
 
     #[test]
+    fn the_entries_that_stand_out_in_a_census_are_listed() {
+        let s = Duration::from_secs;
+        let entry = |ms, consumer: &str, deliveries, idle: Option<u64>| PendingReport {
+            id: StreamId::new(ms, 0),
+            consumer: Name::from(consumer),
+            deliveries,
+            idle: idle.map(s),
+            read_at: s(100),
+        };
+        let census = PendingCensus {
+            worst: vec![entry(1, "", FATAL_DELIVERIES, None), entry(2, "c", 3, Some(50))],
+            consumers: vec![ConsumerCensus {
+                name: Name::from("c"),
+                entries: 8,
+                redelivered: 1,
+                max_idle: s(50),
+            }],
+            ..PendingCensus::default()
+        };
+        let shown = |unchanged_until| PendingCensusReading {
+            census: Arc::new(census.clone()),
+            age: Duration::ZERO,
+            unchanged_until,
+        };
+        let lists = |pending_census| {
+            let values = GroupValues { pending_census, ..values(Status::Ok, Lag::Exact(0), 9) };
+            CensusLists::of(&values)
+        };
+        let worst = |idle_seconds| {
+            let entry = |id: &str, consumer: &str, deliveries, idle_seconds| ListedPending {
+                id: id.to_owned(),
+                consumer: consumer.to_owned(),
+                deliveries,
+                idle_seconds,
+            };
+            Some(vec![entry("1-0", "", None, None), entry("2-0", "c", Some(3), Some(idle_seconds))])
+        };
+        assert_eq!(lists(Some(shown(None))).worst, worst(50.0), "when it was read");
+        assert_eq!(lists(Some(shown(Some(s(160))))).worst, worst(110.0), "the list has not changed since");
+        let holding = |consumer: &str| ListedHolding {
+            consumer: consumer.to_owned(),
+            entries: 8,
+            redelivered: 1,
+            max_idle_seconds: 50.0,
+        };
+        assert_eq!(lists(Some(shown(None))).by_consumer, Some(vec![holding("c")]));
+        assert_eq!((lists(None).worst, lists(None).by_consumer), (None, None), "not known yet");
+    }
+
+    #[test]
     fn a_wrong_parameter_is_named_with_what_was_expected() {
         let wrong = |name, value| GroupFilter::read(&query(&[(name, value)])).unwrap_err().to_string();
         assert_eq!(
@@ -744,7 +864,16 @@ mod tests {
             matches!(source, ValueSource::GroupUp | ValueSource::Group(_) | ValueSource::Status)
         })
         .collect();
-        let others = ["target", "db", "stream", "group", "holds", "consumer_list"];
+        let others = [
+            "target",
+            "db",
+            "stream",
+            "group",
+            "holds",
+            "worst_pending",
+            "pending_by_consumer",
+            "consumer_list",
+        ];
         group.extend(others.map(str::to_owned));
         // Those belong to the status.
         group.extend(["conditions", "since", "unknown_until"].map(str::to_owned));

@@ -84,7 +84,9 @@ fn head(observed: Duration) -> String {
     match observed {
         Duration::ZERO => "polled once: most statuses need --observe\n\n".to_owned(),
         _ if observed >= LONG_ENOUGH => format!("observed for {time}\n\n"),
-        _ => format!("observed for {time}: a group that pauses for longer looks stalled or abandoned (--observe)\n\n"),
+        _ => format!(
+            "observed for {time}: a group that pauses for longer looks stalled or abandoned (--observe)\n\n"
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
-use crate::diagnosis::{self, Diagnosis, worst_pending};
+use crate::diagnosis::{self, Diagnosis, oldest_pending};
 use crate::format::redis_cli;
 use crate::format::severity::Severity;
 use crate::format::units::{ago, clock, count, lasting, span};
@@ -20,7 +20,8 @@ use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
-    GroupValues, HeldFor, NewPosition, Recreation, SafeTrim, Status, StreamHolder,
+    ConsumerCensus, GroupValues, HeldFor, NewPosition, PendingCensusReading, Recreation, SafeTrim, Status,
+    StreamHolder,
 };
 
 mod advice;
@@ -195,11 +196,14 @@ fn pending(model: &PageModel, values: &GroupValues, read_at: Duration) -> Markup
         let at = read_at.saturating_sub(age);
         html! { (clock(at, model.now)) ", " (ago(at, model.now)) }
     };
+    let read = values.pending_census.as_ref().filter(|shown| !shown.census.worst.is_empty());
     html! {
-        @if values.messages_pending > 0 {
+        @if let Some(shown) = read.filter(|_| values.messages_pending > 0) {
+            (census(model, shown))
+        } @else if values.messages_pending > 0 {
             section #pending data-live {
                 h2 { "Worst pending entries" }
-                @match worst_pending(values) {
+                @match oldest_pending(values) {
                     Some(entry) => {
                         table role="table" {
                             caption.unseen { "Pending entries" }
@@ -342,7 +346,7 @@ fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
 }
 
 fn what_to_try(row: &GroupRow<'_>) -> Markup {
-    let entry = row.group.values.as_ref().and_then(worst_pending).map(|entry| entry.id.to_string());
+    let entry = row.group.values.as_ref().and_then(oldest_pending).map(|entry| entry.id.to_string());
     let line = |words: &'static str| {
         let word = |word: &'static str| match word {
             "{stream}" => Some(row.stream.key.as_bytes()),
@@ -371,6 +375,82 @@ fn what_to_try(row: &GroupRow<'_>) -> Markup {
                             // The entry that it is about is not known.
                             Some((_, None)) => {}
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Renders the pending entries that stand out in the last census, and who has how many.
+fn census(model: &PageModel, shown: &PendingCensusReading) -> Markup {
+    html! {
+        section #pending data-live {
+            h2 { "Worst pending entries" }
+            p.dim {
+                "Delivered most often, or not for the longest time, of " (count(shown.census.entries)) " that were read "
+                (ago(model.now.saturating_sub(shown.age), model.now)) "."
+            }
+            (worst_table(shown))
+            @if !shown.census.consumers.is_empty() { (holdings_table(&shown.census.consumers)) }
+        }
+    }
+}
+
+fn worst_table(shown: &PendingCensusReading) -> Markup {
+    html! {
+        table role="table" {
+            caption.unseen { "Pending entries that stand out" }
+            thead role="rowgroup" { tr role="row" {
+                th scope="col" role="columnheader" { "ID" }
+                th scope="col" role="columnheader" { "Consumer" }
+                th scope="col" role="columnheader" { "Deliveries" }
+                th scope="col" role="columnheader" title="since its last delivery" { "Untouched for" }
+            } }
+            tbody role="rowgroup" {
+                @for entry in &shown.census.worst {
+                    tr role="row" {
+                        th scope="row" role="rowheader" { (entry.id) }
+                        td role="cell" data-label="Consumer" {
+                            @if shown.idle(entry).is_some() { (label::short(&entry.consumer.text())) }
+                            @else { span.dim { "none: it was given back" } }
+                        }
+                        td.number role="cell" data-label="Deliveries" {
+                            @match entry.known_deliveries() {
+                                Some(deliveries) => (count(deliveries)),
+                                None => (unknown("XNACK FATAL marked it as failed, and replaced the number")),
+                            }
+                        }
+                        td.number role="cell" data-label="Untouched for" {
+                            @match shown.idle(entry) {
+                                Some(time) => (span(time)),
+                                None => (unknown("it was given back and has no consumer")),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
+    html! {
+        table role="table" {
+            caption.unseen { "Pending entries by consumer" }
+            thead role="rowgroup" { tr role="row" {
+                th scope="col" role="columnheader" { "Consumer" }
+                th scope="col" role="columnheader" { "Pending" }
+                th scope="col" role="columnheader" title="delivered more than once" { "Delivered again" }
+                th scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest untouched" }
+            } }
+            tbody role="rowgroup" {
+                @for held in consumers {
+                    tr role="row" {
+                        th scope="row" role="rowheader" { (label::short(&held.name.text())) }
+                        td.number role="cell" data-label="Pending" { (count(held.entries)) }
+                        td.number role="cell" data-label="Delivered again" { (count(held.redelivered)) }
+                        td.number role="cell" data-label="Longest untouched" { (span(held.max_idle)) }
                     }
                 }
             }
@@ -501,7 +581,7 @@ mod tests {
     #[test]
     fn what_is_not_known_or_not_there_is_no_fact() {
         let unknown = page_of(group("g", GroupValues { messages_pending: 1, ..with(&[Status::Stuck]) }));
-        assert!(unknown.contains("Stuck: the oldest pending entry has not been acknowledged"), "{unknown}");
+        assert!(unknown.contains("Stuck: a pending entry has not been acknowledged"), "{unknown}");
         assert!(unknown.contains("Not known: the last poll did not find out."), "{unknown}");
         assert!(unknown.contains("XPENDING orders g - + 10") && !unknown.contains("XRANGE"), "{unknown}");
         let missing = page_of(GroupReport { named: true, values: None, ..group("wanted", values()) });

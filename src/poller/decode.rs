@@ -193,7 +193,7 @@ fn xinfo_consumer(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Consume
 
 /// Decodes `XPENDING key group - + 1`: the oldest pending entry with its consumer.
 pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>> {
-    array(reply)?.next().map(pending_entry).transpose()
+    Ok(pending(reply)?.into_iter().next())
 }
 
 /// Decodes `XPENDING key group start end count`: entries with their consumers. The name is empty for an entry that

@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::api::groups::{ListedConsumer, ListedGroup, ListedHold};
+use crate::api::groups::{ListedConsumer, ListedGroup, ListedHold, ListedPending};
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
 use crate::format::units::count;
@@ -35,6 +35,13 @@ const CONSUMERS: [Heading; 4] = [
     Heading { title: "PENDING", align: Align::Right, expendable: None, shrinks_to: None },
     Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
     Heading { title: "INACTIVE", align: Align::Right, expendable: Some(3), shrinks_to: None },
+];
+
+const WORST_PENDING: [Heading; 4] = [
+    Heading { title: "ID", align: Align::Left, expendable: None, shrinks_to: None },
+    Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
+    Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
+    Heading { title: "DELIVERIES", align: Align::Right, expendable: None, shrinks_to: None },
 ];
 
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
@@ -164,6 +171,10 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     text.push_line("");
     let title = format!("Consumers: {}", value(group, &table::CONSUMERS));
     section(&mut text, title, &consumers(group, room));
+    if let Some(worst) = group.worst_pending.as_deref().filter(|worst| !worst.is_empty()) {
+        text.push_line("");
+        section(&mut text, "Pending entries that stand out".to_owned(), &worst_pending(worst, room));
+    }
     text.push_line("");
     let listed = match &view.entries {
         EntryList::Loading => vec!["reading them".to_owned()],
@@ -224,6 +235,19 @@ fn section(text: &mut Text<'static>, title: String, lines: &[String]) {
     }
 }
 
+fn worst_pending(entries: &[ListedPending], room: Option<usize>) -> Vec<String> {
+    let row = |entry: &ListedPending| {
+        let consumer = Some(&entry.consumer).filter(|name| !name.is_empty());
+        vec![
+            printable(&entry.id).into_owned(),
+            consumer.map_or_else(|| "-".to_owned(), |name| printable(name).into_owned()),
+            entry.idle_seconds.map_or_else(|| "-".to_owned(), span),
+            entry.deliveries.map_or_else(|| "fatal".to_owned(), count),
+        ]
+    };
+    TextTable::new(WORST_PENDING.to_vec(), entries.iter().map(row).collect(), room).lines()
+}
+
 fn consumers(group: &ListedGroup, room: Option<usize>) -> Vec<String> {
     let Some(list) = &group.consumer_list else { return vec!["not read".to_owned()] };
     if list.is_empty() {
@@ -238,4 +262,28 @@ fn consumers(group: &ListedGroup, room: Option<usize>) -> Vec<String> {
         ]
     };
     TextTable::new(CONSUMERS.to_vec(), list.iter().map(row).collect(), room).lines()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entries_that_stand_out_read_easily() {
+        let entry = |id: &str, consumer: &str, deliveries, idle_seconds| ListedPending {
+            id: id.to_owned(),
+            consumer: consumer.to_owned(),
+            deliveries,
+            idle_seconds,
+        };
+        let lines = worst_pending(
+            &[entry("1-0", "", None, None), entry("1700000000000-12", "wor\nker", Some(1_000), Some(90.0))],
+            None,
+        );
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        ID                CONSUMER      IDLE  DELIVERIES
+        1-0               -                -       fatal
+        1700000000000-12  wor\x0aker  1m 30s       1,000
+        ");
+    }
 }

@@ -8,10 +8,11 @@ use crate::values::family::{
 };
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::question::FATAL_DELIVERIES;
-use redis_stream_lag::report::{GroupValues, OldestPending};
+use redis_stream_lag::report::{GroupValues, OldestPending, PendingCensusReading};
 
 pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
 const NOT_FOUND_OUT: &str = "the last poll did not find out";
+const NO_CENSUS: &str = "not all pending entries were read yet";
 pub(crate) const OLD_SERVER: &str = "the server does not report it before version 7.0";
 
 /// All families, in the order of `/metrics`.
@@ -132,6 +133,11 @@ pub static FAMILIES: &[&Family] = &[
     &OLDEST_PENDING_IDLE_SECONDS,
     &OLDEST_PENDING_DELIVERIES,
     &PENDING_ORPHANED,
+    &PENDING_REDELIVERED,
+    &PENDING_MAX_DELIVERIES,
+    &PENDING_MAX_IDLE_SECONDS,
+    &PENDING_CENSUS_AGE_SECONDS,
+    &PENDING_FAILED,
     &PENDING_DROPPED,
     &CONSUMERS,
     &CONSUMERS_IDLE,
@@ -362,8 +368,8 @@ pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
 
 pub static PENDING_ORPHANED: Family = gauge(
     "redis_stream_group_pending_orphaned",
-    "Pending entries that are not in the stream any more; absent beyond 1,000, and where too \
-         many would have to be looked up.",
+    "Pending entries that are not in the stream any more; absent where too many would have to \
+         be looked up, and beyond 1,000 until they are counted.",
     ValueUnit::Count,
     ValueSource::Group(|values| values.pending_orphaned.into()),
 )
@@ -371,8 +377,82 @@ pub static PENDING_ORPHANED: Family = gauge(
 .label(
     "Pending, but trimmed away",
     "pending entries that are no longer in the stream",
-    |_| "they are more than 1,000, or too many pending entries to look up",
+    |_| "they are more than 1,000 and not counted yet, or too many pending entries to look up",
 );
+
+pub static PENDING_REDELIVERED: Family = gauge(
+    "redis_stream_group_pending_redelivered",
+    "Pending entries that were delivered more than once, without those that XNACK FATAL marked; \
+         like the other values of a census as of the last one, and absent until one has ended.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| {
+        of_census(values, ValueReading::ZERO, |shown| shown.census.redelivered.into())
+    }),
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("pending_redelivered"))
+.label("Delivered again", "pending entries that were delivered more than once", |_| NO_CENSUS);
+
+pub static PENDING_MAX_DELIVERIES: Family = gauge(
+    "redis_stream_group_pending_max_deliveries",
+    "Most deliveries of any pending entry that XNACK FATAL did not mark, by the last census; \
+         absent if there is none.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| {
+        of_census(values, ValueReading::Absent, |shown| {
+            shown.census.max_deliveries.map_or(ValueReading::Absent, Into::into)
+        })
+    }),
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("pending_max_deliveries"))
+.label("Most deliveries", "of any pending entry", |values| match values.pending_census {
+    None => NO_CENSUS,
+    Some(_) => "XNACK FATAL marked each as failed, and replaced the number",
+});
+
+pub static PENDING_FAILED: Family = gauge(
+    "redis_stream_group_pending_failed",
+    "Pending entries that XNACK FATAL marked as failed, by the last census; absent while there is \
+         none.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| {
+        of_census(values, ValueReading::Absent, |shown| match shown.census.failed {
+            0 => ValueReading::Absent,
+            failed => failed.into(),
+        })
+    }),
+)
+.counted_by(&PENDING_FAILED)
+.fact(AlertFact::Value("pending_failed"))
+.label("Failed", "pending entries that XNACK FATAL marked", |_| "");
+
+pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
+    "redis_stream_group_pending_max_idle_seconds",
+    "Longest time for which a pending entry was not delivered again, by the last census; 0 if \
+         none is pending, absent if each was given back by XNACK.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| {
+        of_census(values, ValueReading::ZERO, |shown| {
+            shown.max_idle().map_or(ValueReading::Absent, Into::into)
+        })
+    }),
+)
+.counted_by(&MESSAGES_PENDING)
+.fact(AlertFact::Value("pending_max_idle_seconds"))
+.label("Longest untouched", "of any pending entry", |values| match values.pending_census {
+    None => NO_CENSUS,
+    Some(_) => "each was given back and has no consumer",
+});
+
+pub static PENDING_CENSUS_AGE_SECONDS: Family = gauge(
+    "redis_stream_group_pending_census_age_seconds",
+    "Age of the last census of the pending entries; absent if none is pending.",
+    ValueUnit::Seconds,
+    ValueSource::Group(|values| of_census(values, ValueReading::Absent, |shown| shown.age.into())),
+)
+.counted_by(&MESSAGES_PENDING)
+.label("Age of the census", "since all pending entries were read", |_| NO_CENSUS);
 
 pub static PENDING_DROPPED: Family = counter(
     "redis_stream_group_pending_dropped_total",
@@ -595,5 +675,18 @@ fn oldest_pending(
         None => ValueReading::Unknown,
         Some(OldestPending::Nothing) => if_nothing,
         Some(OldestPending::Entry { age, idle, deliveries, .. }) => read(*age, *idle, *deliveries),
+    }
+}
+
+/// Reads from the last census of the pending entries.
+fn of_census(
+    values: &GroupValues,
+    if_nothing: ValueReading,
+    read: fn(&PendingCensusReading) -> ValueReading,
+) -> ValueReading {
+    match &values.pending_census {
+        _ if values.messages_pending == 0 => if_nothing,
+        None => ValueReading::Unknown,
+        Some(shown) => read(shown),
     }
 }

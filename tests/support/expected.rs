@@ -162,6 +162,14 @@ impl ExpectedState {
         put("oldest_pending_idle_seconds", oldest.map_or(Some(0.0), |(_, _, idle_ms, _)| idle_of(*idle_ms)));
         put("oldest_pending_deliveries", oldest.map(|(.., deliveries)| *deliveries));
         put("pending_orphaned", Some(gone.count() as f64));
+        // No test that compares all series has entries that XNACK FATAL marked.
+        let redelivered = pending.iter().filter(|(.., deliveries)| *deliveries > 1.0).count();
+        put("pending_redelivered", Some(redelivered as f64));
+        put("pending_max_deliveries", pending.iter().map(|(.., deliveries)| *deliveries).reduce(f64::max));
+        let idle = pending.iter().filter_map(|(_, _, idle_ms, _)| idle_of(*idle_ms)).reduce(f64::max);
+        put("pending_max_idle_seconds", if pending.is_empty() { Some(0.0) } else { idle });
+        // As the list does not change, its census is as old as the poll.
+        put("pending_census_age_seconds", oldest.map(|_| 0.0));
         put("consumers", Some(consumers.len() as f64));
         // None is silent for a day.
         put("consumers_idle", Some(0.0));

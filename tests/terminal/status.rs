@@ -21,7 +21,8 @@ async fn a_table_says_which_group_is_how_far_behind() {
         fill(&server).await;
         let end = status(&server, "2s").run().await;
         assert_eq!(end.code, Some(0), "{}", end.stderr);
-        let head = "observed for 2s: a group that pauses for longer looks stalled or abandoned (--observe)\n\n";
+        let head =
+            "observed for 2s: a group that pauses for longer looks stalled or abandoned (--observe)\n\n";
         let table = end.stdout.strip_prefix(head).unwrap_or_else(|| panic!("{}", end.stdout));
         let heading = table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(heading, "STATUS STREAM GROUP LAG BEHIND PENDING OLDEST CONSUMERS DRAIN IN/S OUT/S");

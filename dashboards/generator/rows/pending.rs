@@ -17,13 +17,14 @@ pub(crate) fn row() -> Row {
             ..Panel::lines()
         },
         Panel {
-            title: "Oldest pending entry, untouched for the longest",
-            what: "Time since the oldest pending entry was last delivered to anybody; 0 if none is pending. Red from where the \
-                   recommended alert fires.",
-            advice: "its consumer is gone or hangs: XPENDING says whose it is, XAUTOCLAIM hands it to another.",
+            title: "A pending entry, untouched for the longest",
+            what: "The longest time since any pending entry was last delivered, by the last census; 0 if none is pending. Red \
+                   from where the recommended alert fires.",
+            advice: "its consumer is gone or hangs: the group's page and XPENDING say whose it is, XAUTOCLAIM hands it to \
+                     another.",
             unit: "s",
             steps: alarm(of_alert("RedisStreamPendingStuck")),
-            queries: vec![Group.worst("redis_stream_group_oldest_pending_idle_seconds")],
+            queries: vec![Group.worst("redis_stream_group_pending_max_idle_seconds")],
             ..Panel::lines()
         },
         Panel {
@@ -33,17 +34,27 @@ pub(crate) fn row() -> Row {
                      has taken it over.",
             unit: "s",
             queries: vec![Group.worst("redis_stream_group_oldest_pending_age_seconds")],
-            size: (8, 8),
+            size: (6, 8),
             ..Panel::lines()
         },
         Panel {
-            title: "Deliveries of the oldest pending entry, the most",
-            what: "How often the oldest pending entry was delivered. Red from where the recommended alert fires.",
+            title: "Deliveries of a pending entry, the most",
+            what: "How often a pending entry was delivered, the most of all, by the last census. Red from where the \
+                   recommended alert fires.",
             advice: "it is likely one that no consumer can process: XRANGE shows its fields; put it aside, and XACK it.",
             steps: alarm(of_alert("RedisStreamPendingRedelivered")),
-            queries: vec![Group.worst("redis_stream_group_oldest_pending_deliveries")],
+            queries: vec![Group.worst("redis_stream_group_pending_max_deliveries")],
             nothing: "nothing is pending",
-            size: (8, 8),
+            size: (6, 8),
+            ..Panel::lines()
+        },
+        Panel {
+            title: "Pending entries delivered again, the most",
+            what: "Pending entries that were delivered more than once, by the last census.",
+            advice: "some are normal after a consumer was restarted. If they become more and more, consumers fail, or take \
+                     longer than the idle time after which others claim their entries.",
+            queries: vec![Group.worst("redis_stream_group_pending_redelivered")],
+            size: (6, 8),
             ..Panel::lines()
         },
         Panel {
@@ -53,7 +64,7 @@ pub(crate) fn row() -> Row {
                      away.",
             steps: alarm(1.0),
             queries: vec![Group.worst("redis_stream_group_pending_orphaned")],
-            size: (8, 8),
+            size: (6, 8),
             ..Panel::lines()
         },
     ];

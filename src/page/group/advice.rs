@@ -133,12 +133,12 @@ const STALLED: Advice = Advice {
 };
 
 const STUCK: Advice = Advice {
-    meaning: "The oldest pending entry is the same as a window ago, and no consumer claimed or acknowledged it.",
+    meaning: "A pending entry was not delivered again for the window, and no consumer acknowledged it.",
     steps: &[
         PENDING,
         ENTRY,
         say(
-            "The first line names the entry and its consumer. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
+            "The first line names the oldest entry and its consumer; others that stand out are listed below. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
         ),
         CLAIM,
         say("An entry that no consumer can process: put it aside, and acknowledge it by XACK."),

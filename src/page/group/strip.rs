@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::diagnosis::{Trend, WorstPending, trend, worst_pending};
+use crate::diagnosis::{Trend, WorstPending, oldest_pending, trend};
 use crate::format::units::{count, rate_number, span};
 use crate::page::label;
 use crate::page::layout::unknown;
@@ -29,7 +29,7 @@ pub(super) fn of_group(values: &GroupValues) -> Markup {
                 (item(
                     "Oldest pending entry",
                     &of_family(&OLDEST_PENDING_AGE_SECONDS, values),
-                    &html! { @if let Some(entry) = worst_pending(values) { (entry_note(&entry)) } },
+                    &html! { @if let Some(entry) = oldest_pending(values) { (entry_note(&entry)) } },
                 ))
             }
             (time_to_loss(values))
