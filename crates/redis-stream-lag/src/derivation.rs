@@ -172,7 +172,9 @@ impl<'a> Derivation<'a> {
                 let result = audit::check(&mut stream.cache.checkpoints, &due, at_most, &entries, now);
                 match result {
                     AuditResult::Holds => {}
-                    AuditResult::HoldsSoFar(part) => stream.cache.partial_audit = Some(part),
+                    AuditResult::HoldsSoFar(part) => {
+                        stream.cache.partial_audit = Some(Box::new(part));
+                    }
                     AuditResult::Broken => stream.is_invalid = true,
                 }
             }

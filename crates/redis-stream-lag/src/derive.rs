@@ -38,7 +38,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(Arc::new(unread(reading)));
                 if let Some(cache) = not_read.remove(&reading.key) {
-                    state.streams.insert(reading.key.clone(), cache.without_stream(at));
+                    state.streams.insert(reading.key.clone(), Box::new(cache.without_stream(at)));
                 }
             }
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
@@ -78,7 +78,8 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
     let mut changes = std::mem::take(&mut stream.cache.changes);
     let is_listed = |name: &Name| info.groups.binary_search_by(|group| group.name.cmp(name)).is_ok();
     let names: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
-    let absent = known.into_iter().filter(|(name, _)| !is_listed(name)).map(|(name, mut group)| {
+    let absent = known.into_iter().filter(|(name, _)| !is_listed(name)).map(|(name, group)| {
+        let mut group = group.unwrap_or_default();
         let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
         group.restart();
         (name, position, group.take_counters())
@@ -90,7 +91,7 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
             let Some(gone) = changes.note_new(&group.name, info) else { continue };
             let recreation = Some(gone.recreation(group, info.time));
             let census = open.cache.census.take();
-            open.cache = GroupCache { recreation, census, ..GroupCache::with(gone.counters) };
+            *open.cache = GroupCache { recreation, census, ..GroupCache::with(gone.counters) };
         } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {
             changes.counts.recreated += 1;
             let census = open.cache.census.take();
@@ -127,9 +128,9 @@ fn new_position(
 }
 
 /// Returns the state of a stream for the next poll.
-fn next_cache(mut stream: StreamState<'_>) -> StreamCache {
+fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
     let groups = stream.info.groups.iter().zip(std::mem::take(&mut stream.groups));
-    let groups = groups.map(|(group, open)| (group.name.clone(), group_cache(&stream, group, open)));
+    let groups = groups.map(|(group, open)| (group.name.clone(), Some(group_cache(&stream, group, open))));
     let groups = groups.collect();
     stream.cache.set_groups(groups);
     stream.cache.gap = Duration::ZERO;
@@ -140,7 +141,7 @@ fn next_cache(mut stream: StreamState<'_>) -> StreamCache {
     stream.cache
 }
 
-fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) -> GroupCache {
+fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState) -> Box<GroupCache> {
     let position = group.last_delivered;
     let checkpoint = stream.cache.checkpoints.at(position);
     let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at);
@@ -152,9 +153,12 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, open: GroupState) ->
         }
         _ => None,
     };
-    let unowned = unowned(group, &open);
-    let census = open.cache.census.filter(|_| group.pending > 0);
-    GroupCache { trusted_counters, deleted_pending, unowned, census, ..open.cache }
+    open.cache.unowned = unowned(group, &open);
+    (open.cache.trusted_counters, open.cache.deleted_pending) = (trusted_counters, deleted_pending);
+    if group.pending == 0 {
+        open.cache.census = None;
+    }
+    open.cache
 }
 
 /// A group is in danger if less than this part of the stream lies between it and the entries that were trimmed, or fewer
@@ -177,7 +181,7 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
             let is_unconfirmed = open.cache.losses.note(&reading);
             open.cache.losses.is_uncertain |= is_unconfirmed && stream.loss_question != LossQuestion::Atomic;
         }
-        let GroupCache { losses, history, .. } = &open.cache;
+        let GroupCache { losses, history, .. } = &*open.cache;
         let margin = stream.cache.removed_since_poll.max(stream.info.length / DANGER_RATIO);
         let is_close = losses.headroom().is_none_or(|headroom| headroom < margin);
         let has_lost = history.as_ref().is_some_and(|history| is_recent(history.lost_at));

@@ -57,13 +57,13 @@ pub(crate) struct LossReading {
 }
 
 /// The losses of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Losses {
     /// Number of entries lost since the group was first seen, at least.
     pub(crate) entries: u64,
     basis: Option<LossBasis>,
-    /// A reading that shows a loss and waits to be confirmed.
-    unconfirmed: Option<LossReading>,
+    /// A reading that shows a loss and waits to be confirmed. Boxed, since hardly any group has one.
+    unconfirmed: Option<Box<LossReading>>,
     /// True if a loss was seen that could not be confirmed, and no reading since was certain.
     pub(crate) is_uncertain: bool,
     /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on.
@@ -170,7 +170,7 @@ impl Losses {
             self.count(&suspect);
         }
         if self.shows_loss(reading) {
-            self.unconfirmed = Some(*reading);
+            self.unconfirmed = Some(Box::new(*reading));
             return true;
         }
         self.advance(reading);
@@ -202,7 +202,7 @@ impl Losses {
 
     /// Takes the position of a group in a reading that shows no losses, since its lag or the server's counters are unknown.
     pub(crate) fn note_position(&mut self, position: StreamId) {
-        self.unconfirmed = self.unconfirmed.filter(|suspect| suspect.position == position);
+        self.unconfirmed.take_if(|suspect| suspect.position != position);
         self.basis = self.basis.filter(|basis| basis.furthest <= position);
         if let Some(basis) = &mut self.basis {
             basis.furthest = position;

@@ -86,7 +86,7 @@ pub(super) struct StreamState<'a> {
     pub(super) reading: &'a StreamReading,
     pub(super) info: &'a StreamInfo,
     /// Moved out of `LagState` until the derivation is closed.
-    pub(super) cache: StreamCache,
+    pub(super) cache: Box<StreamCache>,
     /// Distinct last-delivered-ids of its groups, sorted.
     pub(super) positions: Vec<StreamId>,
     /// Parallel to `info.groups`.
@@ -117,9 +117,9 @@ pub(super) enum LossQuestion {
 }
 
 /// The answers about a group, beside what the snapshot contains.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct GroupState {
-    pub(super) cache: GroupCache,
+    pub(super) cache: Box<GroupCache>,
     /// An atomic reading in this poll has counted the group's losses.
     pub(super) losses_are_counted: bool,
     pub(super) is_losing: bool,
@@ -178,6 +178,28 @@ impl GroupState {
         }
     }
 
+    /// Returns the state of a group about which nothing is known yet but its cache.
+    fn of(cache: Box<GroupCache>) -> Self {
+        Self {
+            cache,
+            losses_are_counted: false,
+            is_losing: false,
+            oldest_pending: PelHead::Unknown,
+            oldest_consumer: None,
+            oldest_pending_was_asked: false,
+            consumers_asked_in: None,
+            pending_below_first: None,
+            orphans_were_asked: false,
+            deleted_pending: DeletedPending::Open,
+            dropped: None,
+            oldest_needed: OldestNeeded::Unknown,
+            oldest_needed_was_asked: false,
+            consumers: None,
+            status: GroupStatus::default(),
+            census_turn: CensusTurn::Open,
+        }
+    }
+
     /// Reuses the cached oldest pending entry if the consumers prove that it is current and it was not asked for.
     pub(super) fn note_consumers(
         &mut self,
@@ -202,7 +224,7 @@ impl<'a> StreamState<'a> {
         index: StreamIndex,
         (node, reading): (&'a NodeReading, &'a StreamReading),
         info: &'a StreamInfo,
-        mut cache: StreamCache,
+        mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
     ) -> Self {
         let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
@@ -211,11 +233,8 @@ impl<'a> StreamState<'a> {
         positions.dedup();
         let is_first_reading = cache.is_new();
         cache.advance(info, node, &positions, at);
-        let mut groups: Vec<_> = info
-            .groups
-            .iter()
-            .map(|group| GroupState { cache: cache.take_group(&group.name), ..GroupState::default() })
-            .collect();
+        let mut groups: Vec<_> =
+            info.groups.iter().map(|group| GroupState::of(cache.take_group(&group.name))).collect();
         for (group, open) in info.groups.iter().zip(&mut groups) {
             if let ConsumersReading::Read(consumers) = &group.each_consumer {
                 open.note_consumers(group, consumers, info.time, timeout);

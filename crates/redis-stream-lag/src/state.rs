@@ -37,7 +37,7 @@ const MAX_FAILOVER_DECREASE: u64 = 100;
 /// command. Starting with an empty one is always correct.
 #[derive(Debug, Default)]
 pub struct LagState {
-    pub(super) streams: HashMap<Name, StreamCache>,
+    pub(super) streams: HashMap<Name, Box<StreamCache>>,
     /// Index of the scan to serve first, so that a budget too small for all scans serves them in turn.
     pub(super) next_scan: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
@@ -75,11 +75,11 @@ pub(super) struct StreamCache {
     pub(super) checkpoints: Checkpoints,
     pub(super) scans: CountScans,
     /// An audit of the previous poll that was cut short. It is applied once the next reading proves it valid.
-    pub(super) partial_audit: Option<PartialAudit>,
+    pub(super) partial_audit: Option<Box<PartialAudit>>,
     /// Pairs of a last-delivered-id and the oldest entry above it.
     next: Vec<(StreamId, StreamId)>,
-    /// Sorted by name.
-    groups: Vec<(Name, GroupCache)>,
+    /// Sorted by name. `None` while a poll has [taken](Self::take_group) the state.
+    groups: Vec<(Name, Option<Box<GroupCache>>)>,
     pub(super) trims: TrimEvidence,
     pub(super) holder: HolderHistory,
     pub(super) changes: GroupChanges,
@@ -140,7 +140,7 @@ impl LagState {
         let read = self.streams.iter().flat_map(|(key, stream)| {
             let groups = stream.groups.iter();
             groups.filter_map(move |(name, group)| {
-                let history = group.history.as_ref()?;
+                let history = group.as_ref()?.history.as_ref()?;
                 Some((key, name, history.rhythm, history.condition()))
             })
         });
@@ -184,8 +184,9 @@ impl LagState {
     /// four times a second.
     pub fn streams_in_danger(&self) -> impl Iterator<Item = StreamInDanger<'_>> {
         self.streams.iter().filter_map(|(key, stream)| {
-            let in_danger = stream.groups.iter().filter(|(_, group)| group.is_in_danger);
-            let shares: Vec<_> = in_danger.filter_map(|(_, group)| group.loss_share.as_deref()).collect();
+            let groups = stream.groups.iter().filter_map(|(_, group)| group.as_ref());
+            let in_danger = groups.filter(|group| group.is_in_danger);
+            let shares: Vec<_> = in_danger.filter_map(|group| group.loss_share.as_deref()).collect();
             (!shares.is_empty()).then(|| StreamInDanger {
                 key,
                 group_count: stream.group_count,
@@ -206,7 +207,8 @@ impl LagState {
         if !is_same {
             return;
         }
-        for (name, cache) in stream.groups.iter_mut().filter(|(_, cache)| cache.is_in_danger) {
+        for (name, cache) in &mut stream.groups {
+            let Some(cache) = cache.as_mut().filter(|cache| cache.is_in_danger) else { continue };
             let group = sample.info.groups.iter().find(|group| group.name == *name);
             let after = sample.groups_after.iter().find(|group| group.name == *name);
             let (Some(group), Some(after)) = (group, after) else { continue };
@@ -339,13 +341,13 @@ impl StreamCache {
         if !is_same {
             self.reset_groups();
         } else if !change.is_clean() && node.entries_read == EntriesReadMeaning::Deliveries {
-            self.groups.iter_mut().for_each(|(_, group)| group.trusted_counters = None);
+            self.groups_mut().for_each(|group| group.trusted_counters = None);
         }
         if has_gone_back {
-            self.groups.iter_mut().for_each(|(_, group)| group.flow.restart());
+            self.groups_mut().for_each(|group| group.flow.restart());
         }
         if is_replaced {
-            self.groups.iter_mut().for_each(|(_, group)| group.history = None);
+            self.groups_mut().for_each(|group| group.history = None);
         }
     }
 
@@ -358,7 +360,7 @@ impl StreamCache {
         let still = self.groups.iter().filter_map(|(name, cache)| {
             let at = info.groups.binary_search_by(|group| group.name.cmp(name)).ok()?;
             let group = &info.groups[at];
-            cache.trusted_counters?.still_hold(info, group).then_some(group.last_delivered)
+            cache.as_ref()?.trusted_counters?.still_hold(info, group).then_some(group.last_delivered)
         });
         still.min().unwrap_or(StreamId::MAX)
     }
@@ -370,30 +372,35 @@ impl StreamCache {
         self.partial_audit = None;
         self.next.clear();
         self.reset_groups();
-        self.groups.iter_mut().filter_map(|(_, group)| group.history.as_mut()).for_each(History::forget_lags);
+        self.groups_mut().filter_map(|group| group.history.as_mut()).for_each(History::forget_lags);
     }
 
     fn reset_groups(&mut self) {
-        for (_, group) in &mut self.groups {
+        for group in self.groups_mut() {
             let history = group.history.take();
             *group = GroupCache { history, ..GroupCache::with(group.take_counters()) };
         }
     }
 
-    /// Removes and returns the state of a group.
-    pub(super) fn take_group(&mut self, name: &Name) -> GroupCache {
-        let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
-        found.map_or_else(|_| GroupCache::default(), |at| std::mem::take(&mut self.groups[at].1))
+    fn groups_mut(&mut self) -> impl Iterator<Item = &mut GroupCache> {
+        self.groups.iter_mut().filter_map(|(_, group)| group.as_deref_mut())
     }
 
-    /// Removes and returns the states of groups that were not [taken](Self::take_group), or empty ones.
-    pub(super) fn take_groups(&mut self) -> Vec<(Name, GroupCache)> {
+    /// Removes and returns the state of a group.
+    pub(super) fn take_group(&mut self, name: &Name) -> Box<GroupCache> {
+        let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
+        found.ok().and_then(|at| self.groups[at].1.take()).unwrap_or_default()
+    }
+
+    /// Removes and returns the names of all groups, with the states of those that were not [taken](Self::take_group).
+    pub(super) fn take_groups(&mut self) -> Vec<(Name, Option<Box<GroupCache>>)> {
         std::mem::take(&mut self.groups)
     }
 
     /// Returns the state of a key at which no stream is, after a poll at `at`: its groups were destroyed with it.
     pub(super) fn without_stream(mut self, at: Duration) -> Self {
-        let groups = self.take_groups().into_iter().map(|(name, mut group)| {
+        let groups = self.take_groups().into_iter().map(|(name, group)| {
+            let mut group = group.unwrap_or_default();
             let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
             group.restart();
             (name, position, group.take_counters())
@@ -404,7 +411,7 @@ impl StreamCache {
     }
 
     /// Replaces the state of all groups. `groups` must be sorted by name.
-    pub(super) fn set_groups(&mut self, groups: Vec<(Name, GroupCache)>) {
+    pub(super) fn set_groups(&mut self, groups: Vec<(Name, Option<Box<GroupCache>>)>) {
         self.groups = groups;
     }
 
