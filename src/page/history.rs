@@ -1,7 +1,8 @@
 //! The recent history of a target's groups, for charts: a sample of each group per poll, bounded in number and small.
 //!
 //! A poll adds the samples of all groups, and shares the earlier ones with the history before it: readers hold a
-//! history that never changes, and no sample is copied.
+//! history that never changes, and no sample is copied. Of groups whose values are as in the poll before, a few at a time
+//! are shared too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ const POLLS: usize = 60;
 /// Least time between two kept polls; of polls in quicker succession the newest is kept. A little less than the usual
 /// interval, since polls may be early or late.
 const SPACING: Duration = Duration::from_secs(9);
+
+/// Number of neighbouring IDs whose samples are shared with the poll before if none has changed.
+const SHARED_IDS: u32 = 16;
 
 /// The history of the groups of one target, as of its last report.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +34,38 @@ pub struct GroupHistory {
 struct PollSamples {
     /// Since the Unix epoch.
     at: Duration,
-    /// By ID, sorted.
-    values: Arc<[(u32, SampledValues)]>,
+    /// Sorted by ID.
+    parts: Arc<[Part]>,
+}
+
+/// The values of the groups with neighbouring IDs, sorted by ID. Never empty.
+type Part = Arc<[(u32, SampledValues)]>;
+
+/// Returns the number of the part that an ID belongs to.
+fn part_of(id: u32) -> u32 {
+    id / SHARED_IDS
+}
+
+impl PollSamples {
+    /// Takes values that are sorted by ID.
+    fn new(at: Duration, values: &[(u32, SampledValues)], before: Option<&Self>) -> Self {
+        let parts = values.chunk_by(|(id, _), (next, _)| part_of(*id) == part_of(*next)).map(|part| {
+            let same = before.and_then(|before| before.part(part[0].0)).filter(|same| same[..] == *part);
+            same.map_or_else(|| part.into(), Arc::clone)
+        });
+        Self { at, parts: parts.collect() }
+    }
+
+    fn part(&self, id: u32) -> Option<&Part> {
+        let index = self.parts.binary_search_by_key(&part_of(id), |part| part_of(part[0].0)).ok()?;
+        Some(&self.parts[index])
+    }
+
+    fn of(&self, id: u32) -> Option<SampledValues> {
+        let part = self.part(id)?;
+        let index = part.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(part[index].1)
+    }
 }
 
 /// The sampled values of a group. Numbers too large for 32 bits are the largest.
@@ -75,7 +109,7 @@ impl GroupHistory {
         let groups = ids.iter().zip(groups(report));
         let mut values: Vec<_> = groups.map(|(id, (_, group))| (*id, SampledValues::of(group))).collect();
         values.sort_unstable_by_key(|(id, _)| *id);
-        Self { polls: self.polls_with(at, values.into()), ids, next_id }
+        Self { polls: self.polls_with(at, &values), ids, next_id }
     }
 
     /// Makes this the history as of a part of the report that it is as of.
@@ -97,10 +131,10 @@ impl GroupHistory {
 
     /// Returns the history after a poll that read nothing.
     pub fn after_failure(&self, at: Duration) -> Self {
-        Self { polls: self.polls_with(at, Arc::default()), ..self.clone() }
+        Self { polls: self.polls_with(at, &[]), ..self.clone() }
     }
 
-    fn polls_with(&self, at: Duration, values: Arc<[(u32, SampledValues)]>) -> VecDeque<PollSamples> {
+    fn polls_with(&self, at: Duration, values: &[(u32, SampledValues)]) -> VecDeque<PollSamples> {
         let mut polls = self.polls.clone();
         // The clock may have been set back.
         polls.retain(|poll| poll.at < at);
@@ -111,7 +145,8 @@ impl GroupHistory {
         if polls.len() == POLLS {
             polls.pop_front();
         }
-        polls.push_back(PollSamples { at, values });
+        let samples = PollSamples::new(at, values, self.polls.back());
+        polls.push_back(samples);
         polls
     }
 
@@ -130,13 +165,9 @@ impl GroupHistory {
     /// from the oldest one that has the group.
     pub fn of(&self, index: usize) -> Vec<GroupSample> {
         let Some(id) = self.ids.get(index) else { return Vec::new() };
-        let values = |poll: &PollSamples| {
-            let index = poll.values.binary_search_by_key(id, |(id, _)| *id).ok()?;
-            Some(poll.values[index].1)
-        };
-        let polls = self.polls.iter().skip_while(|poll| values(poll).is_none());
+        let polls = self.polls.iter().skip_while(|poll| poll.of(*id).is_none());
         let is_known = |values: &SampledValues| *values != SampledValues::NONE;
-        polls.map(|poll| GroupSample { at: poll.at, values: values(poll).filter(is_known) }).collect()
+        polls.map(|poll| GroupSample { at: poll.at, values: poll.of(*id).filter(is_known) }).collect()
     }
 }
 
@@ -149,7 +180,8 @@ fn groups(report: &Report) -> impl Iterator<Item = (&Name, &GroupReport)> {
 mod tests {
     use super::*;
     use crate::page::test_support::{group, report, stream, values};
-    use redis_stream_lag::report::Lag;
+    use redis_stream_lag::report::{GroupValues, Lag};
+    use std::collections::HashSet;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(1_700_000_000 + seconds)
@@ -227,6 +259,34 @@ mod tests {
         assert_eq!(shown(&history, &report, "a").len(), 1);
     }
 
+    /// Returns the bytes that a history takes, of what is shared once.
+    fn bytes(history: &GroupHistory) -> usize {
+        let parts: HashSet<_> =
+            history.polls.iter().flat_map(|poll| poll.parts.iter()).map(Arc::as_ptr).collect();
+        let samples: usize = parts.iter().map(|part| part.len()).sum();
+        let pointers: usize = history.polls.iter().map(|poll| poll.parts.len()).sum();
+        samples * size_of::<(u32, SampledValues)>()
+            + parts.len() * 2 * size_of::<usize>()
+            + pointers * size_of::<Part>()
+            + history.ids.len() * size_of::<u32>()
+    }
+
+    #[test]
+    fn groups_that_do_not_change_take_little_and_show_all_their_past() {
+        let report_of = |poll: u64| {
+            let lag = |n: u64| if n % 1_000 == 7 { poll } else { n };
+            let group = |n: u64| {
+                group(format!("{n:06}").as_str(), GroupValues { lag: Lag::Exact(lag(n)), ..values() })
+            };
+            report(vec![stream("s", (0..10_000).map(group).collect())])
+        };
+        let (history, last) = history((0..POLLS as u64 + 5).map(report_of).collect());
+        assert!(bytes(&history) < 1_500_000, "{} bytes", bytes(&history));
+        assert_eq!(shown(&history, &last, "005006"), vec![Some(5_006); POLLS]);
+        let moving: Vec<_> = (5..).take(POLLS).map(Some).collect();
+        assert_eq!(shown(&history, &last, "005007"), moving);
+    }
+
     #[test]
     fn ten_thousand_groups_take_less_than_10_mib_whoever_comes_and_goes() {
         let report_of = |poll: usize| {
@@ -239,9 +299,7 @@ mod tests {
             history = history.after(s(poll as u64 * 10), &report, previous.as_ref());
             previous = Some(report);
         }
-        let samples: usize = history.polls.iter().map(|poll| poll.values.len()).sum();
-        let bytes = samples * size_of::<(u32, SampledValues)>() + history.ids.len() * size_of::<u32>();
         assert_eq!(history.polls.len(), POLLS);
-        assert!(bytes < 10 << 20, "{bytes} bytes");
+        assert!(bytes(&history) < 10 << 20, "{} bytes", bytes(&history));
     }
 }
