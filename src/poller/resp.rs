@@ -161,11 +161,14 @@ impl Scanner {
     fn scan_line(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
         let end = input.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(input.len(), |end| end + 1);
-        self.line.extend_from_slice(&input[..taken]);
-        let first: &[u8] = if matches!(self.state, ScanState::Line) { b"+-:,#(_$=!*~>%|" } else { b"\r" };
-        if !first.contains(&self.line[0]) || self.line.len() > MAX_LINE {
-            return Err(NOT_RESP);
+        if let (true, Some(_)) = (self.line.is_empty(), end) {
+            // The whole line is here, as nearly all are.
+            let line = &input[..taken];
+            self.check_line(line)?;
+            return Ok((taken, self.end_line(line)?));
         }
+        self.line.extend_from_slice(&input[..taken]);
+        self.check_line(&self.line)?;
         if end.is_none() {
             return Ok((taken, false));
         }
@@ -174,6 +177,31 @@ impl Scanner {
         line.clear();
         self.line = line;
         Ok((taken, is_complete))
+    }
+
+    /// Checks the part of a line that has arrived.
+    fn check_line(&self, line: &[u8]) -> Result<(), Malformed> {
+        let is_valid = match self.state {
+            ScanState::Line => matches!(
+                line[0],
+                b'+' | b'-'
+                    | b':'
+                    | b','
+                    | b'#'
+                    | b'('
+                    | b'_'
+                    | b'$'
+                    | b'='
+                    | b'!'
+                    | b'*'
+                    | b'~'
+                    | b'>'
+                    | b'%'
+                    | b'|'
+            ),
+            ScanState::Text { .. } | ScanState::TextEnd => line[0] == b'\r',
+        };
+        if is_valid && line.len() <= MAX_LINE { Ok(()) } else { Err(NOT_RESP) }
     }
 
     /// Takes a whole line. Returns true if the reply ends with it.
@@ -191,10 +219,10 @@ impl Scanner {
             b'_' => self.keep(kind::NIL, 0, &[]),
             b'+' => self.keep(kind::TEXT, text.len() as u64, text),
             b'-' => self.keep(kind::ERROR, text.len() as u64, text),
-            b':' if !is_integer(text) => return Err(NOT_RESP),
             b':' => match number::<i64>(text) {
                 Some(integer) => self.keep(kind::INT, integer.cast_unsigned(), &[]),
-                None => self.keep(kind::OTHER, 0, &[]),
+                None if is_integer(text) => self.keep(kind::OTHER, 0, &[]),
+                None => return Err(NOT_RESP),
             },
             b'$' => return self.begin_text(kind::TEXT, length(text)?),
             b'=' => return self.begin_text(kind::VERBATIM, length(text)?),
@@ -255,7 +283,9 @@ impl Scanner {
 
     fn keep(&mut self, kind: u8, number: u64, bytes: &[u8]) {
         self.append(&header(kind, number));
-        self.append(bytes);
+        if !bytes.is_empty() {
+            self.append(bytes);
+        }
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -281,7 +311,12 @@ fn is_integer(text: &[u8]) -> bool {
 }
 
 fn length(text: &[u8]) -> Result<u64, Malformed> {
-    number(text).map(|length: u32| length.into()).ok_or(NOT_RESP)
+    // Nearly all have few digits.
+    let digit = |length, byte: &u8| byte.is_ascii_digit().then(|| 10 * length + u64::from(byte - b'0'));
+    match text.len() {
+        1..=9 if text[0] != b'+' => text.iter().try_fold(0, digit).ok_or(NOT_RESP),
+        _ => number(text).map(|length: u32| length.into()).ok_or(NOT_RESP),
+    }
 }
 
 fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
