@@ -28,6 +28,8 @@ pub(crate) struct Idle {
     pub(crate) resident_bytes: u64,
     /// The part of it that is no file's.
     pub(crate) own_bytes: u64,
+    /// The part of it that no other process maps, while another exporter runs.
+    pub(crate) unique_bytes: u64,
     /// Its file descriptors.
     pub(crate) descriptors: usize,
     /// Resident memory of the peer after a few scrapes.
@@ -62,6 +64,7 @@ pub(crate) async fn watch(server: &Server, peer: &Path, time: Duration) -> Idle 
         waiting_cpu: cpu_after.1 - cpu_before.1,
         resident_bytes: footprint::resident_bytes(polling.pid()),
         own_bytes: footprint::own_bytes(polling.pid()),
+        unique_bytes: footprint::unique_bytes(polling.pid()),
         descriptors: footprint::descriptors(polling.pid()),
         peer_resident_bytes: footprint::resident_bytes(peer.pid()),
         peer_own_bytes: footprint::own_bytes(peer.pid()),

@@ -7,7 +7,15 @@ use crate::runs::{Figures, Moving};
 use crate::scale::ScaleFigures;
 
 /// Goal for the resident memory of the exporter with one stream.
-const MAX_IDLE_BYTES: u64 = 10 << 20;
+const MAX_IDLE_BYTES: u64 = 12 << 20;
+/// The same for the part of it that no other process maps.
+const MAX_IDLE_UNIQUE_BYTES: u64 = 3 << 20;
+/// The most CPU time of the exporter per collection, in that of the server.
+const MAX_CPU_RATIO: f64 = 1.5;
+/// Of so many streams with two groups of three consumers each, the most resident memory.
+const MAX_PEAKS: [(usize, u64); 2] = [(10_000, 60 << 20), (100_000, 400 << 20)];
+/// The most time of a full collection of 100,000 streams.
+const MAX_COLLECTION: (usize, Duration) = (100_000, Duration::from_secs(5));
 
 /// Factors by which streamgauge must use less than the peer; `None` if there is no goal.
 pub(crate) struct Goals {
@@ -132,6 +140,7 @@ impl Table {
              | --- | ---: | ---: | ---: | ---: |\n\
              | resident memory | {} | {} | {ratio:.1}x | |\n\
              | of it, not of files (program, libraries) | {} | {} | {own_ratio:.1}x | |\n\
+             | of it, in no other process (unique set size) | {} | | | |\n\
              | file descriptors | {} | {} | | |\n\
              | CPU in {:?} between polls | {} | | | |\n\
              | CPU of {} polls | {} | | | |\n",
@@ -139,6 +148,7 @@ impl Table {
             theirs.text(),
             own[0].text(),
             own[1].text(),
+            Quantity::Bytes(idle.unique_bytes).text(),
             idle.descriptors,
             idle.peer_descriptors,
             idle.time,
@@ -147,8 +157,13 @@ impl Table {
             Quantity::Time(idle.polling_cpu).text(),
         ));
         self.verdicts.push(GoalResult {
-            text: format!("one stream, idle: {} resident, to stay below 10 MiB", ours.text()),
+            text: format!("one stream, idle: {} resident, to stay below 12 MiB", ours.text()),
             is_met: idle.resident_bytes < MAX_IDLE_BYTES,
+        });
+        let unique = Quantity::Bytes(idle.unique_bytes).text();
+        self.verdicts.push(GoalResult {
+            text: format!("one stream, idle: {unique} in no other process, to stay below 3 MiB"),
+            is_met: idle.unique_bytes < MAX_IDLE_UNIQUE_BYTES,
         });
         self.verdicts.push(GoalResult {
             text: format!(
@@ -185,6 +200,33 @@ impl Table {
             }
         }
         self.sections.push(lines);
+        steps.iter().for_each(|step| self.scale_goals(step.streams, &step.ours));
+    }
+
+    fn scale_goals(&mut self, streams: usize, run: &Figures) {
+        let ratio = run.cpu.as_secs_f64() / run.redis_cpu.as_secs_f64();
+        if streams >= 10_000 {
+            self.verdicts.push(GoalResult {
+                text: format!(
+                    "{streams} streams: {ratio:.1}x the CPU time of Redis, to stay below {MAX_CPU_RATIO}x"
+                ),
+                is_met: ratio <= MAX_CPU_RATIO,
+            });
+        }
+        for (_, most) in MAX_PEAKS.into_iter().filter(|(of, _)| *of == streams) {
+            let [peak, limit] = [run.peak_bytes, most].map(|bytes| Quantity::Bytes(bytes).text());
+            self.verdicts.push(GoalResult {
+                text: format!("{streams} streams: a peak of {peak}, to stay below {limit}"),
+                is_met: run.peak_bytes < most,
+            });
+        }
+        if streams == MAX_COLLECTION.0 {
+            let [took, limit] = [run.collection, MAX_COLLECTION.1].map(|time| Quantity::Time(time).text());
+            self.verdicts.push(GoalResult {
+                text: format!("{streams} streams: collected in {took}, to stay below {limit}"),
+                is_met: run.collection < MAX_COLLECTION.1,
+            });
+        }
     }
 
     /// Returns the table as text.

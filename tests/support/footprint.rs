@@ -35,6 +35,12 @@ pub fn own_bytes(pid: u32) -> u64 {
     status(pid, "RssAnon:")
 }
 
+/// Returns the unique set size, in bytes: the resident memory that no other process maps.
+pub fn unique_bytes(pid: u32) -> u64 {
+    let rollup = read(pid, "smaps_rollup");
+    kib_of(&rollup, "Private_Clean:") + kib_of(&rollup, "Private_Dirty:")
+}
+
 /// Returns the number of open file descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
@@ -46,8 +52,12 @@ pub fn threads(pid: u32) -> usize {
 }
 
 fn status(pid: u32, field: &str) -> u64 {
-    let status = read(pid, "status");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("status has the field");
+    kib_of(&read(pid, "status"), field)
+}
+
+/// Returns a field of a file in `/proc` that is in KiB, in bytes.
+fn kib_of(file: &str, field: &str) -> u64 {
+    let line = file.lines().find_map(|line| line.strip_prefix(field)).expect("the file has the field");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("memory is in kB");
     kib * 1024
 }
