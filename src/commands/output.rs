@@ -7,10 +7,11 @@ use std::io::{self, IsTerminal as _, Write};
 use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
 use thiserror::Error;
 
-use redis_stream_core::escape::push_byte;
-
+use crate::config::Target;
 use crate::format::unicode::{printable, printable_json, printable_lines};
 use crate::logging;
+use redis_stream_core::escape::push_byte;
+use redis_stream_core::tls::{SKIPPED, Verification};
 
 /// A writer that escapes text on its way. Each write must consist of whole characters.
 pub(super) struct EscapingWriter<W> {
@@ -101,6 +102,13 @@ fn is_null_device(out: &io::Stdout) -> bool {
 fn process_stdout() -> io::Stdout {
     #[expect(clippy::disallowed_methods, reason = "the callers escape")]
     io::stdout()
+}
+
+/// Tells of targets whose certificates are not verified: the log, which would, is off by default.
+pub(super) fn tell_unverified(targets: &[Target]) {
+    for target in targets.iter().filter(|target| target.tls.verification == Verification::Skipped) {
+        print_error(&format!("target {:?}: {SKIPPED}", target.name));
+    }
 }
 
 /// Prints a line to standard error.

@@ -34,6 +34,7 @@ const MAX_WITH_FIELDS: u32 = 1_000;
 pub async fn run(args: &cli::Pending, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, mut targets, .. } = redis_args::config(matches)?;
     let query = query(args)?;
+    output::tell_unverified(&targets);
     let listed = list(targets.swap_remove(0), &poll, &query).await?;
     if let Some(consumer) = query.consumer.as_ref().filter(|_| !listed.has_consumer) {
         bail!("group {:?} of stream {:?} has no consumer {consumer:?}", query.group, query.stream);

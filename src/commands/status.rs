@@ -54,7 +54,10 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
     let read = async {
         match origin {
             Origin::Remote(remote) => Ok((remote.listing().await?, Vec::new())),
-            Origin::Polled(config) => anyhow::Ok(observe::observe(*config, args.observe).await),
+            Origin::Polled(config) => {
+                output::tell_unverified(&config.targets);
+                anyhow::Ok(observe::observe(*config, args.observe).await)
+            }
         }
     };
     let (listing, mut problems) = tokio::select! {

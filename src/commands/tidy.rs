@@ -74,6 +74,7 @@ struct Leftover {
 /// The configuration is invalid, or a target cannot be polled.
 pub async fn run(args: &cli::Tidy, matches: &ArgMatches) -> anyhow::Result<()> {
     let Config { poll, targets, .. } = config_source::read(matches, &of_process)?;
+    output::tell_unverified(&targets);
     let mut out = output::stdout();
     let (mut failed, mut defined) = (Vec::new(), Vec::new());
     for target in targets {
