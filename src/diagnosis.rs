@@ -8,7 +8,7 @@ use crate::format::unicode::printable;
 use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::question::FATAL_DELIVERIES;
+use redis_stream_lag::question::is_fatal;
 use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Status};
 
 /// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
@@ -59,7 +59,7 @@ pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
         Some(OldestPending::Entry { id, consumer, age, idle, deliveries }) => Some(WorstPending {
             id: *id,
             consumer: consumer.as_ref(),
-            deliveries: Some(*deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES),
+            deliveries: Some(*deliveries).filter(|deliveries| !is_fatal(*deliveries)),
             idle: *idle,
             age: *age,
         }),
@@ -71,13 +71,21 @@ pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
 /// that fails, the one that was delivered most often; else the one that was not delivered for the longest time. `at` is the
 /// time of the reading, since the Unix epoch.
 pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
+    let oldest = oldest_pending(values);
     let census = values.pending_census.as_ref().filter(|_| values.messages_pending > 0);
-    let listed = census.into_iter().flat_map(|shown| &shown.census.worst).map(|entry| WorstPending {
+    let rows =
+        census.into_iter().flat_map(|shown| shown.census.worst.iter().map(move |entry| (shown, entry)));
+    // Entries below the oldest one have been acknowledged since they were read.
+    let pending = rows.filter(|(_, entry)| match &values.oldest_pending {
+        Some(OldestPending::Entry { id, .. }) => entry.id > *id,
+        Some(OldestPending::Nothing) => false,
+        None => true,
+    });
+    let listed = pending.map(|(shown, entry)| WorstPending {
         id: entry.id,
         consumer: Some(&entry.consumer).filter(|_| entry.idle.is_some()),
         deliveries: entry.known_deliveries(),
-        // Unless it was delivered since it was read.
-        idle: entry.idle.map(|idle| idle + at.saturating_sub(entry.read_at)),
+        idle: shown.idle(entry),
         age: entry.id.age(at),
     });
     let key = |entry: &WorstPending<'_>| {
@@ -85,10 +93,10 @@ pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<
         (fails, entry.idle.unwrap_or(Duration::MAX))
     };
     // What was read last comes first, and wins if others are as bad.
-    oldest_pending(values)
+    oldest
         .into_iter()
         .chain(listed)
-        .reduce(|worst, entry| if key(&entry) > key(&worst) && entry.id != worst.id { entry } else { worst })
+        .reduce(|worst, entry| if key(&entry) > key(&worst) { entry } else { worst })
 }
 
 /// Returns the change of a group's lag.
@@ -429,7 +437,12 @@ fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redis_stream_lag::report::{ConditionSet, EntryRate, GroupStatus, HistoryCoverage, LossEstimate};
+    use redis_stream_lag::question::FATAL_DELIVERIES;
+    use redis_stream_lag::report::{
+        ConditionSet, EntryRate, GroupStatus, HistoryCoverage, LossEstimate, PendingCensus,
+        PendingCensusReading, PendingReport,
+    };
+    use std::sync::Arc;
 
     /// 2026-11-28T20:06:31Z.
     const AT: Duration = Duration::from_secs(1_795_896_391);
@@ -463,6 +476,41 @@ mod tests {
             deliveries,
         };
         GroupValues { oldest_pending: Some(entry), messages_pending: 12, ..values.clone() }
+    }
+
+    #[test]
+    fn the_worst_pending_entry_is_one_that_may_still_be_pending() {
+        let oldest = StreamId::new(1_795_895_526_988, 1);
+        let listed = |ms: u64, deliveries, idle| PendingReport {
+            id: StreamId::new(ms, 1),
+            consumer: Name::from("c"),
+            deliveries,
+            idle: Some(s(idle)),
+            read_at: AT - s(480),
+        };
+        let worst = |rows: Vec<PendingReport>| {
+            let census = Arc::new(PendingCensus { worst: rows, ..PendingCensus::default() });
+            let census = PendingCensusReading { census, age: s(400), unchanged_until: None };
+            let values = holding(&with(&[]), 1, Some(s(300)));
+            let values = GroupValues { pending_census: Some(census), ..values };
+            worst_pending(&values, AT).map(|entry| (entry.id, entry.idle))
+        };
+        let later = oldest.ms + 1;
+        for (rows, expected) in [
+            (vec![], (oldest, Some(s(300)))),
+            // It was acknowledged since it was read.
+            (vec![listed(1, 217, 9)], (oldest, Some(s(300)))),
+            // The oldest entry was read again since.
+            (vec![listed(oldest.ms, 1, 900)], (oldest, Some(s(300)))),
+            (vec![listed(later, 1, 299)], (oldest, Some(s(300)))),
+            (vec![listed(later, 1, 600)], (StreamId::new(later, 1), Some(s(600)))),
+            (
+                vec![listed(later, 1, 600), listed(later + 1, 217, 0)],
+                (StreamId::new(later + 1, 1), Some(s(0))),
+            ),
+        ] {
+            assert_eq!(worst(rows.clone()), Some(expected), "{rows:?}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ async fn letters_are_listed_shown_replayed_and_dropped() {
         assert_eq!(json["letters"][0]["fields"], serde_json::json!([["n", "1"], ["n", "2"]]));
 
         let would = output(&server, "replay --stream orders --group mail").await;
-        let said = "would replay 2 dead letters of orders:dead\n  to orders: 2\nnothing was changed: --execute does it\n";
+        let said = "would replay 2 dead letters of orders:dead\n  to orders: 2\nnothing was changed; add --execute to do it\n";
         assert_eq!(would, said);
         assert_eq!((entries(&server, "orders").await.len(), entries(&server, "orders:dead").await.len()), (1, 4));
 
@@ -110,7 +110,7 @@ async fn letters_are_listed_shown_replayed_and_dropped() {
         let gone = output(&server, "replay --stream orders --id 1700000000000-1 --id 7-7 --execute").await;
         assert_eq!(gone, "replayed 0 dead letters of orders:dead\n2 dead letters gone already\n");
         let would = output(&server, "drop --stream orders --older-than 1h").await;
-        assert_eq!(would, "would drop 1 dead letter of orders:dead\nnothing was changed: --execute does it\n");
+        assert_eq!(would, "would drop 1 dead letter of orders:dead\nnothing was changed; add --execute to do it\n");
         assert_eq!(output(&server, "drop --stream orders --execute").await, "dropped 1 dead letter of orders:dead\n");
         let left: Vec<_> = entries(&server, "orders:dead").await.into_iter().map(|(id, _)| id).collect();
         assert_eq!(left, ["1700000000000-3"]);

@@ -108,6 +108,8 @@ async fn a_failure_is_told_without_a_password() {
             "token ended with exit status: 1",
         ),
         ("printf 'hunter2secret\\377'", "token printed a password that is not UTF-8"),
+        ("printf 'hunter2\\377'; echo hunter2secret >&2; exit 1", "token ended with exit status: 1"),
+        ("printf 'warning\\nhunter2secret\\n'; echo bad hunter2secret >&2; exit 1", "bad [hidden]"),
         ("yes hunter2secret | head -c 100000", "token printed 65536 bytes or more; expected a password"),
         ("echo hunter2secretX", "WRONGPASS"),
         ("sleep 1000", "no password within the timeout of the poll"),

@@ -72,7 +72,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: Some(inhibition::SOURCE),
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} does not read, although it has consumers: at least {{ $value | humanize }} entries wait",
-        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows who was idle since when; a restart of the consumers usually helps.",
+        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) and none is delivered to {{ $labels.group }}. Its consumers are there but do not ask for new entries: are they stuck in their work, in a deadlock, or only reading their own pending entries? XINFO CONSUMERS shows how long each consumer has been idle; a restart of the consumers usually helps.",
     },
     BuiltInRule {
         name: "RedisStreamGroupAbandoned",
@@ -109,7 +109,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 5,
         severity: "warning",
         inhibition: Some(inhibition::TARGET),
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }} reads too slowly: at least {{ $value | humanize }} entries wait, and they become more",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }} reads too slowly: at least {{ $value | humanize }} entries wait, and their number grows",
         description: "More entries are added to {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) than {{ $labels.group }} reads: at least {{ $value | humanize }} wait, and the lag grows. Are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
     },
     BuiltInRule {
@@ -167,7 +167,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries: {{ $value | humanizePercentage }} of the stream is not delivered",
-        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim takes entries that it has not got. Below 80%, this alert fires if that is less than 30 minutes away at the present pace of trimming (redis_stream_group_seconds_to_loss) and the group does not keep up. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim removes entries that the group has not been delivered. Below 80%, this alert fires if that is less than 30 minutes away at the present pace of trimming (redis_stream_group_seconds_to_loss) and the group does not keep up. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
     },
     BuiltInRule {
         name: "RedisStreamGroupGone",

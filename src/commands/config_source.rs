@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use tracing::warn;
+use tracing::{Level, enabled, warn};
 
+use crate::commands::output::print_error;
 use crate::config::Config;
 use crate::config::cursor::Flag;
 use crate::config::env::Environment;
@@ -68,7 +69,12 @@ pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, 
         Choice::File(path) => flags::over_file(path, &overrides, environment),
         Choice::Server(server) => flags::alone(&server, &overrides),
         Choice::DefaultServer(server) => {
-            warn!(url = DEFAULT_URL, "no server given, taking the default; set --redis-url or --config");
+            let advice = "set --redis-url or --config";
+            if enabled!(Level::WARN) {
+                warn!(url = DEFAULT_URL, "no server given, using the default; {advice}");
+            } else {
+                print_error(&format!("no server given, using {DEFAULT_URL}; {advice}"));
+            }
             flags::alone(&server, &overrides)
         }
     }
@@ -88,7 +94,7 @@ pub(super) fn refuse_empty(args: &ArgMatches) -> Result<(), ConfigError> {
     let is_empty = |id: &&str| args.get_raw(id).into_iter().flatten().any(|text| text.is_empty());
     let fault = |id: &str| Fault {
         subject: format!("--{}", id.replace('_', "-")),
-        message: "empty; expected a value, or no such flag".to_owned(),
+        message: "empty; expected a value, or leave the flag out".to_owned(),
     };
     let faults: Vec<_> = ids.filter(is_typed).filter(is_empty).map(fault).collect();
     if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
@@ -308,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_empty_flag_is_refused_and_an_empty_variable_is_none() {
-        let refused = |flag: &str| Err(format!("{flag}: empty; expected a value, or no such flag"));
+        let refused = |flag: &str| Err(format!("{flag}: empty; expected a value, or leave the flag out"));
         for flag in ["--redis-url", "--stream", "--interval", "--redis-username"] {
             assert_eq!(serve(&[flag, ""], &[]).map(|_| ()), refused(flag));
         }

@@ -288,11 +288,13 @@ fn summary(args: &cli::DeadLetters, key: &[u8], outcome: &Outcome) -> String {
     }
     if *unknown > 0 {
         let letters = letters_are(*unknown);
-        let _ =
-            writeln!(text, "{letters} unknown, since the reply was lost: run it again, which repeats none");
+        let _ = writeln!(
+            text,
+            "{letters} with unknown result, since the reply was lost: run the command again, no letter is replayed twice"
+        );
     }
     if !args.execute {
-        text.push_str("nothing was changed: --execute does it\n");
+        text.push_str("nothing was changed; add --execute to do it\n");
     }
     text
 }
@@ -369,12 +371,12 @@ mod tests {
           to \xff: 1
         1 dead letter gone already
         2 dead letters kept: there is no stream a\x0ab
-        25 dead letters unknown, since the reply was lost: run it again, which repeats none
+        25 dead letters with unknown result, since the reply was lost: run the command again, no letter is replayed twice
         ");
         let none = Outcome { done: 1, ..Outcome::default() };
         insta::assert_snapshot!(summary(&args("drop --stream orders"), b"orders:dead", &none), @r"
         would drop 1 dead letter of orders:dead
-        nothing was changed: --execute does it
+        nothing was changed; add --execute to do it
         ");
         insta::assert_snapshot!(outcome_json(&args("replay --stream o"), b"o:dead", &outcome).to_string(), @r#"{"dead_letter_stream":"o:dead","dry_run":true,"gone":1,"kept":{"there is no stream a\nb":2},"letters":1200,"streams":{"\\xff":1,"orders":1199},"unknown":25}"#);
     }

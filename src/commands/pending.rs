@@ -21,7 +21,7 @@ use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::entries::{self, ListedEntry, ListedFields};
 use redis_stream_core::name::Name;
-use redis_stream_lag::question::{FATAL_DELIVERIES, PendingEntry};
+use redis_stream_lag::question::PendingEntry;
 
 /// The most entries whose fields are read.
 const MAX_WITH_FIELDS: u32 = 1_000;
@@ -90,7 +90,7 @@ pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
         consumer: consumer.to_string(),
         age_seconds: time.and_then(|time| entry.id.age(time)).map(|age| age.as_secs_f64()),
         idle_seconds: entry.idle_ms.map(|ms| Duration::from_millis(ms).as_secs_f64()),
-        deliveries: Some(entry.deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES),
+        deliveries: Some(entry.deliveries).filter(|_| !entry.is_failed()),
     };
     listed.entries.into_iter().map(entry).collect()
 }

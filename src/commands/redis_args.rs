@@ -122,7 +122,7 @@ mod tests {
         let form = "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]";
         for (given, said) in [
             (&["--redis-url", "cache/2"][..], format!("--redis-url: not a URL; {form}")),
-            (&["--redis-url", ""], "--redis-url: empty; expected a value, or no such flag".to_owned()),
+            (&["--redis-url", ""], "--redis-url: empty; expected a value, or leave the flag out".to_owned()),
             (&[], format!("REDIS_URL: unix:// without a path that begins with /; {form}")),
             (
                 &["--redis-url", "redis://:hunter2@cache", "--redis-username", "me"],

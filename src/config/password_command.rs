@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// The most characters of an error message that are shown.
 const SHOWN_CHARS: usize = 200;
 /// Number of earlier passwords that are still hidden from what servers say.
-const EARLIER: usize = 8;
+const EARLIER: usize = 256;
 
 /// Permits for commands, in the whole process: each node of each target needs one when it connects.
 static RUNNING: Semaphore = Semaphore::const_new(4);
@@ -69,7 +69,8 @@ impl PasswordCommand {
         let output = String::from_utf8(output);
         let password = output.as_ref().map(|text| without_line_end(text));
         if !status.success() {
-            return fails(format!("ended with {status}{}", said(&errors, password.unwrap_or_default())));
+            let said = password.map_or_else(|_| String::new(), |printed| said(&errors, printed));
+            return fails(format!("ended with {status}{said}"));
         }
         match password {
             Err(_) => fails("printed a password that is not UTF-8".to_owned()),
@@ -135,6 +136,7 @@ fn said(errors: &[u8], printed: &str) -> String {
     let Some(line) = text.lines().rev().map(str::trim).find(|line| !line.is_empty()) else {
         return String::new();
     };
-    let line = if printed.is_empty() { line.to_owned() } else { line.replace(printed, HIDDEN) };
+    let secrets = printed.lines().map(str::trim).filter(|secret| !secret.is_empty());
+    let line = secrets.fold(line.to_owned(), |line, secret| line.replace(secret, HIDDEN));
     format!(": {}", hide_secrets(&line.chars().take(SHOWN_CHARS).collect::<String>()))
 }

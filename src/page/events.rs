@@ -34,7 +34,7 @@ fn of_alert(alert: &ActiveAlert) -> Option<Event> {
     let name = alert.labels.get("alertname")?;
     let (at, what) = match (alert.state.phase, alert.state.fired_at) {
         (Phase::Firing, Some(at)) => (at, "began to fire"),
-        (Phase::Pending, _) => (alert.state.active_at, "is pending since then"),
+        (Phase::Pending, _) => (alert.state.active_at, "became pending"),
         (Phase::Firing | Phase::Resolved, _) => return None,
     };
     Some(Event { at, text: format!("{name} {what}") })
@@ -58,7 +58,7 @@ fn of_values(values: &GroupValues, read_at: Duration) -> Vec<Event> {
     let last = values.last_delivery_age.filter(|age| *age >= Duration::from_secs(60));
     let last = last.map(|age| Event {
         at: read_at.saturating_sub(age),
-        text: "the group was delivered entries for the last time".to_owned(),
+        text: "latest delivery to the group".to_owned(),
     });
     [began, recreated, last].into_iter().flatten().collect()
 }
@@ -78,7 +78,7 @@ fn of_samples(samples: &[GroupSample]) -> Vec<Event> {
             (None, Some(_)) | (Some(_), None) => {}
         }
     }
-    events.extend(lost_at.map(|at| Event { at, text: "the group cannot be read since then".to_owned() }));
+    events.extend(lost_at.map(|at| Event { at, text: "the group could no longer be read".to_owned() }));
     events
 }
 
@@ -130,11 +130,11 @@ mod tests {
         let shown: Vec<_> =
             events.iter().map(|event| format!("{} {}", (event.at - s(0)).as_secs(), event.text)).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
-        540 the group cannot be read since then
-        510 Behind is pending since then
+        540 the group could no longer be read
+        510 Behind became pending
         480 Stalled began to fire
         300 the group became losing
-        180 the group was delivered entries for the last time
+        180 latest delivery to the group
         60 the group was found destroyed and created again, further back
         10 the group could not be read for 20 s
         ");

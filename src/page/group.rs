@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
-use crate::diagnosis::{self, Diagnosis, oldest_pending};
+use crate::diagnosis::{self, Diagnosis, oldest_pending, worst_pending};
 use crate::format::redis_cli;
 use crate::format::severity::Severity;
 use crate::format::units::{ago, clock, count, lasting, span};
@@ -144,7 +144,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
         }
         (event_list(model, &events))
         (alerts_section(model, &alerts))
-        (what_to_try(row))
+        (what_to_try(row, read_at))
         @if let Some(values) = &row.group.values {
             section #numbers data-live { h2 { "All numbers" } (details::of_group(values)) }
         }
@@ -345,8 +345,9 @@ fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
     }
 }
 
-fn what_to_try(row: &GroupRow<'_>) -> Markup {
-    let entry = row.group.values.as_ref().and_then(oldest_pending).map(|entry| entry.id.to_string());
+fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
+    let worst = row.group.values.as_ref().and_then(|values| worst_pending(values, read_at));
+    let entry = worst.map(|entry| entry.id.to_string());
     let line = |words: &'static str| {
         let word = |word: &'static str| match word {
             "{stream}" => Some(row.stream.key.as_bytes()),
@@ -405,7 +406,7 @@ fn worst_table(shown: &PendingCensusReading) -> Markup {
                 th scope="col" role="columnheader" { "ID" }
                 th scope="col" role="columnheader" { "Consumer" }
                 th scope="col" role="columnheader" { "Deliveries" }
-                th scope="col" role="columnheader" title="since its last delivery" { "Untouched for" }
+                th scope="col" role="columnheader" title="since its last delivery" { "Idle" }
             } }
             tbody role="rowgroup" {
                 @for entry in &shown.census.worst {
@@ -421,7 +422,7 @@ fn worst_table(shown: &PendingCensusReading) -> Markup {
                                 None => (unknown("XNACK FATAL marked it as failed, and replaced the number")),
                             }
                         }
-                        td.number role="cell" data-label="Untouched for" {
+                        td.number role="cell" data-label="Idle" {
                             @match shown.idle(entry) {
                                 Some(time) => (span(time)),
                                 None => (unknown("it was given back and has no consumer")),
@@ -442,7 +443,7 @@ fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
                 th scope="col" role="columnheader" { "Consumer" }
                 th scope="col" role="columnheader" { "Pending" }
                 th scope="col" role="columnheader" title="delivered more than once" { "Delivered again" }
-                th scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest untouched" }
+                th scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest idle time" }
             } }
             tbody role="rowgroup" {
                 @for held in consumers {
@@ -450,7 +451,7 @@ fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
                         th scope="row" role="rowheader" { (label::short(&held.name.text())) }
                         td.number role="cell" data-label="Pending" { (count(held.entries)) }
                         td.number role="cell" data-label="Delivered again" { (count(held.redelivered)) }
-                        td.number role="cell" data-label="Longest untouched" { (span(held.max_idle)) }
+                        td.number role="cell" data-label="Longest idle time" { (span(held.max_idle)) }
                     }
                 }
             }

@@ -7,7 +7,7 @@ use crate::values::family::{
     AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
 };
 use redis_stream_core::id::StreamId;
-use redis_stream_lag::question::FATAL_DELIVERIES;
+use redis_stream_lag::question::is_fatal;
 use redis_stream_lag::report::{GroupValues, OldestPending, PendingCensusReading};
 
 pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
@@ -355,7 +355,7 @@ pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
     ValueUnit::Count,
     ValueSource::Group(|values| {
         oldest_pending(values, ValueReading::Absent, |_, _, deliveries| {
-            Some(deliveries).filter(|deliveries| *deliveries < FATAL_DELIVERIES).into()
+            Some(deliveries).filter(|deliveries| !is_fatal(*deliveries)).into()
         })
     }),
 )
@@ -440,7 +440,7 @@ pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
 )
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("pending_max_idle_seconds"))
-.label("Longest untouched", "of any pending entry", |values| match values.pending_census {
+.label("Longest idle time", "of any pending entry", |values| match values.pending_census {
     None => NO_CENSUS,
     Some(_) => "each was given back and has no consumer",
 });

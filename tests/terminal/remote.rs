@@ -71,7 +71,7 @@ async fn what_is_asked_for_wrongly_exits_2() {
         (&["--server", "ftp://:hunter2@a"], "", "--server: not an http:// or https:// URL"),
         (&[], "http://:hunter2@a b", "STREAMGAUGE_SERVER: "),
         (&["--watch", "--json", "--server", "http://a"], "", "cannot be used with"),
-        (&["--server", ""], "", "--server: empty; expected a value, or no such flag"),
+        (&["--server", ""], "", "--server: empty; expected a value, or leave the flag out"),
     ] {
         let end = Streamgauge::command("status").args(args).env("STREAMGAUGE_SERVER", variable).run().await;
         assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""), "{args:?}: {}", end.stderr);

@@ -148,7 +148,12 @@ impl Census {
         budget: &mut u32,
     ) -> Option<DuePage> {
         let read = self.pass.as_ref().map_or(0, |pass| pass.tally.census.entries);
-        let at_most = take(budget, group.pending.saturating_sub(read))?;
+        // What was read and acknowledged since counts as read, but is not pending any more.
+        let expected = match group.pending.saturating_sub(read) {
+            0 if self.pass.is_some() => PAGE.into(),
+            expected => expected,
+        };
+        let at_most = take(budget, expected)?;
         self.served_at = at;
         let begin = || Pass {
             began: info.time,

@@ -551,7 +551,8 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
         },
         PelHead::Entry(_) => Some(0),
     };
-    Some(below? + u64::from(open.deleted_pending.known()?))
+    // What the census has counted may be acknowledged by now.
+    Some((below? + u64::from(open.deleted_pending.known()?)).min(group.pending))
 }
 
 /// Returns the consumers from the snapshot or from an answer.

@@ -142,7 +142,8 @@ impl PendingEntry {
 }
 
 /// Returns true for a number of deliveries that XNACK FATAL left. A later XNACK SILENT takes one off it.
-pub(crate) fn is_fatal(deliveries: u64) -> bool {
+#[must_use]
+pub fn is_fatal(deliveries: u64) -> bool {
     deliveries > FATAL_DELIVERIES / 2
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn row() -> Row {
             what: "Delivered to a process and not done: queued, being handled, or waiting to be tried again.",
             advice: "if it stays at --batch, entries come faster than they are handled; a smaller --batch leaves them to \
                      others.",
-            queries: vec![in_hand()],
+            queries: vec![in_flight()],
             ..group()
         },
         Panel {
@@ -111,8 +111,8 @@ fn fastest(function: &str, what: &str) -> Query {
     Query::range(format!("{} and topk($top, {})", sum(STEP), sum(SHOWN)), LEGEND)
 }
 
-fn in_hand() -> Query {
-    let gauge = format!("streamgauge_consumer_entries_in_hand{{{MEMBER_FILTER}}}");
+fn in_flight() -> Query {
+    let gauge = format!("streamgauge_consumer_entries_in_flight{{{MEMBER_FILTER}}}");
     let highest = format!("topk($top, sum by (stream, group) (max_over_time({gauge}{SHOWN})))");
     Query::range(format!("sum by (stream, group) ({gauge}) and {highest}"), LEGEND)
 }

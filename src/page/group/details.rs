@@ -115,7 +115,7 @@ mod tests {
             ("Pending, but trimmed away", "they are more than 1,000"),
             ("Delivered again", "not all pending entries were read yet"),
             ("Most deliveries", "not all pending entries were read yet"),
-            ("Longest untouched", "not all pending entries were read yet"),
+            ("Longest idle time", "not all pending entries were read yet"),
             ("Age of the census", "not all pending entries were read yet"),
             ("Lost", "the server does not report it before version 7.0"),
             ("Retention used", "the server does not report it before version 7.0"),

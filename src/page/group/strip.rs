@@ -85,7 +85,7 @@ fn drained_in(values: &GroupValues) -> Markup {
 
 fn time_to_loss(values: &GroupValues) -> Markup {
     let note = match (values.time_to_loss, values.entries_lost) {
-        (None, Some(_)) => "no trimming seen that takes what is not read",
+        (None, Some(0)) => "no trimming seen that takes what is not read",
         _ => "",
     };
     let value = if note.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 
-use super::group_client::{FATAL_DELIVERIES, GroupClient};
+use super::group_client::{GroupClient, is_fatal};
 use super::in_flight::RetryEntry;
 use crate::dead_letters::letter::LETTER_FIELDS;
 use crate::dead_letters::slot::{ServerMode, default_key, mode, slot};
@@ -151,7 +151,7 @@ impl DeadLetterStream {
         let mut letter = cmd("XADD");
         letter.arg(&self.key).arg("*");
         let deliveries = match entry.deliveries {
-            FATAL_DELIVERIES => "fatal".to_owned(),
+            fatal if is_fatal(fatal) => "fatal".to_owned(),
             deliveries => deliveries.to_string(),
         };
         let (id, error) = (id.to_string(), error_text(entry));
@@ -177,7 +177,7 @@ impl DeadLetterStream {
 pub(super) fn error_text(entry: &RetryEntry) -> String {
     match &entry.error {
         Some(error) => error.chars().take(MAX_ERROR_CHARS).collect(),
-        None if entry.deliveries == FATAL_DELIVERIES => "marked as failed by XNACK FATAL".to_owned(),
+        None if is_fatal(entry.deliveries) => "marked as failed by XNACK FATAL".to_owned(),
         None => format!("not finished in {} deliveries", entry.deliveries),
     }
 }

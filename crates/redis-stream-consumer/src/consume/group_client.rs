@@ -27,12 +27,15 @@ pub(super) struct PendingRow {
     pub(super) consumer: Vec<u8>,
     /// Time since the entry was delivered or claimed.
     pub(super) idle: Duration,
-    /// [`FATAL_DELIVERIES`] or the number of deliveries.
+    /// The number of deliveries, unless it [is fatal](is_fatal).
     pub(super) deliveries: u64,
 }
 
-/// The number of deliveries of an entry that XNACK FATAL marked as failed.
-pub(super) const FATAL_DELIVERIES: u64 = i64::MAX.unsigned_abs();
+/// Returns true for the number of deliveries of an entry that XNACK FATAL marked as failed, which replaces it by the largest
+/// one there is. A later XNACK SILENT takes one off it.
+pub(super) fn is_fatal(deliveries: u64) -> bool {
+    deliveries > i64::MAX.unsigned_abs() / 2
+}
 
 impl PendingRow {
     /// Returns when the entry was delivered or claimed, for a reply that arrived at `now`.

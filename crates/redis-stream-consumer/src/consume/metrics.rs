@@ -73,7 +73,7 @@ impl Metrics {
                 "Reconnects after a lost connection; a consumer has two connections.",
             )?,
             in_flight: register.gauge(
-                "streamgauge_consumer_entries_in_hand",
+                "streamgauge_consumer_entries_in_flight",
                 "Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.",
             )?,
             breaker_open: register.gauge(
@@ -219,9 +219,9 @@ mod tests {
         # HELP streamgauge_consumer_entries_handled_total Deliveries that the handler finished successfully.
         # TYPE streamgauge_consumer_entries_handled_total counter
         streamgauge_consumer_entries_handled_total{consumer="\\xff",group="mail",stream="orders"} 0
-        # HELP streamgauge_consumer_entries_in_hand Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.
-        # TYPE streamgauge_consumer_entries_in_hand gauge
-        streamgauge_consumer_entries_in_hand{consumer="\\xff",group="mail",stream="orders"} 0
+        # HELP streamgauge_consumer_entries_in_flight Entries delivered to this process: queued, being handled, not acknowledged, or waiting to be tried again.
+        # TYPE streamgauge_consumer_entries_in_flight gauge
+        streamgauge_consumer_entries_in_flight{consumer="\\xff",group="mail",stream="orders"} 0
         # HELP streamgauge_consumer_handler_duration_seconds Time that the handler took for a delivery.
         # TYPE streamgauge_consumer_handler_duration_seconds histogram
         streamgauge_consumer_handler_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="0.0001"} 0
