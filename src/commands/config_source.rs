@@ -62,7 +62,7 @@ enum Choice<'a> {
 ///
 /// The flags contradict each other, or all that is wrong in the flags and in the file.
 pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, ConfigError> {
-    refuse_empty(args)?;
+    refuse_empty(args, &["stream", "server"])?;
     let overrides =
         OVERRIDES.into_iter().filter_map(|(key, id)| Some((key, given(args, id)?.flag))).collect();
     match choose(args, environment)? {
@@ -80,14 +80,19 @@ pub fn read(args: &ArgMatches, environment: &Environment<'_>) -> Result<Config, 
     }
 }
 
-/// Refuses an empty value on the command line, which is mostly a variable of a shell that is not set.
+/// Refuses an empty value on the command line, which is mostly a variable of a shell that is not set. `flags` are those, beside
+/// the flags of servers, that may be left out.
 ///
 /// # Errors
 ///
 /// Names each such flag.
-pub(super) fn refuse_empty(args: &ArgMatches) -> Result<(), ConfigError> {
-    let flags = ["redis_url", "stream", "server"];
-    let ids = OVERRIDES.iter().chain(&SETTINGS).map(|(_, id)| *id).chain(flags);
+pub(super) fn refuse_empty(args: &ArgMatches, flags: &[&'static str]) -> Result<(), ConfigError> {
+    let ids = OVERRIDES
+        .iter()
+        .chain(&SETTINGS)
+        .map(|(_, id)| *id)
+        .chain(["redis_url"])
+        .chain(flags.iter().copied());
     let is_typed = |id: &&str| {
         args.try_contains_id(id).is_ok() && args.value_source(id) == Some(ValueSource::CommandLine)
     };

@@ -49,7 +49,7 @@ fn from(args: &ArgMatches, environment: &Environment<'_>) -> anyhow::Result<Conn
 }
 
 fn config_from(args: &ArgMatches, environment: &Environment<'_>) -> anyhow::Result<Config> {
-    config_source::refuse_empty(args)?;
+    config_source::refuse_empty(args, &[])?;
     let Some(server) = config_source::server(args, environment) else {
         let text = "no server given: use --redis-url redis://host:port, or set REDIS_URL";
         return Err(UsageError(text.to_owned()).into());
