@@ -67,11 +67,27 @@ pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
     }
 }
 
-/// Returns the pending entry that needs a look first, of the oldest one and those that stood out in the last census: one
-/// that fails, the one that was delivered most often; else the one that was not delivered for the longest time. `at` is the
-/// time of the reading, since the Unix epoch.
+/// Returns the pending entry that needs a look first: one that fails, the one that was delivered most often; else the one
+/// that was not delivered for the longest time. `at` is the time of the reading, since the Unix epoch.
 pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
-    let oldest = oldest_pending(values);
+    known_pending(values, at).reduce(|worst, entry| {
+        let key = |entry: &WorstPending<'_>| {
+            let fails = entry.fails().then_some(entry.deliveries.unwrap_or(u64::MAX));
+            (fails, entry.untouched())
+        };
+        if key(&entry) > key(&worst) { entry } else { worst }
+    })
+}
+
+/// Returns the pending entry that was not delivered for the longest time.
+fn longest_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
+    known_pending(values, at)
+        .reduce(|longest, entry| if entry.untouched() > longest.untouched() { entry } else { longest })
+}
+
+/// Returns the pending entries that are known one by one: the oldest one, and those that stood out in the last census and
+/// may still be pending. What was read last comes first.
+fn known_pending(values: &GroupValues, at: Duration) -> impl Iterator<Item = WorstPending<'_>> {
     let census = values.pending_census.as_ref().filter(|_| values.messages_pending > 0);
     let rows =
         census.into_iter().flat_map(|shown| shown.census.worst.iter().map(move |entry| (shown, entry)));
@@ -81,22 +97,14 @@ pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<
         Some(OldestPending::Nothing) => false,
         None => true,
     });
-    let listed = pending.map(|(shown, entry)| WorstPending {
+    let listed = pending.map(move |(shown, entry)| WorstPending {
         id: entry.id,
         consumer: Some(&entry.consumer).filter(|_| entry.idle.is_some()),
         deliveries: entry.known_deliveries(),
         idle: shown.idle(entry),
         age: entry.id.age(at),
     });
-    let key = |entry: &WorstPending<'_>| {
-        let fails = entry.fails().then_some(entry.deliveries.unwrap_or(u64::MAX));
-        (fails, entry.idle.unwrap_or(Duration::MAX))
-    };
-    // What was read last comes first, and wins if others are as bad.
-    oldest
-        .into_iter()
-        .chain(listed)
-        .reduce(|worst, entry| if key(&entry) > key(&worst) { entry } else { worst })
+    oldest_pending(values).into_iter().chain(listed)
 }
 
 /// Returns the change of a group's lag.
@@ -185,6 +193,11 @@ impl WorstPending<'_> {
     /// Returns true if it was delivered so often that it is likely one that no consumer can process.
     fn fails(&self) -> bool {
         self.deliveries.is_none_or(|deliveries| deliveries >= MANY_DELIVERIES)
+    }
+
+    /// Returns the time since it was last delivered, for comparison: one that was given back waits for a consumer.
+    fn untouched(&self) -> Duration {
+        self.idle.unwrap_or(Duration::MAX)
     }
 }
 
@@ -298,7 +311,7 @@ impl Facts<'_> {
     }
 
     fn stuck(&self) -> Sentence {
-        let Some(entry) = worst_pending(self.values, self.at) else {
+        let Some(entry) = longest_pending(self.values, self.at) else {
             let first =
                 format!("Stuck: a pending entry has not been acknowledged{}", self.since(Status::Stuck));
             return (joined([Some(first), self.pending()]), "Find it with XPENDING");
@@ -322,8 +335,14 @@ impl Facts<'_> {
         };
         let again = entry.deliveries.filter(|deliveries| *deliveries > 1);
         let again = again.map(|deliveries| format!("it was delivered {} times", count(deliveries)));
+        let failing =
+            worst_pending(self.values, self.at).filter(|worst| worst.fails() && worst.id != entry.id);
+        let failing = failing.map(|worst| match worst.deliveries {
+            Some(deliveries) => format!("entry {} was delivered {} times", worst.id, count(deliveries)),
+            None => format!("entry {} was marked as failed (XNACK FATAL)", worst.id),
+        });
         let waiting = (self.values.lag.max() > 0).then(|| self.waiting());
-        (joined([Some(first), again, self.pending(), waiting]), advice)
+        (joined([Some(first), again, failing, self.pending(), waiting]), advice)
     }
 
     fn lagging(&self) -> Sentence {

@@ -405,8 +405,8 @@ fn worst_table(shown: &PendingCensusReading) -> Markup {
             thead role="rowgroup" { tr role="row" {
                 th scope="col" role="columnheader" { "ID" }
                 th scope="col" role="columnheader" { "Consumer" }
-                th scope="col" role="columnheader" { "Deliveries" }
-                th scope="col" role="columnheader" title="since its last delivery" { "Idle" }
+                th.number scope="col" role="columnheader" { "Deliveries" }
+                th.number scope="col" role="columnheader" title="since its last delivery" { "Idle" }
             } }
             tbody role="rowgroup" {
                 @for entry in &shown.census.worst {
@@ -441,9 +441,9 @@ fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
             caption.unseen { "Pending entries by consumer" }
             thead role="rowgroup" { tr role="row" {
                 th scope="col" role="columnheader" { "Consumer" }
-                th scope="col" role="columnheader" { "Pending" }
-                th scope="col" role="columnheader" title="delivered more than once" { "Delivered again" }
-                th scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest idle time" }
+                th.number scope="col" role="columnheader" { "Pending" }
+                th.number scope="col" role="columnheader" title="delivered more than once" { "Delivered again" }
+                th.number scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest idle time" }
             } }
             tbody role="rowgroup" {
                 @for held in consumers {
