@@ -494,33 +494,37 @@ impl DeadLetters {
         let Some(stream) = stream else {
             return Ok(Destination::None("the letter names no stream".to_owned()));
         };
-        self.check_stream(&stream).await?;
-        Ok(Destination::Stream(stream))
+        match self.refusal(&stream).await? {
+            None => Ok(Destination::Stream(stream)),
+            // Of a stream that every letter goes to, and not only this one.
+            Some(reason) if to.is_some() => Err(InvalidConfig::new(reason).into()),
+            Some(reason) => Ok(Destination::None(reason)),
+        }
     }
 
-    async fn check_stream(&mut self, stream: &[u8]) -> Result<(), RunError> {
+    /// Returns why entries cannot be put into a stream; `None` if they can.
+    async fn refusal(&mut self, stream: &[u8]) -> Result<Option<String>, RunError> {
         if self.checked.contains(stream) {
-            return Ok(());
+            return Ok(None);
         }
-        let wrong = |text: String| Err(InvalidConfig::new(text).into());
         if stream == self.key {
-            return wrong(format!("{}: the stream is the dead-letter stream itself", escape(stream)));
+            return Ok(Some(format!("{}: the stream is the dead-letter stream itself", escape(stream))));
         }
         if self.mode == ServerMode::Cluster {
             let of_stream = slot(&mut self.connection, stream).await;
             let of_key = slot(&mut self.connection, &self.key).await;
             let refused = |error| self.connection.refused(error);
             if of_stream.map_err(refused)? != of_key.map_err(refused)? {
-                return wrong(format!(
+                return Ok(Some(format!(
                     "{} and {} are in different slots of the cluster, where no step can change both: replay to a \
                      stream with the same hash tag",
                     escape(&self.key),
                     escape(stream)
-                ));
+                )));
             }
         }
         self.checked.insert(stream.to_vec());
-        Ok(())
+        Ok(None)
     }
 
     fn script(&self, letter: &Letter, stream: &[u8]) -> Cmd {

@@ -15,7 +15,7 @@ use crate::error::InvalidConfig;
 use redis_stream_core::escape::unescape;
 
 /// Lines that were read ahead.
-const READ_AHEAD: usize = 1_000;
+const READ_AHEAD: usize = 32;
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Entries read from lines, or the error of the line that is no entry, which is the last.
