@@ -23,7 +23,7 @@ pub(crate) fn line(program: &[String], arguments: &[&[u8]]) -> String {
     program.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns true if [`line`] quotes the argument for the shell only.
+/// Returns true if [`line()`] quotes the argument for the shell only.
 pub(crate) fn is_plain(argument: &[u8]) -> bool {
     plain(argument).is_some()
 }
