@@ -171,24 +171,34 @@ fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     text.push_line("");
     let title = format!("Consumers: {}", value(group, &table::CONSUMERS));
     section(&mut text, title, &consumers(group, room));
-    if let Some(worst) = group.worst_pending.as_deref().filter(|worst| !worst.is_empty()) {
-        text.push_line("");
-        section(&mut text, "Pending entries that stand out".to_owned(), &worst_pending(worst, room));
-    }
-    text.push_line("");
-    let listed = match &view.entries {
-        EntryList::Loading => vec!["reading them".to_owned()],
-        EntryList::Failed(why) => vec![printable(why).into_owned()],
-        EntryList::NotAvailable => vec![NOT_AVAILABLE.to_owned()],
-        EntryList::Listed(list) if list.is_empty() => vec!["none".to_owned()],
-        EntryList::Listed(list) => entries::table(list, room),
+    let pending = group.count(&table::MESSAGES_PENDING);
+    let (listed, is_complete) = match &view.entries {
+        EntryList::Loading => (vec!["reading them".to_owned()], true),
+        EntryList::Failed(why) => (vec![printable(why).into_owned()], false),
+        EntryList::NotAvailable => (vec![NOT_AVAILABLE.to_owned()], false),
+        EntryList::Listed(list) if list.is_empty() => (vec!["none".to_owned()], true),
+        EntryList::Listed(list) => {
+            (entries::table(list, room), pending.is_none_or(|pending| list.len() as u64 >= pending))
+        }
     };
-    section(&mut text, "Pending entries, from the oldest on".to_owned(), &listed);
+    let mut sections = vec![("Pending entries, from the oldest on", listed)];
+    // A list of all of them shows those as well.
+    let worst = group.worst_pending.as_deref().filter(|worst| !worst.is_empty() && !is_complete);
+    if let Some(worst) = worst {
+        // A long list would leave no room for what follows it.
+        let at = if matches!(view.entries, EntryList::Listed(_)) { 0 } else { 1 };
+        sections.insert(at, ("Pending entries that stand out", worst_pending(worst, room)));
+    }
+    for (title, lines) in sections {
+        text.push_line("");
+        section(&mut text, title.to_owned(), &lines);
+    }
     text
 }
 
 /// Values that share the line of the one before, beside those about the same thing.
-const SHARING: [&Family; 4] = [
+const SHARING: [&Family; 5] = [
+    &table::CONSUMERS_STRANDED,
     &table::ENTRIES_ACKNOWLEDGED_TOTAL,
     &table::DELIVERED_PER_SECOND,
     &table::BACKLOG,
