@@ -251,8 +251,9 @@ there() {
 }
 
 # Prints the first server that is recent enough, from the environment, PATH or target/servers.
+# Prefers a server of 7.0 or later: 6.2 does not count the entries that are added.
 find_any() {
-    local program
+    local program old=""
     if [ -n "${STREAMGAUGE_REDIS_SERVER:-}" ]; then
         program=$(command -v "$STREAMGAUGE_REDIS_SERVER") || program=$STREAMGAUGE_REDIS_SERVER
         is_recent "$program" ||
@@ -261,12 +262,16 @@ find_any() {
         return 0
     fi
     while read -r program; do
-        if is_recent "$program"; then
-            printf '%s\n' "$program"
-            return 0
-        fi
+        is_recent "$program" || continue
+        case $(version_of "$program") in
+            *" 6."*) old=${old:-$program} ;;
+            *)
+                printf '%s\n' "$program"
+                return 0
+                ;;
+        esac
     done < <(there)
-    return 1
+    [ -n "$old" ] && printf '%s\n' "$old"
 }
 
 # Installs a server with the system's package manager; on Debian it is only unpacked.
