@@ -144,7 +144,7 @@ pub enum Command {
     Consume(Box<Consume>),
     /// List the dead letters of a stream, look at them, put them back, or drop them.
     #[command(after_help = DEAD_LETTERS)]
-    DeadLetters(Box<DeadLetters>),
+    DeadLetters(Box<DeadLettersArgs>),
     /// Add generated entries to one or more streams, to try things out.
     #[command(after_help = ENTRY)]
     Produce(Produce),
@@ -416,7 +416,7 @@ pub struct Consume {
 }
 
 #[derive(Debug, Args)]
-pub struct DeadLetters {
+pub struct DeadLettersArgs {
     #[arg(value_enum)]
     pub action: DeadLettersAction,
     #[command(flatten)]

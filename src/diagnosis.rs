@@ -1,10 +1,10 @@
-//! What is wrong with a group, as one sentence of facts: what, with which number, since when, and whether it becomes
+//! Diagnoses of groups, each one sentence of facts: what, with which number, since when, and whether it becomes
 //! better or worse; and what to do about it. Pages and messages show the same words.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::format::unicode::printable;
+use crate::format::unicode::{printable, shortened};
 use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -21,7 +21,7 @@ const NAME_CHARS: usize = 60;
 pub struct Diagnosis {
     /// Without a full stop.
     pub sentence: String,
-    /// What to do, without a full stop; empty if there is nothing to do.
+    /// The advice, without a full stop; empty if there is nothing to do.
     pub advice: &'static str,
 }
 
@@ -443,10 +443,7 @@ fn entries_wait(lag: Lag) -> String {
 fn name(name: &Name) -> String {
     let text = name.text();
     let text = printable(&text);
-    match text.char_indices().nth(NAME_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
-    }
+    shortened(&text, NAME_CHARS).into_owned()
 }
 
 fn joined<const N: usize>(parts: [Option<String>; N]) -> String {

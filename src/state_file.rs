@@ -240,7 +240,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What is saved of one target.
+/// The saved state of one target.
 #[derive(Clone, Debug, Default)]
 pub struct SavedTarget<'a> {
     saved_at: Duration,

@@ -1,4 +1,4 @@
-//! What is wrong while an alert fires, and the reason for which it resolved, in words: the values with which its expression
+//! The diagnosis of an alert that fires, and the reason of one that resolved, in words: the values with which its expression
 //! last held, and the difference between them and those with which it does not hold any more.
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use crate::format::unicode::printable;
 use crate::format::units::count;
 use crate::terminal::letters::{self, ListedField, ListedLetter};
 use redis_stream_consumer::dead_letters::{
-    DeadLetters, DeadLettersConfig, Execution, FieldNames, Letter, Outcome, ReplayOptions, Selection,
+    DeadLetters, DeadLettersConfig, Execution, FieldNames, Letter, LetterSelection, Outcome, ReplayOptions,
 };
 use redis_stream_consumer::entry::StreamId;
 use redis_stream_core::escape::escape;
@@ -33,7 +33,7 @@ const SHOWN: u64 = 100;
 ///
 /// A usage error for invalid flags; otherwise an error of the server, or letters that could not be replayed.
 pub async fn run(
-    args: &cli::DeadLetters,
+    args: &cli::DeadLettersArgs,
     matches: &ArgMatches,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -52,7 +52,7 @@ pub async fn run(
 }
 
 /// Refuses flags that the action does not have.
-fn check_flags(args: &cli::DeadLetters) -> Result<(), UsageError> {
+fn check_flags(args: &cli::DeadLettersArgs) -> Result<(), UsageError> {
     let changes = matches!(args.action, DeadLettersAction::Replay | DeadLettersAction::Drop);
     let replays = args.action == DeadLettersAction::Replay;
     let faults = [
@@ -75,7 +75,7 @@ fn given(text: Option<&String>) -> Option<Vec<u8>> {
     text.filter(|text| !text.is_empty()).map(|text| bytes(text))
 }
 
-fn config(args: &cli::DeadLetters, matches: &ArgMatches) -> anyhow::Result<DeadLettersConfig> {
+fn config(args: &cli::DeadLettersArgs, matches: &ArgMatches) -> anyhow::Result<DeadLettersConfig> {
     Ok(DeadLettersConfig {
         connect: redis_args::read(matches)?,
         stream: given(args.stream.as_ref()),
@@ -112,7 +112,7 @@ fn wrong_field(text: &str) -> UsageError {
     ))
 }
 
-fn selection(args: &cli::DeadLetters) -> Result<Selection, UsageError> {
+fn selection(args: &cli::DeadLettersArgs) -> Result<LetterSelection, UsageError> {
     let id = |text: &String| {
         let id = text.parse::<StreamId>();
         id.map_err(|error| {
@@ -120,7 +120,7 @@ fn selection(args: &cli::DeadLetters) -> Result<Selection, UsageError> {
         })
     };
     let is_listed = matches!(args.action, DeadLettersAction::List | DeadLettersAction::Show);
-    Ok(Selection {
+    Ok(LetterSelection {
         ids: args.id.iter().filter(|text| !text.is_empty()).map(id).collect::<Result<_, _>>()?,
         group: given(args.group.as_ref()),
         older_than: args.older_than,
@@ -130,9 +130,9 @@ fn selection(args: &cli::DeadLetters) -> Result<Selection, UsageError> {
 }
 
 async fn print(
-    args: &cli::DeadLetters,
+    args: &cli::DeadLettersArgs,
     dead_letters: &mut DeadLetters,
-    selection: Selection,
+    selection: LetterSelection,
 ) -> anyhow::Result<()> {
     let mut cursor = dead_letters.select(selection).await.map_err(redis_args::classify)?;
     let mut listed = Vec::new();
@@ -223,9 +223,9 @@ fn letters_are(number: u64) -> String {
 }
 
 async fn change(
-    args: &cli::DeadLetters,
+    args: &cli::DeadLettersArgs,
     dead_letters: &mut DeadLetters,
-    selection: Selection,
+    selection: LetterSelection,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let execution = if args.execute { Execution::Execute } else { Execution::DryRun };
@@ -252,7 +252,7 @@ async fn change(
     Ok(())
 }
 
-fn outcome_json(args: &cli::DeadLetters, key: &[u8], outcome: &Outcome) -> Value {
+fn outcome_json(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> Value {
     let Outcome { done, gone, unknown, kept, streams } = outcome;
     let streams =
         streams.iter().map(|(stream, entries)| (escape(stream).into_owned(), Value::from(*entries)));
@@ -267,7 +267,7 @@ fn outcome_json(args: &cli::DeadLetters, key: &[u8], outcome: &Outcome) -> Value
     })
 }
 
-fn summary(args: &cli::DeadLetters, key: &[u8], outcome: &Outcome) -> String {
+fn summary(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> String {
     let Outcome { done, gone, unknown, kept, streams } = outcome;
     let verb = match (args.action, args.execute) {
         (DeadLettersAction::Replay, true) => "replayed",
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn args(line: &str) -> cli::DeadLetters {
+    fn args(line: &str) -> cli::DeadLettersArgs {
         let words = ["streamgauge", "dead-letters"].into_iter().chain(line.split(' '));
         match Cli::try_parse_from(words).unwrap().command {
             Command::DeadLetters(args) => *args,

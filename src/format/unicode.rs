@@ -50,6 +50,14 @@ pub fn is_invisible(character: char) -> bool {
         || UNSEEN.get(next).is_some_and(|&(first, _)| first <= character)
 }
 
+/// Cuts a text off after a number of characters, with an ellipsis in place of the rest.
+pub(crate) fn shortened(text: &str, chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Returns text for one line: invisible characters, and line breaks, are written `\xHH`, byte by byte.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape_chars(text, is_invisible)

@@ -12,6 +12,7 @@ use crate::alert::active::Active;
 use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
 use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
 use crate::exposition::alerts::AlertSeries;
+use crate::format::unicode::shortened;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::WallClock;
@@ -139,20 +140,13 @@ fn subjects(alerts: &[&Alert]) -> String {
         .sort_by(|one, other| other.value.total_cmp(&one.value).then_with(|| one.labels.cmp(&other.labels)));
     let names = sorted.iter().take(NAMED).map(|alert| {
         let labels = ["stream", "group"].into_iter().filter_map(|name| alert.labels.get(name));
-        let labels: Vec<_> = labels.map(|name| shortened(name)).collect();
+        let labels: Vec<_> = labels.map(|name| shortened(name, NAME_CHARS)).collect();
         if labels.is_empty() { "the target".to_owned() } else { labels.join("/") }
     });
     let names = names.collect::<Vec<_>>().join(", ");
     match sorted.len().saturating_sub(NAMED) {
         0 => names,
         more => format!("{names} and {more} more"),
-    }
-}
-
-fn shortened(name: &str) -> String {
-    match name.char_indices().nth(NAME_CHARS) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
     }
 }
 

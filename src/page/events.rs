@@ -1,4 +1,4 @@
-//! What happened to a group, as far as its report, its alerts and its samples show it: for the list on its page, and for the
+//! The events of a group, as far as its report, its alerts and its samples show it: for the list on its page, and for the
 //! marks in its charts.
 
 use std::time::Duration;

@@ -35,11 +35,11 @@ struct PollSamples {
     /// Since the Unix epoch.
     at: Duration,
     /// Sorted by ID.
-    parts: Arc<[Part]>,
+    parts: Arc<[SampleBlock]>,
 }
 
 /// The values of the groups with neighbouring IDs, sorted by ID. Never empty.
-type Part = Arc<[(u32, SampledValues)]>;
+type SampleBlock = Arc<[(u32, SampledValues)]>;
 
 /// Returns the number of the part that an ID belongs to.
 fn part_of(id: u32) -> u32 {
@@ -56,7 +56,7 @@ impl PollSamples {
         Self { at, parts: parts.collect() }
     }
 
-    fn part(&self, id: u32) -> Option<&Part> {
+    fn part(&self, id: u32) -> Option<&SampleBlock> {
         let index = self.parts.binary_search_by_key(&part_of(id), |part| part_of(part[0].0)).ok()?;
         Some(&self.parts[index])
     }
@@ -267,7 +267,7 @@ mod tests {
         let pointers: usize = history.polls.iter().map(|poll| poll.parts.len()).sum();
         samples * size_of::<(u32, SampledValues)>()
             + parts.len() * 2 * size_of::<usize>()
-            + pointers * size_of::<Part>()
+            + pointers * size_of::<SampleBlock>()
             + history.ids.len() * size_of::<u32>()
     }
 

@@ -117,7 +117,7 @@ impl ProduceConfig {
 /// [`RunError::Config`] before anything is sent if a rate, pattern, size or stream is invalid; later the first error that
 /// retrying cannot overcome. The entries added until then are logged.
 pub async fn run(config: &ProduceConfig, stop: impl Future<Output = ()>) -> Result<ProduceStats, RunError> {
-    run_with(config, Source::Generated, stop).await
+    run_with(config, EntrySource::Generated, stop).await
 }
 
 /// Adds the entries of lines, as [`run`] does with those it generates, until the lines end.
@@ -130,12 +130,12 @@ pub async fn run_lines(
     lines: EntryLines,
     stop: impl Future<Output = ()>,
 ) -> Result<ProduceStats, RunError> {
-    run_with(config, Source::Lines(LineQueue::new(lines)), stop).await
+    run_with(config, EntrySource::Lines(InputLines::new(lines)), stop).await
 }
 
 async fn run_with(
     config: &ProduceConfig,
-    source: Source,
+    source: EntrySource,
     stop: impl Future<Output = ()>,
 ) -> Result<ProduceStats, RunError> {
     let schedule = RateSchedule::new(config.rate, config.pattern)?;
@@ -195,13 +195,13 @@ struct NumberedEntry {
 }
 
 /// Where entries come from.
-enum Source {
+enum EntrySource {
     Generated,
-    Lines(LineQueue),
+    Lines(InputLines),
 }
 
 /// Lines that were read.
-struct LineQueue {
+struct InputLines {
     lines: EntryLines,
     ready: VecDeque<Fields>,
     /// No line follows those that are ready.
@@ -210,7 +210,7 @@ struct LineQueue {
     fault: Option<InvalidConfig>,
 }
 
-impl LineQueue {
+impl InputLines {
     fn new(lines: EntryLines) -> Self {
         Self { lines, ready: VecDeque::new(), ended: false, fault: None }
     }
@@ -246,7 +246,7 @@ impl LineQueue {
 
 struct Producer<'a> {
     config: &'a ProduceConfig,
-    source: Source,
+    source: EntrySource,
     connection: Connection,
     limiter: RateLimiter,
     payload: Vec<u8>,
@@ -274,7 +274,7 @@ struct Producer<'a> {
 impl<'a> Producer<'a> {
     fn new(
         config: &'a ProduceConfig,
-        source: Source,
+        source: EntrySource,
         schedule: Option<RateSchedule>,
         connection: Connection,
     ) -> Self {
@@ -301,7 +301,7 @@ impl<'a> Producer<'a> {
 
     async fn run(&mut self) -> Result<(), RunError> {
         let mut ended = self.run_sessions().await;
-        if let Source::Lines(LineQueue { fault, .. }) = &mut self.source {
+        if let EntrySource::Lines(InputLines { fault, .. }) = &mut self.source {
             ended = ended.and_then(|()| fault.take().map_or(Ok(()), |fault| Err(fault.into())));
         }
         self.elapsed = self.started.map_or(Duration::ZERO, |started| now() - started);
@@ -368,15 +368,15 @@ impl<'a> Producer<'a> {
 
     fn is_done(&self) -> bool {
         let is_end = match &self.source {
-            Source::Generated => false,
-            Source::Lines(lines) => lines.ended && lines.ready.is_empty(),
+            EntrySource::Generated => false,
+            EntrySource::Lines(lines) => lines.ended && lines.ready.is_empty(),
         };
         self.again.is_empty() && (is_end || self.config.count.is_some_and(|count| self.numbered >= count))
     }
 
     /// Waits for a line, if there is nothing else to add. Returns true if there is still nothing.
     async fn waits_for_line(&mut self, started: Instant) -> bool {
-        let Source::Lines(lines) = &mut self.source else { return false };
+        let EntrySource::Lines(lines) = &mut self.source else { return false };
         if !self.again.is_empty() {
             return false;
         }
@@ -397,7 +397,7 @@ impl<'a> Producer<'a> {
         let mut batch = std::mem::take(&mut self.again);
         let room = entries_per_batch(self.config.payload_bytes).saturating_sub(batch.len() as u64);
         let mut left = self.config.count.map_or(u64::MAX, |count| count - self.numbered);
-        if let Source::Lines(lines) = &mut self.source {
+        if let EntrySource::Lines(lines) = &mut self.source {
             lines.fill();
             left = left.min(lines.ready.len() as u64);
         }
@@ -413,9 +413,9 @@ impl<'a> Producer<'a> {
     /// Returns the fields of the entry with the number that was given last.
     fn next_fields(&mut self) -> Option<Fields> {
         match &mut self.source {
-            Source::Lines(lines) => lines.ready.pop_front(),
-            Source::Generated if self.config.fields.is_empty() => None,
-            Source::Generated => {
+            EntrySource::Lines(lines) => lines.ready.pop_front(),
+            EntrySource::Generated if self.config.fields.is_empty() => None,
+            EntrySource::Generated => {
                 let (time, number) = (unix_time(), self.numbered);
                 let templates = self.config.fields.iter();
                 Some(templates.map(|template| template.fill(number, time, &mut self.random)).collect())
@@ -550,7 +550,7 @@ mod tests {
     fn producer(config: &ProduceConfig) -> Producer<'_> {
         let connection = Connection::new(config.connect.clone(), CancellationToken::new());
         let schedule = RateSchedule::new(config.rate, config.pattern).unwrap();
-        Producer::new(config, Source::Generated, schedule, connection)
+        Producer::new(config, EntrySource::Generated, schedule, connection)
     }
 
     fn numbered(number: u64) -> NumberedEntry {
@@ -588,7 +588,7 @@ mod tests {
         sender.try_send(Err(InvalidConfig::new("line 3"))).unwrap();
         let load = load();
         let connection = Connection::new(load.connect.clone(), CancellationToken::new());
-        let mut producer = Producer::new(&load, Source::Lines(LineQueue::new(lines)), None, connection);
+        let mut producer = Producer::new(&load, EntrySource::Lines(InputLines::new(lines)), None, connection);
         assert!(!producer.is_done());
         let batch = producer.next_batch(Duration::ZERO);
         assert_eq!(
@@ -596,7 +596,7 @@ mod tests {
             [Some(fields("1")), Some(fields("2"))]
         );
         assert!(producer.is_done());
-        let Source::Lines(lines) = &producer.source else { panic!("it has lines") };
+        let EntrySource::Lines(lines) = &producer.source else { panic!("it has lines") };
         assert!(lines.fault.is_some());
         batch.iter().for_each(|entry| producer.count(entry));
         assert_eq!((producer.stats().added, producer.stats().bytes), (2, 4));

@@ -79,7 +79,7 @@ struct Pass {
     position: StreamId,
     /// ID of the last entry that was read.
     cursor: Option<StreamId>,
-    tally: Tally,
+    tally: CensusTally,
 }
 
 #[derive(Debug)]
@@ -95,9 +95,9 @@ struct FinishedPass {
     followed: Vec<FollowedEntry>,
 }
 
-/// What was counted so far.
+/// The counts of a pass so far.
 #[derive(Debug, Default)]
-struct Tally {
+struct CensusTally {
     census: PendingCensus,
     consumers: BTreeMap<Name, ConsumerCensus>,
     most_delivered: Vec<PendingReport>,
@@ -159,7 +159,7 @@ impl Census {
             began: info.time,
             position: group.last_delivered,
             cursor: None,
-            tally: Tally::default(),
+            tally: CensusTally::default(),
         };
         let pass = self.pass.get_or_insert_with(begin);
         Some(DuePage { after: pass.cursor, at_most })
@@ -232,7 +232,7 @@ impl Pass {
     }
 
     fn finish(self, reading: &PageReading) -> FinishedPass {
-        let Tally { mut census, consumers, most_delivered, longest_idle, certain_idle, followed } =
+        let CensusTally { mut census, consumers, most_delivered, longest_idle, certain_idle, followed } =
             self.tally;
         let mut worst = most_delivered;
         worst.extend(longest_idle);
@@ -253,7 +253,7 @@ impl Pass {
     }
 }
 
-impl Tally {
+impl CensusTally {
     fn note(
         &mut self,
         entry: &PendingEntry,

@@ -143,7 +143,7 @@ pub(super) struct GroupState {
     pub(super) status: GroupStatus,
 }
 
-/// What the census of a group waits for in this poll.
+/// The turn of a group's census in this poll, by what it waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum CensusTurn {
     /// For its turn.

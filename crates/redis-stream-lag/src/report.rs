@@ -277,7 +277,7 @@ pub struct GroupValues {
 pub struct SilentConsumers {
     /// Number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle, pending.
     pub idle: u64,
-    /// Number of those with pending entries, which nobody but another consumer will process.
+    /// Number of those with pending entries, which only another consumer will process.
     pub stranded: u64,
 }
 
@@ -405,7 +405,7 @@ pub enum OldestPending {
     },
 }
 
-/// What a census of a group's pending entries found: a pass over all of them, by XPENDING. A pass over a long list takes
+/// The result of a census of a group's pending entries: a pass over all of them, by XPENDING. A pass over a long list takes
 /// many polls, so each entry counts as it was when it was read; entries that were first delivered after the pass began may
 /// be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -473,7 +473,7 @@ pub struct ConsumerCensus {
 /// The last census of a group that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingCensusReading {
-    /// What it found.
+    /// Its result.
     pub census: Arc<PendingCensus>,
     /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
     pub age: Duration,

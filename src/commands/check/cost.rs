@@ -1,4 +1,4 @@
-//! What polling a target costs: managed servers have limits on commands and traffic, or charge for them.
+//! The cost of polling a target: managed servers have limits on commands and traffic, or charge for them.
 
 use std::time::Duration;
 

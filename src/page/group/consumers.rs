@@ -15,7 +15,7 @@ const WORKING: Duration = Duration::from_secs(60);
 /// A consumer that did not ask for so long, with nothing pending, is idle.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// What it means that the server reports no time of a consumer's last entry.
+/// The meaning of a missing time of a consumer's last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastEntry {
     /// The consumer never got one.

@@ -80,7 +80,7 @@ pub struct DeadLettersConfig {
 
 /// Selects letters: those that meet all conditions.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct LetterSelection {
     /// IDs of letters; empty for all.
     pub ids: Vec<StreamId>,
     /// Only letters of this group.
@@ -93,7 +93,7 @@ pub struct Selection {
     pub limit: Option<u64>,
 }
 
-/// Whether anything is written.
+/// The mode of a run: a dry one writes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
     /// Nothing is written; the result is what would be done.
@@ -105,7 +105,7 @@ pub enum Execution {
 /// Settings of a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayOptions {
-    /// Whether anything is written.
+    /// The mode of a run: a dry one writes nothing.
     pub execution: Execution,
     /// Key of the stream that all entries go to, instead of their own.
     pub to: Option<Vec<u8>>,
@@ -113,7 +113,7 @@ pub struct ReplayOptions {
     pub rate: f64,
 }
 
-/// What became of the selected letters.
+/// The numbers of selected letters by their outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Letters that were replayed or dropped; in a dry run those that would be.
@@ -130,8 +130,8 @@ pub struct Outcome {
 
 /// A position among the selected letters.
 #[derive(Debug)]
-pub struct Cursor {
-    selection: Selection,
+pub struct LetterCursor {
+    selection: LetterSelection,
     /// IDs that are to be read; `None` to read from `next` to `end`.
     ids: Option<VecDeque<StreamId>>,
     /// `None` after the end.
@@ -145,13 +145,13 @@ pub struct Cursor {
     missing: Vec<StreamId>,
 }
 
-impl Selection {
+impl LetterSelection {
     fn is_by_age(&self) -> bool {
         self.older_than.is_some() || self.newer_than.is_some()
     }
 }
 
-impl Cursor {
+impl LetterCursor {
     /// Returns true if the limit was reached, so that there may be more letters.
     #[must_use]
     pub fn is_cut(&self) -> bool {
@@ -240,7 +240,7 @@ impl DeadLetters {
     /// # Errors
     ///
     /// The error of the server or the connection, also if an age is selected and the server refuses `TIME`.
-    pub async fn select(&mut self, selection: Selection) -> Result<Cursor, RunError> {
+    pub async fn select(&mut self, selection: LetterSelection) -> Result<LetterCursor, RunError> {
         let mut newest = Pipeline::new();
         newest.cmd("XREVRANGE").arg(&self.key).arg("+").arg("-").arg("COUNT").arg(1);
         newest.cmd("TIME");
@@ -258,7 +258,7 @@ impl DeadLetters {
         };
         let last = selection.older_than.map_or(StreamId::MAX, |age| StreamId::new(before(age), u64::MAX));
         let first = selection.newer_than.map_or(StreamId::MIN, |age| StreamId::new(before(age), 0));
-        Ok(Cursor {
+        Ok(LetterCursor {
             ids: (!selection.ids.is_empty()).then(|| selection.ids.iter().copied().collect()),
             next: (newest.is_some() || !selection.ids.is_empty()).then_some(first),
             end: newest.unwrap_or_default().min(last),
@@ -275,7 +275,7 @@ impl DeadLetters {
     /// # Errors
     ///
     /// The error of the server or the connection.
-    pub async fn next(&mut self, cursor: &mut Cursor) -> Result<Vec<Letter>, RunError> {
+    pub async fn next(&mut self, cursor: &mut LetterCursor) -> Result<Vec<Letter>, RunError> {
         while cursor.left > 0 && cursor.next.is_some() {
             let entries = match cursor.ids.is_some() {
                 true => self.read_ids(cursor).await?,
@@ -295,7 +295,7 @@ impl DeadLetters {
         Ok(Vec::new())
     }
 
-    fn is_selected(&self, letter: &Letter, cursor: &Cursor) -> bool {
+    fn is_selected(&self, letter: &Letter, cursor: &LetterCursor) -> bool {
         let selection = &cursor.selection;
         let is_of_stream =
             || self.stream.is_none() || letter.stream.is_none() || letter.stream == self.stream;
@@ -304,7 +304,7 @@ impl DeadLetters {
         (selection.group.is_none() || letter.group == selection.group) && is_of_stream() && is_of_age()
     }
 
-    async fn read_page(&mut self, cursor: &mut Cursor) -> Result<Vec<(StreamId, Fields)>, RunError> {
+    async fn read_page(&mut self, cursor: &mut LetterCursor) -> Result<Vec<(StreamId, Fields)>, RunError> {
         let Some(next) = cursor.next.filter(|next| *next <= cursor.end) else {
             cursor.next = None;
             return Ok(Vec::new());
@@ -322,7 +322,7 @@ impl DeadLetters {
         Ok(entries)
     }
 
-    async fn read_ids(&mut self, cursor: &mut Cursor) -> Result<Vec<(StreamId, Fields)>, RunError> {
+    async fn read_ids(&mut self, cursor: &mut LetterCursor) -> Result<Vec<(StreamId, Fields)>, RunError> {
         let ids = cursor.ids.get_or_insert_default();
         let ids: Vec<_> = ids.drain(..self.page.min(ids.len())).collect();
         if ids.is_empty() {
@@ -372,7 +372,7 @@ impl DeadLetters {
     /// slots of a cluster.
     pub async fn replay(
         &mut self,
-        selection: Selection,
+        selection: LetterSelection,
         options: &ReplayOptions,
         stop: &CancellationToken,
         outcome: &mut Outcome,
@@ -410,7 +410,7 @@ impl DeadLetters {
     /// The first error of the server or the connection.
     pub async fn drop_selected(
         &mut self,
-        selection: Selection,
+        selection: LetterSelection,
         execution: Execution,
         stop: &CancellationToken,
         outcome: &mut Outcome,

@@ -23,11 +23,11 @@ const FUNCTIONS: &str = "{{number}}, {{uuid}}, {{time}}, {{unixtime}} or {{choic
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldTemplate {
     name: Vec<u8>,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Number,
     Uuid,
@@ -52,25 +52,25 @@ impl FieldTemplate {
         let mut rest = template;
         while let Some((before, behind)) = rest.split_once("{{") {
             if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
+                parts.push(TemplatePart::Text(before.to_owned()));
             }
             let Some((function, after)) = behind.split_once("}}") else {
                 return wrong("a {{ without }}");
             };
             let mut words = function.split_whitespace();
             let part = match (words.next(), words.map(str::to_owned).collect::<Vec<_>>()) {
-                (Some("number"), none) if none.is_empty() => Part::Number,
-                (Some("uuid"), none) if none.is_empty() => Part::Uuid,
-                (Some("time"), none) if none.is_empty() => Part::Time,
-                (Some("unixtime"), none) if none.is_empty() => Part::UnixTime,
-                (Some("choice"), words) if !words.is_empty() => Part::Choice(words),
+                (Some("number"), none) if none.is_empty() => TemplatePart::Number,
+                (Some("uuid"), none) if none.is_empty() => TemplatePart::Uuid,
+                (Some("time"), none) if none.is_empty() => TemplatePart::Time,
+                (Some("unixtime"), none) if none.is_empty() => TemplatePart::UnixTime,
+                (Some("choice"), words) if !words.is_empty() => TemplatePart::Choice(words),
                 _ => return wrong(&format!("unknown function, expected {FUNCTIONS}")),
             };
             parts.push(part);
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
+            parts.push(TemplatePart::Text(rest.to_owned()));
         }
         Ok(Self { name: unescape(name), parts })
     }
@@ -80,14 +80,14 @@ impl FieldTemplate {
         let mut value = String::new();
         for part in &self.parts {
             match part {
-                Part::Text(text) => value.push_str(text),
-                Part::Number => value.push_str(&number.to_string()),
-                Part::Uuid => value.push_str(&uuid(random.u128(..))),
-                Part::Time => {
+                TemplatePart::Text(text) => value.push_str(text),
+                TemplatePart::Number => value.push_str(&number.to_string()),
+                TemplatePart::Uuid => value.push_str(&uuid(random.u128(..))),
+                TemplatePart::Time => {
                     value.push_str(&humantime::format_rfc3339_millis(UNIX_EPOCH + time).to_string());
                 }
-                Part::UnixTime => value.push_str(&time.as_millis().to_string()),
-                Part::Choice(words) => value.push_str(&words[random.usize(..words.len())]),
+                TemplatePart::UnixTime => value.push_str(&time.as_millis().to_string()),
+                TemplatePart::Choice(words) => value.push_str(&words[random.usize(..words.len())]),
             }
         }
         (self.name.clone(), value.into_bytes())
