@@ -214,7 +214,13 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
             ..StreamValues::default()
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
-        Arc::new(StreamReport { key, values: Some(values), refused: false, groups: groups.collect() })
+        Arc::new(StreamReport {
+            key,
+            family: None,
+            values: Some(values),
+            refused: false,
+            groups: groups.collect(),
+        })
     };
     Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), ..Report::default() }
 }

@@ -194,8 +194,13 @@ fn report(cases: &[Case], step: usize) -> Report {
 
         ..StreamValues::default()
     };
-    let stream =
-        StreamReport { key: Name::from("s"), values: Some(values), refused: false, groups: groups.collect() };
+    let stream = StreamReport {
+        key: Name::from("s"),
+        family: None,
+        values: Some(values),
+        refused: false,
+        groups: groups.collect(),
+    };
     Report { streams: vec![Arc::new(stream)], ..Report::default() }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, any, proptest};
 use proptest::sample::select;
 use redis_stream_core::glob::Glob;
+use redis_stream_core::name::Name;
 use streamgauge::config::load::{from_file, from_text};
 use streamgauge::config::{Config, Limits, LoginPassword, Password, Role, Target};
 
@@ -85,7 +86,7 @@ fn all_keys_are_taken() {
             role: any
             labels: {team: x, _1: ""}
             streams:
-              - {key: "a\\xff*", exclude: ["a\\x5cx41"], groups: {include: [g], exclude: ["h*"]}, consumers: false}
+              - {key: "a\\xff*", exclude: ["a\\x5cx41"], groups: {include: [g], exclude: ["h*"]}, consumers: false, as: "a\\xff"}
               - {key: b}
             limits: {streams: 1, groups_per_stream: 2, consumers_per_group: 3}
         "#,
@@ -107,6 +108,7 @@ fn all_keys_are_taken() {
         (&vec![Glob::new("g")], &vec![Glob::new("h*")])
     );
     assert!(!first.consumers && second.consumers);
+    assert_eq!((&first.family, &second.family), (&Some(Name::from(&b"a\xff"[..])), &None));
 }
 
 #[test]
@@ -311,16 +313,18 @@ fn wrong_types() {
         ],
     );
     bad_target(
-        "streams: [{key: {}, exclude: a, groups: [], consumers: maybe}, ~, {exclude: [~, 1]}]",
+        "streams: [{key: {}, exclude: a, groups: [], consumers: maybe}, ~, {exclude: [~, 1], as: 1}, {key: a, as: ''}]",
         &[
             "targets[0].streams[0].groups: found a list; expected a map of include or exclude",
             "targets[0].streams[0].key: found a map; expected text",
             "targets[0].streams[0].exclude: found text; expected a list",
             "targets[0].streams[0].consumers: found \"maybe\"; expected true or false",
-            "targets[0].streams[1]: found nothing; expected a map of key, groups, exclude, consumers or window",
+            "targets[0].streams[1]: found nothing; expected a map of key, groups, exclude, consumers, window or as",
             "targets[0].streams[2].key: missing; expected a key or glob",
             "targets[0].streams[2].exclude[0]: found nothing; expected text",
             "targets[0].streams[2].exclude[1]: found a number; expected text (put it in quotes)",
+            "targets[0].streams[2].as: found a number; expected text (put it in quotes)",
+            "targets[0].streams[3].as: empty; expected a name for all streams of the item",
         ],
     );
     bad_poll(

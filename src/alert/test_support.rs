@@ -35,7 +35,7 @@ pub(crate) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
         last_generated: Some(Duration::from_secs(1_700_000_000)),
         ..StreamValues::default()
     };
-    StreamReport { key: key.into(), values: Some(values), refused: false, groups }
+    StreamReport { key: key.into(), family: None, values: Some(values), refused: false, groups }
 }
 
 /// Returns a report. `streams` must be sorted by key.

@@ -209,7 +209,7 @@ mod tests {
     fn stream(key: &str, groups: u64, reported: Vec<GroupReport>) -> Arc<StreamReport> {
         let values = StreamValues { length: 100, groups, ..StreamValues::default() };
         let key = Name::from(key);
-        Arc::new(StreamReport { key, values: Some(values), refused: false, groups: reported })
+        Arc::new(StreamReport { key, family: None, values: Some(values), refused: false, groups: reported })
     }
 
     fn target(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
@@ -248,8 +248,13 @@ mod tests {
             group("gone", None),
             group("mail", Some((Lag::Exact(7), 5))),
         ];
-        let refused =
-            StreamReport { key: Name::from("secret"), values: None, refused: true, groups: Vec::new() };
+        let refused = StreamReport {
+            key: Name::from("secret"),
+            family: None,
+            values: None,
+            refused: true,
+            groups: Vec::new(),
+        };
         let missing = StreamReport { refused: false, key: Name::from("void"), ..refused.clone() };
         let a = target(
             "a",

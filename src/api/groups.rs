@@ -63,6 +63,9 @@ pub struct ListedGroup {
     pub stream: String,
     /// Name of the group, as text.
     pub group: String,
+    /// The family that the stream belongs to (`as` in the configuration); `None` if it has its own series.
+    #[serde(default)]
+    pub family: Option<String>,
     /// False if the configuration names the group and it does not exist.
     pub up: bool,
     /// `None` if the group is missing.
@@ -308,6 +311,7 @@ impl ListedGroup {
             db: snapshot.labels.db.clone(),
             stream: stream.key.to_string(),
             group: group.name.to_string(),
+            family: stream.family.as_ref().map(ToString::to_string),
             up: group.values.is_some(),
             status: status.map(GroupStatus::status),
             conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
@@ -548,7 +552,7 @@ mod tests {
     }
 
     fn stream(key: &[u8], groups: Vec<GroupReport>) -> Arc<StreamReport> {
-        Arc::new(StreamReport { key: Name::from(key), values: None, refused: false, groups })
+        Arc::new(StreamReport { key: Name::from(key), family: None, values: None, refused: false, groups })
     }
 
     fn snapshot(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
@@ -869,6 +873,7 @@ mod tests {
             "db",
             "stream",
             "group",
+            "family",
             "holds",
             "worst_pending",
             "pending_by_consumer",

@@ -108,6 +108,7 @@ mod tests {
         ];
         let stream = |key: &str| StreamReport {
             key: Name::from(key),
+            family: None,
             values: Some(StreamValues::default()),
             refused: false,
             groups: groups.clone(),

@@ -16,6 +16,7 @@ use crate::config::password_command::PasswordCommand;
 use crate::config::topology::Topology;
 use crate::config::web::TlsServer;
 use redis_stream_core::glob::Glob;
+use redis_stream_core::name::Name;
 use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::Tls;
 
@@ -198,6 +199,8 @@ pub struct StreamRule {
     pub consumers: bool,
     /// History that the status of a group is derived from. Default `status.window`.
     pub window: Duration,
+    /// `as`: the family that the streams make, with one set of series under this name. `None`: each has its own.
+    pub family: Option<Name>,
 }
 
 /// `targets[].limits`.

@@ -8,6 +8,7 @@ use crate::config::status_window::Windows;
 use crate::config::topology::{Topology, TopologySettings};
 use crate::config::{Limits, LoginPassword, Role, StreamRule, Target, tls, topology};
 use redis_stream_core::glob::Glob;
+use redis_stream_core::name::Name;
 
 /// More would take tens of seconds to start and to stop.
 const MAX_TARGETS: usize = 10_000;
@@ -145,6 +146,7 @@ fn every_group(key: Glob, windows: &Windows) -> StreamRule {
         exclude_groups: Vec::new(),
         consumers: true,
         window: windows.default(),
+        family: None,
     }
 }
 
@@ -159,6 +161,10 @@ fn stream(section: &Section<'_>, windows: &Windows) -> StreamRule {
         exclude_groups,
         consumers: section.key("consumers").boolean().unwrap_or(true),
         window: windows.of(&section.key("window")),
+        family: section
+            .key("as")
+            .filled_text("a name for all streams of the item")
+            .map(|name| Name::from_text(&name)),
     }
 }
 

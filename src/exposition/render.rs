@@ -376,12 +376,18 @@ mod tests {
         };
         let read = StreamReport {
             key: Name::from(&b"a\"\n\xff"[..]),
+            family: None,
             values: Some(stream_values),
             refused: false,
             groups,
         };
-        let missing =
-            StreamReport { key: Name::from("missing"), values: None, refused: false, groups: Vec::new() };
+        let missing = StreamReport {
+            key: Name::from("missing"),
+            family: None,
+            values: None,
+            refused: false,
+            groups: Vec::new(),
+        };
         Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], ..Report::default() })
     }
 

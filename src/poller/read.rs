@@ -184,6 +184,7 @@ pub(super) fn stream_reading(
     let is_gone = matches!(outcome, ReadOutcome::Missing | ReadOutcome::WrongType) && !tracked.named;
     (!is_gone).then(|| StreamReading {
         key: tracked.key.clone(),
+        family: tracked.family.clone(),
         outcome,
         missing_groups,
         window,

@@ -28,6 +28,14 @@ pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
     (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex(at))
 }
 
+/// Returns the family of a stream that a rule applies to: that of the rule, or the one that has the stream's key as its
+/// name, since two series must not have the same labels.
+pub(super) fn family_of(rules: &[StreamRule], rule: RuleIndex, key: &Name) -> Option<Name> {
+    let own = rules[rule.0].family.as_ref();
+    let named = || rules.iter().filter_map(|rule| rule.family.as_ref()).find(|family| *family == key);
+    own.or_else(named).cloned()
+}
+
 /// Returns true if the configuration of a target selects a stream, or a group of it, whatever the limits leave out.
 pub(crate) fn selects(target: &Target, key: &Name, group: Option<&Name>) -> bool {
     rule_for(&target.streams, key.as_bytes())
@@ -169,6 +177,7 @@ mod tests {
             exclude_groups: globs(exclude),
             consumers: true,
             window: std::time::Duration::ZERO,
+            family: None,
         }
     }
 

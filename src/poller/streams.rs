@@ -28,6 +28,8 @@ pub(super) struct TrackedStream {
     pub(super) slot: u16,
     /// The item of the configuration that selects the stream.
     pub(super) rule: RuleIndex,
+    /// The family that the stream belongs to.
+    pub(super) family: Option<Name>,
     /// True if the configuration names the stream; false if a glob found it.
     pub(super) named: bool,
     /// Size of the last replies; `None` before the first.
@@ -63,6 +65,7 @@ impl TrackedStream {
             slot: slot(&key),
             key,
             rule,
+            family: None,
             named,
             reply_bytes: None,
             last_read: 0,
@@ -186,7 +189,8 @@ impl StreamRegistry {
         for known in self.tracked {
             let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
             // The new configuration may or may not report consumers.
-            let known = TrackedStream { rule, groups_with_consumers: Arc::default(), ..known };
+            let family = selection::family_of(&next.rules, rule, &known.key);
+            let known = TrackedStream { rule, family, groups_with_consumers: Arc::default(), ..known };
             match next.position(&known.key) {
                 Ok(at) => next.tracked[at] = TrackedStream { named: true, ..known },
                 Err(at) if next.is_ours(&known.key) && next.places() > 0 => {
@@ -415,7 +419,8 @@ impl StreamRegistry {
     fn track(&mut self, key: Name, named: bool) {
         let Some(rule) = selection::rule_for(&self.rules, key.as_bytes()) else { return };
         if let Err(at) = self.position(&key) {
-            self.tracked.insert(at, TrackedStream::new(key, rule, named));
+            let family = selection::family_of(&self.rules, rule, &key);
+            self.tracked.insert(at, TrackedStream { family, ..TrackedStream::new(key, rule, named) });
         }
     }
 }
@@ -442,6 +447,7 @@ mod tests {
             exclude_groups: Vec::new(),
             consumers: true,
             window: std::time::Duration::ZERO,
+            family: None,
         }
     }
 
@@ -561,7 +567,7 @@ mod tests {
         let at = |seconds| now() + Duration::from_secs(seconds);
         let shown = ["a", "b", "c"].map(|key| {
             let (key, values) = (Name::from(key), Some(StreamValues::default()));
-            Arc::new(StreamReport { key, values, refused: false, groups: Vec::new() })
+            Arc::new(StreamReport { key, family: None, values, refused: false, groups: Vec::new() })
         });
         let report = Arc::new(Report { streams: shown.into(), ..Report::default() });
         let read = |streams: &mut StreamRegistry, poll_number, which: &[usize], late: &[Name]| {
@@ -613,6 +619,30 @@ mod tests {
             keys(&part),
             ["a1", "a2", "a3", "new"].iter().copied().filter(is_ours).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_stream_belongs_to_the_family_of_its_rule_or_to_the_one_with_its_name() {
+        let family = |key: &str, name: &str| StreamRule { family: Some(Name::from(name)), ..rule(key, &[]) };
+        let shown = |streams: &StreamRegistry| {
+            let of = |one: &TrackedStream| match &one.family {
+                Some(family) => format!("{}:{family}", one.key),
+                None => one.key.to_string(),
+            };
+            streams.tracked.iter().map(of).collect::<Vec<_>>().join(" ")
+        };
+        let rules = vec![
+            rule("room:hall", &[]),
+            family("room:*", "rooms"),
+            family("chat:*", "rooms"),
+            rule("*", &[]),
+        ];
+        let mut streams = streams(rules, 10);
+        turn(&mut streams, &["chat:1", "log", "room:1", "room:hall", "rooms"]);
+        assert_eq!(shown(&streams), "chat:1:rooms log room:1:rooms room:hall rooms:rooms");
+        let rules = vec![family("room:*", "room:*"), rule("*", &[])];
+        let next = streams.successor(&target(rules, 10), None);
+        assert_eq!(shown(&next), "chat:1 log room:1:room:* room:hall:room:* rooms");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
                     ReadOutcome::Unreachable => reports.push(Arc::new(unread(reading))),
-                    _ => reports.extend(previous.and_then(|report| last_report(report, &reading.key))),
+                    _ => reports.extend(previous.and_then(|report| last_report(report, reading))),
                 }
                 if let Some(mut cache) = not_read.remove(&reading.key) {
                     cache.gap = cache.gap.max(gap);
@@ -54,7 +54,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
     }
     for mut stream in streams {
-        let before = previous.and_then(|report| last_report(report, &stream.reading.key));
+        let before = previous.and_then(|report| last_report(report, stream.reading));
         note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
@@ -355,15 +355,20 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -
     age.zip(without_delivery).map_or(Duration::ZERO, |(age, time)| age.min(time))
 }
 
-fn last_report(previous: &Report, key: &Name) -> Option<Arc<StreamReport>> {
-    let at = previous.streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
-    Some(Arc::clone(&previous.streams[at]))
+fn last_report(previous: &Report, reading: &StreamReading) -> Option<Arc<StreamReport>> {
+    let at = previous.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok()?;
+    let last = &previous.streams[at];
+    if last.family == reading.family {
+        return Some(Arc::clone(last));
+    }
+    Some(Arc::new(StreamReport { family: reading.family.clone(), ..(**last).clone() }))
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
     let refused = matches!(reading.outcome, ReadOutcome::Refused | ReadOutcome::Unreachable);
     StreamReport {
         key: reading.key.clone(),
+        family: reading.family.clone(),
         values: None,
         refused,
         groups: missing_groups(reading).collect(),
@@ -414,7 +419,8 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
         .chain(missing_groups(stream.reading))
         .collect();
     groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    StreamReport { key: stream.reading.key.clone(), values: Some(values), refused: false, groups }
+    let StreamReading { key, family, .. } = stream.reading;
+    StreamReport { key: key.clone(), family: family.clone(), values: Some(values), refused: false, groups }
 }
 
 fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> GroupValues {

@@ -44,6 +44,8 @@ pub struct LimitedCounts {
 pub struct StreamReport {
     /// Key of the stream.
     pub key: Name,
+    /// The family that the stream belongs to; `None` if it stands for itself.
+    pub family: Option<Name>,
     /// The stream's values; `None` if it could not be read (key missing or of another type, access denied, node
     /// unreachable).
     pub values: Option<StreamValues>,

@@ -55,6 +55,8 @@ pub enum EntriesReadMeaning {
 pub struct StreamReading {
     /// Key of the stream.
     pub key: Name,
+    /// The family that it belongs to, for its report.
+    pub family: Option<Name>,
     /// The stream's info, or why there is none.
     pub outcome: ReadOutcome,
     /// Groups that the caller asked for by name and that the stream does not have.

@@ -163,7 +163,8 @@ impl Watch {
         let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };
         let window = Duration::from_secs(120);
         let consumer_limit = ConsumerLimit { at_most: 3, max_idle: window };
-        Ok(StreamReading { key: Name::from(KEYS[at]), outcome, missing_groups, window, consumer_limit })
+        let key = Name::from(KEYS[at]);
+        Ok(StreamReading { key, family: None, outcome, missing_groups, window, consumer_limit })
     }
 
     /// Asks until nothing is left to ask: that must come.

@@ -208,6 +208,7 @@ fn a_stream_that_is_trimmed_with_each_entry_is_always_counted_right() {
 fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: usize) -> Option<u64> {
     let stream = StreamReading {
         key: Name::from("s"),
+        family: None,
         outcome: ReadOutcome::Read(model.info(model.group_info())),
         missing_groups: Vec::new(),
         window: WINDOW,

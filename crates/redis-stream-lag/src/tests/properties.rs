@@ -67,6 +67,7 @@ impl Watcher {
         }
         let streams = vec![StreamReading {
             key: Name::from("s"),
+            family: None,
             outcome: ReadOutcome::Read(info),
             missing_groups: Vec::new(),
             window: WINDOW,
@@ -132,6 +133,7 @@ impl Watcher {
     pub(crate) fn defer(&mut self, model: &StreamModel) {
         let stream = StreamReading {
             key: Name::from("s"),
+            family: None,
             outcome: ReadOutcome::Deferred,
             missing_groups: Vec::new(),
             window: WINDOW,
