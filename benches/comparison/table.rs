@@ -16,13 +16,19 @@ const MAX_CPU_RATIO: f64 = 1.5;
 const MAX_PEAKS: [(usize, u64); 2] = [(10_000, 60 << 20), (100_000, 400 << 20)];
 /// The most time of a full collection of 100,000 streams.
 const MAX_COLLECTION: (usize, Duration) = (100_000, Duration::from_secs(5));
+/// The most time of a full collection, in the server's CPU time.
+const MAX_COLLECTION_RATIO: f64 = 3.0;
+/// The most growth of a figure from the first step to the last, in that of the number of streams.
+const MAX_GROWTH: f64 = 1.0;
 
 /// Factors by which streamgauge must use less than the peer; `None` if there is no goal.
 pub(crate) struct Goals {
     /// Time of a full collection.
     pub(crate) collection: Option<f64>,
-    /// Time of a scrape, compressed or not.
-    pub(crate) scrape: Option<f64>,
+    /// Time of a scrape without compression.
+    pub(crate) plain_scrape: Option<f64>,
+    /// Time of a scrape with compression.
+    pub(crate) gzip_scrape: Option<f64>,
     /// The server's CPU time.
     pub(crate) redis_cpu: Option<f64>,
     /// The most memory.
@@ -31,13 +37,12 @@ pub(crate) struct Goals {
 
 impl Goals {
     /// No goal at all.
-    pub(crate) const NONE: Self = Self { collection: None, scrape: None, redis_cpu: None, peak_memory: None };
+    pub(crate) const NONE: Self =
+        Self { collection: None, plain_scrape: None, gzip_scrape: None, redis_cpu: None, peak_memory: None };
 }
 
+/// Writes one table after the other, each with its goals, and collects these.
 pub(crate) struct Table {
-    heading: String,
-    sections: Vec<String>,
-    notes: Vec<String>,
     verdicts: Vec<GoalResult>,
 }
 
@@ -54,19 +59,23 @@ enum Quantity {
 }
 
 impl Table {
-    /// Begins an empty table.
-    pub(crate) fn begin(server: &str, peer_version: &str) -> Self {
-        let date = humantime::format_rfc3339_seconds(today()).to_string();
-        let heading = format!(
-            "streamgauge {} and prometheus-redis-exporter {peer_version} on {server}, {}",
-            env!("CARGO_PKG_VERSION"),
-            &date[..10],
-        );
-        Self { heading, sections: Vec::new(), notes: Vec::new(), verdicts: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { verdicts: Vec::new() }
     }
 
-    /// Adds the lines of one comparison.
-    pub(crate) fn compare(&mut self, title: &str, ours: &Figures, theirs: &Figures, goals: &Goals) {
+    /// Returns what is compared, and when.
+    pub(crate) fn heading(server: &str, peer_version: &str) -> String {
+        let date = humantime::format_rfc3339_seconds(today()).to_string();
+        format!(
+            "streamgauge {} and prometheus-redis-exporter {peer_version} on {server}, {}\n",
+            env!("CARGO_PKG_VERSION"),
+            &date[..10],
+        )
+    }
+
+    /// Returns the lines of one comparison.
+    pub(crate) fn compare(&mut self, title: &str, ours: &Figures, theirs: &Figures, goals: &Goals) -> String {
+        let known = self.verdicts.len();
         use Quantity::{Bytes, Count, Time};
         let mut lines = format!(
             "| {title} | streamgauge | prometheus-redis-exporter | ratio | goal |\n| --- | ---: | ---: | ---: | ---: |\n"
@@ -86,8 +95,8 @@ impl Table {
         let time = |figure: fn(&Figures) -> Duration| (Time(figure(ours)), Time(figure(theirs)));
         for (what, (ours, theirs), goal) in [
             ("time of a full collection", time(|run| run.collection), goals.collection),
-            ("time of a scrape", time(|run| run.plain_scrape), goals.scrape),
-            ("time of a scrape, gzipped", time(|run| run.gzip_scrape), goals.scrape),
+            ("time of a scrape", time(|run| run.plain_scrape), goals.plain_scrape),
+            ("time of a scrape, gzipped", time(|run| run.gzip_scrape), goals.gzip_scrape),
             ("exporter's CPU per collection", time(|run| run.cpu), None),
             ("Redis' CPU per collection", time(|run| run.redis_cpu), goals.redis_cpu),
             ("commands per collection", (Count(ours.commands), Count(theirs.commands)), None),
@@ -96,23 +105,38 @@ impl Table {
         ] {
             line(what, &ours, &theirs, goal);
         }
-        self.sections.push(lines);
-        self.notes.push(format!(
-            "{title}: the pages have {} and {}; the slowest poll of streamgauge while it first counted lag took \
-             {}, and the first scrape of the peer {}.",
+        let note = format!(
+            "The pages have {} and {}; the slowest poll of streamgauge while it first counted lag took {}, and the \
+             first scrape of the peer {}.",
             Bytes(ours.page_bytes).text(),
             Bytes(theirs.page_bytes).text(),
             Time(ours.slowest_warm_up).text(),
             Time(theirs.slowest_warm_up).text(),
-        ));
+        );
+        format!("{lines}\n{note}\n\n{}", self.verdicts_since(known))
     }
 
-    /// Adds the run in which every group moved between polls, which makes no difference to the peer.
-    pub(crate) fn moving(&mut self, moving: &Moving, theirs: &Figures, goals: &Goals) {
+    /// Compares streamgauge's own figures with those of the server.
+    pub(crate) fn compare_with_server(&mut self, title: &str, run: &Figures) -> String {
+        let known = self.verdicts.len();
+        let in_server_cpu = |time: Duration| time.as_secs_f64() / run.redis_cpu.as_secs_f64();
+        for (what, ratio, most) in [
+            ("CPU time", in_server_cpu(run.cpu), MAX_CPU_RATIO),
+            ("time of a full collection", in_server_cpu(run.collection), MAX_COLLECTION_RATIO),
+        ] {
+            let text = format!("{title}: {what}: {ratio:.1}x the CPU time of Redis, to stay below {most}x");
+            self.verdicts.push(GoalResult { text, is_met: ratio <= most });
+        }
+        self.verdicts_since(known)
+    }
+
+    /// Returns the lines about the run in which every group moved between polls, which makes no difference to the peer.
+    pub(crate) fn moving(&mut self, moving: &Moving, theirs: &Figures, goals: &Goals) -> String {
+        let known = self.verdicts.len();
         let (ours, theirs) = (Quantity::Time(moving.collection), Quantity::Time(theirs.collection));
         let ratio = theirs.number() / ours.number();
         let goal = goals.collection.map_or_else(String::new, |goal| format!("{goal}x"));
-        self.sections.push(format!(
+        let lines = format!(
             "| every group moves between polls | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
              | --- | ---: | ---: | ---: | ---: |\n\
              | time of a full collection, every lag exact | {} | {} | {ratio:.1}x | {goal} |\n\
@@ -120,22 +144,24 @@ impl Table {
             ours.text(),
             theirs.text(),
             moving.counted,
-        ));
+        );
         if let Some(goal) = goals.collection {
             let text =
                 format!("every group moves: time of a full collection: {ratio:.1}x less, to reach {goal}x");
             self.verdicts.push(GoalResult { text, is_met: ratio >= goal });
         }
+        format!("{lines}\n{}", self.verdicts_since(known))
     }
 
-    /// Adds the measurement of idle exporters.
-    pub(crate) fn idle(&mut self, idle: &Idle) {
+    /// Returns the lines about idle exporters.
+    pub(crate) fn idle(&mut self, idle: &Idle) -> String {
+        let known = self.verdicts.len();
         let (ours, theirs) =
             (Quantity::Bytes(idle.resident_bytes), Quantity::Bytes(idle.peer_resident_bytes));
         let own = [idle.own_bytes, idle.peer_own_bytes].map(Quantity::Bytes);
         let [ratio, own_ratio] =
             [[&ours, &theirs], own.each_ref()].map(|[ours, theirs]| theirs.number() / ours.number());
-        self.sections.push(format!(
+        let lines = format!(
             "| one stream, idle | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
              | --- | ---: | ---: | ---: | ---: |\n\
              | resident memory | {} | {} | {ratio:.1}x | |\n\
@@ -155,7 +181,7 @@ impl Table {
             Quantity::Time(idle.waiting_cpu).text(),
             idle.polls,
             Quantity::Time(idle.polling_cpu).text(),
-        ));
+        );
         self.verdicts.push(GoalResult {
             text: format!("one stream, idle: {} resident, to stay below 12 MiB", ours.text()),
             is_met: idle.resident_bytes < MAX_IDLE_BYTES,
@@ -172,38 +198,60 @@ impl Table {
             ),
             is_met: idle.waiting_cpu.is_zero(),
         });
+        format!("{lines}\n{}", self.verdicts_since(known))
     }
 
-    /// Adds the runs at growing numbers of streams. Each figure but the first has its growth since the one above: 10x the
-    /// streams should cost 10x as much.
-    pub(crate) fn scale(&mut self, steps: &[ScaleFigures]) {
-        use Quantity::{Bytes, Time};
-        let mut lines = "| streams with 2 groups each | exporter | time of a full collection | exporter's CPU | Redis' CPU | peak memory |\n\
-                         | ---: | --- | ---: | ---: | ---: | ---: |\n"
-            .to_owned();
-        let quantities =
-            |run: &Figures| [Time(run.collection), Time(run.cpu), Time(run.redis_cpu), Bytes(run.peak_bytes)];
-        let ours: Vec<_> = steps.iter().map(|step| &step.ours).collect();
-        let theirs: Vec<_> = steps.iter().map(|step| &step.theirs).collect();
-        for (name, runs) in [("streamgauge", ours), ("prometheus-redis-exporter", theirs)] {
-            let mut before = None;
-            for (step, run) in steps.iter().zip(runs) {
-                let now = quantities(run);
-                let cells: Vec<String> = match &before {
-                    None => now.iter().map(Quantity::text).collect(),
-                    Some(before) => {
-                        now.iter().zip(before).map(|(now, before)| now.grown_from(before)).collect()
-                    }
-                };
-                lines += &format!("| {} | {name} | {} |\n", step.streams, cells.join(" | "));
-                before = Some(now);
-            }
+    /// Returns the first lines of the table of growing numbers of streams.
+    pub(crate) fn scale_heading() -> &'static str {
+        "| streams with 2 groups each | exporter | time of a full collection | exporter's CPU | Redis' CPU | peak memory |\n\
+         | ---: | --- | ---: | ---: | ---: | ---: |"
+    }
+
+    /// Returns the lines of one number of streams. Each figure has its growth since the step before: 10x the streams
+    /// should cost 10x as much.
+    pub(crate) fn scale_step(step: &ScaleFigures, before: Option<&ScaleFigures>) -> String {
+        let ours = ("streamgauge", &step.ours, before.map(|before| &before.ours));
+        let theirs = ("prometheus-redis-exporter", &step.theirs, before.map(|before| &before.theirs));
+        let lines = [ours, theirs].map(|(name, run, before)| {
+            let now = scale_quantities(run);
+            let cells: Vec<String> = match before.map(scale_quantities) {
+                None => now.iter().map(Quantity::text).collect(),
+                Some(before) => now.iter().zip(&before).map(|(now, before)| now.grown_from(before)).collect(),
+            };
+            format!("| {} | {name} | {} |", step.streams, cells.join(" | "))
+        });
+        lines.join("\n")
+    }
+
+    /// Compares growing numbers of streams with the goals.
+    pub(crate) fn scale_goals(&mut self, steps: &[ScaleFigures]) -> String {
+        let known = self.verdicts.len();
+        for step in steps {
+            self.step_goals(step.streams, &step.ours);
         }
-        self.sections.push(lines);
-        steps.iter().for_each(|step| self.scale_goals(step.streams, &step.ours));
+        if let [first, .., last] = steps {
+            self.growth_goals(first, last);
+        }
+        format!("\n{}", self.verdicts_since(known))
     }
 
-    fn scale_goals(&mut self, streams: usize, run: &Figures) {
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    fn growth_goals(&mut self, first: &ScaleFigures, last: &ScaleFigures) {
+        let most = MAX_GROWTH * last.streams as f64 / first.streams as f64;
+        let figures = scale_quantities(&last.ours).into_iter().zip(scale_quantities(&first.ours));
+        for (what, (now, before)) in
+            ["time", "CPU time", "Redis' CPU time", "memory"].into_iter().zip(figures)
+        {
+            let growth = now.number() / before.number();
+            let text = format!(
+                "from {} to {} streams: {what} grows {growth:.0}x, to stay below {most}x",
+                first.streams, last.streams
+            );
+            self.verdicts.push(GoalResult { text, is_met: growth <= most });
+        }
+    }
+
+    fn step_goals(&mut self, streams: usize, run: &Figures) {
         let ratio = run.cpu.as_secs_f64() / run.redis_cpu.as_secs_f64();
         if streams >= 10_000 {
             self.verdicts.push(GoalResult {
@@ -229,20 +277,31 @@ impl Table {
         }
     }
 
-    /// Returns the table as text.
-    pub(crate) fn text(&self) -> String {
-        let verdicts = self.verdicts.iter().map(|verdict| {
+    /// Returns the goals after the first `known`, one in each line.
+    fn verdicts_since(&self, known: usize) -> String {
+        let verdicts = self.verdicts[known..].iter().map(|verdict| {
             let word = if verdict.is_met { "goal met" } else { "MISSED" };
             format!("{word}: {}\n", verdict.text)
         });
-        let verdicts: String = verdicts.collect();
-        format!("{}\n\n{}\n{}\n\n{verdicts}", self.heading, self.sections.join("\n"), self.notes.join("\n"))
+        verdicts.collect()
+    }
+
+    /// Returns how many goals were met.
+    pub(crate) fn summary(&self) -> String {
+        let met = self.verdicts.iter().filter(|verdict| verdict.is_met).count();
+        format!("{met} of {} goals were met", self.verdicts.len())
     }
 
     /// Returns true if every goal was met.
     pub(crate) fn goals_met(&self) -> bool {
         self.verdicts.iter().all(|verdict| verdict.is_met)
     }
+}
+
+/// The figures that should grow with the number of streams.
+fn scale_quantities(run: &Figures) -> [Quantity; 4] {
+    use Quantity::{Bytes, Time};
+    [Time(run.collection), Time(run.cpu), Time(run.redis_cpu), Bytes(run.peak_bytes)]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
