@@ -22,7 +22,7 @@ use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
+    Age, ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
     StreamValues,
 };
 use streamgauge::alert::rule::TargetLabels;
@@ -214,13 +214,7 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
             ..StreamValues::default()
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
-        Arc::new(StreamReport {
-            key,
-            family: None,
-            values: Some(values),
-            refused: false,
-            groups: groups.collect(),
-        })
+        StreamReport::new(key, Some(values), groups.collect()).into()
     };
     Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), ..Report::default() }
 }
@@ -232,8 +226,8 @@ fn group(number: u64, poll: u64) -> GroupReport {
     let consumer = |n: u64| ConsumerReport {
         name: Name::from(format!("worker-{n}").as_str()),
         messages_pending: spread % 7,
-        idle,
-        inactive: Some(idle),
+        idle: Age(idle),
+        inactive: Some(Age(idle)),
     };
     let values = GroupValues {
         lag: if number.is_multiple_of(9) {
@@ -241,17 +235,17 @@ fn group(number: u64, poll: u64) -> GroupReport {
         } else {
             Lag::Exact(lag)
         },
-        lag_seconds: Some(Duration::from_millis(lag)),
+        lag_seconds: Some(Age(Duration::from_millis(lag))),
         last_delivered_id: StreamId::new(1_700_000_000_000, number),
-        last_delivered_id_age: Some(idle),
-        last_delivery_age: Some(idle),
+        last_delivered_id_age: Some(Age(idle)),
+        last_delivery_age: Some(Age(idle)),
         entries_read: Some(90_000),
         messages_pending: spread % 50,
         oldest_pending: Some(OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("consumer-1")),
-            age: Some(idle),
-            idle: Some(idle),
+            age: Some(Age(idle)),
+            idle: Some(Age(idle)),
             deliveries: 2,
         }),
         pending_orphaned: Some(0),

@@ -9,7 +9,7 @@ use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::is_fatal;
-use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Status};
+use redis_stream_lag::report::{GroupView, Lag, OldestPending, Status};
 
 /// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
 const MANY_DELIVERIES: u64 = 3;
@@ -54,14 +54,14 @@ pub struct WorstPending<'v> {
 }
 
 /// Returns the oldest pending entry.
-pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
-    match &values.oldest_pending {
+pub fn oldest_pending(view: GroupView<'_>) -> Option<WorstPending<'_>> {
+    match &view.values().oldest_pending {
         Some(OldestPending::Entry { id, consumer, age, idle, deliveries }) => Some(WorstPending {
             id: *id,
             consumer: consumer.as_ref(),
             deliveries: Some(*deliveries).filter(|deliveries| !is_fatal(*deliveries)),
-            idle: *idle,
-            age: *age,
+            idle: idle.map(|idle| view.age(idle)),
+            age: age.map(|age| view.age(age)),
         }),
         Some(OldestPending::Nothing) | None => None,
     }
@@ -69,7 +69,7 @@ pub fn oldest_pending(values: &GroupValues) -> Option<WorstPending<'_>> {
 
 /// Returns the pending entry that needs a look first: one that fails, the one that was delivered most often; else the one
 /// that was not delivered for the longest time. `at` is the time of the reading, since the Unix epoch.
-pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
+pub fn worst_pending(values: GroupView<'_>, at: Duration) -> Option<WorstPending<'_>> {
     known_pending(values, at).reduce(|worst, entry| {
         let key = |entry: &WorstPending<'_>| {
             let fails = entry.fails().then_some(entry.deliveries.unwrap_or(u64::MAX));
@@ -80,19 +80,19 @@ pub fn worst_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<
 }
 
 /// Returns the pending entry that was not delivered for the longest time.
-fn longest_pending(values: &GroupValues, at: Duration) -> Option<WorstPending<'_>> {
+fn longest_pending(values: GroupView<'_>, at: Duration) -> Option<WorstPending<'_>> {
     known_pending(values, at)
         .reduce(|longest, entry| if entry.untouched() > longest.untouched() { entry } else { longest })
 }
 
 /// Returns the pending entries that are known one by one: the oldest one, and those that stood out in the last census and
 /// may still be pending. What was read last comes first.
-fn known_pending(values: &GroupValues, at: Duration) -> impl Iterator<Item = WorstPending<'_>> {
-    let census = values.pending_census.as_ref().filter(|_| values.messages_pending > 0);
+fn known_pending(view: GroupView<'_>, at: Duration) -> impl Iterator<Item = WorstPending<'_>> {
+    let census = view.pending_census().filter(|_| view.messages_pending > 0);
     let rows =
         census.into_iter().flat_map(|shown| shown.census.worst.iter().map(move |entry| (shown, entry)));
     // Entries below the oldest one have been acknowledged since they were read.
-    let pending = rows.filter(|(_, entry)| match &values.oldest_pending {
+    let pending = rows.filter(move |(_, entry)| match &view.oldest_pending {
         Some(OldestPending::Entry { id, .. }) => entry.id > *id,
         Some(OldestPending::Nothing) => false,
         None => true,
@@ -104,11 +104,11 @@ fn known_pending(values: &GroupValues, at: Duration) -> impl Iterator<Item = Wor
         idle: shown.idle(entry),
         age: entry.id.age(at),
     });
-    oldest_pending(values).into_iter().chain(listed)
+    oldest_pending(view).into_iter().chain(listed)
 }
 
 /// Returns the change of a group's lag.
-pub fn trend(values: &GroupValues) -> Trend {
+pub fn trend(values: GroupView<'_>) -> Trend {
     let (Some(added), Some(delivered)) = (values.added_rate, values.delivered_rate) else {
         return Trend::Unknown;
     };
@@ -127,7 +127,7 @@ pub fn trend(values: &GroupValues) -> Trend {
 
 /// Returns the diagnosis of a group's worst condition, or that there is none. `None` is a group that is configured by name
 /// and missing. `at` is the time of the reading, since the Unix epoch.
-pub fn of_group(values: Option<&GroupValues>, at: Duration) -> Diagnosis {
+pub fn of_group(values: Option<GroupView<'_>>, at: Duration) -> Diagnosis {
     match values {
         None => MISSING.diagnosis(),
         Some(values) => of_status(values.status.status(), values, at),
@@ -135,7 +135,7 @@ pub fn of_group(values: Option<&GroupValues>, at: Duration) -> Diagnosis {
 }
 
 /// Returns the diagnosis of one condition of a group, whatever else holds.
-pub fn of_status(status: Status, values: &GroupValues, at: Duration) -> Diagnosis {
+pub fn of_status(status: Status, values: GroupView<'_>, at: Duration) -> Diagnosis {
     let facts = Facts { values, at };
     let (sentence, advice) = match status {
         Status::Abandoned => facts.abandoned(),
@@ -151,7 +151,7 @@ pub fn of_status(status: Status, values: &GroupValues, at: Duration) -> Diagnosi
 }
 
 /// Returns the diagnosis of what a group has still to read.
-pub(crate) fn of_waiting(values: &GroupValues, at: Duration) -> Diagnosis {
+pub(crate) fn of_waiting(values: GroupView<'_>, at: Duration) -> Diagnosis {
     let holding = [Status::Abandoned, Status::Stalled, Status::Lagging];
     let condition = holding.into_iter().find(|status| values.status.conditions.contains(*status));
     match condition {
@@ -165,7 +165,7 @@ pub(crate) fn of_waiting(values: &GroupValues, at: Duration) -> Diagnosis {
 }
 
 /// Returns the diagnosis of a group's pending entries; `None` if none is known.
-pub(crate) fn of_pending(values: &GroupValues, at: Duration) -> Option<Diagnosis> {
+pub(crate) fn of_pending(values: GroupView<'_>, at: Duration) -> Option<Diagnosis> {
     let entry = worst_pending(values, at)?;
     let facts = Facts { values, at };
     let (sentence, advice) = match entry.fails() {
@@ -212,7 +212,7 @@ type Sentence = (String, &'static str);
 
 /// The values of a group, and the time of the reading.
 struct Facts<'v> {
-    values: &'v GroupValues,
+    values: GroupView<'v>,
     at: Duration,
 }
 
@@ -353,7 +353,7 @@ impl Facts<'_> {
     }
 
     fn unknown(&self) -> Sentence {
-        let first = match self.values.status.unknown_for() {
+        let first = match self.values.unknown_for() {
             Some(time) => format!("Collecting history: the status is known in about {}", span(time)),
             None => "Not known: the exact lag was not known often enough to tell whether it grows".to_owned(),
         };
@@ -371,7 +371,7 @@ impl Facts<'_> {
     /// Describes what waits, and for how long.
     fn waiting(&self) -> String {
         let wait = entries_wait(self.values.lag);
-        match self.values.lag_seconds.filter(|_| self.values.lag.max() > 0) {
+        match self.values.lag_seconds().filter(|_| self.values.lag.max() > 0) {
             Some(age) => format!("{wait}, the oldest for {}", span(age)),
             None => wait,
         }
@@ -387,7 +387,7 @@ impl Facts<'_> {
 
     /// Describes since when nothing was delivered.
     fn silence(&self, status: Status) -> Option<String> {
-        let age = self.values.last_delivery_age;
+        let age = self.values.last_delivery_age();
         let since = age.map(|age| self.at.saturating_sub(age)).or(self.since_time(status))?;
         Some(format!("nothing was delivered since {}", clock(since, self.at)))
     }
@@ -455,7 +455,7 @@ mod tests {
     use super::*;
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
-        ConditionSet, EntryRate, GroupStatus, HistoryCoverage, LossEstimate, PendingCensus,
+        Age, ConditionSet, EntryRate, GroupStatus, GroupValues, HistoryCoverage, LossEstimate, PendingCensus,
         PendingCensusReading, PendingReport,
     };
     use std::sync::Arc;
@@ -480,15 +480,15 @@ mod tests {
 
     /// 4,258 entries that wait for 5 min 11 s.
     fn behind(conditions: &[Status]) -> GroupValues {
-        GroupValues { lag: Lag::Exact(4_258), lag_seconds: Some(s(311)), ..with(conditions) }
+        GroupValues { lag: Lag::Exact(4_258), lag_seconds: Some(Age(s(311))), ..with(conditions) }
     }
 
     fn holding(values: &GroupValues, deliveries: u64, idle: Option<Duration>) -> GroupValues {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: idle.map(|_| Name::from("fraud-1")),
-            age: Some(Duration::from_millis(864_012)),
-            idle,
+            age: Some(Age(Duration::from_millis(864_012))),
+            idle: idle.map(Age),
             deliveries,
         };
         GroupValues { oldest_pending: Some(entry), messages_pending: 12, ..values.clone() }
@@ -506,10 +506,10 @@ mod tests {
         };
         let worst = |rows: Vec<PendingReport>| {
             let census = Arc::new(PendingCensus { worst: rows, ..PendingCensus::default() });
-            let census = PendingCensusReading { census, age: s(400), unchanged_until: None };
+            let census = PendingCensusReading { census, age: Age(s(400)), unchanged_until: None };
             let values = holding(&with(&[]), 1, Some(s(300)));
             let values = GroupValues { pending_census: Some(census), ..values };
-            worst_pending(&values, AT).map(|entry| (entry.id, entry.idle))
+            worst_pending((&values).into(), AT).map(|entry| (entry.id, entry.idle))
         };
         let later = oldest.ms + 1;
         for (rows, expected) in [
@@ -542,7 +542,7 @@ mod tests {
             (
                 "dead consumers",
                 GroupValues {
-                    last_delivery_age: Some(s(798)),
+                    last_delivery_age: Some(Age(s(798))),
                     time_to_loss: Some(s(1_200)),
                     ..behind(&[Abandoned])
                 },
@@ -571,7 +571,7 @@ mod tests {
             ("lagging, and the rates are not known", behind(&[Lagging])),
             ("abandoned and losing", behind(&[Abandoned, Losing])),
         ];
-        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some(&values), AT)));
+        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some((&values).into()), AT)));
         insta::assert_snapshot!(shown.join("\n"), @r"
         no consumer: Not read: the group has no consumer; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC; 20.0 more each second. Start its consumers, or remove the group
         dead consumers: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:53 UTC; trimming reaches what it has not read or acknowledged in 20 min. Start or restart the consumers, or remove the group
@@ -612,7 +612,7 @@ mod tests {
             ("a claim", holding(&with(&[]), 2, Some(s(2)))),
             ("no history", unknown(HistoryCoverage::Partial { remaining: Some(s(80)) })),
         ];
-        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some(&values), AT)));
+        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some((&values).into()), AT)));
         insta::assert_snapshot!(shown.join("\n"), @r"
         nothing to do: No problem detected: no entry waits
         draining: No problem detected: 4,258 entries wait, the oldest for 5 min 11 s; they are read in 4 min at this rate
@@ -628,21 +628,24 @@ mod tests {
     #[test]
     fn a_trend_is_what_the_rates_differ_by() {
         let of = |added, delivered, drain| {
-            trend(&GroupValues {
-                added_rate: rate(added),
-                delivered_rate: rate(delivered),
-                drain_time: drain,
-                ..behind(&[])
-            })
+            trend(
+                (&GroupValues {
+                    added_rate: rate(added),
+                    delivered_rate: rate(delivered),
+                    drain_time: drain,
+                    ..behind(&[])
+                })
+                    .into(),
+            )
         };
         assert_eq!(of(50, 10, None), Trend::Grows(40.0));
         assert_eq!(of(10, 50, Some(s(9))), Trend::Shrinks(40.0, Some(s(9))));
         assert_eq!(of(100, 99, None), Trend::Steady);
         assert_eq!(of(0, 0, None), Trend::Steady);
-        assert_eq!(trend(&behind(&[])), Trend::Unknown);
+        assert_eq!(trend((&behind(&[])).into()), Trend::Unknown);
         let losing =
             GroupValues { added_rate: rate(50), delivered_rate: rate(10), ..behind(&[Status::Losing]) };
-        assert_eq!(trend(&losing), Trend::Unknown, "what is lost does not wait");
+        assert_eq!(trend((&losing).into()), Trend::Unknown, "what is lost does not wait");
     }
 
     #[test]

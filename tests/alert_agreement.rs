@@ -15,7 +15,7 @@ use redis_stream_core::glob::Glob;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
-    ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
+    Age, ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
     StreamIds, StreamReport, StreamValues,
 };
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
@@ -105,8 +105,8 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         (0..60_u64, 0..60_u64, 1..5_u64).prop_map(|(age, idle, deliveries)| OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000 - 1_000 * age, 0),
             consumer: None,
-            age: Some(Duration::from_secs(age)),
-            idle: Some(Duration::from_secs(idle)),
+            age: Some(Age(Duration::from_secs(age))),
+            idle: Some(Age(Duration::from_secs(idle))),
             deliveries
         }),
     ];
@@ -120,9 +120,9 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         |(lag, oldest_pending, lost, age, number, has_consumers, status, time_to_loss)| GroupValues {
             status,
             lag,
-            lag_seconds: Some(Duration::from_secs(age)),
-            last_delivered_id_age: Some(Duration::from_secs(age)),
-            last_delivery_age: Some(Duration::from_secs(age / 2)),
+            lag_seconds: Some(Age(Duration::from_secs(age))),
+            last_delivered_id_age: Some(Age(Duration::from_secs(age))),
+            last_delivery_age: Some(Age(Duration::from_secs(age / 2))),
             messages_pending: number,
             oldest_pending: Some(oldest_pending),
             pending_orphaned: Some(number),
@@ -194,14 +194,8 @@ fn report(cases: &[Case], step: usize) -> Report {
 
         ..StreamValues::default()
     };
-    let stream = StreamReport {
-        key: Name::from("s"),
-        family: None,
-        values: Some(values),
-        refused: false,
-        groups: groups.collect(),
-    };
-    Report { streams: vec![Arc::new(stream)], ..Report::default() }
+    let stream = StreamReport::new(Name::from("s"), Some(values), groups.collect());
+    Report { streams: vec![stream.into()], ..Report::default() }
 }
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.

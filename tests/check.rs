@@ -37,7 +37,7 @@ fn value(name: &str, report: &Report) -> FactValue {
     match fact.source {
         FactSource::TargetUp => FactValue::Known(1.0),
         FactSource::Stream(family) => of_stream(family, stream, unix_time()),
-        FactSource::Group(family) => of_group(family, group, Operator::Above),
+        FactSource::Group(family) => of_group(family, stream, group, Operator::Above),
         FactSource::Losses(_) => {
             let mut losses = LossWindow::default();
             losses.note(report, unix_time());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use redis::aio::MultiplexedConnection;
-use redis_stream_lag::report::GroupValues;
+use redis_stream_lag::report::GroupView;
 use support::client::RedisClient;
 use support::config::{QUICK, serving};
 use support::metrics::Metrics;
@@ -244,8 +244,8 @@ async fn disturb_pending(client: &mut RedisClient, rng: &mut Rng) {
 }
 
 /// Compares a census with the whole list, read just after it.
-fn check_census(values: &GroupValues, rows: &[PendingRow], context: &str) {
-    let shown = values.pending_census.as_ref().unwrap();
+fn check_census(view: GroupView<'_>, rows: &[PendingRow], context: &str) {
+    let shown = view.pending_census().unwrap();
     let census = &shown.census;
     let is_failed = |row: &&PendingRow| row.3 > i64::MAX.unsigned_abs() / 2;
     let is_redelivered = |row: &&PendingRow| row.3 > 1 && !is_failed(row);
@@ -300,7 +300,7 @@ async fn a_census_is_what_the_whole_list_holds_and_takes_few_polls() {
         let report = polled.poll().await.unwrap();
         let rows: Vec<PendingRow> = client.ask(&["XPENDING", "s", "g", "-", "+", "20000"]).await;
         check_census(
-            report.streams[0].groups[0].values.as_ref().unwrap(),
+            report.streams[0].view(&report.streams[0].groups[0]).unwrap(),
             &rows,
             &format!("{:?}", server.program()),
         );

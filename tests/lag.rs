@@ -15,7 +15,7 @@ use fastrand::Rng;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use redis_stream_core::id::StreamId;
-use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report};
+use redis_stream_lag::report::{GroupValues, GroupView, Lag, OldestPending, Report};
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, ServerKind, for_each_program};
@@ -283,7 +283,8 @@ impl Story {
             let names: Vec<_> = stream.groups.iter().map(|group| group.name.to_string()).collect();
             assert_eq!(names, snapshot.groups.keys().cloned().collect::<Vec<_>>());
             for group in &stream.groups {
-                let (name, values) = (group.name.to_string(), group.values.as_ref().unwrap());
+                let (name, view) = (group.name.to_string(), stream.view(group).unwrap());
+                let values = view.values();
                 let (place, pending) = &snapshot.groups[&name];
                 let sent = &self.sent[self.sent.len().saturating_sub(20)..];
                 let context =
@@ -291,7 +292,7 @@ impl Story {
                 self.hold_lag(snapshot, *place, values, &context);
                 let has_consumers = group.consumers.is_some();
                 assert!(!has_consumers || self.replica.is_none(), "a replica's word on consumers: {context}");
-                hold_age(snapshot.undelivered_after(*place).next(), values, began, ended, &context);
+                hold_age(snapshot.undelivered_after(*place).next(), view, began, ended, &context);
                 hold_pending(snapshot, pending, values, &context);
                 let lost = self.lost.get(&(at, name)).copied().unwrap_or(0);
                 if let Some(seen) = values.entries_lost {
@@ -320,16 +321,16 @@ impl Story {
     }
 }
 
-fn hold_age(next: Option<StreamId>, values: &GroupValues, began: Duration, ended: Duration, context: &str) {
+fn hold_age(next: Option<StreamId>, values: GroupView<'_>, began: Duration, ended: Duration, context: &str) {
     let is_time_stamp = |id: StreamId| {
         let ms = Duration::from_millis(id.ms);
         ms >= Duration::from_secs(1_262_304_000) && ms <= ended + Duration::from_secs(86_400)
     };
     match next {
-        None => assert_eq!(values.lag_seconds, Some(Duration::ZERO), "{context}"),
-        Some(id) if !is_time_stamp(id) => assert_eq!(values.lag_seconds, None, "{context}"),
+        None => assert_eq!(values.lag_seconds(), Some(Duration::ZERO), "{context}"),
+        Some(id) if !is_time_stamp(id) => assert_eq!(values.lag_seconds(), None, "{context}"),
         Some(id) => {
-            let age = values.lag_seconds.unwrap_or_else(|| panic!("no age: {context}"));
+            let age = values.lag_seconds().unwrap_or_else(|| panic!("no age: {context}"));
             let made = Duration::from_millis(id.ms);
             assert!(began.saturating_sub(made) <= age && age <= ended.saturating_sub(made), "{context}");
         }

@@ -79,7 +79,9 @@ impl Story {
         let before = self.oldest_with_consumer().await;
         let report = self.polled.poll().await.unwrap();
         let later = self.oldest().await;
-        let shown = report.streams[0].groups[0].values.as_ref().unwrap().oldest_pending.clone().unwrap();
+        let stream = &report.streams[0];
+        let view = stream.view(&stream.groups[0]).unwrap();
+        let shown = view.oldest_pending.clone().unwrap();
         match (before, later, shown) {
             (None, None, OldestPending::Nothing) => {}
             (
@@ -93,6 +95,7 @@ impl Story {
                     age: Some(age),
                 },
             ) => {
+                let (idle, age) = (view.age(idle), view.age(age));
                 let named = (shown_id.to_string(), shown_consumer.map(|name| name.text().into_owned()));
                 assert_eq!(named, (id.clone(), Some(consumer)), "after {after}");
                 assert_eq!(shown, deliveries, "deliveries after {after}");

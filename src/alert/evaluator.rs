@@ -19,7 +19,7 @@ use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, Phase, Times, step};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
-use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, StreamReport};
+use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, ReportedStream, StreamReport};
 
 mod reload;
 
@@ -243,9 +243,9 @@ impl TargetHistory {
         self.gone.expire(now);
     }
 
-    fn of_group(&self, condition: &Condition, stream: &StreamReport, group: &GroupReport) -> FactValue {
+    fn of_group(&self, condition: &Condition, stream: &ReportedStream, group: &GroupReport) -> FactValue {
         match condition.fact.source {
-            FactSource::Group(family) => fact::of_group(family, group, condition.operator),
+            FactSource::Group(family) => fact::of_group(family, stream, group, condition.operator),
             FactSource::Losses(span) => self.lost(span, &stream.key, group),
             FactSource::Status(_) => match condition.operand {
                 Operand::Status(status) => status_is(group, status),
@@ -490,7 +490,7 @@ fn held(view: SubjectView<'_>, now: Duration) -> Option<Box<HeldValues>> {
     }
 }
 
-fn find<'r>(report: &'r Report, stream: Option<&Name>) -> Option<&'r StreamReport> {
+fn find<'r>(report: &'r Report, stream: Option<&Name>) -> Option<&'r ReportedStream> {
     let key = stream?;
     let at = report.streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
     Some(&report.streams[at])
@@ -504,7 +504,7 @@ mod tests {
     use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
     use redis_stream_core::id::StreamId;
-    use redis_stream_lag::report::{GroupValues, OldestPending, PendingCensus, PendingCensusReading};
+    use redis_stream_lag::report::{Age, GroupValues, OldestPending, PendingCensus, PendingCensusReading};
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -833,7 +833,7 @@ mod tests {
         let read = |lag, ms, added| {
             let values = GroupValues {
                 last_delivered_id: id(ms),
-                lag_seconds: Some(Duration::from_secs(lag)),
+                lag_seconds: Some(Age(Duration::from_secs(lag))),
                 consumers: 1,
                 ..lagging(lag)
             };
@@ -873,8 +873,8 @@ mod tests {
             // An age above 800 s is the same entry, read later.
             id: StreamId::new(if age > 800 { 1 } else { 2 }, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Duration::from_secs(age)),
-            idle: Some(Duration::from_secs(idle)),
+            age: Some(Age(Duration::from_secs(age))),
+            idle: Some(Age(Duration::from_secs(idle))),
             deliveries,
         };
         let forgotten = pending(entry(900, 700, 2), 5);
@@ -890,7 +890,7 @@ mod tests {
         let with_census = |max_idle, messages_pending| {
             let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle)), Some(2));
             let census = Arc::new(PendingCensus { max_idle, max_deliveries, ..PendingCensus::default() });
-            let shown = PendingCensusReading { census, age: Duration::ZERO, unchanged_until: None };
+            let shown = PendingCensusReading { census, age: Age(Duration::ZERO), unchanged_until: None };
             let (oldest_pending, pending_census) = (Some(entry(900, 9, 2)), Some(shown));
             let values = GroupValues { oldest_pending, pending_census, messages_pending, ..values() };
             report(vec![stream("s", vec![group("g", values)])])
@@ -936,7 +936,7 @@ mod tests {
     #[test]
     fn a_group_that_is_gone_is_restored_after_a_restart() {
         let read = || {
-            let values = GroupValues { last_delivery_age: Some(Duration::from_secs(5)), ..values() };
+            let values = GroupValues { last_delivery_age: Some(Age(Duration::from_secs(5))), ..values() };
             report(vec![stream("s", vec![group("g", values)])])
         };
         let rules = [test_rule("Gone", "group_gone == 1")];

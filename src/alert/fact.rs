@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::alert::operator::Operator;
 use crate::values::family::{AlertFact, Family, Number, ValueReading, ValueSource, ValueUnit};
 use crate::values::table::{ENTRIES_LOST_TOTAL, FAMILIES};
-use redis_stream_lag::report::{GroupReport, Status, StreamReport};
+use redis_stream_lag::report::{GroupReport, ReportedStream, Status, StreamReport};
 
 /// Window of history that the fact `entries_lost` covers.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(300);
@@ -187,10 +187,15 @@ pub fn of_stream(family: &Family, stream: &StreamReport, now: Duration) -> FactV
 }
 
 /// Returns the value of a row about groups for a comparison by this operator.
-pub fn of_group(family: &'static Family, group: &GroupReport, operator: Operator) -> FactValue {
+pub fn of_group(
+    family: &'static Family,
+    stream: &ReportedStream,
+    group: &GroupReport,
+    operator: Operator,
+) -> FactValue {
     let reading = match compared_row(family, operator).source {
         ValueSource::GroupUp => ValueReading::group_up(group),
-        ValueSource::Group(read) => ValueReading::of_group(group, read),
+        ValueSource::Group(read) => ValueReading::of_group(stream, group, read),
         _ => ValueReading::Absent,
     };
     reading.into()
@@ -236,14 +241,14 @@ mod tests {
     use crate::alert::test_support::{group, missing_group, stream, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
-        EntryRate, GroupValues, Lag, OldestPending, PendingCensus, PendingCensusReading, Retention,
+        Age, EntryRate, GroupValues, Lag, OldestPending, PendingCensus, PendingCensusReading, Retention,
         SilentConsumers,
     };
     use std::sync::Arc;
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
-            FactSource::Group(family) => of_group(family, group, operator),
+            FactSource::Group(family) => of_group(family, &stream("s", Vec::new()).into(), group, operator),
             other => panic!("{other:?}"),
         }
     }
@@ -278,14 +283,14 @@ mod tests {
         let pending = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: None,
-            age: Some(s(9)),
+            age: Some(Age(s(9))),
             idle: None,
             deliveries: 4,
         };
         let known = GroupValues {
-            lag_seconds: Some(Duration::from_micros(1_500_000)),
-            last_delivered_id_age: Some(s(3)),
-            last_delivery_age: Some(s(2)),
+            lag_seconds: Some(Age(Duration::from_micros(1_500_000))),
+            last_delivered_id_age: Some(Age(s(3))),
+            last_delivery_age: Some(Age(s(2))),
             messages_pending: 5,
             oldest_pending: Some(pending),
             pending_orphaned: Some(2),
@@ -297,7 +302,7 @@ mod tests {
                     max_idle: Some(s(700)),
                     ..PendingCensus::default()
                 }),
-                age: s(8),
+                age: Age(s(8)),
                 unchanged_until: None,
             }),
             consumers: 6,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
-use redis_stream_lag::report::{Report, StreamReport};
+use redis_stream_lag::report::{Report, ReportedStream};
 
 /// Time for which a delivery, and a group that is gone, are remembered.
 pub const MEMORY: Duration = Duration::from_secs(3600);
@@ -108,14 +108,14 @@ impl GoneGroups {
 
     fn note_stream(
         &mut self,
-        stream: &StreamReport,
+        stream: &ReportedStream,
         seen: Option<SeenStream>,
         coverage: Coverage,
         now: Duration,
     ) -> SeenStream {
         let mut before = seen.map(|seen| seen.groups).unwrap_or_default().into_iter().peekable();
         let mut groups = Vec::with_capacity(stream.groups.len());
-        let present = stream.groups.iter().filter_map(|group| Some((&group.name, group.values.as_ref()?)));
+        let present = stream.groups.iter().filter_map(|group| Some((&group.name, stream.view(group)?)));
         let hidden =
             stream.values.as_ref().map_or(0, |values| values.groups) > present.clone().count() as u64;
         let is_complete = coverage == Coverage::Complete || !hidden;
@@ -124,7 +124,7 @@ impl GoneGroups {
             if !self.gone.is_empty() {
                 self.gone.remove(&(stream.key.clone(), name.clone()));
             }
-            let delivered_at = values.last_delivery_age.map(|age| now.saturating_sub(age));
+            let delivered_at = values.last_delivery_age().map(|age| now.saturating_sub(age));
             groups.push(SeenGroup { name: name.clone(), delivered_at });
         }
         for group in before.filter(|_| is_complete) {
@@ -182,12 +182,12 @@ pub type GoneList = Arc<[(Name, Name)]>;
 mod tests {
     use super::*;
     use crate::alert::test_support::{group, missing_group, report, stream, values};
-    use redis_stream_lag::report::{GroupReport, GroupValues};
+    use redis_stream_lag::report::{Age, GroupReport, GroupValues, StreamReport};
 
     /// Returns a group that was delivered entries so many minutes ago.
     fn read(minutes_ago: u64) -> GroupReport {
         let last_delivery_age = Some(Duration::from_secs(60 * minutes_ago));
-        group("g", GroupValues { last_delivery_age, ..values() })
+        group("g", GroupValues { last_delivery_age: last_delivery_age.map(Age), ..values() })
     }
 
     /// Returns a group of which no delivery was seen.

@@ -10,7 +10,7 @@ use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetU
 use crate::alert::rule::{Rule, Selector, TargetLabels, test_rule};
 use crate::alert::test_support::{group, report, stream, values};
 use redis_stream_core::glob::Glob;
-use redis_stream_lag::report::{GroupValues, Lag, OldestPending, Report, Retention};
+use redis_stream_lag::report::{Age, GroupValues, Lag, OldestPending, Report, Retention};
 
 const STREAMS: usize = if cfg!(debug_assertions) { 250 } else { 5_000 };
 const GROUPS: usize = 2 * STREAMS;
@@ -56,8 +56,8 @@ fn rules() -> Vec<Arc<Rule>> {
 fn report_with(lag: u64, lost: u64) -> Report {
     let values = |at: usize| GroupValues {
         lag: Lag::Exact(if at.is_multiple_of(100) { lag } else { 3 }),
-        lag_seconds: Some(Duration::from_secs(2)),
-        last_delivered_id_age: Some(Duration::from_secs(1)),
+        lag_seconds: Some(Age(Duration::from_secs(2))),
+        last_delivered_id_age: Some(Age(Duration::from_secs(1))),
         oldest_pending: Some(OldestPending::Nothing),
         pending_orphaned: Some(0),
         consumers: 2,
@@ -124,7 +124,7 @@ fn an_evaluation_takes_milliseconds() {
     let mut evaluator = evaluator();
     let values = |lag, age| GroupValues {
         lag: Lag::Exact(lag),
-        lag_seconds: Some(Duration::from_secs(age)),
+        lag_seconds: Some(Age(Duration::from_secs(age))),
         oldest_pending: Some(OldestPending::Nothing),
         ..values()
     };

@@ -310,7 +310,7 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
-        GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention, Status,
+        Age, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, Retention, Status,
     };
 
     #[test]
@@ -412,13 +412,13 @@ mod tests {
     }
 
     fn late(mut values: GroupValues) -> GroupValues {
-        values.lag_seconds = Some(Duration::from_secs(911));
-        values.last_delivery_age = Some(Duration::from_secs(10));
+        values.lag_seconds = Some(Age(Duration::from_secs(911)));
+        values.last_delivery_age = Some(Age(Duration::from_secs(10)));
         values
     }
 
     fn paused(mut values: GroupValues) -> GroupValues {
-        values.last_delivery_age = Some(Duration::from_secs(900));
+        values.last_delivery_age = Some(Age(Duration::from_secs(900)));
         values
     }
 
@@ -516,8 +516,8 @@ mod tests {
             let oldest = OldestPending::Entry {
                 id: StreamId::new(1_700_000_000_000, 0),
                 consumer: idle.map(|_| Name::from("c")),
-                age: Some(s(1_000)),
-                idle,
+                age: Some(Age(s(1_000))),
+                idle: idle.map(Age),
                 deliveries,
             };
             GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }

@@ -10,7 +10,9 @@ use crate::alert::template::format_value;
 use crate::diagnosis::{self, Diagnosis};
 use crate::format::units::{count, span};
 use redis_stream_core::wall_clock::ClockShift;
-use redis_stream_lag::report::{GroupReport, GroupValues, OldestPending, Status, StreamReport};
+use redis_stream_lag::report::{
+    GroupReport, GroupValues, GroupView, OldestPending, ReportedStream, Status, StreamReport,
+};
 
 /// The annotation of a resolved alert that has the reason.
 pub const ANNOTATION: &str = "resolved_reason";
@@ -33,8 +35,10 @@ const WAS_REMOVED: &str = "entry was removed before it was read";
 /// The values of a group with which an expression last held.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HeldValues {
-    values: GroupValues,
-    entries_added: Option<u64>,
+    /// Shares its values with the report.
+    stream: ReportedStream,
+    /// The index of the group in it.
+    group: usize,
     /// Time of the evaluation, since the Unix epoch.
     at: Duration,
 }
@@ -45,7 +49,7 @@ pub(super) enum SubjectView<'r> {
     /// The subject is a target.
     Target,
     Stream(&'r StreamReport),
-    Group(&'r StreamReport, &'r GroupReport),
+    Group(&'r ReportedStream, &'r GroupReport),
     /// A stream that is not reported, although everything was read, or a group of it.
     NoStream,
     /// A group that is not reported, although its stream was read.
@@ -55,10 +59,18 @@ pub(super) enum SubjectView<'r> {
 }
 
 impl HeldValues {
-    pub(super) fn of(stream: &StreamReport, group: &GroupReport, at: Duration) -> Option<Self> {
-        let values = group.values.clone()?;
-        let entries_added = stream.values.as_ref().and_then(|values| values.entries_added);
-        Some(Self { values, entries_added, at })
+    pub(super) fn of(stream: &ReportedStream, group: &GroupReport, at: Duration) -> Option<Self> {
+        group.values.as_ref()?;
+        let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
+        Some(Self { stream: stream.clone(), group, at })
+    }
+
+    fn values(&self) -> Option<GroupView<'_>> {
+        self.stream.view(&self.stream.groups[self.group])
+    }
+
+    fn entries_added(&self) -> Option<u64> {
+        self.stream.values.as_ref()?.entries_added
     }
 
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
@@ -67,11 +79,11 @@ impl HeldValues {
 
     /// Returns the diagnosis of the group as far as the expression is about it.
     pub(super) fn diagnosis(&self, expression: &Expression) -> Option<Diagnosis> {
-        let Self { values, at, .. } = self;
+        let (values, at) = (self.values()?, self.at);
         match Topic::of(expression) {
-            Topic::Losses => Some(diagnosis::of_status(Status::Losing, values, *at)),
-            Topic::Pending => diagnosis::of_pending(values, *at),
-            Topic::Waiting | Topic::Consumers => Some(diagnosis::of_waiting(values, *at)),
+            Topic::Losses => Some(diagnosis::of_status(Status::Losing, values, at)),
+            Topic::Pending => diagnosis::of_pending(values, at),
+            Topic::Waiting | Topic::Consumers => Some(diagnosis::of_waiting(values, at)),
             Topic::Other => {
                 let holding = values.status.conditions;
                 let named = expression
@@ -79,7 +91,7 @@ impl HeldValues {
                     .into_iter()
                     .find_map(|condition| Status::from_name(condition.quantity()));
                 let status = named.filter(|status| holding.contains(*status)).or(holding.worst())?;
-                Some(diagnosis::of_status(status, values, *at))
+                Some(diagnosis::of_status(status, values, at))
             }
         }
     }
@@ -192,15 +204,15 @@ struct GroupChange<'c> {
 
 /// Returns true if the last census found no entry that was delivered more often than the oldest pending one, or not for
 /// longer.
-fn is_oldest_the_worst(values: &GroupValues) -> bool {
+fn is_oldest_the_worst(values: GroupView<'_>) -> bool {
     /// The census may have read the same entry somewhat later.
     const TOLERANCE: Duration = Duration::from_secs(1);
     let (Some(shown), Some(OldestPending::Entry { idle, deliveries, .. })) =
-        (&values.pending_census, &values.oldest_pending)
+        (values.pending_census(), &values.oldest_pending)
     else {
         return true;
     };
-    let is_longest = idle.is_none_or(|idle| shown.max_idle() <= Some(idle + TOLERANCE));
+    let is_longest = idle.is_none_or(|idle| shown.max_idle() <= Some(values.age(idle) + TOLERANCE));
     is_longest && shown.census.max_deliveries <= Some(*deliveries)
 }
 
@@ -211,16 +223,17 @@ impl GroupChange<'_> {
             return Some("no entry was lost for 5 minutes".to_owned());
         }
         let held = self.held?;
+        let before = held.values()?;
         match topic {
-            Topic::Pending => self.of_pending(&held.values),
+            Topic::Pending => self.of_pending(before),
             Topic::Waiting => {
                 let is_retention = expression.first().fact.name == "retention_used_ratio";
-                if is_retention && self.has_lost(&held.values) {
+                if is_retention && self.has_lost(&before) {
                     return Some(LOSES_NOW.to_owned());
                 }
-                self.of_waiting(held).or_else(|| self.of_consumers(&held.values))
+                self.of_waiting(&before, held.entries_added()).or_else(|| self.of_consumers(&before))
             }
-            Topic::Consumers => self.of_consumers(&held.values),
+            Topic::Consumers => self.of_consumers(&before),
             Topic::Losses | Topic::Other => None,
         }
     }
@@ -229,15 +242,15 @@ impl GroupChange<'_> {
         self.values.entries_lost > before.entries_lost
     }
 
-    fn of_waiting(&self, held: &HeldValues) -> Option<String> {
-        let (before, now) = (&held.values, self.values);
+    fn of_waiting(&self, before: &GroupValues, added_before: Option<u64>) -> Option<String> {
+        let now = self.values;
         let is_at_end = now.lag.max() == 0;
         if now.last_delivered_id < before.last_delivered_id {
             return Some(SET_ELSEWHERE.to_owned());
         }
         if now.last_delivered_id == before.last_delivered_id {
             // Nothing was read, so the lag can only have fallen by removal.
-            let added = self.added.zip(held.entries_added).and_then(|(now, before)| now.checked_sub(before));
+            let added = self.added.zip(added_before).and_then(|(now, before)| now.checked_sub(before));
             let waited = before.lag.exact().zip(added).map(|(lag, added)| lag + added);
             let removed = waited.zip(now.lag.exact()).and_then(|(waited, lag)| waited.checked_sub(lag));
             return match removed {
@@ -272,7 +285,7 @@ impl GroupChange<'_> {
     }
 
     /// Tells what became of the oldest pending entry, if none stood out more when the expression last held.
-    fn of_pending(&self, before: &GroupValues) -> Option<String> {
+    fn of_pending(&self, before: GroupView<'_>) -> Option<String> {
         if self.values.messages_pending > 0 && !is_oldest_the_worst(before) {
             return None;
         }
@@ -306,7 +319,7 @@ mod tests {
     use crate::alert::test_support::{group, stream, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{ConditionSet, GroupStatus, HistoryCoverage, Lag};
+    use redis_stream_lag::report::{Age, ConditionSet, GroupStatus, HistoryCoverage, Lag};
 
     #[test]
     fn the_diagnosis_is_of_what_the_expression_is_about() {
@@ -316,7 +329,7 @@ mod tests {
             id: StreamId::new(5, 1),
             consumer: Some(Name::from("c")),
             age: None,
-            idle: Some(Duration::from_secs(9)),
+            idle: Some(Age(Duration::from_secs(9))),
             deliveries: 12,
         };
         let wrong = GroupValues {
@@ -328,8 +341,9 @@ mod tests {
             ..values()
         };
         let diagnosis_of = |values: &GroupValues, expression: &str| {
-            let (stream, group) = (stream("s", Vec::new()), group("g", values.clone()));
-            let held = HeldValues::of(&stream, &group, Duration::from_secs(1_700_000_000)).unwrap();
+            let group = group("g", values.clone());
+            let stream = stream("s", vec![group.clone()]);
+            let held = HeldValues::of(&stream.into(), &group, Duration::from_secs(1_700_000_000)).unwrap();
             let diagnosis = held.diagnosis(&Expression::parse(expression).unwrap());
             diagnosis.map(|diagnosis| diagnosis.sentence.split([':', ';']).next().unwrap().to_owned())
         };

@@ -1,7 +1,6 @@
 //! Reports for tests, also of other modules.
 #![cfg(test)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis_stream_core::name::Name;
@@ -35,10 +34,10 @@ pub(crate) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
         last_generated: Some(Duration::from_secs(1_700_000_000)),
         ..StreamValues::default()
     };
-    StreamReport { key: key.into(), family: None, values: Some(values), refused: false, groups }
+    StreamReport::new(key.into(), Some(values), groups)
 }
 
 /// Returns a report. `streams` must be sorted by key.
 pub(crate) fn report(streams: Vec<StreamReport>) -> Report {
-    Report { streams: streams.into_iter().map(Arc::new).collect(), ..Report::default() }
+    Report { streams: streams.into_iter().map(Into::into).collect(), ..Report::default() }
 }

@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::alert::rule::TargetLabels;
-    use redis_stream_lag::report::{Lag, Report, StreamValues};
+    use redis_stream_lag::report::{Lag, Report, ReportedStream, StreamValues};
 
     fn group(name: &str, values: Option<(Lag, u64)>) -> GroupReport {
         let values = values.map(|(lag, messages_pending)| GroupValues {
@@ -206,13 +206,12 @@ mod tests {
         GroupReport { name: Name::from(name), named: true, values, consumers: None }
     }
 
-    fn stream(key: &str, groups: u64, reported: Vec<GroupReport>) -> Arc<StreamReport> {
+    fn stream(key: &str, groups: u64, reported: Vec<GroupReport>) -> ReportedStream {
         let values = StreamValues { length: 100, groups, ..StreamValues::default() };
-        let key = Name::from(key);
-        Arc::new(StreamReport { key, family: None, values: Some(values), refused: false, groups: reported })
+        StreamReport::new(Name::from(key), Some(values), reported).into()
     }
 
-    fn target(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
+    fn target(name: &str, streams: Vec<ReportedStream>) -> TargetSnapshot {
         TargetSnapshot {
             labels: Arc::new(TargetLabels {
                 name: name.to_owned(),
@@ -248,21 +247,16 @@ mod tests {
             group("gone", None),
             group("mail", Some((Lag::Exact(7), 5))),
         ];
-        let refused = StreamReport {
-            key: Name::from("secret"),
-            family: None,
-            values: None,
-            refused: true,
-            groups: Vec::new(),
-        };
+        let refused =
+            StreamReport { refused: true, ..StreamReport::new(Name::from("secret"), None, Vec::new()) };
         let missing = StreamReport { refused: false, key: Name::from("void"), ..refused.clone() };
         let a = target(
             "a",
             vec![
                 stream("cut", 3, vec![group("one", Some((Lag::Exact(0), 0)))]),
                 stream("orders", 2, bounded),
-                Arc::new(refused),
-                Arc::new(missing),
+                refused.into(),
+                missing.into(),
             ],
         );
         let b = target("b", vec![stream("cut", 0, vec![])]);

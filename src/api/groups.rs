@@ -20,8 +20,8 @@ use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
-    ConsumerCensus, ConsumerReport, GroupReport, GroupStatus, GroupValues, LimitedCounts, PendingReport,
-    Report, Status, StreamReport,
+    ConsumerCensus, ConsumerView, GroupReport, GroupStatus, GroupValues, GroupView, LimitedCounts,
+    PendingReport, Report, ReportedStream, Status, StreamReport,
 };
 
 pub mod filter;
@@ -202,7 +202,7 @@ pub struct ReportedGroup<'a> {
     /// The target.
     pub snapshot: &'a TargetSnapshot,
     /// The stream.
-    pub stream: &'a StreamReport,
+    pub stream: &'a ReportedStream,
     /// The group itself.
     pub group: &'a GroupReport,
 }
@@ -302,10 +302,11 @@ impl<'a> ReportedGroup<'a> {
 impl ListedGroup {
     fn of(found: &ReportedGroup<'_>) -> Self {
         let ReportedGroup { snapshot, stream, group } = found;
-        let consumers = group.consumers.as_ref().filter(|_| group.values.is_some());
+        let consumers = stream.consumers(group).filter(|_| group.values.is_some());
+        let view = stream.view(group);
         let status = group.values.as_ref().map(|values| &values.status);
-        let unknown_for = status.and_then(GroupStatus::unknown_for);
-        let census = group.values.as_ref().map(CensusLists::of).unwrap_or_default();
+        let unknown_for = view.and_then(|view| view.unknown_for());
+        let census = view.map(CensusLists::of).unwrap_or_default();
         Self {
             target: snapshot.labels.name.clone(),
             db: snapshot.labels.db.clone(),
@@ -317,11 +318,11 @@ impl ListedGroup {
             conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
             since: status.and_then(|status| status.since).map(rfc3339),
             unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
-            values: group.values.as_ref().map(ListedValues::of).unwrap_or_default(),
+            values: view.map(ListedValues::of).unwrap_or_default(),
             holds: ListedHold::of(stream, group),
             worst_pending: census.worst,
             pending_by_consumer: census.by_consumer,
-            consumer_list: consumers.map(|list| list.iter().map(ListedConsumer::of).collect()),
+            consumer_list: consumers.map(|list| list.map(ListedConsumer::of).collect()),
         }
     }
 
@@ -351,7 +352,7 @@ impl Default for ListedValues {
 }
 
 impl ListedValues {
-    pub(crate) fn of(values: &GroupValues) -> Self {
+    pub(crate) fn of(values: GroupView<'_>) -> Self {
         let read = |family: &&Family| match (family.of_group_values(values).known()?, family.unit) {
             (family::Number::Count(count), ValueUnit::Count) => Some(count.into()),
             (number, _) => Number::from_f64(number.as_f64()),
@@ -400,11 +401,11 @@ struct CensusLists {
 }
 
 impl CensusLists {
-    fn of(values: &GroupValues) -> Self {
+    fn of(values: GroupView<'_>) -> Self {
         if values.messages_pending == 0 {
             return Self { worst: Some(Vec::new()), by_consumer: Some(Vec::new()) };
         }
-        let Some(shown) = &values.pending_census else { return Self::default() };
+        let Some(shown) = values.pending_census() else { return Self::default() };
         let entry = |entry: &PendingReport| ListedPending {
             id: entry.id.to_string(),
             consumer: entry.consumer.to_string(),
@@ -425,12 +426,12 @@ impl CensusLists {
 }
 
 impl ListedConsumer {
-    fn of(consumer: &ConsumerReport) -> Self {
+    fn of(consumer: ConsumerView<'_>) -> Self {
         Self {
-            consumer: consumer.name.to_string(),
-            messages_pending: consumer.messages_pending,
-            idle_seconds: consumer.idle.as_secs_f64(),
-            inactive_seconds: seconds(consumer.inactive),
+            consumer: consumer.name().to_string(),
+            messages_pending: consumer.messages_pending(),
+            idle_seconds: consumer.idle().as_secs_f64(),
+            inactive_seconds: seconds(consumer.inactive()),
         }
     }
 }
@@ -516,22 +517,22 @@ mod tests {
     use redis_stream_core::name::Name;
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
-        ConditionSet, HeldFor, HistoryCoverage, Lag, OldestPending, PendingCensus, PendingCensusReading,
-        Retention, SafeTrim, StreamHolder, StreamValues,
+        Age, ConditionSet, ConsumerReport, HeldFor, HistoryCoverage, Lag, OldestPending, PendingCensus,
+        PendingCensusReading, Retention, SafeTrim, StreamHolder, StreamValues,
     };
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Duration::from_millis(9_500)),
-            idle: Some(Duration::from_secs(7)),
+            age: Some(Age(Duration::from_millis(9_500))),
+            idle: Some(Age(Duration::from_secs(7))),
             deliveries: 3,
         };
         GroupValues {
             lag,
-            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
-            last_delivered_id_age: lag.exact().map(Duration::from_secs),
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age),
+            last_delivered_id_age: lag.exact().map(Duration::from_secs).map(Age),
             entries_read: lag.exact(),
             messages_pending,
             oldest_pending: Some(if messages_pending > 0 { entry } else { OldestPending::Nothing }),
@@ -546,16 +547,21 @@ mod tests {
 
     fn group(name: &str, values: Option<GroupValues>) -> GroupReport {
         let (idle, inactive) = (Duration::from_millis(250), Some(Duration::from_secs(60)));
-        let consumer = ConsumerReport { name: Name::from("c"), messages_pending: 1, idle, inactive };
+        let consumer = ConsumerReport {
+            name: Name::from("c"),
+            messages_pending: 1,
+            idle: Age(idle),
+            inactive: inactive.map(Age),
+        };
         let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| vec![consumer]);
         GroupReport { name: Name::from(name), named: values.is_none(), values, consumers }
     }
 
-    fn stream(key: &[u8], groups: Vec<GroupReport>) -> Arc<StreamReport> {
-        Arc::new(StreamReport { key: Name::from(key), family: None, values: None, refused: false, groups })
+    fn stream(key: &[u8], groups: Vec<GroupReport>) -> ReportedStream {
+        StreamReport::new(Name::from(key), None, groups).into()
     }
 
-    fn snapshot(name: &str, streams: Vec<Arc<StreamReport>>) -> TargetSnapshot {
+    fn snapshot(name: &str, streams: Vec<ReportedStream>) -> TargetSnapshot {
         let configured = BTreeMap::from([("team".to_owned(), "mail".to_owned())]);
         TargetSnapshot {
             labels: Arc::new(TargetLabels { name: name.to_owned(), db: "db0".to_owned(), configured }),
@@ -668,7 +674,7 @@ mod tests {
         let held = StreamReport { values: Some(values), ..(*stream(b"it's\xff", groups.into())).clone() };
         let unread = StreamValues { is_unread: true, ..StreamValues::default() };
         let unread = StreamReport { values: Some(unread), ..(*stream(b"log", Vec::new())).clone() };
-        let snapshots = [snapshot("t", vec![Arc::new(held), Arc::new(unread)])];
+        let snapshots = [snapshot("t", vec![held.into(), unread.into()])];
         let listing = Listing::of(&snapshots, &GroupFilter::default());
         let holds: Vec<_> = listing.groups.into_iter().map(|group| group.holds).collect();
         let hold = ListedHold {
@@ -704,12 +710,12 @@ mod tests {
         };
         let shown = |unchanged_until| PendingCensusReading {
             census: Arc::new(census.clone()),
-            age: Duration::ZERO,
+            age: Age(Duration::ZERO),
             unchanged_until,
         };
         let lists = |pending_census| {
             let values = GroupValues { pending_census, ..values(Status::Ok, Lag::Exact(0), 9) };
-            CensusLists::of(&values)
+            CensusLists::of((&values).into())
         };
         let worst = |idle_seconds| {
             let entry = |id: &str, consumer: &str, deliveries, idle_seconds| ListedPending {

@@ -106,14 +106,8 @@ mod tests {
             group("stuck\n", Some(Status::Stuck.into())),
             group("unknown", Some(Status::Unknown.into())),
         ];
-        let stream = |key: &str| StreamReport {
-            key: Name::from(key),
-            family: None,
-            values: Some(StreamValues::default()),
-            refused: false,
-            groups: groups.clone(),
-        };
-        let streams = ["a", "b"].map(|key| Arc::new(stream(key))).into();
+        let stream = |key| StreamReport::new(Name::from(key), Some(StreamValues::default()), groups.clone());
+        let streams = ["a", "b"].map(|key| stream(key).into()).into();
         TargetSnapshot {
             labels: Arc::new(TargetLabels {
                 name: "t".to_owned(),

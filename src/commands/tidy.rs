@@ -19,7 +19,9 @@ use crate::format::units::{count, span};
 use crate::monitor::redis_cli::words;
 use crate::poller::poll::{Poller, describe_unread};
 use crate::self_metrics::target::TargetMetrics;
-use redis_stream_lag::report::{ConsumerReport, GroupReport, GroupValues, Report, StreamReport};
+use redis_stream_lag::report::{
+    ConsumerView, GroupReport, GroupValues, Report, ReportedStream, StreamReport,
+};
 
 /// The most consumers of a group that are looked at: the poller does not list more.
 const MAX_CONSUMERS: usize = 5_000;
@@ -147,7 +149,7 @@ fn leftovers(report: &Report, idle: Duration, program: &[String]) -> Vec<Leftove
             command: eval(program, script, stream, group, arguments),
         };
         let idle_ms = idle.as_millis().to_string();
-        if let Some(description) = unused_group(group, values, idle) {
+        if let Some(description) = unused_group(stream, group, idle) {
             return Some(at(&DESTROY_GROUP, description, &[&idle_ms, &values.last_delivered_id.to_string()]));
         }
         Some(at(&DELETE_CONSUMERS, idle_consumers(values, idle)?, &[&idle_ms]))
@@ -196,10 +198,12 @@ fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
 
 /// Describes a group for which entries have waited for some time, and none of whose consumers has tried to read since. A
 /// group that has read everything may have a consumer that blocks until there is more.
-fn unused_group(group: &GroupReport, values: &GroupValues, idle: Duration) -> Option<String> {
-    let waiting = values.lag_seconds.filter(|waiting| *waiting >= idle)?;
-    let consumers = group.consumers.as_deref().or_else(|| (values.consumers == 0).then_some(&[]))?;
-    let is_silent = |consumer: &ConsumerReport| consumer.idle >= idle;
+fn unused_group(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<String> {
+    let values = stream.view(group)?;
+    let waiting = values.lag_seconds().filter(|waiting| *waiting >= idle)?;
+    let consumers = stream.consumers(group).map(Iterator::collect::<Vec<_>>);
+    let consumers = consumers.or_else(|| (values.consumers == 0).then(Vec::new))?;
+    let is_silent = |consumer: &ConsumerView<'_>| consumer.idle() >= idle;
     if !consumers.iter().all(is_silent) || consumers.len() as u64 != values.consumers {
         return None;
     }

@@ -12,7 +12,7 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
-use redis_stream_lag::report::{ConsumerReport, GroupReport, Report, StreamReport};
+use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, StreamReport};
 
 /// Text is written in chunks of about this size, which stay in the processor's cache.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -193,7 +193,9 @@ fn write_samples(
             ValueSource::StreamUp => lines.stream(stream, ValueReading::stream_up(stream)),
             ValueSource::Stream(read) => lines.stream(stream, ValueReading::of_stream(stream, read)),
             ValueSource::GroupUp => lines.groups(stream, ValueReading::group_up),
-            ValueSource::Group(read) => lines.groups(stream, |group| ValueReading::of_group(group, read)),
+            ValueSource::Group(read) => {
+                lines.groups(stream, |group| ValueReading::of_group(stream, group, read));
+            }
             ValueSource::Status => lines.statuses(stream),
             ValueSource::Holder => lines.holder(stream),
             ValueSource::GroupChanges => lines.changes(stream),
@@ -278,9 +280,9 @@ impl<'a> SampleWriter<'a> {
 
     fn consumers(
         &mut self,
-        stream: &StreamReport,
+        stream: &ReportedStream,
         max_idle: Duration,
-        read: fn(&ConsumerReport) -> ValueReading,
+        read: fn(ConsumerView<'_>) -> ValueReading,
     ) {
         self.begin(stream);
         let stream_labels = self.prefix.len();
@@ -288,13 +290,13 @@ impl<'a> SampleWriter<'a> {
             self.prefix.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.prefix);
             let group_labels = self.prefix.len();
-            for consumer in group.consumers.iter().flatten() {
-                if consumer.messages_pending == 0 && consumer.idle > max_idle {
+            for consumer in stream.consumers(group).into_iter().flatten() {
+                if consumer.messages_pending() == 0 && consumer.idle() > max_idle {
                     continue;
                 }
                 let ValueReading::Known(number) = read(consumer) else { continue };
                 self.prefix.truncate(group_labels);
-                write_label("consumer", &consumer.name.text(), &mut self.prefix);
+                write_label("consumer", &consumer.name().text(), &mut self.prefix);
                 self.sample(number);
             }
         }
@@ -320,14 +322,14 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
-        GroupValues, Lag, OldestPending, Retention, Status, StreamIds, StreamValues,
+        Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, Status, StreamIds, StreamValues,
     };
     use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;
 
     fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
         let idle = Duration::from_secs(idle_seconds);
-        ConsumerReport { name: Name::from(name), messages_pending, idle, inactive: None }
+        ConsumerReport { name: Name::from(name), messages_pending, idle: Age(idle), inactive: None }
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
@@ -337,7 +339,7 @@ mod tests {
     fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {
         GroupValues {
             lag,
-            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)),
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age),
             last_delivered_id: StreamId::new(1_700_000_000_123, 4),
             messages_pending: 1,
             oldest_pending,
@@ -354,7 +356,7 @@ mod tests {
             id: StreamId::new(5, 0),
             consumer: Some(Name::from("busy")),
             age: None,
-            idle: Some(Duration::from_secs(7)),
+            idle: Some(Age(Duration::from_secs(7))),
             deliveries: 3,
         };
         let consumers =
@@ -374,21 +376,9 @@ mod tests {
             radix_tree: RadixTree { keys: 1, nodes: 2 },
             ..StreamValues::default()
         };
-        let read = StreamReport {
-            key: Name::from(&b"a\"\n\xff"[..]),
-            family: None,
-            values: Some(stream_values),
-            refused: false,
-            groups,
-        };
-        let missing = StreamReport {
-            key: Name::from("missing"),
-            family: None,
-            values: None,
-            refused: false,
-            groups: Vec::new(),
-        };
-        Arc::new(Report { streams: vec![Arc::new(read), Arc::new(missing)], ..Report::default() })
+        let read = StreamReport::new(Name::from(&b"a\"\n\xff"[..]), Some(stream_values), groups);
+        let missing = StreamReport::new(Name::from("missing"), None, Vec::new());
+        Arc::new(Report { streams: vec![read.into(), missing.into()], ..Report::default() })
     }
 
     fn series(target: &str, team: &str) -> Arc<TargetSeries> {

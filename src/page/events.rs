@@ -7,7 +7,7 @@ use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
 use crate::format::units::span;
 use crate::page::history::GroupSample;
-use redis_stream_lag::report::{GroupValues, NewPosition};
+use redis_stream_lag::report::{GroupView, NewPosition};
 
 /// Something that happened at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Event {
 
 /// Returns the events of a group, the newest first. `read_at` is the time of the reading of its values.
 pub(super) fn of_group(
-    values: Option<&GroupValues>,
+    values: Option<GroupView<'_>>,
     read_at: Duration,
     alerts: &[ActiveAlert],
     samples: &[GroupSample],
@@ -40,7 +40,7 @@ fn of_alert(alert: &ActiveAlert) -> Option<Event> {
     Some(Event { at, text: format!("{name} {what}") })
 }
 
-fn of_values(values: &GroupValues, read_at: Duration) -> Vec<Event> {
+fn of_values(values: GroupView<'_>, read_at: Duration) -> Vec<Event> {
     let status = values.status.status();
     let began = values.status.since.filter(|_| !values.status.conditions.is_empty());
     let began = began.map(|at| Event { at, text: format!("the group became {}", status.as_str()) });
@@ -55,7 +55,7 @@ fn of_values(values: &GroupValues, read_at: Duration) -> Vec<Event> {
         Event { at: recreation.at, text }
     });
     // Of a group that reads all the time, it is no event.
-    let last = values.last_delivery_age.filter(|age| *age >= Duration::from_secs(60));
+    let last = values.last_delivery_age().filter(|age| *age >= Duration::from_secs(60));
     let last = last.map(|age| Event {
         at: read_at.saturating_sub(age),
         text: "latest delivery to the group".to_owned(),
@@ -90,7 +90,9 @@ mod tests {
     use crate::alert::state::AlertState;
     use crate::page::history::SampledValues;
     use crate::page::test_support::values;
-    use redis_stream_lag::report::{ConditionSet, GroupStatus, HistoryCoverage, Recreation, Status};
+    use redis_stream_lag::report::{
+        Age, ConditionSet, GroupStatus, GroupValues, HistoryCoverage, Recreation, Status,
+    };
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(1_700_000_000 + seconds)
@@ -117,7 +119,7 @@ mod tests {
         let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: Some(s(300)) };
         let values = GroupValues {
             status,
-            last_delivery_age: Some(Duration::from_secs(420)),
+            last_delivery_age: Some(Age(Duration::from_secs(420))),
             recreation: Some(Recreation { at: s(60), position: NewPosition::FurtherBack }),
             ..values()
         };
@@ -126,7 +128,7 @@ mod tests {
         let read = Some(SampledValues { lag_min: 1, lag_max: 1, messages_pending: 0 });
         let samples = [(0, read), (10, None), (20, None), (30, read), (540, None)];
         let samples = samples.map(|(at, values)| GroupSample { at: s(at), values });
-        let events = of_group(Some(&values), s(600), &alerts, &samples);
+        let events = of_group(Some((&values).into()), s(600), &alerts, &samples);
         let shown: Vec<_> =
             events.iter().map(|event| format!("{} {}", (event.at - s(0)).as_secs(), event.text)).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
@@ -142,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_group_that_reads_all_the_time_has_no_event() {
-        let values = GroupValues { last_delivery_age: Some(Duration::from_secs(9)), ..values() };
-        assert_eq!(of_group(Some(&values), s(0), &[], &[]), []);
+        let values = GroupValues { last_delivery_age: Some(Age(Duration::from_secs(9))), ..values() };
+        assert_eq!(of_group(Some((&values).into()), s(0), &[], &[]), []);
         assert_eq!(of_group(None, s(0), &[], &[]), []);
     }
 }

@@ -20,8 +20,7 @@ use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, label};
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
-    ConsumerCensus, GroupValues, HeldFor, NewPosition, PendingCensusReading, Recreation, SafeTrim, Status,
-    StreamHolder,
+    CensusView, ConsumerCensus, GroupView, HeldFor, NewPosition, Recreation, SafeTrim, Status, StreamHolder,
 };
 
 mod advice;
@@ -117,7 +116,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     let mut alerts: Vec<_> = row.target.active.about(&row.stream.key, &row.group.name).collect();
     alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
     let read_at = row.target.snapshot.last_read.unwrap_or(model.now);
-    let events = events::of_group(row.group.values.as_ref(), read_at, &alerts, &samples);
+    let events = events::of_group(row.view(), read_at, &alerts, &samples);
     html! {
         div #group data-live {
             (crumbs(row.target))
@@ -133,19 +132,19 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
             @if let Some(recreation) = row.group.values.as_ref().and_then(|values| values.recreation) {
                 (recreated(model, recreation))
             }
-            @if let Some(values) = &row.group.values { (strip::of_group(values)) }
+            @if let Some(values) = row.view() { (strip::of_group(values)) }
         }
         @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
             section #history data-live { h2 { (history_title(&samples)) } (chart::of_group(&samples, &events)) }
         }
-        @if let Some(values) = &row.group.values {
+        @if let Some(values) = row.view() {
             (consumers(row, values))
             (pending(model, values, read_at))
         }
         (event_list(model, &events))
         (alerts_section(model, &alerts))
         (what_to_try(row, read_at))
-        @if let Some(values) = &row.group.values {
+        @if let Some(values) = row.view() {
             section #numbers data-live { h2 { "All numbers" } (details::of_group(values)) }
         }
         section #stream data-live {
@@ -163,9 +162,9 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
 
 /// Renders the diagnosis of the worst condition, and below it those of the others.
 fn diagnoses(row: &GroupRow<'_>, read_at: Duration) -> Markup {
-    let of = |status: Option<Status>| match (&row.group.values, status) {
+    let of = |status: Option<Status>| match (row.view(), status) {
         (Some(values), Some(status)) => diagnosis::of_status(status, values, read_at),
-        (values, _) => diagnosis::of_group(values.as_ref(), read_at),
+        (values, _) => diagnosis::of_group(values, read_at),
     };
     let holding: Vec<_> = row.statuses().collect();
     // That a group without readers reads too slowly is no second problem.
@@ -191,12 +190,12 @@ fn history_title(samples: &[GroupSample]) -> String {
 }
 
 /// Renders the pending entries that need a look first.
-fn pending(model: &PageModel, values: &GroupValues, read_at: Duration) -> Markup {
+fn pending(model: &PageModel, values: GroupView<'_>, read_at: Duration) -> Markup {
     let moment = |age: Duration| {
         let at = read_at.saturating_sub(age);
         html! { (clock(at, model.now)) ", " (ago(at, model.now)) }
     };
-    let read = values.pending_census.as_ref().filter(|shown| !shown.census.worst.is_empty());
+    let read = values.pending_census().filter(|shown| !shown.census.worst.is_empty());
     html! {
         @if let Some(shown) = read.filter(|_| values.messages_pending > 0) {
             (census(model, shown))
@@ -346,7 +345,7 @@ fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
 }
 
 fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
-    let worst = row.group.values.as_ref().and_then(|values| worst_pending(values, read_at));
+    let worst = row.view().and_then(|values| worst_pending(values, read_at));
     let entry = worst.map(|entry| entry.id.to_string());
     let line = |words: &'static str| {
         let word = |word: &'static str| match word {
@@ -384,7 +383,7 @@ fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
 }
 
 /// Renders the pending entries that stand out in the last census, and who has how many.
-fn census(model: &PageModel, shown: &PendingCensusReading) -> Markup {
+fn census(model: &PageModel, shown: CensusView<'_>) -> Markup {
     html! {
         section #pending data-live {
             h2 { "Worst pending entries" }
@@ -398,7 +397,7 @@ fn census(model: &PageModel, shown: &PendingCensusReading) -> Markup {
     }
 }
 
-fn worst_table(shown: &PendingCensusReading) -> Markup {
+fn worst_table(shown: CensusView<'_>) -> Markup {
     html! {
         table role="table" {
             caption.unseen { "Pending entries that stand out" }
@@ -459,17 +458,17 @@ fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
     }
 }
 
-fn consumers(row: &GroupRow<'_>, values: &GroupValues) -> Markup {
+fn consumers(row: &GroupRow<'_>, values: GroupView<'_>) -> Markup {
     html! {
         section #consumers data-live {
             h2 { "Consumers" }
-            @match &row.group.consumers {
+            @match row.stream.consumers(row.group).map(Iterator::collect::<Vec<_>>) {
                 None if values.consumers == 0 => { p { "There are none." } }
                 None => { p { "Not known, because " (NOT_READ) "." } }
                 Some(consumers) if consumers.is_empty() => { p { "There are none." } }
                 Some(consumers) => {
                     @let report = row.target.snapshot.report.as_deref();
-                    (consumers::table(consumers, LastEntry::of(report, values, consumers)))
+                    (consumers::table(&consumers, LastEntry::of(report, values, &consumers)))
                 }
             }
         }
@@ -497,7 +496,8 @@ mod tests {
     use crate::page::test_support::{group, report, stream, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
-        ConditionSet, ConsumerReport, GroupReport, GroupStatus, HistoryCoverage, Lag, OldestPending,
+        Age, ConditionSet, ConsumerReport, GroupReport, GroupStatus, GroupValues, HistoryCoverage, Lag,
+        OldestPending,
     };
 
     fn page_of(group: GroupReport) -> String {
@@ -536,8 +536,8 @@ mod tests {
         let oldest = OldestPending::Entry {
             id: StreamId::new(1_699_999_000_000, 7),
             consumer: Some(Name::from("<i>fraud-1")),
-            age: Some(Duration::from_secs(1_000)),
-            idle: Some(Duration::from_secs(3)),
+            age: Some(Age(Duration::from_secs(1_000))),
+            idle: Some(Age(Duration::from_secs(3))),
             deliveries: 217,
         };
         let values = GroupValues {
@@ -548,8 +548,8 @@ mod tests {
         let consumer = ConsumerReport {
             name: Name::from("<i>fraud-1"),
             messages_pending: 2,
-            idle: Duration::from_secs(3),
-            inactive: Some(Duration::from_secs(3)),
+            idle: Age(Duration::from_secs(3)),
+            inactive: Some(Age(Duration::from_secs(3))),
         };
         GroupReport { consumers: Some(vec![consumer]), ..group("fraud", values) }
     }

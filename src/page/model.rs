@@ -9,7 +9,7 @@ use crate::api::groups::TargetSnapshot;
 use crate::format::units::{lasting, span};
 use crate::page::history::{GroupHistory, GroupSample};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, Status, StreamReport};
+use redis_stream_lag::report::{GroupReport, GroupView, ReportedStream, Status};
 
 /// Everything that a page shows.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct TargetModel {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupRow<'a> {
     pub(super) target: &'a TargetModel,
-    pub(super) stream: &'a StreamReport,
+    pub(super) stream: &'a ReportedStream,
     pub(super) group: &'a GroupReport,
     /// Its index among all groups of the report.
     index: usize,
@@ -85,6 +85,11 @@ impl<'a> GroupRow<'a> {
         (&self.target.snapshot.labels.name, self.stream.key.as_bytes(), self.group.name.as_bytes())
     }
 
+    /// Returns its values as of the last reading; `None` if the group is missing.
+    pub(super) fn view(&self) -> Option<GroupView<'a>> {
+        self.stream.view(self.group)
+    }
+
     /// Returns its status; `None` if the group is missing.
     pub(super) fn status(&self) -> Option<Status> {
         self.group.values.as_ref().map(|values| values.status.status())
@@ -92,8 +97,9 @@ impl<'a> GroupRow<'a> {
 
     /// Returns how long it has had its status, or how long the status stays unknown.
     pub(super) fn since(&self, now: Duration) -> Option<String> {
-        let status = &self.group.values.as_ref()?.status;
-        match (status.status(), status.unknown_for()) {
+        let view = self.view()?;
+        let status = &view.values().status;
+        match (status.status(), view.unknown_for()) {
             (Status::Unknown, Some(time)) => Some(format!("for {} more", span(time))),
             (Status::Unknown, None) => None,
             _ => status.since.map(|since| lasting(since, now)),

@@ -565,10 +565,8 @@ mod tests {
         let mut streams = streams(vec![rule("*", &[])], 10);
         turn(&mut streams, &["a", "b", "c"]);
         let at = |seconds| now() + Duration::from_secs(seconds);
-        let shown = ["a", "b", "c"].map(|key| {
-            let (key, values) = (Name::from(key), Some(StreamValues::default()));
-            Arc::new(StreamReport { key, family: None, values, refused: false, groups: Vec::new() })
-        });
+        let shown = ["a", "b", "c"]
+            .map(|key| StreamReport::new(Name::from(key), Some(StreamValues::default()), Vec::new()).into());
         let report = Arc::new(Report { streams: shown.into(), ..Report::default() });
         let read = |streams: &mut StreamRegistry, poll_number, which: &[usize], late: &[Name]| {
             streams.note_due(&[0, 1], at(100 * poll_number));

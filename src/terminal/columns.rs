@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn a_value_that_is_not_known_is_never_0() {
         let of = |exact_or_bounds| {
-            let values = ListedValues::of(&GroupValues { lag: exact_or_bounds, ..GroupValues::default() });
+            let values =
+                ListedValues::of((&GroupValues { lag: exact_or_bounds, ..GroupValues::default() }).into());
             ListedGroup { values, ..ListedGroup::default() }
         };
         assert_eq!(lag(&of(Lag::Exact(1_213))), "1,213");

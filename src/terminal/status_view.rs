@@ -254,11 +254,10 @@ mod tests {
             group: name.to_owned(),
             up: true,
             status: Some(if lag > 5 { Status::Stalled } else { Status::Ok }),
-            values: ListedValues::of(&GroupValues {
-                lag: Lag::Exact(lag),
-                messages_pending: pending,
-                ..GroupValues::default()
-            }),
+            values: ListedValues::of(
+                (&GroupValues { lag: Lag::Exact(lag), messages_pending: pending, ..GroupValues::default() })
+                    .into(),
+            ),
             ..ListedGroup::default()
         }
     }

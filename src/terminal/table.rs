@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::api::groups::ListedValues;
-    use redis_stream_lag::report::{EntryRate, GroupValues, Lag};
+    use redis_stream_lag::report::{Age, EntryRate, GroupValues, Lag};
 
     fn group(name: &str, status: Status, lag: Option<u64>, messages_pending: u64) -> ListedGroup {
         ListedGroup {
@@ -159,16 +159,19 @@ mod tests {
             group: name.to_owned(),
             up: true,
             status: Some(status),
-            values: ListedValues::of(&GroupValues {
-                lag: lag.map_or(Lag::Between { min: 1_200, max: 5_000 }, Lag::Exact),
-                lag_seconds: lag.map(|_| Duration::from_millis(192_400)),
-                messages_pending,
-                consumers: 2,
-                drain_time: lag.map(|_| Duration::from_secs(400)),
-                added_rate: lag.map(|_| EntryRate { entries: 6, time: Duration::from_secs(4) }),
-                delivered_rate: lag.map(|_| EntryRate { entries: 40, time: Duration::from_secs(4) }),
-                ..GroupValues::default()
-            }),
+            values: ListedValues::of(
+                (&GroupValues {
+                    lag: lag.map_or(Lag::Between { min: 1_200, max: 5_000 }, Lag::Exact),
+                    lag_seconds: lag.map(|_| Duration::from_millis(192_400)).map(Age),
+                    messages_pending,
+                    consumers: 2,
+                    drain_time: lag.map(|_| Duration::from_secs(400)),
+                    added_rate: lag.map(|_| EntryRate { entries: 6, time: Duration::from_secs(4) }),
+                    delivered_rate: lag.map(|_| EntryRate { entries: 40, time: Duration::from_secs(4) }),
+                    ..GroupValues::default()
+                })
+                    .into(),
+            ),
             ..ListedGroup::default()
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redis_stream_lag::report::{
-    ConsumerReport, EntryRate, GroupReport, GroupValues, LossEstimate, Retention, StreamReport, StreamValues,
+    ConsumerView, EntryRate, GroupReport, GroupValues, GroupView, LossEstimate, ReportedStream, Retention,
+    StreamReport, StreamValues,
 };
 
 /// A value and its metric family.
@@ -64,7 +65,7 @@ pub enum ValueSource {
     /// 1 if the group exists, for groups that the configuration names. Adds `group`.
     GroupUp,
     /// Adds `group`.
-    Group(fn(&GroupValues) -> ValueReading),
+    Group(fn(GroupView<'_>) -> ValueReading),
     /// The status of a group. Adds `group` and `status`: 1 for each condition, or for `ok` or `unknown`.
     Status,
     /// 1 for the group that needs the oldest entry of its stream. Adds `group`.
@@ -72,7 +73,7 @@ pub enum ValueSource {
     /// The changes of a stream's groups. Labels `target`, `db`, `stream`, and `change`.
     GroupChanges,
     /// Adds `group` and `consumer`.
-    Consumer(fn(&ConsumerReport) -> ValueReading),
+    Consumer(fn(ConsumerView<'_>) -> ValueReading),
 }
 
 /// An alert fact: its name in a rule, and the relation of its value to the metric.
@@ -179,7 +180,7 @@ impl Family {
     }
 
     /// Reads the value from the values of a group; absent if it is not one of a group.
-    pub fn of_group_values(&self, values: &GroupValues) -> ValueReading {
+    pub fn of_group_values(&self, values: GroupView<'_>) -> ValueReading {
         match self.source {
             ValueSource::Group(read) => read(values),
             _ => ValueReading::Absent,
@@ -187,7 +188,7 @@ impl Family {
     }
 
     /// Returns true if there is nothing that the value is about.
-    pub(crate) fn counts_nothing_in(&self, values: &GroupValues) -> bool {
+    pub(crate) fn counts_nothing_in(&self, values: GroupView<'_>) -> bool {
         let is_zero = |reading| matches!(reading, ValueReading::Absent | ValueReading::ZERO);
         self.counted_by.is_some_and(|counter| is_zero(counter.of_group_values(values)))
     }
@@ -236,8 +237,8 @@ impl ValueReading {
     }
 
     /// Reads from a group; absent if the group does not exist.
-    pub fn of_group(group: &GroupReport, read: fn(&GroupValues) -> Self) -> Self {
-        group.values.as_ref().map_or(Self::Absent, read)
+    pub fn of_group(stream: &ReportedStream, group: &GroupReport, read: fn(GroupView<'_>) -> Self) -> Self {
+        stream.view(group).map_or(Self::Absent, read)
     }
 
     /// Reads from a stream; unknown if access was refused, absent if the stream does not exist.

@@ -8,7 +8,7 @@ use crate::values::family::{
 };
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::question::is_fatal;
-use redis_stream_lag::report::{GroupValues, OldestPending, PendingCensusReading};
+use redis_stream_lag::report::{CensusView, GroupValues, GroupView, OldestPending};
 
 pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
 const NOT_FOUND_OUT: &str = "the last poll did not find out";
@@ -163,19 +163,19 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
         ValueUnit::Count,
-        ValueSource::Consumer(|consumer| consumer.messages_pending.into()),
+        ValueSource::Consumer(|consumer| consumer.messages_pending().into()),
     ),
     &gauge(
         "redis_stream_group_consumer_idle_seconds",
         "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
         ValueUnit::Seconds,
-        ValueSource::Consumer(|consumer| consumer.idle.into()),
+        ValueSource::Consumer(|consumer| consumer.idle().into()),
     ),
     &gauge(
         "redis_stream_group_consumer_inactive_seconds",
         "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
         ValueUnit::Seconds,
-        ValueSource::Consumer(|consumer| consumer.inactive.into()),
+        ValueSource::Consumer(|consumer| consumer.inactive().into()),
     ),
     &of_redis_exporter(
         "redis_stream_radix_tree_keys",
@@ -258,7 +258,7 @@ pub static LAG_SECONDS: Family = gauge(
     "redis_stream_group_lag_seconds",
     "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
     ValueUnit::Seconds,
-    ValueSource::Group(|values| values.lag_seconds.into()),
+    ValueSource::Group(|values| values.lag_seconds().into()),
 )
 .fact(AlertFact::Value("lag_seconds"))
 .label(
@@ -271,7 +271,7 @@ pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(
     "redis_stream_group_last_delivery_age_seconds",
     "Time since the group was last seen to have been delivered entries.",
     ValueUnit::Seconds,
-    ValueSource::Group(|values| values.last_delivery_age.into()),
+    ValueSource::Group(|values| values.last_delivery_age().into()),
 )
 .fact(AlertFact::Value("last_delivery_age_seconds"))
 .label("Last delivery", "", |_| "no delivery was seen since streamgauge started");
@@ -280,7 +280,7 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = gauge(
     "redis_stream_group_last_delivered_id_age_seconds",
     "Age of the group's last-delivered-id.",
     ValueUnit::Seconds,
-    ValueSource::Group(|values| values.last_delivered_id_age.into()),
+    ValueSource::Group(|values| values.last_delivered_id_age().into()),
 )
 .fact(AlertFact::Value("last_delivered_id_age_seconds"))
 .label("Age of last delivered ID", "", |values| {
@@ -667,24 +667,27 @@ fn ms(id: Option<StreamId>) -> ValueReading {
 type Span = Option<Duration>;
 
 fn oldest_pending(
-    values: &GroupValues,
+    values: GroupView<'_>,
     if_nothing: ValueReading,
     read: fn(Span, Span, u64) -> ValueReading,
 ) -> ValueReading {
     match &values.oldest_pending {
         None => ValueReading::Unknown,
         Some(OldestPending::Nothing) => if_nothing,
-        Some(OldestPending::Entry { age, idle, deliveries, .. }) => read(*age, *idle, *deliveries),
+        Some(OldestPending::Entry { age, idle, deliveries, .. }) => {
+            let [age, idle] = [age, idle].map(|age| age.map(|age| values.age(age)));
+            read(age, idle, *deliveries)
+        }
     }
 }
 
 /// Reads from the last census of the pending entries.
 fn of_census(
-    values: &GroupValues,
+    values: GroupView<'_>,
     if_nothing: ValueReading,
-    read: fn(&PendingCensusReading) -> ValueReading,
+    read: fn(CensusView<'_>) -> ValueReading,
 ) -> ValueReading {
-    match &values.pending_census {
+    match values.pending_census() {
         _ if values.messages_pending == 0 => if_nothing,
         None => ValueReading::Unknown,
         Some(shown) => read(shown),

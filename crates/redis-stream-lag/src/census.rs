@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::question::PendingEntry;
-use crate::report::{ConsumerCensus, PendingCensus, PendingCensusReading, PendingReport};
+use crate::report::{Age, ConsumerCensus, PendingCensus, PendingCensusReading, PendingReport};
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -198,7 +198,7 @@ impl Census {
         let (current_at, _) = finished.unchanged_until.unwrap_or(finished.ended);
         Some(PendingCensusReading {
             census: Arc::clone(&finished.census),
-            age: now.saturating_sub(current_at),
+            age: Age(now.saturating_sub(current_at)),
             unchanged_until: finished.unchanged_until.map(|(until, _)| until),
         })
     }

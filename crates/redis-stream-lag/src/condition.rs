@@ -159,10 +159,13 @@ impl GroupStatus {
     }
 
     /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
+    /// `unchanged_for` is the time since the reading that it was derived from.
     #[must_use]
-    pub fn unknown_for(&self) -> Option<Duration> {
+    pub fn unknown_for(&self, unchanged_for: Duration) -> Option<Duration> {
         match self.coverage {
-            HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => remaining,
+            HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => {
+                remaining.map(|remaining| remaining.saturating_sub(unchanged_for))
+            }
             HistoryCoverage::Partial { .. } | HistoryCoverage::Complete => None,
         }
     }
@@ -227,9 +230,9 @@ mod tests {
             assert_eq!(found, [stuck_holds, stalled_holds, unknown_holds, ok_holds], "{status:?}");
         }
         assert_eq!(
-            GroupStatus { coverage: partial, ..GroupStatus::default() }.unknown_for(),
-            Some(Duration::from_secs(9))
+            GroupStatus { coverage: partial, ..GroupStatus::default() }.unknown_for(Duration::from_secs(2)),
+            Some(Duration::from_secs(7))
         );
-        assert_eq!(GroupStatus { coverage: partial, ..stuck }.unknown_for(), None);
+        assert_eq!(GroupStatus { coverage: partial, ..stuck }.unknown_for(Duration::ZERO), None);
     }
 }

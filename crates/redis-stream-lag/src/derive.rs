@@ -1,11 +1,10 @@
 //! Derives the report from the state of a poll that has no questions left.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::census::Census;
-use crate::deleted_pending::CachedDeletedPending;
+use crate::deleted_pending::{self, CachedDeletedPending};
 use crate::flow::FlowReading;
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
@@ -14,8 +13,8 @@ use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
-    ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report, Retention,
-    SafeTrim, SilentConsumers, StreamIds, StreamReport, StreamValues,
+    Age, ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report,
+    ReportedStream, Retention, SafeTrim, SilentConsumers, StreamIds, StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
@@ -34,16 +33,16 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
             ReadOutcome::Read(_) => {}
-            ReadOutcome::Refused => reports.push(Arc::new(unread(reading))),
+            ReadOutcome::Refused => reports.push(unread(reading).into()),
             ReadOutcome::Missing | ReadOutcome::WrongType => {
-                reports.push(Arc::new(unread(reading)));
+                reports.push(unread(reading).into());
                 if let Some(cache) = not_read.remove(&reading.key) {
                     state.streams.insert(reading.key.clone(), Box::new(cache.without_stream(at)));
                 }
             }
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
-                    ReadOutcome::Unreachable => reports.push(Arc::new(unread(reading))),
+                    ReadOutcome::Unreachable => reports.push(unread(reading).into()),
                     _ => reports.extend(previous.and_then(|report| last_report(report, reading))),
                 }
                 if let Some(mut cache) = not_read.remove(&reading.key) {
@@ -64,7 +63,8 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
-        reports.push(kept.unwrap_or_else(|| Arc::new(read(&mut stream, at))));
+        let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, at), before.as_ref());
+        reports.push(kept.unwrap_or_else(|| read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -149,7 +149,8 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
     let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag, counted_at));
     let deleted_pending = match (open.oldest_pending, open.deleted_pending.known()) {
         (PelHead::Entry(oldest), Some(deleted)) => {
-            Some(CachedDeletedPending::new(stream.info, group, &oldest, deleted))
+            let new = || Box::new(CachedDeletedPending::new(stream.info, group, &oldest, deleted));
+            deleted_pending::range(stream.info, &oldest).map(|_| new())
         }
         _ => None,
     };
@@ -355,24 +356,17 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -
     age.zip(without_delivery).map_or(Duration::ZERO, |(age, time)| age.min(time))
 }
 
-fn last_report(previous: &Report, reading: &StreamReading) -> Option<Arc<StreamReport>> {
+fn last_report(previous: &Report, reading: &StreamReading) -> Option<ReportedStream> {
     let at = previous.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok()?;
     let last = &previous.streams[at];
-    if last.family == reading.family {
-        return Some(Arc::clone(last));
-    }
-    Some(Arc::new(StreamReport { family: reading.family.clone(), ..(**last).clone() }))
+    Some(if last.family == reading.family { last.clone() } else { last.in_family(reading.family.clone()) })
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
     let refused = matches!(reading.outcome, ReadOutcome::Refused | ReadOutcome::Unreachable);
-    StreamReport {
-        key: reading.key.clone(),
-        family: reading.family.clone(),
-        values: None,
-        refused,
-        groups: missing_groups(reading).collect(),
-    }
+    let groups = missing_groups(reading).collect();
+    let family = reading.family.clone();
+    StreamReport { family, refused, ..StreamReport::new(reading.key.clone(), None, groups) }
 }
 
 fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> + '_ {
@@ -420,7 +414,8 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
         .collect();
     groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let StreamReading { key, family, .. } = stream.reading;
-    StreamReport { key: key.clone(), family: family.clone(), values: Some(values), refused: false, groups }
+    let (family, read_at) = (family.clone(), info.time);
+    StreamReport { family, read_at, ..StreamReport::new(key.clone(), Some(values), groups) }
 }
 
 fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> GroupValues {
@@ -436,10 +431,12 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
     let window = stream.reading.window;
     GroupValues {
         lag,
-        lag_seconds,
+        lag_seconds: lag_seconds.map(Age),
         last_delivered_id: position,
-        last_delivered_id_age: position.age(info.time),
-        last_delivery_age: open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)),
+        last_delivered_id_age: position.age(info.time).map(Age),
+        last_delivery_age: {
+            open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)).map(Age)
+        },
         entries_read: group.entries_read,
         messages_pending: group.pending,
         messages_released: unowned(group, open).filter(|_| stream.node.has_xnack).and_then(|unowned| {
@@ -528,8 +525,8 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
         PelHead::Entry(entry) => Some(OldestPending::Entry {
             id: entry.id,
             consumer: open.oldest_consumer.clone(),
-            age: entry.id.age(info.time),
-            idle: entry.idle_ms.map(Duration::from_millis),
+            age: entry.id.age(info.time).map(Age),
+            idle: entry.idle_ms.map(Duration::from_millis).map(Age),
             deliveries: entry.deliveries,
         }),
     }
@@ -608,8 +605,8 @@ fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerRe
         .map(|consumer| ConsumerReport {
             name: consumer.name.clone(),
             messages_pending: consumer.pending,
-            idle: Duration::from_millis(consumer.idle_ms),
-            inactive: consumer.inactive_ms.map(Duration::from_millis),
+            idle: Age(Duration::from_millis(consumer.idle_ms)),
+            inactive: consumer.inactive_ms.map(Duration::from_millis).map(Age),
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -852,7 +849,7 @@ mod tests {
     #[test]
     fn a_stream_whose_questions_are_answered_too_late_keeps_its_values() {
         let (mut model, mut watch) = healthy(Counters::Fixed);
-        let shown = |watch: &Watcher| watch.values().next().unwrap().clone();
+        let shown = |watch: &Watcher| watch.values().next().unwrap();
         (0..20).for_each(|_| model.add());
         model.read(&group(), 20, false);
         let now_ms = model.now_ms();
@@ -880,6 +877,28 @@ mod tests {
         poll(&mut model, &mut watch);
         let after = shown(&watch);
         assert_eq!((after.messages_pending, after.pending_dropped), (9, 10), "counted once");
+    }
+
+    #[test]
+    fn a_condition_begins_in_time_while_nothing_but_time_changes() {
+        for counters in [Counters::None, Counters::Original, Counters::Fixed] {
+            let (mut model, mut watch) = healthy(counters);
+            model.add();
+            poll(&mut model, &mut watch);
+            let at_first = watch.values().next().unwrap();
+            let mut polls = 1;
+            while poll(&mut model, &mut watch) == Status::Ok {
+                polls += 1;
+                let values = watch.values().next().unwrap();
+                let waited = Duration::from_millis(POLL_MS) * (polls - 1);
+                let grown = |age: Option<Age>| age.map(|Age(age)| Age(age + waited));
+                assert_eq!(values.lag_seconds, grown(at_first.lag_seconds), "{counters:?}");
+                assert_eq!(values.last_delivered_id_age, grown(at_first.last_delivered_id_age));
+                assert_eq!(values.last_delivery_age, grown(at_first.last_delivery_age), "{counters:?}");
+            }
+            let status = watch.values().next().unwrap().status.status();
+            assert_eq!((status, polls as usize), (Status::Abandoned, POLLS), "{counters:?}");
+        }
     }
 
     #[test]

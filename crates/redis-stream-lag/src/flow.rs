@@ -124,6 +124,10 @@ impl Flow {
         }
         let is_due = |last: &FlowPoint| age(last) >= window / POINTS_PER_WINDOW;
         if self.points.last().is_none_or(is_due) {
+            if self.points.capacity() == 0 {
+                // Those of a window, the one before it, and this one.
+                self.points.reserve_exact(POINTS_PER_WINDOW as usize + 2);
+            }
             self.points.push(point);
         }
     }

@@ -140,7 +140,7 @@ pub(crate) fn was_recreated(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{ConsumerReport, GroupValues};
+    use crate::report::{Age, ConsumerReport, GroupValues};
     use crate::snapshot::ConsumersReading;
 
     fn id(ms: u64) -> StreamId {
@@ -220,7 +220,7 @@ mod tests {
             let report = |name: &&str| ConsumerReport {
                 name: Name::from(*name),
                 messages_pending: 0,
-                idle: Duration::ZERO,
+                idle: Age(Duration::ZERO),
                 inactive: None,
             };
             let consumers: Vec<_> = consumers.iter().map(report).collect();

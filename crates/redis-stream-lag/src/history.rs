@@ -15,6 +15,8 @@ use redis_stream_core::id::StreamId;
 
 /// Number of lags kept per window, evenly spaced.
 const POINTS_PER_WINDOW: u32 = 12;
+/// Number of lags by which the space for them grows.
+const POINTS_STEP: usize = 4;
 /// The part of a window (one twentieth) by which a condition may fall short of it. Polls come a little early or late;
 /// without a tolerance, a dead group would be noticed one poll later half of the time.
 const TOLERANCE: u32 = 20;
@@ -372,9 +374,11 @@ impl History {
         self.points.drain(..old.saturating_sub(1));
         let is_due = |last: &LagPoint| now.saturating_sub(last.at()) >= window / POINTS_PER_WINDOW * 9 / 10;
         if self.points.last().is_none_or(is_due) {
-            if self.points.capacity() == 0 {
-                // Enough where the poll interval is a multiple of the spacing.
-                self.points.reserve_exact(POINTS_PER_WINDOW as usize + 1);
+            let points = self.points.len();
+            if points == self.points.capacity() {
+                // A few at a time, up to those of a window and the one before it.
+                let left = (POINTS_PER_WINDOW as usize + 1).saturating_sub(points);
+                self.points.reserve_exact(if left == 0 { POINTS_STEP } else { left.min(POINTS_STEP) });
             }
             self.points.push(LagPoint::of(sample));
         }

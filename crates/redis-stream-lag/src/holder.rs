@@ -109,9 +109,12 @@ impl HolderHistory {
     }
 }
 
-/// The growth of a stream without groups that is not trimmed.
+/// The growth of a stream without groups that is not trimmed; `None` of a stream with groups.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnreadGrowth(Option<Box<Growth>>);
+
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct UnreadGrowth {
+struct Growth {
     first: Option<StreamId>,
     /// The length after the last trim that was seen; `None` if none was.
     trimmed_to: Option<u64>,
@@ -132,9 +135,15 @@ impl UnreadGrowth {
         window: Duration,
     ) -> bool {
         if info.group_count > 0 {
-            *self = Self::default();
+            self.0 = None;
             return false;
         }
+        self.0.get_or_insert_default().note(info, was_trimmed, at, window)
+    }
+}
+
+impl Growth {
+    fn note(&mut self, info: &StreamInfo, was_trimmed: WasTrimmed, at: Duration, window: Duration) -> bool {
         let front_is_gone = self.first.is_some() && self.first != info.first;
         if was_trimmed == WasTrimmed::Yes || front_is_gone {
             *self = Self { trimmed_to: Some(info.length), ..Self::default() };

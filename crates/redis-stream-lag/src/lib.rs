@@ -31,3 +31,4 @@ mod status;
 mod stream_change;
 #[cfg(test)]
 mod tests;
+mod unchanged;

@@ -56,6 +56,11 @@ pub(crate) struct LossReading {
     meaning: EntriesReadMeaning,
 }
 
+/// Returns the number of entries ever added that are not ahead of a group with this lag.
+fn not_ahead(added: u64, lag: u64) -> i128 {
+    i128::from(added) - i128::from(lag)
+}
+
 /// The losses of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Losses {
@@ -73,7 +78,7 @@ pub(crate) struct Losses {
 /// The state that later readings are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LossBasis {
-    last: LossReading,
+    last: LastReading,
     /// The highest position since, in readings that show no losses. A group that was seen there and stands lower again was
     /// set back.
     furthest: StreamId,
@@ -86,7 +91,34 @@ struct LossBasis {
     /// Number of entries with higher ranks that were gone already, or are counted.
     counted_above: u64,
     /// The entries missing above the position when losses were last counted.
-    missing: Option<i128>,
+    missing: Option<i64>,
+}
+
+/// What is compared with later readings, of the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastReading {
+    position: StreamId,
+    entries_read: Option<u64>,
+    added: u64,
+    lag: u64,
+    removed: u64,
+    /// True if no entry above the first one was deleted.
+    is_removed_to: bool,
+    is_overtaken: bool,
+    first: Option<StreamId>,
+}
+
+impl LastReading {
+    fn of(reading: &LossReading) -> Self {
+        let &LossReading { position, entries_read, added, lag, removed, is_overtaken, first, .. } = reading;
+        let is_removed_to = reading.removed_to.is_some();
+        Self { position, entries_read, added, lag, removed, is_removed_to, is_overtaken, first }
+    }
+
+    /// Returns the rank up to which all entries are gone.
+    fn removed_to(&self) -> Option<u64> {
+        self.is_removed_to.then_some(self.removed)
+    }
 }
 
 impl LossReading {
@@ -132,13 +164,8 @@ impl LossReading {
         })
     }
 
-    /// Returns the number of entries ever added that are not ahead of the group.
-    fn not_ahead(&self) -> i128 {
-        i128::from(self.added) - i128::from(self.lag)
-    }
-
     /// Returns true if entries were certainly trimmed since `before`: its first entry is gone, and XDEL did not remove it.
-    fn was_trimmed_since(&self, before: &Self) -> bool {
+    fn was_trimmed_since(&self, before: &LastReading) -> bool {
         match before.first {
             Some(first) => self.first != Some(first) && first > self.max_deleted,
             None => self.removed > before.removed && self.max_deleted == StreamId::MIN,
@@ -147,7 +174,7 @@ impl LossReading {
 
     /// Returns true if this can be a later reading of the same life of the same group: it did not go back, and it moved
     /// exactly if it read.
-    fn continues(&self, before: &Self) -> bool {
+    fn continues(&self, before: &LastReading) -> bool {
         let has_moved = self.position > before.position;
         match (before.entries_read, self.entries_read) {
             (Some(read_before), Some(read)) => {
@@ -247,7 +274,7 @@ impl Losses {
     /// Returns the distance between the group and the entries that were removed, in entries; `None` if it is unknown.
     pub(crate) fn headroom(&self) -> Option<u64> {
         let basis = self.basis?;
-        Some(basis.rank?.saturating_sub(basis.last.removed_to?))
+        Some(basis.rank?.saturating_sub(basis.last.removed_to()?))
     }
 }
 
@@ -255,7 +282,7 @@ impl LossBasis {
     fn begin(reading: &LossReading) -> Self {
         let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
         let mut basis = Self {
-            last: *reading,
+            last: LastReading::of(reading),
             furthest: reading.position,
             rank: reading.rank,
             entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
@@ -297,12 +324,12 @@ impl LossBasis {
 
     /// Returns the entries that are missing above the position: by its rank, or on servers that count deliveries, since
     /// the group exists.
-    fn missing_at(&self, reading: &LossReading) -> Option<i128> {
+    fn missing_at(&self, reading: &LossReading) -> Option<i64> {
         let passed = match reading.meaning {
             EntriesReadMeaning::Rank => self.rank_at(reading).0?,
             EntriesReadMeaning::Deliveries => reading.entries_read.or(self.rank_at(reading).0)?,
         };
-        Some(reading.not_ahead() - i128::from(passed))
+        i64::try_from(not_ahead(reading.added, reading.lag) - i128::from(passed)).ok()
     }
 
     /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told.
@@ -312,9 +339,10 @@ impl LossBasis {
         }
         let growth = if reading.position == self.last.position {
             // Exact: what was added above the position and is not ahead was removed.
-            Some(reading.not_ahead() - self.last.not_ahead())
+            Some(not_ahead(reading.added, reading.lag) - not_ahead(self.last.added, self.last.lag))
         } else {
-            self.missing_at(reading).zip(self.missing).map(|(missing, before)| missing - before)
+            let missing = self.missing_at(reading).zip(self.missing);
+            missing.map(|(missing, before)| i128::from(missing) - i128::from(before))
         };
         let growth = growth.map(|growth| u64::try_from(growth).unwrap_or(0));
         let (rank, _) = self.rank_at(reading);
@@ -339,7 +367,7 @@ impl LossBasis {
             }
         }
         self.missing = missing.or(self.missing);
-        (self.last, self.furthest) = (*reading, reading.position);
+        (self.last, self.furthest) = (LastReading::of(reading), reading.position);
         (self.rank, self.entries_read_is_rank) = (rank, is_rank);
     }
 }

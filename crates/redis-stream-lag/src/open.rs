@@ -9,7 +9,7 @@ use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
 use crate::loss::{self, LossReading};
-use crate::pending_cache::PelHead;
+use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{EntryRange, StreamIndex};
 use crate::report::GroupStatus;
 use crate::snapshot::{
@@ -163,10 +163,11 @@ impl GroupState {
         if group.pending == 0 || self.census_turn != CensusTurn::Open {
             return false;
         }
-        match (self.oldest_pending, self.cache.pending) {
-            (PelHead::Entry(_), Some(cached)) if !self.oldest_pending_was_asked => {
+        let asked_at = self.cache.pending.as_ref().map(CachedOldestPending::asked_at);
+        match (self.oldest_pending, asked_at) {
+            (PelHead::Entry(_), Some(asked_at)) if !self.oldest_pending_was_asked => {
                 let census = self.cache.census.as_mut();
-                if census.is_some_and(|census| census.note_unchanged(cached.asked_at(), now)) {
+                if census.is_some_and(|census| census.note_unchanged(asked_at, now)) {
                     self.census_turn = CensusTurn::Over;
                 }
                 self.census_turn == CensusTurn::Open
@@ -208,7 +209,7 @@ impl GroupState {
         now: Duration,
         timeout: Duration,
     ) {
-        if let Some(cached) = self.cache.pending.filter(|_| !self.oldest_pending_was_asked) {
+        if let Some(cached) = self.cache.pending.as_ref().filter(|_| !self.oldest_pending_was_asked) {
             self.oldest_pending =
                 cached.current(group, consumers, now, timeout).map_or(PelHead::Unknown, PelHead::Entry);
             self.oldest_consumer.clone_from(&self.cache.oldest_consumer);

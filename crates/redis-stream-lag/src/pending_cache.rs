@@ -29,23 +29,29 @@ pub(super) enum PelHead {
 }
 
 /// The oldest pending entry of a group when it was last asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CachedOldestPending {
     oldest: PendingEntry,
     /// Size of the PEL.
     pending: u64,
     /// The node's clock before XPENDING was sent.
     at: Duration,
-    /// An ID and the number of pending entries below it.
-    below: Option<(StreamId, u32)>,
-    /// An ID, and the oldest pending entry that is not below it.
-    needed: Option<(StreamId, OldestNeeded)>,
+    /// Of a group whose oldest pending entry is not in the stream any more.
+    trimmed: Option<Box<TrimmedPending>>,
+}
+
+/// The pending entries that are below the first entry of the stream, and the oldest that is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TrimmedPending {
+    first: StreamId,
+    below: Option<u32>,
+    needed: Option<OldestNeeded>,
 }
 
 impl CachedOldestPending {
     /// `at` is the node's clock before XPENDING was sent.
     pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
-        Self { oldest, pending: group.pending, at, below: None, needed: None }
+        Self { oldest, pending: group.pending, at, trimmed: None }
     }
 
     /// Returns the node's clock before XPENDING was sent.
@@ -55,22 +61,29 @@ impl CachedOldestPending {
 
     /// Returns the number of pending entries below `first`, if that was counted.
     pub(super) fn below(&self, first: StreamId) -> Option<u32> {
-        self.below.filter(|(id, _)| *id == first).map(|(_, count)| count)
+        self.trimmed.as_ref().filter(|trimmed| trimmed.first == first)?.below
     }
 
     /// Records that `count` pending entries lie below `first`.
     pub(super) fn note_below(&mut self, first: StreamId, count: u32) {
-        self.below = Some((first, count));
+        self.trimmed_to(first).below = Some(count);
     }
 
     /// Returns the oldest pending entry that is not below `first`, if that was asked for.
     pub(super) fn needed(&self, first: StreamId) -> Option<OldestNeeded> {
-        self.needed.filter(|(id, _)| *id == first).map(|(_, needed)| needed)
+        self.trimmed.as_ref().filter(|trimmed| trimmed.first == first)?.needed
     }
 
     /// Records the oldest pending entry that is not below `first`.
     pub(super) fn note_needed(&mut self, first: StreamId, needed: OldestNeeded) {
-        self.needed = Some((first, needed));
+        self.trimmed_to(first).needed = Some(needed);
+    }
+
+    /// Returns what is known of the entries below `first`.
+    fn trimmed_to(&mut self, first: StreamId) -> &mut TrimmedPending {
+        let known = self.trimmed.take().filter(|trimmed| trimmed.first == first);
+        let none = || Box::new(TrimmedPending { first, below: None, needed: None });
+        self.trimmed.insert(known.unwrap_or_else(none))
     }
 
     /// Returns true if the consumers may prove the entry current at `now`; otherwise it has to be asked for.

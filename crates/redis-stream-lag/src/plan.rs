@@ -105,7 +105,7 @@ impl QuestionPlan {
     fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let cached = open.cache.pending.filter(|_| open.consumers_asked_in == Some(round));
+            let cached = open.cache.pending.as_ref().filter(|_| open.consumers_asked_in == Some(round));
             let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
             let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
             if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
@@ -124,7 +124,7 @@ impl QuestionPlan {
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
-            if let Some(count) = open.cache.pending.and_then(|cached| cached.below(first)) {
+            if let Some(count) = open.cache.pending.as_ref().and_then(|cached| cached.below(first)) {
                 open.pending_below_first = Some(count);
                 continue;
             }
@@ -145,7 +145,7 @@ impl QuestionPlan {
             if !begins_below || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
                 continue;
             }
-            if let Some(needed) = open.cache.pending.and_then(|cached| cached.needed(first)) {
+            if let Some(needed) = open.cache.pending.as_ref().and_then(|cached| cached.needed(first)) {
                 open.oldest_needed = needed;
                 continue;
             }
@@ -162,7 +162,7 @@ impl QuestionPlan {
             if open.deleted_pending != DeletedPending::Open {
                 continue;
             }
-            let cached = open.cache.deleted_pending;
+            let cached = open.cache.deleted_pending.as_deref();
             let range = deleted_pending::range(stream.info, &oldest);
             let known = match (range, cached) {
                 (None, _) => Some(0),

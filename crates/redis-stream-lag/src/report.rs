@@ -1,5 +1,6 @@
 //! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use redis_stream_core::name::Name;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The watched streams, sorted by key.
-    pub streams: Vec<Arc<StreamReport>>,
+    pub streams: Vec<ReportedStream>,
     /// Number of entries read in this poll to count or audit lags.
     pub counted_entries: u64,
     /// Numbers of what the report lacks because of limits. The reader of the streams sets them.
@@ -23,7 +24,7 @@ pub struct Report {
 impl Report {
     /// Returns the streams that grow, have no group, and are not trimmed as far as that was seen.
     pub fn unread_streams(&self) -> impl Iterator<Item = (&StreamReport, &StreamValues)> {
-        let read = self.streams.iter().filter_map(|stream| Some((stream.as_ref(), stream.values.as_ref()?)));
+        let read = self.streams.iter().filter_map(|stream| Some((&**stream, stream.values.as_ref()?)));
         read.filter(|(_, values)| values.is_unread)
     }
 }
@@ -39,7 +40,233 @@ pub struct LimitedCounts {
     pub consumers: usize,
 }
 
-/// The values of one stream and its groups.
+/// A stream in a report. While nothing but time changes, one report shares the values with the next, so a clone is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedStream {
+    report: Arc<StreamReport>,
+    /// Time by the server's clock from the reading that the values were derived from to the last one, which showed the same.
+    unchanged_for: Duration,
+}
+
+impl ReportedStream {
+    /// Returns the same values as of a later reading, by the server's clock, in which nothing but ages has changed.
+    #[must_use]
+    pub fn unchanged_at(&self, time: Duration) -> Self {
+        Self { report: Arc::clone(&self.report), unchanged_for: time.saturating_sub(self.report.read_at) }
+    }
+
+    /// Returns the time of the last reading, by the server's clock, since the Unix epoch.
+    #[cfg(test)]
+    pub(crate) fn read_at(&self) -> Duration {
+        self.report.read_at.saturating_add(self.unchanged_for)
+    }
+
+    /// Returns true if both are the same values in memory.
+    #[cfg(test)]
+    pub(crate) fn shares_values_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.report, &other.report)
+    }
+
+    /// Returns the same values as of a stream of another family.
+    pub(crate) fn in_family(&self, family: Option<Name>) -> Self {
+        let report = StreamReport { family, ..(*self.report).clone() };
+        Self { report: Arc::new(report), unchanged_for: self.unchanged_for }
+    }
+
+    /// Returns the values of one of its groups as of the last reading; `None` if the stream does not have it.
+    #[must_use]
+    pub fn view<'a>(&self, group: &'a GroupReport) -> Option<GroupView<'a>> {
+        let values = group.values.as_ref()?;
+        Some(GroupView { values, read_at: self.report.read_at, unchanged_for: self.unchanged_for })
+    }
+
+    /// Returns the consumers of one of its groups as of the last reading; `None` as for [`GroupReport::consumers`].
+    #[must_use]
+    pub fn consumers<'a>(
+        &self,
+        group: &'a GroupReport,
+    ) -> Option<impl Iterator<Item = ConsumerView<'a>> + use<'a>> {
+        let unchanged_for = self.unchanged_for;
+        let consumers = group.consumers.as_ref()?.iter();
+        Some(consumers.map(move |consumer| ConsumerView { consumer, unchanged_for }))
+    }
+
+    /// Returns the report before if a new one differs from it in nothing but ages, which have grown by the time between the
+    /// readings.
+    pub(crate) fn or_unchanged(report: StreamReport, before: Option<&Self>) -> Self {
+        match before.filter(|before| report.is_unchanged_since(&before.report)) {
+            Some(before) => before.unchanged_at(report.read_at),
+            None => report.into(),
+        }
+    }
+}
+
+impl From<StreamReport> for ReportedStream {
+    /// Returns values that were just derived.
+    fn from(report: StreamReport) -> Self {
+        Self { report: Arc::new(report), unchanged_for: Duration::ZERO }
+    }
+}
+
+impl Deref for ReportedStream {
+    type Target = StreamReport;
+
+    fn deref(&self) -> &StreamReport {
+        &self.report
+    }
+}
+
+/// An age as of the reading that a stream's values were derived from. [`GroupView`] and [`ConsumerView`] return it as of the
+/// last reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(pub Duration);
+
+/// The values of a group as of the last reading of its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupView<'a> {
+    values: &'a GroupValues,
+    read_at: Duration,
+    unchanged_for: Duration,
+}
+
+impl<'a> GroupView<'a> {
+    /// Returns an age as of the last reading.
+    #[must_use]
+    pub fn age(&self, age: Age) -> Duration {
+        age.0.saturating_add(self.unchanged_for)
+    }
+
+    /// Returns the age of the oldest undelivered entry: see [`GroupValues::lag_seconds`].
+    #[must_use]
+    pub fn lag_seconds(&self) -> Option<Duration> {
+        let age = self.values.lag_seconds?;
+        // Without lag, no entry waits at any time.
+        Some(if self.values.lag.max() == 0 { age.0 } else { self.age(age) })
+    }
+
+    /// Returns the age of last-delivered-id: see [`GroupValues::last_delivered_id_age`].
+    #[must_use]
+    pub fn last_delivered_id_age(&self) -> Option<Duration> {
+        self.values.last_delivered_id_age.map(|age| self.age(age))
+    }
+
+    /// Returns the time since the last delivery that was seen: see [`GroupValues::last_delivery_age`].
+    #[must_use]
+    pub fn last_delivery_age(&self) -> Option<Duration> {
+        self.values.last_delivery_age.map(|age| self.age(age))
+    }
+
+    /// Returns the last census of the pending entries: see [`GroupValues::pending_census`].
+    #[must_use]
+    pub fn pending_census(&self) -> Option<CensusView<'a>> {
+        let PendingCensusReading { census, age, unchanged_until } = self.values.pending_census.as_ref()?;
+        // As long as the stream does not change, its lists of pending entries do not either.
+        let is_unchanged = *unchanged_until == Some(self.read_at);
+        let grown = if is_unchanged { Duration::ZERO } else { self.unchanged_for };
+        Some(CensusView {
+            census,
+            age: age.0.saturating_add(grown),
+            unchanged_until: unchanged_until.map(|until| until + (self.unchanged_for - grown)),
+        })
+    }
+
+    /// Returns the values, whose ages may be as of an earlier reading.
+    #[must_use]
+    pub fn values(&self) -> &'a GroupValues {
+        self.values
+    }
+
+    /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
+    #[must_use]
+    pub fn unknown_for(&self) -> Option<Duration> {
+        self.values.status.unknown_for(self.unchanged_for)
+    }
+
+    /// Returns a copy of the values whose ages are as of the last reading.
+    #[cfg(test)]
+    pub(crate) fn to_values(self) -> GroupValues {
+        let grown = |age: Option<Age>| age.map(|age| Age(self.age(age)));
+        let mut values = self.values.clone();
+        values.lag_seconds = self.lag_seconds().map(Age);
+        values.last_delivered_id_age = grown(values.last_delivered_id_age);
+        values.last_delivery_age = grown(values.last_delivery_age);
+        if let Some(OldestPending::Entry { age, idle, .. }) = &mut values.oldest_pending {
+            (*age, *idle) = (grown(*age), grown(*idle));
+        }
+        values.pending_census = self.pending_census().map(|shown| PendingCensusReading {
+            census: Arc::clone(shown.census),
+            age: Age(shown.age),
+            unchanged_until: shown.unchanged_until,
+        });
+        if let HistoryCoverage::Partial { remaining: Some(remaining) } = &mut values.status.coverage {
+            *remaining = remaining.saturating_sub(self.unchanged_for);
+        }
+        values
+    }
+}
+
+/// A consumer as of the last reading of its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerView<'a> {
+    consumer: &'a ConsumerReport,
+    unchanged_for: Duration,
+}
+
+impl<'a> ConsumerView<'a> {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &'a Name {
+        &self.consumer.name
+    }
+
+    /// Returns the number of its pending entries: see [`ConsumerReport::messages_pending`].
+    #[must_use]
+    pub fn messages_pending(&self) -> u64 {
+        self.consumer.messages_pending
+    }
+
+    /// Returns the time since its last attempt to read: see [`ConsumerReport::idle`].
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.consumer.idle.0.saturating_add(self.unchanged_for)
+    }
+
+    /// Returns a copy whose ages are as of the last reading.
+    #[cfg(test)]
+    pub(crate) fn to_report(self) -> ConsumerReport {
+        ConsumerReport { idle: Age(self.idle()), inactive: self.inactive().map(Age), ..self.consumer.clone() }
+    }
+
+    /// Returns the time since it last got an entry: see [`ConsumerReport::inactive`].
+    #[must_use]
+    pub fn inactive(&self) -> Option<Duration> {
+        self.consumer.inactive.map(|age| age.0.saturating_add(self.unchanged_for))
+    }
+}
+
+impl<'a> From<&'a ConsumerReport> for ConsumerView<'a> {
+    /// Returns a consumer that was just read.
+    fn from(consumer: &'a ConsumerReport) -> Self {
+        Self { consumer, unchanged_for: Duration::ZERO }
+    }
+}
+
+impl<'a> From<&'a GroupValues> for GroupView<'a> {
+    /// Returns values that were just derived.
+    fn from(values: &'a GroupValues) -> Self {
+        Self { values, read_at: Duration::ZERO, unchanged_for: Duration::ZERO }
+    }
+}
+
+impl Deref for GroupView<'_> {
+    type Target = GroupValues;
+
+    fn deref(&self) -> &GroupValues {
+        self.values
+    }
+}
+
+/// The values of one stream and its groups, as of the reading that they were derived from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamReport {
     /// Key of the stream.
@@ -54,6 +281,16 @@ pub struct StreamReport {
     pub refused: bool,
     /// The stream's groups, sorted by name.
     pub groups: Vec<GroupReport>,
+    /// Time of the reading, by the server's clock, since the Unix epoch.
+    pub read_at: Duration,
+}
+
+impl StreamReport {
+    /// Returns the report of a stream that was read, or does not exist.
+    #[must_use]
+    pub fn new(key: Name, values: Option<StreamValues>, groups: Vec<GroupReport>) -> Self {
+        Self { key, family: None, values, refused: false, groups, read_at: Duration::ZERO }
+    }
 }
 
 /// The values of a stream. The default is an empty stream.
@@ -207,13 +444,13 @@ pub struct GroupValues {
     pub lag: Lag,
     /// Age of the oldest undelivered entry, by its ID and the server's clock. Zero if every entry was delivered; `None`
     /// while that entry is not known, or if its ID is not a timestamp.
-    pub lag_seconds: Option<Duration>,
+    pub lag_seconds: Option<Age>,
     /// The ID up to which entries were delivered to the group. Source: XINFO GROUPS last-delivered-id.
     pub last_delivered_id: StreamId,
     /// Age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
-    pub last_delivered_id_age: Option<Duration>,
+    pub last_delivered_id_age: Option<Age>,
     /// Time since a reading in which last-delivered-id had advanced, by the server's clock. `None` until one was seen.
-    pub last_delivery_age: Option<Duration>,
+    pub last_delivery_age: Option<Age>,
     /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
     /// before 7.4, and where the server itself does not know it. It may be wrong; see [`lag`](Self::lag).
     pub entries_read: Option<u64>,
@@ -399,9 +636,9 @@ pub enum OldestPending {
         /// Name of its consumer; `None` if it was released by XNACK, and if the name is empty.
         consumer: Option<Name>,
         /// Time since the entry was added, by its ID; `None` if the ID is not a timestamp.
-        age: Option<Duration>,
+        age: Option<Age>,
         /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
-        idle: Option<Duration>,
+        idle: Option<Age>,
         /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
         deliveries: u64,
     },
@@ -478,13 +715,24 @@ pub struct PendingCensusReading {
     /// Its result.
     pub census: Arc<PendingCensus>,
     /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
-    pub age: Duration,
+    pub age: Age,
     /// Time until which the list is known to be as it was read, by the server's clock, since the Unix epoch. `None` if it
     /// may have changed since.
     pub unchanged_until: Option<Duration>,
 }
 
-impl PendingCensusReading {
+/// The last census of a group as of the last reading of its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct CensusView<'a> {
+    /// Its result.
+    pub census: &'a Arc<PendingCensus>,
+    /// See [`PendingCensusReading::age`].
+    pub age: Duration,
+    /// See [`PendingCensusReading::unchanged_until`].
+    pub unchanged_until: Option<Duration>,
+}
+
+impl CensusView<'_> {
     /// Returns the longest time for which a pending entry was not delivered again: when it was read, or
     /// while the list was last known to be unchanged. `None` if there is no entry that belongs to a consumer.
     #[must_use]
@@ -512,8 +760,8 @@ pub struct ConsumerReport {
     pub messages_pending: u64,
     /// Time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO CONSUMERS
     /// idle.
-    pub idle: Duration,
+    pub idle: Age,
     /// Time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that never
     /// happened. Source: XINFO CONSUMERS inactive.
-    pub inactive: Option<Duration>,
+    pub inactive: Option<Age>,
 }

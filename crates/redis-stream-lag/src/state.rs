@@ -113,7 +113,8 @@ pub(super) struct GroupCache {
     pub(super) oldest_consumer: Option<Name>,
     /// Pending entries that belonged to no consumer in the last reading.
     pub(super) unowned: Option<u64>,
-    pub(super) deleted_pending: Option<CachedDeletedPending>,
+    /// Of a group whose pending entries may have been deleted from within the stream.
+    pub(super) deleted_pending: Option<Box<CachedDeletedPending>>,
     /// Of a group with pending entries.
     pub(super) census: Option<Box<Census>>,
     pub(super) history: Option<History>,
@@ -423,6 +424,8 @@ impl StreamCache {
     /// Records that `next` is the oldest entry above `after`.
     pub(super) fn note_next_entry(&mut self, after: StreamId, next: StreamId) {
         if self.next_entry(after).is_none() {
+            // Few streams have more than one group that is behind.
+            self.next.reserve_exact(1);
             self.next.push((after, next));
         }
     }

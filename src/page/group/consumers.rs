@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::format::units::{count, counted, span};
 use crate::page::label;
 use crate::page::layout::unknown;
-use redis_stream_lag::report::{ConsumerReport, GroupValues, Report};
+use redis_stream_lag::report::{ConsumerView, GroupView, Report};
 
 /// A consumer that got an entry within this time is active.
 const WORKING: Duration = Duration::from_secs(60);
@@ -27,13 +27,13 @@ pub(super) enum LastEntry {
 impl LastEntry {
     /// Looks for a consumer with that time, since a report has no version of the server; and for a delivery to the group
     /// that no consumer got.
-    pub(super) fn of(report: Option<&Report>, values: &GroupValues, consumers: &[ConsumerReport]) -> Self {
+    pub(super) fn of(report: Option<&Report>, values: GroupView<'_>, consumers: &[ConsumerView<'_>]) -> Self {
         let streams = report.into_iter().flat_map(|report| &report.streams);
         let mut all =
             streams.flat_map(|stream| &stream.groups).flat_map(|group| group.consumers.iter().flatten());
-        let newest = consumers.iter().filter_map(|consumer| consumer.inactive).min();
+        let newest = consumers.iter().filter_map(ConsumerView::inactive).min();
         let is_noted =
-            values.last_delivery_age.is_none_or(|age| newest.is_some_and(|newest| newest <= age + WORKING));
+            values.last_delivery_age().is_none_or(|age| newest.is_some_and(|newest| newest <= age + WORKING));
         match is_noted && all.any(|consumer| consumer.inactive.is_some()) {
             true => Self::Reported,
             false => Self::MayBeUnknown,
@@ -41,11 +41,11 @@ impl LastEntry {
     }
 }
 
-pub(super) fn table(consumers: &[ConsumerReport], last_entry: LastEntry) -> Markup {
+pub(super) fn table(consumers: &[ConsumerView<'_>], last_entry: LastEntry) -> Markup {
     let mut sorted: Vec<_> = consumers.iter().collect();
     sorted.sort_by_key(|consumer| {
         let is_active = is_active(consumer, last_entry);
-        (Reverse(is_active), Reverse(consumer.messages_pending), consumer.idle, &consumer.name)
+        (Reverse(is_active), Reverse(consumer.messages_pending()), consumer.idle(), consumer.name())
     });
     html! {
         p.dim { (summary(consumers, last_entry)) }
@@ -62,14 +62,14 @@ pub(super) fn table(consumers: &[ConsumerReport], last_entry: LastEntry) -> Mark
     }
 }
 
-fn row(consumer: &ConsumerReport, last_entry: LastEntry) -> Markup {
+fn row(consumer: &ConsumerView<'_>, last_entry: LastEntry) -> Markup {
     html! {
         tr role="row" {
-            th scope="row" role="rowheader" { (label::short(&consumer.name.text())) }
-            td.number role="cell" data-label="Pending" { (count(consumer.messages_pending)) }
-            td.number role="cell" data-label="Last asked" { (span(consumer.idle)) " ago" }
+            th scope="row" role="rowheader" { (label::short(&consumer.name().text())) }
+            td.number role="cell" data-label="Pending" { (count(consumer.messages_pending())) }
+            td.number role="cell" data-label="Last asked" { (span(consumer.idle())) " ago" }
             td.number role="cell" data-label="Last entry received" {
-                @match (consumer.inactive, last_entry) {
+                @match (consumer.inactive(), last_entry) {
                     (Some(time), _) => { (span(time)) " ago" }
                     (None, LastEntry::Reported) => { span title="or only with NOACK, which the server does not note" { "never" } }
                     (None, LastEntry::MayBeUnknown) => (unknown("it never got an entry, or only with NOACK, or the server is older than 7.2")),
@@ -80,11 +80,11 @@ fn row(consumer: &ConsumerReport, last_entry: LastEntry) -> Markup {
 }
 
 /// `61 consumers: 1 active in the last minute, 2 with entries pending, 58 idle for more than 10 min with nothing pending`.
-fn summary(consumers: &[ConsumerReport], last_entry: LastEntry) -> String {
-    let number = |is: &dyn Fn(&ConsumerReport) -> bool| consumers.iter().filter(|one| is(one)).count();
+fn summary(consumers: &[ConsumerView<'_>], last_entry: LastEntry) -> String {
+    let number = |is: &dyn Fn(&ConsumerView<'_>) -> bool| consumers.iter().filter(|one| is(one)).count();
     let active = number(&|one| is_active(one, last_entry));
-    let holding = number(&|one| one.messages_pending > 0);
-    let idle = number(&|one| one.messages_pending == 0 && one.idle > IDLE);
+    let holding = number(&|one| one.messages_pending() > 0);
+    let idle = number(&|one| one.messages_pending() == 0 && one.idle() > IDLE);
     let idle = (idle > 0).then(|| format!(", {idle} idle for more than 10 min with nothing pending"));
     format!(
         "{}: {active} active in the last minute, {holding} with entries pending{}",
@@ -94,11 +94,11 @@ fn summary(consumers: &[ConsumerReport], last_entry: LastEntry) -> String {
 }
 
 /// Returns true if the consumer got an entry in the last minute; where that is not reported, if it asked for one.
-fn is_active(consumer: &ConsumerReport, last_entry: LastEntry) -> bool {
-    match (consumer.inactive, last_entry) {
+fn is_active(consumer: &ConsumerView<'_>, last_entry: LastEntry) -> bool {
+    match (consumer.inactive(), last_entry) {
         (Some(time), _) => time <= WORKING,
         (None, LastEntry::Reported) => false,
-        (None, LastEntry::MayBeUnknown) => consumer.idle <= WORKING,
+        (None, LastEntry::MayBeUnknown) => consumer.idle() <= WORKING,
     }
 }
 
@@ -106,14 +106,14 @@ fn is_active(consumer: &ConsumerReport, last_entry: LastEntry) -> bool {
 mod tests {
     use super::*;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::GroupReport;
+    use redis_stream_lag::report::{Age, ConsumerReport, GroupReport, GroupValues};
 
     fn consumer(name: &str, messages_pending: u64, idle: u64, inactive: Option<u64>) -> ConsumerReport {
         ConsumerReport {
             name: Name::from(name),
             messages_pending,
-            idle: Duration::from_secs(idle),
-            inactive: inactive.map(Duration::from_secs),
+            idle: Age(Duration::from_secs(idle)),
+            inactive: inactive.map(Duration::from_secs).map(Age),
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
             consumer("leaked", 0, 9_000, Some(9_000)),
             consumer("works", 2, 0, Some(3)),
         ];
-        let shown = table(&consumers, LastEntry::Reported).into_string();
+        let shown = table(&consumers.each_ref().map(Into::into), LastEntry::Reported).into_string();
         assert_eq!(names(&shown), ["works", "dead", "asks", "leaked"]);
         assert!(shown.contains(r#"which the server does not note">never</span></td>"#), "{shown}");
         assert!(shown.contains("4 consumers: 1 active in the last minute, 2 with entries pending, 1 idle for more than 10 min with nothing pending"), "{shown}");
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn before_server_7_2_the_last_entry_is_not_known() {
         let consumers = [consumer("a", 0, 70, None), consumer("b", 0, 5, None)];
-        let shown = table(&consumers, LastEntry::MayBeUnknown).into_string();
+        let shown = table(&consumers.each_ref().map(Into::into), LastEntry::MayBeUnknown).into_string();
         assert_eq!(names(&shown), ["b", "a"]);
         assert!(!shown.contains("never</span>") && shown.contains("not known"), "{shown}");
         assert!(shown.contains("2 consumers: 1 active"), "{shown}");
@@ -149,13 +149,15 @@ mod tests {
         use crate::page::test_support::{report, stream, values};
         let never = consumer("a", 0, 1, None);
         let of = |consumers: Vec<ConsumerReport>, others: Vec<ConsumerReport>, delivered: Option<u64>| {
-            let values = GroupValues { last_delivery_age: delivered.map(Duration::from_secs), ..values() };
+            let values =
+                GroupValues { last_delivery_age: delivered.map(Duration::from_secs).map(Age), ..values() };
             let with = |name: &str, consumers: &[ConsumerReport]| GroupReport {
                 consumers: Some(consumers.to_vec()),
                 ..crate::page::test_support::group(name, values.clone())
             };
             let report = report(vec![stream("s", vec![with("g", &consumers), with("h", &others)])]);
-            LastEntry::of(Some(&report), &values, &consumers)
+            let consumers: Vec<_> = consumers.iter().map(Into::into).collect();
+            LastEntry::of(Some(&report), (&values).into(), &consumers)
         };
         let got = consumer("b", 0, 1, Some(5));
         assert_eq!(of(vec![never.clone(), got.clone()], vec![], Some(4)), LastEntry::Reported);

@@ -8,7 +8,7 @@ use crate::format::units::{ago, count, per_second, span};
 use crate::values::family::{Family, Number};
 use crate::values::table::{GROUP_VALUES, LAST_DELIVERED_ID_AGE_SECONDS, NO_TIME, OLD_SERVER};
 use redis_stream_core::id::StreamId;
-use redis_stream_lag::report::{GroupValues, Lag, StreamValues};
+use redis_stream_lag::report::{GroupView, Lag, StreamValues};
 
 struct Detail {
     name: &'static str,
@@ -21,7 +21,7 @@ fn detail(name: &'static str, value: Result<String, &'static str>, note: &'stati
     Detail { name, value, note }
 }
 
-pub(super) fn of_group(values: &GroupValues) -> Markup {
+pub(super) fn of_group(values: GroupView<'_>) -> Markup {
     let mut details = vec![lag(values)];
     for family in GROUP_VALUES.iter() {
         if **family == LAST_DELIVERED_ID_AGE_SECONDS {
@@ -32,7 +32,7 @@ pub(super) fn of_group(values: &GroupValues) -> Markup {
     list(&details)
 }
 
-fn lag(values: &GroupValues) -> Detail {
+fn lag(values: GroupView<'_>) -> Detail {
     let (value, note) = match values.lag {
         Lag::Exact(entries) => (count(entries), "entries in the stream that the group was not delivered"),
         Lag::Between { min, max } => (
@@ -43,7 +43,7 @@ fn lag(values: &GroupValues) -> Detail {
     detail("Lag", Ok(value), note)
 }
 
-fn of_family(family: &Family, values: &GroupValues) -> Option<Detail> {
+fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
     let label = family.label?;
     if family.counts_nothing_in(values) {
         return None;
@@ -53,7 +53,7 @@ fn of_family(family: &Family, values: &GroupValues) -> Option<Detail> {
         Some(Number::Seconds(time)) => Ok(span(time)),
         Some(Number::Ratio(ratio)) => Ok(format!("{:.0} %", ratio * 100.0)),
         Some(Number::PerSecond(number)) => Ok(per_second(number)),
-        None => Err((label.why_unknown)(values)),
+        None => Err((label.why_unknown)(values.values())),
     };
     Some(detail(label.name, value, label.note))
 }
@@ -105,10 +105,11 @@ fn list(details: &[Detail]) -> Markup {
 mod tests {
     use super::*;
     use crate::page::test_support::values;
+    use redis_stream_lag::report::GroupValues;
 
     #[test]
     fn what_is_not_known_has_a_reason_and_is_never_0() {
-        let shown = of_group(&GroupValues { messages_pending: 1, ..values() }).into_string();
+        let shown = of_group((&GroupValues { messages_pending: 1, ..values() }).into()).into_string();
         for (name, why) in [
             ("Behind", "the oldest undelivered entry is not known yet"),
             ("Oldest pending entry", "the last poll did not find out"),
@@ -142,7 +143,7 @@ mod tests {
             (&counting, "because the lag is not known exactly"),
             (&at_the_beginning, "because it is 0-0, which is not a time"),
         ] {
-            let shown = of_group(values).into_string();
+            let shown = of_group((values).into()).into_string();
             assert!(shown.contains(why), "{why}: {shown}");
         }
     }
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn of_no_pending_entry_nothing_is_shown() {
         let shown = |messages_pending| {
-            of_group(&GroupValues { messages_pending, ..values() })
+            of_group((&GroupValues { messages_pending, ..values() }).into())
                 .into_string()
                 .matches("ldest pending")
                 .count()
@@ -161,6 +162,8 @@ mod tests {
     #[test]
     fn a_lag_that_is_being_counted_is_shown_by_its_bounds() {
         let between = GroupValues { lag: Lag::Between { min: 3, max: 4_000 }, ..values() };
-        assert!(of_group(&between).into_string().contains(r#"<span class="value">3 to 4,000</span>"#));
+        assert!(
+            of_group((&between).into()).into_string().contains(r#"<span class="value">3 to 4,000</span>"#)
+        );
     }
 }

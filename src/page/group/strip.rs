@@ -11,12 +11,12 @@ use crate::values::table::{
     ADDED_PER_SECOND, DELIVERED_PER_SECOND, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
     SECONDS_TO_LOSS,
 };
-use redis_stream_lag::report::{GroupValues, Lag};
+use redis_stream_lag::report::{GroupView, Lag};
 
 /// Bytes of a note that gets more room.
 const WIDE_NOTE: usize = 30;
 
-pub(super) fn of_group(values: &GroupValues) -> Markup {
+pub(super) fn of_group(values: GroupView<'_>) -> Markup {
     html! {
         dl.strip {
             (item("Lag", &lag(values.lag), &lag_note(values)))
@@ -43,13 +43,13 @@ fn item(name: &str, value: &Markup, note: &Markup) -> Markup {
     html! { div class=[class] { dt { (name) } dd { span.value { (value) } @if !note.0.is_empty() { span.dim { (note) } } } } }
 }
 
-fn of_family(family: &Family, values: &GroupValues) -> Markup {
+fn of_family(family: &Family, values: GroupView<'_>) -> Markup {
     match family.of_group_values(values).known() {
         Some(Number::Count(number)) => html! { (count(number)) },
         Some(Number::Seconds(time)) => html! { (span(time)) },
         Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
         Some(Number::PerSecond(rate)) => html! { (rate_number(rate)) "/s" },
-        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values))),
+        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values.values()))),
     }
 }
 
@@ -61,7 +61,7 @@ fn lag(lag: Lag) -> Markup {
     }
 }
 
-fn lag_note(values: &GroupValues) -> Markup {
+fn lag_note(values: GroupView<'_>) -> Markup {
     match trend(values) {
         Trend::Grows(rate) => html! { "\u{25b2} " (rate_number(rate)) "/s" },
         Trend::Shrinks(rate, _) => html! { "\u{25bc} " (rate_number(rate)) "/s" },
@@ -70,7 +70,7 @@ fn lag_note(values: &GroupValues) -> Markup {
     }
 }
 
-fn drained_in(values: &GroupValues) -> Markup {
+fn drained_in(values: GroupView<'_>) -> Markup {
     let never = |note: &str| item("Drained in", &html! { "never" }, &html! { (note) });
     match (values.lag, trend(values)) {
         (Lag::Exact(0), _) => item("Drained in", &html! { "0 s" }, &html! { "nothing waits" }),
@@ -83,7 +83,7 @@ fn drained_in(values: &GroupValues) -> Markup {
     }
 }
 
-fn time_to_loss(values: &GroupValues) -> Markup {
+fn time_to_loss(values: GroupView<'_>) -> Markup {
     let note = match (values.time_to_loss, values.entries_lost) {
         (None, Some(0)) => "no trimming seen that takes what is not read",
         _ => "",
@@ -116,11 +116,11 @@ mod tests {
     use crate::page::test_support::values;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{EntryRate, OldestPending};
+    use redis_stream_lag::report::{Age, EntryRate, GroupValues, OldestPending};
 
     /// The texts between tags, a line for each item.
     fn shown(values: &GroupValues) -> String {
-        let html = of_group(values).into_string();
+        let html = of_group(values.into()).into_string();
         let words = |item: &str| {
             let texts = item.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text.trim());
             texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
@@ -134,13 +134,13 @@ mod tests {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: Some(Name::from("<fraud-1>")),
-            age: Some(Duration::from_secs(864)),
-            idle: Some(Duration::from_millis(200)),
+            age: Some(Age(Duration::from_secs(864))),
+            idle: Some(Age(Duration::from_millis(200))),
             deliveries: 217,
         };
         let blocked = GroupValues {
             lag: Lag::Exact(16_538),
-            lag_seconds: Some(Duration::from_secs(840)),
+            lag_seconds: Some(Age(Duration::from_secs(840))),
             added_rate: rate(20),
             delivered_rate: rate(0),
             messages_pending: 1,

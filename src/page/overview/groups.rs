@@ -12,7 +12,7 @@ use crate::page::overview::query::{
 use crate::page::{chart, label};
 use crate::values::family::{Family, Number};
 use crate::values::table::CONSUMERS;
-use redis_stream_lag::report::{GroupValues, Lag, Status};
+use redis_stream_lag::report::{GroupView, Lag, Status};
 
 /// Groups on one page.
 const PAGE: usize = 50;
@@ -176,7 +176,7 @@ impl<'a> GroupTable<'a> {
                     @if self.model.targets.len() > 1 { " " span.dim { "on " (label::short(&labels.name)) } }
                     @if labels.db != "db0" { " " span.dim { (labels.db) } }
                 }
-                @match &row.group.values {
+                @match row.view() {
                     Some(values) => { @for column in OverviewColumn::ALL { (cell(column, values)) } },
                     None => { td.dim role="cell" colspan="5" data-label="" { "the stream has no such group" } }
                 }
@@ -209,7 +209,7 @@ impl<'a> GroupTable<'a> {
 }
 
 /// Returns the cell of a number; the cells of names are not made of values.
-fn cell(column: OverviewColumn, values: &GroupValues) -> Markup {
+fn cell(column: OverviewColumn, values: GroupView<'_>) -> Markup {
     let content = match column.content {
         ColumnContent::Name(..) => return html! {},
         ColumnContent::Lag => lag(values.lag),
@@ -218,7 +218,7 @@ fn cell(column: OverviewColumn, values: &GroupValues) -> Markup {
     html! { td.number role="cell" data-label=(column.heading()) { (content) } }
 }
 
-fn value(family: &Family, values: &GroupValues) -> Markup {
+fn value(family: &Family, values: GroupView<'_>) -> Markup {
     if family.counts_nothing_in(values) {
         return html! { span.dim { "none" } };
     }
@@ -231,7 +231,7 @@ fn value(family: &Family, values: &GroupValues) -> Markup {
         Some(Number::Seconds(time)) => html! { (span(time)) },
         Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
         Some(Number::PerSecond(number)) => html! { (per_second(number)) },
-        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values))),
+        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values.values()))),
     }
 }
 

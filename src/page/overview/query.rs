@@ -158,7 +158,7 @@ fn lag_key(row: &GroupRow<'_>) -> Option<u128> {
 }
 
 fn value_key(family: &Family, row: &GroupRow<'_>) -> Option<u128> {
-    Some(match family.of_group_values(row.group.values.as_ref()?).known()? {
+    Some(match family.of_group_values(row.view()?).known()? {
         Number::Count(count) => count.into(),
         Number::Seconds(time) => time.as_nanos(),
         // The bits of floats that are not negative are in the order of the floats.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::census::ENTRIES_PER_POLL;
 use crate::question::PendingEntry;
-use crate::report::{GroupValues, PendingCensusReading};
+use crate::report::{CensusView, GroupView};
 use crate::tests::model::{Counters, ModelGroup, StreamModel};
 use crate::tests::properties::{PLENTY, Watcher};
 use redis_stream_core::id::StreamId;
@@ -19,7 +19,7 @@ fn rows(group: &ModelGroup, now_ms: u64) -> Vec<(PendingEntry, Name)> {
 }
 
 /// Checks the census of a list that did not change while it was read.
-fn check(shown: &PendingCensusReading, group: &ModelGroup, model: &StreamModel) {
+fn check(shown: CensusView<'_>, group: &ModelGroup, model: &StreamModel) {
     let rows = rows(group, model.now_ms());
     let context = || format!("{shown:?}\n{rows:?}");
     let count =
@@ -48,7 +48,7 @@ fn check(shown: &PendingCensusReading, group: &ModelGroup, model: &StreamModel) 
     check_lists(shown, &rows, &context);
 }
 
-fn check_lists(shown: &PendingCensusReading, rows: &[(PendingEntry, Name)], context: &dyn Fn() -> String) {
+fn check_lists(shown: CensusView<'_>, rows: &[(PendingEntry, Name)], context: &dyn Fn() -> String) {
     let census = &shown.census;
     let mut consumers: BTreeMap<&Name, [u64; 2]> = BTreeMap::new();
     for (entry, consumer) in rows.iter().filter(|(entry, _)| entry.idle_ms.is_some()) {
@@ -94,7 +94,7 @@ fn run(seed: u64, counters: Counters) -> [usize; 2] {
         }
         let groups = model.groups.values().zip(watch.values());
         for (group, values) in groups {
-            let GroupValues { pending_census, .. } = values;
+            let pending_census = GroupView::from(&values).pending_census();
             assert_eq!(pending_census.is_some(), !group.pending.is_empty(), "seed {seed}: {group:?}");
             let Some(shown) = pending_census else { continue };
             assert!(shown.age < Duration::from_secs(600), "seed {seed}: {shown:?}");
@@ -162,6 +162,6 @@ fn a_pass_ends_however_fast_entries_are_delivered() {
         pending.retain(|id, _| !oldest.contains(id));
         watch.poll(&mut model, PLENTY, false);
     }
-    let census = watch.values().next().unwrap().pending_census.clone();
-    assert!(census.is_some_and(|shown| shown.age < Duration::from_secs(100)));
+    let census = watch.values().next().unwrap().pending_census;
+    assert!(census.is_some_and(|shown| shown.age.0 < Duration::from_secs(100)));
 }

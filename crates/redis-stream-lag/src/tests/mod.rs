@@ -4,5 +4,6 @@ mod audit;
 mod cases;
 mod census;
 mod flow;
+mod memory;
 pub(crate) mod model;
 pub(crate) mod properties;

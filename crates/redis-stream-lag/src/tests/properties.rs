@@ -9,7 +9,10 @@ use crate::budget::Budget;
 use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
 use crate::question::{Answer, Question, QuestionKind};
-use crate::report::{GroupValues, Lag, OldestPending, Report};
+use crate::report::{
+    Age, ConsumerView, GroupReport, GroupValues, GroupView, Lag, OldestPending, Report, ReportedStream,
+    StreamReport,
+};
 use crate::snapshot::{
     ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
     StreamReading,
@@ -153,9 +156,19 @@ impl Watcher {
         self.report = Some(report);
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &GroupValues> {
+    /// Keeps the next report from sharing values with the last one, which stay the same.
+    fn forget_sharing(&mut self) {
+        for stream in self.report.iter_mut().flat_map(|report| &mut report.streams) {
+            // What was refused is not what is read.
+            *stream = StreamReport { refused: true, ..as_just_derived(stream) }.into();
+        }
+    }
+
+    /// Returns the values of each group, with ages as of the last reading.
+    pub(crate) fn values(&self) -> impl Iterator<Item = GroupValues> {
         let streams = self.report.iter().flat_map(|report| &report.streams);
-        streams.flat_map(|stream| &stream.groups).filter_map(|group| group.values.as_ref())
+        streams
+            .flat_map(|stream| stream.groups.iter().filter_map(|group| Some(stream.view(group)?.to_values())))
     }
 }
 
@@ -186,9 +199,9 @@ impl Truth {
                     assert!(min <= most && max >= least && min <= max, "{min} to {max}: {}", context());
                 }
             }
-            self.check_age(group, values, &context);
+            self.check_age(group, &values, &context);
             if self.read.entries == self.after.entries && self.groups == self.after.group_info() {
-                self.check_pending(group, values, &context);
+                self.check_pending(group, &values, &context);
             }
         }
         self.check_losses(watch);
@@ -268,7 +281,7 @@ impl Truth {
     }
 
     fn check_age(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
-        let Some(age) = values.lag_seconds else {
+        let Some(Age(age)) = values.lag_seconds else {
             let is_unchanged = self.read.entries == self.after.entries;
             assert!(!is_unchanged || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
             return;
@@ -297,7 +310,7 @@ impl Truth {
         }
         let shown = match &values.oldest_pending {
             Some(OldestPending::Entry { idle, deliveries, id, consumer, .. }) => {
-                Some((*idle, (*deliveries, *id, consumer.clone())))
+                Some((idle.map(|Age(idle)| idle), (*deliveries, *id, consumer.clone())))
             }
             Some(OldestPending::Nothing) => None,
             None if self.is_busy => return,
@@ -396,4 +409,74 @@ fn no_lag_is_wrong_when_the_budget_cuts_scans_short() {
     let small = Budget { entries: 3, ..PLENTY };
     assert!(run_many(small, false) > 0.5);
     assert!(run_many(small, true) > 0.5);
+}
+
+/// Returns the values of a stream with all ages as of the last reading.
+fn as_just_derived(stream: &ReportedStream) -> StreamReport {
+    let group = |group: &GroupReport| GroupReport {
+        values: stream.view(group).map(GroupView::to_values),
+        consumers: stream.consumers(group).map(|all| all.map(ConsumerView::to_report).collect()),
+        ..group.clone()
+    };
+    StreamReport {
+        groups: stream.groups.iter().map(group).collect(),
+        read_at: stream.read_at(),
+        ..(**stream).clone()
+    }
+}
+
+/// Changes little between two polls, so that most streams are as before but for time.
+fn change_a_little(watch: &mut Watcher, model: &mut StreamModel, saved: &mut StreamModel) {
+    if fastrand::u32(..12) == 0 {
+        (0..fastrand::u32(1..8)).for_each(|_| model.disturb());
+    }
+    model.clock_ms += [0, 1_000, 10_000, 10_000, 10_000, 30_000, 100_000][fastrand::usize(..7)];
+    match fastrand::u32(..80) {
+        0 => watch.epoch += 1,
+        1 => *saved = model.clone(),
+        2 => {
+            model.restart_from(saved);
+            watch.epoch += 1;
+        }
+        3 => watch.is_late = true,
+        4 => model.clock_ms += 4_000_000,
+        _ => watch.is_late = false,
+    }
+}
+
+#[test]
+fn a_report_that_shares_values_with_the_one_before_is_the_one_that_does_not() {
+    let (mut polls, mut shared) = (0, 0);
+    let runs = if cfg!(debug_assertions) { 60 } else { 1_000 };
+    for (seed, counters) in
+        (0..runs).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
+    {
+        fastrand::seed(seed);
+        let mut model = StreamModel::new(counters);
+        let mut saved = model.clone();
+        let (mut sharing, mut deriving) = (Watcher::new(), Watcher::new());
+        for _ in 0..150 {
+            change_a_little(&mut sharing, &mut model, &mut saved);
+            (deriving.epoch, deriving.is_late) = (sharing.epoch, sharing.is_late);
+            let (mut same, random, is_busy) = (model.clone(), fastrand::u64(..), fastrand::u32(..8) == 0);
+            let before = sharing.report.clone();
+            fastrand::seed(random);
+            sharing.poll(&mut model, PLENTY, is_busy);
+            fastrand::seed(random);
+            deriving.poll(&mut same, PLENTY, is_busy);
+            let [shown, derived] = [&sharing, &deriving]
+                .map(|watch| as_just_derived(&watch.report.as_ref().unwrap().streams[0]));
+            let derived = StreamReport { refused: false, ..derived };
+            // But for what the ages that are read miss.
+            assert!(
+                derived.is_unchanged_since(&shown),
+                "seed {seed}, {counters:?}:\n{shown:#?}\nnot\n{derived:#?}"
+            );
+            polls += 1;
+            let stream = &sharing.report.as_ref().unwrap().streams[0];
+            shared += u32::from(before.is_some_and(|before| before.streams[0].shares_values_with(stream)));
+            deriving.forget_sharing();
+        }
+    }
+    assert!(shared > polls / 3, "{shared} of {polls}");
 }

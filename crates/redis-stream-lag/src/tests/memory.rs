@@ -1,0 +1,29 @@
+//! Holds the sizes of what is kept for each stream and group: the table in `docs/performance.md`.
+
+use crate::open::{GroupState, StreamState};
+use crate::report::{ConsumerReport, GroupReport, ReportedStream, StreamReport};
+use crate::snapshot::{ConsumerInfo, GroupInfo, StreamReading};
+use crate::state::{GroupCache, StreamCache};
+
+/// Size of the counts in front of what an `Arc` points to.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+/// Each limit is a size class of jemalloc, or a part of one.
+#[test]
+fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
+    for (what, bytes, most) in [
+        ("state of a stream", size_of::<StreamCache>(), 640),
+        ("state of a group", size_of::<GroupCache>(), 896),
+        ("stream in a report", size_of::<ReportedStream>(), 24),
+        ("values of a stream", COUNTS + size_of::<StreamReport>(), 448),
+        ("two groups in a report", 2 * size_of::<GroupReport>(), 1_280),
+        ("three consumers in a report", 3 * size_of::<ConsumerReport>(), 192),
+        ("stream in a reading", size_of::<StreamReading>(), 320),
+        ("two groups in a reading", 2 * size_of::<GroupInfo>(), 192),
+        ("three consumers in a reading", 3 * size_of::<ConsumerInfo>(), 160),
+        ("stream in a poll", size_of::<StreamState<'_>>(), 160),
+        ("two groups in a poll", 2 * size_of::<GroupState>(), 448),
+    ] {
+        assert!(bytes <= most, "{what}: {bytes} bytes, not {most}");
+    }
+}

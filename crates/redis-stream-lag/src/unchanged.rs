@@ -1,0 +1,341 @@
+//! Finds out whether a stream's values are those of the report before but for ages, so that two reports share them.
+//!
+//! An age grows by the time between the readings. Ages that the server reports, or that count by the caller's clock, miss
+//! that by a little. They are compared with the reading that the values were derived from, so that what they miss does not
+//! add up.
+
+use std::time::Duration;
+
+use crate::report::{
+    Age, ConsumerReport, EntryRate, GroupReport, GroupStatus, GroupValues, HistoryCoverage, OldestPending,
+    PendingCensusReading, StreamReport,
+};
+
+/// Difference by which an age that the server reports may miss the one that it should have grown to: the server reads its
+/// clock a little before it reads the stream.
+const TOLERANCE: Duration = Duration::from_millis(20);
+/// The same of times since a poll, by the caller's clock: a stream is read sooner or later in a poll.
+const POLL_TOLERANCE: Duration = Duration::from_secs(1);
+/// The same of an age by an ID.
+const EXACT: Duration = Duration::ZERO;
+
+/// The reading that the values before were derived from, and the present one, by the server's clock.
+#[derive(Clone, Copy)]
+struct Readings {
+    before: Duration,
+    now: Duration,
+}
+
+impl Readings {
+    /// Returns true if an age has grown by the time between the readings, or is not known in both.
+    fn has_grown(self, before: Option<Age>, now: Option<Age>, tolerance: Duration) -> bool {
+        match (before, now) {
+            (Some(Age(before)), Some(Age(now))) => {
+                before.saturating_add(self.now - self.before).abs_diff(now) <= tolerance
+            }
+            (before, now) => before == now,
+        }
+    }
+}
+
+/// Returns true if all of two lists correspond.
+fn all<T>(before: &[T], now: &[T], is_same: impl Fn(&T, &T) -> bool) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| is_same(before, now))
+}
+
+impl StreamReport {
+    /// Returns true if these are the values of the report before but for ages, which have grown.
+    pub(crate) fn is_unchanged_since(&self, before: &Self) -> bool {
+        let Self { key, family, values, refused, groups, read_at } = self;
+        // The server's clock may have been set back.
+        let readings = Readings { before: before.read_at, now: *read_at };
+        readings.before <= readings.now
+            && (key, family, refused) == (&before.key, &before.family, &before.refused)
+            && all(&before.groups, groups, |before, now| now.is_unchanged_since(before, readings))
+            && *values == before.values
+    }
+}
+
+impl GroupReport {
+    fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
+        let Self { name, named, values, consumers } = self;
+        let are_values_unchanged = match (&before.values, values) {
+            (Some(before), Some(now)) => now.is_unchanged_since(before, readings),
+            (before, now) => before == now,
+        };
+        let are_consumers_unchanged = || match (&before.consumers, consumers) {
+            (Some(before), Some(now)) => {
+                all(before, now, |before, now| now.is_unchanged_since(before, readings))
+            }
+            (before, now) => before == now,
+        };
+        (name, named) == (&before.name, &before.named) && are_values_unchanged && are_consumers_unchanged()
+    }
+}
+
+impl ConsumerReport {
+    fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
+        let Self { name, messages_pending, idle, inactive } = self;
+        *messages_pending == before.messages_pending
+            && readings.has_grown(Some(before.idle), Some(*idle), TOLERANCE)
+            && readings.has_grown(before.inactive, *inactive, TOLERANCE)
+            && *name == before.name
+    }
+}
+
+impl GroupValues {
+    fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
+        // All fields, so that none is forgotten.
+        let Self {
+            lag,
+            lag_seconds,
+            last_delivered_id,
+            last_delivered_id_age,
+            last_delivery_age,
+            entries_read,
+            messages_pending,
+            messages_released,
+            oldest_pending,
+            pending_orphaned,
+            pending_census,
+            consumers,
+            silent_consumers,
+            entries_lost,
+            loss_estimate,
+            retention_used,
+            time_to_loss,
+            entries_delivered,
+            entries_acknowledged,
+            drain_time,
+            added_rate,
+            delivered_rate,
+            pending_dropped,
+            recreation,
+            status,
+        } = self;
+        let is_position_same = (lag, last_delivered_id, entries_read, consumers, entries_lost)
+            == (&before.lag, &before.last_delivered_id, &before.entries_read, &before.consumers, &before.entries_lost)
+            && (loss_estimate, retention_used, time_to_loss, drain_time)
+                == (&before.loss_estimate, &before.retention_used, &before.time_to_loss, &before.drain_time)
+            && (entries_delivered, recreation) == (&before.entries_delivered, &before.recreation)
+            && is_same_rate(before.added_rate, *added_rate)
+            && is_same_rate(before.delivered_rate, *delivered_rate)
+            // Of a group without lag, no entry waits at any time.
+            && (lag.max() == 0 || readings.has_grown(before.lag_seconds, *lag_seconds, EXACT))
+            && readings.has_grown(before.last_delivered_id_age, *last_delivered_id_age, EXACT)
+            && readings.has_grown(before.last_delivery_age, *last_delivery_age, POLL_TOLERANCE);
+        let is_pending_same = || {
+            (messages_pending, messages_released, pending_orphaned, silent_consumers)
+                == (
+                    &before.messages_pending,
+                    &before.messages_released,
+                    &before.pending_orphaned,
+                    &before.silent_consumers,
+                )
+                && (entries_acknowledged, pending_dropped)
+                    == (&before.entries_acknowledged, &before.pending_dropped)
+                && is_oldest_unchanged(before.oldest_pending.as_ref(), oldest_pending.as_ref(), readings)
+                && is_census_unchanged(before.pending_census.as_ref(), pending_census.as_ref(), readings)
+        };
+        is_position_same && is_pending_same() && is_status_unchanged(&before.status, status, readings)
+    }
+}
+
+/// No entry over one time is as many as none over another.
+fn is_same_rate(before: Option<EntryRate>, now: Option<EntryRate>) -> bool {
+    let is_zero = |rate: Option<EntryRate>| rate.is_some_and(|rate| rate.entries == 0);
+    before == now || is_zero(before) && is_zero(now)
+}
+
+fn is_oldest_unchanged(
+    before: Option<&OldestPending>,
+    now: Option<&OldestPending>,
+    readings: Readings,
+) -> bool {
+    match (before, now) {
+        (
+            Some(OldestPending::Entry {
+                id: id_before,
+                consumer: consumer_before,
+                age: age_before,
+                idle: idle_before,
+                deliveries: deliveries_before,
+            }),
+            Some(OldestPending::Entry { id, consumer, age, idle, deliveries }),
+        ) => {
+            (id, consumer, deliveries) == (id_before, consumer_before, deliveries_before)
+                && readings.has_grown(*age_before, *age, EXACT)
+                && readings.has_grown(*idle_before, *idle, TOLERANCE)
+        }
+        (before, now) => before == now,
+    }
+}
+
+fn is_census_unchanged(
+    before: Option<&PendingCensusReading>,
+    now: Option<&PendingCensusReading>,
+    readings: Readings,
+) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return before == now };
+    let until = (before.unchanged_until, now.unchanged_until);
+    // The list was unchanged until each of the readings.
+    let is_current = until == (Some(readings.before), Some(readings.now));
+    let is_as_old = match is_current {
+        true => before.age == now.age,
+        false => {
+            until.0 == until.1
+                && until.0 != Some(readings.before)
+                && readings.has_grown(Some(before.age), Some(now.age), TOLERANCE)
+        }
+    };
+    is_as_old && before.census == now.census
+}
+
+fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readings) -> bool {
+    let GroupStatus { conditions, coverage, since } = now;
+    let is_covered = match (before.coverage, *coverage) {
+        (
+            HistoryCoverage::Partial { remaining: Some(before) },
+            HistoryCoverage::Partial { remaining: Some(now) },
+        ) => before.saturating_sub(readings.now - readings.before).abs_diff(now) <= POLL_TOLERANCE,
+        (before, now) => before == now,
+    };
+    (conditions, since) == (&before.conditions, &before.since) && is_covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Lag, ReportedStream, Status, StreamValues};
+    use redis_stream_core::id::StreamId;
+    use redis_stream_core::name::Name;
+
+    const READ_AT: Duration = Duration::from_secs(1_700_000_000);
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn age(seconds: u64) -> Option<Age> {
+        Some(Age(s(seconds)))
+    }
+
+    /// The values of a group that are `time` older.
+    fn values(time: u64) -> GroupValues {
+        let coverage = HistoryCoverage::Partial { remaining: Some(s(60 - time)) };
+        let (id, consumer) = (StreamId::new(7, 0), Some(Name::from("c")));
+        GroupValues {
+            lag: Lag::Exact(5),
+            lag_seconds: age(10 + time),
+            last_delivered_id_age: age(20 + time),
+            last_delivery_age: age(30 + time),
+            oldest_pending: Some(OldestPending::Entry {
+                id,
+                consumer,
+                age: age(40 + time),
+                idle: age(50 + time),
+                deliveries: 1,
+            }),
+            pending_census: Some(PendingCensusReading {
+                census: std::sync::Arc::default(),
+                age: Age(s(70 + time)),
+                unchanged_until: None,
+            }),
+            added_rate: Some(EntryRate { entries: 0, time: s(30 + time) }),
+            status: GroupStatus { coverage, ..GroupStatus::default() },
+            ..GroupValues::default()
+        }
+    }
+
+    fn stream(time: u64, values: GroupValues, idle: u64) -> StreamReport {
+        let consumer =
+            ConsumerReport { name: Name::from("c"), messages_pending: 1, idle: Age(s(idle)), inactive: None };
+        let (name, values, consumers) = (Name::from("g"), Some(values), Some(vec![consumer]));
+        let groups = vec![GroupReport { name, named: false, values, consumers }];
+        let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);
+        StreamReport { read_at: READ_AT + s(time), ..report }
+    }
+
+    #[test]
+    fn ages_grow_and_all_else_stays() {
+        let before = ReportedStream::from(stream(0, values(0), 3));
+        let shown = ReportedStream::or_unchanged(stream(7, values(7), 10), Some(&before));
+        assert!(shown.shares_values_with(&before));
+        let view = shown.view(&shown.groups[0]).unwrap();
+        let grown = GroupValues { added_rate: values(0).added_rate, ..values(7) };
+        assert_eq!(view.to_values(), grown);
+        assert_eq!(shown.consumers(&shown.groups[0]).unwrap().next().unwrap().idle(), s(10));
+        let caught_up = |time| GroupValues { lag: Lag::Exact(0), lag_seconds: age(0), ..values(time) };
+        let before = ReportedStream::from(stream(0, caught_up(0), 3));
+        let shown = ReportedStream::or_unchanged(stream(7, caught_up(7), 10), Some(&before));
+        assert!(shown.shares_values_with(&before));
+        assert_eq!(shown.view(&shown.groups[0]).unwrap().lag_seconds(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_list_of_pending_entries_that_does_not_change_is_known_until_now() {
+        let read = |time: u64| {
+            let unchanged_until = Some(READ_AT + s(time));
+            let census =
+                PendingCensusReading { census: std::sync::Arc::default(), age: Age(s(0)), unchanged_until };
+            stream(time, GroupValues { pending_census: Some(census), ..values(time) }, 3 + time)
+        };
+        let before = ReportedStream::from(read(0));
+        let shown = ReportedStream::or_unchanged(read(7), Some(&before));
+        assert!(shown.shares_values_with(&before));
+        let census = shown.view(&shown.groups[0]).unwrap().pending_census().unwrap();
+        assert_eq!((census.age, census.unchanged_until), (Duration::ZERO, Some(READ_AT + s(7))));
+        // From here on it is not known to be unchanged.
+        let mut later = read(7);
+        let shown = later.groups[0].values.as_mut().unwrap().pending_census.as_mut().unwrap();
+        (shown.age, shown.unchanged_until) = (Age(s(7)), Some(READ_AT));
+        assert!(!later.is_unchanged_since(&before));
+    }
+
+    #[test]
+    fn values_that_differ_in_more_than_their_ages_are_not_shared() {
+        type Change = fn(&mut GroupValues);
+        let changes: [(&str, Change); 14] = [
+            ("lag", |values| values.lag = Lag::Exact(6)),
+            ("an age that stood still", |values| values.lag_seconds = age(10)),
+            ("an age that is not known any more", |values| values.last_delivered_id_age = None),
+            ("a delivery", |values| values.last_delivery_age = age(0)),
+            ("the position", |values| values.last_delivered_id = StreamId::new(1, 1)),
+            ("pending", |values| values.messages_pending += 1),
+            ("no pending entry", |values| values.oldest_pending = Some(OldestPending::Nothing)),
+            ("another delivery of it", |values| {
+                let Some(OldestPending::Entry { deliveries, .. }) = &mut values.oldest_pending else {
+                    return;
+                };
+                *deliveries += 1;
+            }),
+            ("a claim", |values| {
+                let Some(OldestPending::Entry { idle, .. }) = &mut values.oldest_pending else { return };
+                *idle = age(0);
+            }),
+            ("a census", |values| values.pending_census.as_mut().unwrap().age = Age(s(0))),
+            ("a loss", |values| values.entries_lost = Some(1)),
+            ("a rate", |values| values.added_rate = Some(EntryRate { entries: 1, time: s(30) })),
+            ("a condition", |values| values.status.conditions = [Status::Stuck].into_iter().collect()),
+            ("enough history", |values| values.status.coverage = HistoryCoverage::Complete),
+        ];
+        let before = stream(0, values(0), 3);
+        assert!(stream(7, values(7), 10).is_unchanged_since(&before));
+        for (what, change) in changes {
+            let mut changed = values(7);
+            change(&mut changed);
+            assert!(!stream(7, changed, 10).is_unchanged_since(&before), "{what}");
+        }
+        assert!(!stream(7, values(7), 9).is_unchanged_since(&before), "a consumer that asked");
+        let later = stream(7, values(7), 10);
+        assert!(!before.is_unchanged_since(&later), "the clock was set back");
+        for changed in [
+            StreamReport { refused: true, ..later.clone() },
+            StreamReport { values: None, ..later.clone() },
+            StreamReport { groups: Vec::new(), ..later.clone() },
+            StreamReport { key: Name::from("other"), ..later },
+        ] {
+            assert!(!changed.is_unchanged_since(&before), "{changed:?}");
+        }
+    }
+}
