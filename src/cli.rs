@@ -19,8 +19,14 @@ const FIRST_STEPS: &str = "\
 First steps:
   streamgauge demo                                       see it at work on a private server
   streamgauge check --redis-url redis://localhost:6379   see what it finds on yours
+  streamgauge init --redis-url redis://localhost:6379    print a configuration for it
   streamgauge status --redis-url redis://localhost:6379  see how far behind each group is
   streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
+
+const INIT: &str = "\
+It polls like `serve`: SCAN reads at most 50,000 keys per second, for at most 10 seconds. Whether the URL leads to a \
+single server, a cluster or a sentinel is found out. A password is never printed. Each command that the user may not \
+run is sent once, so the server records it in its ACL LOG.";
 
 const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
@@ -94,7 +100,8 @@ fn with_variable(arg: Arg) -> Arg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
-    /// Least severe level that is logged [default: info for serve, consume, produce and demo, otherwise warn].
+    /// Least severe level that is logged [default: info for serve, consume, produce and demo; error for check, init, status,
+    /// pending and tidy, whose results include what others log as warnings; otherwise warn].
     #[arg(long, global = true, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Form of the log lines.
@@ -130,6 +137,9 @@ pub enum Command {
     Serve(Serve),
     /// Validate the configuration, poll each target once, and print what was found or is wrong.
     Check(Check),
+    /// Print a configuration for a server, with what was found there.
+    #[command(after_help = INIT)]
+    Init(Init),
     /// Show how far behind each group is, asked of a running streamgauge or polled for a while.
     Status(StatusArgs),
     /// List the entries of a group that were read and not acknowledged.
@@ -165,7 +175,9 @@ impl Command {
             Self::Status(status) if status.watch => return None,
             Self::Serve(_) | Self::Consume(_) | Self::Produce(_) | Self::Demo(_) => LogLevel::Info,
             // Their results tell what the poller would warn of.
-            Self::Check(_) | Self::Status(_) | Self::Pending(_) | Self::Tidy(_) => LogLevel::Error,
+            Self::Check(_) | Self::Init(_) | Self::Status(_) | Self::Pending(_) | Self::Tidy(_) => {
+                LogLevel::Error
+            }
             _ => LogLevel::Warn,
         };
         Some(requested.unwrap_or(default))
@@ -192,6 +204,12 @@ pub struct Check {
     /// Exit with code 1 if there are warnings.
     #[arg(long, value_parser = FalseyValueParser::new())]
     pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,8 @@
 //! A value that cannot be known is a variant in the report and an absent series on `/metrics`, never a 0. The pure
 //! steps know no Redis, no clock and no HTTP: all of them are functions of literals in tests.
 //!
-//! `ARCHITECTURE.md` lists the modules and what each may import.
+//! `ARCHITECTURE.md` lists the modules and what each may import. The pages in `docs/`, which `make book` builds as a
+//! book, are for users: `docs/lag.md` on the numbers, `docs/configuration.md` on the keys, `docs/cli.md` on the commands.
 //!
 //! [`Monitor`]: monitor::Monitor
 //! [`Poller::poll`]: poller::poll::Poller::poll

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::ArgMatches;
 use streamgauge::cli::{Command, parse};
 use streamgauge::commands::{
-    check, completions, consume, dead_letters, demo, exit_code, healthcheck, pending, produce, rules, serve,
-    status, tidy,
+    check, completions, consume, dead_letters, demo, exit_code, healthcheck, init, pending, produce, rules,
+    serve, status, tidy,
 };
 use streamgauge::{logging, shutdown};
 
@@ -49,6 +49,10 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         Command::Serve(_) => serve::run(matches, shutdown).await,
         Command::Check(args) => tokio::select! {
             result = check::run(&args, &matches) => result,
+            () = shutdown.cancelled() => Ok(()),
+        },
+        Command::Init(_) => tokio::select! {
+            result = init::run(&matches) => result,
             () = shutdown.cancelled() => Ok(()),
         },
         Command::Status(args) => status::run(&args, &matches, shutdown).await,

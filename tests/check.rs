@@ -182,7 +182,7 @@ alerts:
     for said in [
         "\n  warning  consumers may be wrong here (a replica does not know of consumers that were never given an entry), which these rules rely on: 1 (Lonely)\n",
         "\n  warning  status may be wrong here (a replica ",
-        "\n  note     after a start these rules wait for a window of history (2m): 1 (Silent)\n",
+        "\n  note     alert rules that need 2m of history after a start: 1 (Silent)\n",
     ] {
         assert!(from(&finished, "target \"r\"").contains(said), "{said} in {finished:?}");
     }

@@ -148,7 +148,9 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
     const URL: &str = "redis://:hunter2@cache";
     let tip = "use --redis-url";
     let unknown_flag = format!("--redis-ur={URL}");
-    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo", "healthcheck"] {
+    for command in
+        ["serve", "check", "init", "rules", "consume", "dead-letters", "produce", "demo", "healthcheck"]
+    {
         for (argument, named, tip) in [
             (URL, "unexpected argument 'redis://[hidden]' found", tip),
             (":hunter2@cache", "unexpected argument '[hidden]' found", tip),
@@ -194,7 +196,7 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
 
 #[tokio::test]
 async fn help_and_version_go_to_standard_output() {
-    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo"] {
+    for command in ["serve", "check", "init", "rules", "consume", "dead-letters", "produce", "demo"] {
         let finished = Streamgauge::command(command)
             .args(["--help"])
             .env("STREAMGAUGE_REDIS_URL", "redis://:hunter2@cache")
@@ -205,7 +207,7 @@ async fn help_and_version_go_to_standard_output() {
         assert!(!finished.stdout.contains("hunter2"), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--help").run().await;
-    for command in ["serve", "check", "rules", "consume", "dead-letters", "produce", "demo"] {
+    for command in ["serve", "check", "init", "rules", "consume", "dead-letters", "produce", "demo"] {
         assert!(finished.stdout.contains(&format!("\n  {command} ")), "{}", finished.stdout);
     }
     let finished = Streamgauge::command("--version").run().await;
@@ -243,9 +245,9 @@ target \"t\" at {address}
   server   {name} {version}, master
   streams  2 (a, b)
   warning  missing, of another type: 2 (absent, text)
-  groups   2, the lag of 2 is known by now
+  groups   2 (lag known for all)
   warning  groups that are missing: 1 (missing)
-{gaps}  note     after a start these rules wait for a window of history (2m): 4 (RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupLagging)
+{gaps}  note     alert rules that need 2m of history after a start: 4 (RedisStreamGroupStalled, RedisStreamGroupAbandoned, RedisStreamGroupNoConsumers, RedisStreamGroupLagging)
 
 alerts
   rules    15

@@ -174,7 +174,7 @@ struct Found {
 
 async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> anyhow::Result<Found> {
     let metrics = TargetMetrics::unexported(&target.name);
-    let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics.clone());
+    let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
     let polled = poller.poll().await?;
     let unread_streams = describe_unread(&polled);
     let Polled { report, has_answered, is_time_refused, warning, .. } = polled;
@@ -202,7 +202,7 @@ async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> a
     }
     describe_groups(&report, lines);
     let identity = poller.nodes().find_map(|node| node.identity.cloned());
-    cost::describe(&mut poller, &metrics, config.poll.interval, lines).await;
+    cost::describe(&mut poller, config.poll.interval, lines).await;
     Ok(Found { report, is_complete, identity })
 }
 
@@ -235,7 +235,7 @@ fn describe_streams(poller: &Poller, report: &Report, lines: &mut Lines) {
     }
 }
 
-fn describe_problem(problem: Option<Reason>) -> &'static str {
+pub(super) fn describe_problem(problem: Option<Reason>) -> &'static str {
     match problem {
         None => "on a node that cannot be reached",
         Some(Reason::MissingKey) => "missing",
@@ -271,7 +271,12 @@ fn describe_groups(report: &Report, lines: &mut Lines) {
     let groups = || report.streams.iter().flat_map(|stream| &stream.groups);
     let lags: Vec<_> = groups().filter_map(|group| group.values.as_ref().map(|values| values.lag)).collect();
     let exact = lags.iter().filter(|lag| matches!(lag, Lag::Exact(_))).count();
-    lines.add("groups", &format!("{}, the lag of {exact} is known by now", lags.len()));
+    let text = match lags.len() {
+        0 => "none".to_owned(),
+        all if exact == all => format!("{all} (lag known for all)"),
+        all => format!("{all} (lag known for {exact} so far)"),
+    };
+    lines.add("groups", &text);
     let missing: Vec<_> = groups().filter(|group| group.values.is_none()).collect();
     if !missing.is_empty() {
         let names = counted(missing.iter().map(|group| group.name.to_string()));

@@ -156,7 +156,7 @@ fn default_server(args: &ArgMatches) -> Server {
 }
 
 fn choose<'a>(args: &'a ArgMatches, environment: &Environment<'_>) -> Result<Choice<'a>, ConfigError> {
-    let file = given(args, "config").zip(args.get_one::<PathBuf>("config"));
+    let file = given(args, "config").zip(args.try_get_one::<PathBuf>("config").ok().flatten());
     match (file, given(args, "redis_url")) {
         (Some((file, _)), Some(url)) if file.origin == url.origin => Err(given_too(&file.flag, &url.flag)),
         (Some((file, path)), url) if url.is_none() || file.origin == FlagOrigin::CommandLine => {

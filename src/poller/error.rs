@@ -230,6 +230,11 @@ impl PollError {
         }
     }
 
+    /// Returns true if the user may not run this command. Without permission for a key the reply reads differently.
+    pub(super) fn is_command_denied(&self) -> bool {
+        matches!(self, Self::Server { code, detail, .. } if code == "NOPERM" && detail.contains("to run the"))
+    }
+
     pub(super) fn protocol(address: &str, error: &impl std::error::Error) -> Self {
         Self::Protocol { address: address.to_owned(), detail: error.to_string() }
     }

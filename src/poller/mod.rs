@@ -31,3 +31,4 @@ mod sentinel;
 pub mod servers;
 pub mod slots;
 mod streams;
+pub mod survey;

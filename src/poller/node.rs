@@ -105,7 +105,7 @@ pub struct Identity {
 impl Identity {
     /// Returns true if the server has CLIENT NO-TOUCH: Redis from 7.2 and every Valkey, which reports `redis` 7.2.4
     /// where it is configured to look like Redis.
-    fn knows_no_touch(&self) -> bool {
+    pub(super) fn knows_no_touch(&self) -> bool {
         self.release() >= (7, 2)
     }
 

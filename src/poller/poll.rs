@@ -290,6 +290,16 @@ impl Poller {
         self.servers.node_address()
     }
 
+    /// Returns the addresses of all nodes that are known.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.servers.endpoints()
+    }
+
+    /// Returns the numbers of commands sent and of bytes received so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.metrics.traffic()
+    }
+
     /// Returns why SCAN failed last; `None` if it succeeded, or was not needed.
     pub fn scan_problem(&self) -> Option<&str> {
         self.servers.scan_problem()

@@ -93,6 +93,10 @@ impl Servers {
         self.streams = before.streams.successor(target, poll.shard);
     }
 
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.nodes.handles.iter().map(|handle| &handle.endpoint)
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeState<'_>> {
         self.nodes.handles.iter().map(|handle| NodeState {
             address: &handle.address,

@@ -47,10 +47,7 @@ pub(super) fn of_target(rules: &[Arc<Rule>], target: &config::Target, found: &Fo
         rules.iter().filter(about).filter(|rule| capabilities::waits_for_history(rule)).collect();
     if let (Some(window), false) = (window(target), waiting.is_empty()) {
         let names = counted(waiting.iter().map(|rule| rule.name.clone()));
-        lines.add(
-            "note",
-            &format!("after a start these rules wait for a window of history ({window}): {names}"),
-        );
+        lines.add("note", &format!("alert rules that need {window} of history after a start: {names}"));
     }
 }
 

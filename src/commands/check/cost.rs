@@ -5,26 +5,19 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Lines;
+use crate::commands::poll_cost::{self, PollCost};
 use crate::format::units::{count, span};
 use crate::poller::poll::Poller;
-use crate::self_metrics::target::TargetMetrics;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Polls once more, as the first poll also connects and looks for streams, and adds a line about what that took. Without
 /// an answer there is no line.
-pub(super) async fn describe(
-    poller: &mut Poller,
-    metrics: &TargetMetrics,
-    interval: Duration,
-    lines: &mut Lines,
-) {
-    let before = metrics.traffic();
-    if poller.poll().await.is_err() {
+pub(super) async fn describe(poller: &mut Poller, interval: Duration, lines: &mut Lines) {
+    let (PollCost { commands, reply_bytes: bytes, .. }, outcome) = poll_cost::measure(poller).await;
+    if outcome.is_err() {
         return;
     }
-    let after = metrics.traffic();
-    let (commands, bytes) = (after.0 - before.0, after.1 - before.1);
     lines.add(
         "cost",
         &format!(

@@ -81,6 +81,35 @@ pub fn address(reply: Value<'_>) -> Decoded<(String, u16)> {
     Ok((String::from_utf8_lossy(bytes(host)?).into_owned(), port_number(port)?))
 }
 
+/// Decodes SENTINEL MASTERS: the name of each master.
+pub fn master_names(reply: Value<'_>) -> Decoded<Vec<String>> {
+    let name = |master: Value<'_>| {
+        for field in fields(master)? {
+            if let (b"name", value) = field? {
+                return Ok(String::from_utf8_lossy(bytes(value)?).into_owned());
+            }
+        }
+        Err(DecodeError("SENTINEL MASTERS lacks a name"))
+    };
+    array(reply)?.map(name).collect()
+}
+
+/// Decodes SENTINEL SENTINELS: host and port of each.
+pub fn sentinel_addresses(reply: Value<'_>) -> Decoded<Vec<(String, u16)>> {
+    let address = |sentinel: Value<'_>| {
+        let (mut host, mut port) = (None, None);
+        for field in fields(sentinel)? {
+            match field? {
+                (b"ip", value) => host = Some(String::from_utf8_lossy(bytes(value)?).into_owned()),
+                (b"port", value) => port = Some(port_number(value)?),
+                _ => {}
+            }
+        }
+        host.zip(port).ok_or(DecodeError("SENTINEL SENTINELS lacks an address"))
+    };
+    array(reply)?.map(address).collect()
+}
+
 fn port_number(reply: Value<'_>) -> Decoded<u16> {
     count(reply)?.try_into().map_err(|_| DecodeError("expected a port"))
 }
@@ -192,6 +221,17 @@ mod tests {
         let masters = |port| vec![range(0, 9, "h", port), range(20, 29, "h", port)];
         assert_eq!(read(&text, |reply| cluster_shards(reply, b"port")), Ok(masters(3)));
         assert_eq!(read(&text, |reply| cluster_shards(reply, b"tls-port")), Ok(masters(103)));
+    }
+
+    #[test]
+    fn masters_and_sentinels_are_lists_of_fields() {
+        let masters = "*2 *4 $4 name $1 a $2 ip $1 h *2 $4 name $1 b ";
+        assert_eq!(read(masters, master_names), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert!(read("*1 *2 $2 ip $1 h ", master_names).is_err());
+        let sentinels = "*1 *6 $4 name $1 x $2 ip $1 h $4 port $5 26379 ";
+        assert_eq!(read(sentinels, sentinel_addresses), Ok(vec![("h".to_owned(), 26379)]));
+        assert!(read("*1 *2 $2 ip $1 h ", sentinel_addresses).is_err());
+        assert_eq!(read("*0 ", sentinel_addresses), Ok(Vec::new()));
     }
 
     #[test]
