@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET ?= x86_64-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: demo build help test fmt lint doc dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-consume bench-page package sbom
+.PHONY: demo build help test fmt lint doc book doc-tables dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-consume bench-page package sbom
 
 ##@ Try it
 
@@ -41,6 +41,9 @@ doc: ## Build the documentation; a warning is an error
 dashboard: ## Generate dashboards/streamgauge.json from dashboards/generator
 	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
 
+doc-tables: ## Write the tables of flags in docs/cli.md from the command line
+	STREAMGAUGE_WRITE_DOCS=1 $(CARGO) test -q --locked --test documentation the_command_line_is_documented
+
 ##@ What CI runs
 
 ci: ## Run everything that CI runs
@@ -62,6 +65,9 @@ fuzz: ## Fuzz each target for a minute (FUZZ_FLAGS='--seconds 600 globs': one, a
 	@scripts/fuzz.sh $(FUZZ_FLAGS)
 
 ##@ By hand
+
+book: ## Build the documentation as a book, target/book; installs mdbook under target/ if there is none
+	scripts/book.sh
 
 dashboard-types: ## Check the dashboard against Grafana's published types; needs npm
 	scripts/dashboard-types.sh

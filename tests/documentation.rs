@@ -6,6 +6,8 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -244,42 +246,80 @@ alerts: {notifiers: [{name: n, webhook: {url: 'http://127.0.0.1:1'}}]}",
     assert_eq!(routes, counted.iter().map(String::as_str).filter(|route| *route != "other").collect());
 }
 
+/// Flags of many commands, which docs/cli.md lists once.
+const SHARED_FLAGS: [&str; 2] = ["redis_", "log_"];
+
+fn is_shared(id: &str) -> bool {
+    SHARED_FLAGS.iter().any(|start| id.starts_with(start)) && id != "redis_server"
+}
+
+/// Returns a table of flags, from the help of the command line.
+fn flag_table<'a>(arguments: impl Iterator<Item = &'a clap::Arg>) -> String {
+    let mut text = "| flag | default | meaning |\n| --- | --- | --- |\n".to_owned();
+    for argument in arguments.filter(|argument| !argument.is_positional()) {
+        let help = argument.get_help().expect("each has a help text").to_string().replace('|', "\\|");
+        let (help, stated) = match help.rsplit_once(" [default: ") {
+            Some((help, default)) => (help.to_owned(), default.trim_end_matches('.').strip_suffix(']')),
+            None => (help.clone(), None),
+        };
+        let defaults = argument.get_default_values().iter().map(|value| format!("`{}`", value.display()));
+        let is_switch = !argument.get_action().takes_values();
+        let default = match stated {
+            Some(stated) => stated.to_owned(),
+            None if is_switch => String::new(),
+            None => defaults.collect(),
+        };
+        let name = match argument.get_value_names() {
+            Some([name]) if !is_switch => format!("--{} {name}", argument.get_long().unwrap()),
+            _ => format!("--{}", argument.get_long().unwrap()),
+        };
+        let values = argument.get_possible_values();
+        let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+        let values =
+            if values.is_empty() || is_switch { String::new() } else { format!(": {}", values.join(", ")) };
+        let default = if default.is_empty() { " ".to_owned() } else { format!(" {default} ") };
+        let _ = writeln!(text, "| `{name}` |{default}| {}{values} |", help.trim_end_matches('.'));
+    }
+    text
+}
+
+/// The tables of docs/cli.md are generated: `make doc-tables` writes them.
 #[test]
-fn the_tables_of_commands_and_flags_are_complete() {
+fn the_command_line_is_documented_command_by_command() {
     let mut cli = Cli::command();
     cli.build();
-    let commands: Vec<_> = cli.get_subcommands().filter(|command| command.get_name() != "help").collect();
-    let names: BTreeSet<_> = commands.iter().map(|command| command.get_name()).collect();
-    let listed = rows("command");
-    let listed = listed.iter().map(|row| code(row[0])[0].strip_prefix("streamgauge ").unwrap());
-    assert_eq!(listed.collect::<BTreeSet<_>>(), names);
+    let is_flag = |argument: &&clap::Arg| !["help", "version"].contains(&argument.get_id().as_str());
+    let commands = || cli.get_subcommands().filter(|command| command.get_name() != "help");
+    let arguments = |command: &'static str| {
+        let found = commands().find(move |known| known.get_name() == command).unwrap();
+        found.get_arguments().filter(is_flag).cloned().collect::<Vec<_>>()
+    };
+    // `serve` has them all.
+    let shared = arguments("serve");
+    let shared = flag_table(shared.iter().filter(|argument| is_shared(argument.get_id().as_str())));
+    let mut text = read("docs/cli.md");
+    put_table(&mut text, "all commands", &shared);
+    for command in commands() {
+        let name = command.get_name();
+        assert!(text.contains(&format!("\n## {name}\n")), "docs/cli.md has no section {name}");
+        let own = command.get_arguments().filter(is_flag);
+        let own: Vec<_> = own.filter(|argument| !is_shared(argument.get_id().as_str())).collect();
+        if own.iter().any(|argument| !argument.is_positional()) {
+            put_table(&mut text, name, &flag_table(own.into_iter()));
+        }
+    }
+    if env::var_os("STREAMGAUGE_WRITE_DOCS").is_some() {
+        fs::write(root().join("docs/cli.md"), &text).unwrap();
+    }
+    assert_eq!(read("docs/cli.md"), text, "docs/cli.md differs from the command line: run make doc-tables");
+}
 
-    let mut documented = BTreeMap::new();
-    for row in rows("flag") {
-        let of: Vec<_> =
-            if row[1] == "all" { names.iter().copied().collect() } else { row[1].split(", ").collect() };
-        for command in of {
-            let before = documented.insert((command, code(row[0])[0].to_owned()), row[2]);
-            assert!(before.is_none(), "{command} {} is there twice", row[0]);
-        }
-    }
-    for command in &commands {
-        let is_flag =
-            |arg: &&clap::Arg| !arg.is_positional() && !["help", "version"].contains(&arg.get_id().as_str());
-        let arguments = command.get_arguments().filter(is_flag);
-        for argument in arguments {
-            let flag = format!("--{}", argument.get_long().expect("every flag is a long one"));
-            let variable = format!("STREAMGAUGE_{}", flag[2..].to_uppercase().replace('-', "_"));
-            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "{flag}");
-            let default = documented.remove(&(command.get_name(), flag.clone()));
-            let default =
-                default.unwrap_or_else(|| panic!("{flag} of {} is not documented", command.get_name()));
-            for value in argument.get_default_values() {
-                assert_eq!(code(default), [value.to_str().unwrap()], "{flag} of {}", command.get_name());
-            }
-        }
-    }
-    assert!(documented.is_empty(), "these do not exist: {:?}", documented.keys());
+/// Puts a table between the two marks for it.
+fn put_table(text: &mut String, subject: &str, table: &str) {
+    let start = format!("<!-- flags of {subject}: written by make doc-tables -->\n");
+    let at = text.find(&start).unwrap_or_else(|| panic!("docs/cli.md lacks {start}")) + start.len();
+    let end = at + text[at..].find("<!-- end -->").expect("the mark behind it");
+    text.replace_range(at..end, &format!("\n{table}\n"));
 }
 
 #[test]
@@ -294,7 +334,7 @@ fn every_printed_command_parses() {
     let commands: Vec<_> = lines.filter_map(|line| line.strip_prefix("$ streamgauge ")).collect();
     assert!(commands.len() >= 4, "{commands:?}");
     for command in commands {
-        let arguments = command.split('|').next().unwrap().split_whitespace();
+        let arguments = command.split(['|', '>']).next().unwrap().split_whitespace();
         if let Err(error) = Cli::try_parse_from(["streamgauge"].into_iter().chain(arguments)) {
             panic!("streamgauge {command}: {error}");
         }
@@ -361,9 +401,13 @@ fn links_to_files_and_sections_have_a_target() {
 
 #[test]
 fn every_page_and_example_is_in_its_list() {
-    let list = read("llms.txt");
-    for (path, _) in files("docs").iter().filter(|(path, _)| path.ends_with(".md")) {
+    let (list, summary, readme) = (read("llms.txt"), read("docs/SUMMARY.md"), read("README.md"));
+    let is_page = |path: &str| path.ends_with(".md") && !path.ends_with("/SUMMARY.md");
+    for (path, _) in files("docs").iter().filter(|(path, _)| is_page(path)) {
         assert!(list.contains(&format!("]({path})")), "llms.txt: {path} is missing");
+        assert!(readme.contains(&format!("]({path})")), "README.md: {path} is missing");
+        let entry = format!("]({})\n", path.strip_prefix("docs/").unwrap());
+        assert_eq!(summary.matches(&entry).count(), 1, "docs/SUMMARY.md: one entry for {path}");
     }
     let list = read("examples/README.md");
     for (path, _) in files("examples").iter().filter(|(path, _)| !path.ends_with("README.md")) {
