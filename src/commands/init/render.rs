@@ -289,9 +289,12 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use redis_stream_core::redis_url;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::config::{Config, load};
+    use redis_stream_core::redis_url;
 
     #[test]
     fn urls_lead_to_the_same_server_without_credentials() {
@@ -322,6 +325,36 @@ mod tests {
     fn the_example_has_the_parts_that_are_copied() {
         for (start, end) in [(SECRETS, Some(STREAMS)), (STREAMS, Some(ALERTS)), (ALERTS, None)] {
             assert!(part(start, end).lines().count() >= 2, "{start}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_the_same_when_it_is_read_again() {
+        let environment = |name: &str| (name == "REDIS_PASSWORD").then(|| "hunter2".to_owned());
+        let read = |text: &str| load::from_text("test", text, Path::new(""), &environment).unwrap();
+        for target in [
+            "{url: 'redis://[::1]:7000/3', username: 'a \"b\" $${x}', password: hunter2, role: replica}",
+            "{url: 'rediss://h', password: hunter2, tls: {server_name: n, insecure_skip_verify: true}}",
+            "{url: 'unix:///run/a%20b.sock?db=2'}",
+            "{topology: cluster, urls: ['redis://a', 'redis://b:7001'], username: me, password: hunter2}",
+            "{topology: sentinel, password: hunter2, sentinel: {master_name: 'my: master', urls: ['redis://s/2'], password: hunter2}}",
+        ] {
+            let Config { poll, mut targets, .. } = read(&format!("targets: [{target}]"));
+            let survey = Survey {
+                target: targets.remove(0),
+                nodes: Vec::new(),
+                warnings: vec!["two\nlines".to_owned()],
+                missing_permissions: vec!["+time"],
+                report: Arc::default(),
+                cost: None,
+                problems: BTreeMap::new(),
+                interval: Some(Duration::from_secs(15)),
+            };
+            let text = configuration(std::slice::from_ref(&survey), &poll);
+            let again = read(&text);
+            assert_eq!(again.targets, [survey.target], "{text}");
+            assert_eq!(again.poll.interval, Duration::from_secs(15));
+            assert!(!text.contains("hunter2"), "{text}");
         }
     }
 }
