@@ -278,6 +278,19 @@ mod tests {
     }
 
     #[test]
+    fn an_age_in_a_stream_that_did_not_change_is_as_of_the_last_reading() {
+        let age = Some(Age(Duration::from_secs(3)));
+        let group = group("g", GroupValues { last_delivered_id_age: age, messages_pending: 7, ..values() });
+        let read = ReportedStream::from(stream("s", vec![group.clone()]));
+        let later = read.unchanged_at(read.read_at + Duration::from_secs(10));
+        for (name, expected) in [("last_delivered_id_age_seconds", 13.0), ("messages_pending", 7.0)] {
+            let FactSource::Group(family) = Fact::named(name).unwrap().source else { panic!("{name}") };
+            let value = of_group(family, &later, &group, Operator::Above);
+            assert_eq!(value, FactValue::Known(expected), "{name}");
+        }
+    }
+
+    #[test]
     fn facts_of_a_group_are_known_unknown_or_gone() {
         let s = Duration::from_secs;
         let pending = OldestPending::Entry {

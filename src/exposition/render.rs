@@ -397,6 +397,34 @@ mod tests {
     }
 
     #[test]
+    fn ages_of_a_stream_that_did_not_change_are_as_of_the_last_reading() {
+        let mut later = Report::clone(&report());
+        for stream in &mut later.streams {
+            *stream = stream.unchanged_at(stream.read_at + Duration::from_secs(2));
+        }
+        let selection = FamilySelection::new(|_, _| true, Duration::from_secs(86_400));
+        let of = |report: Report| {
+            let labels = SeriesLabels::new("t", 0, &BTreeMap::new());
+            plain(&selection, &[Arc::new(TargetSeries::new(labels, Arc::new(report)))])
+        };
+        let (before, now) = (of(Report::clone(&report())), of(later));
+        let value = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
+        let (mut grown, mut same) = (Vec::new(), 0);
+        for (before, now) in before.lines().zip(now.lines()) {
+            let name = now.split('{').next().unwrap();
+            match name.starts_with('#') || before == now {
+                true => same += 1,
+                false => grown.push(format!("{name} {}", value(now) - value(before))),
+            }
+        }
+        grown.sort();
+        grown.dedup();
+        let ages = ["group_consumer_idle", "group_lag", "group_oldest_pending_idle"];
+        assert_eq!(grown, ages.map(|name| format!("redis_stream_{name}_seconds 2")));
+        assert!(same > 20, "{same}");
+    }
+
+    #[test]
     fn what_is_not_known_is_absent() {
         let selection = FamilySelection::new(is_own_and_no_consumer, Duration::from_secs(86_400));
         let text = plain(&selection, &[series("t", "x")]);

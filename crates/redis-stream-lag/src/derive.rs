@@ -30,6 +30,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
     let mut not_read: HashMap<_, _> = state.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
+    let mut last_report = LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 };
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
             ReadOutcome::Read(_) => {}
@@ -43,7 +44,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
                     ReadOutcome::Unreachable => reports.push(unread(reading).into()),
-                    _ => reports.extend(previous.and_then(|report| last_report(report, reading))),
+                    _ => reports.extend(last_report.of(reading)),
                 }
                 if let Some(mut cache) = not_read.remove(&reading.key) {
                     cache.gap = cache.gap.max(gap);
@@ -53,7 +54,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
     }
     for mut stream in streams {
-        let before = previous.and_then(|report| last_report(report, stream.reading));
+        let before = last_report.of(stream.reading);
         note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
@@ -356,10 +357,26 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -
     age.zip(without_delivery).map_or(Duration::ZERO, |(age, time)| age.min(time))
 }
 
-fn last_report(previous: &Report, reading: &StreamReading) -> Option<ReportedStream> {
-    let at = previous.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok()?;
-    let last = &previous.streams[at];
-    Some(if last.family == reading.family { last.clone() } else { last.in_family(reading.family.clone()) })
+/// The report of the poll before.
+struct LastReport<'a> {
+    streams: &'a [ReportedStream],
+    /// The stream after the last one that was found: those of a node are read in the order of their keys.
+    next: usize,
+}
+
+impl LastReport<'_> {
+    fn of(&mut self, reading: &StreamReading) -> Option<ReportedStream> {
+        let is_next = self.streams.get(self.next).is_some_and(|stream| stream.key == reading.key);
+        let found = || self.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok();
+        let at = if is_next { self.next } else { found()? };
+        self.next = at + 1;
+        let last = &self.streams[at];
+        Some(if last.family == reading.family {
+            last.clone()
+        } else {
+            last.in_family(reading.family.clone())
+        })
+    }
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {
