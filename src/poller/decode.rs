@@ -24,6 +24,9 @@ const MORE_THAN_FITS: u64 = 1 << 40;
 #[error("{0}")]
 pub struct DecodeError(&'static str);
 
+/// See the limits in [`crate::poller::resp`].
+const TOO_LARGE: DecodeError = DecodeError("it has too many values or bytes");
+
 pub type Decoded<T> = Result<T, DecodeError>;
 
 /// Decodes TIME, as the time since the Unix epoch.
@@ -37,14 +40,31 @@ pub fn time(reply: Value<'_>) -> Decoded<Duration> {
     }
 }
 
-/// Decodes SCAN: the next cursor and the keys.
-pub fn scan(reply: Value<'_>) -> Decoded<(u64, Vec<Name>)> {
+/// The reply to SCAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The next cursor; 0 at the end.
+    pub cursor: u64,
+    /// The keys whose names are not too long to be kept.
+    pub keys: Vec<Name>,
+    /// True if there were others.
+    pub has_longer: bool,
+}
+
+/// Decodes SCAN. A name that is too long costs its key alone: each turn over all keys meets it again.
+pub fn scan(reply: Value<'_>) -> Decoded<Scanned> {
     let mut parts = array(reply)?;
-    let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
+    let (Some(cursor), Some(found)) = (parts.next(), parts.next()) else {
         return Err(DecodeError("SCAN is not a cursor and keys"));
     };
-    let keys = array(keys)?.map(|key| bytes(key).map(Name::from)).collect::<Decoded<_>>()?;
-    Ok((count(cursor)?, keys))
+    let (mut keys, mut has_longer) = (Vec::new(), false);
+    for key in array(found)? {
+        match key {
+            Value::LongText(_) => has_longer = true,
+            key => keys.push(Name::from(bytes(key)?)),
+        }
+    }
+    Ok(Scanned { cursor: count(cursor)?, keys, has_longer })
 }
 
 /// Decodes XINFO STREAM.
@@ -345,6 +365,7 @@ impl<'a> Iterator for Fields<'a> {
 fn fields(reply: Value<'_>) -> Decoded<Fields<'_>> {
     match reply {
         Value::Map(values) | Value::Array(values) => Ok(Fields(values)),
+        Value::Refused => Err(TOO_LARGE),
         _ => Err(DecodeError("expected names and values")),
     }
 }
@@ -353,6 +374,7 @@ fn array(reply: Value<'_>) -> Decoded<Values<'_>> {
     match reply {
         Value::Array(items) => Ok(items),
         Value::Nil => Ok(Values::default()),
+        Value::Refused => Err(TOO_LARGE),
         _ => Err(DecodeError("expected an array")),
     }
 }
@@ -563,9 +585,10 @@ mod tests {
         for (name, time) in decoded("TIME", time) {
             assert!(time > Duration::from_secs(1_700_000_000), "{name}: {time:?}");
         }
-        for (name, (cursor, mut keys)) in decoded("SCAN 0 COUNT 1000 TYPE stream", scan) {
-            keys.sort();
-            assert_eq!((cursor, keys), (0, vec![Name::from("empty"), Name::from("s")]), "{name}");
+        for (name, mut scanned) in decoded("SCAN 0 COUNT 1000 TYPE stream", scan) {
+            scanned.keys.sort();
+            let keys = vec![Name::from("empty"), Name::from("s")];
+            assert_eq!(scanned, Scanned { cursor: 0, keys, has_longer: false }, "{name}");
         }
     }
 

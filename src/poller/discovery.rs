@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, cmd};
 use tokio::time::Instant;
 
 use crate::config::{Poll, StreamRule};
-use crate::poller::decode;
+use crate::poller::decode::{self, Scanned};
 use crate::poller::error::PollError;
 use crate::poller::node::Node;
 use crate::poller::pipeline::{Turn, call, command, run_pipelines};
@@ -37,6 +37,10 @@ pub(super) struct Discovery {
     pub(super) ended_a_turn: bool,
     /// Why SCAN was refused last; logged when it changes.
     pub(super) problem: Option<String>,
+    /// True if this turn met a stream whose name is too long.
+    met_long_name: bool,
+    /// The same of this turn or the last one.
+    pub(super) leaves_out_long_names: bool,
     turn_takes_at_least: Duration,
     /// At most one second's allowance, as SCAN walks them without a pause.
     scan_count: u32,
@@ -87,6 +91,8 @@ impl Discovery {
             turn_began: None,
             is_incomplete: false,
             missing_nodes: 0,
+            met_long_name: false,
+            leaves_out_long_names: false,
             turn_takes_at_least: poll.discovery_interval,
             scan_count,
             step_takes_at_least: Duration::from_secs(1) * scan_count / keys_per_second,
@@ -161,16 +167,19 @@ impl Discovery {
         let protocol = |error| PollError::protocol(&node.address, &error);
         let command = self.command(cursor);
         let reply = call(node.connection.get_mut(), &node.address, sent + limit, &command).await;
-        let (cursor, keys) = match reply.and_then(|reply| decode::scan(reply.value()).map_err(protocol)) {
-            Ok(found) => found,
-            Err(error) => {
-                if self.walks.len() == 1 {
-                    streams.begin_turn();
+        let Scanned { cursor, keys, has_longer } =
+            match reply.and_then(|reply| decode::scan(reply.value()).map_err(protocol)) {
+                Ok(found) => found,
+                Err(error) => {
+                    if self.walks.len() == 1 {
+                        streams.begin_turn();
+                    }
+                    (self.turn_began, self.is_incomplete) = (None, self.walks.len() > 1);
+                    return Err(error);
                 }
-                (self.turn_began, self.is_incomplete) = (None, self.walks.len() > 1);
-                return Err(error);
-            }
-        };
+            };
+        self.met_long_name |= has_longer;
+        self.leaves_out_long_names |= has_longer;
         let unknown = streams.found(keys);
         let walk = &mut self.walks[at];
         walk.cursor = cursor;
@@ -189,6 +198,7 @@ impl Discovery {
             streams.end_turn();
         }
         self.ended_a_turn = true;
+        self.leaves_out_long_names = std::mem::take(&mut self.met_long_name);
         let due = (began + self.turn_takes_at_least).max(sent + self.step_takes_at_least);
         for walk in &mut self.walks {
             (walk.cursor, walk.due) = (0, Some(due));

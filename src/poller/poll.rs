@@ -149,14 +149,16 @@ impl Poller {
         self.needs_discovery = false;
         self.last_used = now();
         self.samples.begin(self.lag.streams_in_danger().next().is_some());
-        let warning = self.servers.warning().map(str::to_owned);
+        let node_warning = self.servers.node_warning();
+        let shows_all_streams = node_warning.is_none();
+        let warning = node_warning.or(self.servers.name_warning()).map(str::to_owned);
         let has_answered = has_all_nodes && self.servers.are_all_connected();
         let unread_streams = tracked.saturating_sub(report.streams.len());
         Ok(Polled {
             unread_streams,
             is_complete: has_answered
                 && self.servers.has_found_streams()
-                && warning.is_none()
+                && shows_all_streams
                 && unread_streams == 0,
             warning,
             report,

@@ -32,6 +32,8 @@ use redis_stream_lag::question::{Answer, Question, StreamIndex};
 use redis_stream_lag::report::{LimitedCounts, Report};
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
 
+const LONG_NAMES: &str = "some streams have names longer than 64 KiB: they are left out";
+
 /// The most streams that are assumed to be read for each whose questions are answered.
 const MOST_LATE: f64 = 4.0;
 
@@ -222,8 +224,13 @@ impl Servers {
     }
 
     /// Returns the first warning of a node.
-    pub(super) fn warning(&self) -> Option<&str> {
+    pub(super) fn node_warning(&self) -> Option<&str> {
         self.nodes.handles.iter().find_map(|handle| handle.warning.as_deref())
+    }
+
+    /// Returns a warning if there are streams that can never be read.
+    pub(super) fn name_warning(&self) -> Option<&'static str> {
+        self.discovery.leaves_out_long_names.then_some(LONG_NAMES)
     }
 
     /// Drops a node that was lost between two polls. Returns the error if it was the only node.

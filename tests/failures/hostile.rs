@@ -10,6 +10,7 @@ use crate::support::program::Streamgauge;
 use crate::support::series::{errors, polls, up};
 use crate::support::server::Server;
 use crate::support::servers::newest;
+use crate::support::wait::wait_until;
 use crate::support::watch::{until_within, with_streams};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -102,6 +103,27 @@ async fn large_names_of_a_real_server_cost_their_stream_alone() {
     assert_eq!(exporter.metrics().await.get(&up("bad")), Some(&0.0));
     let peak = peak_bytes(exporter.pid());
     assert!(peak < MOST_BYTES, "{} MiB", peak >> 20);
+}
+
+#[tokio::test]
+async fn a_stream_with_a_name_that_is_too_long_costs_itself_alone() {
+    const WARNING: &str = "some streams have names longer than 64 KiB: they are left out";
+    let server = Server::start(newest(), &[]).await;
+    let mut client = with_streams(&server).await;
+    let name = "n".repeat(70_000);
+    client.ask::<String>(&["XADD", &name, "1-0", "f", "v"]).await;
+    let checked = Streamgauge::command("check").args(["--redis-url", &server.url()]).run().await;
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.contains(WARNING), "{}", checked.stdout);
+    let exporter = serving(&format!("{POLL}targets: [{{name: t, url: '{}'}}]", server.url())).await;
+    until_within(DEADLINE, &exporter, "the other streams", |metrics| metrics.get(&up("b")) == Some(&1.0))
+        .await;
+    assert!(exporter.get("/api/v1/groups").await.text().contains(WARNING));
+    client.ask::<i64>(&["DEL", &name]).await;
+    wait_until(DEADLINE, "the warning ends with the stream", async || {
+        !exporter.get("/api/v1/groups").await.text().contains(WARNING)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ impl Model {
         let reply = Reply::List(vec![Reply::text(self.cursor.0.to_string()), keys]);
         let scan = reply.sent(protocol, decode::scan);
         let keys = self.keys.iter().map(|key| Name::from(key.0.as_slice())).collect();
-        assert_eq!(scan, Ok((self.cursor.0, keys)));
+        assert_eq!(scan, Ok(decode::Scanned { cursor: self.cursor.0, keys, has_longer: false }));
         let now = Duration::from_micros(u64::from(self.micros) << 20);
         assert_eq!(model::time(now).sent(protocol, decode::time), Ok(now));
         let word = |at: usize| String::from_utf8_lossy(&self.words[at].0).into_owned();
