@@ -23,6 +23,7 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::{Redirect, RedirectKind, are_on_one_host, endpoint_of};
 use redis_stream_core::dial::Dialer;
 use redis_stream_core::redis_url::Endpoint;
+use redis_stream_core::secret::hide_secrets;
 use redis_stream_lag::snapshot::Epoch;
 
 /// One node and its connection.
@@ -386,7 +387,8 @@ impl Nodes {
         let asked = &self.handles[by];
         let endpoint = endpoint_of(&redirect.node, &asked.endpoint);
         if !self.may_be_sent_credentials(&asked.endpoint, &endpoint) {
-            let (address, node) = (asked.address.to_string(), endpoint.to_string());
+            let node = hide_secrets(&endpoint.to_string()).into_owned();
+            let address = asked.address.to_string();
             let error = PollError::OtherHost { address, node };
             self.handles[by].warning = Some(error.to_string());
             return Err(error);

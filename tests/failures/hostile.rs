@@ -178,6 +178,28 @@ async fn a_password_is_not_sent_to_another_host() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_a_host_that_is_the_password_does_not_make_it_appear() {
+    let group = ["--stream", "s", "--group", "g"];
+    for (to, command, arguments) in [
+        ("XINFO STREAM", "check", &[][..]),
+        ("XINFO STREAM", "status", &["--observe", "1s"]),
+        ("XPENDING", "pending", &group),
+        ("XADD", "produce", &["--stream", "s", "--count", "1"]),
+        ("X", "consume", &group),
+    ] {
+        let head = "-MOVED 1 hunter2-secret.example:6379\r\n";
+        let fake = FakeServer::new(Behavior::Lie(Lie { to, head, part: "x", count: 0 })).await;
+        let url = format!("redis://:hunter2-secret@{}", fake.address);
+        let streams: &[&str] = if to.starts_with("XINFO") { &["--stream", "s"] } else { &[] };
+        let run = Streamgauge::command(command).args(["--redis-url", &url]);
+        let finished = run.args(arguments).args(streams).run().await;
+        let shown = finished.stdout + &finished.stderr;
+        assert!(shown.contains("which is not sent the password"), "{command}: {shown}");
+        assert!(!shown.contains("hunter2"), "{command}: {shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_cluster_of_more_masters_than_there_can_be_is_not_dialled() {
     let range = |n| format!("*3\r\n:{n}\r\n:{n}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n", 20_000 + n);
     let head = format!("*1001\r\n{}", (0..1_001).map(range).collect::<String>()).leak();

@@ -17,6 +17,7 @@ use redis_stream_core::backoff::Backoff;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::{Redirect, RedirectKind, are_on_one_host, endpoint_of};
 use redis_stream_core::dial::{DialError, Dialer};
+use redis_stream_core::secret::hide_secrets;
 use redis_stream_core::server_clock::ServerClock;
 use tokio_util::sync::CancellationToken;
 
@@ -165,7 +166,8 @@ impl Connection {
             let endpoint = endpoint_of(&node, self.options.endpoint());
             if self.options.has_password() && !are_on_one_host(self.options.endpoint(), &endpoint) {
                 let server = self.options.to_string();
-                return Err(RunError::OtherHost { server, node: endpoint.to_string() });
+                let node = hide_secrets(&endpoint.to_string()).into_owned();
+                return Err(RunError::OtherHost { server, node });
             }
             info!(server = %self.options, node = %format_args!("{}:{}", node.0, node.1), "stream is on another node, following");
             self.moved_to = Some(node);
