@@ -70,6 +70,8 @@ struct OpenArray {
     left: u64,
     /// Its position in the kept bytes of the reply.
     at: usize,
+    /// True for an attribute of RESP3, which describes the value that follows it and is none itself.
+    is_attribute: bool,
 }
 
 /// Finds the end of one reply after the other, and keeps them.
@@ -230,8 +232,7 @@ impl Scanner {
             b'*' | b'~' => return self.begin_array(kind::ARRAY, length(text)?),
             b'%' => return self.begin_array(kind::MAP, 2 * length(text)?),
             b'>' => return self.begin_array(kind::OTHER, length(text)?),
-            // An attribute, with the value that it describes.
-            b'|' => return self.begin_array(kind::OTHER, 2 * length(text)? + 1),
+            b'|' => return self.begin_attribute(2 * length(text)?),
             _ => self.keep(kind::OTHER, 0, &[]),
         }
         Ok(self.end_value())
@@ -252,10 +253,23 @@ impl Scanner {
         if values == 0 {
             return Ok(self.end_value());
         }
+        self.open(OpenArray { left: values, at, is_attribute: false })
+    }
+
+    /// Begins an attribute. Nothing of it is kept.
+    fn begin_attribute(&mut self, values: u64) -> Result<bool, Malformed> {
+        let at = self.kept.len() - self.start;
+        if values == 0 {
+            return Ok(false);
+        }
+        self.open(OpenArray { left: values, at, is_attribute: true })
+    }
+
+    fn open(&mut self, array: OpenArray) -> Result<bool, Malformed> {
         if self.open.len() == MAX_DEPTH {
             return Err(Malformed("it is nested too deeply"));
         }
-        self.open.push(OpenArray { left: values, at });
+        self.open.push(array);
         Ok(false)
     }
 
@@ -264,6 +278,11 @@ impl Scanner {
         while let Some(array) = self.open.last_mut() {
             array.left -= 1;
             if array.left > 0 {
+                return false;
+            }
+            if array.is_attribute {
+                self.kept.truncate(self.start + array.at);
+                self.open.pop();
                 return false;
             }
             if !self.is_refused {
@@ -456,8 +475,8 @@ mod tests {
     }
 
     #[test]
-    fn nested_values_are_read_in_order_and_attributes_are_one_value() {
-        let kept = kept("*3\r\n%1\r\n+a\r\n~1\r\n:1\r\n|1\r\n+k\r\n+v\r\n:2\r\n*0\r\n:3\r\n").unwrap();
+    fn nested_values_are_read_in_order() {
+        let kept = kept("*3\r\n%1\r\n+a\r\n~1\r\n:1\r\n,2.5\r\n*0\r\n:3\r\n").unwrap();
         let mut values = Values::all(&kept);
         let Some(Value::Array(mut items)) = values.next() else { panic!("an array") };
         let Some(Value::Map(pairs)) = items.next() else { panic!("a map") };
@@ -465,6 +484,20 @@ mod tests {
         assert_eq!(items.next(), Some(Value::Other));
         assert!(matches!(items.next(), Some(Value::Array(empty)) if empty.count() == 0));
         assert_eq!((items.next(), values.next(), values.next()), (None, Some(Value::Int(3)), None));
+    }
+
+    #[test]
+    fn an_attribute_is_left_out_and_the_value_that_it_describes_is_kept() {
+        for (with, without) in [
+            ("|1\r\n+k\r\n+v\r\n:2\r\n", ":2\r\n"),
+            ("|0\r\n:2\r\n", ":2\r\n"),
+            ("|1\r\n+k\r\n|1\r\n+k\r\n+v\r\n*1\r\n+v\r\n:2\r\n", ":2\r\n"),
+            ("*2\r\n|1\r\n+ttl\r\n:3600\r\n:1\r\n|1\r\n+a\r\n%1\r\n+b\r\n*0\r\n+c\r\n", "*2\r\n:1\r\n+c\r\n"),
+            ("%1\r\n+length\r\n|1\r\n+k\r\n+v\r\n:2\r\n", "%1\r\n+length\r\n:2\r\n"),
+        ] {
+            assert_eq!(kept(&format!("{with}:7\r\n")), kept(&format!("{without}:7\r\n")), "{with:?}");
+        }
+        assert_eq!(kept(&"|1\r\n+k\r\n".repeat(100)), Err(Malformed("it is nested too deeply")));
     }
 
     #[test]
