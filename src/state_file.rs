@@ -189,8 +189,9 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<SavedState>, StateFileE
 ///
 /// # Errors
 ///
-/// Its folder does not exist or cannot be written.
+/// Its folder does not exist or cannot be written, or the path is of something else than a regular file.
 pub fn check_writable(path: &Path) -> io::Result<()> {
+    file::check_replaceable(path)?;
     NamedTempFile::new_in(folder(path)).map(drop)
 }
 
@@ -209,6 +210,7 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<u64> {
     let bytes = FileKind::State.max_bytes() - writer.left;
     drop(writer);
     file.as_file().sync_all()?;
+    file::check_replaceable(path)?;
     file.persist(path)?;
     // Otherwise a power failure may bring back the former file.
     File::open(folder(path))?.sync_all()?;
@@ -484,6 +486,27 @@ mod tests {
             assert_eq!(kept.state.kept_since, Some(now - held), "{now:?}");
             assert_eq!(kept.state.fired_at, Some(now.min(NOW - s(30))), "{now:?}");
         }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", path("link to a device")).unwrap();
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        for (name, problem) in [
+            ("socket", "a socket, not a regular file"),
+            ("folder", "a directory, not a regular file"),
+            ("link to a device", "a device, not a regular file"),
+            ("loop", "Too many levels of symbolic links (os error 40)"),
+        ] {
+            assert_eq!(save(&path(name), &state(Vec::new())).unwrap_err().to_string(), problem);
+            assert_eq!(check_writable(&path(name)).unwrap_err().to_string(), problem);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "each is there, and nothing else");
+        drop(socket);
     }
 
     #[test]

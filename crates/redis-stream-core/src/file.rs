@@ -92,6 +92,19 @@ pub fn read_text(path: &Path, kind: FileKind) -> io::Result<String> {
     text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }
 
+/// Checks that a file may be replaced: that there is none, or a regular one.
+///
+/// # Errors
+///
+/// It is something else, such as a device, which to replace would harm other programs; or it cannot be told.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) => check_type(metadata.file_type(), FileKind::State),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn check_type(file_type: fs::FileType, kind: FileKind) -> io::Result<()> {
     let found = match file_type {
         _ if file_type.is_file() => return Ok(()),
