@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use redis_stream_core::clock::unix_time;
@@ -143,4 +144,23 @@ alerts:
     })
     .await;
     exporter.kill();
+}
+
+/// Otherwise a power failure may bring back the former file, or none.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[tokio::test]
+async fn the_folder_of_the_state_file_is_synced_once_the_file_is_in_place() {
+    let config = unreachable(1);
+    let path = config.path().with_file_name("state.json");
+    let (library, log) = (path.with_file_name("fsync_log.so"), path.with_file_name("log"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hardening/fsync_log.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.expect("there is a C compiler").success());
+    let exporter = config.serve().env("LD_PRELOAD", &library).env("FSYNC_LOG", &log).env("FSYNC_OF", &path);
+    let finished = exporter.serving().await.stop().await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let folder = path.parent().expect("it is in a folder").canonicalize().expect("it is there");
+    let synced = fs::read_to_string(&log).expect("a folder was synced");
+    let expected = format!("1 {}", folder.display());
+    assert!(!synced.is_empty() && synced.lines().all(|line| line == expected), "{synced}");
 }
