@@ -477,8 +477,8 @@ pub struct GroupValues {
     /// seen. `None` before server 7.0, and while a loss is seen that cannot be confirmed. A lower bound: a loss that the
     /// group has read past by the next reading leaves no evidence.
     pub entries_lost: Option<u64>,
-    /// The estimated share of the entries added at present that the group loses. `None` unless it is losing, and while
-    /// there are too few readings, or the group reads too often to be observed.
+    /// The estimated share of the entries added at present that the group loses. `None` unless it is losing, until a loss
+    /// was observed, while there are too few readings, and if the group reads too often to be observed.
     pub loss_estimate: Option<LossEstimate>,
     /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
     /// until this stream was seen to be trimmed without regard to its slowest group, which needs server 7.0.
