@@ -21,7 +21,7 @@ use support::wait::wait_until;
 const MOST: i64 = 5_000;
 const POLLS: usize = 5;
 /// Streams, and why a command about each is dear.
-const STREAMS: [&str; 4] = ["pending", "consumers", "groups", "large"];
+const STREAMS: [&str; 5] = ["pending", "consumers", "groups", "large", "lines"];
 /// The stream of the producer and the consumer.
 const WORK: &str = "work";
 /// Commands of the test itself.
@@ -47,7 +47,10 @@ async fn fill(connection: &mut MultiplexedConnection) {
          redis.call('XGROUP', 'CREATE', 'consumers', 'g', '0')
          for n = 1, 50000 do redis.call('XGROUP', 'CREATECONSUMER', 'consumers', 'g', 'c' .. n) end
          redis.call('XGROUP', 'CREATE', 'consumers', 'most', '0')
-         for n = 1, 5000 do redis.call('XGROUP', 'CREATECONSUMER', 'consumers', 'most', 'c' .. n) end",
+         for n = 1, 5000 do redis.call('XGROUP', 'CREATECONSUMER', 'consumers', 'most', 'c' .. n) end
+         redis.call('XADD', 'lines', '1-0', 'f', 'v')
+         redis.call('XGROUP', 'CREATE', 'lines', 'g', '0')
+         for n = 1, 4899 do redis.call('XGROUP', 'CREATECONSUMER', 'lines', 'g', 'c' .. n) end",
     )
     .await;
     run(
@@ -122,7 +125,7 @@ async fn no_command_that_can_be_bounded_takes_the_server_5_ms() {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         fill(&mut connection).await;
-        let mut polled = Polled::new(&server, &STREAMS, "interval: 60s");
+        let mut polled = Polled::new(&server, &STREAMS, "interval: 60s, memory_interval: 1ms");
         ask(&mut connection, &["CONFIG", "SET", "slowlog-log-slower-than", "0"]).await.unwrap();
         ask(&mut connection, &["SLOWLOG", "RESET"]).await.unwrap();
         for _ in 0..POLLS {
@@ -130,6 +133,7 @@ async fn no_command_that_can_be_bounded_takes_the_server_5_ms() {
         }
         run_subcommands(&server).await;
         let times = times(&mut connection).await;
+        assert!(times.contains_key("MEMORY lines") && !times.contains_key("MEMORY consumers"));
         let mut wrong = Vec::new();
         for (command, mut times) in times {
             times.sort_unstable();

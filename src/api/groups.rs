@@ -180,9 +180,24 @@ pub struct ListedTarget {
     /// The streams that grow, have no group, and are not trimmed. Readers without a group are not seen.
     #[serde(default)]
     pub streams_unread: Vec<String>,
+    /// The streams that take the most memory, the largest first; empty unless `poll.memory_interval` is set.
+    #[serde(default)]
+    pub largest_streams: Vec<ListedMemory>,
     /// Numbers of what the target's limits leave out.
     #[serde(default)]
     pub limited: ListedLimits,
+}
+
+/// Number of streams of a target that are listed because they take the most memory.
+const LARGEST: usize = 5;
+
+/// The memory that a stream takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedMemory {
+    /// Key of the stream.
+    pub stream: String,
+    /// As the server estimates it.
+    pub memory_bytes: u64,
 }
 
 /// Numbers of what the limits of a target leave out, named as the label `what` of `streamgauge_limited`.
@@ -454,6 +469,12 @@ impl ListedTarget {
                 .iter()
                 .flat_map(|report| report.unread_streams())
                 .map(|(stream, _)| stream.key.to_string())
+                .collect(),
+            largest_streams: snapshot
+                .report
+                .iter()
+                .flat_map(|report| report.largest_streams(LARGEST))
+                .map(|(stream, memory_bytes)| ListedMemory { stream: stream.key.to_string(), memory_bytes })
                 .collect(),
             limited: snapshot.report.as_ref().map(|report| report.limited.into()).unwrap_or_default(),
         }
@@ -831,6 +852,7 @@ mod tests {
                 "orders"
               ],
               "streams_unread": [],
+              "largest_streams": [],
               "limited": {
                 "streams": 0,
                 "groups": 0,
@@ -849,6 +871,7 @@ mod tests {
               "streams": null,
               "streams_down": [],
               "streams_unread": [],
+              "largest_streams": [],
               "limited": {
                 "streams": 0,
                 "groups": 0,

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use anyhow::bail;
+use bytesize::ByteSize;
 use clap::ArgMatches;
 
 use crate::cli;
@@ -177,7 +178,7 @@ async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> a
     let mut poller = Poller::new(Arc::new(target.clone()), config.poll.clone(), metrics);
     let polled = poller.poll().await?;
     let unread_streams = describe_unread(&polled);
-    let Polled { report, has_answered, is_time_refused, warning, .. } = polled;
+    let Polled { report, has_answered, is_time_refused, memory_warning, warning, .. } = polled;
     describe_nodes(&poller, lines);
     if let Some(warning) = &warning {
         lines.warn(warning);
@@ -188,7 +189,9 @@ async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> a
     if is_time_refused {
         lines.warn("TIME is refused: ages use this machine's clock");
     }
+    memory_warning.iter().for_each(|warning| lines.warn(warning));
     describe_streams(&poller, &report, lines);
+    describe_memory(&report, lines);
     if let Some(unread) = &unread_streams {
         lines.warn(unread);
     }
@@ -233,6 +236,17 @@ fn describe_streams(poller: &Poller, report: &Report, lines: &mut Lines) {
         let names = counted(unread.iter().map(|stream| stream.key.to_string()));
         lines.warn(&format!("{}: {names}", reasons.join(", ")));
     }
+}
+
+/// Adds the memory of all streams, and of those that take the most.
+fn describe_memory(report: &Report, lines: &mut Lines) {
+    let all = report.largest_streams(usize::MAX);
+    if all.is_empty() {
+        return;
+    }
+    let total = all.iter().fold(0, |total: u64, (_, bytes)| total.saturating_add(*bytes));
+    let largest = all.iter().map(|(stream, bytes)| format!("{} {}", stream.key, ByteSize(*bytes)));
+    lines.add("memory", &format!("{} in {}", ByteSize(total), counted(largest)));
 }
 
 pub(super) fn describe_problem(problem: Option<Reason>) -> &'static str {

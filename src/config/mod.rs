@@ -105,6 +105,8 @@ pub struct Poll {
     pub loss_sample_streams: usize,
     /// Reply bytes per target and poll that may be spent on entry payloads.
     pub payload_budget: u64,
+    /// Time after which the memory of a stream is asked for again; `None` for never.
+    pub memory_interval: Option<Duration>,
     /// `metrics.consumer_max_idle`: above `limits.consumers_per_group`, consumers that are idle for longer, with nothing
     /// pending, do not count.
     pub consumer_max_idle: Duration,

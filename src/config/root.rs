@@ -43,6 +43,7 @@ fn poll(section: &Section<'_>) -> (Poll, Interval) {
         audit_period: duration("audit_period", Duration::from_secs(600)),
         loss_sample_streams: number("loss_sample_streams", 0, 50) as usize,
         payload_budget: section.key("payload_budget").size_bytes().unwrap_or(16 << 20),
+        memory_interval: Some(duration("memory_interval", Duration::ZERO)).filter(|time| !time.is_zero()),
         consumer_max_idle: CONSUMER_MAX_IDLE,
     };
     (poll, interval)

@@ -82,6 +82,9 @@ fn command_for(key: &Name, ask: &QuestionKind) -> Cmd {
         }
         QuestionKind::Consumers { group } => command([b"XINFO", b"CONSUMERS", key, group.as_bytes()]),
         QuestionKind::Groups => command([b"XINFO", b"GROUPS", key]),
+        QuestionKind::Memory { samples } => {
+            command([b"MEMORY", b"USAGE", key, b"SAMPLES", samples.to_string().as_bytes()])
+        }
         QuestionKind::FullStream => command([b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"]),
         QuestionKind::Entry { id } => {
             let id = id.to_string();
@@ -103,6 +106,7 @@ fn counted_as(ask: &QuestionKind) -> Command {
         QuestionKind::Consumers { .. } => Command::XinfoConsumers,
         QuestionKind::FullStream => Command::XinfoStream,
         QuestionKind::Groups => Command::XinfoGroups,
+        QuestionKind::Memory { .. } => Command::MemoryUsage,
         QuestionKind::Entries { .. } | QuestionKind::Entry { .. } => Command::Xrange,
     }
 }

@@ -322,6 +322,8 @@ pub fn answer(ask: &QuestionKind, reply: Value<'_>, names: &mut NameInterner) ->
         QuestionKind::PendingIds { .. } => pending_ids(reply).map(Answer::PendingIds),
         QuestionKind::PendingPage { .. } => pending_page(reply, names).map(Answer::PendingPage),
         QuestionKind::Entries { .. } | QuestionKind::Entry { .. } => xrange(reply).map(Answer::Entries),
+        QuestionKind::Memory { .. } if matches!(reply, Value::Nil) => Ok(Answer::Gone),
+        QuestionKind::Memory { .. } => count(reply).map(Answer::Memory),
         QuestionKind::FullStream => xinfo_stream_full(reply).map(|facts| Answer::FullStream(Box::new(facts))),
     }
 }

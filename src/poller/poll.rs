@@ -11,7 +11,7 @@ use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::node::NodeState;
 use crate::poller::pace::{FullTurn, Pace, Rest};
 use crate::poller::sample::{SampleLimits, SampleSchedule};
-use crate::poller::servers::Servers;
+use crate::poller::servers::{MEMORY_REFUSED, Servers};
 use crate::self_metrics::labels::{PollResult, Reason};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
@@ -76,6 +76,8 @@ pub struct Polled {
     pub warning: Option<String>,
     /// True if a node refused TIME, so that ages rest on this machine's clock.
     pub is_time_refused: bool,
+    /// The warning if a node refused MEMORY USAGE; `None` if none did, or it was not asked.
+    pub memory_warning: Option<&'static str>,
 }
 
 /// The result of a poll.
@@ -166,6 +168,7 @@ impl Poller {
             cut_off_by,
             has_answered,
             is_time_refused: self.servers.is_time_refused(),
+            memory_warning: self.servers.is_memory_refused().then_some(MEMORY_REFUSED),
         })
     }
 
@@ -176,6 +179,7 @@ impl Poller {
             audit_entries: self.poll.audit_budget,
             audit_period: self.poll.audit_period,
             payload_bytes: self.servers.payload_left(),
+            memory_interval: self.poll.memory_interval,
             timeout: self.poll.timeout,
         };
         let mut derivation = Derivation::open(snapshot, &mut self.lag, budget, began - self.started);

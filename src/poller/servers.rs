@@ -28,7 +28,7 @@ use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
-use redis_stream_lag::question::{Answer, Question, StreamIndex};
+use redis_stream_lag::question::{Answer, Question, QuestionKind, StreamIndex};
 use redis_stream_lag::report::{LimitedCounts, Report};
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
 
@@ -36,6 +36,9 @@ const LONG_NAMES: &str = "some streams have names longer than 64 KiB: they are l
 
 /// The most streams that are assumed to be read for each whose questions are answered.
 const MOST_LATE: f64 = 4.0;
+
+/// The warning where `poll.memory_interval` is set, and a server refuses MEMORY USAGE.
+pub(super) const MEMORY_REFUSED: &str = "MEMORY USAGE is refused: redis_stream_memory_bytes is absent; permit it (+memory|usage), or leave out poll.memory_interval";
 
 /// The servers behind one target.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) struct Servers {
     due_per_read: f64,
     /// True if a node refused TIME in the last poll.
     is_time_refused: bool,
+    /// True if a node refused MEMORY USAGE when it was last sent.
+    is_memory_refused: bool,
     metrics: TargetMetrics,
 }
 
@@ -80,6 +85,7 @@ impl Servers {
             poll_number: 0,
             due_per_read: 1.0,
             is_time_refused: false,
+            is_memory_refused: false,
         }
     }
 
@@ -123,6 +129,11 @@ impl Servers {
     /// Returns true if TIME was refused in the last poll.
     pub(super) fn is_time_refused(&self) -> bool {
         self.is_time_refused
+    }
+
+    /// Returns true if MEMORY USAGE was refused when it was last sent.
+    pub(super) fn is_memory_refused(&self) -> bool {
+        self.is_memory_refused
     }
 
     pub(super) fn stream_problem(&self, key: &Name) -> Option<Reason> {
@@ -382,6 +393,8 @@ impl Servers {
         let readers: Vec<_> = readers.collect();
         let asked = ask::ask(&readers, snapshot, questions, &mut self.names, &self.metrics, deadline);
         let (answers, ended) = asked.await;
+        let numbers: Vec<_> = readers.iter().map(|(number, _)| *number).collect();
+        self.note_memory(questions, &answers);
         let limit = self.consumer_limit();
         for (question, answer) in questions.iter().zip(&answers) {
             let Answer::Consumers(found) = answer else { continue };
@@ -392,7 +405,6 @@ impl Servers {
                 self.streams.note_consumers_left_out(key, left_out);
             }
         }
-        let numbers: Vec<_> = readers.iter().map(|(number, _)| *number).collect();
         let mut cut_off_by = None;
         for (number, error) in numbers.into_iter().zip(ended) {
             let Some(error) = error else { continue };
@@ -403,6 +415,25 @@ impl Servers {
             cut_off_by = PollError::first(cut_off_by, Some(error));
         }
         (answers, cut_off_by)
+    }
+
+    /// Notes whether MEMORY USAGE is refused, and logs when that changes.
+    fn note_memory(&mut self, questions: &[Question], answers: &[Answer]) {
+        let of_memory = questions.iter().zip(answers).filter(|(question, answer)| {
+            matches!(question.kind, QuestionKind::Memory { .. })
+                && !matches!(answer, Answer::Gone | Answer::Late)
+        });
+        let refused: Vec<bool> = of_memory.map(|(_, answer)| *answer == Answer::Unavailable).collect();
+        if refused.is_empty() {
+            return;
+        }
+        let is_refused = refused.contains(&true);
+        let was_refused = std::mem::replace(&mut self.is_memory_refused, is_refused);
+        match (was_refused, is_refused) {
+            (false, true) => warn!(target_name = %self.target.name, "{MEMORY_REFUSED}"),
+            (true, false) => info!(target_name = %self.target.name, "MEMORY USAGE works again"),
+            _ => {}
+        }
     }
 
     /// Takes a report of the last reading, with the streams that it keeps the values of the report before for, as they

@@ -104,6 +104,8 @@ label_values! {
         Hello = "hello",
         /// INFO, on connecting: shows whether the server is still the same process.
         Info = "info",
+        /// MEMORY USAGE.
+        MemoryUsage = "memory_usage",
         /// SCAN.
         Scan = "scan",
         /// SENTINEL GET-MASTER-ADDR-BY-NAME, once per poll.

@@ -16,7 +16,7 @@ use crate::terminal::columns::{self, lag, severity, value};
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
 use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
-use crate::terminal::table::{limited, summary, unread, unread_streams};
+use crate::terminal::table::{largest_streams, limited, summary, unread, unread_streams};
 use crate::terminal::text::{UNKNOWN, span, span_or_unknown};
 use crate::values::family::Family;
 use crate::values::table;
@@ -99,6 +99,7 @@ fn note(view: &StatusView) -> Line<'static> {
         let mut lines = unread(&view.listing);
         lines.extend(limited(&view.listing));
         lines.extend(unread_streams(&view.listing));
+        lines.extend(largest_streams(&view.listing));
         let more = lines.len().saturating_sub(1);
         lines.into_iter().next().map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
     });

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use bytesize::ByteSize;
 
 use crate::api::groups::{ListedGroup, ListedLimits, ListedTarget, Listing};
 use crate::format::severity::Severity;
@@ -91,6 +92,22 @@ pub(crate) fn unread_streams(listing: &Listing) -> Vec<String> {
         )
     };
     listing.targets.iter().filter(|target| !target.streams_unread.is_empty()).map(of_target).collect()
+}
+
+/// Returns a line for each target of which it is known how much memory streams take.
+pub(crate) fn largest_streams(listing: &Listing) -> Vec<String> {
+    let of_target = |target: &ListedTarget| {
+        let streams = target.largest_streams.iter();
+        let streams: Vec<_> = streams
+            .map(|one| format!("{:?} {}", printable(&one.stream), ByteSize(one.memory_bytes)))
+            .collect();
+        format!(
+            "target {:?}: streams that take the most memory: {}",
+            printable(&target.target),
+            streams.join(", ")
+        )
+    };
+    listing.targets.iter().filter(|target| !target.largest_streams.is_empty()).map(of_target).collect()
 }
 
 /// Returns a sentence about each limit that leaves something out.

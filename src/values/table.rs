@@ -57,6 +57,13 @@ pub static FAMILIES: &[&Family] = &[
     )
     .fact(AlertFact::Since("last_generated_id_age_seconds")),
     &gauge(
+        "redis_stream_memory_bytes",
+        "Memory that the stream takes, as the server estimates it (MEMORY USAGE); absent unless \
+         poll.memory_interval is set, and with more than 4,900 groups and consumers.",
+        ValueUnit::Count,
+        ValueSource::Stream(|values| values.memory_bytes.map_or(ValueReading::Absent, Into::into)),
+    ),
+    &gauge(
         "redis_stream_trimmable_entries",
         "Entries below all that any group was not delivered or has not acknowledged; absent \
          without groups, and while it is not known of every group. Readers without a group are not seen.",

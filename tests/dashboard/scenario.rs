@@ -114,7 +114,7 @@ impl Scenario {
 /// A missing key and a missing group, an alert that fires at once, and a receiver that does not exist.
 fn config(server: &Server) -> String {
     format!(
-        "poll: {{interval: 500ms, timeout: 490ms, discovery_interval: 100ms}}
+        "poll: {{interval: 500ms, timeout: 490ms, discovery_interval: 100ms, memory_interval: 1s}}
 status: {{window: 3s}}
 targets:
 - name: t

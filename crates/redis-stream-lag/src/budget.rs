@@ -20,6 +20,8 @@ pub struct Budget {
     pub audit_period: Duration,
     /// Number of payload bytes that may still be read.
     pub payload_bytes: u64,
+    /// Time after which the memory of a stream is asked for again; `None` for never.
+    pub memory_interval: Option<Duration>,
     /// Upper bound on the time from a node's reply to TIME to its last reply of the poll.
     pub timeout: Duration,
 }
@@ -78,6 +80,7 @@ mod tests {
         audit_entries: 0,
         audit_period: Duration::ZERO,
         payload_bytes: 0,
+        memory_interval: None,
         timeout: Duration::ZERO,
     };
 

@@ -49,6 +49,7 @@ impl<'a> Derivation<'a> {
             streams,
             round: 0,
             audits_were_asked: false,
+            memory_was_asked: false,
             counts_trimmable: false,
             look_ups_left: LOOK_UPS_PER_POLL,
             census_left: ENTRIES_PER_POLL,
@@ -98,7 +99,10 @@ impl<'a> Derivation<'a> {
     fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
         let stream = &mut self.poll.streams[at];
         let now = stream.info.time;
-        let is_for_later = matches!(purpose, QuestionPurpose::Audit { .. } | QuestionPurpose::Census { .. });
+        let is_for_later = matches!(
+            purpose,
+            QuestionPurpose::Audit { .. } | QuestionPurpose::Census { .. } | QuestionPurpose::Memory
+        );
         stream.is_late |= answer == Answer::Late && !is_for_later;
         match (purpose, answer) {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
@@ -178,6 +182,9 @@ impl<'a> Derivation<'a> {
                     AuditResult::Broken => stream.is_invalid = true,
                 }
             }
+            (QuestionPurpose::Memory, Answer::Memory(bytes)) => stream.cache.memory.note(Some(bytes)),
+            (QuestionPurpose::Memory, Answer::Late) => stream.cache.memory.note_late(),
+            (QuestionPurpose::Memory, _) => stream.cache.memory.note(None),
             (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.count_losses(&full),
             (QuestionPurpose::Loss, Answer::Groups(groups)) => stream.confirm_losses(&groups),
             (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {

@@ -10,6 +10,7 @@ use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::group_changes::was_recreated;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
+use crate::memory::StreamMemory;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
@@ -26,7 +27,7 @@ use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
 pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
-    let PollState { snapshot, state, streams, counted_entries, at, gap, .. } = poll;
+    let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
     // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
     let mut not_read: HashMap<_, _> = state.streams.drain().collect();
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
@@ -64,6 +65,9 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
+        if budget.memory_interval.is_none() {
+            stream.cache.memory = StreamMemory::default();
+        }
         let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, at), before.as_ref());
         reports.push(kept.unwrap_or_else(|| read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
@@ -412,6 +416,7 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
         },
         radix_tree: info.radix_tree,
         safe_trim: safe_trim(stream),
+        memory_bytes: stream.cache.memory.bytes(),
         group_changes: stream.cache.changes.counts,
         is_unread: stream.is_unread,
         idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),

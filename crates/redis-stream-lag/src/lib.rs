@@ -18,6 +18,7 @@ mod history;
 mod holder;
 mod loss;
 mod loss_share;
+pub mod memory;
 mod open;
 mod pending_cache;
 mod plan;

@@ -32,6 +32,7 @@ pub(super) struct PollState<'a> {
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
     pub(super) audits_were_asked: bool,
+    pub(super) memory_was_asked: bool,
     /// All lags are counted, as far as the budget allows, and what can be trimmed is being counted.
     pub(super) counts_trimmable: bool,
     /// Number of pending IDs that may still be looked up.
@@ -76,6 +77,7 @@ pub(super) enum QuestionPurpose {
         at_most: u32,
     },
     Loss,
+    Memory,
 }
 
 /// A stream that was read, while questions about it are open.

@@ -7,6 +7,7 @@ use crate::audit;
 use crate::census::DuePage;
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
+use crate::memory::{LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
 use crate::question::{Question, QuestionKind};
@@ -44,6 +45,7 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.ask_for_losses(poll);
     plan.ask_for_look_ups(poll);
     plan.ask_for_census(poll);
+    plan.ask_for_memory(poll);
     if plan.0.is_empty() && !std::mem::replace(&mut poll.counts_trimmable, true) {
         // With what the lags leave of the budget, and a part of that, since it is counted only for people.
         poll.budget.entries /= TRIMMABLE_SHARE;
@@ -228,6 +230,29 @@ impl QuestionPlan {
             let purpose = QuestionPurpose::Census { group: number, at_most };
             let reply_bytes = group.pending.min(at_most.into()) * LINE_BYTES;
             self.ask(at, stream, purpose, kind, reply_bytes);
+        }
+    }
+
+    /// Asks for the memory of streams, those first that were asked for longest ago.
+    fn ask_for_memory(&mut self, poll: &mut PollState<'_>) {
+        let Some(interval) = poll.budget.memory_interval else { return };
+        if self.is_full() || std::mem::replace(&mut poll.memory_was_asked, true) {
+            return;
+        }
+        let mut due = Vec::new();
+        for (at, stream) in poll.streams.iter_mut().enumerate() {
+            let cost = stream.cache.memory.cost(stream.info, poll.at, interval);
+            due.extend(cost.map(|cost| (stream.cache.memory.asked_at(), at, cost)));
+        }
+        due.sort_unstable();
+        let mut left = LINES_PER_POLL;
+        for (_, at, cost) in due {
+            let Some(rest) = left.checked_sub(cost) else { return };
+            left = rest;
+            let stream = &mut poll.streams[at];
+            stream.cache.memory.note_asked(poll.at);
+            let kind = QuestionKind::Memory { samples: MEMORY_SAMPLES };
+            self.ask(at, stream, QuestionPurpose::Memory, kind, LINE_BYTES);
         }
     }
 

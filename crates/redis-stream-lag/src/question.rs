@@ -86,6 +86,11 @@ pub enum QuestionKind {
     FullStream,
     /// The groups of the stream. Sent as `XINFO GROUPS key`.
     Groups,
+    /// The memory that the stream takes. Sent as `MEMORY USAGE key SAMPLES samples`.
+    Memory {
+        /// Number of nodes whose size is measured; the others are taken to be as large on average.
+        samples: u32,
+    },
 }
 
 /// The reply to a [`Question`].
@@ -110,6 +115,8 @@ pub enum Answer {
     FullStream(Box<StreamInfo>),
     /// The reply to [`QuestionKind::Groups`]. Only `last_delivered` is used.
     Groups(Vec<GroupInfo>),
+    /// The reply to [`QuestionKind::Memory`], in bytes.
+    Memory(u64),
     /// The stream or the group no longer exists.
     Gone,
     /// No usable reply: denied or malformed.

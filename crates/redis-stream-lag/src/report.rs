@@ -27,6 +27,18 @@ impl Report {
         let read = self.streams.iter().filter_map(|stream| Some((&**stream, stream.values.as_ref()?)));
         read.filter(|(_, values)| values.is_unread)
     }
+
+    /// Returns the streams that are known to take the most memory, at most `count` of them, the largest first, with the
+    /// bytes that they take.
+    #[must_use]
+    pub fn largest_streams(&self, count: usize) -> Vec<(&StreamReport, u64)> {
+        let bytes = |stream: &StreamReport| stream.values.as_ref()?.memory_bytes;
+        let known = self.streams.iter().filter_map(|stream| Some((stream.as_ref(), bytes(stream)?)));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        known.truncate(count);
+        known
+    }
 }
 
 /// Numbers of what limits leave out of a report.
@@ -317,6 +329,9 @@ pub struct StreamValues {
     /// What can be trimmed without taking anything from a group. `None` if the stream has no group, and while it is not
     /// known what every group needs, those that are not reported included.
     pub safe_trim: Option<SafeTrim>,
+    /// Memory that it takes, in bytes, as of the last time it was asked for. Source: MEMORY USAGE. `None` if that is not
+    /// asked for, was refused, or would walk too many groups and consumers.
+    pub memory_bytes: Option<u64>,
     /// Changes of its reported groups, since the stream was first read.
     pub group_changes: GroupChangeCounts,
     /// True if the stream has no group, grows, and was not seen to be trimmed. Readers without a group are not seen.

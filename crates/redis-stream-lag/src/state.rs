@@ -17,6 +17,7 @@ use crate::history::History;
 use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
+use crate::memory::StreamMemory;
 use crate::pending_cache::CachedOldestPending;
 use crate::report::Recreation;
 use crate::retention::{TrimEvidence, TrimPace};
@@ -88,6 +89,7 @@ pub(super) struct StreamCache {
     /// The position above which the entries that a group holds were counted or are being counted.
     pub(super) held_from: Option<StreamId>,
     pub(super) trim_pace: TrimPace,
+    pub(super) memory: StreamMemory,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
     /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.

@@ -178,6 +178,7 @@ fn streams() -> Panel {
                 column("groups", Stream.value("redis_stream_groups"), "short"),
                 column("no group needs", Stream.value("redis_stream_trimmable_entries"), "short"),
                 column("added per second", rate, "cps"),
+                column("memory", Stream.value("redis_stream_memory_bytes"), "bytes"),
                 column("oldest entry", format!("time() - {}", Stream.value(FIRST)), "s"),
                 column("newest entry", format!("time() - {}", Stream.value(LAST)), "s"),
             ],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use maud::{Markup, html};
 
 use crate::format::units::{ago, count, per_second, span};
@@ -60,24 +61,21 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
 
 pub(super) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
     let ago_or = |time: Option<Duration>, why_unknown| time.map(|time| ago(time, now)).ok_or(why_unknown);
-    list(&[
+    let newest_id = ago_or(
+        values.last_generated,
+        if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
+    );
+    let oldest_entry = ago_or(values.first_entry, "the stream is empty, or the ID is not a time");
+    let mut details = vec![
         detail("Length", Ok(count(values.length)), "entries in the stream"),
         detail("Groups", Ok(count(values.groups)), ""),
         detail("Entries added", values.entries_added.map(count).ok_or(OLD_SERVER), "ever"),
-        detail(
-            "Oldest entry",
-            ago_or(values.first_entry, "the stream is empty, or the ID is not a time"),
-            "how far back the stream reaches",
-        ),
-        detail(
-            "Newest ID",
-            ago_or(
-                values.last_generated,
-                if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
-            ),
-            "how long the producers have been silent",
-        ),
-    ])
+        detail("Oldest entry", oldest_entry, "how far back the stream reaches"),
+        detail("Newest ID", newest_id, "how long the producers have been silent"),
+    ];
+    let memory = values.memory_bytes.map(|bytes| ByteSize(bytes).to_string());
+    details.extend(memory.map(|memory| detail("Memory", Ok(memory), "as the server estimates it")));
+    list(&details)
 }
 
 fn list(details: &[Detail]) -> Markup {

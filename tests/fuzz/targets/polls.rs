@@ -173,6 +173,7 @@ impl Watch {
         let budget = Budget {
             entries,
             audit_entries: entries / 2,
+            memory_interval: u.arbitrary::<bool>()?.then_some(Duration::from_secs(60)),
             audit_period: Duration::from_secs(u.int_in_range(0..=60)?),
             payload_bytes: 1 << u.int_in_range(0..=24)?,
             timeout: Duration::from_secs(8),
@@ -322,6 +323,7 @@ fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterne
         (_, QuestionKind::Entries { .. } | QuestionKind::Entry { .. }) => {
             model::entries(&u.arbitrary::<Vec<Id>>()?)
         }
+        (_, QuestionKind::Memory { .. }) => Reply::Int(u.arbitrary()?),
         (_, QuestionKind::Groups) => model::list(&u.arbitrary::<Vec<Group>>()?, Group::reply),
         (_, QuestionKind::FullStream) => {
             let Said { stream, groups, .. } = u.arbitrary()?;

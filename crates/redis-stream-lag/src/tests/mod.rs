@@ -5,5 +5,6 @@ mod cases;
 mod census;
 mod flow;
 mod memory;
+mod memory_usage;
 pub(crate) mod model;
 pub(crate) mod properties;

@@ -559,6 +559,7 @@ impl StreamModel {
                 Answer::FullStream(Box::new(StreamInfo { last, ..info }))
             }
             QuestionKind::Groups => Answer::Groups(self.group_info()),
+            QuestionKind::Memory { .. } => Answer::Memory(1_000 * self.entries.len() as u64),
             QuestionKind::Consumers { group } => {
                 self.consumers(group).map_or(Answer::Gone, Answer::Consumers)
             }

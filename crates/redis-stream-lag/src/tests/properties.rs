@@ -391,6 +391,7 @@ pub(crate) const PLENTY: Budget = Budget {
     audit_entries: 5,
     audit_period: Duration::from_secs(600),
     payload_bytes: 1 << 30,
+    memory_interval: None,
     timeout: Duration::from_millis(500),
 };
 
