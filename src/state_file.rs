@@ -22,6 +22,7 @@ use crate::alert::rule::TargetLabels;
 use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
+use redis_stream_lag::consumer_growth::ConsumerCounts;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::state::{DatedStatus, LearnedPause, RememberedGroup};
 
@@ -61,6 +62,9 @@ pub struct SavedGroup {
     /// Its status, if that is a condition, and the time at which it began.
     #[serde(default)]
     pub status: Option<(String, Duration)>,
+    /// The time until which its consumers were counted, and their numbers with the times since when, as whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<(u64, Vec<(u64, u64)>)>,
 }
 
 impl SavedGroup {
@@ -73,6 +77,7 @@ impl SavedGroup {
             group: known.group.text().into_owned(),
             pause: known.pause.map(|pause| (pause.length, now + pause.remembered_for)),
             status: known.status.map(|dated| (dated.status.as_str().to_owned(), dated.since)),
+            consumers: saved_counts(&known.consumers),
         }
     }
 
@@ -85,8 +90,19 @@ impl SavedGroup {
             Some(DatedStatus { status, since: *since })
         });
         let (stream, group) = (Name::from_text(&self.stream), Name::from_text(&self.group));
-        RememberedGroup { stream, group, pause, status }
+        let consumers = self.consumers.as_ref().map(remembered_counts).unwrap_or_default();
+        RememberedGroup { stream, group, pause, status, consumers }
     }
+}
+
+fn saved_counts(counts: &ConsumerCounts) -> Option<(u64, Vec<(u64, u64)>)> {
+    let changes: Vec<_> = counts.changes.iter().map(|(since, number)| (since.as_secs(), *number)).collect();
+    (!changes.is_empty()).then_some((counts.noted_at.as_secs(), changes))
+}
+
+fn remembered_counts((noted_at, changes): &(u64, Vec<(u64, u64)>)) -> ConsumerCounts {
+    let changes = changes.iter().map(|(since, number)| (Duration::from_secs(*since), *number));
+    ConsumerCounts { noted_at: Duration::from_secs(*noted_at), changes: changes.collect() }
 }
 
 /// Why a state file is not used.
@@ -389,6 +405,10 @@ mod tests {
             group: Name::from("batch"),
             pause: Some(pause),
             status: Some(DatedStatus { status: Status::Stuck, since: NOW - Duration::from_secs(99) }),
+            consumers: ConsumerCounts {
+                noted_at: NOW,
+                changes: vec![(NOW - Duration::from_secs(90_000), 3), (NOW - Duration::from_secs(7_200), 17)],
+            },
         };
         let groups = vec![SavedGroup::of(&target("db0"), &known, NOW)];
         save(&path, &SavedState { groups, ..state(Vec::new()) }).unwrap();

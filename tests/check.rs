@@ -76,6 +76,7 @@ async fn what_is_said_never_to_be_known_is_what_a_poll_does_not_find() {
                     | "added_per_second"
                     | "delivered_per_second"
                     | "drain_seconds"
+                    | "consumers_growth"
                     // No entry is marked by XNACK FATAL.
                     | "pending_failed"
             )

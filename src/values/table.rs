@@ -147,6 +147,7 @@ pub static FAMILIES: &[&Family] = &[
     &PENDING_FAILED,
     &PENDING_DROPPED,
     &CONSUMERS,
+    &CONSUMERS_GROWTH,
     &CONSUMERS_IDLE,
     &CONSUMERS_STRANDED,
     &ENTRIES_DELIVERED_TOTAL,
@@ -490,6 +491,16 @@ pub static CONSUMERS: Family = gauge(
 
 const CONSUMERS_NOT_READ: &str =
     "consumers are not read (consumers: false, more than 5,000 of them, or a replica)";
+
+pub static CONSUMERS_GROWTH: Family = gauge(
+    "redis_stream_group_consumers_growth",
+    "How many more consumers the group has than a day ago; 0 if not more, and absent until it was \
+     observed for a day.",
+    ValueUnit::Count,
+    ValueSource::Group(|values| values.consumers_growth.into()),
+)
+.fact(AlertFact::Value("consumers_growth"))
+.label("Growth of consumers", "more than a day ago", |_| "the group was not observed for a day");
 
 pub static CONSUMERS_IDLE: Family = gauge(
     "redis_stream_group_consumers_idle",

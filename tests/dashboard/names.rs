@@ -19,6 +19,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("redis_stream_group_entries_read", "the server's own count, which entries_delivered_total replaces"),
     ("redis_stream_group_added_per_second", "redis_stream_entries_added_total gives it for any time"),
     ("redis_stream_group_delivered_per_second", "entries_delivered_total gives it for any time"),
+    ("redis_stream_group_consumers_growth", "redis_stream_group_consumers gives it for any time"),
     (
         "redis_stream_group_messages_released",
         "few use XNACK yet; RedisStreamPendingStuck reports what no consumer takes",

@@ -21,7 +21,7 @@ use crate::retention::{RetentionReading, WasTrimmed};
 use crate::snapshot::{
     ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
-use crate::state::{GroupCache, LagState, StreamCache, StreamContinuity};
+use crate::state::{GroupCache, LagState, RestoredGroup, StreamCache, StreamContinuity};
 use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -270,9 +270,12 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         let history = match open.cache.history.take() {
             None => {
                 let mut history = History::begin(&sample, window);
-                if let Some((rhythm, status)) = state.take_restored(&stream.reading.key, &group.name) {
+                if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
+                    state.take_restored(&stream.reading.key, &group.name)
+                {
                     history.rhythm = rhythm;
                     status.into_iter().for_each(|status| history.restore_status(status));
+                    history.restore_consumer_counts(consumers, &sample);
                 }
                 history
             }
@@ -471,6 +474,11 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_orphaned: pending_orphaned(group, open, info),
         pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
+        consumers_growth: open
+            .cache
+            .history
+            .as_ref()
+            .and_then(|history| history.consumer_counts.growth(info.time, group.consumers)),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: info
             .entries_added

@@ -6,6 +6,7 @@ pub mod budget;
 mod census;
 mod checkpoints;
 mod condition;
+pub mod consumer_growth;
 mod count_scan;
 mod deleted_pending;
 pub mod derivation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::audit::PartialAudit;
 use crate::census::Census;
 use crate::checkpoints::Checkpoints;
+use crate::consumer_growth::ConsumerCounts;
 use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
 use crate::flow::Flow;
@@ -44,7 +45,16 @@ pub struct LagState {
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
     /// Groups that were known before and were not read since, by stream.
-    restored: HashMap<Name, Vec<(Name, Rhythm, Option<DatedStatus>)>>,
+    restored: HashMap<Name, Vec<RestoredGroup>>,
+}
+
+/// What was known of a group before a restart.
+#[derive(Clone, Debug)]
+pub(super) struct RestoredGroup {
+    pub(super) name: Name,
+    pub(super) rhythm: Rhythm,
+    pub(super) status: Option<DatedStatus>,
+    pub(super) consumers: ConsumerCounts,
 }
 
 /// A group as its history knows it, to be kept over a restart.
@@ -58,6 +68,8 @@ pub struct RememberedGroup {
     pub pause: Option<LearnedPause>,
     /// Its status, if that is a condition.
     pub status: Option<DatedStatus>,
+    /// Its consumers over the last day, if their number has changed; empty otherwise.
+    pub consumers: ConsumerCounts,
 }
 
 /// The longest pause that ended with a group catching up.
@@ -144,43 +156,49 @@ impl LagState {
             let groups = stream.groups.iter();
             groups.filter_map(move |(name, group)| {
                 let history = group.as_ref()?.history.as_ref()?;
-                Some((key, name, history.rhythm, history.condition()))
+                Some((key, name, history.rhythm, history.condition(), &history.consumer_counts))
             })
         });
         let not_read = self.restored.iter().flat_map(|(key, groups)| {
-            groups.iter().map(move |(name, rhythm, status)| (key, name, *rhythm, *status))
+            groups.iter().map(move |group| (key, &group.name, group.rhythm, group.status, &group.consumers))
         });
-        read.chain(not_read).filter_map(move |(stream, group, rhythm, status)| {
+        read.chain(not_read).filter_map(move |(stream, group, rhythm, status, consumers)| {
             let pause = rhythm.learned(now);
             let pause = pause.map(|(length, remembered_for)| LearnedPause { length, remembered_for });
-            let is_known = pause.is_some() || status.is_some();
-            is_known.then(|| RememberedGroup { stream: stream.clone(), group: group.clone(), pause, status })
+            let is_known = pause.is_some() || status.is_some() || consumers.has_changed();
+            is_known.then(|| RememberedGroup {
+                stream: stream.clone(),
+                group: group.clone(),
+                pause,
+                status,
+                consumers: if consumers.has_changed() {
+                    consumers.clone()
+                } else {
+                    ConsumerCounts::default()
+                },
+            })
         })
     }
 
     /// Adds what was known before, so that a group that pauses is not taken for a dead one after a restart, and a
     /// condition that goes on has not just begun.
     pub fn restore(&mut self, groups: impl IntoIterator<Item = RememberedGroup>, now: Duration) {
-        for RememberedGroup { stream, group, pause, status } in groups {
+        for RememberedGroup { stream, group: name, pause, status, consumers } in groups {
             let known = |pause: LearnedPause| Rhythm::known(pause.length, pause.remembered_for, now);
             let rhythm = pause.map(known).unwrap_or_default();
-            self.restored.entry(stream).or_default().push((group, rhythm, status));
+            self.restored.entry(stream).or_default().push(RestoredGroup { name, rhythm, status, consumers });
         }
     }
 
     /// Removes and returns what was known of a group before.
-    pub(super) fn take_restored(
-        &mut self,
-        stream: &Name,
-        group: &Name,
-    ) -> Option<(Rhythm, Option<DatedStatus>)> {
+    pub(super) fn take_restored(&mut self, stream: &Name, group: &Name) -> Option<RestoredGroup> {
         let groups = self.restored.get_mut(stream)?;
-        let at = groups.iter().position(|(name, ..)| name == group)?;
-        let (_, rhythm, status) = groups.swap_remove(at);
+        let at = groups.iter().position(|known| known.name == *group)?;
+        let known = groups.swap_remove(at);
         if groups.is_empty() {
             self.restored.remove(stream);
         }
-        Some((rhythm, status))
+        Some(known)
     }
 
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about

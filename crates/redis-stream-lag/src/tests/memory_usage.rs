@@ -41,6 +41,7 @@ impl Target {
             }),
             missing_groups: Vec::new(),
             window: MINUTE,
+            family: None,
             consumer_limit: ConsumerLimit { at_most: 100, max_idle: MINUTE },
         });
         let node = NodeReading {
