@@ -71,7 +71,7 @@ async fn it_is_asked_once_in_an_interval_and_not_by_default() {
             serving(&format!("{}targets: [{{name: t, url: '{}'}}]", quick(interval), server.url())).await;
         let found = until_metrics(&exporter, "some polls", |all| all[&polls("ok")] >= 4.0).await;
         assert_eq!(found.contains_key(&stream(MEMORY, "s")), calls > 0);
-        assert_eq!(client.calls("memory|usage").await, calls.into());
+        assert_eq!(client.calls("memory|usage").await, u64::from(calls));
         let counted = found[r#"streamgauge_redis_commands_total{command="memory_usage",target="t"}"#];
         assert_eq!(counted, f64::from(calls));
         exporter.stop().await;

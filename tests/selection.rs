@@ -291,6 +291,38 @@ async fn the_commands_counted_are_those_that_the_server_got() {
 }
 
 #[tokio::test]
+async fn idle_consumers_are_counted_also_where_they_are_too_many_to_be_listed() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD s * f v\nXADD s * f v\nXGROUP CREATE s many 0\nXGROUP CREATE s more 0").await;
+        client.run("XREADGROUP GROUP many holds COUNT 1 STREAMS s >\nXREADGROUP GROUP more holds COUNT 1 STREAMS s >").await;
+        let script = "for n = 1, 5500 do redis.call('XGROUP', 'CREATECONSUMER', 's', 'many', n) \
+                      redis.call('XGROUP', 'CREATECONSUMER', 's', 'more', n) end";
+        let _: redis::Value = client.ask(&["EVAL", script, "0"]).await;
+        let url = server.url();
+        let exporter = serving(&format!(
+            "{QUICK}metrics: {{consumer_max_idle: 0s}}\ntargets: [{{name: t, url: '{url}'}}]"
+        ))
+        .await;
+        // One in a poll.
+        let silent = |metrics: &Metrics, name: &str| {
+            ["idle", "stranded"].map(|kind| metrics.get(&group(&format!("redis_stream_group_consumers_{kind}"), "s", name)).copied())
+        };
+        let found = until(&exporter, "both are counted", |metrics| {
+            ["many", "more"].iter().all(|name| silent(metrics, name) == [Some(5_500.0), Some(1.0)])
+        })
+        .await;
+        assert_eq!(named(&found, "redis_stream_group_consumer_idle_seconds"), Metrics::new());
+        assert_eq!(found[&limited("consumers")], 11_002.0);
+        let later =
+            until(&exporter, "more polls", |metrics| metrics[&polls("ok")] >= found[&polls("ok")] + 4.0).await;
+        let asked = later[r#"streamgauge_redis_commands_total{command="xinfo_consumers",target="t"}"#];
+        assert_eq!(asked, 2.0, "not again within an hour");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_is_idle_for_long_with_nothing_pending_has_no_series() {
     let server = Server::start(newest(), &[]).await;
     let mut client = RedisClient::to(&server).await;

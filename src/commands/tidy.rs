@@ -19,11 +19,12 @@ use crate::format::units::{count, span};
 use crate::monitor::redis_cli::words;
 use crate::poller::poll::{Poller, describe_unread};
 use crate::self_metrics::target::TargetMetrics;
+use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::report::{
     ConsumerView, GroupReport, GroupValues, Report, ReportedStream, StreamReport,
 };
 
-/// The most consumers of a group that are looked at: the poller does not list more.
+/// The most consumers of a group that the poller lists.
 const MAX_CONSUMERS: usize = 5_000;
 
 /// A script for the server, and the variable of the shell that has it.
@@ -108,12 +109,23 @@ async fn find(
     let poll = Poll { consumer_max_idle: idle, ..poll.clone() };
     let metrics = TargetMetrics::unexported(&target.name);
     let mut poller = Poller::new(Arc::clone(&target), poll, metrics);
-    let polled = poller.poll().await?;
+    let mut polled = poller.poll().await?;
+    // Each poll looks at one group with many consumers.
+    for _ in 0..unknown_groups(&polled.report) {
+        polled = poller.poll().await?;
+    }
     if let Some(unread) = describe_unread(&polled) {
         comment(out, &format!("warning: {unread}"))?;
     }
     let program = poller.node_address().map(|endpoint| words(&target, endpoint)).unwrap_or_default();
     Ok(leftovers(&polled.report, idle, &program))
+}
+
+/// Returns the number of groups whose idle consumers are not known yet, though there are not too many to be counted.
+fn unknown_groups(report: &Report) -> usize {
+    let groups = report.streams.iter().flat_map(|stream| &stream.groups);
+    let values = groups.filter_map(|group| group.values.as_ref());
+    values.filter(|values| values.silent_consumers.is_none() && values.consumers <= MAX_LISTED).count()
 }
 
 /// Writes a line that the shell ignores.

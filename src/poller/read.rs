@@ -273,7 +273,9 @@ impl ReadRequest<'_> {
         note_groups(stream, &selection);
         note_problem(stream, None, self.metrics, &self.target.name);
         self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
-        let wanted = |group: &&GroupInfo| group.each_consumer != ConsumersReading::NotWanted;
+        let wanted = |group: &&GroupInfo| {
+            matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_))
+        };
         let read_along: u64 = selection.groups.iter().filter(wanted).map(|group| group.consumers).sum();
         let total =
             STREAM_BYTES + payload_bytes + GROUP_BYTES * info.group_count + CONSUMER_BYTES * read_along;
@@ -349,7 +351,7 @@ fn note_groups_with_consumers(tracked: &mut TrackedStream, selection: &Selection
     let asked = &tracked.groups_with_consumers;
     let with_consumers = || {
         let groups = selection.groups.iter().filter(|group| match group.each_consumer {
-            ConsumersReading::NotWanted => false,
+            ConsumersReading::NotWanted | ConsumersReading::TooMany => false,
             ConsumersReading::Open => group.consumers > 0 && asked.binary_search(&group.name).is_err(),
             ConsumersReading::Read(_) => group.consumers > 0,
         });

@@ -7,7 +7,7 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo};
 
 /// Maximum number of consumers of a group that are read: XINFO CONSUMERS takes about 1 ms of the server's time for these.
-const MAX_CONSUMERS: u64 = 5_000;
+pub(super) const MAX_CONSUMERS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
@@ -112,7 +112,8 @@ pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup<'_>>) 
             if wants_consumers && too_many {
                 left_out.consumers += usize::try_from(group.consumers).unwrap_or(usize::MAX);
             }
-            let each_consumer = match wants_consumers && !too_many {
+            let each_consumer = match wants_consumers {
+                true if too_many => ConsumersReading::TooMany,
                 true => ConsumersReading::Open,
                 false => ConsumersReading::NotWanted,
             };
@@ -275,7 +276,7 @@ mod tests {
         let rule = rule(&["*"], &[]);
         let selection = select(input(&rule, &limits, &[]), found);
         let readings: Vec<_> = selection.groups.iter().map(|group| group.each_consumer.clone()).collect();
-        assert_eq!(readings, [ConsumersReading::Open, ConsumersReading::NotWanted]);
+        assert_eq!(readings, [ConsumersReading::Open, ConsumersReading::TooMany]);
         assert_eq!(selection.left_out.consumers, 5_001);
     }
 }

@@ -19,6 +19,7 @@ use crate::poller::payload_budget::PayloadBudget;
 use crate::poller::read::{Read, ReadRequest};
 use crate::poller::read_plan::{ReadPlan, ratio};
 use crate::poller::sample::{self, StreamSample};
+use crate::poller::selection::MAX_CONSUMERS;
 use crate::poller::slots::slot;
 use crate::poller::streams::StreamRegistry;
 use crate::self_metrics::labels::{Limited, Reason};
@@ -399,7 +400,8 @@ impl Servers {
         for (question, answer) in questions.iter().zip(&answers) {
             let Answer::Consumers(found) = answer else { continue };
             let left_out = limit.left_out(found);
-            if left_out > 0 {
+            // Where there are more, all of them are left out already.
+            if left_out > 0 && found.len() as u64 <= MAX_CONSUMERS {
                 let StreamIndex { node, stream } = question.stream;
                 let key = &snapshot.nodes[node].streams[stream].key;
                 self.streams.note_consumers_left_out(key, left_out);

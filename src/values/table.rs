@@ -490,7 +490,7 @@ pub static CONSUMERS: Family = gauge(
 .label("Consumers", "", |_| "");
 
 const CONSUMERS_NOT_READ: &str =
-    "consumers are not read (consumers: false, more than 5,000 of them, or a replica)";
+    "consumers are not read (consumers: false, more than 20,000 of them, or a replica), or not yet";
 
 pub static CONSUMERS_GROWTH: Family = gauge(
     "redis_stream_group_consumers_growth",

@@ -10,7 +10,7 @@ use crate::holder::OldestNeeded;
 use crate::open::{CensusTurn, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{Answer, Question, StreamIndex};
-use crate::report::Report;
+use crate::report::{Report, SilentConsumers};
 use crate::snapshot::{ReadOutcome, Snapshot};
 use crate::state::LagState;
 use crate::{derive, plan};
@@ -50,6 +50,7 @@ impl<'a> Derivation<'a> {
             round: 0,
             audits_were_asked: false,
             memory_was_asked: false,
+            many_consumers_were_asked: false,
             counts_trimmable: false,
             look_ups_left: LOOK_UPS_PER_POLL,
             census_left: ENTRIES_PER_POLL,
@@ -101,7 +102,10 @@ impl<'a> Derivation<'a> {
         let now = stream.info.time;
         let is_for_later = matches!(
             purpose,
-            QuestionPurpose::Audit { .. } | QuestionPurpose::Census { .. } | QuestionPurpose::Memory
+            QuestionPurpose::Audit { .. }
+                | QuestionPurpose::Census { .. }
+                | QuestionPurpose::Memory
+                | QuestionPurpose::ManyConsumers(_)
         );
         stream.is_late |= answer == Answer::Late && !is_for_later;
         match (purpose, answer) {
@@ -159,6 +163,15 @@ impl<'a> Derivation<'a> {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
                 group.note_consumers(info, &consumers, now, self.poll.budget.timeout);
                 group.consumers = Some(consumers);
+            }
+            (QuestionPurpose::ManyConsumers(at), answer) => {
+                let max_idle = stream.reading.consumer_limit.max_idle;
+                let many = stream.groups[at].cache.many_consumers.get_or_insert_default();
+                match answer {
+                    Answer::Late => many.note_late(),
+                    Answer::Consumers(found) => many.note(Some(SilentConsumers::of(&found, max_idle))),
+                    _ => many.note(None),
+                }
             }
             (QuestionPurpose::NextEntry(position), Answer::Entries(entries)) => {
                 stream.note_next_entry(position, &entries);

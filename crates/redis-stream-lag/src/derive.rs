@@ -10,6 +10,7 @@ use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::group_changes::was_recreated;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
+use crate::many_consumers::MAX_LISTED;
 use crate::memory::StreamMemory;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
@@ -592,23 +593,22 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
 fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [ConsumerInfo]> {
     match &group.each_consumer {
         ConsumersReading::Read(found) => Some(found),
-        ConsumersReading::Open | ConsumersReading::NotWanted => open.consumers.as_deref(),
+        ConsumersReading::Open | ConsumersReading::NotWanted | ConsumersReading::TooMany => {
+            open.consumers.as_deref()
+        }
     }
 }
 
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
-    let mut silent = SilentConsumers::default();
-    if group.consumers == 0 && group.each_consumer != ConsumersReading::NotWanted {
-        return Some(silent);
-    }
-    for consumer in each_consumer(group, open)? {
-        let is_silent = u64::from(Duration::from_millis(consumer.idle_ms) > max_idle);
-        match consumer.pending {
-            0 => silent.idle += is_silent,
-            _ => silent.stranded += is_silent,
+    match group.each_consumer {
+        ConsumersReading::TooMany => {
+            open.cache.many_consumers.as_ref().filter(|_| group.consumers <= MAX_LISTED)?.silent()
         }
+        ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
+            Some(SilentConsumers::default())
+        }
+        _ => Some(SilentConsumers::of(each_consumer(group, open)?, max_idle)),
     }
-    Some(silent)
 }
 
 /// Returns how many pending entries belong to no consumer; `None` if consumers were not read.

@@ -19,6 +19,7 @@ mod history;
 mod holder;
 mod loss;
 mod loss_share;
+pub mod many_consumers;
 pub mod memory;
 mod open;
 mod pending_cache;

@@ -33,6 +33,7 @@ pub(super) struct PollState<'a> {
     pub(super) round: u32,
     pub(super) audits_were_asked: bool,
     pub(super) memory_was_asked: bool,
+    pub(super) many_consumers_were_asked: bool,
     /// All lags are counted, as far as the budget allows, and what can be trimmed is being counted.
     pub(super) counts_trimmable: bool,
     /// Number of pending IDs that may still be looked up.
@@ -58,6 +59,8 @@ pub(super) enum QuestionPurpose {
     /// One of these IDs in the stream.
     LookUp(usize),
     Consumers(usize),
+    /// The consumers of a group that has too many of them to be read in every poll.
+    ManyConsumers(usize),
     /// A page of the pending entries.
     Census {
         group: usize,

@@ -91,7 +91,8 @@ impl CachedOldestPending {
         let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
         let age = now.checked_sub(self.at);
-        let shows_consumers = group.each_consumer != ConsumersReading::NotWanted;
+        let shows_consumers =
+            matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_));
         shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
     }
 

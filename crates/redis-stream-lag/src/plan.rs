@@ -7,6 +7,7 @@ use crate::audit;
 use crate::census::DuePage;
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
+use crate::many_consumers::{MAX_LISTED, ManyConsumers};
 use crate::memory::{LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
@@ -46,6 +47,7 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
     plan.ask_for_look_ups(poll);
     plan.ask_for_census(poll);
     plan.ask_for_memory(poll);
+    plan.ask_for_many_consumers(poll);
     if plan.0.is_empty() && !std::mem::replace(&mut poll.counts_trimmable, true) {
         // With what the lags leave of the budget, and a part of that, since it is counted only for people.
         poll.budget.entries /= TRIMMABLE_SHARE;
@@ -231,6 +233,32 @@ impl QuestionPlan {
             let reply_bytes = group.pending.min(at_most.into()) * LINE_BYTES;
             self.ask(at, stream, purpose, kind, reply_bytes);
         }
+    }
+
+    /// Asks for the consumers of one group that has too many of them to be read in every poll: the one that was asked for
+    /// longest ago.
+    fn ask_for_many_consumers(&mut self, poll: &mut PollState<'_>) {
+        if self.is_full() || std::mem::replace(&mut poll.many_consumers_were_asked, true) {
+            return;
+        }
+        let mut next = None;
+        for (at, stream) in poll.streams.iter().enumerate() {
+            for (number, (group, open)) in stream.info.groups.iter().zip(&stream.groups).enumerate() {
+                let is_one =
+                    group.each_consumer == ConsumersReading::TooMany && group.consumers <= MAX_LISTED;
+                let known = open.cache.many_consumers.as_deref();
+                if is_one && known.is_none_or(|known| known.is_due(poll.at)) {
+                    let turn = (known.and_then(ManyConsumers::asked_at), at, number);
+                    next = Some(next.map_or(turn, |next| turn.min(next)));
+                }
+            }
+        }
+        let Some((_, at, number)) = next else { return };
+        let stream = &mut poll.streams[at];
+        let group = &stream.info.groups[number];
+        stream.groups[number].cache.many_consumers.get_or_insert_default().note_asked(poll.at);
+        let kind = QuestionKind::Consumers { group: group.name.clone() };
+        self.ask(at, stream, QuestionPurpose::ManyConsumers(number), kind, group.consumers * LINE_BYTES);
     }
 
     /// Asks for the memory of streams, those first that were asked for longest ago.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 use crate::question::is_fatal;
-use crate::snapshot::{Idmp, RadixTree};
+use crate::snapshot::{ConsumerInfo, Idmp, RadixTree};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -536,6 +536,21 @@ pub struct SilentConsumers {
     pub idle: u64,
     /// Number of those with pending entries, which only another consumer will process.
     pub stranded: u64,
+}
+
+impl SilentConsumers {
+    /// Counts those that are idle for longer than `max_idle`.
+    pub(crate) fn of(consumers: &[ConsumerInfo], max_idle: Duration) -> Self {
+        let mut silent = Self::default();
+        for consumer in consumers {
+            let is_silent = u64::from(Duration::from_millis(consumer.idle_ms) > max_idle);
+            match consumer.pending {
+                0 => silent.idle += is_silent,
+                _ => silent.stranded += is_silent,
+            }
+        }
+        silent
+    }
 }
 
 /// The part of a stream that a group has not been delivered. At a ratio of 1 the next trim loses entries.

@@ -245,8 +245,10 @@ pub struct GroupInfo {
 /// The consumers of a group, or whether to ask for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumersReading {
-    /// Not to be read: turned off by the caller, above a limit, or read from a replica, whose idle times are wrong.
+    /// Not to be read: turned off by the caller, or read from a replica, whose idle times are wrong.
     NotWanted,
+    /// Too many to be read in every poll. Those that are idle are counted through a question once an hour.
+    TooMany,
     /// To be read through a [question](crate::question::QuestionKind::Consumers).
     Open,
     /// Read **just after** XINFO STREAM, because the group was known from the previous poll.

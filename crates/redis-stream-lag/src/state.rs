@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
+use crate::many_consumers::ManyConsumers;
 use crate::memory::StreamMemory;
 use crate::pending_cache::CachedOldestPending;
 use crate::report::Recreation;
@@ -136,6 +137,8 @@ pub(super) struct GroupCache {
     /// Number of pending entries that went with their consumers.
     pub(super) pending_dropped: u64,
     pub(super) recreation: Option<Recreation>,
+    /// Of a group with too many consumers to be read in every poll.
+    pub(super) many_consumers: Option<Box<ManyConsumers>>,
 }
 
 /// The relation of a reading of a stream to the one before.
