@@ -18,6 +18,7 @@ pub(crate) mod rows;
 pub(crate) mod threshold;
 
 use panel::{Panel, datasource};
+use query::Subject;
 
 /// The version of the dashboard's form: that of Grafana 13, which brings older ones up to it by itself.
 const SCHEMA_VERSION: u32 = 42;
@@ -59,7 +60,7 @@ pub(crate) fn dashboard() -> Value {
             "pluginName": "Prometheus",
         }],
         "__requires": requires(&types),
-        "annotations": {"list": [alerts()]},
+        "annotations": {"list": [alerts(), changes(), losses()]},
         "description": "Redis and Valkey Streams, as streamgauge sees them: which consumer group is how far behind, what \
                         is stuck, what is about to be lost.",
         "editable": true,
@@ -104,6 +105,38 @@ fn alerts() -> Value {
         "expr": format!("max by (alertname, target, db, stream, group) (streamgauge_alerts{{alertstate=\"firing\", {}}})", query::ALERT_FILTER),
         "step": "60s",
         "titleFormat": "{{alertname}}",
+        "textFormat": "{{stream}} {{group}} · {{target}} {{db}}",
+    })
+}
+
+/// Marks where groups were created, destroyed or recreated.
+fn changes() -> Value {
+    let counter = Subject::Stream.of("redis_stream_group_changes_total");
+    json!({
+        "name": "Groups created, destroyed and recreated",
+        "datasource": datasource(),
+        "enable": true,
+        "hide": false,
+        "iconColor": "blue",
+        "expr": format!("max by (target, db, stream, change) (increase({counter}[2m])) > 0"),
+        "step": "60s",
+        "titleFormat": "group {{change}}",
+        "textFormat": "{{stream}} · {{target}} {{db}}",
+    })
+}
+
+/// Marks where groups lost entries; off until somebody wants them, as there may be many.
+fn losses() -> Value {
+    let counter = Subject::Group.of("redis_stream_group_entries_lost_total");
+    json!({
+        "name": "Entries lost",
+        "datasource": datasource(),
+        "enable": false,
+        "hide": false,
+        "iconColor": "orange",
+        "expr": format!("max by (target, db, stream, group) (increase({counter}[2m])) > 0"),
+        "step": "60s",
+        "titleFormat": "entries lost",
         "textFormat": "{{stream}} {{group}} · {{target}} {{db}}",
     })
 }

@@ -133,6 +133,8 @@ fn counters_are_shown_as_rates_over_times_that_fit() {
         for found in window.captures_iter(&expr) {
             let fits = match &found[1] {
                 "$__rate_interval" => !found[0].ends_with("@ end()"),
+                // As many steps as the panel has points.
+                "$__range:$__interval" => found[0].ends_with("@ end()"),
                 // Evaluated once, at the end of the time range; or in an instant query.
                 "$__range" => found[0].ends_with("@ end()") || place.contains("Entries lost / A"),
                 _ => false,

@@ -15,10 +15,7 @@ use crate::support::metric_list::{metric_of, series};
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
     ("redis_stream_group_pending_dropped_total", "a rare event, which the group's page shows"),
-    ("redis_stream_held_by_info", "a name, which the group's page and JSON show with the command to trim"),
     ("redis_stream_group_entries_read", "the server's own count, which entries_delivered_total replaces"),
-    ("redis_stream_group_added_per_second", "redis_stream_entries_added_total gives it for any time"),
-    ("redis_stream_group_delivered_per_second", "entries_delivered_total gives it for any time"),
     ("redis_stream_group_consumers_growth", "redis_stream_group_consumers gives it for any time"),
     (
         "redis_stream_group_messages_released",

@@ -27,7 +27,9 @@ const BEGINNING: &str = "
     XGROUP CREATE well g 0 MKSTREAM
     XGROUP CREATE slow g 0 MKSTREAM
     XGROUP CREATE losing g 0 MKSTREAM
-    XGROUP CREATE draining g 0 MKSTREAM
+    XADD draining * f v
+    XGROUP CREATE draining g 0
+    XREADGROUP GROUP g c STREAMS draining >
     XADD stalled * f v
     XADD stalled * f v
     XGROUP CREATE stalled g 0
@@ -59,7 +61,7 @@ struct Scenario {
     exporters: [Exporter; 2],
     _consumer: crate::support::program::Running,
     _config: ConfigFile,
-    _server: Server,
+    server: Server,
     beats: AbortHandle,
 }
 
@@ -101,7 +103,7 @@ impl Scenario {
         );
         prometheus.launch().await;
         let beats = beats.abort_handle();
-        Some(Self { prometheus, exporters, _consumer: consumer, _config: config, _server: server, beats })
+        Some(Self { prometheus, exporters, _consumer: consumer, _config: config, server, beats })
     }
 
     /// Returns the samples of a query now, or over the last minute.
@@ -138,7 +140,11 @@ fn consumer(server: &Server) -> crate::support::program::Running {
 fn filled_in(expr: &str, top: &str) -> String {
     let chosen =
         ["$target", "$stream", "$group"].iter().fold(expr.to_owned(), |expr, name| expr.replace(name, ".*"));
-    chosen.replace("$__rate_interval", "8s").replace("$__range", "60s").replace("$top", top)
+    chosen
+        .replace("$__rate_interval", "8s")
+        .replace("$__interval", "1s")
+        .replace("$__range", "60s")
+        .replace("$top", top)
 }
 
 /// Returns the variable's `label_values(SERIES, LABEL)` as a query.
@@ -197,8 +203,9 @@ async fn variables_and_marks_find_what_there_is(scenario: &Scenario) {
         })
         .await;
     }
+    RedisClient::to(&scenario.server).await.run("XGROUP CREATE orders another 0").await;
     for expr in annotations() {
-        wait_for(DEADLINE, "an alert is marked", async || scenario.brings_data(expr).await).await;
+        wait_for(DEADLINE, "an event is marked", async || scenario.brings_data(expr).await).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::generator::panel::{Column, FEW, Panel};
 use crate::generator::query::{
-    ALERT_FILTER, Query, Subject, Subject::Group, Subject::Stream, Subject::Target,
+    ALERT_FILTER, Query, STEP, Subject, Subject::Group, Subject::Stream, Subject::Target,
 };
 use crate::generator::threshold::{self, alarm, none, warn};
 use crate::generator::{Opens, Row};
@@ -126,40 +126,84 @@ fn bad() -> String {
 fn bad_groups() -> Panel {
     let is_bad = bad();
     let status = Subject::first_status(STATUS, CONDITIONS);
+    let growth = format!("deriv({}{STEP})", Group.of("redis_stream_group_lag"));
     let column = |title, metric: &str, unit, steps| Column {
         title,
         query: Query::now(format!("{} and {is_bad}", Group.value(metric))),
         unit,
         steps,
     };
+    let times = format!("timestamp({})[$__range:$__interval] @ end()", Group.with(STATUS, BAD));
+    let first_seen = format!("min by ({}) (min_over_time({times}))", Group.labels());
     let columns = vec![
-        Column::hidden(Query::now(status)),
+        Column::hidden(Query::now(with_advice(&status))),
+        Column {
+            title: "first seen bad",
+            query: Query::now(format!("(time() - {first_seen}) and {is_bad}")),
+            unit: "s",
+            steps: none(),
+        },
         column("lag", "redis_stream_group_lag_min", "short", none()),
+        Column {
+            title: "grows per second",
+            query: Query::now(format!("{} and {is_bad}", Group.each(&growth))),
+            unit: "cps",
+            steps: vec![(0.001, "orange")],
+        },
         column(
             "seconds behind",
             "redis_stream_group_lag_seconds",
             "s",
             alarm(threshold::of_alert("RedisStreamGroupFallingBehind")),
         ),
+        column("in per second", "redis_stream_group_added_per_second", "cps", none()),
+        column("out per second", "redis_stream_group_delivered_per_second", "cps", none()),
+        column("drained in", "redis_stream_group_drain_seconds", "s", warn(3_600.0, 86_400.0)),
+        column("loses in", "redis_stream_group_seconds_to_loss", "s", none()),
         column("pending", "redis_stream_group_messages_pending", "short", none()),
         column(
-            "oldest pending untouched",
-            "redis_stream_group_oldest_pending_idle_seconds",
+            "pending untouched for",
+            "redis_stream_group_pending_max_idle_seconds",
             "s",
             alarm(threshold::of_alert("RedisStreamPendingStuck")),
+        ),
+        column(
+            "most deliveries",
+            "redis_stream_group_pending_max_deliveries",
+            "short",
+            alarm(threshold::of_alert("RedisStreamPendingRedelivered")),
         ),
         column("consumers", "redis_stream_group_consumers", "short", none()),
     ];
     Panel {
         title: "Groups with a problem, one by one",
-        what: "Each group whose status is neither ok nor unknown, with its worst condition, the furthest behind first; at \
-               most 200. A click on a group shows it alone.",
+        what: "Each group whose status is neither ok nor unknown: its worst condition and what to do, for how long, how far \
+               behind, whether that grows, when it is gone or entries are lost, and the worst pending entry; the furthest \
+               behind first, at most 200. \"First seen bad\" is within the time shown. A click on a group shows it alone.",
         advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, XAUTOCLAIM \
                  takes over. lagging: add consumers. losing: raise MAXLEN. rewound: who moved the group back?",
         nothing: "every group is ok, or not known yet",
-        size: (16, 10),
-        ..Panel::table(&["status", "target", "db", "stream", "group"], "seconds behind", columns)
+        points: FEW,
+        size: (24, 10),
+        ..Panel::table(&["status", "advice", "target", "db", "stream", "group"], "seconds behind", columns)
     }
+}
+
+/// What to do about each status.
+const ADVICE: &[(Status, &str)] = &[
+    (Status::Abandoned, "start its consumers, or delete the group"),
+    (Status::Losing, "raise MAXLEN or the age of MINID, or add consumers"),
+    (Status::Rewound, "ask who moved the group back"),
+    (Status::Stalled, "look at the logs of its consumers"),
+    (Status::Stuck, "XPENDING names the consumer, XAUTOCLAIM hands over"),
+    (Status::Lagging, "add consumers, or make them faster"),
+];
+
+/// Adds the advice for each status as a label.
+fn with_advice(status: &str) -> String {
+    ADVICE.iter().fold(status.to_owned(), |inner, (status, advice)| {
+        format!(r#"label_replace({inner}, "advice", "{advice}", "status", "{}")"#, status.as_str())
+    })
 }
 
 fn statuses() -> Panel {
@@ -173,7 +217,7 @@ fn statuses() -> Panel {
         queries: vec![Query::range(query, "{{status}}")],
         points: FEW,
         colours: threshold::of_statuses(),
-        size: (8, 10),
+        size: (8, 7),
         nothing: "no group is watched",
         ..Panel::bars()
     }
@@ -191,7 +235,7 @@ fn alerts() -> Panel {
         what: "What streamgauge's own evaluation has firing, or pending until it has lasted long enough; at most 200.",
         advice: "its description, on /api/v1/alerts of streamgauge or in the message it sent, says what to do.",
         nothing: "no alert is pending or firing",
-        size: (24, 7),
+        size: (16, 7),
         ..Panel::table(
             &["alertname", "severity", "target", "db", "stream", "group"],
             "fires",

@@ -22,6 +22,7 @@ pub(crate) fn row() -> Row {
         reach(),
         silence(),
         changes(),
+        holders(),
         streams(),
     ];
     Row { title: "Retention and loss", opens: Opens::AtOnce, panels }
@@ -153,6 +154,31 @@ fn silence() -> Panel {
         nothing: "no stream has entries",
         size: (8, 8),
         ..Panel::lines()
+    }
+}
+
+fn holders() -> Panel {
+    let holder = Group.value("redis_stream_held_by_info");
+    let of_stream = |value: String| format!("{holder} * on (target, db, stream) group_left () ({value})");
+    let of_group = |metric: &str| format!("{} and {holder}", Group.value(metric));
+    let column = |title, expr: String, unit| Column { title, query: Query::now(expr), unit, steps: none() };
+    Panel {
+        title: "What holds each stream",
+        what: "The group that needs the oldest entry of its stream: the stream cannot be trimmed further without taking \
+               entries from it. At most 200.",
+        advice: "a group that holds a long stream and reads nothing is forgotten or broken: start its consumers, or destroy it.",
+        nothing: "no group needs an entry",
+        ..Panel::table(
+            &["target", "db", "stream", "group"],
+            "entries",
+            vec![
+                column("entries", of_stream(Stream.value(LENGTH)), "short"),
+                column("oldest entry", of_stream(format!("time() - {}", Stream.value(FIRST))), "s"),
+                column("lag", of_group("redis_stream_group_lag_min"), "short"),
+                column("pending", of_group("redis_stream_group_messages_pending"), "short"),
+                column("last delivery", of_group("redis_stream_group_last_delivery_age_seconds"), "s"),
+            ],
+        )
     }
 }
 
