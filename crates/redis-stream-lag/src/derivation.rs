@@ -166,7 +166,7 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
                 let max_idle = stream.reading.consumer_limit.max_idle;
-                let many = stream.groups[at].cache.many_consumers.get_or_insert_default();
+                let many = &mut stream.groups[at].cache.consumers.many;
                 match answer {
                     Answer::Late => many.note_late(),
                     Answer::Consumers(found) => many.note(Some(SilentConsumers::of(&found, max_idle))),
@@ -195,9 +195,14 @@ impl<'a> Derivation<'a> {
                     AuditResult::Broken => stream.is_invalid = true,
                 }
             }
-            (QuestionPurpose::Memory, Answer::Memory(bytes)) => stream.cache.memory.note(Some(bytes)),
-            (QuestionPurpose::Memory, Answer::Late) => stream.cache.memory.note_late(),
-            (QuestionPurpose::Memory, _) => stream.cache.memory.note(None),
+            (QuestionPurpose::Memory, answer) => {
+                let memory = self.poll.state.memory.entry(stream.reading.key.clone()).or_default();
+                match answer {
+                    Answer::Memory(bytes) => memory.note(Some(bytes)),
+                    Answer::Late => memory.note_late(),
+                    _ => memory.note(None),
+                }
+            }
             (QuestionPurpose::Loss, Answer::FullStream(full)) => stream.count_losses(&full),
             (QuestionPurpose::Loss, Answer::Groups(groups)) => stream.confirm_losses(&groups),
             (QuestionPurpose::CountScan { .. } | QuestionPurpose::NextEntry(_), _) => {

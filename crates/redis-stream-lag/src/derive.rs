@@ -31,6 +31,9 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
     // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
     let mut not_read: HashMap<_, _> = state.streams.drain().collect();
+    if budget.memory_interval.is_none() {
+        state.memory.clear();
+    }
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
     let mut last_report = LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 };
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
@@ -39,6 +42,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Refused => reports.push(unread(reading).into()),
             ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(unread(reading).into());
+                state.memory.remove(&reading.key);
                 if let Some(cache) = not_read.remove(&reading.key) {
                     state.streams.insert(reading.key.clone(), Box::new(cache.without_stream(at)));
                 }
@@ -66,13 +70,12 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
-        if budget.memory_interval.is_none() {
-            stream.cache.memory = StreamMemory::default();
-        }
-        let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, at), before.as_ref());
+        let memory = state.memory.get(&stream.reading.key).and_then(StreamMemory::bytes);
+        let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, memory, at), before.as_ref());
         reports.push(kept.unwrap_or_else(|| read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
+    state.memory.retain(|key, _| state.streams.contains_key(key));
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries, ..Report::default() }
 }
@@ -276,7 +279,7 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
                 {
                     history.rhythm = rhythm;
                     status.into_iter().for_each(|status| history.restore_status(status));
-                    history.restore_consumer_counts(consumers, &sample);
+                    open.cache.consumers.restore(consumers);
                 }
                 history
             }
@@ -289,6 +292,7 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
             }
         };
         let history = open.cache.history.insert(history);
+        open.cache.consumers.counts.note(info.time, group.consumers);
         let view = HistoryWindow { history, sample: &sample, window };
         open.is_losing = view.is_recent(view.history.lost_at);
         let status = status::evaluate(&view);
@@ -403,7 +407,7 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
     })
 }
 
-fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
+fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -> StreamReport {
     let info = stream.info;
     let entries_added = stream.cache.entries_added(info, stream.node.epoch);
     let values = StreamValues {
@@ -420,7 +424,7 @@ fn read(stream: &mut StreamState<'_>, at: Duration) -> StreamReport {
         },
         radix_tree: info.radix_tree,
         safe_trim: safe_trim(stream),
-        memory_bytes: stream.cache.memory.bytes(),
+        memory_bytes,
         group_changes: stream.cache.changes.counts,
         is_unread: stream.is_unread,
         idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
@@ -475,11 +479,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_orphaned: pending_orphaned(group, open, info),
         pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
-        consumers_growth: open
-            .cache
-            .history
-            .as_ref()
-            .and_then(|history| history.consumer_counts.growth(info.time, group.consumers)),
+        consumers_growth: open.cache.consumers.counts.growth(info.time, group.consumers),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: info
             .entries_added
@@ -602,7 +602,7 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
     match group.each_consumer {
         ConsumersReading::TooMany => {
-            open.cache.many_consumers.as_ref().filter(|_| group.consumers <= MAX_LISTED)?.silent()
+            open.cache.consumers.many.silent().filter(|_| group.consumers <= MAX_LISTED)
         }
         ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
             Some(SilentConsumers::default())

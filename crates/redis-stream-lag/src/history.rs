@@ -7,7 +7,6 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::consumer_growth::ConsumerCounts;
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
@@ -107,7 +106,6 @@ pub(super) struct History {
     waited_before_ms: u64,
     /// Pauses that the group usually makes.
     pub(super) rhythm: Rhythm,
-    pub(super) consumer_counts: ConsumerCounts,
     /// True once the group was seen with nothing to read.
     was_caught_up: bool,
     /// True once the group was seen with nothing pending.
@@ -191,7 +189,6 @@ impl History {
             waiting_since: None,
             waited_before_ms: 0,
             rhythm: Rhythm::default(),
-            consumer_counts: ConsumerCounts::default(),
             was_caught_up: false,
             had_nothing_pending: false,
             pending: sample.pending,
@@ -256,7 +253,6 @@ impl History {
         self.note_oldest_pending(sample);
         self.note_activity(sample.activity);
         self.note_point(sample, window);
-        self.consumer_counts.note(sample.node_time, sample.consumers);
         (self.position, self.lost, self.clock_offset) = (sample.position, sample.lost, clock_offset);
         (self.pending, self.consumers) = (sample.pending, sample.consumer_count());
         self.was_in_use = sample.is_in_use();
@@ -303,14 +299,6 @@ impl History {
         let present = DatedStatus { status: self.status, since: Duration::from_millis(self.status_since_ms) };
         let status = self.restored.as_deref().copied().unwrap_or(present);
         status.status.is_condition().then_some(status)
-    }
-
-    /// Takes the numbers of consumers before a restart.
-    pub(super) fn restore_consumer_counts(&mut self, before: ConsumerCounts, sample: &Sample) {
-        if before.has_changed() {
-            self.consumer_counts = before;
-            self.consumer_counts.note(sample.node_time, sample.consumers);
-        }
     }
 
     /// Takes the status before a restart.

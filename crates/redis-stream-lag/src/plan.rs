@@ -7,7 +7,7 @@ use crate::audit;
 use crate::census::DuePage;
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
-use crate::many_consumers::{MAX_LISTED, ManyConsumers};
+use crate::many_consumers::MAX_LISTED;
 use crate::memory::{LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
@@ -246,9 +246,9 @@ impl QuestionPlan {
             for (number, (group, open)) in stream.info.groups.iter().zip(&stream.groups).enumerate() {
                 let is_one =
                     group.each_consumer == ConsumersReading::TooMany && group.consumers <= MAX_LISTED;
-                let known = open.cache.many_consumers.as_deref();
-                if is_one && known.is_none_or(|known| known.is_due(poll.at)) {
-                    let turn = (known.and_then(ManyConsumers::asked_at), at, number);
+                let known = &open.cache.consumers.many;
+                if is_one && known.is_due(poll.at) {
+                    let turn = (known.asked_at(), at, number);
                     next = Some(next.map_or(turn, |next| turn.min(next)));
                 }
             }
@@ -256,7 +256,7 @@ impl QuestionPlan {
         let Some((_, at, number)) = next else { return };
         let stream = &mut poll.streams[at];
         let group = &stream.info.groups[number];
-        stream.groups[number].cache.many_consumers.get_or_insert_default().note_asked(poll.at);
+        stream.groups[number].cache.consumers.many.note_asked(poll.at);
         let kind = QuestionKind::Consumers { group: group.name.clone() };
         self.ask(at, stream, QuestionPurpose::ManyConsumers(number), kind, group.consumers * LINE_BYTES);
     }
@@ -268,17 +268,18 @@ impl QuestionPlan {
             return;
         }
         let mut due = Vec::new();
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
-            let cost = stream.cache.memory.cost(stream.info, poll.at, interval);
-            due.extend(cost.map(|cost| (stream.cache.memory.asked_at(), at, cost)));
+        for (at, stream) in poll.streams.iter().enumerate() {
+            let memory = poll.state.memory.entry(stream.reading.key.clone()).or_default();
+            let cost = memory.cost(stream.info, poll.at, interval);
+            due.extend(cost.map(|cost| (memory.asked_at(), at, cost)));
         }
         due.sort_unstable();
         let mut left = LINES_PER_POLL;
         for (_, at, cost) in due {
             let Some(rest) = left.checked_sub(cost) else { return };
             left = rest;
-            let stream = &mut poll.streams[at];
-            stream.cache.memory.note_asked(poll.at);
+            let stream = &poll.streams[at];
+            poll.state.memory.entry(stream.reading.key.clone()).or_default().note_asked(poll.at);
             let kind = QuestionKind::Memory { samples: MEMORY_SAMPLES };
             self.ask(at, stream, QuestionPurpose::Memory, kind, LINE_BYTES);
         }

@@ -33,7 +33,7 @@ impl Report {
     #[must_use]
     pub fn largest_streams(&self, count: usize) -> Vec<(&StreamReport, u64)> {
         let bytes = |stream: &StreamReport| stream.values.as_ref()?.memory_bytes;
-        let known = self.streams.iter().filter_map(|stream| Some((stream.as_ref(), bytes(stream)?)));
+        let known = self.streams.iter().filter_map(|stream| Some((&**stream, bytes(stream)?)));
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         known.truncate(count);

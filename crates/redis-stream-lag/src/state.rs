@@ -47,6 +47,8 @@ pub struct LagState {
     pub(super) polled_at: Option<Duration>,
     /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<RestoredGroup>>,
+    /// The memory of streams, where it is asked for.
+    pub(super) memory: HashMap<Name, StreamMemory>,
 }
 
 /// What was known of a group before a restart.
@@ -102,7 +104,6 @@ pub(super) struct StreamCache {
     /// The position above which the entries that a group holds were counted or are being counted.
     pub(super) held_from: Option<StreamId>,
     pub(super) trim_pace: TrimPace,
-    pub(super) memory: StreamMemory,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     pub(super) trimmed_at: Option<Duration>,
     /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
@@ -137,8 +138,24 @@ pub(super) struct GroupCache {
     /// Number of pending entries that went with their consumers.
     pub(super) pending_dropped: u64,
     pub(super) recreation: Option<Recreation>,
+    pub(super) consumers: Box<KnownConsumers>,
+}
+
+/// What is known of the consumers of a group beside the last reading.
+#[derive(Debug, Default)]
+pub(super) struct KnownConsumers {
+    pub(super) counts: ConsumerCounts,
     /// Of a group with too many consumers to be read in every poll.
-    pub(super) many_consumers: Option<Box<ManyConsumers>>,
+    pub(super) many: ManyConsumers,
+}
+
+impl KnownConsumers {
+    /// Takes the numbers of consumers before a restart.
+    pub(super) fn restore(&mut self, before: ConsumerCounts) {
+        if before.has_changed() {
+            self.counts = before;
+        }
+    }
 }
 
 /// The relation of a reading of a stream to the one before.
@@ -158,8 +175,9 @@ impl LagState {
         let read = self.streams.iter().flat_map(|(key, stream)| {
             let groups = stream.groups.iter();
             groups.filter_map(move |(name, group)| {
-                let history = group.as_ref()?.history.as_ref()?;
-                Some((key, name, history.rhythm, history.condition(), &history.consumer_counts))
+                let group = group.as_ref()?;
+                let history = group.history.as_ref()?;
+                Some((key, name, history.rhythm, history.condition(), &group.consumers.counts))
             })
         });
         let not_read = self.restored.iter().flat_map(|(key, groups)| {
@@ -401,8 +419,8 @@ impl StreamCache {
 
     fn reset_groups(&mut self) {
         for group in self.groups_mut() {
-            let history = group.history.take();
-            *group = GroupCache { history, ..GroupCache::with(group.take_counters()) };
+            let (history, consumers) = (group.history.take(), std::mem::take(&mut group.consumers));
+            *group = GroupCache { history, consumers, ..GroupCache::with(group.take_counters()) };
         }
     }
 

@@ -99,6 +99,7 @@ impl GroupValues {
             pending_orphaned,
             pending_census,
             consumers,
+            consumers_growth,
             silent_consumers,
             entries_lost,
             loss_estimate,
@@ -117,6 +118,7 @@ impl GroupValues {
             == (&before.lag, &before.last_delivered_id, &before.entries_read, &before.consumers, &before.entries_lost)
             && (loss_estimate, retention_used, time_to_loss, drain_time)
                 == (&before.loss_estimate, &before.retention_used, &before.time_to_loss, &before.drain_time)
+            && *consumers_growth == before.consumers_growth
             && (entries_delivered, recreation) == (&before.entries_delivered, &before.recreation)
             && is_same_rate(before.added_rate, *added_rate)
             && is_same_rate(before.delivered_rate, *delivered_rate)

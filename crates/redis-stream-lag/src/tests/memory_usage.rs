@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::budget::Budget;
 use crate::derivation::Derivation;
 use crate::question::{Answer, QuestionKind};
-use crate::report::Report;
+use crate::report::{Report, ReportedStream};
 use crate::snapshot::{
     ConsumerLimit, EntriesReadMeaning, Epoch, NodeReading, ReadOutcome, Snapshot, StreamInfo, StreamReading,
 };
@@ -66,7 +66,7 @@ impl Target {
         }
         assert_eq!(derivation.late_streams().count(), 0, "their values are there all the same");
         let Report { streams, .. } = derivation.close(None);
-        let bytes = |stream: &Arc<crate::report::StreamReport>| stream.values.as_ref().unwrap().memory_bytes;
+        let bytes = |stream: &ReportedStream| stream.values.as_ref().unwrap().memory_bytes;
         (asked, streams.iter().map(bytes).collect())
     }
 }
