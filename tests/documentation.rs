@@ -533,8 +533,8 @@ async fn the_printed_acl_is_enough_and_no_command_is_denied() {
             if series.contains("\"client_no_touch\"") {
                 assert_eq!(sent > 0.0, knows_no_touch, "{series} is {sent}");
             } else {
-                // Commands for other databases, sentinels and clusters have their own tests.
-                let others = ["select", "sentinel", "cluster", "asking"];
+                // Commands for other databases, sentinels, clusters and memory have their own tests.
+                let others = ["select", "sentinel", "cluster", "asking", "memory_usage"];
                 let is_other = others.iter().any(|name| series.contains(&format!("\"{name}\"")));
                 assert!(sent > 0.0 || is_other, "{series} is 0");
             }
