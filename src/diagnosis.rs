@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::format::trend::Trend;
 use crate::format::unicode::{printable, shortened};
 use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
@@ -23,19 +24,6 @@ pub struct Diagnosis {
     pub sentence: String,
     /// The advice, without a full stop; empty if there is nothing to do.
     pub advice: &'static str,
-}
-
-/// The change of a lag at the rates of the window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trend {
-    /// It grows by so many entries per second.
-    Grows(f64),
-    /// It shrinks by so many entries per second, and is gone after this time.
-    Shrinks(f64, Option<Duration>),
-    /// It stays as it is.
-    Steady,
-    /// The rates are not known, or entries are lost, which makes the lag smaller too.
-    Unknown,
 }
 
 /// The pending entry that needs a look first.
@@ -115,14 +103,7 @@ pub fn trend(values: GroupView<'_>) -> Trend {
     if values.status.conditions.contains(Status::Losing) {
         return Trend::Unknown;
     }
-    let change = added.per_second() - delivered.per_second();
-    // The rates of a group that keeps up differ by what came in last.
-    let noise = (0.02 * added.per_second().max(delivered.per_second())).max(0.005);
-    match values.drain_time.filter(|time| !time.is_zero()) {
-        _ if change > noise => Trend::Grows(change),
-        time if change < -noise => Trend::Shrinks(-change, time),
-        _ => Trend::Steady,
-    }
+    Trend::at_rates(added.per_second(), delivered.per_second(), values.drain_time)
 }
 
 /// Returns the diagnosis of a group's worst condition, or that there is none. `None` is a group that is configured by name

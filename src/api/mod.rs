@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod backlog;
+pub mod fold;
 pub mod groups;
 pub mod json;
 pub mod partial_sort;

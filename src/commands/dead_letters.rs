@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::ArgMatches;
 use serde_json::{Value, json};
 
@@ -15,7 +13,8 @@ use crate::commands::output::{self, terminal_width};
 use crate::commands::redis_args;
 use crate::format::unicode::printable;
 use crate::format::units::count;
-use crate::terminal::letters::{self, ListedField, ListedLetter};
+use crate::terminal::fields::ListedField;
+use crate::terminal::letters::{self, ListedLetter};
 use redis_stream_consumer::dead_letters::{
     DeadLetters, DeadLettersConfig, Execution, FieldNames, Letter, LetterSelection, Outcome, ReplayOptions,
 };
@@ -168,13 +167,7 @@ async fn print(
 
 fn listed(action: DeadLettersAction, dead_letters: &DeadLetters, letter: &Letter) -> ListedLetter {
     let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(|bytes| escape(bytes).into_owned());
-    let field = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        let value = match std::str::from_utf8(value) {
-            Ok(text) => Value::from(text),
-            Err(_) => json!({"base64": STANDARD.encode(value)}),
-        };
-        ListedField(escape(name).into_owned(), value)
-    };
+    let field = |(name, value): &(Vec<u8>, Vec<u8>)| ListedField::new(name, value);
     ListedLetter {
         id: letter.id.to_string(),
         age_seconds: dead_letters.age(letter.id).map(|age| age.as_secs_f64()),

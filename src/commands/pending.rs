@@ -20,6 +20,7 @@ use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
 use crate::poller::poll::Poller;
 use crate::self_metrics::target::TargetMetrics;
 use crate::terminal::entries::{self, ListedEntry, ListedFields};
+use crate::terminal::fields::{FieldValue, ListedField};
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::PendingEntry;
 
@@ -81,7 +82,7 @@ pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
     let time = listed.time;
     let mut fields = listed.fields.into_iter().map(|fields| {
         fields.map_or(ListedFields::Gone, |pairs| {
-            ListedFields::Found(pairs.iter().map(|(name, value)| (text(name), text(value))).collect())
+            ListedFields::Found(pairs.iter().map(|(name, value)| field(name, value)).collect())
         })
     });
     let entry = |(entry, consumer): (PendingEntry, Name)| ListedEntry {
@@ -95,11 +96,21 @@ pub(super) fn entries(listed: PendingList) -> Vec<ListedEntry> {
     listed.entries.into_iter().map(entry).collect()
 }
 
-/// Returns a name or value as text, or the length of one that is long.
-fn text(text: &FieldText) -> String {
-    match text {
-        FieldText::Kept(bytes) => Name::from(&bytes[..]).to_string(),
-        FieldText::Long(length) => format!("({} bytes)", count(*length)),
+/// Returns a field. The value of a long name is left out too, so that the field cannot be taken for the entry's.
+fn field(name: &FieldText, value: &FieldText) -> ListedField {
+    match (name, value) {
+        (FieldText::Kept(name), FieldText::Kept(value)) => ListedField::new(name, value),
+        (FieldText::Kept(name), FieldText::Long(length)) => {
+            ListedField { name: name.clone(), value: FieldValue::Omitted(*length) }
+        }
+        (FieldText::Long(length), value) => {
+            let name = format!("({} bytes)", count(*length)).into_bytes();
+            let length = match value {
+                FieldText::Kept(bytes) => bytes.len() as u64,
+                FieldText::Long(length) => *length,
+            };
+            ListedField { name, value: FieldValue::Omitted(length) }
+        }
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub(crate) mod redis_cli;
 pub mod severity;
+pub mod trend;
 pub mod unicode;
 pub mod units;

@@ -2,44 +2,128 @@
 
 use std::cmp::{Ordering, Reverse};
 
+use serde_json::Number;
+
 use crate::api::groups::{ListedGroup, Listing};
 use crate::format::severity::Severity;
+use crate::format::trend::Trend;
 use crate::format::unicode::printable;
 use crate::format::units::{count, rate_number};
-use crate::terminal::layout::{Align, Heading, TextTable};
+use crate::terminal::layout::{Align, Cut, Heading, TextTable, WHERE_WIDE};
 use crate::terminal::text::{UNKNOWN, span};
 use crate::values::family::{Family, ValueUnit};
 use crate::values::table::{
     ADDED_PER_SECOND, CONSUMERS, DELIVERED_PER_SECOND, DRAIN_SECONDS, LAG, LAG_MAX, LAG_MIN, LAG_SECONDS,
     MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
 };
+use redis_stream_lag::report::Status;
 
-type Cell = fn(&ListedGroup) -> String;
+/// What a column shows.
+#[derive(Clone, Copy)]
+enum Content {
+    /// Of a folded line, that of its first group.
+    Text(fn(&ListedGroup) -> String),
+    /// Of a folded line, the family of its streams if they have one.
+    Stream,
+    Group,
+    Lag,
+    Trend,
+    /// The lag by the last readings.
+    Readings,
+    Value(&'static Family),
+}
+
+/// A line of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct TableLine<'a> {
+    /// A group, or several in one line; its numbers are the largest of theirs.
+    pub(crate) groups: Vec<&'a ListedGroup>,
+    /// The text before the name of the group.
+    pub(crate) marker: &'static str,
+    /// A chart of the lag; `None` for all lines leaves the column out.
+    pub(crate) chart: Option<String>,
+}
+
+impl<'a> TableLine<'a> {
+    /// Returns a line with one group and no chart.
+    pub(crate) fn of(group: &'a ListedGroup) -> Self {
+        Self { groups: vec![group], marker: "", chart: None }
+    }
+}
 
 /// The status is always the first.
-const COLUMNS: [(Heading, Cell); 12] = [
-    (heading("STATUS", Align::Left, None, None), |group| status(group).to_owned()),
-    (heading(TARGET, Align::Left, Some(5), Some(10)), |group| printable(&group.target).into_owned()),
-    (heading("STREAM", Align::Left, None, Some(8)), |group| printable(&group.stream).into_owned()),
-    (heading("GROUP", Align::Left, None, Some(8)), |group| printable(&group.group).into_owned()),
-    (heading("LAG", Align::Right, None, None), lag),
-    (heading("BEHIND", Align::Right, Some(7), None), |group| value(group, &LAG_SECONDS)),
-    (heading("PENDING", Align::Right, Some(6), None), |group| value(group, &MESSAGES_PENDING)),
-    (heading("OLDEST", Align::Right, Some(4), None), |group| value(group, &OLDEST_PENDING_AGE_SECONDS)),
-    (heading("CONSUMERS", Align::Right, Some(3), None), |group| value(group, &CONSUMERS)),
-    (heading("DRAIN", Align::Right, Some(2), None), |group| value(group, &DRAIN_SECONDS)),
-    (heading("IN/S", Align::Right, Some(1), None), |group| value(group, &ADDED_PER_SECOND)),
-    (heading("OUT/S", Align::Right, Some(0), None), |group| value(group, &DELIVERED_PER_SECOND)),
+const COLUMNS: [(Heading, Content); 14] = [
+    (name("STATUS", None, Cut::Never), Content::Text(|group| status(group).to_owned())),
+    (
+        name(TARGET, Some(WHERE_WIDE + 2), Cut::Middle(8)),
+        Content::Text(|group| printable(&group.target).into_owned()),
+    ),
+    (name("STREAM", None, Cut::Middle(8)), Content::Stream),
+    (name("GROUP", None, Cut::Middle(8)), Content::Group),
+    (number("LAG", None), Content::Lag),
+    (number("TREND", Some(4)), Content::Trend),
+    (name(READINGS, Some(0), Cut::Never), Content::Readings),
+    (number("BEHIND", Some(WHERE_WIDE + 4)), Content::Value(&LAG_SECONDS)),
+    (number("PENDING", Some(WHERE_WIDE + 3)), Content::Value(&MESSAGES_PENDING)),
+    (number("OLDEST", Some(WHERE_WIDE)), Content::Value(&OLDEST_PENDING_AGE_SECONDS)),
+    (number("CONSUMERS", Some(WHERE_WIDE + 1)), Content::Value(&CONSUMERS)),
+    (number("DRAIN", Some(3)), Content::Value(&DRAIN_SECONDS)),
+    (number("IN/S", Some(2)), Content::Value(&ADDED_PER_SECOND)),
+    (number("OUT/S", Some(1)), Content::Value(&DELIVERED_PER_SECOND)),
 ];
 const TARGET: &str = "TARGET";
+const READINGS: &str = "RECENT LAG";
 
-const fn heading(
-    title: &'static str,
-    align: Align,
-    expendable: Option<u8>,
-    shrinks_to: Option<usize>,
-) -> Heading {
-    Heading { title, align, expendable, shrinks_to }
+const fn name(title: &'static str, expendable: Option<u8>, cut: Cut) -> Heading {
+    Heading { title, align: Align::Left, expendable, cut }
+}
+
+const fn number(title: &'static str, expendable: Option<u8>) -> Heading {
+    Heading { title, align: Align::Right, expendable, cut: Cut::Never }
+}
+
+impl Content {
+    fn cell(self, line: &TableLine<'_>) -> String {
+        let Some(first) = line.groups.first() else { return String::new() };
+        let largest = || {
+            let size = |group: &&ListedGroup| self.size(group).unwrap_or(f64::NEG_INFINITY);
+            line.groups
+                .iter()
+                .copied()
+                .max_by(|one, other| size(one).total_cmp(&size(other)))
+                .unwrap_or(first)
+        };
+        match self {
+            Self::Text(text) => text(first),
+            Self::Stream => match &first.family {
+                Some(family) if line.groups.len() > 1 => printable(family).into_owned(),
+                _ => printable(&first.stream).into_owned(),
+            },
+            Self::Group => match line.groups.len() {
+                1 => format!("{}{}", line.marker, printable(&first.group)),
+                several => format!("{}{several} groups", line.marker),
+            },
+            Self::Lag => lag(largest()),
+            Self::Trend => trend_cell(largest()),
+            Self::Readings => line.chart.clone().unwrap_or_default(),
+            Self::Value(family) => value(largest(), family),
+        }
+    }
+
+    /// Returns a number to compare groups by; `None` if it is not known.
+    fn size(self, group: &ListedGroup) -> Option<f64> {
+        match self {
+            Self::Text(_) | Self::Stream | Self::Group | Self::Readings => None,
+            Self::Lag => Self::Value(&LAG_MAX).size(group).or_else(|| Self::Value(&LAG).size(group)),
+            Self::Trend => match trend(group) {
+                Trend::Grows(rate) => Some(rate),
+                Trend::Shrinks(rate, _) => Some(-rate),
+                Trend::Steady => Some(0.0),
+                Trend::Unknown => None,
+            },
+            Self::Value(family) => group.number(family)?.as_f64(),
+        }
+    }
 }
 
 /// The order of a table.
@@ -70,11 +154,15 @@ fn by(family: &Family, one: &ListedGroup, other: &ListedGroup) -> Ordering {
 }
 
 /// Lays out a table of some groups of the listing. The target is shown if there are several.
-pub(crate) fn table(listing: &Listing, groups: &[&ListedGroup], room: Option<usize>) -> TextTable {
-    let is_shown = |(heading, _): &(Heading, Cell)| heading.title != TARGET || listing.targets.len() > 1;
-    let (headings, cells): (Vec<_>, Vec<_>) = COLUMNS.into_iter().filter(is_shown).unzip();
-    let row = |group: &&ListedGroup| cells.iter().map(|cell| cell(group)).collect();
-    TextTable::new(headings, groups.iter().map(row).collect(), room)
+pub(crate) fn table(listing: &Listing, lines: &[TableLine<'_>], room: Option<usize>) -> TextTable {
+    let is_shown = |(heading, _): &(Heading, Content)| match heading.title {
+        TARGET => listing.targets.len() > 1,
+        READINGS => lines.iter().any(|line| line.chart.is_some()),
+        _ => true,
+    };
+    let (headings, contents): (Vec<_>, Vec<_>) = COLUMNS.into_iter().filter(is_shown).unzip();
+    let row = |line: &TableLine<'_>| contents.iter().map(|content| content.cell(line)).collect();
+    TextTable::new(headings, lines.iter().map(row).collect(), room)
 }
 
 pub(crate) fn status(group: &ListedGroup) -> &'static str {
@@ -105,6 +193,24 @@ pub(crate) fn lag(group: &ListedGroup) -> String {
         [Some(lag), ..] => count(lag),
         [None, Some(min), Some(max)] => format!("{}..{}", count(min), count(max)),
         _ => UNKNOWN.to_owned(),
+    }
+}
+
+fn trend(group: &ListedGroup) -> Trend {
+    let rate = |family| group.number(family).and_then(Number::as_f64);
+    match rate(&ADDED_PER_SECOND).zip(rate(&DELIVERED_PER_SECOND)) {
+        Some((added, delivered)) if !group.conditions.contains(&Status::Losing) => {
+            Trend::at_rates(added, delivered, None)
+        }
+        _ => Trend::Unknown,
+    }
+}
+
+fn trend_cell(group: &ListedGroup) -> String {
+    match (group.count(&LAG), trend(group)) {
+        (Some(0), _) => "-".to_owned(),
+        (_, Trend::Unknown) => UNKNOWN.to_owned(),
+        (_, trend) => trend.to_string(),
     }
 }
 
@@ -140,7 +246,8 @@ impl GroupOrder {
 mod tests {
     use super::*;
     use crate::api::groups::ListedValues;
-    use redis_stream_lag::report::{GroupValues, Lag};
+    use redis_stream_lag::report::{EntryRate, GroupValues, Lag};
+    use std::time::Duration;
 
     #[test]
     fn a_value_that_is_not_known_is_never_0() {
@@ -154,5 +261,53 @@ mod tests {
         assert_eq!(lag(&ListedGroup::default()), "?");
         assert_eq!(value(&ListedGroup::default(), &LAG_SECONDS), "?");
         assert_eq!(value(&of(Lag::Exact(0)), &OLDEST_PENDING_AGE_SECONDS), "-");
+        assert_eq!(trend_cell(&of(Lag::Exact(5))), "?");
+    }
+
+    #[test]
+    fn a_trend_comes_from_the_rates_unless_entries_are_lost() {
+        let group = |lag, added, delivered, conditions| {
+            let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(10) });
+            let values = GroupValues {
+                lag: Lag::Exact(lag),
+                added_rate: rate(added),
+                delivered_rate: rate(delivered),
+                ..GroupValues::default()
+            };
+            ListedGroup { values: ListedValues::of(&values), conditions, ..ListedGroup::default() }
+        };
+        for (group, shown) in [
+            (group(5, 200, 0, vec![Status::Stalled]), "\u{25b2} 20.0/s"),
+            (group(5, 200, 380, vec![]), "\u{25bc} 18.0/s"),
+            (group(5, 200, 200, vec![]), "steady"),
+            (group(0, 200, 380, vec![]), "-"),
+            (group(5, 200, 0, vec![Status::Abandoned, Status::Losing]), "?"),
+        ] {
+            assert_eq!(trend_cell(&group), shown);
+        }
+    }
+
+    #[test]
+    fn a_folded_line_shows_the_largest_numbers_of_its_groups() {
+        let group = |name: &str, lag: Lag, pending| ListedGroup {
+            group: name.to_owned(),
+            stream: "orders".to_owned(),
+            up: true,
+            status: Some(Status::Stalled),
+            values: ListedValues::of(&GroupValues {
+                lag,
+                messages_pending: pending,
+                ..GroupValues::default()
+            }),
+            ..ListedGroup::default()
+        };
+        let unknown = Lag::Between { min: 1, max: 70 };
+        let groups = [group("a", Lag::Exact(50), 7), group("b", unknown, 0), group("c", Lag::Exact(60), 9)];
+        let line = TableLine { groups: groups.iter().collect(), marker: "\u{25b8} ", chart: None };
+        let shown = table(&Listing::default(), &[line], Some(80)).lines().join("\n");
+        insta::assert_snapshot!(shown, @r"
+        STATUS   STREAM  GROUP         LAG  TREND  BEHIND  PENDING  OLDEST  CONSUMERS
+        stalled  orders  ▸ 3 groups  1..70      ?       ?        9       ?          0
+        ");
     }
 }

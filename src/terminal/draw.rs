@@ -1,6 +1,4 @@
-//! Draws the view: a list of groups, or one group with its values, consumers and pending entries.
-
-use std::fmt::Write as _;
+//! Draws the view: a list of groups, one group, what happened, or the help.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -8,93 +6,136 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::api::groups::{ListedConsumer, ListedGroup, ListedHold, ListedPending};
+use crate::api::groups::ListedTarget;
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
-use crate::format::units::count;
-use crate::terminal::columns::{self, lag, severity, value};
-use crate::terminal::entries;
-use crate::terminal::layout::{Align, GAP, Heading, TextTable, line};
-use crate::terminal::status_view::{EntryList, StatusView, ViewMode};
+use crate::format::units::clock_seconds;
+use crate::terminal::colour::colour;
+use crate::terminal::columns::{self, TableLine, severity};
+use crate::terminal::detail::detail;
+use crate::terminal::events::Event;
+use crate::terminal::help;
+use crate::terminal::layout::{GAP, line};
+use crate::terminal::status_view::{StatusView, ViewLine, ViewMode};
 use crate::terminal::table::{largest_streams, limited, summary, unread, unread_streams};
-use crate::terminal::text::{UNKNOWN, span, span_or_unknown};
-use crate::values::family::Family;
-use crate::values::table;
+use crate::terminal::text::{elide, span, width};
 
-const LIST_KEYS: &str = "q quit  ↑↓ move  Enter details  s sort  r reverse  / filter";
-const DETAIL_KEYS: &str = "q quit  Esc back  ↑↓ scroll";
-const FILTER_KEYS: &str = "Enter done  Esc clear";
-
-const NOT_AVAILABLE: &str = "only with --redis-url or --config; a running streamgauge lists no entries";
-
-/// Wider than each label of the table.
-const LABEL_WIDTH: usize = 26;
-
-const CONSUMERS: [Heading; 4] = [
-    Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
-    Heading { title: "PENDING", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "INACTIVE", align: Align::Right, expendable: Some(3), shrinks_to: None },
-];
-
-const WORST_PENDING: [Heading; 4] = [
-    Heading { title: "ID", align: Align::Left, expendable: None, shrinks_to: None },
-    Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
-    Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "DELIVERIES", align: Align::Right, expendable: None, shrinks_to: None },
-];
+/// Readings of the chart in a line of the list.
+const CHART: usize = 20;
+/// The least numbers of rows for the line of targets and for the last events.
+const ROWS_FOR_TARGETS: u16 = 9;
+const ROWS_FOR_EVENTS: u16 = 16;
+/// Events below the list.
+const LAST_EVENTS: usize = 3;
 
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
-    let [title, notes, body, keys] = Layout::vertical([
+    let area = frame.area();
+    let is_list = matches!(view.mode, ViewMode::List | ViewMode::Filter);
+    let events =
+        if is_list && area.height >= ROWS_FOR_EVENTS { view.events.len().min(LAST_EVENTS) } else { 0 };
+    let [title, targets, notes, body, last_events, keys] = Layout::vertical([
         Constraint::Length(1),
+        Constraint::Length(u16::from(area.height >= ROWS_FOR_TARGETS)),
         Constraint::Length(1),
         Constraint::Min(0),
+        Constraint::Length(u16::try_from(events).unwrap_or(0)),
         Constraint::Length(1),
     ])
-    .areas(frame.area());
-    frame.render_widget(Line::from(heading(view)).style(Modifier::BOLD), title);
-    frame.render_widget(note(view), notes);
+    .areas(area);
+    frame.render_widget(Line::from(title_line(view, area.width.into())).style(Modifier::BOLD), title);
+    frame.render_widget(targets_line(view, area.width.into()), targets);
+    frame.render_widget(note(view, area.width.into()), notes);
     // One line is the heading of the table.
     view.page = usize::from(body.height).saturating_sub(1);
     let text = match view.mode {
         ViewMode::List | ViewMode::Filter => list(view, body),
         ViewMode::Detail => detail(view, body),
+        ViewMode::Events => events_text(view),
+        ViewMode::Help => help::text(),
     };
-    let scroll = if view.mode == ViewMode::Detail {
-        let hidden = text.lines.len().saturating_sub(usize::from(body.height));
-        view.scroll = view.scroll.min(u16::try_from(hidden).unwrap_or(u16::MAX));
-        view.scroll
-    } else {
-        0
-    };
+    let hidden = text.lines.len().saturating_sub(usize::from(body.height));
+    view.scroll = view.scroll.min(u16::try_from(hidden).unwrap_or(u16::MAX));
+    let scroll = if is_list { 0 } else { view.scroll };
     frame.render_widget(Paragraph::new(text).scroll((scroll, 0)), body);
-    let help = match view.mode {
-        ViewMode::List => LIST_KEYS,
-        ViewMode::Filter => FILTER_KEYS,
-        ViewMode::Detail => DETAIL_KEYS,
-    };
+    let last: Vec<_> = view.events.iter().take(events).map(event_line).collect();
+    frame.render_widget(Paragraph::new(last), last_events);
+    let help = help::keys(view.mode, area.width.into());
     frame.render_widget(Line::from(help).style(Modifier::DIM), keys);
+}
+
+/// Returns what is shown, and on the right the time.
+fn title_line(view: &StatusView, columns: usize) -> String {
+    let clock = format!("{} UTC", clock_seconds(view.now));
+    let title = heading(view);
+    match columns.checked_sub(clock.len() + GAP.len()) {
+        Some(room) if room >= 30 => {
+            let title = elide(&title, room);
+            let padding = " ".repeat(columns - width(&title) - clock.len());
+            format!("{title}{padding}{clock}")
+        }
+        _ => elide(&title, columns).into_owned(),
+    }
 }
 
 fn heading(view: &StatusView) -> String {
     match view.mode {
         ViewMode::Detail => {
-            let of = view.selected();
-            format!(
-                "group {} of stream {} on {}",
-                printable(&of.group),
-                printable(&of.stream),
-                printable(&of.target)
-            )
+            format!("{} on {}", view.selected().words(), printable(&view.selected().target))
         }
         ViewMode::List | ViewMode::Filter => {
             format!("{}: {}", printable(&view.origin), summary(&view.listing))
         }
+        ViewMode::Events => format!("{}: events since the start of this view", printable(&view.origin)),
+        ViewMode::Help => "keys and words".to_owned(),
     }
 }
 
+/// Returns the targets with the age of their data, those that cannot be read first.
+fn targets_line(view: &StatusView, columns: usize) -> Line<'static> {
+    let mut targets: Vec<_> = view.listing.targets.iter().collect();
+    targets.sort_by_key(|target| target.up);
+    let mut spans: Vec<Span<'static>> = Vec::new();
+    let mut used = 0;
+    for (at, target) in targets.iter().enumerate() {
+        let more = match targets.len() - at - 1 {
+            0 => String::new(),
+            more => format!("{GAP}and {more} more"),
+        };
+        let text = target_text(view, target);
+        let gap = if at == 0 { "" } else { GAP };
+        if at > 0 && used + gap.len() + 2 + width(&text) + width(&more) > columns {
+            spans.push(Span::raw(format!("{GAP}and {} more", targets.len() - at)));
+            break;
+        }
+        used += gap.len() + 2 + width(&text);
+        let (dot, style) = match (target.up, target.last_successful_poll_timestamp_seconds) {
+            (true, _) => ("\u{25cf} ", Style::from(Color::Green)),
+            (false, None) if target.error.is_none() => ("\u{25cb} ", Style::from(Color::Yellow)),
+            (false, _) => ("\u{25cb} ", Style::from(Color::Red)),
+        };
+        spans.push(Span::raw(gap));
+        spans.push(Span::styled(dot, style));
+        spans.push(Span::raw(text));
+    }
+    Line::from(spans)
+}
+
+fn target_text(view: &StatusView, target: &ListedTarget) -> String {
+    let name = printable(&target.target);
+    let Some(read) = target.last_successful_poll_timestamp_seconds else {
+        return format!("{name} not read yet");
+    };
+    // Times of another machine may be ahead of this one's.
+    let age = span((view.now.as_secs_f64() - read).max(0.0).floor());
+    if target.up {
+        return format!("{name} read {age} ago");
+    }
+    let at = std::time::Duration::try_from_secs_f64(read).map(clock_seconds).unwrap_or_default();
+    format!("{name} cannot be read, as of {at} UTC ({age} ago)")
+}
+
 /// Returns the first problem, or else the order and filter of a list.
-fn note(view: &StatusView) -> Line<'static> {
+fn note(view: &StatusView, columns: usize) -> Line<'static> {
     let problem = view.problem.clone().or_else(|| {
         let mut lines = unread(&view.listing);
         lines.extend(limited(&view.listing));
@@ -107,9 +148,9 @@ fn note(view: &StatusView) -> Line<'static> {
         return Line::from(format!("filter: {}_", printable(&view.filter)));
     }
     if let Some(problem) = problem {
-        return Line::styled(printable(&problem).into_owned(), Color::Red);
+        return Line::styled(elide(&printable(&problem), columns).into_owned(), Color::Red);
     }
-    if view.mode == ViewMode::Detail {
+    if !matches!(view.mode, ViewMode::List) {
         return Line::default();
     }
     let direction = if view.is_reversed { ", reversed" } else { "" };
@@ -121,17 +162,23 @@ fn note(view: &StatusView) -> Line<'static> {
 }
 
 fn list(view: &StatusView, area: Rect) -> Text<'static> {
-    let all = view.rows();
+    let all = view.lines();
     let room = usize::from(area.height).saturating_sub(1);
     // Scrolls so that the cursor is visible.
     let first = view.cursor().saturating_sub(room.saturating_sub(1));
-    let visible: Vec<_> = all.iter().skip(first).take(room).copied().collect();
-    let table = columns::table(&view.listing, &visible, Some(usize::from(area.width)));
+    let visible: Vec<_> = all.iter().skip(first).take(room).collect();
+    let lines: Vec<_> = visible.iter().map(|line| table_line(view, line)).collect();
+    let table = columns::table(&view.listing, &lines, Some(usize::from(area.width)));
     let mut text = Text::from(Line::styled(line(&table.heading()), Modifier::BOLD));
-    for (index, (group, mut cells)) in visible.iter().zip(table.rows()).enumerate() {
-        let status = Span::styled(cells.remove(0), colour(severity(group)));
+    for (index, (shown, mut cells)) in lines.iter().zip(table.rows()).enumerate() {
+        let is_old = shown.groups.iter().all(|group| view.is_old(group));
+        let worst = shown.groups.first().map_or(Severity::Unknown, |group| severity(group));
+        let status = Span::styled(cells.remove(0), if is_old { Style::default() } else { colour(worst) });
         let rest = Span::raw(format!("{GAP}{}", cells.join(GAP)));
-        let style = if first + index == view.cursor() { Modifier::REVERSED.into() } else { Style::default() };
+        let mut style = if is_old { Modifier::DIM.into() } else { Style::default() };
+        if first + index == view.cursor() {
+            style = style.add_modifier(Modifier::REVERSED);
+        }
         text.push_line(Line::from(vec![status, rest]).style(style));
     }
     if all.is_empty() && !view.listing.groups.is_empty() {
@@ -140,161 +187,132 @@ fn list(view: &StatusView, area: Rect) -> Text<'static> {
     text
 }
 
-fn colour(severity: Severity) -> Style {
-    match severity {
-        Severity::Bad => Color::Red.into(),
-        Severity::Poor | Severity::Unknown => Color::Yellow.into(),
-        Severity::Good => Color::Green.into(),
-    }
-}
-
-fn detail(view: &StatusView, area: Rect) -> Text<'static> {
-    let Some(group) = view.group() else { return Text::from("this group no longer exists") };
-    let room = Some(usize::from(area.width));
-    let mut text = Text::default();
-    let status = Span::styled(columns::conditions(group), colour(severity(group)));
-    let rest = match (&group.unknown_until, &group.since) {
-        (Some(end), _) => format!(" until {}", printable(end)),
-        (None, Some(began)) => format!(" since {}", printable(began)),
-        (None, None) => String::new(),
+fn table_line<'a>(view: &StatusView, line: &ViewLine<'a>) -> TableLine<'a> {
+    let (marker, chart) = match line {
+        ViewLine::Group(group) => ("", view.history.chart(group, CHART)),
+        ViewLine::Indented(group) => ("  ", view.history.chart(group, CHART)),
+        ViewLine::Folded(_) => ("\u{25b8} ", String::new()),
+        ViewLine::Open(_) => ("\u{25be} ", String::new()),
     };
-    text.push_line(Line::from(vec![
-        Span::raw(format!("{:<LABEL_WIDTH$}", "Status")),
-        status,
-        Span::raw(rest),
-    ]));
-    for (name, value) in details(group) {
-        text.push_line(format!("{name:<LABEL_WIDTH$}{value}"));
-    }
-    if let Some(hold) = &group.holds {
-        text.push_line(format!("{:<LABEL_WIDTH$}{}", "Holds the stream", held(hold)));
-    }
-    text.push_line("");
-    let title = format!("Consumers: {}", value(group, &table::CONSUMERS));
-    section(&mut text, title, &consumers(group, room));
-    let pending = group.count(&table::MESSAGES_PENDING);
-    let (listed, is_complete) = match &view.entries {
-        EntryList::Loading => (vec!["reading them".to_owned()], true),
-        EntryList::Failed(why) => (vec![printable(why).into_owned()], false),
-        EntryList::NotAvailable => (vec![NOT_AVAILABLE.to_owned()], false),
-        EntryList::Listed(list) if list.is_empty() => (vec!["none".to_owned()], true),
-        EntryList::Listed(list) => {
-            (entries::table(list, room), pending.is_none_or(|pending| list.len() as u64 >= pending))
-        }
-    };
-    let mut sections = vec![("Pending entries, from the oldest on", listed)];
-    // A list of all of them shows those as well.
-    let worst = group.worst_pending.as_deref().filter(|worst| !worst.is_empty() && !is_complete);
-    if let Some(worst) = worst {
-        // A long list would leave no room for what follows it.
-        let at = if matches!(view.entries, EntryList::Listed(_)) { 0 } else { 1 };
-        sections.insert(at, ("Pending entries that stand out", worst_pending(worst, room)));
-    }
-    for (title, lines) in sections {
-        text.push_line("");
-        section(&mut text, title.to_owned(), &lines);
-    }
-    text
+    TableLine { groups: line.groups(), marker, chart: Some(chart) }
 }
 
-/// Values that share the line of the one before, beside those about the same thing.
-const SHARING: [&Family; 5] = [
-    &table::CONSUMERS_STRANDED,
-    &table::ENTRIES_ACKNOWLEDGED_TOTAL,
-    &table::DELIVERED_PER_SECOND,
-    &table::BACKLOG,
-    &table::DRAIN_SECONDS,
-];
-
-/// Describes what a group holds, with the command that trims the rest.
-fn held(hold: &ListedHold) -> String {
-    let waits_for = printable(&hold.waits_for);
-    match hold.trimmable_entries {
-        Some(0) => format!("it waits for {waits_for}"),
-        entries => {
-            let entries = entries.map_or_else(|| UNKNOWN.to_owned(), count);
-            let command = printable(&hold.trim_command);
-            format!("it waits for {waits_for}; {entries} entries can be trimmed: {command}")
-        }
+fn events_text(view: &StatusView) -> Text<'static> {
+    if view.events.is_empty() {
+        return Text::from("none");
     }
+    view.events.iter().map(event_line).collect()
 }
 
-/// Returns the values of a group with their labels. Values about the same entry share a line.
-fn details(group: &ListedGroup) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("Lag", lag(group))];
-    let mut counted_by = None;
-    let is_same = |family: &Family, before| family.counted_by.is_some() && family.counted_by == before;
-    let is_shown = |family: &&&Family| **family != &table::CONSUMERS && !group.has_nothing_of(family);
-    for family in table::GROUP_VALUES.iter().filter(is_shown) {
-        let Some(label) = family.label else { continue };
-        let text = value(group, family);
-        match lines.last_mut() {
-            Some((_, line)) if SHARING.contains(family) || is_same(family, counted_by) => {
-                let _ = write!(line, ", {} {text}", label.name.to_lowercase());
-            }
-            _ => lines.push((label.name, text)),
-        }
-        counted_by = family.counted_by;
-    }
-    lines
-}
-
-fn section(text: &mut Text<'static>, title: String, lines: &[String]) {
-    text.push_line(Line::styled(title, Modifier::BOLD));
-    for line in lines {
-        text.push_line(line.clone());
-    }
-}
-
-fn worst_pending(entries: &[ListedPending], room: Option<usize>) -> Vec<String> {
-    let row = |entry: &ListedPending| {
-        let consumer = Some(&entry.consumer).filter(|name| !name.is_empty());
-        vec![
-            printable(&entry.id).into_owned(),
-            consumer.map_or_else(|| "-".to_owned(), |name| printable(name).into_owned()),
-            entry.idle_seconds.map_or_else(|| "-".to_owned(), span),
-            entry.deliveries.map_or_else(|| "fatal".to_owned(), count),
-        ]
-    };
-    TextTable::new(WORST_PENDING.to_vec(), entries.iter().map(row).collect(), room).lines()
-}
-
-fn consumers(group: &ListedGroup, room: Option<usize>) -> Vec<String> {
-    let Some(list) = &group.consumer_list else { return vec!["not read".to_owned()] };
-    if list.is_empty() {
-        return vec!["none".to_owned()];
-    }
-    let row = |consumer: &ListedConsumer| {
-        vec![
-            printable(&consumer.consumer).into_owned(),
-            count(consumer.messages_pending),
-            span(consumer.idle_seconds),
-            span_or_unknown(consumer.inactive_seconds),
-        ]
-    };
-    TextTable::new(CONSUMERS.to_vec(), list.iter().map(row).collect(), room).lines()
+fn event_line(event: &Event) -> Line<'static> {
+    let time = Span::styled(format!("{}{GAP}", clock_seconds(event.at)), Modifier::DIM);
+    Line::from(vec![time, Span::styled(event.text.clone(), colour(event.severity))])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
     use super::*;
+    use crate::api::groups::{ListedGroup, ListedValues, Listing};
+    use crate::terminal::test_support::{group, listing};
+    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, Status};
+
+    /// Returns the screen as text, without spaces at the ends of lines.
+    fn screen(view: &mut StatusView, columns: u16, rows: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+        terminal.draw(|frame| draw(frame, view)).unwrap();
+        let cells = terminal.backend().buffer().content();
+        let lines = cells.chunks(usize::from(columns)).map(|row| {
+            let mut line = String::new();
+            let mut skipped = 0;
+            for cell in row {
+                // A wide character is followed by a cell that it covers.
+                if skipped == 0 {
+                    line.push_str(cell.symbol());
+                    skipped = width(cell.symbol()).max(1);
+                }
+                skipped -= 1;
+            }
+            line.trim_end().to_owned()
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn behind(name: &str, lag: u64) -> ListedGroup {
+        let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(10) });
+        let values = GroupValues {
+            lag: Lag::Exact(lag),
+            lag_seconds: Some(Duration::from_secs(lag / 10)),
+            messages_pending: 3,
+            consumers: 2,
+            added_rate: rate(120),
+            delivered_rate: rate(45),
+            ..GroupValues::default()
+        };
+        ListedGroup {
+            values: ListedValues::of(&values),
+            conditions: vec![Status::Lagging],
+            ..group(name, lag, 3)
+        }
+    }
+
+    fn view() -> StatusView {
+        let mut view = StatusView::new("here".to_owned());
+        for reading in 0..12_u32 {
+            let lag = u64::from(reading) * 150;
+            let mut groups =
+                vec![behind("billing-of-the-eu-region-1", lag + 10), behind("\u{6ce8}\u{6587}", 40)];
+            groups.extend((0..24).map(|n| group(&format!("cache-invalidator-6c8d7f9b54-{n:05}"), 0, 0)));
+            let mut listing = listing(groups);
+            if reading == 11 {
+                listing.groups[0].conditions.push(Status::Stuck);
+            }
+            listing.targets[0].last_successful_poll_timestamp_seconds =
+                Some(1_700_000_000.0 + f64::from(reading * 5));
+            let down = ListedTarget {
+                target: "reports".to_owned(),
+                last_successful_poll_timestamp_seconds: Some(1_700_000_000.0 - 300.0),
+                error: Some("cannot connect to 10.0.0.7:6379: connection refused".to_owned()),
+                ..ListedTarget::default()
+            };
+            listing.targets.push(down);
+            view.set_time(Duration::from_secs(1_700_000_000 + u64::from(reading) * 5 + 2));
+            view.update(listing);
+        }
+        view
+    }
 
     #[test]
-    fn the_entries_that_stand_out_read_easily() {
-        let entry = |id: &str, consumer: &str, deliveries, idle_seconds| ListedPending {
-            id: id.to_owned(),
-            consumer: consumer.to_owned(),
-            deliveries,
-            idle_seconds,
-        };
-        let lines = worst_pending(
-            &[entry("1-0", "", None, None), entry("1700000000000-12", "wor\nker", Some(1_000), Some(90.0))],
-            None,
+    fn a_list_at_80_columns() {
+        insta::assert_snapshot!(screen(&mut view(), 80, 16), @"");
+    }
+
+    #[test]
+    fn a_list_at_200_columns() {
+        insta::assert_snapshot!(screen(&mut view(), 200, 16), @"");
+    }
+
+    #[test]
+    fn every_size_can_be_drawn() {
+        for (columns, rows) in [(1, 1), (2, 3), (12, 5), (40, 10), (80, 1), (1, 24), (200, 60)] {
+            for mode in [ViewMode::List, ViewMode::Filter, ViewMode::Detail, ViewMode::Events, ViewMode::Help]
+            {
+                let mut view = view();
+                (view.mode, view.scroll) = (mode, 500);
+                let shown = screen(&mut view, columns, rows);
+                assert!(shown.lines().all(|line| width(line) <= columns.into()), "{mode:?}: {shown}");
+            }
+        }
+        let mut help = view();
+        help.mode = ViewMode::Help;
+        let shown = screen(&mut help, 40, 10);
+        assert!(
+            shown.starts_with("keys and words") && shown.ends_with("q back  \u{2191}\u{2193} scroll"),
+            "{shown}"
         );
-        insta::assert_snapshot!(lines.join("\n"), @r"
-        ID                CONSUMER      IDLE  DELIVERIES
-        1-0               -                -       fatal
-        1700000000000-12  wor\x0aker  1m 30s       1,000
-        ");
     }
 }

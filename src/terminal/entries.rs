@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::format::unicode::printable;
 use crate::format::units::count;
-use crate::terminal::layout::{Align, Heading, TextTable};
+use crate::terminal::fields::ListedField;
+use crate::terminal::layout::{Align, Cut, Heading, TextTable, WHERE_WIDE};
 use crate::terminal::text::{span, span_or_unknown};
 
 /// A pending entry.
@@ -19,7 +20,7 @@ pub(crate) struct ListedEntry {
     pub(crate) idle_seconds: Option<f64>,
     /// `None` if XNACK FATAL marked it as failed.
     pub(crate) deliveries: Option<u64>,
-    /// Its fields, if they were read: names and values as text.
+    /// Its fields, if they were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fields: Option<ListedFields>,
 }
@@ -28,18 +29,18 @@ pub(crate) struct ListedEntry {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum ListedFields {
-    /// Names and values, as in the entry: names may repeat.
-    Found(Vec<(String, String)>),
+    /// As in the entry: names may repeat.
+    Found(Vec<ListedField>),
     /// The entry is not in the stream any more: null.
     Gone,
 }
 
 const HEADINGS: [Heading; 5] = [
-    Heading { title: "ID", align: Align::Left, expendable: None, shrinks_to: None },
-    Heading { title: "CONSUMER", align: Align::Left, expendable: None, shrinks_to: Some(8) },
-    Heading { title: "AGE", align: Align::Right, expendable: Some(3), shrinks_to: None },
-    Heading { title: "IDLE", align: Align::Right, expendable: None, shrinks_to: None },
-    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(4), shrinks_to: None },
+    Heading { title: "ID", align: Align::Left, expendable: None, cut: Cut::Never },
+    Heading { title: "CONSUMER", align: Align::Left, expendable: None, cut: Cut::Middle(8) },
+    Heading { title: "AGE", align: Align::Right, expendable: Some(WHERE_WIDE), cut: Cut::Never },
+    Heading { title: "IDLE", align: Align::Right, expendable: None, cut: Cut::Never },
+    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(WHERE_WIDE + 1), cut: Cut::Never },
 ];
 
 /// Returns the lines of a table of entries.
@@ -66,19 +67,19 @@ pub(crate) fn table(entries: &[ListedEntry], room: Option<usize>) -> Vec<String>
 
 /// Returns fields on one line. A value is quoted where it has a space or another character that would mislead.
 fn field_line(fields: &ListedFields) -> String {
-    let quoted = |text: &str| {
-        let is_bare = |one: char| !one.is_whitespace() && !matches!(one, '"' | '\\' | '=');
-        let shown = printable(text);
+    let quoted = |text: String| {
+        let is_bare = |one: char| !one.is_whitespace() && !matches!(one, '"' | '=');
         if !text.is_empty() && text.chars().all(is_bare) {
-            shown.into_owned()
+            text
         } else {
-            format!("\"{}\"", shown.replace('"', "\\\""))
+            format!("\"{}\"", text.replace('"', "\\\""))
         }
     };
     match fields {
         ListedFields::Gone => "(not in the stream any more)".to_owned(),
-        ListedFields::Found(pairs) => {
-            let pairs = pairs.iter().map(|(name, value)| format!("{}={}", quoted(name), quoted(value)));
+        ListedFields::Found(fields) => {
+            let pairs = fields.iter().map(ListedField::texts);
+            let pairs = pairs.map(|(name, value)| format!("{}={}", quoted(name), quoted(value)));
             pairs.collect::<Vec<_>>().join(" ")
         }
     }
@@ -115,7 +116,7 @@ mod tests {
         1795378721680-12  w\x1b[2J   200ms
         7-1               -              -
         ");
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let pair = |name: &str, value: &str| ListedField::new(name.as_bytes(), value.as_bytes());
         let of_fields = [
             Some(ListedFields::Found(vec![pair("n", "1"), pair("n", "a b"), pair("k\n", "")])),
             None,
@@ -126,7 +127,7 @@ mod tests {
         insta::assert_snapshot!(table(&entries.collect::<Vec<_>>(), None).join("\n"), @r#"
         ID                CONSUMER     AGE    IDLE  DELIVERIES
         1795378721680-0   worker-1  1h 01m  1m 01s       1,000
-          n=1 n="a b" "k\x0a"=""
+          n=1 n="a b" k\x0a=""
         1795378721680-12  w\x1b[2J     12s   200ms       1,000
         7-1               -              ?       -       fatal
           (not in the stream any more)

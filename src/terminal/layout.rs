@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::terminal::shorten::shortened;
 use crate::terminal::text::{elide, width};
 
 /// Spaces between two columns.
@@ -21,12 +22,23 @@ pub(crate) struct Heading {
     /// The order in which columns are left out for lack of room: 0 is the first; `None` is never. Those below
     /// [`WHERE_WIDE`] go before a name is cut.
     pub(crate) expendable: Option<u8>,
-    /// The least width that its cells may be cut to; `None` if they are never cut.
-    pub(crate) shrinks_to: Option<usize>,
+    pub(crate) cut: Cut,
+}
+
+/// How the cells of a column are cut for lack of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Never,
+    /// Text, of which the beginning is kept: at least so many columns.
+    End(usize),
+    /// Names, which stay different from each other: at least so many columns.
+    Middle(usize),
 }
 
 /// Columns that are left out before a name is cut: those that are expendable below this.
-pub(crate) const WHERE_WIDE: u8 = 3;
+pub(crate) const WHERE_WIDE: u8 = 5;
+/// The other columns are left out before a name is cut to fewer terminal columns than this.
+const COMFORTABLE: usize = 11;
 
 /// A table with the columns that are shown.
 #[derive(Debug)]
@@ -42,10 +54,24 @@ struct ShownColumn {
     width: usize,
 }
 
+impl Cut {
+    /// Returns the least width of a cell; `None` if it is not cut.
+    fn least(self) -> Option<usize> {
+        match self {
+            Self::Never => None,
+            Self::End(least) | Self::Middle(least) => Some(least),
+        }
+    }
+}
+
 impl TextTable {
     /// Lays out the rows for a terminal of `room` columns; `None` is without a limit.
     pub(crate) fn new(headings: Vec<Heading>, rows: Vec<Vec<String>>, room: Option<usize>) -> Self {
         let shown = lay_out(&headings, &rows, room);
+        let mut rows = rows;
+        for column in shown.iter().filter(|one| matches!(headings[one.index].cut, Cut::Middle(_))) {
+            shorten_names(&mut rows, *column);
+        }
         Self { headings, rows, shown }
     }
 
@@ -98,7 +124,7 @@ fn lay_out(headings: &[Heading], rows: &[Vec<String>], room: Option<usize>) -> V
     while total(&shown) > room {
         // The widest shrinks first, so that short names stay whole.
         let can_shrink =
-            |one: &&mut ShownColumn| headings[one.index].shrinks_to.is_some_and(|least| one.width > least);
+            |one: &&mut ShownColumn| headings[one.index].cut.least().is_some_and(|least| one.width > least);
         let Some(widest) = shown.iter_mut().filter(can_shrink).max_by_key(|one| one.width) else { break };
         widest.width -= 1;
     }
@@ -109,18 +135,31 @@ fn total(shown: &[ShownColumn]) -> usize {
     shown.iter().map(|one| one.width).sum::<usize>() + GAP.len() * shown.len().saturating_sub(1)
 }
 
-/// Returns the width of these columns with all names cut as far as possible.
+/// Returns the width of these columns with all names cut to a comfortable width.
 fn least(shown: &[ShownColumn], headings: &[Heading]) -> usize {
     let cut = |one: &ShownColumn| ShownColumn {
-        width: headings[one.index].shrinks_to.map_or(one.width, |least| least.min(one.width)),
+        width: headings[one.index]
+            .cut
+            .least()
+            .map_or(one.width, |least| COMFORTABLE.max(least).min(one.width)),
         ..*one
     };
     total(&shown.iter().map(cut).collect::<Vec<_>>())
 }
 
+/// Replaces the names of a column by shorter ones that stay different, if one of them does not fit.
+fn shorten_names(rows: &mut [Vec<String>], column: ShownColumn) {
+    if rows.iter().all(|row| width(&row[column.index]) <= column.width) {
+        return;
+    }
+    let texts = shortened(rows.iter().map(|row| row[column.index].as_str()), column.width);
+    let cut: Vec<_> = rows.iter().map(|row| texts[row[column.index].as_str()].clone()).collect();
+    rows.iter_mut().zip(cut).for_each(|(row, text)| row[column.index] = text);
+}
+
 fn fit(text: &str, align: Align, columns: usize) -> String {
     let text: Cow<'_, str> = elide(text, columns);
-    let padding = " ".repeat(columns - width(&text));
+    let padding = " ".repeat(columns.saturating_sub(width(&text)));
     match align {
         Align::Left => format!("{text}{padding}"),
         Align::Right => format!("{padding}{text}"),
@@ -132,9 +171,9 @@ mod tests {
     use super::*;
 
     const HEADINGS: [Heading; 3] = [
-        Heading { title: "NAME", align: Align::Left, expendable: None, shrinks_to: Some(5) },
-        Heading { title: "LAG", align: Align::Right, expendable: None, shrinks_to: None },
-        Heading { title: "AGE", align: Align::Right, expendable: Some(WHERE_WIDE), shrinks_to: None },
+        Heading { title: "NAME", align: Align::Left, expendable: None, cut: Cut::Middle(5) },
+        Heading { title: "LAG", align: Align::Right, expendable: None, cut: Cut::Never },
+        Heading { title: "AGE", align: Align::Right, expendable: Some(WHERE_WIDE), cut: Cut::Never },
     ];
 
     fn table(room: Option<usize>) -> String {
@@ -150,19 +189,19 @@ mod tests {
         a name that is long  1,213  3m 01s
         注文                     7       ?
         ");
-        insta::assert_snapshot!(table(Some(25)), @r"
-        NAME          LAG     AGE
-        a name th…  1,213  3m 01s
-        注文            7       ?
+        insta::assert_snapshot!(table(Some(26)), @r"
+        NAME           LAG     AGE
+        a nam… long  1,213  3m 01s
+        注文             7       ?
         ");
-        insta::assert_snapshot!(table(Some(18)), @r"
-        NAME           LAG
-        a name tha…  1,213
-        注文             7
+        insta::assert_snapshot!(table(Some(25)), @r"
+        NAME                  LAG
+        a name t…t is long  1,213
+        注文                    7
         ");
         insta::assert_snapshot!(table(Some(1)), @r"
         NAME     LAG
-        a na…  1,213
+        a …ng  1,213
         注文       7
         ");
     }

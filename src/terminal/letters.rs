@@ -1,10 +1,10 @@
 //! Dead letters as a table, in detail, and as JSON.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::format::unicode::printable;
-use crate::terminal::layout::{Align, Heading, TextTable};
+use crate::terminal::fields::ListedField;
+use crate::terminal::layout::{Align, Cut, Heading, TextTable, WHERE_WIDE};
 use crate::terminal::text::span_or_unknown;
 
 /// A dead letter. Text is that of the letter; what it does not hold is `None`.
@@ -29,17 +29,13 @@ pub(crate) struct ListedLetter {
     pub(crate) fields: Option<Vec<ListedField>>,
 }
 
-/// A field of an entry: its name, and its value as text, or as an object with the key `base64` if it is not UTF-8.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct ListedField(pub(crate) String, pub(crate) Value);
-
 const HEADINGS: [Heading; 6] = [
-    Heading { title: "ID", align: Align::Left, expendable: None, shrinks_to: None },
-    Heading { title: "AGE", align: Align::Right, expendable: Some(3), shrinks_to: None },
-    Heading { title: "STREAM", align: Align::Left, expendable: None, shrinks_to: Some(8) },
-    Heading { title: "GROUP", align: Align::Left, expendable: Some(4), shrinks_to: Some(8) },
-    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(5), shrinks_to: None },
-    Heading { title: "ERROR", align: Align::Left, expendable: None, shrinks_to: Some(8) },
+    Heading { title: "ID", align: Align::Left, expendable: None, cut: Cut::Never },
+    Heading { title: "AGE", align: Align::Right, expendable: Some(WHERE_WIDE), cut: Cut::Never },
+    Heading { title: "STREAM", align: Align::Left, expendable: None, cut: Cut::Middle(8) },
+    Heading { title: "GROUP", align: Align::Left, expendable: Some(WHERE_WIDE + 1), cut: Cut::Middle(8) },
+    Heading { title: "DELIVERIES", align: Align::Right, expendable: Some(WHERE_WIDE + 2), cut: Cut::Never },
+    Heading { title: "ERROR", align: Align::Left, expendable: None, cut: Cut::End(8) },
 ];
 
 fn or_dash(text: Option<&String>) -> String {
@@ -76,9 +72,8 @@ pub(crate) fn details(letter: &ListedLetter) -> Vec<String> {
         line("replays", letter.replays.to_string());
         line("first entry", or_dash(letter.first_id.as_ref()));
     }
-    for ListedField(name, value) in letter.fields.iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        lines.push(format!("  {} = {}", printable(name), printable(&value)));
+    for (name, value) in letter.fields.iter().flatten().map(ListedField::texts) {
+        lines.push(format!("  {name} = {value}"));
     }
     lines
 }
@@ -101,10 +96,7 @@ mod tests {
                 error: some("exit code 1:\nno such \u{202e}user"),
                 replays: 2,
                 first_id: some("1795370000000-0"),
-                fields: Some(vec![
-                    ListedField("n".to_owned(), "1\r2".into()),
-                    ListedField("n".to_owned(), serde_json::json!({"base64": "/w=="})),
-                ]),
+                fields: Some(vec![ListedField::new(b"n", b"1\r2"), ListedField::new(b"n", b"\xff")]),
             },
             ListedLetter { id: "7-1".to_owned(), ..ListedLetter::default() },
         ]
@@ -134,7 +126,7 @@ mod tests {
         replays     2
         first entry 1795370000000-0
           n = 1\x0d2
-          n = {"base64":"/w=="}
+          n = \xff
         letter      7-1
         age         ?
         stream      -

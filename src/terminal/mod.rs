@@ -3,12 +3,22 @@
 //!
 //! Names from Redis may contain anything. All text goes through [`printable`](crate::format::unicode::printable) before it reaches a terminal.
 
+mod colour;
 mod columns;
+mod detail;
 mod draw;
 pub(crate) mod entries;
+mod events;
+pub(crate) mod fields;
+pub(crate) mod group_name;
+mod help;
+mod history;
 mod layout;
 pub(crate) mod letters;
 pub mod screen;
+mod shorten;
 pub mod status_view;
 pub(crate) mod table;
+#[cfg(test)]
+mod test_support;
 mod text;

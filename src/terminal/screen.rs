@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::thread;
 use std::time::Duration;
 
-use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::style::Colored;
+use ratatui::style::Color;
+use ratatui::{DefaultTerminal, Frame};
 use tokio::sync::mpsc;
 
 use crate::terminal::draw::draw;
@@ -40,7 +42,22 @@ impl Screen {
     ///
     /// The terminal is gone.
     pub fn show(&mut self, view: &mut StatusView) -> io::Result<()> {
-        self.0.draw(|frame| draw(frame, view)).map(drop)
+        let is_plain = Colored::ansi_color_disabled();
+        let show = |frame: &mut Frame<'_>| {
+            draw(frame, view);
+            if is_plain {
+                remove_colours(frame);
+            }
+        };
+        self.0.draw(show).map(drop)
+    }
+}
+
+/// Removes the colours, if `NO_COLOR` is set. The crate crossterm would write an empty sequence for each, which also ends
+/// the inverse row of the cursor.
+fn remove_colours(frame: &mut Frame<'_>) {
+    for cell in &mut frame.buffer_mut().content {
+        (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
     }
 }
 

@@ -1,13 +1,22 @@
 //! The view that `status --watch` draws: the listed groups, their order, the cursor and the selected group. Does not
 //! know the terminal.
 
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::api::fold::{Line, folded};
 use crate::api::groups::{ListedGroup, Listing};
-use crate::terminal::columns::{GroupOrder, conditions};
+use crate::terminal::columns::{GroupOrder, conditions, status};
 use crate::terminal::entries::ListedEntry;
+use crate::terminal::events::{self, Event};
+use crate::terminal::group_name::GroupName;
+use crate::terminal::history::LagHistory;
+
+/// Events that are kept.
+const MAX_EVENTS: usize = 200;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ViewMode {
@@ -17,16 +26,52 @@ pub(crate) enum ViewMode {
     Filter,
     /// One group.
     Detail,
+    /// What happened since the view was opened.
+    Events,
+    /// The keys and the words.
+    Help,
 }
 
-/// The names of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SelectedGroup {
-    pub(crate) target: String,
-    /// Key of the stream, as text.
-    pub(crate) stream: String,
-    /// Name of the group, as text.
-    pub(crate) group: String,
+/// Whether groups of one kind are one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Folding {
+    /// Those of one stream, or family of streams, and status.
+    #[default]
+    ByStream,
+    Off,
+}
+
+/// What the groups of a folded line have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FoldKey {
+    target: String,
+    place: Place,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Family(String),
+    Stream(String),
+}
+
+/// A line of the list.
+#[derive(Clone, Debug)]
+pub(crate) enum ViewLine<'a> {
+    Group(&'a ListedGroup),
+    /// A group below its open line.
+    Indented(&'a ListedGroup),
+    Folded(Vec<&'a ListedGroup>),
+    Open(Vec<&'a ListedGroup>),
+}
+
+/// The line of the cursor.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Cursor {
+    #[default]
+    None,
+    Group,
+    Fold(FoldKey),
 }
 
 /// The pending entries of the selected group.
@@ -56,24 +101,59 @@ pub struct StatusView {
     pub(crate) filter: String,
     /// Pending entries of the selected group.
     pub(crate) entries: EntryList,
-    /// First line shown of a single group.
+    /// First line shown of anything but the list.
     pub(crate) scroll: u16,
     /// Number of rows that fit; set by drawing.
     pub(crate) page: usize,
+    /// The time since the Unix epoch; zero before [`set_time`](Self::set_time).
+    pub(crate) now: Duration,
+    pub(crate) history: LagHistory,
+    /// The newest first.
+    pub(crate) events: VecDeque<Event>,
     cursor: usize,
-    selected: SelectedGroup,
+    /// What the cursor is on. If that is a group, `selected` names it.
+    cursor_on: Cursor,
+    selected: GroupName,
+    folding: Folding,
+    open: HashSet<FoldKey>,
+    /// The mode below the help or the events.
+    mode_below: ViewMode,
     /// The entries of a group that was just opened.
     initial_entries: EntryList,
 }
 
-impl SelectedGroup {
-    fn of(group: &ListedGroup) -> Self {
-        Self { target: group.target.clone(), stream: group.stream.clone(), group: group.group.clone() }
+impl<'a> ViewLine<'a> {
+    /// Returns its groups, the first one first.
+    pub(crate) fn groups(&self) -> Vec<&'a ListedGroup> {
+        match self {
+            Self::Group(group) | Self::Indented(group) => vec![group],
+            Self::Folded(groups) | Self::Open(groups) => groups.clone(),
+        }
     }
 
-    fn is_of(&self, group: &ListedGroup) -> bool {
-        self.target == group.target && self.stream == group.stream && self.group == group.group
+    /// Returns what a folded line has in common; `None` for a group.
+    fn fold(&self) -> Option<FoldKey> {
+        match self {
+            Self::Group(_) | Self::Indented(_) => None,
+            Self::Folded(groups) | Self::Open(groups) => groups.first().map(|group| fold_key(group)),
+        }
     }
+
+    fn shows(&self, name: &GroupName) -> bool {
+        match self {
+            Self::Group(group) | Self::Indented(group) => name.is_of(group),
+            Self::Folded(groups) => groups.iter().any(|group| name.is_of(group)),
+            Self::Open(_) => false,
+        }
+    }
+}
+
+fn fold_key(group: &ListedGroup) -> FoldKey {
+    let place = match &group.family {
+        Some(family) => Place::Family(family.clone()),
+        None => Place::Stream(group.stream.clone()),
+    };
+    FoldKey { target: group.target.clone(), place, status: status(group) }
 }
 
 impl StatusView {
@@ -87,11 +167,36 @@ impl StatusView {
         Self { initial_entries: EntryList::NotAvailable, ..Self::new(origin) }
     }
 
-    /// Replaces the groups. The cursor stays on its group.
-    pub fn update(&mut self, listing: Listing) {
+    /// Sets the time, since the Unix epoch.
+    pub(crate) fn set_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Replaces the groups. The cursor stays on its line. A target that cannot be read keeps its last groups.
+    pub fn update(&mut self, mut listing: Listing) {
+        let is_unread = |group: &&ListedGroup| {
+            listing.targets.iter().any(|one| one.target == group.target && one.streams.is_none())
+        };
+        let kept: Vec<_> = self.listing.groups.iter().filter(is_unread).cloned().collect();
+        listing.matched += kept.len();
+        listing.groups.extend(kept);
+        let is_first = self.listing.targets.is_empty();
+        if !is_first {
+            for event in events::between(&self.listing, &listing, self.now) {
+                self.events.push_front(event);
+            }
+            self.events.truncate(MAX_EVENTS);
+        }
+        self.history.add(&listing);
         self.listing = listing;
         self.problem = None;
         self.find_cursor();
+    }
+
+    /// Returns true if the values of a group are not of the last reading.
+    pub(crate) fn is_old(&self, group: &ListedGroup) -> bool {
+        let is_down = || self.listing.targets.iter().any(|one| one.target == group.target && !one.up);
+        self.problem.is_some() || is_down()
     }
 
     /// Returns the groups that the filter selects, sorted.
@@ -111,13 +216,39 @@ impl StatusView {
         rows
     }
 
-    /// Returns the row of the cursor.
+    /// Returns the lines of the list: groups, some of them folded.
+    pub(crate) fn lines(&self) -> Vec<ViewLine<'_>> {
+        let rows = self.rows();
+        if self.folding == Folding::Off {
+            return rows.into_iter().map(ViewLine::Group).collect();
+        }
+        let numbered: Vec<_> = rows.into_iter().enumerate().collect();
+        let mut folds = folded(numbered, |(_, group)| fold_key(group), |one, other| one.0.cmp(&other.0));
+        folds.sort_by_key(|fold| fold.first.0);
+        folds.into_iter().flat_map(|fold| self.lines_of(fold)).collect()
+    }
+
+    fn lines_of<'a>(&self, fold: Line<(usize, &'a ListedGroup)>) -> Vec<ViewLine<'a>> {
+        if fold.others.is_empty() {
+            return vec![ViewLine::Group(fold.first.1)];
+        }
+        let mut numbered: Vec<_> = fold.rows().copied().collect();
+        numbered.sort_by_key(|(number, _)| *number);
+        let groups: Vec<_> = numbered.into_iter().map(|(_, group)| group).collect();
+        if !self.open.contains(&fold_key(fold.first.1)) {
+            return vec![ViewLine::Folded(groups)];
+        }
+        let indented: Vec<_> = groups.iter().map(|group| ViewLine::Indented(group)).collect();
+        [ViewLine::Open(groups)].into_iter().chain(indented).collect()
+    }
+
+    /// Returns the line of the cursor.
     pub(crate) fn cursor(&self) -> usize {
         self.cursor
     }
 
-    /// Returns the group that is shown in detail; `None` while the list is shown.
-    pub(crate) fn subject(&self) -> Option<&SelectedGroup> {
+    /// Returns the group that is shown in detail; `None` while none is.
+    pub(crate) fn subject(&self) -> Option<&GroupName> {
         (self.mode == ViewMode::Detail).then_some(&self.selected)
     }
 
@@ -126,39 +257,55 @@ impl StatusView {
         self.listing.groups.iter().find(|group| self.selected.is_of(group))
     }
 
-    pub(crate) fn selected(&self) -> &SelectedGroup {
+    pub(crate) fn selected(&self) -> &GroupName {
         &self.selected
     }
 
     /// Stores the pending entries of a group, unless another group is shown by now.
-    pub(crate) fn take_entries(&mut self, of: &SelectedGroup, entries: EntryList) {
+    pub(crate) fn take_entries(&mut self, of: &GroupName, entries: EntryList) {
         if self.subject() == Some(of) {
             self.entries = entries;
         }
     }
 
     /// Handles a key; breaks if the user quits.
-    pub(crate) fn handle(&mut self, event: &Event) -> ControlFlow<()> {
-        let Event::Key(key) = event else { return ControlFlow::Continue(()) };
+    pub(crate) fn handle(&mut self, event: &TerminalEvent) -> ControlFlow<()> {
+        let TerminalEvent::Key(key) = event else { return ControlFlow::Continue(()) };
         if key.kind == KeyEventKind::Release {
             return ControlFlow::Continue(());
         }
+        let mut key = *key;
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+            key.code = match key.code {
+                KeyCode::Char('c') => return ControlFlow::Break(()),
+                KeyCode::Char('f' | 'd') => KeyCode::PageDown,
+                KeyCode::Char('b' | 'u') => KeyCode::PageUp,
+                _ => return ControlFlow::Continue(()),
             };
         }
-        match self.mode {
-            ViewMode::Filter => self.type_filter(*key),
-            ViewMode::List | ViewMode::Detail if key.code == KeyCode::Char('q') => {
-                return ControlFlow::Break(());
+        match (self.mode, key.code) {
+            (ViewMode::Filter, _) => self.type_filter(key),
+            (
+                ViewMode::Events | ViewMode::Help,
+                KeyCode::Char('q' | '?' | 'e') | KeyCode::Esc | KeyCode::Enter,
+            ) => {
+                (self.mode, self.scroll) = (self.mode_below, 0);
             }
-            ViewMode::List => self.press_in_list(*key),
-            ViewMode::Detail => self.press_in_detail(*key),
+            (_, KeyCode::Char('q')) => return ControlFlow::Break(()),
+            (ViewMode::List | ViewMode::Detail, KeyCode::Char('?')) => self.cover(ViewMode::Help),
+            (ViewMode::List | ViewMode::Detail, KeyCode::Char('e')) => self.cover(ViewMode::Events),
+            (ViewMode::List, _) => self.press_in_list(key),
+            (ViewMode::Detail, KeyCode::Esc | KeyCode::Enter | KeyCode::Backspace) => {
+                self.mode = ViewMode::List
+            }
+            (ViewMode::Detail | ViewMode::Events | ViewMode::Help, _) => self.press_to_scroll(key),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Shows the help or the events above what is shown now.
+    fn cover(&mut self, mode: ViewMode) {
+        (self.mode_below, self.mode, self.scroll) = (self.mode, mode, 0);
     }
 
     fn type_filter(&mut self, key: KeyEvent) {
@@ -176,7 +323,7 @@ impl StatusView {
     }
 
     fn press_in_list(&mut self, key: KeyEvent) {
-        let last = self.rows().len().saturating_sub(1);
+        let last = self.lines().len().saturating_sub(1);
         let page = self.page.max(1);
         match key.code {
             KeyCode::Up | KeyCode::Char('k') => self.move_to(self.cursor.saturating_sub(1)),
@@ -188,37 +335,66 @@ impl StatusView {
             KeyCode::Char('s') => self.reorder(self.order.next(), self.is_reversed),
             KeyCode::Char('r') => self.reorder(self.order, !self.is_reversed),
             KeyCode::Char('/') => self.mode = ViewMode::Filter,
+            KeyCode::Char('f') => {
+                self.folding = match self.folding {
+                    Folding::ByStream => Folding::Off,
+                    Folding::Off => Folding::ByStream,
+                };
+                self.find_cursor();
+            }
             KeyCode::Esc => {
                 self.filter.clear();
                 self.find_cursor();
             }
-            KeyCode::Enter if self.rows().get(self.cursor).is_some() => {
-                self.mode = ViewMode::Detail;
-                self.scroll = 0;
-                self.entries = self.initial_entries.clone();
-            }
+            KeyCode::Enter | KeyCode::Char(' ') => self.open_line(key.code),
             _ => {}
         }
     }
 
-    fn press_in_detail(&mut self, key: KeyEvent) {
+    /// Opens or closes the line of the cursor; a group is opened by Enter only, and Space closes the line above it.
+    fn open_line(&mut self, key: KeyCode) {
+        let line = self.lines().into_iter().nth(self.cursor);
+        let fold = match &line {
+            Some(ViewLine::Indented(group)) if key != KeyCode::Enter => Some(fold_key(group)),
+            line => line.as_ref().and_then(ViewLine::fold),
+        };
+        match fold {
+            Some(fold) => {
+                self.cursor_on = Cursor::Fold(fold.clone());
+                if !self.open.remove(&fold) {
+                    self.open.insert(fold);
+                }
+                self.find_cursor();
+            }
+            None if line.is_some() && key == KeyCode::Enter => {
+                self.mode = ViewMode::Detail;
+                self.scroll = 0;
+                self.entries = self.initial_entries.clone();
+            }
+            None => {}
+        }
+    }
+
+    fn press_to_scroll(&mut self, key: KeyEvent) {
         let page = u16::try_from(self.page).unwrap_or(u16::MAX).max(1);
         match key.code {
             KeyCode::Up | KeyCode::Char('k') => self.scroll = self.scroll.saturating_sub(1),
             KeyCode::Down | KeyCode::Char('j') => self.scroll = self.scroll.saturating_add(1),
             KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(page),
-            KeyCode::PageDown => self.scroll = self.scroll.saturating_add(page),
+            KeyCode::PageDown | KeyCode::Char(' ') => self.scroll = self.scroll.saturating_add(page),
             KeyCode::Home | KeyCode::Char('g') => self.scroll = 0,
-            KeyCode::Esc | KeyCode::Enter | KeyCode::Backspace => self.mode = ViewMode::List,
+            KeyCode::End | KeyCode::Char('G') => self.scroll = u16::MAX,
             _ => {}
         }
     }
 
     fn move_to(&mut self, row: usize) {
-        let subject = self.rows().get(row).map(|group| SelectedGroup::of(group));
-        if let Some(subject) = subject {
-            (self.cursor, self.selected) = (row, subject);
-        }
+        let found = self.lines().into_iter().nth(row).map(|line| (line.fold(), line.groups()));
+        let Some((fold, groups)) = found else { return };
+        let first = groups.first().map(|group| GroupName::of(group));
+        self.cursor = row;
+        self.cursor_on = fold.map_or(Cursor::Group, Cursor::Fold);
+        self.selected = first.unwrap_or_default();
     }
 
     /// Sorts, and moves the cursor to the top.
@@ -227,15 +403,23 @@ impl StatusView {
         self.move_to(0);
     }
 
-    /// Moves the cursor to the selected group, or keeps its row if that group is gone.
+    /// Moves the cursor to its line, or to the one that its group is in, or keeps its row if both are gone.
     fn find_cursor(&mut self) {
-        let rows = self.rows();
-        let found = rows.iter().position(|group| self.selected.is_of(group));
-        let last = rows.len().saturating_sub(1);
+        let lines = self.lines();
+        let same = match &self.cursor_on {
+            Cursor::Fold(fold) => lines.iter().position(|line| line.fold().as_ref() == Some(fold)),
+            Cursor::None | Cursor::Group => None,
+        };
+        let found = same.or_else(|| lines.iter().position(|line| line.shows(&self.selected)));
+        let last = lines.len().saturating_sub(1);
         let row = found.unwrap_or_else(|| self.cursor.min(last));
         self.cursor = row;
         // The detail of a group that is gone stays open, with a message.
-        if self.mode != ViewMode::Detail {
+        let mode = match self.mode {
+            ViewMode::Events | ViewMode::Help => self.mode_below,
+            mode => mode,
+        };
+        if mode != ViewMode::Detail {
             self.move_to(row);
         }
     }
@@ -244,23 +428,7 @@ impl StatusView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::groups::ListedValues;
-    use redis_stream_lag::report::{GroupValues, Lag, Status};
-
-    fn group(name: &str, lag: u64, pending: u64) -> ListedGroup {
-        ListedGroup {
-            target: "t".to_owned(),
-            stream: "orders".to_owned(),
-            group: name.to_owned(),
-            up: true,
-            status: Some(if lag > 5 { Status::Stalled } else { Status::Ok }),
-            values: ListedValues::of(
-                (&GroupValues { lag: Lag::Exact(lag), messages_pending: pending, ..GroupValues::default() })
-                    .into(),
-            ),
-            ..ListedGroup::default()
-        }
-    }
+    use crate::terminal::test_support::{group, listing};
 
     fn view() -> StatusView {
         let groups = vec![group("mail", 9, 1), group("audit", 7, 0), group("stock", 0, 30)];
@@ -278,7 +446,7 @@ mod tests {
                 '^' => KeyCode::Up,
                 other => KeyCode::Char(other),
             };
-            assert_eq!(view.handle(&Event::Key(code.into())), ControlFlow::Continue(()));
+            assert_eq!(view.handle(&TerminalEvent::Key(code.into())), ControlFlow::Continue(()));
         }
     }
 
@@ -327,7 +495,7 @@ mod tests {
         press(&mut view, "v\n");
         let audit = view.subject().unwrap().clone();
         assert_eq!(audit.group, "audit");
-        view.take_entries(&SelectedGroup::default(), EntryList::Failed("another".to_owned()));
+        view.take_entries(&GroupName::default(), EntryList::Failed("another".to_owned()));
         assert_eq!(view.entries, EntryList::Loading);
         view.take_entries(&audit, EntryList::Listed(Vec::new()));
         assert_eq!(view.entries, EntryList::Listed(Vec::new()));
@@ -348,14 +516,127 @@ mod tests {
     #[test]
     fn q_ends_it_but_not_in_a_filter_and_control_c_always() {
         let mut view = view();
-        let q = Event::Key(KeyCode::Char('q').into());
+        let q = TerminalEvent::Key(KeyCode::Char('q').into());
         press(&mut view, "/q");
         assert_eq!(view.filter, "q");
-        let control_c = Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
+        let control_c = TerminalEvent::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
         assert_eq!(view.handle(&control_c), ControlFlow::Break(()));
         press(&mut view, "\x1b");
         assert_eq!(view.handle(&q), ControlFlow::Break(()));
         press(&mut view, "\n");
         assert_eq!(view.handle(&q), ControlFlow::Break(()));
+    }
+
+    /// Returns the lines of the list in short; `>` is the cursor.
+    fn shown(view: &StatusView) -> Vec<String> {
+        let text = |(row, line): (usize, ViewLine<'_>)| {
+            let cursor = if row == view.cursor() { ">" } else { "" };
+            match line {
+                ViewLine::Group(group) => format!("{cursor}{}", group.group),
+                ViewLine::Indented(group) => format!("{cursor}  {}", group.group),
+                ViewLine::Folded(groups) => format!("{cursor}+{}", groups.len()),
+                ViewLine::Open(groups) => format!("{cursor}-{}", groups.len()),
+            }
+        };
+        view.lines().into_iter().enumerate().map(text).collect()
+    }
+
+    #[test]
+    fn groups_of_one_stream_and_status_are_a_line_that_opens() {
+        let mut view = StatusView::new("here".to_owned());
+        let mut groups = vec![group("mail", 90, 0)];
+        groups.extend((1..=4).map(|n| group(&format!("pod-{n}"), 0, 10 - n)));
+        view.update(listing(groups.clone()));
+        for (keys, expected) in [
+            ("", &[">mail", "+4"][..]),
+            ("j", &["mail", ">+4"]),
+            (" ", &["mail", ">-4", "  pod-1", "  pod-2", "  pod-3", "  pod-4"]),
+            ("G", &["mail", "-4", "  pod-1", "  pod-2", "  pod-3", ">  pod-4"]),
+            // From a group in it, Space closes it.
+            (" ", &["mail", ">+4"]),
+            ("\n", &["mail", ">-4", "  pod-1", "  pod-2", "  pod-3", "  pod-4"]),
+            ("f", &["mail", ">pod-1", "pod-2", "pod-3", "pod-4"]),
+            ("j", &["mail", "pod-1", ">pod-2", "pod-3", "pod-4"]),
+            ("f", &["mail", "-4", "  pod-1", ">  pod-2", "  pod-3", "  pod-4"]),
+            ("/pod-2", &[">pod-2"]),
+            ("\n\x1b", &["mail", "-4", "  pod-1", ">  pod-2", "  pod-3", "  pod-4"]),
+            ("g", &[">mail", "-4", "  pod-1", "  pod-2", "  pod-3", "  pod-4"]),
+        ] {
+            press(&mut view, keys);
+            assert_eq!(shown(&view), expected, "after {keys:?}");
+        }
+        // The cursor goes into the line that its group is folded into.
+        press(&mut view, "j j");
+        groups[0] = group("mail", 0, 0);
+        view.update(listing(groups));
+        assert_eq!(shown(&view), [">+5"]);
+    }
+
+    #[test]
+    fn streams_of_one_family_are_folded_together() {
+        let mut view = StatusView::new("here".to_owned());
+        let of_stream = |n: u32, family: Option<&str>| ListedGroup {
+            stream: format!("orders:{n}"),
+            family: family.map(str::to_owned),
+            ..group("mail", 0, 0)
+        };
+        let mut groups: Vec<_> = (0..5).map(|n| of_stream(n, Some("orders"))).collect();
+        // Of the same name, and not reported as part of the family.
+        groups.push(ListedGroup { stream: "orders".to_owned(), ..group("mail", 0, 0) });
+        groups.extend((5..8).map(|n| of_stream(n, None)));
+        view.update(listing(groups));
+        assert_eq!(shown(&view), [">+5", "mail", "mail", "mail", "mail"]);
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_read_keeps_its_last_groups() {
+        let mut view = view();
+        let mut down = listing(Vec::new());
+        (down.targets[0].up, down.targets[0].streams) = (false, None);
+        view.update(listing(vec![group("mail", 9, 1), group("stock", 0, 0)]));
+        assert!(!view.is_old(view.rows()[0]));
+        for _ in 0..2 {
+            view.update(down.clone());
+            assert_eq!((names(&view), view.listing.matched), (vec!["mail", "stock"], 2));
+            assert!(view.is_old(view.rows()[0]));
+        }
+        view.update(listing(vec![group("mail", 9, 1)]));
+        assert_eq!(names(&view), ["mail"]);
+        assert!(!view.is_old(view.rows()[0]));
+        view.problem = Some("no answer".to_owned());
+        assert!(view.is_old(view.rows()[0]));
+    }
+
+    #[test]
+    fn help_and_events_are_above_what_was_shown() {
+        let mut view = view();
+        for (keys, mode) in [
+            ("?", ViewMode::Help),
+            ("q", ViewMode::List),
+            ("e", ViewMode::Events),
+            ("\x1b", ViewMode::List),
+            ("\n?", ViewMode::Help),
+            ("?", ViewMode::Detail),
+            ("e", ViewMode::Events),
+            ("e\x1b", ViewMode::List),
+            ("/?", ViewMode::Filter),
+        ] {
+            press(&mut view, keys);
+            assert_eq!(view.mode, mode, "after {keys:?}");
+        }
+        assert_eq!(view.filter, "?");
+    }
+
+    #[test]
+    fn events_are_bounded_and_the_first_listing_is_none() {
+        let mut view = StatusView::new("here".to_owned());
+        view.update(listing(vec![group("mail", 9, 1)]));
+        assert!(view.events.is_empty());
+        for n in 0..300 {
+            view.set_time(Duration::from_secs(n));
+            view.update(listing(vec![group(&format!("g{n}"), 0, 0)]));
+        }
+        assert_eq!(view.events.len(), MAX_EVENTS);
+        assert_eq!(view.events[0].at, Duration::from_secs(299));
     }
 }

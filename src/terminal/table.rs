@@ -9,7 +9,7 @@ use crate::api::groups::{ListedGroup, ListedLimits, ListedTarget, Listing};
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
 use crate::format::units::counted;
-use crate::terminal::columns::{self, severity, status};
+use crate::terminal::columns::{self, TableLine, severity, status};
 use crate::terminal::layout::line;
 use redis_stream_lag::report::Status;
 
@@ -17,11 +17,11 @@ use redis_stream_lag::report::Status;
 pub(crate) fn render(listing: &Listing, room: Option<usize>) -> String {
     let mut text = String::new();
     if !listing.groups.is_empty() {
-        let groups: Vec<_> = listing.groups.iter().collect();
-        let table = columns::table(listing, &groups, room);
+        let lines: Vec<_> = listing.groups.iter().map(TableLine::of).collect();
+        let table = columns::table(listing, &lines, room);
         let bold = Style::new().bold();
         let _ = writeln!(text, "{bold}{}{bold:#}", line(&table.heading()));
-        for (group, mut cells) in groups.iter().zip(table.rows()) {
+        for (group, mut cells) in listing.groups.iter().zip(table.rows()) {
             let style = style(severity(group));
             cells[0] = format!("{style}{}{style:#}", cells[0]);
             let _ = writeln!(text, "{}", line(&cells));
@@ -218,11 +218,11 @@ mod tests {
     #[test]
     fn unknown_is_never_0_and_names_are_harmless() {
         insta::assert_snapshot!(plain(&listing(), None), @r"
-        STATUS   STREAM  GROUP                                  LAG  BEHIND  PENDING  OLDEST  CONSUMERS   DRAIN  IN/S  OUT/S
-        missing  bills   tax                                      ?       ?        ?       ?          ?       ?     ?      ?
-        stalled  orders  mail\x1b[2J                          1,213  3m 12s        3       ?          2  6m 40s   1.5   10.0
-        unknown  orders  audit-of-everything-there-is  1,200..5,000       ?        3       ?          2       ?     ?      ?
-        ok       orders  idle                                     0  3m 12s        0       -          2  6m 40s   1.5   10.0
+        STATUS   STREAM  GROUP                                  LAG    TREND  BEHIND  PENDING  OLDEST  CONSUMERS   DRAIN  IN/S  OUT/S
+        missing  bills   tax                                      ?        ?       ?        ?       ?          ?       ?     ?      ?
+        stalled  orders  mail\x1b[2J                          1,213  ▼ 8.5/s  3m 12s        3       ?          2  6m 40s   1.5   10.0
+        unknown  orders  audit-of-everything-there-is  1,200..5,000        ?       ?        3       ?          2       ?     ?      ?
+        ok       orders  idle                                     0        -  3m 12s        0       -          2  6m 40s   1.5   10.0
 
         4 groups of 2 streams: 1 missing, 1 stalled, 1 unknown, 1 ok
         ");
@@ -238,7 +238,7 @@ mod tests {
         STATUS   STREAM  GROUP                 LAG  BEHIND
         missing  bills   tax                     ?       ?
         stalled  orders  mail\x1b[2J         1,213  3m 12s
-        unknown  orders  audit-of-e…  1,200..5,000       ?
+        unknown  orders  audit…re-is  1,200..5,000       ?
         ok       orders  idle                    0  3m 12s
 
         4 groups of 2 streams: 1 missing, 1 stalled, 1 unknown, 1 ok

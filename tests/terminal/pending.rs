@@ -134,7 +134,7 @@ async fn fields_are_shown_of_entries_that_are_still_there() {
         let listed: Value = serde_json::from_str(&end.stdout).unwrap();
         assert_eq!(listed["messages_pending"], 4);
         let fields: Vec<_> = (0..4).map(|at| listed["entries"][at]["fields"].to_string()).collect();
-        let last = r#"[["k","a b"],["k","(2,000 bytes)"],["","c\u001b"]]"#;
+        let last = r#"[["k","a b"],["k",{"omitted_bytes":2000}],["","c\u001b"]]"#;
         assert_eq!(fields, [r#"[["n","1"]]"#, "null", r#"[["n","3"]]"#, last]);
     })
     .await;

@@ -25,14 +25,14 @@ async fn a_table_says_which_group_is_how_far_behind() {
             "observed for 2s: a group that pauses for longer looks stalled or abandoned (--observe)\n\n";
         let table = end.stdout.strip_prefix(head).unwrap_or_else(|| panic!("{}", end.stdout));
         let heading = table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(heading, "STATUS STREAM GROUP LAG BEHIND PENDING OLDEST CONSUMERS DRAIN IN/S OUT/S");
+        assert_eq!(heading, "STATUS STREAM GROUP LAG TREND BEHIND PENDING OLDEST CONSUMERS DRAIN IN/S OUT/S");
         let behind = cells(&end.stdout, "behind");
-        assert_eq!((behind[1].as_str(), behind[3].as_str(), behind[5].as_str()), ("orders", "4", "5"));
+        assert_eq!((behind[1].as_str(), behind[3].as_str(), behind[6].as_str()), ("orders", "4", "5"));
         assert!(["stalled", "abandoned", "stuck"].contains(&behind[0].as_str()), "{behind:?}");
         let untouched = cells(&end.stdout, "untouched");
         assert_eq!((untouched[0].as_str(), untouched[3].as_str()), ("abandoned", "9"));
-        assert!(untouched[4].ends_with('s') && untouched[4] != "0s", "{untouched:?}");
-        assert_eq!(cells(&end.stdout, "done")[3..7], ["0", "0s", "0", "-"]);
+        assert!(untouched[5].ends_with('s') && untouched[5] != "0s", "{untouched:?}");
+        assert_eq!(cells(&end.stdout, "done")[3..8], ["0", "-", "0s", "0", "-"]);
         assert!(!end.stdout.contains('\x1b'), "a name or a colour reached the pipe: {:?}", end.stdout);
         assert_eq!(cells(&end.stdout, "\\x1b[2Jgone")[1], "bills");
         let last = end.stdout.lines().last().unwrap();

@@ -29,8 +29,8 @@ fn watching(server: &Server, rows: u16, columns: u16) -> Terminal {
 fn listed(screen: &str) -> Vec<&str> {
     let names = ["done", "behind", "untouched", "\\x1b[2Jgone"];
     let of = |line: &str| names.into_iter().find(|name| line.split_whitespace().any(|word| word == *name));
-    // The line of keys contains the word "done", too.
-    screen.lines().filter(|line| !line.contains("Esc")).filter_map(of).collect()
+    // The line of keys contains the word "done", too, and the events name groups.
+    screen.lines().filter(|line| !line.contains("Esc") && !line.contains("group ")).filter_map(of).collect()
 }
 
 #[tokio::test]
@@ -91,8 +91,27 @@ async fn it_is_kept_up_to_date_and_says_when_it_cannot_be() {
     RedisClient::to(&server).await.run("XGROUP CREATE orders newcomer 0").await;
     terminal.shows_all(&["5 groups", "newcomer"]).await;
     server.kill();
-    // The values of the last reading are still shown.
-    terminal.shows_all(&["target \"127.0.0.1:", "shown as read before", "newcomer"]).await;
+    // The values of the last reading are still shown, in grey, with their time.
+    terminal
+        .shows_all(&["target \"127.0.0.1:", "shown as read before", "newcomer", "as of ", " UTC ("])
+        .await;
+    assert!(is_dim(&terminal, "newcomer"), "{}", terminal.screen());
+    // Also once they are too old for a report.
+    let name = "and after half a minute, too";
+    terminal
+        .shows(name, |screen| screen.contains("newcomer") && !screen.contains("shown as read before"))
+        .await;
+    assert!(is_dim(&terminal, "newcomer"), "{}", terminal.screen());
+}
+
+/// Returns true if the row that contains this text is drawn in grey.
+fn is_dim(terminal: &Terminal, text: &str) -> bool {
+    terminal.look(|screen| {
+        let (_, columns) = screen.size();
+        let row = screen.rows(0, columns).position(|row| row.contains(text) && !row.contains("group "));
+        let row = u16::try_from(row.expect("the text is on the screen")).unwrap();
+        screen.cell(row, 30).expect("the screen is wide enough").dim()
+    })
 }
 
 #[tokio::test]
@@ -115,9 +134,21 @@ async fn a_narrow_terminal_is_enough() {
     terminal.is_restored().await;
 }
 
-/// Returns the first line, cut to the width of the screen.
-fn first_line(screen: &str) -> &str {
-    screen.lines().next().unwrap_or_default().trim_end()
+/// Returns the first line without the clock.
+fn title(screen: &str) -> &str {
+    let line = screen.lines().next().unwrap_or_default().trim_end();
+    line.strip_suffix(" UTC")
+        .and_then(|line| line.rsplit_once("  "))
+        .map_or(line, |(title, _)| title)
+        .trim_end()
+}
+
+/// Returns true if a screen of this width shows the title, or its beginning and an ellipsis.
+fn shows_title(screen: &str, expected: &str, columns: usize) -> bool {
+    let shown = title(screen);
+    shown == expected
+        || shown.strip_suffix('…').is_some_and(|start| expected.starts_with(start))
+            && shown.chars().count() + "  12:00:00 UTC".len() >= columns.min(expected.chars().count())
 }
 
 #[tokio::test]
@@ -126,7 +157,7 @@ async fn a_new_size_is_taken_down_to_a_single_character_and_up_again() {
     fill(&server).await;
     let mut terminal = watching(&server, 24, 80);
     let wide = terminal.shows_all(&["4 groups", "CONSUMERS", "q quit"]).await;
-    let title = first_line(&wide).to_owned();
+    let title = title(&wide).to_owned();
     terminal.resize(12, 40);
     let narrow = terminal.shows_all(&["STATUS", "LAG", "untouched", "q quit"]).await;
     assert!(!narrow.contains("CONSUMERS"), "there is no room for it:\n{narrow}");
@@ -134,19 +165,18 @@ async fn a_new_size_is_taken_down_to_a_single_character_and_up_again() {
     // In the list, in a group, and while a filter is typed.
     for (keys, back) in [("", ""), ("\r", "\x1b"), ("/", "\x1b")] {
         terminal.resize(24, 80);
-        terminal.shows("the list is wide again", |screen| first_line(screen) == title).await;
+        terminal.shows("the list is wide again", |screen| shows_title(screen, &title, 80)).await;
         terminal.press(keys);
         let shown = match keys {
             "\r" => terminal.shows_all(&["Pending entries", "Esc back"]).await,
             "/" => terminal.shows_all(&["filter: _", "Enter done"]).await,
             _ => wide.clone(),
         };
-        let title = first_line(&shown).to_owned();
+        let title = self::title(&shown).to_owned();
         for (rows, columns) in [(24, 200), (24, 80), (5, 12), (2, 30), (1, 80), (24, 1), (1, 1), (3, 2)] {
             terminal.resize(rows, columns);
-            let expected: String = title.chars().take(columns.into()).collect();
             let what = format!("{rows} rows of {columns} columns after {keys:?}");
-            terminal.shows(&what, |screen| first_line(screen) == expected.trim_end()).await;
+            terminal.shows(&what, |screen| shows_title(screen, &title, columns.into())).await;
         }
         terminal.press(back);
     }
@@ -209,6 +239,94 @@ async fn a_running_streamgauge_is_watched() {
     terminal.shows_all(&["cannot connect", "behind"]).await;
     terminal.press("q");
     assert_eq!(terminal.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn many_groups_are_folded_and_opened_with_the_keys_of_vi() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD cache:invalidate * n 1\nXADD orders * n 1\nXGROUP CREATE orders mail $").await;
+    let pod = |n| format!("cache-invalidator-6c8d7f9b54-{n:05}");
+    for n in 0..24 {
+        client.run(&format!("XGROUP CREATE cache:invalidate {} $", pod(n))).await;
+    }
+    let mut terminal = watching(&server, 24, 80);
+    // One line for 24 pods; all are ok.
+    let screen =
+        terminal.shows_all(&["25 groups of 2 streams", "\u{25b8} 24 groups", "mail", "? help"]).await;
+    assert!(screen.contains("read ") && screen.contains(" ago") && screen.contains(" UTC"), "{screen}");
+    terminal.press("gj");
+    let row = |screen: &str, text: &str| screen.lines().position(|line| line.contains(text));
+    terminal.press(if row(&screen, "24 groups") < row(&screen, "mail") { "k" } else { "" });
+    terminal.press(" ");
+    let screen = terminal.shows_all(&["\u{25be} 24 groups", "00000"]).await;
+    // Names that differ at their ends stay different.
+    let pods: std::collections::HashSet<_> = screen
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.contains("cache-inv")))
+        .collect();
+    assert!(pods.len() >= 14, "{pods:?} on\n{screen}");
+    terminal.press("G");
+    terminal.shows("the last one is shown", |screen| screen.contains("00023")).await;
+    terminal.press("\r");
+    terminal.shows_all(&["group cache-invalidator-6c8d7f9b54-00023 of stream cache:invalidate"]).await;
+    terminal.press("\x1b ");
+    terminal.shows_all(&["\u{25b8} 24 groups", "mail"]).await;
+    terminal.press("f");
+    terminal
+        .shows("they are no longer folded", |screen| {
+            !screen.contains("24 groups of") && screen.contains("00001")
+        })
+        .await;
+    terminal.press("?");
+    terminal.shows_all(&["Keys", "open or close a folded line"]).await;
+    terminal.press("G");
+    terminal.shows_all(&["entries added to the stream, delivered to the group"]).await;
+    terminal.press("q");
+    // What happens is an event.
+    client.run("XGROUP DESTROY orders mail\nXGROUP CREATE orders \u{6ce8}\u{6587} $").await;
+    terminal.shows_all(&["group mail of stream orders no longer exists"]).await;
+    terminal.press("e");
+    terminal.shows_all(&["events since the start", "of stream orders was first seen"]).await;
+    terminal.press("q");
+    terminal.shows_all(&["STATUS"]).await;
+    terminal.press("q");
+    assert_eq!(terminal.ended().await, Some(0));
+    terminal.is_restored().await;
+}
+
+#[tokio::test]
+async fn no_color_leaves_the_colours_out() {
+    let server = Server::start(newest(), &[]).await;
+    fill(&server).await;
+    for (value, is_coloured) in [(None, true), (Some("1"), false)] {
+        let command = Streamgauge::command("status").args(["--watch", "--redis-url", &server.url()]);
+        let mut command = command.into_command();
+        match value {
+            Some(value) => command.env("NO_COLOR", value),
+            None => command.env_remove("NO_COLOR"),
+        };
+        let mut terminal = Terminal::open(&command, 10, 40);
+        terminal.shows_all(&["STATUS", "untouched", "q quit"]).await;
+        let is_found = |of: &dyn Fn(&vt100::Cell) -> bool| {
+            terminal.look(|screen| {
+                let (rows, columns) = screen.size();
+                let mut cells =
+                    (0..rows).flat_map(|row| (0..columns).filter_map(move |column| screen.cell(row, column)));
+                cells.any(of)
+            })
+        };
+        assert_eq!(
+            is_found(&|cell| cell.fgcolor() != vt100::Color::Default),
+            is_coloured,
+            "{}",
+            terminal.screen()
+        );
+        // The row of the cursor is inverse up to its end.
+        assert!(is_found(&|cell| cell.inverse() && cell.contents() == "9"), "{}", terminal.screen());
+        terminal.press("q");
+        assert_eq!(terminal.ended().await, Some(0));
+    }
 }
 
 #[tokio::test]

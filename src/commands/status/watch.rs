@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use crate::api::groups::Listing;
 use crate::api::groups::filter::GroupFilter;
@@ -21,14 +21,17 @@ use crate::monitor::published::TargetState;
 use crate::monitor::settings::TargetSettings;
 use crate::poller::list_pending::PendingQuery;
 use crate::self_metrics::target::TargetMetrics;
+use crate::terminal::group_name::GroupName;
 use crate::terminal::screen::{self, Screen};
-use crate::terminal::status_view::{EntryList, SelectedGroup, StatusView};
-use redis_stream_core::clock::now;
+use crate::terminal::status_view::{EntryList, StatusView};
+use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
 use tokio_util::sync::CancellationToken;
 
 /// Time from one reading to the next.
 const REFRESH: Duration = Duration::from_secs(2);
+/// Time after which the clock and the ages are drawn again.
+const CLOCK: Duration = Duration::from_secs(1);
 /// The most pending entries that are listed for the selected group.
 const MAX_ENTRIES: usize = 100;
 
@@ -36,7 +39,7 @@ const MAX_ENTRIES: usize = 100;
 enum Update {
     Groups(Listing),
     Problem(String),
-    Entries(SelectedGroup, EntryList),
+    Entries(GroupName, EntryList),
 }
 
 /// Shows the groups until a key or a signal ends the command.
@@ -53,7 +56,9 @@ pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::
     let (selection, selected) = watch::channel(None);
     let mut tasks = JoinSet::new();
     let mut view = start(origin, &mut tasks, &sender, selected);
+    let mut clock = interval(CLOCK);
     loop {
+        view.set_time(unix_time());
         screen.show(&mut view).context("the terminal is gone")?;
         tokio::select! {
             event = events.recv() => match event {
@@ -66,6 +71,7 @@ pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::
                 Update::Problem(problem) => view.problem = Some(problem),
                 Update::Entries(subject, entries) => view.take_entries(&subject, entries),
             },
+            _ = clock.tick() => {}
             () = shutdown.cancelled() => return Ok(()),
             _ = hung_up.recv() => return Ok(()),
         }
@@ -84,7 +90,7 @@ fn start(
     origin: Origin,
     tasks: &mut JoinSet<()>,
     sender: &mpsc::Sender<Update>,
-    selected: watch::Receiver<Option<SelectedGroup>>,
+    selected: watch::Receiver<Option<GroupName>>,
 ) -> StatusView {
     match origin {
         Origin::Remote(remote) => {
@@ -159,7 +165,7 @@ async fn send_groups(mut handles: Vec<TargetHandle>, sender: mpsc::Sender<Update
 async fn list_entries(
     targets: Vec<Target>,
     poll: Poll,
-    mut selected: watch::Receiver<Option<SelectedGroup>>,
+    mut selected: watch::Receiver<Option<GroupName>>,
     sender: mpsc::Sender<Update>,
 ) {
     loop {

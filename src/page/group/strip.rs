@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::diagnosis::{Trend, WorstPending, oldest_pending, trend};
+use crate::diagnosis::{WorstPending, oldest_pending, trend};
+use crate::format::trend::Trend;
 use crate::format::units::{count, rate_number, span};
 use crate::page::label;
 use crate::page::layout::unknown;
@@ -63,10 +64,8 @@ fn lag(lag: Lag) -> Markup {
 
 fn lag_note(values: GroupView<'_>) -> Markup {
     match trend(values) {
-        Trend::Grows(rate) => html! { "\u{25b2} " (rate_number(rate)) "/s" },
-        Trend::Shrinks(rate, _) => html! { "\u{25bc} " (rate_number(rate)) "/s" },
-        Trend::Steady if values.lag.max() > 0 => html! { "steady" },
-        Trend::Steady | Trend::Unknown => html! {},
+        Trend::Steady if values.lag.max() == 0 => html! {},
+        trend => html! { (trend.to_string()) },
     }
 }
 

@@ -66,20 +66,23 @@ fn parse(line: &[u8]) -> Result<Fields, String> {
     if pairs.is_empty() {
         return Err("an entry has at least one field".to_owned());
     }
-    Ok(pairs.into_iter().map(|(name, value)| (unescape(&name), bytes(&value))).collect())
+    pairs.into_iter().map(|(name, value)| Ok((unescape(&name), bytes(&value)?))).collect()
 }
 
 /// Returns a string as it is, `{"base64": "..."}` as its bytes, and any other value as its JSON.
-fn bytes(json: &RawValue) -> Vec<u8> {
+fn bytes(json: &RawValue) -> Result<Vec<u8>, String> {
     let as_written = || json.get().as_bytes().to_vec();
-    match serde_json::from_str(json.get()) {
+    Ok(match serde_json::from_str(json.get()) {
         Ok(Value::String(text)) => text.into_bytes(),
         Ok(Value::Object(object)) if object.len() == 1 => {
+            if object.get("omitted_bytes").is_some_and(Value::is_u64) {
+                return Err("a value was left out for its length (omitted_bytes)".to_owned());
+            }
             let encoded = object.get("base64").and_then(Value::as_str);
             encoded.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_else(as_written)
         }
         _ => as_written(),
-    }
+    })
 }
 
 /// The fields of an object in their order, with repeated names.
@@ -132,6 +135,8 @@ mod tests {
             assert_eq!(parse(line.as_bytes()), Ok(expected), "{line}");
         }
         assert_eq!(parse(br#"{"\\xff":"1"}"#).unwrap()[0].0, b"\xff");
+        let left_out = parse(br#"[["n","1"],["m",{"omitted_bytes":2000}]]"#);
+        assert_eq!(left_out, Err("a value was left out for its length (omitted_bytes)".to_owned()));
     }
 
     #[test]
