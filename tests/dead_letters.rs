@@ -12,6 +12,7 @@ mod support;
 use support::client::RedisClient;
 use support::cluster::Cluster;
 use support::program::{Finished, Streamgauge};
+use support::proxy::{FaultyProxy, ProxyMode};
 use support::server::Server;
 use support::servers::{all, for_each_program, for_each_server, newest};
 use support::wait::wait_until;
@@ -91,7 +92,7 @@ async fn letters_are_listed_shown_replayed_and_dropped() {
         assert_eq!(json["letters"][0]["fields"], serde_json::json!([["n", "1"], ["n", "2"]]));
 
         let would = output(&server, "replay --stream orders --group mail").await;
-        let said = "would replay 2 dead letters of orders:dead\n  to orders: 2\nnothing was changed; add --execute to do it\n";
+        let said = "would replay 2 dead letters of orders:dead\n  to orders, which exists: 2\nnothing was changed; add --execute to do it\n";
         assert_eq!(would, said);
         assert_eq!((entries(&server, "orders").await.len(), entries(&server, "orders:dead").await.len()), (1, 4));
 
@@ -115,7 +116,15 @@ async fn letters_are_listed_shown_replayed_and_dropped() {
         let left: Vec<_> = entries(&server, "orders:dead").await.into_iter().map(|(id, _)| id).collect();
         assert_eq!(left, ["1700000000000-3"]);
 
-        // A stream that does not exist is not created.
+        // A stream that does not exist is not created, which a dry run says.
+        let would = output(&server, "replay --dead-letter orders:dead").await;
+        let nothing = "nothing was changed; add --execute to do it\n";
+        let said = format!("would replay 0 dead letters of orders:dead\n1 dead letter kept: there is no stream bills\n{nothing}");
+        assert_eq!(would, said);
+        server.command::<()>(&["SET", "text", "1"]).await;
+        let would = output(&server, "replay --dead-letter orders:dead --to text").await;
+        let said = format!("would replay 0 dead letters of orders:dead\n1 dead letter kept: text is a string, and no stream\n{nothing}");
+        assert_eq!(would, said);
         let kept = run(&server, "replay --dead-letter orders:dead --execute").await;
         assert_eq!((kept.code, kept.stderr.as_str()), (Some(1), "1 dead letter not replayed\n"));
         let said = "replayed 0 dead letters of orders:dead\n1 dead letter kept: there is no stream bills\n";
@@ -324,6 +333,48 @@ async fn in_a_cluster_a_letter_goes_to_its_slot_and_to_no_other() {
             assert_eq!(end.stderr, said);
         }
         assert_eq!(client.ask::<u64>(&["XLEN", "{shop}orders:dead"]).await, 1);
+    })
+    .await;
+}
+
+/// Letters of one pipeline, of which the slot is moved to another node while the server executes it.
+#[tokio::test]
+async fn a_letter_that_was_replayed_before_its_slot_moved_is_counted_once() {
+    const HELD: &str = "hold-the-fourth";
+    for_each_program(async |program| {
+        let cluster = Cluster::start(program, 0, &[]).await;
+        let slot = cluster.slot("{shop}orders").await;
+        let from = Cluster::first_owner(slot);
+        let to = (from + 1) % 3;
+        let mut client = RedisClient::to(&cluster.nodes[from]).await;
+        client.run("XADD {shop}orders 1-0 n 0").await;
+        for n in 1..=6 {
+            // Larger than what the proxy passes on at a time, so that a letter is held after those before it.
+            let (id, padding) = (format!("{n}-0"), "x".repeat(100_000));
+            let end = if n == 4 { HELD } else { "-" };
+            client.ask::<String>(&["XADD", "{shop}orders:dead", &id, "padding", &padding, "end", end]).await;
+        }
+        let proxy =
+            FaultyProxy::before(cluster.address(from).parse().unwrap(), ProxyMode::HoldAt(HELD)).await;
+        let url = format!("redis://{}", proxy.address);
+        let words = ["replay", "--redis-url", &url, "--stream", "{shop}orders", "--execute"];
+        let replay = tokio::spawn(Streamgauge::command("dead-letters").args(words).run());
+        wait_until(DEADLINE, "three letters are replayed", async || {
+            client.ask::<u64>(&["XLEN", "{shop}orders"]).await == 4
+        })
+        .await;
+        cluster.begin_to_move(slot, from, to).await;
+        for key in ["{shop}orders", "{shop}orders:dead"] {
+            cluster.migrate(key, from, to).await;
+        }
+        cluster.end_move(slot, to).await;
+        proxy.set_mode(ProxyMode::Forward);
+        let end = replay.await.unwrap();
+        let said = "replayed 6 dead letters of {shop}orders:dead\n  to {shop}orders: 6\n";
+        assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(0), said, ""));
+        let mut owner = RedisClient::to(&cluster.nodes[to]).await;
+        assert_eq!(owner.ask::<u64>(&["XLEN", "{shop}orders"]).await, 7);
+        assert_eq!(owner.ask::<u64>(&["XLEN", "{shop}orders:dead"]).await, 0);
     })
     .await;
 }

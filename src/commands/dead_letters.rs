@@ -246,7 +246,7 @@ async fn change(
 }
 
 fn outcome_json(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> Value {
-    let Outcome { done, gone, unknown, kept, streams } = outcome;
+    let Outcome { done, gone, unknown, kept, streams, unchecked: _ } = outcome;
     let streams =
         streams.iter().map(|(stream, entries)| (escape(stream).into_owned(), Value::from(*entries)));
     json!({
@@ -261,7 +261,7 @@ fn outcome_json(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> V
 }
 
 fn summary(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> String {
-    let Outcome { done, gone, unknown, kept, streams } = outcome;
+    let Outcome { done, gone, unknown, kept, streams, unchecked } = outcome;
     let verb = match (args.action, args.execute) {
         (DeadLettersAction::Replay, true) => "replayed",
         (DeadLettersAction::Replay, false) => "would replay",
@@ -271,7 +271,12 @@ fn summary(args: &cli::DeadLettersArgs, key: &[u8], outcome: &Outcome) -> String
     let name = |bytes: &[u8]| printable(&escape(bytes)).into_owned();
     let mut text = format!("{verb} {} of {}\n", letters_are(*done), name(key));
     for (stream, entries) in streams {
-        let _ = writeln!(text, "  to {}: {}", name(stream), count(*entries));
+        let exists = match args.execute {
+            true => "",
+            false if unchecked.contains(stream) => ", if it exists: the server refuses TYPE",
+            false => ", which exists",
+        };
+        let _ = writeln!(text, "  to {}{exists}: {}", name(stream), count(*entries));
     }
     if *gone > 0 {
         let _ = writeln!(text, "{} gone already", letters_are(*gone));
@@ -357,6 +362,7 @@ mod tests {
             unknown: 25,
             kept: [("there is no stream a\nb".to_owned(), 2)].into(),
             streams: [(b"orders".to_vec(), 1_199), (b"\xff".to_vec(), 1)].into(),
+            unchecked: [b"\xff".to_vec()].into(),
         };
         insta::assert_snapshot!(summary(&args("replay --stream orders --execute"), b"orders:dead", &outcome), @r"
         replayed 1,200 dead letters of orders:dead
@@ -365,6 +371,14 @@ mod tests {
         1 dead letter gone already
         2 dead letters kept: there is no stream a\x0ab
         25 dead letters with unknown result, since the reply was lost: run the command again, no letter is replayed twice
+        ");
+        let dry = Outcome { gone: 0, unknown: 0, ..outcome.clone() };
+        insta::assert_snapshot!(summary(&args("replay --stream orders"), b"orders:dead", &dry), @r"
+        would replay 1,200 dead letters of orders:dead
+          to orders, which exists: 1,199
+          to \xff, if it exists: the server refuses TYPE: 1
+        2 dead letters kept: there is no stream a\x0ab
+        nothing was changed; add --execute to do it
         ");
         let none = Outcome { done: 1, ..Outcome::default() };
         insta::assert_snapshot!(summary(&args("drop --stream orders"), b"orders:dead", &none), @r"

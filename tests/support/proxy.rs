@@ -27,6 +27,8 @@ pub enum ProxyMode {
     Hang,
     /// Forwards everything up to a command that contains this text, and nothing from there on.
     HangAt(&'static str),
+    /// Forwards everything up to a command that contains this text, and the rest once the mode is another.
+    HoldAt(&'static str),
     /// Reads once, and resets the connection.
     Reset,
 }
@@ -51,7 +53,7 @@ impl FaultyProxy {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let mode = *current.lock().unwrap();
-                tasks.spawn(handle(stream, receiver, mode));
+                tasks.spawn(handle(stream, receiver, mode, Arc::clone(&current)));
             }
         });
         Self { address, mode, connections, task }
@@ -75,7 +77,12 @@ impl Drop for FaultyProxy {
 }
 
 /// Handles a connection. An error closes it.
-async fn handle(mut stream: TcpStream, receiver: SocketAddr, mode: ProxyMode) -> std::io::Result<()> {
+async fn handle(
+    mut stream: TcpStream,
+    receiver: SocketAddr,
+    mode: ProxyMode,
+    current: Arc<Mutex<ProxyMode>>,
+) -> std::io::Result<()> {
     let mut buffer = vec![0; 65_536];
     match mode {
         ProxyMode::Forward => {
@@ -118,6 +125,16 @@ async fn handle(mut stream: TcpStream, receiver: SocketAddr, mode: ProxyMode) ->
                 answered = answering => drop(answered?),
             }
         }
+        ProxyMode::HoldAt(text) => {
+            let mut receiver = TcpStream::connect(receiver).await?;
+            let (mut from, mut to) = stream.split();
+            let (mut replies, mut requests) = receiver.split();
+            let is_held = || matches!(*current.lock().unwrap(), ProxyMode::HoldAt(_));
+            let (_, _) = tokio::join!(
+                pass_and_hold(text, is_held, &mut from, &mut requests),
+                tokio::io::copy(&mut replies, &mut to)
+            );
+        }
         ProxyMode::Reset => {
             let _ = stream.read(&mut buffer).await?;
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
@@ -143,5 +160,26 @@ async fn pass_until(
         if !was_found {
             to.write_all(&buffer[..read]).await?;
         }
+    }
+}
+
+/// Forwards bytes; a chunk that contains this text is held as long as `is_held`. Ends with the sender.
+async fn pass_and_hold(
+    text: &str,
+    is_held: impl Fn() -> bool,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let is_found = buffer[..read].windows(text.len()).any(|piece| piece == text.as_bytes());
+        while is_found && is_held() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        to.write_all(&buffer[..read]).await?;
     }
 }

@@ -17,11 +17,11 @@
 //!
 //! They are removed from a letter that is replayed again, so that an entry has them once.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::time::Instant;
 
 use crate::connect_options::ConnectOptions;
@@ -124,8 +124,10 @@ pub struct Outcome {
     pub unknown: u64,
     /// Letters that cannot be replayed and stay where they are, by reason.
     pub kept: BTreeMap<String, u64>,
-    /// Entries added by stream.
+    /// Entries added by stream; in a dry run those that would be.
     pub streams: BTreeMap<Vec<u8>, u64>,
+    /// Of these in a dry run, those of which the server does not tell whether they exist.
+    pub unchecked: BTreeSet<Vec<u8>>,
 }
 
 /// A position among the selected letters.
@@ -184,6 +186,18 @@ pub struct DeadLetters {
     page: usize,
     /// Streams that entries may be added to.
     checked: HashSet<Vec<u8>>,
+    /// What a dry run has found.
+    existing: HashMap<Vec<u8>, Existence>,
+}
+
+/// What is at the key of a stream that entries go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Existence {
+    Stream,
+    /// Nothing, or something else, so that nothing can be added.
+    Other(String),
+    /// The server refuses to tell.
+    Unchecked,
 }
 
 impl DeadLetters {
@@ -215,6 +229,7 @@ impl DeadLetters {
             clock: None,
             page: FIRST_PAGE_LETTERS,
             checked: HashSet::new(),
+            existing: HashMap::new(),
         })
     }
 
@@ -430,7 +445,11 @@ impl DeadLetters {
             let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
             let mut delete = Pipeline::new();
             delete.cmd("XDEL").arg(&self.key).arg(id_args(&ids));
-            let reply = self.send_changes(&delete, count, outcome).await?.pop().unwrap_or(Ok(Value::Nil));
+            let Replies { mut replies, failed } = self.exchange(&delete).await;
+            let Some(reply) = replies.pop().flatten() else {
+                outcome.unknown += count;
+                return failed.map_or(Ok(()), Err);
+            };
             let deleted: u64 = reply.and_then(decode).map_err(|error| self.connection.refused(error))?;
             outcome.done += deleted;
             outcome.gone += count.saturating_sub(deleted);
@@ -448,6 +467,16 @@ impl DeadLetters {
         let mut sent = Vec::new();
         for letter in letters {
             match self.destination(letter, options.to.as_deref()).await? {
+                Destination::Stream(stream) if options.execution == Execution::DryRun => {
+                    match self.existence(&stream).await? {
+                        Existence::Stream => sent.push(stream),
+                        Existence::Unchecked => {
+                            outcome.unchecked.insert(stream.clone());
+                            sent.push(stream);
+                        }
+                        Existence::Other(reason) => *outcome.kept.entry(reason).or_default() += 1,
+                    }
+                }
                 Destination::Stream(stream) => {
                     scripts.add_command(self.script(letter, &stream));
                     sent.push(stream);
@@ -463,23 +492,22 @@ impl DeadLetters {
         if sent.is_empty() {
             return Ok(());
         }
-        let replies = self.send_changes(&scripts, sent.len() as u64, outcome).await?;
-        let mut refused = None;
+        let Replies { replies, mut failed } = self.exchange(&scripts).await;
         for (stream, reply) in sent.into_iter().zip(replies) {
             match reply {
-                Ok(reply) if reply == GONE => outcome.gone += 1,
-                Ok(reply) if reply == NO_STREAM => {
-                    let reason = format!("there is no stream {}", escape(&stream));
-                    *outcome.kept.entry(reason).or_default() += 1;
+                Some(Ok(reply)) if reply == GONE => outcome.gone += 1,
+                Some(Ok(reply)) if reply == NO_STREAM => {
+                    *outcome.kept.entry(no_stream(&stream)).or_default() += 1;
                 }
-                Ok(_) => {
+                Some(Ok(_)) => {
                     outcome.done += 1;
                     *outcome.streams.entry(stream).or_default() += 1;
                 }
-                Err(error) => refused = refused.or(Some(error)),
+                Some(Err(error)) => failed = failed.or_else(|| Some(self.connection.refused(error))),
+                None => outcome.unknown += 1,
             }
         }
-        refused.map_or(Ok(()), |error| Err(self.connection.refused(error)))
+        failed.map_or(Ok(()), Err)
     }
 
     /// Returns where a letter's entry goes.
@@ -527,6 +555,25 @@ impl DeadLetters {
         Ok(None)
     }
 
+    /// Looks if a key is a stream, once.
+    async fn existence(&mut self, stream: &[u8]) -> Result<Existence, RunError> {
+        if let Some(known) = self.existing.get(stream) {
+            return Ok(known.clone());
+        }
+        let mut look = Pipeline::new();
+        look.cmd("TYPE").arg(stream);
+        let reply = self.send(&look).await?.pop().map(|reply| reply.and_then(decode::<String>));
+        let found = match reply {
+            Some(Ok(kind)) if kind == "stream" => Existence::Stream,
+            Some(Ok(kind)) if kind == "none" => Existence::Other(no_stream(stream)),
+            Some(Ok(kind)) => Existence::Other(format!("{} is a {kind}, and no stream", escape(stream))),
+            // The user may lack the permission, which a replay does not need.
+            Some(Err(_)) | None => Existence::Unchecked,
+        };
+        self.existing.insert(stream.to_vec(), found.clone());
+        Ok(found)
+    }
+
     fn script(&self, letter: &Letter, stream: &[u8]) -> Cmd {
         let mut script = cmd("EVAL");
         script.arg(REPLAY).arg(2).arg(&self.key).arg(stream).arg(RedisId(letter.id));
@@ -536,37 +583,70 @@ impl DeadLetters {
         script
     }
 
-    /// Sends commands that change letters, and counts them as unknown if the reply is lost.
-    async fn send_changes(
-        &mut self,
-        pipeline: &Pipeline,
-        letters: u64,
-        outcome: &mut Outcome,
-    ) -> Result<Vec<RedisResult<Value>>, RunError> {
-        let replies = self.send(pipeline).await;
-        if replies.is_err() {
-            outcome.unknown += letters;
-        }
-        replies
-    }
-
     /// Sends commands, to the node that holds the key.
     async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, RunError> {
+        let Replies { replies, failed } = self.exchange(pipeline).await;
+        failed.map_or_else(|| Ok(replies.into_iter().flatten().collect()), Err)
+    }
+
+    /// Sends commands, and again to the node that holds the key by now those that are redirected: the others are done.
+    async fn exchange(&mut self, pipeline: &Pipeline) -> Replies {
+        let mut replies = vec![None; pipeline.len()];
         let mut redirects = 0;
         loop {
-            self.connection.connect_once().await?;
-            let replies = self.connection.query_all(pipeline).await;
-            let replies = replies.map_err(|error| self.connection.refused(error))?;
-            let moved = |reply: &RedisResult<Value>| -> Option<RedisError> {
-                reply.as_ref().err().filter(|error| moved_to(error).is_some()).cloned()
+            let left: Vec<_> = (0..replies.len()).filter(|at| replies[*at].is_none()).collect();
+            let answers = match left.len() == replies.len() {
+                true => self.query(pipeline).await,
+                false => self.query(&some_of(pipeline, &left)).await,
             };
-            match replies.iter().find_map(moved) {
-                Some(error) if redirects < MAX_REDIRECTS => self.connection.lost(error)?,
-                _ => return Ok(replies),
+            let answers = match answers {
+                Ok(answers) => answers,
+                Err(error) => return Replies { replies, failed: Some(error) },
+            };
+            let mut moved = None;
+            for (at, answer) in left.into_iter().zip(answers) {
+                match answer {
+                    Err(error) if redirects < MAX_REDIRECTS && moved_to(&error).is_some() => {
+                        moved = Some(error)
+                    }
+                    answer => replies[at] = Some(answer),
+                }
+            }
+            let Some(error) = moved else { return Replies { replies, failed: None } };
+            if let Err(error) = self.connection.lost(error) {
+                return Replies { replies, failed: Some(error) };
             }
             redirects += 1;
         }
     }
+
+    async fn query(&mut self, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, RunError> {
+        self.connection.connect_once().await?;
+        let replies = self.connection.query_all(pipeline).await;
+        replies.map_err(|error| self.connection.refused(error))
+    }
+}
+
+/// The replies to a pipeline.
+struct Replies {
+    /// In the order of the commands; `None` if the reply was lost.
+    replies: Vec<Option<RedisResult<Value>>>,
+    /// The error that lost them.
+    failed: Option<RunError>,
+}
+
+fn some_of(pipeline: &Pipeline, positions: &[usize]) -> Pipeline {
+    let mut some = Pipeline::new();
+    for (at, command) in pipeline.cmd_iter().enumerate() {
+        if positions.binary_search(&at).is_ok() {
+            some.add_command(command.clone());
+        }
+    }
+    some
+}
+
+fn no_stream(stream: &[u8]) -> String {
+    format!("there is no stream {}", escape(stream))
 }
 
 /// Where the entry of a letter goes.
