@@ -358,18 +358,20 @@ async fn a_letter_that_was_replayed_before_its_slot_moved_is_counted_once() {
             FaultyProxy::before(cluster.address(from).parse().unwrap(), ProxyMode::HoldAt(HELD)).await;
         let url = format!("redis://{}", proxy.address);
         let words = ["replay", "--redis-url", &url, "--stream", "{shop}orders", "--execute"];
-        let replay = tokio::spawn(Streamgauge::command("dead-letters").args(words).run());
-        wait_until(DEADLINE, "three letters are replayed", async || {
-            client.ask::<u64>(&["XLEN", "{shop}orders"]).await == 4
-        })
-        .await;
-        cluster.begin_to_move(slot, from, to).await;
-        for key in ["{shop}orders", "{shop}orders:dead"] {
-            cluster.migrate(key, from, to).await;
-        }
-        cluster.end_move(slot, to).await;
-        proxy.set_mode(ProxyMode::Forward);
-        let end = replay.await.unwrap();
+        let replay = Streamgauge::command("dead-letters").args(words);
+        let moving = async {
+            wait_until(DEADLINE, "three letters are replayed", async || {
+                cluster.nodes[from].command::<u64>(&["XLEN", "{shop}orders"]).await == 4
+            })
+            .await;
+            cluster.begin_to_move(slot, from, to).await;
+            for key in ["{shop}orders", "{shop}orders:dead"] {
+                cluster.migrate(key, from, to).await;
+            }
+            cluster.end_move(slot, to).await;
+            proxy.set_mode(ProxyMode::Forward);
+        };
+        let (end, ()) = tokio::join!(replay.run(), moving);
         let said = "replayed 6 dead letters of {shop}orders:dead\n  to {shop}orders: 6\n";
         assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(0), said, ""));
         let mut owner = RedisClient::to(&cluster.nodes[to]).await;

@@ -274,7 +274,7 @@ mod tests {
                 delivered_rate: rate(delivered),
                 ..GroupValues::default()
             };
-            ListedGroup { values: ListedValues::of(&values), conditions, ..ListedGroup::default() }
+            ListedGroup { values: ListedValues::of((&values).into()), conditions, ..ListedGroup::default() }
         };
         for (group, shown) in [
             (group(5, 200, 0, vec![Status::Stalled]), "\u{25b2} 20.0/s"),
@@ -294,11 +294,9 @@ mod tests {
             stream: "orders".to_owned(),
             up: true,
             status: Some(Status::Stalled),
-            values: ListedValues::of(&GroupValues {
-                lag,
-                messages_pending: pending,
-                ..GroupValues::default()
-            }),
+            values: ListedValues::of(
+                (&GroupValues { lag, messages_pending: pending, ..GroupValues::default() }).into(),
+            ),
             ..ListedGroup::default()
         };
         let unknown = Lag::Between { min: 1, max: 70 };

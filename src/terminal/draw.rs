@@ -36,10 +36,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
     let [title, targets, notes, body, last_events, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(u16::from(area.height >= ROWS_FOR_TARGETS)),
-        Constraint::Length(1),
+        Constraint::Length(u16::from(area.height > 2)),
         Constraint::Min(0),
         Constraint::Length(u16::try_from(events).unwrap_or(0)),
-        Constraint::Length(1),
+        Constraint::Length(u16::from(area.height > 1)),
     ])
     .areas(area);
     frame.render_widget(Line::from(title_line(view, area.width.into())).style(Modifier::BOLD), title);
@@ -126,7 +126,10 @@ fn target_text(view: &StatusView, target: &ListedTarget) -> String {
         return format!("{name} not read yet");
     };
     // Times of another machine may be ahead of this one's.
-    let age = span((view.now.as_secs_f64() - read).max(0.0).floor());
+    let age = match (view.now.as_secs_f64() - read).max(0.0).floor() {
+        seconds @ ..10.0 => format!("{seconds:.0}s"),
+        seconds => span(seconds),
+    };
     if target.up {
         return format!("{name} read {age} ago");
     }
@@ -217,9 +220,9 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::api::groups::{ListedGroup, ListedValues, Listing};
+    use crate::api::groups::{ListedGroup, ListedValues};
     use crate::terminal::test_support::{group, listing};
-    use redis_stream_lag::report::{EntryRate, GroupValues, Lag, Status};
+    use redis_stream_lag::report::{Age, EntryRate, GroupValues, Lag, Status};
 
     /// Returns the screen as text, without spaces at the ends of lines.
     fn screen(view: &mut StatusView, columns: u16, rows: u16) -> String {
@@ -246,7 +249,7 @@ mod tests {
         let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(10) });
         let values = GroupValues {
             lag: Lag::Exact(lag),
-            lag_seconds: Some(Duration::from_secs(lag / 10)),
+            lag_seconds: Some(Age(Duration::from_secs(lag / 10))),
             messages_pending: 3,
             consumers: 2,
             added_rate: rate(120),
@@ -254,7 +257,7 @@ mod tests {
             ..GroupValues::default()
         };
         ListedGroup {
-            values: ListedValues::of(&values),
+            values: ListedValues::of((&values).into()),
             conditions: vec![Status::Lagging],
             ..group(name, lag, 3)
         }
@@ -287,13 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn a_list_at_80_columns() {
-        insta::assert_snapshot!(screen(&mut view(), 80, 16), @"");
-    }
-
-    #[test]
-    fn a_list_at_200_columns() {
-        insta::assert_snapshot!(screen(&mut view(), 200, 16), @"");
+    fn a_wide_screen_shows_more_than_a_narrow_one() {
+        let down = "\u{25cb} reports cannot be read, as of 22:08:20 UTC (5m 57s ago)  \u{25cf} t read 2s ago";
+        let event = "group billing-of-the-eu-region-1 of stream orders became stuck";
+        for (columns, texts) in [
+            (80, &["22:14:17 UTC", "\u{25b8} 24 groups", "\u{6ce8}\u{6587}", "1,660", down, event][..]),
+            (
+                200,
+                &["RECENT LAG", "TREND", "\u{25b2} 7.5/s", "DRAIN", "IN/S", "OUT/S", "\u{2581}", "\u{2588}"],
+            ),
+        ] {
+            let shown = screen(&mut view(), columns, 16);
+            assert!(texts.iter().all(|text| shown.contains(text)), "{shown}");
+            assert_eq!(shown.contains("RECENT LAG"), columns == 200, "{shown}");
+        }
     }
 
     #[test]

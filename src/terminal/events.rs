@@ -136,7 +136,7 @@ mod tests {
         ListedGroup {
             conditions: conditions.to_vec(),
             status: Some(conditions.first().copied().unwrap_or(Status::Ok)),
-            values: ListedValues::of(&values),
+            values: ListedValues::of((&values).into()),
             ..group(name, 0, 0)
         }
     }

@@ -225,10 +225,10 @@ impl StatusView {
         let numbered: Vec<_> = rows.into_iter().enumerate().collect();
         let mut folds = folded(numbered, |(_, group)| fold_key(group), |one, other| one.0.cmp(&other.0));
         folds.sort_by_key(|fold| fold.first.0);
-        folds.into_iter().flat_map(|fold| self.lines_of(fold)).collect()
+        folds.into_iter().flat_map(|fold| self.lines_of(&fold)).collect()
     }
 
-    fn lines_of<'a>(&self, fold: Line<(usize, &'a ListedGroup)>) -> Vec<ViewLine<'a>> {
+    fn lines_of<'a>(&self, fold: &Line<(usize, &'a ListedGroup)>) -> Vec<ViewLine<'a>> {
         if fold.others.is_empty() {
             return vec![ViewLine::Group(fold.first.1)];
         }
@@ -296,7 +296,7 @@ impl StatusView {
             (ViewMode::List | ViewMode::Detail, KeyCode::Char('e')) => self.cover(ViewMode::Events),
             (ViewMode::List, _) => self.press_in_list(key),
             (ViewMode::Detail, KeyCode::Esc | KeyCode::Enter | KeyCode::Backspace) => {
-                self.mode = ViewMode::List
+                self.mode = ViewMode::List;
             }
             (ViewMode::Detail | ViewMode::Events | ViewMode::Help, _) => self.press_to_scroll(key),
         }

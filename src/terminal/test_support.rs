@@ -11,11 +11,10 @@ pub(crate) fn group(name: &str, lag: u64, pending: u64) -> ListedGroup {
         group: name.to_owned(),
         up: true,
         status: Some(if lag > 5 { Status::Stalled } else { Status::Ok }),
-        values: ListedValues::of(&GroupValues {
-            lag: Lag::Exact(lag),
-            messages_pending: pending,
-            ..GroupValues::default()
-        }),
+        values: ListedValues::of(
+            (&GroupValues { lag: Lag::Exact(lag), messages_pending: pending, ..GroupValues::default() })
+                .into(),
+        ),
         ..ListedGroup::default()
     }
 }

@@ -607,7 +607,7 @@ impl DeadLetters {
             for (at, answer) in left.into_iter().zip(answers) {
                 match answer {
                     Err(error) if redirects < MAX_REDIRECTS && moved_to(&error).is_some() => {
-                        moved = Some(error)
+                        moved = Some(error);
                     }
                     answer => replies[at] = Some(answer),
                 }
