@@ -257,3 +257,29 @@ async fn large_entries_are_read_in_turns_within_the_budget_and_old_values_stand(
     }
     assert!(complete_after < 15, "every stream had its turn after {complete_after} polls");
 }
+
+/// XINFO STREAM returns two entries of each stream: 500 small streams alone would spend the budget here.
+#[tokio::test]
+async fn many_small_streams_leave_the_budget_to_lags_that_are_counted() {
+    let server = Server::start(servers::newest(), &[]).await;
+    let mut connection = server.connection().await;
+    let payload = "x".repeat(500);
+    for number in 0..500 {
+        let stream = format!("s{number:03}");
+        add(&mut connection, &stream, 5, &payload).await;
+        let rows = ask(&mut connection, &["XRANGE", &stream, "-", "+", "COUNT", "3"]).await.unwrap();
+        let id = |row| support::snapshot::id(&support::snapshot::list(row)[0]);
+        let ids: Vec<_> = support::snapshot::list(rows).into_iter().map(id).collect();
+        // The server does not know how many entries are behind this position.
+        ask(&mut connection, &["XGROUP", "CREATE", &stream, "g", &ids[1].to_string()]).await.unwrap();
+        ask(&mut connection, &["XDEL", &stream, &ids[2].to_string()]).await.unwrap();
+    }
+    let mut polled = Polled::new(&server, &["*"], "interval: 30s, payload_budget: 256KiB");
+    let mut exact = 0;
+    for _ in 0..10 {
+        let report = polled.poll().await.unwrap();
+        let lags = report.streams.iter().map(|stream| stream.groups[0].values.as_ref().unwrap().lag);
+        exact = lags.filter(|lag| *lag == Lag::Exact(2)).count();
+    }
+    assert_eq!(exact, 500);
+}

@@ -46,7 +46,7 @@ pub(crate) async fn measure(program: &'static Program, peer: &Path, step: &Scale
 /// polls.
 async fn start_streamgauge(url: &str, step: &ScaleStep) -> Exporter {
     let config = ConfigFile::new(&format!(
-        "poll: {{interval: {}ms, count_budget: {}, payload_budget: 64MiB}}\ntargets: [{{url: '{url}', limits: {{streams: {}}}}}]\n",
+        "poll: {{interval: {}ms, count_budget: {}}}\ntargets: [{{url: '{url}', limits: {{streams: {}}}}}]\n",
         step.interval.as_millis(),
         20 * step.streams,
         step.streams,

@@ -1,8 +1,8 @@
 //! Selects the streams that a poll reads, within the budget for payload.
 //!
 //! XINFO STREAM returns the first and the last entry with their payload, so a stream with entries of 1 MB costs 2 MB
-//! each time. Streams with small entries are read in every poll; those with large ones take turns, so that the budget
-//! holds on average.
+//! each time. Streams with small entries are read in every poll, and cost nothing of the budget, so that many of them
+//! leave it to lags that have to be counted; those with large ones take turns, so that the budget holds on average.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -112,13 +112,16 @@ impl UnknownStreams {
 
     /// Notes the payload of a stream that was read.
     pub(super) fn note(&self, payload: u64) {
-        self.spent.fetch_add(payload, Relaxed);
-        let window = self.window.load(Relaxed);
-        let window = if payload <= SMALL_PAYLOAD { (2 * window).min(MAX_WINDOW) } else { 1 };
-        self.window.store(window, Relaxed);
+        if payload <= SMALL_PAYLOAD {
+            let window = self.window.load(Relaxed);
+            self.window.store((2 * window).min(MAX_WINDOW), Relaxed);
+        } else {
+            self.spent.fetch_add(payload, Relaxed);
+            self.window.store(1, Relaxed);
+        }
     }
 
-    /// Returns the bytes of entries that were read.
+    /// Returns the bytes of large entries that were read.
     pub(super) fn payload(&self) -> u64 {
         self.spent.load(Relaxed)
     }
@@ -158,6 +161,17 @@ mod tests {
         for number in 1..4 {
             assert_eq!(poll(&mut budget, &mut streams, number).0.len(), 100_000);
         }
+    }
+
+    #[test]
+    fn small_entries_cost_nothing_of_the_budget_and_large_ones_all_they_take() {
+        let unknown = UnknownStreams::new(1 << 20);
+        (0..100_000).for_each(|_| unknown.note(SMALL_PAYLOAD));
+        assert_eq!((unknown.payload(), unknown.turn(0)), (0, UnknownTurn::Read));
+        unknown.note(SMALL_PAYLOAD + 1);
+        assert_eq!((unknown.payload(), unknown.turn(1)), (SMALL_PAYLOAD + 1, UnknownTurn::Wait));
+        unknown.note(1 << 20);
+        assert_eq!(unknown.turn(0), UnknownTurn::Defer);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) type Outcomes = Vec<(ReadOutcome, Vec<Name>)>;
 
 /// The result of reading from some nodes.
 pub(super) struct Read {
-    /// Bytes of entries in the replies.
+    /// Bytes of large entries in the replies.
     pub(super) payload_bytes: u64,
     pub(super) is_time_refused: bool,
     /// For each node, the error that cut its reading short; what was read before that is kept.
