@@ -192,12 +192,15 @@ fn model(groups_per_stream: usize) -> PageModel {
         report: last,
     };
     let target = TargetModel {
+        old_report: snapshot.report.clone(),
         snapshot,
+        server: Some("redis 8.2.3, master".into()),
         history: Arc::new(history),
         active: Arc::default(),
+        events: Arc::default(),
         redis_cli: Arc::new(["redis-cli".to_owned()]),
     };
-    PageModel { targets: vec![target], now, interval: Duration::from_secs(10) }
+    PageModel { targets: vec![target], now, interval: Duration::from_secs(10), links: Arc::default() }
 }
 
 fn report(groups_per_stream: usize, poll: u64) -> Report {

@@ -1,6 +1,7 @@
 //! Diagnoses of groups, each one sentence of facts: what, with which number, since when, and whether it becomes
 //! better or worse; and what to do about it. Pages and messages show the same words.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
@@ -58,13 +59,20 @@ pub fn oldest_pending(view: GroupView<'_>) -> Option<WorstPending<'_>> {
 /// Returns the pending entry that needs a look first: one that fails, the one that was delivered most often; else the one
 /// that was not delivered for the longest time. `at` is the time of the reading, since the Unix epoch.
 pub fn worst_pending(values: GroupView<'_>, at: Duration) -> Option<WorstPending<'_>> {
-    known_pending(values, at).reduce(|worst, entry| {
-        let key = |entry: &WorstPending<'_>| {
-            let fails = entry.fails().then_some(entry.deliveries.unwrap_or(u64::MAX));
-            (fails, entry.untouched())
-        };
-        if key(&entry) > key(&worst) { entry } else { worst }
-    })
+    known_pending(values, at)
+        .reduce(|worst, entry| if entry.badness() > worst.badness() { entry } else { worst })
+}
+
+/// Returns the pending entries that are known one by one, the one that needs a look first as the first.
+pub fn worst_first(values: GroupView<'_>, at: Duration) -> Vec<WorstPending<'_>> {
+    let mut entries: Vec<WorstPending<'_>> = Vec::new();
+    for entry in known_pending(values, at) {
+        if entries.iter().all(|other| other.id != entry.id) {
+            entries.push(entry);
+        }
+    }
+    entries.sort_by_key(|entry| Reverse(entry.badness()));
+    entries
 }
 
 /// Returns the pending entry that was not delivered for the longest time.
@@ -171,6 +179,11 @@ impl Fixed {
 }
 
 impl WorstPending<'_> {
+    /// Returns a key that is larger for an entry that needs a look sooner.
+    fn badness(&self) -> (Option<u64>, Duration) {
+        (self.fails().then_some(self.deliveries.unwrap_or(u64::MAX)), self.untouched())
+    }
+
     /// Returns true if it was delivered so often that it is likely one that no consumer can process.
     fn fails(&self) -> bool {
         self.deliveries.is_none_or(|deliveries| deliveries >= MANY_DELIVERIES)

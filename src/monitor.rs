@@ -84,6 +84,7 @@ impl Monitor {
 
     /// Polls on schedule and applies new settings between polls, until the settings become `None`.
     pub async fn run(mut self, mut changes: SettingsReceiver) {
+        self.publisher.note_start();
         let mut schedule = Schedule::new(self.settings.poll.interval, now());
         let mut next_poll = now();
         loop {
@@ -130,6 +131,7 @@ impl Monitor {
         if let Some(alerting) = &mut self.alerting {
             self.publisher.set_alerts(alerting.copy_state(settings.evaluator()));
         }
+        self.publisher.set_links(&settings.links);
         let TargetSettings { target, poll, .. } = &*settings;
         if *target == self.settings.target && *poll == self.settings.poll {
             self.settings = settings;
@@ -163,6 +165,7 @@ impl Monitor {
     async fn publish(&mut self, outcome: &PollOutcome, began: Instant) {
         let (result, error) = result_and_error(outcome);
         self.publisher.set_node(self.poller.node_address());
+        self.publisher.set_server(self.poller.node_identity());
         match outcome {
             Ok(polled) => {
                 self.failures = 0;

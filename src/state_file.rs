@@ -1,7 +1,7 @@
 //! The state file: pending and firing alerts over a restart, and the notification log of receivers that need one. So `for`
 //! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Also what is
 //! known of groups by their histories: the pauses that they usually make, so that a batch job is not taken for a dead
-//! group, and since when a condition holds. Written atomically.
+//! group, and since when a condition holds; and the history and events that pages show. Written atomically.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -19,6 +19,9 @@ use crate::alert::evaluator::Evaluator;
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::LogEntry;
 use crate::alert::rule::TargetLabels;
+use crate::page::event_log::EventLog;
+use crate::page::history::GroupHistory;
+use crate::page::saved::SavedPast;
 use redis_stream_core::file::{self, FileKind};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
@@ -43,6 +46,9 @@ pub struct SavedState {
     /// Groups as their histories know them.
     #[serde(default)]
     pub groups: Vec<SavedGroup>,
+    /// What the pages show of the past of each target.
+    #[serde(default)]
+    pub pasts: Vec<SavedPast>,
 }
 
 /// A group as its history knows it. Names are texts, as in labels.
@@ -264,6 +270,7 @@ pub struct SavedTarget<'a> {
     saved_at: Duration,
     alerts: Vec<&'a ActiveAlert>,
     groups: Vec<&'a SavedGroup>,
+    past: Option<&'a SavedPast>,
 }
 
 impl SavedTarget<'_> {
@@ -275,6 +282,12 @@ impl SavedTarget<'_> {
     /// Returns what is known of the groups of a database at `now`.
     pub fn groups(&self, db: &str, now: Duration) -> impl Iterator<Item = RememberedGroup> {
         self.groups.iter().filter(move |saved| saved.db == db).map(move |saved| saved.remembered(now))
+    }
+
+    /// Returns the history and the events of a database.
+    pub fn past(&self, db: &str) -> Option<(GroupHistory, EventLog)> {
+        let past = self.past.filter(|past| past.db == db)?;
+        Some((past.history(self.saved_at), past.events()))
     }
 }
 
@@ -291,6 +304,9 @@ impl SavedState {
         }
         for group in &self.groups {
             targets.entry(&group.target).or_insert_with(new).groups.push(group);
+        }
+        for past in &self.pasts {
+            targets.entry(&past.target).or_insert_with(new).past = Some(past);
         }
         targets
     }
@@ -368,7 +384,13 @@ mod tests {
     }
 
     fn state(alerts: Vec<ActiveAlert>) -> SavedState {
-        SavedState { saved_at: NOW, alerts, receivers: BTreeMap::new(), groups: Vec::new() }
+        SavedState {
+            saved_at: NOW,
+            alerts,
+            receivers: BTreeMap::new(),
+            groups: Vec::new(),
+            pasts: Vec::new(),
+        }
     }
 
     #[test]

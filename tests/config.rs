@@ -284,7 +284,7 @@ fn unknown_keys() {
     bad(
         "web: {port: 1}\ntargets: [{url: 'redis://cache'}]",
         &[
-            "web: unknown key, number 1 in the map; expected listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
+            "web: unknown key, number 1 in the map; expected listen, external_url, links, enable_reload, probe_listen, tls_server_config or basic_auth_users",
         ],
     );
 }
@@ -294,7 +294,7 @@ fn wrong_types() {
     bad(
         "web: []\npoll: x\nmetrics: 1\ntargets: [x]",
         &[
-            "web: found a list; expected a map of listen, external_url, enable_reload, probe_listen, tls_server_config or basic_auth_users",
+            "web: found a list; expected a map of listen, external_url, links, enable_reload, probe_listen, tls_server_config or basic_auth_users",
             "poll: found text; expected a map of interval, timeout, stale_after, shard, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period, loss_sample_streams, payload_budget or memory_interval",
             "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, password_command, login_lifetime, tls, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,19 @@ pub struct ActiveAlert {
     pub inhibited_by: Option<String>,
 }
 
+/// The alerts of one rule in one phase, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertSummary {
+    pub name: String,
+    /// The label `severity`, of the first if it depends on the subject; empty if there is none.
+    pub severity: String,
+    pub count: usize,
+    /// Number of those that another alert inhibits.
+    pub inhibited: usize,
+    /// Time at which the first of them began to fire, or became pending.
+    pub since: Duration,
+}
+
 impl Active {
     /// Returns the labels that the target's subjects have in common.
     pub fn target_labels(&self) -> &TargetLabels {
@@ -76,6 +90,29 @@ impl Active {
         self.in_phase(phase).map(|(rule, entry)| self.shown(rule, entry))
     }
 
+    /// Returns the alerts of one name in one phase, those with the largest values first.
+    pub fn of_name(&self, name: &str, phase: Phase) -> impl Iterator<Item = ActiveAlert> + use<'_> {
+        let of_name = self.in_phase(phase).filter(|(rule, _)| rule.name == name);
+        let mut found: Vec<_> = of_name.collect();
+        found.sort_by(|(_, one), (_, other)| other.state.value.total_cmp(&one.state.value));
+        found.into_iter().map(|(rule, entry)| self.shown(rule, entry))
+    }
+
+    /// Returns the numbers of each rule that has alerts in a phase, pending or firing.
+    pub fn summaries(&self, phase: Phase) -> impl Iterator<Item = AlertSummary> {
+        self.rules.iter().filter_map(move |(rule, entries)| {
+            let in_phase = || entries.iter().filter(|entry| entry.state.phase == phase);
+            let labels = rule.labels(&in_phase().next()?.subject.labels(&self.target));
+            Some(AlertSummary {
+                name: rule.name.clone(),
+                severity: labels.get("severity").cloned().unwrap_or_default(),
+                count: in_phase().count(),
+                inhibited: in_phase().filter(|entry| entry.inhibited_by.is_some()).count(),
+                since: in_phase().map(|entry| entry.state.since()).min().unwrap_or_default(),
+            })
+        })
+    }
+
     /// Returns the number of alerts in one phase, pending or firing.
     pub fn count_of(&self, phase: Phase) -> usize {
         self.in_phase(phase).count()
@@ -83,6 +120,16 @@ impl Active {
 
     fn in_phase(&self, phase: Phase) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
         self.present().filter(move |(_, entry)| entry.state.phase == phase)
+    }
+
+    /// Returns the alerts that concern a stream and no group: its own and those of the target.
+    pub fn about_stream(&self, stream: &Name) -> impl Iterator<Item = ActiveAlert> + use<'_> {
+        let stream = stream.clone();
+        let is_about = move |subject: &AlertSubject| {
+            subject.group.is_none() && subject.stream.as_ref().is_none_or(|name| *name == stream)
+        };
+        let about = self.present().filter(move |(_, entry)| is_about(&entry.subject));
+        about.map(|(rule, entry)| self.shown(rule, entry))
     }
 
     /// Returns the alerts that concern a group: its own, those of its stream and those of the target.

@@ -19,6 +19,12 @@ pub fn group_path(target: &str, db: &str, stream: &str, group: &str) -> Option<S
     (path.len() <= MAX_PATH_BYTES).then_some(path)
 }
 
+/// Returns the path of a stream's page, without a leading slash; `None` if the names are too long for a link.
+pub fn stream_path(target: &str, db: &str, stream: &str) -> Option<String> {
+    let path = format!("streams/{}", [target, db, stream].map(segment).join("/"));
+    (path.len() <= MAX_PATH_BYTES).then_some(path)
+}
+
 /// Returns the URL of the page for an alert's subject: the page of its group, or the overview at `external_url` for
 /// other subjects.
 pub fn of_alert(external_url: &str, labels: &BTreeMap<String, String>) -> String {

@@ -21,6 +21,7 @@
 //! | [`notification`] | alerts as they are sent to receivers |
 //! | [`notification_log`] | alerts that receivers know, kept over a restart |
 //! | [`link`] | links to the exporter's pages |
+//! | [`web_link`] | links to other tools, with placeholders |
 //!
 //! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
 //! be known) keeps the state of an alert; gone (the subject is absent from a complete reading) clears it.
@@ -47,3 +48,4 @@ pub mod rule_file;
 pub mod state;
 pub mod template;
 pub(crate) mod test_support;
+pub mod web_link;

@@ -126,6 +126,11 @@ fn on_unknown(mut state: AlertState, times: &Times, now: Duration) -> Option<Ale
 }
 
 impl AlertState {
+    /// Returns the time since which it fires, or for one that does not yet, since which the condition holds.
+    pub fn since(&self) -> Duration {
+        self.fired_at.unwrap_or(self.active_at)
+    }
+
     fn pending(value: f64, now: Duration) -> Self {
         Self {
             phase: Phase::Pending,

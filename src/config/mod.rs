@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::rule::Rule;
+use crate::alert::web_link::WebLink;
 use crate::config::notifiers::NotifierConfig;
 use crate::config::password_command::PasswordCommand;
 use crate::config::topology::Topology;
@@ -70,6 +71,8 @@ pub struct Web {
     pub listen: Option<SocketAddr>,
     /// URL of this exporter for links in alerts, without a trailing `/`; `None` for no links.
     pub external_url: Option<String>,
+    /// Links from pages and alerts to other tools.
+    pub links: Vec<WebLink>,
     /// Allows `POST /-/reload`.
     pub enable_reload: bool,
     /// Address of a second listener, without TLS, for `/-/healthy` and `/-/ready` only.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use bcrypt::HashParts;
 
+use crate::alert::web_link::WebLink;
 use crate::config::Web;
 use crate::config::cursor::{Cursor, Section};
 use crate::config::http_receiver;
@@ -76,6 +77,7 @@ impl ClientAuth {
 pub(super) fn web(section: &Section<'_>) -> Web {
     let listen = section.key("listen").socket_address();
     let external_url = http_receiver::external_url(&section.key("external_url"));
+    let links = links(&section.key("links"));
     let enable_reload = section.key("enable_reload").boolean().unwrap_or(false);
     let probe_key = section.key("probe_listen");
     let probe_listen = if probe_key.is_empty_text() { None } else { probe_key.socket_address() };
@@ -85,7 +87,22 @@ pub(super) fn web(section: &Section<'_>) -> Web {
     }
     let tls = section.key("tls_server_config").given_section(tls_server);
     let users = users(&section.key("basic_auth_users"));
-    Web { listen, external_url, enable_reload, probe_listen, tls, users }
+    Web { listen, external_url, links, enable_reload, probe_listen, tls, users }
+}
+
+fn links(list: &Cursor<'_>) -> Vec<WebLink> {
+    let items = list.items().into_iter().flatten();
+    let link = |item: Cursor<'_>| {
+        item.section(|section| {
+            let (name_key, url_key) = (section.key("name"), section.key("url"));
+            let name = name_key.filled_text("the text of the link");
+            let url = url_key.filled_text("a URL with {{target}}, {{stream}} and the like");
+            name_key.require("the text of the link");
+            url_key.require("a URL with {{target}}, {{stream}} and the like");
+            WebLink::new(name?, &url?).map_err(|error| url_key.fault(error)).ok()
+        })
+    };
+    items.filter_map(link).collect()
 }
 
 fn tls_server(section: &Section<'_>) -> Option<TlsServer> {
@@ -179,6 +196,30 @@ mod tests {
     fn by_default_it_is_plain_and_open() {
         assert_eq!(read(Path::new(""), "").unwrap(), Web::default());
         assert_eq!(read(Path::new(""), "probe_listen: ''").unwrap(), Web::default());
+    }
+
+    #[test]
+    fn links_are_taken_and_wrong_ones_are_named() {
+        let web = read(
+            Path::new(""),
+            "links: [{name: Grafana, url: 'https://g.example.com/d/x?var-group={{group}}'}, {name: Home, url: 'http://home'}]",
+        );
+        let names: Vec<_> = web.unwrap().links.into_iter().map(|link| link.name).collect();
+        assert_eq!(names, ["Grafana", "Home"]);
+        let faults = read(
+            Path::new(""),
+            "links: [{name: x, url: 'javascript:alert(1)'}, {name: y, url: 'https://u:hunter2@host'}, {url: 'http://home'}, {name: z, url: 'http://h/{{streams}}'}]",
+        );
+        let faults = faults.unwrap_err();
+        for fault in [
+            "links[0].url: not a URL of a web page",
+            "links[1].url: a user name or password",
+            "links[2].name: missing; expected the text of the link",
+            "links[3].url: a placeholder that is not known",
+        ] {
+            assert!(faults.contains(fault), "{fault}: {faults}");
+        }
+        assert!(!faults.contains("hunter2"), "{faults}");
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::alert::web_link::WebLink;
 use crate::config::Poll;
 use crate::exposition::render::{SeriesLabels, TargetSeries};
 use crate::monitor::alerting::ShownAlerts;
 use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
+use crate::page::event_log::EventLog;
 use crate::page::history::GroupHistory;
+use crate::poller::node::Identity;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::redis_url::Endpoint;
@@ -33,8 +36,14 @@ pub struct TargetState {
     pub published: Option<Published>,
     /// The recent history of the groups, up to that report.
     pub history: Arc<GroupHistory>,
+    /// What happened in the last day.
+    pub events: Arc<EventLog>,
     /// `redis-cli` and the arguments that reach the target; empty before the first poll.
     pub redis_cli: Arc<[String]>,
+    /// The server's name and version, and its role: `redis 8.2.3, master`; `None` where it does not tell.
+    pub server: Option<Arc<str>>,
+    /// Links to other tools.
+    pub links: Arc<[WebLink]>,
     /// Time from one poll to the next.
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
@@ -82,21 +91,53 @@ impl Publisher {
         metrics: TargetMetrics,
         state: Arc<watch::Sender<TargetState>>,
     ) -> Self {
-        state.send_modify(|state| state.interval = settings.poll.interval);
+        state.send_modify(|state| {
+            (state.interval, state.links) = (settings.poll.interval, Arc::clone(&settings.links));
+        });
         let (settings, labels) = (Arc::clone(settings), settings.series_labels());
         Self { settings, labels, metrics, state, shown_node: None }
+    }
+
+    /// Notes that the target is polled from now on.
+    pub(super) fn note_start(&self) {
+        self.state.send_modify(|state| {
+            Arc::make_mut(&mut state.events)
+                .note(unix_time(), "streamgauge started to poll the target".to_owned());
+        });
     }
 
     pub(super) fn reconfigure(&mut self, settings: &Arc<TargetSettings>, metrics: TargetMetrics) {
         *self = Self::new(settings, metrics, Arc::clone(&self.state));
     }
 
+    pub(super) fn set_links(&self, links: &Arc<[WebLink]>) {
+        self.state.send_modify(|state| state.links = Arc::clone(links));
+    }
+
     pub(super) fn set_alerts(&self, alerts: ShownAlerts) {
-        self.state.send_modify(|state| state.alerts = alerts);
+        self.state.send_modify(|state| {
+            let before = std::mem::replace(&mut state.alerts, alerts).active;
+            if !before.is_same_set(&state.alerts.active) {
+                Arc::make_mut(&mut state.events).note_alerts(unix_time(), &before, &state.alerts.active);
+            }
+        });
     }
 
     pub(super) fn set_remembered(&self, groups: Arc<[RememberedGroup]>) {
         self.state.send_modify(|state| state.remembered = groups);
+    }
+
+    /// Publishes the name, version and role of the server that is polled. What was known of one that is away stays.
+    pub(super) fn set_server(&mut self, identity: Option<&Identity>) {
+        let Some(Identity { server, version, role, .. }) = identity else { return };
+        let text = format!("{server} {version}, {role}");
+        self.state.send_if_modified(|state| {
+            let is_other = state.server.as_deref() != Some(&text);
+            if is_other {
+                state.server = Some(text.into());
+            }
+            is_other
+        });
     }
 
     /// Publishes the way to the node that is polled, if that is another one than before.
@@ -112,6 +153,10 @@ impl Publisher {
     pub(super) fn set_outcome(&self, is_up: bool, problem: Option<String>) {
         self.metrics.set_up(is_up);
         self.state.send_modify(|state| {
+            if state.was_tried && state.is_up != is_up {
+                let text = if is_up { "the target is read again" } else { "the target cannot be read" };
+                Arc::make_mut(&mut state.events).note(unix_time(), text.to_owned());
+            }
             (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
         });
     }
@@ -137,10 +182,15 @@ impl Publisher {
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let made = tokio::task::spawn_blocking(move || {
             let previous = before.published.as_ref().map(|published| &*published.report);
-            Arc::new(before.history.after(last_read, &shown, previous))
+            let history = Arc::new(before.history.after(last_read, &shown, previous));
+            let mut events = before.events;
+            if let Some(previous) = previous {
+                Arc::make_mut(&mut events).note_report(last_read, previous, &shown);
+            }
+            (history, events)
         });
         // The task fails only while the runtime shuts down.
-        let Ok(history) = made.await else { return };
+        let Ok((history, events)) = made.await else { return };
         let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
         let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
         let stale = read_at + stale_after;
@@ -149,7 +199,7 @@ impl Publisher {
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
             state.published = Some(Published { report, series, stale, overdue });
-            (state.last_read, state.history) = (Some(last_read), history);
+            (state.last_read, state.history, state.events) = (Some(last_read), history, events);
         });
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::alert::evaluator::{Evaluator, EvaluatorSettings};
 use crate::alert::rule::{Rule, TargetLabels};
+use crate::alert::web_link::WebLink;
 use crate::config::{self, Poll};
 use crate::exposition::render::SeriesLabels;
 
@@ -28,6 +29,8 @@ pub struct TargetSettings {
     pub rules: Vec<Arc<Rule>>,
     /// Settings that all rules share.
     pub evaluator: EvaluatorSettings,
+    /// `web.links`.
+    pub links: Arc<[WebLink]>,
 }
 
 impl TargetSettings {
@@ -38,7 +41,14 @@ impl TargetSettings {
             external_labels: BTreeMap::new(),
             interval: poll.interval,
         };
-        Self { labels: Arc::new(alert_labels(&target)), target, poll, rules: Vec::new(), evaluator }
+        Self {
+            labels: Arc::new(alert_labels(&target)),
+            target,
+            poll,
+            rules: Vec::new(),
+            evaluator,
+            links: Arc::default(),
+        }
     }
 
     /// Returns the labels of the target's series.

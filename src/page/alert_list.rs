@@ -1,7 +1,5 @@
 //! Alerts as a list, each with its summary and a link to its group.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 
 use crate::alert::active::ActiveAlert;
@@ -9,27 +7,28 @@ use crate::alert::link::group_path;
 use crate::alert::state::Phase;
 use crate::format::severity::Severity;
 use crate::format::units::lasting;
-use crate::page::label;
-use crate::page::layout::badge;
+use crate::page::layout::{alert_badge, badge};
+use crate::page::model::PageModel;
+use crate::page::{label, links};
 
 /// Renders alerts for a page with the relative path `root` to the first page.
-pub(super) fn list(root: &str, alerts: &[ActiveAlert], now: Duration) -> Markup {
+pub(super) fn list(model: &PageModel, root: &str, alerts: &[ActiveAlert]) -> Markup {
     html! {
-        ul.alerts { @for alert in alerts { li { (item(root, alert, now)) } } }
+        ul.alerts { @for alert in alerts { li { (item(model, root, alert)) } } }
     }
 }
 
-fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
+pub(super) fn item(model: &PageModel, root: &str, alert: &ActiveAlert) -> Markup {
     let label_of = |name: &str| alert.labels.get(name).map_or("", String::as_str);
     let path = group_path(label_of("target"), label_of("db"), label_of("stream"), label_of("group"));
     let path = path.filter(|_| !label_of("group").is_empty());
-    let since = alert.state.fired_at.unwrap_or(alert.state.active_at);
+    let since = alert.state.since();
     let subject = ["group", "stream", "target"].into_iter().find(|name| !label_of(name).is_empty());
     html! {
         @match (alert.state.phase, &alert.inhibited_by) {
             (Phase::Pending, _) => (badge(Severity::Poor, "pending")),
             (Phase::Firing | Phase::Resolved, Some(_)) => (badge(Severity::Poor, "inhibited")),
-            (Phase::Firing | Phase::Resolved, None) => (badge(Severity::Bad, "firing")),
+            (Phase::Firing | Phase::Resolved, None) => (alert_badge(label_of("severity"))),
         }
         " " strong { (label_of("alertname")) } " "
         @if let Some(subject) = subject {
@@ -38,8 +37,9 @@ fn item(root: &str, alert: &ActiveAlert, now: Duration) -> Markup {
                 None => { (label::short(label_of(subject))) }
             }
         }
-        " " span.dim.since { (lasting(since, now)) } " "
+        " " span.dim.since { (lasting(since, model.now)) } " "
         @if let Some(name) = &alert.inhibited_by { span.dim { "not sent while " (name) " fires" } " " }
+        (links::of_alert(model, &alert.labels))
         @if let Some(summary) = alert.annotations.get("summary") { div.says { (label::long(summary)) } }
     }
 }

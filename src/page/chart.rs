@@ -1,5 +1,6 @@
 //! Charts of the recent history, as SVG: exact values are a line, bounds are a band, polls that failed are a gap.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use maud::{Markup, html};
 use crate::format::units::{clock_seconds, count, span};
 use crate::page::events::Event;
 use crate::page::history::{GroupSample, SampledValues};
+use crate::page::label;
 
 /// Returns the certain minimum and maximum to draw.
 type ValueRange = fn(&SampledValues) -> (u32, u32);
@@ -26,6 +28,11 @@ const SMALL: Size = Size { width: 120.0, height: 26.0, least_top: 10 };
 const LARGE: Size = Size { width: 640.0, height: 140.0, least_top: 1 };
 /// Keeps the line from being cut off at the top and bottom.
 const MARGIN: f64 = 1.5;
+
+/// Samples of a small chart at most.
+pub(super) const SMALL_SAMPLES: usize = 60;
+/// Samples of a large chart at most.
+pub(super) const LARGE_SAMPLES: usize = 180;
 
 /// Draws a small chart of the lag, for a table.
 pub(super) fn small(samples: &[GroupSample]) -> Markup {
@@ -66,6 +73,64 @@ pub(super) fn of_group(samples: &[GroupSample], marks: &[Event]) -> Markup {
             }
         }
     }
+}
+
+/// The samples of a group in a chart of several.
+pub(super) struct Series<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) samples: Vec<GroupSample>,
+}
+
+/// Draws the lags of several groups on one axis.
+pub(super) fn of_stream(series: &[Series<'_>]) -> Markup {
+    let begin = series.iter().filter_map(|series| series.samples.first()).map(|sample| sample.at).min();
+    let end = series.iter().filter_map(|series| series.samples.last()).map(|sample| sample.at).max();
+    let Some((begin, end)) = begin.zip(end) else { return no_history() };
+    let mut drawn: Vec<_> = series
+        .iter()
+        .filter_map(|series| Some((series, Drawing::within(&series.samples, lag, LARGE, (begin, end))?)))
+        .collect();
+    let top = drawn.iter().map(|(_, drawing)| drawing.top).max();
+    let Some(top) = top else { return no_history() };
+    for (_, drawing) in &mut drawn {
+        drawing.top = top;
+    }
+    let Size { width, height, .. } = LARGE;
+    let words: Vec<_> = drawn
+        .iter()
+        .map(|(series, drawing)| format!("{} last {}", series.name, range(drawing.last)))
+        .collect();
+    html! {
+        figure.chart {
+            div.plot {
+                div.scale aria-hidden="true" { span { @if top > 0 { (count(top.into())) } } span { "0" } }
+                svg.spark role="img" aria-label={ "Lag of each group: " (words.join(", ")) }
+                    viewBox=(format!("0 0 {width} {height}")) preserveAspectRatio="none" {
+                    path.grid d=(grid(LARGE)) vector-effect="non-scaling-stroke" {}
+                    @for (number, (series, drawing)) in drawn.iter().enumerate() {
+                        g class={ "line-" (number) } { (drawing.line()) title { (series.name) } }
+                    }
+                }
+            }
+            (axis(begin, end))
+            figcaption {
+                ul.lines { @for (number, (series, drawing)) in drawn.iter().enumerate() {
+                    li {
+                        span class={ "key line-" (number) } aria-hidden="true" {} " "
+                        (label::short(&series.name)) " " span.dim { (range(drawing.last)) }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn grid(Size { width, height, .. }: Size) -> String {
+    let mut grid = format!("M0 {} H{width}", Tenths::of(height / 2.0));
+    for part in 1..PARTS {
+        let _ = write!(grid, "M{} 0V{height}", Tenths::of(width * f64::from(part) / f64::from(PARTS)));
+    }
+    grid
 }
 
 fn no_history() -> Markup {
@@ -180,7 +245,16 @@ struct Drawing {
 impl Drawing {
     /// Returns `None` if the samples span no time.
     fn of(samples: &[GroupSample], value: ValueRange, size: Size) -> Option<Self> {
-        let (begin, end) = (samples.first()?.at, samples.last()?.at);
+        Self::within(samples, value, size, (samples.first()?.at, samples.last()?.at))
+    }
+
+    /// Draws over the time between two moments, instead of the time that the samples span.
+    fn within(
+        samples: &[GroupSample],
+        value: ValueRange,
+        size: Size,
+        (begin, end): (Duration, Duration),
+    ) -> Option<Self> {
         let lasts = end.checked_sub(begin).filter(|lasts| !lasts.is_zero())?;
         let values = |sample: &GroupSample| sample.values.as_ref().map(value);
         let known: Vec<_> = samples.iter().filter_map(values).collect();
@@ -222,6 +296,15 @@ impl Drawing {
         }
     }
 
+    /// Renders the line alone.
+    fn line(&self) -> Markup {
+        let (mut line, mut area, mut band) = (String::new(), String::new(), String::new());
+        for run in &self.runs {
+            self.draw(run, &mut line, &mut area, &mut band);
+        }
+        html! { path.line d=(line) vector-effect="non-scaling-stroke" {} }
+    }
+
     fn curve(&self) -> Markup {
         let (mut line, mut area, mut band) = (String::new(), String::new(), String::new());
         for run in &self.runs {
@@ -236,14 +319,10 @@ impl Drawing {
 
     /// Draws the chart with a grid, marks, and a tooltip for each sample.
     fn large_svg(&self, chart: &Chart, samples: &[GroupSample], marks: &[&Event]) -> Markup {
-        let Size { width, height, .. } = self.size;
+        let height = self.size.height;
         let x = |at| Tenths::of(horizontal(at, self.begin, self.lasts, self.size));
-        let mut grid = format!("M0 {} H{width}", Tenths::of(height / 2.0));
-        for part in 1..PARTS {
-            let _ = write!(grid, "M{} 0V{height}", Tenths::of(width * f64::from(part) / f64::from(PARTS)));
-        }
         let content = html! {
-            path.grid d=(grid) vector-effect="non-scaling-stroke" {}
+            path.grid d=(grid(self.size)) vector-effect="non-scaling-stroke" {}
             (self.curve())
             @for (sample, Strip { from, width }) in samples.iter().zip(strips(samples, &x)) {
                 @if let Some(values) = &sample.values {

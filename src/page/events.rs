@@ -6,8 +6,14 @@ use std::time::Duration;
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
 use crate::format::units::span;
+use crate::page::event_log::LoggedEvent;
 use crate::page::history::GroupSample;
 use redis_stream_lag::report::{GroupView, NewPosition};
+
+/// Events of the log that are shown at most.
+const LOGGED: usize = 50;
+/// An event and the status that it began are known by two clocks.
+const SAME: Duration = Duration::from_secs(120);
 
 /// Something that happened at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,16 +24,31 @@ pub(super) struct Event {
 }
 
 /// Returns the events of a group, the newest first. `read_at` is the time of the reading of its values.
-pub(super) fn of_group(
+pub(super) fn of_group<'a>(
     values: Option<GroupView<'_>>,
     read_at: Duration,
     alerts: &[ActiveAlert],
     samples: &[GroupSample],
+    logged: impl Iterator<Item = &'a LoggedEvent>,
 ) -> Vec<Event> {
     let mut events: Vec<_> = alerts.iter().flat_map(of_alert).chain(of_samples(samples)).collect();
     events.extend(values.into_iter().flat_map(|values| of_values(values, read_at)));
+    let own = alerts.iter().filter_map(|alert| alert.labels.get("alertname")).collect::<Vec<_>>();
+    // What the group's own alerts and status tell is not told twice.
+    let is_told = |event: &LoggedEvent| {
+        own.iter().any(|name| event.text.starts_with(&format!("{name} began to fire")))
+            || (event.group.is_some() && event.text.starts_with("became ") && is_current(event, values))
+    };
+    let logged = logged.filter(|event| !is_told(event));
+    events.extend(logged.take(LOGGED).map(|event| Event { at: event.at, text: event.text.clone() }));
     events.sort_by(|one, other| (other.at, &one.text).cmp(&(one.at, &other.text)));
     events
+}
+
+/// Returns true if the event is the beginning of the status that the group has now.
+fn is_current(event: &LoggedEvent, values: Option<GroupView<'_>>) -> bool {
+    values.is_some_and(|values| event.text == format!("became {}", values.status.status().as_str()))
+        && values.and_then(|values| values.status.since).is_some_and(|since| since.abs_diff(event.at) < SAME)
 }
 
 fn of_alert(alert: &ActiveAlert) -> Option<Event> {
@@ -128,7 +149,7 @@ mod tests {
         let read = Some(SampledValues { lag_min: 1, lag_max: 1, messages_pending: 0 });
         let samples = [(0, read), (10, None), (20, None), (30, read), (540, None)];
         let samples = samples.map(|(at, values)| GroupSample { at: s(at), values });
-        let events = of_group(Some((&values).into()), s(600), &alerts, &samples);
+        let events = of_group(Some((&values).into()), s(600), &alerts, &samples, [].iter());
         let shown: Vec<_> =
             events.iter().map(|event| format!("{} {}", (event.at - s(0)).as_secs(), event.text)).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
@@ -145,7 +166,7 @@ mod tests {
     #[test]
     fn a_group_that_reads_all_the_time_has_no_event() {
         let values = GroupValues { last_delivery_age: Some(Age(Duration::from_secs(9))), ..values() };
-        assert_eq!(of_group(Some((&values).into()), s(0), &[], &[]), []);
-        assert_eq!(of_group(None, s(0), &[], &[]), []);
+        assert_eq!(of_group(Some((&values).into()), s(0), &[], &[], [].iter()), []);
+        assert_eq!(of_group(None, s(0), &[], &[], [].iter()), []);
     }
 }

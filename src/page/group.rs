@@ -7,25 +7,22 @@ use maud::{Markup, html};
 
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
-use crate::diagnosis::{self, Diagnosis, oldest_pending, worst_pending};
+use crate::diagnosis::{self, Diagnosis, WorstPending, worst_first, worst_pending};
 use crate::format::redis_cli;
 use crate::format::severity::Severity;
-use crate::format::units::{ago, clock, count, lasting, span};
+use crate::format::units::{ago, clock, count, span};
+use crate::page::advice::{self, CommandEffect};
 use crate::page::events::{self, Event};
-use crate::page::group::advice::CommandEffect;
 use crate::page::group::consumers::LastEntry;
 use crate::page::history::GroupSample;
-use crate::page::layout::{PageLayout, severity_class, status_badge, unknown};
+use crate::page::layout::{PageLayout, old_badge, severity_class, status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
-use crate::page::{alert_list, chart, label};
+use crate::page::{alert_list, chart, held, label, links};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{
-    CensusView, ConsumerCensus, GroupView, HeldFor, NewPosition, Recreation, SafeTrim, Status, StreamHolder,
-};
+use redis_stream_lag::report::{ConsumerCensus, GroupView, NewPosition, Recreation, Status};
 
-mod advice;
 mod consumers;
-mod details;
+pub(super) mod details;
 mod strip;
 
 /// Why consumers of a group are not known.
@@ -50,12 +47,9 @@ pub struct GroupPath {
 impl GroupPath {
     /// Reads the four parts of a path as [`link`](crate::alert::link) writes them; bytes that are not UTF-8 are kept.
     pub fn read(parts: &[Vec<u8>]) -> Option<Self> {
-        let name = |part: &Vec<u8>| match std::str::from_utf8(part) {
-            Ok(text) => Name::from_text(text),
-            Err(_) => Name::from(part.clone()),
-        };
         let [target, db, stream, group] = parts else { return None };
-        Some(Self { target: name(target), db: name(db), stream: name(stream), group: name(group) })
+        let [target, db, stream, group] = [target, db, stream, group].map(|part| label::of_path(part));
+        Some(Self { target, db, stream, group })
     }
 }
 
@@ -63,7 +57,7 @@ impl GroupPath {
 pub fn may_exist(model: &PageModel, path: &GroupPath) -> bool {
     let target = model.target(&path.target, &path.db);
     target.is_some_and(|target| {
-        target.snapshot.report.is_none() || GroupRow::find(target, &path.stream, &path.group).is_some()
+        target.report().is_none() || GroupRow::find(target, &path.stream, &path.group).is_some()
     })
 }
 
@@ -73,7 +67,7 @@ pub fn render(model: &PageModel, path: &GroupPath) -> String {
     let row = target.and_then(|target| GroupRow::find(target, &path.stream, &path.group));
     let content = match (target, row) {
         (_, Some(row)) => group_page(model, &row),
-        (Some(target), None) if target.snapshot.report.is_none() => not_read(model, target, path),
+        (Some(target), None) if target.report().is_none() => not_read(model, target, path),
         _ => not_found(path),
     };
     let title = format!("{} of {}", label::plain(&path.group.text()), label::plain(&path.stream.text()));
@@ -112,19 +106,30 @@ fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup
 
 fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     let (name, key) = (row.group.name.text(), row.stream.key.text());
-    let samples = row.samples();
+    let samples = row.samples(chart::LARGE_SAMPLES);
+    let day = row.day();
     let mut alerts: Vec<_> = row.target.active.about(&row.stream.key, &row.group.name).collect();
     alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
     let read_at = row.target.snapshot.last_read.unwrap_or(model.now);
-    let events = events::of_group(row.view(), read_at, &alerts, &samples);
+    let logged = row.target.events.about(&row.stream.key, Some(&row.group.name));
+    let events = events::of_group(row.view(), read_at, &alerts, &samples, logged);
     html! {
-        div #group data-live {
+        div #group data-live class=[row.target.is_old().then_some("old")] {
             (crumbs(row.target))
-            h1 { (label::long(&name)) @for status in row.statuses() { " " (status_badge(status)) } }
-            p.lead {
-                "a consumer group of the stream " strong { (label::long(&key)) }
-                @if let Some(since) = row.since(model.now) { ", " (status_name(row.status())) " " (since) }
+            h1 {
+                (label::long(&name))
+                @for status in row.statuses() { " " @if row.target.is_old() { (old_badge(status)) } @else { (status_badge(status)) } }
             }
+            p.lead {
+                "a consumer group of the stream "
+                @match row.stream_path() {
+                    Some(path) => { a href={ (ROOT) (path) } { strong { (label::long(&key)) } } }
+                    None => { strong { (label::long(&key)) } }
+                }
+                @if let Some(at) = row.target.old_since() { ", as of " (clock(at, model.now)) }
+                @else if let Some(since) = row.since(model.now) { ", " (status_name(row.status())) " " (since) }
+            }
+            (links::of_page(model, row.target, &row.stream.key, Some(&row.group.name)))
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (diagnoses(row, read_at))
@@ -136,6 +141,15 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
         }
         @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
             section #history data-live { h2 { (history_title(&samples)) } (chart::of_group(&samples, &events)) }
+        }
+        @if spans_more_than_an_hour(&day) {
+            section #day data-live {
+                details #whole-day {
+                    summary { h2 { (history_title(&day)) } }
+                    p.dim { "Of each quarter of an hour, the poll with the largest lag." }
+                    (chart::of_group(&day, &events))
+                }
+            }
         }
         @if let Some(values) = row.view() {
             (consumers(row, values))
@@ -152,7 +166,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
             @match &row.stream.values {
                 Some(values) => {
                     (details::of_stream(values, model.now))
-                    @if let Some(trim) = &values.safe_trim { (safe_trim(model, row, trim)) }
+                    @if let Some(trim) = &values.safe_trim { (held::held(model, row.target, &row.stream.key, trim)) }
                 }
                 None => { p { "Nothing is known of it, because it could not be read in the last poll." } }
             }
@@ -166,21 +180,21 @@ fn diagnoses(row: &GroupRow<'_>, read_at: Duration) -> Markup {
         (Some(values), Some(status)) => diagnosis::of_status(status, values, read_at),
         (values, _) => diagnosis::of_group(values, read_at),
     };
-    let holding: Vec<_> = row.statuses().collect();
-    // That a group without readers reads too slowly is no second problem.
-    let is_explained = |status: Option<Status>| {
-        let reads_nothing = [Some(Status::Abandoned), Some(Status::Stalled)];
-        status == Some(Status::Lagging) && reads_nothing.iter().any(|other| holding.contains(other))
-    };
+    let class = |status| if row.target.is_old() { Severity::Unknown } else { Severity::of(status) };
     html! {
-        @for (number, status) in holding.iter().copied().filter(|status| !is_explained(*status)).enumerate() {
+        @for (number, status) in row.shown_statuses().enumerate() {
             @let Diagnosis { sentence, advice } = of(status);
-            p class={ "diagnosis " (severity_class(Severity::of(status))) } {
+            p class={ "diagnosis " (severity_class(class(status))) } {
                 @if number == 0 { strong { (label::whole(&sentence)) "." } } @else { (label::whole(&sentence)) "." }
                 @if !advice.is_empty() { " " a href="#advice" { (advice) } "." }
             }
         }
     }
+}
+
+fn spans_more_than_an_hour(samples: &[GroupSample]) -> bool {
+    let ends = samples.first().zip(samples.last());
+    ends.is_some_and(|(first, last)| last.at.saturating_sub(first.at) > Duration::from_secs(3_900))
 }
 
 fn history_title(samples: &[GroupSample]) -> String {
@@ -189,61 +203,81 @@ fn history_title(samples: &[GroupSample]) -> String {
     lasts.map_or_else(|| "History".to_owned(), |time| format!("Last {}", span(time)))
 }
 
-/// Renders the pending entries that need a look first.
+/// Pending entries that are listed.
+const WORST: usize = 20;
+
+/// Renders the pending entries that need a look first: the oldest one, and those that stand out in the last census.
 fn pending(model: &PageModel, values: GroupView<'_>, read_at: Duration) -> Markup {
+    let census = values.pending_census();
+    let worst: Vec<_> = worst_first(values, read_at).into_iter().take(WORST).collect();
+    html! {
+        @if values.messages_pending > 0 {
+            section #pending data-live {
+                h2 { "Worst pending entries" }
+                @if worst.is_empty() {
+                    p { "Not known: the last poll did not find out." }
+                } @else {
+                    p.dim {
+                        @match census {
+                            Some(shown) => {
+                                "The oldest of " (count(values.messages_pending)) ", and those delivered most often, or not for the longest time, of "
+                                (count(shown.census.entries)) " that were read " (ago(model.now.saturating_sub(shown.age), model.now)) "."
+                            }
+                            None => { "The oldest of " (count(values.messages_pending)) "." }
+                        }
+                    }
+                    (worst_table(model, &worst, read_at))
+                }
+                @if let Some(shown) = census.filter(|shown| !shown.census.consumers.is_empty()) {
+                    (holdings_table(&shown.census.consumers))
+                }
+            }
+        }
+    }
+}
+
+fn worst_table(model: &PageModel, worst: &[WorstPending<'_>], read_at: Duration) -> Markup {
     let moment = |age: Duration| {
         let at = read_at.saturating_sub(age);
         html! { (clock(at, model.now)) ", " (ago(at, model.now)) }
     };
-    let read = values.pending_census().filter(|shown| !shown.census.worst.is_empty());
     html! {
-        @if let Some(shown) = read.filter(|_| values.messages_pending > 0) {
-            (census(model, shown))
-        } @else if values.messages_pending > 0 {
-            section #pending data-live {
-                h2 { "Worst pending entries" }
-                @match oldest_pending(values) {
-                    Some(entry) => {
-                        table role="table" {
-                            caption.unseen { "Pending entries" }
-                            thead role="rowgroup" { tr role="row" {
-                                @for heading in ["Entry", "Consumer", "Deliveries", "Last delivered", "Added"] {
-                                    th scope="col" role="columnheader" { (heading) }
-                                }
-                            } }
-                            tbody role="rowgroup" { tr role="row" {
-                                th scope="row" role="rowheader" { (entry.id) }
-                                td role="cell" data-label="Consumer" {
-                                    @match entry.consumer {
-                                        Some(consumer) => (label::short(&consumer.text())),
-                                        None => span.dim { "none: it was given back" },
-                                    }
-                                }
-                                td.number role="cell" data-label="Deliveries" {
-                                    @match entry.deliveries {
-                                        Some(deliveries) => (count(deliveries)),
-                                        None => "marked as failed",
-                                    }
-                                }
-                                td role="cell" data-label="Last delivered" {
-                                    @match entry.idle {
-                                        Some(idle) => (moment(idle)),
-                                        None => (unknown("it was given back, and has no idle time")),
-                                    }
-                                }
-                                td role="cell" data-label="Added" {
-                                    @match entry.age {
-                                        Some(age) => (moment(age)),
-                                        None => (unknown("the ID is not a time")),
-                                    }
-                                }
-                            } }
+        table role="table" {
+            caption.unseen { "Pending entries that stand out" }
+            thead role="rowgroup" { tr role="row" {
+                @for heading in ["Entry", "Consumer", "Deliveries", "Last delivered", "Added"] {
+                    th scope="col" role="columnheader" { (heading) }
+                }
+            } }
+            tbody role="rowgroup" {
+                @for entry in worst {
+                    tr role="row" {
+                        th scope="row" role="rowheader" { (entry.id) }
+                        td role="cell" data-label="Consumer" {
+                            @match entry.consumer {
+                                Some(consumer) => (label::short(&consumer.text())),
+                                None => span.dim { "none: it was given back" },
+                            }
                         }
-                        @if values.messages_pending > 1 {
-                            p.dim { "The oldest of " (count(values.messages_pending)) " pending entries." }
+                        td.number role="cell" data-label="Deliveries" {
+                            @match entry.deliveries {
+                                Some(deliveries) => (count(deliveries)),
+                                None => (unknown("XNACK FATAL marked it as failed, and replaced the number")),
+                            }
+                        }
+                        td role="cell" data-label="Last delivered" {
+                            @match entry.idle {
+                                Some(idle) => (moment(idle)),
+                                None => (unknown("it was given back, and has no idle time")),
+                            }
+                        }
+                        td role="cell" data-label="Added" {
+                            @match entry.age {
+                                Some(age) => (moment(age)),
+                                None => (unknown("the ID is not a time")),
+                            }
                         }
                     }
-                    None => p { "Not known: the last poll did not find out." },
                 }
             }
         }
@@ -309,41 +343,6 @@ fn recreated(model: &PageModel, recreation: Recreation) -> Markup {
     }
 }
 
-/// Renders what holds the stream, and the command that trims the rest.
-fn safe_trim(model: &PageModel, row: &GroupRow<'_>, trim: &SafeTrim) -> Markup {
-    let (key, min_id) = (row.stream.key.as_bytes(), trim.min_id.to_string());
-    let arguments = [b"XTRIM", key, b"MINID", b"~", min_id.as_bytes()];
-    html! {
-        div #held {
-            p {
-                @match &trim.holder {
-                    Some(StreamHolder { group, since, held_for }) => {
-                        "Of all its groups, " strong { (label::short(&group.text())) }
-                        @match held_for {
-                            HeldFor::Delivery => " needs the oldest entry: it was not delivered that yet",
-                            HeldFor::Acknowledgement => " needs the oldest entry: it has not acknowledged that yet",
-                        }
-                        ". It has been the one " (lasting(*since, model.now)) "."
-                    }
-                    None => "No group needs any of its entries.",
-                }
-                @if trim.entries != Some(0) {
-                    " Below that, "
-                    @match trim.entries {
-                        Some(entries) => { strong { (count(entries)) } " entries" }
-                        None => "entries (being counted)",
-                    }
-                    " were delivered to every group and acknowledged, as of this reading, and can be trimmed. Readers without a group are not seen."
-                }
-            }
-            @if trim.entries != Some(0) {
-                p { strong.writes { "This changes data." } }
-                pre tabindex="0" { code { (redis_cli::line(&row.target.redis_cli, &arguments)) } }
-            }
-        }
-    }
-}
-
 fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
     let worst = row.view().and_then(|values| worst_pending(values, read_at));
     let entry = worst.map(|entry| entry.id.to_string());
@@ -374,58 +373,6 @@ fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
                             },
                             // The entry that it is about is not known.
                             Some((_, None)) => {}
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Renders the pending entries that stand out in the last census, and who has how many.
-fn census(model: &PageModel, shown: CensusView<'_>) -> Markup {
-    html! {
-        section #pending data-live {
-            h2 { "Worst pending entries" }
-            p.dim {
-                "Delivered most often, or not for the longest time, of " (count(shown.census.entries)) " that were read "
-                (ago(model.now.saturating_sub(shown.age), model.now)) "."
-            }
-            (worst_table(shown))
-            @if !shown.census.consumers.is_empty() { (holdings_table(&shown.census.consumers)) }
-        }
-    }
-}
-
-fn worst_table(shown: CensusView<'_>) -> Markup {
-    html! {
-        table role="table" {
-            caption.unseen { "Pending entries that stand out" }
-            thead role="rowgroup" { tr role="row" {
-                th scope="col" role="columnheader" { "ID" }
-                th scope="col" role="columnheader" { "Consumer" }
-                th.number scope="col" role="columnheader" { "Deliveries" }
-                th.number scope="col" role="columnheader" title="since its last delivery" { "Idle" }
-            } }
-            tbody role="rowgroup" {
-                @for entry in &shown.census.worst {
-                    tr role="row" {
-                        th scope="row" role="rowheader" { (entry.id) }
-                        td role="cell" data-label="Consumer" {
-                            @if shown.idle(entry).is_some() { (label::short(&entry.consumer.text())) }
-                            @else { span.dim { "none: it was given back" } }
-                        }
-                        td.number role="cell" data-label="Deliveries" {
-                            @match entry.known_deliveries() {
-                                Some(deliveries) => (count(deliveries)),
-                                None => (unknown("XNACK FATAL marked it as failed, and replaced the number")),
-                            }
-                        }
-                        td.number role="cell" data-label="Idle" {
-                            @match shown.idle(entry) {
-                                Some(time) => (span(time)),
-                                None => (unknown("it was given back and has no consumer")),
-                            }
                         }
                     }
                 }
@@ -467,7 +414,7 @@ fn consumers(row: &GroupRow<'_>, values: GroupView<'_>) -> Markup {
                 None => { p { "Not known, because " (NOT_READ) "." } }
                 Some(consumers) if consumers.is_empty() => { p { "There are none." } }
                 Some(consumers) => {
-                    @let report = row.target.snapshot.report.as_deref();
+                    @let report = row.target.report();
                     (consumers::table(&consumers, LastEntry::of(report, values, &consumers)))
                 }
             }
@@ -480,7 +427,7 @@ fn alerts_section(model: &PageModel, alerts: &[ActiveAlert]) -> Markup {
         section #alerts data-live {
             h2 { "Alerts" }
             @if alerts.is_empty() { p.dim { "No active alerts." } }
-            @else { (alert_list::list(ROOT, alerts, model.now)) }
+            @else { (alert_list::list(model, ROOT, alerts)) }
         }
     }
 }
@@ -493,7 +440,7 @@ mod tests {
     use super::*;
     use crate::alert::rule::TargetLabels;
     use crate::api::groups::TargetSnapshot;
-    use crate::page::test_support::{group, report, stream, values};
+    use crate::page::test_support::{group, report, stream, target, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
         Age, ConditionSet, ConsumerReport, GroupReport, GroupStatus, GroupValues, HistoryCoverage, Lag,
@@ -516,14 +463,16 @@ mod tests {
             error: None,
             report: Some(Arc::new(report(vec![stream("orders", vec![group])]))),
         };
-        let target = TargetModel {
-            snapshot,
-            history: Arc::default(),
-            active: Arc::default(),
-            redis_cli: Arc::new(["redis-cli".to_owned()]),
-        };
         let now = Duration::from_secs(1_700_000_005);
-        render(&PageModel { targets: vec![target], now, interval: Duration::from_secs(10) }, &path)
+        render(
+            &PageModel {
+                targets: vec![target(snapshot)],
+                now,
+                interval: Duration::from_secs(10),
+                links: Arc::default(),
+            },
+            &path,
+        )
     }
 
     fn with(conditions: &[Status]) -> GroupValues {
@@ -565,7 +514,7 @@ mod tests {
             "id=\"history\"",
             "id=\"consumers\"",
             "id=\"pending\"",
-            "The oldest of 2 pending entries.",
+            "The oldest of 2.",
             "id=\"events\"",
             "id=\"alerts\"",
             "id=\"advice\"",

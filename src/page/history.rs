@@ -1,104 +1,287 @@
-//! The recent history of a target's groups, for charts: a sample of each group per poll, bounded in number and small.
+//! The recent history of a target's groups, for charts: an hour with each poll and a day in steps of a quarter of an hour,
+//! bounded in number and bytes.
 //!
-//! A poll adds the samples of all groups, and shares the earlier ones with the history before it: readers hold a
-//! history that never changes, and no sample is copied. Of groups whose values are as in the poll before, a few at a time
-//! are shared too.
+//! All histories of a target share one store, which each poll adds to. Readers hold the IDs of the groups of their report,
+//! and look at the store only for the groups that they show.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, Report};
 
-/// Polls that are kept.
-const POLLS: usize = 60;
+use crate::page::history::column::Column;
+pub use crate::page::history::sample::{GroupSample, SampledValues};
+use crate::page::history::saved_tier::SavedTier;
+
+mod column;
+mod sample;
+pub(super) mod saved_tier;
+
 /// Least time between two kept polls; of polls in quicker succession the newest is kept. A little less than the usual
 /// interval, since polls may be early or late.
 const SPACING: Duration = Duration::from_secs(9);
+/// A step of the day.
+const STEP: Duration = Duration::from_secs(15 * 60);
 
-/// Number of neighbouring IDs whose samples are shared with the poll before if none has changed.
-const SHARED_IDS: u32 = 16;
+/// The polls of an hour: at most so many, so old, and so many bytes for a group; of all groups, and at least of one.
+const HOUR: TierLimits =
+    TierLimits { samples: 400, age: Duration::from_secs(3_600), all_bytes: 7 << 20, group_bytes: 600 };
+/// The steps of a day.
+const DAY: TierLimits =
+    TierLimits { samples: 96, age: Duration::from_secs(24 * 3_600), all_bytes: 5 << 19, group_bytes: 230 };
+/// Bytes that a group takes at most where there are few.
+const MOST_BYTES: usize = 8 << 10;
+/// Samples that a column may have more than its tier, so that not every poll shortens it.
+const SLACK: u64 = 40;
 
-/// The history of the groups of one target, as of its last report.
+#[derive(Clone, Copy, Debug)]
+struct TierLimits {
+    samples: usize,
+    age: Duration,
+    all_bytes: usize,
+    group_bytes: usize,
+}
+
+/// The history of the groups of one target, as of its last report. The default is empty.
 #[derive(Clone, Debug, Default)]
 pub struct GroupHistory {
-    /// The oldest first.
-    polls: VecDeque<PollSamples>,
     /// An ID for each group of the report, in its order.
     ids: Arc<[u32]>,
     next_id: u32,
+    store: Arc<Mutex<Store>>,
+    /// The IDs that groups had before a restart, until the first report.
+    names: Arc<HashMap<(Name, Name), u32>>,
 }
 
-#[derive(Clone, Debug)]
-struct PollSamples {
-    /// Since the Unix epoch.
-    at: Duration,
+/// The samples of all groups.
+#[derive(Debug, Default)]
+struct Store {
+    /// The last poll, which a later one replaces if it comes soon.
+    newest: Option<(Duration, Vec<(u32, SampledValues)>)>,
+    hour: Tier,
+    day: Tier,
+    /// The step of the day that has begun, with the largest lag of each group, sorted by ID.
+    step: Option<(Duration, Vec<(u32, SampledValues)>)>,
+}
+
+/// The samples of all groups at some times.
+#[derive(Debug, Default)]
+struct Tier {
+    /// The oldest first.
+    times: VecDeque<Duration>,
+    /// The number of the first of them, counted from the beginning.
+    first: u64,
     /// Sorted by ID.
-    parts: Arc<[SampleBlock]>,
+    columns: Vec<GroupColumn>,
 }
 
-/// The values of the groups with neighbouring IDs, sorted by ID. Never empty.
-type SampleBlock = Arc<[(u32, SampledValues)]>;
-
-/// Returns the number of the part that an ID belongs to.
-fn part_of(id: u32) -> u32 {
-    id / SHARED_IDS
+#[derive(Debug)]
+struct GroupColumn {
+    id: u32,
+    /// The number of the time of the first sample.
+    first: u64,
+    samples: Column,
 }
 
-impl PollSamples {
-    /// Takes values that are sorted by ID.
-    fn new(at: Duration, values: &[(u32, SampledValues)], before: Option<&Self>) -> Self {
-        let parts = values.chunk_by(|(id, _), (next, _)| part_of(*id) == part_of(*next)).map(|part| {
-            let same = before.and_then(|before| before.part(part[0].0)).filter(|same| same[..] == *part);
-            same.map_or_else(|| part.into(), Arc::clone)
+impl Store {
+    fn add(&mut self, at: Duration, values: Vec<(u32, SampledValues)>) {
+        let last = self.hour.times.back().copied();
+        // The clock may have been set back.
+        if last.is_some_and(|last| at <= last) {
+            *self = Self::default();
+        }
+        self.add_to_step(at, &values);
+        let newest = self.newest.replace((at, values));
+        if let Some((before, values)) = newest
+            && last.is_none_or(|last| before.saturating_sub(last) >= SPACING)
+            && before < at
+        {
+            self.hour.add(before, &values, &HOUR);
+        }
+    }
+
+    /// Keeps the sample with the largest lag of each step, so that no peak is missed.
+    fn add_to_step(&mut self, at: Duration, values: &[(u32, SampledValues)]) {
+        let begin = Duration::from_secs(at.as_secs() / STEP.as_secs() * STEP.as_secs());
+        let is_same = self.step.as_ref().is_some_and(|(present, _)| *present == begin);
+        if !is_same {
+            let done = self.step.replace((begin, values.to_vec()));
+            if let Some((begin, values)) = done.filter(|(done, _)| *done < begin) {
+                self.day.add(begin, &values, &DAY);
+            }
+            return;
+        }
+        let Some((_, step)) = &mut self.step else { return };
+        let mut more = Vec::new();
+        let mut at = 0;
+        for (id, values) in values {
+            while step.get(at).is_some_and(|(other, _)| other < id) {
+                at += 1;
+            }
+            match step.get_mut(at).filter(|(other, _)| other == id) {
+                Some((_, largest))
+                    if *largest != SampledValues::NONE && largest.lag_max >= values.lag_max => {}
+                Some((_, largest)) => *largest = *values,
+                None => more.push((*id, *values)),
+            }
+        }
+        if !more.is_empty() {
+            step.append(&mut more);
+            step.sort_unstable_by_key(|(id, _)| *id);
+        }
+    }
+
+    fn hour_of(&self, id: u32) -> Vec<GroupSample> {
+        self.hour.of(id).chain(self.newest_of(id)).skip_while(|sample| sample.values.is_none()).collect()
+    }
+
+    fn day_of(&self, id: u32) -> Vec<GroupSample> {
+        let step = self.step.as_ref().map(|(begin, values)| sample_of(*begin, values, id));
+        let day = self.day.of(id).chain(step).chain(self.newest_of(id));
+        let mut day: Vec<_> = day.skip_while(|sample| sample.values.is_none()).collect();
+        day.dedup_by_key(|sample| sample.at);
+        day
+    }
+
+    fn newest_of(&self, id: u32) -> Option<GroupSample> {
+        self.newest.as_ref().map(|(at, values)| sample_of(*at, values, id))
+    }
+
+    /// Returns the bytes that it takes.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        let lists =
+            [&self.newest, &self.step].map(|list| list.as_ref().map_or(0, |(_, list)| list.capacity()));
+        let tiers = [&self.hour, &self.day].map(|tier| {
+            let columns: usize = tier.columns.iter().map(|column| column.samples.bytes() + 16).sum();
+            columns + tier.columns.capacity() * size_of::<GroupColumn>()
         });
-        Self { at, parts: parts.collect() }
-    }
-
-    fn part(&self, id: u32) -> Option<&SampleBlock> {
-        let index = self.parts.binary_search_by_key(&part_of(id), |part| part_of(part[0].0)).ok()?;
-        Some(&self.parts[index])
-    }
-
-    fn of(&self, id: u32) -> Option<SampledValues> {
-        let part = self.part(id)?;
-        let index = part.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(part[index].1)
+        lists.iter().sum::<usize>() * size_of::<(u32, SampledValues)>() + tiers.iter().sum::<usize>()
     }
 }
 
-/// The sampled values of a group. Numbers too large for 32 bits are the largest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SampledValues {
-    /// Certain minimum of the lag.
-    pub lag_min: u32,
-    /// Certain maximum of the lag; the same if it is exact.
-    pub lag_max: u32,
-    /// Entries delivered and not acknowledged.
-    pub messages_pending: u32,
+fn sample_of(at: Duration, values: &[(u32, SampledValues)], id: u32) -> GroupSample {
+    let index = values.binary_search_by_key(&id, |(id, _)| *id).ok();
+    let values = index.map(|index| values[index].1).filter(|values| *values != SampledValues::NONE);
+    GroupSample { at, values }
 }
 
-/// A group at the time of a poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupSample {
-    /// Since the Unix epoch.
-    pub at: Duration,
-    /// `None` if the group was not read.
-    pub values: Option<SampledValues>,
-}
+impl Tier {
+    /// Adds the values of some groups, sorted by ID.
+    fn add(&mut self, at: Duration, values: &[(u32, SampledValues)], limits: &TierLimits) {
+        self.times.push_back(at);
+        let number = self.first + self.times.len() as u64 - 1;
+        while self.times.len() > limits.samples
+            || self.times.front().is_some_and(|first| *first + limits.age < at)
+        {
+            self.times.pop_front();
+            self.first += 1;
+        }
+        let most = (limits.all_bytes / values.len().max(1)).clamp(limits.group_bytes, MOST_BYTES);
+        let known = self.columns.len();
+        let mut index = 0;
+        for (id, values) in values {
+            while self.columns[index..known].first().is_some_and(|column| column.id < *id) {
+                index += 1;
+            }
+            let sample = Some(*values).filter(|values| *values != SampledValues::NONE);
+            match self.columns[index..known].first_mut().filter(|column| column.id == *id) {
+                Some(column) => column.push(number, sample, most),
+                None => {
+                    let mut column = GroupColumn { id: *id, first: number, samples: Column::default() };
+                    column.push(number, sample, most);
+                    self.columns.push(column);
+                }
+            }
+        }
+        if self.columns.len() > known {
+            self.columns.sort_unstable_by_key(|column| column.id);
+        }
+        self.shorten();
+    }
 
-impl SampledValues {
-    /// Stands for a group that is missing, without the space that an `Option` takes.
-    const NONE: Self = Self { lag_min: 1, lag_max: 0, messages_pending: 0 };
+    /// Returns the samples of these groups, with some that were not added yet.
+    fn saved(&self, ids: &[u32], more: &[(Duration, &[(u32, SampledValues)])]) -> SavedTier {
+        let times = self.times.iter().copied().chain(more.iter().map(|(at, _)| *at));
+        let samples = ids.iter().map(|id| {
+            let mut column = Column::default();
+            let more = more.iter().map(|(at, values)| sample_of(*at, values, *id));
+            for sample in self.of(*id).chain(more) {
+                column.push(sample.values);
+            }
+            let (bytes, run) = column.parts();
+            SavedTier::samples(bytes, run)
+        });
+        let millis = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        SavedTier { times: times.map(millis).collect(), samples: samples.collect() }
+    }
 
-    fn of(group: &GroupReport) -> Self {
-        let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        group.values.as_ref().map_or(Self::NONE, |values| Self {
-            lag_min: short(values.lag.min()),
-            lag_max: short(values.lag.max()),
-            messages_pending: short(values.messages_pending),
+    /// Reads what was saved of so many groups.
+    fn restored(saved: &SavedTier, groups: usize, samples: usize) -> Self {
+        let times: VecDeque<_> =
+            saved.times.iter().take(samples + 1).map(|at| Duration::from_millis(*at)).collect();
+        if !times.iter().is_sorted() {
+            return Self::default();
+        }
+        let column = |(id, (text, run)): (u32, &(String, u32))| GroupColumn {
+            id,
+            first: 0,
+            samples: Column::of_parts(&SavedTier::bytes(text), *run, times.len()),
+        };
+        let columns = (0..).zip(&saved.samples).take(groups).map(column);
+        Self { columns: columns.filter(|column| column.samples.len() > 0).collect(), times, first: 0 }
+    }
+
+    /// Leaves out what is older than the tier; of each column not at each poll.
+    fn shorten(&mut self) {
+        let first = self.first;
+        self.columns.retain_mut(|column| {
+            let old = first.saturating_sub(column.first);
+            let is_gone = old >= column.samples.len() as u64;
+            if !is_gone && old >= SLACK + u64::from(column.id) % SLACK {
+                column.samples.drop_front(usize::try_from(old).unwrap_or(usize::MAX));
+                column.first = first;
+            }
+            !is_gone
+        });
+        if self.columns.capacity() > self.columns.len() * 3 / 2 {
+            self.columns.shrink_to_fit();
+        }
+    }
+
+    fn of(&self, id: u32) -> impl Iterator<Item = GroupSample> + '_ {
+        let column =
+            self.columns.binary_search_by_key(&id, |column| column.id).ok().map(|at| &self.columns[at]);
+        let begins = column.map_or(u64::MAX, |column| column.first);
+        let mut samples = column.map(|column| column.samples.samples());
+        if let Some(samples) = &mut samples {
+            // What is older than the tier.
+            for _ in begins..self.first {
+                samples.next();
+            }
+        }
+        (self.first..).zip(&self.times).map(move |(number, at)| {
+            let sample =
+                if number < begins { None } else { samples.as_mut().and_then(|samples| samples.next()) };
+            GroupSample { at: *at, values: sample.flatten() }
         })
+    }
+}
+
+impl GroupColumn {
+    /// Adds a sample; those since the last one are gaps. Leaves out the oldest ones if they take more than `most` bytes.
+    fn push(&mut self, number: u64, sample: Option<SampledValues>, most: usize) {
+        while self.first + (self.samples.len() as u64) < number {
+            self.samples.push(None);
+        }
+        self.samples.push(sample);
+        if self.samples.bytes() > most {
+            let oldest = self.samples.len() / 4;
+            self.samples.drop_front(oldest);
+            self.first += oldest as u64;
+        }
     }
 }
 
@@ -109,7 +292,42 @@ impl GroupHistory {
         let groups = ids.iter().zip(groups(report));
         let mut values: Vec<_> = groups.map(|(id, (_, group))| (*id, SampledValues::of(group))).collect();
         values.sort_unstable_by_key(|(id, _)| *id);
-        Self { polls: self.polls_with(at, &values), ids, next_id }
+        self.store().add(at, values);
+        Self { ids, next_id, store: Arc::clone(&self.store), names: Arc::default() }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the samples of the groups of the report that this history is as of, of the hour and of the day.
+    pub(super) fn saved(&self) -> (SavedTier, SavedTier) {
+        let store = self.store();
+        let newest = store.newest.iter().map(|(at, values)| (*at, &values[..]));
+        let step = store.step.iter().map(|(at, values)| (*at, &values[..]));
+        (
+            store.hour.saved(&self.ids, &newest.collect::<Vec<_>>()),
+            store.day.saved(&self.ids, &step.collect::<Vec<_>>()),
+        )
+    }
+
+    /// Returns the history of groups with these names, with a gap from `saved_at` on.
+    pub(super) fn restored(
+        names: Vec<(Name, Name)>,
+        (hour, day): (&SavedTier, &SavedTier),
+        saved_at: Duration,
+    ) -> Self {
+        let mut store = Store {
+            hour: Tier::restored(hour, names.len(), HOUR.samples),
+            day: Tier::restored(day, names.len(), DAY.samples),
+            ..Store::default()
+        };
+        if store.hour.times.back().is_some_and(|last| *last < saved_at) {
+            store.hour.add(saved_at, &[], &HOUR);
+        }
+        let next_id = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        let names = names.into_iter().zip(0..).collect();
+        Self { next_id, store: Arc::new(Mutex::new(store)), names: Arc::new(names), ..Self::default() }
     }
 
     /// Makes this the history as of a part of the report that it is as of.
@@ -131,27 +349,18 @@ impl GroupHistory {
 
     /// Returns the history after a poll that read nothing.
     pub fn after_failure(&self, at: Duration) -> Self {
-        Self { polls: self.polls_with(at, &[]), ..self.clone() }
-    }
-
-    fn polls_with(&self, at: Duration, values: &[(u32, SampledValues)]) -> VecDeque<PollSamples> {
-        let mut polls = self.polls.clone();
-        // The clock may have been set back.
-        polls.retain(|poll| poll.at < at);
-        let newest_two = polls.len().checked_sub(2).map(|index| (polls[index].at, polls[index + 1].at));
-        if newest_two.is_some_and(|(before, newest)| newest - before < SPACING) {
-            polls.pop_back();
-        }
-        if polls.len() == POLLS {
-            polls.pop_front();
-        }
-        let samples = PollSamples::new(at, values, self.polls.back());
-        polls.push_back(samples);
-        polls
+        self.store().add(at, Vec::new());
+        self.clone()
     }
 
     /// Returns for each group of a report its ID in the previous one, if it had any.
     fn known_ids(&self, report: &Report, previous: Option<&Report>) -> Vec<Option<u32>> {
+        if previous.is_none() {
+            let of_name = |(key, group): (&Name, &GroupReport)| {
+                self.names.get(&(key.clone(), group.name.clone())).copied()
+            };
+            return groups(report).map(of_name).collect();
+        }
         let mut before = previous.into_iter().flat_map(groups).zip(self.ids.iter()).peekable();
         let known = groups(report).map(|(key, group)| {
             let name = (key, &group.name);
@@ -161,14 +370,26 @@ impl GroupHistory {
         known.collect()
     }
 
-    /// Returns the samples of the group with this index among all groups of the report that this history is as of,
-    /// from the oldest one that has the group.
+    /// Returns the samples of the last hour of the group with this index among all groups of the report that this history
+    /// is as of, from the oldest one that has the group.
     pub fn of(&self, index: usize) -> Vec<GroupSample> {
-        let Some(id) = self.ids.get(index) else { return Vec::new() };
-        let polls = self.polls.iter().skip_while(|poll| poll.of(*id).is_none());
-        let is_known = |values: &SampledValues| *values != SampledValues::NONE;
-        polls.map(|poll| GroupSample { at: poll.at, values: poll.of(*id).filter(is_known) }).collect()
+        self.ids.get(index).map_or_else(Vec::new, |id| self.store().hour_of(*id))
     }
+
+    /// Returns the samples of the last day: of each quarter of an hour the one with the largest lag, and the last one.
+    pub fn day_of(&self, index: usize) -> Vec<GroupSample> {
+        self.ids.get(index).map_or_else(Vec::new, |id| self.store().day_of(*id))
+    }
+}
+
+/// Returns at most `number` samples: of neighbouring ones the one with the largest lag, and always the last one.
+pub(super) fn thinned(samples: &[GroupSample], number: usize) -> Vec<GroupSample> {
+    let size = samples.len().saturating_sub(1).div_ceil(number.saturating_sub(1).max(1)).max(1);
+    let Some((last, before)) = samples.split_last() else { return Vec::new() };
+    let largest = |part: &[GroupSample]| {
+        part.iter().copied().max_by_key(|sample| sample.values.map(|values| values.lag_max)).unwrap_or(*last)
+    };
+    before.chunks(size).map(largest).chain([*last]).collect()
 }
 
 /// Returns the groups of a report with the keys of their streams, in its order.
@@ -181,7 +402,6 @@ mod tests {
     use super::*;
     use crate::page::test_support::{group, report, stream, values};
     use redis_stream_lag::report::{GroupValues, Lag};
-    use std::collections::HashSet;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(1_700_000_000 + seconds)
@@ -235,19 +455,33 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_bounded_in_moments_and_keeps_some_time_between_them() {
-        let report = lags(&[("a", 1)]);
-        for interval_ms in [500, 2_000, 10_000, 60_000] {
+    fn an_hour_is_kept_with_some_time_between_polls_and_a_day_in_steps() {
+        for interval in [2_000, 10_000, 60_000].map(Duration::from_millis) {
             let (mut history, mut previous) = (GroupHistory::default(), None);
-            for poll in 0..2_000 {
-                history = history.after(s(0) + Duration::from_millis(interval_ms * poll), &report, previous);
-                previous = Some(&report);
+            let polls = 26 * 3_600_000 / interval.as_millis();
+            for poll in 0..u32::try_from(polls).unwrap() {
+                let report = lags(&[("a", if poll % 400 == 0 { 1_000 } else { 5 })]);
+                history = history.after(s(0) + interval * poll, &report, previous.as_ref());
+                previous = Some(report);
             }
-            let samples = history.of(0);
-            assert_eq!(samples.len(), POLLS, "{interval_ms}");
-            assert_eq!(samples[POLLS - 1].at, s(0) + Duration::from_millis(interval_ms * 1_999));
-            let least = samples.windows(2).rev().skip(1).map(|pair| pair[1].at - pair[0].at).min();
-            assert!(least >= Some(SPACING), "{interval_ms}: {least:?}");
+            let hour = history.of(0);
+            let spaced = SPACING.max(interval);
+            let lasted = hour[hour.len() - 1].at - hour[0].at;
+            assert!(
+                lasted <= HOUR.age + 2 * spaced && lasted + 2 * spaced >= HOUR.age,
+                "{interval:?}: {lasted:?}"
+            );
+            let least = hour.windows(2).rev().skip(1).map(|pair| pair[1].at - pair[0].at).min();
+            assert!(least >= Some(spaced) && hour.len() <= HOUR.samples + 1, "{interval:?}: {least:?}");
+            let day = history.day_of(0);
+            let lasted = day[day.len() - 1].at - day[0].at;
+            assert!(lasted <= DAY.age + 2 * STEP && lasted + STEP >= DAY.age, "{interval:?}: {lasted:?}");
+            assert!(day.len() <= DAY.samples + 2 && day.windows(2).all(|pair| pair[0].at < pair[1].at));
+            if interval <= Duration::from_secs(2) {
+                let peaks =
+                    day.iter().filter(|sample| sample.values.is_some_and(|values| values.lag_max == 1_000));
+                assert!(peaks.count() >= 90, "each quarter of an hour has a peak");
+            }
         }
     }
 
@@ -259,47 +493,79 @@ mod tests {
         assert_eq!(shown(&history, &report, "a").len(), 1);
     }
 
-    /// Returns the bytes that a history takes, of what is shared once.
-    fn bytes(history: &GroupHistory) -> usize {
-        let parts: HashSet<_> =
-            history.polls.iter().flat_map(|poll| poll.parts.iter()).map(Arc::as_ptr).collect();
-        let samples: usize = parts.iter().map(|part| part.len()).sum();
-        let pointers: usize = history.polls.iter().map(|poll| poll.parts.len()).sum();
-        samples * size_of::<(u32, SampledValues)>()
-            + parts.len() * 2 * size_of::<usize>()
-            + pointers * size_of::<SampleBlock>()
-            + history.ids.len() * size_of::<u32>()
+    /// Returns the history of ten thousand groups after an hour and a day, with the lag and the pending entries of each at
+    /// each poll.
+    fn ten_thousand(polls: u64, values_of: impl Fn(u64, u64) -> (u64, u64)) -> GroupHistory {
+        let (mut history, mut previous) = (GroupHistory::default(), None::<Report>);
+        for poll in 0..polls {
+            let group = |n: u64| {
+                let (lag, messages_pending) = values_of(poll, n);
+                let values = GroupValues { lag: Lag::Exact(lag), messages_pending, ..values() };
+                group(format!("{n:06}").as_str(), values)
+            };
+            let report = report(vec![stream("s", (0..10_000).map(group).collect())]);
+            // Both tiers fill at once: a poll in each step.
+            let at = if poll < 30 { poll * 900 } else { 30 * 900 + (poll - 30) * 9 };
+            history = history.after(s(at), &report, previous.as_ref());
+            previous = Some(report);
+        }
+        history
     }
 
     #[test]
     fn groups_that_do_not_change_take_little_and_show_all_their_past() {
-        let report_of = |poll: u64| {
-            let lag = |n: u64| if n % 1_000 == 7 { poll } else { n };
-            let group = |n: u64| {
-                group(format!("{n:06}").as_str(), GroupValues { lag: Lag::Exact(lag(n)), ..values() })
-            };
-            report(vec![stream("s", (0..10_000).map(group).collect())])
-        };
-        let (history, last) = history((0..POLLS as u64 + 5).map(report_of).collect());
-        assert!(bytes(&history) < 1_500_000, "{} bytes", bytes(&history));
-        assert_eq!(shown(&history, &last, "005006"), vec![Some(5_006); POLLS]);
-        let moving: Vec<_> = (5..).take(POLLS).map(Some).collect();
-        assert_eq!(shown(&history, &last, "005007"), moving);
+        let history = ten_thousand(110, |poll, n| (if n % 1_000 == 7 { poll } else { n }, 0));
+        let bytes = history.store().bytes();
+        assert!(bytes < 4 << 20, "{bytes} bytes");
+        let hour = history.of(5_006);
+        assert!(hour.len() > 78 && hour.iter().all(|sample| sample.values.unwrap().lag_max == 5_006));
+        let moving: Vec<_> = history.of(5_007).iter().map(|sample| sample.values.unwrap().lag_max).collect();
+        assert!(moving.windows(2).all(|pair| pair[1] == pair[0] + 1), "{moving:?}");
     }
 
     #[test]
-    fn ten_thousand_groups_take_less_than_10_mib_whoever_comes_and_goes() {
-        let report_of = |poll: usize| {
-            let groups = (0..10_000).map(|n| group(format!("{:06}", n + poll * 100).as_str(), values()));
-            report(vec![stream("s", groups.collect())])
+    fn a_day_of_ten_thousand_groups_takes_less_than_12_mib_whatever_they_do() {
+        // Nothing about these numbers can be compressed.
+        let any = |poll: u64, n: u64| {
+            let mixed = (poll * 10_000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed >> 34, mixed & 0x3fff_ffff)
         };
+        let history = ten_thousand(110, any);
+        let bytes = history.store().bytes();
+        assert!(bytes < 12 << 20, "{bytes} bytes");
+        assert!(history.of(0).len() > 30 && history.day_of(9_999).len() > 15);
+    }
+
+    #[test]
+    fn groups_that_come_and_go_leave_nothing_behind() {
         let (mut history, mut previous) = (GroupHistory::default(), None::<Report>);
-        for poll in 0..70 {
-            let report = report_of(poll);
-            history = history.after(s(poll as u64 * 10), &report, previous.as_ref());
+        for poll in 0..600_u64 {
+            let names: Vec<_> = (0..20).map(|n| format!("{:06}", n + poll * 2)).collect();
+            let report = lags(&names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>());
+            history = history.after(s(poll * 200), &report, previous.as_ref());
             previous = Some(report);
         }
-        assert_eq!(history.polls.len(), POLLS);
-        assert!(bytes(&history) < 10 << 20, "{} bytes", bytes(&history));
+        let store = history.store();
+        let columns = [store.hour.columns.len(), store.day.columns.len()];
+        assert!(columns[0] < 100 && columns[1] < 1_200, "{columns:?}");
+    }
+
+    #[test]
+    fn thinned_samples_keep_the_peaks_and_the_last() {
+        let sample = |at: u64, lag: Option<u32>| GroupSample {
+            at: s(at),
+            values: lag.map(|lag| SampledValues { lag_min: lag, lag_max: lag, messages_pending: 0 }),
+        };
+        let all: Vec<_> =
+            (0..100).map(|n| sample(n, (n != 50).then_some(if n == 33 { 900 } else { 7 }))).collect();
+        for number in [2, 10, 60, 99, 100, 101] {
+            let few = thinned(&all, number);
+            assert!(few.len() <= number.max(2), "{number}: {}", few.len());
+            assert!(few.contains(&all[33]) && few.last() == all.last(), "{number}");
+            assert!(few.windows(2).all(|pair| pair[0].at < pair[1].at));
+        }
+        assert_eq!(thinned(&all, 100), all);
+        assert_eq!(thinned(&[], 10), []);
+        assert_eq!(thinned(&all[..1], 10), all[..1]);
     }
 }

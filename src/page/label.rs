@@ -6,15 +6,31 @@ use std::ops::Range;
 use maud::{Markup, html};
 
 use crate::format::unicode::is_invisible;
+use redis_stream_core::name::Name;
 
 /// Characters that are kept of a name in a table, at its start and end.
 const SHORT: (usize, usize) = (48, 15);
+/// Characters that are kept of a name in a list of names.
+const TINY: (usize, usize) = (12, 8);
 /// Characters that are kept of a name in a heading.
 const LONG: (usize, usize) = (300, 60);
+
+/// Reads a name in a part of a path, as [`link`](crate::alert::link) writes it; bytes that are not UTF-8 are kept.
+pub(super) fn of_path(part: &[u8]) -> Name {
+    match std::str::from_utf8(part) {
+        Ok(text) => Name::from_text(text),
+        Err(_) => Name::from(part.to_vec()),
+    }
+}
 
 /// Renders a name in a table; a long one is cut in the middle.
 pub(super) fn short(name: &str) -> Markup {
     shown(name, SHORT)
+}
+
+/// Renders a name in a list of names; a long one is cut in the middle.
+pub(super) fn tiny(name: &str) -> Markup {
+    shown(name, TINY)
 }
 
 /// Renders a name in a heading; a very long one is cut in the middle.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::format::severity::Severity;
+use crate::page::advice;
 use crate::page::assets::{ICON, SCRIPT, STYLE};
 use crate::page::model::status_name;
 use redis_stream_lag::report::Status;
@@ -50,13 +51,35 @@ impl PageLayout<'_> {
                         }
                         div.live {
                             span #live-state role="status" {}
+                            button #keys-button type="button" aria-label="Keys" title="Keys" hidden { "?" }
                             button #live-toggle type="button" aria-pressed="true" hidden { "Live" }
                         }
                     }
                     main #content tabindex="-1" { (content) }
-                    footer { "streamgauge " (env!("CARGO_PKG_VERSION")) }
+                    footer { "streamgauge " (env!("CARGO_PKG_VERSION")) ". Times are in UTC." }
+                    (keys())
                 }
             }
+        }
+    }
+}
+
+/// The keys that the script handles.
+const KEYS: [(&str, &str); 5] = [
+    ("/", "search"),
+    ("j, k", "next and previous row"),
+    ("Enter", "open the row"),
+    ("g", "all groups"),
+    ("?", "this help"),
+];
+
+/// Renders the help that the script opens.
+fn keys() -> Markup {
+    html! {
+        dialog #keys aria-labelledby="keys-title" {
+            h2 #keys-title { "Keys" }
+            dl.legend { @for (key, what) in KEYS { dt { kbd { (key) } } dd { (what) } } }
+            form method="dialog" { button { "Close" } }
         }
     }
 }
@@ -74,6 +97,15 @@ pub(super) fn badge(severity: Severity, word: &str) -> Markup {
     }
 }
 
+/// Returns the badge of a severity label of an alert.
+pub(super) fn alert_badge(severity: &str) -> Markup {
+    match severity {
+        "critical" | "error" | "page" => badge(Severity::Bad, severity),
+        "" | "warning" => badge(Severity::Poor, if severity.is_empty() { "alert" } else { severity }),
+        other => badge(Severity::Unknown, other),
+    }
+}
+
 /// Returns the class of the colours.
 pub(super) fn severity_class(severity: Severity) -> &'static str {
     match severity {
@@ -84,8 +116,14 @@ pub(super) fn severity_class(severity: Severity) -> &'static str {
     }
 }
 
+/// Returns the badge of a status, with its meaning as a tooltip.
 pub(super) fn status_badge(status: Option<Status>) -> Markup {
-    badge(Severity::of(status), status_name(status))
+    html! { span title=(advice::on(status).meaning) { (badge(Severity::of(status), status_name(status))) } }
+}
+
+/// Returns the badge of a status that was read too long ago to count.
+pub(super) fn old_badge(status: Option<Status>) -> Markup {
+    badge(Severity::Unknown, status_name(status))
 }
 
 /// Returns the sign for a value that is not known.

@@ -1,29 +1,30 @@
-//! The first page: problems, alerts, all groups with the worst first, and targets.
+//! The first page: problems, targets, alerts, all groups with the worst first, streams without groups, and what the words
+//! mean.
 
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
 use crate::format::severity::Severity;
 use crate::format::units::{ago, count, counted};
-use crate::page::layout::{PageLayout, badge, status_badge, unknown};
-use crate::page::model::{PageModel, TargetModel};
+use crate::page::label;
+use crate::page::layout::{PageLayout, badge, status_badge};
+use crate::page::model::{PageModel, TargetModel, health};
 use crate::page::overview::groups::GroupTable;
 use crate::page::overview::query::{OverviewQuery, StatusFilter};
-use crate::page::{alert_list, label};
 use redis_stream_lag::report::Status;
 
+mod alerts;
+mod events;
 mod groups;
+mod legend;
 pub mod query;
+mod streams;
+mod targets;
 
-/// Alerts of a state that are listed; the others are counted.
-const ALERTS: usize = 10;
-/// Pending alerts that are shown without a click if none fires.
-const FEW_ALERTS: usize = 3;
-/// Streams of a target that could not be read and are listed; also the targets that are listed.
-const STREAMS: usize = 10;
+/// Targets in trouble that are described one by one.
+const PROBLEMS: usize = 10;
 
 /// Renders the first page.
 pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
@@ -31,10 +32,12 @@ pub fn render(model: &PageModel, query: &OverviewQuery) -> String {
     let trouble = in_words(tally.groups_in_trouble, tally.targets_in_trouble);
     let content = html! {
         (summary(model, &tally, trouble.as_deref()))
-        (alerts(model))
+        (targets::strip(model))
+        (alerts::section(model))
         (GroupTable::of(model, query).section())
-        (unread_streams(model))
-        (targets(model))
+        (events::of_last_day(model))
+        (streams::without_groups(model))
+        (legend::section())
     };
     let title = match trouble {
         Some(trouble) => format!("{trouble} with problems"),
@@ -59,7 +62,8 @@ impl Tally {
             |target: &&TargetModel| matches!(health(target).0, Severity::Bad | Severity::Poor);
         let targets_in_trouble = model.targets.iter().filter(is_in_trouble).count();
         let mut tally = Self { targets_in_trouble, ..Self::default() };
-        for row in model.rows() {
+        // What a group is now is not known of a target that is not read.
+        for row in model.rows().filter(|row| !row.target.is_old()) {
             tally.groups += 1;
             tally.groups_in_trouble += usize::from(StatusFilter::Trouble.takes(row.status()));
             for status in row.statuses() {
@@ -100,11 +104,11 @@ fn summary(model: &PageModel, tally: &Tally, trouble: Option<&str>) -> Markup {
                 @if firing == 0 { "no alert fires" }
                 @else { a href="#alerts" { (counted(firing, "alert fires", "alerts fire")) } }
             }
-            @for target in down.iter().take(STREAMS) {
+            @for target in down.iter().take(PROBLEMS) {
                 p.callout { (problem_of(target, model)) }
             }
-            @if down.len() > STREAMS {
-                p.callout { "and " a href="#targets" { (count((down.len() - STREAMS) as u64)) " more targets" } }
+            @if down.len() > PROBLEMS {
+                p.callout { "and " a href="#targets" { (count((down.len() - PROBLEMS) as u64)) " more targets" } }
             }
             ul.counts aria-label="Groups by status" {
                 @for (status, groups) in &tally.by_status {
@@ -124,20 +128,6 @@ fn by_status_link(status: StatusFilter) -> String {
     format!("./{link}#groups")
 }
 
-/// Returns the health of a target in a word.
-fn health(target: &TargetModel) -> (Severity, &'static str) {
-    let snapshot = &target.snapshot;
-    match (snapshot.is_up, &snapshot.report) {
-        (_, None) if snapshot.last_read.is_none() && snapshot.error.is_none() => {
-            (Severity::Unknown, "not polled yet")
-        }
-        (true, Some(_)) if snapshot.error.is_none() => (Severity::Good, "up"),
-        (true, Some(_)) => (Severity::Poor, "read in part"),
-        (true, None) => (Severity::Poor, "too old"),
-        (false, _) => (Severity::Bad, "down"),
-    }
-}
-
 /// Describes the problem of a target, and how old its values are.
 fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
     let snapshot = &target.snapshot;
@@ -147,155 +137,12 @@ fn problem_of(target: &TargetModel, model: &PageModel) -> Markup {
         @if let Some(error) = &snapshot.error { (label::long(error)) ". " }
         @match (&snapshot.report, snapshot.last_read) {
             (Some(_), Some(at)) if !snapshot.is_up => { "What is shown of it was read " (ago(at, model.now)) "." }
-            (None, Some(at)) => { "Last seen " (ago(at, model.now)) "." }
+            (None, Some(at)) => {
+                "Last seen " (ago(at, model.now)) "."
+                @if target.is_old() { " Its last values are shown in grey." }
+            }
             (None, None) => { "Nothing is known of it yet." }
             _ => {}
-        }
-    }
-}
-
-fn alerts(model: &PageModel) -> Markup {
-    let count_of =
-        |state| -> usize { model.targets.iter().map(|target| target.active.count_of(state)).sum() };
-    let (firing, pending) = (count_of(Phase::Firing), count_of(Phase::Pending));
-    let first = |state| -> Vec<ActiveAlert> {
-        model.targets.iter().flat_map(|target| target.active.of_phase(state)).take(ALERTS).collect()
-    };
-    html! {
-        section #alerts data-live {
-            h2 { "Alerts" }
-            @if firing + pending == 0 {
-                p.dim { "No active alerts." }
-            } @else {
-                (alert_list::list("", &first(Phase::Firing), model.now))
-                (more(firing))
-                @if pending > 0 {
-                    details #pending-alerts open[firing == 0 && pending <= FEW_ALERTS] {
-                        summary { (about_to_fire(firing, pending)) }
-                        (alert_list::list("", &first(Phase::Pending), model.now))
-                        (more(pending))
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn about_to_fire(firing: usize, pending: usize) -> String {
-    let more = if firing > 0 { " more" } else { "" };
-    let verb = if pending == 1 { "is" } else { "are" };
-    let noun = match (firing, pending) {
-        (0, 1) => " alert",
-        (0, _) => " alerts",
-        _ => "",
-    };
-    format!("{}{more}{noun} {verb} about to fire", count(pending as u64))
-}
-
-fn more(alerts: usize) -> Markup {
-    html! {
-        @if alerts > ALERTS {
-            p { "and " a href="api/v1/alerts" { (count((alerts - ALERTS) as u64)) " more" } }
-        }
-    }
-}
-
-/// Renders the streams that grow and that no group reads.
-fn unread_streams(model: &PageModel) -> Markup {
-    let unread: Vec<_> = model
-        .targets
-        .iter()
-        .flat_map(|target| {
-            let streams = target.snapshot.report.iter().flat_map(|report| report.unread_streams());
-            streams.map(move |(stream, values)| (target, stream, values))
-        })
-        .collect();
-    html! {
-        @if !unread.is_empty() {
-            section #unread data-live {
-                h2 { "Unread streams" }
-                p.dim {
-                    "They grow, have no group, and are not trimmed as far as that was seen. Readers without a group (XREAD, XRANGE) are not seen."
-                }
-                ul {
-                    @for (target, stream, values) in unread.iter().take(STREAMS) {
-                        li {
-                            strong { (label::short(&stream.key.text())) } " on "
-                            (label::short(&target.snapshot.labels.name)) " " (target.snapshot.labels.db) ": "
-                            (count(values.length)) " entries"
-                        }
-                    }
-                    @if unread.len() > STREAMS { li { "and " (count((unread.len() - STREAMS) as u64)) " more" } }
-                }
-            }
-        }
-    }
-}
-
-fn targets(model: &PageModel) -> Markup {
-    html! {
-        section #targets data-live {
-            h2 { "Targets" }
-            table role="table" {
-                thead role="rowgroup" { tr role="row" {
-                    @for heading in ["Target", "Health", "Last read", "Streams", "Groups", "Firing alerts"] {
-                        th scope="col" role="columnheader" { (heading) }
-                    }
-                } }
-                tbody role="rowgroup" {
-                    @for target in &model.targets { (target_row(target, model)) }
-                }
-            }
-        }
-    }
-}
-
-fn target_row(target: &TargetModel, model: &PageModel) -> Markup {
-    let snapshot = &target.snapshot;
-    let (severity, word) = health(target);
-    let streams = snapshot.report.as_ref().map(|report| &report.streams);
-    let groups = streams.map(|streams| streams.iter().map(|stream| stream.groups.len()).sum::<usize>());
-    let unread = streams.into_iter().flatten().filter(|stream| stream.values.is_none());
-    let unread: Vec<_> = unread.collect();
-    let only = OverviewQuery { target: Some(snapshot.labels.name.clone()), ..OverviewQuery::default() };
-    let number = |number: Option<usize>| match number {
-        Some(number) => html! { (count(number as u64)) },
-        None => unknown("the target was not read, or too long ago"),
-    };
-    let firing = target.active.count_of(Phase::Firing) as u64;
-    html! {
-        tr role="row" {
-            th scope="row" role="rowheader" {
-                a href={ "./" (only.link()) "#groups" } { (label::short(&snapshot.labels.name)) }
-                " " span.dim { (snapshot.labels.db) }
-                @for (name, value) in &snapshot.labels.configured { " " span.dim { (name) "=" (label::short(value)) } }
-            }
-            td role="cell" data-label="Health" {
-                (badge(severity, word))
-                @if let Some(error) = &snapshot.error { div.dim { (label::long(error)) } }
-            }
-            td role="cell" data-label="Last read" {
-                @match snapshot.last_read { Some(at) => (ago(at, model.now)), None => "never" }
-            }
-            td.number role="cell" data-label="Streams" {
-                (number(streams.map(Vec::len)))
-                @if !unread.is_empty() {
-                    details id={ "unread-" (snapshot.labels.name) } {
-                        summary { (count(unread.len() as u64)) " not read" }
-                        ul {
-                            @for stream in unread.iter().take(STREAMS) {
-                                li {
-                                    (label::short(&stream.key.text()))
-                                    @if stream.refused { ": denied" } @else { ": missing, or no stream" }
-                                }
-                            }
-                            @if unread.len() > STREAMS { li { "and more" } }
-                        }
-                    }
-                }
-            }
-            td.number role="cell" data-label="Groups" { (number(groups)) }
-            td.number role="cell" data-label="Firing alerts" { (count(firing)) }
         }
     }
 }
@@ -308,8 +155,8 @@ mod tests {
     use super::*;
     use crate::alert::rule::TargetLabels;
     use crate::api::groups::TargetSnapshot;
-    use crate::page::test_support::{group, report, stream, values};
-    use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report};
+    use crate::page::test_support::{group, report, stream, target, values};
+    use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report, StreamReport};
 
     fn view_of(report: Option<Report>) -> PageModel {
         let labels =
@@ -321,16 +168,11 @@ mod tests {
             error: report.is_none().then(|| "cannot connect to cache:6379".to_owned()),
             report: report.map(Arc::new),
         };
-        let target = TargetModel {
-            snapshot,
-            history: Arc::default(),
-            active: Arc::default(),
-            redis_cli: Arc::new(["redis-cli".to_owned()]),
-        };
         PageModel {
-            targets: vec![target],
+            targets: vec![target(snapshot)],
             now: Duration::from_secs(1_700_000_065),
             interval: Duration::from_secs(10),
+            links: Arc::default(),
         }
     }
 
@@ -367,10 +209,10 @@ mod tests {
     fn the_worst_group_comes_first_and_what_is_not_known_is_no_number() {
         insta::assert_snapshot!(shown(&shop(), &[]).join("\n"), @r"
         ✖ missing wanted orders the stream has no such group
-        ✖ abandoned dead orders 1,200 ? not known 1 ? not known 1 no history yet
-        ▲ lagging counted orders 3 to 4,000 ? not known 1 ? not known 1 no history yet
-        ✔ ok calm orders 0 ? not known 1 ? not known 1 no history yet
-        ✔ ok x other 0 ? not known 0 none 1 no history yet
+        ✖ abandoned dead orders 1,200 ? not known ? not known ? not known ? not known 1 oldest ? not known 1 no history yet
+        ▲ lagging counted orders 3 to 4,000 ? not known ? not known ? not known ? not known 1 oldest ? not known 1 no history yet
+        ✔ ok calm orders 0 ? not known ? not known ? not known 0 s 1 oldest ? not known 1 no history yet
+        ✔ ok x other 0 ? not known ? not known ? not known 0 s 0 1 no history yet
         ");
     }
 
@@ -409,6 +251,74 @@ mod tests {
         assert!(html.contains("There is no group to show."), "{html}");
     }
 
+    /// Twelve pods on one stream, four of which are dead.
+    fn pods() -> PageModel {
+        let pod = |n: u64| {
+            let (lag, status) = if n < 4 { (100 + n, Status::Abandoned) } else { (0, Status::Ok) };
+            let values = GroupValues { lag: Lag::Exact(lag), status: status.into(), ..values() };
+            group(format!("pod-{n:02}").as_str(), values)
+        };
+        let slow = GroupValues { lag: Lag::Exact(7), status: Status::Lagging.into(), ..values() };
+        let streams =
+            vec![stream("cache", (0..12).map(pod).collect()), stream("orders", vec![group("slow", slow)])];
+        view_of(Some(report(streams)))
+    }
+
+    #[test]
+    fn many_groups_of_one_stream_and_status_are_one_line_that_opens() {
+        let model = pods();
+        insta::assert_snapshot!(shown(&model, &[]).join("\n"), @r"
+        ✖ abandoned 4 groups pod-03 , pod-00 , pod-01 , … cache up to 103 ? not known ? not known 0 4
+        ▲ lagging slow orders 7 ? not known ? not known ? not known ? not known 0 1 no history yet
+        ✔ ok 8 groups pod-04 , pod-05 , pod-06 , … cache 0 ? not known ? not known 0 8
+        ");
+        assert_eq!(shown(&model, &[("fold", "no")]).len(), 13);
+        let html = render(&model, &OverviewQuery::default());
+        let name = html.split("id=\"fold-").nth(1).unwrap()[..8].to_owned();
+        assert!(
+            html.contains(&format!("href=\"./?open={name}#fold-{name}\" aria-expanded=\"false\"")),
+            "{html}"
+        );
+        let opened = shown(&model, &[("open", &name)]);
+        assert_eq!(opened.len(), 3 + 4);
+        assert!(opened[1].starts_with("\u{2716} abandoned pod-03 cache 103"), "{opened:?}");
+        let html = render(&model, &OverviewQuery::read(&[("open".to_owned(), name.clone())]));
+        assert!(html.contains(&format!("href=\"./?#fold-{name}\" aria-expanded=\"true\"")), "{html}");
+    }
+
+    #[test]
+    fn the_groups_of_a_family_are_one_line_under_its_name() {
+        let job = |n: u64| StreamReport {
+            family: Some("jobs".into()),
+            ..stream(format!("job:{n}").as_str(), vec![group("workers", values())])
+        };
+        // A stream with the name of the family is no part of it.
+        let other = stream("jobs", (0..4).map(|n| group(format!("g{n}").as_str(), values())).collect());
+        let mut streams: Vec<_> = (0..5).map(job).collect();
+        streams.push(other);
+        let shown = shown(&view_of(Some(report(streams))), &[]);
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(shown[0].contains("4 groups g0") || shown[1].contains("4 groups g0"), "{shown:?}");
+        let family = shown.iter().find(|line| line.contains("5 groups workers")).unwrap();
+        assert!(family.contains("jobs family, on shop"), "{family}");
+    }
+
+    #[test]
+    fn a_target_that_is_not_read_any_more_shows_its_last_values_and_counts_nowhere() {
+        let mut model = pods();
+        let target = &mut model.targets[0];
+        (target.snapshot.report, target.snapshot.is_up) = (None, false);
+        let html = render(&model, &OverviewQuery::default());
+        assert!(html.contains("Its last values are shown in grey."), "{html}");
+        assert!(html.contains("as of 22:13 UTC") && html.contains("class=\"old\""), "{html}");
+        assert!(
+            html.contains("<h1>1 target has problems</h1>"),
+            "no group of it is known to have any: {html}"
+        );
+        assert_eq!(rows(&html).len(), 3);
+        assert!(rows(&html)[0].starts_with("? abandoned as of 22:13 UTC 4 groups"), "{:?}", rows(&html));
+    }
+
     #[test]
     fn of_ten_thousand_groups_a_page_is_small_and_quick() {
         let groups = |stream: usize| {
@@ -423,9 +333,14 @@ mod tests {
         let model = view_of(Some(report(streams)));
         #[expect(clippy::disallowed_methods, reason = "measures how long it takes")]
         let began = tokio::time::Instant::now();
-        let html = render(&model, &OverviewQuery::read(&[("q".to_owned(), "g".to_owned())]));
+        let query = |fold: &str| {
+            [("q", "g"), ("fold", fold)].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        let folded = render(&model, &OverviewQuery::read(&query("")));
         let took = began.elapsed();
-        assert_eq!(rows(&html).len(), 50);
+        let html = render(&model, &OverviewQuery::read(&query("no")));
+        assert_eq!([rows(&folded).len(), rows(&html).len()], [50, 50]);
+        assert!(folded.contains("1 to 50 of 100 lines with 10,000 groups") && folded.len() < 120_000);
         assert!(html.contains("1 to 50 of 10,000 groups") && html.len() < 120_000, "{} bytes", html.len());
         // Not optimized here, and others work on this machine.
         assert!(took < Duration::from_secs(2), "{took:?}");

@@ -1,9 +1,12 @@
 //! Reports for tests of pages.
 #![cfg(test)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::test_support;
+use crate::api::groups::TargetSnapshot;
+use crate::page::model::TargetModel;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
@@ -29,4 +32,17 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
         ..StreamValues::default()
     };
     StreamReport { values: Some(values), ..test_support::stream(key, groups) }
+}
+
+/// Returns a target in this state, without a past.
+pub(super) fn target(snapshot: TargetSnapshot) -> TargetModel {
+    TargetModel {
+        old_report: snapshot.report.clone(),
+        snapshot,
+        server: None,
+        history: Arc::default(),
+        events: Arc::default(),
+        active: Arc::default(),
+        redis_cli: Arc::new(["redis-cli".to_owned()]),
+    }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::{self, Target};
 use crate::poller::error::PollError;
 use crate::poller::list_pending::{PendingError, PendingList, PendingQuery};
-use crate::poller::node::NodeState;
+use crate::poller::node::{Identity, NodeState};
 use crate::poller::pace::{FullTurn, Pace, Rest};
 use crate::poller::sample::{SampleLimits, SampleSchedule};
 use crate::poller::servers::{MEMORY_REFUSED, Servers};
@@ -304,6 +304,11 @@ impl Poller {
     /// Returns the numbers of commands sent and of bytes received so far.
     pub fn traffic(&self) -> (u64, u64) {
         self.metrics.traffic()
+    }
+
+    /// Returns the reply to HELLO of the first node that is connected; `None` where it is refused.
+    pub fn node_identity(&self) -> Option<&Identity> {
+        self.servers.node_identity()
     }
 
     /// Returns why SCAN failed last; `None` if it succeeded, or was not needed.

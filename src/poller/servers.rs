@@ -12,7 +12,7 @@ use crate::poller::discovery::Discovery;
 use crate::poller::error::{KeyError, PollError};
 use crate::poller::interner::NameInterner;
 use crate::poller::list_pending::{self, PendingError, PendingList, PendingQuery};
-use crate::poller::node::NodeState;
+use crate::poller::node::{Identity, NodeState};
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
 use crate::poller::payload_budget::PayloadBudget;
@@ -112,6 +112,10 @@ impl Servers {
             identity: handle.identity.as_ref(),
             failure: handle.failure.as_deref(),
         })
+    }
+
+    pub(super) fn node_identity(&self) -> Option<&Identity> {
+        self.nodes.connected().next().and_then(|(_, handle, _)| handle.identity.as_ref())
     }
 
     pub(super) fn node_address(&self) -> Option<&Endpoint> {

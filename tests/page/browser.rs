@@ -256,6 +256,7 @@ impl Page<'_> {
         let (code, text) = match key {
             "Tab" => (9, ""),
             "Enter" => (13, "\r"),
+            key if key.len() == 1 => (u32::from(key.to_ascii_uppercase().as_bytes()[0]), key),
             other => panic!("no test presses {other}"),
         };
         for kind in ["keyDown", "keyUp"] {

@@ -16,7 +16,7 @@ async fn a_click_on_a_heading_sorts_and_a_second_one_turns_round() {
     let Some(browser) = Browser::start().await else { return };
     let scenario = Scenario::begin().await;
     let page = browser.page(1_400, 900, Scheme::Light).await;
-    page.go(&scenario.url("/")).await;
+    page.go(&scenario.url("/?fold=no")).await;
     page.click("#by-pending").await;
     page.wait("document.querySelector('[aria-sort]')?.ariaSort === 'descending'").await;
     assert_eq!(names(&page).await[0], "busy");
@@ -157,4 +157,60 @@ async fn all_of_it_works_without_scripts() {
     page.click("#groups-list tbody th a").await;
     page.wait("location.pathname.endsWith('/orders/calm') && document.readyState === 'complete'").await;
     assert!(page.text("main").await.contains("idler"));
+}
+
+#[tokio::test]
+async fn a_folded_line_opens_stays_open_and_closes() {
+    let Some(browser) = Browser::start().await else { return };
+    let scenario = Scenario::begin().await;
+    let page = browser.page(1_200, 800, Scheme::Light).await;
+    page.go(&scenario.url("/?q=many")).await;
+    // Their status is known, and the same.
+    page.wait("document.querySelectorAll('#groups-list tbody tr').length === 1").await;
+    assert!(names(&page).await[0].starts_with("60 groups"), "{:?}", names(&page).await);
+    page.click("#groups-list [aria-expanded]").await;
+    page.wait("document.querySelectorAll('#groups-list tbody tr').length === 52").await;
+    assert_eq!(names(&page).await[1], "g00");
+    page.eval("window.before = performance.getEntriesByType('resource').length").await;
+    page.wait("performance.getEntriesByType('resource').length > window.before + 1").await;
+    assert_eq!(page.eval("document.querySelectorAll('#groups-list tbody tr').length").await, 52);
+    page.click("#groups-list [aria-expanded=true]").await;
+    page.wait("document.querySelectorAll('#groups-list tbody tr').length === 1").await;
+    page.assert_no_complaint();
+}
+
+#[tokio::test]
+async fn keys_search_move_open_and_help_and_a_command_can_be_copied() {
+    let Some(browser) = Browser::start().await else { return };
+    let scenario = Scenario::begin().await;
+    let page = browser.page(1_200, 800, Scheme::Light).await;
+    page.go(&scenario.url("/?q=orders&sort=group")).await;
+    page.press("/").await;
+    assert_eq!(page.eval("document.activeElement.id").await, "q");
+    page.write("j").await;
+    page.wait("location.search.includes('q=j')").await;
+    page.go(&scenario.url("/?q=orders&sort=group")).await;
+    page.press("j").await;
+    assert_eq!(page.eval("document.activeElement.innerText").await, "abandoned");
+    page.press("j").await;
+    page.press("k").await;
+    assert_eq!(page.eval("document.activeElement.innerText").await, "abandoned");
+    page.press("?").await;
+    page.wait("document.getElementById('keys').open").await;
+    page.press("?").await;
+    page.wait("!document.getElementById('keys').open").await;
+    page.press("Enter").await;
+    page.wait("location.pathname.endsWith('/orders/abandoned') && document.readyState === 'complete'").await;
+    assert!(page.eval("document.querySelectorAll('pre').length").await.as_u64() > Some(0));
+    assert_eq!(
+        page.eval(
+            "document.querySelectorAll('pre').length === document.querySelectorAll('button.copy').length"
+        )
+        .await,
+        true
+    );
+    page.click("button.copy").await;
+    page.wait("['Copied', 'Selected'].includes(document.querySelector('button.copy').innerText)").await;
+    page.press("g").await;
+    page.wait("location.pathname === '/' && document.readyState === 'complete'").await;
 }

@@ -10,6 +10,7 @@ mod load;
 mod pictures;
 mod readable;
 mod responses;
+mod restart;
 mod scenario;
 mod screen;
 

@@ -71,6 +71,8 @@ async fn nothing_sticks_out_nothing_is_unreadable_and_nothing_is_without_a_name(
         "/?q=names&sort=lag".to_owned(),
         "/?q=nothing+is+called+this".to_owned(),
         "/groups/shop/db0/orders/abandoned".to_owned(),
+        "/streams/shop/db0/orders".to_owned(),
+        "/streams/shop/db0/nothing".to_owned(),
         "/groups/shop/db0/orders/busy".to_owned(),
         "/groups/shop/db0/orders/wanted".to_owned(),
         format!("/groups/shop/db0/{hostile}/{hostile}"),

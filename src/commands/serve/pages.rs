@@ -16,6 +16,7 @@ use crate::page::group::{self, GroupPath};
 use crate::page::model::{PageModel, TargetModel};
 use crate::page::overview;
 use crate::page::overview::query::OverviewQuery;
+use crate::page::stream::{self, StreamPath};
 use redis_stream_core::clock::{now, unix_time};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -41,6 +42,16 @@ pub(super) fn group(targets: &Targets, request: &Request) -> Reply {
     let status = if group::may_exist(&model, &path) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     // Rendered off the reactor: the group may have thousands of consumers.
     let body = Body::stream(move |out| out.write_all(group::render(&model, &path).as_bytes()));
+    page(status, body)
+}
+
+pub(super) fn stream(targets: &Targets, request: &Request) -> Reply {
+    let parts: Vec<_> = request.path_parts().skip(1).collect();
+    let Some(path) = StreamPath::read(&parts) else { return Reply::not_found() };
+    let model = model(targets);
+    let status = if stream::may_exist(&model, &path) { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    // Rendered off the reactor: the stream may have a thousand groups.
+    let body = Body::stream(move |out| out.write_all(stream::render(&model, &path).as_bytes()));
     page(status, body)
 }
 
@@ -76,10 +87,16 @@ fn model(targets: &Targets) -> PageModel {
         interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });
         TargetModel {
             snapshot: target_snapshot(labels, &state, now),
+            old_report: state.published.as_ref().map(|published| Arc::clone(&published.report)),
+            server: state.server.clone(),
             history: Arc::clone(&state.history),
+            events: Arc::clone(&state.events),
             active: Arc::clone(&state.alerts.active),
             redis_cli: Arc::clone(&state.redis_cli),
         }
     });
-    PageModel { targets: models.collect(), now: unix_time(), interval }
+    let models = models.collect();
+    // The same for all targets.
+    let links = targets.first().map(|(_, state)| Arc::clone(&state.borrow().links)).unwrap_or_default();
+    PageModel { targets: models, now: unix_time(), interval, links }
 }

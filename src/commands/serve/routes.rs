@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | GET | `/` | overview page |
 //! | GET | `/groups/{target}/{db}/{stream}/{group}` | page of a group |
+//! | GET | `/streams/{target}/{db}/{stream}` | page of a stream |
 //! | GET | `/assets/{hash}/{name}` | style sheet, script, icon |
 //! | GET | `/metrics` | Prometheus text |
 //! | GET | `/api/v1/alerts` | pending and firing alerts as JSON |
@@ -46,12 +47,14 @@ use redis_stream_core::glob::Glob;
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const GROUP: &str = "/groups/{target}/{db}/{stream}/{group}";
+const STREAM: &str = "/streams/{target}/{db}/{stream}";
 const ASSET: &str = "/assets/{hash}/{name}";
 
 /// All routes, which label the metric of requests.
-pub(super) const ROUTES: [&str; 12] = [
+pub(super) const ROUTES: [&str; 13] = [
     "/",
     GROUP,
+    STREAM,
     ASSET,
     "/metrics",
     "/api/v1/alerts",
@@ -67,6 +70,7 @@ pub(super) const ROUTES: [&str; 12] = [
 fn route(path: &str) -> &'static str {
     match path.split('/').collect::<Vec<_>>()[..] {
         ["", "groups", _, _, _, _] => GROUP,
+        ["", "streams", _, _, _] => STREAM,
         ["", "assets", _, _] => ASSET,
         _ => ROUTES.into_iter().find(|route| *route == path).unwrap_or(OTHER),
     }
@@ -99,6 +103,7 @@ impl Routes for App {
         match (request.method.as_str(), route) {
             ("GET" | "HEAD", "/") => pages::overview(&self.targets(), request),
             ("GET" | "HEAD", GROUP) => pages::group(&self.targets(), request),
+            ("GET" | "HEAD", STREAM) => pages::stream(&self.targets(), request),
             ("GET" | "HEAD", ASSET) => pages::asset(&request.path),
             ("GET" | "HEAD", "/metrics") => self.metrics(request).await,
             ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
@@ -288,6 +293,9 @@ mod tests {
             (Method::HEAD, "/groups//0/s/g", GROUP, 404, None),
             (Method::POST, "/groups/a/0/s/g", GROUP, 405, Some("GET, HEAD")),
             (Method::GET, "/groups/a/0/s", OTHER, 404, None),
+            (Method::GET, "/streams/a%2Fb/0/s", STREAM, 404, None),
+            (Method::POST, "/streams/a/0/s", STREAM, 405, Some("GET, HEAD")),
+            (Method::GET, "/streams/a/0/s/g", OTHER, 404, None),
             (Method::GET, "/groups/a/0/s/g/", OTHER, 404, None),
             (Method::GET, "/assets/0/none.css", ASSET, 404, None),
         ] {

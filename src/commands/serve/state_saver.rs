@@ -15,11 +15,14 @@ use crate::alert::active::{Active, ActiveAlert};
 use crate::alert::notification::{Alert, AlertStatus};
 use crate::alert::notification_log::{LogEntry, NotificationLog, SendState};
 use crate::alert::resolved_reason;
+use crate::alert::rule::TargetLabels;
 use crate::alert::state;
 use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
+use crate::monitor::published::TargetState;
 use crate::notify::Handle;
+use crate::page::saved::SavedPast;
 use crate::state_file::{self, SavedGroup, SavedState};
 use redis_stream_core::clock::{now, unix_time};
 
@@ -178,9 +181,12 @@ impl StateSaver {
 
     async fn write(&mut self, active: Vec<Arc<Active>>, receivers: BTreeMap<String, Vec<LogEntry>>) {
         let (path, writing, groups) = (self.path.clone(), active.clone(), self.groups());
+        let states: Vec<_> =
+            self.targets.iter().map(|(labels, state)| (Arc::clone(labels), state.borrow().clone())).collect();
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
-            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, groups })
+            let pasts = states.iter().filter_map(|(labels, state)| past(labels, state)).collect();
+            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, groups, pasts })
         };
         // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
@@ -199,6 +205,12 @@ impl StateSaver {
         self.refresh_at = now() + REFRESH;
         self.problem = problem;
     }
+}
+
+/// Returns the history and the events of a target; `None` before its first report.
+fn past(labels: &TargetLabels, state: &TargetState) -> Option<SavedPast> {
+    let report = &state.published.as_ref()?.report;
+    Some(SavedPast::of(&labels.name, &labels.db, report, &state.history, &state.events))
 }
 
 fn pause_after(bytes: u64) -> Duration {
@@ -225,10 +237,8 @@ mod tests {
     use super::*;
     use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
     use crate::alert::recommended;
-    use crate::alert::rule::TargetLabels;
     use crate::config::load::from_text;
     use crate::monitor::alerting::ShownAlerts;
-    use crate::monitor::published::TargetState;
 
     const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -294,7 +304,7 @@ alerts: {recommended: false, external_labels: {dc: eu}, rules: [{alert: Down, ex
         };
         let receivers = BTreeMap::from([("hook".to_owned(), vec![known("Down"), known("Gone")])]);
         let alerts = evaluator.active().alerts().collect();
-        let saved = SavedState { saved_at, alerts, receivers, groups: Vec::new() };
+        let saved = SavedState { saved_at, alerts, receivers, groups: Vec::new(), pasts: Vec::new() };
         let log = notification_log(&saved, &config);
         let [down, gone] = &log.receivers["hook"][..] else { panic!("{log:?}") };
         assert_eq!((log.until, down), (saved_at, &known("Down")));

@@ -120,7 +120,10 @@ impl TargetTasks {
         note_selection(&mut evaluator, &settings);
         let alerts = ShownAlerts::of(&evaluator);
         let remembered = saved.groups(&settings.labels.db, unix_time()).collect();
-        let (state, watched) = watch::channel(TargetState { alerts, remembered, ..TargetState::default() });
+        let (history, events) = saved.past(&settings.labels.db).unwrap_or_default();
+        let (history, events) = (Arc::new(history), Arc::new(events));
+        let known = TargetState { alerts, remembered, history, events, ..TargetState::default() };
+        let (state, watched) = watch::channel(known);
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());
         let (sender, changes) = watch::channel(Some(Arc::new(settings)));
@@ -164,6 +167,7 @@ pub(super) fn target_settings(config: &Config) -> impl Iterator<Item = TargetSet
             external_labels: alerts.external_labels.clone(),
             interval: poll.interval,
         },
+        links: config.web.links.clone().into(),
     })
 }
 

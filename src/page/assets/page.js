@@ -1,4 +1,5 @@
-// Refreshes the page in place, and searches while the user types. Every page works without this script.
+// Refreshes the page in place, searches while the user types, and adds keys and buttons that copy. Every page works
+// without this script.
 "use strict";
 (() => {
   const every = Number(document.body.dataset.refreshMs) || 10000;
@@ -23,8 +24,33 @@
     return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   };
 
+  // What the server sent of each part, without the buttons that are added here.
+  const sent = new WeakMap();
+  for (const part of document.querySelectorAll("[data-live]")) sent.set(part, part.innerHTML);
+
+  const copy = async (button, text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      // Over plain HTTP a browser has no clipboard: the text is selected, for the user to copy.
+      window.getSelection().selectAllChildren(button.nextElementSibling);
+      button.textContent = "Selected";
+    }
+  };
+
+  const decorate = (part) => {
+    for (const pre of part.querySelectorAll("pre")) {
+      const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
+      button.addEventListener("click", () => copy(button, pre.textContent));
+      pre.before(button);
+    }
+  };
+  decorate(document);
+
   const replace = (part, fresh) => {
-    if (part.innerHTML === fresh.innerHTML) return;
+    if (sent.get(part) === fresh.innerHTML) return;
+    sent.set(part, fresh.innerHTML);
     const focused = part.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     const details = [...part.querySelectorAll("details[id]")];
     const opened = new Map(details.map((each) => [each.id, each.open]));
@@ -34,6 +60,7 @@
       if (opened.has(each.id)) each.open = opened.get(each.id);
     }
     part.querySelectorAll("pre").forEach((each, at) => { each.scrollTop = scrolled[at] || 0; });
+    decorate(part);
     const again = focused && part.querySelector(focused);
     if (again) again.focus({ preventScroll: true });
   };
@@ -47,6 +74,8 @@
       // The response is a different page: the group is gone, or the server is another one.
       document.getElementById("content").replaceChildren(
         ...document.importNode(fresh.getElementById("content"), true).childNodes);
+      for (const part of document.querySelectorAll("[data-live]")) sent.set(part, part.innerHTML);
+      decorate(document.getElementById("content"));
     } else {
       parts.forEach((part, at) => { if (!isSelecting(part)) replace(part, next[at]); });
     }
@@ -132,9 +161,47 @@
     to.hash = "";
     go(to.href, "pushState").then(() => {
       fill();
-      if (!link.closest("thead")) document.getElementById("groups").scrollIntoView();
+      if (!link.closest("thead") && !link.hasAttribute("aria-expanded")) document.getElementById("groups").scrollIntoView();
     });
   });
+
+  // j and k move the focus from one row to the next, so that Enter opens it.
+  const step = (by) => {
+    const links = [...document.querySelectorAll("tbody th a")].filter((link) => link.checkVisibility());
+    const at = links.findIndex((link) => link.closest("tr").contains(document.activeElement));
+    const to = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1);
+    if (!links[to]) return;
+    links[to].focus();
+    links[to].scrollIntoView({ block: "nearest" });
+  };
+
+  const root = document.querySelector("a.home").href;
+  const search = () => {
+    const field = document.getElementById("q");
+    if (!field) location.href = root + "#q";
+    else { field.focus(); field.select(); }
+  };
+  const keys = document.getElementById("keys");
+  const toKey = {
+    "/": search,
+    "j": () => step(1),
+    "k": () => step(-1),
+    "g": () => { location.href = root; },
+    "?": () => keys.open ? keys.close() : keys.showModal(),
+  };
+  addEventListener("keydown", (event) => {
+    const isTyping = event.target.closest?.("input, select, textarea");
+    if (isTyping && event.key === "Escape") event.target.blur();
+    if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const run = Object.hasOwn(toKey, event.key) ? toKey[event.key] : null;
+    if (!run || (keys.open && event.key !== "?")) return;
+    event.preventDefault();
+    run();
+  });
+  if (location.hash === "#q") search();
+  const help = document.getElementById("keys-button");
+  help.hidden = false;
+  help.addEventListener("click", () => keys.showModal());
 
   addEventListener("popstate", () => { fill(); load(location.href); });
   document.addEventListener("visibilitychange", () => {

@@ -59,7 +59,7 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
     Some(detail(label.name, value, label.note))
 }
 
-pub(super) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
+pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
     let ago_or = |time: Option<Duration>, why_unknown| time.map(|time| ago(time, now)).ok_or(why_unknown);
     let newest_id = ago_or(
         values.last_generated,

@@ -2,29 +2,37 @@
 
 use maud::{Markup, html};
 
+use crate::api::fold::{Line, folded};
 use crate::api::partial_sort::sorted_range;
-use crate::format::units::{count, counted, per_second, span};
-use crate::page::layout::{status_badge, unknown};
+use crate::format::units::{count, counted, span};
+use crate::page::cells::{cell, lag, number, numbers, status_cell, value};
+use crate::page::layout::unknown;
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::page::overview::query::{
-    ColumnContent, Direction, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter,
+    Direction, Folding, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter,
 };
 use crate::page::{chart, label};
-use crate::values::family::{Family, Number};
-use crate::values::table::CONSUMERS;
-use redis_stream_lag::report::{GroupView, Lag, Status};
+use crate::values::table::ADDED_PER_SECOND;
+use redis_stream_lag::report::GroupValues;
 
-/// Groups on one page.
+/// The name of the column that is part of [`PENDING`].
+const OLDEST: &str = "oldest";
+const PENDING: &str = "pending";
+/// Groups of a folded line that are named.
+const NAMED: usize = 3;
+/// Lines on one page, and groups of an open line.
 const PAGE: usize = 50;
 
 /// The groups that the query selects.
 pub(super) struct GroupTable<'a> {
     model: &'a PageModel,
     query: &'a OverviewQuery,
-    /// The groups of this page.
-    rows: Vec<GroupRow<'a>>,
+    /// The lines of this page.
+    lines: Vec<Line<GroupRow<'a>>>,
     /// Number of groups on all pages.
     found: usize,
+    /// Number of lines on all pages.
+    all_lines: usize,
     /// This page, from 0; the last one if the query asks for a later one.
     page: usize,
 }
@@ -33,10 +41,16 @@ impl<'a> GroupTable<'a> {
     pub(super) fn of(model: &'a PageModel, query: &'a OverviewQuery) -> Self {
         let rows = query.select(model);
         let found = rows.len();
-        let page = query.page.min(found.saturating_sub(1) / PAGE);
+        let compare = |one: &GroupRow<'_>, other: &GroupRow<'_>| query.compare(one, other);
+        let lines = match query.folding {
+            Folding::ByStream => folded(rows, GroupRow::kind, compare),
+            Folding::Off => rows.into_iter().map(Line::one).collect(),
+        };
+        let all_lines = lines.len();
+        let page = query.page.min(all_lines.saturating_sub(1) / PAGE);
         let first = page * PAGE;
-        let rows = sorted_range(rows, first..first + PAGE, |one, other| query.compare(one, other));
-        Self { model, query, rows, found, page }
+        let lines = sorted_range(lines, first..first + PAGE, |one, other| compare(&one.first, &other.first));
+        Self { model, query, lines, found, all_lines, page }
     }
 
     pub(super) fn section(&self) -> Markup {
@@ -54,9 +68,10 @@ impl<'a> GroupTable<'a> {
 
     /// Describes the rows that are shown.
     fn description(&self) -> String {
-        let (first, last) = (self.page * PAGE + 1, self.page * PAGE + self.rows.len());
+        let (first, last) = (self.page * PAGE + 1, self.page * PAGE + self.lines.len());
+        let groups = counted(self.found, "group", "groups");
         match self.found {
-            0 if self.model.targets.iter().any(|target| target.snapshot.report.is_none())
+            0 if self.model.targets.iter().any(|target| target.report().is_none())
                 && self.query.is_open() =>
             {
                 "There is no group to show.".to_owned()
@@ -65,9 +80,13 @@ impl<'a> GroupTable<'a> {
                 "No consumer group was found. A new one is shown after the next poll.".to_owned()
             }
             0 => "No group is like this.".to_owned(),
-            found if found == self.rows.len() => counted(found, "group", "groups"),
             found => {
-                format!("{} to {} of {} groups", count(first as u64), count(last as u64), count(found as u64))
+                let is_folded = self.all_lines < found;
+                let lines = is_folded.then(|| counted(self.all_lines, "line", "lines"));
+                let part = (self.all_lines > self.lines.len())
+                    .then(|| format!("{} to {} of ", count(first as u64), count(last as u64)));
+                let (part, lines) = (part.unwrap_or_default(), lines.map(|lines| format!("{lines} with ")));
+                format!("{part}{}{groups}", lines.unwrap_or_default())
             }
         }
     }
@@ -113,6 +132,10 @@ impl<'a> GroupTable<'a> {
                             value=(if direction == Direction::Up { "asc" } else { "desc" });
                     }
                 }
+                label { span { "Fold" } select #fold name="fold" {
+                    option value="" selected[query.folding == Folding::ByStream] { "by stream or family, and status" }
+                    option value="no" selected[query.folding == Folding::Off] { "no" }
+                } }
                 button type="submit" { "Show" }
                 @if !query.is_open() { a href="./#groups" { "Show all" } }
             }
@@ -125,73 +148,173 @@ impl<'a> GroupTable<'a> {
                 caption.unseen { "Consumer groups" }
                 thead role="rowgroup" { tr role="row" {
                     th scope="col" role="columnheader" { "Status" }
-                    @for column in OverviewColumn::ALL { (self.heading(column)) }
-                    th scope="col" role="columnheader" { "Trend (10 min)" }
+                    @for column in OverviewColumn::ALL.into_iter().filter(|column| column.name != OLDEST) {
+                        (self.heading(column))
+                    }
+                    th scope="col" role="columnheader" { "Trend (1 h)" }
                 } }
-                tbody role="rowgroup" { @for row in &self.rows { (self.row(row)) } }
+                tbody role="rowgroup" { @for line in &self.lines { (self.line(line)) } }
             }
         }
     }
 
     fn heading(&self, column: OverviewColumn) -> Markup {
-        let sort = self.query.sort;
-        let present = match sort {
-            OverviewSort::By(by, direction) if by == column => Some(direction),
+        let present = match self.query.sort {
+            OverviewSort::By(by, direction)
+                if by == column || (column.name == PENDING && by.name == OLDEST) =>
+            {
+                Some(direction)
+            }
             _ => None,
         };
-        let (aria, sign) = match present {
-            Some(Direction::Up) => (Some("ascending"), " \u{25b2}"),
-            Some(Direction::Down) => (Some("descending"), " \u{25bc}"),
-            None => (None, ""),
+        let aria = present.map(|direction| match direction {
+            Direction::Up => "ascending",
+            Direction::Down => "descending",
+        });
+        let oldest = OverviewColumn::ALL.into_iter().find(|one| column.name == PENDING && one.name == OLDEST);
+        html! {
+            th scope="col" role="columnheader" aria-sort=[aria] {
+                (self.sort_link(column))
+                @if let Some(oldest) = oldest { ", " (self.sort_link(oldest)) }
+            }
+        }
+    }
+
+    fn sort_link(&self, column: OverviewColumn) -> Markup {
+        let sort = self.query.sort;
+        let sign = match sort {
+            OverviewSort::By(by, Direction::Up) if by == column => " \u{25b2}",
+            OverviewSort::By(by, Direction::Down) if by == column => " \u{25bc}",
+            _ => "",
         };
         let link = OverviewQuery { sort: sort.after_click(column), page: 0, ..self.query.clone() }.link();
         html! {
-            th scope="col" role="columnheader" aria-sort=[aria] {
-                a #{ "by-" (column.name) } href={ "./" (link) "#groups" } {
-                    (column.heading()) span aria-hidden="true" { (sign) }
+            a #{ "by-" (column.name) } href={ "./" (link) "#groups" } {
+                (column.heading()) span aria-hidden="true" { (sign) }
+            }
+        }
+    }
+
+    fn line(&self, line: &Line<GroupRow<'_>>) -> Markup {
+        if line.others.is_empty() {
+            return self.row(&line.first, None);
+        }
+        let name = line.first.kind_name();
+        let is_open = self.query.open.contains(&name);
+        html! {
+            (self.folded(line, &name, is_open))
+            @if is_open {
+                @let rows: Vec<_> = line.rows().copied().collect();
+                @for row in sorted_range(rows, 0..PAGE, |one, other| self.query.compare(one, other)) {
+                    (self.row(&row, Some("part")))
+                }
+                @if line.len() > PAGE {
+                    tr.part role="row" { td.dim role="cell" colspan="11" data-label="" {
+                        "and " (count((line.len() - PAGE) as u64)) " more: search for them, or do not fold"
+                    } }
                 }
             }
         }
     }
 
-    fn row(&self, row: &GroupRow<'_>) -> Markup {
-        let status = row.status();
-        let labels = &row.target.snapshot.labels;
-        let name = row.group.name.text();
+    /// Renders the line that stands for several groups of one stream and status.
+    fn folded(&self, line: &Line<GroupRow<'_>>, name: &str, is_open: bool) -> Markup {
+        let mut open = self.query.open.clone();
+        if is_open {
+            open.retain(|one| one != name);
+        } else {
+            open.push(name.to_owned());
+        }
+        let link = OverviewQuery { open, ..self.query.clone() }.link();
+        let values = || line.rows().filter_map(GroupRow::view);
+        let largest = values().max_by_key(|values| (values.lag.min(), values.lag.max()));
+        let behind = values().filter_map(|values| values.lag_seconds()).max();
+        let sum =
+            |number: fn(&GroupValues) -> u64| values().map(|values| number(values.values())).sum::<u64>();
+        let names: Vec<_> = line.rows().take(NAMED).map(|row| row.group.name.text()).collect();
         html! {
-            tr role="row" {
-                @let since = row.since(self.model.now);
-                td role="cell" data-label="Status" title=[since.as_ref().map(|since| format!("{} {since}", status_name(status)))] {
-                    @for status in row.statuses() { (status_badge(status)) " " }
-                    @if status == Some(Status::Unknown) { @if let Some(since) = &since { span.dim { (since) } } }
+            tr.fold #{ "fold-" (name) } role="row" class=[line.first.target.is_old().then_some("old")] {
+                td role="cell" data-label="Status" { (status_cell(&line.first, self.model.now)) }
+                th scope="row" role="rowheader" {
+                    a #{ "open-" (name) } href={ "./" (link) "#fold-" (name) } aria-expanded=(is_open.to_string()) {
+                        (count(line.len() as u64)) " groups"
+                    }
+                    div.dim.names { @for (at, name) in names.iter().enumerate() { @if at > 0 { ", " } (label::tiny(name)) } ", \u{2026}" }
                 }
+                @match &line.first.stream.family {
+                    Some(family) => {
+                        td role="cell" data-label="Stream" {
+                            (label::short(&family.text())) div.dim { "family, on " (label::short(&line.first.target.snapshot.labels.name)) }
+                        }
+                    }
+                    None => { (self.stream_cell(&line.first)) }
+                }
+                @if let Some(values) = largest {
+                    td.number role="cell" data-label="Lag" { @if values.lag.max() > 0 { span.dim { "up to " } } (lag(values.lag)) }
+                    td.number role="cell" data-label="Behind" {
+                        @match behind {
+                            Some(time) if time.is_zero() => span.dim { "0 s" },
+                            Some(time) => { span.dim { "up to " } (span(time)) },
+                            None => (unknown("of none of them")),
+                        }
+                    }
+                    (cell("In", &value(&ADDED_PER_SECOND, values)))
+                    td.dim.number role="cell" data-label="Out" {}
+                    td.dim.number role="cell" data-label="Drained in" {}
+                    (cell("Pending", &number(sum(|values| values.messages_pending))))
+                    (cell("Consumers", &html! { (count(sum(|values| values.consumers))) }))
+                } @else {
+                    td.dim role="cell" colspan="7" data-label="" { "the stream has no such groups" }
+                }
+                td role="cell" data-label="" {}
+            }
+        }
+    }
+
+    fn stream_cell(&self, row: &GroupRow<'_>) -> Markup {
+        let labels = &row.target.snapshot.labels;
+        html! {
+            td role="cell" data-label="Stream" {
+                @match row.stream_path() {
+                    Some(path) => { a href=(path) { (label::short(&row.stream.key.text())) } }
+                    None => { (label::short(&row.stream.key.text())) }
+                }
+                @if self.model.targets.len() > 1 { div.dim { "on " (label::short(&labels.name)) } }
+                @if labels.db != "db0" { " " span.dim { (labels.db) } }
+            }
+        }
+    }
+
+    fn row(&self, row: &GroupRow<'_>, class: Option<&str>) -> Markup {
+        let name = row.group.name.text();
+        let samples = row.samples(chart::SMALL_SAMPLES);
+        let old = row.target.is_old().then_some("old");
+        let classes: Vec<_> = class.into_iter().chain(old).collect();
+        html! {
+            tr role="row" class=[(!classes.is_empty()).then(|| classes.join(" "))] {
+                td role="cell" data-label="Status" { (status_cell(row, self.model.now)) }
                 th scope="row" role="rowheader" {
                     @match row.path() {
                         Some(path) => { a href=(path) { (label::short(&name)) } }
                         None => { (label::short(&name)) }
                     }
                 }
-                td role="cell" data-label="Stream" {
-                    (label::short(&row.stream.key.text()))
-                    @if self.model.targets.len() > 1 { " " span.dim { "on " (label::short(&labels.name)) } }
-                    @if labels.db != "db0" { " " span.dim { (labels.db) } }
-                }
+                (self.stream_cell(row))
                 @match row.view() {
-                    Some(values) => { @for column in OverviewColumn::ALL { (cell(column, values)) } },
-                    None => { td.dim role="cell" colspan="5" data-label="" { "the stream has no such group" } }
+                    Some(values) => { (numbers(values)) },
+                    None => { td.dim role="cell" colspan="7" data-label="" { "the stream has no such group" } }
                 }
-                @let samples = row.samples();
-                @if status.is_none() && samples.iter().all(|sample| sample.values.is_none()) {
+                @if row.status().is_none() && samples.iter().all(|sample| sample.values.is_none()) {
                     td role="cell" data-label="" {}
                 } @else {
-                    td role="cell" data-label="Trend (10 min)" { (chart::small(&samples)) }
+                    td role="cell" data-label="Trend (1 h)" { (chart::small(&samples)) }
                 }
             }
         }
     }
 
     fn pager(&self) -> Markup {
-        let last = (self.found - 1) / PAGE;
+        let last = (self.all_lines - 1) / PAGE;
         let link = |page: usize| format!("./{}#groups", OverviewQuery { page, ..self.query.clone() }.link());
         html! {
             @if last > 0 {
@@ -203,45 +326,6 @@ impl<'a> GroupTable<'a> {
                     span aria-current="page" { "Page " (self.page + 1) " of " (last + 1) }
                     @if self.page < last { a #next-page rel="next" href=(link(self.page + 1)) { "Next" } }
                 }
-            }
-        }
-    }
-}
-
-/// Returns the cell of a number; the cells of names are not made of values.
-fn cell(column: OverviewColumn, values: GroupView<'_>) -> Markup {
-    let content = match column.content {
-        ColumnContent::Name(..) => return html! {},
-        ColumnContent::Lag => lag(values.lag),
-        ColumnContent::Value(family) => value(family, values),
-    };
-    html! { td.number role="cell" data-label=(column.heading()) { (content) } }
-}
-
-fn value(family: &Family, values: GroupView<'_>) -> Markup {
-    if family.counts_nothing_in(values) {
-        return html! { span.dim { "none" } };
-    }
-    let is_zero = |text: &str| html! { span.dim { (text) } };
-    match family.of_group_values(values).known() {
-        // A group without consumers is worth a look.
-        Some(Number::Count(number)) if number > 0 || *family == CONSUMERS => html! { (count(number)) },
-        Some(Number::Count(_)) => is_zero("0"),
-        Some(Number::Seconds(time)) if time.is_zero() => is_zero("0 s"),
-        Some(Number::Seconds(time)) => html! { (span(time)) },
-        Some(Number::Ratio(ratio)) => html! { (format!("{:.0} %", ratio * 100.0)) },
-        Some(Number::PerSecond(number)) => html! { (per_second(number)) },
-        None => unknown(family.label.map_or("", |label| (label.why_unknown)(values.values()))),
-    }
-}
-
-fn lag(lag: Lag) -> Markup {
-    html! {
-        @match lag {
-            Lag::Exact(0) => { span.dim { "0" } }
-            Lag::Exact(entries) => (count(entries)),
-            Lag::Between { min, max } => {
-                span title="being counted; these bounds are certain" { (count(min)) " to " (count(max)) }
             }
         }
     }

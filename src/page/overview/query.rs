@@ -8,7 +8,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::api::groups::badness;
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::values::family::{Family, Number};
-use crate::values::table::{CONSUMERS, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS};
+use crate::values::table::{
+    ADDED_PER_SECOND, CONSUMERS, DELIVERED_PER_SECOND, DRAIN_SECONDS, LAG_SECONDS, MESSAGES_PENDING,
+    OLDEST_PENDING_AGE_SECONDS,
+};
 use redis_stream_lag::report::Status;
 
 /// Returns the name that a row is sorted by.
@@ -19,7 +22,8 @@ pub(super) enum ColumnContent {
     /// A name, with its heading.
     Name(&'static str, SortName),
     Lag,
-    Value(&'static Family),
+    /// A value, with its heading.
+    Value(&'static str, &'static Family),
 }
 
 /// The query. A parameter that is not valid is ignored: a page is better than an error.
@@ -33,7 +37,21 @@ pub struct OverviewQuery {
     pub(super) sort: OverviewSort,
     /// From 0.
     pub(super) page: usize,
+    pub(super) folding: Folding,
+    /// The folded lines that are open, by their names.
+    pub(super) open: Vec<String>,
 }
+
+/// Whether groups of one stream and status are one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Folding {
+    #[default]
+    ByStream,
+    Off,
+}
+
+/// Folded lines that are open at most.
+const MAX_OPEN: usize = 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum StatusFilter {
@@ -112,21 +130,23 @@ impl PartialEq for OverviewColumn {
 impl Eq for OverviewColumn {}
 
 impl OverviewColumn {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self { name: "group", content: ColumnContent::Name("Group", |row| row.group.name.as_bytes()) },
         Self { name: "stream", content: ColumnContent::Name("Stream", |row| row.stream.key.as_bytes()) },
         Self { name: "lag", content: ColumnContent::Lag },
-        Self { name: "behind", content: ColumnContent::Value(&LAG_SECONDS) },
-        Self { name: "pending", content: ColumnContent::Value(&MESSAGES_PENDING) },
-        Self { name: "oldest", content: ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS) },
-        Self { name: "consumers", content: ColumnContent::Value(&CONSUMERS) },
+        Self { name: "behind", content: ColumnContent::Value("Behind", &LAG_SECONDS) },
+        Self { name: "in", content: ColumnContent::Value("In", &ADDED_PER_SECOND) },
+        Self { name: "out", content: ColumnContent::Value("Out", &DELIVERED_PER_SECOND) },
+        Self { name: "drain", content: ColumnContent::Value("Drained in", &DRAIN_SECONDS) },
+        Self { name: "pending", content: ColumnContent::Value("Pending", &MESSAGES_PENDING) },
+        Self { name: "oldest", content: ColumnContent::Value("oldest", &OLDEST_PENDING_AGE_SECONDS) },
+        Self { name: "consumers", content: ColumnContent::Value("Consumers", &CONSUMERS) },
     ];
 
     pub(super) fn heading(self) -> &'static str {
         match self.content {
-            ColumnContent::Name(heading, _) => heading,
-            ColumnContent::Value(Family { label: Some(label), .. }) => label.name,
-            ColumnContent::Value(_) | ColumnContent::Lag => "Lag",
+            ColumnContent::Name(heading, _) | ColumnContent::Value(heading, _) => heading,
+            ColumnContent::Lag => "Lag",
         }
     }
 
@@ -134,7 +154,7 @@ impl OverviewColumn {
     pub(super) fn direction(self) -> Direction {
         match self.content {
             ColumnContent::Name(..) => Direction::Up,
-            ColumnContent::Lag | ColumnContent::Value(_) => Direction::Down,
+            ColumnContent::Lag | ColumnContent::Value(..) => Direction::Down,
         }
     }
 
@@ -143,7 +163,7 @@ impl OverviewColumn {
         let keys = match self.content {
             ColumnContent::Name(_, name) => return direction.turn(name(one).cmp(name(other))),
             ColumnContent::Lag => (lag_key(one), lag_key(other)),
-            ColumnContent::Value(family) => (value_key(family, one), value_key(family, other)),
+            ColumnContent::Value(_, family) => (value_key(family, one), value_key(family, other)),
         };
         match keys {
             (Some(one), Some(other)) => direction.turn(one.cmp(&other)),
@@ -203,6 +223,13 @@ impl OverviewQuery {
             target: Some(value("target").to_owned()).filter(|name| !name.is_empty()),
             sort: OverviewSort::read(value("sort"), value("order")),
             page: value("page").parse::<usize>().unwrap_or(1).saturating_sub(1),
+            folding: if value("fold") == "no" { Folding::Off } else { Folding::ByStream },
+            open: value("open")
+                .split(' ')
+                .filter(|name| !name.is_empty())
+                .take(MAX_OPEN)
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
@@ -221,6 +248,8 @@ impl OverviewQuery {
             ("sort", sort),
             ("order", order),
             ("page", if self.page == 0 { "" } else { &page }),
+            ("fold", if self.folding == Folding::Off { "no" } else { "" }),
+            ("open", &self.open.join(" ")),
         ];
         let given = parameters.into_iter().filter(|(_, value)| !value.is_empty());
         let pairs: Vec<_> = given
@@ -251,7 +280,8 @@ impl OverviewQuery {
     /// Compares two groups by the sort column, then by how bad they are, then by name.
     pub(super) fn compare(&self, one: &GroupRow<'_>, other: &GroupRow<'_>) -> Ordering {
         let by_column = match self.sort {
-            OverviewSort::Worst => Ordering::Equal,
+            // What is bad now comes before what was.
+            OverviewSort::Worst => one.target.is_old().cmp(&other.target.is_old()),
             OverviewSort::By(column, direction) => column.compare(direction, one, other),
         };
         by_column
@@ -302,6 +332,8 @@ mod tests {
             (&[("sort", "group"), ("order", "desc")], "?sort=group&order=desc"),
             (&[("status", "nonsense"), ("sort", "<x>"), ("order", "?"), ("page", "-1")], "?"),
             (&[("page", "0"), ("q", "")], "?"),
+            (&[("fold", "no"), ("open", " a1  b2 ")], "?fold=no&open=a1%20b2"),
+            (&[("fold", "yes"), ("open", "")], "?"),
         ] {
             assert_eq!(read(query).link(), link);
         }

@@ -1,0 +1,45 @@
+//! What holds a stream, and what of it no group needs.
+
+use maud::{Markup, html};
+
+use crate::format::redis_cli;
+use crate::format::units::{count, lasting};
+use crate::page::label;
+use crate::page::model::{PageModel, TargetModel};
+use redis_stream_core::name::Name;
+use redis_stream_lag::report::{HeldFor, SafeTrim, StreamHolder};
+
+/// Renders what holds the stream, and the command that trims the rest.
+pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &SafeTrim) -> Markup {
+    let (key, min_id) = (key.as_bytes(), trim.min_id.to_string());
+    let arguments = [b"XTRIM", key, b"MINID", b"~", min_id.as_bytes()];
+    html! {
+        div #held {
+            p {
+                @match &trim.holder {
+                    Some(StreamHolder { group, since, held_for }) => {
+                        "Of all its groups, " strong { (label::short(&group.text())) }
+                        @match held_for {
+                            HeldFor::Delivery => " needs the oldest entry: it was not delivered that yet",
+                            HeldFor::Acknowledgement => " needs the oldest entry: it has not acknowledged that yet",
+                        }
+                        ". It has been the one " (lasting(*since, model.now)) "."
+                    }
+                    None => "No group needs any of its entries.",
+                }
+                @if trim.entries != Some(0) {
+                    " Below that, "
+                    @match trim.entries {
+                        Some(entries) => { strong { (count(entries)) } " entries" }
+                        None => "entries (being counted)",
+                    }
+                    " were delivered to every group and acknowledged, as of this reading, and can be trimmed. Readers without a group are not seen."
+                }
+            }
+            @if trim.entries != Some(0) {
+                p { strong.writes { "This changes data." } }
+                pre tabindex="0" { code { (redis_cli::line(&target.redis_cli, &arguments)) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The history and the events outlast a restart.
+
+use std::time::Duration;
+
+use crate::support::client::RedisClient;
+use crate::support::config::ConfigFile;
+use crate::support::server::Server;
+use crate::support::servers::newest;
+use crate::support::wait::wait_for;
+
+const GROUP: &str = "/groups/shop/db0/orders/mail";
+
+#[tokio::test]
+async fn charts_and_events_outlast_a_restart_with_the_state_file() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XGROUP CREATE orders mail $ MKSTREAM\nXADD orders * f v").await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: 250ms, timeout: 240ms}}\ntargets: [{{name: shop, url: '{}'}}]\nalerts: {{state_file: '{}'}}\n",
+        server.url(),
+        folder.path().join("state.json").display()
+    ));
+    let shows = async |exporter: &crate::support::program::Exporter, parts: &[&str]| {
+        wait_for(Duration::from_secs(30), "the chart shows these lags", async || {
+            let shown = exporter.get(GROUP).await.text();
+            if parts.iter().all(|part| shown.contains(part)) { Ok(()) } else { Err(shown) }
+        })
+        .await;
+    };
+    let exporter = config.serve().serving().await;
+    shows(&exporter, &["UTC: 1</title>"]).await;
+    exporter.stop().await;
+    client.run("XADD orders * f v").await;
+    let exporter = config.serve().serving().await;
+    // The second process has never seen a lag of 1.
+    shows(&exporter, &["UTC: 1</title>", "UTC: 2</title>"]).await;
+    let page = exporter.get("/").await.text();
+    assert_eq!(page.matches("streamgauge started to poll the target").count(), 2, "{page}");
+    exporter.stop().await;
+}
