@@ -52,7 +52,10 @@ impl Scenario {
         let exporter = Self::watch(&server, SETTINGS).await;
         let scenario = Self { server, exporter };
         scenario
-            .shows("abandoned is abandoned", "\"group\":\"abandoned\",\"family\":null,\"up\":true,\"status\":\"abandoned\"")
+            .shows(
+                "abandoned is abandoned",
+                "\"group\":\"abandoned\",\"family\":null,\"up\":true,\"status\":\"abandoned\"",
+            )
             .await;
         scenario.shows("calm is ok", "\"group\":\"calm\",\"up\":true,\"status\":\"ok\"").await;
         scenario
