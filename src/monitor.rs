@@ -202,10 +202,11 @@ impl Monitor {
     /// Evaluates the alerts as of the time when the poll was due.
     fn step_alerts(&mut self, outcome: &PollOutcome, due: Instant) {
         let Some(alerting) = &mut self.alerting else { return };
-        let reading = match outcome {
-            Ok(polled) if polled.is_complete => PollReading::Complete(&polled.report),
-            Ok(polled) => PollReading::Partial(&polled.report),
-            Err(_) => PollReading::Failed,
+        let folded = self.publisher.folded();
+        let reading = match (outcome, &folded) {
+            (Ok(polled), Some(report)) if polled.is_complete => PollReading::Complete(report),
+            (Ok(_), Some(report)) => PollReading::Partial(report),
+            _ => PollReading::Failed,
         };
         let up = if has_answered(outcome) { TargetUp::Yes } else { TargetUp::No };
         let alerts = alerting.step(reading, up, due);

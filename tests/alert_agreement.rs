@@ -14,6 +14,7 @@ use proptest::{collection, option, prop_oneof};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
+use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::{
     Age, ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
     StreamIds, StreamReport, StreamValues,
@@ -171,8 +172,19 @@ fn rule(at: usize, case: &Case) -> Rule {
     }
 }
 
-/// What is read at one step: one stream with a group for each case.
+/// What is read at one step: one stream with a group for each case, and a family of two in which one is a step ahead.
 fn report(cases: &[Case], step: usize) -> Report {
+    let stream = |key, family: Option<&str>, step| StreamReport {
+        key: Name::from(key),
+        family: family.map(Name::from),
+        ..stream(cases, step)
+    };
+    let family = [stream("s:1", Some("f"), step), stream("s:2", Some("f"), (step + 1) % STEPS)];
+    let streams = [stream("s", None, step)].into_iter().chain(family).map(Into::into).collect();
+    Report { streams, ..Report::default() }
+}
+
+fn stream(cases: &[Case], step: usize) -> StreamReport {
     let groups = cases.iter().enumerate().filter_map(|(at, case)| {
         let values = case.readings[step].clone();
         // Groups that a rule may miss are named in the configuration.
@@ -194,8 +206,9 @@ fn report(cases: &[Case], step: usize) -> Report {
 
         ..StreamValues::default()
     };
-    let stream = StreamReport::new(Name::from("s"), Some(values), groups.collect());
-    Report { streams: vec![stream.into()], ..Report::default() }
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    StreamReport::new(Name::from("s"), Some(values), groups)
 }
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.
@@ -254,7 +267,8 @@ async fn random_rules_and_readings_give_the_same_alerts_in_prometheus() {
     let cases: Vec<Case> =
         (0..CASES).map(|_| case().new_tree(&mut runner).expect("there are cases").current()).collect();
     let rules: Vec<_> = cases.iter().enumerate().map(|(at, case)| Arc::new(rule(at, case))).collect();
-    let reports: Vec<_> = (0..STEPS).map(|step| Arc::new(report(&cases, step))).collect();
+    let mut families = FamilyFold::default();
+    let reports: Vec<_> = (0..STEPS).map(|step| families.fold(&Arc::new(report(&cases, step)))).collect();
     let expected = expected(&rules, &reports);
     for state in ["pending", "firing"] {
         let count = expected.iter().flatten().filter(|line| line.contains(state)).count();

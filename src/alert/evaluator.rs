@@ -13,7 +13,9 @@ use crate::alert::fact::{self, FactSource, FactValue, LossSpan, status_is};
 use crate::alert::gone_groups::{Coverage, CoveredReport, GoneGroups, GoneList};
 use crate::alert::inhibition::Sources;
 use crate::alert::loss_window::LossWindow;
-use crate::alert::notification::{Alert, AlertStatus, DIAGNOSIS_ANNOTATION, Notification, SendReason};
+use crate::alert::notification::{
+    Alert, AlertStatus, DIAGNOSIS_ANNOTATION, Notification, SendReason, WORST_STREAM_ANNOTATION,
+};
 use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, Phase, Times, step};
@@ -212,8 +214,11 @@ fn alert(
         let reason = entry.resolved_reason.as_deref();
         annotations.extend(reason.map(|reason| (resolved_reason::ANNOTATION.to_owned(), reason.to_owned())));
     } else {
-        let diagnosis = entry.held.as_ref().and_then(|held| held.diagnosis(&rule.expression));
+        let held = entry.held.as_deref();
+        let diagnosis = held.and_then(|held| held.diagnosis(&rule.expression));
         annotations.extend(diagnosis.map(|text| (DIAGNOSIS_ANNOTATION.to_owned(), text.to_string())));
+        let worst = held.and_then(HeldValues::worst_stream);
+        annotations.extend(worst.map(|key| (WORST_STREAM_ANNOTATION.to_owned(), key.to_string())));
     }
     Alert {
         labels: Arc::new(labels),
@@ -491,9 +496,7 @@ fn held(view: SubjectView<'_>, now: Duration) -> Option<Box<HeldValues>> {
 }
 
 fn find<'r>(report: &'r Report, stream: Option<&Name>) -> Option<&'r ReportedStream> {
-    let key = stream?;
-    let at = report.streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
-    Some(&report.streams[at])
+    report.stream(stream?)
 }
 
 #[cfg(test)]

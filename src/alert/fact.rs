@@ -125,7 +125,13 @@ impl Fact {
             (ValueSource::GroupUp | ValueSource::Group(_), _) => FactSource::Group(family),
             (ValueSource::Status, _) => FactSource::Status(family),
             // An alert has no label for a consumer or a change.
-            (ValueSource::Consumer(_) | ValueSource::Holder | ValueSource::GroupChanges, _) => return None,
+            (
+                ValueSource::Consumer(_)
+                | ValueSource::Holder
+                | ValueSource::GroupChanges
+                | ValueSource::FamilyGroups,
+                _,
+            ) => return None,
         };
         let unit = match (source, family.unit) {
             (FactSource::Status(_), _) => FactUnit::Status,

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// The annotation of a firing alert about a group that has its [diagnosis](crate::diagnosis).
 pub const DIAGNOSIS_ANNOTATION: &str = "diagnosis";
 
+/// Annotation with the key of the worst stream, if the alert is about a family; the diagnosis is about it.
+pub const WORST_STREAM_ANNOTATION: &str = "worst_stream";
+
 /// A firing or resolved alert, as it is sent to receivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {

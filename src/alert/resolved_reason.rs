@@ -9,6 +9,7 @@ use crate::alert::fact::{FactSource, LossSpan};
 use crate::alert::template::format_value;
 use crate::diagnosis::{self, Diagnosis};
 use crate::format::units::{count, span};
+use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{
     GroupReport, GroupValues, GroupView, OldestPending, ReportedStream, Status, StreamReport,
@@ -59,10 +60,18 @@ pub(super) enum SubjectView<'r> {
 }
 
 impl HeldValues {
+    /// Holds the values of a group; of a family, those of the group that is the worst.
     pub(super) fn of(stream: &ReportedStream, group: &GroupReport, at: Duration) -> Option<Self> {
-        group.values.as_ref()?;
+        if let Some(fold) = group.values.as_ref()?.fold.as_deref() {
+            return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
+        }
         let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
         Some(Self { stream: stream.clone(), group, at })
+    }
+
+    /// Returns the key of the stream, if the alert is about its family.
+    pub(super) fn worst_stream(&self) -> Option<&Name> {
+        self.stream.family.as_ref().map(|_| &self.stream.key)
     }
 
     fn values(&self) -> Option<GroupView<'_>> {
@@ -141,6 +150,8 @@ pub(super) fn reason(
         (SubjectView::Group(stream, _), _) if stream.values.is_none() => STREAM_DELETED,
         (SubjectView::Group(stream, group), _) => match &group.values {
             None => GROUP_DESTROYED,
+            // The group that was the worst may not be the one that made the alert resolve.
+            Some(values) if values.fold.is_some() => return now_is(first, value),
             Some(values) => {
                 let added = stream.values.as_ref().and_then(|values| values.entries_added);
                 let change = GroupChange { held, values, added };

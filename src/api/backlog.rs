@@ -30,7 +30,7 @@ enum MissingGroup {
 }
 
 /// The work that a group has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Backlog {
     /// The sum of the other two.
     pub backlog: u64,
@@ -120,13 +120,17 @@ pub fn of(snapshots: &[TargetSnapshot], query: &BacklogQuery) -> Result<Backlog,
         let reason = down.error.as_deref().unwrap_or("it was not polled yet");
         return Err(BacklogError::Unknown(format!("target {name}: {reason}")));
     }
-    let streams: Vec<_> = targets.iter().filter_map(|target| stream(target, &query.stream)).collect();
-    match streams[..] {
+    let streams = targets.iter().map(|target| streams(target, &query.stream));
+    let streams: Vec<_> = streams.filter(|streams| !streams.is_empty()).collect();
+    match &streams[..] {
         [] => Err(BacklogError::NotFound(format!(
             "there is no stream {}, or the configuration does not select it",
             query.stream.text()
         ))),
-        [stream] => of_stream(stream, query),
+        [streams] => match &streams[..] {
+            [stream] if stream.family.is_none() => of_stream(stream, query),
+            members => of_family(members, query),
+        },
         _ => Err(BacklogError::Query(format!(
             "several targets have a stream {}: name the target and the db",
             query.stream.text()
@@ -134,10 +138,48 @@ pub fn of(snapshots: &[TargetSnapshot], query: &BacklogQuery) -> Result<Backlog,
     }
 }
 
-fn stream<'a>(target: &'a TargetSnapshot, key: &Name) -> Option<&'a StreamReport> {
-    let streams = &target.report.as_ref()?.streams;
-    let at = streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
-    Some(&streams[at])
+/// Returns the streams of a family, or else the stream of this name.
+fn streams<'a>(target: &'a TargetSnapshot, name: &Name) -> Vec<&'a StreamReport> {
+    let Some(report) = &target.report else { return Vec::new() };
+    let of_family = report.streams.iter().filter(|stream| stream.family.as_ref() == Some(name));
+    let members: Vec<&StreamReport> = of_family.map(|stream| &**stream).collect();
+    if !members.is_empty() {
+        return members;
+    }
+    report.stream(name).map(|stream| &**stream).into_iter().collect()
+}
+
+/// Returns the sum of the streams of a family that have the group.
+fn of_family(members: &[&StreamReport], query: &BacklogQuery) -> Result<Backlog, BacklogError> {
+    let mut sum = None;
+    for stream in members {
+        match of_stream(stream, query) {
+            Ok(backlog) => sum = Some(backlog.plus(sum.unwrap_or_default())),
+            Err(BacklogError::NotFound(_)) => {}
+            Err(BacklogError::Unknown(reason)) => {
+                let key = stream.key.text();
+                return Err(BacklogError::Unknown(format!(
+                    "{reason} (stream {key} of family {})",
+                    query.stream.text()
+                )));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    sum.ok_or_else(|| {
+        let (family, group) = (query.stream.text(), query.group.text());
+        BacklogError::NotFound(format!("no stream of family {family} has a group {group}"))
+    })
+}
+
+impl Backlog {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            backlog: self.backlog.saturating_add(other.backlog),
+            lag: self.lag.saturating_add(other.lag),
+            messages_pending: self.messages_pending.saturating_add(other.messages_pending),
+        }
+    }
 }
 
 fn of_stream(stream: &StreamReport, query: &BacklogQuery) -> Result<Backlog, BacklogError> {

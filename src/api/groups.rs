@@ -1,7 +1,6 @@
 //! `/api/v1/groups` and `status --json`: every group with all its values, the worst first. Unknown values are `null`.
 
 use std::borrow::Borrow;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -20,8 +19,8 @@ use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
 use redis_stream_lag::report::{
-    ConsumerCensus, ConsumerView, GroupReport, GroupStatus, GroupValues, GroupView, LimitedCounts,
-    PendingReport, Report, ReportedStream, Status, StreamReport,
+    ConsumerCensus, ConsumerView, GroupReport, GroupStatus, GroupView, LimitedCounts, PendingReport, Report,
+    ReportedStream, Status, StreamReport,
 };
 
 pub mod filter;
@@ -234,24 +233,16 @@ pub fn worst_first<'a>(
     let mut found = Vec::new();
     for snapshot in snapshots.iter().filter(|snapshot| filter.takes_target(&snapshot.labels.name)) {
         let streams = snapshot.report.iter().flat_map(|report| &report.streams);
-        for stream in streams.filter(|stream| filter.takes_stream(stream.key.as_bytes())) {
+        for stream in streams.filter(|stream| filter.takes_stream(stream)) {
             let groups = stream.groups.iter().filter(|group| filter.takes_group(group));
             found.extend(groups.map(|group| ReportedGroup { snapshot, stream, group }));
         }
     }
     let matched = found.len();
     let worst = sorted_range(found, 0..filter.limit(), |one, other| {
-        badness(one.group).cmp(&badness(other.group)).then_with(|| one.name().cmp(&other.name()))
+        one.group.badness().cmp(&other.group.badness()).then_with(|| one.name().cmp(&other.name()))
     });
     (worst, matched)
-}
-
-/// A key that sorts the worst group to the front.
-pub(super) type Badness = (Status, Reverse<(u64, u64, u64)>);
-
-pub(crate) fn badness(group: &GroupReport) -> Option<Badness> {
-    let GroupValues { status, lag, messages_pending, .. } = group.values.as_ref()?;
-    Some((status.status(), Reverse((lag.min(), lag.max(), *messages_pending))))
 }
 
 /// Writes the groups and the targets that the filter selects, one at a time.
@@ -538,8 +529,8 @@ mod tests {
     use redis_stream_core::name::Name;
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
-        Age, ConditionSet, ConsumerReport, HeldFor, HistoryCoverage, Lag, OldestPending, PendingCensus,
-        PendingCensusReading, Retention, SafeTrim, StreamHolder, StreamValues,
+        Age, ConditionSet, ConsumerReport, GroupValues, HeldFor, HistoryCoverage, Lag, OldestPending,
+        PendingCensus, PendingCensusReading, Retention, SafeTrim, StreamHolder, StreamValues,
     };
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {

@@ -12,7 +12,9 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
-use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, StreamReport};
+use redis_stream_lag::report::{
+    ConsumerView, GroupReport, GroupValues, Report, ReportedStream, Status, StreamReport,
+};
 
 /// Text is written in chunks of about this size, which stay in the processor's cache.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -197,6 +199,7 @@ fn write_samples(
                 lines.groups(stream, |group| ValueReading::of_group(stream, group, read));
             }
             ValueSource::Status => lines.statuses(stream),
+            ValueSource::FamilyGroups => lines.family_groups(stream),
             ValueSource::Holder => lines.holder(stream),
             ValueSource::GroupChanges => lines.changes(stream),
             ValueSource::Consumer(read) => lines.consumers(stream, selection.consumer_max_idle, read),
@@ -244,6 +247,26 @@ impl<'a> SampleWriter<'a> {
     }
 
     fn statuses(&mut self, stream: &StreamReport) {
+        self.by_status(stream, |values| {
+            let mut numbers = [None; Status::ALL.len()];
+            values.status.iter().for_each(|status| numbers[status as usize] = Some(1));
+            numbers
+        });
+    }
+
+    fn family_groups(&mut self, stream: &StreamReport) {
+        self.by_status(stream, |values| match &values.fold {
+            Some(fold) => fold.by_status.map(Some),
+            None => [None; Status::ALL.len()],
+        });
+    }
+
+    /// Writes numbers that are parallel to [`Status::ALL`].
+    fn by_status(
+        &mut self,
+        stream: &StreamReport,
+        numbers: impl Fn(&GroupValues) -> [Option<u64>; Status::ALL.len()],
+    ) {
         self.begin(stream);
         let stream_labels = self.prefix.len();
         for group in &stream.groups {
@@ -251,10 +274,11 @@ impl<'a> SampleWriter<'a> {
             self.prefix.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.prefix);
             let group_labels = self.prefix.len();
-            for status in values.status.iter() {
+            for (status, number) in Status::ALL.into_iter().zip(numbers(values)) {
+                let Some(number) = number else { continue };
                 self.prefix.truncate(group_labels);
                 write_label("status", status.as_str(), &mut self.prefix);
-                self.sample(Number::Count(1));
+                self.sample(Number::Count(number));
             }
         }
     }
@@ -322,7 +346,7 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
-        Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, Status, StreamIds, StreamValues,
+        Age, ConsumerReport, Lag, OldestPending, Retention, StreamIds, StreamValues,
     };
     use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;

@@ -18,6 +18,7 @@ use crate::poller::node::Identity;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
 use redis_stream_core::redis_url::Endpoint;
+use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::Report;
 use redis_stream_lag::state::RememberedGroup;
 
@@ -57,6 +58,8 @@ pub struct TargetState {
 pub struct Published {
     /// The report.
     pub report: Arc<Report>,
+    /// The same with one stream for each family, which series and alerts are about.
+    pub folded: Arc<Report>,
     /// Its series.
     pub series: Arc<TargetSeries>,
     /// When the report becomes too old to be served while polls fail.
@@ -81,6 +84,7 @@ pub(super) struct Publisher {
     labels: SeriesLabels,
     metrics: TargetMetrics,
     state: Arc<watch::Sender<TargetState>>,
+    families: FamilyFold,
     /// The node that [`TargetState::redis_cli`] leads to.
     shown_node: Option<Endpoint>,
 }
@@ -95,7 +99,7 @@ impl Publisher {
             (state.interval, state.links) = (settings.poll.interval, Arc::clone(&settings.links));
         });
         let (settings, labels) = (Arc::clone(settings), settings.series_labels());
-        Self { settings, labels, metrics, state, shown_node: None }
+        Self { settings, labels, metrics, state, families: FamilyFold::default(), shown_node: None }
     }
 
     /// Notes that the target is polled from now on.
@@ -107,7 +111,10 @@ impl Publisher {
     }
 
     pub(super) fn reconfigure(&mut self, settings: &Arc<TargetSettings>, metrics: TargetMetrics) {
-        *self = Self::new(settings, metrics, Arc::clone(&self.state));
+        let mut families = std::mem::take(&mut self.families);
+        let rules = &settings.target.streams;
+        families.retain(|name| rules.iter().any(|rule| rule.family.as_ref() == Some(name)));
+        *self = Self { families, ..Self::new(settings, metrics, Arc::clone(&self.state)) };
     }
 
     pub(super) fn set_links(&self, links: &Arc<[WebLink]>) {
@@ -150,6 +157,11 @@ impl Publisher {
         self.state.send_modify(|state| state.redis_cli = words);
     }
 
+    /// Returns the last report with one stream for each family.
+    pub(super) fn folded(&self) -> Option<Arc<Report>> {
+        self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.folded))
+    }
+
     pub(super) fn set_outcome(&self, is_up: bool, problem: Option<String>) {
         self.metrics.set_up(is_up);
         self.state.send_modify(|state| {
@@ -162,14 +174,16 @@ impl Publisher {
     }
 
     /// Adds a failed poll to the history. The last report stays until it is too old, and until then what is `fresh` of it.
-    pub(super) fn note_failure(&self, fresh: Option<Arc<Report>>) {
+    pub(super) fn note_failure(&mut self, fresh: Option<Arc<Report>>) {
+        let (families, labels) = (&mut self.families, &self.labels);
         self.state.send_modify(|state| {
             let mut history = state.history.after_failure(unix_time());
             if let (Some(published), Some(report)) = (&mut state.published, fresh)
                 && published.report.streams.len() != report.streams.len()
             {
                 history.follow(&report, &published.report);
-                published.series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
+                published.folded = families.fold(&report);
+                published.series = Arc::new(TargetSeries::new(labels.clone(), Arc::clone(&published.folded)));
                 published.report = report;
             }
             state.history = Arc::new(history);
@@ -177,28 +191,31 @@ impl Publisher {
     }
 
     /// Publishes a report of streams that were read at `read_at` or earlier.
-    pub(super) async fn publish(&self, report: Arc<Report>, read_at: Instant) {
+    pub(super) async fn publish(&mut self, report: Arc<Report>, read_at: Instant) {
         let before = self.state.borrow().clone();
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
+        let mut families = std::mem::take(&mut self.families);
         let made = tokio::task::spawn_blocking(move || {
             let previous = before.published.as_ref().map(|published| &*published.report);
             let history = Arc::new(before.history.after(last_read, &shown, previous));
+            let folded = families.fold(&shown);
             let mut events = before.events;
             if let Some(previous) = previous {
                 Arc::make_mut(&mut events).note_report(last_read, previous, &shown);
             }
-            (history, events)
+            (history, events, folded, families)
         });
         // The task fails only while the runtime shuts down.
-        let Ok((history, events)) = made.await else { return };
-        let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&report)));
+        let Ok((history, events, folded, families)) = made.await else { return };
+        self.families = families;
+        let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&folded)));
         let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
         let stale = read_at + stale_after;
         // The next poll begins within two intervals; connecting and reading have a deadline each.
         let overdue = stale + 2 * (interval + timeout);
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            state.published = Some(Published { report, series, stale, overdue });
+            state.published = Some(Published { report, folded, series, stale, overdue });
             (state.last_read, state.history, state.events) = (Some(last_read), history, events);
         });
     }
@@ -216,7 +233,8 @@ mod tests {
         let report = Arc::new(Report::default());
         let series = TargetSeries::new(SeriesLabels::new("t", 0, &BTreeMap::new()), Arc::clone(&report));
         let (stale, overdue) = (began + 30 * second, began + 66 * second);
-        let published = Published { report, series: Arc::new(series), stale, overdue };
+        let folded = Arc::clone(&report);
+        let published = Published { report, folded, series: Arc::new(series), stale, overdue };
         for (is_up, seconds, expected) in
             [(true, 29, true), (true, 31, true), (true, 67, false), (false, 29, true), (false, 31, false)]
         {

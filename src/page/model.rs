@@ -109,9 +109,13 @@ impl TargetModel {
 }
 
 impl<'a> GroupRow<'a> {
-    /// Finds the group of a stream in a target's report.
+    /// Finds the group of a stream in a target's report; of a family, the group that is the worst.
     pub(super) fn find(target: &'a TargetModel, stream: &Name, group: &Name) -> Option<Self> {
         let streams = &target.report()?.streams;
+        let of_family = streams.iter().filter(|one| one.family.as_ref() == Some(stream));
+        let with_group = of_family.filter_map(|stream| Some((&stream.key, stream.group(group)?)));
+        let worst = with_group.min_by(|(_, one), (_, other)| one.badness().cmp(&other.badness()));
+        let stream = worst.map_or(stream, |(key, _)| key);
         let at = streams.binary_search_by(|one| one.key.cmp(stream)).ok()?;
         let stream = &streams[at];
         let nth = stream.groups.binary_search_by(|one| one.name.cmp(group)).ok()?;

@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use crate::alert::state::Phase;
-use crate::api::groups::badness;
 use crate::format::units::{ago, clock, count, counted, rate_number};
 use crate::page::cells::{numbers, status_cell};
 use crate::page::chart::{self, Series};
@@ -97,7 +96,7 @@ fn crumbs(target: &TargetModel) -> Markup {
 fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream) -> Markup {
     let mut rows = GroupRow::all_of(target, &stream.key);
     rows.sort_by(|one, other| {
-        badness(one.group).cmp(&badness(other.group)).then_with(|| one.name().cmp(&other.name()))
+        one.group.badness().cmp(&other.group.badness()).then_with(|| one.name().cmp(&other.name()))
     });
     let mut alerts: Vec<_> = target.active.about_stream(&stream.key).collect();
     alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);

@@ -36,10 +36,19 @@ pub(super) fn family_of(rules: &[StreamRule], rule: RuleIndex, key: &Name) -> Op
     own.or_else(named).cloned()
 }
 
-/// Returns true if the configuration of a target selects a stream, or a group of it, whatever the limits leave out.
+/// Returns true if the configuration of a target selects a family or a stream that belongs to none, or a group of it,
+/// whatever the limits leave out.
 pub(crate) fn selects(target: &Target, key: &Name, group: Option<&Name>) -> bool {
-    rule_for(&target.streams, key.as_bytes())
-        .is_some_and(|rule| group.is_none_or(|group| is_selected(&target.streams[rule.0], group.as_bytes())))
+    let rules = &target.streams;
+    let has_group = |rule: &StreamRule| group.is_none_or(|group| is_selected(rule, group.as_bytes()));
+    let mut of_family = rules.iter().filter(|rule| rule.family.as_ref() == Some(key)).peekable();
+    if of_family.peek().is_some() {
+        return of_family.any(has_group);
+    }
+    rule_for(rules, key.as_bytes()).is_some_and(|rule| {
+        let rule = &rules[rule.0];
+        rule.family.is_none() && has_group(rule)
+    })
 }
 
 /// The groups of a stream that are reported.

@@ -15,6 +15,7 @@ pub struct Family {
     pub kind: MetricKind,
     pub origin: MetricOrigin,
     pub unit: ValueUnit,
+    pub aggregation: Aggregation,
     pub source: ValueSource,
     /// The alert fact that reads this value.
     pub fact: Option<AlertFact>,
@@ -55,6 +56,33 @@ pub enum ValueUnit {
     Bool,
 }
 
+/// How the value of a family follows from those of its streams, in [`redis_stream_lag::family`]. Streams that do not have
+/// the value do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregation {
+    /// The sum; not known if one is not.
+    Sum,
+    /// The sum of those that are known: one that is not known is not there.
+    SumOfKnown,
+    /// What all streams have counted, those that are gone included; as last known.
+    Counter,
+    /// The smallest; not known if one is not.
+    Min,
+    /// The largest; not known if one is not.
+    Max,
+    /// The smallest of those that are known: the smallest of all is not larger.
+    SmallestKnown,
+    /// The largest of those that are known: the largest of all is not smaller. Not known if it is 0 while one is not
+    /// known.
+    LargestKnown,
+    /// Each status that holds for one of them; `unknown` or `ok` if none has a condition.
+    Any,
+    /// Only families have the value.
+    OfFamily,
+    /// Families do not have the value.
+    LeftOut,
+}
+
 /// The function that reads a value; it decides the labels of the metric.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueSource {
@@ -68,6 +96,8 @@ pub enum ValueSource {
     Group(fn(GroupView<'_>) -> ValueReading),
     /// The status of a group. Adds `group` and `status`: 1 for each condition, or for `ok` or `unknown`.
     Status,
+    /// Numbers of a family's groups. Adds `group` and `status`.
+    FamilyGroups,
     /// 1 for the group that needs the oldest entry of its stream. Adds `group`.
     Holder,
     /// The changes of a stream's groups. Labels `target`, `db`, `stream`, and `change`.
@@ -121,13 +151,20 @@ pub enum ValueReading {
 }
 
 /// Returns a gauge of our own that is only a metric.
-pub const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
+pub const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    unit: ValueUnit,
+    aggregation: Aggregation,
+    source: ValueSource,
+) -> Family {
     Family {
         name,
         help,
         kind: MetricKind::Gauge,
         origin: MetricOrigin::Own,
         unit,
+        aggregation,
         source,
         fact: None,
         label: None,
@@ -136,8 +173,14 @@ pub const fn gauge(name: &'static str, help: &'static str, unit: ValueUnit, sour
 }
 
 /// Returns a counter of our own that is only a metric.
-pub const fn counter(name: &'static str, help: &'static str, unit: ValueUnit, source: ValueSource) -> Family {
-    Family { kind: MetricKind::Counter, ..gauge(name, help, unit, source) }
+pub const fn counter(
+    name: &'static str,
+    help: &'static str,
+    unit: ValueUnit,
+    aggregation: Aggregation,
+    source: ValueSource,
+) -> Family {
+    Family { kind: MetricKind::Counter, ..gauge(name, help, unit, aggregation, source) }
 }
 
 impl Family {
@@ -169,7 +212,7 @@ impl Family {
                 &["target", "db", "stream", "group"]
             }
             ValueSource::GroupChanges => &["target", "db", "stream", "change"],
-            ValueSource::Status => &["target", "db", "stream", "group", "status"],
+            ValueSource::Status | ValueSource::FamilyGroups => &["target", "db", "stream", "group", "status"],
             ValueSource::Consumer(_) => &["target", "db", "stream", "group", "consumer"],
         }
     }
@@ -250,13 +293,16 @@ impl ValueReading {
         }
     }
 
+    /// Returns 1 if the stream was read; of a family, if all its streams were.
     pub fn stream_up(stream: &StreamReport) -> Self {
-        stream.values.is_some().into()
+        let fold = |values: &StreamValues| values.fold.is_none_or(|fold| fold.unread == 0);
+        stream.values.as_ref().is_some_and(fold).into()
     }
 
-    /// Returns 1 or 0 for a group that the configuration names; absent for others.
+    /// Returns 1 or 0 for a group that the configuration names; absent for others. A family has it if all its streams do.
     pub fn group_up(group: &GroupReport) -> Self {
-        if group.named { group.values.is_some().into() } else { Self::Absent }
+        let is_whole = |values: &GroupValues| values.fold.as_ref().is_none_or(|fold| !fold.is_missing);
+        if group.named { group.values.as_ref().is_some_and(is_whole).into() } else { Self::Absent }
     }
 }
 

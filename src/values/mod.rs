@@ -4,3 +4,6 @@
 
 pub mod family;
 pub mod table;
+
+#[cfg(test)]
+mod fold_tests;

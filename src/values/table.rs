@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::values::family::{
-    AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
+    Aggregation, AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
 };
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::question::is_fatal;
@@ -21,6 +21,7 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_up",
         "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
         ValueUnit::Bool,
+        Aggregation::Min,
         ValueSource::StreamUp,
     )
     .fact(AlertFact::Value("stream_up")),
@@ -28,6 +29,7 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_length",
         "Entries in the stream.",
         ValueUnit::Count,
+        Aggregation::Sum,
         ValueSource::Stream(|values| values.length.into()),
     )
     .fact(AlertFact::Value("length")),
@@ -35,24 +37,28 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_groups",
         "Consumer groups of the stream.",
         ValueUnit::Count,
+        Aggregation::Sum,
         ValueSource::Stream(|values| values.groups.into()),
     ),
     &counter(
         "redis_stream_entries_added_total",
         "Entries ever added to the stream; absent before server 7.0.",
         ValueUnit::Count,
+        Aggregation::Counter,
         ValueSource::Stream(|values| values.entries_added.into()),
     ),
     &gauge(
         "redis_stream_first_entry_timestamp_seconds",
         "Unix time when the oldest entry was added: how far back retention reaches.",
         ValueUnit::Timestamp,
+        Aggregation::SmallestKnown,
         ValueSource::Stream(|values| values.first_entry.into()),
     ),
     &gauge(
         "redis_stream_last_generated_id_timestamp_seconds",
         "Unix time when the newest ID was made: how long the producers have been silent.",
         ValueUnit::Timestamp,
+        Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.last_generated.into()),
     )
     .fact(AlertFact::Since("last_generated_id_age_seconds")),
@@ -61,13 +67,15 @@ pub static FAMILIES: &[&Family] = &[
         "Memory that the stream takes, as the server estimates it (MEMORY USAGE); absent unless \
          poll.memory_interval is set, and with more than 4,900 groups and consumers.",
         ValueUnit::Count,
-        ValueSource::Stream(|values| values.memory_bytes.map_or(ValueReading::Absent, Into::into)),
+        Aggregation::Sum,
+        ValueSource::Stream(|values| values.memory_bytes.into()),
     ),
     &gauge(
         "redis_stream_trimmable_entries",
         "Entries below all that any group was not delivered or has not acknowledged; absent \
          without groups, and while it is not known of every group. Readers without a group are not seen.",
         ValueUnit::Count,
+        Aggregation::Sum,
         ValueSource::Stream(|values| match &values.safe_trim {
             Some(trim) => trim.entries.into(),
             None if values.groups == 0 => ValueReading::Absent,
@@ -80,6 +88,7 @@ pub static FAMILIES: &[&Family] = &[
         "1 for the group that needs the oldest entry; none if no group needs any, and where \
          trimmable_entries cannot be known.",
         ValueUnit::Bool,
+        Aggregation::LeftOut,
         ValueSource::Holder,
     ),
     &counter(
@@ -87,6 +96,7 @@ pub static FAMILIES: &[&Family] = &[
         "Groups of the stream that were created, destroyed, or created again (recreated), since \
          start, as far as polls show it.",
         ValueUnit::Count,
+        Aggregation::Counter,
         ValueSource::GroupChanges,
     ),
     &counter(
@@ -94,36 +104,42 @@ pub static FAMILIES: &[&Family] = &[
         "Entries added with an idempotent ID; this and the next four absent before server 8.6, \
          and where none was ever used.",
         ValueUnit::Count,
+        Aggregation::Counter,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
     ),
     &counter(
         "redis_stream_idmp_duplicates_total",
         "Entries not added, since their idempotent ID was added before: retries of producers.",
         ValueUnit::Count,
+        Aggregation::Counter,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
     ),
     &gauge(
         "redis_stream_idmp_producer_ids_tracked",
         "Producers with remembered idempotent IDs.",
         ValueUnit::Count,
+        Aggregation::SumOfKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.producer_ids_tracked).into()),
     ),
     &gauge(
         "redis_stream_idmp_idempotent_ids_tracked",
         "Remembered idempotent IDs of all producers.",
         ValueUnit::Count,
+        Aggregation::SumOfKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.idempotent_ids_tracked).into()),
     ),
     &gauge(
         "redis_stream_idmp_max_size",
         "Most idempotent IDs that are remembered for each producer.",
         ValueUnit::Count,
+        Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.max_size).into()),
     ),
     &gauge(
         "redis_stream_group_up",
         "For groups configured by name: 1 if the group is there, 0 if it is missing.",
         ValueUnit::Bool,
+        Aggregation::Min,
         ValueSource::GroupUp,
     )
     .fact(AlertFact::Value("group_up")),
@@ -164,70 +180,97 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_group_status",
         "1 for each condition of the group, or for ok or unknown. The others have no series.",
         ValueUnit::Bool,
+        Aggregation::Any,
         ValueSource::Status,
     )
     .fact(AlertFact::Status("status")),
     &gauge(
+        "redis_stream_family_streams",
+        "Streams of the family.",
+        ValueUnit::Count,
+        Aggregation::OfFamily,
+        ValueSource::Stream(|values| values.fold.map_or(ValueReading::Absent, |fold| fold.streams.into())),
+    ),
+    &gauge(
+        "redis_stream_family_groups",
+        "Groups of this name in the streams of the family that have the condition, or are ok or unknown.",
+        ValueUnit::Count,
+        Aggregation::OfFamily,
+        ValueSource::FamilyGroups,
+    ),
+    &gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
         ValueUnit::Count,
+        Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.messages_pending().into()),
     ),
     &gauge(
         "redis_stream_group_consumer_idle_seconds",
         "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
         ValueUnit::Seconds,
+        Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.idle().into()),
     ),
     &gauge(
         "redis_stream_group_consumer_inactive_seconds",
         "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
         ValueUnit::Seconds,
+        Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.inactive().into()),
     ),
     &of_redis_exporter(
         "redis_stream_radix_tree_keys",
         "Keys of the radix tree that stores the stream.",
+        Aggregation::Sum,
         ValueSource::Stream(|values| values.radix_tree.keys.into()),
     ),
     &of_redis_exporter(
         "redis_stream_radix_tree_nodes",
         "Nodes of the radix tree that stores the stream.",
+        Aggregation::Sum,
         ValueSource::Stream(|values| values.radix_tree.nodes.into()),
     ),
     &of_redis_exporter(
         "redis_stream_idmp_duration_seconds",
         "Time for which an idempotent ID is remembered.",
+        Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duration_seconds).into()),
     ),
     &of_redis_exporter(
         "redis_stream_last_generated_id",
         "Milliseconds of last-generated-id.",
+        Aggregation::Max,
         ValueSource::Stream(|values| ms(Some(values.ids.last_generated))),
     ),
     &of_redis_exporter(
         "redis_stream_max_deleted_entry_id",
         "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
+        Aggregation::Max,
         ValueSource::Stream(|values| ms(values.ids.max_deleted)),
     ),
     &of_redis_exporter(
         "redis_stream_first_entry_id",
         "Milliseconds of the first entry's ID; 0 if the stream is empty.",
+        Aggregation::SmallestKnown,
         ValueSource::Stream(|values| ms(values.ids.first)),
     ),
     &of_redis_exporter(
         "redis_stream_last_entry_id",
         "Milliseconds of the last entry's ID; 0 if the stream is empty.",
+        Aggregation::Max,
         ValueSource::Stream(|values| ms(values.ids.last)),
     ),
     &of_redis_exporter(
         "redis_stream_group_last_delivered_id",
         "Milliseconds of the group's last-delivered-id.",
+        Aggregation::Min,
         ValueSource::Group(|values| ms(Some(values.last_delivered_id))),
     ),
     &of_redis_exporter(
         "redis_stream_group_messages_nacked",
         "The same as redis_stream_group_messages_released.",
+        Aggregation::Sum,
         ValueSource::Group(|values| values.messages_released.into()),
     ),
 ];
@@ -244,6 +287,7 @@ pub static LAG: Family = gauge(
     "redis_stream_group_lag",
     "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.lag.exact().into()),
 )
 .fact(AlertFact::Bounds { name: "lag", min: &LAG_MIN, max: &LAG_MAX });
@@ -252,6 +296,7 @@ pub static LAG_MIN: Family = gauge(
     "redis_stream_group_lag_min",
     "Certain minimum of the lag; equal to it when it is exact.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.lag.min().into()),
 );
 
@@ -259,13 +304,15 @@ pub static LAG_MAX: Family = gauge(
     "redis_stream_group_lag_max",
     "Certain maximum of the lag; equal to it when it is exact.",
     ValueUnit::Count,
-    ValueSource::Group(|values| values.lag.max().into()),
+    Aggregation::Sum,
+    ValueSource::Group(|values| Some(values.lag.max()).filter(|max| *max < u64::MAX).into()),
 );
 
 pub static LAG_SECONDS: Family = gauge(
     "redis_stream_group_lag_seconds",
     "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
     ValueUnit::Seconds,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| values.lag_seconds().into()),
 )
 .fact(AlertFact::Value("lag_seconds"))
@@ -279,6 +326,7 @@ pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(
     "redis_stream_group_last_delivery_age_seconds",
     "Time since the group was last seen to have been delivered entries.",
     ValueUnit::Seconds,
+    Aggregation::SmallestKnown,
     ValueSource::Group(|values| values.last_delivery_age().into()),
 )
 .fact(AlertFact::Value("last_delivery_age_seconds"))
@@ -288,6 +336,7 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = gauge(
     "redis_stream_group_last_delivered_id_age_seconds",
     "Age of the group's last-delivered-id.",
     ValueUnit::Seconds,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| values.last_delivered_id_age().into()),
 )
 .fact(AlertFact::Value("last_delivered_id_age_seconds"))
@@ -300,6 +349,7 @@ pub static ENTRIES_READ: Family = gauge(
     "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while \
          the server does not know it.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.entries_read.into()),
 )
 .label("Entries read", "as the server counts", |values| {
@@ -315,6 +365,7 @@ pub static MESSAGES_PENDING: Family = gauge(
     "redis_stream_group_messages_pending",
     "Entries delivered to the group and not acknowledged (PEL).",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.messages_pending.into()),
 )
 .fact(AlertFact::Value("messages_pending"))
@@ -325,6 +376,7 @@ pub static MESSAGES_RELEASED: Family = gauge(
     "Pending entries released by XNACK, which belong to no consumer; absent before server 8.8, \
      and where consumers are not read.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.messages_released.into()),
 );
 
@@ -332,6 +384,7 @@ pub static OLDEST_PENDING_AGE_SECONDS: Family = gauge(
     "redis_stream_group_oldest_pending_age_seconds",
     "Age of the oldest pending entry, by its ID; 0 if none is pending.",
     ValueUnit::Seconds,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |age, _, _| age.into())),
 )
 .counted_by(&MESSAGES_PENDING)
@@ -345,6 +398,7 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = gauge(
     "redis_stream_group_oldest_pending_idle_seconds",
     "Time since the oldest pending entry was last delivered; 0 if none is pending.",
     ValueUnit::Seconds,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |_, idle, _| idle.into())),
 )
 .counted_by(&MESSAGES_PENDING)
@@ -361,6 +415,7 @@ pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
     "How often the oldest pending entry was delivered; absent if none is pending, or XNACK FATAL \
      marked it.",
     ValueUnit::Count,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| {
         oldest_pending(values, ValueReading::Absent, |_, _, deliveries| {
             Some(deliveries).filter(|deliveries| !is_fatal(*deliveries)).into()
@@ -379,6 +434,7 @@ pub static PENDING_ORPHANED: Family = gauge(
     "Pending entries that are not in the stream any more; absent where too many would have to \
          be looked up, and beyond 1,000 until they are counted.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.pending_orphaned.into()),
 )
 .fact(AlertFact::Value("pending_orphaned"))
@@ -393,6 +449,7 @@ pub static PENDING_REDELIVERED: Family = gauge(
     "Pending entries that were delivered more than once, without those that XNACK FATAL marked; \
          like the other values of a census as of the last one, and absent until one has ended.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| {
         of_census(values, ValueReading::ZERO, |shown| shown.census.redelivered.into())
     }),
@@ -406,6 +463,7 @@ pub static PENDING_MAX_DELIVERIES: Family = gauge(
     "Most deliveries of any pending entry that XNACK FATAL did not mark, by the last census; \
          absent if there is none.",
     ValueUnit::Count,
+    Aggregation::Max,
     ValueSource::Group(|values| {
         of_census(values, ValueReading::Absent, |shown| {
             shown.census.max_deliveries.map_or(ValueReading::Absent, Into::into)
@@ -424,6 +482,7 @@ pub static PENDING_FAILED: Family = gauge(
     "Pending entries that XNACK FATAL marked as failed, by the last census; absent while there is \
          none.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| {
         of_census(values, ValueReading::Absent, |shown| match shown.census.failed {
             0 => ValueReading::Absent,
@@ -440,6 +499,7 @@ pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
     "Longest time for which a pending entry was not delivered again, by the last census; 0 if \
          none is pending, absent if each was given back by XNACK.",
     ValueUnit::Seconds,
+    Aggregation::Max,
     ValueSource::Group(|values| {
         of_census(values, ValueReading::ZERO, |shown| {
             shown.max_idle().map_or(ValueReading::Absent, Into::into)
@@ -457,6 +517,7 @@ pub static PENDING_CENSUS_AGE_SECONDS: Family = gauge(
     "redis_stream_group_pending_census_age_seconds",
     "Age of the last census of the pending entries; absent if none is pending.",
     ValueUnit::Seconds,
+    Aggregation::Max,
     ValueSource::Group(|values| of_census(values, ValueReading::Absent, |shown| shown.age.into())),
 )
 .counted_by(&MESSAGES_PENDING)
@@ -468,6 +529,7 @@ pub static PENDING_DROPPED: Family = counter(
          deleted consumer had at the last poll, as far as fewer are pending since; absent until \
          the first.",
     ValueUnit::Count,
+    Aggregation::Counter,
     ValueSource::Group(|values| match values.pending_dropped {
         0 => ValueReading::Absent,
         dropped => dropped.into(),
@@ -484,6 +546,7 @@ pub static CONSUMERS: Family = gauge(
     "redis_stream_group_consumers",
     "Consumers of the group.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.consumers.into()),
 )
 .fact(AlertFact::Value("consumers"))
@@ -497,6 +560,7 @@ pub static CONSUMERS_GROWTH: Family = gauge(
     "How many more consumers the group has than a day ago; 0 if not more, and absent until it was \
      observed for a day.",
     ValueUnit::Count,
+    Aggregation::SumOfKnown,
     ValueSource::Group(|values| values.consumers_growth.into()),
 )
 .fact(AlertFact::Value("consumers_growth"))
@@ -507,6 +571,7 @@ pub static CONSUMERS_IDLE: Family = gauge(
     "Consumers without pending entries that have not tried to read for metrics.consumer_max_idle: \
          names that can be deleted; absent where consumers are not read.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle).into()),
 )
 .fact(AlertFact::Value("consumers_idle"))
@@ -519,6 +584,7 @@ pub static CONSUMERS_STRANDED: Family = gauge(
     "Consumers with pending entries that have not tried to read for metrics.consumer_max_idle: what \
          they hold waits until another consumer claims it; absent where consumers are not read.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded).into()),
 )
 .fact(AlertFact::Value("consumers_stranded"))
@@ -530,6 +596,7 @@ pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
          server 7.0 and while the lag is not known. It never falls when the group is set back, and \
          counts what is delivered again.",
     ValueUnit::Count,
+    Aggregation::Counter,
     ValueSource::Group(|values| values.entries_delivered.into()),
 )
 .label("Delivered", "since streamgauge started", why_not_counted);
@@ -539,6 +606,7 @@ pub static ENTRIES_ACKNOWLEDGED_TOTAL: Family = counter(
     "Entries delivered since start, less the change of pending: acknowledged, delivered with \
          NOACK, or dropped by XGROUP DELCONSUMER; absent as entries_delivered_total.",
     ValueUnit::Count,
+    Aggregation::Counter,
     ValueSource::Group(|values| values.entries_acknowledged.into()),
 )
 .label(
@@ -552,6 +620,7 @@ pub static ADDED_PER_SECOND: Family = gauge(
     "Entries added to the stream per second over the window of the group's status; absent \
          before server 7.0, in the first quarter of a window, and while the lag is not known.",
     ValueUnit::PerSecond,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.added_rate.into()),
 )
 .fact(AlertFact::Value("added_per_second"))
@@ -562,6 +631,7 @@ pub static DELIVERED_PER_SECOND: Family = gauge(
     "Entries delivered to the group per second over the window of its status; absent as \
          added_per_second.",
     ValueUnit::PerSecond,
+    Aggregation::Sum,
     ValueSource::Group(|values| values.delivered_rate.into()),
 )
 .fact(AlertFact::Value("delivered_per_second"))
@@ -572,6 +642,7 @@ pub static BACKLOG: Family = gauge(
     "Lag and pending entries: what is still to be done; absent if either is not known. The \
          number to scale by.",
     ValueUnit::Count,
+    Aggregation::Sum,
     ValueSource::Group(|values| {
         values.lag.exact().map(|lag| lag.saturating_add(values.messages_pending)).into()
     }),
@@ -584,6 +655,7 @@ pub static DRAIN_SECONDS: Family = gauge(
     "Time until the lag is gone at the rates of the window; 0 at lag 0, absent while it does \
          not shrink.",
     ValueUnit::Seconds,
+    Aggregation::Max,
     ValueSource::Group(|values| values.drain_time.into()),
 )
 .fact(AlertFact::Value("drain_seconds"))
@@ -614,6 +686,7 @@ pub static ENTRIES_LOST_TOTAL: Family = counter(
          absent before server 7.0 and where losses cannot be confirmed; what was lost and read \
          past between two readings is not seen.",
     ValueUnit::Count,
+    Aggregation::Counter,
     ValueSource::Group(|values| values.entries_lost.into()),
 )
 .fact(AlertFact::Increase("entries_lost"))
@@ -628,6 +701,7 @@ pub static LOSS_RATIO: Family = gauge(
     "Estimated share of the entries added in about the last minute that the group loses, 0 \
          to 1; absent unless it is losing.",
     ValueUnit::Ratio,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| values.loss_estimate.into()),
 )
 .counted_by(&ENTRIES_LOST_TOTAL)
@@ -642,6 +716,7 @@ pub static RETENTION_USED_RATIO: Family = gauge(
     "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen \
          that does not wait for the slowest group.",
     ValueUnit::Ratio,
+    Aggregation::LargestKnown,
     ValueSource::Group(|values| values.retention_used.into()),
 )
 .fact(AlertFact::Value("retention_used_ratio"))
@@ -661,6 +736,7 @@ pub static SECONDS_TO_LOSS: Family = gauge(
          rate at which the first entry moves; absent where nothing is trimmed, or trims are \
          bounded by groups.",
     ValueUnit::Seconds,
+    Aggregation::SmallestKnown,
     ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
 )
 .fact(AlertFact::Value("seconds_to_loss"))
@@ -673,8 +749,13 @@ pub static SECONDS_TO_LOSS: Family = gauge(
     },
 );
 
-const fn of_redis_exporter(name: &'static str, help: &'static str, source: ValueSource) -> Family {
-    Family { origin: MetricOrigin::RedisExporter, ..gauge(name, help, ValueUnit::Count, source) }
+const fn of_redis_exporter(
+    name: &'static str,
+    help: &'static str,
+    aggregation: Aggregation,
+    source: ValueSource,
+) -> Family {
+    Family { origin: MetricOrigin::RedisExporter, ..gauge(name, help, ValueUnit::Count, aggregation, source) }
 }
 
 /// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.

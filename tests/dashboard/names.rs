@@ -15,6 +15,8 @@ use crate::support::metric_list::{metric_of, series};
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
     ("redis_stream_group_pending_dropped_total", "a rare event, which the group's page shows"),
+    ("redis_stream_family_streams", "a family is a stream on the panels"),
+    ("redis_stream_family_groups", "a family is a stream on the panels, which show its status"),
     ("redis_stream_group_entries_read", "the server's own count, which entries_delivered_total replaces"),
     ("redis_stream_group_consumers_growth", "redis_stream_group_consumers gives it for any time"),
     (

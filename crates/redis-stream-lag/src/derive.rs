@@ -428,6 +428,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         group_changes: stream.cache.changes.counts,
         is_unread: stream.is_unread,
         idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
+        fold: None,
     };
     let mut groups: Vec<_> = info
         .groups
@@ -504,6 +505,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_dropped: open.cache.pending_dropped,
         recreation: open.cache.recreation,
         status: open.status,
+        fold: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod count_scan;
 mod deleted_pending;
 pub mod derivation;
 mod derive;
+pub mod family;
 mod flow;
 mod from_bounds;
 mod from_counters;

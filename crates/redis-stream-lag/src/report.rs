@@ -1,5 +1,6 @@
 //! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
+use std::cmp::Reverse;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns the stream with this key.
+    #[must_use]
+    pub fn stream(&self, key: &Name) -> Option<&ReportedStream> {
+        let at = self.streams.binary_search_by(|stream| stream.key.cmp(key)).ok()?;
+        Some(&self.streams[at])
+    }
+
     /// Returns the streams that grow, have no group, and are not trimmed as far as that was seen.
     pub fn unread_streams(&self) -> impl Iterator<Item = (&StreamReport, &StreamValues)> {
         let read = self.streams.iter().filter_map(|stream| Some((&**stream, stream.values.as_ref()?)));
@@ -195,7 +203,6 @@ impl<'a> GroupView<'a> {
     }
 
     /// Returns a copy of the values whose ages are as of the last reading.
-    #[cfg(test)]
     pub(crate) fn to_values(self) -> GroupValues {
         let grown = |age: Option<Age>| age.map(|age| Age(self.age(age)));
         let mut values = self.values.clone();
@@ -338,6 +345,17 @@ pub struct StreamValues {
     pub is_unread: bool,
     /// Idempotent production. Source: XINFO STREAM. `None` before server 8.6, and if it was never used on this stream.
     pub idmp: Option<Idmp>,
+    /// The streams that these are the values of, if they are those of a [family](crate::family).
+    pub fold: Option<StreamFold>,
+}
+
+/// The streams of a family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamFold {
+    /// Number of streams.
+    pub streams: u64,
+    /// Number of those that could not be read.
+    pub unread: u64,
 }
 
 /// Numbers of the changes of a stream's groups.
@@ -527,6 +545,41 @@ pub struct GroupValues {
     pub recreation: Option<Recreation>,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,
+    /// The groups that these are the values of, if they are those of a [family](crate::family).
+    pub fold: Option<Arc<GroupFold>>,
+}
+
+/// The groups of one name in the streams of a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFold {
+    /// The stream whose group is the worst, by [badness](GroupReport::badness).
+    pub worst: ReportedStream,
+    /// Numbers of the groups with each status, parallel to [`Status::ALL`]: each condition that holds, or `ok` or
+    /// `unknown`.
+    pub by_status: [u64; Status::ALL.len()],
+    /// True if one of the streams lacks the group, and the caller asked for it by name.
+    pub is_missing: bool,
+}
+
+/// A key that sorts the worst group to the front: by status, and by what is left to do.
+pub type Badness = (Status, Reverse<(u64, u64, u64)>);
+
+impl GroupReport {
+    /// Returns a key that sorts the worst group to the front. `None` is before all others: the group is missing.
+    #[must_use]
+    pub fn badness(&self) -> Option<Badness> {
+        let GroupValues { status, lag, messages_pending, .. } = self.values.as_ref()?;
+        Some((status.status(), Reverse((lag.min(), lag.max(), *messages_pending))))
+    }
+}
+
+impl StreamReport {
+    /// Returns the group of this name.
+    #[must_use]
+    pub fn group(&self, name: &Name) -> Option<&GroupReport> {
+        let at = self.groups.binary_search_by(|group| group.name.cmp(name)).ok()?;
+        Some(&self.groups[at])
+    }
 }
 
 /// Consumers that have not tried to read for long.

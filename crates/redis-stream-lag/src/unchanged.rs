@@ -113,13 +113,15 @@ impl GroupValues {
             pending_dropped,
             recreation,
             status,
+            fold,
         } = self;
         let is_position_same = (lag, last_delivered_id, entries_read, consumers, entries_lost)
             == (&before.lag, &before.last_delivered_id, &before.entries_read, &before.consumers, &before.entries_lost)
             && (loss_estimate, retention_used, time_to_loss, drain_time)
                 == (&before.loss_estimate, &before.retention_used, &before.time_to_loss, &before.drain_time)
             && *consumers_growth == before.consumers_growth
-            && (entries_delivered, recreation) == (&before.entries_delivered, &before.recreation)
+            && (entries_delivered, recreation, fold)
+                == (&before.entries_delivered, &before.recreation, &before.fold)
             && is_same_rate(before.added_rate, *added_rate)
             && is_same_rate(before.delivered_rate, *delivered_rate)
             // Of a group without lag, no entry waits at any time.

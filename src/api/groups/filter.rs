@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, Status};
+use redis_stream_lag::report::{GroupReport, Status, StreamReport};
 
 /// Selects groups; the default is all.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +78,10 @@ impl GroupFilter {
         takes(&self.target, name.as_bytes())
     }
 
-    pub(super) fn takes_stream(&self, key: &[u8]) -> bool {
-        takes(&self.stream, key)
+    /// Returns true if the key of the stream matches, or the name of its family.
+    pub(super) fn takes_stream(&self, stream: &StreamReport) -> bool {
+        let takes = |name: &Name| takes(&self.stream, name.as_bytes());
+        takes(&stream.key) || stream.family.as_ref().is_some_and(takes)
     }
 
     pub(super) fn takes_group(&self, group: &GroupReport) -> bool {

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api::groups::badness;
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::values::family::{Family, Number};
 use crate::values::table::{
@@ -285,7 +284,7 @@ impl OverviewQuery {
             OverviewSort::By(column, direction) => column.compare(direction, one, other),
         };
         by_column
-            .then_with(|| badness(one.group).cmp(&badness(other.group)))
+            .then_with(|| one.group.badness().cmp(&other.group.badness()))
             .then_with(|| one.name().cmp(&other.name()))
     }
 }

@@ -1,0 +1,544 @@
+//! Folds the streams of a family into the report of one stream, whose key is the name of the family.
+//!
+//! Values are folded as their rows in the exporter's table of values state: sums, maxima, and counters that keep the sum
+//! of streams that are gone. A value that one stream does not know is not known of the family, except where the largest
+//! or smallest of the others is a bound that holds in any case.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
+use crate::question::{FATAL_DELIVERIES, is_fatal};
+use crate::report::{
+    Age, EntryRate, GroupChangeCounts, GroupFold, GroupReport, GroupValues, GroupView, Lag, LossEstimate,
+    OldestPending, PendingCensus, PendingCensusReading, Report, ReportedStream, Retention, SafeTrim,
+    SilentConsumers, StreamFold, StreamIds, StreamReport, StreamValues,
+};
+use crate::snapshot::{Idmp, RadixTree};
+use redis_stream_core::name::Name;
+
+/// The most streams or groups that are remembered of a family although the last report does not contain them. If one of
+/// them comes back, it is not counted twice.
+const REMEMBERED: usize = 10_000;
+
+/// The time in which a family's rate is expressed: long enough for six digits after the point.
+const RATE_TIME: Duration = Duration::from_secs(1_000_000);
+
+/// Folds one report after another, so that the counters of families never fall.
+#[derive(Clone, Debug, Default)]
+pub struct FamilyFold {
+    families: BTreeMap<Name, FamilyCounters>,
+    /// Number of reports.
+    reports: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FamilyCounters {
+    stream: Counters<6>,
+    groups: BTreeMap<Name, Counters<4>>,
+}
+
+/// Counters of a family, and those of its streams that are in them.
+#[derive(Clone, Debug)]
+struct Counters<const N: usize> {
+    totals: [Option<u64>; N],
+    counted: HashMap<Name, Counted<N>>,
+    /// Number of the last report.
+    report: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Counted<const N: usize> {
+    values: [Option<u64>; N],
+    /// Number of the last report that contained the stream.
+    report: u64,
+}
+
+/// A stream of a family, and its group.
+type Member<'a> = (&'a ReportedStream, &'a GroupReport);
+
+impl FamilyFold {
+    /// Returns the report with one stream for each family, in place of the streams that belong to it. Each stream of a
+    /// family has one group for each name.
+    pub fn fold(&mut self, report: &Arc<Report>) -> Arc<Report> {
+        if report.streams.iter().all(|stream| stream.family.is_none()) {
+            return Arc::clone(report);
+        }
+        self.reports += 1;
+        let mut families = BTreeMap::<&Name, Vec<&ReportedStream>>::new();
+        let mut streams = Vec::new();
+        for stream in &report.streams {
+            match &stream.family {
+                Some(family) => families.entry(family).or_default().push(stream),
+                None => streams.push(stream.clone()),
+            }
+        }
+        for (name, members) in families {
+            let mut folded = of_family(name, &members);
+            let counters = self.families.entry(name.clone()).or_default();
+            counters.count(&mut folded, &members, self.reports);
+            streams.push(folded.into());
+        }
+        streams.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Arc::new(Report { streams, ..**report })
+    }
+
+    /// Forgets the counters of other families.
+    pub fn retain(&mut self, is_family: impl Fn(&Name) -> bool) {
+        self.families.retain(|name, _| is_family(name));
+    }
+}
+
+/// Returns the fold of the streams that belong to a family, with the sums of what they count now.
+#[must_use]
+pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
+    let read: Vec<_> = members.iter().filter_map(|stream| stream.values.as_ref()).collect();
+    let refused = members.iter().any(|stream| stream.refused);
+    let fold = StreamFold { streams: members.len() as u64, unread: (members.len() - read.len()) as u64 };
+    let mut groups = BTreeMap::<&Name, Vec<Member<'_>>>::new();
+    for stream in members {
+        for group in &stream.groups {
+            groups.entry(&group.name).or_default().push((stream, group));
+        }
+    }
+    let groups = groups.into_iter().map(|(name, members)| group_of_family(name, &members, refused)).collect();
+    let values = (!read.is_empty()).then(|| stream_values(&read, fold));
+    StreamReport { refused, ..StreamReport::new(name.clone(), values, groups) }
+}
+
+fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
+    let ids = members.iter().map(|values| &values.ids);
+    StreamValues {
+        length: sum(members.iter().map(|values| values.length)),
+        groups: sum(members.iter().map(|values| values.groups)),
+        entries_added: sum_of_known(members.iter().map(|values| values.entries_added)),
+        first_entry: members.iter().filter_map(|values| values.first_entry).min(),
+        last_generated: members.iter().filter_map(|values| values.last_generated).max(),
+        ids: StreamIds {
+            first: ids.clone().filter_map(|ids| ids.first).min(),
+            last: ids.clone().filter_map(|ids| ids.last).max(),
+            last_generated: ids.clone().map(|ids| ids.last_generated).max().unwrap_or_default(),
+            max_deleted: ids.filter_map(|ids| ids.max_deleted).max(),
+        },
+        radix_tree: RadixTree {
+            keys: sum(members.iter().map(|values| values.radix_tree.keys)),
+            nodes: sum(members.iter().map(|values| values.radix_tree.nodes)),
+        },
+        safe_trim: safe_trim(members),
+        group_changes: GroupChangeCounts {
+            created: sum(members.iter().map(|values| values.group_changes.created)),
+            destroyed: sum(members.iter().map(|values| values.group_changes.destroyed)),
+            recreated: sum(members.iter().map(|values| values.group_changes.recreated)),
+        },
+        is_unread: false,
+        idmp: idmp(members),
+        memory_bytes: sum_of_all(members.iter().map(|values| values.memory_bytes)),
+        fold: Some(fold),
+    }
+}
+
+/// Returns the trims of all streams with groups, without a holder: each stream has its own.
+fn safe_trim(members: &[&StreamValues]) -> Option<SafeTrim> {
+    let with_groups = members.iter().filter(|values| values.groups > 0);
+    let trims: Vec<_> = with_groups.map(|values| values.safe_trim.as_ref()).collect::<Option<_>>()?;
+    let min_id = trims.iter().map(|trim| trim.min_id).min()?;
+    Some(SafeTrim { min_id, entries: sum_of_all(trims.iter().map(|trim| trim.entries)), holder: None })
+}
+
+fn idmp(members: &[&StreamValues]) -> Option<Idmp> {
+    let used = members.iter().filter_map(|values| values.idmp);
+    used.reduce(|one, other| Idmp {
+        duration_seconds: one.duration_seconds.max(other.duration_seconds),
+        max_size: one.max_size.max(other.max_size),
+        producer_ids_tracked: one.producer_ids_tracked.saturating_add(other.producer_ids_tracked),
+        idempotent_ids_tracked: one.idempotent_ids_tracked.saturating_add(other.idempotent_ids_tracked),
+        entries_added: one.entries_added.saturating_add(other.entries_added),
+        duplicates: one.duplicates.saturating_add(other.duplicates),
+    })
+}
+
+fn group_of_family(name: &Name, members: &[Member<'_>], refused: bool) -> GroupReport {
+    let views = members.iter().filter_map(|(stream, group)| stream.view(group));
+    let read: Vec<_> = views.map(GroupView::to_values).collect();
+    let worst = members.iter().min_by(|(_, one), (_, other)| one.badness().cmp(&other.badness()));
+    let mut by_status = [0; Status::ALL.len()];
+    for status in read.iter().flat_map(|values| values.status.iter()) {
+        by_status[status as usize] += 1;
+    }
+    let fold = worst.filter(|_| !read.is_empty()).map(|(worst, _)| {
+        let missing = members.iter().any(|(_, group)| group.named && group.values.is_none());
+        Arc::new(GroupFold { worst: (*worst).clone(), by_status, is_missing: missing })
+    });
+    GroupReport {
+        name: name.clone(),
+        named: members.iter().any(|(_, group)| group.named),
+        values: fold.map(|fold| group_values(&read, refused, fold)),
+        consumers: None,
+    }
+}
+
+fn group_values(members: &[GroupValues], refused: bool, fold: Arc<GroupFold>) -> GroupValues {
+    let silent = || members.iter().map(|values| values.silent_consumers);
+    GroupValues {
+        lag: lag(members, refused),
+        lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.0))).map(Age),
+        last_delivered_id: members.iter().map(|values| values.last_delivered_id).min().unwrap_or_default(),
+        last_delivered_id_age: longest(members.iter().map(|values| Some(values.last_delivered_id_age?.0)))
+            .map(Age),
+        last_delivery_age: members.iter().filter_map(|values| values.last_delivery_age).min(),
+        entries_read: sum_of_all(members.iter().map(|values| values.entries_read)),
+        messages_pending: sum(members.iter().map(|values| values.messages_pending)),
+        messages_released: sum_of_all(members.iter().map(|values| values.messages_released)),
+        oldest_pending: oldest_pending(members),
+        pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned)),
+        pending_census: census(members),
+        consumers: sum(members.iter().map(|values| values.consumers)),
+        consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth)),
+        silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
+            .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
+            .map(|(idle, stranded)| SilentConsumers { idle, stranded }),
+        entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)),
+        loss_estimate: largest(members.iter().map(|values| values.loss_estimate), LossEstimate::ratio),
+        retention_used: largest(members.iter().map(|values| values.retention_used), Retention::ratio),
+        time_to_loss: members.iter().filter_map(|values| values.time_to_loss).min(),
+        entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered)),
+        entries_acknowledged: sum_of_known(members.iter().map(|values| values.entries_acknowledged)),
+        drain_time: longest_of_all(members.iter().map(|values| values.drain_time)),
+        added_rate: rate(members.iter().map(|values| values.added_rate)),
+        delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
+        pending_dropped: sum(members.iter().map(|values| values.pending_dropped)),
+        recreation: None,
+        status: status(members, refused),
+        fold: Some(fold),
+    }
+}
+
+/// Returns the sum of the lags. A stream that cannot be read has one that is not known at all.
+fn lag(members: &[GroupValues], refused: bool) -> Lag {
+    let min = sum(members.iter().map(|values| values.lag.min()));
+    match sum_of_all(members.iter().map(|values| values.lag.exact())).filter(|_| !refused) {
+        Some(lag) => Lag::Exact(lag),
+        None if refused => Lag::Between { min, max: u64::MAX },
+        None => Lag::Between { min, max: sum(members.iter().map(|values| values.lag.max())) },
+    }
+}
+
+/// Returns the largest of each value of the oldest pending entries.
+fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
+    let spans = |read: fn(&OldestPending) -> Option<Duration>| {
+        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age)
+    };
+    let entries = members.iter().filter_map(|values| match &values.oldest_pending {
+        Some(OldestPending::Entry { id, deliveries, .. }) => Some((*id, *deliveries)),
+        Some(OldestPending::Nothing) | None => None,
+    });
+    let Some(id) = entries.clone().map(|(id, _)| id).min() else {
+        let is_known = members.iter().all(|values| values.oldest_pending.is_some());
+        return is_known.then_some(OldestPending::Nothing);
+    };
+    let deliveries = entries.map(|(_, deliveries)| deliveries);
+    Some(OldestPending::Entry {
+        id,
+        consumer: None,
+        age: spans(|oldest| match oldest {
+            OldestPending::Nothing => Some(Duration::ZERO),
+            OldestPending::Entry { age, .. } => Some((*age)?.0),
+        }),
+        idle: spans(|oldest| match oldest {
+            OldestPending::Nothing => Some(Duration::ZERO),
+            OldestPending::Entry { idle, .. } => Some((*idle)?.0),
+        }),
+        deliveries: deliveries.filter(|deliveries| !is_fatal(*deliveries)).max().unwrap_or(FATAL_DELIVERIES),
+    })
+}
+
+/// Returns the sums of all censuses, without their lists. `None` until there is one for each stream with pending entries.
+fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
+    let pending = members.iter().filter(|values| values.messages_pending > 0);
+    let shown: Vec<_> =
+        pending.map(|values| GroupView::from(values).pending_census()).collect::<Option<_>>()?;
+    let age = shown.iter().map(|shown| shown.age).max()?;
+    let censuses = shown.iter().map(|shown| shown.census);
+    let census = PendingCensus {
+        entries: sum(censuses.clone().map(|census| census.entries)),
+        redelivered: sum(censuses.clone().map(|census| census.redelivered)),
+        failed: sum(censuses.clone().map(|census| census.failed)),
+        trimmed: sum(censuses.clone().map(|census| census.trimmed)),
+        max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
+        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).max(),
+        ..PendingCensus::default()
+    };
+    Some(PendingCensusReading { census: Arc::new(census), age: Age(age), unchanged_until: None })
+}
+
+/// Returns the status of a family's group: a condition holds if it does in any stream.
+fn status(members: &[GroupValues], refused: bool) -> GroupStatus {
+    let statuses = || members.iter().map(|values| &values.status);
+    let conditions: ConditionSet = statuses().flat_map(|status| status.conditions.iter()).collect();
+    let partial = statuses().filter_map(|status| match status.coverage {
+        HistoryCoverage::Complete => None,
+        HistoryCoverage::Partial { remaining } => Some(remaining),
+    });
+    let partial = partial.chain(refused.then_some(None));
+    let coverage = partial.reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)));
+    let coverage =
+        coverage.map_or(HistoryCoverage::Complete, |remaining| HistoryCoverage::Partial { remaining });
+    let folded = GroupStatus { conditions, coverage, since: None };
+    let same = statuses().filter(|status| status.status() == folded.status());
+    GroupStatus { since: same.filter_map(|status| status.since).min(), ..folded }
+}
+
+fn rate(rates: impl Iterator<Item = Option<EntryRate>>) -> Option<EntryRate> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is positive, and far below the largest number"
+    )]
+    let entries = |rate: EntryRate| (rate.per_second() * RATE_TIME.as_secs_f64()).round() as u64;
+    let entries = sum_of_all(rates.map(|rate| rate.map(entries)))?;
+    Some(EntryRate { entries, time: RATE_TIME })
+}
+
+fn sum(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, u64::saturating_add)
+}
+
+/// Returns the sum; `None` if one value is not known.
+fn sum_of_all(mut values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    values.try_fold(0, |sum: u64, value| Some(sum.saturating_add(value?)))
+}
+
+/// Returns the sum of those that are known; `None` if there is none.
+fn sum_of_known(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    values.flatten().reduce(u64::saturating_add)
+}
+
+/// Returns the longest time; `None` if one is not known.
+fn longest_of_all(values: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+    values.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Returns the longest time that is known. `None` if there is none, or if it is 0 while another is not known.
+fn longest(values: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+    largest(values, |time| time.as_secs_f64())
+}
+
+/// Returns the value with the largest number of those that are known. `None` as for [`longest`].
+fn largest<T: Copy>(values: impl Iterator<Item = Option<T>>, number: impl Fn(T) -> f64) -> Option<T> {
+    let (mut best, mut is_unknown) = (None, false);
+    for value in values {
+        match value {
+            None => is_unknown = true,
+            Some(value) if best.is_none_or(|best| number(best) < number(value)) => best = Some(value),
+            Some(_) => {}
+        }
+    }
+    best.filter(|best| !is_unknown || number(*best) > 0.0)
+}
+
+impl FamilyCounters {
+    /// Counts what the streams of a family have counted since the last report, and puts the totals into the fold.
+    fn count(&mut self, folded: &mut StreamReport, members: &[&ReportedStream], report: u64) {
+        for stream in members {
+            let Some(values) = &stream.values else { continue };
+            self.stream.count(&stream.key, stream_counters(values), report);
+            for group in &stream.groups {
+                let Some(values) = &group.values else { continue };
+                if !self.groups.contains_key(&group.name) {
+                    self.groups.insert(group.name.clone(), Counters::default());
+                }
+                let Some(counters) = self.groups.get_mut(&group.name) else { continue };
+                counters.count(&stream.key, group_counters(values), report);
+            }
+        }
+        self.stream.forget();
+        self.groups.values_mut().for_each(Counters::forget);
+        if self.groups.len() > folded.groups.len() + REMEMBERED {
+            self.groups.retain(|_, counters| counters.report == report);
+        }
+        if let Some(values) = &mut folded.values {
+            set_stream_counters(values, self.stream.totals);
+        }
+        for group in &mut folded.groups {
+            if let (Some(values), Some(counters)) = (&mut group.values, self.groups.get(&group.name)) {
+                let [delivered, acknowledged, lost, dropped] = counters.totals;
+                (values.entries_delivered, values.entries_acknowledged) = (delivered, acknowledged);
+                (values.entries_lost, values.pending_dropped) = (lost, dropped.unwrap_or(0));
+            }
+        }
+    }
+}
+
+fn stream_counters(values: &StreamValues) -> [Option<u64>; 6] {
+    let GroupChangeCounts { created, destroyed, recreated } = values.group_changes;
+    let idmp = values.idmp;
+    [
+        values.entries_added,
+        Some(created),
+        Some(destroyed),
+        Some(recreated),
+        idmp.map(|idmp| idmp.entries_added),
+        idmp.map(|idmp| idmp.duplicates),
+    ]
+}
+
+fn set_stream_counters(values: &mut StreamValues, totals: [Option<u64>; 6]) {
+    let [added, created, destroyed, recreated, with_id, duplicates] = totals;
+    values.entries_added = added;
+    let [created, destroyed, recreated] = [created, destroyed, recreated].map(|count| count.unwrap_or(0));
+    values.group_changes = GroupChangeCounts { created, destroyed, recreated };
+    if let Some(idmp) = &mut values.idmp {
+        (idmp.entries_added, idmp.duplicates) = (with_id.unwrap_or(0), duplicates.unwrap_or(0));
+    }
+}
+
+fn group_counters(values: &GroupValues) -> [Option<u64>; 4] {
+    let GroupValues { entries_delivered, entries_acknowledged, entries_lost, pending_dropped, .. } = values;
+    [*entries_delivered, *entries_acknowledged, *entries_lost, Some(*pending_dropped)]
+}
+
+impl<const N: usize> Counters<N> {
+    /// Counts what a stream has counted since the last report that contained it: all of it if the stream is new, or if it
+    /// began again at 0. A value that is not known now is counted when it is known again.
+    fn count(&mut self, stream: &Name, values: [Option<u64>; N], report: u64) {
+        self.report = report;
+        if !self.counted.contains_key(stream) {
+            self.counted.insert(stream.clone(), Counted { values: [None; N], report });
+        }
+        let Some(counted) = self.counted.get_mut(stream) else { return };
+        counted.report = report;
+        for ((total, before), value) in self.totals.iter_mut().zip(&mut counted.values).zip(values) {
+            let Some(value) = value else { continue };
+            let added = value.checked_sub(before.unwrap_or(0)).unwrap_or(value);
+            *total = Some(total.unwrap_or(0).saturating_add(added));
+            *before = Some(value);
+        }
+    }
+
+    /// Forgets streams that are gone, if there are too many. Their sums stay.
+    fn forget(&mut self) {
+        let report = self.report;
+        let gone = |counted: &Counted<N>| counted.report != report;
+        if self.counted.len() > REMEMBERED
+            && self.counted.values().filter(|one| gone(one)).count() > REMEMBERED
+        {
+            self.counted.retain(|_, counted| !gone(counted));
+        }
+    }
+}
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self { totals: [None; N], counted: HashMap::new(), report: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str, lost: Option<u64>, delivered: Option<u64>) -> GroupReport {
+        let values =
+            GroupValues { entries_lost: lost, entries_delivered: delivered, ..GroupValues::default() };
+        GroupReport { name: Name::from(name), named: false, values: Some(values), consumers: None }
+    }
+
+    fn member(key: &str, entries_added: u64, groups: Vec<GroupReport>) -> StreamReport {
+        let values = StreamValues { entries_added: Some(entries_added), ..StreamValues::default() };
+        let family = Some(Name::from("rooms"));
+        StreamReport { family, ..StreamReport::new(Name::from(key), Some(values), groups) }
+    }
+
+    fn report(streams: Vec<StreamReport>) -> Arc<Report> {
+        Arc::new(Report { streams: streams.into_iter().map(Into::into).collect(), ..Report::default() })
+    }
+
+    fn family(report: &Report) -> &StreamReport {
+        report.stream(&Name::from("rooms")).expect("the family is there")
+    }
+
+    fn added(report: &Report) -> Option<u64> {
+        family(report).values.as_ref().and_then(|values| values.entries_added)
+    }
+
+    #[test]
+    fn a_report_without_families_stays_as_it_is() {
+        let alone = StreamReport { family: None, ..member("a", 1, Vec::new()) };
+        let report = report(vec![alone]);
+        assert!(Arc::ptr_eq(&FamilyFold::default().fold(&report), &report));
+    }
+
+    #[test]
+    fn a_family_takes_the_place_of_its_streams_in_the_order_of_keys() {
+        let alone = |key| StreamReport { family: None, ..member(key, 1, Vec::new()) };
+        let report =
+            report(vec![alone("a"), member("m:1", 2, Vec::new()), member("m:2", 3, Vec::new()), alone("z")]);
+        let folded = FamilyFold::default().fold(&report);
+        let keys: Vec<_> = folded.streams.iter().map(|stream| stream.key.to_string()).collect();
+        assert_eq!(keys, ["a", "rooms", "z"]);
+        assert_eq!(added(&folded), Some(5));
+        let fold = family(&folded).values.as_ref().and_then(|values| values.fold);
+        assert_eq!(fold, Some(StreamFold { streams: 2, unread: 0 }));
+    }
+
+    #[test]
+    fn counters_keep_what_streams_counted_that_are_gone() {
+        let mut families = FamilyFold::default();
+        for (entries, expected) in [
+            (vec![("a", 10), ("b", 5)], 15),
+            (vec![("a", 12), ("b", 5)], 17),
+            // One goes, and comes back as it was.
+            (vec![("a", 12)], 17),
+            (vec![("a", 13), ("b", 6)], 19),
+            // One is created again, and counts from 0.
+            (vec![("a", 2), ("b", 6)], 21),
+            (vec![("c", 100)], 121),
+        ] {
+            let streams = entries.into_iter().map(|(key, added)| member(key, added, Vec::new()));
+            assert_eq!(added(&families.fold(&report(streams.collect()))), Some(expected));
+        }
+        families.retain(|_| false);
+        assert_eq!(added(&families.fold(&report(vec![member("c", 100, Vec::new())]))), Some(100));
+    }
+
+    #[test]
+    fn a_counter_that_is_not_known_for_a_while_makes_up_for_it() {
+        let mut families = FamilyFold::default();
+        let mut lost = |a, b| {
+            let groups = [a, b].map(|lost| vec![group("g", lost, None)]);
+            let [one, other] = groups;
+            let folded = families.fold(&report(vec![member("a", 0, one), member("b", 0, other)]));
+            family(&folded).groups[0].values.as_ref().and_then(|values| values.entries_lost)
+        };
+        assert_eq!(lost(None, None), None);
+        assert_eq!(lost(Some(3), None), Some(3));
+        assert_eq!(lost(None, Some(4)), Some(7));
+        assert_eq!(lost(Some(5), Some(4)), Some(9));
+    }
+
+    #[test]
+    fn groups_of_one_name_are_one_and_the_worst_is_named() {
+        let lagging = |lag| GroupValues { lag: Lag::Exact(lag), ..GroupValues::default() };
+        let with = |key, lag| {
+            let values = Some(lagging(lag));
+            let group = GroupReport { name: Name::from("g"), named: true, values, consumers: None };
+            member(key, 0, vec![group])
+        };
+        let mut refused = member("c", 0, Vec::new());
+        let fold = |streams| {
+            let folded = FamilyFold::default().fold(&report(streams));
+            family(&folded).groups[0].clone()
+        };
+        let group = fold(vec![with("a", 3), with("b", 7), refused.clone()]);
+        let values = group.values.as_ref().expect("the group is there");
+        let worst = values.fold.as_ref().map(|fold| fold.worst.key.to_string());
+        assert_eq!((values.lag, worst.as_deref()), (Lag::Exact(10), Some("b")));
+
+        // Nothing is known of its groups, so the lag has no upper bound.
+        (refused.values, refused.refused) = (None, true);
+        let group = fold(vec![with("a", 3), with("b", 7), refused]);
+        let lag = group.values.map(|values| values.lag);
+        assert_eq!(lag, Some(Lag::Between { min: 10, max: u64::MAX }));
+    }
+}
