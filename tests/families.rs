@@ -1,7 +1,5 @@
 //! Families of streams on real servers: one set of series for all of them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 mod support;
 
 use std::collections::BTreeSet;

@@ -108,11 +108,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     let (name, key) = (row.group.name.text(), row.stream.key.text());
     let samples = row.samples(chart::LARGE_SAMPLES);
     let day = row.day();
-    let mut alerts: Vec<_> = row
-        .target
-        .active
-        .about(row.stream.family.as_ref().unwrap_or(&row.stream.key), &row.group.name)
-        .collect();
+    let mut alerts: Vec<_> = row.target.active.about(row.stream.name_in_series(), &row.group.name).collect();
     alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
     let read_at = row.target.snapshot.last_read.unwrap_or(model.now);
     let logged = row.target.events.about(&row.stream.key, Some(&row.group.name));

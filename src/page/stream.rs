@@ -98,7 +98,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
     rows.sort_by(|one, other| {
         one.group.badness().cmp(&other.group.badness()).then_with(|| one.name().cmp(&other.name()))
     });
-    let mut alerts: Vec<_> = target.active.about_stream(&stream.key).collect();
+    let mut alerts: Vec<_> = target.active.about_stream(stream.name_in_series()).collect();
     alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
     html! {
         div #stream data-live class=[target.is_old().then_some("old")] {

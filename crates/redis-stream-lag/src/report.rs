@@ -305,6 +305,12 @@ pub struct StreamReport {
 }
 
 impl StreamReport {
+    /// Returns the label `stream` of its series and alerts: the name of its family, or its key.
+    #[must_use]
+    pub fn name_in_series(&self) -> &Name {
+        self.family.as_ref().unwrap_or(&self.key)
+    }
+
     /// Returns the report of a stream that was read, or does not exist.
     #[must_use]
     pub fn new(key: Name, values: Option<StreamValues>, groups: Vec<GroupReport>) -> Self {
