@@ -295,7 +295,7 @@ impl ValueReading {
 
     /// Returns 1 if the stream was read; of a family, if all its streams were.
     pub fn stream_up(stream: &StreamReport) -> Self {
-        let fold = |values: &StreamValues| values.fold.is_none_or(|fold| fold.unread == 0);
+        let fold = |values: &StreamValues| values.fold.as_ref().is_none_or(|fold| fold.unread == 0);
         stream.values.as_ref().is_some_and(fold).into()
     }
 

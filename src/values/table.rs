@@ -189,7 +189,9 @@ pub static FAMILIES: &[&Family] = &[
         "Streams of the family.",
         ValueUnit::Count,
         Aggregation::OfFamily,
-        ValueSource::Stream(|values| values.fold.map_or(ValueReading::Absent, |fold| fold.streams.into())),
+        ValueSource::Stream(|values| {
+            values.fold.as_ref().map_or(ValueReading::Absent, |fold| fold.streams.into())
+        }),
     ),
     &gauge(
         "redis_stream_family_groups",

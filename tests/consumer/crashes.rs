@@ -84,7 +84,10 @@ async fn three_consumers_of_which_one_is_killed_again_and_again(server: Server) 
         output.push(victim.kill());
         running.push(consumer(&server, &next));
         if kill % 10 == 0 {
-            let stopped = running.remove(0).stop().await;
+            let stopping = running.remove(0);
+            // A program that has just been started knows no signal yet, and ends by it.
+            wait_until(DEADLINE, "it is connected", async || stopping.stderr().contains("connected")).await;
+            let stopped = stopping.stop().await;
             assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
             output.push(stopped.stdout);
             running.push(consumer(&server, &format!("{next}-again")));
@@ -92,6 +95,7 @@ async fn three_consumers_of_which_one_is_killed_again_and_again(server: Server) 
     }
     wait_until(DEADLINE, "nothing is pending, nothing is ahead", async || is_drained(&server).await).await;
     for consumer in running {
+        wait_until(DEADLINE, "it is connected", async || consumer.stderr().contains("connected")).await;
         let end = consumer.stop().await;
         assert_eq!(end.code, Some(0), "{}", end.stderr);
         output.push(end.stdout);

@@ -134,7 +134,7 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
         is_unread: false,
         idmp: idmp(members),
         memory_bytes: sum_of_all(members.iter().map(|values| values.memory_bytes)),
-        fold: Some(fold),
+        fold: Some(Box::new(fold)),
     }
 }
 
@@ -478,8 +478,8 @@ mod tests {
         let keys: Vec<_> = folded.streams.iter().map(|stream| stream.key.to_string()).collect();
         assert_eq!(keys, ["a", "rooms", "z"]);
         assert_eq!(added(&folded), Some(5));
-        let fold = family(&folded).values.as_ref().and_then(|values| values.fold);
-        assert_eq!(fold, Some(StreamFold { streams: 2, unread: 0 }));
+        let fold = family(&folded).values.as_ref().and_then(|values| values.fold.as_deref());
+        assert_eq!(fold, Some(&StreamFold { streams: 2, unread: 0 }));
     }
 
     #[test]

@@ -352,7 +352,7 @@ pub struct StreamValues {
     /// Idempotent production. Source: XINFO STREAM. `None` before server 8.6, and if it was never used on this stream.
     pub idmp: Option<Idmp>,
     /// The streams that these are the values of, if they are those of a [family](crate::family).
-    pub fold: Option<StreamFold>,
+    pub fold: Option<Box<StreamFold>>,
 }
 
 /// The streams of a family.
