@@ -11,6 +11,7 @@ use support::config::{ConfigFile, QUICK, serving};
 use support::http;
 use support::metrics::{Metrics, named};
 use support::program::Exporter;
+use support::receiver::{OK, TestReceiver};
 use support::series::{group, stream};
 use support::server::Server;
 use support::servers::newest;
@@ -124,7 +125,12 @@ async fn a_family_has_a_backlog_a_page_a_probe_and_alerts_that_name_the_worst_st
         }
         client.run(&format!("XGROUP CREATE room:{room} g 0")).await;
     }
-    let rule = "alerts: {recommended: false, rules: [{alert: Behind, condition: lag > 7, stream: rooms}]}\n";
+    let receiver = TestReceiver::answering(OK).await;
+    let rule = format!(
+        "alerts: {{recommended: false, rules: [{{alert: Behind, expr: lag > 7, stream: rooms}}], \
+         notifiers: [{{name: hook, webhook: {{url: 'http://{}'}}}}]}}\n",
+        receiver.address,
+    );
     let exporter = serving(&format!("{rule}{}", config(&server, "{key: 'room:*', as: rooms}"))).await;
     metrics_with(&exporter, &[streams(3.0), (group("redis_stream_group_lag", "rooms", "g"), 8.0)]).await;
     let json =
@@ -151,13 +157,10 @@ async fn a_family_has_a_backlog_a_page_a_probe_and_alerts_that_name_the_worst_st
     let page = exporter.get("/groups/t/db0/rooms/g").await;
     assert!(page.status.as_u16() == 200 && page.text().contains("room:2"), "{}", page.text());
 
-    wait_for(SOON, "the alert names the worst stream", async || {
-        let alerts = json("/api/v1/alerts").await;
-        let alert = &alerts["data"]["alerts"][0];
-        let shown = (&alert["labels"]["stream"], &alert["annotations"]["worst_stream"]);
-        if shown == (&"rooms".into(), &"room:2".into()) { Ok(()) } else { Err(alerts.to_string()) }
-    })
-    .await;
+    let received = receiver.until_received(1).await;
+    let alert = &received[0].body["alerts"][0];
+    let shown = (&alert["labels"]["stream"], &alert["annotations"]["worst_stream"]);
+    assert_eq!(shown, (&"rooms".into(), &"room:2".into()), "{alert}");
     exporter.stop().await;
 }
 

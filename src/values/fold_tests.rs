@@ -126,7 +126,7 @@ fn stream(rng: &mut Rng, at: usize) -> ReportedStream {
     let trim = SafeTrim { min_id: StreamId::new(count(rng), 0), entries: maybe_count(rng), holder: None };
     let idmp = Idmp {
         duration_seconds: count(rng),
-        max_size: count(rng),
+        max_size: 1 + count(rng),
         producer_ids_tracked: count(rng),
         idempotent_ids_tracked: count(rng),
         entries_added: count(rng),

@@ -260,13 +260,14 @@ fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
         pending.map(|values| GroupView::from(values).pending_census()).collect::<Option<_>>()?;
     let age = shown.iter().map(|shown| shown.age).max()?;
     let censuses = shown.iter().map(|shown| shown.census);
+    let nothing_pending = members.iter().find(|values| values.messages_pending == 0).map(|_| Duration::ZERO);
     let census = PendingCensus {
         entries: sum(censuses.clone().map(|census| census.entries)),
         redelivered: sum(censuses.clone().map(|census| census.redelivered)),
         failed: sum(censuses.clone().map(|census| census.failed)),
         trimmed: sum(censuses.clone().map(|census| census.trimmed)),
         max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
-        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).max(),
+        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
         ..PendingCensus::default()
     };
     Some(PendingCensusReading { census: Arc::new(census), age: Age(age), unchanged_until: None })
