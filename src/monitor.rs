@@ -22,6 +22,7 @@ use crate::poller::selection::selects;
 use crate::self_metrics::labels::PollResult;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::now;
+use redis_stream_core::name::Name;
 use redis_stream_lag::state::RememberedGroup;
 
 pub mod alerting;
@@ -144,7 +145,10 @@ impl Monitor {
             self.metrics.announce();
         }
         if let Some(alerting) = &mut self.alerting {
-            alerting.note_selection(&|key, group| selects(target, key, group));
+            let before = &self.settings.target;
+            // A family may have the name of the glob that it was made by, which matches itself.
+            let was_family = |key: &Name| before.has_family(key) && !target.has_family(key);
+            alerting.note_selection(&|key, group| selects(target, key, group) && !was_family(key));
         }
         self.behind_logged = None;
         self.poller.reconfigure(Arc::clone(target), poll.clone(), self.metrics.clone());

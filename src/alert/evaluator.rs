@@ -139,6 +139,7 @@ impl Evaluator {
     /// Takes a changed selection: what it does not contain any more is neither deleted nor destroyed.
     pub fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
         self.history.gone.retain(is_selected);
+        self.history.losses.forget_last_report();
         for entry in self.rules.iter_mut().flat_map(|rule_state| &mut rule_state.entries) {
             let stream = entry.subject.stream.as_ref();
             entry.is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));

@@ -61,6 +61,12 @@ impl LossWindow {
         self.forget(now);
     }
 
+    /// Forgets what the last report contained: the next one may have groups for other reasons than that they are new, such
+    /// as a family that was made of streams.
+    pub fn forget_last_report(&mut self) {
+        self.reported_at = None;
+    }
+
     /// Adapts the times to a wall clock that was set.
     pub fn shift_times(&mut self, shift: ClockShift) {
         let groups = self.streams.values_mut().flat_map(BTreeMap::values_mut);

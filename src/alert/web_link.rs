@@ -45,10 +45,10 @@ pub struct LinkSubject<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WebLinkError {
     /// Another scheme, or no host.
-    #[error("not a URL of a web page; expected http:// or https://, a host, and what follows")]
+    #[error("not a URL of a web page; expected http:// or https:// and a host")]
     Url,
     /// A user name or password.
-    #[error("a user name or password in a URL that every reader of a page sees; expected none")]
+    #[error("a user name or password, which every reader of a page would see; expected a URL without")]
     Credentials,
     /// Blanks or control characters.
     #[error("a blank or a control character; expected it percent-encoded")]

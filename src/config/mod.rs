@@ -160,6 +160,14 @@ pub struct Target {
     pub limits: Limits,
 }
 
+impl Target {
+    /// Returns true if an item of `streams` puts streams into a family of this name.
+    #[must_use]
+    pub fn has_family(&self, name: &Name) -> bool {
+        self.streams.iter().any(|rule| rule.family.as_ref() == Some(name))
+    }
+}
+
 /// The password of a login to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginPassword {

@@ -368,15 +368,20 @@ impl StreamRegistry {
         }
     }
 
-    /// Returns the report without the values of streams that were last fresh before `oldest`; `None` keeps all.
+    /// Returns the report without the values of streams that were last fresh before `oldest`; `None` keeps all. A stream
+    /// of a family stays, as one that cannot be read.
     pub(super) fn without_stale(&self, report: &Arc<Report>, oldest: Option<Instant>) -> Arc<Report> {
         let is_stale = |stream: &TrackedStream| stream.fresh_at.is_some() && stream.fresh_at < oldest;
         if !self.tracked.iter().any(is_stale) {
             return Arc::clone(report);
         }
         let is_stale = |key| self.position(key).is_ok_and(|at| is_stale(&self.tracked[at]));
-        let kept = report.streams.iter().filter(|stream| stream.values.is_none() || !is_stale(&stream.key));
-        Arc::new(Report { streams: kept.cloned().collect(), ..**report })
+        let kept = report.streams.iter().filter_map(|stream| match &stream.family {
+            _ if stream.values.is_none() || !is_stale(&stream.key) => Some(stream.clone()),
+            Some(_) => Some(stream.unread()),
+            None => None,
+        });
+        Arc::new(Report { streams: kept.collect(), ..**report })
     }
 
     /// Returns when the values were fresh that were read longest ago, of those that were fresh since `oldest`.

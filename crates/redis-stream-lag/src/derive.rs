@@ -50,7 +50,8 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Unreachable | ReadOutcome::Deferred => {
                 match reading.outcome {
                     ReadOutcome::Unreachable => reports.push(unread(reading).into()),
-                    _ => reports.extend(last_report.of(reading)),
+                    // What a family has is not known before each of its streams was read.
+                    _ => reports.extend(last_report.of(reading).or_else(|| not_yet_read(reading))),
                 }
                 if let Some(mut cache) = not_read.remove(&reading.key) {
                     cache.gap = cache.gap.max(gap);
@@ -389,6 +390,11 @@ impl LastReport<'_> {
             last.in_family(reading.family.clone())
         })
     }
+}
+
+fn not_yet_read(reading: &StreamReading) -> Option<ReportedStream> {
+    reading.family.as_ref()?;
+    Some(StreamReport { refused: true, ..unread(reading) }.into())
 }
 
 fn unread(reading: &StreamReading) -> StreamReport {

@@ -2,9 +2,10 @@
 //!
 //! Values are folded as their rows in the exporter's table of values state: sums, maxima, and counters that keep the sum
 //! of streams that are gone. A value that one stream does not know is not known of the family, except where the largest
-//! or smallest of the others is a bound that holds in any case.
+//! or smallest of the others is a bound that holds in any case. While one stream cannot be read, nothing is known of the
+//! family: what the others have could make an alert seem resolved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,8 +77,11 @@ impl FamilyFold {
         }
         for (name, members) in families {
             let mut folded = of_family(name, &members);
-            let counters = self.families.entry(name.clone()).or_default();
-            counters.count(&mut folded, &members, self.reports);
+            // Streams that cannot be read are not gone.
+            if !folded.refused {
+                let counters = self.families.entry(name.clone()).or_default();
+                counters.count(&mut folded, &members, self.reports);
+            }
             streams.push(folded.into());
         }
         streams.sort_unstable_by(|one, other| one.key.cmp(&other.key));
@@ -93,8 +97,10 @@ impl FamilyFold {
 /// Returns the fold of the streams that belong to a family, with the sums of what they count now.
 #[must_use]
 pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
+    if members.iter().any(|stream| stream.refused) {
+        return unread(name, members);
+    }
     let read: Vec<_> = members.iter().filter_map(|stream| stream.values.as_ref()).collect();
-    let refused = members.iter().any(|stream| stream.refused);
     let fold = StreamFold { streams: members.len() as u64, unread: (members.len() - read.len()) as u64 };
     let mut groups = BTreeMap::<&Name, Vec<Member<'_>>>::new();
     for stream in members {
@@ -102,9 +108,18 @@ pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
             groups.entry(&group.name).or_default().push((stream, group));
         }
     }
-    let groups = groups.into_iter().map(|(name, members)| group_of_family(name, &members, refused)).collect();
+    let groups = groups.into_iter().map(|(name, members)| group_of_family(name, &members)).collect();
     let values = (!read.is_empty()).then(|| stream_values(&read, fold));
-    StreamReport { refused, ..StreamReport::new(name.clone(), values, groups) }
+    StreamReport::new(name.clone(), values, groups)
+}
+
+/// Returns the report of a family of which a stream cannot be read, with the groups that the configuration names.
+fn unread(name: &Name, members: &[&ReportedStream]) -> StreamReport {
+    let groups = members.iter().flat_map(|stream| &stream.groups).filter(|group| group.named);
+    let names: BTreeSet<_> = groups.map(|group| &group.name).collect();
+    let group = |name: &Name| GroupReport { name: name.clone(), named: true, values: None, consumers: None };
+    let groups = names.into_iter().map(group).collect();
+    StreamReport { refused: true, ..StreamReport::new(name.clone(), None, groups) }
 }
 
 fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
@@ -158,7 +173,7 @@ fn idmp(members: &[&StreamValues]) -> Option<Idmp> {
     })
 }
 
-fn group_of_family(name: &Name, members: &[Member<'_>], refused: bool) -> GroupReport {
+fn group_of_family(name: &Name, members: &[Member<'_>]) -> GroupReport {
     let views = members.iter().filter_map(|(stream, group)| stream.view(group));
     let read: Vec<_> = views.map(GroupView::to_values).collect();
     let worst = members.iter().min_by(|(_, one), (_, other)| one.badness().cmp(&other.badness()));
@@ -173,15 +188,15 @@ fn group_of_family(name: &Name, members: &[Member<'_>], refused: bool) -> GroupR
     GroupReport {
         name: name.clone(),
         named: members.iter().any(|(_, group)| group.named),
-        values: fold.map(|fold| group_values(&read, refused, fold)),
+        values: fold.map(|fold| group_values(&read, fold)),
         consumers: None,
     }
 }
 
-fn group_values(members: &[GroupValues], refused: bool, fold: Arc<GroupFold>) -> GroupValues {
+fn group_values(members: &[GroupValues], fold: Arc<GroupFold>) -> GroupValues {
     let silent = || members.iter().map(|values| values.silent_consumers);
     GroupValues {
-        lag: lag(members, refused),
+        lag: lag(members),
         lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.0))).map(Age),
         last_delivered_id: members.iter().map(|values| values.last_delivered_id).min().unwrap_or_default(),
         last_delivered_id_age: longest(members.iter().map(|values| Some(values.last_delivered_id_age?.0)))
@@ -209,17 +224,15 @@ fn group_values(members: &[GroupValues], refused: bool, fold: Arc<GroupFold>) ->
         delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
         pending_dropped: sum(members.iter().map(|values| values.pending_dropped)),
         recreation: None,
-        status: status(members, refused),
+        status: status(members),
         fold: Some(fold),
     }
 }
 
-/// Returns the sum of the lags. A stream that cannot be read has one that is not known at all.
-fn lag(members: &[GroupValues], refused: bool) -> Lag {
+fn lag(members: &[GroupValues]) -> Lag {
     let min = sum(members.iter().map(|values| values.lag.min()));
-    match sum_of_all(members.iter().map(|values| values.lag.exact())).filter(|_| !refused) {
+    match sum_of_all(members.iter().map(|values| values.lag.exact())) {
         Some(lag) => Lag::Exact(lag),
-        None if refused => Lag::Between { min, max: u64::MAX },
         None => Lag::Between { min, max: sum(members.iter().map(|values| values.lag.max())) },
     }
 }
@@ -274,14 +287,13 @@ fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
 }
 
 /// Returns the status of a family's group: a condition holds if it does in any stream.
-fn status(members: &[GroupValues], refused: bool) -> GroupStatus {
+fn status(members: &[GroupValues]) -> GroupStatus {
     let statuses = || members.iter().map(|values| &values.status);
     let conditions: ConditionSet = statuses().flat_map(|status| status.conditions.iter()).collect();
     let partial = statuses().filter_map(|status| match status.coverage {
         HistoryCoverage::Complete => None,
         HistoryCoverage::Partial { remaining } => Some(remaining),
     });
-    let partial = partial.chain(refused.then_some(None));
     let coverage = partial.reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)));
     let coverage =
         coverage.map_or(HistoryCoverage::Complete, |remaining| HistoryCoverage::Partial { remaining });
@@ -504,6 +516,24 @@ mod tests {
     }
 
     #[test]
+    fn streams_that_cannot_be_read_are_not_counted_again() {
+        let mut families = FamilyFold::default();
+        let count = REMEMBERED + 2;
+        let all = |added, unread: usize| {
+            let stream = |at: usize| {
+                let stream = member(&format!("{at:06}"), added, Vec::new());
+                if at < unread { StreamReport { values: None, refused: true, ..stream } } else { stream }
+            };
+            report((0..count).map(stream).collect())
+        };
+        let total = |added: u64| Some(added * count as u64);
+        assert_eq!(added(&families.fold(&all(5, 0))), total(5));
+        let unread = families.fold(&all(6, REMEMBERED + 1));
+        assert_eq!((family(&unread).refused, added(&unread)), (true, None));
+        assert_eq!(added(&families.fold(&all(7, 0))), total(7));
+    }
+
+    #[test]
     fn a_counter_that_is_not_known_for_a_while_makes_up_for_it() {
         let mut families = FamilyFold::default();
         let mut lost = |a, b| {
@@ -536,10 +566,9 @@ mod tests {
         let worst = values.fold.as_ref().map(|fold| fold.worst.key.to_string());
         assert_eq!((values.lag, worst.as_deref()), (Lag::Exact(10), Some("b")));
 
-        // Nothing is known of its groups, so the lag has no upper bound.
+        // The lag of its group may be any.
         (refused.values, refused.refused) = (None, true);
         let group = fold(vec![with("a", 3), with("b", 7), refused]);
-        let lag = group.values.map(|values| values.lag);
-        assert_eq!(lag, Some(Lag::Between { min: 10, max: u64::MAX }));
+        assert_eq!((group.named, group.values), (true, None));
     }
 }

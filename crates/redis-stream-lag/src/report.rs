@@ -93,6 +93,21 @@ impl ReportedStream {
         Self { report: Arc::new(report), unchanged_for: self.unchanged_for }
     }
 
+    /// Returns the stream as one that cannot be read, with the groups that the configuration names.
+    #[must_use]
+    pub fn unread(&self) -> Self {
+        let StreamReport { key, family, groups, .. } = &*self.report;
+        let named = groups.iter().filter(|group| group.named);
+        let groups = named.map(|group| GroupReport {
+            name: group.name.clone(),
+            named: true,
+            values: None,
+            consumers: None,
+        });
+        let report = StreamReport::new(key.clone(), None, groups.collect());
+        StreamReport { family: family.clone(), refused: true, ..report }.into()
+    }
+
     /// Returns the values of one of its groups as of the last reading; `None` if the stream does not have it.
     #[must_use]
     pub fn view<'a>(&self, group: &'a GroupReport) -> Option<GroupView<'a>> {
