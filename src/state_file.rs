@@ -273,6 +273,14 @@ pub struct SavedTarget<'a> {
     past: Option<&'a SavedPast>,
 }
 
+/// The history and the events of a target, and what they were read from.
+#[derive(Debug)]
+pub struct RestoredPast {
+    pub history: Arc<GroupHistory>,
+    pub events: Arc<EventLog>,
+    pub saved: Arc<SavedPast>,
+}
+
 impl SavedTarget<'_> {
     /// Restores the alerts of an evaluator of this target.
     pub fn resume(&self, evaluator: &mut Evaluator) {
@@ -285,9 +293,14 @@ impl SavedTarget<'_> {
     }
 
     /// Returns the history and the events of a database.
-    pub fn past(&self, db: &str) -> Option<(GroupHistory, EventLog)> {
-        let past = self.past.filter(|past| past.db == db)?;
-        Some((past.history(self.saved_at), past.events()))
+    pub fn past(&self, db: &str) -> Option<RestoredPast> {
+        let saved = self.past.filter(|past| past.db == db)?;
+        let (history, events) = (saved.history(self.saved_at), saved.events());
+        Some(RestoredPast {
+            history: Arc::new(history),
+            events: Arc::new(events),
+            saved: Arc::new(saved.clone()),
+        })
     }
 }
 
@@ -322,6 +335,9 @@ impl SavedState {
             let last_sent_at = alert.state.last_sent_at.map(|at| at.min(saved_at));
             alert.state = alert.state.as_of(saved_at);
             alert.state.last_sent_at = last_sent_at;
+        }
+        for past in &mut self.pasts {
+            past.limit_times(saved_at);
         }
         for entry in self.receivers.values_mut().flatten() {
             let alert = &*entry.alert;

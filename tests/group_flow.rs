@@ -171,7 +171,12 @@ async fn a_stream_that_grows_without_a_group_is_unread() {
         .await;
         assert_eq!(json["targets"][0]["streams_unread"], serde_json::json!(["log"]));
         let page = exporter.get("/").await.text();
-        assert!(page.contains("Unread streams") && page.contains("Readers without a group"), "{page}");
+        assert!(
+            page.contains("Streams without groups")
+                && page.contains("grows, not trimmed")
+                && page.contains("Readers without a group"),
+            "{page}"
+        );
     })
     .await;
 }

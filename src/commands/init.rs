@@ -93,7 +93,7 @@ async fn survey_all(given: Target, poll: &Poll) -> anyhow::Result<Vec<Survey>> {
     };
     let mut target = Target { topology: Topology::Cluster(seeds.clone()), ..given };
     let mut poller = self::poller(&target, poll);
-    let polled = poller.poll().await.context("cannot poll it as a cluster")?;
+    let polled = poller.poll().await.context("cannot poll the cluster of this node")?;
     target.topology = Topology::Cluster(seeds_of(seeds, &poller));
     Ok(vec![survey(target, poller, polled, poll).await?])
 }
@@ -204,7 +204,7 @@ fn warnings(poller: &Poller, polled: &Polled) -> Vec<String> {
             warnings.push(format!("streams cannot be found by SCAN, and must be named: {problem}"));
         }
         None if !poller.has_found_streams() => {
-            warnings.push("SCAN was ended after 10 seconds, so there may be more streams".to_owned());
+            warnings.push("SCAN was stopped after 10 seconds, so there may be more streams".to_owned());
         }
         None => {}
     }

@@ -111,8 +111,13 @@ async fn find(
     let mut poller = Poller::new(Arc::clone(&target), poll, metrics);
     let mut polled = poller.poll().await?;
     // Each poll looks at one group with many consumers.
-    for _ in 0..unknown_groups(&polled.report) {
+    let mut unknown = unknown_groups(&polled.report);
+    while unknown > 0 {
         polled = poller.poll().await?;
+        let before = std::mem::replace(&mut unknown, unknown_groups(&polled.report));
+        if unknown >= before {
+            break;
+        }
     }
     if let Some(unread) = describe_unread(&polled) {
         comment(out, &format!("warning: {unread}"))?;

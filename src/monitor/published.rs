@@ -14,6 +14,7 @@ use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
 use crate::page::event_log::EventLog;
 use crate::page::history::GroupHistory;
+use crate::page::saved::SavedPast;
 use crate::poller::node::Identity;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
@@ -39,6 +40,8 @@ pub struct TargetState {
     pub history: Arc<GroupHistory>,
     /// What happened in the last day.
     pub events: Arc<EventLog>,
+    /// What history and events were restored from, until the first report.
+    pub restored: Option<Arc<SavedPast>>,
     /// `redis-cli` and the arguments that reach the target; empty before the first poll.
     pub redis_cli: Arc<[String]>,
     /// The server's name and version, and its role: `redis 8.2.3, master`; `None` where it does not tell.
@@ -56,8 +59,12 @@ pub struct TargetState {
 /// A report and its series.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// The report.
+    /// The report; while polls fail, without the streams that were read too long ago.
     pub report: Arc<Report>,
+    /// The report as it was published, for pages of a target that cannot be read.
+    pub last: Arc<Report>,
+    /// The history up to that one.
+    pub last_history: Arc<GroupHistory>,
     /// The same with one stream for each family, which series and alerts are about.
     pub folded: Arc<Report>,
     /// Its series.
@@ -112,8 +119,7 @@ impl Publisher {
 
     pub(super) fn reconfigure(&mut self, settings: &Arc<TargetSettings>, metrics: TargetMetrics) {
         let mut families = std::mem::take(&mut self.families);
-        let rules = &settings.target.streams;
-        families.retain(|name| rules.iter().any(|rule| rule.family.as_ref() == Some(name)));
+        families.retain(|name| settings.target.has_family(name));
         *self = Self { families, ..Self::new(settings, metrics, Arc::clone(&self.state)) };
     }
 
@@ -166,7 +172,7 @@ impl Publisher {
         self.metrics.set_up(is_up);
         self.state.send_modify(|state| {
             if state.was_tried && state.is_up != is_up {
-                let text = if is_up { "the target is read again" } else { "the target cannot be read" };
+                let text = if is_up { "the target can be read again" } else { "the target cannot be read" };
                 Arc::make_mut(&mut state.events).note(unix_time(), text.to_owned());
             }
             (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
@@ -196,8 +202,10 @@ impl Publisher {
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let mut families = std::mem::take(&mut self.families);
         let made = tokio::task::spawn_blocking(move || {
-            let previous = before.published.as_ref().map(|published| &*published.report);
-            let history = Arc::new(before.history.after(last_read, &shown, previous));
+            let before_failures = before.published.as_ref().map(|one| (&*one.last, &one.last_history));
+            let (previous, history) = before_failures.unzip();
+            let history = history.unwrap_or(&before.history).after(last_read, &shown, previous);
+            let history = Arc::new(history);
             let folded = families.fold(&shown);
             let mut events = before.events;
             if let Some(previous) = previous {
@@ -215,7 +223,9 @@ impl Publisher {
         let overdue = stale + 2 * (interval + timeout);
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
-            state.published = Some(Published { report, folded, series, stale, overdue });
+            let (last, last_history) = (Arc::clone(&report), Arc::clone(&history));
+            let published = Published { report, last, last_history, folded, series, stale, overdue };
+            (state.published, state.restored) = (Some(published), None);
             (state.last_read, state.history, state.events) = (Some(last_read), history, events);
         });
     }
@@ -233,8 +243,9 @@ mod tests {
         let report = Arc::new(Report::default());
         let series = TargetSeries::new(SeriesLabels::new("t", 0, &BTreeMap::new()), Arc::clone(&report));
         let (stale, overdue) = (began + 30 * second, began + 66 * second);
-        let folded = Arc::clone(&report);
-        let published = Published { report, folded, series: Arc::new(series), stale, overdue };
+        let (folded, last) = (Arc::clone(&report), Arc::clone(&report));
+        let (last_history, series) = (Arc::default(), Arc::new(series));
+        let published = Published { report, last, last_history, folded, series, stale, overdue };
         for (is_up, seconds, expected) in
             [(true, 29, true), (true, 31, true), (true, 67, false), (false, 29, true), (false, 31, false)]
         {

@@ -102,7 +102,7 @@ impl EventLog {
         let ended = before.summaries(Phase::Firing).filter(|alerts| number(active, &alerts.name) == 0);
         let began = began.map(|alerts| match alerts.count {
             1 => format!("{} began to fire", alerts.name),
-            several => format!("{} began to fire, {} times", alerts.name, count(several as u64)),
+            several => format!("{} began to fire ({} alerts)", alerts.name, count(several as u64)),
         });
         let ended = ended.map(|alerts| format!("{} resolved", alerts.name));
         let mut texts: Vec<_> = began.chain(ended).collect();
@@ -130,7 +130,9 @@ impl EventLog {
 
     fn add(&mut self, at: Duration, events: Vec<LoggedEvent>) {
         self.events.extend(events.into_iter().map(Arc::new));
-        while self.events.len() > KEPT || self.events.front().is_some_and(|event| event.at + MAX_AGE < at) {
+        while self.events.len() > KEPT
+            || self.events.front().is_some_and(|event| event.at.saturating_add(MAX_AGE) < at)
+        {
             self.events.pop_front();
         }
     }

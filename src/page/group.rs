@@ -129,7 +129,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
                 @if let Some(at) = row.target.old_since() { ", as of " (clock(at, model.now)) }
                 @else if let Some(since) = row.since(model.now) { ", " (status_name(row.status())) " " (since) }
             }
-            (links::of_page(model, row.target, &row.stream.key, Some(&row.group.name)))
+            (links::of_page(model, row.target, row.stream.name_in_series(), Some(&row.group.name)))
             @if let Some(all) = label::rest(&name) { details #whole-name { summary { "The whole name" } (all) } }
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (diagnoses(row, read_at))

@@ -20,15 +20,15 @@ pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &S
                     Some(StreamHolder { group, since, held_for }) => {
                         "Of all its groups, " strong { (label::short(&group.text())) }
                         @match held_for {
-                            HeldFor::Delivery => " needs the oldest entry: it was not delivered that yet",
-                            HeldFor::Acknowledgement => " needs the oldest entry: it has not acknowledged that yet",
+                            HeldFor::Delivery => " needs the oldest entry, which it has not been delivered yet",
+                            HeldFor::Acknowledgement => " needs the oldest entry, which it has not acknowledged yet",
                         }
-                        ". It has been the one " (lasting(*since, model.now)) "."
+                        ". It has needed it " (lasting(*since, model.now)) "."
                     }
                     None => "No group needs any of its entries.",
                 }
                 @if trim.entries != Some(0) {
-                    " Below that, "
+                    " At the start of the stream, "
                     @match trim.entries {
                         Some(entries) => { strong { (count(entries)) } " entries" }
                         None => "entries (being counted)",

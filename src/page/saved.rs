@@ -44,6 +44,11 @@ impl SavedPast {
         Self { target: target.to_owned(), db: db.to_owned(), groups, hour, day, events }
     }
 
+    /// Moves events that are later than `latest` to that time, as after a clock that was set back.
+    pub fn limit_times(&mut self, latest: Duration) {
+        self.events.iter_mut().for_each(|(at, ..)| *at = (*at).min(latest));
+    }
+
     /// Returns the history, without what is damaged of it. From `saved_at` on nothing was read.
     pub fn history(&self, saved_at: Duration) -> GroupHistory {
         let name = |(stream, group): &(String, String)| (Name::from_text(stream), Name::from_text(group));

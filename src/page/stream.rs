@@ -111,7 +111,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
                 @else if let Some(at) = target.snapshot.last_read { ", updated " (ago(at, model.now)) }
             }
             @if let Some(all) = label::rest(&stream.key.text()) { details #whole-key { summary { "The whole key" } (all) } }
-            (links::of_page(model, target, &stream.key, None))
+            (links::of_page(model, target, stream.name_in_series(), None))
         }
         @if !rows.is_empty() { (lags(&rows)) (groups(model, &rows)) }
         section #extent data-live {
@@ -125,7 +125,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
                     }
                 }
                 None if stream.refused => { p { "It could not be read: access is denied, or its node does not answer." } }
-                None => { p { "There is no such key, or it is no stream." } }
+                None => { p { "There is no such key, or it is not a stream." } }
             }
         }
         section #alerts data-live {

@@ -57,7 +57,9 @@ impl Scenario {
                 "\"group\":\"abandoned\",\"family\":null,\"up\":true,\"status\":\"abandoned\"",
             )
             .await;
-        scenario.shows("calm is ok", "\"group\":\"calm\",\"up\":true,\"status\":\"ok\"").await;
+        scenario
+            .shows("calm is ok", "\"group\":\"calm\",\"family\":null,\"up\":true,\"status\":\"ok\"")
+            .await;
         scenario
     }
 

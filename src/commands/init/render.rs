@@ -39,7 +39,7 @@ const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%')
 /// Returns the file.
 pub(super) fn configuration(surveys: &[Survey], poll: &Poll) -> String {
     let mut text = String::from(
-        "# A configuration by `streamgauge init`. `streamgauge check --config FILE` tries it, and\n\
+        "# Written by `streamgauge init`. `streamgauge check --config FILE` tries it, and\n\
          # `streamgauge serve --config FILE` runs it. config.reference.yaml has all keys.\n",
     );
     for survey in surveys {
@@ -255,7 +255,7 @@ fn streams(text: &mut String, survey: &Survey) {
     let items: Vec<_> = globs.chain(singles).collect();
     let _ =
         writeln!(text, "    # All streams are monitored. Keys that are alike: {}{left}", printable(&alike));
-    text.push_str("    # To select some instead; the first item that matches a key counts, `as` makes one family of its streams:\n");
+    text.push_str("    # Some of them instead; the first item that matches a key counts, and `as` makes its streams one family:\n");
     let _ = writeln!(text, "    #streams: [{}]", items.join(", "));
 }
 

@@ -85,11 +85,13 @@ fn model(targets: &Targets) -> PageModel {
         let state = state.borrow();
         // The first poll ends soon.
         interval = interval.min(if state.was_tried { state.interval } else { Duration::ZERO });
+        let snapshot = target_snapshot(labels, &state, now);
+        let last = state.published.as_ref().filter(|_| snapshot.report.is_none());
         TargetModel {
-            snapshot: target_snapshot(labels, &state, now),
-            old_report: state.published.as_ref().map(|published| Arc::clone(&published.report)),
+            snapshot,
+            old_report: last.map(|published| Arc::clone(&published.last)),
             server: state.server.clone(),
-            history: Arc::clone(&state.history),
+            history: Arc::clone(last.map_or(&state.history, |published| &published.last_history)),
             events: Arc::clone(&state.events),
             active: Arc::clone(&state.alerts.active),
             redis_cli: Arc::clone(&state.redis_cli),

@@ -2,6 +2,7 @@
 //! there is any alert, so that the file's age is the time without monitoring. Loads them at the start.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::alert::state;
 use crate::commands::serve::target_tasks::{Targets, target_settings};
 use crate::commands::target_snapshots::TargetHandle;
 use crate::config::Config;
-use crate::monitor::published::TargetState;
+use crate::monitor::published::{Published, TargetState};
 use crate::notify::Handle;
 use crate::page::saved::SavedPast;
 use crate::state_file::{self, SavedGroup, SavedState};
@@ -29,6 +30,8 @@ use redis_stream_core::clock::{now, unix_time};
 /// Changes within this time are written together.
 const GATHERING: Duration = Duration::from_millis(100);
 const REFRESH: Duration = Duration::from_secs(60);
+/// The same while there are only charts and events to write.
+const PAST_REFRESH: Duration = Duration::from_secs(5 * 60);
 /// On average, no more bytes a second are written.
 const BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// Longest pause between two writes because of that.
@@ -151,8 +154,12 @@ impl StateSaver {
             let is_empty = active.iter().all(|active| active.is_empty())
                 && log.values().all(Vec::is_empty)
                 && self.targets.iter().all(|(_, state)| state.borrow().remembered.is_empty());
-            if has_changed || (is_due && !is_empty) {
+            let has_past = self.targets.iter().any(|(_, state)| state.borrow().published.is_some());
+            if has_changed || (is_due && (!is_empty || has_past)) {
                 self.write(active, log).await;
+                if is_empty {
+                    self.refresh_at = now() + PAST_REFRESH;
+                }
             } else if is_due {
                 // The age of an empty file does not matter.
                 self.refresh_at = now() + REFRESH;
@@ -186,7 +193,15 @@ impl StateSaver {
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
             let pasts = states.iter().filter_map(|(labels, state)| past(labels, state)).collect();
-            state_file::save(&path, &SavedState { saved_at: unix_time(), alerts, receivers, groups, pasts })
+            let mut saved = SavedState { saved_at: unix_time(), alerts, receivers, groups, pasts };
+            match state_file::save(&path, &saved) {
+                // Alerts matter more than charts.
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge && !saved.pasts.is_empty() => {
+                    saved.pasts.clear();
+                    state_file::save(&path, &saved)
+                }
+                result => result,
+            }
         };
         // Fails only while the runtime shuts down.
         let Ok(saved) = tokio::task::spawn_blocking(save).await else { return };
@@ -209,8 +224,12 @@ impl StateSaver {
 
 /// Returns the history and the events of a target; `None` before its first report.
 fn past(labels: &TargetLabels, state: &TargetState) -> Option<SavedPast> {
-    let report = &state.published.as_ref()?.report;
-    Some(SavedPast::of(&labels.name, &labels.db, report, &state.history, &state.events))
+    match &state.published {
+        Some(Published { last, last_history, .. }) => {
+            Some(SavedPast::of(&labels.name, &labels.db, last, last_history, &state.events))
+        }
+        None => state.restored.as_deref().cloned(),
+    }
 }
 
 fn pause_after(bytes: u64) -> Duration {

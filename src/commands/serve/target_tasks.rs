@@ -120,9 +120,10 @@ impl TargetTasks {
         note_selection(&mut evaluator, &settings);
         let alerts = ShownAlerts::of(&evaluator);
         let remembered = saved.groups(&settings.labels.db, unix_time()).collect();
-        let (history, events) = saved.past(&settings.labels.db).unwrap_or_default();
-        let (history, events) = (Arc::new(history), Arc::new(events));
-        let known = TargetState { alerts, remembered, history, events, ..TargetState::default() };
+        let mut known = TargetState { alerts, remembered, ..TargetState::default() };
+        if let Some(past) = saved.past(&settings.labels.db) {
+            (known.history, known.events, known.restored) = (past.history, past.events, Some(past.saved));
+        }
         let (state, watched) = watch::channel(known);
         // Created here and not in the task, so that the first scrape shows them.
         let target_metrics = metrics.for_target(&name, &settings.label_values());

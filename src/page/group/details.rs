@@ -71,7 +71,7 @@ pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup
         detail("Groups", Ok(count(values.groups)), ""),
         detail("Entries added", values.entries_added.map(count).ok_or(OLD_SERVER), "ever"),
         detail("Oldest entry", oldest_entry, "how far back the stream reaches"),
-        detail("Newest ID", newest_id, "how long the producers have been silent"),
+        detail("Newest ID", newest_id, "how long the producers have been idle"),
     ];
     let memory = values.memory_bytes.map(|bytes| ByteSize(bytes).to_string());
     details.extend(memory.map(|memory| detail("Memory", Ok(memory), "as the server estimates it")));

@@ -13,6 +13,7 @@ use crate::page::overview::query::{
 };
 use crate::page::{chart, label};
 use crate::values::table::ADDED_PER_SECOND;
+use redis_stream_core::name::Name;
 use redis_stream_lag::report::GroupValues;
 
 /// The name of the column that is part of [`PENDING`].
@@ -231,7 +232,7 @@ impl<'a> GroupTable<'a> {
         let behind = values().filter_map(|values| values.lag_seconds()).max();
         let sum =
             |number: fn(&GroupValues) -> u64| values().map(|values| number(values.values())).sum::<u64>();
-        let names: Vec<_> = line.rows().take(NAMED).map(|row| row.group.name.text()).collect();
+        let names = distinct_names(line.rows().map(|row| &row.group.name));
         html! {
             tr.fold #{ "fold-" (name) } role="row" class=[line.first.target.is_old().then_some("old")] {
                 td role="cell" data-label="Status" { (status_cell(&line.first, self.model.now)) }
@@ -239,7 +240,7 @@ impl<'a> GroupTable<'a> {
                     a #{ "open-" (name) } href={ "./" (link) "#fold-" (name) } aria-expanded=(is_open.to_string()) {
                         (count(line.len() as u64)) " groups"
                     }
-                    div.dim.names { @for (at, name) in names.iter().enumerate() { @if at > 0 { ", " } (label::tiny(name)) } ", \u{2026}" }
+                    div.dim.names { @for (at, name) in names.iter().take(NAMED).enumerate() { @if at > 0 { ", " } (label::tiny(&name.text())) } @if names.len() > NAMED { ", \u{2026}" } }
                 }
                 @match &line.first.stream.family {
                     Some(family) => {
@@ -255,7 +256,7 @@ impl<'a> GroupTable<'a> {
                         @match behind {
                             Some(time) if time.is_zero() => span.dim { "0 s" },
                             Some(time) => { span.dim { "up to " } (span(time)) },
-                            None => (unknown("of none of them")),
+                            None => (unknown("not known for any of these groups")),
                         }
                     }
                     (cell("In", &value(&ADDED_PER_SECOND, values)))
@@ -329,4 +330,18 @@ impl<'a> GroupTable<'a> {
             }
         }
     }
+}
+
+/// Returns the first distinct names: [`NAMED`] of them, and another if there are more.
+fn distinct_names<'n>(all: impl Iterator<Item = &'n Name>) -> Vec<&'n Name> {
+    let mut names = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        if names.len() > NAMED {
+            break;
+        }
+    }
+    names
 }

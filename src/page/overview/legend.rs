@@ -16,11 +16,11 @@ const WORDS: [(&str, &str); 8] = [
     ),
     (
         "Drained in",
-        "Time until the lag is gone at these rates. Loss in: time until trimming reaches what was not read or not acknowledged.",
+        "Time until the lag is gone at these rates. Loss in: time until trimming reaches entries that were not read or not acknowledged.",
     ),
     ("Pending", "Entries delivered and not acknowledged yet. Oldest: age of the oldest of them."),
-    ("Consumers", "Consumers that asked for entries lately or hold pending ones, of all."),
-    ("?", "Not known. Never 0: point at it to see why."),
+    ("Consumers", "Consumers that tried to read lately or have pending entries, out of all."),
+    ("?", "Not known, which is not 0. Point at it to see why."),
     ("Grey rows", "The last values of a target that cannot be read, with their time."),
 ];
 

@@ -84,7 +84,9 @@ fn item(name: &str, value: &Markup) -> Markup {
 fn rate(name: &str, rate: Option<f64>) -> Markup {
     let value = match rate {
         Some(rate) => html! { (rate_number(rate)) "/s" },
-        None => unknown("it takes a quarter of a window of history, a server of 7.0 or later, and a group"),
+        None => {
+            unknown("known after a quarter of the status window, on server 7.0 or later, if a group exists")
+        }
     };
     item(name, &value)
 }
@@ -114,7 +116,7 @@ fn unread(target: &TargetModel, report: &Report) -> Markup {
                     @for stream in unread.iter().take(UNREAD) {
                         li {
                             (label::short(&stream.key.text()))
-                            @if stream.refused { ": denied" } @else { ": missing, or no stream" }
+                            @if stream.refused { ": access denied, or its node does not answer" } @else { ": missing, or not a stream" }
                         }
                     }
                     @if unread.len() > UNREAD { li { "and " (count((unread.len() - UNREAD) as u64)) " more" } }
