@@ -24,9 +24,9 @@ First steps:
   streamgauge serve --redis-url redis://localhost:6379   serve it on http://localhost:10121/metrics";
 
 const INIT: &str = "\
-It polls like `serve`: SCAN reads at most 50,000 keys per second, for at most 10 seconds. Whether the URL leads to a \
-single server, a cluster or a sentinel is found out. A password is never printed. Each command that the user may not \
-run is sent once, so the server records it in its ACL LOG.";
+It polls like `serve`: SCAN reads at most 50,000 keys per second, for at most 10 seconds. It finds out whether the URL \
+leads to a single server, a cluster or a sentinel. A password is never printed. To find missing permissions, each \
+command that the user may not run is sent once, so the server records it in its ACL LOG.";
 
 const PENDING_COST: &str = "\
 The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \

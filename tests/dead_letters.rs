@@ -123,7 +123,7 @@ async fn letters_are_listed_shown_replayed_and_dropped() {
         assert_eq!(would, said);
         server.command::<()>(&["SET", "text", "1"]).await;
         let would = output(&server, "replay --dead-letter orders:dead --to text").await;
-        let said = format!("would replay 0 dead letters of orders:dead\n1 dead letter kept: text is a string, and no stream\n{nothing}");
+        let said = format!("would replay 0 dead letters of orders:dead\n1 dead letter kept: text is a string, not a stream\n{nothing}");
         assert_eq!(would, said);
         let kept = run(&server, "replay --dead-letter orders:dead --execute").await;
         assert_eq!((kept.code, kept.stderr.as_str()), (Some(1), "1 dead letter not replayed\n"));

@@ -320,6 +320,8 @@ async fn a_census_is_what_the_whole_list_holds_and_takes_few_polls() {
     .await;
 }
 
+const LOSS_RATIO: &str = "redis_stream_group_loss_ratio";
+
 /// The metrics with a series of the group `g` of a stream, without those of its consumers, and without the time to drain,
 /// which is there or not from poll to poll.
 fn group_metrics<'m>(metrics: &'m Metrics, key: &str) -> BTreeSet<&'m str> {
@@ -389,10 +391,15 @@ async fn a_healthy_group_has_at_most_29_series_and_trimming_and_losses_add_to_th
         // Of a census there are four values while entries are pending: most deliveries, those delivered again, the longest
         // idle time, and its age.
         assert!(grows.len() < 29, "{grows:#?}");
-        // Redis 6.2 reports neither trims nor losses.
-        let (trimming, losing) = if counts_entries { (2, 3) } else { (0, 0) };
-        assert_eq!(trimmed.len(), grows.len() + trimming, "{trimmed:#?}");
-        assert!(loses.len() <= grows.len() + losing, "{loses:#?}");
+        // Redis 6.2 reports neither trims nor losses. On a busy machine the group of a trimmed stream may lose entries too.
+        let trims = ["redis_stream_group_retention_used_ratio", "redis_stream_group_seconds_to_loss"];
+        let trims: BTreeSet<_> = trims.into_iter().filter(|_| counts_entries).collect();
+        let mut more: BTreeSet<_> = trimmed.difference(&grows).copied().collect();
+        more.remove(LOSS_RATIO);
+        assert_eq!(more, trims);
+        let more = loses.difference(&grows).copied().collect::<BTreeSet<_>>();
+        let losses: BTreeSet<_> = trims.into_iter().chain(counts_entries.then_some(LOSS_RATIO)).collect();
+        assert!(more.is_subset(&losses), "{more:?}");
     })
     .await;
 }

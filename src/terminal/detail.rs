@@ -43,7 +43,7 @@ pub(super) fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     let room = Some(usize::from(area.width));
     let mut text = Text::default();
     if view.is_old(group) {
-        text.push_line(Line::styled("the values of the last reading, which is old", Modifier::DIM));
+        text.push_line(Line::styled("the target cannot be read: these are its last values", Modifier::DIM));
     }
     let status = Span::styled(columns::conditions(group), colour(severity(group)));
     let rest = match (&group.unknown_until, &group.since) {
@@ -78,7 +78,7 @@ fn lists(view: &StatusView, group: &ListedGroup, room: Option<usize>, text: &mut
     section(text, title, &consumers(group, room));
     let pending = group.count(&table::MESSAGES_PENDING);
     let (listed, is_complete) = match &view.entries {
-        EntryList::Loading => (vec!["reading them".to_owned()], true),
+        EntryList::Loading => (vec!["reading\u{2026}".to_owned()], true),
         EntryList::Failed(why) => (vec![printable(why).into_owned()], false),
         EntryList::NotAvailable => (vec![NOT_AVAILABLE.to_owned()], false),
         EntryList::Listed(list) if list.is_empty() => (vec!["none".to_owned()], true),

@@ -56,7 +56,7 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &gauge(
         "redis_stream_last_generated_id_timestamp_seconds",
-        "Unix time when the newest ID was made: how long the producers have been silent.",
+        "Unix time when the newest ID was made: how long the producers have been idle.",
         ValueUnit::Timestamp,
         Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.last_generated.into()),
@@ -72,7 +72,7 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &gauge(
         "redis_stream_trimmable_entries",
-        "Entries below all that any group was not delivered or has not acknowledged; absent \
+        "Entries at the start of the stream that no group needs: delivered and acknowledged; absent \
          without groups, and while it is not known of every group. Readers without a group are not seen.",
         ValueUnit::Count,
         Aggregation::Sum,
@@ -566,7 +566,7 @@ pub static CONSUMERS_GROWTH: Family = gauge(
     ValueSource::Group(|values| values.consumers_growth.into()),
 )
 .fact(AlertFact::Value("consumers_growth"))
-.label("Growth of consumers", "more than a day ago", |_| "the group was not observed for a day");
+.label("Growth of consumers", "more than a day ago", |_| "not yet observed for a day");
 
 pub static CONSUMERS_IDLE: Family = gauge(
     "redis_stream_group_consumers_idle",
@@ -577,7 +577,7 @@ pub static CONSUMERS_IDLE: Family = gauge(
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle).into()),
 )
 .fact(AlertFact::Value("consumers_idle"))
-.label("Idle consumers", "silent for metrics.consumer_max_idle, with nothing pending", |_| {
+.label("Idle consumers", "no attempt to read for metrics.consumer_max_idle, nothing pending", |_| {
     CONSUMERS_NOT_READ
 });
 
@@ -590,7 +590,7 @@ pub static CONSUMERS_STRANDED: Family = gauge(
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded).into()),
 )
 .fact(AlertFact::Value("consumers_stranded"))
-.label("Stranded consumers", "as silent, with entries pending", |_| CONSUMERS_NOT_READ);
+.label("Stranded consumers", "the same, with entries pending", |_| CONSUMERS_NOT_READ);
 
 pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "redis_stream_group_entries_delivered_total",

@@ -566,7 +566,7 @@ impl DeadLetters {
         let found = match reply {
             Some(Ok(kind)) if kind == "stream" => Existence::Stream,
             Some(Ok(kind)) if kind == "none" => Existence::Other(no_stream(stream)),
-            Some(Ok(kind)) => Existence::Other(format!("{} is a {kind}, and no stream", escape(stream))),
+            Some(Ok(kind)) => Existence::Other(format!("{} is a {kind}, not a stream", escape(stream))),
             // The user may lack the permission, which a replay does not need.
             Some(Err(_)) | None => Existence::Unchecked,
         };
