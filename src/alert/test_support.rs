@@ -23,7 +23,7 @@ pub(crate) fn group(name: impl Into<Name>, values: GroupValues) -> GroupReport {
 
 /// Returns a group that the configuration names and that does not exist.
 pub(crate) fn missing_group(name: &str) -> GroupReport {
-    GroupReport { name: Name::from(name), named: true, values: None, consumers: None }
+    GroupReport::missing(Name::from(name))
 }
 
 /// Returns a stream that was read. `groups` must be sorted by name.

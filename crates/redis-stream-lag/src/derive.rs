@@ -11,7 +11,6 @@ use crate::from_counters::TrustedCounters;
 use crate::group_changes::was_recreated;
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
 use crate::many_consumers::MAX_LISTED;
-use crate::memory::StreamMemory;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
@@ -19,6 +18,7 @@ use crate::report::{
     ReportedStream, Retention, SafeTrim, SilentConsumers, StreamIds, StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
+use crate::seldom::SeldomAsked;
 use crate::snapshot::{
     ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
@@ -71,7 +71,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         }
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
-        let memory = state.memory.get(&stream.reading.key).and_then(StreamMemory::bytes);
+        let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
         let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, memory, at), before.as_ref());
         reports.push(kept.unwrap_or_else(|| read(&mut stream)));
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
@@ -405,12 +405,7 @@ fn unread(reading: &StreamReading) -> StreamReport {
 }
 
 fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> + '_ {
-    reading.missing_groups.iter().map(|name| GroupReport {
-        name: name.clone(),
-        named: true,
-        values: None,
-        consumers: None,
-    })
+    reading.missing_groups.iter().cloned().map(GroupReport::missing)
 }
 
 fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -> StreamReport {
@@ -610,7 +605,7 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
     match group.each_consumer {
         ConsumersReading::TooMany => {
-            open.cache.consumers.many.silent().filter(|_| group.consumers <= MAX_LISTED)
+            open.cache.consumers.many.answer().filter(|_| group.consumers <= MAX_LISTED)
         }
         ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
             Some(SilentConsumers::default())

@@ -117,8 +117,7 @@ pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
 fn unread(name: &Name, members: &[&ReportedStream]) -> StreamReport {
     let groups = members.iter().flat_map(|stream| &stream.groups).filter(|group| group.named);
     let names: BTreeSet<_> = groups.map(|group| &group.name).collect();
-    let group = |name: &Name| GroupReport { name: name.clone(), named: true, values: None, consumers: None };
-    let groups = names.into_iter().map(group).collect();
+    let groups = names.into_iter().cloned().map(GroupReport::missing).collect();
     StreamReport { refused: true, ..StreamReport::new(name.clone(), None, groups) }
 }
 

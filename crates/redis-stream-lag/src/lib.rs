@@ -29,6 +29,7 @@ pub mod question;
 pub mod report;
 mod retention;
 mod rhythm;
+mod seldom;
 pub mod snapshot;
 pub mod state;
 mod status;

@@ -7,11 +7,12 @@ use crate::audit;
 use crate::census::DuePage;
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
-use crate::many_consumers::MAX_LISTED;
-use crate::memory::{LINES_PER_POLL, MEMORY_SAMPLES};
+use crate::many_consumers::{self, MAX_LISTED};
+use crate::memory::{self, LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
 use crate::question::{Question, QuestionKind};
+use crate::seldom::SeldomAsked;
 use crate::snapshot::{ConsumersReading, StreamInfo};
 use redis_stream_core::id::StreamId;
 
@@ -247,7 +248,7 @@ impl QuestionPlan {
                 let is_one =
                     group.each_consumer == ConsumersReading::TooMany && group.consumers <= MAX_LISTED;
                 let known = &open.cache.consumers.many;
-                if is_one && known.is_due(poll.at) {
+                if is_one && known.is_due(poll.at, many_consumers::PERIOD) {
                     let turn = (known.asked_at(), at, number);
                     next = Some(next.map_or(turn, |next| turn.min(next)));
                 }
@@ -269,14 +270,18 @@ impl QuestionPlan {
         }
         let mut due = Vec::new();
         for (at, stream) in poll.streams.iter().enumerate() {
-            let memory = poll.state.memory.entry(stream.reading.key.clone()).or_default();
-            let cost = memory.cost(stream.info, poll.at, interval);
-            due.extend(cost.map(|cost| (memory.asked_at(), at, cost)));
+            let known = poll.state.memory.entry(stream.reading.key.clone()).or_default();
+            match memory::lines(stream.info) {
+                Some(lines) if known.is_due(poll.at, interval) => due.push((known.asked_at(), at, lines)),
+                Some(_) => {}
+                // What was known while it had fewer lines is out of date.
+                None => *known = SeldomAsked::default(),
+            }
         }
         due.sort_unstable();
         let mut left = LINES_PER_POLL;
-        for (_, at, cost) in due {
-            let Some(rest) = left.checked_sub(cost) else { return };
+        for (_, at, lines) in due {
+            let Some(rest) = left.checked_sub(lines) else { return };
             left = rest;
             let stream = &poll.streams[at];
             poll.state.memory.entry(stream.reading.key.clone()).or_default().note_asked(poll.at);

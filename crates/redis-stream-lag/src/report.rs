@@ -98,12 +98,7 @@ impl ReportedStream {
     pub fn unread(&self) -> Self {
         let StreamReport { key, family, groups, .. } = &*self.report;
         let named = groups.iter().filter(|group| group.named);
-        let groups = named.map(|group| GroupReport {
-            name: group.name.clone(),
-            named: true,
-            values: None,
-            consumers: None,
-        });
+        let groups = named.map(|group| GroupReport::missing(group.name.clone()));
         let report = StreamReport::new(key.clone(), None, groups.collect());
         StreamReport { family: family.clone(), refused: true, ..report }.into()
     }
@@ -586,6 +581,12 @@ pub struct GroupFold {
 pub type Badness = (Status, Reverse<(u64, u64, u64)>);
 
 impl GroupReport {
+    /// Returns a group that the configuration names, and of which nothing is known.
+    #[must_use]
+    pub const fn missing(name: Name) -> Self {
+        Self { name, named: true, values: None, consumers: None }
+    }
+
     /// Returns a key that sorts the worst group to the front. `None` is before all others: the group is missing.
     #[must_use]
     pub fn badness(&self) -> Option<Badness> {

@@ -18,12 +18,11 @@ use crate::history::History;
 use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
-use crate::many_consumers::ManyConsumers;
-use crate::memory::StreamMemory;
 use crate::pending_cache::CachedOldestPending;
-use crate::report::Recreation;
+use crate::report::{Recreation, SilentConsumers};
 use crate::retention::{TrimEvidence, TrimPace};
 use crate::rhythm::Rhythm;
+use crate::seldom::SeldomAsked;
 use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
@@ -48,7 +47,7 @@ pub struct LagState {
     /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<RestoredGroup>>,
     /// The memory of streams, where it is asked for.
-    pub(super) memory: HashMap<Name, StreamMemory>,
+    pub(super) memory: HashMap<Name, SeldomAsked<u64>>,
 }
 
 /// What was known of a group before a restart.
@@ -146,7 +145,7 @@ pub(super) struct GroupCache {
 pub(super) struct KnownConsumers {
     pub(super) counts: ConsumerCounts,
     /// Of a group with too many consumers to be read in every poll.
-    pub(super) many: ManyConsumers,
+    pub(super) many: SeldomAsked<SilentConsumers>,
 }
 
 impl KnownConsumers {
