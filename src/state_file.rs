@@ -46,7 +46,7 @@ pub struct SavedState {
     /// Groups as their histories know them.
     #[serde(default)]
     pub groups: Vec<SavedGroup>,
-    /// What the pages show of the past of each target.
+    /// History and events of each target.
     #[serde(default)]
     pub pasts: Vec<SavedPast>,
 }

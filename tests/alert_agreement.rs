@@ -172,7 +172,7 @@ fn rule(at: usize, case: &Case) -> Rule {
     }
 }
 
-/// What is read at one step: one stream with a group for each case, and a family of two in which one is a step ahead.
+/// The report of one step: one stream with a group for each case, and a family of two in which one is a step ahead.
 fn report(cases: &[Case], step: usize) -> Report {
     let stream = |key, family: Option<&str>, step| StreamReport {
         key: Name::from(key),

@@ -9,16 +9,25 @@ use std::hash::Hash;
 /// Number of rows of one kind from which on they are one line.
 pub const FOLDED: usize = 4;
 
+/// The groups that are one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Folding {
+    /// Those of one stream, or family of streams, and status.
+    #[default]
+    ByStream,
+    Off,
+}
+
 /// A line of a list: one row, or some of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line<T> {
+pub struct FoldedLine<T> {
     /// The row that comes first, of which the line has its place.
     pub first: T,
     /// The others, in no order; empty for a row that is a line of its own.
     pub others: Vec<T>,
 }
 
-impl<T> Line<T> {
+impl<T> FoldedLine<T> {
     /// Returns a line with one row.
     pub fn one(first: T) -> Self {
         Self { first, others: Vec::new() }
@@ -41,14 +50,14 @@ pub fn folded<T, K: Eq + Hash>(
     rows: Vec<T>,
     key: impl Fn(&T) -> K,
     compare: impl Fn(&T, &T) -> Ordering,
-) -> Vec<Line<T>> {
+) -> Vec<FoldedLine<T>> {
     let mut index_of = HashMap::new();
-    let mut lines: Vec<Line<T>> = Vec::new();
+    let mut lines: Vec<FoldedLine<T>> = Vec::new();
     for mut row in rows {
         match index_of.entry(key(&row)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(lines.len());
-                lines.push(Line::one(row));
+                lines.push(FoldedLine::one(row));
             }
             Entry::Occupied(index) => {
                 let line = &mut lines[*index.get()];
@@ -65,7 +74,7 @@ pub fn folded<T, K: Eq + Hash>(
             few.append(&mut line.others);
         }
     }
-    lines.extend(few.into_iter().map(Line::one));
+    lines.extend(few.into_iter().map(FoldedLine::one));
     lines
 }
 
@@ -92,7 +101,7 @@ mod tests {
     fn no_row_is_left_out_and_none_is_shown_twice() {
         let rows: Vec<u32> = (0..1_000).map(|n| n * 7_919 % 1_009).collect();
         let lines = folded(rows.clone(), |n| n % 300, Ord::cmp);
-        let mut shown: Vec<_> = lines.iter().flat_map(Line::rows).copied().collect();
+        let mut shown: Vec<_> = lines.iter().flat_map(FoldedLine::rows).copied().collect();
         assert!(lines.iter().all(|line| line.others.iter().all(|other| *other >= line.first)));
         assert!(lines.iter().all(|line| line.len() == 1 || line.len() >= FOLDED));
         shown.sort_unstable();

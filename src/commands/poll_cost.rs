@@ -1,11 +1,11 @@
-//! What one poll of a target takes.
+//! The cost of one poll of a target.
 
 use std::time::Duration;
 
 use crate::poller::poll::{PollOutcome, Poller};
 use redis_stream_core::clock::now;
 
-/// What one poll took.
+/// The cost of one poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PollCost {
     pub(super) time: Duration,

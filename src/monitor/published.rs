@@ -38,9 +38,9 @@ pub struct TargetState {
     pub published: Option<Published>,
     /// The recent history of the groups, up to that report.
     pub history: Arc<GroupHistory>,
-    /// What happened in the last day.
+    /// The events of the last day.
     pub events: Arc<EventLog>,
-    /// What history and events were restored from, until the first report.
+    /// The saved state that history and events were restored from, until the first report.
     pub restored: Option<Arc<SavedPast>>,
     /// `redis-cli` and the arguments that reach the target; empty before the first poll.
     pub redis_cli: Arc<[String]>,

@@ -1,4 +1,4 @@
-//! What happened at a target in the last day, told by the difference between two readings; bounded in number.
+//! The events of a target in the last day, found by comparing two readings; bounded in number.
 
 use std::collections::VecDeque;
 use std::ptr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::alert::active::Active;
 use crate::alert::state::Phase;
-use crate::api::fold::{Line, folded};
+use crate::api::fold::{FoldedLine, folded};
 use crate::format::unicode::{printable, shortened};
 use crate::format::units::{count, counted, span};
 use redis_stream_core::name::Name;
@@ -41,13 +41,13 @@ pub struct LoggedEvent {
     pub stream: Option<Name>,
     /// Name of the group that it is about; `None` for the stream, the target, or several groups.
     pub group: Option<Name>,
-    /// What happened, without the names.
+    /// A description without the names.
     pub text: String,
 }
 
-/// What happened to a group.
+/// An event of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum GroupChange {
+enum GroupEvent {
     Became(Status),
     Recovered(Status),
     Created,
@@ -56,7 +56,7 @@ enum GroupChange {
 
 /// A change of a group, and how long the condition before it lasted.
 struct ChangedGroup<'a> {
-    change: GroupChange,
+    change: GroupEvent,
     name: &'a Name,
     lasted: Option<Duration>,
 }
@@ -194,7 +194,7 @@ fn changes<'a>(at: Duration, before: &'a StreamReport, stream: &'a StreamReport)
     let of_present = stream.groups.iter().filter_map(|group| {
         let values = group.values.as_ref()?;
         let (change, lasted) = match find(before, &group.name) {
-            None => (GroupChange::Created, None),
+            None => (GroupEvent::Created, None),
             Some(earlier) => change(at, earlier, values)?,
         };
         Some(ChangedGroup { change, name: &group.name, lasted })
@@ -202,7 +202,7 @@ fn changes<'a>(at: Duration, before: &'a StreamReport, stream: &'a StreamReport)
     let present = |group: &GroupReport| find(stream, &group.name).is_some();
     let of_gone = before.groups.iter().filter(|group| group.values.is_some() && !present(group));
     let of_gone =
-        of_gone.map(|group| ChangedGroup { change: GroupChange::Gone, name: &group.name, lasted: None });
+        of_gone.map(|group| ChangedGroup { change: GroupEvent::Gone, name: &group.name, lasted: None });
     of_present.chain(of_gone).collect()
 }
 
@@ -210,12 +210,12 @@ fn change(
     at: Duration,
     before: &GroupValues,
     values: &GroupValues,
-) -> Option<(GroupChange, Option<Duration>)> {
+) -> Option<(GroupEvent, Option<Duration>)> {
     match (before.status.status(), values.status.status()) {
         (then, now) if then == now => None,
-        (_, now) if now.is_condition() => Some((GroupChange::Became(now), None)),
+        (_, now) if now.is_condition() => Some((GroupEvent::Became(now), None)),
         (then, Status::Ok) if then.is_condition() => {
-            Some((GroupChange::Recovered(then), before.status.since.map(|since| at.saturating_sub(since))))
+            Some((GroupEvent::Recovered(then), before.status.since.map(|since| at.saturating_sub(since))))
         }
         _ => None,
     }
@@ -224,23 +224,23 @@ fn change(
 impl ChangedGroup<'_> {
     fn text(&self) -> String {
         match (&self.change, self.lasted) {
-            (GroupChange::Became(status), _) => format!("became {}", status.as_str()),
-            (GroupChange::Recovered(status), Some(time)) => {
+            (GroupEvent::Became(status), _) => format!("became {}", status.as_str()),
+            (GroupEvent::Recovered(status), Some(time)) => {
                 format!("is ok again, was {} for {}", status.as_str(), span(time))
             }
-            (GroupChange::Recovered(status), None) => format!("is ok again, was {}", status.as_str()),
-            (GroupChange::Created, _) => "was created".to_owned(),
-            (GroupChange::Gone, _) => "is gone".to_owned(),
+            (GroupEvent::Recovered(status), None) => format!("is ok again, was {}", status.as_str()),
+            (GroupEvent::Created, _) => "was created".to_owned(),
+            (GroupEvent::Gone, _) => "is gone".to_owned(),
         }
     }
 }
 
-fn of_several(line: &Line<ChangedGroup<'_>>) -> String {
+fn of_several(line: &FoldedLine<ChangedGroup<'_>>) -> String {
     let what = match &line.first.change {
-        GroupChange::Became(status) => format!("became {}", status.as_str()),
-        GroupChange::Recovered(status) => format!("are ok again, were {}", status.as_str()),
-        GroupChange::Created => "were created".to_owned(),
-        GroupChange::Gone => "are gone".to_owned(),
+        GroupEvent::Became(status) => format!("became {}", status.as_str()),
+        GroupEvent::Recovered(status) => format!("are ok again, were {}", status.as_str()),
+        GroupEvent::Created => "were created".to_owned(),
+        GroupEvent::Gone => "are gone".to_owned(),
     };
     let names: Vec<_> = line.rows().take(NAMED).map(|changed| named(changed.name)).collect();
     format!("{} {what}: {}, \u{2026}", counted(line.len(), "group", "groups"), names.join(", "))

@@ -1,4 +1,4 @@
-//! What holds a stream, and what of it no group needs.
+//! The group that holds a stream, and the entries that no group needs.
 
 use maud::{Markup, html};
 

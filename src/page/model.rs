@@ -38,7 +38,7 @@ pub struct TargetModel {
     pub server: Option<Arc<str>>,
     /// The recent history of its groups, as of its last report.
     pub history: Arc<GroupHistory>,
-    /// What happened in the last day.
+    /// The events of the last day.
     pub events: Arc<EventLog>,
     /// Its pending and firing alerts.
     pub active: Arc<Active>,
@@ -56,7 +56,7 @@ pub(super) struct GroupRow<'a> {
     index: usize,
 }
 
-/// What groups have in common that are one line.
+/// The key by which groups are folded into one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct GroupKind<'a> {
     target: &'a str,

@@ -11,7 +11,7 @@ use crate::page::history::saved_tier::SavedTier;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::Report;
 
-/// What is kept of a target. Times are since the Unix epoch, names are texts.
+/// The saved history and events of a target. Times are since the Unix epoch, names are texts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedPast {
     /// Name of the target.

@@ -1,4 +1,4 @@
-//! What happened since the view was opened, by what differs between one listing and the next.
+//! The events since the view was opened, found by comparing one listing with the next.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) struct Event {
 }
 
 /// Events of one kind: `what` is said of each of `groups`.
-struct Kind {
+struct AlikeEvents {
     what: String,
     severity: Severity,
     groups: Vec<String>,
@@ -79,7 +79,7 @@ fn of_target(before: &ListedTarget, after: &ListedTarget, at: Duration) -> Optio
     }
 }
 
-fn of_group(name: &GroupName, before: &ListedGroup, after: &ListedGroup, kinds: &mut Vec<Kind>) {
+fn of_group(name: &GroupName, before: &ListedGroup, after: &ListedGroup, kinds: &mut Vec<AlikeEvents>) {
     match (before.up, after.up) {
         (true, false) => add(kinds, "no longer exists".to_owned(), Severity::Bad, name),
         (false, true) => add(kinds, "was created".to_owned(), Severity::Good, name),
@@ -103,15 +103,15 @@ fn of_group(name: &GroupName, before: &ListedGroup, after: &ListedGroup, kinds: 
     }
 }
 
-fn add(kinds: &mut Vec<Kind>, what: String, severity: Severity, name: &GroupName) {
+fn add(kinds: &mut Vec<AlikeEvents>, what: String, severity: Severity, name: &GroupName) {
     let words = name.words();
     match kinds.iter_mut().find(|kind| kind.what == what) {
         Some(kind) => kind.groups.push(words),
-        None => kinds.push(Kind { what, severity, groups: vec![words] }),
+        None => kinds.push(AlikeEvents { what, severity, groups: vec![words] }),
     }
 }
 
-impl Kind {
+impl AlikeEvents {
     fn events(self, at: Duration) -> Vec<Event> {
         let Self { what, severity, mut groups } = self;
         let more = groups.len().saturating_sub(LISTED);

@@ -25,7 +25,7 @@ pub(crate) struct Heading {
     pub(crate) cut: Cut,
 }
 
-/// How the cells of a column are cut for lack of room.
+/// The way in which the cells of a column are cut for lack of room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     Never,

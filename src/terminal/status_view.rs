@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::api::fold::{Line, folded};
+use crate::api::fold::{FoldedLine, Folding, folded};
 use crate::api::groups::{ListedGroup, Listing};
 use crate::terminal::columns::{GroupOrder, conditions, status};
 use crate::terminal::entries::ListedEntry;
@@ -26,22 +26,13 @@ pub(crate) enum ViewMode {
     Filter,
     /// One group.
     Detail,
-    /// What happened since the view was opened.
+    /// The events since the view was opened.
     Events,
     /// The keys and the words.
     Help,
 }
 
-/// Whether groups of one kind are one line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Folding {
-    /// Those of one stream, or family of streams, and status.
-    #[default]
-    ByStream,
-    Off,
-}
-
-/// What the groups of a folded line have in common.
+/// The key by which groups are folded into one line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FoldKey {
     target: String,
@@ -67,7 +58,7 @@ pub(crate) enum ViewLine<'a> {
 
 /// The line of the cursor.
 #[derive(Clone, Debug, Default, PartialEq)]
-enum Cursor {
+enum CursorPlace {
     #[default]
     None,
     Group,
@@ -111,8 +102,8 @@ pub struct StatusView {
     /// The newest first.
     pub(crate) events: VecDeque<Event>,
     cursor: usize,
-    /// What the cursor is on. If that is a group, `selected` names it.
-    cursor_on: Cursor,
+    /// The line that the cursor is on. If that is a group, `selected` names it.
+    cursor_on: CursorPlace,
     selected: GroupName,
     folding: Folding,
     open: HashSet<FoldKey>,
@@ -228,7 +219,7 @@ impl StatusView {
         folds.into_iter().flat_map(|fold| self.lines_of(&fold)).collect()
     }
 
-    fn lines_of<'a>(&self, fold: &Line<(usize, &'a ListedGroup)>) -> Vec<ViewLine<'a>> {
+    fn lines_of<'a>(&self, fold: &FoldedLine<(usize, &'a ListedGroup)>) -> Vec<ViewLine<'a>> {
         if fold.others.is_empty() {
             return vec![ViewLine::Group(fold.first.1)];
         }
@@ -360,7 +351,7 @@ impl StatusView {
         };
         match fold {
             Some(fold) => {
-                self.cursor_on = Cursor::Fold(fold.clone());
+                self.cursor_on = CursorPlace::Fold(fold.clone());
                 if !self.open.remove(&fold) {
                     self.open.insert(fold);
                 }
@@ -393,7 +384,7 @@ impl StatusView {
         let Some((fold, groups)) = found else { return };
         let first = groups.first().map(|group| GroupName::of(group));
         self.cursor = row;
-        self.cursor_on = fold.map_or(Cursor::Group, Cursor::Fold);
+        self.cursor_on = fold.map_or(CursorPlace::Group, CursorPlace::Fold);
         self.selected = first.unwrap_or_default();
     }
 
@@ -407,8 +398,8 @@ impl StatusView {
     fn find_cursor(&mut self) {
         let lines = self.lines();
         let same = match &self.cursor_on {
-            Cursor::Fold(fold) => lines.iter().position(|line| line.fold().as_ref() == Some(fold)),
-            Cursor::None | Cursor::Group => None,
+            CursorPlace::Fold(fold) => lines.iter().position(|line| line.fold().as_ref() == Some(fold)),
+            CursorPlace::None | CursorPlace::Group => None,
         };
         let found = same.or_else(|| lines.iter().position(|line| line.shows(&self.selected)));
         let last = lines.len().saturating_sub(1);

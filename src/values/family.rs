@@ -56,15 +56,15 @@ pub enum ValueUnit {
     Bool,
 }
 
-/// How the value of a family follows from those of its streams, in [`redis_stream_lag::family`]. Streams that do not have
-/// the value do not count.
+/// The aggregation of a value over the streams of a family, as [`redis_stream_lag::family`] does it. Streams that do not
+/// have the value do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregation {
     /// The sum; not known if one is not.
     Sum,
     /// The sum of those that are known: one that is not known is not there.
     SumOfKnown,
-    /// What all streams have counted, those that are gone included; as last known.
+    /// The counts of all streams, those that are gone included; as last known.
     Counter,
     /// The smallest; not known if one is not.
     Min,

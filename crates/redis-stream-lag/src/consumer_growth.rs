@@ -1,4 +1,4 @@
-//! How many more consumers a group has than a day ago: a program that makes a new name at each start leaks consumers.
+//! The growth of the number of consumers of a group over a day: a program that makes a new name at each start leaks consumers.
 
 use std::time::Duration;
 

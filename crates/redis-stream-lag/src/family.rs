@@ -36,13 +36,13 @@ pub struct FamilyFold {
 
 #[derive(Clone, Debug, Default)]
 struct FamilyCounters {
-    stream: Counters<6>,
-    groups: BTreeMap<Name, Counters<4>>,
+    stream: MemberCounters<6>,
+    groups: BTreeMap<Name, MemberCounters<4>>,
 }
 
-/// Counters of a family, and those of its streams that are in them.
+/// MemberCounters of a family, and those of its streams that are in them.
 #[derive(Clone, Debug)]
-struct Counters<const N: usize> {
+struct MemberCounters<const N: usize> {
     totals: [Option<u64>; N],
     counted: HashMap<Name, Counted<N>>,
     /// Number of the last report.
@@ -358,14 +358,14 @@ impl FamilyCounters {
             for group in &stream.groups {
                 let Some(values) = &group.values else { continue };
                 if !self.groups.contains_key(&group.name) {
-                    self.groups.insert(group.name.clone(), Counters::default());
+                    self.groups.insert(group.name.clone(), MemberCounters::default());
                 }
                 let Some(counters) = self.groups.get_mut(&group.name) else { continue };
                 counters.count(&stream.key, group_counters(values), report);
             }
         }
         self.stream.forget();
-        self.groups.values_mut().for_each(Counters::forget);
+        self.groups.values_mut().for_each(MemberCounters::forget);
         if self.groups.len() > folded.groups.len() + REMEMBERED {
             self.groups.retain(|_, counters| counters.report == report);
         }
@@ -410,7 +410,7 @@ fn group_counters(values: &GroupValues) -> [Option<u64>; 4] {
     [*entries_delivered, *entries_acknowledged, *entries_lost, Some(*pending_dropped)]
 }
 
-impl<const N: usize> Counters<N> {
+impl<const N: usize> MemberCounters<N> {
     /// Counts what a stream has counted since the last report that contained it: all of it if the stream is new, or if it
     /// began again at 0. A value that is not known now is counted when it is known again.
     fn count(&mut self, stream: &Name, values: [Option<u64>; N], report: u64) {
@@ -440,7 +440,7 @@ impl<const N: usize> Counters<N> {
     }
 }
 
-impl<const N: usize> Default for Counters<N> {
+impl<const N: usize> Default for MemberCounters<N> {
     fn default() -> Self {
         Self { totals: [None; N], counted: HashMap::new(), report: 0 }
     }

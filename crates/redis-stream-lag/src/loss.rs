@@ -94,7 +94,7 @@ struct LossBasis {
     missing: Option<i64>,
 }
 
-/// What is compared with later readings, of the last one.
+/// The values of the last reading that later ones are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastReading {
     position: StreamId,

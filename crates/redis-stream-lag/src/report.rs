@@ -519,7 +519,7 @@ pub struct GroupValues {
     pub pending_census: Option<PendingCensusReading>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
-    /// How many more consumers there are than a day before; 0 if there are not more. `None` until the group was observed
+    /// Consumers by which the group has grown since a day before; 0 if it has not. `None` until the group was observed
     /// for a day.
     pub consumers_growth: Option<u64>,
     /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where

@@ -50,7 +50,7 @@ pub struct LagState {
     pub(super) memory: HashMap<Name, SeldomAsked<u64>>,
 }
 
-/// What was known of a group before a restart.
+/// The state of a group before a restart.
 #[derive(Clone, Debug)]
 pub(super) struct RestoredGroup {
     pub(super) name: Name,
@@ -140,7 +140,7 @@ pub(super) struct GroupCache {
     pub(super) consumers: Box<KnownConsumers>,
 }
 
-/// What is known of the consumers of a group beside the last reading.
+/// Counts of the consumers of a group, beside those of the last reading.
 #[derive(Debug, Default)]
 pub(super) struct KnownConsumers {
     pub(super) counts: ConsumerCounts,

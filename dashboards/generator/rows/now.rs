@@ -189,7 +189,7 @@ fn bad_groups() -> Panel {
     }
 }
 
-/// What to do about each status.
+/// The advice for each status.
 const ADVICE: &[(Status, &str)] = &[
     (Status::Abandoned, "start its consumers, or delete the group"),
     (Status::Losing, "raise MAXLEN or the age of MINID, or add consumers"),

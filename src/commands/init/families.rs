@@ -9,13 +9,13 @@ const LEAST: usize = 3;
 
 /// A glob for a family, and the number of keys that it was found by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Family {
+pub(super) struct AlikeKeys {
     pub(super) glob: Name,
     pub(super) keys: usize,
 }
 
 /// Returns the families of these keys, and the keys that belong to none.
-pub(super) fn of<'a>(keys: impl Iterator<Item = &'a Name>) -> (Vec<Family>, Vec<&'a Name>) {
+pub(super) fn of<'a>(keys: impl Iterator<Item = &'a Name>) -> (Vec<AlikeKeys>, Vec<&'a Name>) {
     let mut groups = BTreeMap::<_, Vec<&Name>>::new();
     let mut single = Vec::new();
     for key in keys {
@@ -29,7 +29,7 @@ pub(super) fn of<'a>(keys: impl Iterator<Item = &'a Name>) -> (Vec<Family>, Vec<
         if keys.len() < LEAST {
             single.extend(keys);
         } else {
-            families.push(Family { glob: glob.into(), keys: keys.len() });
+            families.push(AlikeKeys { glob: glob.into(), keys: keys.len() });
         }
     }
     single.sort_unstable();

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::Survey;
-use super::families::{self, Family};
+use super::families::{self, AlikeKeys};
 use crate::commands::check::describe_problem;
 use crate::config::topology::Topology;
 use crate::config::{LoginPassword, Password, Poll, Role, Target};
@@ -242,7 +242,7 @@ fn streams(text: &mut String, survey: &Survey) {
         text.push_str(part(STREAMS, Some(ALERTS)));
         return;
     }
-    let counts = families.iter().map(|Family { glob, keys }| format!("{glob} ({})", count(*keys as u64)));
+    let counts = families.iter().map(|AlikeKeys { glob, keys }| format!("{glob} ({})", count(*keys as u64)));
     let alike = counts.collect::<Vec<_>>().join(", ");
     let left = match single.len() {
         0 => String::new(),

@@ -9,7 +9,7 @@ const RUN: u64 = 0;
 const LAG: u64 = 1;
 const BOTH: u64 = 2;
 const OTHER: u64 = 3;
-/// What follows `OTHER`.
+/// Numbers that follow `OTHER`.
 const GAP: u64 = 0;
 const BOUNDS: u64 = 1;
 
@@ -23,19 +23,19 @@ pub(super) struct Column {
     /// Samples after those in `bytes` that are like the last of them.
     run: u32,
     len: u32,
-    state: State,
+    state: LastSample,
 }
 
-/// What the next difference is from.
+/// The sample that the next difference is from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct State {
+struct LastSample {
     known: SampledValues,
     /// True if there was a sample.
     has_begun: bool,
     is_gap: bool,
 }
 
-impl State {
+impl LastSample {
     fn sample(&self) -> Option<SampledValues> {
         (!self.is_gap).then_some(self.known)
     }
@@ -44,7 +44,8 @@ impl State {
 impl Column {
     /// Returns the samples, the oldest first.
     pub(super) fn samples(&self) -> impl Iterator<Item = Option<SampledValues>> + '_ {
-        let mut reader = Reader { bytes: &self.bytes, state: State::default(), run: 0, tail: self.run };
+        let mut reader =
+            SampleReader { bytes: &self.bytes, state: LastSample::default(), run: 0, tail: self.run };
         std::iter::from_fn(move || reader.next())
     }
 
@@ -89,7 +90,7 @@ impl Column {
             }
         }
         let known = sample.unwrap_or(before);
-        self.state = State { known, has_begun: true, is_gap: sample.is_none() };
+        self.state = LastSample { known, has_begun: true, is_gap: sample.is_none() };
     }
 
     /// Returns what a text needs to hold: the samples that are written out, and the number of those like the last.
@@ -99,7 +100,7 @@ impl Column {
 
     /// Reads at most `number` samples of these parts; what is damaged is left out.
     pub(super) fn of_parts(bytes: &[u8], run: u32, number: usize) -> Self {
-        let mut reader = Reader { bytes, state: State::default(), run: 0, tail: run };
+        let mut reader = SampleReader { bytes, state: LastSample::default(), run: 0, tail: run };
         let mut column = Self::default();
         for sample in std::iter::from_fn(|| reader.next()).take(number) {
             column.push(sample);
@@ -119,14 +120,14 @@ impl Column {
 }
 
 /// Reads the samples of a column.
-struct Reader<'a> {
+struct SampleReader<'a> {
     bytes: &'a [u8],
-    state: State,
+    state: LastSample,
     run: u64,
     tail: u32,
 }
 
-impl Reader<'_> {
+impl SampleReader<'_> {
     fn next(&mut self) -> Option<Option<SampledValues>> {
         if self.run > 0 {
             self.run -= 1;

@@ -136,7 +136,7 @@ mod tests {
     use crate::page::test_support::{group, report, stream, target, values};
     use redis_stream_lag::report::{GroupValues, Lag, Status};
 
-    /// Twelve pods that nobody reads, and a group without consumers, for half an hour.
+    /// Twelve pods without a reader, and a group without consumers, for half an hour.
     fn model() -> PageModel {
         let abandoned = |consumers| GroupValues {
             lag: Lag::Exact(50),

@@ -2,15 +2,13 @@
 
 use maud::{Markup, html};
 
-use crate::api::fold::{Line, folded};
+use crate::api::fold::{FoldedLine, Folding, folded};
 use crate::api::partial_sort::sorted_range;
 use crate::format::units::{count, counted, span};
 use crate::page::cells::{cell, lag, number, numbers, status_cell, value};
 use crate::page::layout::unknown;
 use crate::page::model::{GroupRow, PageModel, status_name};
-use crate::page::overview::query::{
-    Direction, Folding, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter,
-};
+use crate::page::overview::query::{Direction, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter};
 use crate::page::{chart, label};
 use crate::values::table::ADDED_PER_SECOND;
 use redis_stream_core::name::Name;
@@ -29,7 +27,7 @@ pub(super) struct GroupTable<'a> {
     model: &'a PageModel,
     query: &'a OverviewQuery,
     /// The lines of this page.
-    lines: Vec<Line<GroupRow<'a>>>,
+    lines: Vec<FoldedLine<GroupRow<'a>>>,
     /// Number of groups on all pages.
     found: usize,
     /// Number of lines on all pages.
@@ -45,7 +43,7 @@ impl<'a> GroupTable<'a> {
         let compare = |one: &GroupRow<'_>, other: &GroupRow<'_>| query.compare(one, other);
         let lines = match query.folding {
             Folding::ByStream => folded(rows, GroupRow::kind, compare),
-            Folding::Off => rows.into_iter().map(Line::one).collect(),
+            Folding::Off => rows.into_iter().map(FoldedLine::one).collect(),
         };
         let all_lines = lines.len();
         let page = query.page.min(all_lines.saturating_sub(1) / PAGE);
@@ -196,7 +194,7 @@ impl<'a> GroupTable<'a> {
         }
     }
 
-    fn line(&self, line: &Line<GroupRow<'_>>) -> Markup {
+    fn line(&self, line: &FoldedLine<GroupRow<'_>>) -> Markup {
         if line.others.is_empty() {
             return self.row(&line.first, None);
         }
@@ -219,7 +217,7 @@ impl<'a> GroupTable<'a> {
     }
 
     /// Renders the line that stands for several groups of one stream and status.
-    fn folded(&self, line: &Line<GroupRow<'_>>, name: &str, is_open: bool) -> Markup {
+    fn folded(&self, line: &FoldedLine<GroupRow<'_>>, name: &str, is_open: bool) -> Markup {
         let mut open = self.query.open.clone();
         if is_open {
             open.retain(|one| one != name);

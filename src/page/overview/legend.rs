@@ -1,4 +1,4 @@
-//! What the words on the page mean.
+//! The meaning of the words on the page.
 
 use maud::{Markup, html};
 

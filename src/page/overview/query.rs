@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::api::fold::Folding;
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::values::family::{Family, Number};
 use crate::values::table::{
@@ -39,14 +40,6 @@ pub struct OverviewQuery {
     pub(super) folding: Folding,
     /// The folded lines that are open, by their names.
     pub(super) open: Vec<String>,
-}
-
-/// Whether groups of one stream and status are one line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Folding {
-    #[default]
-    ByStream,
-    Off,
 }
 
 /// Folded lines that are open at most.

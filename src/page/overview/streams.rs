@@ -1,4 +1,4 @@
-//! The streams without groups: nobody reads them, or readers do without a group, which is not seen.
+//! The streams without groups: they are not read, or by readers without a group, which are not seen.
 
 use std::cmp::Reverse;
 

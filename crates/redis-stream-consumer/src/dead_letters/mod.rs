@@ -186,11 +186,11 @@ pub struct DeadLetters {
     page: usize,
     /// Streams that entries may be added to.
     checked: HashSet<Vec<u8>>,
-    /// What a dry run has found.
+    /// The streams that a dry run has looked for.
     existing: HashMap<Vec<u8>, Existence>,
 }
 
-/// What is at the key of a stream that entries go to.
+/// The type of the key that entries go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Existence {
     Stream,
@@ -445,7 +445,7 @@ impl DeadLetters {
             let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
             let mut delete = Pipeline::new();
             delete.cmd("XDEL").arg(&self.key).arg(id_args(&ids));
-            let Replies { mut replies, failed } = self.exchange(&delete).await;
+            let PipelineReplies { mut replies, failed } = self.exchange(&delete).await;
             let Some(reply) = replies.pop().flatten() else {
                 outcome.unknown += count;
                 return failed.map_or(Ok(()), Err);
@@ -492,7 +492,7 @@ impl DeadLetters {
         if sent.is_empty() {
             return Ok(());
         }
-        let Replies { replies, mut failed } = self.exchange(&scripts).await;
+        let PipelineReplies { replies, mut failed } = self.exchange(&scripts).await;
         for (stream, reply) in sent.into_iter().zip(replies) {
             match reply {
                 Some(Ok(reply)) if reply == GONE => outcome.gone += 1,
@@ -585,12 +585,12 @@ impl DeadLetters {
 
     /// Sends commands, to the node that holds the key.
     async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, RunError> {
-        let Replies { replies, failed } = self.exchange(pipeline).await;
+        let PipelineReplies { replies, failed } = self.exchange(pipeline).await;
         failed.map_or_else(|| Ok(replies.into_iter().flatten().collect()), Err)
     }
 
     /// Sends commands, and again to the node that holds the key by now those that are redirected: the others are done.
-    async fn exchange(&mut self, pipeline: &Pipeline) -> Replies {
+    async fn exchange(&mut self, pipeline: &Pipeline) -> PipelineReplies {
         let mut replies = vec![None; pipeline.len()];
         let mut redirects = 0;
         loop {
@@ -601,7 +601,7 @@ impl DeadLetters {
             };
             let answers = match answers {
                 Ok(answers) => answers,
-                Err(error) => return Replies { replies, failed: Some(error) },
+                Err(error) => return PipelineReplies { replies, failed: Some(error) },
             };
             let mut moved = None;
             for (at, answer) in left.into_iter().zip(answers) {
@@ -612,9 +612,9 @@ impl DeadLetters {
                     answer => replies[at] = Some(answer),
                 }
             }
-            let Some(error) = moved else { return Replies { replies, failed: None } };
+            let Some(error) = moved else { return PipelineReplies { replies, failed: None } };
             if let Err(error) = self.connection.lost(error) {
-                return Replies { replies, failed: Some(error) };
+                return PipelineReplies { replies, failed: Some(error) };
             }
             redirects += 1;
         }
@@ -628,7 +628,7 @@ impl DeadLetters {
 }
 
 /// The replies to a pipeline.
-struct Replies {
+struct PipelineReplies {
     /// In the order of the commands; `None` if the reply was lost.
     replies: Vec<Option<RedisResult<Value>>>,
     /// The error that lost them.
