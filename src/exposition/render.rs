@@ -91,6 +91,11 @@ impl TargetSeries {
         Self { labels, report, segments: OnceLock::new() }
     }
 
+    /// Returns the report.
+    pub fn report(&self) -> &Arc<Report> {
+        &self.report
+    }
+
     fn segment(&self, selection: &FamilySelection, family: usize) -> Option<Segment> {
         self.segments.get_or_init(|| self.compress(selection))[family].clone()
     }

@@ -65,9 +65,7 @@ pub struct Published {
     pub last: Arc<Report>,
     /// The history up to that one.
     pub last_history: Arc<GroupHistory>,
-    /// The same with one stream for each family, which series and alerts are about.
-    pub folded: Arc<Report>,
-    /// Its series.
+    /// The series of `report`, with one stream for each family.
     pub series: Arc<TargetSeries>,
     /// When the report becomes too old to be served while polls fail.
     pub stale: Instant,
@@ -165,7 +163,7 @@ impl Publisher {
 
     /// Returns the last report with one stream for each family.
     pub(super) fn folded(&self) -> Option<Arc<Report>> {
-        self.state.borrow().published.as_ref().map(|published| Arc::clone(&published.folded))
+        self.state.borrow().published.as_ref().map(|published| Arc::clone(published.series.report()))
     }
 
     pub(super) fn set_outcome(&self, is_up: bool, problem: Option<String>) {
@@ -185,11 +183,10 @@ impl Publisher {
         self.state.send_modify(|state| {
             let mut history = state.history.after_failure(unix_time());
             if let (Some(published), Some(report)) = (&mut state.published, fresh)
-                && published.report.streams.len() != report.streams.len()
+                && published.report != report
             {
                 history.follow(&report, &published.report);
-                published.folded = families.fold(&report);
-                published.series = Arc::new(TargetSeries::new(labels.clone(), Arc::clone(&published.folded)));
+                published.series = Arc::new(TargetSeries::new(labels.clone(), families.fold(&report)));
                 published.report = report;
             }
             state.history = Arc::new(history);
@@ -216,7 +213,7 @@ impl Publisher {
         // The task fails only while the runtime shuts down.
         let Ok((history, events, folded, families)) = made.await else { return };
         self.families = families;
-        let series = Arc::new(TargetSeries::new(self.labels.clone(), Arc::clone(&folded)));
+        let series = Arc::new(TargetSeries::new(self.labels.clone(), folded));
         let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
         let stale = read_at + stale_after;
         // The next poll begins within two intervals; connecting and reading have a deadline each.
@@ -224,7 +221,7 @@ impl Publisher {
         self.metrics.set_last_successful_poll(last_read);
         self.state.send_modify(|state| {
             let (last, last_history) = (Arc::clone(&report), Arc::clone(&history));
-            let published = Published { report, last, last_history, folded, series, stale, overdue };
+            let published = Published { report, last, last_history, series, stale, overdue };
             (state.published, state.restored) = (Some(published), None);
             (state.last_read, state.history, state.events) = (Some(last_read), history, events);
         });
@@ -243,9 +240,8 @@ mod tests {
         let report = Arc::new(Report::default());
         let series = TargetSeries::new(SeriesLabels::new("t", 0, &BTreeMap::new()), Arc::clone(&report));
         let (stale, overdue) = (began + 30 * second, began + 66 * second);
-        let (folded, last) = (Arc::clone(&report), Arc::clone(&report));
-        let (last_history, series) = (Arc::default(), Arc::new(series));
-        let published = Published { report, last, last_history, folded, series, stale, overdue };
+        let (last, last_history, series) = (Arc::clone(&report), Arc::default(), Arc::new(series));
+        let published = Published { report, last, last_history, series, stale, overdue };
         for (is_up, seconds, expected) in
             [(true, 29, true), (true, 31, true), (true, 67, false), (false, 29, true), (false, 31, false)]
         {

@@ -593,6 +593,18 @@ mod tests {
         assert_eq!(streams.tracked[1].last_read, 1, "it is read first next time");
         assert_eq!(streams.oldest_reading(Some(at(50))), streams.tracked[1].fresh_at);
         assert_eq!(streams.oldest_reading(Some(at(250))), None);
+
+        // A stream of a family stays, as one that cannot be read.
+        let member = StreamReport {
+            family: Some(Name::from("f")),
+            ..StreamReport::new(Name::from("b"), Some(StreamValues::default()), Vec::new())
+        };
+        let report = Arc::new(Report { streams: vec![member.into()], ..Report::default() });
+        let kept = |seconds| {
+            let kept = streams.without_stale(&report, Some(at(seconds)));
+            (kept == report, kept.streams[0].refused, kept.streams[0].values.is_some())
+        };
+        assert_eq!((kept(50), kept(150)), ((true, false, true), (false, true, false)));
     }
 
     #[test]
