@@ -23,7 +23,7 @@ use streamgauge::alert::rule::label_names;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
-use streamgauge::values::family::MetricKind;
+use streamgauge::values::family::{Aggregation, MetricKind, MetricOrigin};
 use streamgauge::values::table::FAMILIES;
 
 use support::config::serving;
@@ -218,6 +218,31 @@ fn the_tables_of_facts_and_recommended_rules_are_complete() {
     let labels = own.iter().map(|rule| &rule.labels).chain(foreign.iter().map(|rule| &rule.labels));
     let severities: Vec<_> = labels.map(|labels| labels["severity"].source().to_owned()).collect();
     assert_eq!(rows.iter().map(|row| row[3]).collect::<Vec<_>>(), severities);
+}
+
+#[test]
+fn each_value_is_documented_with_the_way_in_which_a_family_folds_it() {
+    let documented: BTreeSet<_> = rows("fold")
+        .into_iter()
+        .flat_map(|row| code(row[2]).into_iter().map(move |metric| (metric.to_owned(), row[0].to_owned())))
+        .collect();
+    let own = FAMILIES.iter().filter(|family| family.origin == MetricOrigin::Own);
+    let expected = own.filter_map(|family| {
+        let fold = match family.aggregation {
+            Aggregation::Sum => "sum",
+            Aggregation::SumOfKnown => "sum of known",
+            Aggregation::Counter => "counter",
+            Aggregation::Min => "min",
+            Aggregation::Max => "max",
+            Aggregation::SmallestKnown => "smallest known",
+            Aggregation::LargestKnown => "largest known",
+            Aggregation::Any => "any",
+            Aggregation::LeftOut => "none",
+            Aggregation::OfFamily => return None,
+        };
+        Some((family.name.to_owned(), fold.to_owned()))
+    });
+    assert_eq!(documented, expected.collect());
 }
 
 /// Returns all values of a label in Prometheus text.
